@@ -1,0 +1,429 @@
+import Type, { type Static, type TSchema } from 'typebox';
+import Value from 'typebox/value';
+import { SvcMqttError } from './errors.js';
+
+/**
+ * One setting. `env` lists the variables that set it, the first being the documented one; `flag` is the long
+ * option. What is counted as a limit says in `help` what happens at it.
+ */
+interface Setting<S extends TSchema = TSchema, D = unknown> {
+  readonly env: readonly [string, ...string[]];
+  readonly flag: string;
+  readonly schema: S;
+  readonly default: D;
+  readonly secret?: true;
+  readonly group: 'database' | 'nats' | 'mqtt' | 'http' | 'limits' | 'process';
+  readonly help: string;
+}
+
+function setting<S extends TSchema, const D extends Static<S> | undefined>(
+  value: Setting<S, D>,
+): Setting<S, D> {
+  return value;
+}
+
+const port = Type.Integer({ minimum: 0, maximum: 65_535 });
+const text = Type.String({ minLength: 1 });
+const count = (minimum: number, maximum: number) => Type.Integer({ minimum, maximum });
+
+/** The schema of the whole configuration: types, environment, flags, `--help` and the README's table come from it. */
+export const settings = {
+  databaseUrl: setting({
+    env: ['DATABASE_URL', 'DATABASE_DSN'],
+    flag: 'database-url',
+    schema: text,
+    default: undefined,
+    secret: true,
+    group: 'database',
+    help: 'PostgreSQL, as postgres://user:password@host:port/name or as a "host=… user=…" DSN; unset: embedded PGlite in DATA_DIR',
+  }),
+  dataDir: setting({
+    env: ['DATA_DIR'],
+    flag: 'data-dir',
+    schema: text,
+    default: './.svc-mqtt',
+    group: 'database',
+    help: 'Directory of everything the embedded database and the embedded NATS server keep',
+  }),
+  databasePoolSize: setting({
+    env: ['DATABASE_POOL_SIZE'],
+    flag: 'database-pool-size',
+    schema: count(2, 1_000),
+    default: 10,
+    group: 'database',
+    help: 'Most connections to PostgreSQL; at it queries wait',
+  }),
+  databaseTimeoutMs: setting({
+    env: ['DATABASE_TIMEOUT_MS'],
+    flag: 'database-timeout-ms',
+    schema: count(100, 600_000),
+    default: 5_000,
+    group: 'database',
+    help: 'Longest wait for a database connection and for one query of the running server; after it the database counts as away',
+  }),
+  migrate: setting({
+    env: ['MIGRATE'],
+    flag: 'migrate',
+    schema: Type.Boolean(),
+    default: true,
+    group: 'database',
+    help: 'Bring the schema up to date at start; with --no-migrate an old schema refuses to start',
+  }),
+  natsUrl: setting({
+    env: ['NATS_URL'],
+    flag: 'nats-url',
+    schema: text,
+    default: undefined,
+    secret: true,
+    group: 'nats',
+    help: 'NATS servers, comma-separated; unset: a server already on 127.0.0.1:EMBEDDED_NATS_PORT, else an own nats-server child process',
+  }),
+  natsServerBin: setting({
+    env: ['NATS_SERVER_BIN'],
+    flag: 'nats-server-bin',
+    schema: text,
+    default: undefined,
+    group: 'nats',
+    help: 'The nats-server program of the embedded server; unset: PATH, then the cache of `svc-mqtt setup`',
+  }),
+  embeddedNatsPort: setting({
+    env: ['EMBEDDED_NATS_PORT'],
+    flag: 'embedded-nats-port',
+    schema: port,
+    default: 4222,
+    group: 'nats',
+    help: 'Port on 127.0.0.1 of the embedded NATS server',
+  }),
+  natsUser: setting({
+    env: ['NATS_USER'],
+    flag: 'nats-user',
+    schema: text,
+    default: undefined,
+    group: 'nats',
+    help: 'User name at NATS',
+  }),
+  natsPassword: setting({
+    env: ['NATS_PASSWORD'],
+    flag: 'nats-password',
+    schema: text,
+    default: undefined,
+    secret: true,
+    group: 'nats',
+    help: 'Password at NATS',
+  }),
+  natsToken: setting({
+    env: ['NATS_TOKEN'],
+    flag: 'nats-token',
+    schema: text,
+    default: undefined,
+    secret: true,
+    group: 'nats',
+    help: 'Token at NATS',
+  }),
+  natsNkeyFile: setting({
+    env: ['NATS_NKEY_FILE'],
+    flag: 'nats-nkey-file',
+    schema: text,
+    default: undefined,
+    group: 'nats',
+    help: 'File with the nkey seed for NATS',
+  }),
+  natsCredsFile: setting({
+    env: ['NATS_CREDS_FILE'],
+    flag: 'nats-creds-file',
+    schema: text,
+    default: undefined,
+    group: 'nats',
+    help: 'Credentials file (JWT and seed) for NATS',
+  }),
+  natsTlsCa: setting({
+    env: ['NATS_TLS_CA'],
+    flag: 'nats-tls-ca',
+    schema: text,
+    default: undefined,
+    group: 'nats',
+    help: 'File with the certificate authority of the NATS servers; setting it requires TLS',
+  }),
+  natsTlsCert: setting({
+    env: ['NATS_TLS_CERT'],
+    flag: 'nats-tls-cert',
+    schema: text,
+    default: undefined,
+    group: 'nats',
+    help: 'File with the client certificate for NATS',
+  }),
+  natsTlsKey: setting({
+    env: ['NATS_TLS_KEY'],
+    flag: 'nats-tls-key',
+    schema: text,
+    default: undefined,
+    group: 'nats',
+    help: 'File with the key of the client certificate for NATS',
+  }),
+  enableJetstream: setting({
+    env: ['ENABLE_JETSTREAM'],
+    flag: 'jetstream',
+    schema: Type.Boolean(),
+    default: true,
+    group: 'nats',
+    help: 'Store in JetStream before acknowledging; false: core NATS, acknowledged when the NATS server has the message in memory',
+  }),
+  natsStream: setting({
+    env: ['NATS_STREAM'],
+    flag: 'nats-stream',
+    schema: Type.String({ pattern: '^[A-Za-z0-9_-]{1,255}$' }),
+    default: 'RAW',
+    group: 'nats',
+    help: 'Stream to create when none covers the subject; an existing stream is never changed',
+  }),
+  natsSubject: setting({
+    env: ['NATS_SUBJECT'],
+    flag: 'nats-subject',
+    schema: Type.String({ minLength: 1, maxLength: 256 }),
+    default: 'raw.{id}',
+    group: 'nats',
+    help: 'Subject of a device message, with {id}, {type} and {topic}',
+  }),
+  publishTimeoutSec: setting({
+    env: ['PUBLISH_TIMEOUT_SEC'],
+    flag: 'publish-timeout-sec',
+    schema: count(1, 600),
+    default: 5,
+    group: 'nats',
+    help: 'Longest wait for a store confirmation before the message is sent to NATS again',
+  }),
+  mqttHost: setting({
+    env: ['MQTT_HOST'],
+    flag: 'mqtt-host',
+    schema: text,
+    default: '::',
+    group: 'mqtt',
+    help: 'Address the MQTT broker listens on',
+  }),
+  mqttPort: setting({
+    env: ['MQTT_PORT'],
+    flag: 'mqtt-port',
+    schema: port,
+    default: 1883,
+    group: 'mqtt',
+    help: 'Port of the MQTT broker; 0: any free one',
+  }),
+  acl: setting({
+    env: ['ACL'],
+    flag: 'acl',
+    schema: Type.Enum(['confined', 'open']),
+    default: 'confined',
+    group: 'mqtt',
+    help: 'confined: publish raw.<id>, raw/<id>, raw/<id>/#, subscribe cmd/<id>/#; open: every device may publish and subscribe anywhere, as in the old service',
+  }),
+  listenAddr: setting({
+    env: ['LISTEN_ADDR'],
+    flag: 'listen-addr',
+    schema: Type.String({ pattern: '^(.*:)?[0-9]{1,5}$' }),
+    default: ':9091',
+    group: 'http',
+    help: 'Address of the HTTP API, as host:port or :port; port 0: any free one',
+  }),
+  apiToken: setting({
+    env: ['API_TOKEN'],
+    flag: 'api-token',
+    schema: Type.String({ minLength: 16, pattern: '^[\\x21-\\x7e]+$' }),
+    default: undefined,
+    secret: true,
+    group: 'http',
+    help: 'Bearer token the HTTP API requires, at least 16 characters; unset: only loopback addresses are answered',
+  }),
+  apiAllowUnauthenticated: setting({
+    env: ['API_ALLOW_UNAUTHENTICATED'],
+    flag: 'api-allow-unauthenticated',
+    schema: Type.Boolean(),
+    default: false,
+    group: 'http',
+    help: 'Answer the HTTP API to every address without a token',
+  }),
+  maxConnections: setting({
+    env: ['MAX_CONNECTIONS'],
+    flag: 'max-connections',
+    schema: count(1, 10_000_000),
+    default: 100_000,
+    group: 'limits',
+    help: 'Most MQTT connections; at it new ones are closed at once',
+  }),
+  connectTimeoutSec: setting({
+    env: ['CONNECT_TIMEOUT_SEC'],
+    flag: 'connect-timeout-sec',
+    schema: count(1, 600),
+    default: 10,
+    group: 'limits',
+    help: 'Longest wait for the CONNECT packet; after it the connection is closed',
+  }),
+  maxConnectPacketBytes: setting({
+    env: ['MAX_CONNECT_PACKET_BYTES'],
+    flag: 'max-connect-packet-bytes',
+    schema: count(128, 1_048_576),
+    default: 16_384,
+    group: 'limits',
+    help: 'Largest packet before CONNECT is accepted; a larger one closes the connection',
+  }),
+  maxPacketBytes: setting({
+    env: ['MAX_PACKET_BYTES'],
+    flag: 'max-packet-bytes',
+    schema: count(1_024, 268_435_460),
+    default: 1_048_576,
+    group: 'limits',
+    help: "Largest packet; NATS' max_payload less headers when that is smaller; a larger one closes the connection",
+  }),
+  maxInFlightPerClient: setting({
+    env: ['MAX_IN_FLIGHT_PER_CLIENT'],
+    flag: 'max-in-flight-per-client',
+    schema: count(1, 65_535),
+    default: 512,
+    group: 'limits',
+    help: 'Most messages of one client waiting for their store confirmation; at it the socket is not read',
+  }),
+  maxInFlight: setting({
+    env: ['MAX_IN_FLIGHT'],
+    flag: 'max-in-flight',
+    schema: count(1, 1_048_576),
+    default: 65_536,
+    group: 'limits',
+    help: 'Most messages of all clients waiting for their store confirmation; at it the sending sockets are not read',
+  }),
+  maxInFlightBytes: setting({
+    env: ['MAX_IN_FLIGHT_BYTES'],
+    flag: 'max-in-flight-bytes',
+    schema: count(1_048_576, 68_719_476_736),
+    default: 67_108_864,
+    group: 'limits',
+    help: 'Most bytes of all messages waiting for NATS; at it the sending sockets are not read',
+  }),
+  maxOutgoingBytes: setting({
+    env: ['MAX_OUTGOING_BYTES'],
+    flag: 'max-outgoing-bytes',
+    schema: count(65_536, 1_073_741_824),
+    default: 4_194_304,
+    group: 'limits',
+    help: 'Most bytes waiting to be read by one client; at it the connection is closed',
+  }),
+  maxSubscriptionsPerClient: setting({
+    env: ['MAX_SUBSCRIPTIONS_PER_CLIENT'],
+    flag: 'max-subscriptions-per-client',
+    schema: count(1, 65_535),
+    default: 100,
+    group: 'limits',
+    help: 'Most subscriptions of one client; at it a further one is answered 0x80',
+  }),
+  maxSessions: setting({
+    env: ['MAX_SESSIONS'],
+    flag: 'max-sessions',
+    schema: count(1, 10_000_000),
+    default: 100_000,
+    group: 'limits',
+    help: 'Most persistent sessions kept for absent clients; at it the one absent longest is discarded',
+  }),
+  deviceCacheSize: setting({
+    env: ['DEVICE_CACHE_SIZE'],
+    flag: 'device-cache-size',
+    schema: count(1, 10_000_000),
+    default: 200_000,
+    group: 'limits',
+    help: 'Most devices whose credentials are remembered for reconnects and for when the database is away; at it the one unused longest is forgotten',
+  }),
+  shutdownTimeoutSec: setting({
+    env: ['SHUTDOWN_TIMEOUT_SEC'],
+    flag: 'shutdown-timeout-sec',
+    schema: count(0, 600),
+    default: 15,
+    group: 'process',
+    help: 'Longest wait at shutdown for messages to be stored and acknowledged',
+  }),
+  logLevel: setting({
+    env: ['LOG_LEVEL'],
+    flag: 'log-level',
+    schema: Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']),
+    default: 'info',
+    group: 'process',
+    help: 'Least severe log lines written',
+  }),
+  logFormat: setting({
+    env: ['LOG_FORMAT'],
+    flag: 'log-format',
+    schema: Type.Enum(['auto', 'json', 'pretty']),
+    default: 'auto',
+    group: 'process',
+    help: 'json, pretty, or auto: pretty on a terminal',
+  }),
+} as const;
+
+export type SettingName = keyof typeof settings;
+export type SettingGroup = Setting['group'];
+
+type ValueOf<T> =
+  T extends Setting<infer S, infer D> ? (undefined extends D ? Static<S> | undefined : Static<S>) : never;
+
+export type Config = { readonly [K in SettingName]: ValueOf<(typeof settings)[K]> };
+
+/** Every setting with its name, in the order of the table. */
+export const settingEntries = Object.entries(settings) as [SettingName, Setting][];
+
+/**
+ * Reads the configuration: a flag beats the environment, the environment beats the default. A variable set to
+ * the empty string counts as unset.
+ *
+ * @param sources `env` as `process.env`; `flags` by setting name, as strings or booleans.
+ * @throws SvcMqttError CONFIG_INVALID naming every setting that has a bad value, with value and remedy.
+ */
+export function readConfig(sources: {
+  env: Readonly<Record<string, string | undefined>>;
+  flags?: Partial<Record<SettingName, string | boolean>>;
+}): Config {
+  const config: Record<string, unknown> = {};
+  const problems: string[] = [];
+  for (const [name, entry] of settingEntries) {
+    const variable = entry.env.find((candidate) => (sources.env[candidate] ?? '') !== '');
+    const flag = sources.flags?.[name];
+    const raw = flag ?? (variable === undefined ? undefined : sources.env[variable]);
+    if (raw === undefined) {
+      config[name] = entry.default;
+      continue;
+    }
+    const value = Value.Convert(entry.schema, raw);
+    if (Value.Check(entry.schema, value)) {
+      config[name] = value;
+    } else {
+      const source = flag === undefined ? (variable ?? entry.env[0]) : `--${entry.flag}`;
+      const shown = entry.secret === true ? 'the given value' : `"${String(raw)}"`;
+      problems.push(`${source} cannot be ${shown}: it must be ${describeSchema(entry.schema)}`);
+    }
+  }
+  if (problems.length > 0) throw new SvcMqttError('CONFIG_INVALID', problems.join('; '));
+  return config as Config;
+}
+
+/** What a setting accepts, in words. */
+export function describeSchema(schema: TSchema): string {
+  const rules = schema as {
+    type?: string;
+    enum?: readonly string[];
+    minimum?: number;
+    maximum?: number;
+    minLength?: number;
+    maxLength?: number;
+    pattern?: string;
+  };
+  if (rules.enum !== undefined) return rules.enum.join(' or ');
+  if (rules.type === 'boolean') return 'true or false';
+  if (rules.type === 'integer') return `a whole number from ${rules.minimum} to ${rules.maximum}`;
+  const lengths =
+    rules.maxLength === undefined
+      ? `at least ${rules.minLength ?? 1} character${(rules.minLength ?? 1) === 1 ? '' : 's'}`
+      : `${rules.minLength ?? 1} to ${rules.maxLength} characters`;
+  return rules.pattern === undefined ? `text of ${lengths}` : `text of ${lengths} matching ${rules.pattern}`;
+}
+
+/** Splits `host:port`, `:port` or `port`; without a host the API listens on every address. */
+export function splitListenAddr(address: string): { host: string; port: number } {
+  const colon = address.lastIndexOf(':');
+  const host = colon <= 0 ? '::' : address.slice(0, colon).replace(/^\[(.*)\]$/, '$1');
+  return { host, port: Number(address.slice(colon + 1)) };
+}

@@ -1,0 +1,81 @@
+/**
+ * Every failure an operator or an API client can meet, in one closed table: what a command exits with and what
+ * the HTTP API answers. `docs/errors.md` documents each code; a test fails when one is missing there.
+ */
+export const errorCodes = {
+  /** The command line is wrong: unknown option, missing value, unknown subcommand. */
+  USAGE: { exit: 2, http: 500 },
+  /** A setting has a value that it cannot take. */
+  CONFIG_INVALID: { exit: 2, http: 500 },
+  /** The database does not answer. */
+  DATABASE_UNREACHABLE: { exit: 1, http: 503 },
+  /** The database answers and refuses user, password or database name. */
+  DATABASE_REFUSED: { exit: 1, http: 503 },
+  /** The data directory of the embedded database cannot be used. */
+  DATABASE_EMBEDDED: { exit: 1, http: 503 },
+  /** The database's schema is older or newer than this program. */
+  DATABASE_SCHEMA: { exit: 1, http: 503 },
+  /** NATS does not answer. */
+  NATS_UNREACHABLE: { exit: 1, http: 503 },
+  /** NATS answers and refuses the credentials. */
+  NATS_REFUSED: { exit: 1, http: 503 },
+  /** No nats-server program was found or it could not be started. */
+  NATS_EMBEDDED: { exit: 1, http: 503 },
+  /** The stream cannot be used or created. */
+  NATS_STREAM: { exit: 1, http: 503 },
+  /** A port to listen on is taken or not allowed. */
+  LISTEN_FAILED: { exit: 1, http: 500 },
+  /** A named device does not exist. */
+  DEVICE_NOT_FOUND: { exit: 1, http: 404 },
+  /** A device with this id exists already. */
+  DEVICE_EXISTS: { exit: 1, http: 409 },
+  /** A request or an argument breaks a rule that its message names. */
+  INPUT_INVALID: { exit: 2, http: 400 },
+  /** A request body is over the limit. */
+  BODY_TOO_LARGE: { exit: 1, http: 413 },
+  /** A request lacks a valid token. */
+  UNAUTHENTICATED: { exit: 1, http: 401 },
+  /** No such route. */
+  ROUTE_NOT_FOUND: { exit: 1, http: 404 },
+  /** A defect of this program. */
+  INTERNAL: { exit: 1, http: 500 },
+} as const;
+
+export type ErrorCode = keyof typeof errorCodes;
+
+/** A failure with a stable code, one sentence saying what happened, and one saying what to do about it. */
+export class SvcMqttError extends Error {
+  override readonly name = 'SvcMqttError';
+  readonly code: ErrorCode;
+  readonly suggestion: string | undefined;
+
+  constructor(code: ErrorCode, detail: string, options: { suggestion?: string; cause?: unknown } = {}) {
+    super(detail, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.suggestion = options.suggestion;
+  }
+
+  get exitStatus(): number {
+    return errorCodes[this.code].exit;
+  }
+
+  get httpStatus(): number {
+    return errorCodes[this.code].http;
+  }
+
+  /** One line for a terminal: what happened, then what to do. */
+  toLine(): string {
+    return oneLine(this.suggestion === undefined ? this.message : `${this.message}. ${this.suggestion}`);
+  }
+}
+
+/** The message of anything thrown, on one line, without a stack. */
+export function messageOf(error: unknown): string {
+  if (error instanceof AggregateError && error.errors.length > 0) return messageOf(error.errors[0]);
+  if (error instanceof Error) return oneLine(error.message || error.name);
+  return oneLine(String(error));
+}
+
+function oneLine(text: string): string {
+  return text.replace(/\s*\n\s*/g, ' ').trim();
+}
