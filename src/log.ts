@@ -32,3 +32,48 @@ export function openLog(options: {
     destination,
   );
 }
+
+/** Fields of a log line. */
+type Fields = Record<string, unknown>;
+
+/** A log for events that clients cause, so that none of them can flood it. */
+export interface LimitedLog {
+  debug(event: string, fields: Fields, message: string): void;
+  info(event: string, fields: Fields, message: string): void;
+  warn(event: string, fields: Fields, message: string): void;
+  error(event: string, fields: Fields, message: string): void;
+  close(): void;
+}
+
+/**
+ * Passes at most `maxLines` lines of each event in `windowMs`; how many were left out is said when the window ends.
+ */
+export function limitLog(log: Log, { maxLines = 20, windowMs = 10_000 } = {}): LimitedLog {
+  const written = new Map<string, number>();
+  const timer = setInterval(() => {
+    for (const [event, lines] of written) {
+      const leftOut = lines - maxLines;
+      if (leftOut > 0)
+        log.warn({ event: 'log_lines_left_out', of: event, count: leftOut }, 'Log lines were left out');
+    }
+    written.clear();
+  }, windowMs);
+  timer.unref();
+
+  function writer(level: 'debug' | 'info' | 'warn' | 'error') {
+    return (event: string, fields: Fields, message: string): void => {
+      if (!log.isLevelEnabled(level)) return;
+      const lines = (written.get(event) ?? 0) + 1;
+      written.set(event, lines);
+      if (lines <= maxLines) log[level]({ event, ...fields }, message);
+    };
+  }
+
+  return {
+    debug: writer('debug'),
+    info: writer('info'),
+    warn: writer('warn'),
+    error: writer('error'),
+    close: () => clearInterval(timer),
+  };
+}

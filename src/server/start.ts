@@ -1,5 +1,18 @@
 import type { Config } from '../config.js';
+import { migrate, readMigrationStatus } from '../db/migrate.js';
+import { type Database, openDatabase } from '../db/open.js';
+import { SvcMqttError } from '../errors.js';
 import type { Log } from '../log.js';
+import { readVersion } from '../version.js';
+import { startDeviceDirectory } from './device-directory.js';
+import { openDownlink } from './forward/downlink.js';
+import type { Forwarder } from './forward/forwarder.js';
+import { startForwarder } from './forward/start-forwarder.js';
+import { compileSubject, encodeHeaders } from './forward/subject.js';
+import type { Readiness } from './http/start.js';
+import { startHttp } from './http/start.js';
+import { type Broker, openBroker } from './mqtt/broker.js';
+import { openReleasers } from './releasers.js';
 
 /** A running replica. */
 export interface RunningServer {
@@ -10,10 +23,138 @@ export interface RunningServer {
 }
 
 /**
- * Starts a replica. A failed start undoes what it began.
+ * Starts a replica: database, schema, NATS and its stream, session engine, HTTP, and last the listener for devices. A
+ * failed start undoes what it began.
  *
  * @throws SvcMqttError with what failed, where, and what to do.
  */
-export async function startServer(_config: Config, _log: Log): Promise<RunningServer> {
-  throw new Error('not built');
+export async function startServer(config: Config, log: Log): Promise<RunningServer> {
+  if (config.acl === 'open') {
+    log.warn({ event: 'acl_open' }, 'ACL=open: every device may publish and subscribe to every topic');
+  }
+  const releasers = openReleasers(log);
+  try {
+    return await start(config, log, releasers);
+  } catch (error) {
+    await releasers.releaseAll();
+    throw error;
+  }
+}
+
+async function start(
+  config: Config,
+  log: Log,
+  releasers: ReturnType<typeof openReleasers>,
+): Promise<RunningServer> {
+  const db = await openDatabase(config, log);
+  releasers.add('database', () => db.close());
+  await bringSchemaUpToDate(config, db, log);
+
+  const nats = await startForwarder({ config, log });
+  releasers.add('forwarder', () => nats.close());
+  const { forwarder } = nats;
+
+  const core = await openBroker({
+    config,
+    forwarder,
+    downlink: openDownlink(nats.link, log),
+    log,
+    addressingOf: (device) => ({
+      subjectOf: compileSubject(config.natsSubject, device),
+      headersOf: encodeHeaders,
+    }),
+  });
+  releasers.add('session engine', () => core.close());
+
+  const directory = await startDeviceDirectory({
+    db,
+    cacheSize: config.deviceCacheSize,
+    log,
+    connectedIds: () => core.deviceIds(),
+    onLost: (id, reason) => {
+      const connections = core.kick(id, reason);
+      if (connections > 0)
+        log.info({ event: 'device_dropped', device: id, reason, connections }, 'A device was dropped');
+    },
+  });
+  releasers.add('device directory', () => directory.close());
+
+  let broker: Broker | undefined;
+  let stopping = false;
+  const http = await startHttp({
+    db,
+    config,
+    log,
+    version: readVersion(),
+    readiness: () => readReadiness({ directory, forwarder, listening: broker !== undefined && !stopping }),
+  });
+  releasers.add('HTTP API', () => http.close());
+
+  broker = await core.listen(directory);
+  const listening = broker;
+  releasers.add('broker', () => drainBroker(listening, forwarder, config.shutdownTimeoutSec * 1_000, log));
+
+  return {
+    ports: { mqtt: broker.port, http: http.port },
+    close: () => {
+      stopping = true;
+      return releasers.releaseAll();
+    },
+  };
+}
+
+async function bringSchemaUpToDate(config: Config, db: Database, log: Log): Promise<void> {
+  if (config.migrate) {
+    const { applied, converted } = await migrate(db);
+    if (applied.length > 0)
+      log.info({ event: 'schema_migrated', applied, converted }, 'The schema was brought up to date');
+    return;
+  }
+  const status = await readMigrationStatus(db);
+  if (status.newer || status.pending.length > 0) {
+    throw new SvcMqttError(
+      'DATABASE_SCHEMA',
+      status.newer
+        ? 'The database has a newer schema than this program knows'
+        : `The database lacks ${status.pending.length} migration${status.pending.length === 1 ? '' : 's'}`,
+      {
+        suggestion: status.newer
+          ? 'Run a newer svc-mqtt'
+          : 'Run "svc-mqtt migrate", or start without --no-migrate',
+      },
+    );
+  }
+}
+
+/**
+ * Nothing more is read; what was taken is stored and acknowledged; then connections close, and their wills are stored.
+ */
+async function drainBroker(broker: Broker, forwarder: Forwarder, timeoutMs: number, log: Log): Promise<void> {
+  const endMs = performance.now() + timeoutMs;
+  await broker.stopReading();
+  await forwarder.drain(endMs - performance.now());
+  await broker.close();
+  const left = await forwarder.drain(endMs - performance.now());
+  if (left > 0) {
+    log.warn(
+      { event: 'drain_incomplete', messages: left },
+      'Messages were not stored in time and are not acknowledged',
+    );
+  }
+}
+
+function readReadiness(parts: {
+  directory: { readonly live: boolean };
+  forwarder: Forwarder;
+  listening: boolean;
+}): Readiness {
+  const nats = parts.forwarder.state();
+  return {
+    database: { ok: parts.directory.live, detail: parts.directory.live ? 'answers' : 'does not answer' },
+    nats: { ok: nats.connected, detail: nats.detail },
+    listeners: {
+      ok: parts.listening,
+      detail: parts.listening ? 'accepting devices' : 'not accepting devices',
+    },
+  };
 }

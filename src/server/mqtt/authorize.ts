@@ -1,0 +1,58 @@
+import { covers, matches, maxFilterLevels } from './topics.js';
+
+/** Topics a device may use, as filters with `{id}` and `{type}`. */
+export interface PolicyTemplate {
+  readonly publish: readonly string[];
+  readonly subscribe: readonly string[];
+  /** A subscription could match a publish, so what is published goes to MQTT subscribers too. */
+  readonly localDelivery: boolean;
+}
+
+/** What one device may do. Everything that is not allowed is denied; the order of the rules has no effect. */
+export interface Policy {
+  readonly localDelivery: boolean;
+  mayPublish(topic: string): boolean;
+  maySubscribe(filter: string): boolean;
+}
+
+/** The default: a device reaches only its own topics. */
+export const confinedTemplate: PolicyTemplate = {
+  publish: ['raw.{id}', 'raw/{id}', 'raw/{id}/#'],
+  subscribe: ['cmd/{id}/#'],
+  localDelivery: false,
+};
+
+/** `ACL=open`: as in the old service, every device may use every topic. */
+export const openTemplate: PolicyTemplate = { publish: ['#'], subscribe: ['#'], localDelivery: true };
+
+/** Makes the policy of one device. Topics that begin with `$` are never a device's, whatever the template says. */
+export function compilePolicy(template: PolicyTemplate, device: { id: string; type: string }): Policy {
+  const publish = fillTemplates(template.publish, device);
+  const subscribe = fillTemplates(template.subscribe, device);
+  return {
+    localDelivery: template.localDelivery,
+    mayPublish: (topic) => !topic.startsWith('$') && publish.some((filter) => matches(filter, topic)),
+    maySubscribe: (filter) =>
+      !filter.startsWith('$') &&
+      filter.split('/').length <= maxFilterLevels &&
+      subscribe.some((allowed) => covers(allowed, filter)),
+  };
+}
+
+/**
+ * Puts id and type in. A template whose value holds a level separator or a wildcard is left out: the value would
+ * widen what it was meant to confine.
+ */
+function fillTemplates(templates: readonly string[], device: { id: string; type: string }): string[] {
+  const filled: string[] = [];
+  for (const template of templates) {
+    let safe = true;
+    const filter = template.replace(/\{(id|type)\}/g, (_token, name: 'id' | 'type') => {
+      const value = device[name];
+      if (value === '' || /[/+#]/.test(value)) safe = false;
+      return value;
+    });
+    if (safe) filled.push(filter);
+  }
+  return filled;
+}

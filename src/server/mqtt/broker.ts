@@ -1,0 +1,171 @@
+import { randomBytes } from 'node:crypto';
+import type { Config } from '../../config.js';
+import type { DeviceCredentials } from '../../db/devices.js';
+import { type Log, limitLog } from '../../log.js';
+import type { DeviceDirectory } from '../device-directory.js';
+import type { Downlink } from '../forward/downlink.js';
+import type { Forwarder } from '../forward/forwarder.js';
+import { compilePolicy, confinedTemplate, openTemplate } from './authorize.js';
+import type { ClientState } from './client-state.js';
+import type { CloseReason } from './close-reason.js';
+import { Connection, type ConnectionConfig, type ConnectionServices } from './connection.js';
+import { type BrokerCounters, newBrokerCounters } from './counters.js';
+import { type Listener, startListener } from './listener.js';
+import { openRegistry } from './registry.js';
+import { type SessionEngine, startSessionEngine } from './session-engine.js';
+import { openTurnQueue } from './turn-queue.js';
+import type { Addressing } from './uplink.js';
+
+export type BrokerConfig = ConnectionConfig &
+  Pick<Config, 'mqttHost' | 'mqttPort' | 'acl' | 'maxConnections' | 'maxInFlightPerClient' | 'maxSessions'>;
+
+/** The MQTT side of a replica. */
+export interface Broker {
+  readonly port: number;
+  readonly counters: Readonly<BrokerCounters>;
+  /** Connections open now. */
+  connectionCount(): number;
+  /** Accepts no further connections and reads no further packets; acknowledgements still go out. */
+  stopReading(): Promise<void>;
+  /** Closes every connection; wills go to the forwarder. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** The part of the broker that exists before it listens: what the device directory tells about lost devices. */
+export interface BrokerCore {
+  deviceIds(): Iterable<string>;
+  kick(deviceId: string, reason: CloseReason): number;
+  listen(directory: DeviceDirectory): Promise<Broker>;
+  close(): Promise<void>;
+}
+
+const tickMs = 500;
+/** How often devices that send are reported as seen. */
+const seenIntervalMs = 60_000;
+
+/** Prepares the broker: session engine and registry, no listener yet. */
+export async function openBroker(options: {
+  config: BrokerConfig;
+  forwarder: Forwarder;
+  /** Messages for devices, wanted for those that have subscribed. */
+  downlink: Downlink;
+  addressingOf(device: DeviceCredentials): Addressing;
+  log: Log;
+}): Promise<BrokerCore> {
+  const { config, forwarder, downlink, log } = options;
+  const engine = await startSessionEngine(log);
+  const registry = openRegistry({
+    forwarder,
+    maxSessions: config.maxSessions,
+    discardSession: (state) => discardSession(engine, state, log),
+    stopListening: (deviceId) => downlink.release(deviceId),
+  });
+  downlink.deliver = (message) => engine.deliver({ ...message, qos: 1, retain: false });
+  const turns = openTurnQueue();
+  const limitedLog = limitLog(log);
+  const counters = newBrokerCounters();
+  const template = config.acl === 'open' ? openTemplate : confinedTemplate;
+  const messageIdPrefix = randomBytes(9).toString('base64url');
+  let messageIds = 0;
+
+  async function listen(directory: DeviceDirectory): Promise<Broker> {
+    const services: ConnectionServices = {
+      config,
+      directory,
+      engine,
+      registry,
+      turns,
+      counters,
+      log: limitedLog,
+      uplink: {
+        forwarder,
+        maxInFlightPerClient: config.maxInFlightPerClient,
+        deliver: (message) => engine.deliver(message),
+        nextMessageId: () => `${messageIdPrefix}.${(messageIds++).toString(36)}`,
+      },
+      startListening: (deviceId) => downlink.acquire(deviceId),
+      policyOf: (device) => compilePolicy(template, device),
+      addressingOf: options.addressingOf,
+    };
+    const listener: Listener = await startListener({
+      host: config.mqttHost,
+      port: config.mqttPort,
+      onSocket: (socket) => {
+        counters.opened += 1;
+        if (registry.connections.size >= config.maxConnections) {
+          counters.closed['too-many-connections'] += 1;
+          limitedLog.warn(
+            'too_many_connections',
+            { limit: config.maxConnections },
+            'A connection was turned away',
+          );
+          socket.destroy();
+          return;
+        }
+        registry.open(new Connection(socket, services));
+      },
+    });
+    let seenAtMs = performance.now();
+    const ticker = setInterval(() => {
+      const nowMs = performance.now();
+      const reportSeen = nowMs - seenAtMs >= seenIntervalMs;
+      for (const connection of registry.connections) {
+        connection.onTick(nowMs);
+        const { device } = connection;
+        if (reportSeen && device !== undefined && connection.lastReadMs >= seenAtMs)
+          directory.seen(device.id);
+      }
+      if (reportSeen) seenAtMs = nowMs;
+      registry.sweep();
+    }, tickMs);
+    ticker.unref();
+
+    return {
+      port: listener.port,
+      counters,
+      connectionCount: () => registry.connections.size,
+      async stopReading() {
+        await listener.close();
+        for (const connection of registry.connections) connection.stopReading();
+      },
+      async close() {
+        clearInterval(ticker);
+        await listener.close();
+        for (const connection of [...registry.connections]) connection.close('server-shutdown');
+      },
+    };
+  }
+
+  let closing: Promise<void> | undefined;
+  return {
+    deviceIds: () => registry.deviceIds(),
+    kick: (deviceId, reason) => registry.kick(deviceId, reason),
+    listen,
+    close: () => {
+      closing ??= engine.close().finally(() => limitedLog.close());
+      return closing;
+    },
+  };
+}
+
+/** Connecting with a clean session is how MQTT says that a session is over [MQTT-3.1.2-6]. */
+function discardSession(engine: SessionEngine, state: ClientState, log: Log): void {
+  state.engineReleased = state.engineReleased
+    .then(() =>
+      engine.attach({
+        clientId: state.key,
+        clean: true,
+        maySubscribe: () => false,
+        grantedQos: () => 0,
+        onBytes: () => {},
+        onClosed: () => {},
+      }),
+    )
+    .then((link) => {
+      link.close();
+      return link.released;
+    })
+    .catch((error: unknown) =>
+      log.error({ event: 'session_engine_error', err: error }, 'A session was not discarded'),
+    );
+}

@@ -1,0 +1,61 @@
+/**
+ * Why the gateway ends a connection: a closed list, so that each can be counted. Clauses are those of MQTT 3.1.1.
+ */
+export const closeReasons = {
+  'client-disconnect': 'the client sent DISCONNECT [3.14]',
+  'connection-lost': 'the network connection ended without DISCONNECT',
+  'server-shutdown': 'the server is stopping',
+
+  'bad-credentials': 'no user name, an unknown one or a wrong password [CONNACK 4]',
+  'revoked-at-connect': 'the device is revoked [CONNACK 5]',
+  'will-denied': "the will's topic is outside the device's policy [CONNACK 5]",
+  'database-away': 'the database does not answer and the device is not remembered [CONNACK 3]',
+  'protocol-version': 'a protocol level that is not spoken here [MQTT-3.1.2-2]',
+  'identifier-rejected': 'a client id that cannot be used [MQTT-3.1.3-8, 3.1.3-9]',
+  'too-many-connections': 'MAX_CONNECTIONS is reached',
+
+  revoked: 'the device was revoked',
+  deleted: 'the device was deleted',
+  'secret-changed': "the device's secret changed",
+  'type-changed': "the device's type changed",
+  'taken-over': 'the same client id of the same device connected again [MQTT-3.1.4-2]',
+
+  'connect-timeout': 'no CONNECT in time [3.1.4]',
+  'keepalive-timeout': 'nothing received for one and a half times the keep alive [MQTT-3.1.2-24]',
+  'slow-reader': 'the client does not read what is sent to it',
+  'publish-denied': "a topic outside the device's policy [MQTT-3.3.5-2]",
+  'refused-by-nats': 'NATS can never store the message',
+  'session-engine': 'the session engine ended the session',
+
+  'connect-expected': 'the first packet is not CONNECT [MQTT-3.1.0-1]',
+  'second-connect': 'CONNECT twice on one connection [MQTT-3.1.0-2]',
+  'protocol-name': 'an unknown protocol name [MQTT-3.1.2-1]',
+  'server-packet': 'a packet that only servers send, or a reserved packet type [2.2.1]',
+  'reserved-bits': 'reserved bits or flags that are not as prescribed [MQTT-2.2.2-2]',
+  'remaining-length': 'a remaining length of more than four bytes [2.2.3]',
+  'packet-too-large': 'a packet over the limit',
+  'malformed-packet': 'a packet whose fields are shorter or longer than it says',
+  'invalid-utf8': 'ill-formed UTF-8 or U+0000 in a string [MQTT-1.5.3-1, 1.5.3-2]',
+  'invalid-qos': 'QoS 3 [MQTT-3.3.1-4, 3.1.2-14, 3.8.3-4]',
+  'packet-id-zero': 'packet identifier 0 [MQTT-2.3.1-1]',
+  'password-without-user-name': 'a password without a user name [MQTT-3.1.2-22]',
+  'empty-topic': 'an empty topic name or filter [MQTT-4.7.3-1]',
+  'topic-with-wildcards': 'a topic name with wildcards [MQTT-3.3.2-2]',
+  'malformed-filter': 'a topic filter with misplaced wildcards [MQTT-4.7.1-2, 4.7.1-3]',
+  'no-topic-filter': 'SUBSCRIBE or UNSUBSCRIBE without a topic filter [MQTT-3.8.3-3, 3.10.3-2]',
+  'early-pubrel': 'PUBREL for a message that PUBREC has not answered yet [MQTT-4.3.3-1]',
+} as const;
+
+export type CloseReason = keyof typeof closeReasons;
+
+/** After these the will is not published: the client said goodbye, or lost the right to speak. */
+const willSuppressing: ReadonlySet<CloseReason> = new Set<CloseReason>([
+  'client-disconnect',
+  'revoked',
+  'deleted',
+  'secret-changed',
+]);
+
+export function suppressesWill(reason: CloseReason): boolean {
+  return willSuppressing.has(reason);
+}

@@ -1,0 +1,485 @@
+import { randomBytes } from 'node:crypto';
+import type { Socket } from 'node:net';
+import type { Config } from '../../config.js';
+import type { DeviceCredentials } from '../../db/devices.js';
+import type { LimitedLog } from '../../log.js';
+import type { DeviceDirectory } from '../device-directory.js';
+import { authenticate } from './authenticate.js';
+import type { Policy } from './authorize.js';
+import type { ClientState } from './client-state.js';
+import { type CloseReason, closeReasons, suppressesWill } from './close-reason.js';
+import type { BrokerCounters } from './counters.js';
+import { FrameReader } from './frame-reader.js';
+import {
+  acknowledgeBytes,
+  decodeAcknowledge,
+  encodeAcknowledge,
+  encodeSubackFailure,
+  writeAcknowledge,
+} from './packets/acknowledge.js';
+import { ConnectReturnCode, encodeConnack } from './packets/connack.js';
+import { type Connect, decodeConnect, type Will } from './packets/connect.js';
+import { checkFlags } from './packets/fixed-header.js';
+import { PacketType, type ProtocolVersion, type QoS } from './packets/packet-type.js';
+import { decodePublish } from './packets/publish.js';
+import { decodeSubscribe, decodeUnsubscribe } from './packets/subscribe.js';
+import type { Registry } from './registry.js';
+import type { EngineLink, SessionEngine } from './session-engine.js';
+import { matches } from './topics.js';
+import type { TurnQueue } from './turn-queue.js';
+import { type Addressing, Uplink, type UplinkConnection, type UplinkServices } from './uplink.js';
+
+export type ConnectionConfig = Pick<
+  Config,
+  | 'connectTimeoutSec'
+  | 'maxConnectPacketBytes'
+  | 'maxPacketBytes'
+  | 'maxOutgoingBytes'
+  | 'maxSubscriptionsPerClient'
+>;
+
+/** What every connection shares. */
+export interface ConnectionServices {
+  readonly config: ConnectionConfig;
+  readonly directory: DeviceDirectory;
+  readonly engine: SessionEngine;
+  readonly registry: Registry;
+  readonly turns: TurnQueue;
+  readonly uplink: UplinkServices;
+  readonly counters: BrokerCounters;
+  readonly log: LimitedLog;
+  /** The first client of a device has subscribed: messages for the device are wanted. */
+  startListening(deviceId: string): void;
+  policyOf(device: DeviceCredentials): Policy;
+  addressingOf(device: DeviceCredentials): Addressing;
+}
+
+const pingresp = Buffer.from([PacketType.PINGRESP << 4, 0]);
+const maxClientIdBytes = 1_024;
+/** Longest wait for the last bytes to reach a client before its socket is destroyed. */
+const lingerMs = 500;
+
+/**
+ * One MQTT connection: it owns the socket, cuts and checks packets, authenticates, keeps time, and sends PUBLISH
+ * straight to the uplink. Only a client that subscribes, or has subscribed in a persistent session, gets a link to
+ * the session engine.
+ */
+export class Connection implements UplinkConnection {
+  readonly address: string;
+  device: DeviceCredentials | undefined;
+  clientId = '';
+  /** `performance.now()` of the last bytes received. */
+  lastReadMs: number;
+  /** In the turn queue. */
+  queued = false;
+
+  private readonly socket: Socket;
+  private readonly services: ConnectionServices;
+  private readonly reader = new FrameReader();
+  private phase: 'new' | 'authenticating' | 'connected' | 'closed' = 'new';
+  private version: ProtocolVersion = 4;
+  private keepaliveMs = 0;
+  private deadlineMs: number;
+  private will: Will | undefined;
+  private state: ClientState | undefined;
+  private policy: Policy | undefined;
+  private uplink: Uplink | undefined;
+  private link: EngineLink | undefined;
+  /** Packets are not processed and the socket is not read. */
+  private held = false;
+  /** The server drains: nothing is read any more. */
+  private draining = false;
+  /** A PUBLISH that waits for room, and where its variable header begins. */
+  private parked: Buffer | undefined;
+  private parkedOffset = 0;
+  /** Acknowledgements of this turn: packet type and packet identifier in one number each. */
+  private acknowledgements: number[] = [];
+
+  constructor(socket: Socket, services: ConnectionServices) {
+    this.socket = socket;
+    this.services = services;
+    this.address = `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? 0}`;
+    this.lastReadMs = performance.now();
+    this.deadlineMs = this.lastReadMs + services.config.connectTimeoutSec * 1_000;
+    socket.on('data', (chunk: Buffer) => this.onData(chunk));
+    socket.on('close', () => this.close('connection-lost'));
+    // 'close' follows.
+    socket.on('error', () => {});
+  }
+
+  /** A session that may be kicked or listed. */
+  get connected(): boolean {
+    return this.phase === 'connected';
+  }
+
+  private onData(chunk: Buffer): void {
+    this.lastReadMs = performance.now();
+    if (this.keepaliveMs > 0) this.deadlineMs = this.lastReadMs + this.keepaliveMs;
+    if (this.phase === 'closed') return;
+    this.reader.push(chunk);
+    this.pump();
+  }
+
+  private pump(): void {
+    while (!this.held && this.phase !== 'closed') {
+      const packet = this.reader.next(this.maxPacketBytes());
+      if (packet === undefined) return;
+      const reason = typeof packet === 'string' ? packet : this.handle(packet, this.reader.bodyOffset);
+      if (reason !== undefined) this.close(reason);
+    }
+  }
+
+  private maxPacketBytes(): number {
+    const { config, uplink } = this.services;
+    if (this.phase !== 'connected') return config.maxConnectPacketBytes;
+    return Math.min(config.maxPacketBytes, uplink.forwarder.maxPayloadBytes);
+  }
+
+  private handle(packet: Buffer, bodyOffset: number): CloseReason | undefined {
+    const first = packet[0] as number;
+    const type = first >> 4;
+    if (type === PacketType.PUBLISH && this.uplink !== undefined) return this.onPublish(packet, bodyOffset);
+    if (this.phase === 'new') return this.onFirstPacket(packet, bodyOffset);
+    const flags = type === PacketType.PUBLISH ? undefined : checkFlags(first, this.version);
+    if (flags !== undefined) return flags;
+    switch (type) {
+      case PacketType.CONNECT:
+        return 'second-connect'; // [MQTT-3.1.0-2]
+      case PacketType.PUBREL:
+        return this.onPubrel(packet, bodyOffset);
+      case PacketType.PUBACK:
+      case PacketType.PUBREC:
+      case PacketType.PUBCOMP:
+        return this.onAcknowledge(packet, bodyOffset);
+      case PacketType.SUBSCRIBE:
+        return this.onSubscribe(packet, bodyOffset);
+      case PacketType.UNSUBSCRIBE:
+        return this.onUnsubscribe(packet, bodyOffset);
+      case PacketType.PINGREQ:
+        if (packet.length !== bodyOffset) return 'malformed-packet';
+        this.write(pingresp); // [MQTT-3.12.4-1]
+        return undefined;
+      case PacketType.DISCONNECT:
+        return packet.length === bodyOffset ? 'client-disconnect' : 'malformed-packet';
+      default:
+        return 'server-packet';
+    }
+  }
+
+  private onFirstPacket(packet: Buffer, bodyOffset: number): CloseReason | undefined {
+    const first = packet[0] as number;
+    if (first >> 4 !== PacketType.CONNECT) return 'connect-expected'; // [MQTT-3.1.0-1]
+    if (checkFlags(first, 4) !== undefined) return 'reserved-bits';
+    const connect = decodeConnect(packet, bodyOffset);
+    if (connect === 'protocol-version') {
+      this.refuse(connect, ConnectReturnCode.unacceptableProtocolVersion);
+    } else if (connect === 'identifier-rejected') {
+      this.refuse(connect, ConnectReturnCode.identifierRejected);
+    } else if (typeof connect === 'string') {
+      return connect;
+    } else if (Buffer.byteLength(connect.clientId) > maxClientIdBytes) {
+      this.refuse('identifier-rejected', ConnectReturnCode.identifierRejected);
+    } else {
+      this.phase = 'authenticating';
+      this.hold();
+      void this.accept(connect);
+    }
+    return undefined;
+  }
+
+  /** Authenticates and answers; packets that the client sent ahead wait meanwhile. */
+  private async accept(connect: Connect): Promise<void> {
+    const { directory, registry, counters, log } = this.services;
+    const authentication = await authenticate(connect, directory).catch((error: unknown) => {
+      log.error('authentication_failed', { err: error }, 'A look-up failed; the client is told to come back');
+      return { refused: 'database-away', returnCode: ConnectReturnCode.serverUnavailable } as const;
+    });
+    if (this.phase !== 'authenticating') return;
+    if ('refused' in authentication) {
+      const { refused, returnCode } = authentication;
+      this.refuse(refused, returnCode, { user: connect.userName });
+      return;
+    }
+    const { device } = authentication;
+    const policy = this.services.policyOf(device);
+    if (connect.will !== undefined && !policy.mayPublish(connect.will.topic)) {
+      const fields = { device: device.id, topic: connect.will.topic };
+      this.refuse('will-denied', ConnectReturnCode.notAuthorized, fields);
+      return;
+    }
+
+    this.device = device;
+    this.policy = policy;
+    this.version = connect.version;
+    this.clientId = connect.clientId === '' ? `auto-${randomBytes(10).toString('hex')}` : connect.clientId;
+    const { clean } = connect;
+    const { state, sessionPresent } = registry.admit(this, {
+      deviceId: device.id,
+      clientId: this.clientId,
+      clean,
+    });
+    this.state = state;
+    this.will = connect.will;
+    this.keepaliveMs = connect.keepaliveSec * 1_500; // [MQTT-3.1.2-24]
+    this.deadlineMs = this.keepaliveMs > 0 ? performance.now() + this.keepaliveMs : Number.POSITIVE_INFINITY;
+    this.uplink = new Uplink(this.services.uplink, this, {
+      state,
+      policy,
+      addressing: this.services.addressingOf(device),
+    });
+    this.phase = 'connected';
+    counters.accepted += 1;
+    directory.seen(device.id);
+    this.write(encodeConnack(ConnectReturnCode.accepted, sessionPresent));
+    // A session that the engine keeps goes on there, or is wiped there when this CONNECT asks for a clean one.
+    if (state.inEngine) await this.promote(state, policy);
+    this.release();
+  }
+
+  /** Answers CONNACK with a refusal and closes [MQTT-3.2.2-5]. */
+  private refuse(reason: CloseReason, code: ConnectReturnCode, fields: Record<string, unknown> = {}): void {
+    if (this.phase === 'closed') return;
+    this.socket.write(encodeConnack(code));
+    this.close(reason, fields);
+  }
+
+  private onPublish(packet: Buffer, bodyOffset: number): CloseReason | undefined {
+    const uplink = this.uplink as Uplink;
+    const confirm = ((packet[0] as number) & 0b0110) !== 0;
+    const room = uplink.checkRoom(confirm);
+    if (room !== 'room') {
+      this.parked = packet;
+      this.parkedOffset = bodyOffset;
+      this.hold();
+      if (room === 'forwarder-full') this.services.uplink.forwarder.whenReady(() => this.onRoom(), confirm);
+      return undefined;
+    }
+    const publish = decodePublish(packet, bodyOffset);
+    if (typeof publish === 'string') return publish;
+    const { counters, log } = this.services;
+    counters.published[publish.qos] += 1;
+    counters.publishedBytes += publish.payload.length;
+    const reason = uplink.receive(publish);
+    if (reason === 'publish-denied') {
+      const fields = { ...this.describe(), topic: publish.topic.toString('utf8') };
+      log.warn('publish_denied', fields, 'A device published outside its policy and is disconnected');
+    }
+    return reason;
+  }
+
+  private onPubrel(packet: Buffer, bodyOffset: number): CloseReason | undefined {
+    const packetId = decodeAcknowledge(packet, bodyOffset);
+    return typeof packetId === 'string' ? packetId : (this.uplink as Uplink).release(packetId);
+  }
+
+  /** An acknowledgement of something that the engine sent. */
+  private onAcknowledge(packet: Buffer, bodyOffset: number): CloseReason | undefined {
+    const packetId = decodeAcknowledge(packet, bodyOffset);
+    if (typeof packetId === 'string') return packetId;
+    this.link?.write(packet);
+    return undefined;
+  }
+
+  private onSubscribe(packet: Buffer, bodyOffset: number): CloseReason | undefined {
+    const subscribe = decodeSubscribe(packet, bodyOffset);
+    if (typeof subscribe === 'string') return subscribe;
+    const { counters, log, config } = this.services;
+    const { subscriptions } = this.state as ClientState;
+    const policy = this.policy as Policy;
+    let denied = 0;
+    for (const { filter, qos } of subscribe.requests) {
+      const known = subscriptions.has(filter);
+      if (policy.maySubscribe(filter) && (known || subscriptions.size < config.maxSubscriptionsPerClient)) {
+        subscriptions.set(filter, qos);
+        continue;
+      }
+      denied += 1;
+      log.warn('subscribe_denied', { ...this.describe(), filter }, 'A subscription was refused');
+    }
+    counters.subscribeDenied += denied;
+    if (denied === subscribe.requests.length) this.write(encodeSubackFailure(subscribe.packetId, denied));
+    else this.toEngine(packet);
+    return undefined;
+  }
+
+  private onUnsubscribe(packet: Buffer, bodyOffset: number): CloseReason | undefined {
+    const unsubscribe = decodeUnsubscribe(packet, bodyOffset);
+    if (typeof unsubscribe === 'string') return unsubscribe;
+    for (const { filter } of unsubscribe.requests) (this.state as ClientState).subscriptions.delete(filter);
+    // Without subscriptions there is nothing to do but to answer [MQTT-3.10.4-5].
+    if (this.link === undefined) this.write(encodeAcknowledge(PacketType.UNSUBACK, unsubscribe.packetId));
+    else this.link.write(packet);
+    return undefined;
+  }
+
+  /** Gives a packet to the session engine, which gets to know the client now if it does not yet. */
+  private toEngine(packet: Buffer): void {
+    if (this.link !== undefined) {
+      this.link.write(packet);
+      return;
+    }
+    // The socket's chunk is not kept while the engine takes the client in.
+    const kept = Buffer.from(packet);
+    this.hold();
+    void this.promote(this.state as ClientState, this.policy as Policy).then(() => {
+      this.link?.write(kept);
+      this.release();
+    });
+  }
+
+  /** Makes the client known to the session engine, after the engine has let go of the connection before. */
+  private async promote(state: ClientState, policy: Policy): Promise<void> {
+    const { engine, log } = this.services;
+    const attached = state.engineReleased.then(() => {
+      if (!this.connected) return undefined;
+      return engine.attach({
+        clientId: state.key,
+        clean: !state.persistent,
+        maySubscribe: (filter) => state.subscriptions.has(filter) && policy.maySubscribe(filter),
+        grantedQos: (topic) => grantedQos(state, topic),
+        onBytes: (bytes) => this.write(bytes),
+        onClosed: () => this.close('session-engine'),
+      });
+    });
+    state.engineReleased = attached.then(
+      (link) => link?.released,
+      () => undefined,
+    );
+    try {
+      const link = await attached;
+      if (!this.connected) {
+        link?.close();
+        return;
+      }
+      this.link = link;
+      state.inEngine = state.persistent;
+      if (!state.listening) this.services.startListening(state.deviceId);
+      state.listening = true;
+    } catch (error) {
+      const fields = { ...this.describe(), err: error };
+      log.error('session_engine_refused', fields, 'The session engine refused a client');
+      this.close('session-engine');
+    }
+  }
+
+  /** Queues PUBACK, PUBREC or PUBCOMP; those of one turn of the event loop leave in one write. */
+  acknowledge(type: PacketType, packetId: number): void {
+    if (this.phase !== 'connected') return;
+    this.acknowledgements.push((type << 16) | packetId);
+    this.services.turns.add(this);
+  }
+
+  onRoom(): void {
+    if (this.parked !== undefined) this.services.turns.add(this);
+  }
+
+  /** Called by the turn queue once in a turn in which something was queued. */
+  onTurn(): void {
+    this.flushAcknowledgements();
+    const { parked, uplink } = this;
+    if (parked === undefined || uplink === undefined || this.phase !== 'connected') return;
+    this.parked = undefined;
+    const reason = this.onPublish(parked, this.parkedOffset);
+    if (reason !== undefined) this.close(reason);
+    else if (this.parked === undefined) this.release();
+  }
+
+  private flushAcknowledgements(): void {
+    const { acknowledgements } = this;
+    if (acknowledgements.length === 0) return;
+    const bytes = Buffer.allocUnsafe(acknowledgements.length * acknowledgeBytes);
+    for (let index = 0; index < acknowledgements.length; index++) {
+      const entry = acknowledgements[index] as number;
+      writeAcknowledge(bytes, index * acknowledgeBytes, (entry >> 16) as PacketType, entry & 0xffff);
+    }
+    this.acknowledgements = [];
+    this.write(bytes);
+  }
+
+  private write(bytes: Buffer): void {
+    if (this.phase === 'closed') return;
+    this.socket.write(bytes);
+    if (this.socket.writableLength > this.services.config.maxOutgoingBytes) this.close('slow-reader');
+  }
+
+  private hold(): void {
+    this.held = true;
+    this.socket.pause();
+  }
+
+  private release(): void {
+    if (this.phase === 'closed' || this.draining) return;
+    this.held = false;
+    this.pump();
+    if (!this.held) this.socket.resume();
+  }
+
+  /** Stops reading for good: the server drains, then closes. */
+  stopReading(): void {
+    this.draining = true;
+    this.parked = undefined;
+    this.hold();
+  }
+
+  /** Called about twice a second. */
+  onTick(nowMs: number): void {
+    if (nowMs <= this.deadlineMs) return;
+    if (this.phase === 'connected' && this.held) {
+      // The client cannot be silent while it is not being read.
+      this.deadlineMs = nowMs + this.keepaliveMs;
+      return;
+    }
+    this.close(this.phase === 'connected' ? 'keepalive-timeout' : 'connect-timeout');
+  }
+
+  /** Ends the connection, once, with what is queued for the client sent if it reads. */
+  close(reason: CloseReason, fields: Record<string, unknown> = {}): void {
+    if (this.phase === 'closed') return;
+    const wasConnected = this.phase === 'connected';
+    this.flushAcknowledgements();
+    this.phase = 'closed';
+    this.parked = undefined;
+    const { counters, log, registry } = this.services;
+    counters.closed[reason] += 1;
+    const detail = { ...this.describe(), ...fields, reason, why: closeReasons[reason] };
+    if (isExpected(reason)) log.debug('connection_closed', detail, 'A connection closed');
+    else log.info(wasConnected ? 'connection_closed' : 'connect_refused', detail, 'A connection was closed');
+
+    if (this.will !== undefined && !suppressesWill(reason)) this.uplink?.publishWill(this.will);
+    this.link?.close();
+    this.link = undefined;
+    registry.release(this, this.state);
+    this.endSocket();
+  }
+
+  private endSocket(): void {
+    const { socket } = this;
+    if (socket.destroyed) return;
+    socket.removeAllListeners('data');
+    socket.end(() => socket.destroy());
+    // What the client still sends is read and dropped, so that the last bytes are not lost to a reset.
+    socket.resume();
+    const linger = setTimeout(() => socket.destroy(), lingerMs);
+    linger.unref();
+    socket.once('close', () => clearTimeout(linger));
+  }
+
+  private describe(): Record<string, unknown> {
+    return this.device === undefined
+      ? { address: this.address }
+      : { address: this.address, device: this.device.id, client: this.clientId };
+  }
+}
+
+/** What happens in the ordinary life of a fleet and is not worth a line of the log. */
+function isExpected(reason: CloseReason): boolean {
+  return reason === 'client-disconnect' || reason === 'connection-lost' || reason === 'server-shutdown';
+}
+
+function grantedQos(state: ClientState, topic: string): QoS {
+  let granted: QoS = 0;
+  for (const [filter, qos] of state.subscriptions) {
+    if (qos > granted && matches(filter, topic)) granted = qos;
+  }
+  return granted;
+}

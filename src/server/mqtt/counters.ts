@@ -1,0 +1,28 @@
+import { type CloseReason, closeReasons } from './close-reason.js';
+
+/** What the broker has done since the start of the process. */
+export interface BrokerCounters {
+  /** Sockets accepted. */
+  opened: number;
+  /** CONNECTs answered with CONNACK 0. */
+  accepted: number;
+  /** Connections ended, by reason. */
+  readonly closed: Record<CloseReason, number>;
+  /** PUBLISH packets received, by QoS. */
+  readonly published: [number, number, number];
+  publishedBytes: number;
+  /** Filters answered 0x80. */
+  subscribeDenied: number;
+}
+
+export function newBrokerCounters(): BrokerCounters {
+  const closed = Object.fromEntries(Object.keys(closeReasons).map((reason) => [reason, 0]));
+  return {
+    opened: 0,
+    accepted: 0,
+    closed: closed as Record<CloseReason, number>,
+    published: [0, 0, 0],
+    publishedBytes: 0,
+    subscribeDenied: 0,
+  };
+}

@@ -1,0 +1,33 @@
+import type { CloseReason } from '../close-reason.js';
+import type { PacketType } from './packet-type.js';
+
+/** PUBACK, PUBREC, PUBREL, PUBCOMP and UNSUBACK: two bytes of header, two of packet identifier (MQTT 3.1.1 §3.4). */
+export const acknowledgeBytes = 4;
+
+/** The packet identifier of an acknowledging packet, or what is wrong with it. */
+export function decodeAcknowledge(packet: Buffer, bodyOffset: number): number | CloseReason {
+  if (packet.length - bodyOffset !== 2) return 'malformed-packet';
+  const packetId = packet.readUInt16BE(bodyOffset);
+  return packetId === 0 ? 'packet-id-zero' : packetId;
+}
+
+/** Writes an acknowledging packet at `offset`. */
+export function writeAcknowledge(target: Buffer, offset: number, type: PacketType, packetId: number): void {
+  target[offset] = type === 6 ? 0x62 : type << 4;
+  target[offset + 1] = 2;
+  target[offset + 2] = packetId >> 8;
+  target[offset + 3] = packetId & 0xff;
+}
+
+export function encodeAcknowledge(type: PacketType, packetId: number): Buffer {
+  const packet = Buffer.allocUnsafe(acknowledgeBytes);
+  writeAcknowledge(packet, 0, type, packetId);
+  return packet;
+}
+
+/** SUBACK that refuses every one of `count` filters (MQTT 3.1.1 §3.9.3). */
+export function encodeSubackFailure(packetId: number, count: number): Buffer {
+  const remaining = 2 + count;
+  const header = remaining < 0x80 ? [0x90, remaining] : [0x90, (remaining & 0x7f) | 0x80, remaining >> 7];
+  return Buffer.concat([Buffer.from([...header, packetId >> 8, packetId & 0xff]), Buffer.alloc(count, 0x80)]);
+}

@@ -1,0 +1,117 @@
+import type { CloseReason } from '../close-reason.js';
+import { fieldEnd, readText } from './field.js';
+import type { ProtocolVersion, QoS } from './packet-type.js';
+
+export interface Will {
+  readonly topic: string;
+  readonly payload: Buffer;
+  readonly qos: QoS;
+  readonly retain: boolean;
+}
+
+/** CONNECT (MQTT 3.1.1 §3.1). */
+export interface Connect {
+  readonly version: ProtocolVersion;
+  readonly clientId: string;
+  readonly clean: boolean;
+  /** Seconds; 0: none. */
+  readonly keepaliveSec: number;
+  readonly userName: string | undefined;
+  readonly password: Buffer | undefined;
+  readonly will: Will | undefined;
+}
+
+const protocolNames: Readonly<Record<string, ProtocolVersion>> = { MQIsdp: 3, MQTT: 4 };
+
+/**
+ * Decodes and checks CONNECT. `protocol-version` and `identifier-rejected` are to be answered with a CONNACK, every
+ * other reason without.
+ */
+export function decodeConnect(packet: Buffer, bodyOffset: number): Connect | CloseReason {
+  const nameEnd = fieldEnd(packet, bodyOffset);
+  if (nameEnd === -1 || nameEnd + 4 > packet.length) return 'malformed-packet';
+  const name = readText(packet, bodyOffset, nameEnd);
+  if (name === undefined) return 'invalid-utf8';
+  const expectedLevel = Object.hasOwn(protocolNames, name) ? protocolNames[name] : undefined;
+  if (expectedLevel === undefined) return 'protocol-name'; // [MQTT-3.1.2-1]
+  if (packet[nameEnd] !== expectedLevel) return 'protocol-version'; // [MQTT-3.1.2-2]
+
+  const flags = packet[nameEnd + 1] as number;
+  const flagProblem = checkConnectFlags(flags);
+  if (flagProblem !== undefined) return flagProblem;
+  const fields = decodePayload(packet, nameEnd + 4, flags);
+  if (typeof fields === 'string') return fields;
+
+  const clean = (flags & 0x02) !== 0;
+  // An empty client id is for 3.1.1 and clean sessions only [MQTT-3.1.3-7] [MQTT-3.1.3-8].
+  if (fields.clientId === '' && (!clean || expectedLevel === 3)) return 'identifier-rejected';
+  return { version: expectedLevel, clean, keepaliveSec: packet.readUInt16BE(nameEnd + 2), ...fields };
+}
+
+function checkConnectFlags(flags: number): CloseReason | undefined {
+  const will = (flags & 0x04) !== 0;
+  const willQos = (flags >> 3) & 0x03;
+  if ((flags & 0x01) !== 0) return 'reserved-bits'; // [MQTT-3.1.2-3]
+  if (willQos === 3) return 'invalid-qos'; // [MQTT-3.1.2-14]
+  if (!will && (flags & 0x38) !== 0) return 'reserved-bits'; // [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-15]
+  if ((flags & 0xc0) === 0x40) return 'password-without-user-name'; // [MQTT-3.1.2-22]
+  return undefined;
+}
+
+/** Client id, will topic, will message, user name, password, in that order [MQTT-3.1.3-1]. */
+function decodePayload(
+  packet: Buffer,
+  start: number,
+  flags: number,
+): Pick<Connect, 'clientId' | 'will' | 'userName' | 'password'> | CloseReason {
+  const clientIdEnd = fieldEnd(packet, start);
+  let end = clientIdEnd;
+  const willTopicStart = end;
+  if ((flags & 0x04) !== 0) end = fieldEnd(packet, fieldEnd(packet, end));
+  const userNameStart = end;
+  if ((flags & 0x80) !== 0) end = fieldEnd(packet, end);
+  const passwordStart = end;
+  if ((flags & 0x40) !== 0) end = fieldEnd(packet, end);
+  if (end !== packet.length) return 'malformed-packet';
+
+  const clientId = readText(packet, start, clientIdEnd);
+  if (clientId === undefined) return 'invalid-utf8';
+  let will: Will | undefined;
+  if ((flags & 0x04) !== 0) {
+    const topicEnd = fieldEnd(packet, willTopicStart);
+    const topic = readText(packet, willTopicStart, topicEnd);
+    if (topic === undefined) return 'invalid-utf8';
+    if (topic === '') return 'empty-topic';
+    if (/[+#]/.test(topic)) return 'topic-with-wildcards';
+    will = {
+      topic,
+      payload: Buffer.from(packet.subarray(topicEnd + 2, userNameStart)),
+      qos: ((flags >> 3) & 0x03) as QoS,
+      retain: (flags & 0x20) !== 0,
+    };
+  }
+  let userName: string | undefined;
+  if ((flags & 0x80) !== 0) {
+    userName = readText(packet, userNameStart, passwordStart);
+    if (userName === undefined) return 'invalid-utf8';
+  }
+  const password = (flags & 0x40) !== 0 ? packet.subarray(passwordStart + 2, end) : undefined;
+  return { clientId, will, userName, password };
+}
+
+/** CONNECT as the session engine gets it: clean or not, no keep alive, no user, no will. */
+export function encodeConnect(request: { clientId: string; clean: boolean }): Buffer {
+  const clientId = Buffer.from(request.clientId, 'utf8');
+  const remaining = 10 + 2 + clientId.length;
+  const header: number[] = [0x10];
+  let rest = remaining;
+  do {
+    header.push(rest >= 0x80 ? (rest & 0x7f) | 0x80 : rest);
+    rest >>= 7;
+  } while (rest > 0);
+  const variable = [0, 4, 0x4d, 0x51, 0x54, 0x54, 4, request.clean ? 0x02 : 0, 0, 0];
+  return Buffer.concat([
+    Buffer.from([...header, ...variable, clientId.length >> 8, clientId.length & 0xff]),
+    clientId,
+  ]);
+}

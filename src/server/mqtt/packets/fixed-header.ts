@@ -1,0 +1,20 @@
+import type { CloseReason } from '../close-reason.js';
+import { PacketType, type ProtocolVersion } from './packet-type.js';
+
+/** Packets whose flags are 0010 (MQTT 3.1.1 §2.2.2, table 2.2). */
+const flaggedTypes: ReadonlySet<number> = new Set([
+  PacketType.PUBREL,
+  PacketType.SUBSCRIBE,
+  PacketType.UNSUBSCRIBE,
+]);
+
+/**
+ * Checks the flags of any packet but PUBLISH [MQTT-2.2.2-2]. MQTT 3.1 lets a client repeat the three packets that
+ * carry QoS 1 with the DUP flag set (MQTT 3.1 §2.1).
+ */
+export function checkFlags(firstByte: number, version: ProtocolVersion): CloseReason | undefined {
+  const type = firstByte >> 4;
+  const expected = flaggedTypes.has(type) ? 0b0010 : 0;
+  const mask = version === 3 && expected !== 0 ? 0b0111 : 0b1111;
+  return (firstByte & mask) === expected ? undefined : 'reserved-bits';
+}

@@ -1,0 +1,39 @@
+import type { CloseReason } from '../close-reason.js';
+import { fieldEnd } from './field.js';
+import type { QoS } from './packet-type.js';
+
+/** PUBLISH (MQTT 3.1.1 §3.3); topic and payload are views of the packet. */
+export interface Publish {
+  readonly qos: QoS;
+  readonly retain: boolean;
+  /** Not checked yet: the route does that once per topic. */
+  readonly topic: Buffer;
+  /** 0 with QoS 0. */
+  readonly packetId: number;
+  readonly payload: Buffer;
+}
+
+/** Decodes PUBLISH and checks everything but the topic's text. */
+export function decodePublish(packet: Buffer, bodyOffset: number): Publish | CloseReason {
+  const flags = (packet[0] as number) & 0x0f;
+  const qos = (flags >> 1) & 0x03;
+  if (qos === 3) return 'invalid-qos'; // [MQTT-3.3.1-4]
+  if (qos === 0 && (flags & 0x08) !== 0) return 'reserved-bits'; // DUP with QoS 0 [MQTT-3.3.1-2]
+  const topicEnd = fieldEnd(packet, bodyOffset);
+  if (topicEnd === -1) return 'malformed-packet';
+  let packetId = 0;
+  let payloadStart = topicEnd;
+  if (qos > 0) {
+    payloadStart += 2;
+    if (payloadStart > packet.length) return 'malformed-packet';
+    packetId = packet.readUInt16BE(topicEnd);
+    if (packetId === 0) return 'packet-id-zero'; // [MQTT-2.3.1-1]
+  }
+  return {
+    qos: qos as QoS,
+    retain: (flags & 0x01) !== 0,
+    topic: packet.subarray(bodyOffset + 2, topicEnd),
+    packetId,
+    payload: packet.subarray(payloadStart),
+  };
+}

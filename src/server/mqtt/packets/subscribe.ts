@@ -1,0 +1,46 @@
+import type { CloseReason } from '../close-reason.js';
+import { checkFilter } from '../topics.js';
+import { fieldEnd, readText } from './field.js';
+import type { QoS } from './packet-type.js';
+
+export interface SubscriptionRequest {
+  readonly filter: string;
+  readonly qos: QoS;
+}
+
+/** SUBSCRIBE (MQTT 3.1.1 §3.8), or UNSUBSCRIBE (§3.10), whose requests carry QoS 0. */
+export interface Subscribe {
+  readonly packetId: number;
+  readonly requests: readonly SubscriptionRequest[];
+}
+
+export function decodeSubscribe(packet: Buffer, bodyOffset: number): Subscribe | CloseReason {
+  return decodeFilters(packet, bodyOffset, 1);
+}
+
+export function decodeUnsubscribe(packet: Buffer, bodyOffset: number): Subscribe | CloseReason {
+  return decodeFilters(packet, bodyOffset, 0);
+}
+
+function decodeFilters(packet: Buffer, bodyOffset: number, optionBytes: 0 | 1): Subscribe | CloseReason {
+  if (bodyOffset + 2 > packet.length) return 'malformed-packet';
+  const packetId = packet.readUInt16BE(bodyOffset);
+  if (packetId === 0) return 'packet-id-zero'; // [MQTT-2.3.1-1]
+  let start = bodyOffset + 2;
+  if (start === packet.length) return 'no-topic-filter'; // [MQTT-3.8.3-3] [MQTT-3.10.3-2]
+  const requests: SubscriptionRequest[] = [];
+  while (start < packet.length) {
+    const end = fieldEnd(packet, start);
+    if (end === -1 || end + optionBytes > packet.length) return 'malformed-packet';
+    const filter = readText(packet, start, end);
+    if (filter === undefined) return 'invalid-utf8'; // [MQTT-3.8.3-1] [MQTT-3.10.3-1]
+    const problem = checkFilter(filter);
+    if (problem !== undefined) return problem;
+    const options = optionBytes === 1 ? (packet[end] as number) : 0;
+    if ((options & 0xfc) !== 0) return 'reserved-bits'; // [MQTT-3-8.3-4]
+    if (options === 3) return 'invalid-qos';
+    requests.push({ filter, qos: options as QoS });
+    start = end + optionBytes;
+  }
+  return { packetId, requests };
+}

@@ -1,0 +1,165 @@
+import type { Forwarder } from '../forward/forwarder.js';
+import type { ClientState } from './client-state.js';
+import type { CloseReason } from './close-reason.js';
+import type { Connection } from './connection.js';
+
+export interface Admission {
+  readonly state: ClientState;
+  /** The client had a persistent session and goes on with it. */
+  readonly sessionPresent: boolean;
+}
+
+/**
+ * Every connection and every client of this replica: the one place that decides take-overs and kicks. Everything in
+ * it is synchronous, so two connects never interleave.
+ */
+export interface Registry {
+  /** Sockets open now, also those that have not sent CONNECT. */
+  readonly connections: ReadonlySet<Connection>;
+  open(connection: Connection): void;
+  /** Makes `connection` the one of its client, closing the one before [MQTT-3.1.4-2]. */
+  admit(connection: Connection, request: { deviceId: string; clientId: string; clean: boolean }): Admission;
+  /** Forgets a connection that has closed. */
+  release(connection: Connection, state: ClientState | undefined): void;
+  /** Closes every connection of a device and discards its sessions; answers how many connections there were. */
+  kick(deviceId: string, reason: CloseReason): number;
+  /** Ids of the devices that have a connection or a session here. */
+  deviceIds(): Iterable<string>;
+  /** Forgets clients that have nothing left to do, and the sessions absent longest when there are too many. */
+  sweep(): void;
+}
+
+/** A client that comes back within this time has its new messages stored after its earlier ones. */
+const laneGraceMs = 60_000;
+
+export function openRegistry(options: {
+  forwarder: Forwarder;
+  maxSessions: number;
+  /** Removes what the session engine keeps of a session. */
+  discardSession(state: ClientState): void;
+  /** The client has no subscription any more. */
+  stopListening(deviceId: string): void;
+}): Registry {
+  const connections = new Set<Connection>();
+  const clients = new Map<string, ClientState>();
+  const byDevice = new Map<string, Set<ClientState>>();
+  /** Persistent sessions without a connection, the one absent longest first. */
+  const absent = new Set<ClientState>();
+  /** Clients without a connection whose messages are still on their way to NATS, and since when. */
+  const unsettled = new Map<ClientState, number>();
+
+  function remember(key: string, deviceId: string): ClientState {
+    const state: ClientState = {
+      key,
+      deviceId,
+      lane: options.forwarder.openLane(),
+      connection: undefined,
+      persistent: false,
+      listening: false,
+      inEngine: false,
+      engineReleased: Promise.resolve(),
+      exchanges: new Map(),
+      subscriptions: new Map(),
+    };
+    clients.set(key, state);
+    const siblings = byDevice.get(deviceId);
+    if (siblings === undefined) byDevice.set(deviceId, new Set([state]));
+    else siblings.add(state);
+    return state;
+  }
+
+  function forget(state: ClientState): void {
+    clients.delete(state.key);
+    absent.delete(state);
+    unsettled.delete(state);
+    state.lane.close();
+    const siblings = byDevice.get(state.deviceId);
+    siblings?.delete(state);
+    if (siblings?.size === 0) byDevice.delete(state.deviceId);
+  }
+
+  /** Ends a session; the client is remembered only while messages of it are on their way. */
+  function discard(state: ClientState): void {
+    if (state.inEngine) options.discardSession(state);
+    if (state.listening) options.stopListening(state.deviceId);
+    state.listening = false;
+    state.inEngine = false;
+    state.persistent = false;
+    absent.delete(state);
+    if (state.lane.inFlight === 0) forget(state);
+    else unsettled.set(state, performance.now());
+  }
+
+  /** The client has been gone for long: what it left behind may be given up when others need the room. */
+  function closeLane(state: ClientState): void {
+    unsettled.delete(state);
+    if (state.persistent) {
+      state.lane.close();
+      state.lane = options.forwarder.openLane();
+    } else {
+      forget(state);
+    }
+  }
+
+  return {
+    connections,
+
+    open(connection) {
+      connections.add(connection);
+    },
+
+    admit(connection, { deviceId, clientId, clean }) {
+      const key = `${deviceId}/${clientId}`;
+      clients.get(key)?.connection?.close('taken-over');
+      // Closing may have forgotten the client, so it is looked up again.
+      const state = clients.get(key) ?? remember(key, deviceId);
+      absent.delete(state);
+      unsettled.delete(state);
+      const sessionPresent = !clean && state.persistent;
+      if (!sessionPresent) {
+        state.exchanges = new Map();
+        state.subscriptions = new Map();
+      }
+      state.persistent = !clean;
+      state.connection = connection;
+      return { state, sessionPresent };
+    },
+
+    release(connection, state) {
+      connections.delete(connection);
+      if (state === undefined || state.connection !== connection) return;
+      state.connection = undefined;
+      if (!state.persistent) {
+        discard(state);
+        return;
+      }
+      absent.add(state);
+      if (state.lane.inFlight > 0) unsettled.set(state, performance.now());
+    },
+
+    kick(deviceId, reason) {
+      let closed = 0;
+      for (const state of [...(byDevice.get(deviceId) ?? [])]) {
+        if (state.connection !== undefined) {
+          state.connection.close(reason);
+          closed += 1;
+        }
+        discard(state);
+      }
+      return closed;
+    },
+
+    deviceIds: () => byDevice.keys(),
+
+    sweep() {
+      const longAgoMs = performance.now() - laneGraceMs;
+      for (const [state, sinceMs] of unsettled) {
+        if (state.lane.inFlight === 0 || sinceMs < longAgoMs) closeLane(state);
+      }
+      for (const state of absent) {
+        if (absent.size <= options.maxSessions) break;
+        discard(state);
+      }
+    },
+  };
+}

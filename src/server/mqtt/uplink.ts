@@ -1,0 +1,241 @@
+import type { Forwarder, UplinkMessage } from '../forward/forwarder.js';
+import type { Policy } from './authorize.js';
+import type { ClientState, Exchange } from './client-state.js';
+import type { CloseReason } from './close-reason.js';
+import type { Will } from './packets/connect.js';
+import { isMqttText } from './packets/field.js';
+import { PacketType, type QoS } from './packets/packet-type.js';
+import type { Publish } from './packets/publish.js';
+import { checkTopic } from './topics.js';
+
+/** What every client's uplink shares. */
+export interface UplinkServices {
+  readonly forwarder: Forwarder;
+  readonly maxInFlightPerClient: number;
+  /** Gives a message to the MQTT subscribers of this replica. */
+  deliver(message: { topic: string; payload: Buffer; qos: QoS; retain: boolean }): void;
+  /** A replica-wide unique id for JetStream's duplicate window. */
+  nextMessageId(): string;
+}
+
+/** What the uplink needs of its connection. */
+export interface UplinkConnection {
+  acknowledge(type: PacketType, packetId: number): void;
+  /** Something was stored: there may be room for a message that waits. */
+  onRoom(): void;
+  close(reason: CloseReason): void;
+}
+
+/** Where messages of one topic go: worked out once, used for every message of the topic. */
+interface Route {
+  readonly topicBytes: Buffer;
+  readonly topic: string;
+  readonly retain: boolean;
+  readonly subject: string;
+  readonly headers: Uint8Array;
+}
+
+/** How subject and headers are made for one device. */
+export interface Addressing {
+  subjectOf(topic: string): string;
+  headersOf(topic: string, retain: boolean): Uint8Array;
+}
+
+/** One PUBLISH of a client on its way to NATS. */
+export class UplinkPublish implements UplinkMessage {
+  readonly subject: string;
+  readonly headers: Uint8Array;
+  readonly payload: Buffer;
+  readonly confirm: boolean;
+  readonly messageId: string | undefined;
+  readonly packetId: number;
+  readonly qos: QoS;
+  readonly retain: boolean;
+  readonly topic: string;
+  stored = false;
+  /** The connection's uplink that is to answer; a client that reconnects brings a new one. */
+  uplink: Uplink;
+  /** Where the QoS 2 exchange is noted. */
+  private readonly exchanges: Map<number, Exchange> | undefined;
+
+  constructor(
+    uplink: Uplink,
+    route: Route,
+    packet: { payload: Buffer; qos: QoS; retain: boolean; packetId: number },
+    exchange: { messageId: string; exchanges: Map<number, Exchange> } | undefined,
+  ) {
+    this.uplink = uplink;
+    this.subject = route.subject;
+    this.headers = route.headers;
+    this.topic = route.topic;
+    this.payload = packet.payload;
+    this.qos = packet.qos;
+    this.retain = packet.retain;
+    this.packetId = packet.packetId;
+    this.confirm = packet.qos > 0;
+    this.messageId = exchange?.messageId;
+    this.exchanges = exchange?.exchanges;
+  }
+
+  onStored(): void {
+    this.stored = true;
+    if (this.exchanges?.get(this.packetId) === this) this.exchanges.set(this.packetId, 'stored');
+    this.uplink.settle(this);
+  }
+
+  onRefused(): void {
+    // The exchange is over without an answer; the client may send the message again.
+    if (this.exchanges?.get(this.packetId) === this) this.exchanges.delete(this.packetId);
+    this.uplink.refuse();
+  }
+}
+
+/**
+ * The path of one connection's messages: PUBLISH → policy → subject → forwarder → stored → PUBACK or PUBREC, in the
+ * order in which they came [MQTT-4.6.0-2] [MQTT-4.6.0-3].
+ */
+export class Uplink {
+  private readonly services: UplinkServices;
+  private readonly connection: UplinkConnection;
+  private readonly state: ClientState;
+  private readonly policy: Policy;
+  private readonly addressing: Addressing;
+  /** Messages to be answered, in order of arrival, from `head` on. */
+  private waiting: UplinkPublish[] = [];
+  private head = 0;
+  private lastRoute: Route | undefined;
+
+  constructor(
+    services: UplinkServices,
+    connection: UplinkConnection,
+    client: { state: ClientState; policy: Policy; addressing: Addressing },
+  ) {
+    this.services = services;
+    this.connection = connection;
+    this.state = client.state;
+    this.policy = client.policy;
+    this.addressing = client.addressing;
+  }
+
+  /**
+   * Whether the bounds allow another message: of all clients, and of this one when it is to be confirmed.
+   */
+  checkRoom(confirm: boolean): 'room' | 'client-full' | 'forwarder-full' {
+    if (this.services.forwarder.fullFor(confirm)) return 'forwarder-full';
+    return confirm && this.state.lane.inFlight >= this.services.maxInFlightPerClient ? 'client-full' : 'room';
+  }
+
+  /** Takes a PUBLISH for which there is room. Answers why the connection must close, if it must. */
+  receive(publish: Publish): CloseReason | undefined {
+    const route = this.routeOf(publish.topic, publish.retain);
+    if (typeof route === 'string') return route;
+    if (route.headers.length + publish.payload.length > this.services.forwarder.maxPayloadBytes) {
+      return 'packet-too-large';
+    }
+    if (publish.qos === 2 && this.resume(publish.packetId)) return undefined;
+
+    const { exchanges } = this.state;
+    const exchange = publish.qos === 2 ? { messageId: this.services.nextMessageId(), exchanges } : undefined;
+    const message = new UplinkPublish(this, route, publish, exchange);
+    if (publish.qos === 2) exchanges.set(publish.packetId, message);
+    if (publish.qos > 0) this.waiting.push(message);
+    else if (this.policy.localDelivery) this.deliver(message);
+    this.state.lane.publish(message);
+    return undefined;
+  }
+
+  /** PUBREL ends a QoS 2 exchange [MQTT-4.3.3-2]. */
+  release(packetId: number): CloseReason | undefined {
+    const exchange = this.state.exchanges.get(packetId);
+    if (exchange !== undefined && exchange !== 'stored') return 'early-pubrel';
+    this.state.exchanges.delete(packetId);
+    this.connection.acknowledge(PacketType.PUBCOMP, packetId);
+    return undefined;
+  }
+
+  /** The policy allows the will's topic. */
+  mayPublish(topic: string): boolean {
+    return this.policy.mayPublish(topic);
+  }
+
+  /** Sends the will [MQTT-3.1.2-8]; it waits for room like any other message. */
+  publishWill(will: Will): void {
+    const route = this.routeOf(Buffer.from(will.topic, 'utf8'), will.retain);
+    if (typeof route === 'string') return;
+    const { forwarder } = this.services;
+    const message = new UplinkPublish(this, route, { ...will, packetId: 0 }, undefined);
+    if (will.qos === 0 && this.policy.localDelivery) this.deliver(message);
+    if (!forwarder.fullFor(message.confirm)) {
+      this.state.lane.publish(message);
+      return;
+    }
+    forwarder.whenReady(() => {
+      const lane = forwarder.openLane();
+      lane.publish(message);
+      lane.close();
+    }, message.confirm);
+  }
+
+  /** A message was stored: answers every message at the head of the queue that is. */
+  settle(message: UplinkPublish): void {
+    if (this.policy.localDelivery) this.deliver(message);
+    const { waiting } = this;
+    while (this.head < waiting.length) {
+      const first = waiting[this.head] as UplinkPublish;
+      if (!first.stored) break;
+      this.connection.acknowledge(first.qos === 1 ? PacketType.PUBACK : PacketType.PUBREC, first.packetId);
+      this.head += 1;
+    }
+    if (this.head === waiting.length) {
+      this.waiting = [];
+      this.head = 0;
+    } else if (this.head >= 1_024) {
+      this.waiting = waiting.slice(this.head);
+      this.head = 0;
+    }
+    this.connection.onRoom();
+  }
+
+  /** NATS can never store a message of this client: there is no answer to it but the end of the connection. */
+  refuse(): void {
+    this.connection.close('refused-by-nats');
+  }
+
+  /** A packet identifier whose exchange goes on: never forwarded again, answered as soon as it is stored. */
+  private resume(packetId: number): boolean {
+    const exchange = this.state.exchanges.get(packetId);
+    if (exchange === undefined) return false;
+    if (exchange === 'stored') {
+      this.connection.acknowledge(PacketType.PUBREC, packetId);
+    } else if (exchange.uplink !== this) {
+      exchange.uplink = this;
+      this.waiting.push(exchange);
+    }
+    return true;
+  }
+
+  private routeOf(topicBytes: Buffer, retain: boolean): Route | CloseReason {
+    const last = this.lastRoute;
+    if (last !== undefined && last.retain === retain && last.topicBytes.equals(topicBytes)) return last;
+    if (!isMqttText(topicBytes)) return 'invalid-utf8';
+    const topic = topicBytes.toString('utf8');
+    const problem = checkTopic(topic);
+    if (problem !== undefined) return problem;
+    if (!this.policy.mayPublish(topic)) return 'publish-denied';
+    const route = {
+      topicBytes: Buffer.from(topicBytes),
+      topic,
+      retain,
+      subject: this.addressing.subjectOf(topic),
+      headers: this.addressing.headersOf(topic, retain),
+    };
+    this.lastRoute = route;
+    return route;
+  }
+
+  private deliver(message: UplinkPublish): void {
+    const { topic, qos, retain } = message;
+    // Subscribers' queues may keep the payload for long, and the socket's chunk with it if it were not copied.
+    this.services.deliver({ topic, payload: Buffer.from(message.payload), qos, retain });
+  }
+}

@@ -1,0 +1,35 @@
+import { messageOf } from '../errors.js';
+import type { Log } from '../log.js';
+
+/** What was acquired, to be released in reverse order, once. */
+export interface Releasers {
+  add(name: string, release: () => Promise<unknown> | unknown): void;
+  /** Releases everything; a failure is logged and does not keep the others from being released. */
+  releaseAll(): Promise<void>;
+}
+
+export function openReleasers(log: Log): Releasers {
+  const stack: { name: string; release: () => Promise<unknown> | unknown }[] = [];
+  let releasing: Promise<void> | undefined;
+
+  async function run(): Promise<void> {
+    for (let entry = stack.pop(); entry !== undefined; entry = stack.pop()) {
+      try {
+        await entry.release();
+      } catch (error) {
+        log.warn(
+          { event: 'release_failed', of: entry.name, reason: messageOf(error) },
+          'Something did not stop cleanly',
+        );
+      }
+    }
+  }
+
+  return {
+    add: (name, release) => stack.push({ name, release }),
+    releaseAll: () => {
+      releasing ??= run();
+      return releasing;
+    },
+  };
+}

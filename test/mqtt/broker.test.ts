@@ -1,0 +1,414 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
+import {
+  type ConnectOptions,
+  connectPacket,
+  disconnectPacket,
+  openRawClient,
+  pingreqPacket,
+  publishPacket,
+  pubrelPacket,
+  type RawClient,
+  subscribePacket,
+  unsubscribePacket,
+} from '../support/raw-client.js';
+
+let controlled: ControlledBroker;
+let clients: RawClient[];
+
+beforeEach(async () => {
+  clients = [];
+  controlled = await openControlledBroker();
+});
+
+afterEach(async () => {
+  for (const client of clients) client.destroy();
+  await controlled.close();
+});
+
+async function open(): Promise<RawClient> {
+  const client = await openRawClient(controlled.port);
+  clients.push(client);
+  return client;
+}
+
+async function connected(options: ConnectOptions = {}): Promise<RawClient> {
+  const client = await open();
+  const { id, password } = controlled.device;
+  client.send(connectPacket({ userName: id, password, ...options }));
+  const connack = await client.next();
+  expect([connack.type, connack.body[1]]).toEqual([2, 0]);
+  return client;
+}
+
+const idOf = (body: Buffer): number => body.readUInt16BE(0);
+
+describe('uplink', () => {
+  it('answers PUBACK only after the message is stored, in the order of arrival', async () => {
+    controlled.autoStore = false;
+    const client = await connected();
+    for (const packetId of [1, 2, 3]) client.send(publishPacket({ topic: 'raw/dev1', qos: 1, packetId }));
+    await vi.waitFor(() => expect(controlled.taken).toHaveLength(3));
+    client.send(pingreqPacket);
+    expect((await client.next()).type).toBe(13);
+
+    controlled.taken[2]?.onStored();
+    controlled.taken[1]?.onStored();
+    client.send(pingreqPacket);
+    expect((await client.next()).type).toBe(13);
+    controlled.taken[0]?.onStored();
+    const answers = [await client.next(), await client.next(), await client.next()];
+    expect(answers.map(({ type, body }) => [type, idOf(body)])).toEqual([
+      [4, 1],
+      [4, 2],
+      [4, 3],
+    ]);
+  });
+
+  it('forwards topic, subject and payload as they are', async () => {
+    const client = await connected();
+    const payload = Buffer.from([0, 1, 2, 255, 10, 13]);
+    client.send(publishPacket({ topic: 'raw/dev1/ä b', qos: 1, payload }));
+    await client.next();
+    const [message] = controlled.taken;
+    expect(message?.subject).toBe('raw.dev1');
+    expect(Buffer.from(message?.headers ?? []).toString()).toContain('Mqtt-Topic: raw/dev1/ä b\r\n');
+    expect(Buffer.compare(Buffer.from(message?.payload ?? []), payload)).toBe(0);
+  });
+
+  it('forwards a QoS 2 message once, whatever is repeated before PUBREL [MQTT-4.3.3-2]', async () => {
+    const client = await connected();
+    const publish = publishPacket({ topic: 'raw/dev1', qos: 2, packetId: 7 });
+    client.send(publish);
+    expect((await client.next()).type).toBe(5);
+    client.send(publishPacket({ topic: 'raw/dev1', qos: 2, packetId: 7, dup: true }));
+    expect((await client.next()).type).toBe(5);
+    client.send(pubrelPacket(7));
+    expect((await client.next()).type).toBe(7);
+    expect(controlled.taken).toHaveLength(1);
+    client.send(publish);
+    expect((await client.next()).type).toBe(5);
+    expect(controlled.taken).toHaveLength(2);
+  });
+
+  it('keeps a QoS 2 exchange of a persistent session over a reconnect, also while it is being stored', async () => {
+    controlled.autoStore = false;
+    const first = await connected({ clean: false });
+    first.send(publishPacket({ topic: 'raw/dev1', qos: 2, packetId: 9 }));
+    await vi.waitFor(() => expect(controlled.taken).toHaveLength(1));
+    first.destroy();
+
+    const second = await open();
+    const { id, password } = controlled.device;
+    second.send(connectPacket({ userName: id, password, clean: false }));
+    expect((await second.next()).body[0]).toBe(1);
+    second.send(publishPacket({ topic: 'raw/dev1', qos: 2, packetId: 9, dup: true }), pingreqPacket);
+    expect((await second.next()).type).toBe(13);
+    controlled.taken[0]?.onStored();
+    expect((await second.next()).type).toBe(5);
+    second.send(pubrelPacket(9));
+    expect((await second.next()).type).toBe(7);
+    expect(controlled.taken).toHaveLength(1);
+  });
+
+  it('gives each QoS 2 message an id of its own for the duplicate window, and QoS 1 none', async () => {
+    const client = await connected();
+    client.send(
+      publishPacket({ topic: 'raw/dev1', qos: 2, packetId: 1 }),
+      publishPacket({ topic: 'raw/dev1', qos: 2, packetId: 2 }),
+      publishPacket({ topic: 'raw/dev1', qos: 1, packetId: 3 }),
+    );
+    await vi.waitFor(() => expect(controlled.taken).toHaveLength(3));
+    const [first, second, third] = controlled.taken.map((message) => message.messageId);
+    expect(first).toBeTypeOf('string');
+    expect(second).toBeTypeOf('string');
+    expect(first).not.toBe(second);
+    expect(third).toBeUndefined();
+  });
+
+  it('stops reading a client at its bound and goes on when messages are stored', async () => {
+    await controlled.close();
+    controlled = await openControlledBroker({ maxInFlightPerClient: 4 });
+    controlled.autoStore = false;
+    const client = await connected();
+    for (let packetId = 1; packetId <= 20; packetId++) {
+      client.send(publishPacket({ topic: 'raw/dev1', qos: 1, packetId }));
+    }
+    await vi.waitFor(() => expect(controlled.taken).toHaveLength(4));
+    for (let stored = 0; stored < 20; stored++) {
+      await vi.waitFor(() => expect(controlled.taken.length).toBeGreaterThan(stored));
+      expect(controlled.taken.length).toBeLessThanOrEqual(stored + 4);
+      controlled.taken[stored]?.onStored();
+      expect(idOf((await client.next()).body)).toBe(stored + 1);
+    }
+  });
+
+  it('stops reading when the forwarder is full and goes on when it has room', async () => {
+    const client = await connected();
+    controlled.setFull(true);
+    client.send(publishPacket({ topic: 'raw/dev1', qos: 0 }), pingreqPacket);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(controlled.taken).toHaveLength(0);
+    controlled.setFull(false);
+    expect((await client.next()).type).toBe(13);
+    expect(controlled.taken).toHaveLength(1);
+  });
+
+  it('closes on a topic outside the policy, and forwards nothing', async () => {
+    const client = await connected();
+    client.send(publishPacket({ topic: 'raw/dev2', qos: 1 }));
+    await client.waitClosed();
+    expect(controlled.taken).toHaveLength(0);
+    expect(controlled.broker.counters.closed['publish-denied']).toBe(1);
+  });
+
+  it('processes packets that came with CONNECT in one chunk', async () => {
+    const client = await open();
+    const { id, password } = controlled.device;
+    client.send(
+      Buffer.concat([
+        connectPacket({ userName: id, password }),
+        publishPacket({ topic: 'raw/dev1', qos: 1, packetId: 5 }),
+        disconnectPacket,
+      ]),
+    );
+    expect((await client.next()).type).toBe(2);
+    await client.waitClosed();
+    expect(controlled.taken).toHaveLength(1);
+  });
+});
+
+describe('wills', () => {
+  const will = { topic: 'raw/dev1/gone', payload: 'bye', qos: 1 };
+
+  it('are forwarded when the connection is lost [MQTT-3.1.2-8]', async () => {
+    const client = await connected({ will });
+    client.destroy();
+    await vi.waitFor(() => expect(controlled.taken).toHaveLength(1));
+    expect(Buffer.from(controlled.taken[0]?.payload ?? []).toString()).toBe('bye');
+  });
+
+  it('are forwarded when the client is taken over or breaks the protocol', async () => {
+    const first = await connected({ will });
+    await connected({ will: { ...will, payload: 'second' } });
+    await first.waitClosed();
+    await vi.waitFor(() => expect(controlled.taken).toHaveLength(1));
+    const third = await connected({ clientId: 'other', will });
+    third.send(Buffer.from([0xf0, 0]));
+    await third.waitClosed();
+    expect(controlled.taken).toHaveLength(2);
+  });
+
+  it('are not forwarded after DISCONNECT [MQTT-3.14.4-3] nor when the device is revoked', async () => {
+    const client = await connected({ will });
+    client.send(disconnectPacket);
+    await client.waitClosed();
+    const other = await connected({ will });
+    controlled.revoke('dev1');
+    await other.waitClosed();
+    expect(controlled.taken).toHaveLength(0);
+  });
+
+  it('outside the policy refuse the connection', async () => {
+    const client = await open();
+    const { id, password } = controlled.device;
+    client.send(connectPacket({ userName: id, password, will: { ...will, topic: 'raw/dev2' } }));
+    expect((await client.next()).body[1]).toBe(5);
+    await client.waitClosed();
+  });
+});
+
+describe('subscriptions', () => {
+  it('are granted or refused filter by filter', async () => {
+    const client = await connected();
+    client.send(
+      subscribePacket(1, [
+        ['cmd/dev1/#', 1],
+        ['cmd/dev2/#', 1],
+        ['#', 0],
+      ]),
+    );
+    const suback = await client.next();
+    expect([suback.type, idOf(suback.body), ...suback.body.subarray(2)]).toEqual([9, 1, 1, 0x80, 0x80]);
+    client.send(subscribePacket(2, [['raw/dev1', 2]]));
+    const refused = await client.next();
+    expect([refused.type, idOf(refused.body), ...refused.body.subarray(2)]).toEqual([9, 2, 0x80]);
+    expect(controlled.broker.counters.subscribeDenied).toBe(3);
+  });
+
+  it('are bounded for each client', async () => {
+    const client = await connected();
+    for (let index = 0; index < 12; index++) {
+      client.send(subscribePacket(index + 1, [[`cmd/dev1/${index}`, 0]]));
+      const suback = await client.next();
+      expect(suback.body[2], `subscription ${index}`).toBe(index < 10 ? 0 : 0x80);
+    }
+    client.send(unsubscribePacket(20, ['cmd/dev1/0']));
+    expect((await client.next()).type).toBe(11);
+    client.send(subscribePacket(21, [['cmd/dev1/new', 0]]));
+    expect((await client.next()).body[2]).toBe(0);
+  });
+
+  it('UNSUBSCRIBE is answered without any subscription [MQTT-3.10.4-5]', async () => {
+    const client = await connected();
+    client.send(unsubscribePacket(3, ['a/b']));
+    const unsuback = await client.next();
+    expect([unsuback.type, idOf(unsuback.body)]).toEqual([11, 3]);
+  });
+
+  it('deliver to subscribers with ACL=open, also retained messages, with the QoS granted', async () => {
+    await controlled.close();
+    controlled = await openControlledBroker({ acl: 'open' });
+    const subscriber = await connected({ clientId: 'sub' });
+    subscriber.send(subscribePacket(1, [['room/+', 0]]));
+    await subscriber.next();
+    const publisher = await connected({ clientId: 'pub' });
+    publisher.send(publishPacket({ topic: 'room/1', qos: 1, payload: 'warm', retain: true }));
+    expect((await publisher.next()).type).toBe(4);
+    const delivered = await subscriber.next();
+    expect([delivered.type, delivered.flags & 0x06]).toEqual([3, 0]);
+    expect(delivered.body.toString()).toContain('warm');
+
+    const late = await connected({ clientId: 'late' });
+    late.send(subscribePacket(1, [['room/#', 1]]));
+    const packets = [await late.next(), await late.next()].toSorted((a, b) => a.type - b.type);
+    expect(packets.map(({ type }) => type)).toEqual([3, 9]);
+    expect(packets[0]?.flags).toBe(0b0011);
+  });
+});
+
+describe('sessions', () => {
+  it('take over the same client id of the same device only', async () => {
+    const first = await connected({ clientId: 'c' });
+    const other = await open();
+    const { id, password } = controlled.otherDevice;
+    other.send(connectPacket({ userName: id, password, clientId: 'c' }));
+    expect((await other.next()).body[1]).toBe(0);
+    expect(first.closed).toBe(false);
+    await connected({ clientId: 'c' });
+    await first.waitClosed();
+    expect(other.closed).toBe(false);
+    expect(controlled.broker.counters.closed['taken-over']).toBe(1);
+  });
+
+  it('leave one connection after many simultaneous take-overs', async () => {
+    const { id, password } = controlled.device;
+    const rivals = await Promise.all(Array.from({ length: 20 }, () => open()));
+    for (const rival of rivals) {
+      rival.send(
+        connectPacket({ userName: id, password, clientId: 'c', clean: false }),
+        subscribePacket(1, [['cmd/dev1/#', 1]]),
+      );
+    }
+    await vi.waitFor(() => expect(rivals.filter((rival) => !rival.closed)).toHaveLength(1));
+    const survivor = rivals.find((rival) => !rival.closed) as RawClient;
+    survivor.send(pingreqPacket);
+    await vi.waitFor(() => expect(survivor.received.some(({ type }) => type === 13)).toBe(true));
+    expect(controlled.broker.connectionCount()).toBe(1);
+  });
+
+  it('are present again for a client that asked to keep them, and gone after a clean one [MQTT-3.1.2-6]', async () => {
+    const present = async (clean: boolean): Promise<number | undefined> => {
+      const client = await open();
+      const { id, password } = controlled.device;
+      client.send(connectPacket({ userName: id, password, clean }));
+      const connack = await client.next();
+      client.send(disconnectPacket);
+      await client.waitClosed();
+      return connack.body[0];
+    };
+    expect(await present(false)).toBe(0);
+    expect(await present(false)).toBe(1);
+    expect(await present(true)).toBe(0);
+    expect(await present(false)).toBe(0);
+  });
+
+  it('keep subscriptions and messages for an absent client', async () => {
+    await controlled.close();
+    controlled = await openControlledBroker({ acl: 'open' });
+    const subscriber = await connected({ clientId: 'keeper', clean: false });
+    subscriber.send(subscribePacket(1, [['news', 1]]));
+    await subscriber.next();
+    subscriber.send(disconnectPacket);
+    await subscriber.waitClosed();
+    const publisher = await connected({ clientId: 'pub' });
+    publisher.send(publishPacket({ topic: 'news', qos: 1, payload: 'one' }));
+    await publisher.next();
+    const again = await open();
+    const { id, password } = controlled.device;
+    again.send(connectPacket({ userName: id, password, clientId: 'keeper', clean: false }));
+    expect([...(await again.next()).body]).toEqual([1, 0]);
+    const delivered = await again.next();
+    expect([delivered.type, delivered.flags & 0x06]).toEqual([3, 2]);
+    expect(delivered.body.toString()).toContain('one');
+  });
+});
+
+describe('keeping time', () => {
+  it('closes a client silent for one and a half times its keep alive, not one that pings', async () => {
+    const silent = await connected({ keepaliveSec: 1, clientId: 'silent' });
+    const pinging = await connected({ keepaliveSec: 1, clientId: 'pinging' });
+    const pings = setInterval(() => pinging.send(pingreqPacket), 500);
+    try {
+      await silent.waitClosed(4_000);
+      expect(pinging.closed).toBe(false);
+    } finally {
+      clearInterval(pings);
+    }
+  });
+
+  it('closes a socket that sends no CONNECT', async () => {
+    await controlled.close();
+    controlled = await openControlledBroker({ connectTimeoutSec: 1 });
+    const client = await open();
+    await client.waitClosed(4_000);
+    expect(controlled.broker.counters.closed['connect-timeout']).toBe(1);
+  });
+});
+
+describe('refusals', () => {
+  it.each([
+    ['no user name', {}, 4],
+    ['an unknown user', { userName: 'nobody', password: 'x' }, 4],
+    ['a wrong password', { userName: 'dev1', password: 'x' }, 4],
+    ['a user without password', { userName: 'dev1' }, 4],
+    ['protocol level 5', { level: 5, userName: 'dev1', password: 'correct-horse' }, 1],
+    [
+      'an empty client id that wants a session',
+      { clientId: '', clean: false, userName: 'dev1', password: 'x' },
+      2,
+    ],
+  ] as const)('answer %s', async (_name, options, code) => {
+    const client = await open();
+    client.send(connectPacket(options));
+    const connack = await client.next();
+    expect([connack.type, ...connack.body]).toEqual([2, 0, code]);
+    await client.waitClosed();
+  });
+
+  it('answer 5 to a revoked device and 3 when the database is away', async () => {
+    controlled.revoke('dev1');
+    const { id, password } = controlled.device;
+    const revoked = await open();
+    revoked.send(connectPacket({ userName: id, password }));
+    expect((await revoked.next()).body[1]).toBe(5);
+    controlled.answer = () => ({ found: 'away' });
+    const away = await open();
+    away.send(connectPacket({ userName: id, password }));
+    expect((await away.next()).body[1]).toBe(3);
+    controlled.answer = () => Promise.reject(new Error('broken'));
+    const failed = await open();
+    failed.send(connectPacket({ userName: id, password }));
+    expect((await failed.next()).body[1]).toBe(3);
+  });
+
+  it('turn away what is over the limit of connections', async () => {
+    await controlled.close();
+    controlled = await openControlledBroker({ maxConnections: 2 });
+    await connected({ clientId: 'a' });
+    await connected({ clientId: 'b' });
+    const third = await open();
+    await third.waitClosed();
+    expect(controlled.broker.counters.closed['too-many-connections']).toBe(1);
+  });
+});

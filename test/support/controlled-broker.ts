@@ -1,0 +1,161 @@
+import { createHash } from 'node:crypto';
+import type { DeviceCredentials } from '../../src/db/devices.js';
+import { openLog } from '../../src/log.js';
+import type { DeviceDirectory, LookUp } from '../../src/server/device-directory.js';
+import type { Forwarder, UplinkMessage } from '../../src/server/forward/forwarder.js';
+import { type Broker, type BrokerConfig, type BrokerCore, openBroker } from '../../src/server/mqtt/broker.js';
+
+/**
+ * A broker whose database and NATS are played by the test, for what the real ones do not show on demand: a
+ * confirmation that comes late, or in another order. Everything else is tested against the real ones.
+ */
+export interface ControlledBroker {
+  readonly broker: Broker;
+  readonly core: BrokerCore;
+  readonly port: number;
+  readonly device: { id: string; password: string };
+  readonly otherDevice: { id: string; password: string };
+  /** Messages taken, in order. */
+  readonly taken: UplinkMessage[];
+  readonly seen: string[];
+  /** Confirms messages as soon as they are taken. */
+  autoStore: boolean;
+  /** What the forwarder says of its bounds. */
+  full: boolean;
+  setFull(full: boolean): void;
+  /** Replaces the answer of the directory. */
+  answer: ((id: string) => Promise<LookUp> | LookUp) | undefined;
+  revoke(id: string): void;
+  close(): Promise<void>;
+}
+
+const salt = Buffer.alloc(16, 1);
+
+export async function openControlledBroker(config: Partial<BrokerConfig> = {}): Promise<ControlledBroker> {
+  const log = openLog({ level: 'silent', format: 'json' });
+  const device = { id: 'dev1', password: 'correct-horse' };
+  const otherDevice = { id: 'dev2', password: 'battery-staple' };
+  const revoked = new Set<string>();
+  const taken: UplinkMessage[] = [];
+  const seen: string[] = [];
+  const ready: (() => void)[] = [];
+
+  const forwarder: Forwarder = {
+    get full() {
+      return controlled.full;
+    },
+    fullFor: () => controlled.full,
+    maxPayloadBytes: 1_048_576,
+    openLane() {
+      let inFlight = 0;
+      return {
+        get inFlight() {
+          return inFlight;
+        },
+        publish(message) {
+          const store = message.onStored.bind(message);
+          if (message.confirm) inFlight += 1;
+          message.onStored = () => {
+            inFlight -= 1;
+            store();
+          };
+          taken.push(message);
+          if (controlled.autoStore && message.confirm) setImmediate(() => message.onStored());
+        },
+        close() {},
+      };
+    },
+    whenReady: (callback) => {
+      ready.push(callback);
+    },
+    state: () => ({
+      connected: true,
+      detail: 'played by the test',
+      inFlight: 0,
+      inFlightBytes: 0,
+      holdingLanes: 0,
+      counters: {
+        stored: 0,
+        sent: 0,
+        dropped: 0,
+        refused: 0,
+        abandoned: 0,
+        retriedTimeout: 0,
+        retriedRefused: 0,
+        retriedReconnect: 0,
+      },
+    }),
+    drain: async () => 0,
+    close: async () => {},
+  };
+
+  const directory: DeviceDirectory = {
+    live: true,
+    async find(id) {
+      if (controlled.answer !== undefined) return controlled.answer(id);
+      const known = [device, otherDevice].find((candidate) => candidate.id === id);
+      if (known === undefined) return { found: 'no' };
+      return { found: 'yes', device: credentials(known, revoked.has(id)) };
+    },
+    seen: (id) => {
+      seen.push(id);
+    },
+    close: async () => {},
+  };
+
+  const core = await openBroker({
+    config: {
+      mqttHost: '127.0.0.1',
+      mqttPort: 0,
+      acl: 'confined',
+      maxConnections: 1_000,
+      maxInFlightPerClient: 512,
+      maxSessions: 100,
+      connectTimeoutSec: 10,
+      maxConnectPacketBytes: 16_384,
+      maxPacketBytes: 1_048_576,
+      maxOutgoingBytes: 1_048_576,
+      maxSubscriptionsPerClient: 10,
+      ...config,
+    },
+    forwarder,
+    downlink: { deliver: () => {}, acquire: () => {}, release: () => {} },
+    addressingOf: ({ id }) => ({
+      subjectOf: () => `raw.${id}`,
+      headersOf: (topic) => Buffer.from(`NATS/1.0\r\nMqtt-Topic: ${topic}\r\n\r\n`),
+    }),
+    log,
+  });
+  const broker = await core.listen(directory);
+
+  const controlled: ControlledBroker = {
+    broker,
+    core,
+    port: broker.port,
+    device,
+    otherDevice,
+    taken,
+    seen,
+    autoStore: true,
+    full: false,
+    setFull(full) {
+      controlled.full = full;
+      if (!full) for (const callback of ready.splice(0)) callback();
+    },
+    answer: undefined,
+    revoke(id) {
+      revoked.add(id);
+      core.kick(id, 'revoked');
+    },
+    async close() {
+      await broker.close();
+      await core.close();
+    },
+  };
+  return controlled;
+}
+
+function credentials(device: { id: string; password: string }, revoked: boolean): DeviceCredentials {
+  const secretHash = createHash('sha256').update(salt).update(device.password).digest();
+  return { id: device.id, type: 'sensor', secretHash, secretSalt: salt, revoked };
+}
