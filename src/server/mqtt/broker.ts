@@ -157,7 +157,7 @@ function discardSession(engine: SessionEngine, state: ClientState, log: Log): vo
         clean: true,
         maySubscribe: () => false,
         grantedQos: () => 0,
-        onBytes: () => {},
+        onPacket: () => {},
         onClosed: () => {},
       }),
     )

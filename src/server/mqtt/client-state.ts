@@ -26,6 +26,8 @@ export interface ClientState {
   engineReleased: Promise<void>;
   /** QoS 2 exchanges by packet identifier. */
   exchanges: Map<number, Exchange>;
+  /** Packet identifiers of messages sent to the client and not acknowledged by it. */
+  outstanding: Set<number>;
   /** Granted QoS by filter. */
   subscriptions: Map<string, QoS>;
 }

@@ -10,22 +10,14 @@ import type { ClientState } from './client-state.js';
 import { type CloseReason, closeReasons, suppressesWill } from './close-reason.js';
 import type { BrokerCounters } from './counters.js';
 import { FrameReader } from './frame-reader.js';
-import {
-  acknowledgeBytes,
-  decodeAcknowledge,
-  encodeAcknowledge,
-  encodeSubackFailure,
-  writeAcknowledge,
-} from './packets/acknowledge.js';
+import { acknowledgeBytes, decodeAcknowledge, writeAcknowledge } from './packets/acknowledge.js';
 import { ConnectReturnCode, encodeConnack } from './packets/connack.js';
 import { type Connect, decodeConnect, type Will } from './packets/connect.js';
 import { checkFlags } from './packets/fixed-header.js';
-import { PacketType, type ProtocolVersion, type QoS } from './packets/packet-type.js';
+import { PacketType, type ProtocolVersion } from './packets/packet-type.js';
 import { decodePublish } from './packets/publish.js';
-import { decodeSubscribe, decodeUnsubscribe } from './packets/subscribe.js';
 import type { Registry } from './registry.js';
-import type { EngineLink, SessionEngine } from './session-engine.js';
-import { matches } from './topics.js';
+import { Subscriber, type SubscriberConnection, type SubscriberServices } from './subscriber.js';
 import type { TurnQueue } from './turn-queue.js';
 import { type Addressing, Uplink, type UplinkConnection, type UplinkServices } from './uplink.js';
 
@@ -39,17 +31,14 @@ export type ConnectionConfig = Pick<
 >;
 
 /** What every connection shares. */
-export interface ConnectionServices {
+export interface ConnectionServices extends SubscriberServices {
   readonly config: ConnectionConfig;
   readonly directory: DeviceDirectory;
-  readonly engine: SessionEngine;
   readonly registry: Registry;
   readonly turns: TurnQueue;
   readonly uplink: UplinkServices;
   readonly counters: BrokerCounters;
   readonly log: LimitedLog;
-  /** The first client of a device has subscribed: messages for the device are wanted. */
-  startListening(deviceId: string): void;
   policyOf(device: DeviceCredentials): Policy;
   addressingOf(device: DeviceCredentials): Addressing;
 }
@@ -64,7 +53,7 @@ const lingerMs = 500;
  * straight to the uplink. Only a client that subscribes, or has subscribed in a persistent session, gets a link to
  * the session engine.
  */
-export class Connection implements UplinkConnection {
+export class Connection implements UplinkConnection, SubscriberConnection {
   readonly address: string;
   device: DeviceCredentials | undefined;
   clientId = '';
@@ -82,9 +71,8 @@ export class Connection implements UplinkConnection {
   private deadlineMs: number;
   private will: Will | undefined;
   private state: ClientState | undefined;
-  private policy: Policy | undefined;
   private uplink: Uplink | undefined;
-  private link: EngineLink | undefined;
+  private subscriber: Subscriber | undefined;
   /** Packets are not processed and the socket is not read. */
   private held = false;
   /** The server drains: nothing is read any more. */
@@ -150,11 +138,11 @@ export class Connection implements UplinkConnection {
       case PacketType.PUBACK:
       case PacketType.PUBREC:
       case PacketType.PUBCOMP:
-        return this.onAcknowledge(packet, bodyOffset);
+        return (this.subscriber as Subscriber).onAcknowledge(packet, bodyOffset);
       case PacketType.SUBSCRIBE:
-        return this.onSubscribe(packet, bodyOffset);
+        return (this.subscriber as Subscriber).onSubscribe(packet, bodyOffset);
       case PacketType.UNSUBSCRIBE:
-        return this.onUnsubscribe(packet, bodyOffset);
+        return (this.subscriber as Subscriber).onUnsubscribe(packet, bodyOffset);
       case PacketType.PINGREQ:
         if (packet.length !== bodyOffset) return 'malformed-packet';
         this.write(pingresp); // [MQTT-3.12.4-1]
@@ -209,7 +197,6 @@ export class Connection implements UplinkConnection {
     }
 
     this.device = device;
-    this.policy = policy;
     this.version = connect.version;
     this.clientId = connect.clientId === '' ? `auto-${randomBytes(10).toString('hex')}` : connect.clientId;
     const { clean } = connect;
@@ -227,12 +214,13 @@ export class Connection implements UplinkConnection {
       policy,
       addressing: this.services.addressingOf(device),
     });
+    this.subscriber = new Subscriber(this.services, this, { state, policy });
     this.phase = 'connected';
     counters.accepted += 1;
     directory.seen(device.id);
     this.write(encodeConnack(ConnectReturnCode.accepted, sessionPresent));
     // A session that the engine keeps goes on there, or is wiped there when this CONNECT asks for a clean one.
-    if (state.inEngine) await this.promote(state, policy);
+    if (state.inEngine) await this.subscriber.attach();
     this.release();
   }
 
@@ -272,96 +260,6 @@ export class Connection implements UplinkConnection {
     return typeof packetId === 'string' ? packetId : (this.uplink as Uplink).release(packetId);
   }
 
-  /** An acknowledgement of something that the engine sent. */
-  private onAcknowledge(packet: Buffer, bodyOffset: number): CloseReason | undefined {
-    const packetId = decodeAcknowledge(packet, bodyOffset);
-    if (typeof packetId === 'string') return packetId;
-    this.link?.write(packet);
-    return undefined;
-  }
-
-  private onSubscribe(packet: Buffer, bodyOffset: number): CloseReason | undefined {
-    const subscribe = decodeSubscribe(packet, bodyOffset);
-    if (typeof subscribe === 'string') return subscribe;
-    const { counters, log, config } = this.services;
-    const { subscriptions } = this.state as ClientState;
-    const policy = this.policy as Policy;
-    let denied = 0;
-    for (const { filter, qos } of subscribe.requests) {
-      const known = subscriptions.has(filter);
-      if (policy.maySubscribe(filter) && (known || subscriptions.size < config.maxSubscriptionsPerClient)) {
-        subscriptions.set(filter, qos);
-        continue;
-      }
-      denied += 1;
-      log.warn('subscribe_denied', { ...this.describe(), filter }, 'A subscription was refused');
-    }
-    counters.subscribeDenied += denied;
-    if (denied === subscribe.requests.length) this.write(encodeSubackFailure(subscribe.packetId, denied));
-    else this.toEngine(packet);
-    return undefined;
-  }
-
-  private onUnsubscribe(packet: Buffer, bodyOffset: number): CloseReason | undefined {
-    const unsubscribe = decodeUnsubscribe(packet, bodyOffset);
-    if (typeof unsubscribe === 'string') return unsubscribe;
-    for (const { filter } of unsubscribe.requests) (this.state as ClientState).subscriptions.delete(filter);
-    // Without subscriptions there is nothing to do but to answer [MQTT-3.10.4-5].
-    if (this.link === undefined) this.write(encodeAcknowledge(PacketType.UNSUBACK, unsubscribe.packetId));
-    else this.link.write(packet);
-    return undefined;
-  }
-
-  /** Gives a packet to the session engine, which gets to know the client now if it does not yet. */
-  private toEngine(packet: Buffer): void {
-    if (this.link !== undefined) {
-      this.link.write(packet);
-      return;
-    }
-    // The socket's chunk is not kept while the engine takes the client in.
-    const kept = Buffer.from(packet);
-    this.hold();
-    void this.promote(this.state as ClientState, this.policy as Policy).then(() => {
-      this.link?.write(kept);
-      this.release();
-    });
-  }
-
-  /** Makes the client known to the session engine, after the engine has let go of the connection before. */
-  private async promote(state: ClientState, policy: Policy): Promise<void> {
-    const { engine, log } = this.services;
-    const attached = state.engineReleased.then(() => {
-      if (!this.connected) return undefined;
-      return engine.attach({
-        clientId: state.key,
-        clean: !state.persistent,
-        maySubscribe: (filter) => state.subscriptions.has(filter) && policy.maySubscribe(filter),
-        grantedQos: (topic) => grantedQos(state, topic),
-        onBytes: (bytes) => this.write(bytes),
-        onClosed: () => this.close('session-engine'),
-      });
-    });
-    state.engineReleased = attached.then(
-      (link) => link?.released,
-      () => undefined,
-    );
-    try {
-      const link = await attached;
-      if (!this.connected) {
-        link?.close();
-        return;
-      }
-      this.link = link;
-      state.inEngine = state.persistent;
-      if (!state.listening) this.services.startListening(state.deviceId);
-      state.listening = true;
-    } catch (error) {
-      const fields = { ...this.describe(), err: error };
-      log.error('session_engine_refused', fields, 'The session engine refused a client');
-      this.close('session-engine');
-    }
-  }
-
   /** Queues PUBACK, PUBREC or PUBCOMP; those of one turn of the event loop leave in one write. */
   acknowledge(type: PacketType, packetId: number): void {
     if (this.phase !== 'connected') return;
@@ -396,18 +294,19 @@ export class Connection implements UplinkConnection {
     this.write(bytes);
   }
 
-  private write(bytes: Buffer): void {
+  write(bytes: Buffer): void {
     if (this.phase === 'closed') return;
     this.socket.write(bytes);
     if (this.socket.writableLength > this.services.config.maxOutgoingBytes) this.close('slow-reader');
   }
 
-  private hold(): void {
+  /** Neither reads the socket nor processes packets until `release`. */
+  hold(): void {
     this.held = true;
     this.socket.pause();
   }
 
-  private release(): void {
+  release(): void {
     if (this.phase === 'closed' || this.draining) return;
     this.held = false;
     this.pump();
@@ -446,8 +345,7 @@ export class Connection implements UplinkConnection {
     else log.info(wasConnected ? 'connection_closed' : 'connect_refused', detail, 'A connection was closed');
 
     if (this.will !== undefined && !suppressesWill(reason)) this.uplink?.publishWill(this.will);
-    this.link?.close();
-    this.link = undefined;
+    this.subscriber?.close();
     registry.release(this, this.state);
     this.endSocket();
   }
@@ -464,7 +362,8 @@ export class Connection implements UplinkConnection {
     socket.once('close', () => clearTimeout(linger));
   }
 
-  private describe(): Record<string, unknown> {
+  /** Who this is, for the log. */
+  describe(): Record<string, unknown> {
     return this.device === undefined
       ? { address: this.address }
       : { address: this.address, device: this.device.id, client: this.clientId };
@@ -474,12 +373,4 @@ export class Connection implements UplinkConnection {
 /** What happens in the ordinary life of a fleet and is not worth a line of the log. */
 function isExpected(reason: CloseReason): boolean {
   return reason === 'client-disconnect' || reason === 'connection-lost' || reason === 'server-shutdown';
-}
-
-function grantedQos(state: ClientState, topic: string): QoS {
-  let granted: QoS = 0;
-  for (const [filter, qos] of state.subscriptions) {
-    if (qos > granted && matches(filter, topic)) granted = qos;
-  }
-  return granted;
 }

@@ -59,6 +59,7 @@ export function openRegistry(options: {
       inEngine: false,
       engineReleased: Promise.resolve(),
       exchanges: new Map(),
+      outstanding: new Set(),
       subscriptions: new Map(),
     };
     clients.set(key, state);
@@ -118,6 +119,7 @@ export function openRegistry(options: {
       const sessionPresent = !clean && state.persistent;
       if (!sessionPresent) {
         state.exchanges = new Map();
+        state.outstanding = new Set();
         state.subscriptions = new Map();
       }
       state.persistent = !clean;

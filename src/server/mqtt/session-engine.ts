@@ -1,7 +1,7 @@
 import { Duplex } from 'node:stream';
 import { Aedes } from 'aedes';
 import type { Log } from '../../log.js';
-import { connackBytes } from './packets/connack.js';
+import { FrameReader } from './frame-reader.js';
 import { encodeConnect } from './packets/connect.js';
 import type { QoS } from './packets/packet-type.js';
 
@@ -13,8 +13,8 @@ export interface EngineClient {
   maySubscribe(filter: string): boolean;
   /** The highest QoS granted to this client for a topic [MQTT-3.8.4-6]. */
   grantedQos(topic: string): QoS;
-  /** Bytes for the client: whole packets in order, but not necessarily one a call. */
-  onBytes(bytes: Buffer): void;
+  /** A packet for the client. */
+  onPacket(packet: Buffer, bodyOffset: number): void;
   /** The engine has ended the session's connection. */
   onClosed(): void;
 }
@@ -44,13 +44,14 @@ export interface SessionEngine {
 /** Longest wait for the engine to accept a client or to let go of one. */
 const engineTimeoutMs = 10_000;
 
+/** The stream between one client and the engine; what the engine writes is cut into packets. */
 class EngineStream extends Duplex {
   readonly owner: EngineClient;
   accepted = false;
   /** The engine has unregistered the client. */
   readonly onReleased: () => void;
   private readonly onAccepted: () => void;
-  private connackLeft = connackBytes;
+  private readonly reader = new FrameReader();
 
   constructor(owner: EngineClient, events: { onAccepted(): void; onReleased(): void }) {
     super({ allowHalfOpen: false });
@@ -63,20 +64,20 @@ class EngineStream extends Duplex {
     // Packets are pushed as they arrive.
   }
 
-  /** The client has its CONNACK already, so the engine's is swallowed; it may come in several chunks. */
+  /** A client that reads slowly never holds the engine up: its connection bounds what waits, and closes. */
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    let bytes = chunk;
-    if (this.connackLeft > 0) {
-      const swallowed = Math.min(this.connackLeft, bytes.length);
-      this.connackLeft -= swallowed;
-      bytes = bytes.subarray(swallowed);
-      if (this.connackLeft === 0) {
+    this.reader.push(chunk);
+    for (;;) {
+      const packet = this.reader.next(Number.POSITIVE_INFINITY);
+      if (!Buffer.isBuffer(packet)) break;
+      if (this.accepted) {
+        this.owner.onPacket(packet, this.reader.bodyOffset);
+      } else {
+        // The client has its CONNACK already, so the engine's is swallowed.
         this.accepted = true;
         this.onAccepted();
       }
     }
-    // A client that reads slowly never holds the engine up: the connection bounds what waits and closes.
-    if (bytes.length > 0) this.owner.onBytes(bytes);
     done();
   }
 }

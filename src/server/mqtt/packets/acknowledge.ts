@@ -1,4 +1,5 @@
 import type { CloseReason } from '../close-reason.js';
+import { encodeLength } from './fixed-header.js';
 import type { PacketType } from './packet-type.js';
 
 /** PUBACK, PUBREC, PUBREL, PUBCOMP and UNSUBACK: two bytes of header, two of packet identifier (MQTT 3.1.1 §3.4). */
@@ -25,9 +26,10 @@ export function encodeAcknowledge(type: PacketType, packetId: number): Buffer {
   return packet;
 }
 
-/** SUBACK that refuses every one of `count` filters (MQTT 3.1.1 §3.9.3). */
-export function encodeSubackFailure(packetId: number, count: number): Buffer {
-  const remaining = 2 + count;
-  const header = remaining < 0x80 ? [0x90, remaining] : [0x90, (remaining & 0x7f) | 0x80, remaining >> 7];
-  return Buffer.concat([Buffer.from([...header, packetId >> 8, packetId & 0xff]), Buffer.alloc(count, 0x80)]);
+/** The return code of a refused subscription (MQTT 3.1.1 §3.9.3). */
+export const subackFailure = 0x80;
+
+/** SUBACK with one return code for each filter, in the order of the filters [MQTT-3.9.3-1]. */
+export function encodeSuback(packetId: number, codes: readonly number[]): Buffer {
+  return Buffer.from([0x90, ...encodeLength(2 + codes.length), packetId >> 8, packetId & 0xff, ...codes]);
 }

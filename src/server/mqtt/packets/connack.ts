@@ -10,9 +10,6 @@ export const ConnectReturnCode = {
 
 export type ConnectReturnCode = (typeof ConnectReturnCode)[keyof typeof ConnectReturnCode];
 
-/** CONNACK is always four bytes long. */
-export const connackBytes = 4;
-
 /** Session present is 0 with every code but `accepted` [MQTT-3.2.2-4]. */
 export function encodeConnack(code: ConnectReturnCode, sessionPresent = false): Buffer {
   return Buffer.from([0x20, 2, sessionPresent && code === 0 ? 1 : 0, code]);

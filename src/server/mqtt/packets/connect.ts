@@ -1,5 +1,6 @@
 import type { CloseReason } from '../close-reason.js';
 import { fieldEnd, readText } from './field.js';
+import { encodeLength } from './fixed-header.js';
 import type { ProtocolVersion, QoS } from './packet-type.js';
 
 export interface Will {
@@ -102,13 +103,7 @@ function decodePayload(
 /** CONNECT as the session engine gets it: clean or not, no keep alive, no user, no will. */
 export function encodeConnect(request: { clientId: string; clean: boolean }): Buffer {
   const clientId = Buffer.from(request.clientId, 'utf8');
-  const remaining = 10 + 2 + clientId.length;
-  const header: number[] = [0x10];
-  let rest = remaining;
-  do {
-    header.push(rest >= 0x80 ? (rest & 0x7f) | 0x80 : rest);
-    rest >>= 7;
-  } while (rest > 0);
+  const header = [0x10, ...encodeLength(10 + 2 + clientId.length)];
   const variable = [0, 4, 0x4d, 0x51, 0x54, 0x54, 4, request.clean ? 0x02 : 0, 0, 0];
   return Buffer.concat([
     Buffer.from([...header, ...variable, clientId.length >> 8, clientId.length & 0xff]),

@@ -18,3 +18,14 @@ export function checkFlags(firstByte: number, version: ProtocolVersion): CloseRe
   const mask = version === 3 && expected !== 0 ? 0b0111 : 0b1111;
   return (firstByte & mask) === expected ? undefined : 'reserved-bits';
 }
+
+/** The bytes of a remaining length (MQTT 3.1.1 §2.2.3). */
+export function encodeLength(length: number): number[] {
+  const bytes: number[] = [];
+  let rest = length;
+  do {
+    bytes.push(rest >= 0x80 ? (rest & 0x7f) | 0x80 : rest);
+    rest >>= 7;
+  } while (rest > 0);
+  return bytes;
+}
