@@ -1,6 +1,10 @@
+import { readFileSync, statSync } from 'node:fs';
 import Type, { type Static, type TSchema } from 'typebox';
 import Value from 'typebox/value';
 import { SvcMqttError } from './errors.js';
+
+/** Largest file that a secret is read from. */
+const maxSecretFileBytes = 65_536;
 
 /**
  * One setting. `env` lists the variables that set it, the first being the documented one; `flag` is the long
@@ -11,7 +15,10 @@ interface Setting<S extends TSchema = TSchema, D = unknown> {
   readonly flag: string;
   readonly schema: S;
   readonly default: D;
+  /** Never shown, and never an argument, which every user of a machine can read: see `flagForms`. */
   readonly secret?: true;
+  /** A secret setting that is harmless without a password: its flag takes a value that carries none. */
+  readonly url?: true;
   readonly group: 'database' | 'nats' | 'mqtt' | 'http' | 'limits' | 'process';
   readonly help: string;
 }
@@ -34,6 +41,7 @@ export const settings = {
     schema: text,
     default: undefined,
     secret: true,
+    url: true,
     group: 'database',
     help: 'PostgreSQL, as postgres://user:password@host:port/name or as a "host=… user=…" DSN; unset: embedded PGlite in DATA_DIR',
   }),
@@ -75,6 +83,7 @@ export const settings = {
     schema: text,
     default: undefined,
     secret: true,
+    url: true,
     group: 'nats',
     help: 'NATS servers, comma-separated; unset: a server already on 127.0.0.1:EMBEDDED_NATS_PORT, else an own nats-server child process',
   }),
@@ -303,7 +312,15 @@ export const settings = {
     schema: count(65_536, 1_073_741_824),
     default: 4_194_304,
     group: 'limits',
-    help: 'Most bytes waiting to be read by one client; at it the connection is closed',
+    help: 'Most bytes waiting to be taken by one client; at it the connection is closed, and for an absent client with a persistent session new messages are dropped',
+  }),
+  maxQueuedMessages: setting({
+    env: ['MAX_QUEUED_MESSAGES'],
+    flag: 'max-queued-messages',
+    schema: count(1, 1_000_000),
+    default: 1_000,
+    group: 'limits',
+    help: 'Most messages waiting to be taken by one client; at it the connection is closed, and for an absent client with a persistent session new messages are dropped',
   }),
   maxSubscriptionsPerClient: setting({
     env: ['MAX_SUBSCRIPTIONS_PER_CLIENT'],
@@ -368,36 +385,99 @@ export const settingEntries = Object.entries(settings) as [SettingName, Setting]
 
 /**
  * Reads the configuration: a flag beats the environment, the environment beats the default. A variable set to
- * the empty string counts as unset.
+ * the empty string counts as unset. A secret may stand in a file named by `secretFiles` or by its variable with
+ * `_FILE` appended.
  *
- * @param sources `env` as `process.env`; `flags` by setting name, as strings or booleans.
+ * @param sources `env` as `process.env`; `flags` by setting name, as strings or booleans; `secretFiles` paths by
+ *   setting name.
  * @throws SvcMqttError CONFIG_INVALID naming every setting that has a bad value, with value and remedy.
  */
-export function readConfig(sources: {
-  env: Readonly<Record<string, string | undefined>>;
-  flags?: Partial<Record<SettingName, string | boolean>>;
-}): Config {
+export function readConfig(sources: ConfigSources): Config {
   const config: Record<string, unknown> = {};
   const problems: string[] = [];
   for (const [name, entry] of settingEntries) {
-    const variable = entry.env.find((candidate) => (sources.env[candidate] ?? '') !== '');
-    const flag = sources.flags?.[name];
-    const raw = flag ?? (variable === undefined ? undefined : sources.env[variable]);
-    if (raw === undefined) {
+    const given = findRaw(name, entry, sources);
+    if (given === undefined) {
       config[name] = entry.default;
       continue;
     }
-    const value = Value.Convert(entry.schema, raw);
-    if (Value.Check(entry.schema, value)) {
+    const value = 'problem' in given ? undefined : Value.Convert(entry.schema, given.raw);
+    if ('problem' in given) {
+      problems.push(given.problem);
+    } else if (Value.Check(entry.schema, value)) {
       config[name] = value;
     } else {
-      const source = flag === undefined ? (variable ?? entry.env[0]) : `--${entry.flag}`;
-      const shown = entry.secret === true ? 'the given value' : `"${String(raw)}"`;
-      problems.push(`${source} cannot be ${shown}: it must be ${describeSchema(entry.schema)}`);
+      const shown = entry.secret === true ? 'the given value' : `"${String(given.raw)}"`;
+      problems.push(`${given.source} cannot be ${shown}: it must be ${describeSchema(entry.schema)}`);
     }
   }
   if (problems.length > 0) throw new SvcMqttError('CONFIG_INVALID', problems.join('; '));
   return config as Config;
+}
+
+export interface ConfigSources {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly flags?: Partial<Record<SettingName, string | boolean>>;
+  readonly secretFiles?: Partial<Record<SettingName, string>>;
+}
+
+/** How a setting is given on the command line: with its value, with a file that holds it, or either. */
+export function flagForms(entry: Setting): { readonly value: boolean; readonly file: boolean } {
+  return { value: entry.secret !== true || entry.url === true, file: entry.secret === true };
+}
+
+/** The value as given, with the name of its source, or what is wrong with how it was given. */
+function findRaw(
+  name: SettingName,
+  entry: Setting,
+  { env, flags, secretFiles }: ConfigSources,
+): { source: string; raw: string | boolean } | { problem: string } | undefined {
+  const flag = flags?.[name];
+  const flagFile = secretFiles?.[name];
+  const source = `--${entry.flag}`;
+  if (flag !== undefined && flagFile !== undefined)
+    return { problem: `give ${source} or ${source}-file, not both` };
+  if (flagFile !== undefined) return readSecretFile(`${source}-file`, flagFile);
+  if (flag !== undefined) {
+    if (entry.secret === true && carriesPassword(entry, String(flag))) {
+      return {
+        problem: `${source} cannot carry a password, which every user of this machine could read: set ${entry.env[0]} or use ${source}-file`,
+      };
+    }
+    return { source, raw: flag };
+  }
+  const isSet = (variable: string) => (env[variable] ?? '') !== '';
+  const variable = entry.env.find(isSet);
+  const fileVariable =
+    entry.secret === true ? entry.env.map((each) => `${each}_FILE`).find(isSet) : undefined;
+  if (variable !== undefined && fileVariable !== undefined) {
+    return { problem: `set ${variable} or ${fileVariable}, not both` };
+  }
+  if (fileVariable !== undefined) return readSecretFile(fileVariable, env[fileVariable] ?? '');
+  return variable === undefined ? undefined : { source: variable, raw: env[variable] ?? '' };
+}
+
+/** Reads a secret from a file, without the line break that editors put at its end. */
+function readSecretFile(source: string, path: string): { source: string; raw: string } | { problem: string } {
+  try {
+    if (statSync(path).size > maxSecretFileBytes) {
+      return { problem: `${source}: ${path} is over ${maxSecretFileBytes} bytes` };
+    }
+    const raw = readFileSync(path, 'utf8').replace(/\r?\n$/, '');
+    return raw === '' ? { problem: `${source}: ${path} is empty` } : { source, raw };
+  } catch (error) {
+    return {
+      problem: `${source}: ${path} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`,
+    };
+  }
+}
+
+/** A secret setting's value that must not be an argument; a URL or DSN without a password may be one. */
+function carriesPassword(entry: Setting, value: string): boolean {
+  if (entry.url !== true) return true;
+  if (/(^|[\s?&])(ssl)?password\s*=/i.test(value)) return true;
+  // NATS reads a lone word before the @ as a token, so there any word counts; PostgreSQL reads it as the user.
+  return entry.group === 'nats' ? value.includes('@') : /:\/\/[^@]*:[^@]*@/.test(value);
 }
 
 /** What a setting accepts, in words. */

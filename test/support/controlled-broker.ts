@@ -116,6 +116,7 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
       maxPacketBytes: 1_048_576,
       maxOutgoingBytes: 1_048_576,
       maxSubscriptionsPerClient: 10,
+      maxQueuedMessages: 1_000,
       ...config,
     },
     forwarder,

@@ -6,18 +6,27 @@ import type { DeviceDirectory } from '../device-directory.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import { compilePolicy, confinedTemplate, openTemplate } from './authorize.js';
-import type { ClientState } from './client-state.js';
 import type { CloseReason } from './close-reason.js';
 import { Connection, type ConnectionConfig, type ConnectionServices } from './connection.js';
 import { type BrokerCounters, newBrokerCounters } from './counters.js';
 import { type Listener, startListener } from './listener.js';
 import { openRegistry } from './registry.js';
-import { type SessionEngine, startSessionEngine } from './session-engine.js';
+import { startSessionEngine } from './session-engine.js';
 import { openTurnQueue } from './turn-queue.js';
 import type { Addressing } from './uplink.js';
 
 export type BrokerConfig = ConnectionConfig &
-  Pick<Config, 'mqttHost' | 'mqttPort' | 'acl' | 'maxConnections' | 'maxInFlightPerClient' | 'maxSessions'>;
+  Pick<
+    Config,
+    | 'mqttHost'
+    | 'mqttPort'
+    | 'acl'
+    | 'maxConnections'
+    | 'maxInFlightPerClient'
+    | 'maxSessions'
+    | 'maxQueuedMessages'
+    | 'maxSubscriptionsPerClient'
+  >;
 
 /** The MQTT side of a replica. */
 export interface Broker {
@@ -57,8 +66,6 @@ export async function openBroker(options: {
   const registry = openRegistry({
     forwarder,
     maxSessions: config.maxSessions,
-    discardSession: (state) => discardSession(engine, state, log),
-    stopListening: (deviceId) => downlink.release(deviceId),
   });
   downlink.deliver = (message) => engine.deliver({ ...message, qos: 1, retain: false });
   const turns = openTurnQueue();
@@ -72,7 +79,6 @@ export async function openBroker(options: {
     const services: ConnectionServices = {
       config,
       directory,
-      engine,
       registry,
       turns,
       counters,
@@ -83,7 +89,14 @@ export async function openBroker(options: {
         deliver: (message) => engine.deliver(message),
         nextMessageId: () => `${messageIdPrefix}.${(messageIds++).toString(36)}`,
       },
-      startListening: (deviceId) => downlink.acquire(deviceId),
+      session: {
+        engine,
+        limits: { maxMessages: config.maxQueuedMessages, maxBytes: config.maxOutgoingBytes },
+        maxSubscriptions: config.maxSubscriptionsPerClient,
+        counters,
+        acquireDownlink: (deviceId) => downlink.acquire(deviceId),
+        releaseDownlink: (deviceId) => downlink.release(deviceId),
+      },
       policyOf: (device) => compilePolicy(template, device),
       addressingOf: options.addressingOf,
     };
@@ -146,26 +159,4 @@ export async function openBroker(options: {
       return closing;
     },
   };
-}
-
-/** Connecting with a clean session is how MQTT says that a session is over [MQTT-3.1.2-6]. */
-function discardSession(engine: SessionEngine, state: ClientState, log: Log): void {
-  state.engineReleased = state.engineReleased
-    .then(() =>
-      engine.attach({
-        clientId: state.key,
-        clean: true,
-        maySubscribe: () => false,
-        grantedQos: () => 0,
-        onPacket: () => {},
-        onClosed: () => {},
-      }),
-    )
-    .then((link) => {
-      link.close();
-      return link.released;
-    })
-    .catch((error: unknown) =>
-      log.error({ event: 'session_engine_error', err: error }, 'A session was not discarded'),
-    );
 }

@@ -1,6 +1,6 @@
 import type { Lane } from '../forward/forwarder.js';
+import type { ClientSession } from './client-session.js';
 import type { Connection } from './connection.js';
-import type { QoS } from './packets/packet-type.js';
 import type { UplinkPublish } from './uplink.js';
 
 /** A QoS 2 exchange begun by the client: the message on its way to NATS, or stored and waiting for PUBREL. */
@@ -18,16 +18,8 @@ export interface ClientState {
   connection: Connection | undefined;
   /** The last CONNECT asked for a persistent session. */
   persistent: boolean;
-  /** The downlink of the device was acquired for this client. */
-  listening: boolean;
-  /** The session engine keeps a session under this key. */
-  inEngine: boolean;
-  /** Resolves when the engine has let go of the connection before. */
-  engineReleased: Promise<void>;
   /** QoS 2 exchanges by packet identifier. */
   exchanges: Map<number, Exchange>;
-  /** Packet identifiers of messages sent to the client and not acknowledged by it. */
-  outstanding: Set<number>;
-  /** Granted QoS by filter. */
-  subscriptions: Map<string, QoS>;
+  /** Subscriptions and messages to the client; there is none before the first SUBSCRIBE. */
+  session: ClientSession | undefined;
 }

@@ -24,8 +24,8 @@ export const closeReasons = {
   'keepalive-timeout': 'nothing received for one and a half times the keep alive [MQTT-3.1.2-24]',
   'slow-reader': 'the client does not read what is sent to it',
   'publish-denied': "a topic outside the device's policy [MQTT-3.3.5-2]",
+  'internal-error': 'a defect of this program, which the log describes',
   'refused-by-nats': 'NATS can never store the message',
-  'session-engine': 'the session engine ended the session',
 
   'connect-expected': 'the first packet is not CONNECT [MQTT-3.1.0-1]',
   'second-connect': 'CONNECT twice on one connection [MQTT-3.1.0-2]',

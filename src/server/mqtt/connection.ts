@@ -6,18 +6,27 @@ import type { LimitedLog } from '../../log.js';
 import type { DeviceDirectory } from '../device-directory.js';
 import { authenticate } from './authenticate.js';
 import type { Policy } from './authorize.js';
+import { ClientSession, type SessionServices } from './client-session.js';
 import type { ClientState } from './client-state.js';
 import { type CloseReason, closeReasons, suppressesWill } from './close-reason.js';
 import type { BrokerCounters } from './counters.js';
 import { FrameReader } from './frame-reader.js';
-import { acknowledgeBytes, decodeAcknowledge, writeAcknowledge } from './packets/acknowledge.js';
+import type { OutgoingConnection } from './outgoing.js';
+import {
+  acknowledgeBytes,
+  decodeAcknowledge,
+  encodeAcknowledge,
+  encodeSuback,
+  subackFailure,
+  writeAcknowledge,
+} from './packets/acknowledge.js';
 import { ConnectReturnCode, encodeConnack } from './packets/connack.js';
 import { type Connect, decodeConnect, type Will } from './packets/connect.js';
 import { checkFlags } from './packets/fixed-header.js';
-import { PacketType, type ProtocolVersion } from './packets/packet-type.js';
+import { PacketType, type ProtocolVersion, type QoS } from './packets/packet-type.js';
 import { decodePublish } from './packets/publish.js';
+import { decodeSubscribe, decodeUnsubscribe } from './packets/subscribe.js';
 import type { Registry } from './registry.js';
-import { Subscriber, type SubscriberConnection, type SubscriberServices } from './subscriber.js';
 import type { TurnQueue } from './turn-queue.js';
 import { type Addressing, Uplink, type UplinkConnection, type UplinkServices } from './uplink.js';
 
@@ -31,12 +40,13 @@ export type ConnectionConfig = Pick<
 >;
 
 /** What every connection shares. */
-export interface ConnectionServices extends SubscriberServices {
+export interface ConnectionServices {
   readonly config: ConnectionConfig;
   readonly directory: DeviceDirectory;
   readonly registry: Registry;
   readonly turns: TurnQueue;
   readonly uplink: UplinkServices;
+  readonly session: SessionServices;
   readonly counters: BrokerCounters;
   readonly log: LimitedLog;
   policyOf(device: DeviceCredentials): Policy;
@@ -53,7 +63,7 @@ const lingerMs = 500;
  * straight to the uplink. Only a client that subscribes, or has subscribed in a persistent session, gets a link to
  * the session engine.
  */
-export class Connection implements UplinkConnection, SubscriberConnection {
+export class Connection implements UplinkConnection, OutgoingConnection {
   readonly address: string;
   device: DeviceCredentials | undefined;
   clientId = '';
@@ -72,7 +82,7 @@ export class Connection implements UplinkConnection, SubscriberConnection {
   private will: Will | undefined;
   private state: ClientState | undefined;
   private uplink: Uplink | undefined;
-  private subscriber: Subscriber | undefined;
+  private policy: Policy | undefined;
   /** Packets are not processed and the socket is not read. */
   private held = false;
   /** The server drains: nothing is read any more. */
@@ -90,14 +100,18 @@ export class Connection implements UplinkConnection, SubscriberConnection {
     this.lastReadMs = performance.now();
     this.deadlineMs = this.lastReadMs + services.config.connectTimeoutSec * 1_000;
     socket.on('data', (chunk: Buffer) => this.onData(chunk));
+    socket.on('drain', () => this.state?.session?.onDrain());
     socket.on('close', () => this.close('connection-lost'));
     // 'close' follows.
     socket.on('error', () => {});
   }
 
-  /** A session that may be kicked or listed. */
-  get connected(): boolean {
-    return this.phase === 'connected';
+  get unsentBytes(): number {
+    return this.socket.writableLength;
+  }
+
+  closeSlowReader(): void {
+    this.close('slow-reader');
   }
 
   private onData(chunk: Buffer): void {
@@ -108,7 +122,25 @@ export class Connection implements UplinkConnection, SubscriberConnection {
     this.pump();
   }
 
+  /** Processes what has arrived. Whatever a client sends, a defect it meets ends its connection and nothing else. */
   private pump(): void {
+    try {
+      this.processPackets();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  private fail(error: unknown): void {
+    this.services.log.error(
+      'connection_failed',
+      { ...this.describe(), err: error },
+      'A defect ended a connection',
+    );
+    this.close('internal-error');
+  }
+
+  private processPackets(): void {
     while (!this.held && this.phase !== 'closed') {
       const packet = this.reader.next(this.maxPacketBytes());
       if (packet === undefined) return;
@@ -138,11 +170,11 @@ export class Connection implements UplinkConnection, SubscriberConnection {
       case PacketType.PUBACK:
       case PacketType.PUBREC:
       case PacketType.PUBCOMP:
-        return (this.subscriber as Subscriber).onAcknowledge(packet, bodyOffset);
+        return this.onAcknowledge(packet, bodyOffset);
       case PacketType.SUBSCRIBE:
-        return (this.subscriber as Subscriber).onSubscribe(packet, bodyOffset);
+        return this.onSubscribe(packet, bodyOffset);
       case PacketType.UNSUBSCRIBE:
-        return (this.subscriber as Subscriber).onUnsubscribe(packet, bodyOffset);
+        return this.onUnsubscribe(packet, bodyOffset);
       case PacketType.PINGREQ:
         if (packet.length !== bodyOffset) return 'malformed-packet';
         this.write(pingresp); // [MQTT-3.12.4-1]
@@ -214,13 +246,12 @@ export class Connection implements UplinkConnection, SubscriberConnection {
       policy,
       addressing: this.services.addressingOf(device),
     });
-    this.subscriber = new Subscriber(this.services, this, { state, policy });
+    this.policy = policy;
     this.phase = 'connected';
     counters.accepted += 1;
     directory.seen(device.id);
     this.write(encodeConnack(ConnectReturnCode.accepted, sessionPresent));
-    // A session that the engine keeps goes on there, or is wiped there when this CONNECT asks for a clean one.
-    if (state.inEngine) await this.subscriber.attach();
+    state.session?.attach(this);
     this.release();
   }
 
@@ -260,6 +291,60 @@ export class Connection implements UplinkConnection, SubscriberConnection {
     return typeof packetId === 'string' ? packetId : (this.uplink as Uplink).release(packetId);
   }
 
+  /** An acknowledgement of a message sent to the client. */
+  private onAcknowledge(packet: Buffer, bodyOffset: number): CloseReason | undefined {
+    const packetId = decodeAcknowledge(packet, bodyOffset);
+    if (typeof packetId === 'string') return packetId;
+    this.state?.session?.onAcknowledge(((packet[0] as number) >> 4) as PacketType, packetId);
+    return undefined;
+  }
+
+  /** Answers SUBACK with one return code for each filter, in their order [MQTT-3.8.4-5] [MQTT-3.9.3-1]. */
+  private onSubscribe(packet: Buffer, bodyOffset: number): CloseReason | undefined {
+    const subscribe = decodeSubscribe(packet, bodyOffset);
+    if (typeof subscribe === 'string') return subscribe;
+    const codes = subscribe.requests.map(({ filter, qos }) =>
+      this.subscribe(filter, qos) ? qos : subackFailure,
+    );
+    this.write(encodeSuback(subscribe.packetId, codes));
+    const { session } = this.state as ClientState;
+    for (const [index, { filter }] of subscribe.requests.entries()) {
+      if (codes[index] === subackFailure) continue;
+      session?.sendRetained(filter).catch((error: unknown) => {
+        this.services.log.error(
+          'retained_failed',
+          { ...this.describe(), err: error },
+          'Retained messages were not sent',
+        );
+      });
+    }
+    return undefined;
+  }
+
+  private subscribe(filter: string, qos: QoS): boolean {
+    const { counters, log } = this.services;
+    const state = this.state as ClientState;
+    if (this.policy?.maySubscribe(filter) === true) {
+      if (state.session === undefined) {
+        state.session = new ClientSession(this.services.session, state.deviceId);
+        state.session.attach(this);
+      }
+      if (state.session.subscribe(filter, qos)) return true;
+    }
+    counters.subscribeDenied += 1;
+    log.warn('subscribe_denied', { ...this.describe(), filter }, 'A subscription was refused');
+    return false;
+  }
+
+  private onUnsubscribe(packet: Buffer, bodyOffset: number): CloseReason | undefined {
+    const unsubscribe = decodeUnsubscribe(packet, bodyOffset);
+    if (typeof unsubscribe === 'string') return unsubscribe;
+    for (const { filter } of unsubscribe.requests) this.state?.session?.unsubscribe(filter);
+    // Also when there was no such subscription [MQTT-3.10.4-5].
+    this.write(encodeAcknowledge(PacketType.UNSUBACK, unsubscribe.packetId));
+    return undefined;
+  }
+
   /** Queues PUBACK, PUBREC or PUBCOMP; those of one turn of the event loop leave in one write. */
   acknowledge(type: PacketType, packetId: number): void {
     if (this.phase !== 'connected') return;
@@ -277,9 +362,13 @@ export class Connection implements UplinkConnection, SubscriberConnection {
     const { parked, uplink } = this;
     if (parked === undefined || uplink === undefined || this.phase !== 'connected') return;
     this.parked = undefined;
-    const reason = this.onPublish(parked, this.parkedOffset);
-    if (reason !== undefined) this.close(reason);
-    else if (this.parked === undefined) this.release();
+    try {
+      const reason = this.onPublish(parked, this.parkedOffset);
+      if (reason !== undefined) this.close(reason);
+      else if (this.parked === undefined) this.release();
+    } catch (error) {
+      this.fail(error);
+    }
   }
 
   private flushAcknowledgements(): void {
@@ -300,13 +389,12 @@ export class Connection implements UplinkConnection, SubscriberConnection {
     if (this.socket.writableLength > this.services.config.maxOutgoingBytes) this.close('slow-reader');
   }
 
-  /** Neither reads the socket nor processes packets until `release`. */
-  hold(): void {
+  private hold(): void {
     this.held = true;
     this.socket.pause();
   }
 
-  release(): void {
+  private release(): void {
     if (this.phase === 'closed' || this.draining) return;
     this.held = false;
     this.pump();
@@ -345,7 +433,6 @@ export class Connection implements UplinkConnection, SubscriberConnection {
     else log.info(wasConnected ? 'connection_closed' : 'connect_refused', detail, 'A connection was closed');
 
     if (this.will !== undefined && !suppressesWill(reason)) this.uplink?.publishWill(this.will);
-    this.subscriber?.close();
     registry.release(this, this.state);
     this.endSocket();
   }
@@ -362,8 +449,7 @@ export class Connection implements UplinkConnection, SubscriberConnection {
     socket.once('close', () => clearTimeout(linger));
   }
 
-  /** Who this is, for the log. */
-  describe(): Record<string, unknown> {
+  private describe(): Record<string, unknown> {
     return this.device === undefined
       ? { address: this.address }
       : { address: this.address, device: this.device.id, client: this.clientId };

@@ -11,6 +11,8 @@ export interface BrokerCounters {
   /** PUBLISH packets received, by QoS. */
   readonly published: [number, number, number];
   publishedBytes: number;
+  /** Messages to clients left out because too many waited. */
+  deliveriesDropped: number;
   /** Filters answered 0x80. */
   subscribeDenied: number;
 }
@@ -23,6 +25,7 @@ export function newBrokerCounters(): BrokerCounters {
     closed: closed as Record<CloseReason, number>,
     published: [0, 0, 0],
     publishedBytes: 0,
+    deliveriesDropped: 0,
     subscribeDenied: 0,
   };
 }

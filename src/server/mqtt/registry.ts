@@ -32,14 +32,7 @@ export interface Registry {
 /** A client that comes back within this time has its new messages stored after its earlier ones. */
 const laneGraceMs = 60_000;
 
-export function openRegistry(options: {
-  forwarder: Forwarder;
-  maxSessions: number;
-  /** Removes what the session engine keeps of a session. */
-  discardSession(state: ClientState): void;
-  /** The client has no subscription any more. */
-  stopListening(deviceId: string): void;
-}): Registry {
+export function openRegistry(options: { forwarder: Forwarder; maxSessions: number }): Registry {
   const connections = new Set<Connection>();
   const clients = new Map<string, ClientState>();
   const byDevice = new Map<string, Set<ClientState>>();
@@ -55,12 +48,8 @@ export function openRegistry(options: {
       lane: options.forwarder.openLane(),
       connection: undefined,
       persistent: false,
-      listening: false,
-      inEngine: false,
-      engineReleased: Promise.resolve(),
       exchanges: new Map(),
-      outstanding: new Set(),
-      subscriptions: new Map(),
+      session: undefined,
     };
     clients.set(key, state);
     const siblings = byDevice.get(deviceId);
@@ -81,10 +70,8 @@ export function openRegistry(options: {
 
   /** Ends a session; the client is remembered only while messages of it are on their way. */
   function discard(state: ClientState): void {
-    if (state.inEngine) options.discardSession(state);
-    if (state.listening) options.stopListening(state.deviceId);
-    state.listening = false;
-    state.inEngine = false;
+    state.session?.end();
+    state.session = undefined;
     state.persistent = false;
     absent.delete(state);
     if (state.lane.inFlight === 0) forget(state);
@@ -119,8 +106,8 @@ export function openRegistry(options: {
       const sessionPresent = !clean && state.persistent;
       if (!sessionPresent) {
         state.exchanges = new Map();
-        state.outstanding = new Set();
-        state.subscriptions = new Map();
+        state.session?.end();
+        state.session = undefined;
       }
       state.persistent = !clean;
       state.connection = connection;
@@ -131,6 +118,7 @@ export function openRegistry(options: {
       connections.delete(connection);
       if (state === undefined || state.connection !== connection) return;
       state.connection = undefined;
+      state.session?.detach();
       if (!state.persistent) {
         discard(state);
         return;

@@ -1,167 +1,98 @@
-import { Duplex } from 'node:stream';
-import { Aedes } from 'aedes';
+import { Aedes, type AedesPublishPacket, type PublishPacket } from 'aedes';
 import type { Log } from '../../log.js';
-import { FrameReader } from './frame-reader.js';
-import { encodeConnect } from './packets/connect.js';
 import type { QoS } from './packets/packet-type.js';
+import { matches } from './topics.js';
 
-/** A client's connection as the session engine sees it. */
-export interface EngineClient {
-  /** Unique over all devices. */
-  readonly clientId: string;
-  readonly clean: boolean;
-  maySubscribe(filter: string): boolean;
-  /** The highest QoS granted to this client for a topic [MQTT-3.8.4-6]. */
-  grantedQos(topic: string): QoS;
-  /** A packet for the client. */
-  onPacket(packet: Buffer, bodyOffset: number): void;
-  /** The engine has ended the session's connection. */
-  onClosed(): void;
+/** A message for subscribers. */
+export interface Message {
+  readonly topic: string;
+  readonly payload: Buffer;
+  readonly qos: QoS;
+  readonly retain: boolean;
 }
 
-/** What goes from one client to the engine. */
-export interface EngineLink {
-  /** Gives one whole packet: SUBSCRIBE, UNSUBSCRIBE, or an acknowledgement of what the engine sent. */
-  write(packet: Buffer): void;
-  /** Ends the connection. */
-  close(): void;
-  /** Resolves when the engine has let go of the connection, whoever ended it. */
-  readonly released: Promise<void>;
-}
+/** What is called for each message that a filter matches; the same object for every filter that does. */
+export type Listener = (message: Message) => void;
 
 /**
- * Keeps subscriptions, retained messages and queues of absent clients, with aedes. Only clients that subscribe get
- * here, and never a PUBLISH packet: the gateway delivers messages itself by `deliver`.
+ * Knows who subscribes to what, and the retained messages, with aedes. Deliveries are made in the order of `deliver`,
+ * within the call.
  */
 export interface SessionEngine {
-  /** Connects a client; resolves when the engine has accepted it. */
-  attach(client: EngineClient): Promise<EngineLink>;
-  /** Publishes to the subscribers of this replica. */
-  deliver(message: { topic: string; payload: Buffer; qos: QoS; retain: boolean }): void;
+  /** @returns a function that ends the subscription. */
+  subscribe(filter: string, listener: Listener): () => void;
+  /** The retained messages that a filter matches [MQTT-3.3.1-6]. */
+  retained(filter: string): Promise<Message[]>;
+  /** Gives a message to the subscribers of this replica, and keeps it when it is to be retained [MQTT-3.3.1-5]. */
+  deliver(message: Message): void;
   close(): Promise<void>;
 }
 
-/** Longest wait for the engine to accept a client or to let go of one. */
-const engineTimeoutMs = 10_000;
-
-/** The stream between one client and the engine; what the engine writes is cut into packets. */
-class EngineStream extends Duplex {
-  readonly owner: EngineClient;
-  accepted = false;
-  /** The engine has unregistered the client. */
-  readonly onReleased: () => void;
-  private readonly onAccepted: () => void;
-  private readonly reader = new FrameReader();
-
-  constructor(owner: EngineClient, events: { onAccepted(): void; onReleased(): void }) {
-    super({ allowHalfOpen: false });
-    this.owner = owner;
-    this.onAccepted = events.onAccepted;
-    this.onReleased = events.onReleased;
-  }
-
-  override _read(): void {
-    // Packets are pushed as they arrive.
-  }
-
-  /** A client that reads slowly never holds the engine up: its connection bounds what waits, and closes. */
-  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    this.reader.push(chunk);
-    for (;;) {
-      const packet = this.reader.next(Number.POSITIVE_INFINITY);
-      if (!Buffer.isBuffer(packet)) break;
-      if (this.accepted) {
-        this.owner.onPacket(packet, this.reader.bodyOffset);
-      } else {
-        // The client has its CONNACK already, so the engine's is swallowed.
-        this.accepted = true;
-        this.onAccepted();
-      }
-    }
-    done();
-  }
+/** Where a message's own form travels: aedes copies this field by reference. */
+interface Carrier {
+  readonly properties: { readonly message: Message };
 }
 
-/** Starts the engine. */
+/** The part of aedes' persistence in use, which its types leave out. */
+interface RetainedStore {
+  storeRetained(packet: object): Promise<void>;
+  createRetainedStream(pattern: string): AsyncIterable<Message>;
+}
+
+/**
+ * Starts the engine. No client of aedes is ever made: its sessions lose and repeat messages in ways that the
+ * specification forbids (`docs/architecture.md`), so sessions are `client-session.ts`, over aedes' subscriptions.
+ */
 export async function startSessionEngine(log: Log): Promise<SessionEngine> {
-  const broker = new Aedes({
-    // One frozen subscriber must not fill the emitter's delivery slots, so they are not limited.
+  const broker = await Aedes.createBroker({
+    // A delivery slot that is not given back must not hold up the others, so they are not limited.
     concurrency: 0,
-    // The connection keeps time and checks identities; nothing but `attach` reaches the engine.
-    connectTimeout: engineTimeoutMs,
-    drainTimeout: 0,
-    maxClientsIdLength: 65_535,
+    // One replica is one broker; there is nobody to tell that it lives.
     heartbeatInterval: 86_400_000,
-    authorizePublish: (_client, _packet, callback) => callback(new Error('PUBLISH never enters the engine')),
-    authorizeSubscribe: (client, subscription, callback) => {
-      const stream = client.conn as unknown as EngineStream;
-      callback(null, stream.owner.maySubscribe(subscription.topic) ? subscription : null);
-    },
-    // aedes caps the QoS of a subscription without wildcards only.
-    authorizeForward: (client, packet) => {
-      const granted = (client.conn as unknown as EngineStream).owner.grantedQos(packet.topic);
-      return packet.qos > granted ? { ...packet, qos: granted } : packet;
-    },
   });
-  broker.on('clientDisconnect', (client) => (client.conn as unknown as EngineStream).onReleased());
-  broker.on('clientError', (client, error) =>
-    log.debug(
-      { event: 'session_engine_client_error', client: client.id, err: error },
-      'The session engine closed a client',
-    ),
-  );
-  broker.on('connectionError', (_client, error) =>
-    log.debug(
-      { event: 'session_engine_connection_error', err: error },
-      'The session engine closed a connection',
-    ),
-  );
-  // Without a listener a persistence failure would end the process.
-  (broker as unknown as NodeJS.EventEmitter).on('error', (error: unknown) =>
-    log.error({ event: 'session_engine_error', err: error }, 'The session engine failed'),
-  );
-  await broker.listen();
+  const store = (broker as unknown as { persistence: RetainedStore }).persistence;
+  const onError = (error: unknown): void =>
+    log.error({ event: 'session_engine_error', err: error }, 'The session engine failed');
+  // Without a listener a failure of the persistence would end the process.
+  (broker as unknown as NodeJS.EventEmitter).on('error', onError);
 
   return {
-    attach: (client) => attach(broker, client),
-    deliver: (message) =>
-      broker.publish({ cmd: 'publish', dup: false, ...message }, (error) => {
-        if (error)
-          log.error(
-            { event: 'session_engine_error', err: error },
-            'A message was not delivered to MQTT subscribers',
-          );
-      }),
+    subscribe(filter, listener) {
+      const onPacket = (packet: AedesPublishPacket, done: () => void): void => {
+        const { message } = (packet as unknown as Carrier).properties;
+        // [MQTT-4.7.2-1]
+        if (matches(filter, message.topic)) listener(message);
+        done();
+      };
+      broker.subscribe(filter, onPacket, () => {});
+      return () => broker.unsubscribe(filter, onPacket, () => {});
+    },
+
+    async retained(filter) {
+      const found: Message[] = [];
+      // aedes matches no empty levels here [MQTT-4.7.1-3], so it is asked for all and they are matched again.
+      for await (const { topic, payload, qos } of store.createRetainedStream('#')) {
+        if (matches(filter, topic)) found.push({ topic, payload, qos, retain: true });
+      }
+      return found;
+    },
+
+    deliver(message) {
+      const { topic, payload, qos } = message;
+      const packet = { cmd: 'publish' as const, dup: false, topic, payload };
+      if (message.retain) store.storeRetained({ ...packet, qos, retain: true }).catch(onError);
+      // aedes lets a QoS 0 message overtake others, so every message is one to it [MQTT-4.6.0-6].
+      const carrier = { ...packet, qos: 0 as const, retain: false, properties: { message: live(message) } };
+      broker.publish(carrier as PublishPacket, (error) => {
+        if (error) onError(error);
+      });
+    },
+
     close: () => new Promise((resolve) => broker.close(() => resolve())),
   };
 }
 
-function attach(broker: Aedes, client: EngineClient): Promise<EngineLink> {
-  return new Promise((resolve, reject) => {
-    let resolveReleased: () => void = () => {};
-    const released = new Promise<void>((resolvePromise) => {
-      resolveReleased = resolvePromise;
-    });
-    const stream = new EngineStream(client, {
-      onAccepted: () =>
-        resolve({
-          write: (packet) => {
-            if (!stream.destroyed) stream.push(packet);
-          },
-          close: () => stream.destroy(),
-          released,
-        }),
-      onReleased: () => {
-        client.onClosed();
-        resolveReleased();
-      },
-    });
-    stream.once('close', () => {
-      // The engine answers at once; a client is not locked out for ever should it ever not.
-      setTimeout(resolveReleased, engineTimeoutMs).unref();
-      if (!stream.accepted) reject(new Error('the session engine refused the client'));
-    });
-    broker.handle(stream);
-    stream.push(encodeConnect(client));
-  });
+/** A message that is delivered as it comes is not marked as retained [MQTT-3.3.1-9]. */
+function live(message: Message): Message {
+  return message.retain ? { ...message, retain: false } : message;
 }

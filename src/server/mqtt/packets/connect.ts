@@ -1,6 +1,5 @@
 import type { CloseReason } from '../close-reason.js';
 import { fieldEnd, readText } from './field.js';
-import { encodeLength } from './fixed-header.js';
 import type { ProtocolVersion, QoS } from './packet-type.js';
 
 export interface Will {
@@ -98,15 +97,4 @@ function decodePayload(
   }
   const password = (flags & 0x40) !== 0 ? packet.subarray(passwordStart + 2, end) : undefined;
   return { clientId, will, userName, password };
-}
-
-/** CONNECT as the session engine gets it: clean or not, no keep alive, no user, no will. */
-export function encodeConnect(request: { clientId: string; clean: boolean }): Buffer {
-  const clientId = Buffer.from(request.clientId, 'utf8');
-  const header = [0x10, ...encodeLength(10 + 2 + clientId.length)];
-  const variable = [0, 4, 0x4d, 0x51, 0x54, 0x54, 4, request.clean ? 0x02 : 0, 0, 0];
-  return Buffer.concat([
-    Buffer.from([...header, ...variable, clientId.length >> 8, clientId.length & 0xff]),
-    clientId,
-  ]);
 }

@@ -1,5 +1,6 @@
 import type { CloseReason } from '../close-reason.js';
 import { fieldEnd } from './field.js';
+import { encodeLength } from './fixed-header.js';
 import type { QoS } from './packet-type.js';
 
 /** PUBLISH (MQTT 3.1.1 §3.3); topic and payload are views of the packet. */
@@ -36,4 +37,21 @@ export function decodePublish(packet: Buffer, bodyOffset: number): Publish | Clo
     packetId,
     payload: packet.subarray(payloadStart),
   };
+}
+
+/** Encodes PUBLISH. */
+export function encodePublish(
+  message: { topic: string; payload: Buffer; retain: boolean },
+  delivery: { qos: QoS; packetId: number; dup: boolean },
+): Buffer {
+  const topic = Buffer.from(message.topic, 'utf8');
+  const { qos, packetId } = delivery;
+  const first = 0x30 | (delivery.dup ? 0x08 : 0) | (qos << 1) | (message.retain ? 0x01 : 0);
+  const length = 2 + topic.length + (qos > 0 ? 2 : 0) + message.payload.length;
+  return Buffer.concat([
+    Buffer.from([first, ...encodeLength(length), topic.length >> 8, topic.length & 0xff]),
+    topic,
+    ...(qos > 0 ? [Buffer.from([packetId >> 8, packetId & 0xff])] : []),
+    message.payload,
+  ]);
 }

@@ -1,0 +1,112 @@
+import type { BrokerCounters } from './counters.js';
+import { Outgoing, type OutgoingConnection, type OutgoingLimits } from './outgoing.js';
+import type { PacketType, QoS } from './packets/packet-type.js';
+import type { Message, SessionEngine } from './session-engine.js';
+import { matches } from './topics.js';
+
+/** What all sessions share. */
+export interface SessionServices {
+  readonly engine: SessionEngine;
+  readonly limits: OutgoingLimits;
+  readonly maxSubscriptions: number;
+  readonly counters: BrokerCounters;
+  /** The session has its first subscription: messages for the device are wanted. */
+  acquireDownlink(deviceId: string): void;
+  /** It has none any more. */
+  releaseDownlink(deviceId: string): void;
+}
+
+interface Subscription {
+  readonly qos: QoS;
+  readonly end: () => void;
+}
+
+/**
+ * The subscriptions of a client and the messages on their way to it (MQTT 3.1.1 §4.1, the server's part). Made with the
+ * first SUBSCRIBE, kept over reconnects when the client asked for it.
+ */
+export class ClientSession {
+  private readonly services: SessionServices;
+  private readonly deviceId: string;
+  private readonly outgoing: Outgoing;
+  private readonly subscriptions = new Map<string, Subscription>();
+  private lastMessage: Message | undefined;
+
+  constructor(services: SessionServices, deviceId: string) {
+    this.services = services;
+    this.deviceId = deviceId;
+    this.outgoing = new Outgoing(services.limits);
+  }
+
+  /** Adds or replaces a subscription [MQTT-3.8.4-3]; answers false when there are too many. */
+  subscribe(filter: string, qos: QoS): boolean {
+    const { engine, maxSubscriptions } = this.services;
+    const known = this.subscriptions.get(filter);
+    if (known === undefined && this.subscriptions.size >= maxSubscriptions) return false;
+    if (this.subscriptions.size === 0) this.services.acquireDownlink(this.deviceId);
+    const end = known?.end ?? engine.subscribe(filter, (message) => this.onMessage(message));
+    this.subscriptions.set(filter, { qos, end });
+    return true;
+  }
+
+  unsubscribe(filter: string): void {
+    const subscription = this.subscriptions.get(filter);
+    if (subscription === undefined) return;
+    subscription.end();
+    this.subscriptions.delete(filter);
+    if (this.subscriptions.size === 0) this.services.releaseDownlink(this.deviceId);
+  }
+
+  /** Sends the retained messages of a filter just subscribed to [MQTT-3.3.1-6]. */
+  async sendRetained(filter: string): Promise<void> {
+    const found = await this.services.engine.retained(filter);
+    const granted = this.subscriptions.get(filter)?.qos;
+    if (granted === undefined || found.length === 0) return;
+    this.outgoing.offerRetained(found.map((message) => withQos(message, granted)));
+  }
+
+  attach(connection: OutgoingConnection): void {
+    this.outgoing.attach(connection);
+  }
+
+  detach(): void {
+    this.outgoing.detach();
+  }
+
+  onDrain(): void {
+    this.outgoing.pump();
+  }
+
+  onAcknowledge(type: PacketType, packetId: number): void {
+    this.outgoing.onAcknowledge(type, packetId);
+  }
+
+  /** Ends the session: nothing of it is kept. */
+  end(): void {
+    this.outgoing.detach();
+    for (const filter of [...this.subscriptions.keys()]) this.unsubscribe(filter);
+  }
+
+  /** A message comes once for each subscription that it matches, and goes out once [MQTT-3.3.5-1]. */
+  private onMessage(message: Message): void {
+    if (message === this.lastMessage) return;
+    this.lastMessage = message;
+    const { dropped } = this.outgoing;
+    this.outgoing.offer(withQos(message, this.grantedQos(message.topic)));
+    this.services.counters.deliveriesDropped += this.outgoing.dropped - dropped;
+  }
+
+  /** The highest QoS granted for a topic. */
+  private grantedQos(topic: string): QoS {
+    let granted: QoS = 0;
+    for (const [filter, { qos }] of this.subscriptions) {
+      if (qos > granted && matches(filter, topic)) granted = qos;
+    }
+    return granted;
+  }
+}
+
+/** The message with at most the granted QoS [MQTT-3.8.4-6]. */
+function withQos(message: Message, granted: QoS): Message {
+  return message.qos > granted ? { ...message, qos: granted } : message;
+}

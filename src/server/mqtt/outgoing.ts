@@ -1,0 +1,148 @@
+import { encodeAcknowledge } from './packets/acknowledge.js';
+import { PacketType, type QoS } from './packets/packet-type.js';
+import { encodePublish } from './packets/publish.js';
+import type { Message } from './session-engine.js';
+
+/** The client's connection as the messages to it see it. */
+export interface OutgoingConnection {
+  write(packet: Buffer): void;
+  /** Bytes written that the client has not taken. */
+  readonly unsentBytes: number;
+  /** More waits for the client than may. */
+  closeSlowReader(): void;
+}
+
+export interface OutgoingLimits {
+  /** Most messages that wait. */
+  readonly maxMessages: number;
+  /** Most bytes that wait. */
+  readonly maxBytes: number;
+}
+
+/** A message sent with QoS 1 or 2 and not yet acknowledged; without a message, PUBREL was sent. */
+interface InFlight {
+  message: Message | undefined;
+  readonly qos: QoS;
+}
+
+/** Most messages sent and not acknowledged; the client is not asked to remember more packet identifiers. */
+const maxInFlight = 128;
+/** Above it nothing more is given to the socket: what waits here is counted, what waits there is not. */
+const socketBytes = 65_536;
+
+/**
+ * The messages to one client: sent in order, acknowledged, sent again after a reconnect (MQTT 3.1.1 §4.3, §4.4,
+ * §4.6). It outlives the connection when the session does.
+ */
+export class Outgoing {
+  /** Messages left out because too many wait for an absent client. */
+  dropped = 0;
+  private readonly limits: OutgoingLimits;
+  private connection: OutgoingConnection | undefined;
+  /** In the order in which they were sent. */
+  private readonly inFlight = new Map<number, InFlight>();
+  private waiting: Message[] = [];
+  private waitingBytes = 0;
+  /** Retained messages of a new subscription; they are in memory anyway, so they are not counted. */
+  private retained: Message[] = [];
+  private lastPacketId = 0;
+
+  constructor(limits: OutgoingLimits) {
+    this.limits = limits;
+  }
+
+  /** Takes a message; its QoS is the one to send it with. */
+  offer(message: Message): void {
+    if (this.connection === undefined && message.qos === 0) return;
+    const bytes = sizeOf(message);
+    if (this.waiting.length >= this.limits.maxMessages || this.waitingBytes + bytes > this.limits.maxBytes) {
+      this.dropped += 1;
+      this.connection?.closeSlowReader();
+      return;
+    }
+    this.waiting.push(message);
+    this.waitingBytes += bytes;
+    this.pump();
+  }
+
+  /** Takes the retained messages of a subscription; they go out as fast as the client takes them. */
+  offerRetained(messages: readonly Message[]): void {
+    this.retained = [...this.retained, ...messages];
+    this.pump();
+  }
+
+  /** The client is connected: what it did not acknowledge is sent again [MQTT-4.4.0-1], then what waits. */
+  attach(connection: OutgoingConnection): void {
+    this.connection = connection;
+    for (const [packetId, { message, qos }] of this.inFlight) {
+      connection.write(
+        message === undefined
+          ? encodeAcknowledge(PacketType.PUBREL, packetId)
+          : encodePublish(message, { qos, packetId, dup: true }),
+      );
+    }
+    this.pump();
+  }
+
+  detach(): void {
+    this.connection = undefined;
+  }
+
+  /** PUBACK, PUBREC or PUBCOMP of the client; for a packet identifier that is not in use it has no effect. */
+  onAcknowledge(type: PacketType, packetId: number): void {
+    const entry = this.inFlight.get(packetId);
+    if (type === PacketType.PUBREC) {
+      if (entry?.qos === 2) entry.message = undefined;
+      this.connection?.write(encodeAcknowledge(PacketType.PUBREL, packetId));
+      return;
+    }
+    const expected =
+      type === PacketType.PUBACK ? entry?.qos === 1 : entry?.qos === 2 && entry.message === undefined;
+    if (!expected) return;
+    this.inFlight.delete(packetId);
+    this.pump();
+  }
+
+  /** Sends what may be sent now; to be called again when the socket has drained. */
+  pump(): void {
+    const { connection } = this;
+    if (connection === undefined) return;
+    let sent = 0;
+    while (this.connection === connection && connection.unsentBytes < socketBytes) {
+      const message = this.waiting[sent] ?? this.retained[sent - this.waiting.length];
+      if (message === undefined || (message.qos > 0 && this.inFlight.size >= maxInFlight)) break;
+      sent += 1;
+      this.send(connection, message);
+    }
+    this.takeOff(sent);
+  }
+
+  private send(connection: OutgoingConnection, message: Message): void {
+    const { qos } = message;
+    let packetId = 0;
+    if (qos > 0) {
+      packetId = this.nextPacketId();
+      this.inFlight.set(packetId, { message, qos });
+    }
+    connection.write(encodePublish(message, { qos, packetId, dup: false }));
+  }
+
+  /** Removes the first `sent` messages from the queues. */
+  private takeOff(sent: number): void {
+    const fromWaiting = Math.min(sent, this.waiting.length);
+    for (const message of this.waiting.slice(0, fromWaiting)) this.waitingBytes -= sizeOf(message);
+    if (fromWaiting > 0) this.waiting = this.waiting.slice(fromWaiting);
+    if (sent > fromWaiting) this.retained = this.retained.slice(sent - fromWaiting);
+  }
+
+  /** A packet identifier that is not in use [MQTT-2.3.1-4]; there are more than `maxInFlight`. */
+  private nextPacketId(): number {
+    do this.lastPacketId = this.lastPacketId === 65_535 ? 1 : this.lastPacketId + 1;
+    while (this.inFlight.has(this.lastPacketId));
+    return this.lastPacketId;
+  }
+}
+
+function sizeOf(message: Message): number {
+  return message.topic.length + message.payload.length;
+}

@@ -1,0 +1,114 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { connect, type NatsConnection } from 'nats';
+import { pino } from 'pino';
+import type { Log } from '../../src/log.js';
+import { startCoreForwarder } from '../../src/server/forward/core-forwarder.js';
+import type { Forwarder, UplinkMessage } from '../../src/server/forward/forwarder.js';
+import type { ForwarderLimits } from '../../src/server/forward/forwarding.js';
+import { startJetStreamForwarder } from '../../src/server/forward/jetstream-forwarder.js';
+import { connectNats } from '../../src/server/forward/nats-connection.js';
+import type { NatsSettings } from '../../src/server/forward/nats-settings.js';
+import { requireStream } from '../../src/server/forward/stream.js';
+import { encodeHeaders } from '../../src/server/forward/subject.js';
+
+export interface LoggedLine {
+  readonly event: string;
+  readonly [field: string]: unknown;
+}
+
+/** A log that tests can read. */
+export function openTestLog(): { log: Log; lines: LoggedLine[]; count(event: string): number } {
+  const lines: LoggedLine[] = [];
+  return {
+    lines,
+    log: pino({ level: 'debug' }, { write: (line: string) => void lines.push(JSON.parse(line)) }),
+    count: (event) => lines.filter((line) => line.event === event).length,
+  };
+}
+
+export const noNatsSettings: NatsSettings = {
+  natsUrl: undefined,
+  natsUser: undefined,
+  natsPassword: undefined,
+  natsToken: undefined,
+  natsNkeyFile: undefined,
+  natsCredsFile: undefined,
+  natsTlsCa: undefined,
+  natsTlsCert: undefined,
+  natsTlsKey: undefined,
+};
+
+export const testLimits: ForwarderLimits = {
+  maxInFlight: 4_096,
+  maxInFlightBytes: 16_777_216,
+  ackTimeoutMs: 2_000,
+};
+
+/** Starts a forwarder on a NATS server of a test. */
+export async function openTestForwarder(
+  url: string,
+  log: Log,
+  options: { limits?: Partial<ForwarderLimits>; jetstream?: boolean } = {},
+): Promise<Forwarder> {
+  const limits = { ...testLimits, ...options.limits };
+  const link = await connectNats({ ...noNatsSettings, natsUrl: url }, log);
+  if (options.jetstream === false) return startCoreForwarder({ link, limits, log });
+  const require = (connection: NatsConnection) =>
+    requireStream(connection, { stream: 'RAW', template: 'raw.{id}' }, log);
+  if (link.connection === undefined) throw new Error('not connected');
+  return startJetStreamForwarder({
+    link,
+    limits,
+    log,
+    stream: await require(link.connection),
+    requireStream: require,
+  });
+}
+
+/** A message of a device `abc`, with the text as payload. */
+export function uplink(payload: string | Uint8Array, options: Partial<UplinkMessage> = {}): UplinkMessage {
+  return {
+    subject: 'raw.abc',
+    headers: encodeHeaders('raw/abc'),
+    payload: typeof payload === 'string' ? Buffer.from(payload) : payload,
+    confirm: true,
+    messageId: undefined,
+    onStored() {},
+    onRefused() {},
+    ...options,
+  };
+}
+
+/** Waits until a condition holds. */
+export async function until(condition: () => boolean | Promise<boolean>, withinMs = 20_000): Promise<void> {
+  const endMs = performance.now() + withinMs;
+  while (!(await condition())) {
+    if (performance.now() > endMs) throw new Error(`not so within ${withinMs} ms: ${condition}`);
+    await delay(10);
+  }
+}
+
+/** A second connection, through which a test looks at the server. */
+export async function openObserver(
+  url: string,
+  credentials: { user?: string; pass?: string } = {},
+): Promise<NatsConnection> {
+  return connect({ servers: url, timeout: 5_000, ...credentials });
+}
+
+/** The payloads of a stream, in order. */
+export async function readStream(observer: NatsConnection, stream = 'RAW'): Promise<string[]> {
+  const manager = await observer.jetstreamManager();
+  const { state } = await manager.streams.info(stream);
+  if (state.messages === 0) return [];
+  const payloads: string[] = [];
+  const consumer = await observer.jetstream().consumers.get(stream, {});
+  while (payloads.length < state.messages) {
+    const batch = await consumer.fetch({ max_messages: 5_000, expires: 2_000 });
+    for await (const message of batch) {
+      payloads.push(message.string());
+      if (payloads.length >= state.messages) break;
+    }
+  }
+  return payloads;
+}

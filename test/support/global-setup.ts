@@ -1,0 +1,30 @@
+import { readConfig } from '../../src/config.js';
+import { migrate } from '../../src/db/migrate.js';
+import { openDatabase } from '../../src/db/open.js';
+import { openLog } from '../../src/log.js';
+import { obtainNatsServer } from '../../src/server/forward/nats-server-program.js';
+import { createDatabase, postgresTemplateVariable, postgresUrlVariable, startPostgres } from './postgres.js';
+
+/** Starts one PostgreSQL with a migrated template database, and sees to it that there is a nats-server. */
+export default async function setup(): Promise<() => Promise<void>> {
+  const program = await obtainNatsServer({
+    program: process.env.NATS_SERVER_BIN,
+    onProgress: (line) => process.stderr.write(`${line}\n`),
+  });
+  process.env.NATS_SERVER_BIN = program.path;
+
+  const postgres = await startPostgres();
+  try {
+    const template = await createDatabase(postgres.url);
+    const config = readConfig({ env: { DATABASE_URL: template } });
+    const db = await openDatabase(config, openLog({ level: 'silent', format: 'json' }));
+    await migrate(db);
+    await db.close();
+    process.env[postgresUrlVariable] = postgres.url;
+    process.env[postgresTemplateVariable] = new URL(template).pathname.slice(1);
+  } catch (error) {
+    await postgres.stop();
+    throw error;
+  }
+  return () => postgres.stop();
+}
