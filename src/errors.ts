@@ -35,8 +35,12 @@ export const errorCodes = {
   BODY_TOO_LARGE: { exit: 1, http: 413 },
   /** A request lacks a valid token. */
   UNAUTHENTICATED: { exit: 1, http: 401 },
+  /** A web page of another site, or a host name that is not this machine's, stands behind a request. */
+  ORIGIN_REFUSED: { exit: 1, http: 403 },
   /** No such route. */
   ROUTE_NOT_FOUND: { exit: 1, http: 404 },
+  /** The route exists and does not take this method. */
+  METHOD_NOT_ALLOWED: { exit: 1, http: 405 },
   /** A defect of this program. */
   INTERNAL: { exit: 1, http: 500 },
 } as const;

@@ -1,4 +1,10 @@
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { and, eq, gt, isNotNull, isNull, sql } from 'drizzle-orm';
+import { SvcMqttError } from '../errors.js';
+import { toDatabaseError } from './database-errors.js';
 import type { Database } from './open.js';
+import { devices } from './schema.js';
+import { inTransaction } from './transaction.js';
 
 /** A device as it may be shown: never its secret, hash or salt. */
 export interface Device {
@@ -31,16 +37,39 @@ export interface DeviceCredentials {
 export type DeviceState = 'active' | 'revoked' | 'all';
 
 export const maxDeviceTypeLength = 128;
+export const maxDeviceIdLength = 64;
 /** Most devices that one `addDevices` call makes. */
 export const maxDevicesPerAdd = 100_000;
+/** Most devices that one page of `listDevices` holds. */
+export const maxDevicesPerPage = 10_000;
+
+const idBytes = 10;
+/** 160 bits, which is 32 characters of base32. */
+const secretBytes = 20;
+const saltBytes = 16;
+/** Rows of one INSERT: small enough to stay far below the limit on the time of a query. */
+const rowsPerInsert = 5_000;
+/** Ids of one query. */
+const idsPerQuery = 5_000;
 
 /**
  * Checks a device type: 1 to 128 characters, no control characters, well-formed Unicode.
  *
  * @returns what is wrong, in words that follow "type", or undefined when nothing is.
  */
-export function checkDeviceType(_type: string): string | undefined {
-  throw new Error('not built');
+export function checkDeviceType(type: string): string | undefined {
+  if (type === '') return 'must not be empty';
+  // PostgreSQL counts code points, as [...type] does; no text of more UTF-16 units than twice the limit can pass.
+  if (type.length > 2 * maxDeviceTypeLength || [...type].length > maxDeviceTypeLength) {
+    return `must not be longer than ${maxDeviceTypeLength} characters`;
+  }
+  if (/\p{Cc}/u.test(type)) return 'must not contain control characters';
+  if (!isWellFormed(type)) return 'must be well-formed Unicode';
+  return undefined;
+}
+
+function isWellFormed(text: string): boolean {
+  return !/\p{Cs}/u.test(text);
 }
 
 /**
@@ -49,8 +78,11 @@ export function checkDeviceType(_type: string): string | undefined {
  *
  * @returns what is wrong, in words that follow "id", or undefined when nothing is.
  */
-export function checkDeviceId(_id: string): string | undefined {
-  throw new Error('not built');
+export function checkDeviceId(id: string): string | undefined {
+  if (id === '') return 'must not be empty';
+  if (id.length > maxDeviceIdLength) return `must not be longer than ${maxDeviceIdLength} characters`;
+  if (!/^[A-Za-z0-9_-]+$/.test(id)) return 'may contain only the characters A–Z a–z 0–9 _ -';
+  return undefined;
 }
 
 /**
@@ -60,11 +92,111 @@ export function checkDeviceId(_id: string): string | undefined {
  * @throws SvcMqttError INPUT_INVALID, DEVICE_EXISTS, DATABASE_UNREACHABLE.
  */
 export async function addDevices(
-  _db: Database,
-  _request: { type: string; id?: string | undefined; count?: number | undefined },
+  db: Database,
+  request: { type: string; id?: string | undefined; count?: number | undefined },
 ): Promise<NewDevice[]> {
-  throw new Error('not built');
+  const { type, id, count = 1 } = request;
+  requireValid('type', type, checkDeviceType(type));
+  if (id !== undefined) requireValid('id', id, checkDeviceId(id));
+  if (!Number.isInteger(count) || count < 1 || count > maxDevicesPerAdd) {
+    throw new SvcMqttError('INPUT_INVALID', `count must be a whole number from 1 to ${maxDevicesPerAdd}`);
+  }
+  if (id !== undefined && count !== 1) {
+    throw new SvcMqttError(
+      'INPUT_INVALID',
+      'id cannot be given with a count: two devices cannot share an id',
+      {
+        suggestion: 'Leave out one of the two',
+      },
+    );
+  }
+  const added: NewDevice[] = [];
+  await query(db, () =>
+    inTransaction(db, async (orm) => {
+      while (added.length < count) {
+        const rows = Array.from({ length: Math.min(rowsPerInsert, count - added.length) }, () =>
+          newSecret(id ?? base32(randomBytes(idBytes))),
+        );
+        const column = (name: 'id' | 'hash' | 'salt') => sql.param(rows.map((row) => row[name]));
+        const stored = await orm
+          .insert(devices)
+          .select(
+            sql`select id, ${type}::text, hash, salt, now(), now(), null::timestamptz, null::timestamptz
+              from unnest(${column('id')}::text[], ${column('hash')}::bytea[], ${column('salt')}::bytea[]) as new (id, hash, salt)`,
+          )
+          .onConflictDoNothing()
+          .returning({ id: devices.id, createdAt: devices.createdAt });
+        if (id !== undefined && stored.length === 0) {
+          throw new SvcMqttError('DEVICE_EXISTS', `A device with the id ${id} exists already`, {
+            suggestion: 'Choose another id, or leave it out to have one generated',
+          });
+        }
+        // Of two equal random ids one is left out here and made again in the next round.
+        const createdAt = new Map(stored.map((row) => [row.id, row.createdAt]));
+        for (const row of rows) {
+          const at = createdAt.get(row.id);
+          if (at === undefined || !createdAt.delete(row.id)) continue;
+          added.push({ id: row.id, type, mqttUser: row.id, mqttPassword: row.secret, createdAt: at });
+        }
+      }
+    }),
+  );
+  return added;
 }
+
+function requireValid(field: string, value: string, problem: string | undefined): void {
+  if (problem === undefined) return;
+  throw new SvcMqttError('INPUT_INVALID', `${field} ${problem}`, {
+    ...(value === '' ? { suggestion: `Give a ${field}` } : {}),
+  });
+}
+
+function newSecret(id: string): { id: string; secret: string; hash: Buffer; salt: Buffer } {
+  const secret = base32(randomBytes(secretBytes));
+  const salt = randomBytes(saltBytes);
+  return { id, secret, hash: hashSecret(salt, Buffer.from(secret, 'utf8')), salt };
+}
+
+/** Base32 of RFC 4648, section 6, in lower case, of a whole number of 40-bit groups, so without padding. */
+function base32(bytes: Uint8Array): string {
+  const alphabet = 'abcdefghijklmnopqrstuvwxyz234567';
+  let text = '';
+  let bits = 0;
+  let value = 0;
+  for (const byte of bytes) {
+    value = (value << 8) | byte;
+    bits += 8;
+    while (bits >= 5) {
+      bits -= 5;
+      text += alphabet.charAt((value >>> bits) & 31);
+    }
+    value &= 0xff;
+  }
+  return text;
+}
+
+/**
+ * SHA-256 of salt and secret. Secrets are random, of at least 128 bits: nothing can be guessed, so a slow hash
+ * would only make a fleet's reconnect expensive. The conversion of the old table computes the same in SQL.
+ */
+function hashSecret(salt: Uint8Array, secret: Uint8Array): Buffer {
+  return createHash('sha256').update(salt).update(secret).digest();
+}
+
+/** Compares a password with a device's salted hash, in constant time. */
+export function matchesSecret(credentials: DeviceCredentials, password: Uint8Array): boolean {
+  const hash = hashSecret(credentials.secretSalt, password);
+  return hash.length === credentials.secretHash.length && timingSafeEqual(hash, credentials.secretHash);
+}
+
+const shownColumns = {
+  id: devices.id,
+  type: devices.type,
+  createdAt: devices.createdAt,
+  updatedAt: devices.updatedAt,
+  revokedAt: devices.revokedAt,
+  lastSeenAt: devices.lastSeenAt,
+};
 
 /**
  * Lists devices in order of id, `limit` at a time.
@@ -72,15 +204,37 @@ export async function addDevices(
  * @param request.after the last id of the page before.
  */
 export async function listDevices(
-  _db: Database,
-  _request: { type?: string | undefined; state?: DeviceState; after?: string | undefined; limit: number },
+  db: Database,
+  request: { type?: string | undefined; state?: DeviceState; after?: string | undefined; limit: number },
 ): Promise<Device[]> {
-  throw new Error('not built');
+  const { type, state = 'active', after, limit } = request;
+  return await query(db, () =>
+    db.orm
+      .select(shownColumns)
+      .from(devices)
+      .where(
+        and(
+          type === undefined ? undefined : eq(devices.type, type),
+          state === 'active' ? isNull(devices.revokedAt) : undefined,
+          state === 'revoked' ? isNotNull(devices.revokedAt) : undefined,
+          after === undefined ? undefined : gt(devices.id, after),
+        ),
+      )
+      .orderBy(devices.id)
+      .limit(Math.max(1, Math.min(limit, maxDevicesPerPage))),
+  );
 }
 
 /** One device, revoked or not, or undefined. */
-export async function findDevice(_db: Database, _id: string): Promise<Device | undefined> {
-  throw new Error('not built');
+export async function findDevice(db: Database, id: string): Promise<Device | undefined> {
+  if (!isStorable(id)) return undefined;
+  const rows = await query(db, () => db.orm.select(shownColumns).from(devices).where(eq(devices.id, id)));
+  return rows[0];
+}
+
+/** PostgreSQL's text holds no U+0000, and an ill-formed string would be sent as another one. */
+function isStorable(id: string): boolean {
+  return id !== '' && !id.includes('\0') && isWellFormed(id);
 }
 
 /**
@@ -89,23 +243,80 @@ export async function findDevice(_db: Database, _id: string): Promise<Device | u
  * @returns the ids by outcome, each in the order given.
  */
 export async function revokeDevices(
-  _db: Database,
-  _ids: readonly string[],
+  db: Database,
+  ids: readonly string[],
 ): Promise<{ revoked: string[]; alreadyRevoked: string[]; unknown: string[] }> {
-  throw new Error('not built');
+  const wanted = [...new Set(ids)];
+  const outcomes = new Map<string, boolean>();
+  for (const batch of batchesOf(wanted.filter(isStorable), idsPerQuery)) {
+    // Locking in order of id keeps two revocations of overlapping lists from waiting for each other.
+    const result = await query(db, () =>
+      db.orm.execute<{ id: string; revoked: boolean }>(sql`
+        with held as (
+          select id, revoked_at is null as revoked from ${devices}
+          where id = any(${sql.param(batch)}::text[]) order by id for update
+        ), changed as (
+          update ${devices} set revoked_at = clock_timestamp() from held
+          where ${devices}.id = held.id and held.revoked
+        )
+        select id, revoked from held`),
+    );
+    for (const row of result.rows) outcomes.set(row.id, row.revoked);
+  }
+  return {
+    revoked: wanted.filter((id) => outcomes.get(id) === true),
+    alreadyRevoked: wanted.filter((id) => outcomes.get(id) === false),
+    unknown: wanted.filter((id) => !outcomes.has(id)),
+  };
 }
 
 /** Credentials of the devices that exist among `ids`. */
-export async function loadCredentials(_db: Database, _ids: readonly string[]): Promise<DeviceCredentials[]> {
-  throw new Error('not built');
+export async function loadCredentials(db: Database, ids: readonly string[]): Promise<DeviceCredentials[]> {
+  const found: DeviceCredentials[] = [];
+  for (const batch of batchesOf(ids.filter(isStorable), idsPerQuery)) {
+    const rows = await query(db, () =>
+      db.orm
+        .select({
+          id: devices.id,
+          type: devices.type,
+          secretHash: devices.secretHash,
+          secretSalt: devices.secretSalt,
+          revoked: sql<boolean>`${devices.revokedAt} is not null`,
+        })
+        .from(devices)
+        .where(sql`${devices.id} = any(${sql.param(batch)}::text[])`),
+    );
+    found.push(...rows);
+  }
+  return found;
 }
 
 /** Writes `last_seen_at` for devices not written within the last minute. */
-export async function markSeen(_db: Database, _ids: readonly string[]): Promise<void> {
-  throw new Error('not built');
+export async function markSeen(db: Database, ids: readonly string[]): Promise<void> {
+  for (const batch of batchesOf(ids.filter(isStorable), idsPerQuery)) {
+    // A row that someone else is writing is skipped: it will be seen again, and nobody waits for this.
+    await query(db, () =>
+      db.orm.execute(sql`
+        update ${devices} set last_seen_at = now()
+        from (
+          select id from ${devices}
+          where id = any(${sql.param(batch)}::text[])
+            and (last_seen_at is null or last_seen_at < now() - interval '1 minute')
+          for update skip locked
+        ) as seen
+        where ${devices}.id = seen.id`),
+    );
+  }
 }
 
-/** Compares a password with a device's salted hash, in constant time. */
-export function matchesSecret(_credentials: DeviceCredentials, _password: Uint8Array): boolean {
-  throw new Error('not built');
+async function query<T>(db: Database, run: () => PromiseLike<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    throw toDatabaseError(error, db.where);
+  }
+}
+
+function* batchesOf<T>(items: readonly T[], size: number): Generator<T[]> {
+  for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size);
 }

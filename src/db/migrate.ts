@@ -1,3 +1,11 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { readMigrationFiles } from 'drizzle-orm/migrator';
+import type pg from 'pg';
+import { messageOf, SvcMqttError } from '../errors.js';
+import { codeOf, toDatabaseError } from './database-errors.js';
+import { convertLegacy, findLegacyProblem, legacyTable, readLegacyTable, setLegacyAside } from './legacy.js';
 import type { Database } from './open.js';
 
 /** How the schema stands. */
@@ -8,8 +16,11 @@ export interface MigrationStatus {
   readonly pending: readonly string[];
   /** The database has migrations that this program does not know: it is newer. */
   readonly newer: boolean;
-  /** The Go service's table, when it is there to be converted, and the devices still to convert. */
-  readonly legacy: { readonly devices: number } | undefined;
+  /**
+   * The Go service's table, when it is there to be converted, the devices still to convert, and why that is not
+   * possible, if so.
+   */
+  readonly legacy: { readonly devices: number; readonly problem?: string } | undefined;
 }
 
 export interface MigrationProgress {
@@ -18,20 +29,173 @@ export interface MigrationProgress {
   readonly total: number;
 }
 
+interface Migration {
+  readonly name: string;
+  /** When it was made, ms: drizzle's key of a migration. */
+  readonly when: number;
+  readonly hash: string;
+  readonly statements: readonly string[];
+}
+
+/** Drizzle's table of applied migrations, as drizzle.config.ts names it. */
+const migrationsTable = 'svc_mqtt_migrations';
+/** Any constant, the same in every version. */
+const advisoryLock = '5312479610287';
+/** Longest wait for another replica that migrates, and for whoever uses the old table. */
+const lockTimeoutMs = 120_000;
+
 /** Reads how the schema stands; changes nothing. */
-export async function readMigrationStatus(_db: Database): Promise<MigrationStatus> {
-  throw new Error('not built');
+export async function readMigrationStatus(db: Database): Promise<MigrationStatus> {
+  return await withConnection(db, async (client) => {
+    const { pending, applied, newer } = await readApplied(client);
+    const legacy = await readLegacyTable(client);
+    if (legacy === undefined)
+      return { applied, pending: pending.map((migration) => migration.name), newer, legacy };
+    const problem = await findLegacyProblem(client);
+    return {
+      applied,
+      pending: pending.map((migration) => migration.name),
+      newer,
+      legacy: { devices: legacy.devices, ...(problem === undefined ? {} : { problem }) },
+    };
+  });
 }
 
 /**
  * Brings the schema up to date under an advisory lock, converting the Go service's `devices` table in place.
- * Safe to interrupt and run again.
+ * Everything happens in one transaction: interrupted at any moment, nothing has changed, and it can run again.
  *
  * @throws SvcMqttError DATABASE_SCHEMA when the database is newer or the old table cannot be converted.
  */
 export async function migrate(
-  _db: Database,
-  _options?: { onProgress?: (progress: MigrationProgress) => void },
+  db: Database,
+  options: { onProgress?: (progress: MigrationProgress) => void } = {},
 ): Promise<{ applied: string[]; converted: number }> {
-  throw new Error('not built');
+  const report = options.onProgress ?? (() => {});
+  return await withConnection(db, async (client) => {
+    const before = await readApplied(client);
+    requireNotNewer(db, before);
+    if (before.pending.length === 0) return { applied: [], converted: 0 };
+    await client.query('begin');
+    // The lock belongs to the transaction: it is never left behind, whatever becomes of this process.
+    await client.query(`set local lock_timeout = ${lockTimeoutMs}`);
+    await client.query('set local statement_timeout = 0');
+    await lockAgainstReplicas(client, report);
+    const { pending, ...state } = await readApplied(client);
+    requireNotNewer(db, state);
+    const legacy = await readLegacyTable(client);
+    if (legacy !== undefined) {
+      report({ step: `locking the old table ${legacyTable}`, done: 0, total: legacy.devices });
+      await setLegacyAside(client);
+    }
+    await client.query(
+      `create table if not exists ${migrationsTable} (id serial primary key, hash text not null, created_at bigint)`,
+    );
+    for (const [index, migration] of pending.entries()) {
+      report({ step: `applying ${migration.name}`, done: index, total: pending.length });
+      for (const statement of migration.statements) await client.query(statement);
+      await client.query(`insert into ${migrationsTable} (hash, created_at) values ($1, $2)`, [
+        migration.hash,
+        migration.when,
+      ]);
+    }
+    const converted = legacy === undefined ? 0 : await convertLegacy(client, report);
+    await client.query('commit');
+    return { applied: pending.map((migration) => migration.name), converted };
+  });
+}
+
+/** Runs `work` on a connection of its own; ending it undoes a transaction that was not committed. */
+async function withConnection<T>(db: Database, work: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = await db.connect();
+  try {
+    return await work(client);
+  } catch (error) {
+    const schemaError = (detail: string, suggestion: string) =>
+      new SvcMqttError('DATABASE_SCHEMA', detail, { suggestion, cause: error });
+    if (codeOf(error) === '55P03') {
+      throw schemaError(
+        `The schema of ${db.where} was locked by someone else for ${lockTimeoutMs / 1_000} s`,
+        'Stop the old service and long transactions on the table devices, and run svc-mqtt migrate again',
+      );
+    }
+    if (codeOf(error) === '42P07') {
+      throw schemaError(
+        `The database at ${db.where} holds something else under a name that is needed: ${messageOf(error)}`,
+        'Rename it, or set DATABASE_URL to another database',
+      );
+    }
+    if (codeOf(error) === '2BP01') {
+      throw schemaError(
+        `The old table devices cannot be replaced, because something else depends on it: ${messageOf(error)}`,
+        'Drop the views and foreign keys on it and run svc-mqtt migrate again; nothing was changed',
+      );
+    }
+    throw toDatabaseError(error, db.where);
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+async function lockAgainstReplicas(
+  client: pg.Client,
+  report: (progress: MigrationProgress) => void,
+): Promise<void> {
+  const { rows } = await client.query<{ locked: boolean }>(
+    `select pg_try_advisory_xact_lock(${advisoryLock}) as locked`,
+  );
+  if (rows[0]?.locked === true) return;
+  report({ step: 'waiting for another replica that migrates', done: 0, total: 1 });
+  await client.query(`select pg_advisory_xact_lock(${advisoryLock})`);
+}
+
+function requireNotNewer(db: Database, state: { newer: boolean; applied: readonly string[] }): void {
+  if (!state.newer) return;
+  throw new SvcMqttError(
+    'DATABASE_SCHEMA',
+    `The schema of ${db.where} is newer than this program: it has ${state.applied.at(-1)}`,
+    { suggestion: 'Run the version of svc-mqtt that made it, or a later one' },
+  );
+}
+
+async function readApplied(
+  client: pg.Client,
+): Promise<{ applied: string[]; pending: Migration[]; newer: boolean }> {
+  const known = readMigrations();
+  const { rows: tables } = await client.query<{ present: boolean }>(
+    `select to_regclass('${migrationsTable}') is not null as present`,
+  );
+  const { rows } = tables[0]?.present
+    ? await client.query<{ when: string }>(
+        `select created_at::text as when from ${migrationsTable} order by created_at, id`,
+      )
+    : { rows: [] };
+  const byTime = new Map(known.map((migration) => [String(migration.when), migration]));
+  const applied = new Set(rows.map((row) => row.when));
+  return {
+    applied: rows.map(
+      (row) => byTime.get(row.when)?.name ?? `an unknown migration of ${describeTime(row.when)}`,
+    ),
+    pending: known.filter((migration) => !applied.has(String(migration.when))),
+    newer: rows.some((row) => !byTime.has(row.when)),
+  };
+}
+
+function describeTime(when: string): string {
+  const date = new Date(Number(when));
+  return Number.isNaN(date.getTime()) ? 'unknown time' : date.toISOString();
+}
+
+/** The migrations of the directory `drizzle` beside `src` and `dist`, oldest first. */
+function readMigrations(): Migration[] {
+  const folder = fileURLToPath(new URL('../../drizzle', import.meta.url));
+  const journal = JSON.parse(readFileSync(path.join(folder, 'meta', '_journal.json'), 'utf8')) as {
+    entries: { tag: string }[];
+  };
+  return readMigrationFiles({ migrationsFolder: folder }).map((migration, index) => ({
+    name: journal.entries[index]?.tag ?? migration.hash,
+    when: migration.folderMillis,
+    hash: migration.hash,
+    statements: migration.sql,
+  }));
 }

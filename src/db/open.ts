@@ -1,7 +1,12 @@
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres';
-import type pg from 'pg';
+import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres';
+import pg from 'pg';
 import type { Config } from '../config.js';
+import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
+import { toDatabaseError } from './database-errors.js';
+import { type DatabaseAddress, parseDatabaseUrl } from './dsn.js';
+import { type Embedded, openEmbedded } from './embedded.js';
+import { tlsOptions } from './tls.js';
 
 /** An open database: PostgreSQL, or the embedded PGlite behind its unix socket; the same client in both cases. */
 export interface Database {
@@ -10,6 +15,14 @@ export interface Database {
   readonly where: string;
   readonly pool: pg.Pool;
   readonly orm: NodePgDatabase;
+  /**
+   * Opens a connection outside of the pool, without a limit on the time of a query; the caller ends it.
+   *
+   * @param options.timeoutMs longest wait for the connection, if shorter than the configured one.
+   */
+  connect(options?: { timeoutMs?: number }): Promise<pg.Client>;
+  /** The embedded database's process, which passes notifications on; undefined for PostgreSQL. */
+  readonly embedded: Embedded | undefined;
   /** Ends the connections and, when this process started it, the embedded database. Idempotent. */
   close(): Promise<void>;
 }
@@ -19,11 +32,131 @@ export type DatabaseConfig = Pick<
   'databaseUrl' | 'dataDir' | 'databasePoolSize' | 'databaseTimeoutMs'
 >;
 
+/** The embedded database does one thing at a time: a few connections keep it busy. */
+const maxEmbeddedPoolSize = 4;
+const closeTimeoutMs = 5_000;
+
 /**
  * Opens the configured database and proves with one query that it answers.
  *
- * @throws SvcMqttError DATABASE_UNREACHABLE, DATABASE_REFUSED, DATABASE_EMBEDDED.
+ * @throws SvcMqttError DATABASE_UNREACHABLE, DATABASE_REFUSED, DATABASE_EMBEDDED, CONFIG_INVALID.
  */
-export async function openDatabase(_config: DatabaseConfig, _log: Log): Promise<Database> {
-  throw new Error('not built');
+export async function openDatabase(config: DatabaseConfig, log: Log): Promise<Database> {
+  if (config.databaseUrl !== undefined) {
+    const address = parseDatabaseUrl(config.databaseUrl);
+    const timeoutMs = (address.connectTimeoutSec ?? Number.POSITIVE_INFINITY) * 1_000;
+    const connection = {
+      ...toConnection(address),
+      connectionTimeoutMillis: Math.min(config.databaseTimeoutMs, timeoutMs),
+    };
+    const encrypted = tlsOptions(address);
+    const offers = address.sslMode === 'prefer' && encrypted !== false ? [encrypted, false] : [encrypted];
+    for (const ssl of offers) {
+      const database = assemble(config, log, { ...connection, ssl }, address.where, undefined);
+      try {
+        await database.pool.query('select 1');
+        return database;
+      } catch (error) {
+        await database.close();
+        if (ssl === offers.at(-1) || !/does not support SSL/i.test(messageOf(error))) {
+          throw toDatabaseError(error, address.where);
+        }
+      }
+    }
+  }
+  const embedded = await openEmbedded(config.dataDir, log);
+  const connection = {
+    host: embedded.socketDirectory,
+    port: 5_432,
+    user: 'postgres',
+    database: 'postgres',
+    ssl: false,
+    connectionTimeoutMillis: config.databaseTimeoutMs,
+  };
+  const database = assemble(config, log, connection, embedded.where, embedded);
+  try {
+    await database.pool.query('select 1');
+    return database;
+  } catch (error) {
+    await database.close();
+    throw toDatabaseError(error, embedded.where);
+  }
+}
+
+function toConnection(address: DatabaseAddress): pg.ClientConfig {
+  return {
+    host: address.host,
+    port: address.port,
+    user: address.user,
+    password: address.password,
+    database: address.database,
+    application_name: address.applicationName,
+    ...(address.options === undefined ? {} : { options: address.options }),
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+  };
+}
+
+function assemble(
+  config: DatabaseConfig,
+  log: Log,
+  connection: pg.ClientConfig,
+  where: string,
+  embedded: Embedded | undefined,
+): Database {
+  const pool = new pg.Pool({
+    ...connection,
+    max:
+      embedded === undefined
+        ? config.databasePoolSize
+        : Math.min(config.databasePoolSize, maxEmbeddedPoolSize),
+    query_timeout: config.databaseTimeoutMs,
+    idleTimeoutMillis: 30_000,
+  });
+  // An idle connection that breaks is replaced by the next query; without a listener it would end the process.
+  pool.on('error', (error) => {
+    log.debug(
+      { event: 'database_connection_lost', where, reason: messageOf(error) },
+      'a database connection was lost',
+    );
+  });
+  let closed: Promise<void> | undefined;
+  return {
+    kind: embedded === undefined ? 'postgres' : 'embedded',
+    where,
+    pool,
+    orm: drizzle(pool),
+    embedded,
+    async connect(options = {}) {
+      const timeoutMs = Math.min(config.databaseTimeoutMs, options.timeoutMs ?? Number.POSITIVE_INFINITY);
+      const client = new pg.Client({ ...connection, connectionTimeoutMillis: timeoutMs });
+      client.on('error', (error) => {
+        log.debug(
+          { event: 'database_connection_lost', where, reason: messageOf(error) },
+          'a database connection was lost',
+        );
+      });
+      try {
+        await client.connect();
+        return client;
+      } catch (error) {
+        throw toDatabaseError(error, where);
+      }
+    },
+    close() {
+      closed ??= closeAll(pool, embedded);
+      return closed;
+    },
+  };
+}
+
+/** Waits for running queries, but not for a database that no longer answers. */
+async function closeAll(pool: pg.Pool, embedded: Embedded | undefined): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const patience = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, closeTimeoutMs);
+  });
+  await Promise.race([pool.end(), patience]);
+  clearTimeout(timer);
+  await embedded?.close();
 }

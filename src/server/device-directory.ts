@@ -1,12 +1,18 @@
-import type { DeviceCredentials } from '../db/devices.js';
+import { startChangeFeed } from '../db/change-feed.js';
+import { type DeviceCredentials, loadCredentials, markSeen } from '../db/devices.js';
 import type { Database } from '../db/open.js';
+import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
+import { createDeviceCache } from './device-cache.js';
+import { createDeviceLoader } from './device-loader.js';
 
 /** What a look-up of a device answers; `away`: the database does not answer and the device is not remembered. */
 export type LookUp =
   | { readonly found: 'yes'; readonly device: DeviceCredentials }
   | { readonly found: 'no' }
   | { readonly found: 'away' };
+
+export type LossReason = 'revoked' | 'deleted' | 'secret-changed' | 'type-changed';
 
 /**
  * The server's view of the devices: look-ups through a bounded cache, kept true by NOTIFY and a periodic sweep of
@@ -22,18 +28,240 @@ export interface DeviceDirectory {
   close(): Promise<void>;
 }
 
+/** Longest that a look-up waits for the database. */
+const lookUpTimeoutMs = 2_000;
+const retryMs = 250;
+/** The longest id that the database holds. */
+const maxIdLength = 128;
+/** Most devices loaded one by one because they changed; at it everything remembered is checked instead. */
+const maxSuspects = 50_000;
+const closeTimeoutMs = 2_000;
+/** A little more than the minute that the database insists on, so that no write is in vain. */
+const seenEveryMs = 62_000;
+const writeSeenEveryMs = 2_000;
+/** Most devices waiting to be written as seen; at it further ones wait for their next sign of life. */
+const maxSeenWaiting = 200_000;
+const idsPerSeenWrite = 2_000;
+const idsPerCheck = 1_000;
+/** Devices looked at again with every sweep, whatever was notified: a cache of 10,000 within 50 s. */
+const idsPerSweep = 100;
+
 /**
  * Starts the directory.
  *
+ * What keeps it true: a notification or sweep names a changed device, and it is loaded again at once. Whenever
+ * notifications may have been missed, every remembered device is doubted, which means that the next look-up asks
+ * the database, and every connected and then every remembered device is loaded again in batches. Besides, a few
+ * remembered devices are loaded again with every sweep, so that even a deletion that nothing tells of, as behind
+ * a pooler that swallows notifications or with triggers switched off, is found in time.
+ *
  * @param options.connectedIds ids of devices connected now: re-checked whenever changes may have been missed.
  * @param options.onLost called when a device was revoked or deleted, or its secret changed: its connections must go.
+ * @throws SvcMqttError DATABASE_UNREACHABLE, DATABASE_REFUSED or DATABASE_SCHEMA.
  */
-export async function startDeviceDirectory(_options: {
+export async function startDeviceDirectory(options: {
   db: Database;
   cacheSize: number;
   log: Log;
   connectedIds(): Iterable<string>;
-  onLost(id: string, reason: 'revoked' | 'deleted' | 'secret-changed' | 'type-changed'): void;
+  onLost(id: string, reason: LossReason): void;
 }): Promise<DeviceDirectory> {
-  throw new Error('not built');
+  const { db, log, onLost } = options;
+  const cache = createDeviceCache(options.cacheSize);
+  /** Devices to be loaded because they were reported changed, or to make sure; until that has succeeded. */
+  const suspects = new Map<string, 'changed' | 'unsure'>();
+  const seenWaiting = new Set<string>();
+  let live = false;
+  let closed = false;
+  let nowMs = performance.now();
+  /** Counts the occasions on which everything was doubted. */
+  let doubts = 0;
+
+  const loader = createDeviceLoader({
+    fetch: (ids) => loadCredentials(db, ids),
+    timeoutMs: lookUpTimeoutMs,
+    onLoaded(id, device) {
+      const before = cache.peek(id)?.device;
+      const reason = lossOf(before, device, suspects.get(id));
+      suspects.delete(id);
+      if (device === undefined) cache.delete(id);
+      else if (before !== undefined) cache.set(device);
+      if (reason !== undefined && !closed) onLost(id, reason);
+    },
+    onFailed(error) {
+      log.debug(
+        { event: 'device_look_up_failed', reason: messageOf(error) },
+        'devices could not be looked up',
+      );
+    },
+  });
+
+  const onChanged = (ids: readonly string[]) => {
+    for (const id of ids) {
+      suspects.set(id, 'changed');
+      const entry = cache.peek(id);
+      if (entry !== undefined) entry.verified = false;
+      loader.changed(id);
+      void loader.load(id);
+    }
+    if (suspects.size > maxSuspects) {
+      suspects.clear();
+      checkAll();
+    }
+  };
+
+  const checkAll = () => {
+    doubts += 1;
+    cache.doubtAll();
+    const mine = doubts;
+    void checkInBatches(() => !closed && live && doubts === mine);
+  };
+  /** Loads the connected and then the remembered devices again, a batch at a time, as long as `isCurrent`. */
+  const checkInBatches = async (isCurrent: () => boolean) => {
+    const connected = new Set(options.connectedIds());
+    for (const id of connected) loader.changed(id);
+    const remembered = [...cache.ids()].filter((id) => !connected.has(id));
+    for (const batch of [...batchesOf(connected), ...batchesOf(remembered)]) {
+      let rest: readonly string[] = batch;
+      while (rest.length > 0) {
+        if (!isCurrent()) return;
+        for (const id of rest) if (!suspects.has(id)) suspects.set(id, 'unsure');
+        const results = await Promise.all(rest.map((id) => loader.load(id)));
+        rest = rest.filter((_, index) => results[index] === 'away');
+        if (rest.length > 0) await new Promise((resolve) => setTimeout(resolve, retryMs));
+      }
+    }
+  };
+
+  let next = cache.ids();
+  const onSweep = () => {
+    for (const id of suspects.keys()) void loader.load(id);
+    for (let count = 0; count < idsPerSweep; count += 1) {
+      const { value: id, done } = next.next();
+      if (done) {
+        next = cache.ids();
+        return;
+      }
+      if (!suspects.has(id)) suspects.set(id, 'unsure');
+      void loader.load(id);
+    }
+  };
+
+  const feed = await startChangeFeed(db, log, {
+    onLive() {
+      live = true;
+      checkAll();
+    },
+    onAway() {
+      live = false;
+    },
+    onChanged,
+    onAnyChanged: checkAll,
+    onSweep,
+  });
+
+  let writing: Promise<void> | undefined;
+  const writeSeen = async () => {
+    while (seenWaiting.size > 0 && live) {
+      const ids = [...take(seenWaiting, idsPerSeenWrite)];
+      try {
+        await markSeen(db, ids);
+        for (const id of ids) seenWaiting.delete(id);
+      } catch (error) {
+        log.debug(
+          { event: 'last_seen_failed', reason: messageOf(error) },
+          'last_seen_at could not be written',
+        );
+        return;
+      }
+    }
+  };
+  const startWriting = () => {
+    nowMs = performance.now();
+    writing ??= writeSeen().finally(() => {
+      writing = undefined;
+    });
+  };
+  const timer = setInterval(startWriting, writeSeenEveryMs);
+
+  const find = async (id: string): Promise<LookUp> => {
+    if (id.length > maxIdLength) return { found: 'no' };
+    const entry = cache.use(id);
+    if (entry !== undefined && (entry.verified || !live)) return { found: 'yes', device: entry.device };
+    if (!live) return { found: 'away' };
+    const loaded = await loader.load(id);
+    if (loaded === undefined) return { found: 'no' };
+    if (loaded !== 'away') {
+      cache.set(loaded);
+      return { found: 'yes', device: loaded };
+    }
+    const known = cache.peek(id);
+    return known === undefined ? { found: 'away' } : { found: 'yes', device: known.device };
+  };
+
+  const close = async () => {
+    closed = true;
+    clearInterval(timer);
+    startWriting();
+    await Promise.race([writing, new Promise((resolve) => setTimeout(resolve, closeTimeoutMs).unref())]);
+    live = false;
+    await feed.close();
+  };
+  let closing: Promise<void> | undefined;
+  return {
+    get live() {
+      return live;
+    },
+    find,
+    seen(id) {
+      const entry = cache.peek(id);
+      if (entry !== undefined) {
+        if (nowMs - entry.seenAtMs < seenEveryMs) return;
+        entry.seenAtMs = nowMs;
+        cache.use(id);
+      }
+      if (seenWaiting.size < maxSeenWaiting) seenWaiting.add(id);
+    },
+    close() {
+      closing ??= close();
+      return closing;
+    },
+  };
+}
+
+/** What a device that was loaded again has lost, compared with what was remembered of it. */
+function lossOf(
+  before: DeviceCredentials | undefined,
+  now: DeviceCredentials | undefined,
+  suspicion: 'changed' | 'unsure' | undefined,
+): LossReason | undefined {
+  if (before === undefined && suspicion === undefined) return undefined;
+  if (now === undefined) return 'deleted';
+  if (now.revoked) return before?.revoked === true ? undefined : 'revoked';
+  // It may be connected and yet forgotten: with nothing to compare, a reported change counts as one of the secret.
+  if (before === undefined) return suspicion === 'changed' ? 'secret-changed' : undefined;
+  if (before.revoked) return undefined;
+  if (!before.secretHash.equals(now.secretHash) || !before.secretSalt.equals(now.secretSalt))
+    return 'secret-changed';
+  return before.type === now.type ? undefined : 'type-changed';
+}
+
+function* batchesOf<T>(items: Iterable<T>): Generator<T[]> {
+  let batch: T[] = [];
+  for (const item of items) {
+    batch.push(item);
+    if (batch.length < idsPerCheck) continue;
+    yield batch;
+    batch = [];
+  }
+  if (batch.length > 0) yield batch;
+}
+
+function* take<T>(items: Iterable<T>, count: number): Generator<T> {
+  let left = count;
+  for (const item of items) {
+    if (left === 0) return;
+    left -= 1;
+    yield item;
+  }
 }

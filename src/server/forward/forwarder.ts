@@ -1,6 +1,6 @@
 /**
  * One message on its way from a device to NATS. The connection makes it, the forwarder keeps it until NATS has
- * confirmed that it is stored; payload and headers must not change meanwhile.
+ * confirmed that it is stored; subject, payload and headers must not change meanwhile.
  */
 export interface UplinkMessage {
   /** The NATS subject. */
@@ -9,7 +9,10 @@ export interface UplinkMessage {
   readonly headers: Uint8Array;
   /** The payload as the device sent it. */
   readonly payload: Uint8Array;
-  /** A store confirmation is wanted (QoS 1 and 2). Without it the message is sent once and not followed. */
+  /**
+   * A store confirmation is wanted (QoS 1 and 2). Without it the message is sent once and not followed: it is
+   * dropped, and counted, when NATS is away or makes no progress.
+   */
   readonly confirm: boolean;
   /**
    * Unique id for JetStream's duplicate window, so that a second attempt by the forwarder is not stored twice;
@@ -17,28 +20,37 @@ export interface UplinkMessage {
    */
   readonly messageId: string | undefined;
   /**
-   * Called once, when the stream has confirmed the message (JetStream), or the server has received it (core
-   * NATS). Never called for a message without `confirm`, nor after `Lane.abandon()`.
+   * Called at most once, when the stream has confirmed the message (JetStream), or the server has received it
+   * (core NATS). Never called for a message without `confirm`. Still called after `Lane.close()`. Must not throw.
    */
   onStored(): void;
+  /**
+   * Called instead of `onStored` when the stream will never take this message (it is larger than the stream or
+   * the server allows): the forwarder has forgotten it, and it must not be acknowledged. The connection is closed,
+   * as for a packet over the limit. Never called without `confirm`. Must not throw.
+   *
+   * @param reason what NATS answered, for the log.
+   */
+  onRefused(reason: string): void;
 }
 
 /**
- * The order of one client's messages. Messages given to one lane reach NATS in that order; when one is refused or
- * times out, the lane sends nothing more until what is under way is settled and the failed ones, in order, are
- * stored.
+ * The order of one client's messages. Messages with `confirm` given to one lane reach NATS in that order; when one is
+ * refused or times out, the lane sends nothing more until what is under way is settled and the failed ones, in
+ * order, are stored. Messages without `confirm` do not wait behind those.
  */
 export interface Lane {
   /** Messages with `confirm` that are not stored yet. */
   readonly inFlight: number;
   /**
-   * Takes one message. The caller must have seen `Forwarder.full === false` in this turn, or hold the message
-   * until `whenReady` calls back.
+   * Takes one message. The caller must have seen `Forwarder.fullFor(message.confirm) === false` directly before, or
+   * hold the message until `whenReady` calls back.
    */
   publish(message: UplinkMessage): void;
   /**
-   * The client is gone. What was taken is still stored, in order, but `onStored` is called only for messages
-   * whose `confirm` outlives the connection; the forwarder treats both alike, so this only releases the lane.
+   * The client is gone and gives no further message. What was taken is still stored, in order, and reported; only
+   * when the bound of messages is reached are those of closed lanes that NATS refuses given up, and counted as
+   * `abandoned`, so that absent clients cannot stop present ones. Idempotent.
    */
   close(): void;
 }
@@ -50,6 +62,8 @@ export interface ForwarderState {
   readonly detail: string;
   readonly inFlight: number;
   readonly inFlightBytes: number;
+  /** Lanes that wait because NATS refused a message or did not confirm it in time. */
+  readonly holdingLanes: number;
   readonly counters: Readonly<ForwarderCounters>;
 }
 
@@ -59,9 +73,13 @@ export interface ForwarderCounters {
   stored: number;
   /** Messages without confirmation handed to NATS. */
   sent: number;
-  /** Messages without confirmation dropped because NATS was away. */
+  /** Messages without confirmation dropped because NATS was away or made no progress. */
   dropped: number;
-  /** Attempts repeated, by cause. */
+  /** Messages that the stream will never take. */
+  refused: number;
+  /** Unconfirmed messages of closed lanes given up at the bound. */
+  abandoned: number;
+  /** Attempts that failed and are repeated, by cause. */
   retriedTimeout: number;
   retriedRefused: number;
   retriedReconnect: number;
@@ -69,13 +87,24 @@ export interface ForwarderCounters {
 
 /** What takes uplink messages to NATS and reports when they are stored. */
 export interface Forwarder {
-  /** The bound of messages or bytes waiting is reached: senders are not to be read until `whenReady` calls. */
+  /** `fullFor(true) || fullFor(false)`: the simple question of a caller that treats all messages alike. */
   readonly full: boolean;
-  /** Largest payload plus headers NATS accepts, from the server's INFO, bytes. */
+  /**
+   * A bound is reached and the sender is not to be read until `whenReady` calls. With `confirm`: messages or bytes
+   * waiting for their confirmation. Without: bytes sent that NATS has not taken yet, while it makes progress; when
+   * it makes none, this is false and messages are dropped.
+   */
+  fullFor(confirm: boolean): boolean;
+  /** Largest payload plus headers that NATS and the stream accept, bytes. */
   readonly maxPayloadBytes: number;
   openLane(): Lane;
-  /** Queues a call for when there is room again; callers are called in the order in which they asked. */
-  whenReady(callback: () => void): void;
+  /**
+   * Queues a call for when `fullFor(confirm)` is false again; callers are called in the order in which they asked, a
+   * few at a time. The called one looks at `fullFor` again and asks anew when others were quicker.
+   *
+   * @param confirm which bound is waited for; default true.
+   */
+  whenReady(callback: () => void, confirm?: boolean): void;
   state(): ForwarderState;
   /** Waits until everything taken is stored, at most until `timeoutMs`; answers how many messages are not. */
   drain(timeoutMs: number): Promise<number>;

@@ -1,0 +1,65 @@
+import type { Config } from '../config.js';
+import { addDevices, type NewDevice } from '../db/devices.js';
+import { requireSchema, withDatabase } from './database.js';
+import { type CommandIo, write } from './io.js';
+import { columnWidths, escapeControls, formatBlock, formatRow, formatTime, toJsonLine } from './text.js';
+import { usageError } from './usage-error.js';
+
+export interface DeviceAddOptions {
+  readonly type?: string | undefined;
+  readonly id?: string | undefined;
+  readonly count?: number | undefined;
+  readonly json?: boolean | undefined;
+}
+
+/**
+ * Adds devices and shows each secret, once. JSON lines have the fields that `POST /devices` answers with.
+ *
+ * @throws SvcMqttError USAGE without a type, INPUT_INVALID, DEVICE_EXISTS, DATABASE_*.
+ */
+export async function addDevice(config: Config, options: DeviceAddOptions, io: CommandIo): Promise<void> {
+  const { type } = options;
+  if (type === undefined)
+    throw usageError('device add needs --type <type>', 'Example: svc-mqtt device add --type sensor');
+  const devices = await withDatabase(config, io, async (db) => {
+    await requireSchema(db);
+    return addDevices(db, { type, id: options.id, count: options.count });
+  });
+  if (options.json === true) {
+    for (const device of devices) await write(io.stdout, toJsonLine(toApiFields(device)));
+    return;
+  }
+  await writeReadable(devices, io);
+  const [secret, it] = devices.length === 1 ? ['password', 'it'] : ['passwords', 'them'];
+  await write(io.stderr, `Keep the ${secret}: nothing can show ${it} again.\n`);
+}
+
+function toApiFields(device: NewDevice): Record<string, string> {
+  return {
+    id: device.id,
+    type: device.type,
+    mqtt_user: device.mqttUser,
+    mqtt_password: device.mqttPassword,
+    created_at: device.createdAt.toISOString(),
+  };
+}
+
+async function writeReadable(devices: readonly NewDevice[], io: CommandIo): Promise<void> {
+  const [only] = devices;
+  if (only !== undefined && devices.length === 1) {
+    const fields = { ...toApiFields(only), created_at: formatTime(only.createdAt) };
+    await write(io.stdout, formatBlock(Object.entries(fields)));
+    return;
+  }
+  const header = ['ID', 'MQTT USER', 'MQTT PASSWORD', 'CREATED', 'TYPE'];
+  const toCells = (device: NewDevice) => [
+    device.id,
+    device.mqttUser,
+    device.mqttPassword,
+    formatTime(device.createdAt),
+    escapeControls(device.type),
+  ];
+  const widths = columnWidths([header, ...devices.slice(0, 1_000).map(toCells)]);
+  await write(io.stdout, formatRow(header, widths));
+  for (const device of devices) await write(io.stdout, formatRow(toCells(device), widths));
+}

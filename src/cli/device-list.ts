@@ -1,0 +1,77 @@
+import type { Config } from '../config.js';
+import { type Device, type DeviceState, listDevices } from '../db/devices.js';
+import { requireSchema, withDatabase } from './database.js';
+import { type CommandIo, write } from './io.js';
+import { columnWidths, escapeControls, formatRow, formatTime, toJsonLine } from './text.js';
+
+export interface DeviceListOptions {
+  readonly type?: string | undefined;
+  readonly state?: DeviceState | undefined;
+  readonly json?: boolean | undefined;
+}
+
+const pageSize = 1_000;
+const header = ['ID', 'CREATED', 'LAST SEEN', 'REVOKED', 'TYPE'];
+
+/**
+ * Lists devices in order of id, page by page, so that memory does not grow with their number.
+ *
+ * @throws SvcMqttError DATABASE_*.
+ */
+export async function listAllDevices(
+  config: Config,
+  options: DeviceListOptions,
+  io: CommandIo,
+): Promise<void> {
+  const state = options.state ?? 'active';
+  await withDatabase(config, io, async (db) => {
+    await requireSchema(db);
+    let widths: readonly number[] | undefined;
+    let after: string | undefined;
+    for (;;) {
+      const page = await listDevices(db, { type: options.type, state, after, limit: pageSize });
+      if (options.json === true) {
+        await write(io.stdout, page.map((device) => toJsonLine(deviceFields(device))).join(''));
+      } else if (page.length > 0) {
+        const rows = page.map(toCells);
+        if (widths === undefined) {
+          widths = columnWidths([header, ...rows]);
+          await write(io.stdout, formatRow(header, widths));
+        }
+        const columns = widths;
+        await write(io.stdout, rows.map((row) => formatRow(row, columns)).join(''));
+      }
+      if (page.length === 0 && after === undefined) await writeEmptyNote(options.type, state, io);
+      after = page.at(-1)?.id;
+      if (page.length < pageSize || io.outputClosed.aborted) return;
+    }
+  });
+}
+
+/** A device as JSON lines show it: never its secret. */
+export function deviceFields(device: Device): Record<string, string | null> {
+  return {
+    id: device.id,
+    type: device.type,
+    created_at: device.createdAt.toISOString(),
+    updated_at: device.updatedAt.toISOString(),
+    revoked_at: device.revokedAt?.toISOString() ?? null,
+    last_seen_at: device.lastSeenAt?.toISOString() ?? null,
+  };
+}
+
+function toCells(device: Device): string[] {
+  return [
+    escapeControls(device.id),
+    formatTime(device.createdAt),
+    device.lastSeenAt === null ? 'never' : formatTime(device.lastSeenAt),
+    device.revokedAt === null ? '-' : formatTime(device.revokedAt),
+    escapeControls(device.type),
+  ];
+}
+
+async function writeEmptyNote(type: string | undefined, state: DeviceState, io: CommandIo): Promise<void> {
+  const kind = state === 'all' ? '' : `${state} `;
+  const ofType = type === undefined ? '' : ` of type "${escapeControls(type)}"`;
+  await write(io.stderr, `There are no ${kind}devices${ofType}.\n`);
+}

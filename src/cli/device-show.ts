@@ -1,0 +1,50 @@
+import type { Config } from '../config.js';
+import { findDevice } from '../db/devices.js';
+import { SvcMqttError } from '../errors.js';
+import { requireSchema, withDatabase } from './database.js';
+import { deviceFields } from './device-list.js';
+import { type CommandIo, write } from './io.js';
+import { escapeControls, formatBlock, formatTime, toJsonLine } from './text.js';
+
+/**
+ * Shows one device, revoked or not.
+ *
+ * @throws SvcMqttError DEVICE_NOT_FOUND, DATABASE_*.
+ */
+export async function showDevice(
+  config: Config,
+  options: { readonly id: string; readonly json?: boolean | undefined },
+  io: CommandIo,
+): Promise<void> {
+  const device = await withDatabase(config, io, async (db) => {
+    await requireSchema(db);
+    return findDevice(db, options.id);
+  });
+  if (device === undefined) throw deviceNotFound([options.id]);
+  if (options.json === true) {
+    await write(io.stdout, toJsonLine(deviceFields(device)));
+    return;
+  }
+  await write(
+    io.stdout,
+    formatBlock([
+      ['id', device.id],
+      ['type', device.type],
+      ['created', formatTime(device.createdAt)],
+      ['updated', formatTime(device.updatedAt)],
+      ['revoked', device.revokedAt === null ? 'no' : formatTime(device.revokedAt)],
+      ['last seen', device.lastSeenAt === null ? 'never' : formatTime(device.lastSeenAt)],
+    ]),
+  );
+}
+
+/** The error that names the ids no device has. */
+export function deviceNotFound(ids: readonly string[]): SvcMqttError {
+  const shown = ids.slice(0, 20).map(escapeControls).join(', ');
+  const more = ids.length > 20 ? ` and ${ids.length - 20} more` : '';
+  return new SvcMqttError(
+    'DEVICE_NOT_FOUND',
+    ids.length === 1 ? `There is no device ${shown}` : `There are no devices ${shown}${more}`,
+    { suggestion: '`svc-mqtt device list --all` shows every id' },
+  );
+}

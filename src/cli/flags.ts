@@ -1,0 +1,121 @@
+import { type Command, Option } from 'commander';
+import {
+  type Config,
+  type ConfigSources,
+  flagForms,
+  readConfig,
+  type SettingGroup,
+  type SettingName,
+  settingEntries,
+} from '../config.js';
+
+type Entry = (typeof settingEntries)[number][1];
+
+const logSettings = ['logLevel', 'logFormat'] as const;
+
+/** Which settings each kind of command takes; `migrate` is a setting of the server alone. */
+export const settingSelections: Readonly<
+  Record<'all' | 'database' | 'nats' | 'setup', readonly SettingName[]>
+> = {
+  all: settingEntries.map(([name]) => name),
+  database: ['databaseUrl', 'dataDir', 'databasePoolSize', 'databaseTimeoutMs', ...logSettings],
+  nats: [
+    'natsUrl',
+    'embeddedNatsPort',
+    'natsUser',
+    'natsPassword',
+    'natsToken',
+    'natsNkeyFile',
+    'natsCredsFile',
+    'natsTlsCa',
+    'natsTlsCert',
+    'natsTlsKey',
+    'natsSubject',
+    ...logSettings,
+  ],
+  setup: ['natsServerBin', ...logSettings],
+};
+
+const groupTitles: Readonly<Record<SettingGroup, string>> = {
+  database: 'Database:',
+  nats: 'NATS:',
+  mqtt: 'MQTT:',
+  http: 'HTTP API:',
+  limits: 'Limits:',
+  process: 'Process:',
+};
+
+/** Adds an option for every selected setting to a command, each in its group of the help. */
+export function addSettingOptions(command: Command, selection: readonly SettingName[]): void {
+  for (const [name, entry] of settingEntries) {
+    if (!selection.includes(name)) continue;
+    for (const option of settingOptions(entry)) command.addOption(option.helpGroup(groupTitles[entry.group]));
+  }
+}
+
+/** The options of one setting. Of a boolean both forms work and the help shows the one that changes something. */
+function settingOptions(entry: Entry): Option[] {
+  const help = `${entry.help} (${helpNotes(entry)})`;
+  if (isBoolean(entry)) {
+    const [on, off] = [new Option(`--${entry.flag}`, help), new Option(`--no-${entry.flag}`, help)];
+    (entry.default === true ? on : off).hideHelp();
+    return [on, off];
+  }
+  const { value, file } = flagForms(entry);
+  const options: Option[] = [];
+  if (value) options.push(new Option(`--${entry.flag} <${placeholder(entry)}>`, help));
+  if (file) {
+    const fileHelp = value
+      ? `File with the value of --${entry.flag}, for one with a password (env ${entry.env[0]}_FILE)`
+      : `${entry.help}, in a file (env ${entry.env[0]}, or ${entry.env[0]}_FILE for the file)`;
+    options.push(new Option(`--${entry.flag}-file <path>`, fileHelp));
+  }
+  return options;
+}
+
+function helpNotes(entry: Entry): string {
+  const words = (entry.schema as { enum?: readonly string[] }).enum ?? [];
+  const choice = words.every((word) => entry.help.includes(word)) ? '' : `${words.join(', ')}; `;
+  const byDefault = entry.default === undefined ? '' : `; default ${String(entry.default)}`;
+  return `${choice}env ${entry.env.join(' or ')}${byDefault}`;
+}
+
+function placeholder(entry: Entry): string {
+  const { type, enum: words } = entry.schema as { type?: string; enum?: readonly string[] };
+  if (words !== undefined) return 'word';
+  if (type === 'integer') return 'n';
+  if (entry.url === true) return 'url';
+  if (/-(dir)$/.test(entry.flag)) return 'dir';
+  if (/-(file|ca|cert|key|bin)$/.test(entry.flag)) return 'path';
+  return 'text';
+}
+
+export function isBoolean(entry: Entry): boolean {
+  return (entry.schema as { type?: string }).type === 'boolean';
+}
+
+/**
+ * Reads the configuration of a command from its parsed options and the environment.
+ *
+ * @param options as commander parsed them, by the options' camel-case names.
+ * @throws SvcMqttError CONFIG_INVALID.
+ */
+export function readCommandConfig(
+  options: Readonly<Record<string, unknown>>,
+  env: ConfigSources['env'],
+): Config {
+  const flags: Partial<Record<SettingName, string | boolean>> = {};
+  const secretFiles: Partial<Record<SettingName, string>> = {};
+  for (const [name, entry] of settingEntries) {
+    const value = options[camelCase(entry.flag)];
+    const forms = flagForms(entry);
+    if (forms.value && (typeof value === 'string' || typeof value === 'boolean')) flags[name] = value;
+    const file = options[camelCase(`${entry.flag}-file`)];
+    if (forms.file && typeof file === 'string') secretFiles[name] = file;
+  }
+  return readConfig({ env, flags, secretFiles });
+}
+
+function camelCase(flag: string): string {
+  return flag.replace(/-(.)/g, (_match, letter: string) => letter.toUpperCase());
+}

@@ -1,0 +1,69 @@
+import type { Readable, Writable } from 'node:stream';
+
+/** A stream of the terminal, or of what stands in for it in a test. */
+export type OutputStream = Writable & { readonly isTTY?: boolean; readonly columns?: number };
+export type InputStream = Readable & { readonly isTTY?: boolean };
+
+/** All that a command touches of its process. */
+export interface CommandIo {
+  readonly stdin: InputStream;
+  /** Results only. */
+  readonly stdout: OutputStream;
+  /** Notes, questions, progress and errors. */
+  readonly stderr: OutputStream;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Aborted by the first SIGINT, SIGTERM or SIGHUP, with the signal's name as the reason. */
+  readonly signal: AbortSignal;
+  /** Aborted once nobody reads stdout any more. */
+  readonly outputClosed: AbortSignal;
+}
+
+/**
+ * Writes text and waits while the stream is full, so that a slow reader slows the command and memory stays flat.
+ * Answers when the stream is closed, too: who closed it has seen enough, and `outputClosed` says so.
+ */
+export async function write(stream: OutputStream, text: string): Promise<void> {
+  if (stream.destroyed || stream.write(text)) return;
+  await new Promise<void>((resolve) => {
+    const done = () => {
+      stream.off('drain', done).off('close', done).off('error', done);
+      resolve();
+    };
+    stream.on('drain', done).on('close', done).on('error', done);
+  });
+}
+
+/** Waits until what was written has left the process. */
+export async function flush(stream: OutputStream): Promise<void> {
+  if (stream.destroyed) return;
+  await new Promise<void>((resolve) => {
+    stream.write('', () => resolve());
+  });
+}
+
+/** Rejects with the signal's reason once it aborts; never resolves. Its listener goes with `release`. */
+export function whenAborted(signal: AbortSignal): { promise: Promise<never>; release(): void } {
+  let release = () => {};
+  const promise = new Promise<never>((_resolve, reject) => {
+    const abort = () => reject(new Interrupted(String(signal.reason)));
+    if (signal.aborted) abort();
+    else signal.addEventListener('abort', abort, { once: true });
+    release = () => signal.removeEventListener('abort', abort);
+  });
+  promise.catch(() => {});
+  return { promise, release };
+}
+
+/** A signal ended the command before its end. */
+export class Interrupted extends Error {
+  override readonly name = 'Interrupted';
+
+  get exitStatus(): number {
+    return signalStatus(this.message);
+  }
+}
+
+/** What a shell reports for a process that a signal ended. */
+export function signalStatus(signal: string): number {
+  return 128 + ({ SIGHUP: 1, SIGINT: 2, SIGTERM: 15 }[signal] ?? 15);
+}

@@ -1,0 +1,68 @@
+#!/usr/bin/env node
+import type { CommandIo } from './io.js';
+import { flush, Interrupted, signalStatus } from './io.js';
+import { runProgram } from './program.js';
+import { describeFailure } from './report.js';
+
+/** In a terminal npm passes on the SIGINT that the whole process group has got already: that is one Ctrl-C. */
+const sameInterruptMs = 250;
+
+/** Runs the process: the only place that reads its arguments and environment and sets its exit status. */
+async function main(): Promise<void> {
+  const stop = new AbortController();
+  const outputClosed = new AbortController();
+  let outputFailure: NodeJS.ErrnoException | undefined;
+  let stoppedAt = 0;
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      if (!stop.signal.aborted) {
+        stoppedAt = Date.now();
+        stop.abort(signal);
+        return;
+      }
+      const bothInterrupts = signal === 'SIGINT' && stop.signal.reason === 'SIGINT';
+      if (bothInterrupts && Date.now() - stoppedAt <= sameInterruptMs) return;
+      process.exit(signalStatus(signal));
+    });
+  }
+  process.on('uncaughtException', (error) => process.exit(report(error)));
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') outputFailure = error;
+    outputClosed.abort();
+  });
+  process.stderr.on('error', () => {});
+
+  const io: CommandIo = {
+    get stdin() {
+      return process.stdin;
+    },
+    stdout: process.stdout,
+    stderr: process.stderr,
+    env: process.env,
+    signal: stop.signal,
+    outputClosed: outputClosed.signal,
+  };
+  let status: number;
+  try {
+    status = await runProgram(process.argv.slice(2), io);
+  } catch (error) {
+    status = report(error);
+  }
+  await flush(process.stdout);
+  if (outputFailure !== undefined) status = report(outputFailure);
+  await flush(process.stderr);
+  // What a command left open, such as an idle terminal, must not keep the process.
+  process.exit(status);
+}
+
+/** Says on stderr what ended the command; answers the exit status. */
+function report(error: unknown): number {
+  if (error instanceof Interrupted) return error.exitStatus;
+  const level =
+    /--log-level[= ](debug|trace)\b/.exec(process.argv.join(' '))?.[1] ?? process.env.LOG_LEVEL ?? '';
+  const { text, exitStatus } = describeFailure(error, { withStack: level === 'debug' || level === 'trace' });
+  process.stderr.write(text);
+  return exitStatus;
+}
+
+void main();

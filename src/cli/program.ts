@@ -1,0 +1,172 @@
+import { Command, CommanderError, Option } from 'commander';
+import type { Config } from '../config.js';
+import { readVersion } from '../version.js';
+import type { CommandIo } from './io.js';
+import { toCount, toDurationMs, toUsageError } from './usage-error.js';
+
+/** One call of a command. */
+interface Call {
+  readonly config: Config;
+  // biome-ignore lint/suspicious/noExplicitAny: commander parses into what each command declares below.
+  readonly options: any;
+  readonly args: readonly string[];
+  readonly io: CommandIo;
+}
+
+/** What a command does: answers its exit status, or nothing for 0. */
+type Run = (call: Call) => Promise<number | undefined> | Promise<void>;
+/** Whose settings a command takes. */
+type Uses = 'all' | 'database' | 'nats' | 'setup';
+
+/**
+ * Runs one command line.
+ *
+ * @param args what follows the program's name.
+ * @returns the exit status.
+ * @throws SvcMqttError, or Interrupted when a signal ended the command.
+ */
+export async function runProgram(args: readonly string[], io: CommandIo): Promise<number> {
+  // `help x` reads as `x --help`, so that it shows the settings too, which load with the command.
+  const line = args[0] === 'help' ? [...args.slice(1), '--help'] : args;
+  let status = 0;
+  const program = buildProgram(io, (value) => {
+    status = value;
+  });
+  try {
+    await program.parseAsync(line, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+  }
+  return status;
+}
+
+/**
+ * The commands and their options. Each loads its code, and the settings, when it is called: help and version
+ * must not wait for a database.
+ */
+function buildProgram(io: CommandIo, finish: (status: number) => void): Command {
+  const program = new Command('svc-mqtt')
+    .description('Device gateway: MQTT devices in, NATS JetStream out, identities in PostgreSQL')
+    .version(readVersion(), '-V, --version', 'Print the version')
+    .addHelpText('after', '\nSettings are environment variables and options of the commands that use them.');
+  const uses = new Map<Command, Uses>();
+
+  const add = (parent: Command, usage: string, description: string, settings: Uses, run: Run): Command => {
+    const command = parent.command(usage).description(description);
+    uses.set(command, settings);
+    return command.action(async () => {
+      const { readCommandConfig } = await import('./flags.js');
+      const options = command.opts();
+      finish(
+        (await run({ config: readCommandConfig(options, io.env), options, args: command.args, io })) ?? 0,
+      );
+    });
+  };
+
+  add(program, 'serve', 'Run the gateway: MQTT broker, forwarder and HTTP API', 'all', async (call) =>
+    (await import('./serve.js')).serve(call.config, call.io),
+  );
+  addDeviceCommands(program.command('device').description('Add, list, show and revoke devices'), add);
+  addMigrateCommand(program, add);
+  addTailCommand(program, add);
+  add(program, 'setup', 'Get the nats-server program for the embedded NATS server', 'setup', async (call) =>
+    (await import('./setup.js')).setup(call.config, call.io),
+  );
+  prepare(program, io, uses);
+  return program;
+}
+
+type Add = (parent: Command, usage: string, description: string, settings: Uses, run: Run) => Command;
+
+function addDeviceCommands(device: Command, add: Add): void {
+  add(device, 'add', 'Add devices and show their secrets, once', 'database', async (call) =>
+    (await import('./device-add.js')).addDevice(call.config, call.options, call.io),
+  )
+    .usage('--type <type> [options]')
+    .option('--type <type>', 'Type of the device, 1 to 128 characters')
+    .addOption(new Option('--id <id>', 'Id to give it; otherwise one is generated').conflicts('count'))
+    .option('--count <n>', 'How many devices to add', toCount('--count', 100_000))
+    .option('--json', 'One JSON object a line: id, type, mqtt_user, mqtt_password, created_at');
+  add(device, 'list', 'List devices', 'database', async ({ config, options, io }) => {
+    const state = options.all === true ? 'all' : options.revoked === true ? 'revoked' : 'active';
+    await (await import('./device-list.js')).listAllDevices(config, { ...options, state }, io);
+  })
+    .option('--type <type>', 'Only devices of this type')
+    .addOption(new Option('--revoked', 'Only revoked devices').conflicts('all'))
+    .option('--all', 'Revoked devices too')
+    .option('--json', 'One JSON object a line');
+  add(device, 'show <id>', 'Show a device', 'database', async ({ config, options, args, io }) =>
+    (await import('./device-show.js')).showDevice(config, { ...options, id: args[0] }, io),
+  ).option('--json', 'As a JSON object');
+  add(device, 'revoke <id...>', 'Revoke devices for good; - reads ids from stdin', 'database', async (call) =>
+    (await import('./device-revoke.js')).revokeDevice(
+      call.config,
+      { ...call.options, ids: call.args },
+      call.io,
+    ),
+  )
+    .option('--yes', 'Do not ask')
+    .option('--json', 'One JSON object a line: id and outcome (revoked, already_revoked, unknown)');
+}
+
+function addMigrateCommand(program: Command, add: Add): void {
+  add(program, 'migrate', 'Bring the database schema up to date', 'database', async (call) =>
+    (await import('./migrate.js')).migrateSchema(call.config, call.options, call.io),
+  )
+    .addOption(new Option('--status', 'Only say how the schema stands').conflicts('dryRun'))
+    .option('--dry-run', 'Only say what would be done')
+    .option('--json', 'The result as a JSON object');
+}
+
+function addTailCommand(program: Command, add: Add): void {
+  add(program, 'tail-nats [subject]', 'Show messages in NATS as they come', 'nats', async (call) =>
+    (await import('./tail-nats.js')).tailNats(
+      call.config,
+      { ...call.options, subject: call.args[0] },
+      call.io,
+    ),
+  )
+    .option('--count <n>', 'End after this many messages', toCount('--count', 1_000_000_000))
+    .option(
+      '--since <duration>',
+      'Start with the messages stored since then, such as 90s, 10m, 2h or 1d',
+      toDurationMs('--since'),
+    )
+    .option('--device <id>', 'Only this device, by NATS_SUBJECT; excludes a subject')
+    .option('--full', 'Show payloads in full')
+    .option('--json', 'One JSON object a line')
+    .addHelpText(
+      'after',
+      `
+The subject is raw.> unless given.
+
+JSON lines have time (when it was stored or received), subject, topic (the MQTT topic, or null), size (bytes of
+the payload), seq (its number in the stream; absent on a subject that no stream covers), encoding and payload:
+encoding json: payload is the JSON value itself; text: a string; base64: a string, for any other bytes.`,
+    );
+}
+
+/** Gives every command the same manners: errors are thrown, help goes to stdout, settings load when called. */
+function prepare(command: Command, io: CommandIo, uses: ReadonlyMap<Command, Uses>): void {
+  command
+    .helpOption('-h, --help', 'Show this help')
+    .helpCommand(false)
+    .configureOutput({
+      writeOut: (text) => io.stdout.write(text),
+      // Only the help of a command without its subcommand comes here, and it is the answer to a question too.
+      writeErr: (text) => io.stdout.write(text),
+      outputError: () => {},
+      getOutHelpWidth: () => Math.max(60, io.stdout.columns ?? 110),
+      getErrHelpWidth: () => Math.max(60, io.stdout.columns ?? 110),
+    })
+    .exitOverride((error) => {
+      throw error.exitCode === 0 || error.code === 'commander.help' ? error : toUsageError(command, error);
+    })
+    .hook('preSubcommand', async (_parent, subcommand) => {
+      const settings = uses.get(subcommand);
+      if (settings === undefined) return;
+      const { addSettingOptions, settingSelections } = await import('./flags.js');
+      addSettingOptions(subcommand, settingSelections[settings]);
+    });
+  for (const subcommand of command.commands) prepare(subcommand, io, uses);
+}

@@ -1,0 +1,64 @@
+import type { MigrationProgress } from '../db/migrate.js';
+import type { CommandIo } from './io.js';
+import { escapeControls } from './text.js';
+
+/** Shows how far long work has come. */
+export interface ProgressReport {
+  update(progress: MigrationProgress): void;
+  /** Leaves the last state on the screen and gives the terminal back. */
+  close(): Promise<void>;
+}
+
+/** Time between two lines where there is no terminal. */
+const lineIntervalMs = 5_000;
+
+/** Starts to show progress on stderr: a bar on a terminal, else a line every few seconds and at the end of a step. */
+export function startProgress(io: Pick<CommandIo, 'stderr' | 'env'>): ProgressReport {
+  return io.stderr.isTTY === true && io.env.TERM !== 'dumb' ? startBar(io) : startLines(io);
+}
+
+function startLines(io: Pick<CommandIo, 'stderr'>): ProgressReport {
+  let lastStep = '';
+  let lastAt = 0;
+  return {
+    update(progress) {
+      const ended = progress.done >= progress.total;
+      const now = Date.now();
+      if (progress.step === lastStep && !ended && now - lastAt < lineIntervalMs) return;
+      [lastStep, lastAt] = [progress.step, now];
+      io.stderr.write(`${formatProgress(progress)}\n`);
+    },
+    async close() {},
+  };
+}
+
+/** Ink is loaded at the first update only: most migrations have nothing long to show. */
+function startBar(io: Pick<CommandIo, 'stderr'>): ProgressReport {
+  let last: MigrationProgress | undefined;
+  let loading: Promise<import('./progress.js').ProgressView> | undefined;
+  let view: import('./progress.js').ProgressView | undefined;
+  return {
+    update(progress) {
+      last = progress;
+      view?.update(progress);
+      loading ??= import('./progress.js').then(({ openProgressView }) => {
+        view = openProgressView(io.stderr, last ?? progress);
+        return view;
+      });
+    },
+    async close() {
+      await (await loading)?.close();
+    },
+  };
+}
+
+/** `converting devices: 45% (45,000 of 100,000)`. */
+export function formatProgress({ step, done, total }: MigrationProgress): string {
+  const numbers = `${done.toLocaleString('en-US')} of ${total.toLocaleString('en-US')}`;
+  return `${escapeControls(step)}: ${toPercent(done, total)}% (${numbers})`;
+}
+
+/** How much is done, rounded down, so that 100 means all; work without parts is done. */
+export function toPercent(done: number, total: number): number {
+  return total <= 0 ? 100 : Math.max(0, Math.min(100, Math.floor((done / total) * 100)));
+}

@@ -1,0 +1,34 @@
+import type { Config } from '../config.js';
+import { openLog } from '../log.js';
+import { startServer } from '../server/start.js';
+import type { CommandIo } from './io.js';
+
+/**
+ * Runs a replica until a signal comes, then drains it. A signal during the start lets the start end first, so
+ * that nothing half-made is left; a second signal, which `main` handles, exits at once.
+ *
+ * @throws SvcMqttError as `startServer`.
+ */
+export async function serve(config: Config, io: Pick<CommandIo, 'signal'>): Promise<void> {
+  const log = openLog({ level: config.logLevel, format: config.logFormat });
+  const server = await startServer(config, log);
+  const { mqtt, http } = server.ports;
+  log.info(
+    { event: 'serve_ready', mqttPort: mqtt, httpPort: http },
+    `Ready: MQTT on port ${mqtt}, HTTP API on port ${http}`,
+  );
+  await untilAborted(io.signal);
+  log.info(
+    { event: 'serve_stopping', signal: String(io.signal.reason) },
+    'Stopping; a second signal exits at once',
+  );
+  await server.close();
+  log.info({ event: 'serve_stopped' }, 'Stopped');
+}
+
+async function untilAborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise<void>((resolve) => {
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,39 @@
+import { checkSubjectTemplate, escapeToken } from '../server/forward/subject.js';
+
+/** Longer ones are no use and, in bytes, could exceed the control line that NATS reads. */
+const maxSubjectLength = 1_024;
+
+/**
+ * Checks a NATS subject with wildcards, as a subscription takes it.
+ *
+ * @returns what is wrong, in words that follow "subject", or undefined when nothing is.
+ */
+export function checkSubject(subject: string): string | undefined {
+  if (subject === '') return 'must not be empty';
+  if (subject.length > maxSubjectLength) return `must not be over ${maxSubjectLength} characters`;
+  if (/[\s\p{Cc}]/u.test(subject)) return 'must not contain white space or control characters';
+  const tokens = subject.split('.');
+  if (tokens.includes('')) return 'must not have an empty token: no dot at its ends, no two in a row';
+  for (const [index, token] of tokens.entries()) {
+    if (token === '>' && index !== tokens.length - 1) return 'may have > as its last token only';
+    if (token.length > 1 && /[*>]/.test(token)) return 'may have * and > only as whole tokens';
+  }
+  return undefined;
+}
+
+/**
+ * The subject of one device's messages: the template with the id filled in and wildcards for what else differs.
+ *
+ * @returns undefined when no subject singles a device out, or the template is not one.
+ */
+export function deviceSubject(template: string, id: string): string | undefined {
+  if (checkSubjectTemplate(template) !== undefined) return undefined;
+  const tokens = template.split('.');
+  if (!tokens.includes('{id}')) return undefined;
+  const wildcards: Readonly<Record<string, string>> = {
+    '{id}': escapeToken(id),
+    '{type}': '*',
+    '{topic}': '>',
+  };
+  return tokens.map((token) => wildcards[token] ?? token).join('.');
+}

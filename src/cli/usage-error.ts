@@ -1,0 +1,64 @@
+import type { Command, CommanderError } from 'commander';
+import { SvcMqttError } from '../errors.js';
+import { escapeControls } from './text.js';
+
+/** The name of a command with those above it, as it is typed. */
+export function commandPath(command: Command): string {
+  return command.parent === null ? command.name() : `${commandPath(command.parent)} ${command.name()}`;
+}
+
+/** What commander found wrong with a command line, as one line with the right form and a way to learn more. */
+export function toUsageError(command: Command, error: CommanderError): SvcMqttError {
+  const detail = describe(command, error)
+    .replace(/^error: /, '')
+    // An option may have been followed by a secret, which must not be repeated.
+    .replace(/'(--?[^=']+)=[^']*'/, "'$1'")
+    .replace(/\s*\n\s*/g, ' ')
+    .replace(/\.$/, '');
+  const path = commandPath(command);
+  return new SvcMqttError('USAGE', escapeControls(detail), {
+    suggestion: `Usage: ${path} ${command.usage()}; see \`${path} --help\``,
+  });
+}
+
+/** Commander's message, with names where it counts and with the form that a secret takes. */
+function describe(command: Command, error: CommanderError): string {
+  if (error.code === 'commander.excessArguments') {
+    const excess = command.args.slice(command.registeredArguments.length);
+    return `unexpected argument${excess.length === 1 ? '' : 's'} ${excess.map((each) => `'${each}'`).join(' ')}`;
+  }
+  const unknown = /^error: unknown option '(--[^=']+)/.exec(error.message)?.[1];
+  const fileForm = command.options.find((option) => option.long === `${unknown}-file`)?.long;
+  return fileForm === undefined
+    ? error.message
+    : `unknown option '${unknown}' (Secrets are never arguments: use ${fileForm} or the environment)`;
+}
+
+/** A usage error that the command itself found. */
+export function usageError(detail: string, suggestion?: string): SvcMqttError {
+  return new SvcMqttError('USAGE', escapeControls(detail), suggestion === undefined ? {} : { suggestion });
+}
+
+/** A parser of a whole number from 1 to `most`, for an option's value. */
+export function toCount(option: string, most: number): (value: string) => number {
+  return (value) => {
+    const count = /^\d{1,15}$/.test(value) ? Number(value) : 0;
+    if (count >= 1 && count <= most) return count;
+    throw usageError(`${option} cannot be "${value}": it must be a whole number from 1 to ${most}`);
+  };
+}
+
+const unitMs: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const longestDurationMs = 3_650 * 86_400_000;
+
+/** A parser of a duration such as `90s`, `10m`, `2h` or `1d`, for an option's value; up to ten years. */
+export function toDurationMs(option: string): (value: string) => number {
+  return (value) => {
+    const [, digits, unit] = /^(\d{1,12})([smhd])$/.exec(value) ?? [];
+    const durationMs = Number(digits ?? 0) * (unitMs[unit ?? ''] ?? 0);
+    if (durationMs > 0 && durationMs <= longestDurationMs) return durationMs;
+    throw usageError(
+      `${option} cannot be "${value}": it must be a duration from 1s to 3650d, such as 90s, 10m, 2h or 1d`,
+    );
+  };
+}

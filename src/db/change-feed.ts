@@ -1,0 +1,221 @@
+import type pg from 'pg';
+import { messageOf } from '../errors.js';
+import type { Log } from '../log.js';
+import { toDatabaseError } from './database-errors.js';
+import type { Database } from './open.js';
+
+/** What the feed tells. */
+export interface ChangeFeedListener {
+  /** The database answers, for the first time or again: anything may have changed meanwhile. */
+  onLive(): void;
+  /** The database no longer answers. */
+  onAway(): void;
+  /** These devices were changed or deleted, or may have been. */
+  onChanged(ids: readonly string[]): void;
+  /** So much has changed that it is not told one by one. */
+  onAnyChanged(): void;
+  /** Called at every sweep, which proves that the database answers. */
+  onSweep(): void;
+}
+
+export interface ChangeFeed {
+  readonly live: boolean;
+  close(): Promise<void>;
+}
+
+const channel = 'devices_changed';
+const sweepEveryMs = 500;
+/** A change becomes visible when its transaction commits, so later than its updated_at says. */
+const sweepOverlapSec = 5;
+/** Most changed devices one sweep tells one by one. */
+const maxSwept = 10_000;
+const connectTimeoutMs = 1_500;
+const answerTimeoutMs = 1_500;
+const retryFirstMs = 50;
+const retryMostMs = 1_000;
+
+/**
+ * Follows the changes of devices on a connection of its own: notifications tell a change, of whatever kind, when
+ * it commits; and a sweep twice a second asks for rows that changed of late, which finds what a notification
+ * missed, as behind a connection pooler that does not pass them on, and proves that the database answers. A
+ * database that is frozen or cut off is noticed within two seconds.
+ *
+ * PGlite's notifications do not cross connections; its process passes them on.
+ *
+ * @throws SvcMqttError DATABASE_UNREACHABLE, DATABASE_REFUSED or DATABASE_SCHEMA when the first attempt fails.
+ */
+export async function startChangeFeed(
+  db: Database,
+  log: Log,
+  listener: ChangeFeedListener,
+): Promise<ChangeFeed> {
+  let live = false;
+  let closed = false;
+  let client: pg.Client | undefined;
+  /** Ends the wait between two sweeps. */
+  let wake = () => {};
+  /** The database's time of the last sweep, less the overlap. */
+  let since: string | undefined;
+  /** The changes that the last sweep found: id and updated_at. */
+  let swept: ReadonlyMap<string, string> = new Map();
+
+  const tell = (id: string) => {
+    if (closed) return;
+    if (id === '') listener.onAnyChanged();
+    else listener.onChanged([id]);
+  };
+  const sweep = async (connected: pg.Client) => {
+    const { rows } = await ask<{ changes: [string, string][] | null; since: string; now: string }>(
+      connected,
+      `select (
+         select json_agg(json_build_array(id, updated_at)) from (
+           select id, updated_at from devices where updated_at > $1::timestamptz and updated_at > created_at
+           order by updated_at limit ${maxSwept + 1}
+         ) as changed
+       ) as changes, (now() - interval '${sweepOverlapSec} seconds')::text as since, now()::text as now`,
+      [since ?? 'infinity'],
+    );
+    const row = rows[0];
+    if (row === undefined || closed) return;
+    const changes = new Map(row.changes ?? []);
+    const tooMany = changes.size > maxSwept;
+    since = tooMany ? row.now : row.since;
+    // The overlap finds every change several times; it is told once.
+    const fresh = [...changes].filter(([id, at]) => swept.get(id) !== at).map(([id]) => id);
+    swept = tooMany ? new Map() : changes;
+    if (tooMany) listener.onAnyChanged();
+    else if (fresh.length > 0) listener.onChanged(fresh);
+  };
+  const pause = async (ms: number) => {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+      if (closed) wake();
+    });
+  };
+  const letGo = () => {
+    const old = client;
+    client = undefined;
+    old?.removeAllListeners('notification');
+    // Not awaited: a connection that is cut off may take long to end.
+    old?.end().catch(() => {});
+  };
+
+  /** Follows on one connection until it breaks, which throws, or the feed is closed. */
+  const follow = async (onReady: () => void) => {
+    const connected = await db.connect({ timeoutMs: connectTimeoutMs });
+    client = connected;
+    let lost = false;
+    connected.on('end', () => {
+      lost = true;
+      wake();
+    });
+    connected.on('notification', (message) => {
+      if (message.channel === channel) tell(message.payload ?? '');
+    });
+    if (db.embedded === undefined) await ask(connected, `listen ${channel}`, []);
+    await sweep(connected);
+    if (closed) return;
+    live = true;
+    onReady();
+    listener.onLive();
+    while (!closed) {
+      listener.onSweep();
+      await pause(sweepEveryMs);
+      if (closed) return;
+      if (lost) throw new Error('the connection was lost');
+      await sweep(connected);
+    }
+  };
+
+  const keepGoing = async (first: { resolve(): void; reject(error: unknown): void }) => {
+    let started = false;
+    let retryMs = retryFirstMs;
+    let lastReason: string | undefined;
+    while (!closed) {
+      try {
+        await follow(() => {
+          if (started) log.info({ event: 'database_back', where: db.where }, 'the database answers again');
+          started = true;
+          lastReason = undefined;
+          retryMs = retryFirstMs;
+          first.resolve();
+        });
+      } catch (error) {
+        if (!started) {
+          closed = true;
+          letGo();
+          first.reject(toDatabaseError(error, db.where));
+          return;
+        }
+        const reason = messageOf(toDatabaseError(error, db.where));
+        if (!closed && reason !== lastReason) {
+          lastReason = reason;
+          log.warn(
+            { event: 'database_away', where: db.where, reason },
+            'the database cannot be used; known devices can still connect',
+          );
+        }
+        if (live && !closed) {
+          live = false;
+          listener.onAway();
+        }
+      }
+      letGo();
+      if (closed) return;
+      await pause(retryMs);
+      retryMs = Math.min(retryMs * 2, retryMostMs);
+    }
+  };
+
+  const unwatch = db.embedded?.watch({
+    onNotification(name, payload) {
+      if (name === channel) tell(payload);
+    },
+    onUp() {
+      if (live && !closed) listener.onAnyChanged();
+    },
+    onDown() {
+      wake();
+    },
+  });
+  let running: Promise<void> | undefined;
+  try {
+    await new Promise<void>((resolve, reject) => {
+      running = keepGoing({ resolve, reject });
+    });
+  } catch (error) {
+    unwatch?.();
+    throw error;
+  }
+  return {
+    get live() {
+      return live;
+    },
+    async close() {
+      closed = true;
+      live = false;
+      unwatch?.();
+      wake();
+      letGo();
+      await running;
+    },
+  };
+}
+
+/** A query that is given up when it is not answered soon. */
+async function ask<R extends pg.QueryResultRow>(
+  client: pg.Client,
+  text: string,
+  values: readonly unknown[],
+): Promise<pg.QueryResult<R>> {
+  const config: pg.QueryConfig & { query_timeout: number } = {
+    text,
+    values: [...values],
+    query_timeout: answerTimeoutMs,
+  };
+  return await client.query<R>(config);
+}

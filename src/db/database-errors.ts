@@ -1,0 +1,105 @@
+import { messageOf, SvcMqttError } from '../errors.js';
+
+/** System errors and SQLSTATEs that mean: nobody answers there, now. */
+const unreachableCodes = new Set([
+  'EAI_AGAIN',
+  'EACCES',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOENT',
+  'ENOTFOUND',
+  'EPERM',
+  'EPIPE',
+  'ETIMEDOUT',
+  '25006',
+  '53300',
+  '53400',
+  '55P03',
+  '57014',
+]);
+const unreachableMessages =
+  /connection terminated|connection timeout|timeout expired|timeout exceeded|query read timeout|client has encountered a connection error|server does not support ssl|socket disconnected|certificate|self-signed/i;
+
+/** The SQLSTATE of a PostgreSQL error, or the code of a system error, wherever it is in the chain of causes. */
+export function codeOf(error: unknown): string | undefined {
+  for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth += 1) {
+    if (at instanceof AggregateError && at.errors.length > 0) return codeOf(at.errors[0]);
+    if ('code' in at && typeof at.code === 'string' && !(at instanceof SvcMqttError)) return at.code;
+  }
+  return undefined;
+}
+
+/** The last error of the chain of causes: drizzle wraps the driver's error in one that quotes the query. */
+function rootOf(error: unknown): unknown {
+  let at = error;
+  for (let depth = 0; at instanceof Error && at.cause instanceof Error && depth < 5; depth += 1)
+    at = at.cause;
+  return at;
+}
+
+/**
+ * Says in one sentence what is wrong with the database, where, and what to do. An error that is about neither
+ * reaching it nor being let in is answered as the driver made it.
+ */
+export function toDatabaseError(error: unknown, where: string): unknown {
+  if (error instanceof SvcMqttError) return error;
+  const code = codeOf(error) ?? '';
+  const reason = messageOf(rootOf(error));
+  const fail = (
+    kind: 'DATABASE_UNREACHABLE' | 'DATABASE_REFUSED' | 'DATABASE_SCHEMA',
+    detail: string,
+    suggestion: string,
+  ) => new SvcMqttError(kind, detail, { suggestion, cause: error });
+  switch (code) {
+    case '28P01':
+    case '28000':
+      return fail(
+        'DATABASE_REFUSED',
+        `The database at ${where} refuses the user: ${reason}`,
+        'Check user and password in DATABASE_URL, and pg_hba.conf of the server',
+      );
+    case '3D000':
+      return fail(
+        'DATABASE_REFUSED',
+        `The server at ${where} has no such database: ${reason}`,
+        'Create it (createdb NAME) or correct the name in DATABASE_URL',
+      );
+    case '42501':
+      return fail(
+        'DATABASE_REFUSED',
+        `The database at ${where} does not allow this to the user: ${reason}`,
+        'Grant the user of DATABASE_URL the right, or use the owner of the tables',
+      );
+    case '42P01':
+    case '42703':
+      return fail(
+        'DATABASE_SCHEMA',
+        `The schema of the database at ${where} is not up to date: ${reason}`,
+        'Run svc-mqtt migrate',
+      );
+  }
+  if (/SASL|password must be a string|password authentication/i.test(reason) && code === '') {
+    return fail(
+      'DATABASE_REFUSED',
+      `The database at ${where} wants a password and DATABASE_URL has none or a wrong one`,
+      'Put user and password in DATABASE_URL',
+    );
+  }
+  if (isAway(error)) {
+    return fail(
+      'DATABASE_UNREACHABLE',
+      `The database at ${where} does not answer: ${reason}`,
+      'Check that it runs and can be reached from here, and host and port in DATABASE_URL',
+    );
+  }
+  return rootOf(error);
+}
+
+/** The error says that the database cannot be reached or cannot work now; trying again later may succeed. */
+export function isAway(error: unknown): boolean {
+  const code = codeOf(error) ?? '';
+  if (unreachableCodes.has(code) || /^(08|57P)/.test(code)) return true;
+  return unreachableMessages.test(messageOf(rootOf(error)));
+}

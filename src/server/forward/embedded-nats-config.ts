@@ -1,0 +1,50 @@
+import { join } from 'node:path';
+import { isAtLeast } from './nats-server-program.js';
+
+/** Files of the embedded server, all under the data directory. */
+export interface EmbeddedNatsFiles {
+  readonly dir: string;
+  readonly config: string;
+  readonly store: string;
+  readonly log: string;
+  /** What the program writes before its log is open: errors in the configuration. */
+  readonly output: string;
+  /** Who runs the server: see `EmbeddedNatsState`. */
+  readonly state: string;
+}
+
+export function embeddedNatsFiles(dataDir: string): EmbeddedNatsFiles {
+  const dir = join(dataDir, 'nats');
+  return {
+    dir,
+    config: join(dir, 'nats-server.conf'),
+    store: join(dir, 'store'),
+    log: join(dir, 'nats-server.log'),
+    output: join(dir, 'nats-server.out'),
+    state: join(dir, 'state.json'),
+  };
+}
+
+/** Writes the configuration of the embedded server. @param port 0 for any free one. */
+export function embeddedNatsConfig(files: EmbeddedNatsFiles, port: number, version: string): string {
+  const quote = (path: string) => JSON.stringify(path);
+  return `# Written by svc-mqtt at every start; what is changed here is lost.
+# Whoever reaches this port may read and write every message, so it is open to this machine only.
+listen: "127.0.0.1:${port === 0 ? -1 : port}"
+ports_file_dir: ${quote(files.dir)}
+log_file: ${quote(files.log)}
+logfile_size_limit: 10MB
+${isAtLeast(version, 2, 10) ? 'logfile_max_num: 3\n' : ''}
+jetstream {
+  store_dir: ${quote(files.store)}
+${
+  isAtLeast(version, 2, 10)
+    ? `  # JetStream acknowledges a message before it is on the disk, and syncs every two minutes unless told otherwise. A
+  # killed process loses nothing; a power failure loses what was acknowledged since the last sync. "always" would
+  # sync before every acknowledgement, at the price of most of the throughput.
+  sync_interval: 1s
+`
+    : ''
+}}
+`;
+}

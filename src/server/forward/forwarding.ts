@@ -1,0 +1,230 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { MsgHdrs, NatsConnection } from 'nats';
+import { messageOf } from '../../errors.js';
+import type { Log } from '../../log.js';
+import type { Forwarder, ForwarderCounters, UplinkMessage } from './forwarder.js';
+import { type InFlight, openInFlight } from './in-flight.js';
+import type { NatsLink } from './nats-connection.js';
+import { openUnconfirmed, type Unconfirmed } from './unconfirmed.js';
+import { openWaiters } from './waiters.js';
+
+/** Bounds and times of a forwarder. */
+export interface ForwarderLimits {
+  readonly maxInFlight: number;
+  readonly maxInFlightBytes: number;
+  /** A message not confirmed for so long is sent again. */
+  readonly ackTimeoutMs: number;
+}
+
+/** How NATS confirms messages: the difference between JetStream and core NATS. */
+export interface Confirmation {
+  /**
+   * There is a new connection. Messages are sent once the promise is settled.
+   *
+   * @param first whether it is the first one of the forwarder.
+   */
+  connected(connection: NatsConnection, first: boolean): Promise<void>;
+  disconnected(): void;
+  /** Sends a message whose confirmation is wanted. */
+  send(connection: NatsConnection, message: UplinkMessage, token: number): void;
+  /** Sends one without; an answer is wanted when `mark` is not 0. */
+  sendPlain(connection: NatsConnection, message: UplinkMessage, mark: number): void;
+  pinged(): void;
+  ponged(): void;
+  /** Largest message that the stream takes, bytes; Infinity when it has no bound of its own. */
+  readonly maxMessageBytes: number;
+}
+
+const tickMs = 100;
+const drainPollMs = 20;
+const defaultMaxPayloadBytes = 1_048_576;
+/**
+ * nats-server ends a connection that sends a command line over 4,096 bytes; it holds the subject, a reply subject and
+ * two numbers.
+ */
+const maxSubjectBytes = 3_500;
+/** What `Nats-Msg-Id: ` and its line end add to the headers. */
+const messageIdBytes = 15;
+
+/** Joins a link, the messages in flight and a way of confirmation to a forwarder. Closing it closes the link. */
+export function startForwarding(options: {
+  link: NatsLink;
+  limits: ForwarderLimits;
+  log: Log;
+  confirmation: (settle: { confirmed: InFlight; unconfirmed: Unconfirmed }) => Confirmation;
+}): Forwarder {
+  const { link, limits, log } = options;
+  const counters: ForwarderCounters = {
+    stored: 0,
+    sent: 0,
+    dropped: 0,
+    refused: 0,
+    abandoned: 0,
+    retriedTimeout: 0,
+    retriedRefused: 0,
+    retriedReconnect: 0,
+  };
+  /** The connection once messages may be sent on it. */
+  let ready: NatsConnection | undefined;
+  let wasOpen = false;
+  let connections = 0;
+  let maxServerBytes = defaultMaxPayloadBytes;
+
+  const outlet = {
+    get open(): boolean {
+      return ready !== undefined && !link.stalled;
+    },
+    send(message: UplinkMessage, token: number): void {
+      if (ready === undefined) throw new Error('not connected');
+      const problem = tooLarge(message, maxServerBytes);
+      if (problem !== undefined) {
+        inFlight.settleRefused(token, { cause: 'too_large', detail: problem, permanent: true });
+        return;
+      }
+      confirmation.send(ready, message, token);
+    },
+    sendPlain(message: UplinkMessage, mark: number): void {
+      const problem = tooLarge(message, maxServerBytes);
+      if (ready === undefined || problem !== undefined) throw new Error(problem ?? 'not connected');
+      confirmation.sendPlain(ready, message, mark);
+    },
+  };
+  const fullConfirmed = () =>
+    inFlight.count >= limits.maxInFlight || inFlight.bytes >= limits.maxInFlightBytes;
+  const inFlight = openInFlight({
+    outlet,
+    ackTimeoutMs: limits.ackTimeoutMs,
+    counters,
+    log,
+    full: fullConfirmed,
+    onRoom: () => confirmedWaiters.wake(),
+  });
+  const unconfirmed = openUnconfirmed({
+    outlet,
+    counters,
+    maxBytes: limits.maxInFlightBytes,
+    answerTimeoutMs: limits.ackTimeoutMs,
+    onRoom: () => unconfirmedWaiters.wake(),
+  });
+  const confirmedWaiters = openWaiters(fullConfirmed);
+  const unconfirmedWaiters = openWaiters(() => unconfirmed.full);
+  const confirmation = options.confirmation({ confirmed: inFlight, unconfirmed });
+
+  link.listen({
+    connected(connection) {
+      connections += 1;
+      maxServerBytes = connection.info?.max_payload ?? defaultMaxPayloadBytes;
+      confirmation
+        .connected(connection, connections === 1)
+        .catch((error) => {
+          log.error({ event: 'nats_stream_unusable', reason: messageOf(error) }, 'the stream cannot be used');
+        })
+        .finally(() => {
+          if (link.connection !== connection) return;
+          ready = connection;
+          tick();
+        });
+    },
+    disconnected() {
+      ready = undefined;
+      confirmation.disconnected();
+      inFlight.loseAll();
+      unconfirmed.reset();
+    },
+    pinged: () => confirmation.pinged(),
+    ponged: () => confirmation.ponged(),
+  });
+
+  function tick(): void {
+    const { open } = outlet;
+    if (open && !wasOpen) inFlight.restartTimeouts();
+    // Senders that waited for room in the window are let go when it is of no use any more.
+    if (!open && wasOpen) unconfirmedWaiters.wake();
+    wasOpen = open;
+    const nowMs = performance.now();
+    inFlight.tick(nowMs);
+    unconfirmed.tick(nowMs);
+    confirmedWaiters.wake();
+  }
+  const ticker = setInterval(tick, tickMs);
+
+  let closed: Promise<void> | undefined;
+  return {
+    get full() {
+      return fullConfirmed() || unconfirmed.full;
+    },
+    fullFor: (confirm) => (confirm ? fullConfirmed() : unconfirmed.full),
+    get maxPayloadBytes() {
+      return Math.min(maxServerBytes, confirmation.maxMessageBytes);
+    },
+    openLane: () => inFlight.openLane(unconfirmed.send),
+    whenReady(callback, confirm = true) {
+      (confirm ? confirmedWaiters : unconfirmedWaiters).add(callback);
+    },
+    state: () => ({
+      connected: link.connection !== undefined && !link.stalled,
+      detail: link.stalled ? `${link.detail} does not answer` : link.detail,
+      inFlight: inFlight.count,
+      inFlightBytes: inFlight.bytes,
+      holdingLanes: inFlight.holdingLanes,
+      counters,
+    }),
+    async drain(timeoutMs) {
+      const endMs = performance.now() + timeoutMs;
+      while (inFlight.count > 0 && closed === undefined && performance.now() < endMs)
+        await delay(drainPollMs);
+      // What was sent without confirmation has left this process when a PING behind it is answered.
+      const waitMs = endMs - performance.now();
+      if (ready !== undefined && waitMs > 0) {
+        await Promise.race([ready.flush().catch(() => undefined), delay(waitMs, undefined, { ref: false })]);
+      }
+      return inFlight.count;
+    },
+    close() {
+      closed ??= (async () => {
+        clearInterval(ticker);
+        await link.close();
+        ready = undefined;
+      })();
+      return closed;
+    },
+  };
+}
+
+/** Why the server can never take a message, or undefined. */
+function tooLarge(message: UplinkMessage, maxBytes: number): string | undefined {
+  const { subject, headers, payload, messageId } = message;
+  const size =
+    payload.length + headers.length + (messageId === undefined ? 0 : messageId.length + messageIdBytes);
+  if (size > maxBytes) return `${size} bytes are more than the ${maxBytes} that NATS takes`;
+  if (subject.length > maxSubjectBytes / 3 && Buffer.byteLength(subject) > maxSubjectBytes) {
+    return `the subject is longer than ${maxSubjectBytes} bytes`;
+  }
+  return undefined;
+}
+
+/** Publishes one message with an encoded header block; an empty `reply` asks for no answer. */
+export type Publish = (connection: NatsConnection, message: UplinkMessage, reply: string) => void;
+
+/**
+ * Prepares publishing without allocating more than the library does: it asks the headers for their bytes while it
+ * publishes and keeps nothing, so one object serves all messages, and bytes encoded once are used as they are.
+ */
+export function openPublish(): Publish {
+  let bytes: Uint8Array = new Uint8Array();
+  const options = { reply: '', headers: { encode: () => bytes } as unknown as MsgHdrs };
+  return (connection, message, reply) => {
+    bytes =
+      message.messageId === undefined ? message.headers : withMessageId(message.headers, message.messageId);
+    options.reply = reply;
+    connection.publish(message.subject, message.payload, options);
+  };
+}
+
+/** Adds `Nats-Msg-Id` in front of the blank line that ends a header block. */
+function withMessageId(headers: Uint8Array, messageId: string): Uint8Array {
+  return Buffer.concat([
+    headers.subarray(0, headers.length - 2),
+    Buffer.from(`Nats-Msg-Id: ${messageId}\r\n\r\n`),
+  ]);
+}

@@ -1,0 +1,314 @@
+import { messageOf } from '../../errors.js';
+import type { Log } from '../../log.js';
+import type { ForwarderCounters, Lane, UplinkMessage } from './forwarder.js';
+import { openSlots, slotSent, slotWaiting } from './slots.js';
+import { openTroubles } from './troubles.js';
+
+const firstBackoffMs = 100;
+const lastBackoffMs = 5_000;
+
+/** How messages leave, as far as what is in flight must know. */
+export interface Outlet {
+  /** A message given to `send` now goes to NATS rather than into a buffer. */
+  readonly open: boolean;
+  /** Sends a message; its answer comes as `settle…(token)`. Throws when it cannot be sent now. */
+  send(message: UplinkMessage, token: number): void;
+}
+
+/**
+ * The messages that wait for their confirmation, in lanes. A lane is open or holding. Open, it sends what it is
+ * given. A failure makes it hold: it sends nothing until every message under way is settled, waits, and tries the
+ * oldest one alone; when that is stored it sends the others in order and is open again.
+ */
+export interface InFlight {
+  readonly count: number;
+  readonly bytes: number;
+  readonly holdingLanes: number;
+  openLane(sendUnconfirmed: (message: UplinkMessage) => void): Lane;
+  /** The message of this token is stored. Unknown and old tokens are ignored. */
+  settleStored(token: number): void;
+  /** NATS refused the message of this token; `permanent` when it always will. */
+  settleRefused(token: number, refusal: { cause: string; detail: string; permanent: boolean }): void;
+  /** The connection is gone: everything under way is to be sent again, in order. */
+  loseAll(): void;
+  /** The outlet was closed for a while and is open again: what is under way gets its full time. */
+  restartTimeouts(): void;
+  /** Sends what may be sent now. */
+  pump(): void;
+  /** Regular work: time passes here and nowhere else. */
+  tick(nowMs: number): void;
+}
+
+interface LaneState {
+  inFlight: number;
+  /** Messages under way. */
+  sent: number;
+  holding: boolean;
+  /** The message tried alone, or 0. */
+  probe: number;
+  /** Tokens to be sent; some may have been settled meanwhile. */
+  waiting: number[];
+  failures: number;
+  resumeAtMs: number;
+  closed: boolean;
+}
+
+export function openInFlight(options: {
+  outlet: Outlet;
+  /** Confirmations missing for so long count as failures. */
+  ackTimeoutMs: number;
+  counters: ForwarderCounters;
+  log: Log;
+  /** The bound is reached. */
+  full(): boolean;
+  /** There is more room than before. */
+  onRoom(): void;
+}): InFlight {
+  const { outlet, ackTimeoutMs, counters } = options;
+  const slots = openSlots<LaneState>();
+  const troubles = openTroubles(options.log);
+  /** Lanes with something to send. */
+  const pending = new Set<LaneState>();
+  let count = 0;
+  let bytes = 0;
+  let holdingLanes = 0;
+  let nowMs = performance.now();
+
+  function take(lane: LaneState, message: UplinkMessage): void {
+    const token = slots.take(message, lane);
+    lane.inFlight += 1;
+    count += 1;
+    bytes += sizeOf(message);
+    if (outlet.open && !lane.holding && lane.waiting.length === 0) {
+      send(lane, slots.find(token));
+    } else {
+      wait(lane, token);
+    }
+  }
+
+  function wait(lane: LaneState, token: number): void {
+    lane.waiting.push(token);
+    pending.add(lane);
+  }
+
+  function send(lane: LaneState, slot: number): void {
+    const token = slots.token(slot);
+    const message = slots.message(slot);
+    slots.setSent(slot, nowMs);
+    lane.sent += 1;
+    try {
+      outlet.send(message, token);
+    } catch (error) {
+      fail(slot, 'send_failed', messageOf(error));
+    }
+  }
+
+  function forget(slot: number): UplinkMessage {
+    const message = slots.message(slot);
+    const lane = slots.lane(slot);
+    if (slots.phase(slot) === slotSent) lane.sent -= 1;
+    slots.release(slot);
+    lane.inFlight -= 1;
+    count -= 1;
+    bytes -= sizeOf(message);
+    return message;
+  }
+
+  function settleStored(token: number): void {
+    const slot = slots.find(token);
+    if (slot < 0) return;
+    const lane = slots.lane(slot);
+    const message = forget(slot);
+    counters.stored += 1;
+    message.onStored();
+    if (lane.holding && lane.probe === token) open(lane);
+    options.onRoom();
+  }
+
+  function settleRefused(
+    token: number,
+    refusal: { cause: string; detail: string; permanent: boolean },
+  ): void {
+    const slot = slots.find(token);
+    if (slot < 0 || slots.phase(slot) !== slotSent) return;
+    if (!refusal.permanent) {
+      counters.retriedRefused += 1;
+      fail(slot, refusal.cause, refusal.detail);
+      return;
+    }
+    const lane = slots.lane(slot);
+    const message = forget(slot);
+    counters.refused += 1;
+    if (lane.probe === token) lane.probe = 0;
+    message.onRefused(refusal.detail);
+    options.onRoom();
+  }
+
+  /** A message under way failed and is to be sent again. */
+  function fail(slot: number, cause: string, detail: string): void {
+    const lane = slots.lane(slot);
+    const token = slots.token(slot);
+    slots.setWaiting(slot);
+    lane.sent -= 1;
+    if (!lane.holding || lane.probe === token) {
+      lane.resumeAtMs = nowMs + Math.min(firstBackoffMs * 2 ** lane.failures, lastBackoffMs);
+      lane.failures = Math.min(lane.failures + 1, 16);
+    }
+    hold(lane);
+    if (lane.probe === token) lane.probe = 0;
+    wait(lane, token);
+    troubles.note(cause, detail, nowMs);
+  }
+
+  function hold(lane: LaneState): void {
+    if (!lane.holding) holdingLanes += 1;
+    lane.holding = true;
+  }
+
+  function open(lane: LaneState): void {
+    if (lane.holding) holdingLanes -= 1;
+    lane.holding = false;
+    lane.probe = 0;
+    lane.failures = 0;
+    sendWaiting(lane);
+  }
+
+  /** Tokens still to be sent, oldest first. */
+  function settleWaiting(lane: LaneState): number[] {
+    const live = lane.waiting.filter((token) => {
+      const slot = slots.find(token);
+      return slot >= 0 && slots.phase(slot) === slotWaiting;
+    });
+    live.sort((one, two) => slots.order(slots.find(one)) - slots.order(slots.find(two)));
+    lane.waiting = live;
+    return live;
+  }
+
+  function sendWaiting(lane: LaneState): void {
+    const tokens = settleWaiting(lane);
+    lane.waiting = [];
+    pending.delete(lane);
+    for (const token of tokens) {
+      if (outlet.open && !lane.holding) send(lane, slots.find(token));
+      else wait(lane, token);
+    }
+  }
+
+  function resume(lane: LaneState): void {
+    if (!lane.holding) {
+      sendWaiting(lane);
+      return;
+    }
+    if (lane.sent > 0 || nowMs < lane.resumeAtMs) return;
+    const [oldest] = settleWaiting(lane);
+    if (oldest === undefined) {
+      pending.delete(lane);
+      open(lane);
+      return;
+    }
+    lane.waiting.shift();
+    lane.probe = oldest;
+    send(lane, slots.find(oldest));
+  }
+
+  function pump(): void {
+    for (const lane of [...pending]) {
+      if (!outlet.open) return;
+      resume(lane);
+    }
+  }
+
+  function eachSent(visit: (slot: number) => void): void {
+    for (let slot = 0; slot < slots.used; slot += 1) {
+      if (slots.phase(slot) === slotSent) visit(slot);
+    }
+  }
+
+  /** At the bound, what absent clients left behind and NATS refuses makes way. */
+  function abandonClosed(): void {
+    for (const lane of [...pending]) {
+      if (!lane.closed || !lane.holding || lane.failures === 0) continue;
+      for (const token of settleWaiting(lane)) {
+        forget(slots.find(token));
+        counters.abandoned += 1;
+      }
+      lane.waiting = [];
+      options.onRoom();
+    }
+  }
+
+  return {
+    get count() {
+      return count;
+    },
+    get bytes() {
+      return bytes;
+    },
+    get holdingLanes() {
+      return holdingLanes;
+    },
+    openLane(sendUnconfirmed) {
+      const lane: LaneState = {
+        inFlight: 0,
+        sent: 0,
+        holding: false,
+        probe: 0,
+        waiting: [],
+        failures: 0,
+        resumeAtMs: 0,
+        closed: false,
+      };
+      return {
+        get inFlight() {
+          return lane.inFlight;
+        },
+        publish(message) {
+          if (message.confirm) take(lane, message);
+          else sendUnconfirmed(message);
+        },
+        close() {
+          lane.closed = true;
+        },
+      };
+    },
+    settleStored,
+    settleRefused,
+    loseAll() {
+      eachSent((slot) => {
+        const lane = slots.lane(slot);
+        slots.setWaiting(slot);
+        counters.retriedReconnect += 1;
+        wait(lane, slots.token(slot));
+      });
+      for (const lane of pending) {
+        // The oldest goes first and alone: a stream that is not there yet refuses one message and not thousands.
+        hold(lane);
+        lane.sent = 0;
+        lane.probe = 0;
+        lane.failures = 0;
+        lane.resumeAtMs = 0;
+      }
+    },
+    restartTimeouts() {
+      eachSent((slot) => slots.setSent(slot, nowMs));
+    },
+    pump,
+    tick(now) {
+      nowMs = now;
+      if (outlet.open) {
+        eachSent((slot) => {
+          if (nowMs - slots.sentAtMs(slot) < ackTimeoutMs) return;
+          counters.retriedTimeout += 1;
+          fail(slot, 'timeout', `no confirmation within ${ackTimeoutMs} ms`);
+        });
+        pump();
+      }
+      if (options.full()) abandonClosed();
+      troubles.check(holdingLanes > 0, nowMs);
+    },
+  };
+}
+
+function sizeOf(message: UplinkMessage): number {
+  return message.subject.length + message.headers.length + message.payload.length;
+}

@@ -1,0 +1,249 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { NatsConnection } from 'nats';
+import { messageOf } from '../../errors.js';
+import type { Log } from '../../log.js';
+import { type DialledNats, dialNats } from './nats-dial.js';
+import { type NatsAddress, type NatsSettings, readNatsTarget, showAddress } from './nats-settings.js';
+
+/** Who follows a link. Every call is made in the order in which things happened; none may throw. */
+export interface NatsLinkListener {
+  /** There is a new connection; also called at once by `listen` for the one at hand. */
+  connected(connection: NatsConnection): void;
+  /** The connection is gone: what it carried and NATS did not answer may or may not have arrived. */
+  disconnected(): void;
+  /** A PING was sent: whatever was published before is ahead of it. */
+  pinged(): void;
+  /** The PING was answered: the server has read whatever was ahead of it. */
+  ponged(): void;
+}
+
+/**
+ * A connection to NATS that is made anew for as long as the link is open. Each `NatsConnection` lives for one TCP
+ * connection: subscriptions are made again in `connected`.
+ */
+export interface NatsLink {
+  /** The connection at hand, while there is one. */
+  readonly connection: NatsConnection | undefined;
+  /**
+   * NATS has said nothing for a second although it was asked. What is given to a stalled connection lies in its
+   * write buffer, so nothing should be.
+   */
+  readonly stalled: boolean;
+  /** The server in use, or why there is none. */
+  readonly detail: string;
+  /** Sends a PING at the end of this turn, or as soon as the one under way is answered. */
+  requestPing(): void;
+  listen(listener: NatsLinkListener): void;
+  /** Ends the link and its connection. Idempotent. */
+  close(): Promise<void>;
+}
+
+const tickMs = 250;
+const idlePingMs = 2_000;
+const stalledAfterMs = 1_000;
+/** A server silent for so long is given up: the kernel alone would take a quarter of an hour to notice. */
+const deadAfterMs = 8_000;
+const firstBackoffMs = 50;
+const lastBackoffMs = 2_000;
+const maxDiscovered = 32;
+
+/**
+ * Connects to NATS; from then on reconnects by itself, without end and at most every two seconds.
+ *
+ * @throws SvcMqttError CONFIG_INVALID, NATS_UNREACHABLE or NATS_REFUSED when the first attempt fails.
+ */
+export async function connectNats(settings: NatsSettings, log: Log): Promise<NatsLink> {
+  const target = readNatsTarget(settings);
+  const listeners: NatsLinkListener[] = [];
+  const closing = new AbortController();
+  let discovered: NatsAddress[] = [];
+  let current: NatsConnection | undefined;
+  let detail = '';
+  let pingSentAtMs = 0;
+  let pingRequested = false;
+  let pingScheduled = false;
+  let lastHeardAtMs = 0;
+  let lastTickAtMs = 0;
+  let lastInMessages = 0;
+  let pingedOutMessages = 0;
+  let stalled = false;
+
+  const first = await dialNats(target, target.addresses, 'svc-mqtt');
+  adopt(first);
+  const ticker = setInterval(tick, tickMs);
+  ticker.unref();
+  const following = follow(first.connection);
+
+  async function follow(connection: NatsConnection): Promise<void> {
+    let lost: NatsConnection | undefined = connection;
+    while (lost !== undefined) {
+      const why = await lost.closed();
+      if (closing.signal.aborted) return;
+      drop(why instanceof Error ? messageOf(why) : 'the connection was closed');
+      lost = await redial();
+    }
+  }
+
+  async function redial(): Promise<NatsConnection | undefined> {
+    let backoffMs = firstBackoffMs;
+    let lastFailure = '';
+    while (true) {
+      try {
+        await delay(backoffMs * (0.5 + Math.random() / 2), undefined, { signal: closing.signal });
+        const dialled = await dialNats(target, [...target.addresses, ...discovered], 'svc-mqtt');
+        if (closing.signal.aborted) {
+          await dialled.connection.close();
+          return undefined;
+        }
+        adopt(dialled);
+        return dialled.connection;
+      } catch (error) {
+        if (closing.signal.aborted) return undefined;
+        detail = messageOf(error);
+        if (detail !== lastFailure)
+          log.warn({ event: 'nats_reconnect_failed', reason: detail }, 'NATS is away');
+        lastFailure = detail;
+        backoffMs = Math.min(backoffMs * 2, lastBackoffMs);
+      }
+    }
+  }
+
+  function adopt({ connection, address }: DialledNats): void {
+    current = connection;
+    detail = showAddress(address);
+    stalled = false;
+    pingSentAtMs = 0;
+    pingRequested = false;
+    lastHeardAtMs = performance.now();
+    lastTickAtMs = lastHeardAtMs;
+    lastInMessages = 0;
+    discovered = readDiscovered(connection.info?.connect_urls ?? [], address);
+    void reportErrors(connection, log);
+    const { server_name: server, version } = connection.info ?? {};
+    log.info({ event: 'nats_connected', url: detail, server, version }, 'connected to NATS');
+    for (const listener of listeners) listener.connected(connection);
+  }
+
+  function drop(reason: string): void {
+    current = undefined;
+    stalled = false;
+    detail = reason;
+    log.warn({ event: 'nats_disconnected', reason }, 'lost the connection to NATS; it is made anew');
+    for (const listener of listeners) listener.disconnected();
+  }
+
+  function startPing(): void {
+    pingScheduled = false;
+    const connection = current;
+    if (connection === undefined || pingSentAtMs !== 0 || connection.isClosed()) return;
+    pingRequested = false;
+    pingSentAtMs = performance.now();
+    const answered = connection.flush();
+    for (const listener of listeners) listener.pinged();
+    answered.then(
+      () => {
+        if (current !== connection) return;
+        pingSentAtMs = 0;
+        heard();
+        for (const listener of listeners) listener.ponged();
+        if (pingRequested) startPing();
+      },
+      () => {
+        // The connection is gone; `follow` reports it.
+      },
+    );
+  }
+
+  function heard(): void {
+    lastHeardAtMs = performance.now();
+    if (stalled) log.info({ event: 'nats_answers' }, 'NATS answers again');
+    stalled = false;
+  }
+
+  function tick(): void {
+    const nowMs = performance.now();
+    const lateMs = nowMs - lastTickAtMs - tickMs;
+    lastTickAtMs = nowMs;
+    const connection = current;
+    if (connection === undefined) return;
+    const { inMsgs: inMessages, outMsgs: outMessages } = connection.stats();
+    // When this process itself stood still, answers may be waiting to be read.
+    if (inMessages !== lastInMessages || lateMs > stalledAfterMs / 2) heard();
+    lastInMessages = inMessages;
+    if (pingSentAtMs === 0) {
+      if (outMessages !== pingedOutMessages || nowMs - lastHeardAtMs >= idlePingMs) startPing();
+      pingedOutMessages = outMessages;
+      return;
+    }
+    const silentMs = nowMs - Math.max(pingSentAtMs, lastHeardAtMs);
+    if (silentMs > deadAfterMs) {
+      log.warn(
+        { event: 'nats_silent', silentMs: Math.round(silentMs) },
+        'NATS does not answer; reconnecting',
+      );
+      void connection.close();
+    } else if (silentMs > stalledAfterMs && !stalled) {
+      stalled = true;
+      log.warn({ event: 'nats_stalled' }, 'NATS does not answer');
+    }
+  }
+
+  let closed: Promise<void> | undefined;
+  return {
+    get connection() {
+      return current;
+    },
+    get stalled() {
+      return stalled;
+    },
+    get detail() {
+      return detail;
+    },
+    requestPing() {
+      if (pingSentAtMs !== 0) {
+        pingRequested = true;
+      } else if (!pingScheduled) {
+        pingScheduled = true;
+        queueMicrotask(startPing);
+      }
+    },
+    listen(listener) {
+      listeners.push(listener);
+      if (current !== undefined) listener.connected(current);
+    },
+    close() {
+      closed ??= (async () => {
+        closing.abort();
+        clearInterval(ticker);
+        await current?.close();
+        await following;
+        current = undefined;
+        detail = 'closed';
+      })();
+      return closed;
+    },
+  };
+}
+
+/** Servers of the cluster that the connected one told of; they answer to the name it was reached by. */
+function readDiscovered(urls: readonly string[], source: NatsAddress): NatsAddress[] {
+  return urls.slice(0, maxDiscovered).flatMap((url) => {
+    const match = /^\[?(.+?)\]?:(\d+)$/.exec(url);
+    return match?.[1] === undefined
+      ? []
+      : [{ host: match[1], port: Number(match[2]), tlsName: source.tlsName }];
+  });
+}
+
+/** Logs what the server complains about, above all missing permissions, once a subject. */
+async function reportErrors(connection: NatsConnection, log: Log): Promise<void> {
+  const seen = new Set<string>();
+  for await (const status of connection.status()) {
+    if (status.type !== 'error') continue;
+    const { operation, subject } = status.permissionContext ?? {};
+    const key = `${status.data} ${operation} ${subject}`;
+    if (seen.has(key) || seen.size >= 100) continue;
+    seen.add(key);
+    log.error({ event: 'nats_error', code: status.data, operation, subject }, 'NATS reported an error');
+  }
+}

@@ -1,0 +1,122 @@
+import { isIP } from 'node:net';
+import { type ConnectionOptions, connect, type NatsConnection, NatsError, type TlsOptions } from 'nats';
+import { messageOf, SvcMqttError } from '../../errors.js';
+import {
+  type NatsAddress,
+  type NatsSettings,
+  type NatsTarget,
+  readNatsTarget,
+  showAddress,
+} from './nats-settings.js';
+
+const dialTimeoutMs = 5_000;
+/** The library collects messages up to this size before it writes them within a turn; larger saves system calls. */
+const writeChunkBytes = 128 * 1024;
+
+/** A connection and the server it leads to. */
+export interface DialledNats {
+  readonly connection: NatsConnection;
+  readonly address: NatsAddress;
+}
+
+/**
+ * Opens one connection to the first of the configured servers that answers. It does not reconnect: for commands;
+ * the server uses `connectNats`.
+ *
+ * @param name shown in NATS' list of connections.
+ * @throws SvcMqttError CONFIG_INVALID, NATS_UNREACHABLE or NATS_REFUSED.
+ */
+export async function openNatsConnection(settings: NatsSettings, name = 'svc-mqtt'): Promise<NatsConnection> {
+  const target = readNatsTarget(settings);
+  return (await dialNats(target, target.addresses, name)).connection;
+}
+
+/** Tries the addresses in order; throws the error of the last one, or, sooner, what a further address cannot mend. */
+export async function dialNats(
+  target: NatsTarget,
+  addresses: readonly NatsAddress[],
+  name: string,
+): Promise<DialledNats> {
+  let failure: unknown;
+  for (const address of addresses) {
+    try {
+      return { connection: await dialOne(target, address, name), address };
+    } catch (error) {
+      if (error instanceof SvcMqttError) throw error;
+      failure = explain(error, address);
+    }
+  }
+  throw failure;
+}
+
+async function dialOne(target: NatsTarget, address: NatsAddress, name: string): Promise<NatsConnection> {
+  const certificates = target.certificates();
+  const authenticator = target.authenticator();
+  // `host` and `servername` reach tls.connect: the library names a server only when it resolves it itself, and it
+  // resolves without /etc/hosts and search domains.
+  const names =
+    isIP(address.tlsName) === 0
+      ? { host: address.tlsName, servername: address.tlsName }
+      : { host: address.tlsName };
+  const tls = { ...certificates, ...names } as TlsOptions;
+  const options: ConnectionOptions & { pendingLimit: number } = {
+    servers: [showAddress(address)],
+    name,
+    timeout: dialTimeoutMs,
+    resolve: false,
+    // The link reconnects by itself: the library keeps what is published meanwhile without a bound, gives up after
+    // two refusals, and waits for ever for the write buffer of a frozen server before it drops the connection.
+    reconnect: false,
+    ignoreClusterUpdates: true,
+    noAsyncTraces: true,
+    pendingLimit: writeChunkBytes,
+    ...(authenticator === undefined ? {} : { authenticator }),
+    ...(target.tls ? { tls } : {}),
+  };
+  return connect(options);
+}
+
+function explain(error: unknown, address: NatsAddress): SvcMqttError {
+  const where = showAddress(address);
+  const code = error instanceof NatsError ? error.code : (error as NodeJS.ErrnoException | undefined)?.code;
+  switch (code) {
+    case 'AUTHORIZATION_VIOLATION':
+    case 'AUTHENTICATION_EXPIRED':
+    case 'AUTHENTICATION_TIMEOUT':
+    case 'ACCOUNT_EXPIRED':
+    case 'BAD_AUTHENTICATION':
+      return new SvcMqttError('NATS_REFUSED', `NATS at ${where} refused the credentials`, {
+        suggestion:
+          'Check NATS_URL, NATS_USER and NATS_PASSWORD, NATS_TOKEN, NATS_NKEY_FILE or NATS_CREDS_FILE',
+        cause: error,
+      });
+    case 'SERVER_OPT_NA':
+      return unreachable(
+        `NATS at ${where} does not offer TLS, which the settings require`,
+        error,
+        'Use nats:// and unset NATS_TLS_*, or turn TLS on in the NATS server',
+      );
+    case 'CONNECTION_REFUSED':
+      return unreachable(`NATS at ${where} refuses connections`, error);
+    case 'TIMEOUT':
+    case 'CONNECTION_TIMEOUT':
+      return unreachable(`NATS at ${where} did not answer within ${dialTimeoutMs / 1000} s`, error);
+    case 'ENOTFOUND':
+    case 'EAI_AGAIN':
+      return unreachable(`NATS at ${where}: the host name is not known`, error, 'Check NATS_URL');
+    default:
+      return unreachable(
+        `Cannot connect to NATS at ${where}: ${error === undefined ? 'the connection was closed' : messageOf(error)}`,
+        error,
+        'Check NATS_URL, that a NATS server listens there, and the NATS_TLS_* settings if it uses TLS',
+      );
+  }
+}
+
+function unreachable(
+  detail: string,
+  cause: unknown,
+  suggestion = 'Start NATS there, or correct NATS_URL',
+): SvcMqttError {
+  return new SvcMqttError('NATS_UNREACHABLE', detail, { suggestion, cause });
+}

@@ -1,0 +1,119 @@
+import type { Msg } from 'nats';
+
+/** What JetStream answered to a published message. */
+export type PubAck =
+  | { readonly kind: 'stored' }
+  /** `cause` is a stable key, `permanent` that the same message can never be stored. */
+  | { readonly kind: 'refused'; readonly cause: string; readonly detail: string; readonly permanent: boolean }
+  /** Someone who is not a stream answered. */
+  | { readonly kind: 'other' };
+
+const stored: PubAck = { kind: 'stored' };
+const other: PubAck = { kind: 'other' };
+const noResponders: PubAck = {
+  kind: 'refused',
+  cause: 'no_stream',
+  detail: 'no stream takes the subject',
+  permanent: false,
+};
+
+/** JetStream's codes for "message size exceeds maximum allowed" and "header size exceeds maximum allowed of 64k". */
+const permanentCodes = new Set([10_054, 10_097]);
+
+const prefix = new TextEncoder().encode('{"stream":');
+const sequenceKey = new TextEncoder().encode('"seq":');
+const decoder = new TextDecoder();
+const zero = 48;
+const nine = 57;
+const dot = 46;
+const brace = 125;
+
+/**
+ * Reads an answer. Only `{"stream":…,"seq":…}` without an error means stored; a duplicate is stored as well.
+ * The usual answer is told by its bytes, since parsing each as JSON costs as much as everything else together.
+ */
+export function readPubAck(message: Msg): PubAck {
+  const data = message.data;
+  if (isPlainAck(data)) return stored;
+  if (data.length === 0) return message.headers?.code === 503 ? noResponders : other;
+  return parsePubAck(data);
+}
+
+function isPlainAck(data: Uint8Array): boolean {
+  if (data.length > 320 || !startsWith(data, prefix, 0)) return false;
+  // The name of a stream holds neither quotes nor backslashes, so the next key cannot be part of it.
+  for (let at = prefix.length; at < data.length - sequenceKey.length; at += 1) {
+    if (data[at] === 34 && data[at + 1] === 115 && startsWith(data, sequenceKey, at)) {
+      return endsAsNumber(data, at + sequenceKey.length);
+    }
+    if (data[at] === 58) return false;
+  }
+  return false;
+}
+
+/** Whether nothing but a number other than 0 and the closing brace are left: an error would come behind. */
+function endsAsNumber(data: Uint8Array, from: number): boolean {
+  if (data[from] === zero || data[data.length - 1] !== brace || data.length - 1 === from) return false;
+  for (let at = from; at < data.length - 1; at += 1) {
+    const digit = data[at] ?? 0;
+    if (digit < zero || digit > nine) return false;
+  }
+  return true;
+}
+
+function startsWith(data: Uint8Array, expected: Uint8Array, at: number): boolean {
+  for (let index = 0; index < expected.length; index += 1) {
+    if (data[at + index] !== expected[index]) return false;
+  }
+  return true;
+}
+
+function parsePubAck(data: Uint8Array): PubAck {
+  let answer: {
+    error?: { err_code?: unknown; description?: unknown };
+    stream?: unknown;
+    seq?: unknown;
+  } | null;
+  try {
+    answer = JSON.parse(decoder.decode(data));
+  } catch {
+    return other;
+  }
+  if (typeof answer !== 'object' || answer === null) return other;
+  const { error } = answer;
+  if (error !== undefined && error !== null) {
+    const code = typeof error.err_code === 'number' ? error.err_code : 0;
+    const detail = String(error.description ?? 'no description');
+    // Several limits share one code ("store failed"), so the words belong to the cause.
+    return { kind: 'refused', cause: `${code} ${detail}`, detail, permanent: permanentCodes.has(code) };
+  }
+  return typeof answer.stream === 'string' && typeof answer.seq === 'number' && answer.seq > 0
+    ? stored
+    : other;
+}
+
+/**
+ * Reads the number that is the last token of a subject; -1 when it is none. From bytes where the library lets us at
+ * them: decoding the subject to a string costs more than all else that is done with an answer.
+ */
+export function readToken(message: Msg): number {
+  const raw = (message as { _msg?: { subject?: unknown } })._msg?.subject;
+  return raw instanceof Uint8Array ? tokenOfBytes(raw) : tokenOfText(message.subject);
+}
+
+function tokenOfBytes(subject: Uint8Array): number {
+  let token = 0;
+  let scale = 1;
+  for (let at = subject.length - 1; at >= 0; at -= 1) {
+    const digit = subject[at] ?? 0;
+    if (digit === dot) return scale === 1 ? -1 : token;
+    if (digit < zero || digit > nine || scale > 1e16) return -1;
+    token += (digit - zero) * scale;
+    scale *= 10;
+  }
+  return -1;
+}
+
+function tokenOfText(subject: string): number {
+  return tokenOfBytes(new TextEncoder().encode(subject));
+}

@@ -1,0 +1,96 @@
+import type { UplinkMessage } from './forwarder.js';
+
+/** Slots a token can name; also the most messages that can be in flight. */
+export const slotSpan = 2 ** 20;
+const lastToken = Number.MAX_SAFE_INTEGER - slotSpan;
+
+export const slotFree = 0;
+/** Taken, and to be sent. */
+export const slotWaiting = 1;
+/** Sent, and not settled. */
+export const slotSent = 2;
+
+/**
+ * The messages in flight, in arrays with a list of free places, so that taking and releasing one allocates nothing.
+ *
+ * A message is known by its token: the slot in the low 20 bits, above them how often the slot has been used. A token
+ * of an earlier use never equals the current one, so a late answer cannot settle another message.
+ */
+export interface Slots<L> {
+  /** Slots that have ever been used; those to look through are below. */
+  readonly used: number;
+  /** Takes a slot, phase `slotWaiting`, and answers the token. */
+  take(message: UplinkMessage, lane: L): number;
+  /** The slot of a token, or -1 when the token is not the current one of its slot. */
+  find(token: number): number;
+  release(slot: number): void;
+  readonly token: (slot: number) => number;
+  readonly message: (slot: number) => UplinkMessage;
+  readonly lane: (slot: number) => L;
+  /** Counts up with every message taken: the order of a lane. */
+  readonly order: (slot: number) => number;
+  readonly phase: (slot: number) => number;
+  readonly sentAtMs: (slot: number) => number;
+  readonly setWaiting: (slot: number) => void;
+  readonly setSent: (slot: number, nowMs: number) => void;
+}
+
+export function openSlots<L>(): Slots<L> {
+  const messages: (UplinkMessage | undefined)[] = [];
+  const lanes: (L | undefined)[] = [];
+  const tokens: number[] = [];
+  const orders: number[] = [];
+  const phases: number[] = [];
+  const sentAt: number[] = [];
+  const free: number[] = [];
+  let taken = 0;
+
+  function held<T>(values: (T | undefined)[], slot: number): T {
+    const value = values[slot];
+    if (value === undefined) throw new Error(`slot ${slot} is not taken`);
+    return value;
+  }
+
+  return {
+    get used() {
+      return messages.length;
+    },
+    take(message, lane) {
+      const slot = free.pop() ?? messages.length;
+      if (slot >= slotSpan) throw new Error('more messages in flight than slots');
+      const last = tokens[slot] ?? slot;
+      const token = last > lastToken ? slot + slotSpan : last + slotSpan;
+      tokens[slot] = token;
+      messages[slot] = message;
+      lanes[slot] = lane;
+      taken += 1;
+      orders[slot] = taken;
+      phases[slot] = slotWaiting;
+      sentAt[slot] = 0;
+      return token;
+    },
+    find(token) {
+      const slot = token % slotSpan;
+      return tokens[slot] === token && phases[slot] !== slotFree ? slot : -1;
+    },
+    release(slot) {
+      messages[slot] = undefined;
+      lanes[slot] = undefined;
+      phases[slot] = slotFree;
+      free.push(slot);
+    },
+    token: (slot) => held(tokens, slot),
+    message: (slot) => held(messages, slot),
+    lane: (slot) => held(lanes, slot),
+    order: (slot) => held(orders, slot),
+    phase: (slot) => phases[slot] ?? slotFree,
+    sentAtMs: (slot) => sentAt[slot] ?? 0,
+    setWaiting: (slot) => {
+      phases[slot] = slotWaiting;
+    },
+    setSent: (slot, nowMs) => {
+      phases[slot] = slotSent;
+      sentAt[slot] = nowMs;
+    },
+  };
+}

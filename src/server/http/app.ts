@@ -1,0 +1,132 @@
+import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { Log } from '../../log.js';
+import { type AccessLevel, type AccessSettings, checkAccess } from './auth.js';
+import { addDeviceRoutes, type DeviceQueries } from './devices.js';
+import { addDocumentationRoutes, openSpecification } from './docs.js';
+import { addHealthRoutes, type ReadReadiness } from './health.js';
+import type { HttpLimits } from './limits.js';
+import { createLimitedServer } from './listener.js';
+import { createInputProblem, createProblem, describeFailure, refuseBytes, sendProblem } from './problem.js';
+import { logFailure, logRequest } from './request-log.js';
+import { describeMissingRoute, openRouteTable, type RouteTable } from './routes.js';
+import type { TypedApp } from './typed-app.js';
+import { compileValidator, describeFaults, parseBody } from './validate.js';
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** What the route asks of who calls it; `protected` when it does not say. */
+    access?: AccessLevel;
+  }
+}
+
+export interface AppOptions {
+  readonly devices: DeviceQueries;
+  readonly access: AccessSettings;
+  readonly readiness: ReadReadiness;
+  readonly version: string;
+  readonly log: Log;
+  readonly limits: HttpLimits;
+}
+
+/** Builds the API, ready for requests and not listening. */
+export async function createApp(options: AppOptions): Promise<TypedApp> {
+  const { log, limits } = options;
+  const app: TypedApp = fastify({
+    // The log lines are this program's own, with its event names and without request headers.
+    logger: false,
+    bodyLimit: limits.maxBodyBytes,
+    routerOptions: { maxParamLength: limits.maxUrlBytes },
+    // A request that arrives while the server closes is still answered, and its connection closed.
+    return503OnClosing: false,
+    serverFactory: (handler) => createLimitedServer(limits, handler),
+    clientErrorHandler: refuseBytes,
+    frameworkErrors: (error, _request, reply) => {
+      sendProblem(reply, describeFailure(error));
+    },
+  });
+  const routes = openRouteTable(app);
+  app.setValidatorCompiler(compileValidator);
+  readBodiesAsJson(app);
+  answerFailures(app, routes, log);
+  app.addHook('onRequest', async (request, reply) => {
+    reply.headers(defaultHeaders);
+    return admit(options, routes, request, reply);
+  });
+  app.addHook('onResponse', async (request, reply) => logRequest(log, request, reply));
+
+  await openSpecification(app, options.version);
+  addHealthRoutes(app, { readiness: options.readiness, timeoutMs: limits.readinessTimeoutMs, log });
+  addDeviceRoutes(app, { devices: options.devices, log });
+  await addDocumentationRoutes(app);
+  await app.ready();
+  return app;
+}
+
+const defaultHeaders = {
+  'cache-control': 'no-store',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'cross-origin-resource-policy': 'same-origin',
+  'referrer-policy': 'no-referrer',
+  'x-content-type-options': 'nosniff',
+};
+
+/**
+ * `curl -d` calls every body a form, and other callers name nothing or nonsense. Fastify chooses a parser by the
+ * header, so the header is set to what the body is taken for.
+ */
+function readBodiesAsJson(app: TypedApp): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser(
+    'application/json',
+    { parseAs: 'buffer' },
+    async (_request: FastifyRequest, body: Buffer) => parseBody(body),
+  );
+  app.addHook('onRequest', async (request) => {
+    request.raw.headers['content-type'] = 'application/json';
+  });
+}
+
+/** Lets a request pass to its route, or answers it: before anything of its body is read. */
+async function admit(
+  options: AppOptions,
+  routes: RouteTable,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<FastifyReply | undefined> {
+  if (request.url.length > options.limits.maxUrlBytes) {
+    const detail = `The address is over the limit of ${options.limits.maxUrlBytes} bytes`;
+    return sendProblem(reply, createProblem('INPUT_INVALID', detail, { status: 414 }));
+  }
+  const refusal = checkAccess(options.access, request.routeOptions.config.access ?? 'protected', {
+    remoteAddress: request.socket.remoteAddress,
+    headers: request.headers,
+  });
+  if (refusal !== undefined) {
+    if (refusal.challenge !== undefined) reply.header('www-authenticate', refusal.challenge);
+    return sendProblem(reply, createProblem(refusal.code, refusal.detail));
+  }
+  return request.is404 ? sendMissingRoute(routes, request, reply) : undefined;
+}
+
+function sendMissingRoute(routes: RouteTable, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const { problem, allow } = describeMissingRoute(routes, request);
+  if (allow !== undefined) reply.header('allow', allow);
+  return sendProblem(reply, problem);
+}
+
+function answerFailures(app: TypedApp, routes: RouteTable, log: Log): void {
+  app.setNotFoundHandler((request, reply) => sendMissingRoute(routes, request, reply));
+  app.setErrorHandler((error: Error, request, reply) => {
+    const { validation, validationContext } = error as Partial<FastifyError>;
+    if (validation !== undefined) {
+      const part = validationContext === 'querystring' ? 'query' : (validationContext ?? 'request');
+      return sendProblem(reply, createInputProblem(describeFaults(validation, part)));
+    }
+    const problem = describeFailure(error);
+    if (problem.status >= 500) logFailure(log, request, problem, error);
+    // Fastify cuts the connection when it refuses a body, which can destroy the answer on its way. What still
+    // comes is read and discarded instead, for as long as a request may take.
+    if (problem.status === 413) reply.removeHeader('connection');
+    return sendProblem(reply, problem);
+  });
+}

@@ -1,0 +1,105 @@
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import type { FastifyPluginAsync } from 'fastify';
+import { Problem } from './problem.js';
+import type { TypedApp } from './typed-app.js';
+
+/** What the documentation page may load: files of this server. Swagger UI draws its icons from data addresses. */
+const pagePolicy = [
+  "default-src 'none'",
+  "script-src 'self'",
+  "style-src 'self'",
+  "img-src 'self' data:",
+  "connect-src 'self'",
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join('; ');
+
+const page = `<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>svc-mqtt HTTP API</title>
+<link rel="stylesheet" href="static/swagger-ui.css">
+<link rel="stylesheet" href="static/index.css">
+<link rel="icon" type="image/png" href="static/favicon-32x32.png" sizes="32x32">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="static/swagger-ui-bundle.js"></script>
+<script src="start.js"></script>
+</body>
+</html>
+`;
+
+const startScript = `SwaggerUIBundle({
+  url: '../openapi.json',
+  dom_id: '#swagger-ui',
+  deepLinking: true,
+  validatorUrl: null,
+});
+`;
+
+const hidden = { hide: true };
+
+/** Prepares the specification, which takes in every route added after this call. */
+export async function openSpecification(app: TypedApp, version: string): Promise<void> {
+  app.addSchema(Problem);
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'svc-mqtt',
+        version,
+        description:
+          'Adds, lists and revokes the devices of the gateway. Errors are problem details (RFC 9457) with a stable `code`. ' +
+          'Without API_TOKEN only requests from this machine are answered. ' +
+          'Limits: 16 KiB a body (413), 4 KiB an address (414), 16 KiB a header (431), 15 s for a request to arrive (408).',
+        license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+      },
+      tags: [
+        { name: 'devices', description: 'Identities of devices' },
+        { name: 'health', description: 'For probes; no token is needed' },
+      ],
+      servers: [{ url: '/', description: 'This replica' }],
+      components: {
+        securitySchemes: {
+          bearer: { type: 'http', scheme: 'bearer', description: 'The value of API_TOKEN, when it is set' },
+        },
+      },
+      // The empty requirement says that there may be no token to show.
+      security: [{ bearer: [] }, {}],
+    },
+    refResolver: {
+      buildLocalReference: (schema, _base, _fragment, index) => String(schema.$id ?? `Schema${index}`),
+    },
+  });
+}
+
+/** Adds `/openapi.json` and the pages under `/docs/`, all of whose files come from this process. */
+export async function addDocumentationRoutes(app: TypedApp): Promise<void> {
+  const documentation = { config: { access: 'documentation' }, schema: hidden } as const;
+
+  app.get('/openapi.json', documentation, async () => app.swagger());
+
+  app.get('/docs/index.html', documentation, async (_request, reply) =>
+    reply.header('content-security-policy', pagePolicy).type('text/html; charset=utf-8').send(page),
+  );
+  app.get('/docs/start.js', documentation, async (_request, reply) =>
+    reply.type('text/javascript; charset=utf-8').send(startScript),
+  );
+
+  await app.register(servePageFiles);
+}
+
+const servePageFiles: FastifyPluginAsync = async (scope) => {
+  scope.addHook('onRoute', (route) => {
+    route.config = { ...route.config, access: 'documentation' };
+  });
+  await scope.register(swaggerUi, {
+    routePrefix: '/docs',
+    // The package's own page names a second copy of the specification; only its files are wanted.
+    uiHooks: { onRequest: (_request, reply) => reply.redirect('/docs/index.html') },
+  });
+};

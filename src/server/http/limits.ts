@@ -1,0 +1,41 @@
+/** What the HTTP API allows a peer. Times in milliseconds, sizes in bytes. */
+export interface HttpLimits {
+  /** Open connections; at it new ones are closed at once. */
+  readonly maxConnections: number;
+  /** A request body; over it 413. */
+  readonly maxBodyBytes: number;
+  /** The path with its query; over it 414. */
+  readonly maxUrlBytes: number;
+  /** Request line and header fields together; over it 431. */
+  readonly maxHeaderBytes: number;
+  /** From the first byte, or from the connection when none comes, to the end of the header; over it 408. */
+  readonly headersTimeoutMs: number;
+  /** From the first byte to the end of the body; over it 408. */
+  readonly requestTimeoutMs: number;
+  /** A connection between two requests; over it the connection is closed. */
+  readonly keepAliveTimeoutMs: number;
+  /** A connection on which nothing moves, a response not being read among them; over it it is closed. */
+  readonly inactivityTimeoutMs: number;
+  /** How often the two request timeouts are looked at, and so how late they may act. */
+  readonly timeoutCheckMs: number;
+  /** The answer of one readiness check; over it the replica counts as not ready. */
+  readonly readinessTimeoutMs: number;
+  /** Requests under way at `close()`; over it they are cut off. */
+  readonly closeTimeoutMs: number;
+}
+
+export const defaultHttpLimits: HttpLimits = {
+  maxConnections: 1_024,
+  maxBodyBytes: 16_384,
+  maxUrlBytes: 4_096,
+  maxHeaderBytes: 16_384,
+  headersTimeoutMs: 10_000,
+  requestTimeoutMs: 15_000,
+  // Longer than the idle time of common load balancers, which must be the ones to end an idle connection:
+  // otherwise a request that they send at that moment is lost.
+  keepAliveTimeoutMs: 65_000,
+  inactivityTimeoutMs: 120_000,
+  timeoutCheckMs: 1_000,
+  readinessTimeoutMs: 3_000,
+  closeTimeoutMs: 5_000,
+};

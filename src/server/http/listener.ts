@@ -1,0 +1,90 @@
+import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { splitListenAddr } from '../../config.js';
+import { messageOf, SvcMqttError } from '../../errors.js';
+import type { HttpLimits } from './limits.js';
+
+/** Makes the server of the API, with the limits that hold before there is a request. */
+export function createLimitedServer(limits: HttpLimits, handler: RequestListener): Server {
+  const server = createServer(
+    {
+      maxHeaderSize: limits.maxHeaderBytes,
+      headersTimeout: limits.headersTimeoutMs,
+      requestTimeout: limits.requestTimeoutMs,
+      keepAliveTimeout: limits.keepAliveTimeoutMs,
+      connectionsCheckingInterval: limits.timeoutCheckMs,
+    },
+    handler,
+  );
+  server.maxConnections = limits.maxConnections;
+  server.setTimeout(limits.inactivityTimeoutMs);
+  return server;
+}
+
+/** The requests under way on a server. */
+export interface RequestTracker {
+  /** Waits until none is, at most until `timeoutMs`. */
+  settle(timeoutMs: number): Promise<void>;
+}
+
+/** Follows the requests of a server from now on. */
+export function trackRequests(server: Server): RequestTracker {
+  const underWay = new Set<ServerResponse>();
+  let onNone: (() => void) | undefined;
+  server.on('request', (_request, response) => {
+    underWay.add(response);
+    response.once('close', () => {
+      underWay.delete(response);
+      if (underWay.size === 0) onNone?.();
+    });
+  });
+  return {
+    async settle(timeoutMs) {
+      if (underWay.size === 0) return;
+      const late = new AbortController();
+      const none = new Promise<void>((resolve) => {
+        onNone = resolve;
+      });
+      await Promise.race([none, sleep(timeoutMs, undefined, { signal: late.signal }).catch(() => undefined)]);
+      late.abort();
+    },
+  };
+}
+
+/**
+ * Listens on the address of LISTEN_ADDR. On a machine without IPv6 the address `::`, which stands for all, becomes
+ * `0.0.0.0`.
+ *
+ * @throws SvcMqttError LISTEN_FAILED naming the address, the setting and the cause.
+ */
+export async function requireListening(
+  listen: (address: { host: string; port: number }) => Promise<unknown>,
+  listenAddr: string,
+): Promise<void> {
+  const address = splitListenAddr(listenAddr);
+  try {
+    await listen(address);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (address.host === '::' && (code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL')) {
+      await requireListening(listen, `0.0.0.0:${address.port}`);
+      return;
+    }
+    throw describeListenError(error, code, listenAddr);
+  }
+}
+
+function describeListenError(error: unknown, code: string | undefined, listenAddr: string): SvcMqttError {
+  const causes: Record<string, [string, string]> = {
+    EADDRINUSE: ['another process uses it', 'Stop that process or set LISTEN_ADDR to another address'],
+    EACCES: ['this user may not use it', 'Set LISTEN_ADDR to a port from 1024 up'],
+    EADDRNOTAVAIL: ['this machine does not have it', 'Set LISTEN_ADDR to an address of this machine'],
+    ENOTFOUND: ['the name has no address', 'Set LISTEN_ADDR to an address of this machine'],
+    ERR_SOCKET_BAD_PORT: ['the port is over 65535', 'Set LISTEN_ADDR to a port from 0 to 65535'],
+  };
+  const [cause, suggestion] = causes[code ?? ''] ?? [messageOf(error), 'Set LISTEN_ADDR to another address'];
+  return new SvcMqttError('LISTEN_FAILED', `The HTTP API cannot listen on ${listenAddr}: ${cause}`, {
+    suggestion,
+    cause: error,
+  });
+}

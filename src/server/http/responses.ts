@@ -1,0 +1,39 @@
+import Type, { type Static, type TSchema, type TUnsafe } from 'typebox';
+import { Problem, problemMediaType } from './problem.js';
+
+/** Refers to a schema that the app knows by its `$id`, so that the specification has it once, by name. */
+export function refer<S extends TSchema>(schema: S, options: object = {}): TUnsafe<Static<S>> {
+  return Type.Unsafe<Static<S>>({ ...options, $ref: `${(schema as { $id?: string }).$id}#` });
+}
+
+const descriptions = {
+  400: 'A field or parameter is missing, wrong or unknown; `errors` names each',
+  401: 'There is no token, or a wrong one; or there is none to show, and the request comes from another machine',
+  403: 'A web page of another site, or a host name that is not local, stands behind the request',
+  404: 'There is no such device',
+  413: 'The body is over 16 KiB',
+  500: 'The server failed; its log says why',
+  503: 'The database does not answer; `Retry-After` says when to try again',
+} as const;
+
+type ProblemStatus = keyof typeof descriptions;
+
+const headers: Partial<Record<ProblemStatus, object>> = {
+  401: { 'WWW-Authenticate': { type: 'string', description: 'The scheme to use: Bearer' } },
+  503: { 'Retry-After': { type: 'integer', description: 'Seconds to wait' } },
+};
+
+/** Documents the problems that a route may answer with, besides those that every protected route may. */
+export function listProblems(...statuses: readonly ProblemStatus[]): Record<number, object> {
+  const all = [...statuses, 401, 403, 500, 503] as const;
+  return Object.fromEntries(
+    all.map((status) => [
+      status,
+      {
+        description: descriptions[status],
+        ...(headers[status] === undefined ? {} : { headers: headers[status] }),
+        content: { [problemMediaType]: { schema: refer(Problem) } },
+      },
+    ]),
+  );
+}

@@ -1,0 +1,120 @@
+import type { AddressInfo } from 'node:net';
+import type { Config } from '../../config.js';
+import { addDevices, findDevice, listDevices, revokeDevices } from '../../db/devices.js';
+import type { Database } from '../../db/open.js';
+import { SvcMqttError } from '../../errors.js';
+import type { Log } from '../../log.js';
+import { createApp } from './app.js';
+import type { DeviceQueries } from './devices.js';
+import type { ReadReadiness } from './health.js';
+import { defaultHttpLimits, type HttpLimits } from './limits.js';
+import { requireListening, trackRequests } from './listener.js';
+
+export type { PartReadiness, Readiness, ReadReadiness } from './health.js';
+
+export type HttpConfig = Pick<Config, 'listenAddr' | 'apiToken' | 'apiAllowUnauthenticated'>;
+
+/** The HTTP API, listening. */
+export interface RunningHttp {
+  readonly port: number;
+  /**
+   * Stops to listen, answers the requests under way, at most until the limit for that, and ends every connection.
+   * Idempotent: every call answers the same promise.
+   */
+  close(): Promise<void>;
+}
+
+/**
+ * Starts the HTTP API. A failed start undoes what it began.
+ *
+ * @param options.readiness asked at every `GET /readyz`; no detail may hold a secret.
+ * @param options.version of this program, shown in the specification.
+ * @throws SvcMqttError LISTEN_FAILED.
+ */
+export async function startHttp(options: {
+  db: Database;
+  config: HttpConfig;
+  log: Log;
+  readiness: ReadReadiness;
+  version: string;
+  limits?: Partial<HttpLimits>;
+}): Promise<RunningHttp> {
+  return startHttpWith({ ...options, devices: bindQueries(options.db) });
+}
+
+/** The same on device queries of the caller's choice. */
+export async function startHttpWith(options: {
+  devices: DeviceQueries;
+  config: HttpConfig;
+  log: Log;
+  readiness: ReadReadiness;
+  version: string;
+  limits?: Partial<HttpLimits>;
+}): Promise<RunningHttp> {
+  const { config, log } = options;
+  const limits = { ...defaultHttpLimits, ...options.limits };
+  const app = await createApp({
+    devices: options.devices,
+    access: config,
+    readiness: options.readiness,
+    version: options.version,
+    log,
+    limits,
+  });
+  const requests = trackRequests(app.server);
+  try {
+    await requireListening((address) => app.listen(address), config.listenAddr);
+  } catch (error) {
+    await app.close();
+    throw error;
+  }
+  const { address, port } = app.server.address() as AddressInfo;
+  warnOfAccess(config, log);
+  log.info({ event: 'http_listening', address, port }, 'The HTTP API listens');
+
+  let closing: Promise<void> | undefined;
+  return {
+    port,
+    close() {
+      closing ??= (async () => {
+        const closed = app.close();
+        await requests.settle(limits.closeTimeoutMs);
+        // A connection that has not sent a request yet counts as busy to Node and would hold the server open.
+        app.server.closeAllConnections();
+        await closed;
+        log.info({ event: 'http_closed' }, 'The HTTP API is closed');
+      })();
+      return closing;
+    },
+  };
+}
+
+function warnOfAccess(config: HttpConfig, log: Log): void {
+  if (!config.apiAllowUnauthenticated) return;
+  if (config.apiToken !== undefined) {
+    const message =
+      'API_TOKEN is set, so API_ALLOW_UNAUTHENTICATED=true changes nothing: the token is required';
+    log.warn({ event: 'http_unauthenticated_ignored' }, message);
+    return;
+  }
+  const message =
+    'Anyone who reaches the HTTP API can add and revoke devices (API_ALLOW_UNAUTHENTICATED=true)';
+  log.warn({ event: 'http_unauthenticated' }, message);
+}
+
+function bindQueries(db: Database): DeviceQueries {
+  return {
+    async add(type) {
+      const [device] = await addDevices(db, { type });
+      if (device === undefined) throw new SvcMqttError('INTERNAL', 'Adding one device made none');
+      return device;
+    },
+    list: (request) => listDevices(db, request),
+    find: (id) => findDevice(db, id),
+    async revoke(id) {
+      const { revoked, unknown } = await revokeDevices(db, [id]);
+      if (unknown.length > 0) return 'unknown';
+      return revoked.length > 0 ? 'revoked' : 'already revoked';
+    },
+  };
+}

@@ -1,0 +1,78 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { readCommandConfig } from '../../src/cli/flags.js';
+import { readConfig } from '../../src/config.js';
+import { makeTempDir } from './support.js';
+
+let dir: ReturnType<typeof makeTempDir>;
+const fileOf = (name: string, content: string) => {
+  const path = join(dir.path, name);
+  writeFileSync(path, content);
+  return path;
+};
+beforeAll(() => {
+  dir = makeTempDir();
+});
+afterAll(() => dir.remove());
+
+describe('a secret', () => {
+  test('is read from the file that its variable with _FILE names, without the line break at its end', () => {
+    const path = fileOf('token', 'a-token-of-some-length\n');
+    expect(readConfig({ env: { API_TOKEN_FILE: path } }).apiToken).toBe('a-token-of-some-length');
+  });
+
+  test('is read from the file that its option names, which beats the environment', () => {
+    const path = fileOf('url', 'postgres://u:p@h/d\r\n');
+    const config = readCommandConfig({ databaseUrlFile: path }, { DATABASE_URL: 'postgres://other/d' });
+    expect(config.databaseUrl).toBe('postgres://u:p@h/d');
+  });
+
+  test('given twice, in a missing, empty or huge file is refused without being shown', () => {
+    mkdirSync(join(dir.path, 'directory'), { recursive: true });
+    const cases = [
+      { API_TOKEN: 'sekrit-sekrit-sekrit', API_TOKEN_FILE: fileOf('t', 'x'.repeat(20)) },
+      { API_TOKEN_FILE: join(dir.path, 'missing') },
+      { API_TOKEN_FILE: join(dir.path, 'directory') },
+      { API_TOKEN_FILE: fileOf('empty', '\n') },
+      { API_TOKEN_FILE: fileOf('huge', 'x'.repeat(65_537)) },
+      { API_TOKEN_FILE: fileOf('short', 'sekrit') },
+    ];
+    for (const env of cases) {
+      expect(() => readConfig({ env })).toThrow(/API_TOKEN_FILE/);
+      expect(() => readConfig({ env })).not.toThrow(/sekrit/);
+    }
+  });
+
+  test('is no argument: a URL with a password is refused, one without is taken', () => {
+    for (const url of [
+      'postgres://u:sekrit@h/d',
+      'host=h password=sekrit',
+      'postgres://u@h/d?password=sekrit',
+    ]) {
+      expect(() => readCommandConfig({ databaseUrl: url }, {})).toThrow(
+        /DATABASE_URL or use --database-url-file/,
+      );
+      expect(() => readCommandConfig({ databaseUrl: url }, {})).not.toThrow(/sekrit/);
+    }
+    for (const url of ['nats://u:sekrit@h', 'nats://sekrit@h', 'a:1,u:sekrit@b:2']) {
+      expect(() => readCommandConfig({ natsUrl: url }, {})).toThrow(/NATS_URL or use --nats-url-file/);
+    }
+    for (const url of ['postgres://u@h:5432/d', 'host=h user=u dbname=d', 'postgres:///d?host=/run']) {
+      expect(readCommandConfig({ databaseUrl: url }, {}).databaseUrl).toBe(url);
+    }
+    expect(readCommandConfig({ natsUrl: 'nats://a:4222,b:4222' }, {}).natsUrl).toBe('nats://a:4222,b:4222');
+  });
+});
+
+test('an option beats the environment, which beats the default', () => {
+  expect(readCommandConfig({}, {}).mqttPort).toBe(1883);
+  expect(readCommandConfig({}, { MQTT_PORT: '1884' }).mqttPort).toBe(1884);
+  expect(readCommandConfig({ mqttPort: '1885' }, { MQTT_PORT: '1884' }).mqttPort).toBe(1885);
+  expect(readCommandConfig({ jetstream: false }, { ENABLE_JETSTREAM: 'true' }).enableJetstream).toBe(false);
+});
+
+test('every problem is told at once', () => {
+  const read = () => readCommandConfig({ acl: 'none', mqttPort: 'x' }, { LOG_LEVEL: 'loud' });
+  for (const part of ['--acl', '--mqtt-port', 'LOG_LEVEL']) expect(read).toThrow(part);
+});

@@ -1,0 +1,139 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { addDevices, type NewDevice } from '../../src/db/devices.js';
+import {
+  type DeviceDirectory,
+  type LossReason,
+  startDeviceDirectory,
+} from '../../src/server/device-directory.js';
+import { startPostgres, type TestPostgres, withClient } from '../support/postgres.js';
+import { openTestDatabase, silentLog, type TestDatabase, until } from './databases.js';
+
+/** What the documentation promises after the database's return. */
+const recoveryMs = 5_000;
+
+interface Outage {
+  readonly name: string;
+  begin(server: TestPostgres): Promise<void> | void;
+  end(server: TestPostgres): Promise<void> | void;
+}
+
+const outages: readonly Outage[] = [
+  { name: 'stopped', begin: (server) => server.halt(), end: (server) => server.start() },
+  { name: 'killed', begin: (server) => server.halt('kill'), end: (server) => server.start() },
+  { name: 'frozen', begin: (server) => server.pause(), end: (server) => server.resume() },
+];
+
+describe.each(outages)('with PostgreSQL $name', ({ begin, end }) => {
+  let server: TestPostgres;
+  let database: TestDatabase;
+  let directory: DeviceDirectory;
+  let lost: [string, LossReason][] = [];
+  const connected = new Set<string>();
+
+  beforeAll(async () => {
+    server = await startPostgres();
+    database = await openTestDatabase('postgres', { adminUrl: server.url });
+    directory = await startDeviceDirectory({
+      db: database.db,
+      cacheSize: 1_000,
+      log: silentLog,
+      connectedIds: () => connected,
+      onLost: (id, reason) => {
+        if (connected.has(id)) lost.push([id, reason]);
+      },
+    });
+  });
+  beforeEach(() => {
+    lost = [];
+    connected.clear();
+  });
+  afterAll(async () => {
+    server?.resume();
+    await directory?.close();
+    await database?.close();
+    await server?.stop();
+  });
+
+  async function add(type: string): Promise<NewDevice> {
+    const [device] = await addDevices(database.db, { type });
+    if (device === undefined) throw new Error('no device');
+    return device;
+  }
+
+  test('known devices are answered, revoked ones as revoked, unknown ones as away; all is well after', async () => {
+    const active = await add('known');
+    const revoked = await add('revoked');
+    const unknown = await add('unknown');
+    await database.sql('update devices set revoked_at = now() where id = $1', [revoked.id]);
+    expect((await directory.find(active.id)).found).toBe('yes');
+    expect((await directory.find(revoked.id)).found).toBe('yes');
+    connected.add(active.id);
+
+    await begin(server);
+    try {
+      const askedAt = performance.now();
+      expect(await directory.find(unknown.id)).toEqual({ found: 'away' });
+      expect(performance.now() - askedAt).toBeLessThan(4_000);
+      await until('away', () => !directory.live);
+      expect(await directory.find(unknown.id)).toEqual({ found: 'away' });
+      for (const [device, isRevoked] of [
+        [active, false],
+        [revoked, true],
+      ] as const) {
+        const answer = await directory.find(device.id);
+        expect(answer.found === 'yes' && answer.device.revoked).toBe(isRevoked);
+      }
+      directory.seen(active.id);
+      expect(lost).toEqual([]);
+    } finally {
+      await end(server);
+    }
+    await until('live', () => directory.live, recoveryMs);
+    expect((await directory.find(unknown.id)).found).toBe('yes');
+    await database.sql('update devices set revoked_at = now() where id = $1', [active.id]);
+    await until('revocation', () => lost.length > 0, recoveryMs);
+    expect(lost).toEqual([[active.id, 'revoked']]);
+  });
+
+  test('what was revoked or deleted out of sight is noticed after', async () => {
+    await until('live', () => directory.live);
+    const revoked = await add('revoked');
+    const deleted = await add('deleted');
+    const kept = await add('kept');
+    for (const device of [revoked, deleted, kept]) {
+      await directory.find(device.id);
+      connected.add(device.id);
+    }
+    await begin(server);
+    await until('away', () => !directory.live);
+    // The changes are made before the directory's connection can be back, as by an operator on another host.
+    await end(server);
+    const url = new URL(database.config.databaseUrl ?? '');
+    await withClient(url.href, async (client) => {
+      await client.query('set session_replication_role = replica');
+      await client.query('update devices set revoked_at = now() where id = $1', [revoked.id]);
+      await client.query('delete from devices where id = $1', [deleted.id]);
+    });
+    await until('losses', () => lost.length >= 2, recoveryMs);
+    expect(new Map(lost)).toEqual(
+      new Map([
+        [revoked.id, 'revoked'],
+        [deleted.id, 'deleted'],
+      ]),
+    );
+    expect((await directory.find(kept.id)).found).toBe('yes');
+  });
+
+  test('closing does not wait for it', async () => {
+    await until('live', () => directory.live);
+    await begin(server);
+    try {
+      const at = performance.now();
+      directory.seen('somebody');
+      await directory.close();
+      expect(performance.now() - at).toBeLessThan(8_000);
+    } finally {
+      await end(server);
+    }
+  });
+});

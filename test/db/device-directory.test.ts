@@ -1,0 +1,147 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { addDevices, matchesSecret, revokeDevices } from '../../src/db/devices.js';
+import {
+  type DeviceDirectory,
+  type LossReason,
+  startDeviceDirectory,
+} from '../../src/server/device-directory.js';
+import { kinds, openTestDatabase, silentLog, type TestDatabase, until } from './databases.js';
+
+describe.each(kinds)('device directory on %s', (kind) => {
+  let database: TestDatabase;
+  let directory: DeviceDirectory;
+  let lost: [string, LossReason][];
+  const connected = new Set<string>();
+
+  beforeAll(async () => {
+    database = await openTestDatabase(kind);
+    directory = await startDeviceDirectory({
+      db: database.db,
+      cacheSize: 100,
+      log: silentLog,
+      connectedIds: () => connected,
+      onLost: (id, reason) => lost.push([id, reason]),
+    });
+  });
+  beforeEach(() => {
+    lost = [];
+    connected.clear();
+  });
+  const lostOf = (device: { id: string }) =>
+    lost.filter(([id]) => id === device.id).map(([, reason]) => reason);
+  afterAll(async () => {
+    await directory?.close();
+    await database?.close();
+  });
+
+  async function knownDevice() {
+    const [device] = await addDevices(database.db, { type: 'sensor' });
+    if (device === undefined) throw new Error('no device');
+    const answer = await directory.find(device.id);
+    expect(answer.found).toBe('yes');
+    connected.add(device.id);
+    return device;
+  }
+
+  test('finds a device that was just added, and says no to an unknown one', async () => {
+    const [device] = await addDevices(database.db, { type: 'sensor' });
+    const answer = await directory.find(device?.id ?? '');
+    if (answer.found !== 'yes') throw new Error(answer.found);
+    expect(answer.device.type).toBe('sensor');
+    expect(matchesSecret(answer.device, Buffer.from(device?.mqttPassword ?? ''))).toBe(true);
+    expect(await directory.find('nobody')).toEqual({ found: 'no' });
+    expect(await directory.find('x'.repeat(100_000))).toEqual({ found: 'no' });
+    expect(await directory.find('a\0b')).toEqual({ found: 'no' });
+  });
+
+  test('does not remember that a device was unknown', async () => {
+    expect(await directory.find('later')).toEqual({ found: 'no' });
+    await addDevices(database.db, { type: 'sensor', id: 'later' });
+    expect((await directory.find('later')).found).toBe('yes');
+  });
+
+  test.each([
+    ['revoked', `update devices set revoked_at = now() where id = $1`],
+    ['deleted', `delete from devices where id = $1`],
+    [
+      'secret-changed',
+      `update devices set secret_hash = sha256('x'), secret_salt = gen_random_uuid()::text::bytea where id = $1`,
+    ],
+    ['type-changed', `update devices set type = 'other' where id = $1`],
+  ] as const)('loses a device that is %s by plain SQL, within a second', async (reason, statement) => {
+    const device = await knownDevice();
+    await database.sql(statement, [device.id]);
+    await until('lost', () => lostOf(device).length > 0, 3_000);
+    expect(lostOf(device)).toEqual([reason]);
+    const answer = await directory.find(device.id);
+    expect(answer.found === 'yes' && answer.device.revoked).toBe(reason === 'revoked');
+    expect(answer.found).toBe(reason === 'deleted' ? 'no' : 'yes');
+  });
+
+  test('loses a device that another process revokes', async () => {
+    const device = await knownDevice();
+    await revokeDevices(database.db, [device.id]);
+    await until('lost', () => lostOf(device).length > 0, 3_000);
+    expect(lostOf(device)).toEqual(['revoked']);
+  });
+
+  test('loses every device when the table is truncated', async () => {
+    const devices = [await knownDevice(), await knownDevice()];
+    await database.sql('truncate devices');
+    await until('lost', () => devices.every((device) => lostOf(device).includes('deleted')), 3_000);
+  });
+
+  test('knows a device that was deleted and added again by its new secret', async () => {
+    const device = await knownDevice();
+    await database.sql('delete from devices where id = $1', [device.id]);
+    const [again] = await addDevices(database.db, { type: 'sensor', id: device.id });
+    await until('lost', () => lostOf(device).length > 0, 3_000);
+    const answer = await directory.find(device.id);
+    if (answer.found !== 'yes') throw new Error(answer.found);
+    expect(matchesSecret(answer.device, Buffer.from(again?.mqttPassword ?? ''))).toBe(true);
+  });
+
+  test('lets a device in again that is no longer revoked', async () => {
+    const device = await knownDevice();
+    await database.sql('update devices set revoked_at = now() where id = $1', [device.id]);
+    await until('lost', () => lostOf(device).length > 0, 3_000);
+    await database.sql('update devices set revoked_at = null where id = $1', [device.id]);
+    await until('active', async () => {
+      const answer = await directory.find(device.id);
+      return answer.found === 'yes' && !answer.device.revoked;
+    });
+    expect(lostOf(device)).toEqual(['revoked']);
+  });
+
+  test('loses a connected device that it no longer remembers', async () => {
+    const device = await knownDevice();
+    const others = await addDevices(database.db, { type: 'sensor', count: 150 });
+    for (const other of others) await directory.find(other.id);
+    await revokeDevices(database.db, [device.id]);
+    await until('lost', () => lostOf(device).length > 0, 3_000);
+    expect(lostOf(device)).toContain('revoked');
+  });
+
+  test('finds a deletion that nothing tells of', async () => {
+    const device = await knownDevice();
+    await database.sql('alter table devices disable trigger user');
+    await database.sql('delete from devices where id = $1', [device.id]);
+    await database.sql('alter table devices enable trigger user');
+    await until('lost', () => lostOf(device).length > 0);
+    expect(lostOf(device)).toEqual(['deleted']);
+  });
+
+  test('writes when a device was seen, without waking anyone', async () => {
+    const device = await knownDevice();
+    const read = () =>
+      database.sql<{ last_seen_at: Date | null; updated_at: Date; created_at: Date }>(
+        'select last_seen_at, updated_at, created_at from devices where id = $1',
+        [device.id],
+      );
+    directory.seen(device.id);
+    await until('written', async () => (await read())[0]?.last_seen_at !== null);
+    const [row] = await read();
+    expect(row?.updated_at).toEqual(row?.created_at);
+    expect(lostOf(device)).toEqual([]);
+  });
+});

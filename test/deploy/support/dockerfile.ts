@@ -1,0 +1,147 @@
+import { type Copy, DockerfileParser, type From, type Instruction } from 'dockerfile-ast';
+import { settings, splitListenAddr } from '../../../src/config.js';
+import { isInRepository } from './files.js';
+
+interface Stage {
+  readonly name: string;
+  readonly image: string;
+  readonly instructions: readonly Instruction[];
+}
+
+/** The stages of a Dockerfile, in order. */
+export function readStages(text: string): Stage[] {
+  const stages: { name: string; image: string; instructions: Instruction[] }[] = [];
+  for (const instruction of DockerfileParser.parse(text).getInstructions()) {
+    if (instruction.getKeyword() === 'FROM') {
+      const from = instruction as From;
+      stages.push({ name: from.getBuildStage() ?? '', image: from.getImage() ?? '', instructions: [] });
+    } else {
+      stages.at(-1)?.instructions.push(instruction);
+    }
+  }
+  return stages;
+}
+
+function argumentsOf(stage: Stage | undefined, keyword: string): string[][] {
+  return (stage?.instructions ?? [])
+    .filter((instruction) => instruction.getKeyword() === keyword)
+    .map((instruction) => instruction.getArguments().map((argument) => argument.getValue()));
+}
+
+/** The last instruction of a kind, as its JSON array when it has that form. */
+export function lastOf(stage: Stage | undefined, keyword: string): string[] | undefined {
+  const found = (stage?.instructions ?? []).filter((each) => each.getKeyword() === keyword).at(-1);
+  if (found === undefined) return undefined;
+  const text = found.getArgumentsContent() ?? '';
+  return text.startsWith('[') ? (JSON.parse(text) as string[]) : argumentsOf(stage, keyword).at(-1);
+}
+
+/** The variables that the image sets. */
+export function imageEnvironment(stages: readonly Stage[]): Record<string, string> {
+  return Object.fromEntries(
+    argumentsOf(stages.at(-1), 'ENV')
+      .flat()
+      .map((pair): [string, string] => [pair.split('=')[0] ?? '', pair.slice(pair.indexOf('=') + 1)]),
+  );
+}
+
+/** Checks the final stage: who runs, what is run, and what it tells about itself. */
+export function checkFinalStage(stages: readonly Stage[], bin: string): string[] {
+  const last = stages.at(-1);
+  const user = lastOf(last, 'USER')?.[0] ?? '';
+  const exposed = argumentsOf(last, 'EXPOSE').flat().map(Number);
+  const ports = [settings.mqttPort.default, splitListenAddr(settings.listenAddr.default).port];
+  const labels = argumentsOf(last, 'LABEL').flat();
+  const healthcheck = argumentsOf(last, 'HEALTHCHECK').at(-1) ?? [];
+  const rules: [boolean, string][] = [
+    [/^[1-9]\d*(:[1-9]\d*)?$/.test(user), `user "${user}" is not the number of somebody other than root`],
+    [healthcheck[0] === 'CMD', 'it has no health check'],
+    [
+      ports.every((port) => exposed.includes(port)) && exposed.length === ports.length,
+      'it exposes other ports than the defaults',
+    ],
+    [lastOf(last, 'ENTRYPOINT')?.join(' ') === `node /app/${bin}`, 'it does not start the program'],
+    [lastOf(last, 'CMD')?.join(' ') === 'serve', 'it does not serve'],
+    [lastOf(last, 'STOPSIGNAL')?.[0] === 'SIGTERM', 'it is not stopped by SIGTERM'],
+    ...['title', 'description', 'licenses', 'version', 'revision'].map((name): [boolean, string] => [
+      labels.some((label) => label.startsWith(`org.opencontainers.image.${name}=`)),
+      `it has no label ${name}`,
+    ]),
+  ];
+  return rules.filter(([kept]) => !kept).map(([, problem]) => problem);
+}
+
+/** Checks that every stage has what it copies, and that nothing but what the program needs is installed. */
+export function checkCopies(stages: readonly Stage[], ignoreText: string): string[] {
+  return stages.flatMap((stage, index) =>
+    stage.instructions
+      .filter((instruction) => instruction.getKeyword() === 'COPY')
+      .flatMap((instruction) => {
+        const from = (instruction as Copy).getFromFlag()?.getValue();
+        const sources = instruction
+          .getArguments()
+          .map((argument) => argument.getValue())
+          .slice(0, -1);
+        if (from === undefined || from === null)
+          return sources.flatMap((path) => checkContext(path, ignoreText));
+        const source = stages.slice(0, index).find(({ name }) => name === from);
+        if (source === undefined) return [`stage ${from} does not come before it is copied from`];
+        return sources
+          .filter((path) => !producesPath(source, path))
+          .map((path) => `stage ${from} does not make ${path}`);
+      }),
+  );
+}
+
+function checkContext(path: string, ignoreText: string): string[] {
+  if (!isInRepository(path)) return [`${path} does not exist`];
+  return isIgnored(path, ignoreText) ? [`${path} is left out by .dockerignore`] : [];
+}
+
+/** The commands that make a directory of a stage. */
+const makers: Record<string, RegExp> = { node_modules: /\bnpm ci\b/, dist: /\bnpm run build\b/ };
+
+function producesPath(stage: Stage, path: string): boolean {
+  const workdir = lastOf(stage, 'WORKDIR')?.[0] ?? '/';
+  const maker = makers[path.slice(workdir.length + 1)];
+  return (
+    path.startsWith(`${workdir}/`) && argumentsOf(stage, 'RUN').some((run) => maker?.test(run.join(' ')))
+  );
+}
+
+/** Checks that packages of the final stage come without development packages, and that no package runs a script. */
+export function checkInstalls(stages: readonly Stage[]): string[] {
+  const last = stages.at(-1);
+  const shipped = (last?.instructions ?? [])
+    .filter((instruction) => instruction.getKeyword() === 'COPY')
+    .filter((instruction) => /node_modules/.test(instruction.getArgumentsContent() ?? ''))
+    .map((instruction) => (instruction as Copy).getFromFlag()?.getValue());
+  return stages.flatMap((stage) =>
+    argumentsOf(stage, 'RUN')
+      .map((run) => run.join(' '))
+      .filter((run) => /\bnpm (ci|i|install)\b/.test(run))
+      .flatMap((run) => [
+        ...(run.includes('npm ci') ? [] : ['packages are not installed from the lock file']),
+        ...(run.includes('--ignore-scripts') ? [] : ['packages may run scripts']),
+        ...(shipped.includes(stage.name) && !run.includes('--omit=dev')
+          ? ['development packages are shipped']
+          : []),
+      ]),
+  );
+}
+
+/** Whether .dockerignore leaves a path out: the last pattern that meets it, or a directory above it, decides. */
+export function isIgnored(path: string, ignoreText: string): boolean {
+  const parts = path.split('/');
+  const ancestors = parts.map((_, index) => parts.slice(0, index + 1).join('/'));
+  let ignored = false;
+  for (const line of ignoreText.split('\n').map((each) => each.trim())) {
+    if (line === '' || line.startsWith('#')) continue;
+    const pattern = line.replace(/^!/, '').replace(/^\/|\/$/g, '');
+    const expression = new RegExp(
+      `^${pattern.replace(/[.+^${}()|[\]\\]/g, '\\$&').replaceAll('*', '[^/]*')}$`,
+    );
+    if (ancestors.some((each) => expression.test(each))) ignored = !line.startsWith('!');
+  }
+  return ignored;
+}

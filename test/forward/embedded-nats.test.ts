@@ -1,0 +1,265 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { readConfig } from '../../src/config.js';
+import {
+  type EmbeddedNats,
+  readEmbeddedNatsPort,
+  startEmbeddedNats,
+} from '../../src/server/forward/embedded-nats.js';
+import { probeNats } from '../../src/server/forward/nats-probe.js';
+import { readProcessBirth } from '../../src/server/forward/process-birth.js';
+import { startForwarder } from '../../src/server/forward/start-forwarder.js';
+import { openObserver, openTestLog, readStream, until, uplink } from '../support/forwarding.js';
+import { startNatsServer } from '../support/nats-server.js';
+
+const program = process.env.NATS_SERVER_BIN;
+let dataDir: string;
+let running: EmbeddedNats[];
+let test: ReturnType<typeof openTestLog>;
+
+beforeEach(async () => {
+  dataDir = await mkdtemp(join(tmpdir(), 'svc mqtt data-'));
+  running = [];
+  test = openTestLog();
+});
+
+afterEach(async () => {
+  for (const embedded of running) await embedded.close();
+  await rm(dataDir, { recursive: true, force: true });
+});
+
+async function start(port = 0, other: { program?: string } = {}): Promise<EmbeddedNats> {
+  const embedded = await startEmbeddedNats({ dataDir, port, program, log: test.log, ...other });
+  running.push(embedded);
+  return embedded;
+}
+
+async function readState(): Promise<{
+  owner: { pid: number; birth: string };
+  server: { pid: number; birth: string };
+}> {
+  return JSON.parse(await readFile(join(dataDir, 'nats', 'state.json'), 'utf8'));
+}
+
+/** Another gateway on the same data directory, in a process of its own that can be killed. */
+async function startElsewhere(): Promise<{ child: ChildProcess; port: number }> {
+  const script = `
+    import { startEmbeddedNats } from ${JSON.stringify(new URL('../../src/server/forward/embedded-nats.ts', import.meta.url).href)};
+    import { pino } from 'pino';
+    const embedded = await startEmbeddedNats({
+      dataDir: process.env.TEST_DATA_DIR, port: 0, program: process.env.NATS_SERVER_BIN, log: pino({ level: 'silent' }),
+    });
+    console.log('port ' + embedded.port);
+    setInterval(() => {}, 1000);
+  `;
+  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', script], {
+    cwd: new URL('../..', import.meta.url),
+    env: { ...process.env, TEST_DATA_DIR: dataDir },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let output = '';
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+    output += text;
+  });
+  await until(() => /port \d+/.test(output) || child.exitCode !== null);
+  return { child, port: Number(/port (\d+)/.exec(output)?.[1]) };
+}
+
+async function kill(child: ChildProcess): Promise<void> {
+  const exited = once(child, 'exit');
+  child.kill('SIGKILL');
+  await exited;
+}
+
+describe('the embedded NATS server', () => {
+  it('starts, keeps its store in the data directory over restarts, and stops', async () => {
+    const first = await start();
+    expect(await probeNats(first.port)).toBe('nats');
+    expect(readEmbeddedNatsPort(dataDir)).toBe(first.port);
+    const observer = await openObserver(first.url);
+    await (await observer.jetstreamManager()).streams.add({ name: 'KEPT', subjects: ['kept'] });
+    await observer.jetstream().publish('kept', 'a');
+    await observer.close();
+    await Promise.all([first.close(), first.close()]);
+    expect(await probeNats(first.port)).toBe('nothing');
+    expect(readEmbeddedNatsPort(dataDir)).toBeUndefined();
+    const second = await start(first.port);
+    expect(second.port).toBe(first.port);
+    const again = await openObserver(second.url);
+    expect(await readStream(again, 'KEPT')).toEqual(['a']);
+    await again.close();
+    expect(existsSync(join(dataDir, 'nats', 'nats-server.log'))).toBe(true);
+  });
+
+  it('listens on this machine only', async () => {
+    const { port } = await start();
+    const config = await readFile(join(dataDir, 'nats', 'nats-server.conf'), 'utf8');
+    expect(config).toContain('listen: "127.0.0.1:');
+    expect(port).toBeGreaterThan(0);
+  });
+
+  it('is started again on the same port when it dies', async () => {
+    const { port } = await start();
+    const { server } = await readState();
+    process.kill(server.pid, 'SIGKILL');
+    await until(async () => test.count('nats_server_started') === 2);
+    expect((await readState()).server.pid).not.toBe(server.pid);
+    expect(readEmbeddedNatsPort(dataDir)).toBe(port);
+    expect(await probeNats(port)).toBe('nats');
+  });
+
+  it('goes on when its gateway is killed, and the next gateway takes it over and ends it', async () => {
+    const { child, port } = await startElsewhere();
+    await kill(child);
+    expect(await probeNats(port)).toBe('nats');
+    const { server } = await readState();
+    const next = await start();
+    expect(next).toMatchObject({ port, owned: true });
+    expect((await readState()).server).toEqual(server);
+    await next.close();
+    expect(await probeNats(port)).toBe('nothing');
+  });
+
+  it('moves to another port when the next gateway asks for one', async () => {
+    const { child, port } = await startElsewhere();
+    await kill(child);
+    const free = await freePort();
+    const next = await start(free);
+    expect(next.port).toBe(free);
+    expect(await probeNats(port)).toBe('nothing');
+  });
+
+  it('is shared with, and left to, a gateway that lives', async () => {
+    const { child, port } = await startElsewhere();
+    try {
+      const second = await start();
+      expect(second).toMatchObject({ port, owned: false });
+      await second.close();
+      expect(await probeNats(port)).toBe('nats');
+    } finally {
+      await kill(child);
+      await (await start()).close();
+    }
+  });
+
+  it('takes no other process for its server when the process number was used again', async () => {
+    const first = await start();
+    const state = await readState();
+    await first.close();
+    const stranger = spawn('sleep', ['60']);
+    try {
+      const server = { pid: stranger.pid, birth: state.server.birth };
+      await writeFile(
+        join(dataDir, 'nats', 'state.json'),
+        JSON.stringify({ ...state, server, port: first.port }),
+      );
+      const next = await start();
+      expect(next.owned).toBe(true);
+      await next.close();
+      expect(readProcessBirth(stranger.pid ?? 0)).toBeDefined();
+    } finally {
+      stranger.kill();
+    }
+  });
+
+  it('uses a NATS server that listens already, and leaves it running', async () => {
+    const server = await startNatsServer();
+    try {
+      const embedded = await start(server.port);
+      expect(embedded).toMatchObject({ url: server.url, owned: false });
+      await embedded.close();
+      expect(await probeNats(server.port)).toBe('nats');
+    } finally {
+      await server.stop();
+    }
+  });
+
+  it.each([
+    ['answers something else', (end: (text: string) => void) => end('220 mail ready\r\n')],
+    ['says nothing', () => {}],
+  ])('names a port that something else has taken, which %s', async (_what, greet) => {
+    const other = createServer((socket) => {
+      socket.on('error', () => {});
+      greet((text) => void socket.end(text));
+    });
+    other.listen(0, '127.0.0.1');
+    await once(other, 'listening');
+    const { port } = other.address() as AddressInfo;
+    await expect(start(port)).rejects.toMatchObject({
+      code: 'NATS_EMBEDDED',
+      message: `Port ${port} on 127.0.0.1 is taken by something that is not NATS`,
+    });
+    other.close();
+  });
+
+  it('says why it did not start', async () => {
+    const broken = join(dataDir, 'nats-server');
+    await writeFile(
+      broken,
+      '#!/bin/sh\n[ "$1" = --version ] && echo nats-server: v2.14.1 && exit\necho no licence >&2\nexit 1\n',
+    );
+    await chmod(broken, 0o755);
+    await expect(start(0, { program: broken })).rejects.toMatchObject({
+      code: 'NATS_EMBEDDED',
+      message: `${broken} did not start: no licence`,
+    });
+    expect(existsSync(join(dataDir, 'nats', 'state.json'))).toBe(false);
+  });
+
+  it('names a data directory that cannot be used', async () => {
+    await writeFile(join(dataDir, 'nats'), 'a file');
+    await expect(start()).rejects.toMatchObject({ code: 'NATS_EMBEDDED' });
+  });
+
+  it('carries a forwarder from the settings alone', async () => {
+    const config = readConfig({
+      env: {
+        DATA_DIR: dataDir,
+        EMBEDDED_NATS_PORT: '0',
+        ...(program === undefined ? {} : { NATS_SERVER_BIN: program }),
+      },
+    });
+    const started = await startForwarder({ config, log: test.log });
+    try {
+      await new Promise<void>((resolve) =>
+        started.forwarder.openLane().publish(uplink('a', { onStored: resolve })),
+      );
+      expect(started).toMatchObject({
+        stream: 'RAW',
+        url: `nats://127.0.0.1:${readEmbeddedNatsPort(dataDir)}`,
+      });
+    } finally {
+      await started.close();
+    }
+    expect(readEmbeddedNatsPort(dataDir)).toBeUndefined();
+  });
+
+  it('does not stay when the rest of the start fails', async () => {
+    const config = readConfig({
+      env: {
+        DATA_DIR: dataDir,
+        EMBEDDED_NATS_PORT: '0',
+        NATS_TLS_CA: join(dataDir, 'none.pem'),
+        ...(program === undefined ? {} : { NATS_SERVER_BIN: program }),
+      },
+    });
+    await expect(startForwarder({ config, log: test.log })).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+    expect(readEmbeddedNatsPort(dataDir)).toBeUndefined();
+  });
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}

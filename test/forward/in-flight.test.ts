@@ -1,0 +1,338 @@
+import fc from 'fast-check';
+import { pino } from 'pino';
+import { describe, expect, it } from 'vitest';
+import type { ForwarderCounters, UplinkMessage } from '../../src/server/forward/forwarder.js';
+import { openInFlight } from '../../src/server/forward/in-flight.js';
+
+interface Sent {
+  readonly name: string;
+  readonly token: number;
+}
+
+const refused = { cause: 'full', detail: 'maximum messages exceeded', permanent: false };
+
+/** Messages in flight over an outlet that only remembers what it was given. */
+function openBench(options: { maxInFlight?: number; ackTimeoutMs?: number } = {}) {
+  const counters: ForwarderCounters = {
+    stored: 0,
+    sent: 0,
+    dropped: 0,
+    refused: 0,
+    abandoned: 0,
+    retriedTimeout: 0,
+    retriedRefused: 0,
+    retriedReconnect: 0,
+  };
+  const logged: { event: string }[] = [];
+  const sent: Sent[] = [];
+  const stored: string[] = [];
+  const refusals: string[] = [];
+  const outlet = {
+    open: true,
+    send(message: UplinkMessage, token: number) {
+      sent.push({ name: message.subject, token });
+    },
+  };
+  const inFlight = openInFlight({
+    outlet,
+    ackTimeoutMs: options.ackTimeoutMs ?? 5_000,
+    counters,
+    log: pino({ level: 'info' }, { write: (line: string) => logged.push(JSON.parse(line)) }),
+    full: () => inFlight.count >= (options.maxInFlight ?? 1_000),
+    onRoom: () => {},
+  });
+  let nowMs = performance.now();
+  return {
+    inFlight,
+    counters,
+    outlet,
+    stored,
+    refusals,
+    logged,
+    openLane: () => inFlight.openLane(() => {}),
+    message: (name: string): UplinkMessage => ({
+      subject: name,
+      headers: new Uint8Array(10),
+      payload: new Uint8Array(5),
+      confirm: true,
+      messageId: undefined,
+      onStored: () => stored.push(name),
+      onRefused: (reason) => refusals.push(`${name}: ${reason}`),
+    }),
+    /** What was sent since the last call. */
+    takeSent: () => sent.splice(0),
+    names: () => sent.splice(0).map(({ name }) => name),
+    pass(ms: number) {
+      nowMs += ms;
+      inFlight.tick(nowMs);
+    },
+  };
+}
+
+function tokenOf(sent: readonly Sent[], name: string): number {
+  return sent.find((entry) => entry.name === name)?.token ?? -1;
+}
+
+describe('messages in flight', () => {
+  it('reports each message once, however often its confirmation comes', () => {
+    const bench = openBench();
+    bench.openLane().publish(bench.message('a'));
+    const token = tokenOf(bench.takeSent(), 'a');
+    bench.inFlight.settleStored(token);
+    bench.inFlight.settleStored(token);
+    expect(bench.stored).toEqual(['a']);
+    expect(bench.inFlight.count).toBe(0);
+    expect(bench.inFlight.bytes).toBe(0);
+  });
+
+  it('lets a late confirmation of an earlier message settle no later one', () => {
+    const bench = openBench();
+    const lane = bench.openLane();
+    const tokens = new Set<number>();
+    for (let round = 0; round < 100; round += 1) {
+      lane.publish(bench.message(`m${round}`));
+      const token = tokenOf(bench.takeSent(), `m${round}`);
+      for (const earlier of tokens) bench.inFlight.settleStored(earlier);
+      for (const earlier of tokens) bench.inFlight.settleRefused(earlier, refused);
+      expect(bench.stored.length).toBe(round);
+      tokens.add(token);
+      bench.inFlight.settleStored(token);
+    }
+    expect(tokens.size).toBe(100);
+  });
+
+  it('takes a confirmation that comes after the timeout, and does not send again', () => {
+    const bench = openBench({ ackTimeoutMs: 1_000 });
+    bench.openLane().publish(bench.message('a'));
+    const token = tokenOf(bench.takeSent(), 'a');
+    bench.pass(1_001);
+    bench.inFlight.settleStored(token);
+    bench.pass(60_000);
+    expect(bench.stored).toEqual(['a']);
+    expect(bench.names()).toEqual([]);
+    expect(bench.inFlight.holdingLanes).toBe(0);
+  });
+
+  it('holds a lane after a refusal until all is settled, tries the oldest alone, then sends the rest in order', () => {
+    const bench = openBench();
+    const lane = bench.openLane();
+    for (const name of ['a', 'b', 'c', 'd']) lane.publish(bench.message(name));
+    const first = bench.takeSent();
+    bench.inFlight.settleRefused(tokenOf(first, 'c'), refused);
+    bench.inFlight.settleRefused(tokenOf(first, 'a'), refused);
+    lane.publish(bench.message('e'));
+    bench.pass(4_000);
+    expect(bench.names()).toEqual([]);
+    bench.inFlight.settleStored(tokenOf(first, 'b'));
+    bench.inFlight.settleStored(tokenOf(first, 'd'));
+    bench.pass(1);
+    const probe = bench.takeSent();
+    expect(probe.map(({ name }) => name)).toEqual(['a']);
+    lane.publish(bench.message('f'));
+    bench.pass(1);
+    expect(bench.names()).toEqual([]);
+    bench.inFlight.settleStored(tokenOf(probe, 'a'));
+    expect(bench.names()).toEqual(['c', 'e', 'f']);
+    expect(lane.inFlight).toBe(3);
+  });
+
+  it('does not stop other lanes', () => {
+    const bench = openBench();
+    const [one, other] = [bench.openLane(), bench.openLane()];
+    one.publish(bench.message('a'));
+    bench.inFlight.settleRefused(tokenOf(bench.takeSent(), 'a'), refused);
+    one.publish(bench.message('b'));
+    other.publish(bench.message('c'));
+    expect(bench.names()).toEqual(['c']);
+  });
+
+  it('tries less and less often, at least every five seconds, for as long as it is refused', () => {
+    const bench = openBench();
+    bench.openLane().publish(bench.message('a'));
+    const times: number[] = [];
+    let elapsedMs = 0;
+    for (; elapsedMs < 60_000; elapsedMs += 50) {
+      for (const { token } of bench.takeSent()) {
+        times.push(elapsedMs);
+        bench.inFlight.settleRefused(token, refused);
+      }
+      bench.pass(50);
+    }
+    const pauses = times.slice(1).map((time, index) => time - (times[index] ?? 0));
+    expect(pauses.slice(0, 4)).toEqual([100, 200, 400, 800]);
+    expect(Math.max(...pauses)).toBe(5_000);
+    expect(bench.logged.map(({ event }) => event)).toEqual(['uplink_not_stored']);
+    expect(bench.counters.retriedRefused).toBe(times.length);
+  });
+
+  it('logs a cause once and its end once', () => {
+    const bench = openBench();
+    const lane = bench.openLane();
+    for (let round = 0; round < 3; round += 1) {
+      lane.publish(bench.message(`m${round}`));
+      bench.inFlight.settleRefused(tokenOf(bench.takeSent(), `m${round}`), refused);
+      bench.pass(500);
+      bench.inFlight.settleStored(tokenOf(bench.takeSent(), `m${round}`));
+    }
+    bench.pass(3_000);
+    bench.pass(3_000);
+    expect(bench.logged.map(({ event }) => event)).toEqual(['uplink_not_stored', 'uplink_stored_again']);
+  });
+
+  it('forgets what can never be stored, says so, and goes on', () => {
+    const bench = openBench();
+    const lane = bench.openLane();
+    lane.publish(bench.message('big'));
+    lane.publish(bench.message('next'));
+    const sent = bench.takeSent();
+    bench.inFlight.settleRefused(tokenOf(sent, 'big'), { ...refused, detail: 'too large', permanent: true });
+    expect(bench.refusals).toEqual(['big: too large']);
+    bench.inFlight.settleStored(tokenOf(sent, 'next'));
+    expect(bench.stored).toEqual(['next']);
+    expect(bench.counters).toMatchObject({ refused: 1, stored: 1 });
+    expect(bench.inFlight.count).toBe(0);
+  });
+
+  it('sends everything again, in order, after the connection was lost', () => {
+    const bench = openBench();
+    const lane = bench.openLane();
+    for (const name of ['a', 'b', 'c']) lane.publish(bench.message(name));
+    const first = bench.takeSent();
+    bench.inFlight.settleStored(tokenOf(first, 'b'));
+    bench.outlet.open = false;
+    bench.inFlight.loseAll();
+    lane.publish(bench.message('d'));
+    bench.pass(60_000);
+    expect(bench.names()).toEqual([]);
+    bench.outlet.open = true;
+    bench.pass(1);
+    const probe = bench.takeSent();
+    expect(probe.map(({ name }) => name)).toEqual(['a']);
+    bench.inFlight.settleStored(tokenOf(probe, 'a'));
+    expect(bench.names()).toEqual(['c', 'd']);
+    expect(bench.counters.retriedReconnect).toBe(2);
+  });
+
+  it('sends nothing and times nothing out while the outlet is closed', () => {
+    const bench = openBench({ ackTimeoutMs: 1_000 });
+    const lane = bench.openLane();
+    lane.publish(bench.message('a'));
+    const first = bench.takeSent();
+    bench.outlet.open = false;
+    lane.publish(bench.message('b'));
+    bench.pass(60_000);
+    expect(bench.counters.retriedTimeout).toBe(0);
+    bench.outlet.open = true;
+    bench.inFlight.restartTimeouts();
+    bench.pass(1);
+    expect(bench.names()).toEqual(['b']);
+    bench.inFlight.settleStored(tokenOf(first, 'a'));
+    expect(bench.stored).toEqual(['a']);
+  });
+
+  it('gives up what absent clients left behind and NATS refuses, only at the bound', () => {
+    const bench = openBench({ maxInFlight: 3 });
+    const [gone, present] = [bench.openLane(), bench.openLane()];
+    gone.publish(bench.message('a'));
+    gone.publish(bench.message('b'));
+    for (const { token } of bench.takeSent()) bench.inFlight.settleRefused(token, refused);
+    gone.close();
+    bench.pass(10);
+    expect(bench.inFlight.count).toBe(2);
+    present.publish(bench.message('c'));
+    bench.pass(10);
+    expect(bench.counters.abandoned).toBe(2);
+    expect(bench.inFlight.count).toBe(1);
+    bench.pass(200);
+    expect(bench.inFlight.holdingLanes).toBe(0);
+  });
+
+  it('sends a message that the outlet could not take', () => {
+    const bench = openBench();
+    const { send } = bench.outlet;
+    bench.outlet.send = () => {
+      throw new Error('closed');
+    };
+    bench.openLane().publish(bench.message('a'));
+    bench.outlet.send = send;
+    bench.pass(200);
+    expect(bench.names()).toEqual(['a']);
+  });
+
+  it('stores every message of every lane, whatever happens to the answers', () => {
+    const events = fc.array(
+      fc.oneof(
+        { weight: 6, arbitrary: fc.record({ kind: fc.constant('publish' as const), lane: fc.nat(2) }) },
+        { weight: 4, arbitrary: fc.record({ kind: fc.constant('stored' as const), pick: fc.nat(50) }) },
+        { weight: 3, arbitrary: fc.record({ kind: fc.constant('refused' as const), pick: fc.nat(50) }) },
+        { weight: 3, arbitrary: fc.record({ kind: fc.constant('pass' as const), ms: fc.nat(3_000) }) },
+        { weight: 1, arbitrary: fc.record({ kind: fc.constant('lost' as const) }) },
+        { weight: 1, arbitrary: fc.record({ kind: fc.constant('back' as const) }) },
+      ),
+      { maxLength: 80 },
+    );
+    fc.assert(
+      fc.property(events, (script) => {
+        const bench = openBench({ ackTimeoutMs: 2_000 });
+        const lanes = [bench.openLane(), bench.openLane(), bench.openLane()];
+        const all: Sent[] = [];
+        let published = 0;
+        for (const event of script) {
+          all.push(...bench.takeSent());
+          if (event.kind === 'publish') {
+            published += 1;
+            lanes[event.lane]?.publish(bench.message(`${event.lane}.${published}`));
+          } else if (event.kind === 'stored') {
+            bench.inFlight.settleStored(all[event.pick]?.token ?? -1);
+          } else if (event.kind === 'refused') {
+            bench.inFlight.settleRefused(all[event.pick]?.token ?? -1, refused);
+          } else if (event.kind === 'pass') {
+            bench.pass(event.ms);
+          } else if (event.kind === 'lost') {
+            bench.outlet.open = false;
+            bench.inFlight.loseAll();
+          } else {
+            bench.outlet.open = true;
+          }
+          expect(bench.inFlight.count).toBe(published - bench.stored.length);
+        }
+        // From here on all is well: everything must be stored, and nothing sent in vain.
+        bench.outlet.open = true;
+        for (let round = 0; round < 20 && bench.inFlight.count > 0; round += 1) {
+          all.push(...bench.takeSent());
+          for (const { token } of all) bench.inFlight.settleStored(token);
+          bench.pass(6_000);
+        }
+        expect(bench.stored.length).toBe(published);
+        expect(new Set(bench.stored).size).toBe(published);
+        bench.pass(6_000);
+        expect(bench.inFlight).toMatchObject({ count: 0, bytes: 0, holdingLanes: 0 });
+        expect(lanes.map((lane) => lane.inFlight)).toEqual([0, 0, 0]);
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  it('keeps the order of a lane over a lost connection, whatever was confirmed before', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 40 }), fc.array(fc.nat(39)), (count, confirmed) => {
+        const bench = openBench();
+        const lane = bench.openLane();
+        for (let index = 0; index < count; index += 1) lane.publish(bench.message(String(index)));
+        const first = bench.takeSent();
+        for (const index of confirmed) bench.inFlight.settleStored(first[index]?.token ?? -1);
+        bench.outlet.open = false;
+        bench.inFlight.loseAll();
+        bench.outlet.open = true;
+        bench.pass(1);
+        const again = bench.takeSent();
+        for (const { token } of again) bench.inFlight.settleStored(token);
+        again.push(...bench.takeSent());
+        const expected = Array.from({ length: count }, (_, index) => index).filter(
+          (index) => !confirmed.includes(index),
+        );
+        expect(again.map(({ name }) => Number(name))).toEqual(expected);
+      }),
+    );
+  });
+});

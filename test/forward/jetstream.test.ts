@@ -1,0 +1,279 @@
+import { randomBytes } from 'node:crypto';
+import type { NatsConnection } from 'nats';
+import { DiscardPolicy, StorageType } from 'nats';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { Forwarder } from '../../src/server/forward/forwarder.js';
+import {
+  openObserver,
+  openTestForwarder,
+  openTestLog,
+  readStream,
+  until,
+  uplink,
+} from '../support/forwarding.js';
+import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
+
+let server: TestNatsServer;
+let observer: NatsConnection;
+let forwarder: Forwarder | undefined;
+let log: ReturnType<typeof openTestLog>;
+
+beforeAll(async () => {
+  server = await startNatsServer();
+  observer = await openObserver(server.url);
+});
+
+afterAll(async () => {
+  await observer?.close();
+  await server?.stop();
+});
+
+beforeEach(() => {
+  log = openTestLog();
+});
+
+afterEach(async () => {
+  await forwarder?.close();
+  forwarder = undefined;
+  const manager = await observer.jetstreamManager();
+  for await (const name of manager.streams.names()) await manager.streams.delete(name);
+});
+
+async function open(limits: Parameters<typeof openTestForwarder>[2] = {}): Promise<Forwarder> {
+  forwarder = await openTestForwarder(server.url, log.log, limits);
+  return forwarder;
+}
+
+async function updateStream(change: Record<string, unknown>): Promise<void> {
+  const manager = await observer.jetstreamManager();
+  await manager.streams.update('RAW', change);
+}
+
+describe('the JetStream forwarder', () => {
+  it('creates the stream, stores the message with its bytes and headers, and confirms it', async () => {
+    const lane = (await open()).openLane();
+    const payload = randomBytes(1_000);
+    await new Promise<void>((resolve) => lane.publish(uplink(payload, { onStored: resolve })));
+    const manager = await observer.jetstreamManager();
+    const stored = await manager.streams.getMessage('RAW', { seq: 1 });
+    expect(Buffer.compare(stored.data, payload)).toBe(0);
+    expect(stored.subject).toBe('raw.abc');
+    expect(stored.header.get('Mqtt-Topic')).toBe('raw/abc');
+    expect(stored.header.keys()).toEqual(['Mqtt-Topic']);
+    const { config } = await manager.streams.info('RAW');
+    expect(config).toMatchObject({
+      subjects: ['raw.>'],
+      storage: StorageType.File,
+      discard: DiscardPolicy.New,
+    });
+    expect(lane.inFlight).toBe(0);
+  });
+
+  it('confirms nothing that is not in the stream, and keeps the order of each lane', async () => {
+    const subject = await open();
+    const confirmed: string[] = [];
+    for (let lane = 0; lane < 4; lane += 1) {
+      const opened = subject.openLane();
+      for (let index = 0; index < 500; index += 1) {
+        const name = `${lane}:${index}`;
+        opened.publish(uplink(name, { subject: `raw.d${lane}`, onStored: () => confirmed.push(name) }));
+      }
+    }
+    expect(await subject.drain(10_000)).toBe(0);
+    const stored = await readStream(observer);
+    expect(new Set(stored)).toEqual(new Set(confirmed));
+    expect(stored.length).toBe(2_000);
+    for (let lane = 0; lane < 4; lane += 1) {
+      const own = stored.filter((name) => name.startsWith(`${lane}:`));
+      expect(own).toEqual(Array.from({ length: 500 }, (_, index) => `${lane}:${index}`));
+    }
+  });
+
+  it('stores a message with an id once, however often it is sent', async () => {
+    const lane = (await open()).openLane();
+    let confirmations = 0;
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      lane.publish(uplink('once', { messageId: 'abc:7', onStored: () => (confirmations += 1) }));
+    }
+    await until(() => confirmations === 3);
+    expect(await readStream(observer)).toEqual(['once']);
+    const stored = await (await observer.jetstreamManager()).streams.getMessage('RAW', { seq: 1 });
+    expect(stored.header.get('Nats-Msg-Id')).toBe('abc:7');
+    expect(stored.header.get('Mqtt-Topic')).toBe('raw/abc');
+  });
+
+  it('holds what a full stream refuses, and stores it in order when there is room', async () => {
+    const lane = (await open()).openLane();
+    await updateStream({ max_msgs: 3 });
+    const confirmed: string[] = [];
+    for (let index = 0; index < 10; index += 1) {
+      const name = String(index);
+      lane.publish(uplink(name, { onStored: () => confirmed.push(name) }));
+    }
+    await until(() => log.count('uplink_not_stored') === 1);
+    await until(() => (forwarder?.state().counters.retriedRefused ?? 0) > 10);
+    expect(confirmed).toEqual(['0', '1', '2']);
+    expect(forwarder?.state()).toMatchObject({ inFlight: 7, holdingLanes: 1 });
+    await updateStream({ max_msgs: 100 });
+    await until(() => confirmed.length === 10);
+    expect(await readStream(observer)).toEqual(Array.from({ length: 10 }, (_, index) => String(index)));
+    await until(() => log.count('uplink_stored_again') === 1);
+    expect(log.count('uplink_not_stored')).toBe(1);
+  });
+
+  it('confirms nothing while the stream is deleted, says so once, and goes on when it is created again', async () => {
+    const lane = (await open()).openLane();
+    const manager = await observer.jetstreamManager();
+    await manager.streams.delete('RAW');
+    const confirmed: string[] = [];
+    for (let index = 0; index < 5; index += 1) {
+      const name = String(index);
+      lane.publish(uplink(name, { onStored: () => confirmed.push(name) }));
+    }
+    await until(() => (forwarder?.state().counters.retriedRefused ?? 0) > 7);
+    expect(confirmed).toEqual([]);
+    expect(log.lines.filter(({ event }) => event === 'uplink_not_stored')).toMatchObject([
+      { cause: 'no_stream' },
+    ]);
+    await manager.streams.add({ name: 'OTHER', subjects: ['raw.*'] });
+    await until(() => confirmed.length === 5);
+    expect(await readStream(observer, 'OTHER')).toEqual(['0', '1', '2', '3', '4']);
+  });
+
+  it('takes no answer of a subscriber for a confirmation', async () => {
+    const lane = (await open({ limits: { ackTimeoutMs: 500 } })).openLane();
+    const manager = await observer.jetstreamManager();
+    await manager.streams.delete('RAW');
+    const echo = observer.subscribe('raw.>', { callback: (_error, message) => void message.respond('+OK') });
+    let confirmed = 0;
+    lane.publish(uplink('a', { onStored: () => (confirmed += 1) }));
+    await until(() => (forwarder?.state().counters.retriedTimeout ?? 0) > 1);
+    expect(confirmed).toBe(0);
+    echo.unsubscribe();
+    await manager.streams.add({ name: 'RAW', subjects: ['raw.>'] });
+    await until(() => confirmed === 1);
+  });
+
+  it('reports a message that the stream never takes, does not confirm it, and goes on', async () => {
+    const lane = (await open()).openLane();
+    await updateStream({ max_msg_size: 500 });
+    const reported: string[] = [];
+    lane.publish(
+      uplink('a'.repeat(600), {
+        onStored: () => reported.push('stored'),
+        onRefused: (why) => reported.push(why),
+      }),
+    );
+    lane.publish(uplink('b', { onStored: () => reported.push('b stored') }));
+    await until(() => reported.length === 2);
+    expect(reported).toContain('b stored');
+    expect(reported).toContain('message size exceeds maximum allowed');
+    expect(forwarder?.state()).toMatchObject({ inFlight: 0, counters: { refused: 1, stored: 1 } });
+  });
+
+  it.each([
+    ['payload', uplink(new Uint8Array(1_048_577))],
+    ['subject', uplink('a', { subject: `raw.${'a'.repeat(4_000)}` })],
+  ])('refuses a %s larger than the server takes without losing the connection', async (_what, message) => {
+    const lane = (await open()).openLane();
+    const reported: string[] = [];
+    lane.publish({ ...message, onRefused: (why) => void reported.push(why) });
+    lane.publish(uplink('b', { onStored: () => void reported.push('b stored') }));
+    await until(() => reported.includes('b stored'));
+    expect(reported.length).toBe(2);
+    expect(log.count('nats_disconnected')).toBe(0);
+  });
+
+  it('knows the largest message from the server and from the stream', async () => {
+    expect((await open()).maxPayloadBytes).toBe(1_048_576);
+    await forwarder?.close();
+    await updateStream({ max_msg_size: 5_000 });
+    expect((await open()).maxPayloadBytes).toBe(5_000);
+  });
+
+  it('slows senders without confirmation down to what the stream takes, and loses none', async () => {
+    const subject = await open();
+    const lane = subject.openLane();
+    const total = 50_000;
+    let given = 0;
+    let waits = 0;
+    await new Promise<void>((resolve) => {
+      const message = uplink('x'.repeat(64), { confirm: false });
+      const give = () => {
+        while (given < total) {
+          if (subject.fullFor(false)) {
+            waits += 1;
+            subject.whenReady(give, false);
+            return;
+          }
+          given += 1;
+          lane.publish(message);
+        }
+        resolve();
+      };
+      give();
+    });
+    await subject.drain(5_000);
+    expect(waits).toBeGreaterThan(0);
+    expect(subject.state().counters).toMatchObject({ sent: total, dropped: 0 });
+    const manager = await observer.jetstreamManager();
+    await until(async () => (await manager.streams.info('RAW')).state.messages === total);
+  });
+
+  it('counts what is dropped without confirmation when there is no stream', async () => {
+    const subject = await open();
+    const lane = subject.openLane();
+    await (await observer.jetstreamManager()).streams.delete('RAW');
+    for (let index = 0; index < 1_024; index += 1) lane.publish(uplink('x', { confirm: false }));
+    await until(() => subject.state().counters.dropped === 1_024);
+    expect(subject.state().counters.sent).toBe(0);
+  });
+
+  it('is full at the bound of messages and wakes those who wait in their order', async () => {
+    const subject = await open({ limits: { maxInFlight: 10 } });
+    const lane = subject.openLane();
+    const woken: number[] = [];
+    await server.pause();
+    try {
+      for (let index = 0; index < 10; index += 1) {
+        expect(subject.full).toBe(false);
+        lane.publish(uplink(String(index)));
+      }
+      expect(subject.full).toBe(true);
+      expect(subject.fullFor(true)).toBe(true);
+      for (let waiter = 0; waiter < 100; waiter += 1) {
+        subject.whenReady(() => {
+          expect(subject.fullFor(true)).toBe(false);
+          woken.push(waiter);
+          lane.publish(uplink(`w${waiter}`));
+        });
+      }
+    } finally {
+      server.resume();
+    }
+    await until(() => woken.length === 100);
+    expect(woken).toEqual(Array.from({ length: 100 }, (_, index) => index));
+    expect(await subject.drain(5_000)).toBe(0);
+  });
+
+  it('is full at the bound of bytes', async () => {
+    const subject = await open({ limits: { maxInFlightBytes: 1_048_576 } });
+    const lane = subject.openLane();
+    await server.pause();
+    for (let index = 0; index < 10; index += 1) lane.publish(uplink(new Uint8Array(104_000)));
+    expect(subject.full).toBe(false);
+    lane.publish(uplink(new Uint8Array(104_000)));
+    expect(subject.full).toBe(true);
+    server.resume();
+    await until(() => !subject.full);
+  });
+
+  it('says how many messages are not stored when draining takes too long', async () => {
+    const subject = await open();
+    await (await observer.jetstreamManager()).streams.delete('RAW');
+    subject.openLane().publish(uplink('a'));
+    expect(await subject.drain(200)).toBe(1);
+    await Promise.all([subject.close(), subject.close()]);
+    expect(subject.state().connected).toBe(false);
+  });
+});

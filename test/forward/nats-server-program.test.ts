@@ -1,0 +1,142 @@
+import { chmod, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import {
+  findNatsServer,
+  isAtLeast,
+  natsServerCacheDir,
+  obtainNatsServer,
+  pinnedNatsVersion,
+} from '../../src/server/forward/nats-server-program.js';
+
+let dir: string;
+let env: { PATH: string; HOME: string };
+let progress: string[];
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'svc mqtt program-'));
+  env = { PATH: join(dir, 'bin'), HOME: join(dir, 'home') };
+  progress = [];
+  await mkdir(env.PATH);
+  await symlink('/bin/sh', join(env.PATH, 'sh'));
+});
+
+afterEach(async () => {
+  await rm(dir, { recursive: true, force: true });
+});
+
+const onProgress = (line: string) => void progress.push(line);
+
+/** Puts a script where the environment's PATH, or a path, says. */
+async function script(path: string, lines: string): Promise<string> {
+  await mkdir(join(path, '..'), { recursive: true });
+  await writeFile(path, `#!/bin/sh\n${lines}\n`);
+  await chmod(path, 0o755);
+  return path;
+}
+
+const natsServer = (version: string) => `echo "nats-server: v${version}"`;
+
+describe('findNatsServer', () => {
+  it('takes the given program first, then the PATH, then the cache', async () => {
+    const given = await script(join(dir, 'given'), natsServer('2.1.1'));
+    const cached = await script(join(natsServerCacheDir(env), 'nats-server'), natsServer('2.3.3'));
+    expect(await findNatsServer(undefined, env)).toEqual({ path: cached, version: '2.3.3' });
+    const onPath = await script(join(env.PATH, 'nats-server'), natsServer('2.2.2'));
+    expect(await findNatsServer(undefined, env)).toEqual({ path: onPath, version: '2.2.2' });
+    expect(await findNatsServer(given, env)).toEqual({ path: given, version: '2.1.1' });
+  });
+
+  it('finds none', async () => {
+    expect(await findNatsServer(undefined, env)).toBeUndefined();
+  });
+
+  it('passes over what does not run', async () => {
+    await script(join(env.PATH, 'nats-server'), 'exit 1');
+    expect(await findNatsServer(undefined, env)).toBeUndefined();
+  });
+
+  it.each([
+    ['does not exist', async () => join(dir, 'none'), 'not found'],
+    ['is a directory', async () => dir, 'not executable'],
+    [
+      'is something else',
+      () => script(join(dir, 'other'), 'echo hello'),
+      'does not tell a nats-server version',
+    ],
+  ])('names a given program that %s', async (_what, make, words) => {
+    const path = await make();
+    const failure = expect(findNatsServer(path, env)).rejects;
+    await failure.toMatchObject({ code: 'NATS_EMBEDDED' });
+    await expect(findNatsServer(path, env)).rejects.toThrow(`NATS_SERVER_BIN: ${path} cannot be run: `);
+    await expect(findNatsServer(path, env)).rejects.toThrow(words);
+  });
+});
+
+describe('obtainNatsServer', () => {
+  it('builds the pinned version with Go when Go is there, and keeps it', async () => {
+    await script(
+      join(env.PATH, 'go'),
+      `[ "$1" = version ] && exit
+       echo "go: downloading $2" >&2
+       { echo '#!/bin/sh'; echo 'echo "nats-server: v'"\${2##*@v}"'"'; } > "$GOBIN/nats-server"
+       /bin/chmod 755 "$GOBIN/nats-server"`,
+    );
+    const path = join(natsServerCacheDir(env), 'nats-server');
+    expect(await obtainNatsServer({ env, onProgress })).toEqual({ path, version: pinnedNatsVersion });
+    expect(progress.join('\n')).toContain('go: downloading');
+    await rm(join(env.PATH, 'go'));
+    progress = [];
+    expect(await obtainNatsServer({ env, onProgress })).toMatchObject({ path });
+    expect(progress).toEqual([]);
+    expect(await readdir(natsServerCacheDir(env))).toEqual(['nats-server']);
+  });
+
+  it('unpacks the package of Debian when there is no Go', async () => {
+    await script(join(env.PATH, 'apt-get'), '[ "$1" = download ] && : > nats-server_2.9.10_amd64.deb');
+    await script(
+      join(env.PATH, 'dpkg-deb'),
+      `/bin/mkdir -p "$3/usr/sbin"
+       { echo '#!/bin/sh'; echo 'echo "nats-server: v2.9.10"'; } > "$3/usr/sbin/nats-server"
+       /bin/chmod 755 "$3/usr/sbin/nats-server"`,
+    );
+    const path = join(natsServerCacheDir(env), 'nats-server');
+    expect(await obtainNatsServer({ env, onProgress })).toEqual({ path, version: '2.9.10' });
+  });
+
+  it('says what was tried and what to do by hand', async () => {
+    await script(
+      join(env.PATH, 'go'),
+      '[ "$1" = version ] && exit; echo "dial tcp: no route to host" >&2; exit 1',
+    );
+    await expect(obtainNatsServer({ env, onProgress })).rejects.toMatchObject({
+      code: 'NATS_EMBEDDED',
+      message:
+        'There is no nats-server on this machine and it could not be obtained (go install: dial tcp: no route to host; apt-get download: not found)',
+    });
+    expect(await readdir(natsServerCacheDir(env))).toEqual([]);
+  });
+});
+
+describe('natsServerCacheDir', () => {
+  it.each([
+    [{ XDG_CACHE_HOME: '/x/cache', HOME: '/h' }, '/x/cache/svc-mqtt'],
+    [{ XDG_CACHE_HOME: 'relative', HOME: '/h' }, '/h/.cache/svc-mqtt'],
+    [{ HOME: '/h' }, '/h/.cache/svc-mqtt'],
+  ])('%j → %s', (given, path) => {
+    expect(natsServerCacheDir(given)).toBe(path);
+  });
+});
+
+describe('isAtLeast', () => {
+  it.each([
+    ['2.9.10', 2, 10, false],
+    ['2.10.0', 2, 10, true],
+    ['2.14.1', 2, 10, true],
+    ['3.0.0', 2, 10, true],
+    ['1.99.0', 2, 10, false],
+  ])('%s, %d.%d: %s', (version, major, minor, expected) => {
+    expect(isAtLeast(version, major, minor)).toBe(expected);
+  });
+});

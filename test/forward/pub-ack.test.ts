@@ -1,0 +1,79 @@
+import type { Msg } from 'nats';
+import { describe, expect, it } from 'vitest';
+import { readPubAck, readToken } from '../../src/server/forward/pub-ack.js';
+
+function answer(text: string, status?: number): Msg {
+  return {
+    data: new TextEncoder().encode(text),
+    ...(status === undefined ? {} : { headers: { code: status } }),
+  } as unknown as Msg;
+}
+
+describe('readPubAck', () => {
+  it.each([
+    '{"stream":"RAW", "seq":1}',
+    '{"stream":"RAW","seq":18446744073709551615}',
+    '{"stream":"RAW","seq":7,"duplicate": true}',
+    '{"stream":"RAW","domain":"hub","seq":7}',
+    '{ "seq": 7, "stream": "RAW" }',
+  ])('stored: %s', (text) => {
+    expect(readPubAck(answer(text)).kind).toBe('stored');
+  });
+
+  it.each([
+    '{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"RAW","seq":0}',
+    '{"error":{"code":404,"err_code":10059,"description":"stream not found"}}',
+    '{"stream":"RAW","seq":3,"error":{"code":500,"err_code":1,"description":"x"}}',
+  ])('never stored with an error: %s', (text) => {
+    expect(readPubAck(answer(text)).kind).toBe('refused');
+  });
+
+  it('tells refusals that no retry mends', () => {
+    const ack = readPubAck(
+      answer('{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"}}'),
+    );
+    expect(ack).toMatchObject({ kind: 'refused', permanent: true });
+  });
+
+  it('tells that no stream takes the subject', () => {
+    expect(readPubAck(answer('', 503))).toMatchObject({
+      kind: 'refused',
+      cause: 'no_stream',
+      permanent: false,
+    });
+  });
+
+  it.each([
+    '',
+    '+OK',
+    'stored',
+    '{}',
+    'null',
+    '{"stream":"RAW"}',
+    '{"stream":"RAW","seq":}',
+    '{"stream":"RAW","seq":1',
+    '{"stream":"RAW","seq":0}',
+    '{"seq":3}',
+    '{"stream":',
+  ])('takes no notice of %j', (text) => {
+    expect(readPubAck(answer(text)).kind).toBe('other');
+  });
+});
+
+describe('readToken', () => {
+  const bytes = (subject: string) =>
+    ({ _msg: { subject: new TextEncoder().encode(subject) } }) as unknown as Msg;
+
+  it.each([
+    ['_INBOX.x.1048576', 1_048_576],
+    [`_INBOX.x.${Number.MAX_SAFE_INTEGER}`, Number.MAX_SAFE_INTEGER],
+    ['_INBOX.x.0', 0],
+    ['_INBOX.x.', -1],
+    ['_INBOX.x.12a', -1],
+    ['12', -1],
+    ['_INBOX.x.99999999999999999999', -1],
+  ])('%s → %d', (subject, token) => {
+    expect(readToken(bytes(subject))).toBe(token);
+    expect(readToken({ subject } as Msg)).toBe(token);
+  });
+});

@@ -1,0 +1,158 @@
+import type { NatsConnection } from 'nats';
+import { StorageType } from 'nats';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { SvcMqttError } from '../../src/errors.js';
+import { requireStream } from '../../src/server/forward/stream.js';
+import { openObserver, openTestLog } from '../support/forwarding.js';
+import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
+
+let server: TestNatsServer;
+let connection: NatsConnection;
+
+beforeAll(async () => {
+  server = await startNatsServer();
+  connection = await openObserver(server.url);
+});
+
+afterAll(async () => {
+  await connection?.close();
+  await server?.stop();
+});
+
+afterEach(async () => {
+  const manager = await connection.jetstreamManager();
+  for await (const name of manager.streams.names()) await manager.streams.delete(name);
+});
+
+async function add(name: string, subjects: string[], more: Record<string, unknown> = {}): Promise<void> {
+  const manager = await connection.jetstreamManager();
+  await manager.streams.add({ name, subjects, ...more });
+}
+
+async function failure(template = 'raw.{id}', stream = 'RAW'): Promise<SvcMqttError> {
+  try {
+    await requireStream(connection, { stream, template }, openTestLog().log);
+  } catch (error) {
+    if (error instanceof SvcMqttError) return error;
+    throw error;
+  }
+  throw new Error('not refused');
+}
+
+describe('requireStream', () => {
+  it('creates a stream when none touches the subjects, and finds it again', async () => {
+    await add('ELSE', ['other.>', 'rawer.*']);
+    const first = openTestLog();
+    const wanted = { stream: 'RAW', template: 'raw.{type}.{id}' };
+    expect(await requireStream(connection, wanted, first.log)).toEqual({
+      name: 'RAW',
+      maxMessageBytes: Number.POSITIVE_INFINITY,
+    });
+    expect(first.count('stream_created')).toBe(1);
+    const second = openTestLog();
+    await requireStream(connection, wanted, second.log);
+    expect(second.lines.map(({ event }) => event)).toEqual(['stream_found']);
+  });
+
+  it.each([['raw.>'], ['raw.*'], ['fleet.*', 'raw.*'], ['x', 'raw.*']])(
+    'uses an existing stream over %s as it is',
+    async (...subjects) => {
+      await add('MINE', subjects, { storage: StorageType.Memory, max_msg_size: 2_000 });
+      const manager = await connection.jetstreamManager();
+      const before = (await manager.streams.info('MINE')).config;
+      const test = openTestLog();
+      const stream = await requireStream(connection, { stream: 'RAW', template: 'raw.{id}' }, test.log);
+      expect(stream).toEqual({ name: 'MINE', maxMessageBytes: 2_000 });
+      expect((await manager.streams.info('MINE')).config).toEqual(before);
+      expect(test.count('stream_in_memory')).toBe(1);
+    },
+  );
+
+  it('finds the stream among many', async () => {
+    for (let index = 0; index < 5; index += 1) await add(`S${index}`, [`s${index}.>`]);
+    await add('MINE', ['raw.>']);
+    const stream = await requireStream(
+      connection,
+      { stream: 'RAW', template: 'raw.{id}' },
+      openTestLog().log,
+    );
+    expect(stream.name).toBe('MINE');
+  });
+
+  it('names a stream that takes only a part', async () => {
+    await add('PART', ['raw.a', 'raw.b']);
+    const error = await failure();
+    expect(error.code).toBe('NATS_STREAM');
+    expect(error.toLine()).toContain('PART (raw.a, raw.b)');
+    expect(error.toLine()).toContain('raw.*');
+  });
+
+  it('names several streams that take a part each', async () => {
+    await add('ONE', ['raw.a.>']);
+    await add('TWO', ['raw.b.>']);
+    const line = (await failure('raw.{type}.{id}')).toLine();
+    expect(line).toContain('ONE (raw.a.>)');
+    expect(line).toContain('TWO (raw.b.>)');
+  });
+
+  it('names a stream that has the name and other subjects', async () => {
+    await add('RAW', ['other.>']);
+    const line = (await failure()).toLine();
+    expect(line).toContain('A stream RAW exists and does not take raw.>');
+    expect(line).toContain('NATS_STREAM');
+  });
+
+  it('refuses a stream that confirms nothing', async () => {
+    await add('QUIET', ['raw.>'], { no_ack: true });
+    expect((await failure()).toLine()).toContain('QUIET (raw.>) has no_ack');
+  });
+
+  it('refuses a sealed stream', async () => {
+    await add('SEALED', ['raw.>']);
+    await (await connection.jetstreamManager()).streams.update('SEALED', { sealed: true } as never);
+    expect((await failure()).toLine()).toContain('SEALED (raw.>) is sealed');
+  });
+
+  it('takes no notice of a mirror of the stream', async () => {
+    await add('MINE', ['raw.>']);
+    const manager = await connection.jetstreamManager();
+    await manager.streams.add({ name: 'COPY', mirror: { name: 'MINE' } });
+    const stream = await requireStream(
+      connection,
+      { stream: 'RAW', template: 'raw.{id}' },
+      openTestLog().log,
+    );
+    expect(stream.name).toBe('MINE');
+  });
+
+  it('says so when the server has no JetStream', async () => {
+    const plain = await startNatsServer({ jetstream: false });
+    const observer = await openObserver(plain.url);
+    try {
+      const wanted = { stream: 'RAW', template: 'raw.{id}' };
+      await expect(requireStream(observer, wanted, openTestLog().log)).rejects.toMatchObject({
+        code: 'NATS_STREAM',
+        message: 'JetStream is not enabled on the NATS server or for the account',
+      });
+    } finally {
+      await observer.close();
+      await plain.stop();
+    }
+  });
+
+  it('says so when the account has no JetStream', async () => {
+    const accounts = 'accounts { A { users: [ { user: a, password: a } ] } }';
+    const limited = await startNatsServer({ configExtra: accounts });
+    const observer = await openObserver(limited.url, { user: 'a', pass: 'a' });
+    try {
+      const wanted = { stream: 'RAW', template: 'raw.{id}' };
+      await expect(requireStream(observer, wanted, openTestLog().log)).rejects.toMatchObject({
+        code: 'NATS_STREAM',
+        message: 'JetStream is not enabled on the NATS server or for the account',
+      });
+    } finally {
+      await observer.close();
+      await limited.stop();
+    }
+  });
+});

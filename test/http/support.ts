@@ -1,0 +1,153 @@
+import { request } from 'node:http';
+import { connect } from 'node:net';
+import { pino } from 'pino';
+import type { Device } from '../../src/db/devices.js';
+import type { DeviceQueries } from '../../src/server/http/devices.js';
+import type { HttpLimits } from '../../src/server/http/limits.js';
+import {
+  type HttpConfig,
+  type Readiness,
+  type RunningHttp,
+  startHttpWith,
+} from '../../src/server/http/start.js';
+
+export interface TestApi extends RunningHttp {
+  /** Devices in the stand-in for the database. */
+  readonly rows: Map<string, Device>;
+  /** Every line logged so far. */
+  readonly lines: Record<string, unknown>[];
+}
+
+/** Devices in memory, for what the database has no part in. */
+export function openMemoryQueries(rows: Map<string, Device>): DeviceQueries {
+  return {
+    async add(type) {
+      const id = `device${String(rows.size).padStart(4, '0')}`;
+      const now = new Date();
+      rows.set(id, { id, type, createdAt: now, updatedAt: now, revokedAt: null, lastSeenAt: null });
+      return { id, type, mqttUser: id, mqttPassword: 'shown-once-only', createdAt: now };
+    },
+    async list({ type, state, after, limit }) {
+      return [...rows.values()]
+        .filter((row) => type === undefined || row.type === type)
+        .filter((row) => state === 'all' || (row.revokedAt === null) === (state === 'active'))
+        .filter((row) => after === undefined || row.id > after)
+        .slice(0, limit);
+    },
+    async find(id) {
+      return rows.get(id);
+    },
+    async revoke(id) {
+      const row = rows.get(id);
+      if (row === undefined) return 'unknown';
+      if (row.revokedAt !== null) return 'already revoked';
+      rows.set(id, { ...row, revokedAt: new Date(), updatedAt: new Date() });
+      return 'revoked';
+    },
+  };
+}
+
+export const allReady: Readiness = {
+  database: { ok: true, detail: 'connected' },
+  nats: { ok: true, detail: 'connected' },
+  listeners: { ok: true, detail: 'listening' },
+};
+
+export const openConfig: HttpConfig = {
+  listenAddr: '127.0.0.1:0',
+  apiToken: undefined,
+  apiAllowUnauthenticated: false,
+};
+
+/** A log whose lines can be read. */
+export function openTestLog() {
+  const lines: Record<string, unknown>[] = [];
+  const log = pino({ level: 'debug', base: null }, { write: (line: string) => lines.push(JSON.parse(line)) });
+  return { log, lines };
+}
+
+/** Starts the API on a free port and a stand-in for the database. */
+export async function startTestApi(
+  options: {
+    config?: Partial<HttpConfig>;
+    limits?: Partial<HttpLimits>;
+    devices?: Partial<DeviceQueries>;
+    readiness?: () => Promise<Readiness> | Readiness;
+  } = {},
+): Promise<TestApi> {
+  const rows = new Map<string, Device>();
+  const { log, lines } = openTestLog();
+  const running = await startHttpWith({
+    devices: { ...openMemoryQueries(rows), ...options.devices },
+    config: { ...openConfig, ...options.config },
+    limits: options.limits ?? {},
+    readiness: options.readiness ?? (() => allReady),
+    version: '1.2.3',
+    log,
+  });
+  return { ...running, rows, lines };
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Record<string, string | string[] | undefined>;
+  readonly text: string;
+  /** The body as JSON; fails when it is not. */
+  json<T = Record<string, unknown>>(): T;
+}
+
+/** Sends one request with exactly the headers given, on a connection of its own. */
+export function call(
+  port: number,
+  method: string,
+  path: string,
+  options: { headers?: Record<string, string>; body?: string | Buffer; host?: string } = {},
+): Promise<Answer> {
+  const headers = { ...options.headers };
+  // Node leaves the length out for methods that seldom have a body.
+  if (options.body !== undefined && headers['transfer-encoding'] === undefined) {
+    headers['content-length'] = String(Buffer.byteLength(options.body));
+  }
+  return new Promise((resolve, reject) => {
+    const outgoing = request(
+      { port, method, path, host: options.host ?? '127.0.0.1', headers, agent: false },
+      (incoming) => {
+        const chunks: Buffer[] = [];
+        incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
+        incoming.on('error', reject);
+        incoming.on('end', () => {
+          const text = Buffer.concat(chunks).toString();
+          resolve({
+            status: incoming.statusCode ?? 0,
+            headers: incoming.headers,
+            text,
+            json: () => JSON.parse(text),
+          });
+        });
+      },
+    );
+    outgoing.on('error', reject);
+    outgoing.end(options.body);
+  });
+}
+
+/** Writes bytes on a bare socket and answers all that comes until the other side closes it. */
+export function sendBytes(
+  port: number,
+  bytes: string,
+  options: { onOpen?: (write: (more: string) => void) => void } = {},
+): Promise<string> {
+  return new Promise((resolve) => {
+    let received = '';
+    const socket = connect(port, '127.0.0.1', () => {
+      socket.write(bytes);
+      options.onOpen?.((more) => socket.writable && socket.write(more));
+    });
+    socket.on('data', (chunk) => {
+      received += chunk.toString();
+    });
+    // A reset is one way of closing.
+    socket.on('error', () => undefined);
+    socket.on('close', () => resolve(received));
+  });
+}
