@@ -1,4 +1,5 @@
 import type { Config } from '../config.js';
+import { toNewDeviceJson } from '../db/device-json.js';
 import { addDevices, type NewDevice } from '../db/devices.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
@@ -26,7 +27,7 @@ export async function addDevice(config: Config, options: DeviceAddOptions, io: C
     return addDevices(db, { type, id: options.id, count: options.count });
   });
   if (options.json === true) {
-    for (const device of devices) await write(io.stdout, toJsonLine(toApiFields(device)));
+    for (const device of devices) await write(io.stdout, toJsonLine(toNewDeviceJson(device)));
     return;
   }
   await writeReadable(devices, io);
@@ -34,20 +35,10 @@ export async function addDevice(config: Config, options: DeviceAddOptions, io: C
   await write(io.stderr, `Keep the ${secret}: nothing can show ${it} again.\n`);
 }
 
-function toApiFields(device: NewDevice): Record<string, string> {
-  return {
-    id: device.id,
-    type: device.type,
-    mqtt_user: device.mqttUser,
-    mqtt_password: device.mqttPassword,
-    created_at: device.createdAt.toISOString(),
-  };
-}
-
 async function writeReadable(devices: readonly NewDevice[], io: CommandIo): Promise<void> {
   const [only] = devices;
   if (only !== undefined && devices.length === 1) {
-    const fields = { ...toApiFields(only), created_at: formatTime(only.createdAt) };
+    const fields = { ...toNewDeviceJson(only), created_at: formatTime(only.createdAt) };
     await write(io.stdout, formatBlock(Object.entries(fields)));
     return;
   }

@@ -1,4 +1,5 @@
 import type { Config } from '../config.js';
+import { toDeviceJson } from '../db/device-json.js';
 import { type Device, type DeviceState, listDevices } from '../db/devices.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
@@ -31,7 +32,7 @@ export async function listAllDevices(
     for (;;) {
       const page = await listDevices(db, { type: options.type, state, after, limit: pageSize });
       if (options.json === true) {
-        await write(io.stdout, page.map((device) => toJsonLine(deviceFields(device))).join(''));
+        await write(io.stdout, page.map((device) => toJsonLine(toDeviceJson(device))).join(''));
       } else if (page.length > 0) {
         const rows = page.map(toCells);
         if (widths === undefined) {
@@ -46,18 +47,6 @@ export async function listAllDevices(
       if (page.length < pageSize || io.outputClosed.aborted) return;
     }
   });
-}
-
-/** A device as JSON lines show it: never its secret. */
-export function deviceFields(device: Device): Record<string, string | null> {
-  return {
-    id: device.id,
-    type: device.type,
-    created_at: device.createdAt.toISOString(),
-    updated_at: device.updatedAt.toISOString(),
-    revoked_at: device.revokedAt?.toISOString() ?? null,
-    last_seen_at: device.lastSeenAt?.toISOString() ?? null,
-  };
 }
 
 function toCells(device: Device): string[] {

@@ -1,8 +1,8 @@
 import type { Config } from '../config.js';
+import { toDeviceJson } from '../db/device-json.js';
 import { findDevice } from '../db/devices.js';
 import { SvcMqttError } from '../errors.js';
 import { requireSchema, withDatabase } from './database.js';
-import { deviceFields } from './device-list.js';
 import { type CommandIo, write } from './io.js';
 import { escapeControls, formatBlock, formatTime, toJsonLine } from './text.js';
 
@@ -22,7 +22,7 @@ export async function showDevice(
   });
   if (device === undefined) throw deviceNotFound([options.id]);
   if (options.json === true) {
-    await write(io.stdout, toJsonLine(deviceFields(device)));
+    await write(io.stdout, toJsonLine(toDeviceJson(device)));
     return;
   }
   await write(

@@ -162,6 +162,11 @@ function prepare(command: Command, io: CommandIo, uses: ReadonlyMap<Command, Use
     .exitOverride((error) => {
       throw error.exitCode === 0 || error.code === 'commander.help' ? error : toUsageError(command, error);
     })
+    .on('beforeHelp', () => {
+      const [word] = command.args;
+      if (command.commands.length === 0 || word === undefined || word.startsWith('-')) return;
+      command.error(`error: unknown command '${word}'`);
+    })
     .hook('preSubcommand', async (_parent, subcommand) => {
       const settings = uses.get(subcommand);
       if (settings === undefined) return;

@@ -1,7 +1,39 @@
 import { checkSubjectTemplate, escapeToken } from '../server/forward/subject.js';
+import { usageError } from './usage-error.js';
 
 /** Longer ones are no use and, in bytes, could exceed the control line that NATS reads. */
 const maxSubjectLength = 1_024;
+
+/**
+ * The subject to show: the one given, the one of a device, or `raw.>`.
+ *
+ * @throws SvcMqttError USAGE.
+ */
+export function chooseSubject(
+  template: string,
+  options: { readonly subject?: string | undefined; readonly device?: string | undefined },
+): string {
+  const { device } = options;
+  if (device !== undefined && options.subject !== undefined) {
+    throw usageError('--device and a subject cannot be used together', 'Give one of them');
+  }
+  if (device === undefined) {
+    const subject = options.subject ?? 'raw.>';
+    const problem = checkSubject(subject);
+    if (problem !== undefined) {
+      throw usageError(`The subject "${subject}" ${problem}`, 'Give it as raw.> or raw.<device id>');
+    }
+    return subject;
+  }
+  const subject = deviceSubject(template, device);
+  if (subject === undefined) {
+    throw usageError(`With NATS_SUBJECT ${template} no subject singles out a device`, 'Give a subject');
+  }
+  if (device === '' || checkSubject(subject) !== undefined) {
+    throw usageError(`--device cannot be "${device}": no device has this id`);
+  }
+  return subject;
+}
 
 /**
  * Checks a NATS subject with wildcards, as a subscription takes it.

@@ -8,10 +8,9 @@ import { covers } from '../server/forward/subject-match.js';
 import { openBoundedQueue } from './bounded-queue.js';
 import { openCommandLog } from './command-log.js';
 import { type CommandIo, Interrupted, whenAborted, write } from './io.js';
-import { checkSubject, deviceSubject } from './subject.js';
+import { chooseSubject } from './subject.js';
 import { openLineFormat, type TailMessage } from './tail-line.js';
 import { escapeControls, formatCount } from './text.js';
-import { usageError } from './usage-error.js';
 
 export interface TailNatsOptions {
   readonly subject?: string | undefined;
@@ -49,7 +48,7 @@ interface Cursor {
  * @throws SvcMqttError USAGE, NATS_UNREACHABLE, NATS_REFUSED, NATS_STREAM, CONFIG_INVALID.
  */
 export async function tailNats(config: Config, options: TailNatsOptions, io: CommandIo): Promise<void> {
-  const subject = chooseSubject(config, options);
+  const subject = chooseSubject(config.natsSubject, options);
   const since = options.since === undefined ? undefined : new Date(Date.now() - options.since);
   const natsUrl = config.natsUrl ?? `nats://127.0.0.1:${config.embeddedNatsPort}`;
   // Losing and finding NATS again is told below, in words; the log is for who asks for it.
@@ -66,32 +65,6 @@ export async function tailNats(config: Config, options: TailNatsOptions, io: Com
     aborted.release();
     await connecting.then((link) => link.close()).catch(() => {});
   }
-}
-
-function chooseSubject(config: Config, options: TailNatsOptions): string {
-  const { device } = options;
-  if (device !== undefined && options.subject !== undefined) {
-    throw usageError('--device and a subject cannot be used together', 'Give one of them');
-  }
-  if (device === undefined) {
-    const subject = options.subject ?? 'raw.>';
-    const problem = checkSubject(subject);
-    if (problem !== undefined) {
-      throw usageError(`The subject "${subject}" ${problem}`, 'Give it as raw.> or raw.<device id>');
-    }
-    return subject;
-  }
-  const subject = deviceSubject(config.natsSubject, device);
-  if (subject === undefined) {
-    throw usageError(
-      `With NATS_SUBJECT ${config.natsSubject} no subject singles out a device`,
-      'Give a subject',
-    );
-  }
-  if (device === '' || checkSubject(subject) !== undefined) {
-    throw usageError(`--device cannot be "${device}": no device has this id`);
-  }
-  return subject;
 }
 
 /** Shows messages over one connection after the other until the command ends. */

@@ -96,6 +96,10 @@ function invalid(problem: string): SvcMqttError {
   return new SvcMqttError('CONFIG_INVALID', `DATABASE_URL ${problem}`, { suggestion });
 }
 
+function severalHosts(): SvcMqttError {
+  return invalid('names several hosts; give one, or one address that leads to the right host');
+}
+
 /**
  * Reads where the database is: a `postgres://` or `postgresql://` URL, or a keyword/value DSN as libpq and GORM
  * take it.
@@ -118,8 +122,7 @@ function toAddress(values: Map<string, string>): DatabaseAddress {
   }
   const text = (keyword: string) => values.get(keyword) || undefined;
   const host = text('host') ?? text('hostaddr') ?? 'localhost';
-  if (host.includes(','))
-    throw invalid('names several hosts; give one, or one address that leads to the right host');
+  if (host.includes(',')) throw severalHosts();
   const port = wholeNumber('port', text('port') ?? '5432', 1, 65_535);
   const sslMode = text('sslmode') ?? 'prefer';
   if (!isSslMode(sslMode)) throw invalid(`has an unknown sslmode; it can be ${sslModes.join(', ')}`);
@@ -172,6 +175,7 @@ function readUrl(url: string): Map<string, string> {
     put('user', user);
     put('password', password);
   }
+  if (authority.slice(at + 1).includes(',')) throw severalHosts();
   const place = /^(?:\[([^\]]*)\]|([^:]*))(?::(.*))?$/s.exec(authority.slice(at + 1));
   if (place === null)
     throw invalid('has a host and port that cannot be told apart; write an IPv6 address as [::1]:5432');

@@ -60,7 +60,6 @@ async function main(directory: string): Promise<void> {
 
   const claim = await claimDirectory('.', (socket) => {
     watchers.add(socket);
-    socket.on('error', () => {});
     socket.on('close', () => {
       watchers.delete(socket);
       stopWhenUnused();

@@ -31,7 +31,10 @@ export async function claimDirectory(
   const token = randomBytes(8).toString('hex');
   const unseen = path.join(directory, `new-${token}.sock`);
   const name = `claim-${token}.sock`;
-  const server = net.createServer(onConnection);
+  const server = net.createServer((socket) => {
+    socket.on('error', () => {});
+    onConnection(socket);
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(unseen, resolve);
@@ -78,13 +81,13 @@ async function connectTo(file: string): Promise<net.Socket | 'gone' | 'unknown'>
     const timer = setTimeout(() => give('unknown'), connectTimeoutMs);
     const give = (result: net.Socket | 'gone' | 'unknown') => {
       clearTimeout(timer);
-      socket.removeAllListeners();
-      if (result !== socket) socket.on('error', () => {}).destroy();
+      if (result !== socket) socket.destroy();
       resolve(result);
     };
-    socket.once('connect', () => give(socket));
-    socket.once('error', (error: NodeJS.ErrnoException) => {
+    // This listener stays: a connection that breaks later is told by its end.
+    socket.on('error', (error: NodeJS.ErrnoException) => {
       give(error.code === 'ECONNREFUSED' || error.code === 'ENOENT' ? 'gone' : 'unknown');
     });
+    socket.once('connect', () => give(socket));
   });
 }

@@ -248,7 +248,6 @@ async function followUntilReady(
   onLine: (line: EmbeddedLine) => void,
 ): Promise<{ ready: boolean; reason?: string }> {
   return await new Promise((resolve) => {
-    socket.on('error', () => {});
     socket.once('close', () => resolve({ ready: false }));
     createInterface({ input: socket, crlfDelay: Number.POSITIVE_INFINITY }).on('line', (text) => {
       if (text.length > maxLineLength) return;
@@ -275,7 +274,7 @@ async function releaseChild(child: ChildProcess): Promise<void> {
     if (child.exitCode !== null || child.signalCode !== null) done();
     else if (child.connected) child.send('release', () => {});
   });
-  child.removeAllListeners();
+  child.removeAllListeners().on('error', () => {});
   if (child.connected) child.disconnect();
   child.unref();
 }

@@ -1,6 +1,9 @@
+import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Interrupted } from '../../src/cli/io.js';
 import { runProgram } from '../../src/cli/program.js';
+import { readConfig } from '../../src/config.js';
+import { type Database, openDatabase } from '../../src/db/open.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { borrowPostgres, createDatabase } from '../support/postgres.js';
 import { fakeIo, fakeTerminal, jsonLines, makeTempDir, runCli, until } from './support.js';
@@ -14,16 +17,20 @@ async function run(env: Record<string, string>, args: readonly string[], stdin?:
 
 let postgres: Awaited<ReturnType<typeof borrowPostgres>> | undefined;
 let dir: ReturnType<typeof makeTempDir>;
+/** Keeps the embedded database open, as a running server does: the commands attach to it. */
+let holder: Database | undefined;
 const environments: Record<string, Record<string, string>> = {};
 
 beforeAll(async () => {
   dir = makeTempDir();
   environments.embedded = { DATA_DIR: dir.path };
+  holder = await openDatabase(readConfig({ env: environments.embedded }), pino({ level: 'silent' }));
   postgres = await borrowPostgres();
   environments.postgres = { DATABASE_URL: await createDatabase(postgres.url) };
 });
 afterAll(async () => {
   await postgres?.release();
+  await holder?.close();
   dir.remove();
 });
 
@@ -143,6 +150,21 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
     const { outcome } = await run(env(), ['device', 'show', 'no\u001b[2Jpe']);
     expect(outcome).toMatchObject({ code: 'DEVICE_NOT_FOUND', message: 'There is no device no\\u001b[2Jpe' });
   });
+});
+
+test('the embedded database is made when there is none, and keeps what was added', async () => {
+  const fresh = makeTempDir();
+  try {
+    const env = { DATA_DIR: `${fresh.path}/new` };
+    const added = await runCli(['device', 'add', '--type', 'sensor', '--json'], env);
+    expect(added).toMatchObject({ status: 0, stderr: '' });
+    const listed = await runCli(['device', 'list', '--json'], env);
+    expect(jsonLines(listed.stdout).map((line) => line.id)).toEqual(
+      jsonLines(added.stdout).map((line) => line.id),
+    );
+  } finally {
+    fresh.remove();
+  }
 });
 
 describe('before it revokes', () => {

@@ -28,7 +28,7 @@ describe('help and version', () => {
       runCli(['tail-nats', '--help']),
       runCli(['help', 'tail-nats']),
     ]);
-    expect(serve.stdout).toMatch(/--mqtt-port <n>[^]*MQTT_PORT; default 1883/);
+    expect(serve.stdout).toMatch(/--mqtt-port <n>[\s\S]*MQTT_PORT; default 1883/);
     expect(serve.stdout).toContain('--api-token-file <path>');
     expect(serve.stdout).not.toMatch(/--api-token </);
     expect(add.stdout).toContain('--database-url <url>');
@@ -43,6 +43,8 @@ describe('a wrong command line is one line on stderr and exit status 2:', () => 
   test.each([
     [['srve'], "unknown command 'srve' (Did you mean serve?)"],
     [['device', 'lst'], "unknown command 'lst' (Did you mean list?)"],
+    [['help', 'srve'], "unknown command 'srve'"],
+    [['device', 'lst', '--help'], "unknown command 'lst'"],
     [['--bogus'], "unknown option '--bogus'"],
     [['device', 'add', '--tpye', 'x'], "unknown option '--tpye' (Did you mean --type?)"],
     [['device', 'add', '--type'], "option '--type <type>' argument missing"],

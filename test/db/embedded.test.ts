@@ -7,7 +7,7 @@ import { claimDirectory, connectToOwner } from '../../src/db/embedded-claim.js';
 import { migrate } from '../../src/db/migrate.js';
 import { type Database, openDatabase } from '../../src/db/open.js';
 import { SvcMqttError } from '../../src/errors.js';
-import { silentLog, temporaryDirectory, until } from './databases.js';
+import { embeddedDirectory, silentLog, temporaryDirectory, until } from './databases.js';
 import { databaseProcesses, startWorker } from './processes.js';
 
 const releases: (() => Promise<unknown>)[] = [];
@@ -17,6 +17,13 @@ afterEach(async () => {
 
 async function dataDirectory(): Promise<string> {
   const directory = await temporaryDirectory();
+  releases.push(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+/** With a migrated database in it. */
+async function preparedDirectory(): Promise<string> {
+  const directory = await embeddedDirectory();
   releases.push(() => rm(directory, { recursive: true, force: true }));
   return directory;
 }
@@ -31,7 +38,11 @@ async function open(dataDir: string): Promise<Database> {
 }
 
 async function query(db: Database, text: string) {
-  const client = new pg.Client({ host: db.embedded?.socketDirectory, user: 'postgres', database: 'postgres' });
+  const client = new pg.Client({
+    host: db.embedded?.socketDirectory,
+    user: 'postgres',
+    database: 'postgres',
+  });
   await client.connect();
   try {
     return (await client.query(text)).rows;
@@ -99,7 +110,7 @@ test('several processes that open a new directory at once share one database', a
 });
 
 test('a process that attached keeps the database when the one that started it ends', async () => {
-  const dataDir = await dataDirectory();
+  const dataDir = await preparedDirectory();
   const starter = startWorker({ dataDir }, 1, 'wait');
   await starter.done;
   const db = await open(dataDir);
@@ -113,7 +124,7 @@ test('a process that attached keeps the database when the one that started it en
 });
 
 test('killing everything loses nothing that was committed, and leaves nothing in the way', async () => {
-  const dataDir = await dataDirectory();
+  const dataDir = await preparedDirectory();
   const worker = startWorker({ dataDir }, 25, 'wait');
   await worker.done;
   for (const pid of databaseProcesses(dataDir)) process.kill(pid, 'SIGKILL');
@@ -125,7 +136,7 @@ test('killing everything loses nothing that was committed, and leaves nothing in
 });
 
 test('the process ends when the one that started it is killed', async () => {
-  const dataDir = await dataDirectory();
+  const dataDir = await preparedDirectory();
   const worker = startWorker({ dataDir }, 1, 'wait');
   await worker.done;
   worker.child.kill('SIGKILL');
@@ -134,9 +145,8 @@ test('the process ends when the one that started it is killed', async () => {
 });
 
 test('a process that dies is started again', async () => {
-  const dataDir = await dataDirectory();
+  const dataDir = await preparedDirectory();
   const db = await open(dataDir);
-  await migrate(db);
   const [device] = await addDevices(db, { type: 'sensor' });
   for (let round = 0; round < 2; round += 1) {
     for (const pid of databaseProcesses(dataDir)) process.kill(pid, 'SIGKILL');
@@ -169,7 +179,7 @@ test('works in a directory whose path is too long for a socket', async () => {
 });
 
 test('transactions of several connections and processes keep apart', async () => {
-  const dataDir = await dataDirectory();
+  const dataDir = await preparedDirectory();
   const first = await open(dataDir);
   const second = await open(dataDir);
   await query(first, 'create table counter (value int); insert into counter values (0)');
@@ -186,15 +196,16 @@ test('transactions of several connections and processes keep apart', async () =>
       await client.end();
     }
   };
-  await Promise.all(Array.from({ length: 30 }, (_, round) => increment(round % 2 === 0 ? first : second, round)));
+  await Promise.all(
+    Array.from({ length: 30 }, (_, round) => increment(round % 2 === 0 ? first : second, round)),
+  );
   expect(await query(first, 'select value from counter')).toEqual([{ value: 10 }]);
 });
 
 test('notifications reach every process', async () => {
-  const dataDir = await dataDirectory();
+  const dataDir = await preparedDirectory();
   const first = await open(dataDir);
   const second = await open(dataDir);
-  await migrate(first);
   const [device] = await addDevices(first, { type: 'sensor' });
   const heard: string[] = [];
   for (const db of [first, second]) {
@@ -211,10 +222,13 @@ test('notifications reach every process', async () => {
 
 test.each([
   ['is a file', async (directory: string) => await writeFile(directory, '')],
-  ['holds what is no database', async (directory: string) => {
-    await mkdir(path.join(directory, 'database', 'data'), { recursive: true });
-    await writeFile(path.join(directory, 'database', 'data', 'PG_VERSION'), '7.1\n');
-  }],
+  [
+    'holds what is no database',
+    async (directory: string) => {
+      await mkdir(path.join(directory, 'database', 'data'), { recursive: true });
+      await writeFile(path.join(directory, 'database', 'data', 'PG_VERSION'), '7.1\n');
+    },
+  ],
 ])('a data directory that %s is refused with what to do', async (_, prepare) => {
   const dataDir = path.join(await dataDirectory(), 'data dir');
   await prepare(dataDir);

@@ -18,7 +18,10 @@ export function startWorker(config: object, count: number, wait?: 'wait'): Worke
   const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
   const file = fileURLToPath(new URL('open-worker.ts', import.meta.url));
   const args = [JSON.stringify(config), String(count), ...(wait === undefined ? [] : [wait])];
-  const child = spawn(process.execPath, ['--import', loader, file, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, ['--import', loader, file, ...args], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  child.stdin.on('error', () => {});
   const progress: string[] = [];
   createInterface({ input: child.stderr }).on('line', (line) => progress.push(line));
   const ended = new Promise<number | string>((resolve) => {

@@ -94,7 +94,7 @@ describe('obtainNatsServer', () => {
   });
 
   it('unpacks the package of Debian when there is no Go', async () => {
-    await script(join(env.PATH, 'apt-get'), '[ "$1" = download ] && : > nats-server_2.9.10_amd64.deb');
+    await script(join(env.PATH, 'apt-get'), '[ "$3" = download ] && : > nats-server_2.9.10_amd64.deb');
     await script(
       join(env.PATH, 'dpkg-deb'),
       `/bin/mkdir -p "$3/usr/sbin"

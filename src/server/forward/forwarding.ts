@@ -5,6 +5,7 @@ import type { Log } from '../../log.js';
 import type { Forwarder, ForwarderCounters, UplinkMessage } from './forwarder.js';
 import { type InFlight, openInFlight } from './in-flight.js';
 import type { NatsLink } from './nats-connection.js';
+import { openOutbox } from './outbox.js';
 import { openUnconfirmed, type Unconfirmed } from './unconfirmed.js';
 import { openWaiters } from './waiters.js';
 
@@ -81,14 +82,19 @@ export function startForwarding(options: {
         inFlight.settleRefused(token, { cause: 'too_large', detail: problem, permanent: true });
         return;
       }
-      confirmation.send(ready, message, token);
+      outbox.add(message, token);
     },
     sendPlain(message: UplinkMessage, mark: number): void {
       const problem = tooLarge(message, maxServerBytes);
       if (ready === undefined || problem !== undefined) throw new Error(problem ?? 'not connected');
-      confirmation.sendPlain(ready, message, mark);
+      outbox.add(message, mark);
     },
   };
+  const outbox = openOutbox((message, number) => {
+    if (ready === undefined) return;
+    if (message.confirm) confirmation.send(ready, message, number);
+    else confirmation.sendPlain(ready, message, number);
+  });
   const fullConfirmed = () =>
     inFlight.count >= limits.maxInFlight || inFlight.bytes >= limits.maxInFlightBytes;
   const inFlight = openInFlight({
@@ -127,6 +133,7 @@ export function startForwarding(options: {
     },
     disconnected() {
       ready = undefined;
+      outbox.clear();
       confirmation.disconnected();
       inFlight.loseAll();
       unconfirmed.reset();
@@ -173,6 +180,7 @@ export function startForwarding(options: {
       const endMs = performance.now() + timeoutMs;
       while (inFlight.count > 0 && closed === undefined && performance.now() < endMs)
         await delay(drainPollMs);
+      outbox.flush();
       // What was sent without confirmation has left this process when a PING behind it is answered.
       const waitMs = endMs - performance.now();
       if (ready !== undefined && waitMs > 0) {
@@ -183,6 +191,7 @@ export function startForwarding(options: {
     close() {
       closed ??= (async () => {
         clearInterval(ticker);
+        outbox.flush();
         await link.close();
         ready = undefined;
       })();

@@ -152,13 +152,20 @@ async function installFromDebian(
   onProgress: (line: string) => void,
 ): Promise<string> {
   const options = { cwd: staging, env: { ...env, LC_ALL: 'C' } };
+  // Its own user for downloads may not write to our cache, which apt-get would complain about.
+  const download = [
+    '-o',
+    `APT::Sandbox::User=${process.getuid?.() === 0 ? 'root' : '_apt'}`,
+    'download',
+    programName,
+  ];
   onProgress('getting the nats-server package with apt-get');
   try {
-    await runLogged('apt-get', ['download', programName], options, onProgress);
+    await runLogged('apt-get', download, options, onProgress);
   } catch (error) {
     if (process.getuid?.() !== 0 || (error as NodeJS.ErrnoException).code === 'ENOENT') throw error;
     await runLogged('apt-get', ['update'], options, onProgress);
-    await runLogged('apt-get', ['download', programName], options, onProgress);
+    await runLogged('apt-get', download, options, onProgress);
   }
   const archive = (await readdir(staging)).find((name) => name.endsWith('.deb'));
   if (archive === undefined) throw new Error('apt-get downloaded no package');

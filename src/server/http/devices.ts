@@ -1,4 +1,5 @@
 import type { Static } from 'typebox';
+import { toDeviceJson, toNewDeviceJson } from '../../db/device-json.js';
 import { checkDeviceType, type Device, type DeviceState, type NewDevice } from '../../db/devices.js';
 import type { Log } from '../../log.js';
 import {
@@ -66,7 +67,7 @@ function addCollectionRoutes(app: TypedApp, { devices, log }: Options): void {
         { event: 'device_added', device: device.id, remoteAddress: request.ip },
         'A device was added through the HTTP API',
       );
-      return reply.code(200).send(showNewDevice(device));
+      return reply.code(200).send(toNewDeviceJson(device));
     },
   );
 
@@ -103,7 +104,7 @@ function addItemRoutes(app: TypedApp, { devices, log }: Options): void {
       const { id } = request.params;
       const device = canBeId(id) ? await devices.find(id) : undefined;
       if (device === undefined) throw new ProblemError(createUnknownProblem(id));
-      return reply.code(200).send(showDevice(device));
+      return reply.code(200).send(toDeviceJson(device));
     },
   );
 
@@ -152,7 +153,7 @@ async function readPage(
   const page = rows.slice(0, limit);
   const last = page.at(-1);
   const more = rows.length > limit && last !== undefined;
-  return { devices: page.map(showDevice), next_cursor: more ? encodeCursor(last.id) : null };
+  return { devices: page.map(toDeviceJson), next_cursor: more ? encodeCursor(last.id) : null };
 }
 
 /** The rules that a schema cannot state: no control characters, well-formed Unicode. */
@@ -183,25 +184,4 @@ function canBeId(id: string): boolean {
 
 function createUnknownProblem(id: string) {
   return createProblem('DEVICE_NOT_FOUND', `There is no device with the id ${JSON.stringify(id)}`);
-}
-
-function showNewDevice(device: NewDevice): Static<typeof NewDeviceResponse> {
-  return {
-    id: device.id,
-    type: device.type,
-    mqtt_user: device.mqttUser,
-    mqtt_password: device.mqttPassword,
-    created_at: device.createdAt.toISOString(),
-  };
-}
-
-function showDevice(device: Device): Static<typeof DeviceResponse> {
-  return {
-    id: device.id,
-    type: device.type,
-    created_at: device.createdAt.toISOString(),
-    updated_at: device.updatedAt.toISOString(),
-    revoked_at: device.revokedAt?.toISOString() ?? null,
-    last_seen_at: device.lastSeenAt?.toISOString() ?? null,
-  };
 }

@@ -1,0 +1,229 @@
+import fc from 'fast-check';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import {
+  addDevices,
+  checkDeviceId,
+  checkDeviceType,
+  findDevice,
+  listDevices,
+  loadCredentials,
+  markSeen,
+  matchesSecret,
+  revokeDevices,
+} from '../../src/db/devices.js';
+import { SvcMqttError } from '../../src/errors.js';
+import { kinds, openTestDatabase, type TestDatabase, until } from './databases.js';
+
+describe('a device type', () => {
+  test.each(['sensor', 'a', 'Wärme-Zähler 3/4', '🌡️', 'x'.repeat(128), '🌡'.repeat(128)])(
+    'may be %j',
+    (type) => {
+      expect(checkDeviceType(type)).toBeUndefined();
+    },
+  );
+  test.each([
+    ['', /empty/],
+    ['x'.repeat(129), /128/],
+    ['x'.repeat(1_000_000), /128/],
+    ['a\nb', /control/],
+    ['a\0', /control/],
+    ['\u0085', /control/],
+    ['\ud800', /Unicode/],
+  ])('may not be %j', (type, reason) => {
+    expect(checkDeviceType(type)).toMatch(reason);
+  });
+});
+
+describe('a device id', () => {
+  test.each(['a', 'A-z_09', 'x'.repeat(64)])('may be %j', (id) => expect(checkDeviceId(id)).toBeUndefined());
+  test.each(['', 'x'.repeat(65), 'a b', 'a/b', 'a.b', 'a+', '#', 'ä', 'a\n', '>', '*', '$', 'a:b'])(
+    'may not be %j',
+    (id) => {
+      expect(checkDeviceId(id)).toBeDefined();
+    },
+  );
+  test('that is accepted is safe everywhere', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary', maxLength: 70 }), (id) => {
+        if (checkDeviceId(id) !== undefined) return;
+        expect(encodeURIComponent(id)).toBe(id);
+        expect(id).not.toMatch(/[/+#.*>\s]/);
+      }),
+    );
+  });
+});
+
+describe.each(kinds)('devices in %s', (kind) => {
+  let database: TestDatabase;
+  beforeAll(async () => {
+    database = await openTestDatabase(kind);
+  });
+  beforeEach(() => database.sql('truncate devices'));
+  afterAll(() => database?.close());
+
+  const add = (type: string, count = 1) => addDevices(database.db, { type, count });
+  const refusal = async (promise: Promise<unknown>) => {
+    const result = await promise.catch((error: unknown) => error);
+    if (result instanceof SvcMqttError) return result;
+    throw new Error('no SvcMqttError');
+  };
+
+  test('get an id of 16 and a secret of 32 characters of base32, and keep only its salted hash', async () => {
+    const [device] = await add('sensor');
+    expect(device).toEqual({
+      id: expect.stringMatching(/^[a-z2-7]{16}$/),
+      type: 'sensor',
+      mqttUser: device?.id,
+      mqttPassword: expect.stringMatching(/^[a-z2-7]{32}$/),
+      createdAt: expect.any(Date),
+    });
+    const rows = await database.sql<{ row: string }>('select devices::text as row from devices');
+    expect(rows).toHaveLength(1);
+    expect(rows[0]?.row).not.toContain(device?.mqttPassword);
+    const [credentials] = await loadCredentials(database.db, [device?.id ?? '']);
+    if (device === undefined || credentials === undefined) throw new Error('not found');
+    expect(credentials.secretHash).toHaveLength(32);
+    expect(matchesSecret(credentials, Buffer.from(device.mqttPassword))).toBe(true);
+    for (const wrong of ['', device.mqttPassword.slice(1), `${device.mqttPassword} `, 'x'.repeat(100_000)]) {
+      expect(matchesSecret(credentials, Buffer.from(wrong))).toBe(false);
+    }
+  });
+
+  test('each have a secret and a salt of their own', async () => {
+    const devices = await add('sensor', 500);
+    const credentials = await loadCredentials(
+      database.db,
+      devices.map((device) => device.id),
+    );
+    expect(new Set(devices.map((device) => device.mqttPassword)).size).toBe(500);
+    expect(new Set(credentials.map((row) => row.secretSalt.toString('hex'))).size).toBe(500);
+    const byId = new Map(credentials.map((row) => [row.id, row]));
+    for (const device of devices) {
+      const own = byId.get(device.id);
+      expect(own !== undefined && matchesSecret(own, Buffer.from(device.mqttPassword))).toBe(true);
+    }
+  });
+
+  test('are added 100,000 at a time', async () => {
+    const devices = await add('bulk', 100_000);
+    expect(new Set(devices.map((device) => device.id)).size).toBe(100_000);
+    expect(await database.sql('select count(*)::int as n from devices')).toEqual([{ n: 100_000 }]);
+  });
+
+  test('are added with a chosen id once', async () => {
+    expect((await addDevices(database.db, { type: 'a', id: 'My_id-1' }))[0]?.id).toBe('My_id-1');
+    const error = await refusal(addDevices(database.db, { type: 'b', id: 'My_id-1' }));
+    expect(error.code).toBe('DEVICE_EXISTS');
+    expect(error.toLine()).toContain('My_id-1');
+    expect((await findDevice(database.db, 'My_id-1'))?.type).toBe('a');
+  });
+
+  test('are refused with bad input, and nothing is stored', async () => {
+    for (const request of [
+      { type: '' },
+      { type: 'a\n' },
+      { type: 'a', id: 'a/b' },
+      { type: 'a', count: 0 },
+      { type: 'a', count: 1.5 },
+      { type: 'a', count: 100_001 },
+      { type: 'a', id: 'x', count: 2 },
+    ]) {
+      expect((await refusal(addDevices(database.db, request))).code).toBe('INPUT_INVALID');
+    }
+    expect(await listDevices(database.db, { state: 'all', limit: 10 })).toEqual([]);
+  });
+
+  test('of any type that is allowed come back unchanged', async () => {
+    const types = fc.sample(
+      fc
+        .string({ unit: 'binary', minLength: 1, maxLength: 128 })
+        .filter((type) => checkDeviceType(type) === undefined),
+      50,
+    );
+    for (const type of types) {
+      const [device] = await add(type);
+      expect((await findDevice(database.db, device?.id ?? ''))?.type).toBe(type);
+      expect(await listDevices(database.db, { type, limit: 100 })).not.toHaveLength(0);
+    }
+  });
+
+  test('are listed by type and state, in pages, each once', async () => {
+    const sensors = await add('sensor', 25);
+    await add('meter', 3);
+    const ids = sensors.map((device) => device.id).sort();
+    await revokeDevices(database.db, ids.slice(0, 5));
+    const page = async (request: Omit<Parameters<typeof listDevices>[1], 'limit'>) => {
+      const found: string[] = [];
+      for (;;) {
+        const rows = await listDevices(database.db, { ...request, after: found.at(-1), limit: 7 });
+        found.push(...rows.map((row) => row.id));
+        if (rows.length < 7) return found;
+      }
+    };
+    expect((await page({ type: 'sensor', state: 'all' })).sort()).toEqual(ids);
+    expect((await page({ type: 'sensor', state: 'revoked' })).sort()).toEqual(ids.slice(0, 5));
+    expect((await page({ type: 'sensor', state: 'active' })).sort()).toEqual(ids.slice(5));
+    expect(await page({ state: 'all' })).toHaveLength(28);
+    expect(await page({ type: 'none' })).toEqual([]);
+  });
+
+  test('are revoked once, with the unknown ones named', async () => {
+    const [first, second] = await add('sensor', 2);
+    const ids = [second?.id ?? '', 'unknown', first?.id ?? '', 'a\0b', 'unknown'];
+    expect(await revokeDevices(database.db, ids)).toEqual({
+      revoked: [second?.id, first?.id],
+      alreadyRevoked: [],
+      unknown: ['unknown', 'a\0b'],
+    });
+    const before = await findDevice(database.db, first?.id ?? '');
+    expect(before?.revokedAt).toBeInstanceOf(Date);
+    expect(await revokeDevices(database.db, [first?.id ?? ''])).toEqual({
+      revoked: [],
+      alreadyRevoked: [first?.id],
+      unknown: [],
+    });
+    expect(await findDevice(database.db, first?.id ?? '')).toEqual(before);
+    const [credentials] = await loadCredentials(database.db, [first?.id ?? '']);
+    expect(credentials?.revoked).toBe(true);
+  });
+
+  test('are revoked by several at once without waiting for each other', async () => {
+    const ids = (await add('sensor', 200)).map((device) => device.id);
+    const results = await Promise.all([
+      revokeDevices(database.db, ids),
+      revokeDevices(database.db, ids.toReversed()),
+      revokeDevices(database.db, ids.toSorted()),
+    ]);
+    expect(results.flatMap((result) => result.revoked).sort()).toEqual(ids.toSorted());
+  });
+
+  test('that do not exist are not found', async () => {
+    expect(await findDevice(database.db, 'nobody')).toBeUndefined();
+    expect(await findDevice(database.db, 'a\0b')).toBeUndefined();
+    expect(await findDevice(database.db, '\ud800')).toBeUndefined();
+    expect(await loadCredentials(database.db, ['nobody', '', 'a\0b'])).toEqual([]);
+    expect(await loadCredentials(database.db, [])).toEqual([]);
+  });
+
+  test('are marked as seen at most once a minute', async () => {
+    const ids = (await add('sensor', 3)).map((device) => device.id);
+    const read = async () =>
+      (await listDevices(database.db, { limit: 10 })).map((device) => device.lastSeenAt?.getTime() ?? 0);
+    await Promise.all([markSeen(database.db, ids), markSeen(database.db, [...ids.toReversed(), 'nobody'])]);
+    await until('seen', async () => (await read()).every((at) => at > 0));
+    const first = await read();
+    await markSeen(database.db, ids);
+    expect(await read()).toEqual(first);
+    await database.sql(`update devices set last_seen_at = last_seen_at - interval '61 seconds'`);
+    await markSeen(database.db, ids);
+    expect((await read()).every((at, index) => at >= (first[index] ?? 0))).toBe(true);
+  });
+
+  test('say what to do when the schema is missing', async () => {
+    await database.sql('alter table devices rename to elsewhere');
+    const missing = await refusal(addDevices(database.db, { type: 'sensor' }));
+    await database.sql('alter table elsewhere rename to devices');
+    expect(missing.code).toBe('DATABASE_SCHEMA');
+    expect(missing.toLine()).toContain('svc-mqtt migrate');
+  });
+});

@@ -1,0 +1,140 @@
+import { readFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Credentials } from '../support/load.js';
+import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
+import { borrowPostgres, createDatabase, postgresTemplateVariable } from '../support/postgres.js';
+import { connectPacket, openRawClient, publishPacket, type RawClient } from '../support/raw-client.js';
+import { type LaunchOptions, type ServerProcess, startServerProcess } from '../support/server-process.js';
+
+/** Registers what is to be undone when the test is over, whatever its outcome; undone in reverse order. */
+export type OnFinished = (undo: () => Promise<void> | void) => void;
+
+/** A server process with a PostgreSQL database and a nats-server of its own. */
+export interface Gateway {
+  readonly nats: TestNatsServer;
+  readonly databaseUrl: string;
+  readonly env: Record<string, string>;
+  /** The server of now: `restart` replaces it. */
+  readonly server: ServerProcess;
+  /** Starts the server again, on the same ports, after it has ended. */
+  restart(): Promise<void>;
+}
+
+/** Starts a server against a real PostgreSQL and a real nats-server. */
+export async function startGateway(
+  onFinished: OnFinished,
+  options: {
+    env?: Record<string, string>;
+    nats?: Parameters<typeof startNatsServer>[0];
+    launch?: LaunchOptions;
+  } = {},
+): Promise<Gateway> {
+  const nats = await startNatsServer(options.nats);
+  onFinished(() => nats.stop());
+  const databaseUrl = await openDatabase(onFinished);
+  let env: Record<string, string> = { DATABASE_URL: databaseUrl, NATS_URL: nats.url, ...options.env };
+  let server = await startServerProcess(env, options.launch);
+  onFinished(async () => {
+    await server.end('SIGKILL');
+  });
+  env = { ...env, MQTT_PORT: String(server.mqttPort), LISTEN_ADDR: `127.0.0.1:${server.httpPort}` };
+  return {
+    nats,
+    databaseUrl,
+    env,
+    get server() {
+      return server;
+    },
+    async restart() {
+      server = await startServerProcess(env, options.launch);
+    },
+  };
+}
+
+/** A migrated database of the test's own on the PostgreSQL of the test run. */
+export async function openDatabase(onFinished: OnFinished): Promise<string> {
+  const postgres = await borrowPostgres();
+  onFinished(() => postgres.release());
+  return createDatabase(postgres.url, process.env[postgresTemplateVariable]);
+}
+
+/** Adds a device through the API. */
+export async function addDevice(httpPort: number): Promise<Credentials> {
+  const answer = await fetch(`http://127.0.0.1:${httpPort}/devices`, {
+    method: 'POST',
+    body: '{"type":"sensor"}',
+  });
+  if (answer.status !== 200) throw new Error(`POST /devices: ${answer.status} ${await answer.text()}`);
+  const device = (await answer.json()) as { id: string; mqtt_password: string };
+  return { id: device.id, password: device.mqtt_password };
+}
+
+export function addDevices(httpPort: number, count: number): Promise<Credentials[]> {
+  return Promise.all(Array.from({ length: count }, () => addDevice(httpPort)));
+}
+
+/** Connects and answers the return code of the CONNACK, with the client. */
+export async function connectDevice(
+  port: number,
+  device: Credentials,
+  options: Parameters<typeof connectPacket>[0] = {},
+): Promise<{ client: RawClient; code: number | undefined }> {
+  const client = await openRawClient(port);
+  client.send(connectPacket({ userName: device.id, password: device.password, clientId: 'c', ...options }));
+  const answer = await client.next();
+  return { client, code: answer.body[1] };
+}
+
+/** Connects, requires CONNACK 0, and sees to it that the connection ends with the test. */
+export async function connected(
+  onFinished: OnFinished,
+  port: number,
+  device: Credentials,
+  options: Parameters<typeof connectPacket>[0] = {},
+): Promise<RawClient> {
+  const { client, code } = await connectDevice(port, device, options);
+  onFinished(() => client.destroy());
+  if (code !== 0) throw new Error(`CONNACK ${code}`);
+  return client;
+}
+
+/** The CONNACK's return code for a device; the connection is closed again. */
+export async function tryConnect(port: number, device: Credentials): Promise<number | undefined> {
+  const { client, code } = await connectDevice(port, device, { clientId: `try-${Math.random()}` });
+  client.destroy();
+  return code;
+}
+
+/** Publishes with QoS 1 to the device's own topic and waits for the PUBACK. */
+export async function publishAndWait(
+  client: RawClient,
+  device: Credentials,
+  payload: string,
+  packetId = 1,
+): Promise<void> {
+  client.send(publishPacket({ topic: `raw/${device.id}`, payload, qos: 1, packetId }));
+  const answer = await client.next();
+  if (answer.type !== 4 || answer.body.readUInt16BE(0) !== packetId)
+    throw new Error(`not the PUBACK of ${packetId}: packet type ${answer.type}`);
+}
+
+/** Waits until a condition holds; fails, naming it, when it does not in time. */
+export async function until(
+  what: string,
+  condition: () => boolean | Promise<boolean>,
+  withinMs = 30_000,
+): Promise<void> {
+  const endMs = performance.now() + withinMs;
+  while (!(await condition())) {
+    if (performance.now() > endMs) throw new Error(`waited ${withinMs} ms in vain until ${what}`);
+    await delay(20);
+  }
+}
+
+/** Whether a process exists and is no zombie. */
+export async function isAlive(pid: number): Promise<boolean> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => undefined);
+  return stat !== undefined && !/^\d+ \(.*\) Z /s.test(stat);
+}
+
+export const mebibyte = 1_048_576;

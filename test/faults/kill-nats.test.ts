@@ -1,0 +1,53 @@
+import { randomInt } from 'node:crypto';
+import { expect, test } from 'vitest';
+import { numbersByClient, readStored, startPublisher } from '../support/load.js';
+import { addDevices, startGateway, until } from './gateway.js';
+
+const clients = 20;
+const perClient = 1_000;
+const kills = 4;
+
+test.for([1, 2] as const)(
+  'nats-server killed 4 times under 20,000 messages of QoS %i: no client notices, and all is stored in order',
+  { timeout: 90_000 },
+  async (qos, { onTestFinished }) => {
+    const gateway = await startGateway(onTestFinished);
+    const devices = await addDevices(gateway.server.httpPort, clients);
+    const publishers = devices.map((device) =>
+      startPublisher({ port: () => gateway.server.mqttPort, device, qos, count: perClient, window: 50 }),
+    );
+    onTestFinished(() => {
+      for (const publisher of publishers) publisher.destroy();
+    });
+    const total = () => publishers.reduce((sum, { acknowledged }) => sum + acknowledged.size, 0);
+
+    for (let kill = 0; kill < kills; kill += 1) {
+      const share = (clients * perClient * 0.8) / kills;
+      const at = Math.round(share * kill) + randomInt(1, Math.round(share));
+      await until(`${at} messages are acknowledged`, () => total() >= at);
+      await gateway.nats.kill();
+      await until('the server says so', async () => (await gateway.server.readiness()).nats === 'failed');
+      await gateway.nats.restart();
+    }
+    await Promise.all(publishers.map(({ done }) => done));
+
+    const stored = numbersByClient(
+      await readStored(gateway.nats.url),
+      publishers.map(({ clientId }) => ({ clientId, deviceId: clientId })),
+    );
+    const expected = Array.from({ length: perClient }, (_, number) => number);
+    for (const { clientId, acknowledged, disconnects } of publishers) {
+      expect(disconnects).toBe(0);
+      expect(acknowledged.size).toBe(perClient);
+      expect(stored.get(clientId)?.firsts).toEqual(expected);
+      // Exactly once is what QoS 2 is for.
+      if (qos === 2) expect(stored.get(clientId)?.repeated).toBe(0);
+    }
+    expect(await gateway.server.readiness()).toEqual({
+      status: 200,
+      database: 'ok',
+      nats: 'ok',
+      listeners: 'ok',
+    });
+  },
+);
