@@ -320,7 +320,7 @@ export const settings = {
     schema: count(1, 1_000_000),
     default: 1_000,
     group: 'limits',
-    help: 'Most messages waiting to be taken by one client; at it the connection is closed, and for an absent client with a persistent session new messages are dropped',
+    help: 'Most messages waiting for one absent client with a persistent session; at it new ones are dropped',
   }),
   maxSubscriptionsPerClient: setting({
     env: ['MAX_SUBSCRIPTIONS_PER_CLIENT'],

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { SvcMqttError } from '../errors.js';
+import { messageOf, SvcMqttError } from '../errors.js';
 import type { MigrationProgress } from './migrate.js';
 
 /**
@@ -8,8 +8,9 @@ import type { MigrationProgress } from './migrate.js';
  *
  * The old table is renamed, the new one made and filled, and the old one dropped, all in the transaction of the
  * migration: PostgreSQL then removes the old table's file, so that no plain text stays behind in dead rows, as it
- * would after an UPDATE or DROP COLUMN. The passwords never leave the database. Write-ahead log, replicas that lag
- * and backups made before still hold them until they are recycled.
+ * would after an UPDATE or DROP COLUMN. The planner's statistics of the old table, which are samples of its
+ * passwords, are cleared after. The passwords never leave the database. Write-ahead log, replicas that lag and
+ * backups made before still hold them until they are recycled.
  */
 
 /** The old table, as found. */
@@ -23,6 +24,7 @@ const asideTable = 'svc_mqtt_legacy_devices';
 const leastRowsPerBatch = 10_000;
 const mostBatches = 20;
 const shownProblems = 5;
+const clearingLockTimeoutMs = 3_000;
 
 /**
  * Ids are kept, so only such as are safe as an MQTT topic level, a NATS subject token and part of a client id:
@@ -148,4 +150,38 @@ export async function convertLegacy(
   await client.query('analyze devices');
   report({ step: 'converting devices', done, total });
   return done;
+}
+
+const clearingDue = 'statistics of the old table devices are to be cleared';
+
+/** Notes, in the transaction of the conversion, that `clearStatistics` has to follow it. */
+export async function noteStatistics(client: pg.Client, notesTable: string): Promise<void> {
+  await client.query(`comment on table ${notesTable} is '${clearingDue}'`);
+}
+
+/**
+ * Rewrites the table of the planner's statistics when a conversion has left samples of the old passwords in it as
+ * dead rows. An interruption or a missing right leaves the note in place, and the next migration tries again.
+ */
+export async function clearStatistics(
+  client: pg.Client,
+  notesTable: string,
+  report: (progress: MigrationProgress) => void,
+): Promise<void> {
+  const { rows } = await client.query<{ note: string | null }>(
+    `select obj_description(to_regclass('${notesTable}'), 'pg_class') as note`,
+  );
+  if (rows[0]?.note !== clearingDue) return;
+  report({ step: 'clearing the statistics of the old table', done: 0, total: 1 });
+  try {
+    await client.query(`set lock_timeout = ${clearingLockTimeoutMs}`);
+    await client.query('vacuum full pg_catalog.pg_statistic');
+    await client.query(`comment on table ${notesTable} is null`);
+    report({ step: 'clearing the statistics of the old table', done: 1, total: 1 });
+  } catch (error) {
+    const step = `the statistics of the old table, with samples of its passwords, could not be cleared (${messageOf(error)}); as a superuser run: vacuum full pg_catalog.pg_statistic`;
+    report({ step, done: 0, total: 1 });
+  } finally {
+    await client.query('reset lock_timeout').catch(() => {});
+  }
 }

@@ -5,7 +5,15 @@ import { readMigrationFiles } from 'drizzle-orm/migrator';
 import type pg from 'pg';
 import { messageOf, SvcMqttError } from '../errors.js';
 import { codeOf, toDatabaseError } from './database-errors.js';
-import { convertLegacy, findLegacyProblem, legacyTable, readLegacyTable, setLegacyAside } from './legacy.js';
+import {
+  clearStatistics,
+  convertLegacy,
+  findLegacyProblem,
+  legacyTable,
+  noteStatistics,
+  readLegacyTable,
+  setLegacyAside,
+} from './legacy.js';
 import type { Database } from './open.js';
 
 /** How the schema stands. */
@@ -75,7 +83,10 @@ export async function migrate(
   return await withConnection(db, async (client) => {
     const before = await readApplied(client);
     requireNotNewer(db, before);
-    if (before.pending.length === 0) return { applied: [], converted: 0 };
+    if (before.pending.length === 0) {
+      await clearStatistics(client, migrationsTable, report);
+      return { applied: [], converted: 0 };
+    }
     await client.query('begin');
     // The lock belongs to the transaction: it is never left behind, whatever becomes of this process.
     await client.query(`set local lock_timeout = ${lockTimeoutMs}`);
@@ -100,7 +111,9 @@ export async function migrate(
       ]);
     }
     const converted = legacy === undefined ? 0 : await convertLegacy(client, report);
+    if (legacy !== undefined) await noteStatistics(client, migrationsTable);
     await client.query('commit');
+    await clearStatistics(client, migrationsTable, report);
     return { applied: pending.map((migration) => migration.name), converted };
   });
 }
@@ -162,14 +175,16 @@ async function readApplied(
   client: pg.Client,
 ): Promise<{ applied: string[]; pending: Migration[]; newer: boolean }> {
   const known = readMigrations();
-  const { rows: tables } = await client.query<{ present: boolean }>(
-    `select to_regclass('${migrationsTable}') is not null as present`,
+  // Not to_regclass: after waiting for a lock it may still answer from a cache of before.
+  const { rows: tables } = await client.query(
+    `select from pg_class where relname = '${migrationsTable}' and relkind = 'r' and pg_table_is_visible(oid)`,
   );
-  const { rows } = tables[0]?.present
-    ? await client.query<{ when: string }>(
-        `select created_at::text as when from ${migrationsTable} order by created_at, id`,
-      )
-    : { rows: [] };
+  const { rows } =
+    tables.length > 0
+      ? await client.query<{ when: string }>(
+          `select created_at::text as when from ${migrationsTable} order by created_at, id`,
+        )
+      : { rows: [] };
   const byTime = new Map(known.map((migration) => [String(migration.when), migration]));
   const applied = new Set(rows.map((row) => row.when));
   return {

@@ -25,13 +25,15 @@ export async function startGateway(
   onFinished: OnFinished,
   options: {
     env?: Record<string, string>;
+    /** Default: a database of its own, migrated. */
+    databaseUrl?: string;
     nats?: Parameters<typeof startNatsServer>[0];
     launch?: LaunchOptions;
   } = {},
 ): Promise<Gateway> {
   const nats = await startNatsServer(options.nats);
   onFinished(() => nats.stop());
-  const databaseUrl = await openDatabase(onFinished);
+  const databaseUrl = options.databaseUrl ?? (await openDatabase(onFinished));
   let env: Record<string, string> = { DATABASE_URL: databaseUrl, NATS_URL: nats.url, ...options.env };
   let server = await startServerProcess(env, options.launch);
   onFinished(async () => {

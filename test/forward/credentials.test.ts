@@ -211,6 +211,25 @@ describe('addresses', () => {
     expect(error.toLine()).toContain(`nats://127.0.0.1:${port}`);
   });
 
+  it('leaves no socket behind at a server that accepts and says nothing', async () => {
+    let open = 0;
+    const silent = createServer((socket) => {
+      open += 1;
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        open -= 1;
+      });
+    });
+    silent.listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const { port } = silent.address() as AddressInfo;
+    const failing = failure({ natsUrl: `127.0.0.1:${port}` });
+    await until(() => open === 1);
+    expect((await failing).toLine()).toContain('does not answer as NATS does');
+    await until(() => open === 0);
+    silent.close();
+  });
+
   it.each([
     [{ natsUrl: 'http://user:hidden@host' }, 'http://, only nats:// and tls://'],
     [{ natsUrl: 'nats://user:hidden@ho st' }, 'not a URL'],

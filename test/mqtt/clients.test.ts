@@ -13,7 +13,11 @@ let children: ChildProcess[];
 beforeEach(async () => {
   clients = [];
   children = [];
-  controlled = await openControlledBroker({ acl: 'open', maxOutgoingBytes: 16 * 1_048_576 });
+  controlled = await openControlledBroker({
+    acl: 'open',
+    maxOutgoingBytes: 16 * 1_048_576,
+    maxQueuedMessages: 2 * burst,
+  });
 });
 
 afterEach(async () => {
@@ -223,32 +227,40 @@ describe.skipIf(mosquittoMissing.length > 0 && !inCi)('the clients of mosquitto'
   const pub = (args: string[], input?: string): Promise<Finished> =>
     start('mosquitto_pub', [...login(), ...args], input).finished;
 
-  /** Starts mosquitto_sub and waits until it has its SUBACK. */
-  async function sub(args: string[]): Promise<Promise<Finished>> {
-    const { child, finished } = start('mosquitto_sub', [...login(), '-d', '-F', '@%t|%q|%r|%p', ...args]);
+  /**
+   * Starts mosquitto_sub for this many messages and waits until it has subscribed: it gets a retained message of the
+   * last filter of its SUBSCRIBE first.
+   */
+  async function sub(args: string[], count: number): Promise<{ finished: Promise<Finished> }> {
+    await pub(['-r', '-q', '1', '-t', 'subscribed', '-m', 'yes']);
+    controlled.taken.length = 0;
+    const limits = ['-t', 'subscribed', '-C', String(count + 1), '-W', '20'];
+    const { child, finished } = start('mosquitto_sub', [
+      ...login(),
+      '-F',
+      '@%t|%q|%r|%p',
+      ...args,
+      ...limits,
+    ]);
     await new Promise<void>((resolve, reject) => {
-      let output = '';
-      child.stdout?.on('data', (chunk: Buffer) => {
-        output += chunk.toString('latin1');
-        if (/Subscribed|SUBACK/.test(output)) resolve();
-      });
-      child.once('close', () => reject(new Error(`mosquitto_sub ended: ${output}`)));
+      child.stdout?.once('data', () => resolve());
+      void finished.then(({ stderr }) => reject(new Error(`mosquitto_sub ended: ${stderr}`)), reject);
     });
-    return finished;
+    return { finished };
   }
   const messagesOf = ({ stdout }: Finished): string[] =>
     stdout
       .split('\n')
-      .filter((line) => line.startsWith('@'))
+      .filter((line) => line.startsWith('@') && !line.startsWith('@subscribed|'))
       .map((line) => line.slice(1));
 
   it.each(['mqttv31', 'mqttv311'])('publish and subscribe with QoS 0, 1 and 2, %s', async (version) => {
-    const subscriber = await sub(['-V', version, '-q', '2', '-t', 'm/#', '-C', '3', '-W', '10']);
+    const subscriber = await sub(['-V', version, '-q', '2', '-t', 'm/#'], 3);
     for (const qos of ['0', '1', '2']) {
       const { code, stderr } = await pub(['-V', version, '-q', qos, '-t', `m/${qos}`, '-m', `hello ${qos}`]);
       expect([code, stderr]).toEqual([0, '']);
     }
-    const finished = await subscriber;
+    const finished = await subscriber.finished;
     expect(finished.code).toBe(0);
     expect(messagesOf(finished)).toEqual(['m/0|0|0|hello 0', 'm/1|1|0|hello 1', 'm/2|2|0|hello 2']);
     expect(payloadsOf()).toEqual(['hello 0', 'hello 1', 'hello 2']);
@@ -276,18 +288,15 @@ describe.skipIf(mosquittoMissing.length > 0 && !inCi)('the clients of mosquitto'
   });
 
   it('leave a will when they are killed', async () => {
-    const watcher = await sub(['-t', 'will', '-q', '1', '-C', '1', '-W', '10']);
+    const watcher = await sub(['-t', 'will', '-q', '1'], 1);
+    const { accepted } = controlled.broker.counters;
     const dying = start('mosquitto_sub', [
       ...login(),
       ...['-d', '-t', 'x', '--will-topic', 'will', '--will-payload', 'killed', '--will-qos', '1'],
     ]);
-    await new Promise<void>((resolve) => {
-      dying.child.stdout?.on('data', (chunk: Buffer) => {
-        if (chunk.includes('SUBACK')) resolve();
-      });
-    });
+    await vi.waitFor(() => expect(controlled.broker.counters.accepted).toBe(accepted + 1));
     dying.child.kill('SIGKILL');
-    expect(messagesOf(await watcher)).toEqual(['will|1|0|killed']);
+    expect(messagesOf(await watcher.finished)).toEqual(['will|1|0|killed']);
   });
 
   it('get retained messages', async () => {
@@ -311,17 +320,17 @@ describe.skipIf(mosquittoMissing.length > 0 && !inCi)('the clients of mosquitto'
 
   it('carry large payloads', async () => {
     const text = 'x'.repeat(largeBytes);
-    const subscriber = await sub(['-t', 'large', '-q', '2', '-C', '1', '-W', '10']);
+    const subscriber = await sub(['-t', 'large', '-q', '2'], 1);
     expect((await pub(['-q', '2', '-t', 'large', '-s'], text)).code).toBe(0);
     expect(digest(controlled.taken[0]?.payload ?? Buffer.alloc(0))).toBe(digest(Buffer.from(text)));
-    expect(messagesOf(await subscriber)).toEqual([`large|2|0|${text}`]);
+    expect(messagesOf(await subscriber.finished)).toEqual([`large|2|0|${text}`]);
   });
 
   it(`a burst of ${burst} lines arrives whole and in order`, async () => {
     const lines = Array.from({ length: burst }, (_, index) => String(index));
-    const subscriber = await sub(['-t', 'burst', '-q', '1', '-C', String(burst), '-W', '20']);
+    const subscriber = await sub(['-t', 'burst', '-q', '1'], burst);
     expect((await pub(['-q', '1', '-t', 'burst', '-l'], `${lines.join('\n')}\n`)).code).toBe(0);
     expect(payloadsOf()).toEqual(lines);
-    expect(messagesOf(await subscriber)).toEqual(lines.map((line) => `burst|1|0|${line}`));
+    expect(messagesOf(await subscriber.finished)).toEqual(lines.map((line) => `burst|1|0|${line}`));
   });
 });

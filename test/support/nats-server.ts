@@ -57,7 +57,11 @@ export async function startNatsServer(
         options.configExtra ?? '',
       ].join('\n'),
     );
+    const killWithUs = () => started.kill('SIGKILL');
     const started = spawn(program.path, ['-c', config], { stdio: ['ignore', 'ignore', 'pipe'] });
+    // A test run that ends early leaves no server behind.
+    process.once('exit', killWithUs);
+    started.once('exit', () => process.off('exit', killWithUs));
     let output = '';
     started.stderr.setEncoding('utf8').on('data', (text: string) => {
       output = (output + text).slice(-4_000);

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { type ConnectionOptions, connect, type NatsConnection, NatsError, type TlsOptions } from 'nats';
 import { messageOf, SvcMqttError } from '../../errors.js';
+import { awaitGreeting } from './nats-probe.js';
 import {
   type NatsAddress,
   type NatsSettings,
@@ -10,6 +11,7 @@ import {
 } from './nats-settings.js';
 
 const dialTimeoutMs = 5_000;
+const noNats = 'NO_NATS';
 /** The library collects messages up to this size before it writes them within a turn; larger saves system calls. */
 const writeChunkBytes = 128 * 1024;
 
@@ -50,6 +52,11 @@ export async function dialNats(
 }
 
 async function dialOne(target: NatsTarget, address: NatsAddress, name: string): Promise<NatsConnection> {
+  // The library forgets the socket of an attempt that times out, and leaves it open: a server that accepts connections
+  // and is frozen would collect one for each attempt, and keep a command from ending.
+  if ((await awaitGreeting(address.host, address.port, dialTimeoutMs)) === 'other') {
+    throw Object.assign(new Error('no NATS server answers there'), { code: noNats });
+  }
   const certificates = target.certificates();
   const authenticator = target.authenticator();
   // `host` and `servername` reach tls.connect: the library names a server only when it resolves it itself, and it
@@ -96,6 +103,13 @@ function explain(error: unknown, address: NatsAddress): SvcMqttError {
         error,
         'Use nats:// and unset NATS_TLS_*, or turn TLS on in the NATS server',
       );
+    case noNats:
+      return unreachable(
+        `What listens at ${where} does not answer as NATS does`,
+        error,
+        'Check NATS_URL, and that the NATS server there is not stuck',
+      );
+    case 'ECONNREFUSED':
     case 'CONNECTION_REFUSED':
       return unreachable(`NATS at ${where} refuses connections`, error);
     case 'TIMEOUT':

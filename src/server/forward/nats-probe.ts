@@ -1,32 +1,51 @@
 import { connect } from 'node:net';
 
-const answerWithinMs = 2_000;
+const localTimeoutMs = 2_000;
+const greetingStart = 'INFO {';
 
 /** What listens on a port of this machine. */
 export type Listener = 'nats' | 'other' | 'nothing';
 
-/** Tells whether a NATS server listens on 127.0.0.1: it greets with `INFO`. */
-export function probeNats(port: number): Promise<Listener> {
-  return new Promise((resolve) => {
-    const socket = connect({ host: '127.0.0.1', port });
+/** Tells what listens on a port of 127.0.0.1. */
+export async function probeNats(port: number): Promise<Listener> {
+  try {
+    return await awaitGreeting('127.0.0.1', port, localTimeoutMs);
+  } catch {
+    return 'nothing';
+  }
+}
+
+/**
+ * Waits for the first words of a server; NATS greets with `INFO`. Closes the connection in every case.
+ *
+ * @returns whether it is NATS; `other` also when it accepts the connection and says nothing.
+ * @throws the error of the socket, or one with code `TIMEOUT`, when the connection is not made.
+ */
+export function awaitGreeting(host: string, port: number, timeoutMs: number): Promise<'nats' | 'other'> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host, port });
     let greeting = '';
     let connected = false;
-    const end = (listener: Listener) => {
+    const end = (settle: () => void) => {
       clearTimeout(timer);
       socket.destroy();
-      resolve(listener);
+      settle();
     };
-    const timer = setTimeout(() => end(connected ? 'other' : 'nothing'), answerWithinMs);
+    const timer = setTimeout(() => {
+      end(() =>
+        connected ? resolve('other') : reject(Object.assign(new Error('timeout'), { code: 'TIMEOUT' })),
+      );
+    }, timeoutMs);
     socket.setEncoding('latin1');
     socket.on('connect', () => {
       connected = true;
     });
     socket.on('data', (text: string) => {
       greeting += text;
-      if (greeting.startsWith('INFO {')) end('nats');
-      else if (!'INFO {'.startsWith(greeting)) end('other');
+      if (greeting.startsWith(greetingStart)) end(() => resolve('nats'));
+      else if (!greetingStart.startsWith(greeting)) end(() => resolve('other'));
     });
-    socket.on('error', () => end(connected ? 'other' : 'nothing'));
-    socket.on('close', () => end(connected ? 'other' : 'nothing'));
+    socket.on('error', (error) => end(() => (connected ? resolve('other') : reject(error))));
+    socket.on('close', () => end(() => resolve('other')));
   });
 }

@@ -17,7 +17,7 @@ export interface Outbox {
   clear(): void;
 }
 
-/** @param send may throw when the connection has ended; what is left is forgotten then. */
+/** @param send may throw when the connection has ended. */
 export function openOutbox(send: (message: UplinkMessage, number: number) => void): Outbox {
   let messages: UplinkMessage[] = [];
   let numbers: number[] = [];
@@ -32,14 +32,14 @@ export function openOutbox(send: (message: UplinkMessage, number: number) => voi
     const batch = messages;
     const batchNumbers = numbers;
     clear();
-    try {
-      let index = 0;
-      for (const message of batch) {
+    let index = 0;
+    for (const message of batch) {
+      try {
         send(message, batchNumbers[index] ?? 0);
-        index += 1;
+      } catch {
+        // The connection has just ended. The link will say so, and then everything unconfirmed is sent again.
       }
-    } catch {
-      // The connection has just ended. The link will say so, and then everything unconfirmed is sent again.
+      index += 1;
     }
   }
 

@@ -13,7 +13,7 @@ export interface OutgoingConnection {
 }
 
 export interface OutgoingLimits {
-  /** Most messages that wait. */
+  /** Most messages that wait for an absent client. */
   readonly maxMessages: number;
   /** Most bytes that wait. */
   readonly maxBytes: number;
@@ -55,7 +55,8 @@ export class Outgoing {
   offer(message: Message): void {
     if (this.connection === undefined && message.qos === 0) return;
     const bytes = sizeOf(message);
-    if (this.waiting.length >= this.limits.maxMessages || this.waitingBytes + bytes > this.limits.maxBytes) {
+    const tooMany = this.connection === undefined && this.waiting.length >= this.limits.maxMessages;
+    if (tooMany || this.waitingBytes + bytes > this.limits.maxBytes) {
       this.dropped += 1;
       this.connection?.closeSlowReader();
       return;
@@ -143,6 +144,9 @@ export class Outgoing {
   }
 }
 
+/** What a message takes in memory beside topic and payload, about. */
+const overheadBytes = 64;
+
 function sizeOf(message: Message): number {
-  return message.topic.length + message.payload.length;
+  return overheadBytes + message.topic.length + message.payload.length;
 }

@@ -21,6 +21,7 @@ import {
   pubrec,
   pubrel,
   readDelivery,
+  receiveAll,
   suback,
   unsuback,
 } from './harness.js';
@@ -456,9 +457,11 @@ describe('order', () => {
         ),
       ),
     );
-    for (let index = 0; index < 500; index++) {
-      expect(await nextDelivery(client)).toMatchObject({ payload: String(index), qos });
-    }
+    const deliveries = await receiveAll(client, 500);
+    expect(deliveries.map(({ payload }) => payload)).toEqual(
+      Array.from({ length: 500 }, (_, i) => String(i)),
+    );
+    expect(deliveries.every((delivery) => delivery.qos === qos)).toBe(true);
   });
 
   it('[MQTT-4.5.0-1] no message is lost when QoS and retain flag change from one to the next', async () => {
@@ -523,15 +526,15 @@ describe('QoS of what is delivered', () => {
     const client = await harness.subscribed([['ids', 1]]);
     const publisher = await harness.connected();
     const ids = new Set<number>();
-    for (let packetId = 1; packetId <= 300; packetId++) {
+    for (let packetId = 1; packetId <= 100; packetId++) {
       publisher.send(publishPacket({ topic: 'ids', qos: 1, packetId }));
     }
-    for (let index = 0; index < 300; index++) {
+    for (let index = 0; index < 100; index++) {
       const { packetId } = await nextDelivery(client, { acknowledge: false });
       expect(packetId).toBeGreaterThan(0);
       ids.add(packetId);
     }
-    expect(ids.size).toBe(300);
+    expect(ids.size).toBe(100);
   });
 
   it.each([

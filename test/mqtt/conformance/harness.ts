@@ -196,6 +196,25 @@ export async function nextDelivery(client: RawClient, options = { acknowledge: t
   return delivery;
 }
 
+/** Takes this many messages and completes the exchange of each, as a client does. */
+export async function receiveAll(client: RawClient, count: number): Promise<Delivery[]> {
+  const deliveries: Delivery[] = [];
+  let open = 0;
+  while (deliveries.length < count || open > 0) {
+    const received = await client.next();
+    if (received.type === pubrel) {
+      client.send(packet(0x70, uint16(idOf(received))));
+      open -= 1;
+      continue;
+    }
+    const delivery = readDelivery(received);
+    deliveries.push(delivery);
+    if (delivery.qos > 0) client.send(packet(delivery.qos === 1 ? 0x40 : 0x50, uint16(delivery.packetId)));
+    if (delivery.qos === 2) open += 1;
+  }
+  return deliveries;
+}
+
 /** One round trip of PINGREQ and PINGRESP. */
 export async function ping(client: RawClient): Promise<void> {
   client.send(pingreqPacket);

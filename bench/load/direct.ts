@@ -1,0 +1,100 @@
+import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { connect, type Msg, type NatsConnection } from 'nats';
+import { openHistogram } from './histogram.js';
+import { makePayload } from './packets.js';
+import type { PublisherResult, Snapshot } from './publisher.js';
+
+export interface DirectConfig {
+  readonly natsUrl: string;
+  /** One subject for each of the clients that it stands for. */
+  readonly subjects: readonly string[];
+  readonly payloadBytes: number;
+  /** Messages in flight of each subject. */
+  readonly window: number;
+  readonly ratePerSec: number | undefined;
+}
+
+/**
+ * A publisher to JetStream on the `nats` library with one inbox for all confirmations: what a back-end service could do
+ * at best. It keeps as many messages in flight as all clients of the gateway together.
+ */
+export function openDirect(config: DirectConfig) {
+  const { subjects, window } = config;
+  const slots = subjects.length * window;
+  const latency = openHistogram();
+  const payloads = subjects.map((_, client) => makePayload(client, config.payloadBytes));
+  const numbers = new Uint32Array(subjects.length);
+  const sentAtMs = new Float64Array(slots);
+  const free: number[] = Array.from({ length: slots }, (_, slot) => slot);
+  const inbox = `_INBOX.${randomBytes(8).toString('hex')}`;
+  let connection: NatsConnection | undefined;
+  let client = 0;
+  let sent = 0;
+  let done = 0;
+  let strayed = 0;
+  let running = false;
+  let pacing: NodeJS.Timeout | undefined;
+
+  function onAnswer(error: Error | null, answer: Msg): void {
+    const text = Buffer.from(answer.data.buffer, answer.data.byteOffset, answer.data.length);
+    if (error !== null || !text.includes('"seq":') || text.includes('"error"')) {
+      strayed += 1;
+      return;
+    }
+    const slot = Number(answer.subject.slice(inbox.length + 1));
+    latency.record((performance.now() - (sentAtMs[slot] as number)) * 1_000);
+    free.push(slot);
+    done += 1;
+    if (running && config.ratePerSec === undefined) send();
+  }
+
+  function send(): void {
+    const slot = free.pop();
+    const payload = payloads[client];
+    if (slot === undefined || payload === undefined) return;
+    payload.writeUInt32BE(numbers[client] as number, 4);
+    numbers[client] = (numbers[client] as number) + 1;
+    sentAtMs[slot] = performance.now();
+    // The library copies the payload before it returns, so it can be used again at once.
+    connection?.publish(subjects[client] as string, payload, { reply: `${inbox}.${slot}` });
+    client = (client + 1) % subjects.length;
+    sent += 1;
+  }
+
+  return {
+    async connect(): Promise<void> {
+      connection = await connect({ servers: config.natsUrl });
+      connection.subscribe(`${inbox}.*`, { callback: onAnswer });
+      await connection.flush();
+    },
+    start(): void {
+      running = true;
+      const { ratePerSec } = config;
+      if (ratePerSec === undefined) {
+        while (free.length > 0) send();
+        return;
+      }
+      const startMs = performance.now();
+      pacing = setInterval(() => {
+        const due = Math.floor(((performance.now() - startMs) * ratePerSec) / 1_000);
+        while (sent < due && free.length > 0) send();
+      }, 1);
+    },
+    snapshot: (): Snapshot => ({ atMs: performance.now(), sent, done }),
+    clearLatency: () => latency.clear(),
+    latency: (): number[] => latency.toJson(),
+    async finish(request: { timeoutMs: number }): Promise<PublisherResult> {
+      running = false;
+      clearInterval(pacing);
+      const endMs = performance.now() + request.timeoutMs;
+      while (free.length < slots && performance.now() < endMs) await delay(10);
+      const unacknowledged = slots - free.length;
+      const sentBy = [...numbers.entries()];
+      return { sent, done, strayed, disconnected: 0, pings: 0, pongs: 0, unacknowledged, sentBy };
+    },
+    async close(): Promise<void> {
+      await connection?.close();
+    },
+  };
+}

@@ -1,0 +1,13 @@
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The directory of the repository, wherever below it this file was compiled to. */
+export const root = findRoot(path.dirname(fileURLToPath(import.meta.url)));
+
+function findRoot(directory: string): string {
+  return existsSync(path.join(directory, 'package.json')) ? directory : findRoot(path.dirname(directory));
+}
+
+/** The built program, as a user runs it. */
+export const programFile = path.join(root, 'dist/cli/main.js');

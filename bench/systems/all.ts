@@ -1,0 +1,16 @@
+import { aedes, aedesNats } from './aedes.js';
+import { direct } from './direct.js';
+import { gateway, gatewayCore } from './gateway.js';
+import { mosquitto } from './mosquitto.js';
+import { natsMqtt } from './nats-mqtt.js';
+import type { System, SystemName } from './system.js';
+
+export const systems: Record<SystemName, System> = {
+  gateway,
+  'gateway-core': gatewayCore,
+  'nats-mqtt': natsMqtt,
+  mosquitto,
+  aedes,
+  'aedes-nats': aedesNats,
+  direct,
+};

@@ -1,0 +1,83 @@
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { programFile } from '../root.js';
+import { startChild, stopChild, waitForOutput } from '../scope.js';
+import { startNats } from './nats.js';
+import type { RunningSystem, StartRequest, System } from './system.js';
+import { readVersion } from '../../src/version.js';
+
+/** The gateway with its default limits, a nats-server and the fleet's PostgreSQL. */
+export const gateway: System = {
+  name: 'gateway',
+  title: 'svc-mqtt, stored in JetStream',
+  stores: true,
+  version: async () => readVersion(),
+  start: (request) => startGateway(request, true),
+};
+
+/** The same with ENABLE_JETSTREAM=false: messages go to core NATS and nothing is stored. */
+export const gatewayCore: System = {
+  name: 'gateway-core',
+  title: 'svc-mqtt, core NATS (nothing stored)',
+  stores: false,
+  version: async () => readVersion(),
+  start: (request) => startGateway(request, false),
+};
+
+async function startGateway(request: StartRequest, jetstream: boolean): Promise<RunningSystem> {
+  const { scope, fleet, profileDirectory } = request;
+  const nats = await startNats(scope);
+  const logFile = path.join(scope.directory, 'gateway.log');
+  const log = openSync(logFile, 'w');
+  const child = startChild(
+    process.execPath,
+    [
+      ...(profileDirectory === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileDirectory}`]),
+      ...[programFile, 'serve'],
+    ],
+    {
+      env: {
+        PATH: process.env.PATH,
+        DATABASE_URL: fleet.databaseUrl,
+        NATS_URL: nats.url,
+        ENABLE_JETSTREAM: String(jetstream),
+        MQTT_HOST: '127.0.0.1',
+        MQTT_PORT: '0',
+        LISTEN_ADDR: '127.0.0.1:0',
+        LOG_FORMAT: 'json',
+      },
+      // Straight to a file, so that reading the log takes no time of anybody.
+      stdio: ['ignore', log, log],
+    },
+  );
+  closeSync(log);
+  const stop = scope.add(async () => {
+    await stopChild(child);
+    await nats.stop();
+  });
+  const mqttPort = await waitForOutput(
+    child,
+    'stderr',
+    () => {
+      const ready = /"event":"serve_ready".*/.exec(readFileSync(logFile, 'utf8'))?.[0];
+      return ready === undefined ? undefined : Number(/"mqttPort":(\d+)/.exec(ready)?.[1]);
+    },
+    `the gateway (log: ${logFile})`,
+  );
+  return {
+    name: jetstream ? 'gateway' : 'gateway-core',
+    mqttPort,
+    parts: [
+      { role: 'broker', pid: child.pid as number },
+      { role: 'nats', pid: nats.pid },
+      { role: 'postgres', pid: fleet.postgresPid },
+    ],
+    nats: {
+      url: nats.url,
+      pid: nats.pid,
+      stream: jetstream ? 'RAW' : undefined,
+      subjectOf: (id) => `raw.${id}`,
+    },
+    stop,
+  };
+}

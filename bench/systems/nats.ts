@@ -1,0 +1,81 @@
+import { execFile } from 'node:child_process';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { connect, DiscardPolicy, type NatsConnection, RetentionPolicy, StorageType } from 'nats';
+import { obtainNatsServer } from '../../src/server/forward/nats-server-program.js';
+import { findFreePort, progress, type Scope, startChild, stopChild, waitForOutput } from '../scope.js';
+
+/** A nats-server with JetStream of one run, and its store in a directory of its own. */
+export interface NatsServer {
+  readonly url: string;
+  readonly pid: number;
+  readonly mqttPort: number;
+  /** Ends it and removes its store. */
+  stop(): Promise<void>;
+}
+
+let program: Promise<string> | undefined;
+let servers = 0;
+
+function obtainProgram(): Promise<string> {
+  program ??= obtainNatsServer({ program: process.env.NATS_SERVER_BIN, onProgress: progress }).then(
+    (found) => found.path,
+  );
+  return program;
+}
+
+export async function readNatsVersion(): Promise<string> {
+  const { stdout } = await promisify(execFile)(await obtainProgram(), ['--version']);
+  return stdout.trim().replace(/^nats-server:\s*v?/, '');
+}
+
+export async function startNats(scope: Scope, options: { mqtt?: boolean } = {}): Promise<NatsServer> {
+  const command = await obtainProgram();
+  servers += 1;
+  const directory = path.join(scope.directory, `nats-${servers}`);
+  mkdirSync(directory);
+  const port = await findFreePort();
+  const mqttPort = options.mqtt === true ? await findFreePort() : 0;
+  const config = path.join(directory, 'nats.conf');
+  writeFileSync(
+    config,
+    [
+      `listen: "127.0.0.1:${port}"`,
+      'server_name: "bench"',
+      // The MQTT listener keeps its own streams in memory or in files as the account's streams do: in files.
+      `jetstream { store_dir: ${JSON.stringify(path.join(directory, 'store'))} }`,
+      ...(mqttPort === 0 ? [] : [`mqtt { listen: "127.0.0.1:${mqttPort}" }`]),
+    ].join('\n'),
+  );
+  const child = startChild(command, ['-c', config], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const stop = scope.add(async () => {
+    await stopChild(child);
+    rmSync(directory, { recursive: true, force: true });
+  });
+  await waitForOutput(child, 'stderr', (text) => text.includes('Server is ready') || undefined, 'nats-server');
+  return { url: `nats://127.0.0.1:${port}`, pid: child.pid as number, mqttPort, stop };
+}
+
+export async function withNats<T>(url: string, work: (connection: NatsConnection) => Promise<T>): Promise<T> {
+  const connection = await connect({ servers: url });
+  try {
+    return await work(connection);
+  } finally {
+    await connection.close();
+  }
+}
+
+/** The stream RAW as the gateway creates it. */
+export async function createRawStream(url: string): Promise<void> {
+  await withNats(url, async (connection) => {
+    const manager = await connection.jetstreamManager();
+    await manager.streams.add({
+      name: 'RAW',
+      subjects: ['raw.>'],
+      storage: StorageType.File,
+      retention: RetentionPolicy.Limits,
+      discard: DiscardPolicy.New,
+    });
+  });
+}

@@ -1,0 +1,60 @@
+import type { Fleet } from '../fleet.js';
+import type { Scope } from '../scope.js';
+
+export const systemNames = [
+  'gateway',
+  'gateway-core',
+  'nats-mqtt',
+  'mosquitto',
+  'aedes',
+  'aedes-nats',
+  'direct',
+] as const;
+
+export type SystemName = (typeof systemNames)[number];
+
+/** One process, with its children, whose CPU time and memory count. */
+export interface Part {
+  /** `broker` speaks MQTT; nats-server with its own MQTT is one `nats`. */
+  readonly role: 'broker' | 'nats' | 'postgres';
+  readonly pid: number;
+}
+
+/** A started system under load. */
+export interface RunningSystem {
+  readonly name: SystemName;
+  /** Of the MQTT listener; 0 for the direct publisher. */
+  readonly mqttPort: number;
+  readonly parts: readonly Part[];
+  /** The NATS server behind it. */
+  readonly nats: NatsAccess | undefined;
+  /** Ends it, orderly. */
+  stop(): Promise<void>;
+}
+
+export interface NatsAccess {
+  readonly url: string;
+  readonly pid: number;
+  /** The stream that must hold what was acknowledged; undefined when nothing is stored. */
+  readonly stream: string | undefined;
+  /** Subject of a device's messages in the stream. */
+  subjectOf(deviceId: string): string;
+}
+
+export interface StartRequest {
+  readonly scope: Scope;
+  readonly fleet: Fleet;
+  /** Where the gateway writes a CPU profile. */
+  readonly profileDirectory: string | undefined;
+}
+
+export interface System {
+  readonly name: SystemName;
+  /** What it is, in the words of the report. */
+  readonly title: string;
+  /** Whether PUBACK means that a stream has the message. */
+  readonly stores: boolean;
+  /** Its version, or undefined when it is not installed. */
+  version(): Promise<string | undefined>;
+  start(request: StartRequest): Promise<RunningSystem>;
+}

@@ -1,0 +1,104 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import type { DeviceCredentials } from '../../src/db/devices.js';
+import { createDeviceCache } from '../../src/server/device-cache.js';
+import { createDeviceLoader } from '../../src/server/device-loader.js';
+
+function device(id: string, type = 'sensor'): DeviceCredentials {
+  return { id, type, secretHash: Buffer.alloc(32), secretSalt: Buffer.alloc(16), revoked: false };
+}
+
+test('the cache forgets what was unused longest, as a naive list does', () => {
+  const id = fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f');
+  const step = fc.record({ action: fc.constantFrom('set', 'use', 'peek', 'delete', 'doubtAll'), id });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60 }), fc.integer({ min: 1, max: 4 }), (steps, limit) => {
+      const cache = createDeviceCache(limit);
+      const naive: { id: string; verified: boolean }[] = [];
+      for (const { action, id } of steps) {
+        const index = naive.findIndex((entry) => entry.id === id);
+        const entry = naive[index];
+        if (action === 'set') {
+          cache.set(device(id));
+          if (entry === undefined) {
+            naive.push({ id, verified: true });
+            if (naive.length > limit) naive.shift();
+          } else entry.verified = true;
+        } else if (action === 'use') {
+          expect(cache.use(id)?.device.id).toBe(entry?.id);
+          if (entry !== undefined) naive.push(...naive.splice(index, 1));
+        } else if (action === 'peek') {
+          expect(cache.peek(id)?.verified).toBe(entry?.verified);
+        } else if (action === 'delete') {
+          cache.delete(id);
+          if (entry !== undefined) naive.splice(index, 1);
+        } else {
+          cache.doubtAll();
+          for (const each of naive) each.verified = false;
+        }
+        expect([...cache.ids()]).toEqual(naive.map((each) => each.id));
+        expect(cache.size).toBe(naive.length);
+      }
+    }),
+  );
+});
+
+describe('the loader', () => {
+  const start = (fetch: (ids: readonly string[]) => Promise<DeviceCredentials[]>, timeoutMs = 1_000) =>
+    createDeviceLoader({ fetch, timeoutMs, onLoaded() {}, onFailed() {} });
+
+  test('asks once for all that is wanted in one turn, and once for each id', async () => {
+    const asked: (readonly string[])[] = [];
+    const loader = start(async (ids) => {
+      asked.push(ids);
+      return ids.filter((id) => id !== 'none').map((id) => device(id));
+    });
+    const loaded = await Promise.all(['a', 'b', 'a', 'none'].map((id) => loader.load(id)));
+    expect(asked).toEqual([['a', 'b', 'none']]);
+    expect(loaded.map((each) => (each === undefined || each === 'away' ? each : each.id))).toEqual([
+      'a',
+      'b',
+      'a',
+      undefined,
+    ]);
+  });
+
+  test('asks in batches of bounded size', async () => {
+    const sizes: number[] = [];
+    const loader = start(async (ids) => {
+      sizes.push(ids.length);
+      return [];
+    });
+    await Promise.all(Array.from({ length: 2_500 }, (_, index) => loader.load(String(index))));
+    expect(sizes).toEqual([1_000, 1_000, 500]);
+  });
+
+  test('answers nobody with what was read before a change', async () => {
+    let type = 'old';
+    let reads = 0;
+    const loader = start(async () => {
+      reads += 1;
+      const read = type;
+      if (reads === 1) {
+        // The change happens after the read and is told before its answer arrives.
+        type = 'new';
+        loader.changed('a');
+      }
+      return [device('a', read)];
+    });
+    expect(await loader.load('a')).toMatchObject({ type: 'new' });
+    expect(reads).toBe(2);
+  });
+
+  test('says away when the database fails or does not answer, and recovers', async () => {
+    const answers = [
+      () => Promise.reject(new Error('broken')),
+      () => new Promise<DeviceCredentials[]>(() => {}),
+      () => Promise.resolve([device('a')]),
+    ];
+    const loader = start(() => (answers.shift() ?? (() => Promise.resolve([])))(), 50);
+    expect(await loader.load('a')).toBe('away');
+    expect(await loader.load('a')).toBe('away');
+    expect(await loader.load('a')).toMatchObject({ id: 'a' });
+  });
+});

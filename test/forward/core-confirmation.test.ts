@@ -1,0 +1,45 @@
+import type { NatsConnection } from 'nats';
+import { expect, it } from 'vitest';
+import { startCoreForwarder } from '../../src/server/forward/core-forwarder.js';
+import type { NatsLink, NatsLinkListener } from '../../src/server/forward/nats-connection.js';
+import { openTestLog, testLimits, until, uplink } from '../support/forwarding.js';
+
+it('a PONG confirms what was sent before its PING, and nothing later', async () => {
+  const sent: string[] = [];
+  const listeners: NatsLinkListener[] = [];
+  const connection = {
+    info: { max_payload: 1_000 },
+    publish: (_subject: string, payload: Uint8Array) => void sent.push(Buffer.from(payload).toString()),
+    flush: async () => {},
+  } as unknown as NatsConnection;
+  const link: NatsLink = {
+    connection,
+    stalled: false,
+    detail: '',
+    requestPing() {},
+    listen(listener) {
+      listeners.push(listener);
+      listener.connected(connection);
+    },
+    async close() {},
+  };
+  const forwarder = startCoreForwarder({ link, limits: testLimits, log: openTestLog().log });
+  try {
+    const lane = forwarder.openLane();
+    const confirmed: string[] = [];
+    const publish = async (name: string) => {
+      lane.publish(uplink(name, { onStored: () => confirmed.push(name) }));
+      await until(() => sent.includes(name));
+    };
+    await publish('a');
+    listeners[0]?.pinged();
+    await publish('b');
+    listeners[0]?.ponged();
+    expect(confirmed).toEqual(['a']);
+    listeners[0]?.pinged();
+    listeners[0]?.ponged();
+    expect(confirmed).toEqual(['a', 'b']);
+  } finally {
+    await forwarder.close();
+  }
+});
