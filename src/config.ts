@@ -294,7 +294,8 @@ export const settings = {
     env: ['MAX_IN_FLIGHT'],
     flag: 'max-in-flight',
     schema: count(1, 1_048_576),
-    default: 65_536,
+    // A stream queues 10,000 messages (nats-server's max_buffered_msgs) and refuses more.
+    default: 8_192,
     group: 'limits',
     help: 'Most messages of all clients waiting for their store confirmation; at it the sending sockets are not read',
   }),

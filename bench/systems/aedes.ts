@@ -4,7 +4,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { root } from '../root.js';
 import { startChild, stopChild, waitForOutput } from '../scope.js';
-import { createRawStream, startNats } from './nats.js';
+import { createRawStream, rawStreamOf, startNats } from './nats.js';
 import type { RunningSystem, StartRequest, System } from './system.js';
 
 /** Bare aedes: no passwords, no forwarding. */
@@ -61,7 +61,7 @@ async function startAedes({ scope }: StartRequest, storing: boolean): Promise<Ru
     nats:
       nats === undefined
         ? undefined
-        : { url: nats.url, pid: nats.pid, stream: 'RAW', subjectOf: (id) => `raw.${id}` },
+        : rawStreamOf(nats),
     stop,
   };
 }

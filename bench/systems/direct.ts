@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module';
-import { createRawStream, startNats } from './nats.js';
+import { createRawStream, rawStreamOf, startNats } from './nats.js';
 import type { System } from './system.js';
 
 /** No MQTT at all: the load publishes to JetStream itself, with the `nats` library. */
@@ -15,7 +15,7 @@ export const direct: System = {
       name: 'direct',
       mqttPort: 0,
       parts: [{ role: 'nats', pid: nats.pid }],
-      nats: { url: nats.url, pid: nats.pid, stream: 'RAW', subjectOf: (id) => `raw.${id}` },
+      nats: rawStreamOf(nats),
       stop: nats.stop,
     };
   },

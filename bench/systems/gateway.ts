@@ -1,17 +1,16 @@
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { programFile } from '../root.js';
+import { programFile, readProgramVersion } from '../root.js';
 import { startChild, stopChild, waitForOutput } from '../scope.js';
 import { startNats } from './nats.js';
 import type { RunningSystem, StartRequest, System } from './system.js';
-import { readVersion } from '../../src/version.js';
 
 /** The gateway with its default limits, a nats-server and the fleet's PostgreSQL. */
 export const gateway: System = {
   name: 'gateway',
   title: 'svc-mqtt, stored in JetStream',
   stores: true,
-  version: async () => readVersion(),
+  version: async () => readProgramVersion(),
   start: (request) => startGateway(request, true),
 };
 
@@ -20,7 +19,7 @@ export const gatewayCore: System = {
   name: 'gateway-core',
   title: 'svc-mqtt, core NATS (nothing stored)',
   stores: false,
-  version: async () => readVersion(),
+  version: async () => readProgramVersion(),
   start: (request) => startGateway(request, false),
 };
 
@@ -75,6 +74,7 @@ async function startGateway(request: StartRequest, jetstream: boolean): Promise<
     nats: {
       url: nats.url,
       pid: nats.pid,
+      monitoringUrl: nats.monitoringUrl,
       stream: jetstream ? 'RAW' : undefined,
       subjectOf: (id) => `raw.${id}`,
     },

@@ -19,6 +19,7 @@ export const natsMqtt: System = {
       nats: {
         url: server.url,
         pid: server.pid,
+        monitoringUrl: server.monitoringUrl,
         stream: '$MQTT_msgs',
         subjectOf: (id) => `$MQTT.msgs.raw.${id}`,
       },

@@ -5,12 +5,15 @@ import { promisify } from 'node:util';
 import { connect, DiscardPolicy, type NatsConnection, RetentionPolicy, StorageType } from 'nats';
 import { obtainNatsServer } from '../../src/server/forward/nats-server-program.js';
 import { findFreePort, progress, type Scope, startChild, stopChild, waitForOutput } from '../scope.js';
+import type { NatsAccess } from './system.js';
 
 /** A nats-server with JetStream of one run, and its store in a directory of its own. */
 export interface NatsServer {
   readonly url: string;
   readonly pid: number;
   readonly mqttPort: number;
+  /** Of its HTTP monitoring. */
+  readonly monitoringUrl: string;
   /** Ends it and removes its store. */
   stop(): Promise<void>;
 }
@@ -37,13 +40,14 @@ export async function startNats(scope: Scope, options: { mqtt?: boolean } = {}):
   mkdirSync(directory);
   const port = await findFreePort();
   const mqttPort = options.mqtt === true ? await findFreePort() : 0;
+  const monitoringPort = await findFreePort();
   const config = path.join(directory, 'nats.conf');
   writeFileSync(
     config,
     [
       `listen: "127.0.0.1:${port}"`,
+      `http: "127.0.0.1:${monitoringPort}"`,
       'server_name: "bench"',
-      // The MQTT listener keeps its own streams in memory or in files as the account's streams do: in files.
       `jetstream { store_dir: ${JSON.stringify(path.join(directory, 'store'))} }`,
       ...(mqttPort === 0 ? [] : [`mqtt { listen: "127.0.0.1:${mqttPort}" }`]),
     ].join('\n'),
@@ -54,7 +58,13 @@ export async function startNats(scope: Scope, options: { mqtt?: boolean } = {}):
     rmSync(directory, { recursive: true, force: true });
   });
   await waitForOutput(child, 'stderr', (text) => text.includes('Server is ready') || undefined, 'nats-server');
-  return { url: `nats://127.0.0.1:${port}`, pid: child.pid as number, mqttPort, stop };
+  return {
+    url: `nats://127.0.0.1:${port}`,
+    pid: child.pid as number,
+    mqttPort,
+    monitoringUrl: `http://127.0.0.1:${monitoringPort}`,
+    stop,
+  };
 }
 
 export async function withNats<T>(url: string, work: (connection: NatsConnection) => Promise<T>): Promise<T> {
@@ -77,5 +87,24 @@ export async function createRawStream(url: string): Promise<void> {
       retention: RetentionPolicy.Limits,
       discard: DiscardPolicy.New,
     });
+  });
+}
+
+/** How to reach what `createRawStream` made. */
+export function rawStreamOf(server: NatsServer): NatsAccess {
+  const { url, pid, monitoringUrl } = server;
+  return { url, pid, monitoringUrl, stream: 'RAW', subjectOf: (id) => `raw.${id}` };
+}
+
+/** Messages that the server has received from all its clients. */
+export async function readReceivedMessages(monitoringUrl: string): Promise<number> {
+  const response = await fetch(`${monitoringUrl}/varz`, { signal: AbortSignal.timeout(10_000) });
+  return ((await response.json()) as { in_msgs: number }).in_msgs;
+}
+
+export async function readStreamMessages(url: string, stream: string): Promise<number> {
+  return await withNats(url, async (connection) => {
+    const manager = await connection.jetstreamManager({ checkAPI: false, timeout: 30_000 });
+    return (await manager.streams.info(stream)).state.messages;
   });
 }

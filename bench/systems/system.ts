@@ -35,6 +35,7 @@ export interface RunningSystem {
 export interface NatsAccess {
   readonly url: string;
   readonly pid: number;
+  readonly monitoringUrl: string;
   /** The stream that must hold what was acknowledged; undefined when nothing is stored. */
   readonly stream: string | undefined;
   /** Subject of a device's messages in the stream. */

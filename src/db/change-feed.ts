@@ -31,6 +31,8 @@ const sweepOverlapSec = 5;
 const maxSwept = 10_000;
 const connectTimeoutMs = 1_500;
 const answerTimeoutMs = 1_500;
+/** The embedded database does one thing at a time: behind a large transaction everyone waits. */
+const embeddedAnswerTimeoutMs = 10_000;
 const retryFirstMs = 50;
 const retryMostMs = 1_000;
 
@@ -52,6 +54,12 @@ export async function startChangeFeed(
   let live = false;
   let closed = false;
   let client: pg.Client | undefined;
+  const patienceMs = db.embedded === undefined ? answerTimeoutMs : embeddedAnswerTimeoutMs;
+  const ask = async <R extends pg.QueryResultRow>(connection: pg.Client, text: string, values: unknown[]) => {
+    // A query that is given up when it is not answered soon; the driver's types do not know the option.
+    const query: pg.QueryConfig & { query_timeout: number } = { text, values, query_timeout: patienceMs };
+    return await connection.query<R>(query);
+  };
   /** Ends the wait between two sweeps. */
   let wake = () => {};
   /** The database's time of the last sweep, less the overlap. */
@@ -161,6 +169,7 @@ export async function startChangeFeed(
         }
         if (live && !closed) {
           live = false;
+          db.dropIdleConnections();
           listener.onAway();
         }
       }
@@ -204,18 +213,4 @@ export async function startChangeFeed(
       await running;
     },
   };
-}
-
-/** A query that is given up when it is not answered soon. */
-async function ask<R extends pg.QueryResultRow>(
-  client: pg.Client,
-  text: string,
-  values: readonly unknown[],
-): Promise<pg.QueryResult<R>> {
-  const config: pg.QueryConfig & { query_timeout: number } = {
-    text,
-    values: [...values],
-    query_timeout: answerTimeoutMs,
-  };
-  return await client.query<R>(config);
 }

@@ -20,7 +20,9 @@ const unreachableCodes = new Set([
   '57014',
 ]);
 const unreachableMessages =
-  /connection terminated|connection timeout|timeout expired|timeout exceeded|query read timeout|client has encountered a connection error|server does not support ssl|socket disconnected|certificate|self-signed/i;
+  /connection terminated|connection timeout|timeout expired|timeout exceeded|query read timeout|client has encountered a connection error|socket disconnected/i;
+const tlsMessages =
+  /does not support ssl|ssl connection|certificate|self[- ]signed|altname|tls|wrong version number/i;
 
 /** The SQLSTATE of a PostgreSQL error, or the code of a system error, wherever it is in the chain of causes. */
 export function codeOf(error: unknown): string | undefined {
@@ -87,6 +89,13 @@ export function toDatabaseError(error: unknown, where: string): unknown {
       'Put user and password in DATABASE_URL',
     );
   }
+  if (isAboutTls(error)) {
+    return fail(
+      'DATABASE_UNREACHABLE',
+      `The connection to the database at ${where} cannot be encrypted as asked: ${reason}`,
+      'Correct sslmode or sslrootcert in DATABASE_URL, or the certificate of the server',
+    );
+  }
   if (isAway(error)) {
     return fail(
       'DATABASE_UNREACHABLE',
@@ -101,5 +110,13 @@ export function toDatabaseError(error: unknown, where: string): unknown {
 export function isAway(error: unknown): boolean {
   const code = codeOf(error) ?? '';
   if (unreachableCodes.has(code) || /^(08|57P)/.test(code)) return true;
-  return unreachableMessages.test(messageOf(rootOf(error)));
+  return unreachableMessages.test(messageOf(rootOf(error))) || isAboutTls(error);
+}
+
+/** Errors of Node.js about certificates have codes of their own; the driver's have none. */
+function isAboutTls(error: unknown): boolean {
+  const code = codeOf(error) ?? '';
+  return (
+    !/^[0-9A-Z]{5}$/.test(code) && !unreachableCodes.has(code) && tlsMessages.test(messageOf(rootOf(error)))
+  );
 }

@@ -37,6 +37,8 @@ export interface EmbeddedWatcher {
 /** Creating a database takes 3 to 4 s on an ordinary machine. */
 const openTimeoutMs = 120_000;
 const closeTimeoutMs = 15_000;
+/** Most crashes while it opens. */
+const maxCrashes = 3;
 const retryFirstMs = 50;
 const retryMostMs = 5_000;
 /** The kernel's limit on a socket's address is 104 to 108 bytes; the longest file name needs 28. */
@@ -56,29 +58,22 @@ export async function openEmbedded(dataDir: string, log: Log): Promise<Embedded>
   let child: ChildProcess | undefined;
   let anchor: Socket | undefined;
   let closing = false;
+  /** Why the process ended by itself, since it was last ready. */
+  const crashes: string[] = [];
   let retryMs = retryFirstMs;
 
   const startChild = async () => {
     const started = forkChild(directory);
     child = started;
-    const reason = await claimOutcome(started);
-    if (reason !== undefined)
-      log.warn(
-        { event: 'embedded_database_process_failed', reason },
-        'the process of the embedded database failed',
-      );
     started.once('exit', () => {
       if (child === started) child = undefined;
     });
-    if (started.exitCode !== null || started.signalCode !== null) child = undefined;
     started.on('message', (message: EmbeddedMessage) => {
-      if (message.type === 'crashed') {
-        log.error(
-          { event: 'embedded_database_crashed', reason: message.reason },
-          'the embedded database crashed',
-        );
-      }
+      if (message.type === 'crashed') crashes.push(message.reason);
+      if (crashes.length > maxCrashes) crashes.shift();
     });
+    const reason = await claimOutcome(started);
+    if (reason !== undefined) throw new Error(reason);
   };
 
   /** One attempt; undefined: try again. */
@@ -100,6 +95,7 @@ export async function openEmbedded(dataDir: string, log: Log): Promise<Embedded>
     });
     if (outcome.ready) return socket;
     socket.destroy();
+    if (crashes.length >= maxCrashes) throw embeddedError(where, crashes.at(-1) ?? '');
     if (outcome.reason !== undefined) throw embeddedError(where, outcome.reason);
     return undefined;
   };
@@ -116,11 +112,12 @@ export async function openEmbedded(dataDir: string, log: Log): Promise<Embedded>
       }
       if (socket !== undefined && !closing) {
         retryMs = retryFirstMs;
+        crashes.length = 0;
         anchor = socket;
         socket.once('close', () => {
           if (closing) return;
           log.warn(
-            { event: 'embedded_database_lost', where },
+            { event: 'embedded_database_lost', where, reason: crashes.at(-1) },
             'the process of the embedded database ended; starting it again',
           );
           for (const watcher of watchers) watcher.onDown();

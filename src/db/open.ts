@@ -21,6 +21,8 @@ export interface Database {
    * @param options.timeoutMs longest wait for the connection, if shorter than the configured one.
    */
   connect(options?: { timeoutMs?: number }): Promise<pg.Client>;
+  /** Closes the pool's idle connections, which may be dead without knowing it; new queries open new ones. */
+  dropIdleConnections(): void;
   /** The embedded database's process, which passes notifications on; undefined for PostgreSQL. */
   readonly embedded: Embedded | undefined;
   /** Ends the connections and, when this process started it, the embedded database. Idempotent. */
@@ -113,13 +115,13 @@ function assemble(
     query_timeout: config.databaseTimeoutMs,
     idleTimeoutMillis: 30_000,
   });
-  // An idle connection that breaks is replaced by the next query; without a listener it would end the process.
-  pool.on('error', (error) => {
-    log.debug(
-      { event: 'database_connection_lost', where, reason: messageOf(error) },
-      'a database connection was lost',
-    );
-  });
+  // A connection that breaks is replaced by the next query; without listeners it would end the process.
+  const onLost = (error: Error) => {
+    const reason = messageOf(error);
+    log.debug({ event: 'database_connection_lost', where, reason }, 'a database connection was lost');
+  };
+  pool.on('error', onLost);
+  pool.on('connect', (client) => client.on('error', onLost));
   let closed: Promise<void> | undefined;
   return {
     kind: embedded === undefined ? 'postgres' : 'embedded',
@@ -130,17 +132,18 @@ function assemble(
     async connect(options = {}) {
       const timeoutMs = Math.min(config.databaseTimeoutMs, options.timeoutMs ?? Number.POSITIVE_INFINITY);
       const client = new pg.Client({ ...connection, connectionTimeoutMillis: timeoutMs });
-      client.on('error', (error) => {
-        log.debug(
-          { event: 'database_connection_lost', where, reason: messageOf(error) },
-          'a database connection was lost',
-        );
-      });
+      client.on('error', onLost);
       try {
         await client.connect();
         return client;
       } catch (error) {
         throw toDatabaseError(error, where);
+      }
+    },
+    dropIdleConnections() {
+      // While there are idle connections, each is handed out at once.
+      for (let count = pool.idleCount; count > 0; count -= 1) {
+        pool.connect().then((client) => client.release(true), onLost);
       }
     },
     close() {

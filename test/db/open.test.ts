@@ -1,8 +1,11 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { chmodSync, chownSync, statSync } from 'node:fs';
 import net from 'node:net';
+import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openDatabase } from '../../src/db/open.js';
 import { SvcMqttError } from '../../src/errors.js';
-import { startPostgres, type TestPostgres } from '../support/postgres.js';
+import { startPostgres, type TestPostgres, withClient } from '../support/postgres.js';
 import { openTestDatabase, silentLog, until } from './databases.js';
 
 let server: TestPostgres;
@@ -115,6 +118,24 @@ test('the pool is bounded, and closing is idempotent', async () => {
   await Promise.all([db.close(), db.close()]);
 });
 
+test('a connection that the server ends in the middle of a transaction does not end the process', async () => {
+  const database = await openTestDatabase('postgres', { adminUrl: server.url });
+  const client = await database.db.pool.connect();
+  await client.query('begin');
+  await database.sql(
+    'select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and datname = current_database()',
+  );
+  await until('it is noticed', () =>
+    client.query('select 1').then(
+      () => false,
+      () => true,
+    ),
+  );
+  client.release(true);
+  expect((await database.db.pool.query('select 1 as one')).rows).toEqual([{ one: 1 }]);
+  await database.close();
+});
+
 test('connections that the server ends do not end the process', async () => {
   const database = await openTestDatabase('postgres', { adminUrl: server.url });
   await Promise.all([1, 2, 3].map(() => database.db.pool.query('select pg_sleep(0.05)')));
@@ -126,3 +147,69 @@ test('connections that the server ends do not end the process', async () => {
   expect((await database.db.pool.query('select 1 as one')).rows).toEqual([{ one: 1 }]);
   await database.close();
 });
+
+describe.skipIf(spawnSync('openssl', ['version']).error !== undefined)(
+  'with a server that offers TLS',
+  () => {
+    let secure: TestPostgres;
+    let certificate: string;
+    beforeAll(async () => {
+      secure = await startPostgres();
+      certificate = path.join(secure.dataDirectory, 'server.crt');
+      const key = path.join(secure.dataDirectory, 'server.key');
+      execFileSync(
+        'openssl',
+        [
+          ...['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost'],
+          ...['-addext', 'subjectAltName=DNS:localhost', '-keyout', key, '-out', certificate],
+        ],
+        { stdio: 'ignore' },
+      );
+      const owner = statSync(secure.dataDirectory);
+      for (const file of [key, certificate]) {
+        chownSync(file, owner.uid, owner.gid);
+        chmodSync(file, 0o600);
+      }
+      await withClient(secure.url, async (client) => {
+        await client.query('alter system set ssl = on');
+        await client.query('select pg_reload_conf()');
+      });
+      await until('TLS is on', () =>
+        withClient(secure.url, async (client) => (await client.query('show ssl')).rows[0].ssl === 'on'),
+      );
+    });
+    afterAll(() => secure?.stop());
+
+    const secureUrl = (host: string, mode: string, rootCertificate?: string) => {
+      const url = new URL(secure.url);
+      url.hostname = host;
+      url.searchParams.set('sslmode', mode);
+      if (rootCertificate !== undefined) url.searchParams.set('sslrootcert', rootCertificate);
+      return url.href;
+    };
+
+    test.each([
+      ['disable', '127.0.0.1', false, false],
+      ['prefer', '127.0.0.1', false, true],
+      ['require', '127.0.0.1', false, true],
+      ['require', '127.0.0.1', true, true],
+      ['verify-ca', '127.0.0.1', true, true],
+      ['verify-full', 'localhost', true, true],
+    ])('sslmode=%s to %s is let in', async (mode, host, withCertificate, encrypted) => {
+      const db = await open(secureUrl(host, mode, withCertificate ? certificate : undefined));
+      const { rows } = await db.pool.query('select ssl from pg_stat_ssl where pid = pg_backend_pid()');
+      await db.close();
+      expect(rows).toEqual([{ ssl: encrypted }]);
+    });
+
+    test.each([
+      ['verify-ca', 'localhost', false],
+      ['verify-full', 'localhost', false],
+      ['verify-full', '127.0.0.1', true],
+    ])('sslmode=%s to %s is refused, saying what to correct', async (mode, host, withCertificate) => {
+      const error = await refusal(secureUrl(host, mode, withCertificate ? certificate : undefined));
+      expect(error.code).toBe('DATABASE_UNREACHABLE');
+      expect(error.toLine()).toContain('sslrootcert');
+    });
+  },
+);

@@ -57,6 +57,7 @@ function openBench(options: { maxInFlight?: number; ackTimeoutMs?: number } = {}
       confirm: true,
       messageId: undefined,
       onStored: () => stored.push(name),
+      compact: () => {},
       onRefused: (reason) => refusals.push(`${name}: ${reason}`),
     }),
     /** What was sent since the last call. */

@@ -143,15 +143,58 @@ describe('uplink', () => {
     }
   });
 
-  it('stops reading when the forwarder is full and goes on when it has room', async () => {
+  it('keeps what comes behind a message that waits for room in order, and answers pings meanwhile', async () => {
     const client = await connected();
     controlled.setFull(true);
-    client.send(publishPacket({ topic: 'raw/dev1', qos: 0 }), pingreqPacket);
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    client.send(publishPacket({ topic: 'raw/dev1', qos: 0, payload: 'first' }), pingreqPacket);
+    client.send(
+      publishPacket({ topic: 'raw/dev1', qos: 1, payload: 'second' }),
+      subscribePacket(1, [['cmd/dev1', 0]]),
+    );
+    client.send(pingreqPacket);
+    expect((await client.next()).type).toBe(13);
+    expect((await client.next()).type).toBe(13);
     expect(controlled.taken).toHaveLength(0);
     controlled.setFull(false);
-    expect((await client.next()).type).toBe(13);
-    expect(controlled.taken).toHaveLength(1);
+    expect((await client.next()).type).toBe(9);
+    expect((await client.next()).type).toBe(4);
+    expect(controlled.taken.map(({ payload }) => Buffer.from(payload).toString())).toEqual([
+      'first',
+      'second',
+    ]);
+  });
+
+  it('stops reading when too much waits, without closing a client that is silent meanwhile', async () => {
+    const client = await connected({ keepaliveSec: 1 });
+    controlled.setFull(true);
+    const payload = Buffer.alloc(30_000);
+    for (let packetId = 1; packetId <= 500; packetId++) {
+      client.send(publishPacket({ topic: 'raw/dev1', qos: 1, packetId, payload }));
+    }
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    expect(client.closed).toBe(false);
+    expect(client.socket.writableLength).toBeGreaterThan(0);
+    controlled.setFull(false);
+    for (let packetId = 1; packetId <= 500; packetId++) {
+      const answer = await client.next();
+      expect([answer.type, idOf(answer.body)]).toEqual([4, packetId]);
+    }
+  });
+
+  it('lets go of the chunk that a small waiting payload is a view of', async () => {
+    controlled.autoStore = false;
+    const client = await connected();
+    client.send(
+      Buffer.concat([
+        publishPacket({ topic: 'raw/dev1', qos: 1, payload: 'small' }),
+        publishPacket({ topic: 'raw/dev1', qos: 0, payload: Buffer.alloc(50_000) }),
+      ]),
+    );
+    await vi.waitFor(() => expect(controlled.taken).toHaveLength(2));
+    const [message] = controlled.taken;
+    message?.compact();
+    expect(Buffer.from(message?.payload ?? []).toString()).toBe('small');
+    expect(message?.payload.buffer.byteLength).toBeLessThan(1_000);
   });
 
   it('closes on a topic outside the policy, and forwards nothing', async () => {

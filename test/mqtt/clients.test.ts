@@ -238,7 +238,7 @@ describe.skipIf(mosquittoMissing.length > 0 && !inCi)('the clients of mosquitto'
     const { child, finished } = start('mosquitto_sub', [
       ...login(),
       '-F',
-      '@%t|%q|%r|%p',
+      '>%t|%q|%r|%p',
       ...args,
       ...limits,
     ]);
@@ -251,7 +251,7 @@ describe.skipIf(mosquittoMissing.length > 0 && !inCi)('the clients of mosquitto'
   const messagesOf = ({ stdout }: Finished): string[] =>
     stdout
       .split('\n')
-      .filter((line) => line.startsWith('@') && !line.startsWith('@subscribed|'))
+      .filter((line) => line.startsWith('>') && !line.startsWith('>subscribed|'))
       .map((line) => line.slice(1));
 
   it.each(['mqttv31', 'mqttv311'])('publish and subscribe with QoS 0, 1 and 2, %s', async (version) => {

@@ -315,9 +315,11 @@ describe('a running broker and garbage', () => {
 
   it('survives any packets and any bytes after login, cut anywhere', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(part, { maxLength: 12 }), cuts, (parts, at) =>
-        feed(Buffer.concat([login(), ...parts]), at),
-      ),
+      fc.asyncProperty(fc.array(part, { maxLength: 12 }), cuts, async (parts, at) => {
+        const { accepted } = controlled.broker.counters;
+        await feed(Buffer.concat([login(), ...parts]), at);
+        expect(controlled.broker.counters.accepted).toBe(accepted + 1);
+      }),
       options,
     );
   });

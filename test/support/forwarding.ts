@@ -74,6 +74,7 @@ export function uplink(payload: string | Uint8Array, options: Partial<UplinkMess
     confirm: true,
     messageId: undefined,
     onStored() {},
+    compact() {},
     onRefused() {},
     ...options,
   };

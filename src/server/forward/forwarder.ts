@@ -20,6 +20,11 @@ export interface UplinkMessage {
    */
   readonly messageId: string | undefined;
   /**
+   * Called now and then while the message waits for its confirmation: what is in memory only because a view of it is
+   * held is to be let go, since the bounds count the message's own bytes.
+   */
+  compact(): void;
+  /**
    * Called at most once, when the stream has confirmed the message (JetStream), or the server has received it
    * (core NATS). Never called for a message without `confirm`. Still called after `Lane.close()`. Must not throw.
    */

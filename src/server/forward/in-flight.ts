@@ -1,7 +1,7 @@
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { ForwarderCounters, Lane, UplinkMessage } from './forwarder.js';
-import { openSlots, slotSent, slotWaiting } from './slots.js';
+import { openSlots, slotFree, slotSent, slotWaiting } from './slots.js';
 import { openTroubles } from './troubles.js';
 
 const firstBackoffMs = 100;
@@ -224,13 +224,20 @@ export function openInFlight(options: {
     }
   }
 
+  /** In the ordinary course messages are stored before this is called; it is for those that have to wait. */
+  function compactAll(): void {
+    for (let slot = 0; slot < slots.used; slot += 1) {
+      if (slots.phase(slot) !== slotFree) slots.message(slot).compact();
+    }
+  }
+
   /** At the bound, what absent clients left behind and NATS refuses makes way. */
   function abandonClosed(): void {
     for (const lane of [...pending]) {
       if (!lane.closed || !lane.holding || lane.failures === 0) continue;
       for (const token of settleWaiting(lane)) {
-        forget(slots.find(token));
         counters.abandoned += 1;
+        forget(slots.find(token)).onRefused('given up: the client is gone and the bound is reached');
       }
       lane.waiting = [];
       options.onRoom();
@@ -295,6 +302,7 @@ export function openInFlight(options: {
     pump,
     tick(now) {
       nowMs = now;
+      compactAll();
       if (outlet.open) {
         eachSent((slot) => {
           if (nowMs - slots.sentAtMs(slot) < ackTimeoutMs) return;

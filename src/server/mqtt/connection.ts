@@ -53,8 +53,12 @@ export interface ConnectionServices {
   addressingOf(device: DeviceCredentials): Addressing;
 }
 
+const pingreq = Buffer.from([PacketType.PINGREQ << 4, 0]);
 const pingresp = Buffer.from([PacketType.PINGRESP << 4, 0]);
 const maxClientIdBytes = 1_024;
+/** Most bytes of packets kept behind a message that waits for room; above it the socket is not read. */
+const maxParkedBytes = 16_384;
+const parkedOverheadBytes = 128;
 /** Longest wait for the last bytes to reach a client before its socket is destroyed. */
 const lingerMs = 500;
 
@@ -87,9 +91,11 @@ export class Connection implements UplinkConnection, OutgoingConnection {
   private held = false;
   /** The server drains: nothing is read any more. */
   private draining = false;
-  /** A PUBLISH that waits for room, and where its variable header begins. */
-  private parked: Buffer | undefined;
-  private parkedOffset = 0;
+  /** A PUBLISH that waits for room, and what came after it. */
+  private parked: Buffer[] = [];
+  private parkedBytes = 0;
+  /** The forwarder will call back when it has room. */
+  private awaitingRoom = false;
   /** Acknowledgements of this turn: packet type and packet identifier in one number each. */
   private acknowledgements: number[] = [];
 
@@ -144,7 +150,7 @@ export class Connection implements UplinkConnection, OutgoingConnection {
     while (!this.held && this.phase !== 'closed') {
       const packet = this.reader.next(this.maxPacketBytes());
       if (packet === undefined) return;
-      const reason = typeof packet === 'string' ? packet : this.handle(packet, this.reader.bodyOffset);
+      const reason = typeof packet === 'string' ? packet : this.handleInOrder(packet, this.reader.bodyOffset);
       if (reason !== undefined) this.close(reason);
     }
   }
@@ -262,17 +268,52 @@ export class Connection implements UplinkConnection, OutgoingConnection {
     this.close(reason, fields);
   }
 
-  private onPublish(packet: Buffer, bodyOffset: number): CloseReason | undefined {
-    const uplink = this.uplink as Uplink;
-    const confirm = ((packet[0] as number) & 0b0110) !== 0;
-    const room = uplink.checkRoom(confirm);
-    if (room !== 'room') {
-      this.parked = packet;
-      this.parkedOffset = bodyOffset;
-      this.hold();
-      if (room === 'forwarder-full') this.services.uplink.forwarder.whenReady(() => this.onRoom(), confirm);
+  /** Processes a packet, or keeps it while a message before it waits for room. */
+  private handleInOrder(packet: Buffer, bodyOffset: number): CloseReason | undefined {
+    if (this.parked.length === 0 && this.hasRoomFor(packet)) return this.handle(packet, bodyOffset);
+    if (packet.equals(pingreq)) {
+      // A client whose messages have to wait is still answered that the server lives.
+      this.write(pingresp);
       return undefined;
     }
+    this.parked.push(Buffer.from(packet));
+    this.parkedBytes += packet.length + parkedOverheadBytes;
+    if (this.parkedBytes > maxParkedBytes) this.hold();
+    return undefined;
+  }
+
+  private hasRoomFor(packet: Buffer): boolean {
+    const { uplink } = this;
+    const first = packet[0] as number;
+    if (first >> 4 !== PacketType.PUBLISH || uplink === undefined) return true;
+    const confirm = (first & 0b0110) !== 0;
+    const room = uplink.checkRoom(confirm);
+    if (room === 'forwarder-full' && !this.awaitingRoom) {
+      this.awaitingRoom = true;
+      this.services.uplink.forwarder.whenReady(() => {
+        this.awaitingRoom = false;
+        this.onRoom();
+      }, confirm);
+    }
+    return room === 'room';
+  }
+
+  /** Processes what was parked, as far as there is room. */
+  private processParked(): void {
+    let taken = 0;
+    for (const packet of this.parked) {
+      if (this.phase !== 'connected' || !this.hasRoomFor(packet)) break;
+      taken += 1;
+      this.parkedBytes -= packet.length + parkedOverheadBytes;
+      const reason = this.handle(packet, bodyOffsetOf(packet));
+      if (reason !== undefined) this.close(reason);
+    }
+    this.parked = this.parked.slice(taken);
+    if (this.held && this.parkedBytes <= maxParkedBytes) this.release();
+  }
+
+  private onPublish(packet: Buffer, bodyOffset: number): CloseReason | undefined {
+    const uplink = this.uplink as Uplink;
     const publish = decodePublish(packet, bodyOffset);
     if (typeof publish === 'string') return publish;
     const { counters, log } = this.services;
@@ -353,19 +394,15 @@ export class Connection implements UplinkConnection, OutgoingConnection {
   }
 
   onRoom(): void {
-    if (this.parked !== undefined) this.services.turns.add(this);
+    if (this.parked.length > 0) this.services.turns.add(this);
   }
 
   /** Called by the turn queue once in a turn in which something was queued. */
   onTurn(): void {
     this.flushAcknowledgements();
-    const { parked, uplink } = this;
-    if (parked === undefined || uplink === undefined || this.phase !== 'connected') return;
-    this.parked = undefined;
+    if (this.parked.length === 0 || this.phase !== 'connected' || this.draining) return;
     try {
-      const reason = this.onPublish(parked, this.parkedOffset);
-      if (reason !== undefined) this.close(reason);
-      else if (this.parked === undefined) this.release();
+      this.processParked();
     } catch (error) {
       this.fail(error);
     }
@@ -404,7 +441,7 @@ export class Connection implements UplinkConnection, OutgoingConnection {
   /** Stops reading for good: the server drains, then closes. */
   stopReading(): void {
     this.draining = true;
-    this.parked = undefined;
+    this.parked = [];
     this.hold();
   }
 
@@ -425,7 +462,7 @@ export class Connection implements UplinkConnection, OutgoingConnection {
     const wasConnected = this.phase === 'connected';
     this.flushAcknowledgements();
     this.phase = 'closed';
-    this.parked = undefined;
+    this.parked = [];
     const { counters, log, registry } = this.services;
     counters.closed[reason] += 1;
     const detail = { ...this.describe(), ...fields, reason, why: closeReasons[reason] };
@@ -454,6 +491,13 @@ export class Connection implements UplinkConnection, OutgoingConnection {
       ? { address: this.address }
       : { address: this.address, device: this.device.id, client: this.clientId };
   }
+}
+
+/** Where the variable header of a packet begins: behind the remaining length. */
+function bodyOffsetOf(packet: Buffer): number {
+  let offset = 1;
+  while ((packet[offset] as number) >= 0x80) offset += 1;
+  return offset + 1;
 }
 
 /** What happens in the ordinary life of a fleet and is not worth a line of the log. */

@@ -41,11 +41,14 @@ export interface Addressing {
   headersOf(topic: string, retain: boolean): Uint8Array;
 }
 
+/** Memory held beside a payload that is not worth a copy. */
+const smallBytes = 1_024;
+
 /** One PUBLISH of a client on its way to NATS. */
 export class UplinkPublish implements UplinkMessage {
   readonly subject: string;
   readonly headers: Uint8Array;
-  readonly payload: Buffer;
+  payload: Buffer;
   readonly confirm: boolean;
   readonly messageId: string | undefined;
   readonly packetId: number;
@@ -75,6 +78,14 @@ export class UplinkPublish implements UplinkMessage {
     this.confirm = packet.qos > 0;
     this.messageId = exchange?.messageId;
     this.exchanges = exchange?.exchanges;
+  }
+
+  /** The payload is a view of the socket's chunk, or of the packet. */
+  compact(): void {
+    const { payload } = this;
+    if (payload.buffer.byteLength <= 2 * payload.length + smallBytes) return;
+    this.payload = Buffer.allocUnsafeSlow(payload.length);
+    payload.copy(this.payload);
   }
 
   onStored(): void {

@@ -56,7 +56,9 @@ describe('names of JavaScript’s own', () => {
       await harness.publish({ topic: name });
       await expectQuiet(client);
       await harness.leave(client);
-      await harness.publish({ topic: name, retain: true, payload: '' });
+      for (const topic of [name, `${name}/${name}/${name}`]) {
+        await harness.publish({ topic, retain: true, payload: '' });
+      }
     }
   });
 
@@ -87,12 +89,18 @@ describe('deep and long topics', () => {
     publisher.send(
       publishPacket({ topic, qos: 1, packetId: 1 }),
       publishPacket({ topic, qos: 2, packetId: 2, retain: true }),
-      publishPacket({ topic, retain: true, payload: '' }),
+      publishPacket({ topic }),
       publishPacket({ topic, qos: 1, packetId: 3 }),
     );
     for (let answers = 0; answers < 3; answers++) await publisher.next();
     expect(harness.controlled.taken.length - before).toBe(4);
     publisher.destroy();
+    await harness.publish({ topic: 'deep-neighbour', retain: true });
+    const late = await harness.connected();
+    late.send(subscribePacket(1, [['deep-neighbour', 0]]));
+    await nextOf(late, suback);
+    expect((await nextDelivery(late)).topic).toBe('deep-neighbour');
+    await harness.publish({ topic, retain: true, payload: '' });
     await harness.publish({ topic: 'deep-end', qos: 0 });
     let delivery = await nextDelivery(watcher);
     while (delivery.topic !== 'deep-end') delivery = await nextDelivery(watcher);
@@ -194,7 +202,8 @@ describe('many at once', () => {
       frozen.socket.pause();
     }
     const publisher = await harness.connected();
-    const payload = 'x'.repeat(1_000);
+    // 20 MB in all: more than the buffers of the system take.
+    const payload = 'x'.repeat(4_000);
     const sending = (async () => {
       for (let index = 0; index < 5_000; index++) {
         publisher.send(publishPacket({ topic: 'flood', qos: 1, packetId: 1 + (index % 60_000), payload }));
@@ -250,5 +259,77 @@ describe('many at once', () => {
     } finally {
       clearInterval(halting);
     }
+  });
+
+  it('a retained message that waits for a slow client never comes after a newer one of its topic', async () => {
+    const count = 6_000;
+    const payload = 'o'.repeat(4_000);
+    const publisher = await harness.connected();
+    for (let index = 0; index < count; index++) {
+      publisher.send(publishPacket({ topic: `stale/${index}`, retain: true, payload }));
+    }
+    await ping(publisher);
+    const client = await harness.connected();
+    client.send(subscribePacket(1, [['stale/+', 0]]));
+    await nextOf(client, suback);
+    client.socket.pause();
+    await expectQuiet(publisher);
+    const last = `stale/${count - 1}`;
+    publisher.send(publishPacket({ topic: last, payload: 'new', retain: true }));
+    publisher.send(publishPacket({ topic: 'stale/end', payload: 'end' }));
+    await ping(publisher);
+    client.socket.resume();
+    const seen: string[] = [];
+    let ended = false;
+    let topics = 0;
+    while (!ended || topics < count) {
+      const delivery = await nextDelivery(client);
+      if (delivery.retain) topics += 1;
+      if (delivery.topic === 'stale/end') ended = true;
+      if (delivery.topic === last) {
+        seen.push(delivery.payload);
+        if (!delivery.retain) topics += seen.length === 1 ? 1 : 0;
+      }
+    }
+    for (let index = 0; index < count; index++) {
+      publisher.send(publishPacket({ topic: `stale/${index}`, retain: true, payload: '' }));
+    }
+    await ping(publisher);
+    expect(seen.at(-1)?.slice(0, 10)).toBe('new');
+  });
+
+  it('[MQTT-3.3.5-1] a message comes once by two filters, also when its delivery to another client brings a will', async () => {
+    const watcher = await harness.subscribed([
+      ['once/a', 2],
+      ['bereaved', 0],
+    ]);
+    const will = { topic: 'bereaved', payload: 'w' };
+    const frozen = await harness.subscribed([['once/a', 0]], { will });
+    watcher.send(subscribePacket(2, [['once/+', 2]]));
+    await nextOf(watcher, suback);
+    frozen.socket.pause();
+    const publisher = await harness.connected();
+    const payload = 'y'.repeat(50_000);
+    const payloads = Array.from({ length: 300 }, (_, index) => `${index} ${payload}`);
+    const sending = (async () => {
+      for (const text of payloads) {
+        publisher.send(publishPacket({ topic: 'once/a', qos: 0, payload: text }));
+        await ping(publisher);
+      }
+      publisher.send(publishPacket({ topic: 'once/a', payload: 'end' }));
+    })();
+    const arrived: string[] = [];
+    for (let text = ''; text !== 'end'; ) {
+      const delivery = await nextDelivery(watcher);
+      text = delivery.payload;
+      console.log(delivery.topic, text.slice(0,5), harness.controlled.broker.counters.closed['slow-reader']);
+      arrived.push(delivery.topic === 'bereaved' ? 'will' : (text.split(' ')[0] as string));
+    }
+    await sending;
+    expect(arrived.filter((name) => name === 'will')).toHaveLength(1);
+    expect(arrived.filter((name) => name !== 'will')).toEqual([
+      ...payloads.map((_, index) => String(index)),
+      'end',
+    ]);
   });
 });

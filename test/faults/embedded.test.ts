@@ -1,0 +1,151 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { describe, expect, test } from 'vitest';
+import {
+  type Credentials,
+  numbersByClient,
+  type Publisher,
+  readStored,
+  startPublisher,
+} from '../support/load.js';
+import { type ServerProcess, startServerProcess } from '../support/server-process.js';
+import { addDevices, type OnFinished, tryConnect, until } from './gateway.js';
+import { freePort, processesOf } from './processes.js';
+
+/** A server with embedded PGlite and nats-server, as `npm start` runs it, with load on it. */
+interface Embedded {
+  readonly dataDir: string;
+  readonly natsUrl: string;
+  readonly server: ServerProcess;
+  readonly devices: readonly Credentials[];
+  readonly publishers: readonly Publisher[];
+  /** Starts it again on the same data and ports. */
+  restart(): Promise<void>;
+}
+
+async function startEmbedded(onFinished: OnFinished): Promise<Embedded> {
+  const dataDir = await mkdtemp(path.join(tmpdir(), 'svc mqtt embedded-'));
+  onFinished(() => rm(dataDir, { recursive: true, force: true, maxRetries: 5 }));
+  onFinished(async () => {
+    for (const pid of await processesOf(dataDir)) kill(pid);
+    await until('every process is gone', async () => (await processesOf(dataDir)).length === 0);
+  });
+  const natsPort = await freePort();
+  let env: Record<string, string> = { DATA_DIR: dataDir, EMBEDDED_NATS_PORT: String(natsPort) };
+  let server = await startServerProcess(env, { group: true });
+  onFinished(async () => {
+    await server.end('SIGKILL');
+  });
+  env = { ...env, MQTT_PORT: String(server.mqttPort), LISTEN_ADDR: `127.0.0.1:${server.httpPort}` };
+  const devices = await addDevices(server.httpPort, 5);
+  const publishers = devices.map((device) =>
+    startPublisher({ port: () => server.mqttPort, device, qos: 1, count: Number.POSITIVE_INFINITY }),
+  );
+  onFinished(() => {
+    for (const publisher of publishers) publisher.destroy();
+  });
+  await until('the load runs', () => total(publishers) > 2_000);
+  return {
+    dataDir,
+    natsUrl: `nats://127.0.0.1:${natsPort}`,
+    get server() {
+      return server;
+    },
+    devices,
+    publishers,
+    async restart() {
+      server = await startServerProcess(env, { group: true });
+    },
+  };
+}
+
+const total = (publishers: readonly Publisher[]) =>
+  publishers.reduce((sum, { acknowledged }) => sum + acknowledged.size, 0);
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It ended by itself meanwhile.
+  }
+}
+
+/** The load goes on to its end, and everything is there. */
+async function expectNothingLost({ publishers, natsUrl, devices, server }: Embedded): Promise<void> {
+  const before = total(publishers);
+  await until('messages are acknowledged again', () => total(publishers) > before + 500);
+  for (const publisher of publishers) publisher.finish();
+  await Promise.all(publishers.map(({ done }) => done));
+  const numbers = numbersByClient(
+    await readStored(natsUrl),
+    publishers.map(({ clientId }) => ({ clientId, deviceId: clientId })),
+  );
+  for (const { clientId, sent } of publishers)
+    expect(numbers.get(clientId)?.firsts).toEqual(Array.from({ length: sent }, (_, number) => number));
+  for (const device of devices) expect(await tryConnect(server.mqttPort, device)).toBe(0);
+  expect(await server.readiness()).toEqual({ status: 200, database: 'ok', nats: 'ok', listeners: 'ok' });
+}
+
+/** An orderly end leaves no process of the data directory. */
+async function expectCleanEnd({ server, dataDir }: Embedded): Promise<void> {
+  expect(await server.end('SIGTERM')).toBe(0);
+  expect(await processesOf(dataDir)).toEqual([]);
+}
+
+describe('the embedded database and NATS server', { timeout: 90_000 }, () => {
+  test('Ctrl-C, which reaches the whole process group: orderly, no process left, all there at the next start', async ({
+    onTestFinished,
+  }) => {
+    const embedded = await startEmbedded(onTestFinished);
+    const { server } = embedded;
+    process.kill(-server.pid, 'SIGINT');
+    expect(await server.ended).toBe(0);
+    expect([server.count('serve_stopped'), server.count('drain_incomplete')]).toEqual([1, 0]);
+    expect(await processesOf(embedded.dataDir)).toEqual([]);
+    await embedded.restart();
+    await expectNothingLost(embedded);
+    await expectCleanEnd(embedded);
+  });
+
+  test('the server killed, twice: the next start finds what was left running, and everything is there', async ({
+    onTestFinished,
+  }) => {
+    const embedded = await startEmbedded(onTestFinished);
+    for (let time = 0; time < 2; time += 1) {
+      await embedded.server.end('SIGKILL');
+      await embedded.restart();
+      const before = total(embedded.publishers);
+      await until('messages are acknowledged', () => total(embedded.publishers) > before + 500);
+    }
+    await expectNothingLost(embedded);
+    await expectCleanEnd(embedded);
+  });
+
+  test('every process killed at once, as when a container ends: everything is there', async ({
+    onTestFinished,
+  }) => {
+    const embedded = await startEmbedded(onTestFinished);
+    const others = await processesOf(embedded.dataDir);
+    expect(others.length).toBeGreaterThanOrEqual(2);
+    for (const pid of [embedded.server.pid, ...others]) kill(pid);
+    await embedded.server.ended;
+    await until('they are gone', async () => (await processesOf(embedded.dataDir)).length === 0);
+    await embedded.restart();
+    await expectNothingLost(embedded);
+    await expectCleanEnd(embedded);
+  });
+
+  test('the database process and nats-server killed under a server that goes on: both come back', async ({
+    onTestFinished,
+  }) => {
+    const embedded = await startEmbedded(onTestFinished);
+    const { server, dataDir, publishers } = embedded;
+    for (const pid of await processesOf(dataDir)) kill(pid);
+    await until('readiness tells it', async () => (await server.readiness()).status === 503);
+    await until('all is well again', async () => (await server.readiness()).status === 200);
+    await expectNothingLost(embedded);
+    expect(publishers.map(({ disconnects }) => disconnects)).toEqual(publishers.map(() => 0));
+    await expectCleanEnd(embedded);
+  });
+});
