@@ -323,6 +323,22 @@ export const settings = {
     group: 'limits',
     help: 'Most messages waiting for one absent client with a persistent session; at it new ones are dropped',
   }),
+  maxRetainedMessages: setting({
+    env: ['MAX_RETAINED_MESSAGES'],
+    flag: 'max-retained-messages',
+    schema: count(0, 10_000_000),
+    default: 10_000,
+    group: 'limits',
+    help: 'Most retained messages of a replica; at it a message for a further topic is delivered and not retained',
+  }),
+  maxRetainedBytes: setting({
+    env: ['MAX_RETAINED_BYTES'],
+    flag: 'max-retained-bytes',
+    schema: count(0, 68_719_476_736),
+    default: 67_108_864,
+    group: 'limits',
+    help: 'Most bytes of retained messages of a replica; at it a message is delivered and not retained',
+  }),
   maxSubscriptionsPerClient: setting({
     env: ['MAX_SUBSCRIPTIONS_PER_CLIENT'],
     flag: 'max-subscriptions-per-client',

@@ -24,7 +24,10 @@ export async function startLoad<R extends Role>(
 ): Promise<LoadProcess<R>> {
   const file = fileURLToPath(new URL('./worker.js', import.meta.url));
   const child = trackChild(
-    fork(file, [], { execArgv: ['--max-semi-space-size=32'], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }),
+    fork(file, [], {
+      execArgv: ['--max-semi-space-size=32'],
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    }),
   );
   const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   let requests = 0;

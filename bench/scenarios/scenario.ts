@@ -59,7 +59,8 @@ export interface Scenario {
   readonly systems: readonly SystemName[];
   /** Run only when it is named: it takes minutes. */
   readonly byNameOnly?: true;
-  /** Devices that it needs. */
+  /** Devices that it needs, and most sockets of one process. */
+  clients(sizes: Sizes): number;
   devices(sizes: Sizes): number;
   run(context: RunContext): Promise<Measurement>;
 }

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { startLoad } from '../load/load-process.js';
+import { type LoadProcess, startLoad } from '../load/load-process.js';
 import type { PublisherResult } from '../load/publisher.js';
 import { joinQuantiles, type Measurement, readCosts, readPeaks, takeMark } from '../measure.js';
 import { readReceivedMessages } from '../systems/nats.js';
@@ -66,6 +66,7 @@ export const throughputScenarios: readonly Scenario[] = loads.map((load) => ({
   unit: 'message',
   systems: load.systems,
   devices: () => load.clients,
+  clients: () => load.clients,
   run: (context) => runThroughput(context, load),
 }));
 
@@ -105,7 +106,11 @@ async function runThroughput(context: RunContext, load: Load): Promise<Measureme
   };
 }
 
-async function startPublisher(context: RunContext, load: Load) {
+/** The direct publisher answers the same calls as the MQTT clients that it stands for. */
+async function startPublisher(
+  context: RunContext,
+  load: Load,
+): Promise<Pick<LoadProcess<'publisher'>, 'pid' | 'call' | 'stop'>> {
   const { scope, system, fleet } = context;
   const identities = fleet.identities.slice(0, load.clients);
   const { payloadBytes, window } = load;
@@ -113,7 +118,14 @@ async function startPublisher(context: RunContext, load: Load) {
   if (system.name === 'direct' && system.nats !== undefined) {
     const { url, subjectOf } = system.nats;
     const subjects = identities.map(({ id }) => subjectOf(id));
-    return await startLoad(scope, 'direct', { natsUrl: url, subjects, payloadBytes, window, ratePerSec });
+    const direct = await startLoad(scope, 'direct', {
+      natsUrl: url,
+      subjects,
+      payloadBytes,
+      window,
+      ratePerSec,
+    });
+    return { ...direct, call: direct.call as unknown as LoadProcess<'publisher'>['call'] };
   }
   return await startLoad(scope, 'publisher', {
     port: system.mqttPort,

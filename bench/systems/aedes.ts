@@ -58,10 +58,7 @@ async function startAedes({ scope }: StartRequest, storing: boolean): Promise<Ru
       { role: 'broker', pid: child.pid as number },
       ...(nats === undefined ? [] : [{ role: 'nats', pid: nats.pid } as const]),
     ],
-    nats:
-      nats === undefined
-        ? undefined
-        : rawStreamOf(nats),
+    nats: nats === undefined ? undefined : rawStreamOf(nats),
     stop,
   };
 }

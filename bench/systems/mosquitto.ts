@@ -3,9 +3,9 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { findFreePort, startChild, stopChild } from '../scope.js';
 import { openLink } from '../load/link.js';
 import { encodeConnect } from '../load/packets.js';
+import { findFreePort, startChild, stopChild } from '../scope.js';
 import type { System } from './system.js';
 
 /** Debian keeps it where only root's PATH looks. */

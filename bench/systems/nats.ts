@@ -57,7 +57,12 @@ export async function startNats(scope: Scope, options: { mqtt?: boolean } = {}):
     await stopChild(child);
     rmSync(directory, { recursive: true, force: true });
   });
-  await waitForOutput(child, 'stderr', (text) => text.includes('Server is ready') || undefined, 'nats-server');
+  await waitForOutput(
+    child,
+    'stderr',
+    (text) => text.includes('Server is ready') || undefined,
+    'nats-server',
+  );
   return {
     url: `nats://127.0.0.1:${port}`,
     pid: child.pid as number,

@@ -1,9 +1,10 @@
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { timingSafeEqual } from 'node:crypto';
 import { and, eq, gt, isNotNull, isNull, sql } from 'drizzle-orm';
 import { SvcMqttError } from '../errors.js';
 import { toDatabaseError } from './database-errors.js';
 import type { Database } from './open.js';
 import { devices } from './schema.js';
+import { generateId, generateSecret, hashSecret } from './secrets.js';
 import { inTransaction } from './transaction.js';
 
 /** A device as it may be shown: never its secret, hash or salt. */
@@ -43,10 +44,6 @@ export const maxDevicesPerAdd = 100_000;
 /** Most devices that one page of `listDevices` holds. */
 export const maxDevicesPerPage = 10_000;
 
-const idBytes = 10;
-/** 160 bits, which is 32 characters of base32. */
-const secretBytes = 20;
-const saltBytes = 16;
 /** Rows of one INSERT: small enough to stay far below the limit on the time of a query. */
 const rowsPerInsert = 5_000;
 /** Ids of one query. */
@@ -115,7 +112,7 @@ export async function addDevices(
     inTransaction(db, async (orm) => {
       while (added.length < count) {
         const rows = Array.from({ length: Math.min(rowsPerInsert, count - added.length) }, () =>
-          newSecret(id ?? base32(randomBytes(idBytes))),
+          generateSecret(id ?? generateId()),
         );
         const column = (name: 'id' | 'hash' | 'salt') => sql.param(rows.map((row) => row[name]));
         const stored = await orm
@@ -149,38 +146,6 @@ function requireValid(field: string, value: string, problem: string | undefined)
   throw new SvcMqttError('INPUT_INVALID', `${field} ${problem}`, {
     ...(value === '' ? { suggestion: `Give a ${field}` } : {}),
   });
-}
-
-function newSecret(id: string): { id: string; secret: string; hash: Buffer; salt: Buffer } {
-  const secret = base32(randomBytes(secretBytes));
-  const salt = randomBytes(saltBytes);
-  return { id, secret, hash: hashSecret(salt, Buffer.from(secret, 'utf8')), salt };
-}
-
-/** Base32 of RFC 4648, section 6, in lower case, of a whole number of 40-bit groups, so without padding. */
-function base32(bytes: Uint8Array): string {
-  const alphabet = 'abcdefghijklmnopqrstuvwxyz234567';
-  let text = '';
-  let bits = 0;
-  let value = 0;
-  for (const byte of bytes) {
-    value = (value << 8) | byte;
-    bits += 8;
-    while (bits >= 5) {
-      bits -= 5;
-      text += alphabet.charAt((value >>> bits) & 31);
-    }
-    value &= 0xff;
-  }
-  return text;
-}
-
-/**
- * SHA-256 of salt and secret. Secrets are random, of at least 128 bits: nothing can be guessed, so a slow hash
- * would only make a fleet's reconnect expensive. The conversion of the old table computes the same in SQL.
- */
-function hashSecret(salt: Uint8Array, secret: Uint8Array): Buffer {
-  return createHash('sha256').update(salt).update(secret).digest();
 }
 
 /** Compares a password with a device's salted hash, in constant time. */

@@ -4,7 +4,6 @@ import { createRequire } from 'node:module';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { messageOf, SvcMqttError } from '../errors.js';
 import type { Log } from '../log.js';
@@ -246,12 +245,17 @@ async function followUntilReady(
 ): Promise<{ ready: boolean; reason?: string }> {
   return await new Promise((resolve) => {
     socket.once('close', () => resolve({ ready: false }));
-    createInterface({ input: socket, crlfDelay: Number.POSITIVE_INFINITY }).on('line', (text) => {
-      if (text.length > maxLineLength) return;
-      const line = JSON.parse(text) as EmbeddedLine;
-      onLine(line);
-      if ('state' in line && line.state === 'ready') resolve({ ready: true });
-      if ('state' in line && line.state === 'failed') resolve({ ready: false, reason: line.reason });
+    let text = '';
+    socket.setEncoding('utf8').on('data', (chunk: string) => {
+      const lines = (text + chunk).split('\n');
+      text = lines.pop() ?? '';
+      if (text.length > maxLineLength) socket.destroy();
+      for (const each of lines) {
+        const line = JSON.parse(each) as EmbeddedLine;
+        onLine(line);
+        if ('state' in line && line.state === 'ready') resolve({ ready: true });
+        if ('state' in line && line.state === 'failed') resolve({ ready: false, reason: line.reason });
+      }
     });
   });
 }

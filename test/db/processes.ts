@@ -21,14 +21,16 @@ export function startWorker(config: object, count: number, wait?: 'wait'): Worke
   const child = spawn(process.execPath, ['--import', loader, file, ...args], {
     stdio: ['pipe', 'pipe', 'pipe'],
   });
-  child.stdin.on('error', () => {});
   const progress: string[] = [];
-  createInterface({ input: child.stderr }).on('line', (line) => progress.push(line));
+  // A process that is killed may reset its pipes; readline passes their errors on.
+  const linesOf = (input: NodeJS.ReadableStream) => createInterface({ input }).on('error', () => {});
+  child.stdin.on('error', () => {});
+  linesOf(child.stderr).on('line', (line) => progress.push(line));
   const ended = new Promise<number | string>((resolve) => {
     child.once('exit', (code, signal) => resolve(code ?? signal ?? 'nothing'));
   });
   const done = new Promise<{ applied: number; converted: number }>((resolve, reject) => {
-    createInterface({ input: child.stdout }).once('line', (line) => resolve(JSON.parse(line)));
+    linesOf(child.stdout).once('line', (line) => resolve(JSON.parse(line)));
     void ended.then((how) => reject(new Error(`the worker ended with ${how}: ${progress.join('\n')}`)));
   });
   done.catch(() => {});

@@ -29,10 +29,13 @@ export async function startGateway(
     databaseUrl?: string;
     nats?: Parameters<typeof startNatsServer>[0];
     launch?: LaunchOptions;
+    /** Called with the URL of NATS before the server starts. */
+    beforeServer?(natsUrl: string): Promise<void>;
   } = {},
 ): Promise<Gateway> {
   const nats = await startNatsServer(options.nats);
   onFinished(() => nats.stop());
+  await options.beforeServer?.(nats.url);
   const databaseUrl = options.databaseUrl ?? (await openDatabase(onFinished));
   let env: Record<string, string> = { DATABASE_URL: databaseUrl, NATS_URL: nats.url, ...options.env };
   let server = await startServerProcess(env, options.launch);

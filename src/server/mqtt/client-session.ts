@@ -57,12 +57,13 @@ export class ClientSession {
     if (this.subscriptions.size === 0) this.services.releaseDownlink(this.deviceId);
   }
 
-  /** Sends the retained messages of a filter just subscribed to [MQTT-3.3.1-6]. */
-  async sendRetained(filter: string): Promise<void> {
-    const found = await this.services.engine.retained(filter);
-    const granted = this.subscriptions.get(filter)?.qos;
-    if (granted === undefined || found.length === 0) return;
-    this.outgoing.offerRetained(found.map((message) => withQos(message, granted)));
+  /** Sends the retained messages of filters just subscribed to, each once [MQTT-3.3.1-6]. */
+  sendRetained(filters: readonly string[]): void {
+    const found = this.services.engine.retained(filters).map(({ message, filters: by }) => {
+      const granted = Math.max(...by.map((filter) => this.subscriptions.get(filter)?.qos ?? 0));
+      return { ...withQos(message, granted as QoS), retain: true };
+    });
+    if (found.length > 0) this.outgoing.offerRetained(found);
   }
 
   attach(connection: OutgoingConnection): void {

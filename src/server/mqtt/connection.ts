@@ -348,17 +348,8 @@ export class Connection implements UplinkConnection, OutgoingConnection {
       this.subscribe(filter, qos) ? qos : subackFailure,
     );
     this.write(encodeSuback(subscribe.packetId, codes));
-    const { session } = this.state as ClientState;
-    for (const [index, { filter }] of subscribe.requests.entries()) {
-      if (codes[index] === subackFailure) continue;
-      session?.sendRetained(filter).catch((error: unknown) => {
-        this.services.log.error(
-          'retained_failed',
-          { ...this.describe(), err: error },
-          'Retained messages were not sent',
-        );
-      });
-    }
+    const granted = subscribe.requests.filter((_request, index) => codes[index] !== subackFailure);
+    this.state?.session?.sendRetained([...new Set(granted.map(({ filter }) => filter))]);
     return undefined;
   }
 

@@ -25,6 +25,12 @@ interface InFlight {
   readonly qos: QoS;
 }
 
+/** A message that waits, and the bytes that it counts for. */
+interface Waiting {
+  readonly message: Message;
+  readonly bytes: number;
+}
+
 /** Most messages sent and not acknowledged; the client is not asked to remember more packet identifiers. */
 const maxInFlight = 128;
 /** Above it nothing more is given to the socket: what waits here is counted, what waits there is not. */
@@ -41,10 +47,10 @@ export class Outgoing {
   private connection: OutgoingConnection | undefined;
   /** In the order in which they were sent. */
   private readonly inFlight = new Map<number, InFlight>();
-  private waiting: Message[] = [];
+  /** What is to be sent, from `head` on. */
+  private waiting: Waiting[] = [];
+  private head = 0;
   private waitingBytes = 0;
-  /** Retained messages of a new subscription; they are in memory anyway, so they are not counted. */
-  private retained: Message[] = [];
   private lastPacketId = 0;
 
   constructor(limits: OutgoingLimits) {
@@ -55,20 +61,24 @@ export class Outgoing {
   offer(message: Message): void {
     if (this.connection === undefined && message.qos === 0) return;
     const bytes = sizeOf(message);
-    const tooMany = this.connection === undefined && this.waiting.length >= this.limits.maxMessages;
+    const tooMany =
+      this.connection === undefined && this.waiting.length - this.head >= this.limits.maxMessages;
     if (tooMany || this.waitingBytes + bytes > this.limits.maxBytes) {
       this.dropped += 1;
       this.connection?.closeSlowReader();
       return;
     }
-    this.waiting.push(message);
+    this.waiting.push({ message, bytes });
     this.waitingBytes += bytes;
     this.pump();
   }
 
-  /** Takes the retained messages of a subscription; they go out as fast as the client takes them. */
+  /**
+   * Takes the retained messages of a new subscription; they go out as fast as the client takes them, and are in memory
+   * anyway, so they do not count.
+   */
   offerRetained(messages: readonly Message[]): void {
-    this.retained = [...this.retained, ...messages];
+    for (const message of messages) this.waiting.push({ message, bytes: 0 });
     this.pump();
   }
 
@@ -108,14 +118,17 @@ export class Outgoing {
   pump(): void {
     const { connection } = this;
     if (connection === undefined) return;
-    let sent = 0;
     while (this.connection === connection && connection.unsentBytes < socketBytes) {
-      const message = this.waiting[sent] ?? this.retained[sent - this.waiting.length];
-      if (message === undefined || (message.qos > 0 && this.inFlight.size >= maxInFlight)) break;
-      sent += 1;
-      this.send(connection, message);
+      const next = this.waiting[this.head];
+      if (next === undefined || (next.message.qos > 0 && this.inFlight.size >= maxInFlight)) break;
+      this.head += 1;
+      this.waitingBytes -= next.bytes;
+      this.send(connection, next.message);
     }
-    this.takeOff(sent);
+    if (this.head === this.waiting.length || this.head >= 1_024) {
+      this.waiting = this.waiting.slice(this.head);
+      this.head = 0;
+    }
   }
 
   private send(connection: OutgoingConnection, message: Message): void {
@@ -126,14 +139,6 @@ export class Outgoing {
       this.inFlight.set(packetId, { message, qos });
     }
     connection.write(encodePublish(message, { qos, packetId, dup: false }));
-  }
-
-  /** Removes the first `sent` messages from the queues. */
-  private takeOff(sent: number): void {
-    const fromWaiting = Math.min(sent, this.waiting.length);
-    for (const message of this.waiting.slice(0, fromWaiting)) this.waitingBytes -= sizeOf(message);
-    if (fromWaiting > 0) this.waiting = this.waiting.slice(fromWaiting);
-    if (sent > fromWaiting) this.retained = this.retained.slice(sent - fromWaiting);
   }
 
   /** A packet identifier that is not in use [MQTT-2.3.1-4]; there are more than `maxInFlight`. */

@@ -1,6 +1,7 @@
 import { Aedes, type AedesPublishPacket, type PublishPacket } from 'aedes';
-import type { Log } from '../../log.js';
+import { type Log, limitLog } from '../../log.js';
 import type { QoS } from './packets/packet-type.js';
+import { createRetainedMessages, type RetainedLimits } from './retained-messages.js';
 import { matches } from './topics.js';
 
 /** A message for subscribers. */
@@ -15,14 +16,14 @@ export interface Message {
 export type Listener = (message: Message) => void;
 
 /**
- * Knows who subscribes to what, and the retained messages, with aedes. Deliveries are made in the order of `deliver`,
- * within the call.
+ * Knows who subscribes to what, with aedes, and the retained messages. Deliveries are made one after the other, in the
+ * order of `deliver`.
  */
 export interface SessionEngine {
   /** @returns a function that ends the subscription. */
   subscribe(filter: string, listener: Listener): () => void;
-  /** The retained messages that a filter matches [MQTT-3.3.1-6]. */
-  retained(filter: string): Promise<Message[]>;
+  /** The retained messages that any of the filters matches [MQTT-3.3.1-6], each with the filters that do. */
+  retained(filters: readonly string[]): { message: Message; filters: string[] }[];
   /** Gives a message to the subscribers of this replica, and keeps it when it is to be retained [MQTT-3.3.1-5]. */
   deliver(message: Message): void;
   close(): Promise<void>;
@@ -33,28 +34,47 @@ interface Carrier {
   readonly properties: { readonly message: Message };
 }
 
-/** The part of aedes' persistence in use, which its types leave out. */
-interface RetainedStore {
-  storeRetained(packet: object): Promise<void>;
-  createRetainedStream(pattern: string): AsyncIterable<Message>;
-}
-
 /**
  * Starts the engine. No client of aedes is ever made: its sessions lose and repeat messages in ways that the
  * specification forbids (`docs/architecture.md`), so sessions are `client-session.ts`, over aedes' subscriptions.
  */
-export async function startSessionEngine(log: Log): Promise<SessionEngine> {
+export async function startSessionEngine(options: {
+  log: Log;
+  retainedLimits: RetainedLimits;
+}): Promise<SessionEngine> {
+  const { log } = options;
+  const retained = createRetainedMessages(options.retainedLimits);
+  const limitedLog = limitLog(log);
   const broker = await Aedes.createBroker({
     // A delivery slot that is not given back must not hold up the others, so they are not limited.
     concurrency: 0,
     // One replica is one broker; there is nobody to tell that it lives.
     heartbeatInterval: 86_400_000,
   });
-  const store = (broker as unknown as { persistence: RetainedStore }).persistence;
   const onError = (error: unknown): void =>
-    log.error({ event: 'session_engine_error', err: error }, 'The session engine failed');
+    limitedLog.error('session_engine_error', { err: error }, 'The session engine failed');
   // Without a listener a failure of the persistence would end the process.
   (broker as unknown as NodeJS.EventEmitter).on('error', onError);
+
+  const queue: Message[] = [];
+
+  function publish(message: Message): void {
+    // What aedes stores first it delivers late, so that messages would overtake each other [MQTT-4.6.0-6]; it gets
+    // nothing to store.
+    const { topic, payload } = message;
+    const carrier = {
+      cmd: 'publish',
+      dup: false,
+      qos: 0,
+      retain: false,
+      topic,
+      payload,
+      properties: { message },
+    };
+    broker.publish(carrier as unknown as PublishPacket, (error) => {
+      if (error) onError(error);
+    });
+  }
 
   return {
     subscribe(filter, listener) {
@@ -68,27 +88,33 @@ export async function startSessionEngine(log: Log): Promise<SessionEngine> {
       return () => broker.unsubscribe(filter, onPacket, () => {});
     },
 
-    async retained(filter) {
-      const found: Message[] = [];
-      // aedes matches no empty levels here [MQTT-4.7.1-3], so it is asked for all and they are matched again.
-      for await (const { topic, payload, qos } of store.createRetainedStream('#')) {
-        if (matches(filter, topic)) found.push({ topic, payload, qos, retain: true });
-      }
-      return found;
-    },
+    retained: (filters) => retained.find(filters),
 
     deliver(message) {
-      const { topic, payload, qos } = message;
-      const packet = { cmd: 'publish' as const, dup: false, topic, payload };
-      if (message.retain) store.storeRetained({ ...packet, qos, retain: true }).catch(onError);
-      // aedes lets a QoS 0 message overtake others, so every message is one to it [MQTT-4.6.0-6].
-      const carrier = { ...packet, qos: 0 as const, retain: false, properties: { message: live(message) } };
-      broker.publish(carrier as PublishPacket, (error) => {
-        if (error) onError(error);
-      });
+      if (message.retain && !retained.store(message)) {
+        limitedLog.warn(
+          'retained_refused',
+          { topic: message.topic },
+          'A message was not retained: the bound is reached',
+        );
+      }
+      // A delivery can close a connection, and its will is a delivery again: that one waits for its turn.
+      queue.push(live(message));
+      if (queue.length > 1) return;
+      for (let next = queue[0]; next !== undefined; next = queue[0]) {
+        try {
+          publish(next);
+        } catch (error) {
+          onError(error);
+        }
+        queue.shift();
+      }
     },
 
-    close: () => new Promise((resolve) => broker.close(() => resolve())),
+    close: () => {
+      limitedLog.close();
+      return new Promise((resolve) => broker.close(() => resolve()));
+    },
   };
 }
 

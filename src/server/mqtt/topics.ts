@@ -22,6 +22,15 @@ export function checkFilter(filter: string): CloseReason | undefined {
   return undefined;
 }
 
+/** A filter taken apart, for many topics to be held against it. */
+export interface FilterLevels {
+  readonly levels: readonly string[];
+}
+
+export function splitFilter(filter: string): FilterLevels {
+  return { levels: filter.split('/') };
+}
+
 /**
  * A topic name matches a filter. A filter that begins with a wildcard does not match a topic that begins with `$`
  * [MQTT-4.7.2-1].
@@ -30,15 +39,23 @@ export function matches(filter: string, topic: string): boolean {
   return covers(filter, topic);
 }
 
+/** The same for levels that were split before. */
+export function matchesLevels(filter: FilterLevels, topicLevels: readonly string[]): boolean {
+  return coversLevels(filter.levels, topicLevels);
+}
+
 /**
  * Every topic that `inner` matches, `outer` matches too. A topic name is the filter that matches only itself, so
  * this decides the matching of topics as well.
  */
 export function covers(outer: string, inner: string): boolean {
-  if (inner.startsWith('$') && (outer.startsWith('+') || outer.startsWith('#'))) return false;
-  const wide = outer.split('/');
-  const narrow = inner.split('/');
-  for (const [index, level] of wide.entries()) {
+  return coversLevels(outer.split('/'), inner.split('/'));
+}
+
+function coversLevels(wide: readonly string[], narrow: readonly string[]): boolean {
+  if (narrow[0]?.startsWith('$') === true && (wide[0] === '+' || wide[0] === '#')) return false;
+  for (let index = 0; index < wide.length; index++) {
+    const level = wide[index];
     // `a/#` matches `a` itself too, so it covers the filter `a` as well as everything below.
     if (level === '#') return true;
     const other = narrow[index];

@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 import {
   connectPacket,
+  pingreqPacket,
   publishPacket,
   type RawClient,
   subscribePacket,
@@ -12,7 +13,9 @@ import {
   nextOf,
   openHarness,
   ping,
+  pingresp,
   puback,
+  readDelivery,
   receiveAll,
   suback,
   unsuback,
@@ -280,16 +283,22 @@ describe('many at once', () => {
     await ping(publisher);
     client.socket.resume();
     const seen: string[] = [];
+    let kept = 0;
     let ended = false;
-    let topics = 0;
-    while (!ended || topics < count) {
-      const delivery = await nextDelivery(client);
-      if (delivery.retain) topics += 1;
-      if (delivery.topic === 'stale/end') ended = true;
-      if (delivery.topic === last) {
-        seen.push(delivery.payload);
-        if (!delivery.retain) topics += seen.length === 1 ? 1 : 0;
+    let rounds = 0;
+    client.send(pingreqPacket);
+    // All but the one that was replaced, then whatever still comes.
+    while (rounds < 25) {
+      const received = await client.next();
+      if (received.type === pingresp) {
+        if (ended && kept >= count - 1) rounds += 1;
+        client.send(pingreqPacket);
+        continue;
       }
+      const delivery = readDelivery(received);
+      if (delivery.retain) kept += 1;
+      if (delivery.topic === 'stale/end') ended = true;
+      if (delivery.topic === last) seen.push(delivery.payload);
     }
     for (let index = 0; index < count; index++) {
       publisher.send(publishPacket({ topic: `stale/${index}`, retain: true, payload: '' }));
@@ -301,13 +310,13 @@ describe('many at once', () => {
   it('[MQTT-3.3.5-1] a message comes once by two filters, also when its delivery to another client brings a will', async () => {
     const watcher = await harness.subscribed([
       ['once/a', 2],
+      ['once/+', 2],
       ['bereaved', 0],
     ]);
     const will = { topic: 'bereaved', payload: 'w' };
-    const frozen = await harness.subscribed([['once/a', 0]], { will });
-    watcher.send(subscribePacket(2, [['once/+', 2]]));
-    await nextOf(watcher, suback);
-    frozen.socket.pause();
+    for (const filter of ['once/a', 'once/+']) {
+      (await harness.subscribed([[filter, 0]], { will })).socket.pause();
+    }
     const publisher = await harness.connected();
     const payload = 'y'.repeat(50_000);
     const payloads = Array.from({ length: 300 }, (_, index) => `${index} ${payload}`);
@@ -319,14 +328,14 @@ describe('many at once', () => {
       publisher.send(publishPacket({ topic: 'once/a', payload: 'end' }));
     })();
     const arrived: string[] = [];
-    for (let text = ''; text !== 'end'; ) {
-      const delivery = await nextDelivery(watcher);
-      text = delivery.payload;
-      console.log(delivery.topic, text.slice(0,5), harness.controlled.broker.counters.closed['slow-reader']);
-      arrived.push(delivery.topic === 'bereaved' ? 'will' : (text.split(' ')[0] as string));
-    }
-    await sending;
-    expect(arrived.filter((name) => name === 'will')).toHaveLength(1);
+    const receiving = (async () => {
+      while (arrived.at(-1) !== 'end') {
+        const delivery = await nextDelivery(watcher);
+        arrived.push(delivery.topic === 'bereaved' ? 'will' : (delivery.payload.split(' ')[0] as string));
+      }
+    })();
+    await Promise.all([sending, receiving]);
+    expect(arrived.filter((name) => name === 'will')).toHaveLength(2);
     expect(arrived.filter((name) => name !== 'will')).toEqual([
       ...payloads.map((_, index) => String(index)),
       'end',

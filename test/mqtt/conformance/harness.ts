@@ -66,6 +66,7 @@ export function openHarness(config: Partial<BrokerConfig> = {}): Harness {
     return controlled;
   };
   const track = (client: RawClient): RawClient => {
+    client.socket.setNoDelay(true);
     clients.push(client);
     return client;
   };
@@ -116,6 +117,7 @@ export function openHarness(config: Partial<BrokerConfig> = {}): Harness {
     async publish({ topic, payload = 'x', qos = 1, retain = false }) {
       if (publisher === undefined || publisher.closed) {
         publisher = await openRawClient(broker().port);
+        publisher.socket.setNoDelay(true);
         publisher.send(harness.login({ clientId: 'harness-publisher', device: 2 }));
         expect((await publisher.next()).body[1]).toBe(0);
       }

@@ -1,0 +1,149 @@
+import { formatTable, type Summary, systemCpuUs } from './report.js';
+import type { SystemName } from './systems/system.js';
+
+interface Bar {
+  readonly scenario: string;
+  readonly text: string;
+  /** The measured figure; undefined when a system it needs was not run. */
+  measure(find: (scenario: string, system: SystemName) => Summary | undefined): number | undefined;
+  readonly least?: number;
+  readonly most?: number;
+  readonly unit: string;
+}
+
+function ratio(one: number | undefined, two: number | undefined): number | undefined {
+  return one === undefined || two === undefined || two === 0 ? undefined : one / two;
+}
+
+const cpuOf = (summary: Summary | undefined) => (summary === undefined ? undefined : systemCpuUs(summary));
+
+/** What the gateway is to reach on two cores. */
+const bars: readonly Bar[] = [
+  {
+    scenario: 'durable',
+    text: 'gateway CPU a message',
+    measure: (find) => find('durable', 'gateway')?.cpuUs.broker,
+    most: 5,
+    unit: 'µs',
+  },
+  {
+    scenario: 'durable',
+    text: "gateway + NATS CPU of nats-server's own MQTT",
+    measure: (find) => ratio(cpuOf(find('durable', 'gateway')), cpuOf(find('durable', 'nats-mqtt'))),
+    most: 0.65,
+    unit: '×',
+  },
+  ...(
+    [
+      ['durable', 'nats-mqtt', 1.4],
+      ['durable', 'mosquitto', 0.9],
+      ['fire', 'mosquitto', 2],
+    ] as const
+  ).map(
+    ([scenario, peer, least]): Bar => ({
+      scenario,
+      text: `rate of ${peer}'s`,
+      measure: (find) => ratio(find(scenario, 'gateway')?.ratePerSec, find(scenario, peer)?.ratePerSec),
+      least,
+      unit: '×',
+    }),
+  ),
+  {
+    scenario: 'fire',
+    text: "rate of mosquitto's, with core NATS",
+    measure: (find) => ratio(find('fire', 'gateway-core')?.ratePerSec, find('fire', 'mosquitto')?.ratePerSec),
+    least: 2,
+    unit: '×',
+  },
+  ...(['gateway', 'gateway-core'] as const).map(
+    (name): Bar => ({
+      scenario: 'fire',
+      text: `${name} CPU a message`,
+      measure: (find) => find('fire', name)?.cpuUs.broker,
+      most: 1.5,
+      unit: 'µs',
+    }),
+  ),
+  {
+    scenario: 'durable-wide',
+    text: "gateway CPU a message, of durable's",
+    measure: (find) =>
+      ratio(find('durable-wide', 'gateway')?.cpuUs.broker, find('durable', 'gateway')?.cpuUs.broker),
+    most: 1.5,
+    unit: '×',
+  },
+  {
+    scenario: 'durable-large',
+    text: "bytes a second, of the direct publisher's",
+    measure: (find) =>
+      ratio(find('durable-large', 'gateway')?.ratePerSec, find('durable-large', 'direct')?.ratePerSec),
+    least: 0.8,
+    unit: '×',
+  },
+  {
+    scenario: 'exactly-once',
+    text: "gateway CPU a message, of durable's",
+    measure: (find) =>
+      ratio(find('exactly-once', 'gateway')?.cpuUs.broker, find('durable', 'gateway')?.cpuUs.broker),
+    most: 2.5,
+    unit: '×',
+  },
+  ...(['p50Us', 'p99Us'] as const).map(
+    (quantile): Bar => ({
+      scenario: 'latency',
+      text: `${quantile.slice(0, 3)}, of the direct publisher's`,
+      measure: (find) =>
+        ratio(
+          find('latency', 'gateway')?.latency?.[quantile],
+          find('latency', 'direct')?.latency?.[quantile],
+        ),
+      most: 1.5,
+      unit: '×',
+    }),
+  ),
+  figureBar('storm', 'cold: CPU a connect', 'cold µs/connect', { most: 200, unit: 'µs' }),
+  figureBar('storm', 'logins lost', 'lost', { most: 0, unit: '' }),
+  figureBar('idle', 'RSS a connection that only publishes', 'KB/connection', { most: 12, unit: 'KB' }),
+  figureBar('idle', 'RSS a connection with a subscription', 'KB subscribed', { most: 22, unit: 'KB' }),
+  figureBar('idle', 'CPU at rest', 'rest CPU %', { most: 1, unit: '%' }),
+  figureBar('idle', 'CPU at rest, subscribed', 'rest CPU % subscribed', { most: 1, unit: '%' }),
+  figureBar('frozen', 'RSS growth over the bound of bytes in flight', 'growth over bound MiB', {
+    most: 64,
+    unit: 'MiB',
+  }),
+  figureBar('frozen', 'pings answered while NATS was frozen', 'pings answered %', { least: 100, unit: '%' }),
+  figureBar('endurance', 'RSS at the end, more than after the first tenth', 'RSS growth %', {
+    most: 10,
+    unit: '%',
+  }),
+];
+
+function figureBar(
+  scenario: string,
+  text: string,
+  figure: string,
+  limit: Pick<Bar, 'least' | 'most' | 'unit'>,
+): Bar {
+  return { scenario, text, measure: (find) => find(scenario, 'gateway')?.figures[figure], ...limit };
+}
+
+/** The bars of the scenarios that ran: what was asked, what was measured, met or not. */
+export function formatBars(summaries: readonly Summary[]): string {
+  const find = (scenario: string, system: SystemName) =>
+    summaries.find((summary) => summary.scenario === scenario && summary.system === system);
+  const rows = bars
+    .filter(({ scenario }) => summaries.some((summary) => summary.scenario === scenario))
+    .map((bar) => {
+      const value = bar.measure(find);
+      const limit = bar.least === undefined ? `<= ${bar.most}` : `>= ${bar.least}`;
+      const met = value !== undefined && value >= (bar.least ?? -1) && value <= (bar.most ?? Infinity);
+      return [
+        bar.scenario,
+        bar.text,
+        `${limit} ${bar.unit}`.trim(),
+        value === undefined ? '' : value.toFixed(2),
+        value === undefined ? 'not measured' : met ? 'met' : 'NOT MET',
+      ];
+    });
+  return formatTable([['scenario', 'bar', 'asked', 'measured', ''], ...rows]);
+}

@@ -1,0 +1,141 @@
+import type { Quantiles } from './load/histogram.js';
+import type { Machine } from './machine.js';
+import type { Measurement } from './measure.js';
+import { median } from './median.js';
+import type { Scenario } from './scenarios/scenario.js';
+import { systems } from './systems/all.js';
+
+/** The medians of all repetitions of one scenario on one system. */
+export interface Summary extends Measurement {
+  readonly repetitions: number;
+}
+
+export function summarize(measurements: readonly Measurement[]): Summary | undefined {
+  const [first] = measurements;
+  if (first === undefined) return undefined;
+  const over = (read: (each: Measurement) => number | undefined) => {
+    const values = measurements.map(read).filter((value) => value !== undefined);
+    return values.length === 0 ? undefined : median(values);
+  };
+  const each = <T extends object>(pick: (measurement: Measurement) => T): T =>
+    Object.fromEntries(
+      Object.keys(pick(first)).map((key) => [key, over((one) => (pick(one) as Record<string, number>)[key])]),
+    ) as T;
+  return {
+    ...first,
+    repetitions: measurements.length,
+    ratePerSec: over((one) => one.ratePerSec),
+    cpuUs: each((one) => one.cpuUs),
+    latency: first.latency === undefined ? undefined : each((one) => one.latency as Quantiles),
+    peakBytes: each((one) => one.peakBytes),
+    foreignCores: over((one) => one.foreignCores),
+    figures: each((one) => one.figures),
+    problems: [...new Set(measurements.flatMap((one) => one.problems))],
+  };
+}
+
+/** CPU of all parts that are the system under test; PostgreSQL only answers logins and is told apart. */
+export function systemCpuUs({ cpuUs }: Pick<Measurement, 'cpuUs'>): number {
+  return (cpuUs.broker ?? 0) + (cpuUs.nats ?? 0);
+}
+
+/** The table of one scenario, in Markdown that also reads well as it is. */
+export function formatScenario(scenario: Scenario, summaries: readonly Summary[]): string {
+  const gateway = summaries.find((summary) => summary.system === 'gateway');
+  const figures = [...new Set(summaries.flatMap((summary) => Object.keys(summary.figures)))];
+  const per = scenario.unit === 'message' ? 'msg' : 'connect';
+  const header = [
+    'system',
+    `${per}/s`,
+    'rate ×',
+    `broker µs/${per}`,
+    `NATS µs/${per}`,
+    'both',
+    'CPU ×',
+    `load µs/${per}`,
+    'p50 ms',
+    'p99 ms',
+    'p99.9 ms',
+    'peak RSS MiB',
+    ...figures,
+    'checked',
+  ];
+  const rows = summaries.map((summary) => {
+    const cpu = systemCpuUs(summary);
+    const { cpuUs, latency, peakBytes } = summary;
+    return [
+      summary.system,
+      formatCount(summary.ratePerSec),
+      formatRatio(gateway?.ratePerSec, summary.ratePerSec),
+      formatUs(cpuUs.broker),
+      formatUs(cpuUs.nats),
+      formatUs(cpu),
+      formatRatio(gateway === undefined ? undefined : systemCpuUs(gateway), cpu),
+      formatUs(cpuUs.load),
+      formatMs(latency?.p50Us),
+      formatMs(latency?.p99Us),
+      formatMs(latency?.p999Us),
+      [peakBytes.broker, peakBytes.nats].map((bytes) => formatMib(bytes)).join(' + '),
+      ...figures.map((name) => formatFigure(summary.figures[name])),
+      summary.problems.length > 0 ? 'WRONG, see below' : (summary.verified ?? 'nothing to check'),
+    ];
+  });
+  const problems = summaries.flatMap((summary) =>
+    summary.problems.map((problem) => `- ${summary.system}: ${problem}\n`),
+  );
+  const busy = Math.max(0, ...summaries.map((summary) => summary.foreignCores ?? 0));
+  return [
+    `### ${scenario.name}\n\n${scenario.load}\n\n`,
+    formatTable([header, ...rows]),
+    ...(problems.length === 0 ? [] : ['\n', ...problems]),
+    busy > 0.1
+      ? `\nOther processes used up to ${busy.toFixed(2)} cores meanwhile: do not trust these figures.\n`
+      : '',
+  ].join('');
+}
+
+export function formatMachine(machine: Machine): string {
+  const versions = Object.entries(machine.versions).map(([name, version]) => `${name} ${version}`);
+  return `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.kernel}; ${versions.join(', ')}.\n`;
+}
+
+export function formatSystems(summaries: readonly Summary[]): string {
+  const names = [...new Set(summaries.map((summary) => summary.system))];
+  return names.map((name) => `- \`${name}\`: ${systems[name].title}\n`).join('');
+}
+
+export function formatTable(rows: readonly (readonly string[])[]): string {
+  const [header = []] = rows;
+  const widths = header.map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length)));
+  const format = (row: readonly string[]) =>
+    `| ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |\n`;
+  const rule = `|${widths.map((width) => '-'.repeat(width + 2)).join('|')}|\n`;
+  return [format(header), rule, ...rows.slice(1).map(format)].join('');
+}
+
+function formatCount(value: number | undefined): string {
+  return value === undefined ? '' : Math.round(value).toLocaleString('en-US');
+}
+
+/** What the gateway's figure is, divided by this system's. */
+function formatRatio(gateway: number | undefined, other: number | undefined): string {
+  if (gateway === undefined || other === undefined || other === 0) return '';
+  return (gateway / other).toFixed(2);
+}
+
+function formatUs(us: number | undefined): string {
+  return us === undefined ? '' : us.toFixed(us < 100 ? 2 : 0);
+}
+
+function formatMs(us: number | undefined): string {
+  return us === undefined ? '' : (us / 1_000).toFixed(2);
+}
+
+function formatMib(bytes: number | undefined): string {
+  return bytes === undefined ? '–' : (bytes / 2 ** 20).toFixed(0);
+}
+
+function formatFigure(value: number | undefined): string {
+  if (value === undefined) return '';
+  return value >= 1_000 ? formatCount(value) : value.toFixed(value < 10 ? 2 : 1);
+}

@@ -1,0 +1,45 @@
+import { createHash, randomBytes } from 'node:crypto';
+
+/** 80 bits, which is 16 characters of base32. */
+const idBytes = 10;
+/** 160 bits, which is 32 characters of base32. */
+const secretBytes = 20;
+const saltBytes = 16;
+
+/** A new device id: 16 characters of base32. */
+export function generateId(): string {
+  return base32(randomBytes(idBytes));
+}
+
+/** A new secret for a device, with what is stored of it. */
+export function generateSecret(id: string): { id: string; secret: string; hash: Buffer; salt: Buffer } {
+  const secret = base32(randomBytes(secretBytes));
+  const salt = randomBytes(saltBytes);
+  return { id, secret, hash: hashSecret(salt, Buffer.from(secret, 'utf8')), salt };
+}
+
+/**
+ * SHA-256 of salt and secret. Secrets are random, of at least 128 bits: nothing can be guessed, so a slow hash
+ * would only make a fleet's reconnect expensive. The conversion of the old table computes the same in SQL.
+ */
+export function hashSecret(salt: Uint8Array, secret: Uint8Array): Buffer {
+  return createHash('sha256').update(salt).update(secret).digest();
+}
+
+/** Base32 of RFC 4648, section 6, in lower case, of a whole number of 40-bit groups, so without padding. */
+function base32(bytes: Uint8Array): string {
+  const alphabet = 'abcdefghijklmnopqrstuvwxyz234567';
+  let text = '';
+  let bits = 0;
+  let value = 0;
+  for (const byte of bytes) {
+    value = (value << 8) | byte;
+    bits += 8;
+    while (bits >= 5) {
+      bits -= 5;
+      text += alphabet.charAt((value >>> bits) & 31);
+    }
+    value &= 0xff;
+  }
+  return text;
+}

@@ -1,0 +1,53 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { createRetainedMessages } from '../../src/server/mqtt/retained-messages.js';
+import { checkFilter, matches } from '../../src/server/mqtt/topics.js';
+
+const message = (topic: string, payload: string) => ({
+  topic,
+  payload: Buffer.from(payload),
+  qos: 1 as const,
+  retain: true,
+});
+const limits = { maxMessages: 1_000, maxBytes: 1_000_000 };
+
+describe('retained messages', () => {
+  it('are found as a plain walk over all of them would find them', () => {
+    const part = fc.constantFrom('a', 'b', '', '$s');
+    const topic = fc.array(part, { minLength: 1, maxLength: 3 }).map((parts) => parts.join('/'));
+    const filter = fc
+      .array(fc.oneof(part, fc.constantFrom('+', '#')), { minLength: 1, maxLength: 3 })
+      .map((parts) => parts.join('/'))
+      .filter((text) => checkFilter(text) === undefined);
+    fc.assert(
+      fc.property(fc.uniqueArray(topic), fc.uniqueArray(filter), (topics, filters) => {
+        const retained = createRetainedMessages(limits);
+        for (const name of topics) retained.store(message(name, 'x'));
+        const found = new Map(retained.find(filters).map((entry) => [entry.message.topic, entry.filters]));
+        for (const name of topics) {
+          const expected = filters.filter((pattern) => matches(pattern, name));
+          expect([...(found.get(name) ?? [])].toSorted()).toEqual(expected.toSorted());
+        }
+      }),
+    );
+  });
+
+  it('keep the last of a topic, and nothing after an empty payload', () => {
+    const retained = createRetainedMessages(limits);
+    retained.store(message('t', 'one'));
+    retained.store(message('t', 'two'));
+    expect(retained.find(['t']).map((entry) => entry.message.payload.toString())).toEqual(['two']);
+    expect(retained.store(message('t', ''))).toBe(true);
+    expect(retained.find(['#'])).toEqual([]);
+  });
+
+  it('are bounded in number and bytes, and make room when they go', () => {
+    const retained = createRetainedMessages({ maxMessages: 2, maxBytes: 10 });
+    expect(retained.store(message('a', '1234'))).toBe(true);
+    expect(retained.store(message('b', '123456'))).toBe(false);
+    expect(retained.store(message('b', '1'))).toBe(true);
+    expect(retained.store(message('c', '1'))).toBe(false);
+    expect(retained.store(message('a', ''))).toBe(true);
+    expect(retained.store(message('c', '1'))).toBe(true);
+  });
+});
