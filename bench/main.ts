@@ -35,7 +35,8 @@ async function main(options: Options, scope: Scope): Promise<void> {
 
   const measurements: Measurement[] = [];
   const summaries: Summary[] = [];
-  process.stdout.write(`${formatMachine(machine)}\n`);
+  const heading = `${formatMachine(machine)}${options.quick ? 'Quick run: short, with small fleets; not to be believed.\n' : ''}`;
+  process.stdout.write(`${heading}\n`);
   let text = '';
   for (const { scenario, names } of plan) {
     // A B C A B C …: what disturbs the machine for a while disturbs all alike.
@@ -66,7 +67,7 @@ async function main(options: Options, scope: Scope): Promise<void> {
     const json = { machine, quick: options.quick, summaries, measurements };
     writeFileSync(options.jsonFile, `${JSON.stringify(json, undefined, 2)}\n`);
   }
-  if (options.writeDocs) writeDocs([formatMachine(machine), text, bars].join('\n'));
+  if (options.writeDocs) writeDocs([heading, text, formatSystems(summaries), bars].join('\n'));
   if (summaries.some((summary) => summary.system.startsWith('gateway') && summary.problems.length > 0))
     process.exitCode = 1;
 
@@ -82,7 +83,11 @@ async function main(options: Options, scope: Scope): Promise<void> {
     const work = async () => {
       await fleet.settle();
       const system = await systems[name].start({ scope: runScope, fleet, profileDirectory: mine });
-      return await scenario.run({ scope: runScope, fleet, sizes, system, checkContents });
+      const measurement = await scenario.run({ scope: runScope, fleet, sizes, system, checkContents });
+      const ended = system.parts
+        .filter(({ pid }) => !isAlive(pid))
+        .map(({ role }) => `the ${role} process ended`);
+      return { ...measurement, problems: [...ended, ...measurement.problems] };
     };
     try {
       return await within(work(), runWithinMs, `${scenario.name} on ${name}`);
@@ -92,6 +97,16 @@ async function main(options: Options, scope: Scope): Promise<void> {
     } finally {
       await release();
     }
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // Another user's process is there, and may not be signalled.
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 

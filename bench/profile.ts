@@ -10,6 +10,9 @@ interface CpuProfile {
   readonly timeDeltas: readonly number[];
 }
 
+/** Loading the program is not what is looked for. */
+const startUpUs = 2_000_000;
+
 /** The functions in which most time was spent, by the profiles of `--cpu-prof` in a directory. */
 export function formatHotFunctions(directory: string, count: number): string {
   const [file] = readdirSync(directory)
@@ -25,9 +28,13 @@ export function formatHotFunctions(directory: string, count: number): string {
     }),
   );
   const selfUs = new Map<string, number>();
+  let atUs = 0;
   for (const [index, id] of profile.samples.entries()) {
+    const us = profile.timeDeltas[index] ?? 0;
+    atUs += us;
+    if (atUs < startUpUs) continue;
     const name = names.get(id) ?? '?';
-    selfUs.set(name, (selfUs.get(name) ?? 0) + (profile.timeDeltas[index] ?? 0));
+    selfUs.set(name, (selfUs.get(name) ?? 0) + us);
   }
   const busyUs = [...selfUs].reduce((sum, [name, us]) => (name === '(idle)' ? sum : sum + us), 0);
   const lines = [...selfUs]

@@ -35,8 +35,9 @@ export function summarize(measurements: readonly Measurement[]): Summary | undef
 }
 
 /** CPU of all parts that are the system under test; PostgreSQL only answers logins and is told apart. */
-export function systemCpuUs({ cpuUs }: Pick<Measurement, 'cpuUs'>): number {
-  return (cpuUs.broker ?? 0) + (cpuUs.nats ?? 0);
+export function systemCpuUs({ cpuUs }: Pick<Measurement, 'cpuUs'>): number | undefined {
+  const { broker, nats } = cpuUs;
+  return broker === undefined && nats === undefined ? undefined : (broker ?? 0) + (nats ?? 0);
 }
 
 /** The table of one scenario, in Markdown that also reads well as it is. */
@@ -44,49 +45,38 @@ export function formatScenario(scenario: Scenario, summaries: readonly Summary[]
   const gateway = summaries.find((summary) => summary.system === 'gateway');
   const figures = [...new Set(summaries.flatMap((summary) => Object.keys(summary.figures)))];
   const per = scenario.unit === 'message' ? 'msg' : 'connect';
-  const header = [
-    'system',
-    `${per}/s`,
-    'rate ×',
-    `broker µs/${per}`,
-    `NATS µs/${per}`,
-    'both',
-    'CPU ×',
-    `load µs/${per}`,
-    'p50 ms',
-    'p99 ms',
-    'p99.9 ms',
-    'peak RSS MiB',
-    ...figures,
-    'checked',
+  const columns: [string, (summary: Summary) => string][] = [
+    ['system', (one) => one.system],
+    [`${per}/s`, (one) => formatCount(one.ratePerSec)],
+    ['rate ×', (one) => formatRatio(gateway?.ratePerSec, one.ratePerSec)],
+    [`broker µs/${per}`, (one) => formatUs(one.cpuUs.broker)],
+    [`NATS µs/${per}`, (one) => formatUs(one.cpuUs.nats)],
+    ['both', (one) => formatUs(systemCpuUs(one))],
+    ['CPU ×', (one) => formatRatio(gateway && systemCpuUs(gateway), systemCpuUs(one))],
+    [`load µs/${per}`, (one) => formatUs(one.cpuUs.load)],
+    ['p50 ms', (one) => formatMs(one.latency?.p50Us)],
+    ['p99 ms', (one) => formatMs(one.latency?.p99Us)],
+    ['p99.9 ms', (one) => formatMs(one.latency?.p999Us)],
+    ['broker MiB', (one) => formatMib(one.peakBytes.broker)],
+    ['NATS MiB', (one) => formatMib(one.peakBytes.nats)],
+    ...figures.map((name): [string, (one: Summary) => string] => [
+      name,
+      (one) => formatFigure(one.figures[name]),
+    ]),
+    [
+      'checked',
+      (one) => (one.problems.length > 0 ? 'WRONG, see below' : (one.verified ?? 'nothing to check')),
+    ],
   ];
-  const rows = summaries.map((summary) => {
-    const cpu = systemCpuUs(summary);
-    const { cpuUs, latency, peakBytes } = summary;
-    return [
-      summary.system,
-      formatCount(summary.ratePerSec),
-      formatRatio(gateway?.ratePerSec, summary.ratePerSec),
-      formatUs(cpuUs.broker),
-      formatUs(cpuUs.nats),
-      formatUs(cpu),
-      formatRatio(gateway === undefined ? undefined : systemCpuUs(gateway), cpu),
-      formatUs(cpuUs.load),
-      formatMs(latency?.p50Us),
-      formatMs(latency?.p99Us),
-      formatMs(latency?.p999Us),
-      [peakBytes.broker, peakBytes.nats].map((bytes) => formatMib(bytes)).join(' + '),
-      ...figures.map((name) => formatFigure(summary.figures[name])),
-      summary.problems.length > 0 ? 'WRONG, see below' : (summary.verified ?? 'nothing to check'),
-    ];
-  });
+  const used = columns.filter(([, read]) => summaries.some((one) => read(one) !== ''));
+  const rows = summaries.map((summary) => used.map(([, read]) => read(summary)));
   const problems = summaries.flatMap((summary) =>
     summary.problems.map((problem) => `- ${summary.system}: ${problem}\n`),
   );
   const busy = Math.max(0, ...summaries.map((summary) => summary.foreignCores ?? 0));
   return [
     `### ${scenario.name}\n\n${scenario.load}\n\n`,
-    formatTable([header, ...rows]),
+    formatTable([used.map(([name]) => name), ...rows]),
     ...(problems.length === 0 ? [] : ['\n', ...problems]),
     busy > 0.1
       ? `\nOther processes used up to ${busy.toFixed(2)} cores meanwhile: do not trust these figures.\n`
@@ -132,7 +122,7 @@ function formatMs(us: number | undefined): string {
 }
 
 function formatMib(bytes: number | undefined): string {
-  return bytes === undefined ? '–' : (bytes / 2 ** 20).toFixed(0);
+  return bytes === undefined ? '' : (bytes / 2 ** 20).toFixed(0);
 }
 
 function formatFigure(value: number | undefined): string {

@@ -11,6 +11,7 @@ export interface Verification {
 }
 
 const settleWithinMs = 20_000;
+const readAheadBytes = 8_388_608;
 
 /**
  * Compares what a publisher says was acknowledged with what the stream holds.
@@ -79,8 +80,10 @@ async function checkContents(
   await withNats(nats.url, async (connection) => {
     const consumer = await connection.jetstream({ timeout: 30_000 }).consumers.get(nats.stream as string);
     let left = messages;
+    // NATS ends the connection of a reader to whom more than 64 MiB are waiting to be sent.
+    const batch = Math.min(5_000, Math.ceil(readAheadBytes / options.payloadBytes));
     if (left === 0) return;
-    for await (const message of await consumer.consume({ max_messages: 5_000 })) {
+    for await (const message of await consumer.consume({ max_messages: batch })) {
       const data = message.data;
       const view = new DataView(data.buffer, data.byteOffset, data.length);
       const client = data.length >= stampBytes ? view.getUint32(0) : -1;

@@ -44,7 +44,7 @@ export function openChurn(config: ChurnConfig) {
     let acknowledged = false;
     const link = openLink(
       config.port,
-      encodeConnect(identity, 'bench-churn'),
+      encodeConnect(identity, `bench-churn-${started}`),
       (bytes, from) => {
         acknowledged ||= bytes[from] === 0x40;
         if (acknowledged) link.socket.end(disconnect);

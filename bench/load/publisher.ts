@@ -55,17 +55,15 @@ export function openPublisher(config: PublisherConfig) {
   return {
     async connect(): Promise<void> {
       for (let from = 0; from < config.identities.length; from += connectsAtOnce) {
-        const batch = config.identities
-          .slice(from, from + connectsAtOnce)
-          .map((identity, offset) =>
-            openPublishClient({
-              ...config,
-              index: config.firstIndex + from + offset,
-              identity,
-              tally,
-              latency,
-            }),
-          );
+        const batch = config.identities.slice(from, from + connectsAtOnce).map((identity, offset) =>
+          openPublishClient({
+            ...config,
+            index: config.firstIndex + from + offset,
+            identity,
+            tally,
+            latency,
+          }),
+        );
         clients = [...clients, ...batch];
         for (const client of batch) {
           const code = await client.connected;

@@ -1,4 +1,9 @@
+import { endurance } from './endurance.js';
+import { frozen } from './frozen.js';
+import { idle } from './idle.js';
+import { mixed } from './mixed.js';
 import type { Scenario } from './scenario.js';
+import { storm } from './storm.js';
 import { throughputScenarios } from './throughput.js';
 
-export const scenarios: readonly Scenario[] = [...throughputScenarios];
+export const scenarios: readonly Scenario[] = [...throughputScenarios, storm, idle, mixed, frozen, endurance];

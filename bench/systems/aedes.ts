@@ -36,7 +36,7 @@ async function startAedes({ scope }: StartRequest, storing: boolean): Promise<Ru
   if (nats !== undefined) await createRawStream(nats.url);
   const file = fileURLToPath(new URL('../peers/aedes-broker.js', import.meta.url));
   const child = startChild(process.execPath, [file, ...(nats === undefined ? [] : [nats.url])], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'ignore'],
   });
   const stop = scope.add(async () => {
     await stopChild(child);

@@ -175,7 +175,7 @@ export async function clearStatistics(
   report({ step: 'clearing the statistics of the old table', done: 0, total: 1 });
   try {
     await client.query(`set lock_timeout = ${clearingLockTimeoutMs}`);
-    await client.query('select 1');
+    await client.query('vacuum full pg_catalog.pg_statistic');
     await client.query(`comment on table ${notesTable} is null`);
     report({ step: 'clearing the statistics of the old table', done: 1, total: 1 });
   } catch (error) {

@@ -1,4 +1,3 @@
-import { rmSync } from 'node:fs';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -90,9 +89,14 @@ export async function embeddedDirectory(): Promise<string> {
 
 let template: Promise<string> | undefined;
 
+/** Removes what `embeddedDirectory` copies from. */
+export async function removeTemplate(): Promise<void> {
+  if (template !== undefined) await rm(await template, { recursive: true, force: true });
+  template = undefined;
+}
+
 async function createTemplate(): Promise<string> {
   const dataDir = await temporaryDirectory();
-  process.once('exit', () => rmSync(dataDir, { recursive: true, force: true }));
   const db = await openDatabase(
     { databaseUrl: undefined, dataDir, databasePoolSize: 2, databaseTimeoutMs: 5_000 },
     silentLog,

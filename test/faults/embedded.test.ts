@@ -9,7 +9,7 @@ import {
   readStored,
   startPublisher,
 } from '../support/load.js';
-import { type ServerProcess, startServerProcess } from '../support/server-process.js';
+import { launchServer, type ServerProcess, startServerProcess } from '../support/server-process.js';
 import { addDevices, type OnFinished, tryConnect, until } from './gateway.js';
 import { freePort, processesOf } from './processes.js';
 
@@ -24,7 +24,10 @@ interface Embedded {
   restart(): Promise<void>;
 }
 
-async function startEmbedded(onFinished: OnFinished): Promise<Embedded> {
+/** An empty data directory, and the settings of a server in it; whatever runs there ends with the test. */
+async function openDataDir(
+  onFinished: OnFinished,
+): Promise<{ dataDir: string; natsPort: number; env: Record<string, string> }> {
   const dataDir = await mkdtemp(path.join(tmpdir(), 'svc mqtt embedded-'));
   onFinished(() => rm(dataDir, { recursive: true, force: true, maxRetries: 5 }));
   onFinished(async () => {
@@ -32,7 +35,12 @@ async function startEmbedded(onFinished: OnFinished): Promise<Embedded> {
     await until('every process is gone', async () => (await processesOf(dataDir)).length === 0);
   });
   const natsPort = await freePort();
-  let env: Record<string, string> = { DATA_DIR: dataDir, EMBEDDED_NATS_PORT: String(natsPort) };
+  return { dataDir, natsPort, env: { DATA_DIR: dataDir, EMBEDDED_NATS_PORT: String(natsPort) } };
+}
+
+async function startEmbedded(onFinished: OnFinished): Promise<Embedded> {
+  const { dataDir, natsPort, env: given } = await openDataDir(onFinished);
+  let env = given;
   let server = await startServerProcess(env, { group: true });
   onFinished(async () => {
     await server.end('SIGKILL');
@@ -88,7 +96,7 @@ async function expectNothingLost({ publishers, natsUrl, devices, server }: Embed
 }
 
 /** An orderly end leaves no process of the data directory. */
-async function expectCleanEnd({ server, dataDir }: Embedded): Promise<void> {
+async function expectCleanEnd({ server, dataDir }: Pick<Embedded, 'server' | 'dataDir'>): Promise<void> {
   expect(await server.end('SIGTERM')).toBe(0);
   expect(await processesOf(dataDir)).toEqual([]);
 }
@@ -147,5 +155,32 @@ describe('the embedded database and NATS server', { timeout: 90_000 }, () => {
     await expectNothingLost(embedded);
     expect(publishers.map(({ disconnects }) => disconnects)).toEqual(publishers.map(() => 0));
     await expectCleanEnd(embedded);
+  });
+
+  test('the server killed while it creates its database: the next start creates it anew', async ({
+    onTestFinished,
+  }) => {
+    const { dataDir, env } = await openDataDir(onTestFinished);
+    const first = launchServer(env, { group: true });
+    onTestFinished(() => first.signal('SIGKILL'));
+    await first.waitFor('embedded_database_creating');
+    for (const pid of [first.pid, ...(await processesOf(dataDir))]) kill(pid);
+    await until('they are gone', async () => (await processesOf(dataDir)).length === 0);
+    const server = await startServerProcess(env, { group: true });
+    const [device] = await addDevices(server.httpPort, 1);
+    expect(device === undefined ? undefined : await tryConnect(server.mqttPort, device)).toBe(0);
+    await expectCleanEnd({ server, dataDir });
+  });
+
+  test('a signal while the server creates its database ends it in order, with nothing left running', async ({
+    onTestFinished,
+  }) => {
+    const { dataDir, env } = await openDataDir(onTestFinished);
+    const server = launchServer(env, { group: true });
+    onTestFinished(() => server.signal('SIGKILL'));
+    await server.waitFor('embedded_database_creating');
+    process.kill(-server.pid, 'SIGINT');
+    expect(await server.ended).toBe(0);
+    expect(await processesOf(dataDir)).toEqual([]);
   });
 });

@@ -25,6 +25,7 @@ export type BrokerConfig = ConnectionConfig &
     | 'maxInFlightPerClient'
     | 'maxSessions'
     | 'maxQueuedMessages'
+    | 'maxOutgoingBytes'
     | 'maxRetainedMessages'
     | 'maxRetainedBytes'
     | 'maxSubscriptionsPerClient'

@@ -12,31 +12,22 @@ import { type CloseReason, closeReasons, suppressesWill } from './close-reason.j
 import type { BrokerCounters } from './counters.js';
 import { FrameReader } from './frame-reader.js';
 import type { OutgoingConnection } from './outgoing.js';
-import {
-  acknowledgeBytes,
-  decodeAcknowledge,
-  encodeAcknowledge,
-  encodeSuback,
-  subackFailure,
-  writeAcknowledge,
-} from './packets/acknowledge.js';
+import { decodeAcknowledge, encodeSuback, subackFailure } from './packets/acknowledge.js';
 import { ConnectReturnCode, encodeConnack } from './packets/connack.js';
 import { type Connect, decodeConnect, type Will } from './packets/connect.js';
 import { checkFlags } from './packets/fixed-header.js';
 import { PacketType, type ProtocolVersion, type QoS } from './packets/packet-type.js';
 import { decodePublish } from './packets/publish.js';
 import { decodeSubscribe, decodeUnsubscribe } from './packets/subscribe.js';
+import { ParkedPackets } from './parked-packets.js';
 import type { Registry } from './registry.js';
+import { TurnOutput } from './turn-output.js';
 import type { TurnQueue } from './turn-queue.js';
 import { type Addressing, Uplink, type UplinkConnection, type UplinkServices } from './uplink.js';
 
 export type ConnectionConfig = Pick<
   Config,
-  | 'connectTimeoutSec'
-  | 'maxConnectPacketBytes'
-  | 'maxPacketBytes'
-  | 'maxOutgoingBytes'
-  | 'maxSubscriptionsPerClient'
+  'connectTimeoutSec' | 'maxConnectPacketBytes' | 'maxPacketBytes' | 'maxSubscriptionsPerClient'
 >;
 
 /** What every connection shares. */
@@ -56,9 +47,10 @@ export interface ConnectionServices {
 const pingreq = Buffer.from([PacketType.PINGREQ << 4, 0]);
 const pingresp = Buffer.from([PacketType.PINGRESP << 4, 0]);
 const maxClientIdBytes = 1_024;
-/** Most bytes of packets kept behind a message that waits for room; above it the socket is not read. */
-const maxParkedBytes = 16_384;
-const parkedOverheadBytes = 128;
+/** With so many bytes unread the client is not read either. */
+const clogBytes = 65_536;
+/** A client that has not read for so long is given up. */
+const slowReaderMs = 30_000;
 /** Longest wait for the last bytes to reach a client before its socket is destroyed. */
 const lingerMs = 500;
 
@@ -91,13 +83,12 @@ export class Connection implements UplinkConnection, OutgoingConnection {
   private held = false;
   /** The server drains: nothing is read any more. */
   private draining = false;
-  /** A PUBLISH that waits for room, and what came after it. */
-  private parked: Buffer[] = [];
-  private parkedBytes = 0;
+  private readonly parked = new ParkedPackets();
   /** The forwarder will call back when it has room. */
   private awaitingRoom = false;
-  /** Acknowledgements of this turn: packet type and packet identifier in one number each. */
-  private acknowledgements: number[] = [];
+  private readonly output = new TurnOutput();
+  /** Since when the client has not read what it was sent, `performance.now()`; 0 while it reads. */
+  private cloggedSinceMs = 0;
 
   constructor(socket: Socket, services: ConnectionServices) {
     this.socket = socket;
@@ -106,7 +97,7 @@ export class Connection implements UplinkConnection, OutgoingConnection {
     this.lastReadMs = performance.now();
     this.deadlineMs = this.lastReadMs + services.config.connectTimeoutSec * 1_000;
     socket.on('data', (chunk: Buffer) => this.onData(chunk));
-    socket.on('drain', () => this.state?.session?.onDrain());
+    socket.on('drain', () => this.onDrain());
     socket.on('close', () => this.close('connection-lost'));
     // 'close' follows.
     socket.on('error', () => {});
@@ -183,7 +174,7 @@ export class Connection implements UplinkConnection, OutgoingConnection {
         return this.onUnsubscribe(packet, bodyOffset);
       case PacketType.PINGREQ:
         if (packet.length !== bodyOffset) return 'malformed-packet';
-        this.write(pingresp); // [MQTT-3.12.4-1]
+        this.reply(pingresp); // [MQTT-3.12.4-1]
         return undefined;
       case PacketType.DISCONNECT:
         return packet.length === bodyOffset ? 'client-disconnect' : 'malformed-packet';
@@ -207,7 +198,7 @@ export class Connection implements UplinkConnection, OutgoingConnection {
       this.refuse('identifier-rejected', ConnectReturnCode.identifierRejected);
     } else {
       this.phase = 'authenticating';
-      this.hold();
+      this.updateHold();
       void this.accept(connect);
     }
     return undefined;
@@ -258,7 +249,7 @@ export class Connection implements UplinkConnection, OutgoingConnection {
     directory.seen(device.id);
     this.write(encodeConnack(ConnectReturnCode.accepted, sessionPresent));
     state.session?.attach(this);
-    this.release();
+    this.updateHold();
   }
 
   /** Answers CONNACK with a refusal and closes [MQTT-3.2.2-5]. */
@@ -270,15 +261,11 @@ export class Connection implements UplinkConnection, OutgoingConnection {
 
   /** Processes a packet, or keeps it while a message before it waits for room. */
   private handleInOrder(packet: Buffer, bodyOffset: number): CloseReason | undefined {
-    if (this.parked.length === 0 && this.hasRoomFor(packet)) return this.handle(packet, bodyOffset);
-    if (packet.equals(pingreq)) {
-      // A client whose messages have to wait is still answered that the server lives.
-      this.write(pingresp);
-      return undefined;
-    }
-    this.parked.push(Buffer.from(packet));
-    this.parkedBytes += packet.length + parkedOverheadBytes;
-    if (this.parkedBytes > maxParkedBytes) this.hold();
+    if (this.parked.isEmpty && this.hasRoomFor(packet)) return this.handle(packet, bodyOffset);
+    // A client whose messages have to wait is still answered that the server lives.
+    if (packet.equals(pingreq)) this.reply(pingresp);
+    else this.parked.push(packet);
+    this.updateHold();
     return undefined;
   }
 
@@ -300,16 +287,13 @@ export class Connection implements UplinkConnection, OutgoingConnection {
 
   /** Processes what was parked, as far as there is room. */
   private processParked(): void {
-    let taken = 0;
-    for (const packet of this.parked) {
-      if (this.phase !== 'connected' || !this.hasRoomFor(packet)) break;
-      taken += 1;
-      this.parkedBytes -= packet.length + parkedOverheadBytes;
-      const reason = this.handle(packet, bodyOffsetOf(packet));
+    this.parked.process((packet, bodyOffset) => {
+      if (this.phase !== 'connected' || !this.hasRoomFor(packet)) return false;
+      const reason = this.handle(packet, bodyOffset);
       if (reason !== undefined) this.close(reason);
-    }
-    this.parked = this.parked.slice(taken);
-    if (this.held && this.parkedBytes <= maxParkedBytes) this.release();
+      return true;
+    });
+    this.updateHold();
   }
 
   private onPublish(packet: Buffer, bodyOffset: number): CloseReason | undefined {
@@ -347,7 +331,7 @@ export class Connection implements UplinkConnection, OutgoingConnection {
     const codes = subscribe.requests.map(({ filter, qos }) =>
       this.subscribe(filter, qos) ? qos : subackFailure,
     );
-    this.write(encodeSuback(subscribe.packetId, codes));
+    this.reply(encodeSuback(subscribe.packetId, codes));
     const granted = subscribe.requests.filter((_request, index) => codes[index] !== subackFailure);
     this.state?.session?.sendRetained([...new Set(granted.map(({ filter }) => filter))]);
     return undefined;
@@ -373,25 +357,30 @@ export class Connection implements UplinkConnection, OutgoingConnection {
     if (typeof unsubscribe === 'string') return unsubscribe;
     for (const { filter } of unsubscribe.requests) this.state?.session?.unsubscribe(filter);
     // Also when there was no such subscription [MQTT-3.10.4-5].
-    this.write(encodeAcknowledge(PacketType.UNSUBACK, unsubscribe.packetId));
+    this.reply(encodeAcknowledge(PacketType.UNSUBACK, unsubscribe.packetId));
     return undefined;
   }
 
-  /** Queues PUBACK, PUBREC or PUBCOMP; those of one turn of the event loop leave in one write. */
+  /** Answers at the end of this turn of the event loop. */
   acknowledge(type: PacketType, packetId: number): void {
     if (this.phase !== 'connected') return;
-    this.acknowledgements.push((type << 16) | packetId);
+    this.output.acknowledge(type, packetId);
+    this.services.turns.add(this);
+  }
+
+  private reply(packet: Buffer): void {
+    this.output.add(packet);
     this.services.turns.add(this);
   }
 
   onRoom(): void {
-    if (this.parked.length > 0) this.services.turns.add(this);
+    if (!this.parked.isEmpty) this.services.turns.add(this);
   }
 
   /** Called by the turn queue once in a turn in which something was queued. */
   onTurn(): void {
-    this.flushAcknowledgements();
-    if (this.parked.length === 0 || this.phase !== 'connected' || this.draining) return;
+    this.flushOutput();
+    if (this.parked.isEmpty || this.phase !== 'connected' || this.draining) return;
     try {
       this.processParked();
     } catch (error) {
@@ -399,32 +388,36 @@ export class Connection implements UplinkConnection, OutgoingConnection {
     }
   }
 
-  private flushAcknowledgements(): void {
-    const { acknowledgements } = this;
-    if (acknowledgements.length === 0) return;
-    const bytes = Buffer.allocUnsafe(acknowledgements.length * acknowledgeBytes);
-    for (let index = 0; index < acknowledgements.length; index++) {
-      const entry = acknowledgements[index] as number;
-      writeAcknowledge(bytes, index * acknowledgeBytes, (entry >> 16) as PacketType, entry & 0xffff);
-    }
-    this.acknowledgements = [];
-    this.write(bytes);
+  private flushOutput(): void {
+    const bytes = this.output.take();
+    if (bytes !== undefined) this.write(bytes);
   }
 
+  /** Sends now. A client that does not read what it is sent is not read either, until it does. */
   write(bytes: Buffer): void {
     if (this.phase === 'closed') return;
-    this.socket.write(bytes);
-    if (this.socket.writableLength > this.services.config.maxOutgoingBytes) this.close('slow-reader');
+    if (this.socket.write(bytes) || this.cloggedSinceMs > 0 || this.unsentBytes < clogBytes) return;
+    this.cloggedSinceMs = performance.now();
+    this.updateHold();
   }
 
-  private hold(): void {
-    this.held = true;
-    this.socket.pause();
+  private onDrain(): void {
+    this.cloggedSinceMs = 0;
+    this.state?.session?.onDrain();
+    this.updateHold();
   }
 
-  private release(): void {
-    if (this.phase === 'closed' || this.draining) return;
-    this.held = false;
+  /** Reads the socket and processes packets unless there is a reason not to. */
+  private updateHold(): void {
+    if (this.phase === 'closed') return;
+    const hold =
+      this.phase === 'authenticating' || this.draining || this.parked.isFull || this.cloggedSinceMs > 0;
+    if (hold === this.held) return;
+    this.held = hold;
+    if (hold) {
+      this.socket.pause();
+      return;
+    }
     this.pump();
     if (!this.held) this.socket.resume();
   }
@@ -432,12 +425,13 @@ export class Connection implements UplinkConnection, OutgoingConnection {
   /** Stops reading for good: the server drains, then closes. */
   stopReading(): void {
     this.draining = true;
-    this.parked = [];
-    this.hold();
+    this.parked.clear();
+    this.updateHold();
   }
 
   /** Called about twice a second. */
   onTick(nowMs: number): void {
+    if (this.cloggedSinceMs > 0 && nowMs - this.cloggedSinceMs > slowReaderMs) this.close('slow-reader');
     if (nowMs <= this.deadlineMs) return;
     if (this.phase === 'connected' && this.held) {
       // The client cannot be silent while it is not being read.
@@ -451,9 +445,9 @@ export class Connection implements UplinkConnection, OutgoingConnection {
   close(reason: CloseReason, fields: Record<string, unknown> = {}): void {
     if (this.phase === 'closed') return;
     const wasConnected = this.phase === 'connected';
-    this.flushAcknowledgements();
+    this.flushOutput();
     this.phase = 'closed';
-    this.parked = [];
+    this.parked.clear();
     const { counters, log, registry } = this.services;
     counters.closed[reason] += 1;
     const detail = { ...this.describe(), ...fields, reason, why: closeReasons[reason] };
@@ -482,13 +476,6 @@ export class Connection implements UplinkConnection, OutgoingConnection {
       ? { address: this.address }
       : { address: this.address, device: this.device.id, client: this.clientId };
   }
-}
-
-/** Where the variable header of a packet begins: behind the remaining length. */
-function bodyOffsetOf(packet: Buffer): number {
-  let offset = 1;
-  while ((packet[offset] as number) >= 0x80) offset += 1;
-  return offset + 1;
 }
 
 /** What happens in the ordinary life of a fleet and is not worth a line of the log. */
