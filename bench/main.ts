@@ -18,14 +18,18 @@ import type { SystemName } from './systems/system.js';
 /** Longest time of one run of one scenario on one system. */
 const runWithinMs = 20 * 60_000;
 
-async function main(options: Options, scope: Scope): Promise<void> {
+async function main(options: Options, scope: Scope, stopping: AbortSignal): Promise<void> {
   const sizes = options.quick ? quickSizes : fullSizes;
   const chosen = scenarios.filter(({ name, byNameOnly }) =>
     options.scenarios === undefined ? byNameOnly !== true : options.scenarios.includes(name),
   );
   const devices = Math.max(...chosen.map((scenario) => scenario.devices(sizes)));
   const problem = checkOpenFiles(Math.max(...chosen.map((scenario) => scenario.clients(sizes))));
-  if (problem !== undefined) throw new Error(problem);
+  if (problem !== undefined) {
+    progress(problem);
+    process.exitCode = 1;
+    return;
+  }
   const fleet = await openFleet(scope, devices);
   const plan = await makePlan(chosen, options);
   const machine = await readMachine([...new Set(plan.flatMap(({ names }) => names))], fleet);
@@ -46,6 +50,7 @@ async function main(options: Options, scope: Scope): Promise<void> {
           profileDirectory === undefined ? undefined : path.join(profileDirectory, scenario.name);
         if (directory !== undefined) mkdirSync(directory, { recursive: true });
         const measurement = await runOnce(scenario, name, directory, repetition === 1);
+        stopping.throwIfAborted();
         measurements.push(measurement);
         progress(`${scenario.name} ${repetition}/${options.repeat} ${name}: ${describe(measurement)}`);
       }
@@ -92,7 +97,7 @@ async function main(options: Options, scope: Scope): Promise<void> {
     try {
       return await within(work(), runWithinMs, `${scenario.name} on ${name}`);
     } catch (error) {
-      report(error);
+      if (!stopping.aborted) report(error);
       return emptyMeasurement(scenario, name, String(error));
     } finally {
       await release();
@@ -171,20 +176,20 @@ if ('show' in options) {
 } else {
   endEverythingAtExit();
   const scope = openScope();
-  let stopping = false;
+  const stopping = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => {
-      if (stopping) process.exit(130);
-      stopping = true;
+      if (stopping.signal.aborted) process.exit(130);
+      stopping.abort();
       progress('stopping …');
       void scope.close().finally(() => process.exit(130));
     });
   }
   try {
-    await main(options, scope);
+    await main(options, scope, stopping.signal);
   } catch (error) {
-    if (!stopping) report(error);
-    process.exitCode = 1;
+    if (!stopping.signal.aborted) report(error);
+    process.exitCode = stopping.signal.aborted ? 130 : 1;
   } finally {
     await scope.close();
   }

@@ -127,7 +127,12 @@ export async function findFreePort(): Promise<number> {
   return address.port;
 }
 
+/** A failure with a suggestion is the machine's, and its sentence says it all; of others the stack is wanted. */
 export function report(error: unknown): void {
+  if (error instanceof Error && 'suggestion' in error) {
+    progress([error.message, error.suggestion].filter(Boolean).join('. '));
+    return;
+  }
   process.stderr.write(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
 }
 

@@ -3,7 +3,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Credentials } from '../support/load.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 import { borrowPostgres, createDatabase, postgresTemplateVariable } from '../support/postgres.js';
-import { connectPacket, openRawClient, publishPacket, type RawClient } from '../support/raw-client.js';
+import {
+  connectPacket,
+  openRawClient,
+  pingreqPacket,
+  publishPacket,
+  type RawClient,
+} from '../support/raw-client.js';
 import { type LaunchOptions, type ServerProcess, startServerProcess } from '../support/server-process.js';
 
 /** Registers what is to be undone when the test is over, whatever its outcome; undone in reverse order. */
@@ -121,6 +127,23 @@ export async function publishAndWait(
   const answer = await client.next();
   if (answer.type !== 4 || answer.body.readUInt16BE(0) !== packetId)
     throw new Error(`not the PUBACK of ${packetId}: packet type ${answer.type}`);
+}
+
+/** Requires that a message published now is taken and not acknowledged: the PINGREQ behind it is answered, it is not. */
+export async function expectUnanswered(
+  onFinished: OnFinished,
+  port: number,
+  device: Credentials,
+): Promise<void> {
+  const client = await connected(onFinished, port, device, { clientId: `probe-${Math.random()}` });
+  client.send(publishPacket({ topic: `raw/${device.id}`, payload: 'probe', qos: 1, packetId: 1 }));
+  // The second round trip gives an acknowledgement that waits for the end of a turn its chance.
+  for (let ping = 0; ping < 2; ping += 1) {
+    client.send(pingreqPacket);
+    const { type } = await client.next();
+    if (type !== 13) throw new Error(`packet type ${type} instead of PINGRESP`);
+  }
+  client.destroy();
 }
 
 /** Waits until a condition holds; fails, naming it, when it does not in time. */

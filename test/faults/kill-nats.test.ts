@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { numbersByClient, readStored, startPublisher } from '../support/load.js';
-import { addDevices, startGateway, until } from './gateway.js';
+import { addDevice, addDevices, expectUnanswered, startGateway, until } from './gateway.js';
 
 const clients = 20;
 const perClient = 1_000;
@@ -13,6 +13,7 @@ test.for([1, 2] as const)(
   async (qos, { onTestFinished }) => {
     const gateway = await startGateway(onTestFinished);
     const devices = await addDevices(gateway.server.httpPort, clients);
+    const probe = await addDevice(gateway.server.httpPort);
     const publishers = devices.map((device) =>
       startPublisher({ port: () => gateway.server.mqttPort, device, qos, count: perClient, window: 50 }),
     );
@@ -27,12 +28,13 @@ test.for([1, 2] as const)(
       await until(`${at} messages are acknowledged`, () => total() >= at);
       await gateway.nats.kill();
       await until('the server says so', async () => (await gateway.server.readiness()).nats === 'failed');
+      await expectUnanswered(onTestFinished, gateway.server.mqttPort, probe);
       await gateway.nats.restart();
     }
     await Promise.all(publishers.map(({ done }) => done));
 
     const stored = numbersByClient(
-      await readStored(gateway.nats.url),
+      (await readStored(gateway.nats.url)).filter(({ subject }) => subject !== `raw.${probe.id}`),
       publishers.map(({ clientId }) => ({ clientId, deviceId: clientId })),
     );
     const expected = Array.from({ length: perClient }, (_, number) => number);

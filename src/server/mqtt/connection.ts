@@ -12,7 +12,7 @@ import { type CloseReason, closeReasons, suppressesWill } from './close-reason.j
 import type { BrokerCounters } from './counters.js';
 import { FrameReader } from './frame-reader.js';
 import type { OutgoingConnection } from './outgoing.js';
-import { decodeAcknowledge, encodeSuback, subackFailure } from './packets/acknowledge.js';
+import { decodeAcknowledge, encodeAcknowledge, encodeSuback, subackFailure } from './packets/acknowledge.js';
 import { ConnectReturnCode, encodeConnack } from './packets/connack.js';
 import { type Connect, decodeConnect, type Will } from './packets/connect.js';
 import { checkFlags } from './packets/fixed-header.js';
@@ -390,11 +390,17 @@ export class Connection implements UplinkConnection, OutgoingConnection {
 
   private flushOutput(): void {
     const bytes = this.output.take();
-    if (bytes !== undefined) this.write(bytes);
+    if (bytes !== undefined) this.send(bytes);
   }
 
-  /** Sends now. A client that does not read what it is sent is not read either, until it does. */
+  /** Sends now, behind what was answered before. */
   write(bytes: Buffer): void {
+    this.flushOutput();
+    this.send(bytes);
+  }
+
+  /** A client that does not read what it is sent is not read either, until it does. */
+  private send(bytes: Buffer): void {
     if (this.phase === 'closed') return;
     if (this.socket.write(bytes) || this.cloggedSinceMs > 0 || this.unsentBytes < clogBytes) return;
     this.cloggedSinceMs = performance.now();
