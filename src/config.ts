@@ -297,7 +297,7 @@ export const settings = {
     // A stream queues 10,000 messages (nats-server's max_buffered_msgs) and refuses more.
     default: 8_192,
     group: 'limits',
-    help: 'Most messages of all clients waiting for their store confirmation; at it the sending sockets are not read',
+    help: 'Most messages of all clients waiting for their store confirmation, one device having at most an eighth; at it the sending sockets are not read',
   }),
   maxInFlightBytes: setting({
     env: ['MAX_IN_FLIGHT_BYTES'],
@@ -346,6 +346,14 @@ export const settings = {
     default: 100,
     group: 'limits',
     help: 'Most subscriptions of one client; at it a further one is answered 0x80',
+  }),
+  maxClientsPerDevice: setting({
+    env: ['MAX_CLIENTS_PER_DEVICE'],
+    flag: 'max-clients-per-device',
+    schema: count(1, 1_000_000),
+    default: 1_000,
+    group: 'limits',
+    help: 'Most client ids of one device, connected or with a session; at it its session absent longest is discarded, and when all are connected a further one gets CONNACK 3',
   }),
   maxSessions: setting({
     env: ['MAX_SESSIONS'],

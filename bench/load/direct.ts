@@ -23,13 +23,17 @@ export function openDirect(config: DirectConfig) {
   const { subjects, window } = config;
   const slots = subjects.length * window;
   const latency = openHistogram();
-  const payloads = subjects.map((_, client) => makePayload(client, config.payloadBytes));
+  // The library keeps a payload until it writes, so each message in flight has bytes of its own.
+  const payloads = Array.from({ length: slots }, (_, slot) =>
+    makePayload(Math.floor(slot / window), config.payloadBytes),
+  );
   const numbers = new Uint32Array(subjects.length);
   const sentAtMs = new Float64Array(slots);
-  const free: number[] = Array.from({ length: slots }, (_, slot) => slot);
+  const free = subjects.map((_, client) =>
+    Array.from({ length: window }, (_, each) => client * window + each),
+  );
   const inbox = `_INBOX.${randomBytes(8).toString('hex')}`;
   let connection: NatsConnection | undefined;
-  let client = 0;
   let sent = 0;
   let done = 0;
   let strayed = 0;
@@ -43,22 +47,22 @@ export function openDirect(config: DirectConfig) {
       return;
     }
     const slot = Number(answer.subject.slice(inbox.length + 1));
+    const client = Math.floor(slot / window);
     latency.record((performance.now() - (sentAtMs[slot] as number)) * 1_000);
-    free.push(slot);
+    free[client]?.push(slot);
     done += 1;
-    if (running && config.ratePerSec === undefined) send();
+    if (running && config.ratePerSec === undefined) send(client);
   }
 
-  function send(): void {
-    const slot = free.pop();
-    const payload = payloads[client];
-    if (slot === undefined || payload === undefined) return;
+  /** Sends a client's next message, if fewer than its window are in flight. */
+  function send(client: number): void {
+    const slot = free[client]?.pop();
+    if (slot === undefined) return;
+    const payload = payloads[slot] as Buffer;
     payload.writeUInt32BE(numbers[client] as number, 4);
     numbers[client] = (numbers[client] as number) + 1;
     sentAtMs[slot] = performance.now();
-    // The library copies the payload before it returns, so it can be used again at once.
     connection?.publish(subjects[client] as string, payload, { reply: `${inbox}.${slot}` });
-    client = (client + 1) % subjects.length;
     sent += 1;
   }
 
@@ -72,13 +76,14 @@ export function openDirect(config: DirectConfig) {
       running = true;
       const { ratePerSec } = config;
       if (ratePerSec === undefined) {
-        while (free.length > 0) send();
+        for (const client of subjects.keys()) for (let each = 0; each < window; each += 1) send(client);
         return;
       }
       const startMs = performance.now();
+      let given = 0;
       pacing = setInterval(() => {
         const due = Math.floor(((performance.now() - startMs) * ratePerSec) / 1_000);
-        while (sent < due && free.length > 0) send();
+        for (; given < due; given += 1) send(given % subjects.length);
       }, 1);
     },
     snapshot: (): Snapshot => ({ atMs: performance.now(), sent, done }),
@@ -88,8 +93,8 @@ export function openDirect(config: DirectConfig) {
       running = false;
       clearInterval(pacing);
       const endMs = performance.now() + request.timeoutMs;
-      while (free.length < slots && performance.now() < endMs) await delay(10);
-      const unacknowledged = slots - free.length;
+      while (done < sent && performance.now() < endMs) await delay(10);
+      const unacknowledged = sent - done;
       const sentBy = [...numbers.entries()];
       return { sent, done, strayed, disconnected: 0, pings: 0, pongs: 0, unacknowledged, sentBy };
     },

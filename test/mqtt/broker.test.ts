@@ -386,6 +386,61 @@ describe('sessions', () => {
   });
 });
 
+describe('one device among others', () => {
+  it('has a share of what may be in flight, and the others go on', async () => {
+    await controlled.close();
+    controlled = await openControlledBroker({ maxInFlight: 80, maxInFlightPerClient: 8 });
+    controlled.autoStore = false;
+    const greedy = await Promise.all(['a', 'b', 'c'].map((clientId) => connected({ clientId })));
+    for (const client of greedy) {
+      for (let packetId = 1; packetId <= 8; packetId++) {
+        client.send(publishPacket({ topic: 'raw/dev1', qos: 1, packetId }));
+      }
+    }
+    await vi.waitFor(() => expect(controlled.taken).toHaveLength(10));
+    const other = await open();
+    const { id, password } = controlled.otherDevice;
+    other.send(connectPacket({ userName: id, password }), publishPacket({ topic: 'raw/dev2', qos: 1 }));
+    await vi.waitFor(() => expect(controlled.taken).toHaveLength(11));
+    for (let stored = 0; stored < 25; stored++) {
+      await vi.waitFor(() => expect(controlled.taken.length).toBeGreaterThan(stored));
+      controlled.taken[stored]?.onStored();
+    }
+    for (const client of greedy) {
+      for (let packetId = 1; packetId <= 8; packetId++)
+        expect(idOf((await client.next()).body)).toBe(packetId);
+    }
+  });
+
+  it('loses its own session absent longest when it has too many clients, and is refused when all are connected', async () => {
+    await controlled.close();
+    controlled = await openControlledBroker({ maxClientsPerDevice: 2 });
+    const sessionOf = async (clientId: string): Promise<number | undefined> => {
+      const client = await open();
+      const { id, password } = controlled.device;
+      client.send(connectPacket({ userName: id, password, clientId, clean: false }));
+      const present = (await client.next()).body[0];
+      client.send(disconnectPacket);
+      await client.waitClosed();
+      return present;
+    };
+    await sessionOf('one');
+    await sessionOf('two');
+    await sessionOf('three');
+    expect(await sessionOf('two')).toBe(1);
+    expect(await sessionOf('one')).toBe(0);
+
+    await connected({ clientId: 'x' });
+    await connected({ clientId: 'y' });
+    const third = await open();
+    const { id, password } = controlled.device;
+    third.send(connectPacket({ userName: id, password, clientId: 'z' }));
+    expect((await third.next()).body[1]).toBe(3);
+    await third.waitClosed();
+    expect(controlled.broker.counters.closed['too-many-clients']).toBe(1);
+  });
+});
+
 describe('keeping time', () => {
   it('closes a client silent for one and a half times its keep alive, not one that pings', async () => {
     const silent = await connected({ keepaliveSec: 1, clientId: 'silent' });

@@ -67,6 +67,7 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
     },
     whenReady: (callback) => {
       ready.push(callback);
+      return () => ready.splice(ready.indexOf(callback), 1);
     },
     state: () => ({
       connected: true,
@@ -111,6 +112,8 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
       maxConnections: 1_000,
       maxInFlightPerClient: 512,
       maxSessions: 100,
+      maxClientsPerDevice: 1_000,
+      maxInFlight: 8_192,
       connectTimeoutSec: 10,
       maxConnectPacketBytes: 16_384,
       maxPacketBytes: 1_048_576,

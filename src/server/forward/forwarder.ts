@@ -108,8 +108,9 @@ export interface Forwarder {
    * few at a time. The called one looks at `fullFor` again and asks anew when others were quicker.
    *
    * @param confirm which bound is waited for; default true.
+   * @returns a function that takes the request back.
    */
-  whenReady(callback: () => void, confirm?: boolean): void;
+  whenReady(callback: () => void, confirm?: boolean): () => void;
   state(): ForwarderState;
   /** Waits until everything taken is stored, at most until `timeoutMs`; answers how many messages are not. */
   drain(timeoutMs: number): Promise<number>;

@@ -166,7 +166,7 @@ export function startForwarding(options: {
     },
     openLane: () => inFlight.openLane(unconfirmed.send),
     whenReady(callback, confirm = true) {
-      (confirm ? confirmedWaiters : unconfirmedWaiters).add(callback);
+      return (confirm ? confirmedWaiters : unconfirmedWaiters).add(callback);
     },
     state: () => ({
       connected: link.connection !== undefined && !link.stalled,

@@ -24,6 +24,8 @@ export type BrokerConfig = ConnectionConfig &
     | 'maxConnections'
     | 'maxInFlightPerClient'
     | 'maxSessions'
+    | 'maxClientsPerDevice'
+    | 'maxInFlight'
     | 'maxQueuedMessages'
     | 'maxOutgoingBytes'
     | 'maxRetainedMessages'
@@ -72,6 +74,7 @@ export async function openBroker(options: {
   const registry = openRegistry({
     forwarder,
     maxSessions: config.maxSessions,
+    maxClientsPerDevice: config.maxClientsPerDevice,
   });
   downlink.deliver = (message) => engine.deliver({ ...message, qos: 1, retain: false });
   const turns = openTurnQueue();
@@ -92,6 +95,10 @@ export async function openBroker(options: {
       uplink: {
         forwarder,
         maxInFlightPerClient: config.maxInFlightPerClient,
+        // One device whose messages NATS refuses must not take the room of all others.
+        maxInFlightPerDevice: Math.max(config.maxInFlightPerClient, Math.floor(config.maxInFlight / 8)),
+        waitingWills: { bytes: 0 },
+        counters,
         deliver: (message) => engine.deliver(message),
         nextMessageId: () => `${messageIdPrefix}.${(messageIds++).toString(36)}`,
       },

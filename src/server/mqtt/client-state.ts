@@ -1,10 +1,20 @@
 import type { Lane } from '../forward/forwarder.js';
 import type { ClientSession } from './client-session.js';
 import type { Connection } from './connection.js';
-import type { UplinkPublish } from './uplink.js';
+import type { UplinkConnection, UplinkPublish } from './uplink.js';
 
 /** A QoS 2 exchange begun by the client: the message on its way to NATS, or stored and waiting for PUBREL. */
 export type Exchange = UplinkPublish | 'stored';
+
+/** What the clients of one device have in common on this replica. */
+export interface DeviceState {
+  readonly id: string;
+  readonly clients: Set<ClientState>;
+  /** Messages of all its clients waiting for their store confirmation. */
+  inFlight: number;
+  /** Connections that wait until there are fewer. */
+  readonly awaitingRoom: Set<UplinkConnection>;
+}
 
 /**
  * What is known of one client id of one device. It outlives the connection while the session is persistent or
@@ -13,7 +23,7 @@ export type Exchange = UplinkPublish | 'stored';
 export interface ClientState {
   /** `<device id>/<client id>`; a device id has no slash, so no two clients share a key. */
   readonly key: string;
-  readonly deviceId: string;
+  readonly device: DeviceState;
   lane: Lane;
   connection: Connection | undefined;
   /** The last CONNECT asked for a persistent session. */

@@ -84,8 +84,8 @@ export class Connection implements UplinkConnection, OutgoingConnection {
   /** The server drains: nothing is read any more. */
   private draining = false;
   private readonly parked = new ParkedPackets();
-  /** The forwarder will call back when it has room. */
-  private awaitingRoom = false;
+  /** Takes back the request to the forwarder to call back when it has room. */
+  private cancelAwaitingRoom: (() => void) | undefined;
   private readonly output = new TurnOutput();
   /** Since when the client has not read what it was sent, `performance.now()`; 0 while it reads. */
   private cloggedSinceMs = 0;
@@ -228,12 +228,16 @@ export class Connection implements UplinkConnection, OutgoingConnection {
     this.device = device;
     this.version = connect.version;
     this.clientId = connect.clientId === '' ? `auto-${randomBytes(10).toString('hex')}` : connect.clientId;
-    const { clean } = connect;
-    const { state, sessionPresent } = registry.admit(this, {
+    const admission = registry.admit(this, {
       deviceId: device.id,
       clientId: this.clientId,
-      clean,
+      clean: connect.clean,
     });
+    if (admission === undefined) {
+      this.refuse('too-many-clients', ConnectReturnCode.serverUnavailable);
+      return;
+    }
+    const { state, sessionPresent } = admission;
     this.state = state;
     this.will = connect.will;
     this.keepaliveMs = connect.keepaliveSec * 1_500; // [MQTT-3.1.2-24]
@@ -275,10 +279,10 @@ export class Connection implements UplinkConnection, OutgoingConnection {
     if (first >> 4 !== PacketType.PUBLISH || uplink === undefined) return true;
     const confirm = (first & 0b0110) !== 0;
     const room = uplink.checkRoom(confirm);
-    if (room === 'forwarder-full' && !this.awaitingRoom) {
-      this.awaitingRoom = true;
-      this.services.uplink.forwarder.whenReady(() => {
-        this.awaitingRoom = false;
+    if (room === 'device-full') uplink.device.awaitingRoom.add(this);
+    if (room === 'forwarder-full' && this.cancelAwaitingRoom === undefined) {
+      this.cancelAwaitingRoom = this.services.uplink.forwarder.whenReady(() => {
+        this.cancelAwaitingRoom = undefined;
         this.onRoom();
       }, confirm);
     }
@@ -342,7 +346,7 @@ export class Connection implements UplinkConnection, OutgoingConnection {
     const state = this.state as ClientState;
     if (this.policy?.maySubscribe(filter) === true) {
       if (state.session === undefined) {
-        state.session = new ClientSession(this.services.session, state.deviceId);
+        state.session = new ClientSession(this.services.session, state.device.id);
         state.session.attach(this);
       }
       if (state.session.subscribe(filter, qos)) return true;
@@ -454,6 +458,9 @@ export class Connection implements UplinkConnection, OutgoingConnection {
     this.flushOutput();
     this.phase = 'closed';
     this.parked.clear();
+    this.reader.clear();
+    this.cancelAwaitingRoom?.();
+    this.uplink?.device.awaitingRoom.delete(this);
     const { counters, log, registry } = this.services;
     counters.closed[reason] += 1;
     const detail = { ...this.describe(), ...fields, reason, why: closeReasons[reason] };

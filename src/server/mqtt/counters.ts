@@ -13,6 +13,8 @@ export interface BrokerCounters {
   publishedBytes: number;
   /** Messages to clients left out because too many waited. */
   deliveriesDropped: number;
+  /** Wills not forwarded because too many waited for NATS. */
+  willsDropped: number;
   /** Filters answered 0x80. */
   subscribeDenied: number;
 }
@@ -26,6 +28,7 @@ export function newBrokerCounters(): BrokerCounters {
     published: [0, 0, 0],
     publishedBytes: 0,
     deliveriesDropped: 0,
+    willsDropped: 0,
     subscribeDenied: 0,
   };
 }

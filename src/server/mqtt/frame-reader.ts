@@ -82,6 +82,12 @@ export class FrameReader {
     return partial;
   }
 
+  /** Lets go of what was not read. */
+  clear(): void {
+    this.chunk = undefined;
+    this.partial = undefined;
+  }
+
   private advance(chunk: Buffer, offset: number): void {
     if (offset === chunk.length) {
       this.chunk = undefined;

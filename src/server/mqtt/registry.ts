@@ -1,5 +1,5 @@
 import type { Forwarder } from '../forward/forwarder.js';
-import type { ClientState } from './client-state.js';
+import type { ClientState, DeviceState } from './client-state.js';
 import type { CloseReason } from './close-reason.js';
 import type { Connection } from './connection.js';
 
@@ -17,8 +17,14 @@ export interface Registry {
   /** Sockets open now, also those that have not sent CONNECT. */
   readonly connections: ReadonlySet<Connection>;
   open(connection: Connection): void;
-  /** Makes `connection` the one of its client, closing the one before [MQTT-3.1.4-2]. */
-  admit(connection: Connection, request: { deviceId: string; clientId: string; clean: boolean }): Admission;
+  /**
+   * Makes `connection` the one of its client, closing the one before [MQTT-3.1.4-2]. A device that has too many
+   * clients loses the session absent longest; when all are connected the answer is undefined.
+   */
+  admit(
+    connection: Connection,
+    request: { deviceId: string; clientId: string; clean: boolean },
+  ): Admission | undefined;
   /** Forgets a connection that has closed. */
   release(connection: Connection, state: ClientState | undefined): void;
   /** Closes every connection of a device and discards its sessions; answers how many connections there were. */
@@ -32,19 +38,30 @@ export interface Registry {
 /** A client that comes back within this time has its new messages stored after its earlier ones. */
 const laneGraceMs = 60_000;
 
-export function openRegistry(options: { forwarder: Forwarder; maxSessions: number }): Registry {
+export function openRegistry(options: {
+  forwarder: Forwarder;
+  maxSessions: number;
+  maxClientsPerDevice: number;
+}): Registry {
   const connections = new Set<Connection>();
   const clients = new Map<string, ClientState>();
-  const byDevice = new Map<string, Set<ClientState>>();
+  const devices = new Map<string, DeviceState>();
   /** Persistent sessions without a connection, the one absent longest first. */
   const absent = new Set<ClientState>();
   /** Clients without a connection whose messages are still on their way to NATS, and since when. */
   const unsettled = new Map<ClientState, number>();
 
-  function remember(key: string, deviceId: string): ClientState {
+  function remember(key: string, deviceId: string): ClientState | undefined {
+    const device = devices.get(deviceId) ?? {
+      id: deviceId,
+      clients: new Set<ClientState>(),
+      inFlight: 0,
+      awaitingRoom: new Set(),
+    };
+    if (device.clients.size >= options.maxClientsPerDevice && !makeRoom(device)) return undefined;
     const state: ClientState = {
       key,
-      deviceId,
+      device,
       lane: options.forwarder.openLane(),
       connection: undefined,
       persistent: false,
@@ -52,10 +69,20 @@ export function openRegistry(options: { forwarder: Forwarder; maxSessions: numbe
       session: undefined,
     };
     clients.set(key, state);
-    const siblings = byDevice.get(deviceId);
-    if (siblings === undefined) byDevice.set(deviceId, new Set([state]));
-    else siblings.add(state);
+    device.clients.add(state);
+    devices.set(deviceId, device);
     return state;
+  }
+
+  /** Discards the session of this device that has been absent longest. */
+  function makeRoom(device: DeviceState): boolean {
+    for (const state of device.clients) {
+      if (state.connection !== undefined) continue;
+      discard(state);
+      forget(state);
+      return true;
+    }
+    return false;
   }
 
   function forget(state: ClientState): void {
@@ -63,9 +90,10 @@ export function openRegistry(options: { forwarder: Forwarder; maxSessions: numbe
     absent.delete(state);
     unsettled.delete(state);
     state.lane.close();
-    const siblings = byDevice.get(state.deviceId);
-    siblings?.delete(state);
-    if (siblings?.size === 0) byDevice.delete(state.deviceId);
+    state.device.clients.delete(state);
+    if (state.device.clients.size === 0 && devices.get(state.device.id) === state.device) {
+      devices.delete(state.device.id);
+    }
   }
 
   /** Ends a session; the client is remembered only while messages of it are on their way. */
@@ -101,6 +129,11 @@ export function openRegistry(options: { forwarder: Forwarder; maxSessions: numbe
       clients.get(key)?.connection?.close('taken-over');
       // Closing may have forgotten the client, so it is looked up again.
       const state = clients.get(key) ?? remember(key, deviceId);
+      if (state === undefined) return undefined;
+      // The set's order is that of the last connection, so that the one absent longest comes first.
+      state.device.clients.delete(state);
+      state.device.clients.add(state);
+      devices.set(deviceId, state.device);
       absent.delete(state);
       unsettled.delete(state);
       const sessionPresent = !clean && state.persistent;
@@ -129,7 +162,7 @@ export function openRegistry(options: { forwarder: Forwarder; maxSessions: numbe
 
     kick(deviceId, reason) {
       let closed = 0;
-      for (const state of [...(byDevice.get(deviceId) ?? [])]) {
+      for (const state of [...(devices.get(deviceId)?.clients ?? [])]) {
         if (state.connection !== undefined) {
           state.connection.close(reason);
           closed += 1;
@@ -139,7 +172,7 @@ export function openRegistry(options: { forwarder: Forwarder; maxSessions: numbe
       return closed;
     },
 
-    deviceIds: () => byDevice.keys(),
+    deviceIds: () => devices.keys(),
 
     sweep() {
       const longAgoMs = performance.now() - laneGraceMs;

@@ -1,7 +1,8 @@
 import type { Forwarder, UplinkMessage } from '../forward/forwarder.js';
 import type { Policy } from './authorize.js';
-import type { ClientState, Exchange } from './client-state.js';
+import type { ClientState, DeviceState, Exchange } from './client-state.js';
 import type { CloseReason } from './close-reason.js';
+import type { BrokerCounters } from './counters.js';
 import type { Will } from './packets/connect.js';
 import { isMqttText } from './packets/field.js';
 import { PacketType, type QoS } from './packets/packet-type.js';
@@ -12,6 +13,10 @@ import { checkTopic } from './topics.js';
 export interface UplinkServices {
   readonly forwarder: Forwarder;
   readonly maxInFlightPerClient: number;
+  readonly maxInFlightPerDevice: number;
+  /** Wills that wait for room, of all clients. */
+  readonly waitingWills: { bytes: number };
+  readonly counters: BrokerCounters;
   /** Gives a message to the MQTT subscribers of this replica. */
   deliver(message: { topic: string; payload: Buffer; qos: QoS; retain: boolean }): void;
   /** A replica-wide unique id for JetStream's duplicate window. */
@@ -44,6 +49,10 @@ export interface Addressing {
 /** Memory held beside a payload that is not worth a copy. */
 const smallBytes = 1_024;
 
+/** Most bytes of wills that wait for room; further ones are dropped and counted. */
+const maxWaitingWillBytes = 8_388_608;
+const willOverheadBytes = 2_048;
+
 /** One PUBLISH of a client on its way to NATS. */
 export class UplinkPublish implements UplinkMessage {
   readonly subject: string;
@@ -58,6 +67,7 @@ export class UplinkPublish implements UplinkMessage {
   stored = false;
   /** The connection's uplink that is to answer; a client that reconnects brings a new one. */
   uplink: Uplink;
+  private readonly device: DeviceState;
   /** Where the QoS 2 exchange is noted. */
   private readonly exchanges: Map<number, Exchange> | undefined;
 
@@ -68,6 +78,7 @@ export class UplinkPublish implements UplinkMessage {
     exchange: { messageId: string; exchanges: Map<number, Exchange> } | undefined,
   ) {
     this.uplink = uplink;
+    this.device = uplink.device;
     this.subject = route.subject;
     this.headers = route.headers;
     this.topic = route.topic;
@@ -78,6 +89,7 @@ export class UplinkPublish implements UplinkMessage {
     this.confirm = packet.qos > 0;
     this.messageId = exchange?.messageId;
     this.exchanges = exchange?.exchanges;
+    if (this.confirm) this.device.inFlight += 1;
   }
 
   /** The payload is a view of the socket's chunk, or of the packet. */
@@ -88,13 +100,24 @@ export class UplinkPublish implements UplinkMessage {
     payload.copy(this.payload);
   }
 
+  /** There is room for another message of this device. */
+  private leave(): void {
+    const { device } = this;
+    device.inFlight -= 1;
+    if (device.awaitingRoom.size === 0) return;
+    for (const connection of device.awaitingRoom) connection.onRoom();
+    device.awaitingRoom.clear();
+  }
+
   onStored(): void {
+    this.leave();
     this.stored = true;
     if (this.exchanges?.get(this.packetId) === this) this.exchanges.set(this.packetId, 'stored');
     this.uplink.settle(this);
   }
 
   onRefused(): void {
+    this.leave();
     // The exchange is over without an answer; the client may send the message again.
     if (this.exchanges?.get(this.packetId) === this) this.exchanges.delete(this.packetId);
     this.uplink.refuse();
@@ -129,11 +152,19 @@ export class Uplink {
   }
 
   /**
-   * Whether the bounds allow another message: of all clients, and of this one when it is to be confirmed.
+   * Whether the bounds allow another message: of all clients, and of this client and device when it is to be
+   * confirmed.
    */
-  checkRoom(confirm: boolean): 'room' | 'client-full' | 'forwarder-full' {
-    if (this.services.forwarder.fullFor(confirm)) return 'forwarder-full';
-    return confirm && this.state.lane.inFlight >= this.services.maxInFlightPerClient ? 'client-full' : 'room';
+  checkRoom(confirm: boolean): 'room' | 'client-full' | 'device-full' | 'forwarder-full' {
+    const { forwarder, maxInFlightPerClient, maxInFlightPerDevice } = this.services;
+    if (forwarder.fullFor(confirm)) return 'forwarder-full';
+    if (!confirm) return 'room';
+    if (this.state.lane.inFlight >= maxInFlightPerClient) return 'client-full';
+    return this.device.inFlight >= maxInFlightPerDevice ? 'device-full' : 'room';
+  }
+
+  get device(): DeviceState {
+    return this.state.device;
   }
 
   /** Takes a PUBLISH for which there is room. Answers why the connection must close, if it must. */
@@ -180,7 +211,15 @@ export class Uplink {
       this.state.lane.publish(message);
       return;
     }
+    const { waitingWills, counters } = this.services;
+    const bytes = message.payload.length + willOverheadBytes;
+    if (waitingWills.bytes + bytes > maxWaitingWillBytes) {
+      counters.willsDropped += 1;
+      return;
+    }
+    waitingWills.bytes += bytes;
     forwarder.whenReady(() => {
+      waitingWills.bytes -= bytes;
       const lane = forwarder.openLane();
       lane.publish(message);
       lane.close();
