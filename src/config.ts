@@ -361,7 +361,7 @@ export const settings = {
     schema: count(1, 10_000_000),
     default: 100_000,
     group: 'limits',
-    help: 'Most persistent sessions kept for absent clients; at it the one absent longest is discarded',
+    help: 'Most persistent sessions kept for absent clients; at it those absent longest are discarded, first of devices that have more than their share',
   }),
   deviceCacheSize: setting({
     env: ['DEVICE_CACHE_SIZE'],

@@ -189,45 +189,43 @@ async function sendDeaf(client: RawClient, bytes: Buffer): Promise<void> {
     });
 }
 
-test.for([
-  {
-    // Answered without NATS, so that the many that fit into the kernel's buffers take little time.
-    what: 'PUBLISH of QoS 2, the same again and again,',
-    clients: 4,
-    packet: (device: Credentials) =>
-      publishPacket({ topic: `raw/${device.id}`, payload: 'x', qos: 2, packetId: 1, dup: true }),
-  },
-  { what: 'PINGREQ', clients: 3, packet: () => pingreqPacket },
-  { what: 'SUBSCRIBE', clients: 1, packet: () => subscribePacket(1, [['cmd/of/another', 0]]) },
-])(
-  'clients that send $what and do not read the answers are ended, and memory stays bounded',
-  { timeout: 60_000 },
-  async ({ clients: count, packet }, { onTestFinished, annotate }) => {
-    const { server } = gateway;
-    const ended = () =>
-      server.log.filter(({ event, reason }) => event === 'connection_closed' && reason === 'slow-reader')
-        .length;
-    const endedBefore = ended();
-    const before = server.residentBytes();
-    let most = before;
-    const watch = setInterval(() => {
-      most = Math.max(most, server.residentBytes());
-    }, 20);
-    onTestFinished(() => clearInterval(watch));
-    const devices = await Promise.all(Array.from({ length: count }, () => addDevice(server.httpPort)));
-    await Promise.all(
-      devices.map(async (device) =>
-        sendDeaf(await connected(onTestFinished, server.mqttPort, device), packet(device)),
-      ),
-    );
-    expect(ended() - endedBefore).toBe(count);
-    await annotate(`grew by ${Math.round((most - before) / mebibyte)} MiB`);
-    expect((most - before) / mebibyte).toBeLessThan(
-      (2 * toleratedBytes + 2 * count * maxOutgoingBytes) / mebibyte,
-    );
-    await expectServing();
-  },
-);
+test('clients that send and do not read the answers are ended, and memory stays bounded', {
+  timeout: 90_000,
+}, async ({ onTestFinished, annotate }) => {
+  const { server } = gateway;
+  // All are answered without NATS, so that the many answers that fit into the kernel's buffers take little time.
+  const kinds: ((device: Credentials) => Buffer)[] = [
+    ({ id }) => publishPacket({ topic: `raw/${id}`, payload: 'x', qos: 2, packetId: 1, dup: true }),
+    () => pingreqPacket,
+    () => subscribePacket(1, [['cmd/of/another', 0]]),
+  ];
+  const clients = kinds.flatMap((kind) => [kind, kind]);
+  const before = server.residentBytes();
+  let most = before;
+  const watch = setInterval(() => {
+    most = Math.max(most, server.residentBytes());
+  }, 20);
+  onTestFinished(() => clearInterval(watch));
+  await Promise.all(
+    clients.map(async (packetOf) => {
+      const device = await addDevice(server.httpPort);
+      const client = await connected(onTestFinished, server.mqttPort, device);
+      await Promise.all([
+        sendDeaf(client, packetOf(device)),
+        server.waitFor(
+          'connection_closed',
+          (line) => line.reason === 'slow-reader' && line.device === device.id,
+        ),
+      ]);
+    }),
+  );
+  await annotate(`grew by ${Math.round((most - before) / mebibyte)} MiB`);
+  expect((most - before) / mebibyte).toBeLessThan(
+    // Much of it is garbage of a flood of packets, which is collected later.
+    (4 * toleratedBytes + 2 * clients.length * maxOutgoingBytes) / mebibyte,
+  );
+  await expectServing();
+});
 
 test('clients that subscribe and do not read are ended; those that publish to them are not slowed', async ({
   onTestFinished,

@@ -51,13 +51,16 @@ test('small messages that wait for NATS do not keep the large ones that came alo
     MAX_IN_FLIGHT: '65536',
   });
   const { server } = gateway;
+  const owners = [...devices, ...devices];
   const clients = await Promise.all(
-    devices.map((device) => connected(onTestFinished, server.mqttPort, device)),
+    owners.map((device, index) =>
+      connected(onTestFinished, server.mqttPort, device, { clientId: `c${index}` }),
+    ),
   );
   await away();
   await Promise.all(
     clients.map(async (client, index) => {
-      const topic = `raw/${devices[index]?.id}`;
+      const topic = `raw/${owners[index]?.id}`;
       const large = publishPacket({ topic, payload: Buffer.alloc(60_000, 'x') });
       for (let packetId = 1; packetId <= 500; packetId += 1) {
         const small = publishPacket({ topic, payload: 'x', qos: 1, packetId });
@@ -69,7 +72,8 @@ test('small messages that wait for NATS do not keep the large ones that came alo
       expect((await client.next(60_000)).type).toBe(13);
     }),
   );
-  expect(growth()).toBeLessThan(bound);
+  // What came within a moment is let go a moment later, so there is more of it than of what waits.
+  expect(growth()).toBeLessThan(2 * bound);
 });
 
 test('clients that come, send and go while NATS is away, over and over, leave nothing behind at the bound', {

@@ -106,6 +106,22 @@ export function openRegistry(options: {
     else unsettled.set(state, performance.now());
   }
 
+  /** Discards sessions absent longest, first of devices that have more than their share of them. */
+  function evict(): void {
+    const counts = new Map<DeviceState, number>();
+    for (const { device } of absent) counts.set(device, (counts.get(device) ?? 0) + 1);
+    const share = Math.max(1, Math.floor(options.maxSessions / counts.size));
+    for (const atMost of [share, 0]) {
+      for (const state of absent) {
+        if (absent.size <= options.maxSessions) return;
+        const count = counts.get(state.device) ?? 0;
+        if (count <= atMost) continue;
+        counts.set(state.device, count - 1);
+        discard(state);
+      }
+    }
+  }
+
   /** The client has been gone for long: what it left behind may be given up when others need the room. */
   function closeLane(state: ClientState): void {
     unsettled.delete(state);
@@ -179,10 +195,7 @@ export function openRegistry(options: {
       for (const [state, sinceMs] of unsettled) {
         if (state.lane.inFlight === 0 || sinceMs < longAgoMs) closeLane(state);
       }
-      for (const state of absent) {
-        if (absent.size <= options.maxSessions) break;
-        discard(state);
-      }
+      if (absent.size > options.maxSessions) evict();
     },
   };
 }

@@ -1,4 +1,4 @@
-import type { Forwarder, UplinkMessage } from '../forward/forwarder.js';
+import type { Forwarder, Lane, UplinkMessage } from '../forward/forwarder.js';
 import type { Policy } from './authorize.js';
 import type { ClientState, DeviceState, Exchange } from './client-state.js';
 import type { CloseReason } from './close-reason.js';
@@ -89,7 +89,6 @@ export class UplinkPublish implements UplinkMessage {
     this.confirm = packet.qos > 0;
     this.messageId = exchange?.messageId;
     this.exchanges = exchange?.exchanges;
-    if (this.confirm) this.device.inFlight += 1;
   }
 
   /** The payload is a view of the socket's chunk, or of the packet. */
@@ -98,6 +97,12 @@ export class UplinkPublish implements UplinkMessage {
     if (payload.buffer.byteLength <= 2 * payload.length + smallBytes) return;
     this.payload = Buffer.allocUnsafeSlow(payload.length);
     payload.copy(this.payload);
+  }
+
+  /** Gives the message to the forwarder. */
+  publish(lane: Lane): void {
+    if (this.confirm) this.device.inFlight += 1;
+    lane.publish(this);
   }
 
   /** There is room for another message of this device. */
@@ -182,7 +187,7 @@ export class Uplink {
     if (publish.qos === 2) exchanges.set(publish.packetId, message);
     if (publish.qos > 0) this.waiting.push(message);
     else if (this.policy.localDelivery) this.deliver(message);
-    this.state.lane.publish(message);
+    message.publish(this.state.lane);
     return undefined;
   }
 
@@ -208,7 +213,7 @@ export class Uplink {
     const message = new UplinkPublish(this, route, { ...will, packetId: 0 }, undefined);
     if (will.qos === 0 && this.policy.localDelivery) this.deliver(message);
     if (!forwarder.fullFor(message.confirm)) {
-      this.state.lane.publish(message);
+      message.publish(this.state.lane);
       return;
     }
     const { waitingWills, counters } = this.services;
@@ -221,7 +226,7 @@ export class Uplink {
     forwarder.whenReady(() => {
       waitingWills.bytes -= bytes;
       const lane = forwarder.openLane();
-      lane.publish(message);
+      message.publish(lane);
       lane.close();
     }, message.confirm);
   }
