@@ -5,6 +5,7 @@ import { SvcMqttError } from '../errors.js';
 import type { Log } from '../log.js';
 import { readVersion } from '../version.js';
 import { startDeviceDirectory } from './device-directory.js';
+import { startDropReport } from './drop-report.js';
 import { openDownlink } from './forward/downlink.js';
 import type { Forwarder } from './forward/forwarder.js';
 import { startForwarder } from './forward/start-forwarder.js';
@@ -92,6 +93,12 @@ async function start(
 
   broker = await core.listen(directory);
   const listening = broker;
+  const endDropReport = startDropReport(() => {
+    const { dropped, refused, abandoned } = forwarder.state().counters;
+    const { deliveriesDropped, willsDropped } = listening.counters;
+    return { qos0: dropped, refused, abandoned, deliveries: deliveriesDropped, wills: willsDropped };
+  }, log);
+  releasers.add('drop report', endDropReport);
   releasers.add('broker', () => drainBroker(listening, forwarder, config.shutdownTimeoutSec * 1_000, log));
 
   return {
