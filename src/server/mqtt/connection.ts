@@ -7,10 +7,10 @@ import type { DeviceDirectory } from '../device-directory.js';
 import { authenticate } from './authenticate.js';
 import type { Policy } from './authorize.js';
 import { ClientSession, type SessionServices } from './client-session.js';
+import { ClientSocket, type PacketProcessor } from './client-socket.js';
 import type { ClientState } from './client-state.js';
 import { type CloseReason, closeReasons, suppressesWill } from './close-reason.js';
 import type { BrokerCounters } from './counters.js';
-import { FrameReader } from './frame-reader.js';
 import type { OutgoingConnection } from './outgoing.js';
 import { decodeAcknowledge, encodeAcknowledge, encodeSuback, subackFailure } from './packets/acknowledge.js';
 import { ConnectReturnCode, encodeConnack } from './packets/connack.js';
@@ -21,7 +21,6 @@ import { decodePublish } from './packets/publish.js';
 import { decodeSubscribe, decodeUnsubscribe } from './packets/subscribe.js';
 import { ParkedPackets } from './parked-packets.js';
 import type { Registry } from './registry.js';
-import { TurnOutput } from './turn-output.js';
 import type { TurnQueue } from './turn-queue.js';
 import { type Addressing, Uplink, type UplinkConnection, type UplinkServices } from './uplink.js';
 
@@ -47,30 +46,19 @@ export interface ConnectionServices {
 const pingreq = Buffer.from([PacketType.PINGREQ << 4, 0]);
 const pingresp = Buffer.from([PacketType.PINGRESP << 4, 0]);
 const maxClientIdBytes = 1_024;
-/** With so many bytes unread the client is not read either. */
-const clogBytes = 65_536;
 /** A client that has not read for so long is given up. */
 const slowReaderMs = 30_000;
-/** Longest wait for the last bytes to reach a client before its socket is destroyed. */
-const lingerMs = 500;
-
 /**
- * One MQTT connection: it owns the socket, cuts and checks packets, authenticates, keeps time, and sends PUBLISH
- * straight to the uplink. Only a client that subscribes, or has subscribed in a persistent session, gets a link to
- * the session engine.
+ * The protocol of one MQTT connection: login, the order of packets, keeping time, and the end. PUBLISH goes straight to
+ * the uplink; only a client that subscribes, or has subscribed in a persistent session, has a session.
  */
-export class Connection implements UplinkConnection, OutgoingConnection {
-  readonly address: string;
+export class Connection implements UplinkConnection, OutgoingConnection, PacketProcessor {
   device: DeviceCredentials | undefined;
   clientId = '';
   /** `performance.now()` of the last bytes received. */
   lastReadMs: number;
-  /** In the turn queue. */
-  queued = false;
-
-  private readonly socket: Socket;
   private readonly services: ConnectionServices;
-  private readonly reader = new FrameReader();
+  private readonly socket: ClientSocket;
   private phase: 'new' | 'authenticating' | 'connected' | 'closed' = 'new';
   private version: ProtocolVersion = 4;
   private keepaliveMs = 0;
@@ -79,74 +67,46 @@ export class Connection implements UplinkConnection, OutgoingConnection {
   private state: ClientState | undefined;
   private uplink: Uplink | undefined;
   private policy: Policy | undefined;
-  /** Packets are not processed and the socket is not read. */
-  private held = false;
   /** The server drains: nothing is read any more. */
   private draining = false;
   private readonly parked = new ParkedPackets();
   /** Takes back the request to the forwarder to call back when it has room. */
   private cancelAwaitingRoom: (() => void) | undefined;
-  private readonly output = new TurnOutput();
-  /** Since when the client has not read what it was sent, `performance.now()`; 0 while it reads. */
-  private cloggedSinceMs = 0;
-
   constructor(socket: Socket, services: ConnectionServices) {
-    this.socket = socket;
     this.services = services;
-    this.address = `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? 0}`;
     this.lastReadMs = performance.now();
     this.deadlineMs = this.lastReadMs + services.config.connectTimeoutSec * 1_000;
-    socket.on('data', (chunk: Buffer) => this.onData(chunk));
-    socket.on('drain', () => this.onDrain());
-    socket.on('close', () => this.close('connection-lost'));
-    // 'close' follows.
-    socket.on('error', () => {});
+    this.socket = new ClientSocket(socket, services.turns, this);
+  }
+
+  get mustHold(): boolean {
+    return this.phase === 'authenticating' || this.draining || this.parked.isFull;
   }
 
   get unsentBytes(): number {
-    return this.socket.writableLength;
+    return this.socket.unsentBytes;
+  }
+
+  write(packet: Buffer): void {
+    this.socket.write(packet);
   }
 
   closeSlowReader(): void {
     this.close('slow-reader');
   }
 
-  private onData(chunk: Buffer): void {
+  onRead(): void {
     this.lastReadMs = performance.now();
     if (this.keepaliveMs > 0) this.deadlineMs = this.lastReadMs + this.keepaliveMs;
-    if (this.phase === 'closed') return;
-    this.reader.push(chunk);
-    this.pump();
   }
 
-  /** Processes what has arrived. Whatever a client sends, a defect it meets ends its connection and nothing else. */
-  private pump(): void {
-    try {
-      this.processPackets();
-    } catch (error) {
-      this.fail(error);
-    }
-  }
-
-  private fail(error: unknown): void {
-    this.services.log.error(
-      'connection_failed',
-      { ...this.describe(), err: error },
-      'A defect ended a connection',
-    );
+  fail(error: unknown): void {
+    const fields = { ...this.describe(), err: error };
+    this.services.log.error('connection_failed', fields, 'A defect ended a connection');
     this.close('internal-error');
   }
 
-  private processPackets(): void {
-    while (!this.held && this.phase !== 'closed') {
-      const packet = this.reader.next(this.maxPacketBytes());
-      if (packet === undefined) return;
-      const reason = typeof packet === 'string' ? packet : this.handleInOrder(packet, this.reader.bodyOffset);
-      if (reason !== undefined) this.close(reason);
-    }
-  }
-
-  private maxPacketBytes(): number {
+  maxPacketBytes(): number {
     const { config, uplink } = this.services;
     if (this.phase !== 'connected') return config.maxConnectPacketBytes;
     return Math.min(config.maxPacketBytes, uplink.forwarder.maxPayloadBytes);
@@ -174,7 +134,7 @@ export class Connection implements UplinkConnection, OutgoingConnection {
         return this.onUnsubscribe(packet, bodyOffset);
       case PacketType.PINGREQ:
         if (packet.length !== bodyOffset) return 'malformed-packet';
-        this.reply(pingresp); // [MQTT-3.12.4-1]
+        this.socket.reply(pingresp); // [MQTT-3.12.4-1]
         return undefined;
       case PacketType.DISCONNECT:
         return packet.length === bodyOffset ? 'client-disconnect' : 'malformed-packet';
@@ -198,8 +158,8 @@ export class Connection implements UplinkConnection, OutgoingConnection {
       this.refuse('identifier-rejected', ConnectReturnCode.identifierRejected);
     } else {
       this.phase = 'authenticating';
-      this.updateHold();
-      void this.accept(connect);
+      this.socket.updateHold();
+      this.accept(connect).catch((error: unknown) => this.fail(error));
     }
     return undefined;
   }
@@ -251,9 +211,9 @@ export class Connection implements UplinkConnection, OutgoingConnection {
     this.phase = 'connected';
     counters.accepted += 1;
     directory.seen(device.id);
-    this.write(encodeConnack(ConnectReturnCode.accepted, sessionPresent));
+    this.socket.write(encodeConnack(ConnectReturnCode.accepted, sessionPresent));
     state.session?.attach(this);
-    this.updateHold();
+    this.socket.updateHold();
   }
 
   /** Answers CONNACK with a refusal and closes [MQTT-3.2.2-5]. */
@@ -264,12 +224,12 @@ export class Connection implements UplinkConnection, OutgoingConnection {
   }
 
   /** Processes a packet, or keeps it while a message before it waits for room. */
-  private handleInOrder(packet: Buffer, bodyOffset: number): CloseReason | undefined {
+  onPacket(packet: Buffer, bodyOffset: number): CloseReason | undefined {
     if (this.parked.isEmpty && this.hasRoomFor(packet)) return this.handle(packet, bodyOffset);
     // A client whose messages have to wait is still answered that the server lives.
-    if (packet.equals(pingreq)) this.reply(pingresp);
+    if (packet.equals(pingreq)) this.socket.reply(pingresp);
     else this.parked.push(packet);
-    this.updateHold();
+    this.socket.updateHold();
     return undefined;
   }
 
@@ -297,7 +257,7 @@ export class Connection implements UplinkConnection, OutgoingConnection {
       if (reason !== undefined) this.close(reason);
       return true;
     });
-    this.updateHold();
+    this.socket.updateHold();
   }
 
   private onPublish(packet: Buffer, bodyOffset: number): CloseReason | undefined {
@@ -335,7 +295,7 @@ export class Connection implements UplinkConnection, OutgoingConnection {
     const codes = subscribe.requests.map(({ filter, qos }) =>
       this.subscribe(filter, qos) ? qos : subackFailure,
     );
-    this.reply(encodeSuback(subscribe.packetId, codes));
+    this.socket.reply(encodeSuback(subscribe.packetId, codes));
     const granted = subscribe.requests.filter((_request, index) => codes[index] !== subackFailure);
     this.state?.session?.sendRetained([...new Set(granted.map(({ filter }) => filter))]);
     return undefined;
@@ -361,29 +321,19 @@ export class Connection implements UplinkConnection, OutgoingConnection {
     if (typeof unsubscribe === 'string') return unsubscribe;
     for (const { filter } of unsubscribe.requests) this.state?.session?.unsubscribe(filter);
     // Also when there was no such subscription [MQTT-3.10.4-5].
-    this.reply(encodeAcknowledge(PacketType.UNSUBACK, unsubscribe.packetId));
+    this.socket.reply(encodeAcknowledge(PacketType.UNSUBACK, unsubscribe.packetId));
     return undefined;
   }
 
-  /** Answers at the end of this turn of the event loop. */
   acknowledge(type: PacketType, packetId: number): void {
-    if (this.phase !== 'connected') return;
-    this.output.acknowledge(type, packetId);
-    this.services.turns.add(this);
-  }
-
-  private reply(packet: Buffer): void {
-    this.output.add(packet);
-    this.services.turns.add(this);
+    if (this.phase === 'connected') this.socket.acknowledge(type, packetId);
   }
 
   onRoom(): void {
-    if (!this.parked.isEmpty) this.services.turns.add(this);
+    if (!this.parked.isEmpty) this.socket.scheduleTurn();
   }
 
-  /** Called by the turn queue once in a turn in which something was queued. */
   onTurn(): void {
-    this.flushOutput();
     if (this.parked.isEmpty || this.phase !== 'connected' || this.draining) return;
     try {
       this.processParked();
@@ -392,58 +342,23 @@ export class Connection implements UplinkConnection, OutgoingConnection {
     }
   }
 
-  private flushOutput(): void {
-    const bytes = this.output.take();
-    if (bytes !== undefined) this.send(bytes);
-  }
-
-  /** Sends now, behind what was answered before. */
-  write(bytes: Buffer): void {
-    this.flushOutput();
-    this.send(bytes);
-  }
-
-  /** A client that does not read what it is sent is not read either, until it does. */
-  private send(bytes: Buffer): void {
-    if (this.phase === 'closed') return;
-    if (this.socket.write(bytes) || this.cloggedSinceMs > 0 || this.unsentBytes < clogBytes) return;
-    this.cloggedSinceMs = performance.now();
-    this.updateHold();
-  }
-
-  private onDrain(): void {
-    this.cloggedSinceMs = 0;
+  onDrain(): void {
     this.state?.session?.onDrain();
-    this.updateHold();
-  }
-
-  /** Reads the socket and processes packets unless there is a reason not to. */
-  private updateHold(): void {
-    if (this.phase === 'closed') return;
-    const hold =
-      this.phase === 'authenticating' || this.draining || this.parked.isFull || this.cloggedSinceMs > 0;
-    if (hold === this.held) return;
-    this.held = hold;
-    if (hold) {
-      this.socket.pause();
-      return;
-    }
-    this.pump();
-    if (!this.held) this.socket.resume();
   }
 
   /** Stops reading for good: the server drains, then closes. */
   stopReading(): void {
     this.draining = true;
     this.parked.clear();
-    this.updateHold();
+    this.socket.updateHold();
   }
 
   /** Called about twice a second. */
   onTick(nowMs: number): void {
-    if (this.cloggedSinceMs > 0 && nowMs - this.cloggedSinceMs > slowReaderMs) this.close('slow-reader');
+    const { cloggedSinceMs, held } = this.socket;
+    if (cloggedSinceMs > 0 && nowMs - cloggedSinceMs > slowReaderMs) this.close('slow-reader');
     if (nowMs <= this.deadlineMs) return;
-    if (this.phase === 'connected' && this.held) {
+    if (this.phase === 'connected' && held) {
       // The client cannot be silent while it is not being read.
       this.deadlineMs = nowMs + this.keepaliveMs;
       return;
@@ -455,10 +370,8 @@ export class Connection implements UplinkConnection, OutgoingConnection {
   close(reason: CloseReason, fields: Record<string, unknown> = {}): void {
     if (this.phase === 'closed') return;
     const wasConnected = this.phase === 'connected';
-    this.flushOutput();
     this.phase = 'closed';
     this.parked.clear();
-    this.reader.clear();
     this.cancelAwaitingRoom?.();
     this.uplink?.device.awaitingRoom.delete(this);
     const { counters, log, registry } = this.services;
@@ -469,25 +382,13 @@ export class Connection implements UplinkConnection, OutgoingConnection {
 
     if (this.will !== undefined && !suppressesWill(reason)) this.uplink?.publishWill(this.will);
     registry.release(this, this.state);
-    this.endSocket();
-  }
-
-  private endSocket(): void {
-    const { socket } = this;
-    if (socket.destroyed) return;
-    socket.removeAllListeners('data');
-    socket.end(() => socket.destroy());
-    // What the client still sends is read and dropped, so that the last bytes are not lost to a reset.
-    socket.resume();
-    const linger = setTimeout(() => socket.destroy(), lingerMs);
-    linger.unref();
-    socket.once('close', () => clearTimeout(linger));
+    this.socket.end();
   }
 
   private describe(): Record<string, unknown> {
     return this.device === undefined
-      ? { address: this.address }
-      : { address: this.address, device: this.device.id, client: this.clientId };
+      ? { address: this.socket.address }
+      : { address: this.socket.address, device: this.device.id, client: this.clientId };
   }
 }
 

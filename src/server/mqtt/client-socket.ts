@@ -1,0 +1,170 @@
+import type { Socket } from 'node:net';
+import type { CloseReason } from './close-reason.js';
+import { FrameReader } from './frame-reader.js';
+import type { PacketType } from './packets/packet-type.js';
+import { TurnOutput } from './turn-output.js';
+import type { TurnMember, TurnQueue } from './turn-queue.js';
+
+/** With so many bytes unread the client is not read either. */
+const clogBytes = 65_536;
+/** Longest wait for the last bytes to reach a client before its socket is destroyed. */
+const lingerMs = 500;
+
+/** Who processes the packets of a socket. */
+export interface PacketProcessor {
+  /** Packets are not to be processed, nor the socket to be read, for a reason of the processor's own. */
+  readonly mustHold: boolean;
+  /** Most bytes that the next packet may have. */
+  maxPacketBytes(): number;
+  /** Takes one packet; a reason ends the connection. */
+  onPacket(packet: Buffer, bodyOffset: number): CloseReason | undefined;
+  /** Bytes have arrived. */
+  onRead(): void;
+  /** The client has read what it was sent. */
+  onDrain(): void;
+  /** The end of a turn of the event loop in which something was answered or asked for. */
+  onTurn(): void;
+  close(reason: CloseReason): void;
+  /** Processing threw. */
+  fail(error: unknown): void;
+}
+
+/**
+ * The socket of one client: cuts what arrives into packets, gathers the answers of a turn of the event loop in one
+ * write, and reads nothing while the processor holds or the client does not read.
+ */
+export class ClientSocket implements TurnMember {
+  /** For the log. */
+  readonly address: string;
+  queued = false;
+  /** Packets are not processed and the socket is not read. */
+  held = false;
+  /** Since when the client has not read what it was sent, `performance.now()`; 0 while it reads. */
+  cloggedSinceMs = 0;
+
+  private readonly socket: Socket;
+  private readonly turns: TurnQueue;
+  private readonly processor: PacketProcessor;
+  private readonly reader = new FrameReader();
+  private readonly output = new TurnOutput();
+  private ended = false;
+
+  constructor(socket: Socket, turns: TurnQueue, processor: PacketProcessor) {
+    this.socket = socket;
+    this.turns = turns;
+    this.processor = processor;
+    this.address = `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? 0}`;
+    socket.on('data', (chunk: Buffer) => this.onData(chunk));
+    socket.on('drain', () => this.onDrain());
+    socket.on('close', () => processor.close('connection-lost'));
+    // 'close' follows.
+    socket.on('error', () => {});
+  }
+
+  /** Bytes written that the client has not taken. */
+  get unsentBytes(): number {
+    return this.socket.writableLength;
+  }
+
+  /** Adds PUBACK, PUBREC or PUBCOMP to what leaves at the end of this turn. */
+  acknowledge(type: PacketType, packetId: number): void {
+    this.output.acknowledge(type, packetId);
+    this.turns.add(this);
+  }
+
+  /** Adds a packet to what leaves at the end of this turn. */
+  reply(packet: Buffer): void {
+    this.output.add(packet);
+    this.turns.add(this);
+  }
+
+  /** Sends now, behind what was answered before. */
+  write(bytes: Buffer): void {
+    this.flush();
+    this.send(bytes);
+  }
+
+  /** Calls the processor's `onTurn` at the end of this turn. */
+  scheduleTurn(): void {
+    this.turns.add(this);
+  }
+
+  onTurn(): void {
+    if (this.ended) return;
+    this.flush();
+    this.processor.onTurn();
+  }
+
+  /** Reads and processes unless there is a reason not to; to be called whenever `mustHold` may have changed. */
+  updateHold(): void {
+    if (this.ended) return;
+    const hold = this.cloggedSinceMs > 0 || this.processor.mustHold;
+    if (hold === this.held) return;
+    this.held = hold;
+    if (hold) {
+      this.socket.pause();
+      return;
+    }
+    this.pump();
+    if (!this.held) this.socket.resume();
+  }
+
+  /** Ends the connection; what was answered is sent if the client reads. */
+  end(): void {
+    if (this.ended) return;
+    this.flush();
+    this.ended = true;
+    this.reader.clear();
+    const { socket } = this;
+    if (socket.destroyed) return;
+    socket.removeAllListeners('data');
+    socket.end(() => socket.destroy());
+    // What the client still sends is read and dropped, so that the last bytes are not lost to a reset.
+    socket.resume();
+    const linger = setTimeout(() => socket.destroy(), lingerMs);
+    linger.unref();
+    socket.once('close', () => clearTimeout(linger));
+  }
+
+  private onData(chunk: Buffer): void {
+    if (this.ended) return;
+    this.processor.onRead();
+    this.reader.push(chunk);
+    this.pump();
+  }
+
+  /** Whatever a client sends, a defect it meets ends its connection and nothing else. */
+  private pump(): void {
+    try {
+      while (!this.held && !this.ended) {
+        const packet = this.reader.next(this.processor.maxPacketBytes());
+        if (packet === undefined) return;
+        const reason =
+          typeof packet === 'string' ? packet : this.processor.onPacket(packet, this.reader.bodyOffset);
+        if (reason !== undefined) this.processor.close(reason);
+      }
+    } catch (error) {
+      this.processor.fail(error);
+    }
+  }
+
+  private flush(): void {
+    const bytes = this.output.take();
+    if (bytes !== undefined) this.send(bytes);
+  }
+
+  /** A client that does not read what it is sent is not read either, until it does. */
+  private send(bytes: Buffer): void {
+    if (this.ended) return;
+    if (this.socket.write(bytes) || this.cloggedSinceMs > 0 || this.unsentBytes < clogBytes) return;
+    this.cloggedSinceMs = performance.now();
+    this.updateHold();
+  }
+
+  private onDrain(): void {
+    this.cloggedSinceMs = 0;
+    if (this.ended) return;
+    this.processor.onDrain();
+    this.updateHold();
+  }
+}
