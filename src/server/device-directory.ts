@@ -187,7 +187,10 @@ export async function startDeviceDirectory(options: {
   const find = async (id: string): Promise<LookUp> => {
     if (id.length > maxIdLength) return { found: 'no' };
     const entry = cache.use(id);
-    if (entry !== undefined && (entry.verified || !live)) return { found: 'yes', device: entry.device };
+    // What is reported changed is not answered as it was, not even while the database is away.
+    const changed = suspects.get(id) === 'changed';
+    if (entry !== undefined && !changed && (entry.verified || !live))
+      return { found: 'yes', device: entry.device };
     if (!live) return { found: 'away' };
     const loaded = await loader.load(id);
     if (loaded === undefined) return { found: 'no' };
@@ -196,7 +199,8 @@ export async function startDeviceDirectory(options: {
       return { found: 'yes', device: loaded };
     }
     const known = cache.peek(id);
-    return known === undefined ? { found: 'away' } : { found: 'yes', device: known.device };
+    if (known === undefined || suspects.get(id) === 'changed') return { found: 'away' };
+    return { found: 'yes', device: known.device };
   };
 
   const close = async () => {

@@ -111,6 +111,28 @@ describe('uplink', () => {
     expect(controlled.taken).toHaveLength(1);
   });
 
+  it('answers PUBREC in the order of arrival also after a reconnect, and for what was stored meanwhile', async () => {
+    controlled.autoStore = false;
+    const first = await connected({ clean: false });
+    const packets = [1, 2].map((packetId) => publishPacket({ topic: 'raw/dev1', qos: 2, packetId }));
+    first.send(...packets);
+    await vi.waitFor(() => expect(controlled.taken).toHaveLength(2));
+    controlled.taken[1]?.onStored();
+    first.destroy();
+    const second = await connected({ clean: false });
+    second.send(...packets, pingreqPacket);
+    expect((await second.next()).type).toBe(13);
+    second.send(pubrelPacket(1));
+    await second.waitClosed();
+    const third = await connected({ clean: false });
+    third.send(...packets, pingreqPacket);
+    expect((await third.next()).type).toBe(13);
+    controlled.taken[0]?.onStored();
+    expect(idOf((await third.next()).body)).toBe(1);
+    expect(idOf((await third.next()).body)).toBe(2);
+    expect(controlled.taken).toHaveLength(2);
+  });
+
   it('gives each QoS 2 message an id of its own for the duplicate window, and QoS 1 none', async () => {
     const client = await connected();
     client.send(
@@ -161,6 +183,40 @@ describe('uplink', () => {
       'first',
       'second',
     ]);
+  });
+
+  it('processes what waits although the client has ended its side, DISCONNECT included', async () => {
+    const client = await connected({ will: { topic: 'raw/dev1', payload: 'will', qos: 1 } });
+    controlled.setFull(true);
+    for (const payload of ['a', 'b', 'c']) client.send(publishPacket({ topic: 'raw/dev1', qos: 0, payload }));
+    client.send(disconnectPacket);
+    client.socket.end();
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    controlled.setFull(false);
+    await client.waitClosed();
+    expect(controlled.taken.map(({ payload }) => Buffer.from(payload).toString())).toEqual(['a', 'b', 'c']);
+    expect(controlled.broker.counters.closed['client-disconnect']).toBe(1);
+  });
+
+  it('goes on for a client that came back while its earlier messages filled the bound', async () => {
+    await controlled.close();
+    controlled = await openControlledBroker({ maxInFlightPerClient: 4 });
+    controlled.autoStore = false;
+    const payload = Buffer.alloc(6_000);
+    const packets = [1, 2, 3, 4, 5, 6].map((packetId) =>
+      publishPacket({ topic: 'raw/dev1', qos: 1, packetId, payload }),
+    );
+    const first = await connected();
+    first.send(...packets);
+    await vi.waitFor(() => expect(controlled.taken).toHaveLength(4));
+    const second = await connected();
+    second.send(...packets);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    for (let stored = 0; stored < 10; stored++) {
+      await vi.waitFor(() => expect(controlled.taken.length).toBeGreaterThan(stored));
+      controlled.taken[stored]?.onStored();
+    }
+    for (const packetId of [1, 2, 3, 4, 5, 6]) expect(idOf((await second.next()).body)).toBe(packetId);
   });
 
   it('stops reading when too much waits, without closing a client that is silent meanwhile', async () => {

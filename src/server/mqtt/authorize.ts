@@ -1,4 +1,4 @@
-import { covers, matches, maxFilterLevels } from './topics.js';
+import { covers, matches, maxFilterLength, maxFilterLevels } from './topics.js';
 
 /** Topics a device may use, as filters with `{id}` and `{type}`. */
 export interface PolicyTemplate {
@@ -34,6 +34,7 @@ export function compilePolicy(template: PolicyTemplate, device: { id: string; ty
     mayPublish: (topic) => !topic.startsWith('$') && publish.some((filter) => matches(filter, topic)),
     maySubscribe: (filter) =>
       !filter.startsWith('$') &&
+      filter.length <= maxFilterLength &&
       filter.split('/').length <= maxFilterLevels &&
       subscribe.some((allowed) => covers(allowed, filter)),
   };

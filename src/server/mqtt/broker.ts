@@ -10,8 +10,10 @@ import type { CloseReason } from './close-reason.js';
 import { Connection, type ConnectionConfig, type ConnectionServices } from './connection.js';
 import { type BrokerCounters, newBrokerCounters } from './counters.js';
 import { type Listener, startListener } from './listener.js';
+import { isMqttText } from './packets/field.js';
 import { openRegistry } from './registry.js';
 import { startSessionEngine } from './session-engine.js';
+import { checkTopic } from './topics.js';
 import { openTurnQueue } from './turn-queue.js';
 import type { Addressing } from './uplink.js';
 
@@ -76,9 +78,21 @@ export async function openBroker(options: {
     maxSessions: config.maxSessions,
     maxClientsPerDevice: config.maxClientsPerDevice,
   });
-  downlink.deliver = (message) => engine.deliver({ ...message, qos: 1, retain: false });
+
   const turns = openTurnQueue();
   const limitedLog = limitLog(log);
+  downlink.deliver = (message) => {
+    // A subject can be such that its topic could not be sent to any client.
+    if (checkTopic(message.topic) === undefined && isMqttText(Buffer.from(message.topic))) {
+      engine.deliver({ ...message, qos: 1, retain: false });
+    } else {
+      limitedLog.warn(
+        'downlink_refused',
+        { topic: message.topic },
+        'A command has a subject that is no topic',
+      );
+    }
+  };
   const counters = newBrokerCounters();
   const template = config.acl === 'open' ? openTemplate : confinedTemplate;
   const messageIdPrefix = randomBytes(9).toString('base64url');

@@ -20,6 +20,8 @@ export interface PacketProcessor {
   onPacket(packet: Buffer, bodyOffset: number): CloseReason | undefined;
   /** Bytes have arrived. */
   onRead(): void;
+  /** The client has ended its side. */
+  onEnd(): void;
   /** The client has read what it was sent. */
   onDrain(): void;
   /** The end of a turn of the event loop in which something was answered or asked for. */
@@ -37,6 +39,8 @@ export class ClientSocket implements TurnMember {
   /** For the log. */
   readonly address: string;
   queued = false;
+  /** The client has ended its side; there is nothing more to read. */
+  readEnded = false;
   /** Packets are not processed and the socket is not read. */
   held = false;
   /** Since when the client has not read what it was sent, `performance.now()`; 0 while it reads. */
@@ -56,6 +60,10 @@ export class ClientSocket implements TurnMember {
     this.address = `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? 0}`;
     socket.on('data', (chunk: Buffer) => this.onData(chunk));
     socket.on('drain', () => this.onDrain());
+    socket.on('end', () => {
+      this.readEnded = true;
+      if (!this.ended) processor.onEnd();
+    });
     socket.on('close', () => processor.close('connection-lost'));
     // 'close' follows.
     socket.on('error', () => {});
@@ -91,8 +99,12 @@ export class ClientSocket implements TurnMember {
 
   onTurn(): void {
     if (this.ended) return;
-    this.flush();
-    this.processor.onTurn();
+    try {
+      this.flush();
+      this.processor.onTurn();
+    } catch (error) {
+      this.processor.fail(error);
+    }
   }
 
   /** Reads and processes unless there is a reason not to; to be called whenever `mustHold` may have changed. */

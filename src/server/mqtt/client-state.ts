@@ -3,8 +3,8 @@ import type { ClientSession } from './client-session.js';
 import type { Connection } from './connection.js';
 import type { UplinkConnection, UplinkPublish } from './uplink.js';
 
-/** A QoS 2 exchange begun by the client: the message on its way to NATS, or stored and waiting for PUBREL. */
-export type Exchange = UplinkPublish | 'stored';
+/** A QoS 2 exchange begun by the client: the message that PUBREC has not answered yet, or answered, before PUBREL. */
+export type Exchange = UplinkPublish | 'answered';
 
 /** What the clients of one device have in common on this replica. */
 export interface DeviceState {

@@ -24,10 +24,7 @@ import type { Registry } from './registry.js';
 import type { TurnQueue } from './turn-queue.js';
 import { type Addressing, Uplink, type UplinkConnection, type UplinkServices } from './uplink.js';
 
-export type ConnectionConfig = Pick<
-  Config,
-  'connectTimeoutSec' | 'maxConnectPacketBytes' | 'maxPacketBytes' | 'maxSubscriptionsPerClient'
->;
+export type ConnectionConfig = Pick<Config, 'connectTimeoutSec' | 'maxConnectPacketBytes' | 'maxPacketBytes'>;
 
 /** What every connection shares. */
 export interface ConnectionServices {
@@ -251,12 +248,16 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
 
   /** Processes what was parked, as far as there is room. */
   private processParked(): void {
+    // The head may wait for another bound than the one that was asked for.
+    this.cancelAwaitingRoom?.();
+    this.cancelAwaitingRoom = undefined;
     this.parked.process((packet, bodyOffset) => {
       if (this.phase !== 'connected' || !this.hasRoomFor(packet)) return false;
       const reason = this.handle(packet, bodyOffset);
       if (reason !== undefined) this.close(reason);
       return true;
     });
+    if (this.parked.isEmpty && this.socket.readEnded) this.close('connection-lost');
     this.socket.updateHold();
   }
 
@@ -335,11 +336,12 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
 
   onTurn(): void {
     if (this.parked.isEmpty || this.phase !== 'connected' || this.draining) return;
-    try {
-      this.processParked();
-    } catch (error) {
-      this.fail(error);
-    }
+    this.processParked();
+  }
+
+  onEnd(): void {
+    // What waits for room was sent before the end, DISCONNECT perhaps among it.
+    if (this.parked.isEmpty) this.close('connection-lost');
   }
 
   onDrain(): void {
@@ -380,9 +382,12 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     if (isExpected(reason)) log.debug('connection_closed', detail, 'A connection closed');
     else log.info(wasConnected ? 'connection_closed' : 'connect_refused', detail, 'A connection was closed');
 
-    if (this.will !== undefined && !suppressesWill(reason)) this.uplink?.publishWill(this.will);
-    registry.release(this, this.state);
-    this.socket.end();
+    try {
+      if (this.will !== undefined && !suppressesWill(reason)) this.uplink?.publishWill(this.will);
+      registry.release(this, this.state);
+    } finally {
+      this.socket.end();
+    }
   }
 
   private describe(): Record<string, unknown> {

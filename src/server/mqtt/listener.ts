@@ -19,7 +19,8 @@ export async function startListener(options: {
   onSocket(socket: Socket): void;
 }): Promise<Listener> {
   const server = createServer(
-    { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 },
+    // The end of a client's side is taken in its order, behind what waits before it.
+    { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000, allowHalfOpen: true },
     options.onSocket,
   );
   try {

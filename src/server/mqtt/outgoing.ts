@@ -31,6 +31,8 @@ interface Waiting {
   readonly bytes: number;
 }
 
+/** Most messages waiting when retained ones are added; a client that asks for more without taking them is closed. */
+const maxRetainedWaiting = 100_000;
 /** Most messages sent and not acknowledged; the client is not asked to remember more packet identifiers. */
 const maxInFlight = 128;
 /** Above it nothing more is given to the socket: what waits here is counted, what waits there is not. */
@@ -78,6 +80,10 @@ export class Outgoing {
    * anyway, so they do not count.
    */
   offerRetained(messages: readonly Message[]): void {
+    if (this.waiting.length - this.head + messages.length > maxRetainedWaiting) {
+      this.connection?.closeSlowReader();
+      return;
+    }
     for (const message of messages) this.waiting.push({ message, bytes: 0 });
     this.pump();
   }

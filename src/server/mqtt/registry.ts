@@ -146,8 +146,6 @@ export function openRegistry(options: {
       // Closing may have forgotten the client, so it is looked up again.
       const state = clients.get(key) ?? remember(key, deviceId);
       if (state === undefined) return undefined;
-      // The set's order is that of the last connection, so that the one absent longest comes first.
-      state.device.clients.delete(state);
       state.device.clients.add(state);
       devices.set(deviceId, state.device);
       absent.delete(state);
@@ -167,6 +165,9 @@ export function openRegistry(options: {
       connections.delete(connection);
       if (state === undefined || state.connection !== connection) return;
       state.connection = undefined;
+      // The set's order is that of the last connection's end, so that the one absent longest comes first.
+      state.device.clients.delete(state);
+      state.device.clients.add(state);
       state.session?.detach();
       if (!state.persistent) {
         discard(state);

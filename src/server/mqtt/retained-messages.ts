@@ -1,5 +1,5 @@
 import type { Message } from './session-engine.js';
-import { matchesLevels, splitFilter } from './topics.js';
+import { coversLevels } from './topics.js';
 
 export interface RetainedLimits {
   readonly maxMessages: number;
@@ -44,7 +44,7 @@ export function createRetainedMessages(limits: RetainedLimits): RetainedMessages
     find(filters) {
       const wild = filters
         .filter((filter) => /[+#]/.test(filter))
-        .map((filter) => ({ filter, ...splitFilter(filter) }));
+        .map((filter) => ({ filter, levels: filter.split('/') }));
       const found = new Map<Message, string[]>();
       for (const filter of filters) {
         const exact = entries.get(filter);
@@ -53,7 +53,7 @@ export function createRetainedMessages(limits: RetainedLimits): RetainedMessages
       if (wild.length > 0) {
         for (const { message, levels } of entries.values()) {
           const matching = wild
-            .filter((pattern) => matchesLevels(pattern, levels))
+            .filter((pattern) => coversLevels(pattern.levels, levels))
             .map(({ filter }) => filter);
           if (matching.length > 0) found.set(message, [...(found.get(message) ?? []), ...matching]);
         }

@@ -4,6 +4,8 @@ import type { CloseReason } from './close-reason.js';
 
 /** Most levels of a filter: the session engine's matcher takes no more. */
 export const maxFilterLevels = 100;
+/** Most characters of a filter: each subscription keeps it, and every delivery is held against it. */
+export const maxFilterLength = 1_024;
 
 /** Checks a topic name: not empty [MQTT-4.7.3-1], no wildcards [MQTT-3.3.2-2]. */
 export function checkTopic(topic: string): CloseReason | undefined {
@@ -22,26 +24,12 @@ export function checkFilter(filter: string): CloseReason | undefined {
   return undefined;
 }
 
-/** A filter taken apart, for many topics to be held against it. */
-export interface FilterLevels {
-  readonly levels: readonly string[];
-}
-
-export function splitFilter(filter: string): FilterLevels {
-  return { levels: filter.split('/') };
-}
-
 /**
  * A topic name matches a filter. A filter that begins with a wildcard does not match a topic that begins with `$`
  * [MQTT-4.7.2-1].
  */
 export function matches(filter: string, topic: string): boolean {
   return covers(filter, topic);
-}
-
-/** The same for levels that were split before. */
-export function matchesLevels(filter: FilterLevels, topicLevels: readonly string[]): boolean {
-  return coversLevels(filter.levels, topicLevels);
 }
 
 /**
@@ -52,7 +40,8 @@ export function covers(outer: string, inner: string): boolean {
   return coversLevels(outer.split('/'), inner.split('/'));
 }
 
-function coversLevels(wide: readonly string[], narrow: readonly string[]): boolean {
+/** The same for levels that were split before. */
+export function coversLevels(wide: readonly string[], narrow: readonly string[]): boolean {
   if (narrow[0]?.startsWith('$') === true && (wide[0] === '+' || wide[0] === '#')) return false;
   for (let index = 0; index < wide.length; index++) {
     const level = wide[index];

@@ -9,6 +9,14 @@ import { PacketType, type QoS } from './packets/packet-type.js';
 import type { Publish } from './packets/publish.js';
 import { checkTopic } from './topics.js';
 
+/** Something that a client waits to be answered with PUBACK or PUBREC, when it is stored and its turn has come. */
+interface Awaited {
+  readonly qos: QoS;
+  readonly packetId: number;
+  readonly stored: boolean;
+  readonly exchanges: Map<number, Exchange> | undefined;
+}
+
 /** What every client's uplink shares. */
 export interface UplinkServices {
   readonly forwarder: Forwarder;
@@ -69,7 +77,7 @@ export class UplinkPublish implements UplinkMessage {
   uplink: Uplink;
   private readonly device: DeviceState;
   /** Where the QoS 2 exchange is noted. */
-  private readonly exchanges: Map<number, Exchange> | undefined;
+  readonly exchanges: Map<number, Exchange> | undefined;
 
   constructor(
     uplink: Uplink,
@@ -109,6 +117,8 @@ export class UplinkPublish implements UplinkMessage {
   private leave(): void {
     const { device } = this;
     device.inFlight -= 1;
+    // Not the connection that sent it: the client may have another one by now, which waits for the room.
+    this.uplink.wakeClient();
     if (device.awaitingRoom.size === 0) return;
     for (const connection of device.awaitingRoom) connection.onRoom();
     device.awaitingRoom.clear();
@@ -117,7 +127,6 @@ export class UplinkPublish implements UplinkMessage {
   onStored(): void {
     this.leave();
     this.stored = true;
-    if (this.exchanges?.get(this.packetId) === this) this.exchanges.set(this.packetId, 'stored');
     this.uplink.settle(this);
   }
 
@@ -140,7 +149,7 @@ export class Uplink {
   private readonly policy: Policy;
   private readonly addressing: Addressing;
   /** Messages to be answered, in order of arrival, from `head` on. */
-  private waiting: UplinkPublish[] = [];
+  private waiting: Awaited[] = [];
   private head = 0;
   private lastRoute: Route | undefined;
 
@@ -194,32 +203,30 @@ export class Uplink {
   /** PUBREL ends a QoS 2 exchange [MQTT-4.3.3-2]. */
   release(packetId: number): CloseReason | undefined {
     const exchange = this.state.exchanges.get(packetId);
-    if (exchange !== undefined && exchange !== 'stored') return 'early-pubrel';
+    if (exchange !== undefined && exchange !== 'answered') return 'early-pubrel';
     this.state.exchanges.delete(packetId);
     this.connection.acknowledge(PacketType.PUBCOMP, packetId);
     return undefined;
   }
 
-  /** The policy allows the will's topic. */
-  mayPublish(topic: string): boolean {
-    return this.policy.mayPublish(topic);
-  }
-
-  /** Sends the will [MQTT-3.1.2-8]; it waits for room like any other message. */
+  /** Sends the will [MQTT-3.1.2-8], within the bounds; it waits for the forwarder to have room. */
   publishWill(will: Will): void {
+    const { forwarder, waitingWills, counters } = this.services;
     const route = this.routeOf(Buffer.from(will.topic, 'utf8'), will.retain);
     if (typeof route === 'string') return;
-    const { forwarder } = this.services;
-    const message = new UplinkPublish(this, route, { ...will, packetId: 0 }, undefined);
-    if (will.qos === 0 && this.policy.localDelivery) this.deliver(message);
-    if (!forwarder.fullFor(message.confirm)) {
-      message.publish(this.state.lane);
+    const exchange =
+      will.qos === 2 ? { messageId: this.services.nextMessageId(), exchanges: new Map() } : undefined;
+    const message = new UplinkPublish(this, route, { ...will, packetId: 0 }, exchange);
+    const room = this.checkRoom(message.confirm);
+    const bytes = message.payload.length + willOverheadBytes;
+    const waits = room === 'forwarder-full' && waitingWills.bytes + bytes <= maxWaitingWillBytes;
+    if (room !== 'room' && !waits) {
+      counters.willsDropped += 1;
       return;
     }
-    const { waitingWills, counters } = this.services;
-    const bytes = message.payload.length + willOverheadBytes;
-    if (waitingWills.bytes + bytes > maxWaitingWillBytes) {
-      counters.willsDropped += 1;
+    if (will.qos === 0 && this.policy.localDelivery) this.deliver(message);
+    if (!waits) {
+      message.publish(this.state.lane);
       return;
     }
     waitingWills.bytes += bytes;
@@ -231,14 +238,25 @@ export class Uplink {
     }, message.confirm);
   }
 
-  /** A message was stored: answers every message at the head of the queue that is. */
+  /** A message was stored. */
   settle(message: UplinkPublish): void {
     if (this.policy.localDelivery) this.deliver(message);
+    this.answerStored();
+  }
+
+  /** The client's connection, this one or a later one, may go on. */
+  wakeClient(): void {
+    this.state.connection?.onRoom();
+  }
+
+  /** Answers everything at the head of the queue that is stored: PUBACK and PUBREC are written here and nowhere else. */
+  private answerStored(): void {
     const { waiting } = this;
     while (this.head < waiting.length) {
-      const first = waiting[this.head] as UplinkPublish;
+      const first = waiting[this.head] as Awaited;
       if (!first.stored) break;
       this.connection.acknowledge(first.qos === 1 ? PacketType.PUBACK : PacketType.PUBREC, first.packetId);
+      if (first.exchanges?.get(first.packetId) === first) first.exchanges.set(first.packetId, 'answered');
       this.head += 1;
     }
     if (this.head === waiting.length) {
@@ -248,7 +266,6 @@ export class Uplink {
       this.waiting = waiting.slice(this.head);
       this.head = 0;
     }
-    this.connection.onRoom();
   }
 
   /** NATS can never store a message of this client: there is no answer to it but the end of the connection. */
@@ -256,16 +273,17 @@ export class Uplink {
     this.connection.close('refused-by-nats');
   }
 
-  /** A packet identifier whose exchange goes on: never forwarded again, answered as soon as it is stored. */
+  /** A packet identifier whose exchange goes on: never forwarded again, answered in its turn once it is stored. */
   private resume(packetId: number): boolean {
     const exchange = this.state.exchanges.get(packetId);
     if (exchange === undefined) return false;
-    if (exchange === 'stored') {
-      this.connection.acknowledge(PacketType.PUBREC, packetId);
+    if (exchange === 'answered') {
+      this.waiting.push({ qos: 2, packetId, stored: true, exchanges: undefined });
     } else if (exchange.uplink !== this) {
       exchange.uplink = this;
       this.waiting.push(exchange);
     }
+    this.answerStored();
     return true;
   }
 

@@ -134,7 +134,7 @@ describe('deep and long topics', () => {
 
   it('a topic of 65,535 bytes reaches its subscriber, live and retained', async () => {
     const topic = `long/${'t'.repeat(65_530)}`;
-    const client = await harness.subscribed([[topic, 1]]);
+    const client = await harness.subscribed([['long/#', 1]]);
     await harness.publish({ topic, payload: 'whole', retain: true });
     expect(await nextDelivery(client)).toMatchObject({ topic, payload: 'whole' });
     const late = await harness.connected();
@@ -142,6 +142,17 @@ describe('deep and long topics', () => {
     const deliveries = [await late.next(), await late.next()];
     expect(deliveries.map(({ type }) => type).toSorted((a, b) => a - b)).toEqual([3, suback]);
     await harness.publish({ topic, payload: '', retain: true });
+  });
+
+  it('a filter of more than 1,024 characters is refused, one of 1,024 is granted', async () => {
+    const client = await harness.connected();
+    client.send(
+      subscribePacket(1, [
+        ['f'.repeat(1_025), 0],
+        ['f'.repeat(1_024), 0],
+      ]),
+    );
+    expect([...(await nextOf(client, suback)).body.subarray(2)]).toEqual([0x80, 0]);
   });
 
   it('2,000 filters that overlap neither slow nor repeat: one message, one copy', async () => {
