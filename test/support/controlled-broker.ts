@@ -41,9 +41,6 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
   const ready: (() => void)[] = [];
 
   const forwarder: Forwarder = {
-    get full() {
-      return controlled.full;
-    },
     fullFor: () => controlled.full,
     maxPayloadBytes: 1_048_576,
     openLane() {

@@ -30,9 +30,10 @@ export interface UplinkMessage {
    */
   onStored(): void;
   /**
-   * Called instead of `onStored` when the stream will never take this message (it is larger than the stream or
-   * the server allows): the forwarder has forgotten it, and it must not be acknowledged. The connection is closed,
-   * as for a packet over the limit. Never called without `confirm`. Must not throw.
+   * Called instead of `onStored` when the stream will never take this message (it is larger than the stream or the
+   * server allows), or when it was given up (`Lane.close`): the forwarder has forgotten it, and it must not be
+   * acknowledged. The connection is closed, as for a packet over the limit. Never called without `confirm`. Must not
+   * throw.
    *
    * @param reason what NATS answered, for the log.
    */
@@ -92,8 +93,6 @@ export interface ForwarderCounters {
 
 /** What takes uplink messages to NATS and reports when they are stored. */
 export interface Forwarder {
-  /** `fullFor(true) || fullFor(false)`: the simple question of a caller that treats all messages alike. */
-  readonly full: boolean;
   /**
    * A bound is reached and the sender is not to be read until `whenReady` calls. With `confirm`: messages or bytes
    * waiting for their confirmation. Without: bytes sent that NATS has not taken yet, while it makes progress; when

@@ -157,9 +157,6 @@ export function startForwarding(options: {
 
   let closed: Promise<void> | undefined;
   return {
-    get full() {
-      return fullConfirmed() || unconfirmed.full;
-    },
     fullFor: (confirm) => (confirm ? fullConfirmed() : unconfirmed.full),
     get maxPayloadBytes() {
       return Math.min(maxServerBytes, confirmation.maxMessageBytes);
