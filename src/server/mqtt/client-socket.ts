@@ -43,8 +43,6 @@ export class ClientSocket implements TurnMember {
   readEnded = false;
   /** Packets are not processed and the socket is not read. */
   held = false;
-  /** Since when the client has not read what it was sent, `performance.now()`; 0 while it reads. */
-  cloggedSinceMs = 0;
 
   private readonly socket: Socket;
   private readonly turns: TurnQueue;
@@ -52,6 +50,11 @@ export class ClientSocket implements TurnMember {
   private readonly reader = new FrameReader();
   private readonly output = new TurnOutput();
   private ended = false;
+  /** More is unread than may be; the client is not read until it has taken all of it. */
+  private clogged = false;
+  /** Bytes that the client has taken, when it last had taken more than before, and that time, `performance.now()`. */
+  private takenBytes = 0;
+  private takenAtMs = 0;
 
   constructor(socket: Socket, turns: TurnQueue, processor: PacketProcessor) {
     this.socket = socket;
@@ -72,6 +75,17 @@ export class ClientSocket implements TurnMember {
   /** Bytes written that the client has not taken. */
   get unsentBytes(): number {
     return this.socket.writableLength;
+  }
+
+  /** How long the client has taken nothing of what waits for it, ms; 0 when nothing holds it up. */
+  stuckForMs(nowMs: number): number {
+    if (!this.clogged) return 0;
+    const taken = this.socket.bytesWritten - this.socket.writableLength;
+    if (taken > this.takenBytes) {
+      this.takenBytes = taken;
+      this.takenAtMs = nowMs;
+    }
+    return nowMs - this.takenAtMs;
   }
 
   /** Adds PUBACK, PUBREC or PUBCOMP to what leaves at the end of this turn. */
@@ -110,7 +124,7 @@ export class ClientSocket implements TurnMember {
   /** Reads and processes unless there is a reason not to; to be called whenever `mustHold` may have changed. */
   updateHold(): void {
     if (this.ended) return;
-    const hold = this.cloggedSinceMs > 0 || this.processor.mustHold;
+    const hold = this.clogged || this.processor.mustHold;
     if (hold === this.held) return;
     this.held = hold;
     if (hold) {
@@ -168,13 +182,14 @@ export class ClientSocket implements TurnMember {
   /** A client that does not read what it is sent is not read either, until it does. */
   private send(bytes: Buffer): void {
     if (this.ended) return;
-    if (this.socket.write(bytes) || this.cloggedSinceMs > 0 || this.unsentBytes < clogBytes) return;
-    this.cloggedSinceMs = performance.now();
+    if (this.socket.write(bytes) || this.clogged || this.unsentBytes < clogBytes) return;
+    this.clogged = true;
+    this.takenAtMs = performance.now();
     this.updateHold();
   }
 
   private onDrain(): void {
-    this.cloggedSinceMs = 0;
+    this.clogged = false;
     if (this.ended) return;
     this.processor.onDrain();
     this.updateHold();

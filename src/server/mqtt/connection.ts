@@ -43,7 +43,7 @@ export interface ConnectionServices {
 const pingreq = Buffer.from([PacketType.PINGREQ << 4, 0]);
 const pingresp = Buffer.from([PacketType.PINGRESP << 4, 0]);
 const maxClientIdBytes = 1_024;
-/** A client that has not read for so long is given up. */
+/** A client that takes nothing of what waits for it for so long is given up. */
 const slowReaderMs = 30_000;
 /**
  * The protocol of one MQTT connection: login, the order of packets, keeping time, and the end. PUBLISH goes straight to
@@ -357,10 +357,9 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
 
   /** Called about twice a second. */
   onTick(nowMs: number): void {
-    const { cloggedSinceMs, held } = this.socket;
-    if (cloggedSinceMs > 0 && nowMs - cloggedSinceMs > slowReaderMs) this.close('slow-reader');
+    if (this.socket.stuckForMs(nowMs) > slowReaderMs) this.close('slow-reader');
     if (nowMs <= this.deadlineMs) return;
-    if (this.phase === 'connected' && held) {
+    if (this.phase === 'connected' && this.socket.held) {
       // The client cannot be silent while it is not being read.
       this.deadlineMs = nowMs + this.keepaliveMs;
       return;
