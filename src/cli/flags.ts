@@ -21,6 +21,7 @@ export const settingSelections: Readonly<
   database: ['databaseUrl', 'dataDir', 'databasePoolSize', 'databaseTimeoutMs', ...logSettings],
   nats: [
     'natsUrl',
+    'dataDir',
     'embeddedNatsPort',
     'natsUser',
     'natsPassword',

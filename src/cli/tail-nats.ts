@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { AckPolicy, DeliverPolicy, type MsgHdrs, type NatsConnection, nanos } from 'nats';
 import type { Config } from '../config.js';
 import { messageOf, SvcMqttError } from '../errors.js';
+import { readEmbeddedNatsPort } from '../server/forward/embedded-nats.js';
 import { connectNats, type NatsLink } from '../server/forward/nats-connection.js';
 import { readTopicHeader } from '../server/forward/subject.js';
 import { covers } from '../server/forward/subject-match.js';
@@ -50,7 +51,7 @@ interface Cursor {
 export async function tailNats(config: Config, options: TailNatsOptions, io: CommandIo): Promise<void> {
   const subject = chooseSubject(config.natsSubject, options);
   const since = options.since === undefined ? undefined : new Date(Date.now() - options.since);
-  const natsUrl = config.natsUrl ?? `nats://127.0.0.1:${config.embeddedNatsPort}`;
+  const natsUrl = config.natsUrl ?? `nats://127.0.0.1:${requireEmbeddedPort(config)}`;
   // Losing and finding NATS again is told below, in words; the log is for who asks for it.
   const log = openCommandLog({ ...config, logLevel: config.logLevel === 'info' ? 'error' : config.logLevel });
   const aborted = whenAborted(io.signal);
@@ -283,4 +284,18 @@ function toTailMessage(
     seq,
     payload: message.data,
   };
+}
+
+/** With port 0 the embedded server chose one, and the data directory tells which. */
+function requireEmbeddedPort(config: Config): number {
+  if (config.embeddedNatsPort !== 0) return config.embeddedNatsPort;
+  const port = readEmbeddedNatsPort(config.dataDir);
+  if (port !== undefined) return port;
+  throw new SvcMqttError(
+    'NATS_UNREACHABLE',
+    `No embedded NATS server runs for the data directory ${config.dataDir}`,
+    {
+      suggestion: 'Start svc-mqtt serve there, name its directory in DATA_DIR, or set NATS_URL',
+    },
+  );
 }

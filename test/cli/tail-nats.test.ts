@@ -1,7 +1,9 @@
 import { connect, headers, type NatsConnection } from 'nats';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { openLog } from '../../src/log.js';
+import { startEmbeddedNats } from '../../src/server/forward/embedded-nats.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
-import { jsonLines, killLeftovers, type Running, runCli, startCli, until } from './support.js';
+import { jsonLines, killLeftovers, makeTempDir, type Running, runCli, startCli, until } from './support.js';
 
 let server: TestNatsServer;
 
@@ -47,6 +49,34 @@ async function startTail(args: readonly string[]): Promise<Running> {
 }
 
 const numbersOf = (text: string) => jsonLines(text).map((line) => (line.payload as { n: number }).n);
+
+describe('without NATS_URL', () => {
+  test('the embedded server is found on the port that it chose', async () => {
+    const { path: dataDir, remove } = makeTempDir();
+    const embedded = await startEmbeddedNats({
+      dataDir,
+      port: 0,
+      program: process.env.NATS_SERVER_BIN,
+      log: openLog({ level: 'silent', format: 'json' }),
+    });
+    const environment = { DATA_DIR: dataDir, EMBEDDED_NATS_PORT: '0' };
+    try {
+      const running = startCli(['tail-nats', '--json', '--count', '1'], environment);
+      await until('tail-nats listens', () => running.output.stderr.includes('Ctrl-C ends'));
+      const connection = await connect({ servers: embedded.url });
+      connection.publish('raw.d1', '{"n":1}');
+      await connection.flush();
+      await connection.close();
+      const { status, stdout } = await running.ended;
+      expect([status, numbersOf(stdout)]).toEqual([0, [1]]);
+    } finally {
+      await embedded.close();
+    }
+    const { status, stderr } = await runCli(['tail-nats'], environment);
+    expect([status, stderr]).toEqual([1, expect.stringContaining(`runs for the data directory ${dataDir}`)]);
+    remove();
+  });
+});
 
 describe('from a stream', () => {
   test('what comes after the start is shown, up to the count', async () => {

@@ -6,7 +6,6 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { SvcMqttError } from '../../src/errors.js';
 import { connectNats, type NatsLink } from '../../src/server/forward/nats-connection.js';
-import { openNatsConnection } from '../../src/server/forward/nats-dial.js';
 import { type NatsSettings, readNatsTarget } from '../../src/server/forward/nats-settings.js';
 import { noNatsSettings, openTestLog, until } from '../support/forwarding.js';
 import {
@@ -55,9 +54,9 @@ async function connect(settings: Partial<NatsSettings>): Promise<string> {
 
 /** The error of an attempt that must fail. */
 async function failure(settings: Partial<NatsSettings>): Promise<SvcMqttError> {
-  const error = await openNatsConnection({ ...noNatsSettings, ...settings }).then(
-    async (connection) => {
-      await connection.close();
+  const error = await connectNats({ ...noNatsSettings, ...settings }, openTestLog().log).then(
+    async (opened) => {
+      await opened.close();
       return undefined;
     },
     (thrown: unknown) => thrown,

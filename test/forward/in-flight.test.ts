@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
-import type { ForwarderCounters, UplinkMessage } from '../../src/server/forward/forwarder.js';
+import { newForwarderCounters, type UplinkMessage } from '../../src/server/forward/forwarder.js';
 import { openInFlight } from '../../src/server/forward/in-flight.js';
 
 interface Sent {
@@ -13,16 +13,7 @@ const refused = { cause: 'full', detail: 'maximum messages exceeded', permanent:
 
 /** Messages in flight over an outlet that only remembers what it was given. */
 function openBench(options: { maxInFlight?: number; ackTimeoutMs?: number } = {}) {
-  const counters: ForwarderCounters = {
-    stored: 0,
-    sent: 0,
-    dropped: 0,
-    refused: 0,
-    abandoned: 0,
-    retriedTimeout: 0,
-    retriedRefused: 0,
-    retriedReconnect: 0,
-  };
+  const counters = newForwarderCounters();
   const logged: { event: string }[] = [];
   const sent: Sent[] = [];
   const stored: string[] = [];

@@ -2,7 +2,11 @@ import { createHash } from 'node:crypto';
 import type { DeviceCredentials } from '../../src/db/devices.js';
 import { openLog } from '../../src/log.js';
 import type { DeviceDirectory, LookUp } from '../../src/server/device-directory.js';
-import type { Forwarder, UplinkMessage } from '../../src/server/forward/forwarder.js';
+import {
+  type Forwarder,
+  newForwarderCounters,
+  type UplinkMessage,
+} from '../../src/server/forward/forwarder.js';
 import { type Broker, type BrokerConfig, type BrokerCore, openBroker } from '../../src/server/mqtt/broker.js';
 
 /**
@@ -72,16 +76,7 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
       inFlight: 0,
       inFlightBytes: 0,
       holdingLanes: 0,
-      counters: {
-        stored: 0,
-        sent: 0,
-        dropped: 0,
-        refused: 0,
-        abandoned: 0,
-        retriedTimeout: 0,
-        retriedRefused: 0,
-        retriedReconnect: 0,
-      },
+      counters: newForwarderCounters(),
     }),
     drain: async () => 0,
     close: async () => {},

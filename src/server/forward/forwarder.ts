@@ -91,6 +91,19 @@ export interface ForwarderCounters {
   retriedReconnect: number;
 }
 
+export function newForwarderCounters(): ForwarderCounters {
+  return {
+    stored: 0,
+    sent: 0,
+    dropped: 0,
+    refused: 0,
+    abandoned: 0,
+    retriedTimeout: 0,
+    retriedRefused: 0,
+    retriedReconnect: 0,
+  };
+}
+
 /** What takes uplink messages to NATS and reports when they are stored. */
 export interface Forwarder {
   /**

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { MsgHdrs, NatsConnection } from 'nats';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
-import type { Forwarder, ForwarderCounters, UplinkMessage } from './forwarder.js';
+import { type Forwarder, newForwarderCounters, type UplinkMessage } from './forwarder.js';
 import { type InFlight, openInFlight } from './in-flight.js';
 import type { NatsLink } from './nats-connection.js';
 import { openOutbox } from './outbox.js';
@@ -55,16 +55,7 @@ export function startForwarding(options: {
   confirmation: (settle: { confirmed: InFlight; unconfirmed: Unconfirmed }) => Confirmation;
 }): Forwarder {
   const { link, limits, log } = options;
-  const counters: ForwarderCounters = {
-    stored: 0,
-    sent: 0,
-    dropped: 0,
-    refused: 0,
-    abandoned: 0,
-    retriedTimeout: 0,
-    retriedRefused: 0,
-    retriedReconnect: 0,
-  };
+  const counters = newForwarderCounters();
   /** The connection once messages may be sent on it. */
   let ready: NatsConnection | undefined;
   let wasOpen = false;

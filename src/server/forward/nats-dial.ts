@@ -2,13 +2,7 @@ import { isIP } from 'node:net';
 import { type ConnectionOptions, connect, type NatsConnection, NatsError, type TlsOptions } from 'nats';
 import { messageOf, SvcMqttError } from '../../errors.js';
 import { awaitGreeting } from './nats-probe.js';
-import {
-  type NatsAddress,
-  type NatsSettings,
-  type NatsTarget,
-  readNatsTarget,
-  showAddress,
-} from './nats-settings.js';
+import { type NatsAddress, type NatsTarget, showAddress } from './nats-settings.js';
 
 const dialTimeoutMs = 5_000;
 const noNats = 'NO_NATS';
@@ -19,18 +13,6 @@ const writeChunkBytes = 128 * 1024;
 export interface DialledNats {
   readonly connection: NatsConnection;
   readonly address: NatsAddress;
-}
-
-/**
- * Opens one connection to the first of the configured servers that answers. It does not reconnect: for commands;
- * the server uses `connectNats`.
- *
- * @param name shown in NATS' list of connections.
- * @throws SvcMqttError CONFIG_INVALID, NATS_UNREACHABLE or NATS_REFUSED.
- */
-export async function openNatsConnection(settings: NatsSettings, name = 'svc-mqtt'): Promise<NatsConnection> {
-  const target = readNatsTarget(settings);
-  return (await dialNats(target, target.addresses, name)).connection;
 }
 
 /** Tries the addresses in order; throws the error of the last one, or, sooner, what a further address cannot mend. */

@@ -1,7 +1,8 @@
 import type { Lane } from '../forward/forwarder.js';
 import type { ClientSession } from './client-session.js';
 import type { Connection } from './connection.js';
-import type { UplinkConnection, UplinkPublish } from './uplink.js';
+import type { UplinkConnection } from './uplink.js';
+import type { UplinkPublish } from './uplink-publish.js';
 
 /** A QoS 2 exchange begun by the client: the message that PUBREC has not answered yet, or answered, before PUBREL. */
 export type Exchange = UplinkPublish | 'answered';

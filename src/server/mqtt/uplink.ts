@@ -1,4 +1,4 @@
-import type { Forwarder, Lane, UplinkMessage } from '../forward/forwarder.js';
+import type { Forwarder } from '../forward/forwarder.js';
 import type { Policy } from './authorize.js';
 import type { ClientState, DeviceState, Exchange } from './client-state.js';
 import type { CloseReason } from './close-reason.js';
@@ -8,6 +8,7 @@ import { isMqttText } from './packets/field.js';
 import { PacketType, type QoS } from './packets/packet-type.js';
 import type { Publish } from './packets/publish.js';
 import { checkTopic } from './topics.js';
+import { type Route, UplinkPublish } from './uplink-publish.js';
 
 /** Something that a client waits to be answered with PUBACK or PUBREC, when it is stored and its turn has come. */
 interface Awaited {
@@ -39,104 +40,15 @@ export interface UplinkConnection {
   close(reason: CloseReason): void;
 }
 
-/** Where messages of one topic go: worked out once, used for every message of the topic. */
-interface Route {
-  readonly topicBytes: Buffer;
-  readonly topic: string;
-  readonly retain: boolean;
-  readonly subject: string;
-  readonly headers: Uint8Array;
-}
-
 /** How subject and headers are made for one device. */
 export interface Addressing {
   subjectOf(topic: string): string;
   headersOf(topic: string, retain: boolean): Uint8Array;
 }
 
-/** Memory held beside a payload that is not worth a copy. */
-const smallBytes = 1_024;
-
 /** Most bytes of wills that wait for room; further ones are dropped and counted. */
 const maxWaitingWillBytes = 8_388_608;
 const willOverheadBytes = 2_048;
-
-/** One PUBLISH of a client on its way to NATS. */
-export class UplinkPublish implements UplinkMessage {
-  readonly subject: string;
-  readonly headers: Uint8Array;
-  payload: Buffer;
-  readonly confirm: boolean;
-  readonly messageId: string | undefined;
-  readonly packetId: number;
-  readonly qos: QoS;
-  readonly retain: boolean;
-  readonly topic: string;
-  stored = false;
-  /** The connection's uplink that is to answer; a client that reconnects brings a new one. */
-  uplink: Uplink;
-  private readonly device: DeviceState;
-  /** Where the QoS 2 exchange is noted. */
-  readonly exchanges: Map<number, Exchange> | undefined;
-
-  constructor(
-    uplink: Uplink,
-    route: Route,
-    packet: { payload: Buffer; qos: QoS; retain: boolean; packetId: number },
-    exchange: { messageId: string; exchanges: Map<number, Exchange> } | undefined,
-  ) {
-    this.uplink = uplink;
-    this.device = uplink.device;
-    this.subject = route.subject;
-    this.headers = route.headers;
-    this.topic = route.topic;
-    this.payload = packet.payload;
-    this.qos = packet.qos;
-    this.retain = packet.retain;
-    this.packetId = packet.packetId;
-    this.confirm = packet.qos > 0;
-    this.messageId = exchange?.messageId;
-    this.exchanges = exchange?.exchanges;
-  }
-
-  /** The payload is a view of the socket's chunk, or of the packet. */
-  compact(): void {
-    const { payload } = this;
-    if (payload.buffer.byteLength <= 2 * payload.length + smallBytes) return;
-    this.payload = Buffer.allocUnsafeSlow(payload.length);
-    payload.copy(this.payload);
-  }
-
-  /** Gives the message to the forwarder. */
-  publish(lane: Lane): void {
-    if (this.confirm) this.device.inFlight += 1;
-    lane.publish(this);
-  }
-
-  /** There is room for another message of this device. */
-  private leave(): void {
-    const { device } = this;
-    device.inFlight -= 1;
-    // Not the connection that sent it: the client may have another one by now, which waits for the room.
-    this.uplink.wakeClient();
-    if (device.awaitingRoom.size === 0) return;
-    for (const connection of device.awaitingRoom) connection.onRoom();
-    device.awaitingRoom.clear();
-  }
-
-  onStored(): void {
-    this.leave();
-    this.stored = true;
-    this.uplink.settle(this);
-  }
-
-  onRefused(): void {
-    this.leave();
-    // The exchange is over without an answer; the client may send the message again.
-    if (this.exchanges?.get(this.packetId) === this) this.exchanges.delete(this.packetId);
-    this.uplink.refuse();
-  }
-}
 
 /**
  * The path of one connection's messages: PUBLISH → policy → subject → forwarder → stored → PUBACK or PUBREC, in the
