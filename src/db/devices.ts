@@ -115,21 +115,19 @@ export async function addDevices(
           generateSecret(id ?? generateId()),
         );
         const column = (name: 'id' | 'hash' | 'salt') => sql.param(rows.map((row) => row[name]));
-        const stored = await orm
-          .insert(devices)
-          .select(
-            sql`select id, ${type}::text, hash, salt, now(), now(), null::timestamptz, null::timestamptz
-              from unnest(${column('id')}::text[], ${column('hash')}::bytea[], ${column('salt')}::bytea[]) as new (id, hash, salt)`,
-          )
-          .onConflictDoNothing()
-          .returning({ id: devices.id, createdAt: devices.createdAt });
+        const { rows: stored } = await orm.execute<{ id: string; created_at: string }>(sql`
+          insert into ${devices} (id, type, secret_hash, secret_salt)
+          select id, ${type}::text, hash, salt
+          from unnest(${column('id')}::text[], ${column('hash')}::bytea[], ${column('salt')}::bytea[]) as new (id, hash, salt)
+          on conflict do nothing
+          returning id, created_at`);
         if (id !== undefined && stored.length === 0) {
           throw new SvcMqttError('DEVICE_EXISTS', `A device with the id ${id} exists already`, {
             suggestion: 'Choose another id, or leave it out to have one generated',
           });
         }
         // Of two equal random ids one is left out here and made again in the next round.
-        const createdAt = new Map(stored.map((row) => [row.id, row.createdAt]));
+        const createdAt = new Map(stored.map((row) => [row.id, new Date(row.created_at)]));
         for (const row of rows) {
           const at = createdAt.get(row.id);
           if (at === undefined || !createdAt.delete(row.id)) continue;

@@ -1,12 +1,28 @@
 import { sql } from 'drizzle-orm';
-import { check, customType, index, pgTable, text, timestamp } from 'drizzle-orm/pg-core';
+import {
+  bigint,
+  boolean,
+  check,
+  customType,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  text,
+  timestamp,
+  uniqueIndex,
+} from 'drizzle-orm/pg-core';
 
 const bytea = customType<{ data: Buffer; driverData: Buffer }>({ dataType: () => 'bytea' });
 const timestamptz = (name: string) => timestamp(name, { withTimezone: true, mode: 'date' });
 
 /**
- * The devices. Triggers (see the migrations) set `updated_at` and notify the channel `devices_changed` when a
- * device's id, type, secret or revocation changes, whoever changes it; `last_seen_at` alone changes neither.
+ * The devices. Triggers (see the migrations) set `updated_at` when anything but `last_seen_at` and
+ * `last_secret_used` changes, and notify the channel `devices_changed` when a device's id, type, secrets, expiry or
+ * revocation change, whoever changes them.
+ *
+ * While a secret is being rotated the one before is in `previous_secret_*`: valid until `previous_secret_until`, or,
+ * with `previous_secret_until_used`, until the new one has been used, whichever is first.
  */
 export const devices = pgTable(
   'devices',
@@ -19,13 +35,113 @@ export const devices = pgTable(
     updatedAt: timestamptz('updated_at').notNull().defaultNow(),
     revokedAt: timestamptz('revoked_at'),
     lastSeenAt: timestamptz('last_seen_at'),
+    expiresAt: timestamptz('expires_at'),
+    metadata: jsonb('metadata').$type<Record<string, string>>().notNull().default({}),
+    previousSecretHash: bytea('previous_secret_hash'),
+    previousSecretSalt: bytea('previous_secret_salt'),
+    previousSecretUntil: timestamptz('previous_secret_until'),
+    previousSecretUntilUsed: boolean('previous_secret_until_used').notNull().default(false),
+    lastSecretUsed: text('last_secret_used').$type<'current' | 'previous'>(),
   },
   (table) => [
+    index('devices_metadata_idx').using('gin', sql`${table.metadata} jsonb_path_ops`),
+    check(
+      'devices_previous_secret_check',
+      sql`(${table.previousSecretHash} is null) = (${table.previousSecretSalt} is null)
+        and (${table.previousSecretHash} is null) = (${table.previousSecretUntil} is null)`,
+    ),
+    check('devices_metadata_check', sql`jsonb_typeof(${table.metadata}) = 'object'`),
+    check('devices_last_secret_used_check', sql`${table.lastSecretUsed} in ('current', 'previous')`),
     index('devices_type_id_idx').on(table.type, table.id),
     index('devices_updated_at_idx').on(table.updatedAt, table.id),
     check('devices_id_check', sql`length(${table.id}) between 1 and 128`),
     check('devices_type_check', sql`length(${table.type}) between 1 and 128`),
     check('devices_secret_hash_check', sql`octet_length(${table.secretHash}) = 32`),
     check('devices_secret_salt_check', sql`octet_length(${table.secretSalt}) between 16 and 64`),
+  ],
+);
+
+/** What devices of a type may do, where it differs from the default. A trigger notifies `policies_changed`. */
+export const policies = pgTable(
+  'policies',
+  {
+    deviceType: text('device_type').primaryKey(),
+    /** Topic filters with `{id}` and `{type}`. */
+    publish: text('publish').array().notNull(),
+    subscribe: text('subscribe').array().notNull(),
+    /** Messages per second of one device; null: the server's setting. */
+    publishRate: integer('publish_rate'),
+    maxPacketBytes: integer('max_packet_bytes'),
+    /** With `{id}`, `{type}` and `{topic}`; null: the server's setting. */
+    natsSubject: text('nats_subject'),
+    createdAt: timestamptz('created_at').notNull().defaultNow(),
+    updatedAt: timestamptz('updated_at').notNull().defaultNow(),
+  },
+  (table) => [
+    check('policies_device_type_check', sql`length(${table.deviceType}) between 1 and 128`),
+    check('policies_publish_rate_check', sql`${table.publishRate} > 0`),
+    check('policies_max_packet_bytes_check', sql`${table.maxPacketBytes} > 0`),
+  ],
+);
+
+/** Claims: each lets a number of devices provision themselves. */
+export const claims = pgTable(
+  'claims',
+  {
+    id: text('id').primaryKey(),
+    deviceType: text('device_type').notNull(),
+    secretHash: bytea('secret_hash').notNull(),
+    secretSalt: bytea('secret_salt').notNull(),
+    uses: integer('uses').notNull(),
+    usesLeft: integer('uses_left').notNull(),
+    createdAt: timestamptz('created_at').notNull().defaultNow(),
+    expiresAt: timestamptz('expires_at').notNull(),
+    revokedAt: timestamptz('revoked_at'),
+  },
+  (table) => [
+    check('claims_device_type_check', sql`length(${table.deviceType}) between 1 and 128`),
+    check('claims_uses_check', sql`${table.uses} > 0 and ${table.usesLeft} between 0 and ${table.uses}`),
+  ],
+);
+
+/** Keys of the HTTP API. */
+export const apiKeys = pgTable(
+  'api_keys',
+  {
+    id: text('id').primaryKey(),
+    name: text('name').notNull(),
+    role: text('role').$type<'viewer' | 'provisioner' | 'operator'>().notNull(),
+    secretHash: bytea('secret_hash').notNull(),
+    secretSalt: bytea('secret_salt').notNull(),
+    createdAt: timestamptz('created_at').notNull().defaultNow(),
+    expiresAt: timestamptz('expires_at'),
+    revokedAt: timestamptz('revoked_at'),
+    lastUsedAt: timestamptz('last_used_at'),
+  },
+  (table) => [
+    // The name of a revoked key may be given to its successor.
+    uniqueIndex('api_keys_name_idx').on(table.name).where(sql`${table.revokedAt} is null`),
+    check('api_keys_name_check', sql`length(${table.name}) between 1 and 128`),
+    check('api_keys_role_check', sql`${table.role} in ('viewer', 'provisioner', 'operator')`),
+  ],
+);
+
+/** Who changed what, written in the transaction of the change. */
+export const auditLog = pgTable(
+  'audit_log',
+  {
+    id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
+    at: timestamptz('at').notNull().defaultNow(),
+    actorKind: text('actor_kind').notNull(),
+    actor: text('actor').notNull(),
+    action: text('action').notNull(),
+    /** A device's id, a device type, a key's name, a claim's id: what the action is about. */
+    target: text('target').notNull(),
+    address: text('address'),
+    details: jsonb('details').$type<Record<string, unknown>>().notNull().default({}),
+  },
+  (table) => [
+    index('audit_log_target_idx').on(table.target, table.id),
+    index('audit_log_at_idx').on(table.at, table.id),
   ],
 );

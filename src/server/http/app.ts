@@ -1,6 +1,7 @@
 import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { Actor } from '../../db/audit.js';
 import type { Log } from '../../log.js';
-import { type AccessLevel, type AccessSettings, checkAccess } from './auth.js';
+import { type AccessLevel, type AccessSettings, checkAccess, type Role } from './auth.js';
 import { addDeviceRoutes, type DeviceQueries } from './devices.js';
 import { addDocumentationRoutes, openSpecification } from './docs.js';
 import { addHealthRoutes, type ReadReadiness } from './health.js';
@@ -16,6 +17,12 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** What the route asks of who calls it; `protected` when it does not say. */
     access?: AccessLevel;
+    /** The lowest role that may call a protected route; `operator` when it does not say. */
+    role?: Role;
+  }
+  interface FastifyRequest {
+    /** Who calls, as the audit log keeps it; only on protected routes. */
+    actor: Actor;
   }
 }
 
@@ -48,6 +55,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   app.setValidatorCompiler(compileValidator);
   readBodiesAsJson(app);
   answerFailures(app, routes, log);
+  app.decorateRequest('actor');
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(defaultHeaders);
     return admit(options, routes, request, reply);
@@ -105,6 +113,11 @@ async function admit(
     if (refusal.challenge !== undefined) reply.header('www-authenticate', refusal.challenge);
     return sendProblem(reply, createProblem(refusal.code, refusal.detail));
   }
+  const address = request.socket.remoteAddress;
+  request.actor =
+    options.access.apiToken === undefined
+      ? { kind: 'local', name: 'local', address }
+      : { kind: 'api-token', name: 'API_TOKEN', address };
   return request.is404 ? sendMissingRoute(routes, request, reply) : undefined;
 }
 

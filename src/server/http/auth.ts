@@ -23,6 +23,9 @@ export interface AccessRequest {
  */
 export type AccessLevel = 'public' | 'documentation' | 'protected';
 
+/** What a key may do: look; also add devices; everything. */
+export type Role = 'viewer' | 'provisioner' | 'operator';
+
 /** Why a request is not answered. `challenge` is the value of WWW-Authenticate. */
 export interface AccessRefusal {
   readonly code: Extract<ErrorCode, 'UNAUTHENTICATED' | 'ORIGIN_REFUSED'>;
