@@ -41,6 +41,8 @@ export interface Broker {
   readonly counters: Readonly<BrokerCounters>;
   /** Connections open now. */
   connectionCount(): number;
+  /** Packets read that wait for room, of all connections; looks at each of them. */
+  waiting(): { packets: number; bytes: number };
   /** Accepts no further connections and reads no further packets; acknowledgements still go out. */
   stopReading(): Promise<void>;
   /** Closes every connection; wills go to the forwarder. Idempotent. */
@@ -113,6 +115,7 @@ export async function openBroker(options: {
         maxInFlightPerDevice: Math.max(config.maxInFlightPerClient, Math.floor(config.maxInFlight / 8)),
         waitingWills: { bytes: 0 },
         counters,
+        turns,
         deliver: (message) => engine.deliver(message),
         nextMessageId: () => `${messageIdPrefix}.${(messageIds++).toString(36)}`,
       },
@@ -134,6 +137,7 @@ export async function openBroker(options: {
         counters.opened += 1;
         if (registry.connections.size >= config.maxConnections) {
           counters.closed['too-many-connections'] += 1;
+          counters.refused['too-many-connections'] += 1;
           limitedLog.warn(
             'too_many_connections',
             { limit: config.maxConnections },
@@ -164,6 +168,15 @@ export async function openBroker(options: {
       port: listener.port,
       counters,
       connectionCount: () => registry.connections.size,
+      waiting() {
+        let packets = 0;
+        let bytes = 0;
+        for (const { parked } of registry.connections) {
+          packets += parked.count;
+          bytes += parked.bytes;
+        }
+        return { packets, bytes };
+      },
       async stopReading() {
         await listener.close();
         for (const connection of registry.connections) connection.stopReading();

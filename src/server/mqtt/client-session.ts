@@ -35,7 +35,7 @@ export class ClientSession {
   constructor(services: SessionServices, deviceId: string) {
     this.services = services;
     this.deviceId = deviceId;
-    this.outgoing = new Outgoing(services.limits);
+    this.outgoing = new Outgoing(services.limits, services.counters.sent);
   }
 
   /** Adds or replaces a subscription [MQTT-3.8.4-3]; answers false when there are too many. */

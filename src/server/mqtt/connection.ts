@@ -10,7 +10,7 @@ import { ClientSession, type SessionServices } from './client-session.js';
 import { ClientSocket, type PacketProcessor } from './client-socket.js';
 import type { ClientState } from './client-state.js';
 import { type CloseReason, closeReasons, suppressesWill } from './close-reason.js';
-import type { BrokerCounters } from './counters.js';
+import { type BrokerCounters, countMessage } from './counters.js';
 import type { OutgoingConnection } from './outgoing.js';
 import { decodeAcknowledge, encodeAcknowledge, encodeSuback, subackFailure } from './packets/acknowledge.js';
 import { ConnectReturnCode, encodeConnack } from './packets/connack.js';
@@ -66,7 +66,8 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   private policy: Policy | undefined;
   /** The server drains: nothing is read any more. */
   private draining = false;
-  private readonly parked = new ParkedPackets();
+  /** What waits for room. */
+  readonly parked = new ParkedPackets();
   /** Takes back the request to the forwarder to call back when it has room. */
   private cancelAwaitingRoom: (() => void) | undefined;
   constructor(socket: Socket, services: ConnectionServices) {
@@ -266,8 +267,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     const publish = decodePublish(packet, bodyOffset);
     if (typeof publish === 'string') return publish;
     const { counters, log } = this.services;
-    counters.published[publish.qos] += 1;
-    counters.publishedBytes += publish.payload.length;
+    countMessage(counters.received, publish.qos, publish.payload.length);
     const reason = uplink.receive(publish);
     if (reason === 'publish-denied') {
       const fields = { ...this.describe(), topic: publish.topic.toString('utf8') };
@@ -377,6 +377,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     this.uplink?.device.awaitingRoom.delete(this);
     const { counters, log, registry } = this.services;
     counters.closed[reason] += 1;
+    if (!wasConnected) counters.refused[reason] += 1;
     const detail = { ...this.describe(), ...fields, reason, why: closeReasons[reason] };
     if (isExpected(reason)) log.debug('connection_closed', detail, 'A connection closed');
     else log.info(wasConnected ? 'connection_closed' : 'connect_refused', detail, 'A connection was closed');

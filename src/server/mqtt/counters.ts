@@ -1,4 +1,11 @@
 import { type CloseReason, closeReasons } from './close-reason.js';
+import { type LatencyHistogram, openLatencyHistogram } from './latency-histogram.js';
+
+/** Messages and bytes of their payloads, by QoS. */
+export interface Traffic {
+  readonly messages: Float64Array;
+  readonly bytes: Float64Array;
+}
 
 /** What the broker has done since the start of the process. */
 export interface BrokerCounters {
@@ -6,11 +13,19 @@ export interface BrokerCounters {
   opened: number;
   /** CONNECTs answered with CONNACK 0. */
   accepted: number;
+  /** Connections ended before a CONNECT was accepted, by reason; also counted in `closed`. */
+  readonly refused: Record<CloseReason, number>;
   /** Connections ended, by reason. */
   readonly closed: Record<CloseReason, number>;
-  /** PUBLISH packets received, by QoS. */
-  readonly published: [number, number, number];
-  publishedBytes: number;
+  /** PUBLISH packets from clients. */
+  readonly received: Traffic;
+  /** PUBLISH packets to clients, sent again after a reconnect included. */
+  readonly sent: Traffic;
+  /**
+   * Messages of QoS 1 and 2, from the arrival of PUBLISH until they are stored. Times are those of the turn of the
+   * event loop; wills are left out.
+   */
+  readonly ackLatency: LatencyHistogram;
   /** Messages to clients left out because too many waited. */
   deliveriesDropped: number;
   /** Wills not forwarded because too many waited for NATS. */
@@ -20,15 +35,33 @@ export interface BrokerCounters {
 }
 
 export function newBrokerCounters(): BrokerCounters {
-  const closed = Object.fromEntries(Object.keys(closeReasons).map((reason) => [reason, 0]));
   return {
     opened: 0,
     accepted: 0,
-    closed: closed as Record<CloseReason, number>,
-    published: [0, 0, 0],
-    publishedBytes: 0,
+    refused: countCloseReasons(),
+    closed: countCloseReasons(),
+    received: newTraffic(),
+    sent: newTraffic(),
+    ackLatency: openLatencyHistogram(),
     deliveriesDropped: 0,
     willsDropped: 0,
     subscribeDenied: 0,
   };
+}
+
+function countCloseReasons(): Record<CloseReason, number> {
+  return Object.fromEntries(Object.keys(closeReasons).map((reason) => [reason, 0])) as Record<
+    CloseReason,
+    number
+  >;
+}
+
+function newTraffic(): Traffic {
+  return { messages: new Float64Array(3), bytes: new Float64Array(3) };
+}
+
+/** Counts one message. */
+export function countMessage(traffic: Traffic, qos: number, bytes: number): void {
+  traffic.messages[qos] = (traffic.messages[qos] as number) + 1;
+  traffic.bytes[qos] = (traffic.bytes[qos] as number) + bytes;
 }

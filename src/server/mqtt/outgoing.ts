@@ -1,3 +1,4 @@
+import { countMessage, type Traffic } from './counters.js';
 import { encodeAcknowledge } from './packets/acknowledge.js';
 import { PacketType, type QoS } from './packets/packet-type.js';
 import { encodePublish } from './packets/publish.js';
@@ -46,6 +47,7 @@ export class Outgoing {
   /** Messages left out because too many wait for an absent client. */
   dropped = 0;
   private readonly limits: OutgoingLimits;
+  private readonly sent: Traffic;
   private connection: OutgoingConnection | undefined;
   /** In the order in which they were sent. */
   private readonly inFlight = new Map<number, InFlight>();
@@ -55,8 +57,9 @@ export class Outgoing {
   private waitingBytes = 0;
   private lastPacketId = 0;
 
-  constructor(limits: OutgoingLimits) {
+  constructor(limits: OutgoingLimits, sent: Traffic) {
     this.limits = limits;
+    this.sent = sent;
   }
 
   /** Takes a message; its QoS is the one to send it with. */
@@ -92,6 +95,7 @@ export class Outgoing {
   attach(connection: OutgoingConnection): void {
     this.connection = connection;
     for (const [packetId, { message, qos }] of this.inFlight) {
+      if (message !== undefined) countMessage(this.sent, qos, message.payload.length);
       connection.write(
         message === undefined
           ? encodeAcknowledge(PacketType.PUBREL, packetId)
@@ -139,6 +143,7 @@ export class Outgoing {
 
   private send(connection: OutgoingConnection, message: Message): void {
     const { qos } = message;
+    countMessage(this.sent, qos, message.payload.length);
     let packetId = 0;
     if (qos > 0) {
       packetId = this.nextPacketId();

@@ -6,7 +6,12 @@ const maxBytes = 16_384;
 /** A PUBLISH that waits for room, and what came behind it, in order. */
 export class ParkedPackets {
   private packets: Buffer[] = [];
-  private bytes = 0;
+  /** Bytes held, overhead included. */
+  bytes = 0;
+
+  get count(): number {
+    return this.packets.length;
+  }
 
   get isEmpty(): boolean {
     return this.packets.length === 0;

@@ -7,14 +7,26 @@ export interface TurnMember {
 /** Gathers what happens in one turn of the event loop, so that each connection writes its acknowledgements once. */
 export interface TurnQueue {
   add(member: TurnMember): void;
+  /** The time of this turn, `performance.now()`: read once a turn, since reading it for every message costs. */
+  nowMs(): number;
 }
 
 export function openTurnQueue(): TurnQueue {
   let members: TurnMember[] = [];
+  let scheduled = false;
+  let turnMs = 0;
+
+  function schedule(): void {
+    if (scheduled) return;
+    scheduled = true;
+    turnMs = performance.now();
+    setImmediate(run);
+  }
 
   function run(): void {
     const due = members;
     members = [];
+    scheduled = false;
     for (const member of due) {
       member.queued = false;
       member.onTurn();
@@ -25,7 +37,12 @@ export function openTurnQueue(): TurnQueue {
     add(member) {
       if (member.queued) return;
       member.queued = true;
-      if (members.push(member) === 1) setImmediate(run);
+      members.push(member);
+      schedule();
+    },
+    nowMs() {
+      schedule();
+      return turnMs;
     },
   };
 }

@@ -26,6 +26,8 @@ export class UplinkPublish implements UplinkMessage {
   readonly qos: QoS;
   readonly retain: boolean;
   readonly topic: string;
+  /** Microseconds modulo 2^32: a whole number of 32 bits is kept in the object, a larger one beside it. */
+  readonly receivedUs: number;
   stored = false;
   /** The connection's uplink that is to answer; a client that reconnects brings a new one. */
   uplink: Uplink;
@@ -41,6 +43,7 @@ export class UplinkPublish implements UplinkMessage {
   ) {
     this.uplink = uplink;
     this.device = uplink.device;
+    this.receivedUs = uplink.receivedUs;
     this.subject = route.subject;
     this.headers = route.headers;
     this.topic = route.topic;

@@ -8,6 +8,7 @@ import { isMqttText } from './packets/field.js';
 import { PacketType, type QoS } from './packets/packet-type.js';
 import type { Publish } from './packets/publish.js';
 import { checkTopic } from './topics.js';
+import type { TurnQueue } from './turn-queue.js';
 import { type Route, UplinkPublish } from './uplink-publish.js';
 
 /** Something that a client waits to be answered with PUBACK or PUBREC, when it is stored and its turn has come. */
@@ -26,6 +27,7 @@ export interface UplinkServices {
   /** Wills that wait for room, of all clients. */
   readonly waitingWills: { bytes: number };
   readonly counters: BrokerCounters;
+  readonly turns: TurnQueue;
   /** Gives a message to the MQTT subscribers of this replica. */
   deliver(message: { topic: string; payload: Buffer; qos: QoS; retain: boolean }): void;
   /** A replica-wide unique id for JetStream's duplicate window. */
@@ -34,6 +36,8 @@ export interface UplinkServices {
 
 /** What the uplink needs of its connection. */
 export interface UplinkConnection {
+  /** `performance.now()` of the last bytes received. */
+  readonly lastReadMs: number;
   acknowledge(type: PacketType, packetId: number): void;
   /** Something was stored: there may be room for a message that waits. */
   onRoom(): void;
@@ -87,6 +91,11 @@ export class Uplink {
     if (!confirm) return 'room';
     if (this.state.lane.inFlight >= maxInFlightPerClient) return 'client-full';
     return this.device.inFlight >= maxInFlightPerDevice ? 'device-full' : 'room';
+  }
+
+  /** When the client's last bytes arrived, in microseconds modulo 2^32. */
+  get receivedUs(): number {
+    return (this.connection.lastReadMs * 1_000) | 0;
   }
 
   get device(): DeviceState {
@@ -152,6 +161,10 @@ export class Uplink {
 
   /** A message was stored. */
   settle(message: UplinkPublish): void {
+    const { counters, turns } = this.services;
+    // A will has no packet identifier, and did not arrive when its connection ended.
+    if (message.packetId !== 0)
+      counters.ackLatency.record((((turns.nowMs() * 1_000) | 0) - message.receivedUs) | 0);
     if (this.policy.localDelivery) this.deliver(message);
     this.answerStored();
   }
