@@ -6,11 +6,23 @@ export interface PolicyTemplate {
   readonly subscribe: readonly string[];
   /** A subscription could match a publish, so what is published goes to MQTT subscribers too. */
   readonly localDelivery: boolean;
+  /** Messages per second of one device; undefined: the server's setting. */
+  readonly publishRate?: number | undefined;
+  /** Largest packet after CONNECT, where it is less than the server's setting. */
+  readonly maxPacketBytes?: number | undefined;
+  /** Template of the NATS subject; undefined: the server's setting. */
+  readonly natsSubject?: string | undefined;
 }
 
 /** What one device may do. Everything that is not allowed is denied; the order of the rules has no effect. */
 export interface Policy {
   readonly localDelivery: boolean;
+  /** Messages per second of one device; undefined: the server's setting. */
+  readonly publishRate: number | undefined;
+  /** Largest packet after CONNECT; Infinity: the server's setting alone. */
+  readonly maxPacketBytes: number;
+  /** Template of the NATS subject; undefined: the server's setting. */
+  readonly natsSubject: string | undefined;
   mayPublish(topic: string): boolean;
   maySubscribe(filter: string): boolean;
 }
@@ -31,6 +43,9 @@ export function compilePolicy(template: PolicyTemplate, device: { id: string; ty
   const subscribe = fillTemplates(template.subscribe, device);
   return {
     localDelivery: template.localDelivery,
+    publishRate: template.publishRate,
+    maxPacketBytes: template.maxPacketBytes ?? Number.POSITIVE_INFINITY,
+    natsSubject: template.natsSubject,
     mayPublish: (topic) => !topic.startsWith('$') && publish.some((filter) => matches(filter, topic)),
     maySubscribe: (filter) =>
       !filter.startsWith('$') &&

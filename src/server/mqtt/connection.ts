@@ -107,7 +107,8 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   maxPacketBytes(): number {
     const { config, uplink } = this.services;
     if (this.phase !== 'connected') return config.maxConnectPacketBytes;
-    return Math.min(config.maxPacketBytes, uplink.forwarder.maxPayloadBytes);
+    const byPolicy = this.policy?.maxPacketBytes ?? config.maxPacketBytes;
+    return Math.min(config.maxPacketBytes, uplink.forwarder.maxPayloadBytes, byPolicy);
   }
 
   private handle(packet: Buffer, bodyOffset: number): CloseReason | undefined {
