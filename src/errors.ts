@@ -35,6 +35,14 @@ export const errorCodes = {
   BODY_TOO_LARGE: { exit: 1, http: 413 },
   /** A request lacks a valid token. */
   UNAUTHENTICATED: { exit: 1, http: 401 },
+  /** The role of the key that calls is too low for the route. */
+  FORBIDDEN: { exit: 1, http: 403 },
+  /** More attempts or requests than one caller may make in a time. */
+  TOO_MANY_REQUESTS: { exit: 1, http: 429 },
+  /** A named API key does not exist. */
+  API_KEY_NOT_FOUND: { exit: 1, http: 404 },
+  /** An API key of this name is in use. */
+  API_KEY_EXISTS: { exit: 1, http: 409 },
   /** A web page of another site, or a host name that is not this machine's, stands behind a request. */
   ORIGIN_REFUSED: { exit: 1, http: 403 },
   /** No such route. */

@@ -7,7 +7,14 @@ import { addDocumentationRoutes, openSpecification } from './docs.js';
 import { addHealthRoutes, type ReadReadiness } from './health.js';
 import type { HttpLimits } from './limits.js';
 import { createLimitedServer } from './listener.js';
-import { createInputProblem, createProblem, describeFailure, refuseBytes, sendProblem } from './problem.js';
+import {
+  createInputProblem,
+  createProblem,
+  describeFailure,
+  ProblemError,
+  refuseBytes,
+  sendProblem,
+} from './problem.js';
 import { logFailure, logRequest } from './request-log.js';
 import { describeMissingRoute, openRouteTable, type RouteTable } from './routes.js';
 import type { TypedApp } from './typed-app.js';
@@ -136,6 +143,9 @@ function answerFailures(app: TypedApp, routes: RouteTable, log: Log): void {
       return sendProblem(reply, createInputProblem(describeFaults(validation, part)));
     }
     const problem = describeFailure(error);
+    if (error instanceof ProblemError && error.retryAfterSec !== undefined) {
+      reply.header('retry-after', error.retryAfterSec);
+    }
     if (problem.status >= 500) logFailure(log, request, problem, error);
     // Fastify cuts the connection when it refuses a body, which can destroy the answer on its way. What still
     // comes is read and discarded instead, for as long as a request may take.

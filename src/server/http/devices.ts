@@ -46,6 +46,7 @@ function addCollectionRoutes(app: TypedApp, { devices, log }: Options): void {
   app.post(
     '/devices',
     {
+      config: { role: 'provisioner' },
       schema: {
         tags,
         operationId: 'addDevice',
@@ -74,6 +75,7 @@ function addCollectionRoutes(app: TypedApp, { devices, log }: Options): void {
   app.get(
     '/devices',
     {
+      config: { role: 'viewer' },
       schema: {
         tags,
         operationId: 'listDevices',
@@ -91,6 +93,7 @@ function addItemRoutes(app: TypedApp, { devices, log }: Options): void {
   app.get(
     '/devices/:id',
     {
+      config: { role: 'viewer' },
       schema: {
         tags,
         operationId: 'getDevice',
@@ -111,6 +114,7 @@ function addItemRoutes(app: TypedApp, { devices, log }: Options): void {
   app.delete(
     '/devices/:id',
     {
+      config: { role: 'operator' },
       schema: {
         tags,
         operationId: 'revokeDevice',

@@ -50,6 +50,10 @@ const titles: Partial<Record<ErrorCode, string>> = {
   INPUT_INVALID: 'The request is invalid',
   BODY_TOO_LARGE: 'The body is too large',
   UNAUTHENTICATED: 'The request is not authenticated',
+  FORBIDDEN: 'The role is too low',
+  TOO_MANY_REQUESTS: 'There were too many requests',
+  API_KEY_NOT_FOUND: 'The API key does not exist',
+  API_KEY_EXISTS: 'An API key of this name is in use',
   ORIGIN_REFUSED: 'The origin of the request is refused',
   ROUTE_NOT_FOUND: 'There is no such route',
   METHOD_NOT_ALLOWED: 'The route does not take this method',
@@ -84,11 +88,21 @@ export function createInputProblem(errors: readonly FieldProblem[]): Problem {
 /** Carries a problem to the error handler from where nothing but a throw gets there. */
 export class ProblemError extends Error {
   readonly problem: Problem;
+  /** For the header Retry-After. */
+  readonly retryAfterSec: number | undefined;
 
-  constructor(problem: Problem) {
+  constructor(problem: Problem, options: { retryAfterSec?: number } = {}) {
     super(problem.detail);
     this.problem = problem;
+    this.retryAfterSec = options.retryAfterSec;
   }
+}
+
+/** The answer to more requests than a caller may make: 429, with the time to wait. */
+export function tooManyRequests(detail: string, waitMs: number): ProblemError {
+  return new ProblemError(createProblem('TOO_MANY_REQUESTS', detail), {
+    retryAfterSec: Math.max(1, Math.ceil(waitMs / 1_000)),
+  });
 }
 
 /**

@@ -8,10 +8,12 @@ export function refer<S extends TSchema>(schema: S, options: object = {}): TUnsa
 
 const descriptions = {
   400: 'A field or parameter is missing, wrong or unknown; `errors` names each',
-  401: 'There is no token, or a wrong one; or there is none to show, and the request comes from another machine',
-  403: 'A web page of another site, or a host name that is not local, stands behind the request',
-  404: 'There is no such device',
+  401: 'There is no key or token, or a wrong one; or there is none to show, and the request comes from another machine',
+  403: 'The role of the key is too low; or a web page of another site, or a foreign host name, stands behind the request',
+  404: 'There is no such thing; `detail` names it',
   413: 'The body is over 16 KiB',
+  409: 'There is one already; `detail` says which and what to do',
+  429: 'Too many requests, or too many attempts to log in; `Retry-After` says when to try again',
   500: 'The server failed; its log says why',
   503: 'The database does not answer; `Retry-After` says when to try again',
 } as const;
@@ -20,12 +22,13 @@ type ProblemStatus = keyof typeof descriptions;
 
 const headers: Partial<Record<ProblemStatus, object>> = {
   401: { 'WWW-Authenticate': { type: 'string', description: 'The scheme to use: Bearer' } },
+  429: { 'Retry-After': { type: 'integer', description: 'Seconds to wait' } },
   503: { 'Retry-After': { type: 'integer', description: 'Seconds to wait' } },
 };
 
 /** Documents the problems that a route may answer with, besides those that every protected route may. */
 export function listProblems(...statuses: readonly ProblemStatus[]): Record<number, object> {
-  const all = [...statuses, 401, 403, 500, 503] as const;
+  const all = [...statuses, 401, 403, 429, 500, 503] as const;
   return Object.fromEntries(
     all.map((status) => [
       status,

@@ -1,0 +1,71 @@
+/** A token bucket for each of a bounded number of keys, to slow what one peer may do. */
+export interface TokenBuckets {
+  /**
+   * Takes a token of the key's bucket.
+   *
+   * @returns 0 when there was one; else how long until there will be, in ms, and none is taken.
+   */
+  take(key: string): number;
+  /** Gives a token back that was taken in vain, never over the capacity. */
+  giveBack(key: string): void;
+  /** Keys remembered. */
+  readonly size: number;
+}
+
+/**
+ * Makes buckets that are full when first used. At `maxKeys` the key used longest ago is forgotten, and with it what it
+ * has used up; it is the one whose bucket had most time to fill.
+ *
+ * @param options.capacity most tokens of one bucket, at least 1.
+ * @param options.perSecond tokens that come back in a second, over 0.
+ * @param options.nowMs a monotonic clock.
+ */
+export function createTokenBuckets(options: {
+  readonly capacity: number;
+  readonly perSecond: number;
+  readonly maxKeys: number;
+  readonly nowMs?: () => number;
+}): TokenBuckets {
+  const { capacity, perSecond, maxKeys, nowMs = () => performance.now() } = options;
+  // A Map keeps the order of insertion: to use a bucket is to insert it again.
+  const buckets = new Map<string, { tokens: number; atMs: number }>();
+
+  const fill = (key: string) => {
+    const now = nowMs();
+    const bucket = buckets.get(key);
+    if (bucket === undefined) {
+      if (buckets.size >= maxKeys) forgetOldest(buckets);
+      const full = { tokens: capacity, atMs: now };
+      buckets.set(key, full);
+      return full;
+    }
+    bucket.tokens = Math.min(capacity, bucket.tokens + ((now - bucket.atMs) * perSecond) / 1_000);
+    bucket.atMs = now;
+    buckets.delete(key);
+    buckets.set(key, bucket);
+    return bucket;
+  };
+
+  return {
+    take(key) {
+      const bucket = fill(key);
+      if (bucket.tokens < 1) return Math.ceil(((1 - bucket.tokens) * 1_000) / perSecond);
+      bucket.tokens -= 1;
+      return 0;
+    },
+    giveBack(key) {
+      const bucket = buckets.get(key);
+      if (bucket !== undefined) bucket.tokens = Math.min(capacity, bucket.tokens + 1);
+    },
+    get size() {
+      return buckets.size;
+    },
+  };
+}
+
+function forgetOldest(map: Map<string, unknown>): void {
+  for (const oldest of map.keys()) {
+    map.delete(oldest);
+    return;
+  }
+}
