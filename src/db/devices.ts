@@ -1,8 +1,8 @@
 import { timingSafeEqual } from 'node:crypto';
 import { and, eq, gt, isNotNull, isNull, sql } from 'drizzle-orm';
 import { SvcMqttError } from '../errors.js';
-import { toDatabaseError } from './database-errors.js';
 import type { Database } from './open.js';
+import { query } from './query.js';
 import { devices } from './schema.js';
 import { generateId, generateSecret, hashSecret } from './secrets.js';
 import { inTransaction } from './transaction.js';
@@ -269,14 +269,6 @@ export async function markSeen(db: Database, ids: readonly string[]): Promise<vo
         ) as seen
         where ${devices}.id = seen.id`),
     );
-  }
-}
-
-async function query<T>(db: Database, run: () => PromiseLike<T>): Promise<T> {
-  try {
-    return await run();
-  } catch (error) {
-    throw toDatabaseError(error, db.where);
   }
 }
 

@@ -1,0 +1,15 @@
+import { toDatabaseError } from './database-errors.js';
+import type { Database } from './open.js';
+
+/**
+ * Runs a query, or a transaction, and says of a failure what is wrong with the database.
+ *
+ * @throws SvcMqttError DATABASE_UNREACHABLE, DATABASE_REFUSED, DATABASE_SCHEMA; any other error as the driver made it.
+ */
+export async function query<T>(db: Database, run: () => PromiseLike<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    throw toDatabaseError(error, db.where);
+  }
+}
