@@ -9,6 +9,7 @@ import { compilePolicy, confinedTemplate, openTemplate } from './authorize.js';
 import type { CloseReason } from './close-reason.js';
 import { Connection, type ConnectionConfig, type ConnectionServices } from './connection.js';
 import { type BrokerCounters, newBrokerCounters } from './counters.js';
+import { type EntranceKeeper, openEntrance } from './entrance.js';
 import { type Listener, startListener } from './listener.js';
 import { isMqttText } from './packets/field.js';
 import { openRegistry } from './registry.js';
@@ -130,24 +131,24 @@ export async function openBroker(options: {
       policyOf: (device) => compilePolicy(template, device),
       addressingOf: options.addressingOf,
     };
+    const keeper: EntranceKeeper = {
+      mayEnter() {
+        counters.opened += 1;
+        if (registry.connections.size < config.maxConnections) return true;
+        counters.closed['too-many-connections'] += 1;
+        counters.refused['too-many-connections'] += 1;
+        const fields = { limit: config.maxConnections };
+        limitedLog.warn('too_many_connections', fields, 'A connection was turned away');
+        return false;
+      },
+      onArrival: (_arrival, proceed) => proceed(),
+      onClient: (accepted) => registry.open(new Connection(accepted, services)),
+    };
+    const entrance = openEntrance(keeper, 'tcp');
     const listener: Listener = await startListener({
       host: config.mqttHost,
       port: config.mqttPort,
-      onSocket: (socket) => {
-        counters.opened += 1;
-        if (registry.connections.size >= config.maxConnections) {
-          counters.closed['too-many-connections'] += 1;
-          counters.refused['too-many-connections'] += 1;
-          limitedLog.warn(
-            'too_many_connections',
-            { limit: config.maxConnections },
-            'A connection was turned away',
-          );
-          socket.destroy();
-          return;
-        }
-        registry.open(new Connection(socket, services));
-      },
+      onSocket: (socket) => entrance.enter(socket),
     });
     let seenAtMs = performance.now();
     const ticker = setInterval(() => {

@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net';
+import type { AcceptedSocket, ByteSocket } from './accepted-socket.js';
 import type { CloseReason } from './close-reason.js';
 import { FrameReader } from './frame-reader.js';
 import type { PacketType } from './packets/packet-type.js';
@@ -36,15 +36,15 @@ export interface PacketProcessor {
  * write, and reads nothing while the processor holds or the client does not read.
  */
 export class ClientSocket implements TurnMember {
-  /** For the log. */
-  readonly address: string;
+  /** Where the client comes from and by which transport. */
+  readonly accepted: AcceptedSocket;
   queued = false;
   /** The client has ended its side; there is nothing more to read. */
   readEnded = false;
   /** Packets are not processed and the socket is not read. */
   held = false;
 
-  private readonly socket: Socket;
+  private readonly socket: ByteSocket;
   private readonly turns: TurnQueue;
   private readonly processor: PacketProcessor;
   private readonly reader = new FrameReader();
@@ -56,20 +56,24 @@ export class ClientSocket implements TurnMember {
   private takenBytes = 0;
   private takenAtMs = 0;
 
-  constructor(socket: Socket, turns: TurnQueue, processor: PacketProcessor) {
+  constructor(accepted: AcceptedSocket, turns: TurnQueue, processor: PacketProcessor) {
+    const { socket } = accepted;
+    this.accepted = accepted;
     this.socket = socket;
     this.turns = turns;
     this.processor = processor;
-    this.address = `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? 0}`;
     socket.on('data', (chunk: Buffer) => this.onData(chunk));
     socket.on('drain', () => this.onDrain());
     socket.on('end', () => {
       this.readEnded = true;
       if (!this.ended) processor.onEnd();
     });
-    socket.on('close', () => processor.close('connection-lost'));
-    // 'close' follows.
-    socket.on('error', () => {});
+    socket.on('close', () => processor.close(socket.failure ?? 'connection-lost'));
+  }
+
+  /** For the log. */
+  get address(): string {
+    return `${this.accepted.remoteAddress}:${this.accepted.remotePort}`;
   }
 
   /** Bytes written that the client has not taken. */

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import type { Socket } from 'node:net';
 import type { Config } from '../../config.js';
 import type { DeviceCredentials } from '../../db/devices.js';
 import type { LimitedLog } from '../../log.js';
 import type { DeviceDirectory } from '../device-directory.js';
+import type { AcceptedSocket } from './accepted-socket.js';
 import { authenticate } from './authenticate.js';
 import type { Policy } from './authorize.js';
 import { ClientSession, type SessionServices } from './client-session.js';
@@ -70,11 +70,16 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   readonly parked = new ParkedPackets();
   /** Takes back the request to the forwarder to call back when it has room. */
   private cancelAwaitingRoom: (() => void) | undefined;
-  constructor(socket: Socket, services: ConnectionServices) {
+  constructor(accepted: AcceptedSocket, services: ConnectionServices) {
     this.services = services;
     this.lastReadMs = performance.now();
     this.deadlineMs = this.lastReadMs + services.config.connectTimeoutSec * 1_000;
-    this.socket = new ClientSocket(socket, services.turns, this);
+    this.socket = new ClientSocket(accepted, services.turns, this);
+  }
+
+  /** Where the client comes from and by which transport. */
+  get accepted(): AcceptedSocket {
+    return this.socket.accepted;
   }
 
   get mustHold(): boolean {

@@ -1,0 +1,43 @@
+import type { Duplex } from 'node:stream';
+import type { CloseReason } from './close-reason.js';
+
+/** How the bytes of a client come here. */
+export type Transport = 'tcp' | 'tls' | 'ws' | 'wss';
+
+/** A stream of bytes to and from a client: a `net.Socket`, a `tls.TLSSocket`, or what is made of a WebSocket. */
+export type ByteSocket = Duplex & {
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  /** Why the transport ended the stream, when it did. */
+  readonly failure?: CloseReason | undefined;
+};
+
+/** What a client showed of itself in the TLS handshake, when it was asked to. */
+export interface ClientCertificate {
+  /** Device ids it is made out to: the subject's common name, then the URIs of its alternative names. */
+  readonly names: readonly string[];
+  /** Why it is not trusted, as OpenSSL calls it; undefined: it is. */
+  readonly problem: string | undefined;
+}
+
+/** A client whose bytes are MQTT from here on: every handshake of its transport is done. */
+export interface AcceptedSocket {
+  /** Its errors are listened to: `close` follows them, and is all that the owner needs to know. */
+  readonly socket: ByteSocket;
+  readonly transport: Transport;
+  /**
+   * The client's own address, also behind a proxy that speaks the PROXY protocol; IPv4 in dotted form, however it
+   * came.
+   */
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  /** Undefined: the client has shown none. */
+  readonly certificate: ClientCertificate | undefined;
+}
+
+const mappedIpv4 = /^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i;
+
+/** The address of a peer as it is shown and compared: an IPv4 address in its own form, not mapped into IPv6. */
+export function plainAddress(address: string | undefined): string {
+  return address === undefined ? '?' : address.replace(mappedIpv4, '');
+}
