@@ -12,6 +12,13 @@ export type LookUp =
   | { readonly found: 'no' }
   | { readonly found: 'away' };
 
+/** What is remembered, and how look-ups since the start were answered: from memory or not. */
+export interface DeviceCacheState {
+  readonly size: number;
+  readonly hits: number;
+  readonly misses: number;
+}
+
 export type LossReason = 'revoked' | 'deleted' | 'secret-changed' | 'type-changed';
 
 /**
@@ -21,6 +28,7 @@ export type LossReason = 'revoked' | 'deleted' | 'secret-changed' | 'type-change
 export interface DeviceDirectory {
   /** The database answers. */
   readonly live: boolean;
+  cacheState(): DeviceCacheState;
   /** Looks a device up; from the cache when it is known and kept true, else batched with other look-ups. */
   find(id: string): Promise<LookUp>;
   /** Notes that a device is connected or sent something; written to the database at most once a minute. */
@@ -72,6 +80,8 @@ export async function startDeviceDirectory(options: {
   const suspects = new Map<string, 'changed' | 'unsure'>();
   const seenWaiting = new Set<string>();
   let live = false;
+  let hits = 0;
+  let misses = 0;
   let closed = false;
   let nowMs = performance.now();
   /** Counts the occasions on which everything was doubted. */
@@ -189,8 +199,11 @@ export async function startDeviceDirectory(options: {
     const entry = cache.use(id);
     // What is reported changed is not answered as it was, not even while the database is away.
     const changed = suspects.get(id) === 'changed';
-    if (entry !== undefined && !changed && (entry.verified || !live))
+    if (entry !== undefined && !changed && (entry.verified || !live)) {
+      hits += 1;
       return { found: 'yes', device: entry.device };
+    }
+    misses += 1;
     if (!live) return { found: 'away' };
     const loaded = await loader.load(id);
     if (loaded === undefined) return { found: 'no' };
@@ -216,6 +229,7 @@ export async function startDeviceDirectory(options: {
     get live() {
       return live;
     },
+    cacheState: () => ({ size: cache.size, hits, misses }),
     find,
     seen(id) {
       const entry = cache.peek(id);

@@ -12,6 +12,7 @@ import { startForwarder } from './forward/start-forwarder.js';
 import { compileSubject, encodeHeaders } from './forward/subject.js';
 import type { Readiness } from './http/start.js';
 import { startHttp } from './http/start.js';
+import { openMetrics } from './metrics/metrics.js';
 import { type Broker, openBroker } from './mqtt/broker.js';
 import { openReleasers } from './releasers.js';
 
@@ -80,13 +81,16 @@ async function start(
   });
   releasers.add('device directory', () => directory.close());
 
+  const version = readVersion();
+  const metrics = openMetrics({ broker: core, forwarder, directory, config, version });
   let broker: Broker | undefined;
   let stopping = false;
   const http = await startHttp({
     db,
     config,
     log,
-    version: readVersion(),
+    version,
+    readMetrics: () => metrics.read(),
     readiness: () => readReadiness({ directory, forwarder, listening: broker !== undefined && !stopping }),
   });
   releasers.add('HTTP API', () => http.close());

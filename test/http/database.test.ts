@@ -24,7 +24,14 @@ async function startOn(config: {
 }) {
   const db = await openDatabase({ databasePoolSize: 4, databaseTimeoutMs: 5_000, ...config }, log);
   await migrate(db);
-  const api = await startHttp({ db, config: openConfig, log, readiness: () => allReady, version: '1.2.3' });
+  const api = await startHttp({
+    db,
+    config: openConfig,
+    log,
+    readiness: () => allReady,
+    readMetrics: async () => ({ contentType: 'text/plain', text: '' }),
+    version: '1.2.3',
+  });
   return { db, api };
 }
 

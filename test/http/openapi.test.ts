@@ -69,6 +69,7 @@ describe('/openapi.json', () => {
       'get /devices',
       'get /devices/{id}',
       'get /healthz',
+      'get /metrics',
       'get /readyz',
       'post /devices',
     ]);

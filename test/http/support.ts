@@ -82,6 +82,7 @@ export async function startTestApi(
     config: { ...openConfig, ...options.config },
     limits: options.limits ?? {},
     readiness: options.readiness ?? (() => allReady),
+    readMetrics: async () => ({ contentType: 'text/plain; version=0.0.4; charset=utf-8', text: 'up 1\n' }),
     version: '1.2.3',
     log,
   });

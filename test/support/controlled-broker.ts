@@ -84,6 +84,7 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
 
   const directory: DeviceDirectory = {
     live: true,
+    cacheState: () => ({ size: 0, hits: 0, misses: 0 }),
     async find(id) {
       if (controlled.answer !== undefined) return controlled.answer(id);
       const known = [device, otherDevice].find((candidate) => candidate.id === id);

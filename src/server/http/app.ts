@@ -7,6 +7,7 @@ import { addDocumentationRoutes, openSpecification } from './docs.js';
 import { addHealthRoutes, type ReadReadiness } from './health.js';
 import type { HttpLimits } from './limits.js';
 import { createLimitedServer } from './listener.js';
+import { addMetricsRoute, type ReadMetrics } from './metrics.js';
 import {
   createInputProblem,
   createProblem,
@@ -37,6 +38,7 @@ export interface AppOptions {
   readonly devices: DeviceQueries;
   readonly access: AccessSettings;
   readonly readiness: ReadReadiness;
+  readonly readMetrics: ReadMetrics;
   readonly version: string;
   readonly log: Log;
   readonly limits: HttpLimits;
@@ -71,6 +73,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
 
   await openSpecification(app, options.version);
   addHealthRoutes(app, { readiness: options.readiness, timeoutMs: limits.readinessTimeoutMs, log });
+  addMetricsRoute(app, options.readMetrics);
   addDeviceRoutes(app, { devices: options.devices, log });
   await addDocumentationRoutes(app);
   await app.ready();

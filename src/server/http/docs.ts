@@ -60,6 +60,7 @@ export async function openSpecification(app: TypedApp, version: string): Promise
       },
       tags: [
         { name: 'devices', description: 'Identities of devices' },
+        { name: 'metrics', description: 'For Prometheus' },
         { name: 'health', description: 'For probes; no token is needed' },
       ],
       servers: [{ url: '/', description: 'This replica' }],

@@ -9,6 +9,7 @@ import type { DeviceQueries } from './devices.js';
 import type { ReadReadiness } from './health.js';
 import { defaultHttpLimits, type HttpLimits } from './limits.js';
 import { requireListening, trackRequests } from './listener.js';
+import type { ReadMetrics } from './metrics.js';
 
 export type { PartReadiness, Readiness, ReadReadiness } from './health.js';
 
@@ -36,6 +37,7 @@ export async function startHttp(options: {
   config: HttpConfig;
   log: Log;
   readiness: ReadReadiness;
+  readMetrics: ReadMetrics;
   version: string;
   limits?: Partial<HttpLimits>;
 }): Promise<RunningHttp> {
@@ -48,6 +50,7 @@ export async function startHttpWith(options: {
   config: HttpConfig;
   log: Log;
   readiness: ReadReadiness;
+  readMetrics: ReadMetrics;
   version: string;
   limits?: Partial<HttpLimits>;
 }): Promise<RunningHttp> {
@@ -57,6 +60,7 @@ export async function startHttpWith(options: {
     devices: options.devices,
     access: config,
     readiness: options.readiness,
+    readMetrics: options.readMetrics,
     version: options.version,
     log,
     limits,

@@ -36,14 +36,18 @@ export type BrokerConfig = ConnectionConfig &
     | 'maxSubscriptionsPerClient'
   >;
 
-/** The MQTT side of a replica. */
-export interface Broker {
-  readonly port: number;
+/** What can be seen of the MQTT side of a replica. */
+export interface BrokerView {
   readonly counters: Readonly<BrokerCounters>;
   /** Connections open now. */
   connectionCount(): number;
   /** Packets read that wait for room, of all connections; looks at each of them. */
   waiting(): { packets: number; bytes: number };
+}
+
+/** The MQTT side of a replica. */
+export interface Broker extends BrokerView {
+  readonly port: number;
   /** Accepts no further connections and reads no further packets; acknowledgements still go out. */
   stopReading(): Promise<void>;
   /** Closes every connection; wills go to the forwarder. Idempotent. */
@@ -51,7 +55,7 @@ export interface Broker {
 }
 
 /** The part of the broker that exists before it listens: what the device directory tells about lost devices. */
-export interface BrokerCore {
+export interface BrokerCore extends BrokerView {
   deviceIds(): Iterable<string>;
   kick(deviceId: string, reason: CloseReason): number;
   listen(directory: DeviceDirectory): Promise<Broker>;
@@ -100,6 +104,20 @@ export async function openBroker(options: {
   const template = config.acl === 'open' ? openTemplate : confinedTemplate;
   const messageIdPrefix = randomBytes(9).toString('base64url');
   let messageIds = 0;
+
+  const view: BrokerView = {
+    counters,
+    connectionCount: () => registry.connections.size,
+    waiting() {
+      let packets = 0;
+      let bytes = 0;
+      for (const { parked } of registry.connections) {
+        packets += parked.count;
+        bytes += parked.bytes;
+      }
+      return { packets, bytes };
+    },
+  };
 
   async function listen(directory: DeviceDirectory): Promise<Broker> {
     const services: ConnectionServices = {
@@ -167,17 +185,7 @@ export async function openBroker(options: {
 
     return {
       port: listener.port,
-      counters,
-      connectionCount: () => registry.connections.size,
-      waiting() {
-        let packets = 0;
-        let bytes = 0;
-        for (const { parked } of registry.connections) {
-          packets += parked.count;
-          bytes += parked.bytes;
-        }
-        return { packets, bytes };
-      },
+      ...view,
       async stopReading() {
         await listener.close();
         for (const connection of registry.connections) connection.stopReading();
@@ -192,6 +200,7 @@ export async function openBroker(options: {
 
   let closing: Promise<void> | undefined;
   return {
+    ...view,
     deviceIds: () => registry.deviceIds(),
     kick: (deviceId, reason) => registry.kick(deviceId, reason),
     listen,

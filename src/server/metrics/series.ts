@@ -1,0 +1,78 @@
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { countBelowPowerOfTwo, type LatencySnapshot } from '../mqtt/latency-histogram.js';
+
+/** One value of a metric and its labels. Labels come from closed lists: never a device, a client or an address. */
+export type Series = readonly [labels: Readonly<Record<string, string>>, value: number];
+
+/** Adds metrics whose values are read when somebody asks, so that a message costs nothing for being measured. */
+export interface SeriesRegistry {
+  /** Only ever rises. */
+  counter(name: string, help: string, read: () => number | Iterable<Series>): void;
+  gauge(name: string, help: string, read: () => number | Iterable<Series>): void;
+  latency(name: string, help: string, read: () => LatencySnapshot): void;
+}
+
+/** Bucket bounds of latencies are powers of two of microseconds, as the gateway counts them: 256 µs to 34 s. */
+const bucketExponents = Array.from({ length: 18 }, (_, index) => index + 8);
+
+export function openSeriesRegistry(registry: Registry): SeriesRegistry {
+  const registers = [registry];
+
+  return {
+    counter(name, help, read) {
+      const counter: Counter = new Counter({
+        name,
+        help,
+        labelNames: labelNamesOf(read),
+        registers,
+        collect() {
+          counter.reset();
+          for (const [labels, value] of seriesOf(read)) counter.inc(labels, value);
+        },
+      });
+    },
+    gauge(name, help, read) {
+      const gauge: Gauge = new Gauge({
+        name,
+        help,
+        labelNames: labelNamesOf(read),
+        registers,
+        collect() {
+          gauge.reset();
+          for (const [labels, value] of seriesOf(read)) gauge.set(labels, value);
+        },
+      });
+    },
+    latency(name, help, read) {
+      const histogram = new Histogram({ name, help, registers });
+      // prom-client counts single observations only; these were counted already.
+      const get = async () => ({ name, help, type: 'histogram', values: bucketsOf(name, read()) });
+      Object.assign(histogram, { get, getForPromString: get });
+    },
+  };
+}
+
+function seriesOf(read: () => number | Iterable<Series>): Iterable<Series> {
+  const values = read();
+  return typeof values === 'number' ? [[{}, values]] : values;
+}
+
+function labelNamesOf(read: () => number | Iterable<Series>): string[] {
+  return [...new Set([...seriesOf(read)].flatMap(([labels]) => Object.keys(labels)))];
+}
+
+function bucketsOf(name: string, latency: LatencySnapshot): object[] {
+  const bucket = (le: number | string, value: number) => ({
+    metricName: `${name}_bucket`,
+    labels: { le },
+    value,
+  });
+  return [
+    ...bucketExponents.map((exponent) =>
+      bucket(2 ** exponent / 1_000_000, countBelowPowerOfTwo(latency, exponent)),
+    ),
+    bucket('+Inf', latency.count),
+    { metricName: `${name}_sum`, labels: {}, value: latency.sumUs / 1_000_000 },
+    { metricName: `${name}_count`, labels: {}, value: latency.count },
+  ];
+}

@@ -1,0 +1,103 @@
+import mqtt from 'mqtt';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { addDevice } from '../faults/gateway.js';
+import { readMetricsPage, startReplica } from './replica.js';
+
+describe('GET /metrics', () => {
+  it('counts what a real client did', async () => {
+    const { server } = await startReplica(onTestFinished, { ACL: 'open' });
+    const { http, mqtt: port } = server.ports;
+    const device = await addDevice(http);
+    const credentials = { username: device.id, password: device.password, reconnectPeriod: 0 };
+    const client = await mqtt.connectAsync(`mqtt://127.0.0.1:${port}`, credentials);
+    onTestFinished(() => client.endAsync(true));
+    await expect(
+      mqtt.connectAsync(`mqtt://127.0.0.1:${port}`, { ...credentials, password: 'wrong' }),
+    ).rejects.toThrow();
+    await client.subscribeAsync('t/#', { qos: 1 });
+    await client.publishAsync('t/0', 'abc', { qos: 0 });
+    await client.publishAsync('t/1', 'defgh', { qos: 1 });
+    await client.publishAsync('t/1', 'ijklm', { qos: 1 });
+    await client.publishAsync('t/2', '1234567', { qos: 2 });
+
+    const page = await vi.waitFor(async () => {
+      const read = await readMetricsPage(http);
+      expect(read.value('svc_mqtt_messages_total', { direction: 'out', qos: '1' })).toBe(3);
+      return read;
+    });
+    const messages = (direction: string, qos: string) =>
+      page.value('svc_mqtt_messages_total', { direction, qos });
+    expect([messages('in', '0'), messages('in', '1'), messages('in', '2')]).toEqual([1, 2, 1]);
+    expect([messages('out', '0'), messages('out', '2')]).toEqual([1, 0]);
+    expect(page.value('svc_mqtt_payload_bytes_total', { direction: 'in', qos: '1' })).toBe(10);
+    expect(page.value('svc_mqtt_connections')).toBe(1);
+    expect(page.value('svc_mqtt_connects_total', { result: 'accepted' })).toBe(1);
+    expect(page.value('svc_mqtt_connects_total', { result: 'bad-credentials' })).toBe(1);
+    expect(page.value('svc_mqtt_closes_total', { reason: 'bad-credentials' })).toBe(1);
+    expect(page.value('svc_mqtt_messages_stored_total')).toBe(3);
+    expect(page.value('svc_mqtt_messages_unconfirmed_total')).toBe(1);
+    expect(page.value('svc_mqtt_in_flight_messages')).toBe(0);
+    expect(page.value('svc_mqtt_database_up')).toBe(1);
+    expect(page.value('svc_mqtt_nats_up')).toBe(1);
+    expect(page.value('svc_mqtt_device_cache_size')).toBe(1);
+    expect(page.value('svc_mqtt_device_lookups_total', { result: 'hit' })).toBe(1);
+    expect(page.value('svc_mqtt_device_lookups_total', { result: 'miss' })).toBe(1);
+    expect(page.value('svc_mqtt_build_info')).toBe(1);
+    expect(page.value('process_resident_memory_bytes')).toBeGreaterThan(1_000_000);
+    expect(page.names).toContain('nodejs_eventloop_lag_p99_seconds');
+
+    const latency = page.histogram('svc_mqtt_ack_latency_seconds');
+    expect(latency.count).toBe(3);
+    expect(latency.sum).toBeGreaterThan(0);
+    expect(latency.sum).toBeLessThan(3 * 33);
+    const counts = Object.entries(latency.buckets)
+      .toSorted(([one], [other]) => Number(one.replace('+', '')) - Number(other.replace('+', '')))
+      .map(([, count]) => count);
+    expect(counts.at(-1)).toBe(3);
+    expect(counts).toEqual(counts.toSorted((one, other) => one - other));
+
+    expect(page.text).not.toContain(device.id);
+    expect(page.text).not.toContain(device.password);
+  });
+
+  it('types and explains every metric, and says what is dropped and held while NATS is away', async () => {
+    const { server, nats } = await startReplica(onTestFinished);
+    const { http, mqtt: port } = server.ports;
+    const device = await addDevice(http);
+    const client = await mqtt.connectAsync(`mqtt://127.0.0.1:${port}`, {
+      username: device.id,
+      password: device.password,
+    });
+    onTestFinished(() => client.endAsync(true));
+    await nats.kill();
+    await vi.waitFor(async () => {
+      expect((await readMetricsPage(http)).value('svc_mqtt_nats_up')).toBe(0);
+    });
+    client.publish(`raw/${device.id}`, 'waits', { qos: 1 }, () => {});
+    await client.publishAsync(`raw/${device.id}`, 'lost', { qos: 0 });
+    const page = await vi.waitFor(async () => {
+      const read = await readMetricsPage(http);
+      expect(read.value('svc_mqtt_messages_dropped_total', { reason: 'nats-away' })).toBe(1);
+      return read;
+    });
+    expect(page.value('svc_mqtt_in_flight_messages')).toBe(1);
+    expect(page.value('svc_mqtt_in_flight_bytes')).toBeGreaterThan(5);
+    expect(page.histogram('svc_mqtt_ack_latency_seconds').count).toBe(0);
+    const named = [...page.text.matchAll(/^# TYPE (svc_mqtt_\w+) (\w+)$/gm)];
+    expect(named.length).toBeGreaterThan(20);
+    for (const [, name, type] of named) {
+      expect(page.text, name).toMatch(new RegExp(`^# HELP ${name} \\S.*\\S$`, 'm'));
+      expect(name?.endsWith('_total'), name).toBe(type === 'counter');
+    }
+  });
+
+  it('asks for the token, as the other routes do', async () => {
+    const token = 'a-token-of-enough-length';
+    const { server } = await startReplica(onTestFinished, { API_TOKEN: token });
+    const url = `http://127.0.0.1:${server.ports.http}/metrics`;
+    expect((await fetch(url)).status).toBe(401);
+    const answer = await fetch(url, { headers: { authorization: `Bearer ${token}` } });
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get('content-type')).toBe('text/plain; version=0.0.4; charset=utf-8');
+  });
+});
