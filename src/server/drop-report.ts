@@ -7,9 +7,14 @@ const intervalMs = 10_000;
  * bounds turned away.
  *
  * @param read counters by what they count, only ever rising.
+ * @param onDropped called for each kind that is reported.
  * @returns a function that ends it, reporting what was not reported yet.
  */
-export function startDropReport(read: () => Readonly<Record<string, number>>, log: Log): () => void {
+export function startDropReport(
+  read: () => Readonly<Record<string, number>>,
+  log: Log,
+  onDropped: (kind: string, count: number) => void = () => {},
+): () => void {
   let reported = read();
 
   function report(): void {
@@ -20,6 +25,7 @@ export function startDropReport(read: () => Readonly<Record<string, number>>, lo
     reported = now;
     if (dropped.length === 0) return;
     log.warn({ event: 'messages_dropped', ...Object.fromEntries(dropped) }, 'Messages were dropped');
+    for (const [kind, count] of dropped) onDropped(kind, count);
   }
 
   const timer = setInterval(report, intervalMs);

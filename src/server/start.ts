@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import type { Config } from '../config.js';
 import { migrate, readMigrationStatus } from '../db/migrate.js';
 import { type Database, openDatabase } from '../db/open.js';
@@ -6,6 +7,7 @@ import type { Log } from '../log.js';
 import { readVersion } from '../version.js';
 import { startDeviceDirectory } from './device-directory.js';
 import { startDropReport } from './drop-report.js';
+import { openEventFeed } from './event-feed.js';
 import { openDownlink } from './forward/downlink.js';
 import type { Forwarder } from './forward/forwarder.js';
 import { startForwarder } from './forward/start-forwarder.js';
@@ -56,8 +58,12 @@ async function start(
   releasers.add('forwarder', () => nats.close());
   const { forwarder } = nats;
 
+  const replica = randomBytes(3).toString('hex');
+  const events = openEventFeed();
   const core = await openBroker({
     config,
+    replica,
+    events,
     forwarder,
     downlink: openDownlink(nats.link, log),
     log,
@@ -75,6 +81,7 @@ async function start(
     connectedIds: () => core.deviceIds(),
     onLost: (id, reason) => {
       const connections = core.kick(id, reason);
+      events.emit({ kind: 'revoked', device: id, reason, count: connections });
       if (connections > 0)
         log.info({ event: 'device_dropped', device: id, reason, connections }, 'A device was dropped');
     },
@@ -97,11 +104,15 @@ async function start(
 
   broker = await core.listen(directory);
   const listening = broker;
-  const endDropReport = startDropReport(() => {
-    const { dropped, refused, abandoned } = forwarder.state().counters;
-    const { deliveriesDropped, willsDropped } = listening.counters;
-    return { qos0: dropped, refused, abandoned, deliveries: deliveriesDropped, wills: willsDropped };
-  }, log);
+  const endDropReport = startDropReport(
+    () => {
+      const { dropped, refused, abandoned } = forwarder.state().counters;
+      const { deliveriesDropped, willsDropped } = listening.counters;
+      return { qos0: dropped, refused, abandoned, deliveries: deliveriesDropped, wills: willsDropped };
+    },
+    log,
+    (reason, count) => events.emit({ kind: 'dropped', reason, count }),
+  );
   releasers.add('drop report', endDropReport);
   releasers.add('broker', () => drainBroker(listening, forwarder, config.shutdownTimeoutSec * 1_000, log));
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { DeviceCredentials } from '../../src/db/devices.js';
 import { openLog } from '../../src/log.js';
 import type { DeviceDirectory, LookUp } from '../../src/server/device-directory.js';
+import { openEventFeed } from '../../src/server/event-feed.js';
 import {
   type Forwarder,
   newForwarderCounters,
@@ -117,6 +118,8 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
       maxRetainedBytes: 67_108_864,
       ...config,
     },
+    replica: 'r1',
+    events: openEventFeed(),
     forwarder,
     downlink: { deliver: () => {}, acquire: () => {}, release: () => {} },
     addressingOf: ({ id }) => ({

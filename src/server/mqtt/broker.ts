@@ -3,11 +3,15 @@ import type { Config } from '../../config.js';
 import type { DeviceCredentials } from '../../db/devices.js';
 import { type Log, limitLog } from '../../log.js';
 import type { DeviceDirectory } from '../device-directory.js';
+import type { EventFeed } from '../event-feed.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
+import type { LiveConnections } from '../live.js';
 import { compilePolicy, confinedTemplate, openTemplate } from './authorize.js';
 import type { CloseReason } from './close-reason.js';
 import { Connection, type ConnectionConfig, type ConnectionServices } from './connection.js';
+import { openConnectionList } from './connection-list.js';
+import { openConnectionMeters } from './connection-meters.js';
 import { type BrokerCounters, newBrokerCounters } from './counters.js';
 import { type EntranceKeeper, openEntrance } from './entrance.js';
 import { type Listener, startListener } from './listener.js';
@@ -58,6 +62,10 @@ export interface Broker extends BrokerView {
 export interface BrokerCore extends BrokerView {
   deviceIds(): Iterable<string>;
   kick(deviceId: string, reason: CloseReason): number;
+  /** The connections, for those who look at them. */
+  readonly live: LiveConnections;
+  /** Since the start, also before it listens. */
+  readonly counters: Readonly<BrokerCounters>;
   listen(directory: DeviceDirectory): Promise<Broker>;
   close(): Promise<void>;
 }
@@ -73,9 +81,12 @@ export async function openBroker(options: {
   /** Messages for devices, wanted for those that have subscribed. */
   downlink: Downlink;
   addressingOf(device: DeviceCredentials): Addressing;
+  /** Begins the id of every connection of this replica. */
+  replica: string;
+  events: EventFeed;
   log: Log;
 }): Promise<BrokerCore> {
-  const { config, forwarder, downlink, log } = options;
+  const { config, forwarder, downlink, events, log } = options;
   const engine = await startSessionEngine({
     log,
     retainedLimits: { maxMessages: config.maxRetainedMessages, maxBytes: config.maxRetainedBytes },
@@ -86,6 +97,9 @@ export async function openBroker(options: {
     maxClientsPerDevice: config.maxClientsPerDevice,
   });
 
+  const { connections } = registry;
+  const meters = openConnectionMeters(connections);
+  const live = openConnectionList({ connections, meters, events, log });
   const turns = openTurnQueue();
   const limitedLog = limitLog(log);
   downlink.deliver = (message) => {
@@ -104,6 +118,7 @@ export async function openBroker(options: {
   const template = config.acl === 'open' ? openTemplate : confinedTemplate;
   const messageIdPrefix = randomBytes(9).toString('base64url');
   let messageIds = 0;
+  let connectionIds = 0;
 
   const view: BrokerView = {
     counters,
@@ -126,6 +141,8 @@ export async function openBroker(options: {
       registry,
       turns,
       counters,
+      events,
+      nextConnectionId: () => `${options.replica}-${(connectionIds++).toString(36)}`,
       log: limitedLog,
       uplink: {
         forwarder,
@@ -155,6 +172,7 @@ export async function openBroker(options: {
         if (registry.connections.size < config.maxConnections) return true;
         counters.closed['too-many-connections'] += 1;
         counters.refused['too-many-connections'] += 1;
+        events.emit({ kind: 'refused', reason: 'too-many-connections' });
         const fields = { limit: config.maxConnections };
         limitedLog.warn('too_many_connections', fields, 'A connection was turned away');
         return false;
@@ -180,6 +198,7 @@ export async function openBroker(options: {
       }
       if (reportSeen) seenAtMs = nowMs;
       registry.sweep();
+      meters.onTick(nowMs);
     }, tickMs);
     ticker.unref();
 
@@ -203,6 +222,8 @@ export async function openBroker(options: {
     ...view,
     deviceIds: () => registry.deviceIds(),
     kick: (deviceId, reason) => registry.kick(deviceId, reason),
+    live,
+    counters,
     listen,
     close: () => {
       closing ??= engine.close().finally(() => limitedLog.close());

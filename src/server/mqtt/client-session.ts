@@ -49,6 +49,18 @@ export class ClientSession {
     return true;
   }
 
+  get subscriptionCount(): number {
+    return this.subscriptions.size;
+  }
+
+  /** What the client has subscribed to and what is on its way to it. */
+  describe(): { subscriptions: { filter: string; qos: QoS }[]; outgoing: ReturnType<Outgoing['describe']> } {
+    return {
+      subscriptions: [...this.subscriptions].map(([filter, { qos }]) => ({ filter, qos })),
+      outgoing: this.outgoing.describe(),
+    };
+  }
+
   unsubscribe(filter: string): void {
     const subscription = this.subscriptions.get(filter);
     if (subscription === undefined) return;

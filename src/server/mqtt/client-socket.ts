@@ -81,6 +81,15 @@ export class ClientSocket implements TurnMember {
     return this.socket.writableLength;
   }
 
+  /** Bytes received and sent since the connection was opened. */
+  get bytesIn(): number {
+    return this.socket.bytesRead;
+  }
+
+  get bytesOut(): number {
+    return this.socket.bytesWritten;
+  }
+
   /** How long the client has taken nothing of what waits for it, ms; 0 when nothing holds it up. */
   stuckForMs(nowMs: number): number {
     if (!this.clogged) return 0;

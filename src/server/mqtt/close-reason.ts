@@ -19,6 +19,7 @@ export const closeReasons = {
   deleted: 'the device was deleted',
   'secret-changed': "the device's secret changed",
   'type-changed': "the device's type changed",
+  kicked: 'an operator ended the connection',
   'taken-over': 'the same client id of the same device connected again [MQTT-3.1.4-2]',
 
   'connect-timeout': 'no CONNECT in time [3.1.4]',

@@ -3,6 +3,8 @@ import type { Config } from '../../config.js';
 import type { DeviceCredentials } from '../../db/devices.js';
 import type { LimitedLog } from '../../log.js';
 import type { DeviceDirectory } from '../device-directory.js';
+import type { EventFeed } from '../event-feed.js';
+import { shortenText } from '../live.js';
 import type { AcceptedSocket } from './accepted-socket.js';
 import { authenticate } from './authenticate.js';
 import type { Policy } from './authorize.js';
@@ -35,7 +37,9 @@ export interface ConnectionServices {
   readonly uplink: UplinkServices;
   readonly session: SessionServices;
   readonly counters: BrokerCounters;
+  readonly events: EventFeed;
   readonly log: LimitedLog;
+  nextConnectionId(): string;
   policyOf(device: DeviceCredentials): Policy;
   addressingOf(device: DeviceCredentials): Addressing;
 }
@@ -54,15 +58,24 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   clientId = '';
   /** `performance.now()` of the last bytes received. */
   lastReadMs: number;
+  readonly id: string;
+  /** `performance.now()`. */
+  readonly openedAtMs: number;
+  /** PUBLISH packets received, by QoS. */
+  readonly received: [number, number, number] = [0, 0, 0];
+  /** `performance.now()` of the bytes that the last PUBLISH came with; 0 when there was none. */
+  lastMessageMs = 0;
+  /** What the client was last refused without losing its connection. */
+  lastRefusal: { readonly atMs: number; readonly detail: string } | undefined;
+  readonly socket: ClientSocket;
+  version: ProtocolVersion = 4;
+  keepaliveMs = 0;
+  will: Will | undefined;
+  state: ClientState | undefined;
+  uplink: Uplink | undefined;
   private readonly services: ConnectionServices;
-  private readonly socket: ClientSocket;
   private phase: 'new' | 'authenticating' | 'connected' | 'closed' = 'new';
-  private version: ProtocolVersion = 4;
-  private keepaliveMs = 0;
   private deadlineMs: number;
-  private will: Will | undefined;
-  private state: ClientState | undefined;
-  private uplink: Uplink | undefined;
   private policy: Policy | undefined;
   /** The server drains: nothing is read any more. */
   private draining = false;
@@ -72,7 +85,9 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   private cancelAwaitingRoom: (() => void) | undefined;
   constructor(accepted: AcceptedSocket, services: ConnectionServices) {
     this.services = services;
+    this.id = services.nextConnectionId();
     this.lastReadMs = performance.now();
+    this.openedAtMs = this.lastReadMs;
     this.deadlineMs = this.lastReadMs + services.config.connectTimeoutSec * 1_000;
     this.socket = new ClientSocket(accepted, services.turns, this);
   }
@@ -80,6 +95,15 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   /** Where the client comes from and by which transport. */
   get accepted(): AcceptedSocket {
     return this.socket.accepted;
+  }
+
+  /** The version of the protocol, as people call it. */
+  get protocol(): string {
+    return this.version === 3 ? '3.1' : '3.1.1';
+  }
+
+  get isConnected(): boolean {
+    return this.phase === 'connected';
   }
 
   get mustHold(): boolean {
@@ -215,6 +239,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     this.phase = 'connected';
     counters.accepted += 1;
     directory.seen(device.id);
+    this.tell('connected');
     this.socket.write(encodeConnack(ConnectReturnCode.accepted, sessionPresent));
     state.session?.attach(this);
     this.socket.updateHold();
@@ -274,6 +299,8 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     if (typeof publish === 'string') return publish;
     const { counters, log } = this.services;
     countMessage(counters.received, publish.qos, publish.payload.length);
+    this.received[publish.qos] += 1;
+    this.lastMessageMs = this.lastReadMs;
     const reason = uplink.receive(publish);
     if (reason === 'publish-denied') {
       const fields = { ...this.describe(), topic: publish.topic.toString('utf8') };
@@ -319,6 +346,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
       if (state.session.subscribe(filter, qos)) return true;
     }
     counters.subscribeDenied += 1;
+    this.lastRefusal = { atMs: Date.now(), detail: `subscription refused: ${shortenText(filter)}` };
     log.warn('subscribe_denied', { ...this.describe(), filter }, 'A subscription was refused');
     return false;
   }
@@ -387,6 +415,8 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     const detail = { ...this.describe(), ...fields, reason, why: closeReasons[reason] };
     if (isExpected(reason)) log.debug('connection_closed', detail, 'A connection closed');
     else log.info(wasConnected ? 'connection_closed' : 'connect_refused', detail, 'A connection was closed');
+    if (wasConnected) this.tell('disconnected', reason);
+    else if (!isExpected(reason)) this.tell('refused', reason, fields.user);
 
     try {
       if (this.will !== undefined && !suppressesWill(reason)) this.uplink?.publishWill(this.will);
@@ -394,6 +424,14 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     } finally {
       this.socket.end();
     }
+  }
+
+  /** Tells those who watch. Of a client that is not known the user name is all there is. */
+  private tell(kind: 'connected' | 'disconnected' | 'refused', reason?: CloseReason, user?: unknown): void {
+    const { address } = this.socket;
+    const device = this.device?.id ?? (typeof user === 'string' ? shortenText(user) : undefined);
+    const client = this.clientId === '' ? undefined : shortenText(this.clientId);
+    this.services.events.emit({ kind, device, client, address, connection: this.id, reason });
   }
 
   private describe(): Record<string, unknown> {

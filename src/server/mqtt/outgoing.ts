@@ -62,6 +62,16 @@ export class Outgoing {
     this.sent = sent;
   }
 
+  /** How much is on its way to the client. */
+  describe(): { waiting: number; waitingBytes: number; unacknowledged: number; dropped: number } {
+    return {
+      waiting: this.waiting.length - this.head,
+      waitingBytes: this.waitingBytes,
+      unacknowledged: this.inFlight.size,
+      dropped: this.dropped,
+    };
+  }
+
   /** Takes a message; its QoS is the one to send it with. */
   offer(message: Message): void {
     if (this.connection === undefined && message.qos === 0) return;

@@ -53,6 +53,7 @@ export interface Addressing {
 /** Most bytes of wills that wait for room; further ones are dropped and counted. */
 const maxWaitingWillBytes = 8_388_608;
 const willOverheadBytes = 2_048;
+const maxLastTopics = 8;
 
 /**
  * The path of one connection's messages: PUBLISH → policy → subject → forwarder → stored → PUBACK or PUBREC, in the
@@ -68,6 +69,8 @@ export class Uplink {
   private waiting: Awaited[] = [];
   private head = 0;
   private lastRoute: Route | undefined;
+  /** For those who look at the connection. */
+  readonly lastTopics: string[] = [];
 
   constructor(
     services: UplinkServices,
@@ -228,7 +231,17 @@ export class Uplink {
       headers: this.addressing.headersOf(topic, retain),
     };
     this.lastRoute = route;
+    this.noteTopic(topic);
     return route;
+  }
+
+  /** Keeps the latest topics, the last one last. */
+  private noteTopic(topic: string): void {
+    const { lastTopics } = this;
+    const known = lastTopics.indexOf(topic);
+    if (known >= 0) lastTopics.splice(known, 1);
+    else if (lastTopics.length === maxLastTopics) lastTopics.shift();
+    lastTopics.push(topic);
   }
 
   private deliver(message: UplinkPublish): void {
