@@ -1,0 +1,98 @@
+import { and, desc, eq, gte, like, lt, sql } from 'drizzle-orm';
+import type { Database } from './open.js';
+import { query } from './query.js';
+import { auditLog } from './schema.js';
+
+/** One change as the audit log keeps it. */
+export interface AuditRecord {
+  readonly id: number;
+  readonly at: Date;
+  readonly actorKind: string;
+  readonly actor: string;
+  readonly address: string | null;
+  readonly action: string;
+  readonly target: string;
+  readonly details: Readonly<Record<string, unknown>>;
+}
+
+/** Most records that one page of `listAudit` holds. */
+export const maxAuditRecordsPerPage = 1_000;
+/** Rows of one DELETE: small enough to stay far below the limit on the time of a query. */
+const rowsPerPrune = 5_000;
+
+/**
+ * Lists changes, newest first, `limit` at a time.
+ *
+ * @param request.device only what was done to the device with this id.
+ * @param request.before the id of the last record of the page before.
+ */
+export async function listAudit(
+  db: Database,
+  request: {
+    device?: string | undefined;
+    since?: Date | undefined;
+    before?: number | undefined;
+    limit: number;
+  },
+): Promise<AuditRecord[]> {
+  const { device, since, before, limit } = request;
+  if (device?.includes('\0') === true) return [];
+  return await query(db, () =>
+    db.orm
+      .select()
+      .from(auditLog)
+      .where(
+        and(
+          device === undefined ? undefined : eq(auditLog.target, device),
+          // A device type or a key may have the name that a device has as its id.
+          device === undefined ? undefined : like(auditLog.action, 'device.%'),
+          since === undefined ? undefined : gte(auditLog.at, since),
+          before === undefined ? undefined : lt(auditLog.id, before),
+        ),
+      )
+      .orderBy(desc(auditLog.id))
+      .limit(Math.max(1, Math.min(limit, maxAuditRecordsPerPage))),
+  );
+}
+
+/**
+ * Deletes a batch of the records that are older than so many days; several servers may do so at once.
+ *
+ * @returns how many were deleted, and whether there may be more.
+ */
+export async function pruneAudit(db: Database, days: number): Promise<{ deleted: number; more: boolean }> {
+  const result = await query(db, () =>
+    db.orm.execute(sql`
+      delete from ${auditLog} where id in (
+        select id from ${auditLog} where at < now() - make_interval(days => ${days})
+        order by at, id limit ${rowsPerPrune} for update skip locked
+      )`),
+  );
+  const deleted = result.rowCount ?? 0;
+  return { deleted, more: deleted === rowsPerPrune };
+}
+
+/** The one form in which machines get the audit log, from the HTTP API and from `--json` alike. */
+export interface AuditJson {
+  readonly id: number;
+  readonly at: string;
+  readonly actor_kind: string;
+  readonly actor: string;
+  readonly address: string | null;
+  readonly action: string;
+  readonly target: string;
+  readonly details: Readonly<Record<string, unknown>>;
+}
+
+export function toAuditJson(record: AuditRecord): AuditJson {
+  return {
+    id: record.id,
+    at: record.at.toISOString(),
+    actor_kind: record.actorKind,
+    actor: record.actor,
+    address: record.address,
+    action: record.action,
+    target: record.target,
+    details: record.details,
+  };
+}
