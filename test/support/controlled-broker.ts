@@ -103,6 +103,7 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
       mqttHost: '127.0.0.1',
       mqttPort: 0,
       acl: 'confined',
+      mqttClientCert: 'optional',
       maxConnections: 1_000,
       maxInFlightPerClient: 512,
       maxSessions: 100,

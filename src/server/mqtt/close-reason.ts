@@ -8,6 +8,11 @@ export const closeReasons = {
 
   'bad-credentials': 'no user name, an unknown one or a wrong password [CONNACK 4]',
   'revoked-at-connect': 'the device is revoked [CONNACK 5]',
+  'certificate-missing': 'the client shows no certificate, and MQTT_CLIENT_CERT wants one [CONNACK 5]',
+  'certificate-untrusted':
+    'the client certificate has expired or is of no authority in MQTT_CLIENT_CA [CONNACK 5]',
+  'certificate-unknown': 'no device has a name that the client certificate carries [CONNACK 5]',
+  'certificate-mismatch': 'the user name is not one that the client certificate carries [CONNACK 5]',
   'will-denied': "the will's topic is outside the device's policy [CONNACK 5]",
   'database-away': 'the database does not answer and the device is not remembered [CONNACK 3]',
   'protocol-version': 'a protocol level that is not spoken here [MQTT-3.1.2-2]',
@@ -21,6 +26,13 @@ export const closeReasons = {
   'type-changed': "the device's type changed",
   kicked: 'an operator ended the connection',
   'taken-over': 'the same client id of the same device connected again [MQTT-3.1.4-2]',
+
+  'proxy-header': 'no PROXY protocol header, or a malformed one, from an address in PROXY_PROTOCOL_FROM',
+  'tls-handshake': 'the TLS handshake failed',
+  'websocket-handshake': 'no WebSocket request for /mqtt with the sub-protocol mqtt [MQTT-6.0.0-3]',
+  'websocket-text': 'a WebSocket text frame [MQTT-6.0.0-1]',
+  'websocket-protocol': 'bytes that are no WebSocket frames [RFC 6455]',
+  'handshake-timeout': 'handshakes not done within CONNECT_TIMEOUT_SEC',
 
   'connect-timeout': 'no CONNECT in time [3.1.4]',
   'keepalive-timeout': 'nothing received for one and a half times the keep alive [MQTT-3.1.2-24]',

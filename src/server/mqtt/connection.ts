@@ -26,7 +26,10 @@ import type { Registry } from './registry.js';
 import type { TurnQueue } from './turn-queue.js';
 import { type Addressing, Uplink, type UplinkConnection, type UplinkServices } from './uplink.js';
 
-export type ConnectionConfig = Pick<Config, 'connectTimeoutSec' | 'maxConnectPacketBytes' | 'maxPacketBytes'>;
+export type ConnectionConfig = Pick<
+  Config,
+  'connectTimeoutSec' | 'maxConnectPacketBytes' | 'maxPacketBytes' | 'mqttClientCert'
+>;
 
 /** What every connection shares. */
 export interface ConnectionServices {
@@ -195,14 +198,18 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   /** Authenticates and answers; packets that the client sent ahead wait meanwhile. */
   private async accept(connect: Connect): Promise<void> {
     const { directory, registry, counters, log } = this.services;
-    const authentication = await authenticate(connect, directory).catch((error: unknown) => {
+    const authentication = await authenticate(connect, directory, {
+      certificate: this.accepted.certificate,
+      rule: this.services.config.mqttClientCert,
+    }).catch((error: unknown) => {
       log.error('authentication_failed', { err: error }, 'A look-up failed; the client is told to come back');
       return { refused: 'database-away', returnCode: ConnectReturnCode.serverUnavailable } as const;
     });
     if (this.phase !== 'authenticating') return;
     if ('refused' in authentication) {
       const { refused, returnCode } = authentication;
-      this.refuse(refused, returnCode, { user: connect.userName });
+      const { names, problem } = this.accepted.certificate ?? {};
+      this.refuse(refused, returnCode, { user: connect.userName, certificate: names, problem });
       return;
     }
     const { device } = authentication;
