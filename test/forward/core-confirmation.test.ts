@@ -2,6 +2,7 @@ import type { NatsConnection } from 'nats';
 import { expect, it } from 'vitest';
 import { startCoreForwarder } from '../../src/server/forward/core-forwarder.js';
 import type { NatsLink, NatsLinkListener } from '../../src/server/forward/nats-connection.js';
+import type { NatsWire } from '../../src/server/forward/nats-wire.js';
 import { openTestLog, testLimits, until, uplink } from '../support/forwarding.js';
 
 it('a PONG confirms what was sent before its PING, and nothing later', async () => {
@@ -9,9 +10,13 @@ it('a PONG confirms what was sent before its PING, and nothing later', async () 
   const listeners: NatsLinkListener[] = [];
   const connection = {
     info: { max_payload: 1_000 },
-    publish: (_subject: string, payload: Uint8Array) => void sent.push(Buffer.from(payload).toString()),
     flush: async () => {},
   } as unknown as NatsConnection;
+  const wire: NatsWire = {
+    messagesOut: 0,
+    publish: ({ payload }) => void sent.push(Buffer.from(payload).toString()),
+    flush() {},
+  };
   const link: NatsLink = {
     connection,
     stalled: false,
@@ -19,7 +24,7 @@ it('a PONG confirms what was sent before its PING, and nothing later', async () 
     requestPing() {},
     listen(listener) {
       listeners.push(listener);
-      listener.connected(connection);
+      listener.connected(connection, wire);
     },
     async close() {},
   };

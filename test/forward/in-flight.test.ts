@@ -21,7 +21,7 @@ function openBench(options: { maxInFlight?: number; ackTimeoutMs?: number } = {}
   const outlet = {
     open: true,
     send(message: UplinkMessage, token: number) {
-      sent.push({ name: message.subject, token });
+      sent.push({ name: Buffer.from(message.subject).toString(), token });
     },
   };
   const inFlight = openInFlight({
@@ -42,7 +42,7 @@ function openBench(options: { maxInFlight?: number; ackTimeoutMs?: number } = {}
     logged,
     openLane: () => inFlight.openLane(() => {}),
     message: (name: string): UplinkMessage => ({
-      subject: name,
+      subject: Buffer.from(name),
       headers: new Uint8Array(10),
       payload: new Uint8Array(5),
       confirm: true,

@@ -76,7 +76,9 @@ describe('the JetStream forwarder', () => {
       const opened = subject.openLane();
       for (let index = 0; index < 500; index += 1) {
         const name = `${lane}:${index}`;
-        opened.publish(uplink(name, { subject: `raw.d${lane}`, onStored: () => confirmed.push(name) }));
+        opened.publish(
+          uplink(name, { subject: Buffer.from(`raw.d${lane}`), onStored: () => confirmed.push(name) }),
+        );
       }
     }
     expect(await subject.drain(10_000)).toBe(0);
@@ -173,7 +175,7 @@ describe('the JetStream forwarder', () => {
 
   it.each([
     ['payload', uplink(new Uint8Array(1_048_577))],
-    ['subject', uplink('a', { subject: `raw.${'a'.repeat(4_000)}` })],
+    ['subject', uplink('a', { subject: Buffer.from(`raw.${'a'.repeat(4_000)}`) })],
   ])('refuses a %s larger than the server takes without losing the connection', async (_what, message) => {
     const lane = (await open()).openLane();
     const reported: string[] = [];

@@ -68,7 +68,7 @@ export async function openTestForwarder(
 /** A message of a device `abc`, with the text as payload. */
 export function uplink(payload: string | Uint8Array, options: Partial<UplinkMessage> = {}): UplinkMessage {
   return {
-    subject: 'raw.abc',
+    subject: Buffer.from('raw.abc'),
     headers: encodeHeaders('raw/abc'),
     payload: typeof payload === 'string' ? Buffer.from(payload) : payload,
     confirm: true,

@@ -1,6 +1,6 @@
 import type { Log } from '../../log.js';
 import type { Forwarder } from './forwarder.js';
-import { type ForwarderLimits, openPublish, startForwarding } from './forwarding.js';
+import { type ForwarderLimits, startForwarding } from './forwarding.js';
 import type { NatsLink } from './nats-connection.js';
 
 /**
@@ -16,7 +16,6 @@ export function startCoreForwarder(options: {
   return startForwarding({
     ...options,
     confirmation({ confirmed, unconfirmed }) {
-      const publish = openPublish();
       let sent: number[] = [];
       let asked: number[] = [];
       let sentMark = 0;
@@ -27,13 +26,13 @@ export function startCoreForwarder(options: {
           sent = [];
           asked = [];
         },
-        send(connection, message, token) {
-          publish(connection, message, '');
+        send(wire, message, token) {
+          wire.publish(message);
           sent.push(token);
           link.requestPing();
         },
-        sendPlain(connection, message, mark) {
-          publish(connection, message, '');
+        sendPlain(wire, message, mark) {
+          wire.publish(message);
           if (mark === 0) return;
           sentMark = mark;
           link.requestPing();

@@ -3,8 +3,8 @@
  * confirmed that it is stored; subject, payload and headers must not change meanwhile.
  */
 export interface UplinkMessage {
-  /** The NATS subject. */
-  readonly subject: string;
+  /** The NATS subject, encoded. */
+  readonly subject: Uint8Array;
   /** The NATS header block, encoded: `NATS/1.0\r\n` … `\r\n\r\n`. */
   readonly headers: Uint8Array;
   /** The payload as the device sent it. */

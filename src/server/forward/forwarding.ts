@@ -1,11 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { MsgHdrs, NatsConnection } from 'nats';
+import type { NatsConnection } from 'nats';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { type Forwarder, newForwarderCounters, type UplinkMessage } from './forwarder.js';
 import { type InFlight, openInFlight } from './in-flight.js';
 import type { NatsLink } from './nats-connection.js';
-import { openOutbox } from './outbox.js';
+import { messageIdBytes, type NatsWire } from './nats-wire.js';
 import { openUnconfirmed, type Unconfirmed } from './unconfirmed.js';
 import { openWaiters } from './waiters.js';
 
@@ -27,9 +27,9 @@ export interface Confirmation {
   connected(connection: NatsConnection, first: boolean): Promise<void>;
   disconnected(): void;
   /** Sends a message whose confirmation is wanted. */
-  send(connection: NatsConnection, message: UplinkMessage, token: number): void;
+  send(wire: NatsWire, message: UplinkMessage, token: number): void;
   /** Sends one without; an answer is wanted when `mark` is not 0. */
-  sendPlain(connection: NatsConnection, message: UplinkMessage, mark: number): void;
+  sendPlain(wire: NatsWire, message: UplinkMessage, mark: number): void;
   pinged(): void;
   ponged(): void;
   /** Largest message that the stream takes, bytes; Infinity when it has no bound of its own. */
@@ -44,8 +44,6 @@ const defaultMaxPayloadBytes = 1_048_576;
  * two numbers.
  */
 const maxSubjectBytes = 3_500;
-/** What `Nats-Msg-Id: ` and its line end add to the headers. */
-const messageIdBytes = 15;
 
 /** Joins a link, the messages in flight and a way of confirmation to a forwarder. Closing it closes the link. */
 export function startForwarding(options: {
@@ -56,8 +54,8 @@ export function startForwarding(options: {
 }): Forwarder {
   const { link, limits, log } = options;
   const counters = newForwarderCounters();
-  /** The connection once messages may be sent on it. */
-  let ready: NatsConnection | undefined;
+  /** The connection once messages may be sent on it, and its wire. */
+  let ready: { readonly connection: NatsConnection; readonly wire: NatsWire } | undefined;
   let wasOpen = false;
   let connections = 0;
   let maxServerBytes = defaultMaxPayloadBytes;
@@ -73,19 +71,14 @@ export function startForwarding(options: {
         inFlight.settleRefused(token, { cause: 'too_large', detail: problem, permanent: true });
         return;
       }
-      outbox.add(message, token);
+      confirmation.send(ready.wire, message, token);
     },
     sendPlain(message: UplinkMessage, mark: number): void {
       const problem = tooLarge(message, maxServerBytes);
       if (ready === undefined || problem !== undefined) throw new Error(problem ?? 'not connected');
-      outbox.add(message, mark);
+      confirmation.sendPlain(ready.wire, message, mark);
     },
   };
-  const outbox = openOutbox((message, number) => {
-    if (ready === undefined) return;
-    if (message.confirm) confirmation.send(ready, message, number);
-    else confirmation.sendPlain(ready, message, number);
-  });
   const fullConfirmed = () =>
     inFlight.count >= limits.maxInFlight || inFlight.bytes >= limits.maxInFlightBytes;
   const inFlight = openInFlight({
@@ -108,7 +101,7 @@ export function startForwarding(options: {
   const confirmation = options.confirmation({ confirmed: inFlight, unconfirmed });
 
   link.listen({
-    connected(connection) {
+    connected(connection, wire) {
       connections += 1;
       maxServerBytes = connection.info?.max_payload ?? defaultMaxPayloadBytes;
       confirmation
@@ -118,13 +111,12 @@ export function startForwarding(options: {
         })
         .finally(() => {
           if (link.connection !== connection) return;
-          ready = connection;
+          ready = { connection, wire };
           tick();
         });
     },
     disconnected() {
       ready = undefined;
-      outbox.clear();
       confirmation.disconnected();
       inFlight.loseAll();
       unconfirmed.reset();
@@ -168,18 +160,21 @@ export function startForwarding(options: {
       const endMs = performance.now() + timeoutMs;
       while (inFlight.count > 0 && closed === undefined && performance.now() < endMs)
         await delay(drainPollMs);
-      outbox.flush();
+      ready?.wire.flush();
       // What was sent without confirmation has left this process when a PING behind it is answered.
       const waitMs = endMs - performance.now();
       if (ready !== undefined && waitMs > 0) {
-        await Promise.race([ready.flush().catch(() => undefined), delay(waitMs, undefined, { ref: false })]);
+        await Promise.race([
+          ready.connection.flush().catch(() => undefined),
+          delay(waitMs, undefined, { ref: false }),
+        ]);
       }
       return inFlight.count;
     },
     close() {
       closed ??= (async () => {
         clearInterval(ticker);
-        outbox.flush();
+        ready?.wire.flush();
         await link.close();
         ready = undefined;
       })();
@@ -194,34 +189,6 @@ function tooLarge(message: UplinkMessage, maxBytes: number): string | undefined 
   const size =
     payload.length + headers.length + (messageId === undefined ? 0 : messageId.length + messageIdBytes);
   if (size > maxBytes) return `${size} bytes are more than the ${maxBytes} that NATS takes`;
-  if (subject.length > maxSubjectBytes / 3 && Buffer.byteLength(subject) > maxSubjectBytes) {
-    return `the subject is longer than ${maxSubjectBytes} bytes`;
-  }
+  if (subject.length > maxSubjectBytes) return `the subject is longer than ${maxSubjectBytes} bytes`;
   return undefined;
-}
-
-/** Publishes one message with an encoded header block; an empty `reply` asks for no answer. */
-export type Publish = (connection: NatsConnection, message: UplinkMessage, reply: string) => void;
-
-/**
- * Prepares publishing without allocating more than the library does: it asks the headers for their bytes while it
- * publishes and keeps nothing, so one object serves all messages, and bytes encoded once are used as they are.
- */
-export function openPublish(): Publish {
-  let bytes: Uint8Array = new Uint8Array();
-  const options = { reply: '', headers: { encode: () => bytes } as unknown as MsgHdrs };
-  return (connection, message, reply) => {
-    bytes =
-      message.messageId === undefined ? message.headers : withMessageId(message.headers, message.messageId);
-    options.reply = reply;
-    connection.publish(message.subject, message.payload, options);
-  };
-}
-
-/** Adds `Nats-Msg-Id` in front of the blank line that ends a header block. */
-function withMessageId(headers: Uint8Array, messageId: string): Uint8Array {
-  return Buffer.concat([
-    headers.subarray(0, headers.length - 2),
-    Buffer.from(`Nats-Msg-Id: ${messageId}\r\n\r\n`),
-  ]);
 }

@@ -3,7 +3,7 @@ import type { Msg, NatsConnection } from 'nats';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { Forwarder } from './forwarder.js';
-import { type ForwarderLimits, openPublish, startForwarding } from './forwarding.js';
+import { type ForwarderLimits, startForwarding } from './forwarding.js';
 import type { NatsLink } from './nats-connection.js';
 import { readPubAck, readToken } from './pub-ack.js';
 import { slotSpan } from './slots.js';
@@ -28,6 +28,8 @@ export function startJetStreamForwarder(options: {
 }): Forwarder {
   const { link, limits, log, requireStream } = options;
   const inbox = `_INBOX.${randomBytes(12).toString('hex')}`;
+  /** One object for all messages: nothing keeps it. */
+  const replyTo = { prefix: Buffer.from(`${inbox}.`), token: 0 };
   let { stream } = options;
 
   return startForwarding({
@@ -35,7 +37,6 @@ export function startJetStreamForwarder(options: {
     limits,
     log,
     confirmation({ confirmed, unconfirmed }) {
-      const publish = openPublish();
       function onAnswer(error: Error | null, answer: Msg): void {
         // A throw in here would end the library's reader and with it every further answer.
         try {
@@ -59,11 +60,13 @@ export function startJetStreamForwarder(options: {
           if (!first) stream = await requireStream(connection);
         },
         disconnected() {},
-        send(connection, message, token) {
-          publish(connection, message, `${inbox}.${token}`);
+        send(wire, message, token) {
+          replyTo.token = token;
+          wire.publish(message, replyTo);
         },
-        sendPlain(connection, message, mark) {
-          publish(connection, message, mark === 0 ? '' : `${inbox}.${mark}`);
+        sendPlain(wire, message, mark) {
+          replyTo.token = mark;
+          wire.publish(message, mark === 0 ? undefined : replyTo);
         },
         pinged() {},
         ponged() {},

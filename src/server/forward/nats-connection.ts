@@ -4,11 +4,12 @@ import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { type DialledNats, dialNats } from './nats-dial.js';
 import { type NatsAddress, type NatsSettings, readNatsTarget, showAddress } from './nats-settings.js';
+import { type NatsWire, openNatsWire } from './nats-wire.js';
 
 /** Who follows a link. Every call is made in the order in which things happened; none may throw. */
 export interface NatsLinkListener {
   /** There is a new connection; also called at once by `listen` for the one at hand. */
-  connected(connection: NatsConnection): void;
+  connected(connection: NatsConnection, wire: NatsWire): void;
   /** The connection is gone: what it carried and NATS did not answer may or may not have arrived. */
   disconnected(): void;
   /** A PING was sent: whatever was published before is ahead of it. */
@@ -58,6 +59,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
   const closing = new AbortController();
   let discovered: NatsAddress[] = [];
   let current: NatsConnection | undefined;
+  let wire: NatsWire | undefined;
   let detail = '';
   let pingSentAtMs = 0;
   let pingRequested = false;
@@ -110,6 +112,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
 
   function adopt({ connection, address }: DialledNats): void {
     current = connection;
+    wire = openNatsWire(connection);
     detail = showAddress(address);
     stalled = false;
     pingSentAtMs = 0;
@@ -121,11 +124,12 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     void reportErrors(connection, log);
     const { server_name: server, version } = connection.info ?? {};
     log.info({ event: 'nats_connected', url: detail, server, version }, 'connected to NATS');
-    for (const listener of listeners) listener.connected(connection);
+    for (const listener of listeners) listener.connected(connection, wire);
   }
 
   function drop(reason: string): void {
     current = undefined;
+    wire = undefined;
     stalled = false;
     detail = reason;
     log.warn({ event: 'nats_disconnected', reason }, 'lost the connection to NATS; it is made anew');
@@ -138,6 +142,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     if (connection === undefined || pingSentAtMs !== 0 || connection.isClosed()) return;
     pingRequested = false;
     pingSentAtMs = performance.now();
+    wire?.flush();
     const answered = connection.flush();
     for (const listener of listeners) listener.pinged();
     answered.then(
@@ -166,7 +171,8 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     lastTickAtMs = nowMs;
     const connection = current;
     if (connection === undefined) return;
-    const { inMsgs: inMessages, outMsgs: outMessages } = connection.stats();
+    const { inMsgs: inMessages } = connection.stats();
+    const outMessages = wire?.messagesOut ?? 0;
     // When this process itself stood still, answers may be waiting to be read.
     if (inMessages !== lastInMessages || lateMs > stalledAfterMs / 2) heard();
     lastInMessages = inMessages;
@@ -209,7 +215,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     },
     listen(listener) {
       listeners.push(listener);
-      if (current !== undefined) listener.connected(current);
+      if (current !== undefined && wire !== undefined) listener.connected(current, wire);
     },
     close() {
       closed ??= (async () => {

@@ -8,7 +8,7 @@ export interface Route {
   readonly topicBytes: Buffer;
   readonly topic: string;
   readonly retain: boolean;
-  readonly subject: string;
+  readonly subject: Uint8Array;
   readonly headers: Uint8Array;
 }
 
@@ -17,7 +17,7 @@ const smallBytes = 1_024;
 
 /** One PUBLISH of a client on its way to NATS. */
 export class UplinkPublish implements UplinkMessage {
-  readonly subject: string;
+  readonly subject: Uint8Array;
   readonly headers: Uint8Array;
   payload: Buffer;
   readonly confirm: boolean;

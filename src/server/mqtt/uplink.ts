@@ -227,7 +227,7 @@ export class Uplink {
       topicBytes: Buffer.from(topicBytes),
       topic,
       retain,
-      subject: this.addressing.subjectOf(topic),
+      subject: Buffer.from(this.addressing.subjectOf(topic)),
       headers: this.addressing.headersOf(topic, retain),
     };
     this.lastRoute = route;
