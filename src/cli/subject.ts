@@ -1,4 +1,5 @@
-import { checkSubjectTemplate, escapeToken } from '../server/forward/subject.js';
+import { escapeToken } from '../server/forward/subject.js';
+import { checkSubjectTemplate } from '../subject-template.js';
 import { usageError } from './usage-error.js';
 
 /** Longer ones are no use and, in bytes, could exceed the control line that NATS reads. */

@@ -14,6 +14,8 @@ export interface ChangeFeedListener {
   onChanged(ids: readonly string[]): void;
   /** So much has changed that it is not told one by one. */
   onAnyChanged(): void;
+  /** The policies were changed, or may have been; also called with every `onLive`. */
+  onPoliciesChanged(): void;
   /** Called at every sweep, which proves that the database answers. */
   onSweep(): void;
 }
@@ -24,6 +26,7 @@ export interface ChangeFeed {
 }
 
 const channel = 'devices_changed';
+const policiesChannel = 'policies_changed';
 const sweepEveryMs = 500;
 /** A change becomes visible when its transaction commits, so later than its updated_at says. */
 const sweepOverlapSec = 5;
@@ -66,21 +69,31 @@ export async function startChangeFeed(
   let since: string | undefined;
   /** The changes that the last sweep found: id and updated_at. */
   let swept: ReadonlyMap<string, string> = new Map();
+  /** What the last sweep saw of the policies. */
+  let policiesSeen: string | undefined;
 
-  const tell = (id: string) => {
+  const tell = (name: string, payload: string) => {
     if (closed) return;
-    if (id === '') listener.onAnyChanged();
-    else listener.onChanged([id]);
+    if (name === policiesChannel) listener.onPoliciesChanged();
+    else if (name === channel && payload === '') listener.onAnyChanged();
+    else if (name === channel) listener.onChanged([payload]);
   };
   const sweep = async (connected: pg.Client) => {
-    const { rows } = await ask<{ changes: [string, string][] | null; since: string; now: string }>(
+    const { rows } = await ask<{
+      changes: [string, string][] | null;
+      policies: string;
+      since: string;
+      now: string;
+    }>(
       connected,
       `select (
          select json_agg(json_build_array(id, updated_at)) from (
            select id, updated_at from devices where updated_at > $1::timestamptz and updated_at > created_at
            order by updated_at limit ${maxSwept + 1}
          ) as changed
-       ) as changes, (now() - interval '${sweepOverlapSec} seconds')::text as since, now()::text as now`,
+       ) as changes,
+       (select count(*) || ' ' || coalesce(sum(extract(epoch from updated_at)), 0) from policies) as policies,
+       (now() - interval '${sweepOverlapSec} seconds')::text as since, now()::text as now`,
       [since ?? 'infinity'],
     );
     const row = rows[0];
@@ -93,6 +106,8 @@ export async function startChangeFeed(
     swept = tooMany ? new Map() : changes;
     if (tooMany) listener.onAnyChanged();
     else if (fresh.length > 0) listener.onChanged(fresh);
+    if (policiesSeen !== undefined && policiesSeen !== row.policies) listener.onPoliciesChanged();
+    policiesSeen = row.policies;
   };
   const pause = async (ms: number) => {
     await new Promise<void>((resolve) => {
@@ -122,14 +137,15 @@ export async function startChangeFeed(
       wake();
     });
     connected.on('notification', (message) => {
-      if (message.channel === channel) tell(message.payload ?? '');
+      tell(message.channel, message.payload ?? '');
     });
-    if (db.embedded === undefined) await ask(connected, `listen ${channel}`, []);
+    if (db.embedded === undefined) await ask(connected, `listen ${channel}; listen ${policiesChannel}`, []);
     await sweep(connected);
     if (closed) return;
     live = true;
     onReady();
     listener.onLive();
+    listener.onPoliciesChanged();
     while (!closed) {
       listener.onSweep();
       await pause(sweepEveryMs);
@@ -182,10 +198,12 @@ export async function startChangeFeed(
 
   const unwatch = db.embedded?.watch({
     onNotification(name, payload) {
-      if (name === channel) tell(payload);
+      tell(name, payload);
     },
     onUp() {
-      if (live && !closed) listener.onAnyChanged();
+      if (!live || closed) return;
+      listener.onAnyChanged();
+      listener.onPoliciesChanged();
     },
     onDown() {
       wake();

@@ -119,7 +119,7 @@ async function openDatabase(): Promise<OpenDatabase> {
 
   // Every connection shares PGlite's one session, so a notification arrives in the answer to whichever query
   // caused it; it is read there and passed on to everyone.
-  await db.exec('LISTEN devices_changed');
+  await db.exec('LISTEN devices_changed; LISTEN policies_changed');
   let notify: (channel: string, payload: string) => void = () => {};
   const scan = startNotificationScanner((channel, payload) => notify(channel, payload));
   const run = db.execProtocolRawStream.bind(db);

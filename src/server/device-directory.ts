@@ -64,6 +64,7 @@ const idsPerSweep = 100;
  * a pooler that swallows notifications or with triggers switched off, is found in time.
  *
  * @param options.connectedIds ids of devices connected now: re-checked whenever changes may have been missed.
+ * @param options.onPoliciesChanged called when the policies changed or may have.
  * @param options.onLost called when a device was revoked or deleted, or its secret changed: its connections must go.
  * @throws SvcMqttError DATABASE_UNREACHABLE, DATABASE_REFUSED or DATABASE_SCHEMA.
  */
@@ -73,6 +74,7 @@ export async function startDeviceDirectory(options: {
   log: Log;
   connectedIds(): Iterable<string>;
   onLost(id: string, reason: LossReason): void;
+  onPoliciesChanged?(): void;
 }): Promise<DeviceDirectory> {
   const { db, log, onLost } = options;
   const cache = createDeviceCache(options.cacheSize);
@@ -167,6 +169,7 @@ export async function startDeviceDirectory(options: {
     },
     onChanged,
     onAnyChanged: checkAll,
+    onPoliciesChanged: () => options.onPoliciesChanged?.(),
     onSweep,
   });
 

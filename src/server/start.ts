@@ -16,6 +16,7 @@ import type { Readiness } from './http/start.js';
 import { startHttp } from './http/start.js';
 import { openMetrics } from './metrics/metrics.js';
 import { type Broker, openBroker } from './mqtt/broker.js';
+import { startPolicyDirectory } from './policy-directory.js';
 import { openReleasers } from './releasers.js';
 
 /** A running replica. */
@@ -67,18 +68,26 @@ async function start(
     forwarder,
     downlink: openDownlink(nats.link, log),
     log,
-    addressingOf: (device) => ({
-      subjectOf: compileSubject(config.natsSubject, device),
+    addressingOf: (device, policy) => ({
+      subjectOf: compileSubject(policy.natsSubject ?? config.natsSubject, device),
       headersOf: encodeHeaders,
     }),
   });
   releasers.add('session engine', () => core.close());
+
+  const policies = await startPolicyDirectory({
+    db,
+    log,
+    onLoaded: (loaded) => core.setPolicies(loaded),
+  });
+  releasers.add('policy directory', () => policies.close());
 
   const directory = await startDeviceDirectory({
     db,
     cacheSize: config.deviceCacheSize,
     log,
     connectedIds: () => core.deviceIds(),
+    onPoliciesChanged: () => policies.reload(),
     onLost: (id, reason) => {
       const connections = core.kick(id, reason);
       events.emit({ kind: 'revoked', device: id, reason, count: connections });

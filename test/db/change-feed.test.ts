@@ -14,11 +14,13 @@ afterEach(async () => {
 
 let heard: string[];
 let anyChanged: number;
+let policyChanges: number;
 let lives: number;
 let aways: number;
 beforeEach(() => {
   heard = [];
   anyChanged = 0;
+  policyChanges = 0;
   lives = 0;
   aways = 0;
 });
@@ -29,6 +31,7 @@ async function follow(database: TestDatabase, db = database.db): Promise<ChangeF
     onAway: () => (aways += 1),
     onChanged: (ids) => heard.push(...ids),
     onAnyChanged: () => (anyChanged += 1),
+    onPoliciesChanged: () => (policyChanges += 1),
     onSweep() {},
   });
   releases.push(() => feed.close());
@@ -71,6 +74,28 @@ test.each(kinds)(
     expect(heard).not.toContain(third);
     await database.sql('truncate devices');
     await until('all', () => anyChanged > 0);
+  },
+);
+
+test.each(kinds)(
+  'a notification and, when that is missed, the sweep tell a change of the policies in %s',
+  async (kind) => {
+    const database = await open(kind);
+    const { db, sql } = database;
+    await follow(database);
+    const heardAfter = async (statement: string) => {
+      const before = policyChanges;
+      await sql(statement);
+      await until(statement, () => policyChanges > before);
+    };
+    await heardAfter(`insert into policies (device_type, publish, subscribe) values ('a', '{}', '{}')`);
+    await sql('alter table policies disable trigger policies_notify');
+    // The sweep tells what was notified a second time; that must be over before its own news can be told apart.
+    await new Promise((resolve) => setTimeout(resolve, 1_200));
+    await heardAfter(`insert into policies (device_type, publish, subscribe) values ('b', '{}', '{}')`);
+    await heardAfter(`update policies set publish_rate = 5 where device_type = 'a'`);
+    await heardAfter(`delete from policies where device_type = 'a'`);
+    expect(await db.pool.query('select 1 from policies')).toMatchObject({ rowCount: 1 });
   },
 );
 

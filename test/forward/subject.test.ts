@@ -2,17 +2,16 @@ import fc from 'fast-check';
 import { headers as natsHeaders } from 'nats';
 import { describe, expect, it } from 'vitest';
 import {
-  checkSubjectTemplate,
   compileSubject,
   encodeHeaders,
   escapeToken,
   readTopicHeader,
-  subjectsOfTemplate,
   tokensToTopic,
   topicToTokens,
   unescapeToken,
 } from '../../src/server/forward/subject.js';
 import { covers } from '../../src/server/forward/subject-match.js';
+import { checkSubjectTemplate, subjectsOfTemplate } from '../../src/subject-template.js';
 
 /** What MQTT allows as a topic, with what NATS gives a meaning to drawn often. */
 const topics = fc

@@ -1,6 +1,7 @@
 import type { Config } from '../../config.js';
 import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
+import { checkSubjectTemplate } from '../../subject-template.js';
 import { startCoreForwarder } from './core-forwarder.js';
 import { type EmbeddedNats, startEmbeddedNats } from './embedded-nats.js';
 import type { Forwarder } from './forwarder.js';
@@ -8,7 +9,6 @@ import { startJetStreamForwarder } from './jetstream-forwarder.js';
 import { connectNats, type NatsLink } from './nats-connection.js';
 import type { NatsSettings } from './nats-settings.js';
 import { requireStream } from './stream.js';
-import { checkSubjectTemplate } from './subject.js';
 
 /** The settings a forwarder is started from. */
 export type ForwarderSettings = NatsSettings &

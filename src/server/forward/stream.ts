@@ -9,7 +9,7 @@ import {
 } from 'nats';
 import { messageOf, SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
-import { subjectsOfTemplate } from './subject.js';
+import { subjectsOfTemplate } from '../../subject-template.js';
 import { covers, overlap } from './subject-match.js';
 
 /** The stream that takes the uplink. */

@@ -1,32 +1,7 @@
-/** Placeholders of a subject template; each stands for a token, `{topic}` for as many as the topic has levels. */
-const placeholders = ['{id}', '{type}', '{topic}'];
+import { unsafeInToken } from '../../subject-template.js';
+
 const headerLine = 'NATS/1.0\r\n';
 const encoder = new TextEncoder();
-
-/**
- * What is wrong with a subject template, or undefined.
- *
- * Its first token is literal, so that no device reaches a subject of NATS itself; `{topic}`, having many levels, is
- * the last.
- */
-export function checkSubjectTemplate(template: string): string | undefined {
-  const tokens = template.split('.');
-  if (tokens.includes('')) return 'it has an empty token';
-  for (const [index, token] of tokens.entries()) {
-    if (placeholders.includes(token)) {
-      if (index === 0) return `it starts with ${token}: the first token must be a word, as in raw.{id}`;
-      if (token === '{topic}' && index !== tokens.length - 1) return '{topic} must be the last token';
-      continue;
-    }
-    if (/[{}]/.test(token)) {
-      return `"${token}" is not a token: a placeholder stands alone between dots, and is one of ${placeholders.join(' ')}`;
-    }
-    if (/[*>]/.test(token)) return `"${token}" holds a wildcard`;
-    if (token !== escapeToken(token)) return `"${token}" holds a character that a subject cannot carry`;
-  }
-  if (/^[$_]/.test(template)) return 'subjects starting with $ or _ belong to NATS itself';
-  return undefined;
-}
 
 /**
  * Prepares the subjects of one device: a function from topic to subject. The subjects of two different topics are
@@ -50,23 +25,6 @@ export function compileSubject(
   return (topic) => start + topicToTokens(topic);
 }
 
-/**
- * What a stream must cover for a template, and what a new stream is made to cover. They differ where the template
- * ends in placeholders: `raw.{id}` needs `raw.*`, and a new stream takes `raw.>`.
- */
-export function subjectsOfTemplate(template: string): { readonly needed: string; readonly offered: string } {
-  const tokens = template.split('.').map((token) => {
-    if (token === '{topic}') return '>';
-    return placeholders.includes(token) ? '*' : token;
-  });
-  let end = tokens.length;
-  while (tokens[end - 1] === '*' || tokens[end - 1] === '>') end -= 1;
-  return {
-    needed: tokens.join('.'),
-    offered: (end === tokens.length ? tokens : [...tokens.slice(0, end), '>']).join('.'),
-  };
-}
-
 /** A topic as the tokens of a subject: `/` becomes `.`, and what a token cannot carry is escaped. */
 export function topicToTokens(topic: string): string {
   // The usual topic has nothing to escape, and telling that is cheaper than taking it apart.
@@ -85,7 +43,7 @@ export function tokensToTopic(tokens: string): string {
  * digits for each byte of their UTF-8; the empty text becomes a lone `%`.
  */
 export function escapeToken(text: string): string {
-  return text === '' ? '%' : percentEncode(text, /[\p{Cc}\p{Z}\uFEFF.*>%]/gu);
+  return text === '' ? '%' : percentEncode(text, unsafeInToken);
 }
 
 /** Reads back what `escapeToken` made. */

@@ -1,4 +1,5 @@
-import { covers, matches, maxFilterLength, maxFilterLevels } from './topics.js';
+import { defaultTemplates, fillTemplate, maxFilterLevels } from '../../topic-template.js';
+import { covers, matches, maxFilterLength } from './topics.js';
 
 /** Topics a device may use, as filters with `{id}` and `{type}`. */
 export interface PolicyTemplate {
@@ -29,8 +30,7 @@ export interface Policy {
 
 /** The default: a device reaches only its own topics. */
 export const confinedTemplate: PolicyTemplate = {
-  publish: ['raw.{id}', 'raw/{id}', 'raw/{id}/#'],
-  subscribe: ['cmd/{id}/#'],
+  ...defaultTemplates,
   localDelivery: false,
 };
 
@@ -55,20 +55,7 @@ export function compilePolicy(template: PolicyTemplate, device: { id: string; ty
   };
 }
 
-/**
- * Puts id and type in. A template whose value holds a level separator or a wildcard is left out: the value would
- * widen what it was meant to confine.
- */
+/** A template that cannot be filled safely is left out. */
 function fillTemplates(templates: readonly string[], device: { id: string; type: string }): string[] {
-  const filled: string[] = [];
-  for (const template of templates) {
-    let safe = true;
-    const filter = template.replace(/\{(id|type)\}/g, (_token, name: 'id' | 'type') => {
-      const value = device[name];
-      if (value === '' || /[/+#]/.test(value)) safe = false;
-      return value;
-    });
-    if (safe) filled.push(filter);
-  }
-  return filled;
+  return templates.flatMap((template) => fillTemplate(template, device) ?? []);
 }

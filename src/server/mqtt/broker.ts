@@ -1,13 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import type { Config } from '../../config.js';
 import type { DeviceCredentials } from '../../db/devices.js';
+import type { DevicePolicy } from '../../db/policies.js';
 import { type Log, limitLog } from '../../log.js';
 import type { DeviceDirectory } from '../device-directory.js';
 import type { EventFeed } from '../event-feed.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { LiveConnections } from '../live.js';
-import { compilePolicy, confinedTemplate, openTemplate } from './authorize.js';
+import { compilePolicy, type Policy } from './authorize.js';
 import type { CloseReason } from './close-reason.js';
 import { Connection, type ConnectionConfig, type ConnectionServices } from './connection.js';
 import { openConnectionList } from './connection-list.js';
@@ -16,6 +17,8 @@ import { type BrokerCounters, newBrokerCounters } from './counters.js';
 import { type EntranceKeeper, openEntrance } from './entrance.js';
 import { type Listener, startListener } from './listener.js';
 import { isMqttText } from './packets/field.js';
+import { applyPolicies } from './policy-change.js';
+import { createPolicySet } from './policy-set.js';
 import { openRegistry } from './registry.js';
 import { startSessionEngine } from './session-engine.js';
 import { checkTopic } from './topics.js';
@@ -66,6 +69,11 @@ export interface BrokerCore extends BrokerView {
   readonly live: LiveConnections;
   /** Since the start, also before it listens. */
   readonly counters: Readonly<BrokerCounters>;
+  /**
+   * Sets the policies of all device types; without it every type has the default. Clients go on under the new rules,
+   * but one that has a subscription which they do not allow is closed and loses its session, as an absent one does.
+   */
+  setPolicies(policies: readonly DevicePolicy[]): void;
   listen(directory: DeviceDirectory): Promise<Broker>;
   close(): Promise<void>;
 }
@@ -80,10 +88,10 @@ export async function openBroker(options: {
   forwarder: Forwarder;
   /** Messages for devices, wanted for those that have subscribed. */
   downlink: Downlink;
-  addressingOf(device: DeviceCredentials): Addressing;
   /** Begins the id of every connection of this replica. */
   replica: string;
   events: EventFeed;
+  addressingOf(device: DeviceCredentials, policy: Policy): Addressing;
   log: Log;
 }): Promise<BrokerCore> {
   const { config, forwarder, downlink, events, log } = options;
@@ -115,7 +123,9 @@ export async function openBroker(options: {
     }
   };
   const counters = newBrokerCounters();
-  const template = config.acl === 'open' ? openTemplate : confinedTemplate;
+  let policies = createPolicySet(config.acl, []);
+  const policyOf = (device: { id: string; type: string }) =>
+    compilePolicy(policies.templateOf(device.type), device);
   const messageIdPrefix = randomBytes(9).toString('base64url');
   let messageIds = 0;
   let connectionIds = 0;
@@ -163,7 +173,7 @@ export async function openBroker(options: {
         acquireDownlink: (deviceId) => downlink.acquire(deviceId),
         releaseDownlink: (deviceId) => downlink.release(deviceId),
       },
-      policyOf: (device) => compilePolicy(template, device),
+      policyOf,
       addressingOf: options.addressingOf,
     };
     const keeper: EntranceKeeper = {
@@ -224,6 +234,12 @@ export async function openBroker(options: {
     kick: (deviceId, reason) => registry.kick(deviceId, reason),
     live,
     counters,
+    setPolicies(loaded) {
+      const before = policies;
+      policies = createPolicySet(config.acl, loaded, before);
+      const isChanged = (type: string) => before.templateOf(type) !== policies.templateOf(type);
+      applyPolicies({ registry, policyOf, isChanged, log });
+    },
     listen,
     close: () => {
       closing ??= engine.close().finally(() => limitedLog.close());

@@ -1,3 +1,4 @@
+import type { Policy } from './authorize.js';
 import type { BrokerCounters } from './counters.js';
 import { Outgoing, type OutgoingConnection, type OutgoingLimits } from './outgoing.js';
 import type { PacketType, QoS } from './packets/packet-type.js';
@@ -59,6 +60,12 @@ export class ClientSession {
       subscriptions: [...this.subscriptions].map(([filter, { qos }]) => ({ filter, qos })),
       outgoing: this.outgoing.describe(),
     };
+  }
+
+  /** Whether every subscription is one that `policy` allows. */
+  isAllowedBy(policy: Policy): boolean {
+    for (const filter of this.subscriptions.keys()) if (!policy.maySubscribe(filter)) return false;
+    return true;
   }
 
   unsubscribe(filter: string): void {

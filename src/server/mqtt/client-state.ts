@@ -10,6 +10,7 @@ export type Exchange = UplinkPublish | 'answered';
 /** What the clients of one device have in common on this replica. */
 export interface DeviceState {
   readonly id: string;
+  type: string;
   readonly clients: Set<ClientState>;
   /** Messages of all its clients waiting for their store confirmation. */
   inFlight: number;

@@ -25,6 +25,7 @@ export const closeReasons = {
   'secret-changed': "the device's secret changed",
   'type-changed': "the device's type changed",
   kicked: 'an operator ended the connection',
+  'policy-changed': "the policy of the device's type no longer allows what the client has subscribed to",
   'taken-over': 'the same client id of the same device connected again [MQTT-3.1.4-2]',
 
   'proxy-header': 'no PROXY protocol header, or a malformed one, from an address in PROXY_PROTOCOL_FROM',

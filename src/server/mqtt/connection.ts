@@ -44,7 +44,7 @@ export interface ConnectionServices {
   readonly log: LimitedLog;
   nextConnectionId(): string;
   policyOf(device: DeviceCredentials): Policy;
-  addressingOf(device: DeviceCredentials): Addressing;
+  addressingOf(device: DeviceCredentials, policy: Policy): Addressing;
 }
 
 const pingreq = Buffer.from([PacketType.PINGREQ << 4, 0]);
@@ -225,6 +225,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     this.clientId = connect.clientId === '' ? `auto-${randomBytes(10).toString('hex')}` : connect.clientId;
     const admission = registry.admit(this, {
       deviceId: device.id,
+      deviceType: device.type,
       clientId: this.clientId,
       clean: connect.clean,
     });
@@ -240,7 +241,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     this.uplink = new Uplink(this.services.uplink, this, {
       state,
       policy,
-      addressing: this.services.addressingOf(device),
+      addressing: this.services.addressingOf(device, policy),
     });
     this.policy = policy;
     this.phase = 'connected';
@@ -250,6 +251,13 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     this.socket.write(encodeConnack(ConnectReturnCode.accepted, sessionPresent));
     state.session?.attach(this);
     this.socket.updateHold();
+  }
+
+  /** The policy of the device has changed: what is processed from now on is held against the new one. */
+  changePolicy(policy: Policy): void {
+    if (this.device === undefined) return;
+    this.policy = policy;
+    this.uplink?.changePolicy(policy, this.services.addressingOf(this.device, policy));
   }
 
   /** Answers CONNACK with a refusal and closes [MQTT-3.2.2-5]. */

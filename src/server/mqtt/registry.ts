@@ -23,14 +23,18 @@ export interface Registry {
    */
   admit(
     connection: Connection,
-    request: { deviceId: string; clientId: string; clean: boolean },
+    request: { deviceId: string; deviceType: string; clientId: string; clean: boolean },
   ): Admission | undefined;
   /** Forgets a connection that has closed. */
   release(connection: Connection, state: ClientState | undefined): void;
+  /** Closes a client's connection and discards its session. */
+  drop(client: ClientState, reason: CloseReason): void;
   /** Closes every connection of a device and discards its sessions; answers how many connections there were. */
   kick(deviceId: string, reason: CloseReason): number;
   /** Ids of the devices that have a connection or a session here. */
   deviceIds(): Iterable<string>;
+  /** The same devices, with what is known of their clients. */
+  devices(): Iterable<DeviceState>;
   /** Forgets clients that have nothing left to do, and the sessions absent longest when there are too many. */
   sweep(): void;
 }
@@ -51,9 +55,10 @@ export function openRegistry(options: {
   /** Clients without a connection whose messages are still on their way to NATS, and since when. */
   const unsettled = new Map<ClientState, number>();
 
-  function remember(key: string, deviceId: string): ClientState | undefined {
+  function remember(key: string, deviceId: string, deviceType: string): ClientState | undefined {
     const device = devices.get(deviceId) ?? {
       id: deviceId,
+      type: deviceType,
       clients: new Set<ClientState>(),
       inFlight: 0,
       awaitingRoom: new Set(),
@@ -106,6 +111,11 @@ export function openRegistry(options: {
     else unsettled.set(state, performance.now());
   }
 
+  function drop(state: ClientState, reason: CloseReason): void {
+    state.connection?.close(reason);
+    discard(state);
+  }
+
   /** Discards sessions absent longest, first of devices that have more than their share of them. */
   function evict(): void {
     const counts = new Map<DeviceState, number>();
@@ -140,12 +150,13 @@ export function openRegistry(options: {
       connections.add(connection);
     },
 
-    admit(connection, { deviceId, clientId, clean }) {
+    admit(connection, { deviceId, deviceType, clientId, clean }) {
       const key = `${deviceId}/${clientId}`;
       clients.get(key)?.connection?.close('taken-over');
       // Closing may have forgotten the client, so it is looked up again.
-      const state = clients.get(key) ?? remember(key, deviceId);
+      const state = clients.get(key) ?? remember(key, deviceId, deviceType);
       if (state === undefined) return undefined;
+      state.device.type = deviceType;
       state.device.clients.add(state);
       devices.set(deviceId, state.device);
       absent.delete(state);
@@ -177,19 +188,20 @@ export function openRegistry(options: {
       if (state.lane.inFlight > 0) unsettled.set(state, performance.now());
     },
 
+    drop,
+
     kick(deviceId, reason) {
       let closed = 0;
       for (const state of [...(devices.get(deviceId)?.clients ?? [])]) {
-        if (state.connection !== undefined) {
-          state.connection.close(reason);
-          closed += 1;
-        }
-        discard(state);
+        if (state.connection !== undefined) closed += 1;
+        drop(state, reason);
       }
       return closed;
     },
 
     deviceIds: () => devices.keys(),
+
+    devices: () => devices.values(),
 
     sweep() {
       const longAgoMs = performance.now() - laneGraceMs;

@@ -1,9 +1,8 @@
+import { isWellFormedFilter } from '../../topic-template.js';
 import type { CloseReason } from './close-reason.js';
 
 /** Topic names and filters (MQTT 3.1.1 §4.7). */
 
-/** Most levels of a filter: the session engine's matcher takes no more. */
-export const maxFilterLevels = 100;
 /** Most characters of a filter: each subscription keeps it, and every delivery is held against it. */
 export const maxFilterLength = 1_024;
 
@@ -16,12 +15,7 @@ export function checkTopic(topic: string): CloseReason | undefined {
 /** Checks a topic filter: `#` alone in the last level, `+` alone in its level [MQTT-4.7.1-2] [MQTT-4.7.1-3]. */
 export function checkFilter(filter: string): CloseReason | undefined {
   if (filter.length === 0) return 'empty-topic';
-  const levels = filter.split('/');
-  for (const [index, level] of levels.entries()) {
-    if (level.length > 1 && (level.includes('+') || level.includes('#'))) return 'malformed-filter';
-    if (level === '#' && index !== levels.length - 1) return 'malformed-filter';
-  }
-  return undefined;
+  return isWellFormedFilter(filter) ? undefined : 'malformed-filter';
 }
 
 /**

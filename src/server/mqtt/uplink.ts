@@ -63,8 +63,8 @@ export class Uplink {
   private readonly services: UplinkServices;
   private readonly connection: UplinkConnection;
   private readonly state: ClientState;
-  private readonly policy: Policy;
-  private readonly addressing: Addressing;
+  private policy: Policy;
+  private addressing: Addressing;
   /** Messages to be answered, in order of arrival, from `head` on. */
   private waiting: Awaited[] = [];
   private head = 0;
@@ -99,6 +99,13 @@ export class Uplink {
   /** When the client's last bytes arrived, in microseconds modulo 2^32. */
   get receivedUs(): number {
     return (this.connection.lastReadMs * 1_000) | 0;
+  }
+
+  /** The policy of the device has changed: every topic is held against the new one. */
+  changePolicy(policy: Policy, addressing: Addressing): void {
+    this.policy = policy;
+    this.addressing = addressing;
+    this.lastRoute = undefined;
   }
 
   get device(): DeviceState {

@@ -1,0 +1,98 @@
+import { eq, sql } from 'drizzle-orm';
+import { SvcMqttError } from '../errors.js';
+import { checkPolicy, type PolicyRules } from '../policy.js';
+import { type Actor, writeAudit } from './audit.js';
+import { checkDeviceType } from './devices.js';
+import type { Database } from './open.js';
+import { query } from './query.js';
+import { policies } from './schema.js';
+import { inTransaction } from './transaction.js';
+
+/** What the devices of one type may do. A type without a policy has the server's default. */
+export interface DevicePolicy extends PolicyRules {
+  readonly type: string;
+  readonly createdAt: Date;
+  readonly updatedAt: Date;
+}
+
+/** Most policies: every replica keeps all of them. */
+export const maxPolicies = 10_000;
+
+const columns = {
+  type: policies.deviceType,
+  publish: policies.publish,
+  subscribe: policies.subscribe,
+  publishRate: policies.publishRate,
+  maxPacketBytes: policies.maxPacketBytes,
+  natsSubject: policies.natsSubject,
+  createdAt: policies.createdAt,
+  updatedAt: policies.updatedAt,
+};
+
+/** All policies in order of type, at most `maxPolicies`. */
+export async function listPolicies(db: Database): Promise<DevicePolicy[]> {
+  return await query(db, () =>
+    db.orm.select(columns).from(policies).orderBy(policies.deviceType).limit(maxPolicies),
+  );
+}
+
+/** The policy of a type, or undefined when it has none. */
+export async function findPolicy(db: Database, type: string): Promise<DevicePolicy | undefined> {
+  if (checkDeviceType(type) !== undefined) return undefined;
+  const rows = await query(db, () =>
+    db.orm.select(columns).from(policies).where(eq(policies.deviceType, type)),
+  );
+  return rows[0];
+}
+
+/**
+ * Sets the policy of a type, whole: nothing of an earlier one is kept.
+ *
+ * @throws SvcMqttError INPUT_INVALID naming every fault, or at `maxPolicies`; DATABASE_*.
+ */
+export async function setPolicy(
+  db: Database,
+  actor: Actor,
+  request: PolicyRules & { readonly type: string },
+): Promise<DevicePolicy> {
+  const { type, ...rules } = request;
+  const typeProblem = checkDeviceType(type);
+  const faults = checkPolicy(rules).map(({ field, problem }) => `${field} ${problem}`);
+  if (typeProblem !== undefined) faults.unshift(`type ${typeProblem}`);
+  if (faults.length > 0) throw new SvcMqttError('INPUT_INVALID', faults.join('; '));
+  const values = { ...rules, publish: [...rules.publish], subscribe: [...rules.subscribe] };
+  return await query(db, () =>
+    inTransaction(db, async (orm) => {
+      // Two additions at once would pass the bound; there are few.
+      await orm.execute(sql`lock table ${policies} in share row exclusive mode`);
+      const [stored] = await orm
+        .insert(policies)
+        .values({ deviceType: type, ...values })
+        .onConflictDoUpdate({ target: policies.deviceType, set: values })
+        .returning(columns);
+      if (stored === undefined) throw new SvcMqttError('INTERNAL', 'Setting a policy answered none');
+      if ((await orm.$count(policies)) > maxPolicies) {
+        throw new SvcMqttError('INPUT_INVALID', `There are ${maxPolicies} policies already`, {
+          suggestion: 'Remove one that no device needs',
+        });
+      }
+      await writeAudit(orm, actor, [{ action: 'policy.set', target: type, details: { ...rules } }]);
+      return stored;
+    }),
+  );
+}
+
+/** Removes the policy of a type, which then has the default; answers whether there was one. */
+export async function removePolicy(db: Database, actor: Actor, type: string): Promise<boolean> {
+  if (checkDeviceType(type) !== undefined) return false;
+  return await query(db, () =>
+    inTransaction(db, async (orm) => {
+      const removed = await orm.delete(policies).where(eq(policies.deviceType, type)).returning({
+        type: policies.deviceType,
+      });
+      if (removed.length === 0) return false;
+      await writeAudit(orm, actor, [{ action: 'policy.remove', target: type }]);
+      return true;
+    }),
+  );
+}

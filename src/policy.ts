@@ -1,0 +1,123 @@
+import { checkSubjectTemplate } from './subject-template.js';
+import { checkTopicTemplate, templatesMeet } from './topic-template.js';
+
+/** What a policy says of the devices of its type. */
+export interface PolicyRules {
+  /** Templates of the topics to publish to; none: nothing. */
+  readonly publish: readonly string[];
+  /** Templates of the filters to subscribe to; none: nothing. */
+  readonly subscribe: readonly string[];
+  /** Messages per second of one device; null: the server's setting. */
+  readonly publishRate: number | null;
+  /** Largest packet after CONNECT; null: the server's setting, which also holds where it is less. */
+  readonly maxPacketBytes: number | null;
+  /** Template of the NATS subject; null: the server's setting. */
+  readonly natsSubject: string | null;
+}
+
+/** What is wrong with one field of a policy, in words that follow its name. */
+export interface PolicyFault {
+  readonly field: 'publish' | 'subscribe' | 'publish_rate' | 'max_packet_bytes' | 'nats_subject';
+  readonly problem: string;
+}
+
+/** Most templates in each of the two lists. */
+export const maxTemplates = 16;
+export const maxPublishRate = 1_000_000;
+/** A packet must be able to carry a subscription and a short message. */
+export const minPacketBytes = 128;
+/** The largest packet of MQTT 3.1.1 (§2.2.3). */
+export const mostPacketBytes = 268_435_460;
+const maxSubjectLength = 256;
+
+/** Checks a policy; answers every fault. */
+export function checkPolicy(rules: PolicyRules): PolicyFault[] {
+  const faults: PolicyFault[] = [];
+  for (const field of ['publish', 'subscribe'] as const) {
+    const templates = rules[field];
+    if (templates.length > maxTemplates) {
+      faults.push({ field, problem: `must not have more than ${maxTemplates} templates` });
+    }
+    for (const template of templates.slice(0, maxTemplates)) {
+      const problem = checkTopicTemplate(template);
+      if (problem !== undefined) faults.push({ field, problem: `${JSON.stringify(template)} ${problem}` });
+    }
+    if (new Set(templates).size < templates.length) faults.push({ field, problem: 'has a template twice' });
+  }
+  const { publishRate, maxPacketBytes, natsSubject } = rules;
+  if (publishRate !== null && !isWholeNumber(publishRate, 1, maxPublishRate)) {
+    faults.push({ field: 'publish_rate', problem: `must be a whole number from 1 to ${maxPublishRate}` });
+  }
+  if (maxPacketBytes !== null && !isWholeNumber(maxPacketBytes, minPacketBytes, mostPacketBytes)) {
+    const problem = `must be a whole number from ${minPacketBytes} to ${mostPacketBytes}`;
+    faults.push({ field: 'max_packet_bytes', problem });
+  }
+  const problem = natsSubject === null ? undefined : checkSubject(natsSubject);
+  if (problem !== undefined) faults.push({ field: 'nats_subject', problem });
+  return faults;
+}
+
+function isWholeNumber(value: number, least: number, most: number): boolean {
+  return Number.isInteger(value) && value >= least && value <= most;
+}
+
+function checkSubject(template: string): string | undefined {
+  const shown = JSON.stringify(template.slice(0, maxSubjectLength));
+  if (template.length > maxSubjectLength) return `must not be longer than ${maxSubjectLength} characters`;
+  const problem = checkSubjectTemplate(template);
+  if (problem !== undefined) return `cannot be ${shown}: ${problem}`;
+  // What a device sent there would reach other devices as a command.
+  return template.startsWith('cmd.') || template === 'cmd'
+    ? `cannot be ${shown}: subjects under cmd are commands to devices`
+    : undefined;
+}
+
+/**
+ * What a sound policy allows that its author should know of, each as one sentence: topics that devices of the type
+ * share, and a packet size without effect.
+ *
+ * @param serverMaxPacketBytes MAX_PACKET_BYTES, as far as the caller knows it.
+ */
+export function describeRisks(rules: PolicyRules, serverMaxPacketBytes: number): string[] {
+  const { publish, subscribe, maxPacketBytes } = rules;
+  const risks: string[] = [];
+  for (const template of publish.filter(isShared)) {
+    risks.push(
+      `publish ${JSON.stringify(template)} has no {id}: every device of the type may publish to the topics of the others`,
+    );
+  }
+  for (const template of subscribe.filter(isShared)) {
+    risks.push(
+      `subscribe ${JSON.stringify(template)} has no {id}: every device of the type may read what the others may`,
+    );
+  }
+  const [own, ownRead] = [publish.filter(isOwn), subscribe.filter(isOwn)];
+  own.forEach((one, index) => {
+    for (const other of own.slice(index + 1)) {
+      if (!templatesMeet(one, other)) continue;
+      risks.push(
+        `publish ${JSON.stringify(one)} of one device can be publish ${JSON.stringify(other)} of another`,
+      );
+    }
+  });
+  for (const read of ownRead) {
+    for (const written of own) {
+      if (!templatesMeet(read, written)) continue;
+      risks.push(
+        `subscribe ${JSON.stringify(read)} lets a device read what another publishes to ${JSON.stringify(written)}`,
+      );
+    }
+  }
+  if (maxPacketBytes !== null && maxPacketBytes > serverMaxPacketBytes) {
+    risks.push(`max_packet_bytes is over MAX_PACKET_BYTES (${serverMaxPacketBytes}), which holds`);
+  }
+  return risks;
+}
+
+function isOwn(template: string): boolean {
+  return template.includes('{id}');
+}
+
+function isShared(template: string): boolean {
+  return !isOwn(template);
+}

@@ -1,0 +1,49 @@
+/** Templates of NATS subjects: `{id}`, `{type}` and, last, `{topic}`, each a token of its own. */
+
+/** Placeholders of a subject template; each stands for a token, `{topic}` for as many as the topic has levels. */
+const placeholders = ['{id}', '{type}', '{topic}'];
+
+/** Characters that one token of a subject cannot carry, and the one that escapes them. */
+export const unsafeInToken = /[\p{Cc}\p{Z}\uFEFF.*>%]/gu;
+
+/**
+ * What is wrong with a subject template, or undefined.
+ *
+ * Its first token is literal, so that no device reaches a subject of NATS itself; `{topic}`, having many levels, is
+ * the last.
+ */
+export function checkSubjectTemplate(template: string): string | undefined {
+  const tokens = template.split('.');
+  if (tokens.includes('')) return 'it has an empty token';
+  for (const [index, token] of tokens.entries()) {
+    if (placeholders.includes(token)) {
+      if (index === 0) return `it starts with ${token}: the first token must be a word, as in raw.{id}`;
+      if (token === '{topic}' && index !== tokens.length - 1) return '{topic} must be the last token';
+      continue;
+    }
+    if (/[{}]/.test(token)) {
+      return `"${token}" is not a token: a placeholder stands alone between dots, and is one of ${placeholders.join(' ')}`;
+    }
+    if (/[*>]/.test(token)) return `"${token}" holds a wildcard`;
+    if (token.search(unsafeInToken) >= 0) return `"${token}" holds a character that a subject cannot carry`;
+  }
+  if (/^[$_]/.test(template)) return 'subjects starting with $ or _ belong to NATS itself';
+  return undefined;
+}
+
+/**
+ * What a stream must cover for a template, and what a new stream is made to cover. They differ where the template
+ * ends in placeholders: `raw.{id}` needs `raw.*`, and a new stream takes `raw.>`.
+ */
+export function subjectsOfTemplate(template: string): { readonly needed: string; readonly offered: string } {
+  const tokens = template.split('.').map((token) => {
+    if (token === '{topic}') return '>';
+    return placeholders.includes(token) ? '*' : token;
+  });
+  let end = tokens.length;
+  while (tokens[end - 1] === '*' || tokens[end - 1] === '>') end -= 1;
+  return {
+    needed: tokens.join('.'),
+    offered: (end === tokens.length ? tokens : [...tokens.slice(0, end), '>']).join('.'),
+  };
+}
