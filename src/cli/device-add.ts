@@ -1,6 +1,7 @@
 import type { Config } from '../config.js';
 import { toNewDeviceJson } from '../db/device-json.js';
 import { addDevices, type NewDevice } from '../db/devices.js';
+import { readCliActor } from './actor.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
 import { columnWidths, escapeControls, formatBlock, formatRow, formatTime, toJsonLine } from './text.js';
@@ -24,7 +25,7 @@ export async function addDevice(config: Config, options: DeviceAddOptions, io: C
     throw usageError('device add needs --type <type>', 'Example: svc-mqtt device add --type sensor');
   const devices = await withDatabase(config, io, async (db) => {
     await requireSchema(db);
-    return addDevices(db, { type, id: options.id, count: options.count });
+    return addDevices(db, readCliActor(), { type, id: options.id, count: options.count });
   });
   if (options.json === true) {
     for (const device of devices) await write(io.stdout, toJsonLine(toNewDeviceJson(device)));

@@ -1,6 +1,7 @@
 import type { Config } from '../config.js';
-import { revokeDevices } from '../db/devices.js';
+import { type Outcomes, revokeDevices } from '../db/device-changes.js';
 import { SvcMqttError } from '../errors.js';
+import { readCliActor } from './actor.js';
 import { askYesNo } from './ask.js';
 import { requireSchema, withDatabase } from './database.js';
 import { deviceNotFound } from './device-show.js';
@@ -41,7 +42,7 @@ export async function revokeDevice(
   await withDatabase(config, io, async (db) => {
     await requireSchema(db);
     for (let start = 0; start < ids.length && !io.signal.aborted; start += batchSize) {
-      const outcome = await revokeDevices(db, ids.slice(start, start + batchSize));
+      const outcome = await revokeDevices(db, readCliActor(), ids.slice(start, start + batchSize));
       unknown.push(...outcome.unknown);
       await writeOutcome(outcome, options.json === true, io);
     }
@@ -106,14 +107,10 @@ function question(ids: readonly string[]): string {
   return `Revoke ${subject}? ${only ? 'Its' : 'Their'} connections end at once, and this cannot be undone.`;
 }
 
-async function writeOutcome(
-  outcome: Awaited<ReturnType<typeof revokeDevices>>,
-  json: boolean,
-  io: CommandIo,
-): Promise<void> {
+async function writeOutcome(outcome: Outcomes, json: boolean, io: CommandIo): Promise<void> {
   const kinds = [
-    ['revoked', outcome.revoked, 'revoked'],
-    ['already_revoked', outcome.alreadyRevoked, 'was revoked before'],
+    ['revoked', outcome.changed, 'revoked'],
+    ['already_revoked', outcome.unchanged, 'was revoked before'],
     ['unknown', outcome.unknown, ''],
   ] as const;
   for (const [kind, ids, words] of kinds) {

@@ -2,7 +2,7 @@ import { eq, sql } from 'drizzle-orm';
 import { SvcMqttError } from '../errors.js';
 import { checkPolicy, type PolicyRules } from '../policy.js';
 import { type Actor, writeAudit } from './audit.js';
-import { checkDeviceType } from './devices.js';
+import { checkDeviceType } from './device-fields.js';
 import type { Database } from './open.js';
 import { query } from './query.js';
 import { policies } from './schema.js';

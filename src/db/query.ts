@@ -13,3 +13,10 @@ export async function query<T>(db: Database, run: () => PromiseLike<T>): Promise
     throw toDatabaseError(error, db.where);
   }
 }
+
+/** Ids of one query. */
+export const idsPerQuery = 5_000;
+
+export function* batchesOf<T>(items: readonly T[], size: number): Generator<T[]> {
+  for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size);
+}

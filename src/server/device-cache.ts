@@ -1,4 +1,4 @@
-import type { DeviceCredentials } from '../db/devices.js';
+import type { DeviceCredentials } from '../db/device-credentials.js';
 
 /** What is remembered of a device. */
 export interface CachedDevice {
@@ -7,6 +7,10 @@ export interface CachedDevice {
   verified: boolean;
   /** When its being seen was last passed on to be written, ms of a monotonic clock. */
   seenAtMs: number;
+  /** The hash of the secret of its last login here. */
+  secretUsed: Buffer | undefined;
+  /** That it has expired was passed on. */
+  expiryTold: boolean;
 }
 
 /** Remembers a bounded number of devices; at the bound the one unused longest is forgotten. */
@@ -52,7 +56,13 @@ export function createDeviceCache(limit: number): DeviceCache {
           break;
         }
       }
-      entries.set(device.id, { device, verified: true, seenAtMs: Number.NEGATIVE_INFINITY });
+      entries.set(device.id, {
+        device,
+        verified: true,
+        seenAtMs: Number.NEGATIVE_INFINITY,
+        secretUsed: undefined,
+        expiryTold: false,
+      });
     },
     delete(id) {
       entries.delete(id);

@@ -1,5 +1,15 @@
+import { hostname } from 'node:os';
 import { startChangeFeed } from '../db/change-feed.js';
-import { type DeviceCredentials, loadCredentials, markSeen } from '../db/devices.js';
+import {
+  type DeviceCredentials,
+  endPreviousSecrets,
+  isExpired,
+  loadCredentials,
+  markSeen,
+  secretOf,
+  validUntilMs,
+  type WhichSecret,
+} from '../db/device-credentials.js';
 import type { Database } from '../db/open.js';
 import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
@@ -19,7 +29,7 @@ export interface DeviceCacheState {
   readonly misses: number;
 }
 
-export type LossReason = 'revoked' | 'deleted' | 'secret-changed' | 'type-changed';
+export type LossReason = 'revoked' | 'expired' | 'deleted' | 'secret-changed' | 'type-changed';
 
 /**
  * The server's view of the devices: look-ups through a bounded cache, kept true by NOTIFY and a periodic sweep of
@@ -33,6 +43,11 @@ export interface DeviceDirectory {
   find(id: string): Promise<LookUp>;
   /** Notes that a device is connected or sent something; written to the database at most once a minute. */
   seen(id: string): void;
+  /**
+   * Notes that a device has logged in, with one of its secrets or by other means. The first use of a new secret ends
+   * the one before, where that was to be kept until then only.
+   */
+  loggedIn(device: DeviceCredentials, secret?: WhichSecret): void;
   close(): Promise<void>;
 }
 
@@ -44,6 +59,8 @@ const maxIdLength = 128;
 /** Most devices loaded one by one because they changed; at it everything remembered is checked instead. */
 const maxSuspects = 50_000;
 const closeTimeoutMs = 2_000;
+/** Who ends previous secrets: this replica. */
+const actor = { kind: 'server', name: hostname() } as const;
 /** A little more than the minute that the database insists on, so that no write is in vain. */
 const seenEveryMs = 62_000;
 const writeSeenEveryMs = 2_000;
@@ -65,7 +82,10 @@ const idsPerSweep = 100;
  *
  * @param options.connectedIds ids of devices connected now: re-checked whenever changes may have been missed.
  * @param options.onPoliciesChanged called when the policies changed or may have.
- * @param options.onLost called when a device was revoked or deleted, or its secret changed: its connections must go.
+ * @param options.onLost called when a device was revoked or deleted, has expired, or got another type or a secret
+ *   in place of all before: its connections must go.
+ * @param options.onRefreshed called with a device that may have changed otherwise: connections may have logged in
+ *   with a secret that is no longer valid, or will end at another time than was known.
  * @throws SvcMqttError DATABASE_UNREACHABLE, DATABASE_REFUSED or DATABASE_SCHEMA.
  */
 export async function startDeviceDirectory(options: {
@@ -75,12 +95,16 @@ export async function startDeviceDirectory(options: {
   connectedIds(): Iterable<string>;
   onLost(id: string, reason: LossReason): void;
   onPoliciesChanged?(): void;
+  onRefreshed(device: DeviceCredentials): void;
 }): Promise<DeviceDirectory> {
-  const { db, log, onLost } = options;
+  const { db, log, onLost, onRefreshed } = options;
   const cache = createDeviceCache(options.cacheSize);
   /** Devices to be loaded because they were reported changed, or to make sure; until that has succeeded. */
   const suspects = new Map<string, 'changed' | 'unsure'>();
-  const seenWaiting = new Set<string>();
+  /** Devices to be written as seen, with the hash of the secret of their login. */
+  const seenWaiting = new Map<string, Buffer | undefined>();
+  /** Devices that have used the secret of this hash, which ends the one before: to be written. */
+  const endingPrevious = new Map<string, Buffer>();
   let live = false;
   let hits = 0;
   let misses = 0;
@@ -90,15 +114,22 @@ export async function startDeviceDirectory(options: {
   let doubts = 0;
 
   const loader = createDeviceLoader({
-    fetch: (ids) => loadCredentials(db, ids),
+    fetch: async (ids) => (await loadCredentials(db, ids)).map(withoutEnded),
     timeoutMs: lookUpTimeoutMs,
     onLoaded(id, device) {
-      const before = cache.peek(id)?.device;
-      const reason = lossOf(before, device, suspects.get(id));
+      const entry = cache.peek(id);
+      const suspicion = suspects.get(id);
+      const reason = lossOf(entry?.device, device, suspicion);
+      const told = reason === 'expired' && entry?.expiryTold === true;
       suspects.delete(id);
       if (device === undefined) cache.delete(id);
-      else if (before !== undefined) cache.set(device);
-      if (reason !== undefined && !closed) onLost(id, reason);
+      else if (entry !== undefined) {
+        cache.set(device);
+        entry.expiryTold = reason === 'expired';
+      }
+      if (closed || told) return;
+      if (reason !== undefined) onLost(id, reason);
+      else if (device !== undefined && (entry !== undefined || suspicion !== undefined)) onRefreshed(device);
     },
     onFailed(error) {
       log.debug(
@@ -176,10 +207,13 @@ export async function startDeviceDirectory(options: {
   let writing: Promise<void> | undefined;
   const writeSeen = async () => {
     while (seenWaiting.size > 0 && live) {
-      const ids = [...take(seenWaiting, idsPerSeenWrite)];
+      const batch = [...take(seenWaiting, idsPerSeenWrite)];
       try {
-        await markSeen(db, ids);
-        for (const id of ids) seenWaiting.delete(id);
+        await markSeen(
+          db,
+          batch.map(([id, secretHash]) => ({ id, secretHash })),
+        );
+        for (const [id, secretHash] of batch) if (seenWaiting.get(id) === secretHash) seenWaiting.delete(id);
       } catch (error) {
         log.debug(
           { event: 'last_seen_failed', reason: messageOf(error) },
@@ -189,11 +223,32 @@ export async function startDeviceDirectory(options: {
       }
     }
   };
+  const writeEnded = async () => {
+    while (endingPrevious.size > 0 && live) {
+      const batch = [...take(endingPrevious, idsPerSeenWrite)];
+      try {
+        await endPreviousSecrets(
+          db,
+          actor,
+          batch.map(([id, secretHash]) => ({ id, secretHash })),
+        );
+        for (const [id, hash] of batch) if (endingPrevious.get(id) === hash) endingPrevious.delete(id);
+      } catch (error) {
+        log.debug(
+          { event: 'previous_secret_failed', reason: messageOf(error) },
+          'the end of previous secrets could not be written',
+        );
+        return;
+      }
+    }
+  };
   const startWriting = () => {
     nowMs = performance.now();
-    writing ??= writeSeen().finally(() => {
-      writing = undefined;
-    });
+    writing ??= writeEnded()
+      .then(writeSeen)
+      .finally(() => {
+        writing = undefined;
+      });
   };
   const timer = setInterval(startWriting, writeSeenEveryMs);
 
@@ -219,6 +274,36 @@ export async function startDeviceDirectory(options: {
     return { found: 'yes', device: known.device };
   };
 
+  const seen = (id: string, secretHash?: Buffer) => {
+    const entry = cache.peek(id);
+    if (entry !== undefined) {
+      const sameSecret = secretHash === undefined || entry.secretUsed?.equals(secretHash) === true;
+      if (sameSecret && nowMs - entry.seenAtMs < seenEveryMs) return;
+      entry.seenAtMs = nowMs;
+      entry.secretUsed = secretHash ?? entry.secretUsed;
+      cache.use(id);
+    }
+    if (seenWaiting.size < maxSeenWaiting || seenWaiting.has(id)) {
+      seenWaiting.set(id, secretHash ?? seenWaiting.get(id));
+    }
+  };
+  const endPrevious = (device: DeviceCredentials) => {
+    if (endingPrevious.size >= maxSeenWaiting) return;
+    endingPrevious.set(device.id, device.secretHash);
+    const ended = withoutEnded(device);
+    const entry = cache.peek(device.id);
+    if (entry?.device === device) entry.device = ended;
+    onRefreshed(ended);
+    // Not left to the timer: the other replicas learn of it from the database.
+    setImmediate(startWriting);
+  };
+  /** The database need not know yet that a new secret has been used. */
+  function withoutEnded(device: DeviceCredentials): DeviceCredentials {
+    if (device.previousSecret === undefined) return device;
+    const used = endingPrevious.get(device.id);
+    return used?.equals(device.secretHash) === true ? { ...device, previousSecret: undefined } : device;
+  }
+
   const close = async () => {
     closed = true;
     clearInterval(timer);
@@ -234,14 +319,10 @@ export async function startDeviceDirectory(options: {
     },
     cacheState: () => ({ size: cache.size, hits, misses }),
     find,
-    seen(id) {
-      const entry = cache.peek(id);
-      if (entry !== undefined) {
-        if (nowMs - entry.seenAtMs < seenEveryMs) return;
-        entry.seenAtMs = nowMs;
-        cache.use(id);
-      }
-      if (seenWaiting.size < maxSeenWaiting) seenWaiting.add(id);
+    seen,
+    loggedIn(device, secret) {
+      seen(device.id, secret === undefined ? undefined : secretOf(device, secret)?.hash);
+      if (secret === 'current' && device.previousSecret?.untilUsed === true) endPrevious(device);
     },
     close() {
       closing ??= close();
@@ -259,11 +340,12 @@ function lossOf(
   if (before === undefined && suspicion === undefined) return undefined;
   if (now === undefined) return 'deleted';
   if (now.revoked) return before?.revoked === true ? undefined : 'revoked';
-  // It may be connected and yet forgotten: with nothing to compare, a reported change counts as one of the secret.
-  if (before === undefined) return suspicion === 'changed' ? 'secret-changed' : undefined;
-  if (before.revoked) return undefined;
-  if (!before.secretHash.equals(now.secretHash) || !before.secretSalt.equals(now.secretSalt))
+  if (isExpired(now)) return 'expired';
+  if (before === undefined || before.revoked) return undefined;
+  const known = [secretOf(before, 'current'), secretOf(before, 'previous')];
+  if (!known.some((secret) => secret !== undefined && validUntilMs(now, secret) > Date.now())) {
     return 'secret-changed';
+  }
   return before.type === now.type ? undefined : 'type-changed';
 }
 

@@ -1,4 +1,4 @@
-import type { DeviceCredentials } from '../db/devices.js';
+import type { DeviceCredentials } from '../db/device-credentials.js';
 
 /** What loading a device gave: the device, undefined when it does not exist, or `away`. */
 export type Loaded = DeviceCredentials | undefined | 'away';

@@ -94,6 +94,7 @@ async function start(
       if (connections > 0)
         log.info({ event: 'device_dropped', device: id, reason, connections }, 'A device was dropped');
     },
+    onRefreshed: (device) => core.refresh(device),
   });
   releasers.add('device directory', () => directory.close());
 

@@ -4,7 +4,7 @@ import { type ChangeFeed, startChangeFeed } from '../../src/db/change-feed.js';
 import { addDevices } from '../../src/db/devices.js';
 import { openDatabase } from '../../src/db/open.js';
 import { SvcMqttError } from '../../src/errors.js';
-import { kinds, openTestDatabase, silentLog, type TestDatabase, until } from './databases.js';
+import { kinds, openTestDatabase, silentLog, type TestDatabase, testActor, until } from './databases.js';
 import { databaseProcesses } from './processes.js';
 
 const releases: (() => Promise<unknown>)[] = [];
@@ -54,9 +54,9 @@ test.each(kinds)(
   'a notification and, when that is missed, the sweep tell every change in %s',
   async (kind) => {
     const database = await open(kind);
-    const [first, second, third] = (await addDevices(database.db, { type: 'sensor', count: 3 })).map(
-      ({ id }) => id,
-    );
+    const [first, second, third] = (
+      await addDevices(database.db, testActor, { type: 'sensor', count: 3 })
+    ).map(({ id }) => id);
     await follow(database);
     expect(lives).toBe(1);
     // No sweep can see that a row is gone: this is the notification.
@@ -101,7 +101,7 @@ test.each(kinds)(
 
 test('a bulk change is told as one', async () => {
   const database = await open('postgres');
-  await addDevices(database.db, { type: 'sensor', count: 12_000 });
+  await addDevices(database.db, testActor, { type: 'sensor', count: 12_000 });
   await follow(database);
   await withoutTriggers(database, 'update devices set updated_at = clock_timestamp()');
   await until('all', () => anyChanged > 0);
@@ -111,14 +111,14 @@ test('a bulk change is told as one', async () => {
 test('devices that are added wake nobody', async () => {
   const database = await open('postgres');
   await follow(database);
-  await addDevices(database.db, { type: 'sensor', count: 20_000 });
+  await addDevices(database.db, testActor, { type: 'sensor', count: 20_000 });
   await new Promise((resolve) => setTimeout(resolve, 1_500));
   expect({ heard, anyChanged }).toEqual({ heard: [], anyChanged: 0 });
 });
 
 test('a connection that the server ends is replaced, and what happened meanwhile is told', async () => {
   const database = await open('postgres');
-  const [device] = await addDevices(database.db, { type: 'sensor' });
+  const [device] = await addDevices(database.db, testActor, { type: 'sensor' });
   const feed = await follow(database);
   await database.sql(
     `select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and datname = current_database()`,
@@ -130,7 +130,7 @@ test('a connection that the server ends is replaced, and what happened meanwhile
 
 test('the death of the embedded database is survived, and what happened meanwhile is told', async () => {
   const database = await open('embedded');
-  const [device] = await addDevices(database.db, { type: 'sensor' });
+  const [device] = await addDevices(database.db, testActor, { type: 'sensor' });
   const feed = await follow(database);
   for (const pid of databaseProcesses(database.config.dataDir)) process.kill(pid, 'SIGKILL');
   await until('away', () => aways === 1);
@@ -163,7 +163,7 @@ describe('a network that swallows everything', () => {
     await new Promise((resolve) => setTimeout(resolve, 4_000));
     network.swallow(false);
     await until('live', () => feed.live, 5_000);
-    const [device] = await addDevices(database.db, { type: 'sensor' });
+    const [device] = await addDevices(database.db, testActor, { type: 'sensor' });
     await database.sql('delete from devices where id = $1', [device?.id]);
     await until('the change', () => heard.includes(device?.id ?? ''));
   });

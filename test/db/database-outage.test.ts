@@ -6,7 +6,7 @@ import {
   startDeviceDirectory,
 } from '../../src/server/device-directory.js';
 import { startPostgres, type TestPostgres, withClient } from '../support/postgres.js';
-import { openTestDatabase, silentLog, type TestDatabase, until } from './databases.js';
+import { openTestDatabase, silentLog, type TestDatabase, testActor, until } from './databases.js';
 
 /** What the documentation promises after the database's return. */
 const recoveryMs = 5_000;
@@ -38,6 +38,7 @@ describe.each(outages)('with PostgreSQL $name', ({ begin, end }) => {
       cacheSize: 1_000,
       log: silentLog,
       connectedIds: () => connected,
+      onRefreshed: () => {},
       onLost: (id, reason) => {
         if (connected.has(id)) lost.push([id, reason]);
       },
@@ -55,7 +56,7 @@ describe.each(outages)('with PostgreSQL $name', ({ begin, end }) => {
   });
 
   async function add(type: string): Promise<NewDevice> {
-    const [device] = await addDevices(database.db, { type });
+    const [device] = await addDevices(database.db, testActor, { type });
     if (device === undefined) throw new Error('no device');
     return device;
   }

@@ -2,6 +2,7 @@ import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
+import type { Actor } from '../../src/db/audit.js';
 import { migrate } from '../../src/db/migrate.js';
 import { type Database, type DatabaseConfig, openDatabase } from '../../src/db/open.js';
 import { openLog } from '../../src/log.js';
@@ -9,6 +10,9 @@ import { borrowPostgres, createDatabase } from '../support/postgres.js';
 
 export const kinds = ['postgres', 'embedded'] as const;
 export type Kind = (typeof kinds)[number];
+
+/** Who makes the changes of tests. */
+export const testActor: Actor = { kind: 'cli', name: 'tester' };
 
 export const silentLog = openLog({ level: 'silent', format: 'json' });
 

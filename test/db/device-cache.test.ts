@@ -1,11 +1,19 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { DeviceCredentials } from '../../src/db/devices.js';
+import type { DeviceCredentials } from '../../src/db/device-credentials.js';
 import { createDeviceCache } from '../../src/server/device-cache.js';
 import { createDeviceLoader } from '../../src/server/device-loader.js';
 
 function device(id: string, type = 'sensor'): DeviceCredentials {
-  return { id, type, secretHash: Buffer.alloc(32), secretSalt: Buffer.alloc(16), revoked: false };
+  return {
+    id,
+    type,
+    secretHash: Buffer.alloc(32),
+    secretSalt: Buffer.alloc(16),
+    previousSecret: undefined,
+    revoked: false,
+    expiresAtMs: undefined,
+  };
 }
 
 test('the cache forgets what was unused longest, as a naive list does', () => {

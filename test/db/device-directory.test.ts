@@ -1,16 +1,19 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { addDevices, matchesSecret, revokeDevices } from '../../src/db/devices.js';
+import { revokeDevices } from '../../src/db/device-changes.js';
+import { type DeviceCredentials, matchSecret } from '../../src/db/device-credentials.js';
+import { addDevices } from '../../src/db/devices.js';
 import {
   type DeviceDirectory,
   type LossReason,
   startDeviceDirectory,
 } from '../../src/server/device-directory.js';
-import { kinds, openTestDatabase, silentLog, type TestDatabase, until } from './databases.js';
+import { kinds, openTestDatabase, silentLog, type TestDatabase, testActor, until } from './databases.js';
 
 describe.each(kinds)('device directory on %s', (kind) => {
   let database: TestDatabase;
   let directory: DeviceDirectory;
   let lost: [string, LossReason][];
+  let refreshed: DeviceCredentials[];
   const connected = new Set<string>();
 
   beforeAll(async () => {
@@ -21,10 +24,12 @@ describe.each(kinds)('device directory on %s', (kind) => {
       log: silentLog,
       connectedIds: () => connected,
       onLost: (id, reason) => lost.push([id, reason]),
+      onRefreshed: (device) => refreshed.push(device),
     });
   });
   beforeEach(() => {
     lost = [];
+    refreshed = [];
     connected.clear();
   });
   const lostOf = (device: { id: string }) =>
@@ -35,7 +40,7 @@ describe.each(kinds)('device directory on %s', (kind) => {
   });
 
   async function knownDevice() {
-    const [device] = await addDevices(database.db, { type: 'sensor' });
+    const [device] = await addDevices(database.db, testActor, { type: 'sensor' });
     if (device === undefined) throw new Error('no device');
     const answer = await directory.find(device.id);
     expect(answer.found).toBe('yes');
@@ -44,11 +49,11 @@ describe.each(kinds)('device directory on %s', (kind) => {
   }
 
   test('finds a device that was just added, and says no to an unknown one', async () => {
-    const [device] = await addDevices(database.db, { type: 'sensor' });
+    const [device] = await addDevices(database.db, testActor, { type: 'sensor' });
     const answer = await directory.find(device?.id ?? '');
     if (answer.found !== 'yes') throw new Error(answer.found);
     expect(answer.device.type).toBe('sensor');
-    expect(matchesSecret(answer.device, Buffer.from(device?.mqttPassword ?? ''))).toBe(true);
+    expect(matchSecret(answer.device, Buffer.from(device?.mqttPassword ?? ''))).toBe('current');
     expect(await directory.find('nobody')).toEqual({ found: 'no' });
     expect(await directory.find('x'.repeat(100_000))).toEqual({ found: 'no' });
     expect(await directory.find('a\0b')).toEqual({ found: 'no' });
@@ -56,7 +61,7 @@ describe.each(kinds)('device directory on %s', (kind) => {
 
   test('does not remember that a device was unknown', async () => {
     expect(await directory.find('later')).toEqual({ found: 'no' });
-    await addDevices(database.db, { type: 'sensor', id: 'later' });
+    await addDevices(database.db, testActor, { type: 'sensor', id: 'later' });
     expect((await directory.find('later')).found).toBe('yes');
   });
 
@@ -80,7 +85,7 @@ describe.each(kinds)('device directory on %s', (kind) => {
 
   test('loses a device that another process revokes', async () => {
     const device = await knownDevice();
-    await revokeDevices(database.db, [device.id]);
+    await revokeDevices(database.db, testActor, [device.id]);
     await until('lost', () => lostOf(device).length > 0, 3_000);
     expect(lostOf(device)).toEqual(['revoked']);
   });
@@ -94,11 +99,11 @@ describe.each(kinds)('device directory on %s', (kind) => {
   test('knows a device that was deleted and added again by its new secret', async () => {
     const device = await knownDevice();
     await database.sql('delete from devices where id = $1', [device.id]);
-    const [again] = await addDevices(database.db, { type: 'sensor', id: device.id });
+    const [again] = await addDevices(database.db, testActor, { type: 'sensor', id: device.id });
     await until('lost', () => lostOf(device).length > 0, 3_000);
     const answer = await directory.find(device.id);
     if (answer.found !== 'yes') throw new Error(answer.found);
-    expect(matchesSecret(answer.device, Buffer.from(again?.mqttPassword ?? ''))).toBe(true);
+    expect(matchSecret(answer.device, Buffer.from(again?.mqttPassword ?? ''))).toBe('current');
   });
 
   test('lets a device in again that is no longer revoked', async () => {
@@ -115,9 +120,9 @@ describe.each(kinds)('device directory on %s', (kind) => {
 
   test('loses a connected device that it no longer remembers', async () => {
     const device = await knownDevice();
-    const others = await addDevices(database.db, { type: 'sensor', count: 150 });
+    const others = await addDevices(database.db, testActor, { type: 'sensor', count: 150 });
     for (const other of others) await directory.find(other.id);
-    await revokeDevices(database.db, [device.id]);
+    await revokeDevices(database.db, testActor, [device.id]);
     await until('lost', () => lostOf(device).length > 0, 3_000);
     expect(lostOf(device)).toContain('revoked');
   });

@@ -1,18 +1,11 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import {
-  addDevices,
-  checkDeviceId,
-  checkDeviceType,
-  findDevice,
-  listDevices,
-  loadCredentials,
-  markSeen,
-  matchesSecret,
-  revokeDevices,
-} from '../../src/db/devices.js';
+import { revokeDevices } from '../../src/db/device-changes.js';
+import { loadCredentials, markSeen, matchSecret } from '../../src/db/device-credentials.js';
+import { checkDeviceId, checkDeviceType } from '../../src/db/device-fields.js';
+import { addDevices, findDevice, listDevices } from '../../src/db/devices.js';
 import { SvcMqttError } from '../../src/errors.js';
-import { kinds, openTestDatabase, type TestDatabase, until } from './databases.js';
+import { kinds, openTestDatabase, type TestDatabase, testActor, until } from './databases.js';
 
 describe('a device type', () => {
   test.each(['sensor', 'a', 'Wärme-Zähler 3/4', '🌡️', 'x'.repeat(128), '🌡'.repeat(128)])(
@@ -61,7 +54,7 @@ describe.each(kinds)('devices in %s', (kind) => {
   beforeEach(() => database.sql('truncate devices'));
   afterAll(() => database?.close());
 
-  const add = (type: string, count = 1) => addDevices(database.db, { type, count });
+  const add = (type: string, count = 1) => addDevices(database.db, testActor, { type, count });
   const refusal = async (promise: Promise<unknown>) => {
     const result = await promise.catch((error: unknown) => error);
     if (result instanceof SvcMqttError) return result;
@@ -83,9 +76,9 @@ describe.each(kinds)('devices in %s', (kind) => {
     const [credentials] = await loadCredentials(database.db, [device?.id ?? '']);
     if (device === undefined || credentials === undefined) throw new Error('not found');
     expect(credentials.secretHash).toHaveLength(32);
-    expect(matchesSecret(credentials, Buffer.from(device.mqttPassword))).toBe(true);
+    expect(matchSecret(credentials, Buffer.from(device.mqttPassword))).toBe('current');
     for (const wrong of ['', device.mqttPassword.slice(1), `${device.mqttPassword} `, 'x'.repeat(100_000)]) {
-      expect(matchesSecret(credentials, Buffer.from(wrong))).toBe(false);
+      expect(matchSecret(credentials, Buffer.from(wrong))).toBeUndefined();
     }
   });
 
@@ -100,7 +93,7 @@ describe.each(kinds)('devices in %s', (kind) => {
     const byId = new Map(credentials.map((row) => [row.id, row]));
     for (const device of devices) {
       const own = byId.get(device.id);
-      expect(own !== undefined && matchesSecret(own, Buffer.from(device.mqttPassword))).toBe(true);
+      expect(own !== undefined && matchSecret(own, Buffer.from(device.mqttPassword))).toBe('current');
     }
   });
 
@@ -111,8 +104,8 @@ describe.each(kinds)('devices in %s', (kind) => {
   });
 
   test('are added with a chosen id once', async () => {
-    expect((await addDevices(database.db, { type: 'a', id: 'My_id-1' }))[0]?.id).toBe('My_id-1');
-    const error = await refusal(addDevices(database.db, { type: 'b', id: 'My_id-1' }));
+    expect((await addDevices(database.db, testActor, { type: 'a', id: 'My_id-1' }))[0]?.id).toBe('My_id-1');
+    const error = await refusal(addDevices(database.db, testActor, { type: 'b', id: 'My_id-1' }));
     expect(error.code).toBe('DEVICE_EXISTS');
     expect(error.toLine()).toContain('My_id-1');
     expect((await findDevice(database.db, 'My_id-1'))?.type).toBe('a');
@@ -128,7 +121,7 @@ describe.each(kinds)('devices in %s', (kind) => {
       { type: 'a', count: 100_001 },
       { type: 'a', id: 'x', count: 2 },
     ]) {
-      expect((await refusal(addDevices(database.db, request))).code).toBe('INPUT_INVALID');
+      expect((await refusal(addDevices(database.db, testActor, request))).code).toBe('INPUT_INVALID');
     }
     expect(await listDevices(database.db, { state: 'all', limit: 10 })).toEqual([]);
   });
@@ -151,7 +144,7 @@ describe.each(kinds)('devices in %s', (kind) => {
     const sensors = await add('sensor', 25);
     await add('meter', 3);
     const ids = sensors.map((device) => device.id).sort();
-    await revokeDevices(database.db, ids.slice(0, 5));
+    await revokeDevices(database.db, testActor, ids.slice(0, 5));
     const page = async (request: Omit<Parameters<typeof listDevices>[1], 'limit'>) => {
       const found: string[] = [];
       for (;;) {
@@ -170,16 +163,16 @@ describe.each(kinds)('devices in %s', (kind) => {
   test('are revoked once, with the unknown ones named', async () => {
     const [first, second] = await add('sensor', 2);
     const ids = [second?.id ?? '', 'unknown', first?.id ?? '', 'a\0b', 'unknown'];
-    expect(await revokeDevices(database.db, ids)).toEqual({
-      revoked: [second?.id, first?.id],
-      alreadyRevoked: [],
+    expect(await revokeDevices(database.db, testActor, ids)).toEqual({
+      changed: [second?.id, first?.id],
+      unchanged: [],
       unknown: ['unknown', 'a\0b'],
     });
     const before = await findDevice(database.db, first?.id ?? '');
     expect(before?.revokedAt).toBeInstanceOf(Date);
-    expect(await revokeDevices(database.db, [first?.id ?? ''])).toEqual({
-      revoked: [],
-      alreadyRevoked: [first?.id],
+    expect(await revokeDevices(database.db, testActor, [first?.id ?? ''])).toEqual({
+      changed: [],
+      unchanged: [first?.id],
       unknown: [],
     });
     expect(await findDevice(database.db, first?.id ?? '')).toEqual(before);
@@ -190,11 +183,11 @@ describe.each(kinds)('devices in %s', (kind) => {
   test('are revoked by several at once without waiting for each other', async () => {
     const ids = (await add('sensor', 200)).map((device) => device.id);
     const results = await Promise.all([
-      revokeDevices(database.db, ids),
-      revokeDevices(database.db, ids.toReversed()),
-      revokeDevices(database.db, ids.toSorted()),
+      revokeDevices(database.db, testActor, ids),
+      revokeDevices(database.db, testActor, ids.toReversed()),
+      revokeDevices(database.db, testActor, ids.toSorted()),
     ]);
-    expect(results.flatMap((result) => result.revoked).sort()).toEqual(ids.toSorted());
+    expect(results.flatMap((result) => result.changed).sort()).toEqual(ids.toSorted());
   });
 
   test('that do not exist are not found', async () => {
@@ -207,21 +200,25 @@ describe.each(kinds)('devices in %s', (kind) => {
 
   test('are marked as seen at most once a minute', async () => {
     const ids = (await add('sensor', 3)).map((device) => device.id);
+    const sightings = ids.map((id) => ({ id, secretHash: undefined }));
     const read = async () =>
       (await listDevices(database.db, { limit: 10 })).map((device) => device.lastSeenAt?.getTime() ?? 0);
-    await Promise.all([markSeen(database.db, ids), markSeen(database.db, [...ids.toReversed(), 'nobody'])]);
+    await Promise.all([
+      markSeen(database.db, sightings),
+      markSeen(database.db, [...sightings.toReversed(), { id: 'nobody', secretHash: undefined }]),
+    ]);
     await until('seen', async () => (await read()).every((at) => at > 0));
     const first = await read();
-    await markSeen(database.db, ids);
+    await markSeen(database.db, sightings);
     expect(await read()).toEqual(first);
     await database.sql(`update devices set last_seen_at = last_seen_at - interval '61 seconds'`);
-    await markSeen(database.db, ids);
+    await markSeen(database.db, sightings);
     expect((await read()).every((at, index) => at >= (first[index] ?? 0))).toBe(true);
   });
 
   test('say what to do when the schema is missing', async () => {
     await database.sql('alter table devices rename to elsewhere');
-    const missing = await refusal(addDevices(database.db, { type: 'sensor' }));
+    const missing = await refusal(addDevices(database.db, testActor, { type: 'sensor' }));
     await database.sql('alter table elsewhere rename to devices');
     expect(missing.code).toBe('DATABASE_SCHEMA');
     expect(missing.toLine()).toContain('svc-mqtt migrate');

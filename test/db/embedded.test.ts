@@ -7,7 +7,14 @@ import { claimDirectory, connectToOwner } from '../../src/db/embedded-claim.js';
 import { migrate } from '../../src/db/migrate.js';
 import { type Database, openDatabase } from '../../src/db/open.js';
 import { SvcMqttError } from '../../src/errors.js';
-import { embeddedDirectory, removeTemplate, silentLog, temporaryDirectory, until } from './databases.js';
+import {
+  embeddedDirectory,
+  removeTemplate,
+  silentLog,
+  temporaryDirectory,
+  testActor,
+  until,
+} from './databases.js';
 import { databaseProcesses, startWorker } from './processes.js';
 
 const releases: (() => Promise<unknown>)[] = [];
@@ -118,7 +125,7 @@ test('a process that attached keeps the database when the one that started it en
   const before = databaseProcesses(dataDir);
   starter.child.stdin?.end();
   expect(await starter.ended).toBe(0);
-  expect(await addDevices(db, { type: 'sensor' })).toHaveLength(1);
+  expect(await addDevices(db, testActor, { type: 'sensor' })).toHaveLength(1);
   expect(databaseProcesses(dataDir)).toEqual(before);
   await db.close();
   await until('the process ended', () => databaseProcesses(dataDir).length === 0);
@@ -148,7 +155,7 @@ test('the process ends when the one that started it is killed', async () => {
 test('a process that dies is started again', async () => {
   const dataDir = await preparedDirectory();
   const db = await open(dataDir);
-  const [device] = await addDevices(db, { type: 'sensor' });
+  const [device] = await addDevices(db, testActor, { type: 'sensor' });
   for (let round = 0; round < 2; round += 1) {
     for (const pid of databaseProcesses(dataDir)) process.kill(pid, 'SIGKILL');
     const answers = () =>
@@ -175,7 +182,7 @@ test('works in a directory whose path is too long for a socket', async () => {
   const db = await open(dataDir);
   const second = await open(dataDir);
   await migrate(db);
-  const [device] = await addDevices(db, { type: 'sensor' });
+  const [device] = await addDevices(db, testActor, { type: 'sensor' });
   expect((await findDevice(second, device?.id ?? ''))?.id).toBe(device?.id);
 });
 
@@ -207,7 +214,7 @@ test('notifications reach every process', async () => {
   const dataDir = await preparedDirectory();
   const first = await open(dataDir);
   const second = await open(dataDir);
-  const [device] = await addDevices(first, { type: 'sensor' });
+  const [device] = await addDevices(first, testActor, { type: 'sensor' });
   const heard: string[] = [];
   for (const db of [first, second]) {
     db.embedded?.watch({

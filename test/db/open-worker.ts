@@ -1,7 +1,7 @@
 import { addDevices } from '../../src/db/devices.js';
 import { migrate } from '../../src/db/migrate.js';
 import { openDatabase } from '../../src/db/open.js';
-import { silentLog } from './databases.js';
+import { silentLog, testActor } from './databases.js';
 
 /**
  * A process for tests: opens the database of the JSON in its first argument, migrates it, adds as many devices as
@@ -15,7 +15,7 @@ const db = await openDatabase(
 const { applied, converted } = await migrate(db, {
   onProgress: (progress) => process.stderr.write(`${JSON.stringify(progress)}\n`),
 });
-for (let added = 0; added < Number(count); added += 1) await addDevices(db, { type: 'sensor' });
+for (let added = 0; added < Number(count); added += 1) await addDevices(db, testActor, { type: 'sensor' });
 process.stdout.write(`${JSON.stringify({ applied: applied.length, converted })}\n`);
 if (wait === 'wait') await new Promise((resolve) => process.stdin.resume().once('end', resolve));
 await db.close();

@@ -1,7 +1,8 @@
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { addDevices, markSeen } from '../../src/db/devices.js';
-import { kinds, openTestDatabase, type TestDatabase, until } from './databases.js';
+import { markSeen } from '../../src/db/device-credentials.js';
+import { addDevices } from '../../src/db/devices.js';
+import { kinds, openTestDatabase, type TestDatabase, testActor, until } from './databases.js';
 
 describe.each(kinds)('a change of a device in %s', (kind) => {
   let database: TestDatabase;
@@ -33,7 +34,7 @@ describe.each(kinds)('a change of a device in %s', (kind) => {
   });
 
   const notify = (payload: string) => database.sql(`select pg_notify('devices_changed', $1)`, [payload]);
-  const add = async () => (await addDevices(database.db, { type: 'sensor' }))[0]?.id ?? '';
+  const add = async () => (await addDevices(database.db, testActor, { type: 'sensor' }))[0]?.id ?? '';
   /** Everything notified before now has been heard when a notification sent now has been. */
   const heardSoFar = async () => {
     await notify('end');
@@ -63,7 +64,7 @@ describe.each(kinds)('a change of a device in %s', (kind) => {
       const id = await add();
       const before = await updatedAt(id);
       await database.sql(`update devices set ${change} where id = $1`, [id]);
-      await markSeen(database.db, [id]);
+      await markSeen(database.db, [{ id, secretHash: undefined }]);
       expect(await heardSoFar()).toEqual([]);
       expect(await updatedAt(id)).toBe(before);
     },
@@ -77,7 +78,7 @@ describe.each(kinds)('a change of a device in %s', (kind) => {
 
   test('a deletion is notified, an insertion is not', async () => {
     const id = await add();
-    await addDevices(database.db, { type: 'sensor', count: 1_000 });
+    await addDevices(database.db, testActor, { type: 'sensor', count: 1_000 });
     await database.sql('delete from devices where id = $1', [id]);
     expect(await heardSoFar()).toEqual([id]);
   });

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { loadCredentials, matchesSecret } from '../../src/db/devices.js';
+import { loadCredentials, matchSecret } from '../../src/db/device-credentials.js';
 import { migrate } from '../../src/db/migrate.js';
 import { type Database, openDatabase } from '../../src/db/open.js';
 import { type RunningHttp, startHttp } from '../../src/server/http/start.js';
@@ -71,7 +71,7 @@ describe.each(['embedded', 'postgres'] as const)('on the database %s, the API', 
     expect(device.mqtt_user).toBe(device.id);
     const [credentials] = await loadCredentials(db, [device.id ?? '']);
     if (credentials === undefined) throw new Error('the device is not stored');
-    expect(matchesSecret(credentials, Buffer.from(device.mqtt_password ?? ''))).toBe(true);
+    expect(matchSecret(credentials, Buffer.from(device.mqtt_password ?? ''))).toBe('current');
     expect(JSON.stringify(lines)).not.toContain(device.mqtt_password);
     const { rows } = await db.pool.query('select row_to_json(d)::text as row from devices d');
     expect(JSON.stringify(rows)).not.toContain(device.mqtt_password);

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { call, startTestApi, type TestApi } from './support.js';
+import { call, memoryDevice, startTestApi, type TestApi } from './support.js';
 
 interface Page {
   devices: { id: string; revoked_at: string | null }[];
@@ -15,7 +15,7 @@ describe('the devices', () => {
       const id = `device${String(index).padStart(4, '0')}`;
       const revokedAt = index % 5 === 0 ? now : null;
       const type = index % 2 === 0 ? 'sensor' : 'a b&c/ä';
-      api.rows.set(id, { id, type, createdAt: now, updatedAt: now, revokedAt, lastSeenAt: null });
+      api.rows.set(id, { ...memoryDevice(id, type, now), revokedAt });
     }
   });
   afterAll(() => api.close());

@@ -18,13 +18,30 @@ export interface TestApi extends RunningHttp {
   readonly lines: Record<string, unknown>[];
 }
 
+/** A device as it is when it was just added. */
+export function memoryDevice(id: string, type: string, now = new Date()): Device {
+  return {
+    id,
+    type,
+    createdAt: now,
+    updatedAt: now,
+    revokedAt: null,
+    lastSeenAt: null,
+    expiresAt: null,
+    metadata: {},
+    lastSecretUsed: null,
+    previousSecretUntil: null,
+    previousSecretUntilUsed: false,
+  };
+}
+
 /** Devices in memory, for what the database has no part in. */
 export function openMemoryQueries(rows: Map<string, Device>): DeviceQueries {
   return {
-    async add(type) {
+    async add(_actor, type) {
       const id = `device${String(rows.size).padStart(4, '0')}`;
       const now = new Date();
-      rows.set(id, { id, type, createdAt: now, updatedAt: now, revokedAt: null, lastSeenAt: null });
+      rows.set(id, memoryDevice(id, type, now));
       return { id, type, mqttUser: id, mqttPassword: 'shown-once-only', createdAt: now };
     },
     async list({ type, state, after, limit }) {
@@ -37,7 +54,7 @@ export function openMemoryQueries(rows: Map<string, Device>): DeviceQueries {
     async find(id) {
       return rows.get(id);
     },
-    async revoke(id) {
+    async revoke(_actor, id) {
       const row = rows.get(id);
       if (row === undefined) return 'unknown';
       if (row.revokedAt !== null) return 'already revoked';

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { DeviceCredentials } from '../../src/db/devices.js';
+import type { DeviceCredentials } from '../../src/db/device-credentials.js';
 import { openLog } from '../../src/log.js';
 import type { DeviceDirectory, LookUp } from '../../src/server/device-directory.js';
 import { openEventFeed } from '../../src/server/event-feed.js';
@@ -95,6 +95,9 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
     seen: (id) => {
       seen.push(id);
     },
+    loggedIn: (device) => {
+      seen.push(device.id);
+    },
     close: async () => {},
   };
 
@@ -160,5 +163,13 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
 
 function credentials(device: { id: string; password: string }, revoked: boolean): DeviceCredentials {
   const secretHash = createHash('sha256').update(salt).update(device.password).digest();
-  return { id: device.id, type: 'sensor', secretHash, secretSalt: salt, revoked };
+  return {
+    id: device.id,
+    type: 'sensor',
+    secretHash,
+    secretSalt: salt,
+    previousSecret: undefined,
+    revoked,
+    expiresAtMs: undefined,
+  };
 }

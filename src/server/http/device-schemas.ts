@@ -1,5 +1,5 @@
 import Type from 'typebox';
-import { maxDeviceTypeLength } from '../../db/devices.js';
+import { maxDeviceTypeLength } from '../../db/device-fields.js';
 import { refer } from './responses.js';
 
 const closed = { additionalProperties: false };

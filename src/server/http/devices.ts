@@ -1,6 +1,8 @@
 import type { Static } from 'typebox';
+import type { Actor } from '../../db/audit.js';
+import { checkDeviceType } from '../../db/device-fields.js';
 import { toDeviceJson, toNewDeviceJson } from '../../db/device-json.js';
-import { checkDeviceType, type Device, type DeviceState, type NewDevice } from '../../db/devices.js';
+import type { Device, DeviceState, NewDevice } from '../../db/devices.js';
 import type { Log } from '../../log.js';
 import {
   DevicePage,
@@ -17,7 +19,7 @@ import type { TypedApp } from './typed-app.js';
 
 /** The device queries that the API makes, with the errors of their namesakes in `src/db/devices.ts`. */
 export interface DeviceQueries {
-  add(type: string): Promise<NewDevice>;
+  add(actor: Actor, type: string): Promise<NewDevice>;
   list(request: {
     type: string | undefined;
     state: DeviceState;
@@ -25,7 +27,7 @@ export interface DeviceQueries {
     limit: number;
   }): Promise<Device[]>;
   find(id: string): Promise<Device | undefined>;
-  revoke(id: string): Promise<'revoked' | 'already revoked' | 'unknown'>;
+  revoke(actor: Actor, id: string): Promise<'revoked' | 'already revoked' | 'unknown'>;
 }
 
 interface Options {
@@ -63,7 +65,7 @@ function addCollectionRoutes(app: TypedApp, { devices, log }: Options): void {
     async (request, reply) => {
       const { type } = request.body;
       requireType(type);
-      const device = await devices.add(type);
+      const device = await devices.add(request.actor, type);
       log.info(
         { event: 'device_added', device: device.id, remoteAddress: request.ip },
         'A device was added through the HTTP API',
@@ -127,7 +129,7 @@ function addItemRoutes(app: TypedApp, { devices, log }: Options): void {
     },
     async (request, reply) => {
       const { id } = request.params;
-      const outcome = canBeId(id) ? await devices.revoke(id) : 'unknown';
+      const outcome = canBeId(id) ? await devices.revoke(request.actor, id) : 'unknown';
       if (outcome === 'unknown') throw new ProblemError(createUnknownProblem(id));
       if (outcome === 'revoked') {
         log.info(

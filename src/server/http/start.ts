@@ -1,6 +1,7 @@
 import type { AddressInfo } from 'node:net';
 import type { Config } from '../../config.js';
-import { addDevices, findDevice, listDevices, revokeDevices } from '../../db/devices.js';
+import { revokeDevices } from '../../db/device-changes.js';
+import { addDevices, findDevice, listDevices } from '../../db/devices.js';
 import type { Database } from '../../db/open.js';
 import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
@@ -108,17 +109,17 @@ function warnOfAccess(config: HttpConfig, log: Log): void {
 
 function bindQueries(db: Database): DeviceQueries {
   return {
-    async add(type) {
-      const [device] = await addDevices(db, { type });
+    async add(actor, type) {
+      const [device] = await addDevices(db, actor, { type });
       if (device === undefined) throw new SvcMqttError('INTERNAL', 'Adding one device made none');
       return device;
     },
     list: (request) => listDevices(db, request),
     find: (id) => findDevice(db, id),
-    async revoke(id) {
-      const { revoked, unknown } = await revokeDevices(db, [id]);
+    async revoke(actor, id) {
+      const { changed, unknown } = await revokeDevices(db, actor, [id]);
       if (unknown.length > 0) return 'unknown';
-      return revoked.length > 0 ? 'revoked' : 'already revoked';
+      return changed.length > 0 ? 'revoked' : 'already revoked';
     },
   };
 }

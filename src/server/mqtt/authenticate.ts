@@ -1,12 +1,23 @@
 import type { Config } from '../../config.js';
-import { type DeviceCredentials, matchesSecret } from '../../db/devices.js';
+import {
+  type DeviceCredentials,
+  isExpired,
+  matchSecret,
+  type WhichSecret,
+} from '../../db/device-credentials.js';
 import type { DeviceDirectory, LookUp } from '../device-directory.js';
 import type { ClientCertificate } from './accepted-socket.js';
 import type { CloseReason } from './close-reason.js';
 import { ConnectReturnCode } from './packets/connack.js';
 import type { Connect } from './packets/connect.js';
 
-export type Authentication = { readonly device: DeviceCredentials } | Refusal;
+/** The device that a client is, and the secret that it has shown, if it has. */
+export interface Authenticated {
+  readonly device: DeviceCredentials;
+  readonly secret: WhichSecret | undefined;
+}
+
+export type Authentication = Authenticated | Refusal;
 
 interface Refusal {
   readonly refused: CloseReason;
@@ -23,7 +34,8 @@ const badCredentials: Refusal = {
 
 /**
  * Checks who a client is: by the certificate that it showed when the transport was opened, by user name and password,
- * or by both. Only who proves to be a device learns that it is revoked.
+ * or by both. Only who proves to be a device learns that it is revoked or
+ * expired.
  */
 export async function authenticate(
   connect: Connect,
@@ -36,16 +48,18 @@ export async function authenticate(
   if (certificate.problem !== undefined) return refuse('certificate-untrusted');
   const named = await findNamed(connect.userName, certificate.names, directory);
   if ('refused' in named) return named;
-  if (rule === 'with-password' && !hasPassword(connect, named.device)) return badCredentials;
-  return requireActive(named.device);
+  const secret = rule === 'with-password' ? matchPassword(connect, named.device) : undefined;
+  if (rule === 'with-password' && secret === undefined) return badCredentials;
+  return requireActive({ device: named.device, secret });
 }
 
 async function checkPassword(connect: Connect, directory: DeviceDirectory): Promise<Authentication> {
   if (!isGiven(connect.userName) || connect.password === undefined) return badCredentials;
   const lookUp = await directory.find(connect.userName);
   if (lookUp.found === 'away') return databaseAway;
-  if (lookUp.found === 'no' || !hasPassword(connect, lookUp.device)) return badCredentials;
-  return requireActive(lookUp.device);
+  const secret = lookUp.found === 'yes' ? matchPassword(connect, lookUp.device) : undefined;
+  if (lookUp.found === 'no' || secret === undefined) return badCredentials;
+  return requireActive({ device: lookUp.device, secret });
 }
 
 /** The device of a certificate: the one that CONNECT names, else the first that the certificate names and that exists. */
@@ -53,7 +67,7 @@ async function findNamed(
   userName: string | undefined,
   names: readonly string[],
   directory: DeviceDirectory,
-): Promise<Authentication> {
+): Promise<{ readonly device: DeviceCredentials } | Refusal> {
   if (isGiven(userName) && !names.includes(userName)) return refuse('certificate-mismatch');
   for (const name of isGiven(userName) ? [userName] : names) {
     const lookUp: LookUp = await directory.find(name);
@@ -63,12 +77,13 @@ async function findNamed(
   return refuse('certificate-unknown');
 }
 
-function hasPassword(connect: Connect, device: DeviceCredentials): boolean {
-  return connect.password !== undefined && matchesSecret(device, connect.password);
+function matchPassword(connect: Connect, device: DeviceCredentials): WhichSecret | undefined {
+  return connect.password === undefined ? undefined : matchSecret(device, connect.password);
 }
 
-function requireActive(device: DeviceCredentials): Authentication {
-  return device.revoked ? refuse('revoked-at-connect') : { device };
+function requireActive(login: Authenticated): Authentication {
+  if (login.device.revoked) return refuse('revoked-at-connect');
+  return isExpired(login.device) ? refuse('expired-at-connect') : login;
 }
 
 const databaseAway: Refusal = {

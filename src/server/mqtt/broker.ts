@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Config } from '../../config.js';
-import type { DeviceCredentials } from '../../db/devices.js';
+import { type DeviceCredentials, isExpired } from '../../db/device-credentials.js';
 import type { DevicePolicy } from '../../db/policies.js';
 import { type Log, limitLog } from '../../log.js';
 import type { DeviceDirectory } from '../device-directory.js';
@@ -65,6 +65,8 @@ export interface Broker extends BrokerView {
 export interface BrokerCore extends BrokerView {
   deviceIds(): Iterable<string>;
   kick(deviceId: string, reason: CloseReason): number;
+  /** Ends the connections whose login is no longer good, and learns until when the others' is. */
+  refresh(device: DeviceCredentials): void;
   /** The connections, for those who look at them. */
   readonly live: LiveConnections;
   /** Since the start, also before it listens. */
@@ -199,10 +201,16 @@ export async function openBroker(options: {
     let seenAtMs = performance.now();
     const ticker = setInterval(() => {
       const nowMs = performance.now();
+      const wallMs = Date.now();
       const reportSeen = nowMs - seenAtMs >= seenIntervalMs;
       for (const connection of registry.connections) {
         connection.onTick(nowMs);
         const { device } = connection;
+        if (wallMs >= connection.validUntilMs && device !== undefined) {
+          // A device that has expired loses its sessions too; one whose secret has ended may come back to them.
+          if (isExpired(device, wallMs)) registry.kick(device.id, 'expired');
+          else connection.close('secret-ended');
+        }
         if (reportSeen && device !== undefined && connection.lastReadMs >= seenAtMs)
           directory.seen(device.id);
       }
@@ -232,6 +240,9 @@ export async function openBroker(options: {
     ...view,
     deviceIds: () => registry.deviceIds(),
     kick: (deviceId, reason) => registry.kick(deviceId, reason),
+    refresh(device) {
+      for (const connection of registry.connectionsOf(device.id)) connection.refresh(device);
+    },
     live,
     counters,
     setPolicies(loaded) {

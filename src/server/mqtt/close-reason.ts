@@ -13,6 +13,7 @@ export const closeReasons = {
     'the client certificate has expired or is of no authority in MQTT_CLIENT_CA [CONNACK 5]',
   'certificate-unknown': 'no device has a name that the client certificate carries [CONNACK 5]',
   'certificate-mismatch': 'the user name is not one that the client certificate carries [CONNACK 5]',
+  'expired-at-connect': 'the device has expired [CONNACK 5]',
   'will-denied': "the will's topic is outside the device's policy [CONNACK 5]",
   'database-away': 'the database does not answer and the device is not remembered [CONNACK 3]',
   'protocol-version': 'a protocol level that is not spoken here [MQTT-3.1.2-2]',
@@ -21,8 +22,10 @@ export const closeReasons = {
   'too-many-clients': 'MAX_CLIENTS_PER_DEVICE of this device are connected [CONNACK 3]',
 
   revoked: 'the device was revoked',
+  expired: 'the device has expired',
   deleted: 'the device was deleted',
   'secret-changed': "the device's secret changed",
+  'secret-ended': 'the secret that it logged in with was replaced, and its time has ended',
   'type-changed': "the device's type changed",
   kicked: 'an operator ended the connection',
   'policy-changed': "the policy of the device's type no longer allows what the client has subscribed to",
@@ -67,8 +70,10 @@ export type CloseReason = keyof typeof closeReasons;
 const willSuppressing: ReadonlySet<CloseReason> = new Set<CloseReason>([
   'client-disconnect',
   'revoked',
+  'expired',
   'deleted',
   'secret-changed',
+  'secret-ended',
 ]);
 
 export function suppressesWill(reason: CloseReason): boolean {

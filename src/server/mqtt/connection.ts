@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Config } from '../../config.js';
-import type { DeviceCredentials } from '../../db/devices.js';
+import { type DeviceCredentials, type Secret, secretOf, validUntilMs } from '../../db/device-credentials.js';
 import type { LimitedLog } from '../../log.js';
 import type { DeviceDirectory } from '../device-directory.js';
 import type { EventFeed } from '../event-feed.js';
@@ -76,6 +76,10 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   will: Will | undefined;
   state: ClientState | undefined;
   uplink: Uplink | undefined;
+  /** `Date.now()` until which the login is good. */
+  validUntilMs = Number.POSITIVE_INFINITY;
+  /** The secret of the login. */
+  private secret: Secret | undefined;
   private readonly services: ConnectionServices;
   private phase: 'new' | 'authenticating' | 'connected' | 'closed' = 'new';
   private deadlineMs: number;
@@ -212,7 +216,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
       this.refuse(refused, returnCode, { user: connect.userName, certificate: names, problem });
       return;
     }
-    const { device } = authentication;
+    const { device, secret } = authentication;
     const policy = this.services.policyOf(device);
     if (connect.will !== undefined && !policy.mayPublish(connect.will.topic)) {
       const fields = { device: device.id, topic: connect.will.topic };
@@ -221,6 +225,8 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     }
 
     this.device = device;
+    this.secret = secret === undefined ? undefined : secretOf(device, secret);
+    this.validUntilMs = validUntilMs(device, this.secret);
     this.version = connect.version;
     this.clientId = connect.clientId === '' ? `auto-${randomBytes(10).toString('hex')}` : connect.clientId;
     const admission = registry.admit(this, {
@@ -246,7 +252,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     this.policy = policy;
     this.phase = 'connected';
     counters.accepted += 1;
-    directory.seen(device.id);
+    directory.loggedIn(device, secret);
     this.tell('connected');
     this.socket.write(encodeConnack(ConnectReturnCode.accepted, sessionPresent));
     state.session?.attach(this);
@@ -258,6 +264,15 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     if (this.device === undefined) return;
     this.policy = policy;
     this.uplink?.changePolicy(policy, this.services.addressingOf(this.device, policy));
+  }
+
+  /** Learns what is now known of the device; ends when its login is no longer good. */
+  refresh(device: DeviceCredentials): void {
+    const typeChanged = device.type !== this.device?.type;
+    this.device = device;
+    this.validUntilMs = validUntilMs(device, this.secret);
+    if (typeChanged) this.close('type-changed');
+    else if (this.validUntilMs <= Date.now()) this.close('secret-ended');
   }
 
   /** Answers CONNACK with a refusal and closes [MQTT-3.2.2-5]. */

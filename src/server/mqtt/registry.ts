@@ -31,6 +31,7 @@ export interface Registry {
   drop(client: ClientState, reason: CloseReason): void;
   /** Closes every connection of a device and discards its sessions; answers how many connections there were. */
   kick(deviceId: string, reason: CloseReason): number;
+  connectionsOf(deviceId: string): Connection[];
   /** Ids of the devices that have a connection or a session here. */
   deviceIds(): Iterable<string>;
   /** The same devices, with what is known of their clients. */
@@ -197,6 +198,11 @@ export function openRegistry(options: {
         drop(state, reason);
       }
       return closed;
+    },
+
+    connectionsOf(deviceId) {
+      const clients = [...(devices.get(deviceId)?.clients ?? [])];
+      return clients.flatMap(({ connection }) => connection ?? []);
     },
 
     deviceIds: () => devices.keys(),

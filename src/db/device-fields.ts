@@ -1,0 +1,129 @@
+import { SvcMqttError } from '../errors.js';
+
+export const maxDeviceTypeLength = 128;
+export const maxDeviceIdLength = 64;
+/** The longest id that the database holds: those of devices that were converted or imported may be longer. */
+export const maxStoredIdLength = 128;
+export const maxMetadataKeys = 32;
+export const maxMetadataKeyLength = 64;
+export const maxMetadataValueLength = 256;
+
+/** What an operator notes about a device, to find it again: a site, a customer, a serial number. Never a secret. */
+export type Metadata = Readonly<Record<string, string>>;
+
+/**
+ * Checks a device type: 1 to 128 characters, no control characters, well-formed Unicode.
+ *
+ * @returns what is wrong, in words that follow "type", or undefined when nothing is.
+ */
+export function checkDeviceType(type: string): string | undefined {
+  return type === '' ? 'must not be empty' : checkText(type, maxDeviceTypeLength);
+}
+
+/**
+ * Checks a device id chosen by a person: 1 to 64 characters of A–Z a–z 0–9 _ -, which are safe in an MQTT topic
+ * level, a NATS subject token and a URL path alike.
+ *
+ * @returns what is wrong, in words that follow "id", or undefined when nothing is.
+ */
+export function checkDeviceId(id: string): string | undefined {
+  if (id === '') return 'must not be empty';
+  if (id.length > maxDeviceIdLength) return `must not be longer than ${maxDeviceIdLength} characters`;
+  if (!/^[A-Za-z0-9_-]+$/.test(id)) return 'may contain only the characters A–Z a–z 0–9 _ -';
+  return undefined;
+}
+
+/**
+ * Checks the id of a device that comes from elsewhere, with the rule by which the Go service's table is converted:
+ * nothing that means something in an MQTT topic, a NATS subject or a client id.
+ *
+ * @returns what is wrong, in words that follow "id", or undefined when nothing is.
+ */
+export function checkStoredId(id: string): string | undefined {
+  if (id === '') return 'must not be empty';
+  if (id.length > maxStoredIdLength) return `must not be longer than ${maxStoredIdLength} characters`;
+  if (!/^[A-Za-z0-9_=~@!,-]+$/.test(id)) return 'may contain only the characters A–Z a–z 0–9 _ = ~ @ ! , -';
+  return undefined;
+}
+
+/**
+ * Checks the key of a metadata entry: 1 to 64 characters of A–Z a–z 0–9 _ . -, the first a letter or digit.
+ *
+ * @returns what is wrong, in words that follow the key, or undefined when nothing is.
+ */
+export function checkMetadataKey(key: string): string | undefined {
+  if (key === '') return 'must not be empty';
+  if (key.length > maxMetadataKeyLength) return `must not be longer than ${maxMetadataKeyLength} characters`;
+  if (/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(key)) return undefined;
+  return 'may contain only the characters A–Z a–z 0–9 _ . - and begins with a letter or digit';
+}
+
+/**
+ * Checks metadata: at most 32 entries, keys as in `checkMetadataKey`, values of at most 256 characters without
+ * control characters.
+ *
+ * @returns the field at fault, `metadata` or `metadata.<key>`, and what is wrong with it; undefined: nothing.
+ */
+export function checkMetadata(metadata: Metadata): { field: string; problem: string } | undefined {
+  const entries = Object.entries(metadata);
+  if (entries.length > maxMetadataKeys) {
+    return { field: 'metadata', problem: `must not have more than ${maxMetadataKeys} entries` };
+  }
+  for (const [key, value] of entries) {
+    const field = `metadata.${key.slice(0, maxMetadataKeyLength)}`;
+    const inKey = checkMetadataKey(key);
+    if (inKey !== undefined) return { field, problem: `has a key that ${inKey}` };
+    const problem = checkText(value, maxMetadataValueLength);
+    if (problem !== undefined) return { field, problem };
+  }
+  return undefined;
+}
+
+/**
+ * Checks when a device is to expire: in the future, and before the year 10000, which is where the form of times in
+ * JSON ends.
+ *
+ * @returns what is wrong, in words that follow "expires_at", or undefined when nothing is.
+ */
+export function checkExpiry(expiresAt: Date): string | undefined {
+  const problem = checkTime(expiresAt);
+  if (problem !== undefined) return problem;
+  return expiresAt.getTime() > Date.now() ? undefined : 'must be in the future';
+}
+
+/** Checks that a time is one and can be written with a year of four digits. */
+export function checkTime(time: Date): string | undefined {
+  const timeMs = time.getTime();
+  const fits = timeMs >= Date.UTC(1970) && timeMs < Date.UTC(10_000);
+  return fits ? undefined : 'must be a time of the years 1970 to 9999';
+}
+
+function checkText(text: string, most: number): string | undefined {
+  // PostgreSQL counts code points, as [...text] does; no text of more UTF-16 units than twice the limit can pass.
+  if (text.length > 2 * most || [...text].length > most) return `must not be longer than ${most} characters`;
+  if (/\p{Cc}/u.test(text)) return 'must not contain control characters';
+  return isWellFormed(text) ? undefined : 'must be well-formed Unicode';
+}
+
+function isWellFormed(text: string): boolean {
+  return !/\p{Cs}/u.test(text);
+}
+
+/** PostgreSQL's text holds no U+0000, and an ill-formed string would be sent as another one. */
+export function isStorable(id: string): boolean {
+  return id !== '' && !id.includes('\0') && isWellFormed(id);
+}
+
+/**
+ * Requires what a check has found to be nothing.
+ *
+ * @throws SvcMqttError INPUT_INVALID.
+ */
+export function requireValid(field: string, problem: string | undefined, suggestion?: string): void {
+  if (problem === undefined) return;
+  throw new SvcMqttError(
+    'INPUT_INVALID',
+    `${field} ${problem}`,
+    suggestion === undefined ? {} : { suggestion },
+  );
+}
