@@ -167,7 +167,7 @@ async function drainBroker(broker: Broker, forwarder: Forwarder, timeoutMs: numb
   // Wills are stored last; a message that cannot be stored must not take all of the time.
   await forwarder.drain((endMs - performance.now()) * 0.75);
   await broker.close();
-  const left = await forwarder.drain(endMs - performance.now());
+  const left = (await forwarder.drain(endMs - performance.now())) + broker.waitingWills();
   if (left > 0) {
     log.warn(
       { event: 'drain_incomplete', messages: left },

@@ -27,6 +27,8 @@ export interface ControlledBroker {
   autoStore: boolean;
   /** What the forwarder says of its bounds. */
   full: boolean;
+  /** Messages that it would take in all. */
+  room: number;
   setFull(full: boolean): void;
   /** Replaces the answer of the directory. */
   answer: ((id: string) => Promise<LookUp> | LookUp) | undefined;
@@ -44,10 +46,15 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
   const taken: UplinkMessage[] = [];
   const seen: string[] = [];
   const ready: (() => void)[] = [];
+  let inFlightOfAll = 0;
 
   const forwarder: Forwarder = {
     fullFor: () => controlled.full,
     maxPayloadBytes: 1_048_576,
+    get free() {
+      return controlled.room - inFlightOfAll;
+    },
+    freeBytes: Number.POSITIVE_INFINITY,
     openLane() {
       let inFlight = 0;
       return {
@@ -56,9 +63,13 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
         },
         publish(message) {
           const store = message.onStored.bind(message);
-          if (message.confirm) inFlight += 1;
+          if (message.confirm) {
+            inFlight += 1;
+            inFlightOfAll += 1;
+          }
           message.onStored = () => {
             inFlight -= 1;
+            inFlightOfAll -= 1;
             store();
           };
           taken.push(message);
@@ -111,7 +122,14 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
       maxInFlightPerClient: 512,
       maxSessions: 100,
       maxClientsPerDevice: 1_000,
-      maxInFlight: 8_192,
+      maxInFlightBytesPerClient: 4_194_304,
+      maxExchangesPerClient: 16_384,
+      maxTopicBytes: 65_535,
+      maxTopicLevels: 65_536,
+      maxWillBytes: 65_535,
+      maxPublishRatePerDevice: 0,
+      publishBurstSec: 5,
+      slowReaderTimeoutSec: 30,
       connectTimeoutSec: 10,
       maxConnectPacketBytes: 16_384,
       maxPacketBytes: 1_048_576,
@@ -144,6 +162,7 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
     seen,
     autoStore: true,
     full: false,
+    room: Number.POSITIVE_INFINITY,
     setFull(full) {
       controlled.full = full;
       if (!full) for (const callback of ready.splice(0)) callback();

@@ -112,6 +112,9 @@ export interface Forwarder {
    * it makes none, this is false and messages are dropped.
    */
   fullFor(confirm: boolean): boolean;
+  /** Messages, and bytes, that may still be taken with `confirm`. */
+  readonly free: number;
+  readonly freeBytes: number;
   /** Largest payload plus headers that NATS and the stream accept, bytes. */
   readonly maxPayloadBytes: number;
   openLane(): Lane;

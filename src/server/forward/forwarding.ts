@@ -141,6 +141,12 @@ export function startForwarding(options: {
   let closed: Promise<void> | undefined;
   return {
     fullFor: (confirm) => (confirm ? fullConfirmed() : unconfirmed.full),
+    get free() {
+      return limits.maxInFlight - inFlight.count;
+    },
+    get freeBytes() {
+      return limits.maxInFlightBytes - inFlight.bytes;
+    },
     get maxPayloadBytes() {
       return Math.min(maxServerBytes, confirmation.maxMessageBytes);
     },

@@ -1,5 +1,5 @@
-import { defaultTemplates, fillTemplate, maxFilterLevels } from '../../topic-template.js';
-import { covers, matches, maxFilterLength } from './topics.js';
+import { defaultTemplates, fillTemplate } from '../../topic-template.js';
+import { covers, matches } from './topics.js';
 
 /** Topics a device may use, as filters with `{id}` and `{type}`. */
 export interface PolicyTemplate {
@@ -47,11 +47,7 @@ export function compilePolicy(template: PolicyTemplate, device: { id: string; ty
     maxPacketBytes: template.maxPacketBytes ?? Number.POSITIVE_INFINITY,
     natsSubject: template.natsSubject,
     mayPublish: (topic) => !topic.startsWith('$') && publish.some((filter) => matches(filter, topic)),
-    maySubscribe: (filter) =>
-      !filter.startsWith('$') &&
-      filter.length <= maxFilterLength &&
-      filter.split('/').length <= maxFilterLevels &&
-      subscribe.some((allowed) => covers(allowed, filter)),
+    maySubscribe: (filter) => !filter.startsWith('$') && subscribe.some((allowed) => covers(allowed, filter)),
   };
 }
 

@@ -33,9 +33,14 @@ export type BrokerConfig = ConnectionConfig &
     | 'acl'
     | 'maxConnections'
     | 'maxInFlightPerClient'
+    | 'maxInFlightBytesPerClient'
+    | 'maxExchangesPerClient'
+    | 'maxTopicBytes'
+    | 'maxTopicLevels'
+    | 'maxPublishRatePerDevice'
+    | 'publishBurstSec'
     | 'maxSessions'
     | 'maxClientsPerDevice'
-    | 'maxInFlight'
     | 'maxQueuedMessages'
     | 'maxOutgoingBytes'
     | 'maxRetainedMessages'
@@ -48,6 +53,8 @@ export interface BrokerView {
   readonly counters: Readonly<BrokerCounters>;
   /** Connections open now. */
   connectionCount(): number;
+  /** Wills that wait for room. */
+  waitingWills(): number;
   /** Packets read that wait for room, of all connections; looks at each of them. */
   waiting(): { packets: number; bytes: number };
 }
@@ -97,14 +104,19 @@ export async function openBroker(options: {
   log: Log;
 }): Promise<BrokerCore> {
   const { config, forwarder, downlink, events, log } = options;
+  const counters = newBrokerCounters();
   const engine = await startSessionEngine({
     log,
     retainedLimits: { maxMessages: config.maxRetainedMessages, maxBytes: config.maxRetainedBytes },
+    onRetainedRefused: () => {
+      counters.limits['retained-messages'] += 1;
+    },
   });
   const registry = openRegistry({
     forwarder,
     maxSessions: config.maxSessions,
     maxClientsPerDevice: config.maxClientsPerDevice,
+    counters,
   });
 
   const { connections } = registry;
@@ -124,17 +136,18 @@ export async function openBroker(options: {
       );
     }
   };
-  const counters = newBrokerCounters();
   let policies = createPolicySet(config.acl, []);
   const policyOf = (device: { id: string; type: string }) =>
     compilePolicy(policies.templateOf(device.type), device);
   const messageIdPrefix = randomBytes(9).toString('base64url');
   let messageIds = 0;
   let connectionIds = 0;
+  const waitingWills = { count: 0, bytes: 0 };
 
   const view: BrokerView = {
     counters,
     connectionCount: () => registry.connections.size,
+    waitingWills: () => waitingWills.count,
     waiting() {
       let packets = 0;
       let bytes = 0;
@@ -159,9 +172,10 @@ export async function openBroker(options: {
       uplink: {
         forwarder,
         maxInFlightPerClient: config.maxInFlightPerClient,
-        // One device whose messages NATS refuses must not take the room of all others.
-        maxInFlightPerDevice: Math.max(config.maxInFlightPerClient, Math.floor(config.maxInFlight / 8)),
-        waitingWills: { bytes: 0 },
+        maxInFlightBytesPerClient: config.maxInFlightBytesPerClient,
+        maxExchangesPerClient: config.maxExchangesPerClient,
+        topicLimits: { maxTopicBytes: config.maxTopicBytes, maxTopicLevels: config.maxTopicLevels },
+        waitingWills,
         counters,
         turns,
         deliver: (message) => engine.deliver(message),
@@ -176,6 +190,10 @@ export async function openBroker(options: {
         releaseDownlink: (deviceId) => downlink.release(deviceId),
       },
       policyOf,
+      publishRateOf: (policy) => {
+        const perSecond = policy.publishRate ?? config.maxPublishRatePerDevice;
+        return perSecond > 0 ? { perSecond, burst: perSecond * config.publishBurstSec } : undefined;
+      },
       addressingOf: options.addressingOf,
     };
     const keeper: EntranceKeeper = {

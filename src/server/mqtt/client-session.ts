@@ -36,14 +36,17 @@ export class ClientSession {
   constructor(services: SessionServices, deviceId: string) {
     this.services = services;
     this.deviceId = deviceId;
-    this.outgoing = new Outgoing(services.limits, services.counters.sent);
+    this.outgoing = new Outgoing(services.limits, services.counters);
   }
 
   /** Adds or replaces a subscription [MQTT-3.8.4-3]; answers false when there are too many. */
   subscribe(filter: string, qos: QoS): boolean {
-    const { engine, maxSubscriptions } = this.services;
+    const { engine, maxSubscriptions, counters } = this.services;
     const known = this.subscriptions.get(filter);
-    if (known === undefined && this.subscriptions.size >= maxSubscriptions) return false;
+    if (known === undefined && this.subscriptions.size >= maxSubscriptions) {
+      counters.limits['subscriptions-per-client'] += 1;
+      return false;
+    }
     if (this.subscriptions.size === 0) this.services.acquireDownlink(this.deviceId);
     const end = known?.end ?? engine.subscribe(filter, (message) => this.onMessage(message));
     this.subscriptions.set(filter, { qos, end });
@@ -111,9 +114,7 @@ export class ClientSession {
   private onMessage(message: Message): void {
     if (message === this.lastMessage) return;
     this.lastMessage = message;
-    const { dropped } = this.outgoing;
     this.outgoing.offer(withQos(message, this.grantedQos(message.topic)));
-    this.services.counters.deliveriesDropped += this.outgoing.dropped - dropped;
   }
 
   /** The highest QoS granted for a topic. */

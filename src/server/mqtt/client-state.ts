@@ -1,6 +1,7 @@
 import type { Lane } from '../forward/forwarder.js';
 import type { ClientSession } from './client-session.js';
 import type { Connection } from './connection.js';
+import type { PublishRate } from './publish-rate.js';
 import type { UplinkConnection } from './uplink.js';
 import type { UplinkPublish } from './uplink-publish.js';
 
@@ -14,6 +15,10 @@ export interface DeviceState {
   readonly clients: Set<ClientState>;
   /** Messages of all its clients waiting for their store confirmation. */
   inFlight: number;
+  /** Their bytes. */
+  inFlightBytes: number;
+  /** How fast it may send; undefined: as fast as it can. */
+  publishRate: PublishRate | undefined;
   /** Connections that wait until there are fewer. */
   readonly awaitingRoom: Set<UplinkConnection>;
 }
@@ -27,6 +32,8 @@ export interface ClientState {
   readonly key: string;
   readonly device: DeviceState;
   lane: Lane;
+  /** Bytes of its messages waiting for their store confirmation. */
+  inFlightBytes: number;
   connection: Connection | undefined;
   /** The last CONNECT asked for a persistent session. */
   persistent: boolean;

@@ -15,6 +15,7 @@ export const closeReasons = {
   'certificate-mismatch': 'the user name is not one that the client certificate carries [CONNACK 5]',
   'expired-at-connect': 'the device has expired [CONNACK 5]',
   'will-denied': "the will's topic is outside the device's policy [CONNACK 5]",
+  'will-too-large': 'a will of more than MAX_WILL_BYTES [CONNACK 5]',
   'database-away': 'the database does not answer and the device is not remembered [CONNACK 3]',
   'protocol-version': 'a protocol level that is not spoken here [MQTT-3.1.2-2]',
   'identifier-rejected': 'a client id that cannot be used [MQTT-3.1.3-8, 3.1.3-9]',
@@ -59,8 +60,11 @@ export const closeReasons = {
   'password-without-user-name': 'a password without a user name [MQTT-3.1.2-22]',
   'empty-topic': 'an empty topic name or filter [MQTT-4.7.3-1]',
   'topic-with-wildcards': 'a topic name with wildcards [MQTT-3.3.2-2]',
+  'topic-too-long': 'a topic name of more than MAX_TOPIC_BYTES',
+  'topic-too-deep': 'a topic name of more than MAX_TOPIC_LEVELS',
   'malformed-filter': 'a topic filter with misplaced wildcards [MQTT-4.7.1-2, 4.7.1-3]',
   'no-topic-filter': 'SUBSCRIBE or UNSUBSCRIBE without a topic filter [MQTT-3.8.3-3, 3.10.3-2]',
+  'too-many-exchanges': 'MAX_EXCHANGES_PER_CLIENT of QoS 2 are begun and not ended with PUBREL',
   'early-pubrel': 'PUBREL for a message that PUBREC has not answered yet [MQTT-4.3.3-1]',
 } as const;
 

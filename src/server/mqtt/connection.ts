@@ -10,9 +10,10 @@ import { authenticate } from './authenticate.js';
 import type { Policy } from './authorize.js';
 import { ClientSession, type SessionServices } from './client-session.js';
 import { ClientSocket, type PacketProcessor } from './client-socket.js';
-import type { ClientState } from './client-state.js';
+import type { ClientState, DeviceState } from './client-state.js';
 import { type CloseReason, closeReasons, suppressesWill } from './close-reason.js';
 import { type BrokerCounters, countMessage } from './counters.js';
+import { limitOfReason } from './limit-names.js';
 import type { OutgoingConnection } from './outgoing.js';
 import { decodeAcknowledge, encodeAcknowledge, encodeSuback, subackFailure } from './packets/acknowledge.js';
 import { ConnectReturnCode, encodeConnack } from './packets/connack.js';
@@ -22,13 +23,20 @@ import { PacketType, type ProtocolVersion, type QoS } from './packets/packet-typ
 import { decodePublish } from './packets/publish.js';
 import { decodeSubscribe, decodeUnsubscribe } from './packets/subscribe.js';
 import { ParkedPackets } from './parked-packets.js';
+import { type PublishRate, type RateLimits, updatePublishRate } from './publish-rate.js';
 import type { Registry } from './registry.js';
+import { checkFilterSize, checkTopicSize } from './topics.js';
 import type { TurnQueue } from './turn-queue.js';
 import { type Addressing, Uplink, type UplinkConnection, type UplinkServices } from './uplink.js';
 
 export type ConnectionConfig = Pick<
   Config,
-  'connectTimeoutSec' | 'maxConnectPacketBytes' | 'maxPacketBytes' | 'mqttClientCert'
+  | 'connectTimeoutSec'
+  | 'maxConnectPacketBytes'
+  | 'maxPacketBytes'
+  | 'maxWillBytes'
+  | 'slowReaderTimeoutSec'
+  | 'mqttClientCert'
 >;
 
 /** What every connection shares. */
@@ -44,14 +52,14 @@ export interface ConnectionServices {
   readonly log: LimitedLog;
   nextConnectionId(): string;
   policyOf(device: DeviceCredentials): Policy;
+  /** How fast a device of this policy may send; undefined: as fast as it can. */
+  publishRateOf(policy: Policy): RateLimits | undefined;
   addressingOf(device: DeviceCredentials, policy: Policy): Addressing;
 }
 
 const pingreq = Buffer.from([PacketType.PINGREQ << 4, 0]);
 const pingresp = Buffer.from([PacketType.PINGRESP << 4, 0]);
 const maxClientIdBytes = 1_024;
-/** A client that takes nothing of what waits for it for so long is given up. */
-const slowReaderMs = 30_000;
 /**
  * The protocol of one MQTT connection: login, the order of packets, keeping time, and the end. PUBLISH goes straight to
  * the uplink; only a client that subscribes, or has subscribed in a persistent session, has a session.
@@ -218,9 +226,10 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     }
     const { device, secret } = authentication;
     const policy = this.services.policyOf(device);
-    if (connect.will !== undefined && !policy.mayPublish(connect.will.topic)) {
-      const fields = { device: device.id, topic: connect.will.topic };
-      this.refuse('will-denied', ConnectReturnCode.notAuthorized, fields);
+    const willProblem = connect.will === undefined ? undefined : this.checkWill(connect.will, policy);
+    if (willProblem !== undefined) {
+      const fields = { device: device.id, topic: shortenText(connect.will?.topic ?? '') };
+      this.refuse(willProblem, ConnectReturnCode.notAuthorized, fields);
       return;
     }
 
@@ -241,6 +250,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     }
     const { state, sessionPresent } = admission;
     this.state = state;
+    this.updatePublishRate(state.device, policy);
     this.will = connect.will;
     this.keepaliveMs = connect.keepaliveSec * 1_500; // [MQTT-3.1.2-24]
     this.deadlineMs = this.keepaliveMs > 0 ? performance.now() + this.keepaliveMs : Number.POSITIVE_INFINITY;
@@ -264,6 +274,20 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     if (this.device === undefined) return;
     this.policy = policy;
     this.uplink?.changePolicy(policy, this.services.addressingOf(this.device, policy));
+    if (this.state !== undefined) this.updatePublishRate(this.state.device, policy);
+  }
+
+  private updatePublishRate(device: DeviceState, policy: Policy): void {
+    device.publishRate = updatePublishRate(device.publishRate, this.services.publishRateOf(policy));
+  }
+
+  /** Each connection keeps its will until it ends, so a will has bounds of its own. */
+  private checkWill(will: Will, policy: Policy): CloseReason | undefined {
+    const { config, uplink } = this.services;
+    const sizeProblem = checkTopicSize(will.topic, uplink.topicLimits);
+    if (sizeProblem !== undefined) return sizeProblem;
+    if (Buffer.byteLength(will.topic) + will.payload.length > config.maxWillBytes) return 'will-too-large';
+    return policy.mayPublish(will.topic) ? undefined : 'will-denied';
   }
 
   /** Learns what is now known of the device; ends when its login is no longer good. */
@@ -297,15 +321,32 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     const first = packet[0] as number;
     if (first >> 4 !== PacketType.PUBLISH || uplink === undefined) return true;
     const confirm = (first & 0b0110) !== 0;
-    const room = uplink.checkRoom(confirm);
-    if (room === 'device-full') uplink.device.awaitingRoom.add(this);
-    if (room === 'forwarder-full' && this.cancelAwaitingRoom === undefined) {
+    const limit = uplink.checkRoom(confirm);
+    if (limit === undefined) return this.takeToken(uplink.device.publishRate);
+    if (!this.isWaiting) this.services.counters.limits[limit] += 1;
+    if (limit === 'in-flight-per-device') uplink.device.awaitingRoom.add(this);
+    if (limit === 'in-flight' && this.cancelAwaitingRoom === undefined) {
       this.cancelAwaitingRoom = this.services.uplink.forwarder.whenReady(() => {
         this.cancelAwaitingRoom = undefined;
         this.onRoom();
       }, confirm);
     }
-    return room === 'room';
+    return false;
+  }
+
+  /** Whether the device may send a message now; if not, the connection is called when it may. */
+  private takeToken(rate: PublishRate | undefined): boolean {
+    if (rate === undefined) return true;
+    const nowMs = performance.now();
+    if (rate.take(nowMs)) return true;
+    if (!this.isWaiting) this.services.counters.limits['publish-rate'] += 1;
+    rate.wait(this, nowMs);
+    return false;
+  }
+
+  /** A message waits, so that the bound it waits for has been counted. */
+  private get isWaiting(): boolean {
+    return !this.parked.isEmpty;
   }
 
   /** Processes what was parked, as far as there is room. */
@@ -368,7 +409,10 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   private subscribe(filter: string, qos: QoS): boolean {
     const { counters, log } = this.services;
     const state = this.state as ClientState;
-    if (this.policy?.maySubscribe(filter) === true) {
+    const sizeProblem = checkFilterSize(filter, this.services.uplink.topicLimits);
+    if (sizeProblem !== undefined) {
+      counters.limits[sizeProblem === 'topic-too-long' ? 'topic-bytes' : 'topic-levels'] += 1;
+    } else if (this.policy?.maySubscribe(filter) === true) {
       if (state.session === undefined) {
         state.session = new ClientSession(this.services.session, state.device.id);
         state.session.attach(this);
@@ -377,7 +421,8 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     }
     counters.subscribeDenied += 1;
     this.lastRefusal = { atMs: Date.now(), detail: `subscription refused: ${shortenText(filter)}` };
-    log.warn('subscribe_denied', { ...this.describe(), filter }, 'A subscription was refused');
+    const fields = { ...this.describe(), filter: shortenText(filter) };
+    log.warn('subscribe_denied', fields, 'A subscription was refused');
     return false;
   }
 
@@ -421,7 +466,10 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
 
   /** Called about twice a second. */
   onTick(nowMs: number): void {
-    if (this.socket.stuckForMs(nowMs) > slowReaderMs) this.close('slow-reader');
+    if (this.socket.stuckForMs(nowMs) > this.services.config.slowReaderTimeoutSec * 1_000) {
+      this.services.counters.limits['slow-reader'] += 1;
+      this.close('slow-reader');
+    }
     if (nowMs <= this.deadlineMs) return;
     if (this.phase === 'connected' && this.socket.held) {
       // The client cannot be silent while it is not being read.
@@ -439,9 +487,13 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     this.parked.clear();
     this.cancelAwaitingRoom?.();
     this.uplink?.device.awaitingRoom.delete(this);
+    this.uplink?.device.publishRate?.cancel(this);
     const { counters, log, registry } = this.services;
     counters.closed[reason] += 1;
     if (!wasConnected) counters.refused[reason] += 1;
+    const limit = limitOfReason[reason];
+    if (limit !== undefined)
+      counters.limits[limit === 'packet-bytes' && !wasConnected ? 'connect-packet-bytes' : limit] += 1;
     const detail = { ...this.describe(), ...fields, reason, why: closeReasons[reason] };
     if (isExpected(reason)) log.debug('connection_closed', detail, 'A connection closed');
     else log.info(wasConnected ? 'connection_closed' : 'connect_refused', detail, 'A connection was closed');

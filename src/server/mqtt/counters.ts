@@ -1,5 +1,6 @@
 import { type CloseReason, closeReasons } from './close-reason.js';
 import { type LatencyHistogram, openLatencyHistogram } from './latency-histogram.js';
+import { type LimitName, limitNames } from './limit-names.js';
 
 /** Messages and bytes of their payloads, by QoS. */
 export interface Traffic {
@@ -32,28 +33,29 @@ export interface BrokerCounters {
   willsDropped: number;
   /** Filters answered 0x80. */
   subscribeDenied: number;
+  /** How often each bound was reached. A connection that is not read, or waits, counts once until it goes on. */
+  readonly limits: Record<LimitName, number>;
 }
 
 export function newBrokerCounters(): BrokerCounters {
   return {
     opened: 0,
     accepted: 0,
-    refused: countCloseReasons(),
-    closed: countCloseReasons(),
+    refused: zeroes(closeReasons),
+    closed: zeroes(closeReasons),
     received: newTraffic(),
     sent: newTraffic(),
     ackLatency: openLatencyHistogram(),
     deliveriesDropped: 0,
     willsDropped: 0,
     subscribeDenied: 0,
+    limits: zeroes(limitNames),
   };
 }
 
-function countCloseReasons(): Record<CloseReason, number> {
-  return Object.fromEntries(Object.keys(closeReasons).map((reason) => [reason, 0])) as Record<
-    CloseReason,
-    number
-  >;
+/** A count of 0 for each name of a closed list. */
+function zeroes<K extends string>(names: Readonly<Record<K, string>>): Record<K, number> {
+  return Object.fromEntries(Object.keys(names).map((name) => [name, 0])) as Record<K, number>;
 }
 
 function newTraffic(): Traffic {

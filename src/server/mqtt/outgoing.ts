@@ -1,4 +1,4 @@
-import { countMessage, type Traffic } from './counters.js';
+import { type BrokerCounters, countMessage } from './counters.js';
 import { encodeAcknowledge } from './packets/acknowledge.js';
 import { PacketType, type QoS } from './packets/packet-type.js';
 import { encodePublish } from './packets/publish.js';
@@ -16,7 +16,7 @@ export interface OutgoingConnection {
 export interface OutgoingLimits {
   /** Most messages that wait for an absent client. */
   readonly maxMessages: number;
-  /** Most bytes that wait. */
+  /** Most bytes that wait, or are sent and not acknowledged. */
   readonly maxBytes: number;
 }
 
@@ -24,6 +24,8 @@ export interface OutgoingLimits {
 interface InFlight {
   message: Message | undefined;
   readonly qos: QoS;
+  /** What it counts for. */
+  bytes: number;
 }
 
 /** A message that waits, and the bytes that it counts for. */
@@ -44,29 +46,33 @@ const socketBytes = 65_536;
  * §4.6). It outlives the connection when the session does.
  */
 export class Outgoing {
-  /** Messages left out because too many wait for an absent client. */
-  dropped = 0;
+  /** Messages left out because too many wait. */
+  private dropped = 0;
   private readonly limits: OutgoingLimits;
-  private readonly sent: Traffic;
+  private readonly counters: BrokerCounters;
   private connection: OutgoingConnection | undefined;
   /** In the order in which they were sent. */
   private readonly inFlight = new Map<number, InFlight>();
+  /** Packet identifiers in flight that this connection has not been sent yet, from `resendHead` on. */
+  private resend: number[] = [];
+  private resendHead = 0;
   /** What is to be sent, from `head` on. */
   private waiting: Waiting[] = [];
   private head = 0;
-  private waitingBytes = 0;
+  /** Bytes of all that waits or is in flight. */
+  private heldBytes = 0;
   private lastPacketId = 0;
 
-  constructor(limits: OutgoingLimits, sent: Traffic) {
+  constructor(limits: OutgoingLimits, counters: BrokerCounters) {
     this.limits = limits;
-    this.sent = sent;
+    this.counters = counters;
   }
 
-  /** How much is on its way to the client. */
+  /** How much is on its way to the client; bytes are those of what waits and of what is not acknowledged. */
   describe(): { waiting: number; waitingBytes: number; unacknowledged: number; dropped: number } {
     return {
       waiting: this.waiting.length - this.head,
-      waitingBytes: this.waitingBytes,
+      waitingBytes: this.heldBytes,
       unacknowledged: this.inFlight.size,
       dropped: this.dropped,
     };
@@ -78,13 +84,15 @@ export class Outgoing {
     const bytes = sizeOf(message);
     const tooMany =
       this.connection === undefined && this.waiting.length - this.head >= this.limits.maxMessages;
-    if (tooMany || this.waitingBytes + bytes > this.limits.maxBytes) {
+    if (tooMany || this.heldBytes + bytes > this.limits.maxBytes) {
       this.dropped += 1;
+      this.counters.deliveriesDropped += 1;
+      this.counters.limits[tooMany ? 'queued-messages' : 'outgoing-bytes'] += 1;
       this.connection?.closeSlowReader();
       return;
     }
     this.waiting.push({ message, bytes });
-    this.waitingBytes += bytes;
+    this.heldBytes += bytes;
     this.pump();
   }
 
@@ -94,6 +102,7 @@ export class Outgoing {
    */
   offerRetained(messages: readonly Message[]): void {
     if (this.waiting.length - this.head + messages.length > maxRetainedWaiting) {
+      this.counters.limits['outgoing-bytes'] += 1;
       this.connection?.closeSlowReader();
       return;
     }
@@ -104,46 +113,52 @@ export class Outgoing {
   /** The client is connected: what it did not acknowledge is sent again [MQTT-4.4.0-1], then what waits. */
   attach(connection: OutgoingConnection): void {
     this.connection = connection;
-    for (const [packetId, { message, qos }] of this.inFlight) {
-      if (message !== undefined) countMessage(this.sent, qos, message.payload.length);
-      connection.write(
-        message === undefined
-          ? encodeAcknowledge(PacketType.PUBREL, packetId)
-          : encodePublish(message, { qos, packetId, dup: true }),
-      );
-    }
+    this.resend = [...this.inFlight.keys()];
+    this.resendHead = 0;
     this.pump();
   }
 
   detach(): void {
     this.connection = undefined;
+    this.resend = [];
   }
 
   /** PUBACK, PUBREC or PUBCOMP of the client; for a packet identifier that is not in use it has no effect. */
   onAcknowledge(type: PacketType, packetId: number): void {
     const entry = this.inFlight.get(packetId);
     if (type === PacketType.PUBREC) {
-      if (entry?.qos === 2) entry.message = undefined;
+      if (entry?.qos === 2) {
+        entry.message = undefined;
+        this.release(entry);
+      }
       this.connection?.write(encodeAcknowledge(PacketType.PUBREL, packetId));
       return;
     }
     const expected =
       type === PacketType.PUBACK ? entry?.qos === 1 : entry?.qos === 2 && entry.message === undefined;
-    if (!expected) return;
+    if (entry === undefined || !expected) return;
+    this.release(entry);
     this.inFlight.delete(packetId);
     this.pump();
+  }
+
+  /** The message is not kept any more. */
+  private release(entry: InFlight): void {
+    this.heldBytes -= entry.bytes;
+    entry.bytes = 0;
   }
 
   /** Sends what may be sent now; to be called again when the socket has drained. */
   pump(): void {
     const { connection } = this;
     if (connection === undefined) return;
+    this.pumpResend(connection);
+    if (this.resend.length > 0) return;
     while (this.connection === connection && connection.unsentBytes < socketBytes) {
       const next = this.waiting[this.head];
       if (next === undefined || (next.message.qos > 0 && this.inFlight.size >= maxInFlight)) break;
       this.head += 1;
-      this.waitingBytes -= next.bytes;
-      this.send(connection, next.message);
+      this.send(connection, next);
     }
     if (this.head === this.waiting.length || this.head >= 1_024) {
       this.waiting = this.waiting.slice(this.head);
@@ -151,13 +166,34 @@ export class Outgoing {
     }
   }
 
-  private send(connection: OutgoingConnection, message: Message): void {
+  /** Sends again what the client did not acknowledge before it reconnected, as fast as it takes it. */
+  private pumpResend(connection: OutgoingConnection): void {
+    while (this.connection === connection && this.resendHead < this.resend.length) {
+      if (connection.unsentBytes >= socketBytes) return;
+      const packetId = this.resend[this.resendHead] as number;
+      this.resendHead += 1;
+      const entry = this.inFlight.get(packetId);
+      if (entry === undefined) continue;
+      const { message, qos } = entry;
+      if (message !== undefined) countMessage(this.counters.sent, qos, message.payload.length);
+      connection.write(
+        message === undefined
+          ? encodeAcknowledge(PacketType.PUBREL, packetId)
+          : encodePublish(message, { qos, packetId, dup: true }),
+      );
+    }
+    this.resend = [];
+  }
+
+  private send(connection: OutgoingConnection, { message, bytes }: Waiting): void {
     const { qos } = message;
-    countMessage(this.sent, qos, message.payload.length);
+    countMessage(this.counters.sent, qos, message.payload.length);
     let packetId = 0;
     if (qos > 0) {
       packetId = this.nextPacketId();
-      this.inFlight.set(packetId, { message, qos });
+      this.inFlight.set(packetId, { message, qos, bytes });
+    } else {
+      this.heldBytes -= bytes;
     }
     connection.write(encodePublish(message, { qos, packetId, dup: false }));
   }

@@ -2,6 +2,7 @@ import type { Forwarder } from '../forward/forwarder.js';
 import type { ClientState, DeviceState } from './client-state.js';
 import type { CloseReason } from './close-reason.js';
 import type { Connection } from './connection.js';
+import type { BrokerCounters } from './counters.js';
 
 export interface Admission {
   readonly state: ClientState;
@@ -47,6 +48,7 @@ export function openRegistry(options: {
   forwarder: Forwarder;
   maxSessions: number;
   maxClientsPerDevice: number;
+  counters: BrokerCounters;
 }): Registry {
   const connections = new Set<Connection>();
   const clients = new Map<string, ClientState>();
@@ -62,13 +64,19 @@ export function openRegistry(options: {
       type: deviceType,
       clients: new Set<ClientState>(),
       inFlight: 0,
+      inFlightBytes: 0,
+      publishRate: undefined,
       awaitingRoom: new Set(),
     };
-    if (device.clients.size >= options.maxClientsPerDevice && !makeRoom(device)) return undefined;
+    if (device.clients.size >= options.maxClientsPerDevice) {
+      options.counters.limits['clients-per-device'] += 1;
+      if (!makeRoom(device)) return undefined;
+    }
     const state: ClientState = {
       key,
       device,
       lane: options.forwarder.openLane(),
+      inFlightBytes: 0,
       connection: undefined,
       persistent: false,
       exchanges: new Map(),
@@ -128,6 +136,7 @@ export function openRegistry(options: {
         const count = counts.get(state.device) ?? 0;
         if (count <= atMost) continue;
         counts.set(state.device, count - 1);
+        options.counters.limits.sessions += 1;
         discard(state);
       }
     }

@@ -41,6 +41,8 @@ interface Carrier {
 export async function startSessionEngine(options: {
   log: Log;
   retainedLimits: RetainedLimits;
+  /** A message was not retained since a bound is reached. */
+  onRetainedRefused(): void;
 }): Promise<SessionEngine> {
   const { log } = options;
   const retained = createRetainedMessages(options.retainedLimits);
@@ -92,6 +94,7 @@ export async function startSessionEngine(options: {
 
     deliver(message) {
       if (message.retain && !retained.store(message)) {
+        options.onRetainedRefused();
         limitedLog.warn(
           'retained_refused',
           { topic: message.topic },

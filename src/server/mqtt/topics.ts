@@ -1,10 +1,55 @@
-import { isWellFormedFilter } from '../../topic-template.js';
+import { isWellFormedFilter, maxFilterLevels } from '../../topic-template.js';
 import type { CloseReason } from './close-reason.js';
 
 /** Topic names and filters (MQTT 3.1.1 §4.7). */
 
-/** Most characters of a filter: each subscription keeps it, and every delivery is held against it. */
-export const maxFilterLength = 1_024;
+/** Bounds of topic names and filters. */
+export interface TopicLimits {
+  /** Most bytes of the UTF-8 text. */
+  readonly maxTopicBytes: number;
+  readonly maxTopicLevels: number;
+}
+
+/**
+ * Bounds of a filter, whatever is configured: the session engine's matcher takes no more levels; each subscription keeps
+ * its filter, and every delivery is held against it.
+ */
+const maxFilterBytes = 1_024;
+
+/** Which of the bounds a topic name is over. */
+export function checkTopicSize(
+  topic: string,
+  limits: TopicLimits,
+): 'topic-too-long' | 'topic-too-deep' | undefined {
+  const { maxTopicBytes, maxTopicLevels } = limits;
+  if (isLongerThan(topic, maxTopicBytes)) return 'topic-too-long';
+  return hasMoreLevels(topic, maxTopicLevels) ? 'topic-too-deep' : undefined;
+}
+
+/** Which of the bounds a filter is over. */
+export function checkFilterSize(
+  filter: string,
+  limits: TopicLimits,
+): 'topic-too-long' | 'topic-too-deep' | undefined {
+  return checkTopicSize(filter, {
+    maxTopicBytes: Math.min(limits.maxTopicBytes, maxFilterBytes),
+    maxTopicLevels: Math.min(limits.maxTopicLevels, maxFilterLevels),
+  });
+}
+
+function isLongerThan(text: string, maxBytes: number): boolean {
+  // No character takes more than three bytes for each of its UTF-16 units.
+  return text.length > maxBytes || (text.length * 3 > maxBytes && Buffer.byteLength(text) > maxBytes);
+}
+
+function hasMoreLevels(text: string, maxLevels: number): boolean {
+  let levels = 1;
+  for (let at = text.indexOf('/'); at !== -1; at = text.indexOf('/', at + 1)) {
+    levels += 1;
+    if (levels > maxLevels) return true;
+  }
+  return levels > maxLevels;
+}
 
 /** Checks a topic name: not empty [MQTT-4.7.3-1], no wildcards [MQTT-3.3.2-2]. */
 export function checkTopic(topic: string): CloseReason | undefined {

@@ -1,5 +1,5 @@
 import type { Lane, UplinkMessage } from '../forward/forwarder.js';
-import type { DeviceState, Exchange } from './client-state.js';
+import type { ClientState, Exchange } from './client-state.js';
 import type { QoS } from './packets/packet-type.js';
 import type { Uplink } from './uplink.js';
 
@@ -31,7 +31,7 @@ export class UplinkPublish implements UplinkMessage {
   stored = false;
   /** The connection's uplink that is to answer; a client that reconnects brings a new one. */
   uplink: Uplink;
-  private readonly device: DeviceState;
+  private readonly state: ClientState;
   /** Where the QoS 2 exchange is noted. */
   readonly exchanges: Map<number, Exchange> | undefined;
 
@@ -42,7 +42,7 @@ export class UplinkPublish implements UplinkMessage {
     exchange: { messageId: string; exchanges: Map<number, Exchange> } | undefined,
   ) {
     this.uplink = uplink;
-    this.device = uplink.device;
+    this.state = uplink.state;
     this.receivedUs = uplink.receivedUs;
     this.subject = route.subject;
     this.headers = route.headers;
@@ -66,14 +66,23 @@ export class UplinkPublish implements UplinkMessage {
 
   /** Gives the message to the forwarder. */
   publish(lane: Lane): void {
-    if (this.confirm) this.device.inFlight += 1;
+    if (this.confirm) this.count(1);
     lane.publish(this);
+  }
+
+  /** Counts the message in, or out, for the bounds of client and device. */
+  private count(sign: 1 | -1): void {
+    const { state } = this;
+    const bytes = sign * (this.headers.length + this.payload.length);
+    state.inFlightBytes += bytes;
+    state.device.inFlightBytes += bytes;
+    state.device.inFlight += sign;
   }
 
   /** There is room for another message of this device. */
   private leave(): void {
-    const { device } = this;
-    device.inFlight -= 1;
+    const { device } = this.state;
+    this.count(-1);
     // Not the connection that sent it: the client may have another one by now, which waits for the room.
     this.uplink.wakeClient();
     if (device.awaitingRoom.size === 0) return;

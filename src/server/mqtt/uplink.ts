@@ -3,11 +3,12 @@ import type { Policy } from './authorize.js';
 import type { ClientState, DeviceState, Exchange } from './client-state.js';
 import type { CloseReason } from './close-reason.js';
 import type { BrokerCounters } from './counters.js';
+import type { LimitName } from './limit-names.js';
 import type { Will } from './packets/connect.js';
 import { isMqttText } from './packets/field.js';
 import { PacketType, type QoS } from './packets/packet-type.js';
 import type { Publish } from './packets/publish.js';
-import { checkTopic } from './topics.js';
+import { checkTopic, checkTopicSize, type TopicLimits } from './topics.js';
 import type { TurnQueue } from './turn-queue.js';
 import { type Route, UplinkPublish } from './uplink-publish.js';
 
@@ -23,9 +24,12 @@ interface Awaited {
 export interface UplinkServices {
   readonly forwarder: Forwarder;
   readonly maxInFlightPerClient: number;
-  readonly maxInFlightPerDevice: number;
+  readonly maxInFlightBytesPerClient: number;
+  /** QoS 2 exchanges that a client may have begun and not ended. */
+  readonly maxExchangesPerClient: number;
+  readonly topicLimits: TopicLimits;
   /** Wills that wait for room, of all clients. */
-  readonly waitingWills: { bytes: number };
+  readonly waitingWills: { count: number; bytes: number };
   readonly counters: BrokerCounters;
   readonly turns: TurnQueue;
   /** Gives a message to the MQTT subscribers of this replica. */
@@ -50,6 +54,8 @@ export interface Addressing {
   headersOf(topic: string, retain: boolean): Uint8Array;
 }
 
+/** A device takes at most one message for so many that are free; the same for bytes. */
+const deviceShare = 8;
 /** Most bytes of wills that wait for room; further ones are dropped and counted. */
 const maxWaitingWillBytes = 8_388_608;
 const willOverheadBytes = 2_048;
@@ -62,7 +68,7 @@ const maxLastTopics = 8;
 export class Uplink {
   private readonly services: UplinkServices;
   private readonly connection: UplinkConnection;
-  private readonly state: ClientState;
+  readonly state: ClientState;
   private policy: Policy;
   private addressing: Addressing;
   /** Messages to be answered, in order of arrival, from `head` on. */
@@ -85,15 +91,21 @@ export class Uplink {
   }
 
   /**
-   * Whether the bounds allow another message: of all clients, and of this client and device when it is to be
-   * confirmed.
+   * The bound that allows no further message now, or undefined: of all clients, and of this client and device when it is
+   * to be confirmed.
    */
-  checkRoom(confirm: boolean): 'room' | 'client-full' | 'device-full' | 'forwarder-full' {
-    const { forwarder, maxInFlightPerClient, maxInFlightPerDevice } = this.services;
-    if (forwarder.fullFor(confirm)) return 'forwarder-full';
-    if (!confirm) return 'room';
-    if (this.state.lane.inFlight >= maxInFlightPerClient) return 'client-full';
-    return this.device.inFlight >= maxInFlightPerDevice ? 'device-full' : 'room';
+  checkRoom(confirm: boolean): LimitName | undefined {
+    const { forwarder, maxInFlightPerClient, maxInFlightBytesPerClient } = this.services;
+    if (forwarder.fullFor(confirm)) return 'in-flight';
+    if (!confirm) return undefined;
+    const { state } = this;
+    if (state.lane.inFlight >= maxInFlightPerClient) return 'in-flight-per-client';
+    if (state.inFlightBytes >= maxInFlightBytesPerClient) return 'in-flight-bytes-per-client';
+    const { inFlight, inFlightBytes } = state.device;
+    // A share of what is free, and not of all: however many devices fill their share, there is room for another.
+    const overShare =
+      inFlight * deviceShare >= forwarder.free || inFlightBytes * deviceShare >= forwarder.freeBytes;
+    return overShare && inFlight > 0 ? 'in-flight-per-device' : undefined;
   }
 
   /** When the client's last bytes arrived, in microseconds modulo 2^32. */
@@ -122,6 +134,10 @@ export class Uplink {
     if (publish.qos === 2 && this.resume(publish.packetId)) return undefined;
 
     const { exchanges } = this.state;
+    // A client of 3.1.1 cannot be told to wait, and the PUBREL that would make room comes behind what is read.
+    if (publish.qos === 2 && exchanges.size >= this.services.maxExchangesPerClient) {
+      return 'too-many-exchanges';
+    }
     const exchange = publish.qos === 2 ? { messageId: this.services.nextMessageId(), exchanges } : undefined;
     const message = new UplinkPublish(this, route, publish, exchange);
     if (publish.qos === 2) exchanges.set(publish.packetId, message);
@@ -150,9 +166,10 @@ export class Uplink {
     const message = new UplinkPublish(this, route, { ...will, packetId: 0 }, exchange);
     const room = this.checkRoom(message.confirm);
     const bytes = message.payload.length + willOverheadBytes;
-    const waits = room === 'forwarder-full' && waitingWills.bytes + bytes <= maxWaitingWillBytes;
-    if (room !== 'room' && !waits) {
+    const waits = room === 'in-flight' && waitingWills.bytes + bytes <= maxWaitingWillBytes;
+    if (room !== undefined && !waits) {
       counters.willsDropped += 1;
+      counters.limits[room === 'in-flight' ? 'waiting-wills' : room] += 1;
       return;
     }
     if (will.qos === 0 && this.policy.localDelivery) this.deliver(message);
@@ -160,8 +177,10 @@ export class Uplink {
       message.publish(this.state.lane);
       return;
     }
+    waitingWills.count += 1;
     waitingWills.bytes += bytes;
     forwarder.whenReady(() => {
+      waitingWills.count -= 1;
       waitingWills.bytes -= bytes;
       const lane = forwarder.openLane();
       message.publish(lane);
@@ -227,7 +246,7 @@ export class Uplink {
     if (last !== undefined && last.retain === retain && last.topicBytes.equals(topicBytes)) return last;
     if (!isMqttText(topicBytes)) return 'invalid-utf8';
     const topic = topicBytes.toString('utf8');
-    const problem = checkTopic(topic);
+    const problem = checkTopic(topic) ?? checkTopicSize(topic, this.services.topicLimits);
     if (problem !== undefined) return problem;
     if (!this.policy.mayPublish(topic)) return 'publish-denied';
     const route = {

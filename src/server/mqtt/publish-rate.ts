@@ -1,0 +1,95 @@
+/** Who waits for a token. */
+export interface RateWaiter {
+  /** There may be a token now. */
+  onRoom(): void;
+}
+
+/** How fast a device may send. */
+export interface RateLimits {
+  /** Tokens that come back in a second, over 0. */
+  readonly perSecond: number;
+  /** Most tokens that the bucket holds; at least one. */
+  readonly burst: number;
+}
+
+/** Waiters are not called more often: a turn of the event loop for every message would cost more than the message. */
+const minWaitMs = 10;
+/** The waiter called last leaves tokens for the next one when it needs no more. */
+const nextWaiterMs = 1;
+
+/** How many messages a device may send: a token bucket, shared by all clients of the device on this replica. */
+export interface PublishRate {
+  readonly limits: RateLimits;
+  /** Takes a token if there is one. */
+  take(nowMs: number): boolean;
+  /** Calls back once, when there may be a token: one waiter after the other, the one who asked first first. */
+  wait(waiter: RateWaiter, nowMs: number): void;
+  /** Takes the request back. */
+  cancel(waiter: RateWaiter): void;
+}
+
+/** Keeps a bucket whose limits are as wanted, else makes a full one. */
+export function updatePublishRate(
+  rate: PublishRate | undefined,
+  limits: RateLimits | undefined,
+): PublishRate | undefined {
+  if (limits === undefined) return undefined;
+  const same = rate?.limits.perSecond === limits.perSecond && rate.limits.burst === limits.burst;
+  return same ? rate : openPublishRate(limits, performance.now());
+}
+
+export function openPublishRate(limits: RateLimits, nowMs: number): PublishRate {
+  const { perSecond } = limits;
+  const burst = Math.max(1, limits.burst);
+  let tokens = burst;
+  let atMs = nowMs;
+  const waiting = new Set<RateWaiter>();
+  let timer: NodeJS.Timeout | undefined;
+
+  function fill(now: number): void {
+    if (now <= atMs) return;
+    tokens = Math.min(burst, tokens + ((now - atMs) * perSecond) / 1_000);
+    atMs = now;
+  }
+
+  function wake(): void {
+    timer = undefined;
+    fill(performance.now());
+    if (tokens >= 1) {
+      // Only one, or the first would take what there is and be the first again.
+      for (const waiter of waiting) {
+        waiting.delete(waiter);
+        waiter.onRoom();
+        break;
+      }
+    }
+    if (waiting.size > 0) arm();
+  }
+
+  function arm(): void {
+    const waitMs =
+      tokens >= 1 ? nextWaiterMs : Math.max(minWaitMs, Math.ceil(((1 - tokens) * 1_000) / perSecond));
+    timer ??= setTimeout(wake, waitMs).unref();
+  }
+
+  return {
+    limits,
+    take(now) {
+      fill(now);
+      if (tokens < 1) return false;
+      tokens -= 1;
+      return true;
+    },
+    wait(waiter, now) {
+      fill(now);
+      waiting.add(waiter);
+      arm();
+    },
+    cancel(waiter) {
+      waiting.delete(waiter);
+      if (waiting.size > 0) return;
+      clearTimeout(timer);
+      timer = undefined;
+    },
+  };
+}
