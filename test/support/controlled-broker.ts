@@ -25,6 +25,8 @@ export interface ControlledBroker {
   readonly seen: string[];
   /** Confirms messages as soon as they are taken. */
   autoStore: boolean;
+  /** Confirms messages while they are being taken. */
+  storeAtOnce: boolean;
   /** What the forwarder says of its bounds. */
   full: boolean;
   /** Messages that it would take in all. */
@@ -73,7 +75,8 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
             store();
           };
           taken.push(message);
-          if (controlled.autoStore && message.confirm) setImmediate(() => message.onStored());
+          if (controlled.storeAtOnce && message.confirm) message.onStored();
+          else if (controlled.autoStore && message.confirm) setImmediate(() => message.onStored());
         },
         close() {},
       };
@@ -146,7 +149,8 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
     downlink: { deliver: () => {}, acquire: () => {}, release: () => {} },
     addressingOf: ({ id }) => ({
       subjectOf: () => `raw.${id}`,
-      headersOf: (topic) => Buffer.from(`NATS/1.0\r\nMqtt-Topic: ${topic}\r\n\r\n`),
+      headersOf: (topic, retain) =>
+        Buffer.from(`NATS/1.0\r\nMqtt-Topic: ${topic}\r\n${retain ? 'Mqtt-Retain: 1\r\n' : ''}\r\n`),
     }),
     log,
   });
@@ -161,6 +165,7 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
     taken,
     seen,
     autoStore: true,
+    storeAtOnce: false,
     full: false,
     room: Number.POSITIVE_INFINITY,
     setFull(full) {
