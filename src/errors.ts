@@ -29,6 +29,8 @@ export const errorCodes = {
   DEVICE_NOT_FOUND: { exit: 1, http: 404 },
   /** A device with this id exists already. */
   DEVICE_EXISTS: { exit: 1, http: 409 },
+  /** A named connection does not exist, or not any more, or on another replica. */
+  CONNECTION_NOT_FOUND: { exit: 1, http: 404 },
   /** A request or an argument breaks a rule that its message names. */
   INPUT_INVALID: { exit: 2, http: 400 },
   /** A request body is over the limit. */

@@ -3,6 +3,7 @@ import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
 import { toDatabaseError } from './database-errors.js';
 import type { Database } from './open.js';
+import { replicaApplicationName } from './replicas.js';
 
 /** What the feed tells. */
 export interface ChangeFeedListener {
@@ -129,7 +130,10 @@ export async function startChangeFeed(
 
   /** Follows on one connection until it breaks, which throws, or the feed is closed. */
   const follow = async (onReady: () => void) => {
-    const connected = await db.connect({ timeoutMs: connectTimeoutMs });
+    const connected = await db.connect({
+      timeoutMs: connectTimeoutMs,
+      applicationName: replicaApplicationName,
+    });
     client = connected;
     let lost = false;
     connected.on('end', () => {

@@ -19,8 +19,9 @@ export interface Database {
    * Opens a connection outside of the pool, without a limit on the time of a query; the caller ends it.
    *
    * @param options.timeoutMs longest wait for the connection, if shorter than the configured one.
+   * @param options.applicationName how the connection is called in `pg_stat_activity`.
    */
-  connect(options?: { timeoutMs?: number }): Promise<pg.Client>;
+  connect(options?: { timeoutMs?: number; applicationName?: string }): Promise<pg.Client>;
   /** Closes the pool's idle connections, which may be dead without knowing it; new queries open new ones. */
   dropIdleConnections(): void;
   /** The embedded database's process, which passes notifications on; undefined for PostgreSQL. */
@@ -131,7 +132,11 @@ function assemble(
     embedded,
     async connect(options = {}) {
       const timeoutMs = Math.min(config.databaseTimeoutMs, options.timeoutMs ?? Number.POSITIVE_INFINITY);
-      const client = new pg.Client({ ...connection, connectionTimeoutMillis: timeoutMs });
+      const client = new pg.Client({
+        ...connection,
+        ...(options.applicationName === undefined ? {} : { application_name: options.applicationName }),
+        connectionTimeoutMillis: timeoutMs,
+      });
       client.on('error', onLost);
       try {
         await client.connect();

@@ -26,6 +26,8 @@ export type NewFleetEvent = Omit<FleetEvent, 'number' | 'atMs'>;
 /** Passes events to those who listen, and remembers the latest. */
 export interface EventFeed {
   emit(event: NewFleetEvent): void;
+  /** Listeners that were cut off because they did not keep up, counted by those who cut them off. */
+  droppedListeners: number;
   /** Number of the latest event; 0 before the first. */
   readonly last: number;
   /** The remembered events after one of a number, oldest first. */
@@ -51,6 +53,7 @@ export function openEventFeed(capacity = 1_024): EventFeed {
   }
 
   return {
+    droppedListeners: 0,
     emit(event) {
       last += 1;
       const numbered: FleetEvent = { number: last, atMs: Date.now(), ...event };

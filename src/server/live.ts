@@ -1,4 +1,5 @@
 import type { Actor } from '../db/audit.js';
+import type { EventFeed } from './event-feed.js';
 
 /** What the list of connections can be sorted by. */
 export const sortFields = [
@@ -93,6 +94,8 @@ export interface ConnectionDetails extends ConnectionSummary {
 
 /** The connections of this replica, for those who look at them. */
 export interface LiveConnections {
+  /** Accepted connections. */
+  count(): number;
   list(request: ConnectionRequest): ConnectionPage;
   find(id: string): ConnectionDetails | undefined;
   /** Ends a connection; answers which it was, or undefined when there is no such connection. */
@@ -102,4 +105,57 @@ export interface LiveConnections {
 /** Text of a client for an event or a detail: not longer than a screen could show. */
 export function shortenText(text: string): string {
   return text.length > 256 ? `${text.slice(0, 256)}…` : text;
+}
+
+/** Numbers of one second each, the latest last. */
+export interface TrafficHistory {
+  readonly messagesIn: readonly number[];
+  readonly messagesOut: readonly number[];
+  readonly bytesIn: readonly number[];
+  readonly bytesOut: readonly number[];
+}
+
+/** How this replica is doing. */
+export interface ReplicaStats {
+  readonly atMs: number;
+  readonly version: string;
+  readonly replica: string;
+  /** Running replicas on the same database; undefined when the database does not tell. */
+  readonly replicas: number | undefined;
+  readonly startedAtMs: number;
+  readonly uptimeSec: number;
+  readonly connections: { readonly open: number; readonly connected: number; readonly limit: number };
+  /** Messages with devices and bytes of their payloads, a second, over the last seconds. */
+  readonly rates: {
+    readonly messagesIn: number;
+    readonly messagesOut: number;
+    readonly bytesIn: number;
+    readonly bytesOut: number;
+  };
+  /** The same since the start. */
+  readonly totals: {
+    readonly messagesIn: number;
+    readonly messagesOut: number;
+    readonly bytesIn: number;
+    readonly bytesOut: number;
+    /** Messages that NATS has confirmed, and those handed to it that need no confirmation. */
+    readonly stored: number;
+    readonly sent: number;
+  };
+  readonly waiting: { readonly messages: number; readonly bytes: number };
+  /** From the arrival of a message until it is stored, of the last seconds; undefined when there were none. */
+  readonly ackLatency: { readonly p50Ms: number | undefined; readonly p99Ms: number | undefined };
+  readonly nats: { readonly ok: boolean; readonly detail: string };
+  readonly database: { readonly ok: boolean; readonly detail: string };
+  /** What went wrong since the start, by kind. */
+  readonly failures: Readonly<Record<string, number>>;
+  readonly history: TrafficHistory;
+}
+
+/** What those see who look at a running replica. */
+export interface FleetView {
+  readonly replica: string;
+  readonly connections: LiveConnections;
+  readonly events: EventFeed;
+  readStats(): Promise<ReplicaStats>;
 }

@@ -8,6 +8,7 @@ import { readVersion } from '../version.js';
 import { startDeviceDirectory } from './device-directory.js';
 import { startDropReport } from './drop-report.js';
 import { openEventFeed } from './event-feed.js';
+import { startFleetView } from './fleet.js';
 import { openDownlink } from './forward/downlink.js';
 import type { Forwarder } from './forward/forwarder.js';
 import { startForwarder } from './forward/start-forwarder.js';
@@ -100,6 +101,18 @@ async function start(
 
   const version = readVersion();
   const metrics = openMetrics({ broker: core, forwarder, directory, config, version });
+  const fleet = startFleetView({
+    config,
+    version,
+    replica,
+    db,
+    broker: core,
+    forwarder,
+    directory,
+    events,
+    log,
+  });
+  releasers.add('fleet view', () => fleet.close());
   let broker: Broker | undefined;
   let stopping = false;
   const http = await startHttp({
@@ -108,6 +121,7 @@ async function start(
     log,
     version,
     readMetrics: () => metrics.read(),
+    fleet,
     readiness: () => readReadiness({ directory, forwarder, listening: broker !== undefined && !stopping }),
   });
   releasers.add('HTTP API', () => http.close());

@@ -6,6 +6,7 @@ import { loadCredentials, matchSecret } from '../../src/db/device-credentials.js
 import { migrate } from '../../src/db/migrate.js';
 import { type Database, openDatabase } from '../../src/db/open.js';
 import { type RunningHttp, startHttp } from '../../src/server/http/start.js';
+import { openIdleFleet } from '../support/idle-fleet.js';
 import { borrowPostgres, createDatabase, startPostgres } from '../support/postgres.js';
 import { allReady, call, openConfig, openTestLog } from './support.js';
 
@@ -30,6 +31,7 @@ async function startOn(config: {
     log,
     readiness: () => allReady,
     readMetrics: async () => ({ contentType: 'text/plain', text: '' }),
+    fleet: openIdleFleet(),
     version: '1.2.3',
   });
   return { db, api };

@@ -65,12 +65,17 @@ describe('/openapi.json', () => {
       Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, operation })),
     );
     expect(operations.map(({ name }) => name).sort()).toEqual([
+      'delete /connections/{id}',
       'delete /devices/{id}',
+      'get /connections',
+      'get /connections/{id}',
       'get /devices',
       'get /devices/{id}',
+      'get /events',
       'get /healthz',
       'get /metrics',
       'get /readyz',
+      'get /stats',
       'post /devices',
     ]);
     const ids = operations.map(({ operation }) => operation.operationId);

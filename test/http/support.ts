@@ -10,6 +10,7 @@ import {
   type RunningHttp,
   startHttpWith,
 } from '../../src/server/http/start.js';
+import { openIdleFleet } from '../support/idle-fleet.js';
 
 export interface TestApi extends RunningHttp {
   /** Devices in the stand-in for the database. */
@@ -100,6 +101,7 @@ export async function startTestApi(
     limits: options.limits ?? {},
     readiness: options.readiness ?? (() => allReady),
     readMetrics: async () => ({ contentType: 'text/plain; version=0.0.4; charset=utf-8', text: 'up 1\n' }),
+    fleet: openIdleFleet(),
     version: '1.2.3',
     log,
   });

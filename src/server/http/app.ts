@@ -1,9 +1,12 @@
 import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Actor } from '../../db/audit.js';
 import type { Log } from '../../log.js';
+import type { FleetView } from '../live.js';
 import { type AccessLevel, type AccessSettings, checkAccess, type Role } from './auth.js';
+import { addConnectionRoutes } from './connections.js';
 import { addDeviceRoutes, type DeviceQueries } from './devices.js';
 import { addDocumentationRoutes, openSpecification } from './docs.js';
+import { addEventRoute } from './events.js';
 import { addHealthRoutes, type ReadReadiness } from './health.js';
 import type { HttpLimits } from './limits.js';
 import { createLimitedServer } from './listener.js';
@@ -18,6 +21,7 @@ import {
 } from './problem.js';
 import { logFailure, logRequest } from './request-log.js';
 import { describeMissingRoute, openRouteTable, type RouteTable } from './routes.js';
+import { addStatsRoute } from './stats.js';
 import type { TypedApp } from './typed-app.js';
 import { compileValidator, describeFaults, parseBody } from './validate.js';
 
@@ -39,6 +43,7 @@ export interface AppOptions {
   readonly access: AccessSettings;
   readonly readiness: ReadReadiness;
   readonly readMetrics: ReadMetrics;
+  readonly fleet: FleetView;
   readonly version: string;
   readonly log: Log;
   readonly limits: HttpLimits;
@@ -74,6 +79,10 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   await openSpecification(app, options.version);
   addHealthRoutes(app, { readiness: options.readiness, timeoutMs: limits.readinessTimeoutMs, log });
   addMetricsRoute(app, options.readMetrics);
+  const { connections, events, replica } = options.fleet;
+  addConnectionRoutes(app, connections);
+  addEventRoute(app, { events, replica, limits, log });
+  addStatsRoute(app, options.fleet);
   addDeviceRoutes(app, { devices: options.devices, log });
   await addDocumentationRoutes(app);
   await app.ready();

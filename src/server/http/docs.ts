@@ -60,6 +60,9 @@ export async function openSpecification(app: TypedApp, version: string): Promise
       },
       tags: [
         { name: 'devices', description: 'Identities of devices' },
+        { name: 'connections', description: 'Live connections of this replica' },
+        { name: 'stats', description: 'How this replica is doing' },
+        { name: 'events', description: 'What happens, as it happens' },
         { name: 'metrics', description: 'For Prometheus' },
         { name: 'health', description: 'For probes; no token is needed' },
       ],

@@ -20,6 +20,12 @@ export interface HttpLimits {
   readonly timeoutCheckMs: number;
   /** The answer of one readiness check; over it the replica counts as not ready. */
   readonly readinessTimeoutMs: number;
+  /** Streams of events; at it further ones are answered 429. */
+  readonly maxEventStreams: number;
+  /** What waits to be read by one stream of events; over it the stream is cut off. */
+  readonly maxEventStreamBytes: number;
+  /** Between two heartbeats of a stream of events; less than what proxies take for a dead connection. */
+  readonly eventHeartbeatMs: number;
   /** Requests under way at `close()`; over it they are cut off. */
   readonly closeTimeoutMs: number;
 }
@@ -37,5 +43,8 @@ export const defaultHttpLimits: HttpLimits = {
   inactivityTimeoutMs: 120_000,
   timeoutCheckMs: 1_000,
   readinessTimeoutMs: 3_000,
+  maxEventStreams: 64,
+  maxEventStreamBytes: 1_048_576,
+  eventHeartbeatMs: 15_000,
   closeTimeoutMs: 5_000,
 };

@@ -46,6 +46,7 @@ export type FieldProblem = Static<typeof FieldProblem>;
 
 const titles: Partial<Record<ErrorCode, string>> = {
   DEVICE_NOT_FOUND: 'The device does not exist',
+  CONNECTION_NOT_FOUND: 'The connection does not exist',
   DEVICE_EXISTS: 'The device exists already',
   INPUT_INVALID: 'The request is invalid',
   BODY_TOO_LARGE: 'The body is too large',

@@ -5,6 +5,7 @@ import { addDevices, findDevice, listDevices } from '../../db/devices.js';
 import type { Database } from '../../db/open.js';
 import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
+import type { FleetView } from '../live.js';
 import { createApp } from './app.js';
 import type { DeviceQueries } from './devices.js';
 import type { ReadReadiness } from './health.js';
@@ -39,6 +40,7 @@ export async function startHttp(options: {
   log: Log;
   readiness: ReadReadiness;
   readMetrics: ReadMetrics;
+  fleet: FleetView;
   version: string;
   limits?: Partial<HttpLimits>;
 }): Promise<RunningHttp> {
@@ -52,6 +54,7 @@ export async function startHttpWith(options: {
   log: Log;
   readiness: ReadReadiness;
   readMetrics: ReadMetrics;
+  fleet: FleetView;
   version: string;
   limits?: Partial<HttpLimits>;
 }): Promise<RunningHttp> {
@@ -62,6 +65,7 @@ export async function startHttpWith(options: {
     access: config,
     readiness: options.readiness,
     readMetrics: options.readMetrics,
+    fleet: options.fleet,
     version: options.version,
     log,
     limits,

@@ -64,6 +64,12 @@ export function openConnectionList(options: {
   }
 
   return {
+    count() {
+      let count = 0;
+      for (const { isConnected } of connections) if (isConnected) count += 1;
+      return count;
+    },
+
     list(request) {
       meters.watch();
       const accepted = [...connections].filter((connection) => connection.isConnected);

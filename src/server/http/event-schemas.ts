@@ -1,0 +1,48 @@
+import Type, { type Static } from 'typebox';
+import { eventKinds, type FleetEvent } from '../event-feed.js';
+
+const closed = { additionalProperties: false };
+
+export const FleetEventResponse = Type.Object(
+  {
+    number: Type.Number({ description: 'Numbered since the start of the replica' }),
+    at: Type.String({ format: 'date-time', description: 'When it happened' }),
+    kind: Type.Enum([...eventKinds], {
+      type: 'string',
+      description:
+        'connected; disconnected; refused: a CONNECT was turned away; revoked: a device lost the right to be connected; dropped: messages were',
+    }),
+    device: Type.Optional(Type.String({ description: 'Device id, or the user name given' })),
+    client: Type.Optional(Type.String({ description: 'Client id' })),
+    address: Type.Optional(Type.String({ description: 'Address and port of the peer' })),
+    connection: Type.Optional(Type.String({ description: 'Id of the connection' })),
+    reason: Type.Optional(Type.String({ description: 'Why, as a word', examples: ['keepalive-timeout'] })),
+    count: Type.Optional(Type.Number({ description: 'How many connections or messages' })),
+  },
+  { $id: 'FleetEvent', ...closed },
+);
+
+export function showEvent(event: FleetEvent): Static<typeof FleetEventResponse> {
+  const { number, kind, device, client, address, connection, reason, count } = event;
+  return {
+    number,
+    at: new Date(event.atMs).toISOString(),
+    kind,
+    ...(device === undefined ? {} : { device }),
+    ...(client === undefined ? {} : { client }),
+    ...(address === undefined ? {} : { address }),
+    ...(connection === undefined ? {} : { connection }),
+    ...(reason === undefined ? {} : { reason }),
+    ...(count === undefined ? {} : { count }),
+  };
+}
+
+export const EventQuery = Type.Object(
+  {
+    kind: Type.Optional(
+      Type.Enum([...eventKinds], { type: 'string', description: 'Only events of this kind' }),
+    ),
+    device: Type.Optional(Type.String({ minLength: 1, description: 'Only events of this device' })),
+  },
+  closed,
+);

@@ -1,0 +1,172 @@
+import type { ServerResponse } from 'node:http';
+import Type from 'typebox';
+import type { Log } from '../../log.js';
+import type { EventFeed, FleetEvent } from '../event-feed.js';
+import { EventQuery, FleetEventResponse, showEvent } from './event-schemas.js';
+import type { HttpLimits } from './limits.js';
+import { tooManyRequests } from './problem.js';
+import { listProblems } from './responses.js';
+import type { TypedApp } from './typed-app.js';
+
+/** Events of one moment leave in one write: in a storm there are ten thousands. */
+const gatherMs = 50;
+const retryMs = 2_000;
+
+/**
+ * Adds the stream of events (server-sent events, https://html.spec.whatwg.org/multipage/server-sent-events.html). Who
+ * comes back with Last-Event-ID gets what it missed, as far as that is remembered; a gap is told by an event `missed`.
+ * Who reads so slowly that the bound of its buffer is reached is cut off, which is counted.
+ */
+export function addEventRoute(
+  app: TypedApp,
+  options: {
+    events: EventFeed;
+    /** Stands before the number in the id of an event, since numbers begin anew with the replica. */
+    replica: string;
+    limits: HttpLimits;
+    log: Log;
+  },
+): void {
+  const { events, replica, limits, log } = options;
+  app.addSchema(FleetEventResponse);
+  const streams = new Set<EventStream>();
+
+  app.get(
+    '/events',
+    {
+      config: { role: 'viewer' },
+      schema: {
+        tags: ['events'],
+        operationId: 'followEvents',
+        summary: 'Follow what happens',
+        description:
+          'Server-sent events: connected, disconnected, refused, revoked and dropped, each with a JSON object as data, and a comment as heartbeat. `missed` says how many could not be sent after a reconnect.',
+        querystring: EventQuery,
+        response: {
+          200: { description: 'The stream', content: { 'text/event-stream': { schema: Type.String() } } },
+          ...listProblems(400, 429),
+        },
+      },
+    },
+    (request, reply) => {
+      if (streams.size >= limits.maxEventStreams) {
+        throw tooManyRequests(
+          `${limits.maxEventStreams} streams of events are open, which is the limit`,
+          10_000,
+        );
+      }
+      const { kind, device } = request.query;
+      const seen = readLastEventId(request.headers['last-event-id'], replica);
+      reply.hijack();
+      const stream = openEventStream({
+        response: reply.raw,
+        headers: reply.getHeaders(),
+        limits,
+        replica,
+        wants: (event) =>
+          (kind === undefined || event.kind === kind) && (device === undefined || event.device === device),
+        onSlow() {
+          events.droppedListeners += 1;
+          log.warn(
+            { event: 'event_listener_dropped', remoteAddress: request.ip },
+            'A reader of events was too slow and is cut off',
+          );
+        },
+        onClose() {
+          unlisten();
+          streams.delete(stream);
+        },
+      });
+      streams.add(stream);
+      const unlisten = events.listen((event) => stream.push(event));
+      if (seen !== undefined) stream.replay(events.since(seen), seen);
+    },
+  );
+
+  // Otherwise the streams would hold up the end of the server for as long as it waits for requests.
+  app.addHook('preClose', async () => {
+    for (const stream of streams) stream.end();
+  });
+}
+
+interface EventStream {
+  push(event: FleetEvent): void;
+  /** Sends what came after an event of a number. */
+  replay(remembered: readonly FleetEvent[], after: number): void;
+  end(): void;
+}
+
+function openEventStream(options: {
+  response: ServerResponse;
+  headers: Record<string, number | string | string[] | undefined>;
+  limits: HttpLimits;
+  replica: string;
+  wants(event: FleetEvent): boolean;
+  onSlow(): void;
+  onClose(): void;
+}): EventStream {
+  const { response, limits, replica } = options;
+  let waiting = '';
+  let timer: NodeJS.Timeout | undefined;
+  let ended = false;
+
+  function write(text: string): void {
+    if (ended) return;
+    response.write(text);
+    if (response.writableLength <= limits.maxEventStreamBytes) return;
+    options.onSlow();
+    response.destroy();
+  }
+
+  function flush(): void {
+    timer = undefined;
+    const text = waiting;
+    waiting = '';
+    write(text);
+  }
+
+  function push(event: FleetEvent): void {
+    if (ended || !options.wants(event)) return;
+    waiting += `id: ${replica}.${event.number}\nevent: ${event.kind}\ndata: ${JSON.stringify(showEvent(event))}\n\n`;
+    if (waiting.length > limits.maxEventStreamBytes) flush();
+    else timer ??= setTimeout(flush, gatherMs);
+  }
+
+  response.writeHead(200, {
+    ...options.headers,
+    'content-type': 'text/event-stream; charset=utf-8',
+    // Proxies that gather answers would hold the events back.
+    'x-accel-buffering': 'no',
+  });
+  write(`retry: ${retryMs}\n: svc-mqtt ${replica}\n\n`);
+  const heartbeat = setInterval(() => write(': alive\n\n'), limits.eventHeartbeatMs);
+  response.on('error', () => {});
+  response.on('close', () => {
+    ended = true;
+    clearInterval(heartbeat);
+    clearTimeout(timer);
+    options.onClose();
+  });
+
+  return {
+    push,
+    replay(remembered, after) {
+      const first = remembered[0];
+      const missed = first === undefined ? 0 : first.number - after - 1;
+      if (missed > 0) write(`event: missed\ndata: {"count":${missed}}\n\n`);
+      for (const event of remembered) push(event);
+    },
+    end() {
+      if (timer !== undefined) flush();
+      ended = true;
+      response.end();
+    },
+  };
+}
+
+/** The number in an id of this replica; undefined for any other. */
+function readLastEventId(header: string | string[] | undefined, replica: string): number | undefined {
+  const text = typeof header === 'string' ? header : '';
+  const number = text.startsWith(`${replica}.`) ? text.slice(replica.length + 1) : '';
+  return /^\d{1,15}$/.test(number) ? Number(number) : undefined;
+}

@@ -1,0 +1,34 @@
+import { openEventFeed } from '../../src/server/event-feed.js';
+import type { FleetView } from '../../src/server/live.js';
+
+/** A replica without connections, for tests of what has no part in them. */
+export function openIdleFleet(): FleetView {
+  const none = { messagesIn: 0, messagesOut: 0, bytesIn: 0, bytesOut: 0 };
+  return {
+    replica: 'r1',
+    connections: {
+      count: () => 0,
+      list: () => ({ atMs: Date.now(), matching: 0, total: 0, rows: [] }),
+      find: () => undefined,
+      kick: () => undefined,
+    },
+    events: openEventFeed(),
+    readStats: async () => ({
+      atMs: Date.now(),
+      version: '1.2.3',
+      replica: 'r1',
+      replicas: 1,
+      startedAtMs: Date.now(),
+      uptimeSec: 0,
+      connections: { open: 0, connected: 0, limit: 1_000 },
+      rates: none,
+      totals: { ...none, stored: 0, sent: 0 },
+      waiting: { messages: 0, bytes: 0 },
+      ackLatency: { p50Ms: undefined, p99Ms: undefined },
+      nats: { ok: true, detail: 'nats://user:secret@127.0.0.1:4222' },
+      database: { ok: true, detail: 'answers' },
+      failures: { connects_refused: 0 },
+      history: { messagesIn: [], messagesOut: [], bytesIn: [], bytesOut: [] },
+    }),
+  };
+}
