@@ -10,6 +10,7 @@ import {
   type RunningHttp,
   startHttpWith,
 } from '../../src/server/http/start.js';
+import type { FleetView } from '../../src/server/live.js';
 import { openIdleFleet } from '../support/idle-fleet.js';
 
 export interface TestApi extends RunningHttp {
@@ -90,6 +91,7 @@ export async function startTestApi(
     config?: Partial<HttpConfig>;
     limits?: Partial<HttpLimits>;
     devices?: Partial<DeviceQueries>;
+    fleet?: FleetView;
     readiness?: () => Promise<Readiness> | Readiness;
   } = {},
 ): Promise<TestApi> {
@@ -101,7 +103,7 @@ export async function startTestApi(
     limits: options.limits ?? {},
     readiness: options.readiness ?? (() => allReady),
     readMetrics: async () => ({ contentType: 'text/plain; version=0.0.4; charset=utf-8', text: 'up 1\n' }),
-    fleet: openIdleFleet(),
+    fleet: options.fleet ?? openIdleFleet(),
     version: '1.2.3',
     log,
   });

@@ -1,0 +1,102 @@
+import { connect, type Socket } from 'node:net';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import type { FleetView } from '../../src/server/live.js';
+import { openIdleFleet } from '../support/idle-fleet.js';
+import { call, startTestApi, type TestApi } from './support.js';
+
+const open: (TestApi | Socket)[] = [];
+afterEach(async () => {
+  for (const each of open.splice(0).reverse()) {
+    if ('destroy' in each) each.destroy();
+    else await each.close();
+  }
+});
+
+async function start(
+  limits: Parameters<typeof startTestApi>[0] = {},
+): Promise<{ api: TestApi; fleet: FleetView }> {
+  const fleet = openIdleFleet();
+  const api = await startTestApi({ ...limits, fleet });
+  open.push(api);
+  return { api, fleet };
+}
+
+/** Asks for the events on a bare socket, whose reading the test decides. */
+async function follow(port: number, header = ''): Promise<{ socket: Socket; text(): string }> {
+  const socket = connect(port, '127.0.0.1');
+  open.push(socket);
+  let text = '';
+  socket.setEncoding('utf8').on('data', (chunk: string) => {
+    text += chunk;
+  });
+  socket.on('error', () => {});
+  socket.write(`GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n${header}\r\n`);
+  await vi.waitFor(() => expect(text).toContain(': svc-mqtt'));
+  return { socket, text: () => text };
+}
+
+describe('a stream of events', () => {
+  test('lives on heartbeats, and ends with the server', async () => {
+    const { api } = await start({ limits: { eventHeartbeatMs: 20, closeTimeoutMs: 600_000 } });
+    const { socket, text } = await follow(api.port);
+    await vi.waitFor(() => expect(text().split(': alive').length).toBeGreaterThan(3));
+    const ended = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+    await api.close();
+    await ended;
+  });
+
+  test('is cut off when its reader does not keep up, and counted', async () => {
+    const { api, fleet } = await start({ limits: { maxEventStreamBytes: 65_536 } });
+    const { socket } = await follow(api.port);
+    const { socket: reading, text } = await follow(api.port);
+    socket.pause();
+    const client = 'c'.repeat(200);
+    for (let round = 0; fleet.events.droppedListeners === 0; round += 1) {
+      for (let count = 0; count < 100; count += 1) fleet.events.emit({ kind: 'connected', client });
+      fleet.events.emit({ kind: 'connected', client: `round ${round}.` });
+      // The other reader keeps up.
+      await vi.waitFor(() => expect(text()).toContain(`round ${round}.`), { interval: 5 });
+    }
+    expect(fleet.events.droppedListeners).toBe(1);
+    expect(api.lines.filter(({ event }) => event === 'event_listener_dropped')).toHaveLength(1);
+    fleet.events.emit({ kind: 'dropped', reason: 'the last one', count: 1 });
+    await vi.waitFor(() => expect(text()).toContain('the last one'));
+    expect(reading.destroyed).toBe(false);
+  });
+
+  test('goes on after Last-Event-ID and tells of a gap', async () => {
+    const { api, fleet } = await start();
+    for (let at = 0; at < 1_100; at += 1) fleet.events.emit({ kind: 'connected', device: `d${at}` });
+    const { text } = await follow(api.port, 'Last-Event-ID: r1.10\r\n');
+    await vi.waitFor(() => expect(text()).toContain('"d1099"'));
+    expect(text()).toContain('event: missed\ndata: {"count":66}');
+    expect(text().split('event: connected')).toHaveLength(1_025);
+  });
+
+  test.each(['r2.10', 'r1.', 'r1.-1', 'nonsense'])('takes no notice of the foreign id %s', async (id) => {
+    const { api, fleet } = await start();
+    fleet.events.emit({ kind: 'connected', device: 'before' });
+    const { text } = await follow(api.port, `Last-Event-ID: ${id}\r\n`);
+    fleet.events.emit({ kind: 'connected', device: 'after' });
+    await vi.waitFor(() => expect(text()).toContain('"after"'));
+    expect(text()).not.toContain('before');
+  });
+
+  test('is refused beyond the limit', async () => {
+    const { api } = await start({ limits: { maxEventStreams: 1 } });
+    const first = await follow(api.port);
+    const answer = await call(api.port, 'GET', '/events');
+    expect([answer.status, answer.json().code]).toEqual([429, 'TOO_MANY_REQUESTS']);
+    first.socket.destroy();
+    await vi.waitFor(async () => {
+      const { text } = await follow(api.port);
+      expect(text()).toContain('200 OK');
+    });
+  });
+});
+
+test('/stats shows no credentials', async () => {
+  const { api } = await start();
+  const { nats } = (await call(api.port, 'GET', '/stats')).json<{ nats: { detail: string } }>();
+  expect(nats.detail).toBe('nats://127.0.0.1:4222');
+});
