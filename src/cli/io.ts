@@ -16,6 +16,8 @@ export interface CommandIo {
   readonly signal: AbortSignal;
   /** Aborted once nobody reads stdout any more. */
   readonly outputClosed: AbortSignal;
+  /** Chooses how a failure that nothing caught is told before it ends the process; one line on stderr otherwise. */
+  onDefect(tell: (error: unknown) => void): void;
 }
 
 /**

@@ -25,7 +25,11 @@ async function main(): Promise<void> {
       process.exit(signalStatus(signal));
     });
   }
-  process.on('uncaughtException', (error) => process.exit(report(error)));
+  let tellDefect: (error: unknown) => void = report;
+  process.on('uncaughtException', (error) => {
+    tellDefect(error);
+    process.exit(1);
+  });
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') outputFailure = error;
     outputClosed.abort();
@@ -41,6 +45,9 @@ async function main(): Promise<void> {
     env: process.env,
     signal: stop.signal,
     outputClosed: outputClosed.signal,
+    onDefect: (tell) => {
+      tellDefect = tell;
+    },
   };
   let status: number;
   try {

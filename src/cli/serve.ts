@@ -9,8 +9,10 @@ import type { CommandIo } from './io.js';
  *
  * @throws SvcMqttError as `startServer`.
  */
-export async function serve(config: Config, io: Pick<CommandIo, 'signal'>): Promise<void> {
+export async function serve(config: Config, io: Pick<CommandIo, 'signal' | 'onDefect'>): Promise<void> {
   const log = openLog({ level: config.logLevel, format: config.logFormat });
+  // What runs on after a defect cannot be trusted with messages: what supervises the process starts it again.
+  io.onDefect((error) => log.fatal({ event: 'uncaught_exception', err: error }, 'A defect ends the process'));
   const server = await startServer(config, log);
   const { mqtt, http } = server.ports;
   log.info(

@@ -56,6 +56,24 @@ test('every line of its log is JSON when stderr is no terminal, and the ports ar
   await server.ended;
 });
 
+test.each([
+  ['an exception', 'throw new Error("a defect of the test")'],
+  ['a rejection', 'Promise.reject(new Error("a defect of the test"))'],
+])(
+  '%s that nothing caught is logged with its stack and ends the process with status 1',
+  async (_, defect) => {
+    const preload = `data:text/javascript,process.on('SIGUSR2',()=>{${encodeURIComponent(defect)}})`;
+    const server = await startServe({ NODE_OPTIONS: `--import="${preload}"` });
+    server.child.kill('SIGUSR2');
+    const { status, stderr } = await server.ended;
+    expect(status).toBe(1);
+    const told = JSON.parse(stderr.trimEnd().split('\n').at(-1) ?? '');
+    expect(told).toMatchObject({ level: 60, event: 'uncaught_exception' });
+    expect(told.err).toMatchObject({ type: 'Error', message: 'a defect of the test' });
+    expect(told.err.stack).toMatch(/\n +at /);
+  },
+);
+
 test('a second signal exits at once, with the status of a process that it ended', async () => {
   const server = await startServe();
   // Both signals reach a process that is stopped, so the second is there before the first has been dealt with.
