@@ -30,7 +30,7 @@ describe('GET /metrics', () => {
     expect([messages('in', '0'), messages('in', '1'), messages('in', '2')]).toEqual([1, 2, 1]);
     expect([messages('out', '0'), messages('out', '2')]).toEqual([1, 0]);
     expect(page.value('svc_mqtt_payload_bytes_total', { direction: 'in', qos: '1' })).toBe(10);
-    expect(page.value('svc_mqtt_connections')).toBe(1);
+    expect(page.value('svc_mqtt_connections', { transport: 'tcp' })).toBe(1);
     expect(page.value('svc_mqtt_connects_total', { result: 'accepted' })).toBe(1);
     expect(page.value('svc_mqtt_connects_total', { result: 'bad-credentials' })).toBe(1);
     expect(page.value('svc_mqtt_closes_total', { reason: 'bad-credentials' })).toBe(1);

@@ -47,7 +47,9 @@ export function openMetrics(sources: MetricSources): Metrics {
 
 function addClients(series: SeriesRegistry, { broker, config }: MetricSources): void {
   const { counters } = broker;
-  series.gauge('svc_mqtt_connections', 'MQTT connections open now', () => broker.connectionCount());
+  series.gauge('svc_mqtt_connections', 'MQTT connections open now, by transport', () =>
+    byLabel('transport', broker.connectionCounts()),
+  );
   series.gauge(
     'svc_mqtt_connections_limit',
     'Most MQTT connections: MAX_CONNECTIONS',
@@ -70,6 +72,11 @@ function addClients(series: SeriesRegistry, { broker, config }: MetricSources): 
     'svc_mqtt_subscriptions_denied_total',
     'Topic filters answered 0x80',
     () => counters.subscribeDenied,
+  );
+  series.counter(
+    'svc_mqtt_limits_hit_total',
+    'How often each bound was reached; what is held back counts once until it goes on',
+    () => byLabel('limit', counters.limits),
   );
 }
 
@@ -150,6 +157,7 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config }: Metr
     () => broker.waiting().packets,
   );
   series.gauge('svc_mqtt_waiting_bytes', 'Bytes of those packets', () => broker.waiting().bytes);
+  series.gauge('svc_mqtt_waiting_wills', 'Wills that wait for room', () => broker.waitingWills());
   series.gauge(
     'svc_mqtt_holding_clients',
     'Clients whose messages are held back because NATS refused one or did not confirm it in time',

@@ -8,6 +8,7 @@ import type { EventFeed } from '../event-feed.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { LiveConnections } from '../live.js';
+import type { Transport } from './accepted-socket.js';
 import { compilePolicy, type Policy } from './authorize.js';
 import type { CloseReason } from './close-reason.js';
 import { Connection, type ConnectionConfig, type ConnectionServices } from './connection.js';
@@ -55,6 +56,8 @@ export interface BrokerView {
   connectionCount(): number;
   /** Wills that wait for room. */
   waitingWills(): number;
+  /** The same by transport; looks at each of them. */
+  connectionCounts(): Record<Transport, number>;
   /** Packets read that wait for room, of all connections; looks at each of them. */
   waiting(): { packets: number; bytes: number };
 }
@@ -148,6 +151,11 @@ export async function openBroker(options: {
     counters,
     connectionCount: () => registry.connections.size,
     waitingWills: () => waitingWills.count,
+    connectionCounts() {
+      const counts = { tcp: 0, tls: 0, ws: 0, wss: 0 };
+      for (const { accepted } of registry.connections) counts[accepted.transport] += 1;
+      return counts;
+    },
     waiting() {
       let packets = 0;
       let bytes = 0;
