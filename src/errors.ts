@@ -31,6 +31,12 @@ export const errorCodes = {
   DEVICE_EXISTS: { exit: 1, http: 409 },
   /** A named connection does not exist, or not any more, or on another replica. */
   CONNECTION_NOT_FOUND: { exit: 1, http: 404 },
+  /** A device type has no policy of its own. */
+  POLICY_NOT_FOUND: { exit: 1, http: 404 },
+  /** A claim does not exist, or what was shown is not its secret. */
+  CLAIM_NOT_FOUND: { exit: 1, http: 404 },
+  /** A claim can make no device any more. */
+  CLAIM_GONE: { exit: 1, http: 410 },
   /** A request or an argument breaks a rule that its message names. */
   INPUT_INVALID: { exit: 2, http: 400 },
   /** A request body is over the limit. */

@@ -67,6 +67,7 @@ function buildProgram(io: CommandIo, finish: (status: number) => void): Command 
     (await import('./serve.js')).serve(call.config, call.io),
   );
   addDeviceCommands(program.command('device').description('Add, list, show and revoke devices'), add);
+  addPolicyCommands(program.command('policy').description('Say what devices of a type may do'), add);
   addMigrateCommand(program, add);
   addTailCommand(program, add);
   add(program, 'setup', 'Get the nats-server program for the embedded NATS server', 'setup', async (call) =>
@@ -107,6 +108,54 @@ function addDeviceCommands(device: Command, add: Add): void {
   )
     .option('--yes', 'Do not ask')
     .option('--json', 'One JSON object a line: id and outcome (revoked, already_revoked, unknown)');
+}
+
+function addPolicyCommands(policy: Command, add: Add): void {
+  add(policy, 'list', 'List policies; other types have the default', 'database', async (call) =>
+    (await import('./policy-list.js')).listAllPolicies(call.config, call.options, call.io),
+  ).option('--json', 'One JSON object a line');
+  add(policy, 'show <type>', 'Show the policy of a device type', 'database', async (call) =>
+    (await import('./policy-show.js')).showPolicy(
+      call.config,
+      { ...call.options, type: call.args[0] },
+      call.io,
+    ),
+  ).option('--json', 'As a JSON object');
+  const collect = (value: string, earlier: unknown) => [...(Array.isArray(earlier) ? earlier : []), value];
+  add(policy, 'set <type>', 'Set the policy of a device type, whole', 'database', async (call) =>
+    (await import('./policy-set.js')).setDevicePolicy(
+      call.config,
+      { ...call.options, type: call.args[0] },
+      call.io,
+    ),
+  )
+    .option('--publish <template>', 'Topics to publish to, with {id} and {type}; may be repeated', collect)
+    .option('--no-publish', 'Publish nothing')
+    .option('--subscribe <template>', 'Filters to subscribe to; may be repeated', collect)
+    .option('--no-subscribe', 'Subscribe to nothing')
+    .option('--publish-rate <n>', 'Messages per second of one device', toCount('--publish-rate', 1_000_000))
+    .option(
+      '--max-packet-bytes <n>',
+      'Largest packet, where it is less than MAX_PACKET_BYTES',
+      toCount('--max-packet-bytes', 268_435_460),
+    )
+    .option('--nats-subject <template>', 'Subject in NATS, with {id}, {type} and {topic}')
+    .option('--json', 'As a JSON object, with warnings')
+    .addHelpText(
+      'after',
+      `
+What is left out is the default: publish raw.{id}, raw/{id} and raw/{id}/#, subscribe cmd/{id}/#, and the server's
+settings. Connected devices are under the policy within a second.
+
+Example: svc-mqtt policy set sensor --publish 'raw/{id}/#' --subscribe 'cmd/{id}/#' --publish-rate 10`,
+    );
+  add(policy, 'remove <type>', 'Give a device type the default again', 'database', async (call) =>
+    (await import('./policy-remove.js')).removeDevicePolicy(
+      call.config,
+      { ...call.options, type: call.args[0] },
+      call.io,
+    ),
+  ).option('--json', 'As a JSON object');
 }
 
 function addMigrateCommand(program: Command, add: Add): void {

@@ -1,4 +1,4 @@
-import { eq, sql } from 'drizzle-orm';
+import { eq, gt, sql } from 'drizzle-orm';
 import { SvcMqttError } from '../errors.js';
 import { checkPolicy, type PolicyRules } from '../policy.js';
 import { type Actor, writeAudit } from './audit.js';
@@ -29,10 +29,24 @@ const columns = {
   updatedAt: policies.updatedAt,
 };
 
-/** All policies in order of type, at most `maxPolicies`. */
-export async function listPolicies(db: Database): Promise<DevicePolicy[]> {
+/**
+ * Lists policies in order of type.
+ *
+ * @param request.after the last type of the page before.
+ * @param request.limit default: all of them.
+ */
+export async function listPolicies(
+  db: Database,
+  request: { after?: string | undefined; limit?: number } = {},
+): Promise<DevicePolicy[]> {
+  const { after, limit = maxPolicies } = request;
   return await query(db, () =>
-    db.orm.select(columns).from(policies).orderBy(policies.deviceType).limit(maxPolicies),
+    db.orm
+      .select(columns)
+      .from(policies)
+      .where(after === undefined ? undefined : gt(policies.deviceType, after))
+      .orderBy(policies.deviceType)
+      .limit(Math.max(1, Math.min(limit, maxPolicies))),
   );
 }
 

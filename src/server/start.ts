@@ -4,6 +4,7 @@ import { migrate, readMigrationStatus } from '../db/migrate.js';
 import { type Database, openDatabase } from '../db/open.js';
 import { SvcMqttError } from '../errors.js';
 import type { Log } from '../log.js';
+import { describeRisks } from '../policy.js';
 import { readVersion } from '../version.js';
 import { startDeviceDirectory } from './device-directory.js';
 import { startDropReport } from './drop-report.js';
@@ -19,6 +20,7 @@ import { openMetrics } from './metrics/metrics.js';
 import { type Broker, openBroker } from './mqtt/broker.js';
 import { startPolicyDirectory } from './policy-directory.js';
 import { openReleasers } from './releasers.js';
+import { openSubjectCoverage } from './subject-coverage.js';
 
 /** A running replica. */
 export interface RunningServer {
@@ -76,10 +78,14 @@ async function start(
   });
   releasers.add('session engine', () => core.close());
 
+  const coverage = openSubjectCoverage({ findUncovered: nats.findUncovered, log });
   const policies = await startPolicyDirectory({
     db,
     log,
-    onLoaded: (loaded) => core.setPolicies(loaded),
+    onLoaded(loaded) {
+      core.setPolicies(loaded);
+      coverage.check(loaded);
+    },
   });
   releasers.add('policy directory', () => policies.close());
 
@@ -120,6 +126,13 @@ async function start(
     config,
     log,
     version,
+    policyRisks: async (rules) => {
+      const uncovered = rules.natsSubject === null ? undefined : await coverage.describe(rules.natsSubject);
+      return [
+        ...describeRisks(rules, config.maxPacketBytes),
+        ...(uncovered === undefined ? [] : [uncovered]),
+      ];
+    },
     readMetrics: () => metrics.read(),
     fleet,
     readiness: () => readReadiness({ directory, forwarder, listening: broker !== undefined && !stopping }),

@@ -33,6 +33,7 @@ async function startOn(config: {
     readMetrics: async () => ({ contentType: 'text/plain', text: '' }),
     fleet: openIdleFleet(),
     version: '1.2.3',
+    policyRisks: async () => [],
   });
   return { db, api };
 }

@@ -4,6 +4,7 @@ import { pino } from 'pino';
 import type { Device } from '../../src/db/devices.js';
 import type { DeviceQueries } from '../../src/server/http/devices.js';
 import type { HttpLimits } from '../../src/server/http/limits.js';
+import type { PolicyQueries } from '../../src/server/http/policies.js';
 import {
   type HttpConfig,
   type Readiness,
@@ -72,6 +73,17 @@ export const allReady: Readiness = {
   listeners: { ok: true, detail: 'listening' },
 };
 
+/** No policies, and no place to keep one. */
+const noPolicies: PolicyQueries = {
+  list: async () => [],
+  find: async () => undefined,
+  set: async () => {
+    throw new Error('not kept here');
+  },
+  remove: async () => false,
+  risksOf: async () => [],
+};
+
 export const openConfig: HttpConfig = {
   listenAddr: '127.0.0.1:0',
   apiToken: undefined,
@@ -99,6 +111,7 @@ export async function startTestApi(
   const { log, lines } = openTestLog();
   const running = await startHttpWith({
     devices: { ...openMemoryQueries(rows), ...options.devices },
+    policies: noPolicies,
     config: { ...openConfig, ...options.config },
     limits: options.limits ?? {},
     readiness: options.readiness ?? (() => allReady),

@@ -3,6 +3,7 @@ import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { checkSubjectTemplate } from '../../subject-template.js';
 import { startCoreForwarder } from './core-forwarder.js';
+import { findUncovered } from './coverage.js';
 import { type EmbeddedNats, startEmbeddedNats } from './embedded-nats.js';
 import type { Forwarder } from './forwarder.js';
 import { startJetStreamForwarder } from './jetstream-forwarder.js';
@@ -34,6 +35,8 @@ export interface RunningForwarder {
   readonly url: string;
   /** The stream in use; undefined without JetStream. */
   readonly stream: string | undefined;
+  /** Of subject templates, those that no stream covers; undefined when there is nobody to ask. */
+  findUncovered(templates: readonly string[]): Promise<string[] | undefined>;
   /** Ends the forwarder, the connection, and the embedded server when there is one. Idempotent. */
   close(): Promise<void>;
 }
@@ -74,11 +77,16 @@ export async function startForwarder(options: {
     };
     const started = await startConfirmed({ config, link, limits, log });
     const running = embedded;
+    const open = link;
     let closed: Promise<void> | undefined;
     return {
       ...started,
       link,
       url: link.detail,
+      async findUncovered(templates) {
+        const connection = config.enableJetstream ? open.connection : undefined;
+        return connection === undefined ? undefined : await findUncovered(connection, templates);
+      },
       close() {
         closed ??= started.forwarder.close().finally(() => running?.close());
         return closed;

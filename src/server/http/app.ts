@@ -11,6 +11,7 @@ import { addHealthRoutes, type ReadReadiness } from './health.js';
 import type { HttpLimits } from './limits.js';
 import { createLimitedServer } from './listener.js';
 import { addMetricsRoute, type ReadMetrics } from './metrics.js';
+import { addPolicyRoutes, type PolicyQueries } from './policies.js';
 import {
   createInputProblem,
   createProblem,
@@ -40,6 +41,7 @@ declare module 'fastify' {
 
 export interface AppOptions {
   readonly devices: DeviceQueries;
+  readonly policies: PolicyQueries;
   readonly access: AccessSettings;
   readonly readiness: ReadReadiness;
   readonly readMetrics: ReadMetrics;
@@ -84,6 +86,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   addEventRoute(app, { events, replica, limits, log });
   addStatsRoute(app, options.fleet);
   addDeviceRoutes(app, { devices: options.devices, log });
+  addPolicyRoutes(app, { policies: options.policies, log });
   await addDocumentationRoutes(app);
   await app.ready();
   return app;

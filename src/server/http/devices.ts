@@ -4,6 +4,7 @@ import { checkDeviceType } from '../../db/device-fields.js';
 import { toDeviceJson, toNewDeviceJson } from '../../db/device-json.js';
 import type { Device, DeviceState, NewDevice } from '../../db/devices.js';
 import type { Log } from '../../log.js';
+import { decodeCursor, encodeCursor } from './cursor.js';
 import {
   DevicePage,
   DeviceParams,
@@ -148,7 +149,7 @@ async function readPage(
 ): Promise<Static<typeof DevicePage>> {
   const limit = query.limit ?? defaultPageLength;
   if (query.type !== undefined) requireType(query.type);
-  const after = query.cursor === undefined ? undefined : requireCursor(query.cursor);
+  const after = query.cursor === undefined ? undefined : decodeCursor(query.cursor);
   // One more than asked for shows whether there is a further page.
   const rows = await devices.list({
     type: query.type,
@@ -166,18 +167,6 @@ async function readPage(
 function requireType(type: string): void {
   const problem = checkDeviceType(type);
   if (problem !== undefined) throw new ProblemError(createInputProblem([{ field: 'type', problem }]));
-}
-
-/** Makes the cursor of the page after a device. It says nothing to clients, which keeps paging free to change. */
-export function encodeCursor(lastId: string): string {
-  return Buffer.from(lastId).toString('base64url');
-}
-
-function requireCursor(cursor: string): string {
-  const id = Buffer.from(cursor, 'base64url').toString();
-  if (canBeId(id) && encodeCursor(id) === cursor) return id;
-  const problem = 'is not a next_cursor of this API; leave it out to start with the first page';
-  throw new ProblemError(createInputProblem([{ field: 'cursor', problem }]));
 }
 
 /**

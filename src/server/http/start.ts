@@ -12,6 +12,7 @@ import type { ReadReadiness } from './health.js';
 import { defaultHttpLimits, type HttpLimits } from './limits.js';
 import { requireListening, trackRequests } from './listener.js';
 import type { ReadMetrics } from './metrics.js';
+import { bindPolicyQueries, type PolicyQueries } from './policies.js';
 
 export type { PartReadiness, Readiness, ReadReadiness } from './health.js';
 
@@ -42,14 +43,22 @@ export async function startHttp(options: {
   readMetrics: ReadMetrics;
   fleet: FleetView;
   version: string;
+  /** What a policy allows that should be intended. */
+  policyRisks: PolicyQueries['risksOf'];
   limits?: Partial<HttpLimits>;
 }): Promise<RunningHttp> {
-  return startHttpWith({ ...options, devices: bindQueries(options.db) });
+  const { db, policyRisks } = options;
+  return startHttpWith({
+    ...options,
+    devices: bindQueries(db),
+    policies: bindPolicyQueries(db, policyRisks),
+  });
 }
 
 /** The same on device queries of the caller's choice. */
 export async function startHttpWith(options: {
   devices: DeviceQueries;
+  policies: PolicyQueries;
   config: HttpConfig;
   log: Log;
   readiness: ReadReadiness;
@@ -62,6 +71,7 @@ export async function startHttpWith(options: {
   const limits = { ...defaultHttpLimits, ...options.limits };
   const app = await createApp({
     devices: options.devices,
+    policies: options.policies,
     access: config,
     readiness: options.readiness,
     readMetrics: options.readMetrics,

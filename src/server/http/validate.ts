@@ -60,6 +60,7 @@ const typeNames: Record<string, string> = {
   string: 'a string',
   integer: 'a whole number',
   object: 'a JSON object',
+  array: 'a list',
 };
 
 function describeFault(keyword: string, params: Record<string, unknown>): string {
@@ -69,6 +70,7 @@ function describeFault(keyword: string, params: Record<string, unknown>): string
     return limit === 1 ? 'must not be empty' : `must have at least ${limit} characters`;
   }
   if (keyword === 'maxLength') return `must have at most ${limit} characters`;
+  if (keyword === 'maxItems') return `must have at most ${limit} entries`;
   if (keyword === 'minimum') return `must be at least ${limit}`;
   if (keyword === 'maximum') return `must be at most ${limit}`;
   if (keyword === 'enum') return `must be one of ${(params.allowedValues as string[]).join(', ')}`;

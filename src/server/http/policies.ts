@@ -1,0 +1,175 @@
+import type { Actor } from '../../db/audit.js';
+import { checkDeviceType } from '../../db/device-fields.js';
+import type { Database } from '../../db/open.js';
+import { type DevicePolicy, findPolicy, listPolicies, removePolicy, setPolicy } from '../../db/policies.js';
+import { toPolicyJson } from '../../db/policy-json.js';
+import type { Log } from '../../log.js';
+import { checkPolicy, type PolicyRules } from '../../policy.js';
+import { defaultTemplates } from '../../topic-template.js';
+import { decodeCursor, encodeCursor } from './cursor.js';
+import {
+  PolicyListQuery,
+  PolicyPage,
+  PolicyParams,
+  PolicyRequest,
+  PolicyResponse,
+  SetPolicyResponse,
+} from './policy-schemas.js';
+import { createInputProblem, createProblem, ProblemError } from './problem.js';
+import { listProblems, refer } from './responses.js';
+import type { TypedApp } from './typed-app.js';
+
+/** The policy queries that the API makes, with the errors of their namesakes in `src/db/policies.ts`. */
+export interface PolicyQueries {
+  list(request: { after: string | undefined; limit: number }): Promise<DevicePolicy[]>;
+  find(type: string): Promise<DevicePolicy | undefined>;
+  set(actor: Actor, policy: PolicyRules & { readonly type: string }): Promise<DevicePolicy>;
+  remove(actor: Actor, type: string): Promise<boolean>;
+  /** What a sound policy allows that should be intended, each as a sentence. */
+  risksOf(rules: PolicyRules): Promise<string[]>;
+}
+
+export function bindPolicyQueries(db: Database, risksOf: PolicyQueries['risksOf']): PolicyQueries {
+  return {
+    list: (request) => listPolicies(db, request),
+    find: (type) => findPolicy(db, type),
+    set: (actor, policy) => setPolicy(db, actor, policy),
+    remove: (actor, type) => removePolicy(db, actor, type),
+    risksOf,
+  };
+}
+
+interface Options {
+  readonly policies: PolicyQueries;
+  readonly log: Log;
+}
+
+const tags = ['policies'];
+
+/** Adds the routes of the policies. */
+export function addPolicyRoutes(app: TypedApp, options: Options): void {
+  for (const schema of [PolicyResponse, SetPolicyResponse, PolicyPage]) app.addSchema(schema);
+  addReadingRoutes(app, options.policies);
+  addChangingRoutes(app, options);
+}
+
+function addReadingRoutes(app: TypedApp, policies: PolicyQueries): void {
+  app.get(
+    '/policies',
+    {
+      config: { role: 'viewer' },
+      schema: {
+        tags,
+        operationId: 'listPolicies',
+        summary: 'List policies',
+        description: 'Lists policies in order of type, a page at a time. Other types have the default.',
+        querystring: PolicyListQuery,
+        response: { 200: refer(PolicyPage, { description: 'One page' }), ...listProblems(400) },
+      },
+    },
+    async (request, reply) => {
+      const { limit = 100, cursor } = request.query;
+      const after = cursor === undefined ? undefined : decodeCursor(cursor);
+      // One more than asked for shows whether there is a further page.
+      const rows = await policies.list({ after, limit: limit + 1 });
+      const page = rows.slice(0, limit);
+      const last = page.at(-1);
+      const more = rows.length > limit && last !== undefined;
+      const body = { policies: page.map(toPolicyJson), next_cursor: more ? encodeCursor(last.type) : null };
+      return reply.code(200).send(body);
+    },
+  );
+  app.get(
+    '/policies/:type',
+    {
+      config: { role: 'viewer' },
+      schema: {
+        tags,
+        operationId: 'getPolicy',
+        summary: 'Show a policy',
+        params: PolicyParams,
+        response: { 200: refer(PolicyResponse, { description: 'The policy' }), ...listProblems(400, 404) },
+      },
+    },
+    async (request, reply) => {
+      const { type } = request.params;
+      const policy = await policies.find(type);
+      if (policy === undefined) throw new ProblemError(createUnknownProblem(type));
+      return reply.code(200).send(toPolicyJson(policy));
+    },
+  );
+}
+
+function addChangingRoutes(app: TypedApp, { policies, log }: Options): void {
+  app.put(
+    '/policies/:type',
+    {
+      config: { role: 'operator' },
+      schema: {
+        tags,
+        operationId: 'setPolicy',
+        summary: 'Set a policy',
+        description:
+          'Sets what devices of a type may do, whole: what the body leaves out is the default. Connected devices are under it within a second.',
+        params: PolicyParams,
+        body: PolicyRequest,
+        response: {
+          200: refer(SetPolicyResponse, { description: 'The policy, with warnings' }),
+          ...listProblems(400, 413),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { type } = request.params;
+      const { body } = request;
+      const rules: PolicyRules = {
+        publish: body.publish ?? defaultTemplates.publish,
+        subscribe: body.subscribe ?? defaultTemplates.subscribe,
+        publishRate: body.publish_rate ?? null,
+        maxPacketBytes: body.max_packet_bytes ?? null,
+        natsSubject: body.nats_subject ?? null,
+      };
+      const typeProblem = checkDeviceType(type);
+      const faults = [
+        ...(typeProblem === undefined ? [] : [{ field: 'type', problem: typeProblem }]),
+        ...checkPolicy(rules),
+      ];
+      if (faults.length > 0) throw new ProblemError(createInputProblem(faults));
+      const policy = await policies.set(request.actor, { type, ...rules });
+      log.info(
+        { event: 'policy_set', type, actor: request.actor.name, remoteAddress: request.ip },
+        'A policy was set through the HTTP API',
+      );
+      const warnings = await policies.risksOf(rules);
+      return reply.code(200).send({ ...toPolicyJson(policy), warnings });
+    },
+  );
+  app.delete(
+    '/policies/:type',
+    {
+      config: { role: 'operator' },
+      schema: {
+        tags,
+        operationId: 'removePolicy',
+        summary: 'Remove a policy',
+        description: 'Devices of the type have the default again, within a second.',
+        params: PolicyParams,
+        response: { 204: { type: 'null', description: 'There is no policy now' }, ...listProblems(400, 404) },
+      },
+    },
+    async (request, reply) => {
+      const { type } = request.params;
+      if (!(await policies.remove(request.actor, type))) throw new ProblemError(createUnknownProblem(type));
+      log.info(
+        { event: 'policy_removed', type, actor: request.actor.name, remoteAddress: request.ip },
+        'A policy was removed through the HTTP API',
+      );
+      return reply.code(204).send(null);
+    },
+  );
+}
+
+function createUnknownProblem(type: string) {
+  const detail = `The type ${JSON.stringify(type)} has no policy of its own; its devices have the default`;
+  return createProblem('POLICY_NOT_FOUND', detail);
+}

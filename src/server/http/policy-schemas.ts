@@ -1,0 +1,110 @@
+import Type from 'typebox';
+import { maxDeviceTypeLength } from '../../db/device-fields.js';
+import { maxPublishRate, maxTemplates, minPacketBytes, mostPacketBytes } from '../../policy.js';
+import { defaultTemplates } from '../../topic-template.js';
+import { refer } from './responses.js';
+
+const closed = { additionalProperties: false };
+
+const type = Type.String({
+  minLength: 1,
+  maxLength: maxDeviceTypeLength,
+  description: 'The type of the devices that the policy is for',
+  examples: ['sensor'],
+});
+
+const templates = (description: string, examples: readonly (readonly string[])[]) =>
+  Type.Array(Type.String(), { maxItems: maxTemplates, description, examples });
+const publish = templates('Topics to publish to, as MQTT filters with `{id}` and `{type}`; none: nothing', [
+  defaultTemplates.publish,
+]);
+const subscribe = templates('Filters to subscribe to, in the same form; none: nothing', [
+  defaultTemplates.subscribe,
+]);
+const publishRate = Type.Integer({
+  minimum: 1,
+  maximum: maxPublishRate,
+  description: 'Messages per second of one device; over it the device is read more slowly',
+});
+const maxPacketBytes = Type.Integer({
+  minimum: minPacketBytes,
+  maximum: mostPacketBytes,
+  description: 'Largest packet, where it is less than MAX_PACKET_BYTES; a larger one closes the connection',
+});
+const natsSubject = Type.String({
+  minLength: 1,
+  description: 'Subject of the messages, with `{id}`, `{type}` and `{topic}`',
+  examples: ['raw.{id}'],
+});
+const orNull = <S extends Type.TSchema>(schema: S) => Type.Union([schema, Type.Null()]);
+
+export const PolicyRequest = Type.Object(
+  {
+    publish: Type.Optional(publish),
+    subscribe: Type.Optional(subscribe),
+    publish_rate: Type.Optional(publishRate),
+    max_packet_bytes: Type.Optional(maxPacketBytes),
+    nats_subject: Type.Optional(natsSubject),
+  },
+  {
+    $id: 'PolicyRequest',
+    ...closed,
+    examples: [{ publish: ['raw/{id}/#'], subscribe: ['cmd/{id}/#'], publish_rate: 50 }],
+  },
+);
+
+const policyFields = {
+  type,
+  publish,
+  subscribe,
+  publish_rate: orNull(publishRate),
+  max_packet_bytes: orNull(maxPacketBytes),
+  nats_subject: orNull(natsSubject),
+  created_at: Type.String({ format: 'date-time', description: 'When the type got a policy' }),
+  updated_at: Type.String({ format: 'date-time', description: 'When the policy was last set' }),
+};
+
+export const PolicyResponse = Type.Object(policyFields, {
+  $id: 'Policy',
+  description: 'What devices of one type may do; null: the setting of the server',
+  ...closed,
+});
+
+export const SetPolicyResponse = Type.Object(
+  {
+    ...policyFields,
+    warnings: Type.Array(Type.String(), {
+      description: 'What the policy allows that should be intended, each as a sentence',
+    }),
+  },
+  { $id: 'SetPolicy', ...closed },
+);
+
+export const PolicyPage = Type.Object(
+  {
+    policies: Type.Array(refer(PolicyResponse)),
+    next_cursor: Type.Union([Type.String(), Type.Null()], {
+      description: 'What `cursor` takes for the next page; null: this is the last one',
+    }),
+  },
+  { $id: 'PolicyPage', ...closed },
+);
+
+export const PolicyParams = Type.Object({ type });
+
+export const maxPolicyPageLength = 1_000;
+
+export const PolicyListQuery = Type.Object(
+  {
+    limit: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: maxPolicyPageLength,
+        default: 100,
+        description: 'Most policies on the page',
+      }),
+    ),
+    cursor: Type.Optional(Type.String({ minLength: 1, description: '`next_cursor` of the page before' })),
+  },
+  closed,
+);
