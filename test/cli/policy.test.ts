@@ -1,0 +1,145 @@
+import { pino } from 'pino';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { runProgram } from '../../src/cli/program.js';
+import { readConfig } from '../../src/config.js';
+import { migrate } from '../../src/db/migrate.js';
+import { type Database, openDatabase } from '../../src/db/open.js';
+import type { SvcMqttError } from '../../src/errors.js';
+import { borrowPostgres, createDatabase } from '../support/postgres.js';
+import { fakeIo, jsonLines, makeTempDir } from './support.js';
+
+async function run(env: Record<string, string>, ...args: string[]) {
+  const io = fakeIo({ env });
+  const outcome = await runProgram(args, io).catch((error: SvcMqttError) => error);
+  return { outcome, out: io.out(), err: io.err(), lines: () => jsonLines(io.out()) };
+}
+
+const environments: Record<string, Record<string, string>> = {};
+const holders: Database[] = [];
+let postgres: Awaited<ReturnType<typeof borrowPostgres>> | undefined;
+let dir: ReturnType<typeof makeTempDir>;
+
+beforeAll(async () => {
+  dir = makeTempDir();
+  postgres = await borrowPostgres();
+  environments.embedded = { DATA_DIR: dir.path };
+  environments.postgres = { DATABASE_URL: await createDatabase(postgres.url) };
+  for (const env of Object.values(environments)) {
+    const db = await openDatabase(readConfig({ env }), pino({ level: 'silent' }));
+    holders.push(db);
+    await migrate(db);
+  }
+});
+afterAll(async () => {
+  for (const db of holders) await db.close();
+  await postgres?.release();
+  dir.remove();
+});
+
+describe.each(['postgres', 'embedded'])('policies on %s', (kind) => {
+  const env = () => environments[kind] ?? {};
+
+  test('are set, listed, shown and removed', async () => {
+    expect(await run(env(), 'policy', 'list')).toMatchObject({
+      outcome: 0,
+      out: '',
+      err: 'No policies: every device has the default.\n',
+    });
+    const set = await run(
+      env(),
+      ...[
+        'policy',
+        'set',
+        'sensor',
+        '--publish',
+        'raw/{id}/#',
+        '--publish',
+        'up/{type}/{id}',
+        '--no-subscribe',
+      ],
+      ...[
+        '--publish-rate',
+        '10',
+        '--max-packet-bytes',
+        '4096',
+        '--nats-subject',
+        'raw.{type}.{id}',
+        '--json',
+      ],
+    );
+    expect(set).toMatchObject({ outcome: 0, err: '' });
+    const [policy] = set.lines();
+    expect(policy).toMatchObject({
+      type: 'sensor',
+      publish: ['raw/{id}/#', 'up/{type}/{id}'],
+      subscribe: [],
+      publish_rate: 10,
+      max_packet_bytes: 4096,
+      nats_subject: 'raw.{type}.{id}',
+      warnings: [],
+    });
+    const { warnings: _, ...kept } = policy as Record<string, unknown>;
+    expect((await run(env(), 'policy', 'list', '--json')).lines()).toEqual([kept]);
+    expect((await run(env(), 'policy', 'show', 'sensor', '--json')).lines()).toEqual([kept]);
+    const shown = await run(env(), 'policy', 'show', 'sensor');
+    expect(shown.out).toMatch(
+      /^publish {7}raw\/\{id\}\/#\n {14}up\/\{type\}\/\{id\}\nsubscribe {5}nothing$/m,
+    );
+    expect((await run(env(), 'policy', 'list')).out).toContain('10/s');
+    expect((await run(env(), 'policy', 'remove', 'sensor', '--json')).lines()).toEqual([
+      { type: 'sensor', outcome: 'removed' },
+    ]);
+    expect((await run(env(), 'policy', 'remove', 'sensor')).outcome).toMatchObject({
+      code: 'POLICY_NOT_FOUND',
+    });
+    expect((await run(env(), 'policy', 'show', 'sensor')).outcome).toMatchObject({
+      code: 'POLICY_NOT_FOUND',
+    });
+  });
+
+  test('say what they allow, and what is left out is the default', async () => {
+    const set = await run(
+      env(),
+      'policy',
+      'set',
+      'hub',
+      '--subscribe',
+      'raw/#',
+      '--max-packet-bytes',
+      '2000000',
+    );
+    expect(set.outcome).toBe(0);
+    expect(set.err).toContain('Warning: subscribe "raw/#" has no {id}');
+    expect(set.err).toContain('Warning: max_packet_bytes is over MAX_PACKET_BYTES (1048576)');
+    expect(set.out).toContain('raw.{id}');
+    await run(env(), 'policy', 'remove', 'hub');
+  });
+
+  test('with faults are refused, all named at once', async () => {
+    const set = await run(
+      env(),
+      ...[
+        'policy',
+        'set',
+        'sensor',
+        '--publish',
+        'a/#/b',
+        '--publish',
+        '$SYS/{id}',
+        '--subscribe',
+        '{id}{type}',
+      ],
+      ...['--nats-subject', '>'],
+    );
+    expect(set.outcome).toMatchObject({
+      code: 'INPUT_INVALID',
+      message: expect.stringMatching(
+        /publish "a\/#\/b" has a misplaced.*"\$SYS.*subscribe.*two placeholders.*nats_subject/,
+      ),
+    });
+    expect((await run(env(), 'policy', 'set', 'sensor', '--publish-rate', '0')).outcome).toMatchObject({
+      code: 'USAGE',
+    });
+    expect((await run(env(), 'policy', 'set')).outcome).toMatchObject({ code: 'USAGE' });
+  });
+});
