@@ -4,7 +4,16 @@ import pretty from 'pino-pretty';
 export type Log = Logger;
 
 /** Fields that never reach a log line, wherever an object carrying them is logged. */
-const secretFields = ['password', 'secret', 'token', 'mqtt_password', 'authorization', 'seed', 'databaseUrl'];
+const secretFields = [
+  'password',
+  'secret',
+  'token',
+  'key',
+  'mqtt_password',
+  'authorization',
+  'seed',
+  'databaseUrl',
+];
 
 /**
  * Opens the process's log. It goes to stderr, so that stdout carries results only: JSON lines, or, with format

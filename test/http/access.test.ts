@@ -3,13 +3,13 @@ import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
   type AccessLevel,
-  checkAccess,
+  checkOpenAccess,
   isLocalHost,
   isLoopback,
   isOwnOrigin,
 } from '../../src/server/http/auth.js';
 import type { HttpConfig } from '../../src/server/http/start.js';
-import { call, startTestApi, type TestApi } from './support.js';
+import { call, openConfig, startTestApi, type TestApi } from './support.js';
 
 const token = 'a-token-of-enough-length';
 /** An address of this machine from which a connection does not count as local. */
@@ -112,8 +112,11 @@ describe('without API_TOKEN', () => {
     'answers everyone with API_ALLOW_UNAUTHENTICATED, with a warning',
     async () => {
       const port = await start({ listenAddr: ':0', apiAllowUnauthenticated: true });
-      const headers = { host: 'gateway.example', 'x-forwarded-for': '192.0.2.1' };
+      const headers = { host: 'gateway:9091', 'x-forwarded-for': '192.0.2.1' };
       expect((await call(port, 'GET', '/devices', { host: outside ?? '', headers })).status).toBe(200);
+      const rebound = await call(port, 'GET', '/devices', { headers: { host: 'evil.example:9091' } });
+      expect(rebound.json()).toMatchObject({ status: 403, code: 'ORIGIN_REFUSED' });
+      expect(rebound.json()).toMatchObject({ detail: expect.stringContaining('API_HOSTS') });
       expect(api?.lines.find(({ event }) => event === 'http_unauthenticated')).toMatchObject({ level: 40 });
       const origin = 'https://evil.example';
       expect((await call(port, 'GET', '/devices', { headers: { ...headers, origin } })).status).toBe(403);
@@ -203,10 +206,42 @@ describe('the rules', () => {
     expect(isOwnOrigin('http://a.example', undefined)).toBe(false);
   });
 
-  it('ask nothing of a probe and no token for documentation', () => {
-    const closed = { apiToken: token, apiAllowUnauthenticated: false };
-    const request = { remoteAddress: '192.0.2.1', headers: {} };
-    const refused = (level: AccessLevel) => checkAccess(closed, level, request) !== undefined;
+  it('ask nothing of a probe, and of documentation only where it comes from', () => {
+    const request = { remoteAddress: '127.0.0.1', headers: { 'sec-fetch-site': 'cross-site' } };
+    const refused = (level: AccessLevel, remoteAddress = request.remoteAddress) =>
+      checkOpenAccess(openConfig, level, { ...request, remoteAddress }) !== undefined;
     expect([refused('public'), refused('documentation'), refused('protected')]).toEqual([false, false, true]);
+    expect([refused('public', '192.0.2.1'), refused('documentation', '192.0.2.1')]).toEqual([false, true]);
+  });
+
+  it('let everyone in by names only that nobody else can own', () => {
+    const open: HttpConfig = {
+      ...openConfig,
+      apiAllowUnauthenticated: true,
+      apiHosts: 'gateway.example, API.example',
+    };
+    const refused = (host: string | undefined, settings = open) =>
+      checkOpenAccess(settings, 'protected', { remoteAddress: '192.0.2.1', headers: { host } })?.code;
+    for (const host of [
+      undefined,
+      'localhost:9091',
+      '192.0.2.7:9091',
+      '[2001:db8::1]:9091',
+      'svc-mqtt:9091',
+      'svc_mqtt',
+      'gateway.example:9091',
+      'Gateway.Example',
+      'api.example',
+    ]) {
+      expect([host, refused(host)]).toEqual([host, undefined]);
+    }
+    for (const host of ['evil.example', 'x.gateway.example', 'svc-mqtt.', '', ',', 'a b', '-a']) {
+      expect([host, refused(host)]).toEqual([host, 'ORIGIN_REFUSED']);
+    }
+    fc.assert(
+      fc.property(fc.domain(), (name) => {
+        expect(refused(name, { ...open, apiHosts: undefined })).toBe('ORIGIN_REFUSED');
+      }),
+    );
   });
 });

@@ -89,7 +89,7 @@ describe('/openapi.json', () => {
       }
       const isProbe = name.endsWith('z');
       expect(operation.security, name).toEqual(isProbe ? [] : undefined);
-      for (const status of isProbe ? [] : ['401', '403', '500', '503']) {
+      for (const status of isProbe ? [] : ['401', '403', '429', '500', '503']) {
         expect(Object.keys(operation.responses[status]?.content ?? {}), name).toEqual([
           'application/problem+json',
         ]);

@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { pino } from 'pino';
 import type { Device } from '../../src/db/devices.js';
 import type { DeviceQueries } from '../../src/server/http/devices.js';
+import type { KeyQueries } from '../../src/server/http/key-directory.js';
 import type { HttpLimits } from '../../src/server/http/limits.js';
 import type { PolicyQueries } from '../../src/server/http/policies.js';
 import {
@@ -88,6 +89,15 @@ export const openConfig: HttpConfig = {
   listenAddr: '127.0.0.1:0',
   apiToken: undefined,
   apiAllowUnauthenticated: false,
+  apiHosts: undefined,
+  apiRequestsPerSecond: 1_000_000,
+};
+
+/** No keys, as after a first start. */
+export const noKeys: KeyQueries = {
+  load: async () => undefined,
+  exist: async () => false,
+  markUsed: async () => {},
 };
 
 /** A log whose lines can be read. */
@@ -104,6 +114,7 @@ export async function startTestApi(
     limits?: Partial<HttpLimits>;
     devices?: Partial<DeviceQueries>;
     fleet?: FleetView;
+    keys?: Partial<KeyQueries>;
     readiness?: () => Promise<Readiness> | Readiness;
   } = {},
 ): Promise<TestApi> {
@@ -112,6 +123,7 @@ export async function startTestApi(
   const running = await startHttpWith({
     devices: { ...openMemoryQueries(rows), ...options.devices },
     policies: noPolicies,
+    keys: { ...noKeys, ...options.keys },
     config: { ...openConfig, ...options.config },
     limits: options.limits ?? {},
     readiness: options.readiness ?? (() => allReady),

@@ -2,12 +2,14 @@ import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } fr
 import type { Actor } from '../../db/audit.js';
 import type { Log } from '../../log.js';
 import type { FleetView } from '../live.js';
-import { type AccessLevel, type AccessSettings, checkAccess, type Role } from './auth.js';
+import type { AccessLevel, AccessSettings, Role } from './auth.js';
 import { addConnectionRoutes } from './connections.js';
 import { addDeviceRoutes, type DeviceQueries } from './devices.js';
 import { addDocumentationRoutes, openSpecification } from './docs.js';
 import { addEventRoute } from './events.js';
+import { type Gate, openGate } from './gate.js';
 import { addHealthRoutes, type ReadReadiness } from './health.js';
+import type { KeyDirectory } from './key-directory.js';
 import type { HttpLimits } from './limits.js';
 import { createLimitedServer } from './listener.js';
 import { addMetricsRoute, type ReadMetrics } from './metrics.js';
@@ -21,7 +23,7 @@ import {
   sendProblem,
 } from './problem.js';
 import { logFailure, logRequest } from './request-log.js';
-import { describeMissingRoute, openRouteTable, type RouteTable } from './routes.js';
+import { describeMissingRoute, openRouteTable, type RouteTable, requireRoles } from './routes.js';
 import { addStatsRoute } from './stats.js';
 import type { TypedApp } from './typed-app.js';
 import { compileValidator, describeFaults, parseBody } from './validate.js';
@@ -30,7 +32,7 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** What the route asks of who calls it; `protected` when it does not say. */
     access?: AccessLevel;
-    /** The lowest role that may call a protected route; `operator` when it does not say. */
+    /** The lowest role that may call a protected route, each of which has to say. */
     role?: Role;
   }
   interface FastifyRequest {
@@ -43,6 +45,7 @@ export interface AppOptions {
   readonly devices: DeviceQueries;
   readonly policies: PolicyQueries;
   readonly access: AccessSettings;
+  readonly keys: KeyDirectory;
   readonly readiness: ReadReadiness;
   readonly readMetrics: ReadMetrics;
   readonly fleet: FleetView;
@@ -68,13 +71,15 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
     },
   });
   const routes = openRouteTable(app);
+  const gate = openGate({ settings: options.access, keys: options.keys, log });
+  app.addHook('onClose', async () => gate.close());
   app.setValidatorCompiler(compileValidator);
   readBodiesAsJson(app);
   answerFailures(app, routes, log);
   app.decorateRequest('actor');
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(defaultHeaders);
-    return admit(options, routes, request, reply);
+    return admit({ options, gate, routes }, request, reply);
   });
   app.addHook('onResponse', async (request, reply) => logRequest(log, request, reply));
 
@@ -89,6 +94,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   addPolicyRoutes(app, { policies: options.policies, log });
   await addDocumentationRoutes(app);
   await app.ready();
+  requireRoles(routes.list());
   return app;
 }
 
@@ -118,28 +124,30 @@ function readBodiesAsJson(app: TypedApp): void {
 
 /** Lets a request pass to its route, or answers it: before anything of its body is read. */
 async function admit(
-  options: AppOptions,
-  routes: RouteTable,
+  parts: { options: AppOptions; gate: Gate; routes: RouteTable },
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<FastifyReply | undefined> {
+  const { options, gate, routes } = parts;
   if (request.url.length > options.limits.maxUrlBytes) {
     const detail = `The address is over the limit of ${options.limits.maxUrlBytes} bytes`;
     return sendProblem(reply, createProblem('INPUT_INVALID', detail, { status: 414 }));
   }
-  const refusal = checkAccess(options.access, request.routeOptions.config.access ?? 'protected', {
+  const { access = 'protected', role = 'operator' } = request.routeOptions.config;
+  const admission = await gate.admit(access, request.is404 ? undefined : role, {
     remoteAddress: request.socket.remoteAddress,
     headers: request.headers,
   });
-  if (refusal !== undefined) {
-    if (refusal.challenge !== undefined) reply.header('www-authenticate', refusal.challenge);
-    return sendProblem(reply, createProblem(refusal.code, refusal.detail));
+  if ('refusal' in admission) {
+    const { code, detail, challenge, retryAfterSec } = admission.refusal;
+    if (challenge !== undefined) reply.header('www-authenticate', challenge);
+    if (retryAfterSec !== undefined) reply.header('retry-after', retryAfterSec);
+    return sendProblem(reply, createProblem(code, detail));
   }
-  const address = request.socket.remoteAddress;
-  request.actor =
-    options.access.apiToken === undefined
-      ? { kind: 'local', name: 'local', address }
-      : { kind: 'api-token', name: 'API_TOKEN', address };
+  if (admission.caller !== undefined) {
+    request.actor = admission.caller.actor;
+    gate.hold(admission.caller, reply.raw);
+  }
   return request.is404 ? sendMissingRoute(routes, request, reply) : undefined;
 }
 

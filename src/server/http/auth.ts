@@ -1,12 +1,17 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { isIP } from 'node:net';
+import { type Role, roles } from '../../db/api-keys.js';
 import type { ErrorCode } from '../../errors.js';
 
-/** Who may use the API. With a token, `allowUnauthenticated` changes nothing. */
+export type { Role } from '../../db/api-keys.js';
+
+/** Who may use the API. With a token or a key in existence `apiAllowUnauthenticated` changes nothing. */
 export interface AccessSettings {
   readonly apiToken: string | undefined;
   readonly apiAllowUnauthenticated: boolean;
+  /** Host names, comma-separated, that the API may be called by without a token or key. */
+  readonly apiHosts: string | undefined;
+  readonly apiRequestsPerSecond: number;
 }
 
 /** What is known of a request before its body is read. */
@@ -17,77 +22,65 @@ export interface AccessRequest {
 }
 
 /**
- * What a route asks for. `public`: nothing, so that a probe needs no token. `documentation`: what holds for the
- * address only, since a browser cannot send a token for a page and the pages hold nothing but what the source
- * shows. `protected`: all rules.
+ * What a route asks for. `public`: nothing, so that a probe needs no key. `documentation`: what holds for the
+ * address only, since a browser cannot send a key for a page and the pages hold nothing but what the source
+ * shows. `protected`: all rules, and the role that the route names.
  */
 export type AccessLevel = 'public' | 'documentation' | 'protected';
 
-/** What a key may do: look; also add devices; everything. */
-export type Role = 'viewer' | 'provisioner' | 'operator';
-
-/** Why a request is not answered. `challenge` is the value of WWW-Authenticate. */
+/** Why a request is not answered. `challenge` is the value of WWW-Authenticate (RFC 6750). */
 export interface AccessRefusal {
-  readonly code: Extract<ErrorCode, 'UNAUTHENTICATED' | 'ORIGIN_REFUSED'>;
+  readonly code: Extract<
+    ErrorCode,
+    'UNAUTHENTICATED' | 'ORIGIN_REFUSED' | 'FORBIDDEN' | 'TOO_MANY_REQUESTS' | 'DATABASE_UNREACHABLE'
+  >;
   readonly detail: string;
   readonly challenge?: string;
+  readonly retryAfterSec?: number;
 }
 
 const realm = 'Bearer realm="svc-mqtt"';
 
+/** Checks whether a role is enough for what a route needs; undefined: any is. */
+export function checkRole(
+  caller: { readonly role: Role; readonly actor: { readonly name: string } },
+  need: Role | undefined,
+): AccessRefusal | undefined {
+  if (need === undefined || roles.indexOf(caller.role) >= roles.indexOf(need)) return undefined;
+  return {
+    code: 'FORBIDDEN',
+    detail: `This needs the role ${need}, and the key "${caller.actor.name}" has the role ${caller.role}`,
+    challenge: `${realm}, error="insufficient_scope", scope="${need}"`,
+  };
+}
+
 /**
- * Checks whether a request may be answered. With a token: it must be shown. Without one: only what certainly
- * comes from this machine, and not at the wish of a foreign web page.
+ * Checks whether a request may be answered while there is neither a token nor a key: only what certainly comes from
+ * this machine, unless everyone is let in, and never at the wish of a foreign web page.
  */
-export function checkAccess(
+export function checkOpenAccess(
   settings: AccessSettings,
   level: AccessLevel,
   request: AccessRequest,
 ): AccessRefusal | undefined {
   if (level === 'public') return undefined;
-  if (settings.apiToken !== undefined) {
-    return level === 'documentation'
-      ? undefined
-      : checkToken(settings.apiToken, request.headers.authorization);
-  }
-  if (!settings.apiAllowUnauthenticated) {
-    const refusal = checkLocal(request);
-    if (refusal !== undefined) return refusal;
-  }
+  const refusal = settings.apiAllowUnauthenticated
+    ? checkHost(settings, request.headers.host)
+    : checkLocal(settings, request);
+  if (refusal !== undefined) return refusal;
   return level === 'documentation' ? undefined : checkSite(request.headers);
-}
-
-function checkToken(expected: string, header: string | undefined): AccessRefusal | undefined {
-  const given = /^Bearer +(\S+) *$/i.exec(header ?? '')?.[1];
-  if (given === undefined) {
-    return {
-      code: 'UNAUTHENTICATED',
-      detail: 'The API requires a token: send the header "Authorization: Bearer <API_TOKEN>"',
-      challenge: realm,
-    };
-  }
-  // Digests have one length, so the comparison takes the same time whatever was given.
-  if (timingSafeEqual(digest(given), digest(expected))) return undefined;
-  return {
-    code: 'UNAUTHENTICATED',
-    detail: 'The token is not the one in API_TOKEN',
-    challenge: `${realm}, error="invalid_token"`,
-  };
-}
-
-function digest(text: string): Buffer {
-  return createHash('sha256').update(text).digest();
 }
 
 /** Headers by which a proxy says that it forwards for somebody else. */
 const proxyHeaders = ['forwarded', 'x-forwarded-for', 'x-real-ip'] as const;
 
-function checkLocal(request: AccessRequest): AccessRefusal | undefined {
-  const remedy = 'set API_TOKEN, or API_ALLOW_UNAUTHENTICATED=true to open it to everyone';
+function checkLocal(settings: AccessSettings, request: AccessRequest): AccessRefusal | undefined {
+  const remedy =
+    'set API_TOKEN or make a key (svc-mqtt api-key create), or set API_ALLOW_UNAUTHENTICATED=true to open it to everyone';
   if (!isLoopback(request.remoteAddress)) {
     return {
       code: 'UNAUTHENTICATED',
-      detail: `Without API_TOKEN the API answers loopback addresses only, and this request comes from ${request.remoteAddress ?? 'an unknown address'}; ${remedy}`,
+      detail: `Without API_TOKEN and keys the API answers loopback addresses only, and this request comes from ${request.remoteAddress ?? 'an unknown address'}; ${remedy}`,
       challenge: realm,
     };
   }
@@ -95,18 +88,40 @@ function checkLocal(request: AccessRequest): AccessRefusal | undefined {
   if (proxy !== undefined) {
     return {
       code: 'UNAUTHENTICATED',
-      detail: `Without API_TOKEN the API answers this machine only, and the header ${proxy} says that a proxy forwards this request for somebody else; ${remedy}`,
+      detail: `Without API_TOKEN and keys the API answers this machine only, and the header ${proxy} says that a proxy forwards this request for somebody else; ${remedy}`,
       challenge: realm,
     };
   }
-  // A name of a foreign site that resolves to 127.0.0.1 (DNS rebinding) makes the API same-origin with that site.
-  if (!isLocalHost(request.headers.host)) {
-    return {
-      code: 'ORIGIN_REFUSED',
-      detail: `Without API_TOKEN the API answers as localhost or by IP address only, not as "${request.headers.host ?? ''}"; ${remedy}`,
-    };
-  }
-  return undefined;
+  return checkHost(settings, request.headers.host);
+}
+
+/**
+ * A name of a foreign site that resolves to this machine (DNS rebinding) makes the API same-origin with that site, for
+ * which a browser then reads every answer. So the API answers to names only that nobody else can own.
+ */
+function checkHost(settings: AccessSettings, host: string | undefined): AccessRefusal | undefined {
+  if (isLocalHost(host) || isListedHost(settings.apiHosts, host)) return undefined;
+  // Public names have a dot. One without is a service of a container network or a machine of a local one.
+  if (settings.apiAllowUnauthenticated && isSingleLabel(host)) return undefined;
+  return {
+    code: 'ORIGIN_REFUSED',
+    detail: `Without API_TOKEN and keys the API answers as localhost, by IP address, or by a name in API_HOSTS only, not as "${host ?? ''}"; add the name to API_HOSTS, or set API_TOKEN or make a key (svc-mqtt api-key create)`,
+  };
+}
+
+function isListedHost(list: string | undefined, host: string | undefined): boolean {
+  const name = nameOf(host ?? '');
+  return name !== '' && (list ?? '').split(',').some((each) => each.trim().toLowerCase() === name);
+}
+
+/** Whether a Host header is a name without a dot, which no public site can have. */
+export function isSingleLabel(host: string | undefined): boolean {
+  return /^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$/.test(nameOf(host ?? ''));
+}
+
+/** The name in a Host header, without the port. */
+function nameOf(host: string): string {
+  return host.replace(/:\d*$/, '').toLowerCase();
 }
 
 /** Whether an address, as a socket reports it, is one of this machine's loopback addresses. */
@@ -117,7 +132,7 @@ export function isLoopback(address: string | undefined): boolean {
 /** Whether a Host header cannot be a foreign site's name. A request without one comes from no browser. */
 export function isLocalHost(host: string | undefined): boolean {
   if (host === undefined) return true;
-  const name = host.replace(/:\d*$/, '').toLowerCase();
+  const name = nameOf(host);
   const bracketed = /^\[(.*)\]$/.exec(name)?.[1];
   if (bracketed !== undefined) return isIP(bracketed) === 6;
   return isIP(name) === 4 || /^([a-z0-9-]+\.)*localhost\.?$/.test(name);
@@ -138,7 +153,7 @@ function checkSite(headers: IncomingHttpHeaders): AccessRefusal | undefined {
   return {
     code: 'ORIGIN_REFUSED',
     detail:
-      'Without API_TOKEN the API does not answer web pages of other sites; call it from a program, or set API_TOKEN',
+      'Without API_TOKEN and keys the API does not answer web pages of other sites; call it from a program, or set API_TOKEN',
   };
 }
 

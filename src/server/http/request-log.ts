@@ -1,4 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { maskApiKeys } from '../../db/api-keys.js';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { Problem } from './problem.js';
@@ -10,7 +11,7 @@ export function logRequest(log: Log, request: FastifyRequest, reply: FastifyRepl
     {
       event: 'http_request',
       method: request.method,
-      path: pathOf(request.url),
+      path: maskApiKeys(pathOf(request.url)),
       status: reply.statusCode,
       durationMs: Math.round(reply.elapsedTime * 10) / 10,
       remoteAddress: request.ip,
@@ -26,7 +27,7 @@ export function logFailure(log: Log, request: FastifyRequest, problem: Problem, 
     {
       event: 'http_request_failed',
       method: request.method,
-      path: pathOf(request.url),
+      path: maskApiKeys(pathOf(request.url)),
       status: problem.status,
       code: problem.code,
       remoteAddress: request.ip,

@@ -1,25 +1,56 @@
-import type { FastifyRequest } from 'fastify';
+import type { FastifyRequest, RouteOptions } from 'fastify';
+import type { AccessLevel, Role } from './auth.js';
 import { createProblem, type Problem } from './problem.js';
 import type { TypedApp } from './typed-app.js';
 
-/** The routes of an app as they are added, to tell a wrong method from a wrong path. */
+/** The routes of an app as they are added. */
 export interface RouteTable {
-  /** Methods that a path takes; none: there is no such route. */
+  /** Methods that a path takes; none: there is no such route. It tells a wrong method from a wrong path. */
   methodsOf(path: string): readonly string[];
+  /** Every route, with what it asks of who calls it. */
+  list(): readonly ListedRoute[];
+}
+
+export interface ListedRoute {
+  readonly methods: readonly string[];
+  readonly url: string;
+  readonly access: AccessLevel;
+  /** Of a protected route the lowest role that may call it; undefined when the route forgets to say. */
+  readonly role: Role | undefined;
 }
 
 /** Starts to note the routes that are added to an app from now on. */
 export function openRouteTable(app: TypedApp): RouteTable {
-  const routes: { pattern: RegExp; methods: readonly string[] }[] = [];
-  app.addHook('onRoute', ({ url, method }) => {
-    routes.push({ pattern: compilePath(url), methods: [method].flat() });
+  const routes: { pattern: RegExp; methods: readonly string[]; options: RouteOptions }[] = [];
+  app.addHook('onRoute', (options) => {
+    routes.push({ pattern: compilePath(options.url), methods: [options.method].flat(), options });
   });
   return {
     methodsOf(path) {
       const matching = routes.filter(({ pattern }) => pattern.test(path));
       return [...new Set(matching.flatMap(({ methods }) => methods))].sort();
     },
+    // Hooks of a plugin complete the options of its routes, so they are looked at only here.
+    list: () =>
+      routes.map(({ methods, options: { url, config } }) => ({
+        methods,
+        url,
+        access: config?.access ?? 'protected',
+        role: config?.role,
+      })),
   };
+}
+
+/**
+ * Requires that every protected route says who may call it, so that none is open to more people than was thought of.
+ *
+ * @throws Error naming the routes that do not.
+ */
+export function requireRoles(routes: readonly ListedRoute[]): void {
+  const silent = routes.filter(({ access, role }) => access === 'protected' && role === undefined);
+  if (silent.length === 0) return;
+  const names = silent.map(({ methods, url }) => `${methods.join(', ')} ${url}`);
+  throw new Error(`config.role is missing of ${names.join('; ')}`);
 }
 
 /** `/devices/:id` and `/docs/static/*` as expressions. */

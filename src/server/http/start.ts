@@ -1,5 +1,6 @@
 import type { AddressInfo } from 'node:net';
 import type { Config } from '../../config.js';
+import { hasApiKeys, loadApiKey, markApiKeyUsed } from '../../db/api-keys.js';
 import { revokeDevices } from '../../db/device-changes.js';
 import { addDevices, findDevice, listDevices } from '../../db/devices.js';
 import type { Database } from '../../db/open.js';
@@ -9,6 +10,7 @@ import type { FleetView } from '../live.js';
 import { createApp } from './app.js';
 import type { DeviceQueries } from './devices.js';
 import type { ReadReadiness } from './health.js';
+import { type KeyQueries, openKeyDirectory } from './key-directory.js';
 import { defaultHttpLimits, type HttpLimits } from './limits.js';
 import { requireListening, trackRequests } from './listener.js';
 import type { ReadMetrics } from './metrics.js';
@@ -16,7 +18,10 @@ import { bindPolicyQueries, type PolicyQueries } from './policies.js';
 
 export type { PartReadiness, Readiness, ReadReadiness } from './health.js';
 
-export type HttpConfig = Pick<Config, 'listenAddr' | 'apiToken' | 'apiAllowUnauthenticated'>;
+export type HttpConfig = Pick<
+  Config,
+  'listenAddr' | 'apiToken' | 'apiAllowUnauthenticated' | 'apiHosts' | 'apiRequestsPerSecond'
+>;
 
 /** The HTTP API, listening. */
 export interface RunningHttp {
@@ -52,6 +57,7 @@ export async function startHttp(options: {
     ...options,
     devices: bindQueries(db),
     policies: bindPolicyQueries(db, policyRisks),
+    keys: bindKeyQueries(db),
   });
 }
 
@@ -59,6 +65,7 @@ export async function startHttp(options: {
 export async function startHttpWith(options: {
   devices: DeviceQueries;
   policies: PolicyQueries;
+  keys: KeyQueries;
   config: HttpConfig;
   log: Log;
   readiness: ReadReadiness;
@@ -69,9 +76,13 @@ export async function startHttpWith(options: {
 }): Promise<RunningHttp> {
   const { config, log } = options;
   const limits = { ...defaultHttpLimits, ...options.limits };
+  const keys = openKeyDirectory(options.keys, log);
+  // Without an answer to this nobody could be let in as local, so the start waits for it.
+  const keysExist = await keys.exist();
   const app = await createApp({
     devices: options.devices,
     policies: options.policies,
+    keys,
     access: config,
     readiness: options.readiness,
     readMetrics: options.readMetrics,
@@ -88,7 +99,7 @@ export async function startHttpWith(options: {
     throw error;
   }
   const { address, port } = app.server.address() as AddressInfo;
-  warnOfAccess(config, log);
+  warnOfAccess(config, keysExist, log);
   log.info({ event: 'http_listening', address, port }, 'The HTTP API listens');
 
   let closing: Promise<void> | undefined;
@@ -108,17 +119,25 @@ export async function startHttpWith(options: {
   };
 }
 
-function warnOfAccess(config: HttpConfig, log: Log): void {
+function warnOfAccess(config: HttpConfig, keysExist: boolean, log: Log): void {
   if (!config.apiAllowUnauthenticated) return;
-  if (config.apiToken !== undefined) {
-    const message =
-      'API_TOKEN is set, so API_ALLOW_UNAUTHENTICATED=true changes nothing: the token is required';
+  if (config.apiToken !== undefined || keysExist) {
+    const what = config.apiToken === undefined ? 'There are API keys' : 'API_TOKEN is set';
+    const message = `${what}, so API_ALLOW_UNAUTHENTICATED=true changes nothing: a key or the token is required`;
     log.warn({ event: 'http_unauthenticated_ignored' }, message);
     return;
   }
   const message =
     'Anyone who reaches the HTTP API can add and revoke devices (API_ALLOW_UNAUTHENTICATED=true)';
   log.warn({ event: 'http_unauthenticated' }, message);
+}
+
+function bindKeyQueries(db: Database): KeyQueries {
+  return {
+    load: (id) => loadApiKey(db, id),
+    exist: () => hasApiKeys(db),
+    markUsed: (id) => markApiKeyUsed(db, id),
+  };
 }
 
 function bindQueries(db: Database): DeviceQueries {

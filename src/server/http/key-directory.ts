@@ -1,0 +1,192 @@
+import type { ApiKeyCredentials } from '../../db/api-keys.js';
+import { messageOf } from '../../errors.js';
+import type { Log } from '../../log.js';
+
+/** What the directory asks of the database; see the namesakes in `src/db/api-keys.ts`. */
+export interface KeyQueries {
+  load(id: string): Promise<ApiKeyCredentials | undefined>;
+  /** Whether a key was ever made. */
+  exist(): Promise<boolean>;
+  markUsed(id: string): Promise<void>;
+}
+
+/** `away`: the database does not answer, and the key was not seen within the last minute. */
+export type KeyLookUp =
+  | { readonly found: 'yes'; readonly key: ApiKeyCredentials }
+  | { readonly found: 'no' }
+  | { readonly found: 'away' };
+
+/** The server's view of the API keys: at most a second old, or a minute while the database is away. */
+export interface KeyDirectory {
+  find(id: string): Promise<KeyLookUp>;
+  /** What is remembered of a key, without asking the database. */
+  peek(id: string): ApiKeyCredentials | undefined;
+  /**
+   * Whether keys exist, so that one is required; the last answer while the database is away.
+   *
+   * @throws SvcMqttError DATABASE_* when there was no answer yet.
+   */
+  exist(): Promise<boolean>;
+  /** Notes that a key was used; written to the database at most once a minute. */
+  used(id: string): void;
+}
+
+export interface KeyTimes {
+  /** For so long the database is not asked again. */
+  readonly freshMs: number;
+  /** For so long a key is known while the database is away. */
+  readonly keepMs: number;
+  /** Longest that a look-up waits for the database. */
+  readonly timeoutMs: number;
+  /** For so long the database is not asked again after it did not answer. */
+  readonly pauseMs: number;
+  readonly usedEveryMs: number;
+}
+
+export const defaultKeyTimes: KeyTimes = {
+  freshMs: 1_000,
+  keepMs: 60_000,
+  timeoutMs: 1_000,
+  pauseMs: 500,
+  // A little more than the minute that the database insists on, so that no write is in vain.
+  usedEveryMs: 62_000,
+};
+
+/** Most keys remembered; at it the one used longest ago is forgotten. */
+const maxKeys = 10_000;
+/** Most questions to the database at a time; at it the database counts as away. */
+const maxAsking = 32;
+
+interface Entry {
+  readonly key: ApiKeyCredentials;
+  /** When the database was asked. */
+  readonly askedAtMs: number;
+  usedAtMs: number;
+}
+
+/** Opens the directory. It holds nothing that would have to be closed. */
+export function openKeyDirectory(
+  queries: KeyQueries,
+  log: Log,
+  times: KeyTimes = defaultKeyTimes,
+): KeyDirectory {
+  // A Map keeps the order of insertion: to use an entry is to insert it again.
+  const entries = new Map<string, Entry>();
+  const looking = new Map<string, Promise<ApiKeyCredentials | undefined>>();
+  let existence: { found: boolean; askedAtMs: number } | undefined;
+  let existing: Promise<boolean> | undefined;
+  let asking = 0;
+  let pauseUntilMs = Number.NEGATIVE_INFINITY;
+
+  /** Asks the database, within the bounds on time and number. */
+  const ask = async <T>(question: () => Promise<T>): Promise<T> => {
+    if (asking >= maxAsking) throw new Error('too many look-ups of keys are under way');
+    asking += 1;
+    // A question that comes too late still counts until it is answered, since it holds a connection.
+    const answer = question().finally(() => {
+      asking -= 1;
+    });
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => reject(new Error('the database did not answer in time')), times.timeoutMs);
+    });
+    try {
+      return await Promise.race([answer, late]);
+    } catch (error) {
+      pauseUntilMs = performance.now() + times.pauseMs;
+      log.debug(
+        { event: 'api_key_look_up_failed', reason: messageOf(error) },
+        'A key could not be looked up',
+      );
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  };
+
+  const remember = (id: string, key: ApiKeyCredentials | undefined, askedAtMs: number) => {
+    const before = entries.get(id);
+    if (before !== undefined && before.askedAtMs > askedAtMs) return;
+    entries.delete(id);
+    if (key === undefined) return;
+    if (entries.size >= maxKeys) {
+      for (const oldest of entries.keys()) {
+        entries.delete(oldest);
+        break;
+      }
+    }
+    entries.set(id, { key, askedAtMs, usedAtMs: before?.usedAtMs ?? Number.NEGATIVE_INFINITY });
+  };
+
+  const load = (id: string): Promise<ApiKeyCredentials | undefined> => {
+    const underWay = looking.get(id);
+    if (underWay !== undefined) return underWay;
+    const askedAtMs = performance.now();
+    const loading = ask(() =>
+      queries.load(id).then((key) => {
+        remember(id, key, askedAtMs);
+        return key;
+      }),
+    ).finally(() => looking.delete(id));
+    looking.set(id, loading);
+    return loading;
+  };
+
+  const knownWithin = (id: string, ageMs: number): ApiKeyCredentials | undefined => {
+    const entry = entries.get(id);
+    return entry !== undefined && performance.now() - entry.askedAtMs < ageMs ? entry.key : undefined;
+  };
+
+  return {
+    async find(id) {
+      const fresh = knownWithin(id, times.freshMs);
+      if (fresh !== undefined) return { found: 'yes', key: fresh };
+      if (performance.now() >= pauseUntilMs) {
+        try {
+          const key = await load(id);
+          return key === undefined ? { found: 'no' } : { found: 'yes', key };
+        } catch {
+          // What is remembered answers below.
+        }
+      }
+      const known = knownWithin(id, times.keepMs);
+      return known === undefined ? { found: 'away' } : { found: 'yes', key: known };
+    },
+
+    peek: (id) => knownWithin(id, times.keepMs),
+
+    async exist() {
+      const now = performance.now();
+      if (existence !== undefined) {
+        if (now - existence.askedAtMs < times.freshMs || now < pauseUntilMs) return existence.found;
+      }
+      existing ??= ask(queries.exist)
+        .then((found) => {
+          existence = { found, askedAtMs: now };
+          return found;
+        })
+        .finally(() => {
+          existing = undefined;
+        });
+      try {
+        return await existing;
+      } catch (error) {
+        if (existence === undefined) throw error;
+        return existence.found;
+      }
+    },
+
+    used(id) {
+      const entry = entries.get(id);
+      if (entry === undefined) return;
+      entries.delete(id);
+      entries.set(id, entry);
+      const now = performance.now();
+      if (now - entry.usedAtMs < times.usedEveryMs || now < pauseUntilMs) return;
+      entry.usedAtMs = now;
+      ask(() => queries.markUsed(id)).catch(() => {
+        entry.usedAtMs = Number.NEGATIVE_INFINITY;
+      });
+    },
+  };
+}
