@@ -6,6 +6,8 @@ export interface TokenBuckets {
    * @returns 0 when there was one; else how long until there will be, in ms, and none is taken.
    */
   take(key: string): number;
+  /** How long until the key's bucket has a token, in ms; 0: it has one. Takes none, and remembers nothing. */
+  wait(key: string): number;
   /** Gives a token back that was taken in vain, never over the capacity. */
   giveBack(key: string): void;
   /** Keys remembered. */
@@ -47,6 +49,12 @@ export function createTokenBuckets(options: {
   };
 
   return {
+    wait(key) {
+      const bucket = buckets.get(key);
+      if (bucket === undefined) return 0;
+      const tokens = bucket.tokens + ((nowMs() - bucket.atMs) * perSecond) / 1_000;
+      return tokens >= 1 ? 0 : Math.ceil(((1 - tokens) * 1_000) / perSecond);
+    },
     take(key) {
       const bucket = fill(key);
       if (bucket.tokens < 1) return Math.ceil(((1 - bucket.tokens) * 1_000) / perSecond);

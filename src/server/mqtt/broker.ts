@@ -16,7 +16,9 @@ import { openConnectionList } from './connection-list.js';
 import { openConnectionMeters } from './connection-meters.js';
 import { type BrokerCounters, newBrokerCounters } from './counters.js';
 import { type EntranceKeeper, openEntrance } from './entrance.js';
+import { type GateConfig, openGate } from './gate.js';
 import { type Listener, startListener } from './listener.js';
+import { openLoginGuard } from './login-guard.js';
 import { isMqttText } from './packets/field.js';
 import { applyPolicies } from './policy-change.js';
 import { createPolicySet } from './policy-set.js';
@@ -27,12 +29,15 @@ import { openTurnQueue } from './turn-queue.js';
 import type { Addressing } from './uplink.js';
 
 export type BrokerConfig = ConnectionConfig &
+  GateConfig &
   Pick<
     Config,
     | 'mqttHost'
     | 'mqttPort'
     | 'acl'
-    | 'maxConnections'
+    | 'maxFailedLoginsPerDevice'
+    | 'maxFailedLoginsPerAddress'
+    | 'deviceCacheSize'
     | 'maxInFlightPerClient'
     | 'maxInFlightBytesPerClient'
     | 'maxExchangesPerClient'
@@ -172,6 +177,11 @@ export async function openBroker(options: {
       config,
       directory,
       registry,
+      loginGuard: openLoginGuard({
+        perDevice: config.maxFailedLoginsPerDevice,
+        perAddress: config.maxFailedLoginsPerAddress,
+        maxDevices: config.deviceCacheSize,
+      }),
       turns,
       counters,
       events,
@@ -204,18 +214,15 @@ export async function openBroker(options: {
       },
       addressingOf: options.addressingOf,
     };
+    const gate = openGate({
+      config,
+      counters,
+      log: limitedLog,
+      onRefused: (reason) => events.emit({ kind: 'refused', reason }),
+    });
     const keeper: EntranceKeeper = {
-      mayEnter() {
-        counters.opened += 1;
-        if (registry.connections.size < config.maxConnections) return true;
-        counters.closed['too-many-connections'] += 1;
-        counters.refused['too-many-connections'] += 1;
-        events.emit({ kind: 'refused', reason: 'too-many-connections' });
-        const fields = { limit: config.maxConnections };
-        limitedLog.warn('too_many_connections', fields, 'A connection was turned away');
-        return false;
-      },
-      onArrival: (_arrival, proceed) => proceed(),
+      mayEnter: gate.mayEnter,
+      onArrival: gate.onArrival,
       onClient: (accepted) => registry.open(new Connection(accepted, services)),
     };
     const entrance = openEntrance(keeper, 'tcp');
@@ -251,11 +258,13 @@ export async function openBroker(options: {
       ...view,
       async stopReading() {
         await listener.close();
+        gate.close();
         for (const connection of registry.connections) connection.stopReading();
       },
       async close() {
         clearInterval(ticker);
         await listener.close();
+        gate.close();
         for (const connection of [...registry.connections]) connection.close('server-shutdown');
       },
     };

@@ -20,6 +20,9 @@ export const closeReasons = {
   'protocol-version': 'a protocol level that is not spoken here [MQTT-3.1.2-2]',
   'identifier-rejected': 'a client id that cannot be used [MQTT-3.1.3-8, 3.1.3-9]',
   'too-many-connections': 'MAX_CONNECTIONS is reached',
+  'too-many-from-address': 'MAX_CONNECTIONS_PER_ADDRESS of this address is reached',
+  'too-many-connects': 'MAX_WAITING_CONNECTS is reached',
+  'too-many-failed-logins': 'too many wrong logins of this device or address before [CONNACK 5]',
   'too-many-clients': 'MAX_CLIENTS_PER_DEVICE of this device are connected [CONNACK 3]',
 
   revoked: 'the device was revoked',

@@ -5,8 +5,9 @@ import type { LimitedLog } from '../../log.js';
 import type { DeviceDirectory } from '../device-directory.js';
 import type { EventFeed } from '../event-feed.js';
 import { shortenText } from '../live.js';
+import { addressGroup } from '../peer-address.js';
 import type { AcceptedSocket } from './accepted-socket.js';
-import { authenticate } from './authenticate.js';
+import { type Authentication, authenticate } from './authenticate.js';
 import type { Policy } from './authorize.js';
 import { ClientSession, type SessionServices } from './client-session.js';
 import { ClientSocket, type PacketProcessor } from './client-socket.js';
@@ -14,6 +15,7 @@ import type { ClientState, DeviceState } from './client-state.js';
 import { type CloseReason, closeReasons, suppressesWill } from './close-reason.js';
 import { type BrokerCounters, countMessage } from './counters.js';
 import { limitOfReason } from './limit-names.js';
+import type { LoginGuard } from './login-guard.js';
 import type { OutgoingConnection } from './outgoing.js';
 import { decodeAcknowledge, encodeAcknowledge, encodeSuback, subackFailure } from './packets/acknowledge.js';
 import { ConnectReturnCode, encodeConnack } from './packets/connack.js';
@@ -44,6 +46,7 @@ export interface ConnectionServices {
   readonly config: ConnectionConfig;
   readonly directory: DeviceDirectory;
   readonly registry: Registry;
+  readonly loginGuard: LoginGuard;
   readonly turns: TurnQueue;
   readonly uplink: UplinkServices;
   readonly session: SessionServices;
@@ -210,10 +213,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   /** Authenticates and answers; packets that the client sent ahead wait meanwhile. */
   private async accept(connect: Connect): Promise<void> {
     const { directory, registry, counters, log } = this.services;
-    const authentication = await authenticate(connect, directory, {
-      certificate: this.accepted.certificate,
-      rule: this.services.config.mqttClientCert,
-    }).catch((error: unknown) => {
+    const authentication = await this.authenticate(connect).catch((error: unknown) => {
       log.error('authentication_failed', { err: error }, 'A look-up failed; the client is told to come back');
       return { refused: 'database-away', returnCode: ConnectReturnCode.serverUnavailable } as const;
     });
@@ -275,6 +275,24 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     this.policy = policy;
     this.uplink?.changePolicy(policy, this.services.addressingOf(this.device, policy));
     if (this.state !== undefined) this.updatePublishRate(this.state.device, policy);
+  }
+
+  /** Asks who the client is, unless there were too many wrong answers before. */
+  private async authenticate(connect: Connect): Promise<Authentication> {
+    const { directory, loginGuard, config, counters } = this.services;
+    const { certificate, remoteAddress } = this.accepted;
+    const claimed = connect.userName ?? certificate?.names[0];
+    const address = addressGroup(remoteAddress);
+    const limit = loginGuard.check(claimed, address);
+    if (limit !== undefined) {
+      counters.limits[limit] += 1;
+      return { refused: 'too-many-failed-logins', returnCode: ConnectReturnCode.notAuthorized };
+    }
+    const rule = config.mqttClientCert;
+    const authentication = await authenticate(connect, directory, { certificate, rule });
+    if ('refused' in authentication) loginGuard.onRefused(claimed, address, authentication.refused);
+    else loginGuard.onSuccess(authentication.device.id, address);
+    return authentication;
   }
 
   private updatePublishRate(device: DeviceState, policy: Policy): void {

@@ -14,10 +14,10 @@ export interface Arrival {
 /** Who decides about arrivals. */
 export interface EntranceKeeper {
   /** A socket was accepted and nothing of it was read; false: it is turned away at once. */
-  mayEnter(): boolean;
+  mayEnter(socket: Socket): boolean;
   /**
    * The client's address is known. It goes on to its handshakes when `proceed` is called, now or later; to turn it away,
-   * destroy its socket.
+   * destroy its socket. Until then its socket is paused.
    */
   onArrival(arrival: Arrival, proceed: () => void): void;
   /** The handshakes are done. */
@@ -33,12 +33,14 @@ export function openEntrance(keeper: EntranceKeeper, transport: Transport): Entr
   function proceed(arrival: Arrival): void {
     const { socket, remoteAddress, remotePort } = arrival;
     if (socket.destroyed) return;
+    // Nothing was read until here; what follows in this turn listens for the bytes.
+    socket.resume();
     keeper.onClient({ socket, transport, remoteAddress, remotePort, certificate: undefined });
   }
 
   return {
     enter(socket) {
-      if (!keeper.mayEnter()) {
+      if (!keeper.mayEnter(socket)) {
         socket.destroy();
         return;
       }

@@ -34,7 +34,6 @@ export type LimitName = keyof typeof limitNames;
 
 /** Reasons to end a connection that are a bound's. */
 export const limitOfReason: Partial<Record<CloseReason, LimitName>> = {
-  'too-many-connections': 'connections',
   'packet-too-large': 'packet-bytes',
   'topic-too-long': 'topic-bytes',
   'topic-too-deep': 'topic-levels',
