@@ -193,6 +193,14 @@ export const settings = {
     group: 'nats',
     help: 'Subject of a device message, with {id}, {type} and {topic}',
   }),
+  natsIngest: setting({
+    env: ['NATS_INGEST'],
+    flag: 'nats-ingest',
+    schema: Type.Enum(['auto', 'plain']),
+    default: 'auto',
+    group: 'nats',
+    help: 'auto: store in batches (NATS 2.14 fast ingest) where the stream has allow_batched, which a stream created by svc-mqtt has; plain: one confirmation a message, for servers that may go back below 2.14',
+  }),
   publishTimeoutSec: setting({
     env: ['PUBLISH_TIMEOUT_SEC'],
     flag: 'publish-timeout-sec',

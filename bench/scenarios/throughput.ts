@@ -18,7 +18,7 @@ interface Load {
   readonly ratePerSec?: number;
 }
 
-const everyone = ['gateway', 'nats-mqtt', 'mosquitto', 'aedes', 'aedes-nats'] as const;
+const everyone = ['gateway', 'gateway-plain', 'nats-mqtt', 'mosquitto', 'aedes', 'aedes-nats'] as const;
 const loads: readonly Load[] = [
   {
     name: 'durable',
@@ -35,7 +35,7 @@ const loads: readonly Load[] = [
   {
     name: 'durable-large',
     load: '50 clients, QoS 1, 16 KiB, 8 in flight each',
-    systems: ['gateway', 'nats-mqtt', 'mosquitto', 'direct'],
+    systems: ['gateway', 'gateway-plain', 'nats-mqtt', 'mosquitto', 'direct'],
     ...{ clients: 50, qos: 1, payloadBytes: 16_384, window: 8 },
   },
   {
@@ -47,13 +47,13 @@ const loads: readonly Load[] = [
   {
     name: 'exactly-once',
     load: '50 clients, QoS 2, 64 B, 100 in flight each',
-    systems: ['gateway', 'nats-mqtt', 'mosquitto', 'aedes'],
+    systems: ['gateway', 'gateway-plain', 'nats-mqtt', 'mosquitto', 'aedes'],
     ...{ clients: 50, qos: 2, payloadBytes: 64, window: 100 },
   },
   {
     name: 'latency',
     load: '200 clients, QoS 1, 64 B, 20,000 messages a second together',
-    systems: ['gateway', 'nats-mqtt', 'mosquitto', 'aedes', 'direct'],
+    systems: ['gateway', 'gateway-plain', 'nats-mqtt', 'mosquitto', 'aedes', 'direct'],
     ...{ clients: 200, qos: 1, payloadBytes: 64, window: 64, ratePerSec: 20_000 },
   },
 ];

@@ -11,7 +11,16 @@ export const gateway: System = {
   title: 'svc-mqtt, stored in JetStream',
   stores: true,
   version: async () => readProgramVersion(),
-  start: (request) => startGateway(request, true),
+  start: (request) => startGateway(request, 'gateway'),
+};
+
+/** The same with NATS_INGEST=plain: the stream confirms every message by itself. */
+export const gatewayPlain: System = {
+  name: 'gateway-plain',
+  title: 'svc-mqtt, stored in JetStream without fast ingest',
+  stores: true,
+  version: async () => readProgramVersion(),
+  start: (request) => startGateway(request, 'gateway-plain'),
 };
 
 /** The same with ENABLE_JETSTREAM=false: messages go to core NATS and nothing is stored. */
@@ -20,10 +29,14 @@ export const gatewayCore: System = {
   title: 'svc-mqtt, core NATS (nothing stored)',
   stores: false,
   version: async () => readProgramVersion(),
-  start: (request) => startGateway(request, false),
+  start: (request) => startGateway(request, 'gateway-core'),
 };
 
-async function startGateway(request: StartRequest, jetstream: boolean): Promise<RunningSystem> {
+async function startGateway(
+  request: StartRequest,
+  name: 'gateway' | 'gateway-plain' | 'gateway-core',
+): Promise<RunningSystem> {
+  const jetstream = name !== 'gateway-core';
   const { scope, fleet, profileDirectory } = request;
   const nats = await startNats(scope);
   const logFile = path.join(scope.directory, 'gateway.log');
@@ -40,6 +53,7 @@ async function startGateway(request: StartRequest, jetstream: boolean): Promise<
         DATABASE_URL: fleet.databaseUrl,
         NATS_URL: nats.url,
         ENABLE_JETSTREAM: String(jetstream),
+        NATS_INGEST: name === 'gateway-plain' ? 'plain' : 'auto',
         MQTT_HOST: '127.0.0.1',
         MQTT_PORT: '0',
         LISTEN_ADDR: '127.0.0.1:0',
@@ -64,7 +78,7 @@ async function startGateway(request: StartRequest, jetstream: boolean): Promise<
     `the gateway (log: ${logFile})`,
   );
   return {
-    name: jetstream ? 'gateway' : 'gateway-core',
+    name,
     mqttPort,
     parts: [
       { role: 'broker', pid: child.pid as number },

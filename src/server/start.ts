@@ -203,6 +203,8 @@ async function drainBroker(broker: Broker, forwarder: Forwarder, timeoutMs: numb
   }
 }
 
+const ingestDetails = { batches: 'confirms in batches', plain: 'confirms each message' } as const;
+
 function readReadiness(parts: {
   directory: { readonly live: boolean };
   forwarder: Forwarder;
@@ -211,7 +213,10 @@ function readReadiness(parts: {
   const nats = parts.forwarder.state();
   return {
     database: { ok: parts.directory.live, detail: parts.directory.live ? 'answers' : 'does not answer' },
-    nats: { ok: nats.connected, detail: nats.detail },
+    nats: {
+      ok: nats.connected,
+      detail: nats.ingest === undefined ? nats.detail : `${nats.detail}, ${ingestDetails[nats.ingest]}`,
+    },
     listeners: {
       ok: parts.listening,
       detail: parts.listening ? 'accepting devices' : 'not accepting devices',

@@ -39,8 +39,10 @@ afterEach(async () => {
   for await (const name of manager.streams.names()) await manager.streams.delete(name);
 });
 
-async function open(limits: Parameters<typeof openTestForwarder>[2] = {}): Promise<Forwarder> {
-  forwarder = await openTestForwarder(server.url, log.log, limits);
+let ingest: 'auto' | 'plain' = 'auto';
+
+async function open(options: Parameters<typeof openTestForwarder>[2] = {}): Promise<Forwarder> {
+  forwarder = await openTestForwarder(server.url, log.log, { ingest, ...options });
   return forwarder;
 }
 
@@ -49,7 +51,11 @@ async function updateStream(change: Record<string, unknown>): Promise<void> {
   await manager.streams.update('RAW', change);
 }
 
-describe('the JetStream forwarder', () => {
+describe.each(['auto', 'plain'] as const)('the JetStream forwarder, NATS_INGEST=%s,', (mode) => {
+  beforeAll(() => {
+    ingest = mode;
+  });
+
   it('creates the stream, stores the message with its bytes and headers, and confirms it', async () => {
     const lane = (await open()).openLane();
     const payload = randomBytes(1_000);

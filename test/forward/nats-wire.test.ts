@@ -57,15 +57,16 @@ interface Sample {
   payload: Uint8Array;
   messageId: string | undefined;
   token: number | undefined;
+  suffix: string;
 }
 
 const headerBlock = 'NATS/1.0\r\nMqtt-Topic: a/b\r\n\r\n';
 
 /** The command as the client protocol of NATS describes it. */
-function describeFrame({ subject, payload, messageId, token }: Sample): Buffer {
+function describeFrame({ subject, payload, messageId, token, suffix }: Sample): Buffer {
   const block =
     messageId === undefined ? headerBlock : `${headerBlock.slice(0, -2)}Nats-Msg-Id: ${messageId}\r\n\r\n`;
-  const reply = token === undefined ? '' : ` _INBOX.x.${token}`;
+  const reply = token === undefined ? '' : ` _INBOX.x.${token}${suffix}`;
   const command = `HPUB ${subject}${reply} ${block.length} ${block.length + payload.length}\r\n`;
   return Buffer.concat([Buffer.from(command + block), payload, Buffer.from('\r\n')]);
 }
@@ -90,6 +91,7 @@ const samples = fc.record<Sample>({
     ),
     { nil: undefined },
   ),
+  suffix: fc.constantFrom('', '.1.$FI'),
 });
 
 describe('what is published', () => {
@@ -98,7 +100,7 @@ describe('what is published', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(samples, { minLength: 1, maxLength: 40 }), async (list) => {
         listener.clear();
-        for (const { subject, payload, messageId, token } of list) {
+        for (const { subject, payload, messageId, token, suffix } of list) {
           const message = uplink(payload, {
             subject: Buffer.from(subject),
             headers: Buffer.from(headerBlock),
@@ -106,7 +108,9 @@ describe('what is published', () => {
           });
           wire.publish(
             message,
-            token === undefined ? undefined : { prefix: Buffer.from('_INBOX.x.'), token },
+            token === undefined
+              ? undefined
+              : { prefix: Buffer.from('_INBOX.x.'), token, suffix: Buffer.from(suffix) },
           );
         }
         const expected = Buffer.concat(list.map(describeFrame));
@@ -140,11 +144,12 @@ describe('what is published', () => {
     const frames: Buffer[] = [];
     for (let number = 0; number < 300; number += 1) {
       const payload = Buffer.alloc(50_000 + (number % 7) * 30_000, number);
-      const sample = { subject: 'raw.abc', payload, messageId: undefined, token: number };
+      const sample = { subject: 'raw.abc', payload, messageId: undefined, token: number, suffix: '' };
       frames.push(describeFrame(sample));
       wire.publish(uplink(payload, { headers: Buffer.from(headerBlock) }), {
         prefix: Buffer.from('_INBOX.x.'),
         token: number,
+        suffix: Buffer.from(''),
       });
       if (number % 10 === 0) await new Promise((resolve) => setImmediate(resolve));
     }

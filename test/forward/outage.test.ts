@@ -150,13 +150,14 @@ describe('when NATS is frozen', () => {
   async function openOverLink(): Promise<{ link: NatsLink; subject: Forwarder }> {
     const link = await connectNats({ ...noNatsSettings, natsUrl: server.url }, log.log);
     const require = (connection: NatsConnection) =>
-      requireStream(connection, { stream: 'RAW', template: 'raw.{id}' }, log.log);
+      requireStream(connection, { stream: 'RAW', template: 'raw.{id}', batched: true }, log.log);
     if (link.connection === undefined) throw new Error('not connected');
     forwarder = startJetStreamForwarder({
       link,
       limits: { ...testLimits, maxInFlightBytes: 4_194_304 },
       stream: await require(link.connection),
       requireStream: require,
+      ingest: 'auto',
       log: log.log,
     });
     return { link, subject: forwarder };

@@ -31,7 +31,7 @@ async function add(name: string, subjects: string[], more: Record<string, unknow
 
 async function failure(template = 'raw.{id}', stream = 'RAW'): Promise<SvcMqttError> {
   try {
-    await requireStream(connection, { stream, template }, openTestLog().log);
+    await requireStream(connection, { stream, template, batched: true }, openTestLog().log);
   } catch (error) {
     if (error instanceof SvcMqttError) return error;
     throw error;
@@ -43,10 +43,11 @@ describe('requireStream', () => {
   it('creates a stream when none touches the subjects, and finds it again', async () => {
     await add('ELSE', ['other.>', 'rawer.*']);
     const first = openTestLog();
-    const wanted = { stream: 'RAW', template: 'raw.{type}.{id}' };
+    const wanted = { stream: 'RAW', template: 'raw.{type}.{id}', batched: true };
     expect(await requireStream(connection, wanted, first.log)).toEqual({
       name: 'RAW',
       maxMessageBytes: Number.POSITIVE_INFINITY,
+      batched: true,
     });
     expect(first.count('stream_created')).toBe(1);
     const second = openTestLog();
@@ -61,8 +62,12 @@ describe('requireStream', () => {
       const manager = await connection.jetstreamManager();
       const before = (await manager.streams.info('MINE')).config;
       const test = openTestLog();
-      const stream = await requireStream(connection, { stream: 'RAW', template: 'raw.{id}' }, test.log);
-      expect(stream).toEqual({ name: 'MINE', maxMessageBytes: 2_000 });
+      const stream = await requireStream(
+        connection,
+        { stream: 'RAW', template: 'raw.{id}', batched: true },
+        test.log,
+      );
+      expect(stream).toEqual({ name: 'MINE', maxMessageBytes: 2_000, batched: false });
       expect((await manager.streams.info('MINE')).config).toEqual(before);
       expect(test.count('stream_in_memory')).toBe(1);
     },
@@ -73,7 +78,7 @@ describe('requireStream', () => {
     await add('MINE', ['raw.>']);
     const stream = await requireStream(
       connection,
-      { stream: 'RAW', template: 'raw.{id}' },
+      { stream: 'RAW', template: 'raw.{id}', batched: true },
       openTestLog().log,
     );
     expect(stream.name).toBe('MINE');
@@ -119,7 +124,7 @@ describe('requireStream', () => {
     await manager.streams.add({ name: 'COPY', mirror: { name: 'MINE' } });
     const stream = await requireStream(
       connection,
-      { stream: 'RAW', template: 'raw.{id}' },
+      { stream: 'RAW', template: 'raw.{id}', batched: true },
       openTestLog().log,
     );
     expect(stream.name).toBe('MINE');
@@ -129,7 +134,7 @@ describe('requireStream', () => {
     const plain = await startNatsServer({ jetstream: false });
     const observer = await openObserver(plain.url);
     try {
-      const wanted = { stream: 'RAW', template: 'raw.{id}' };
+      const wanted = { stream: 'RAW', template: 'raw.{id}', batched: true };
       await expect(requireStream(observer, wanted, openTestLog().log)).rejects.toMatchObject({
         code: 'NATS_STREAM',
         message: 'JetStream is not enabled on the NATS server or for the account',
@@ -145,7 +150,7 @@ describe('requireStream', () => {
     const limited = await startNatsServer({ configExtra: accounts });
     const observer = await openObserver(limited.url, { user: 'a', pass: 'a' });
     try {
-      const wanted = { stream: 'RAW', template: 'raw.{id}' };
+      const wanted = { stream: 'RAW', template: 'raw.{id}', batched: true };
       await expect(requireStream(observer, wanted, openTestLog().log)).rejects.toMatchObject({
         code: 'NATS_STREAM',
         message: 'JetStream is not enabled on the NATS server or for the account',

@@ -88,6 +88,7 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
     state: () => ({
       connected: true,
       detail: 'played by the test',
+      ingest: 'plain',
       inFlight: 0,
       inFlightBytes: 0,
       holdingLanes: 0,

@@ -48,13 +48,14 @@ export const testLimits: ForwarderLimits = {
 export async function openTestForwarder(
   url: string,
   log: Log,
-  options: { limits?: Partial<ForwarderLimits>; jetstream?: boolean } = {},
+  options: { limits?: Partial<ForwarderLimits>; jetstream?: boolean; ingest?: 'auto' | 'plain' } = {},
 ): Promise<Forwarder> {
   const limits = { ...testLimits, ...options.limits };
+  const { ingest = 'auto' } = options;
   const link = await connectNats({ ...noNatsSettings, natsUrl: url }, log);
   if (options.jetstream === false) return startCoreForwarder({ link, limits, log });
   const require = (connection: NatsConnection) =>
-    requireStream(connection, { stream: 'RAW', template: 'raw.{id}' }, log);
+    requireStream(connection, { stream: 'RAW', template: 'raw.{id}', batched: ingest === 'auto' }, log);
   if (link.connection === undefined) throw new Error('not connected');
   return startJetStreamForwarder({
     link,
@@ -62,6 +63,7 @@ export async function openTestForwarder(
     log,
     stream: await require(link.connection),
     requireStream: require,
+    ingest,
   });
 }
 

@@ -49,6 +49,7 @@ export function startCoreForwarder(options: {
           unconfirmed.settleMark(askedMark, true);
         },
         maxMessageBytes: Number.POSITIVE_INFINITY,
+        ingest: undefined,
       };
     },
   });

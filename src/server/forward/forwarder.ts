@@ -61,11 +61,15 @@ export interface Lane {
   close(): void;
 }
 
+export type IngestMode = 'batches' | 'plain';
+
 export interface ForwarderState {
   /** NATS is connected. */
   readonly connected: boolean;
   /** The server in use, without credentials, or why there is none. */
   readonly detail: string;
+  /** How the stream confirms messages: several with one answer, or each by itself; undefined without a stream. */
+  readonly ingest: IngestMode | undefined;
   readonly inFlight: number;
   readonly inFlightBytes: number;
   /** Lanes that wait because NATS refused a message or did not confirm it in time. */

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsConnection } from 'nats';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
-import { type Forwarder, newForwarderCounters, type UplinkMessage } from './forwarder.js';
+import { type Forwarder, type IngestMode, newForwarderCounters, type UplinkMessage } from './forwarder.js';
 import { type InFlight, openInFlight } from './in-flight.js';
 import type { NatsLink } from './nats-connection.js';
 import { messageIdBytes, type NatsWire } from './nats-wire.js';
@@ -34,6 +34,7 @@ export interface Confirmation {
   ponged(): void;
   /** Largest message that the stream takes, bytes; Infinity when it has no bound of its own. */
   readonly maxMessageBytes: number;
+  readonly ingest: IngestMode | undefined;
 }
 
 const tickMs = 100;
@@ -157,6 +158,7 @@ export function startForwarding(options: {
     state: () => ({
       connected: link.connection !== undefined && !link.stalled,
       detail: link.stalled ? `${link.detail} does not answer` : link.detail,
+      ingest: confirmation.ingest,
       inFlight: inFlight.count,
       inFlightBytes: inFlight.bytes,
       holdingLanes: inFlight.holdingLanes,

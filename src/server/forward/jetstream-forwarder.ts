@@ -2,9 +2,12 @@ import { randomBytes } from 'node:crypto';
 import type { Msg, NatsConnection } from 'nats';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
-import type { Forwarder } from './forwarder.js';
+import { isBatchReply } from './batch-answer.js';
+import { openFastIngest } from './fast-ingest.js';
+import type { Forwarder, IngestMode, UplinkMessage } from './forwarder.js';
 import { type ForwarderLimits, startForwarding } from './forwarding.js';
 import type { NatsLink } from './nats-connection.js';
+import type { NatsWire } from './nats-wire.js';
 import { readPubAck, readToken } from './pub-ack.js';
 import { slotSpan } from './slots.js';
 import type { UsableStream } from './stream.js';
@@ -13,7 +16,8 @@ import type { UsableStream } from './stream.js';
  * Starts a forwarder to JetStream: a message counts as stored when a stream has answered so.
  *
  * All answers come to one inbox with one subscription; the last token of the reply subject says which message is meant.
- * The inbox outlives a connection, so that answers to what an earlier one carried are still understood.
+ * The inbox outlives a connection, so that answers to what an earlier one carried are still understood. Where the stream
+ * takes fast-ingest batches, it is asked for one answer for many messages (`fast-ingest.ts`).
  *
  * @param options.requireStream looks the stream up and creates it; called at every connection after the first, before
  *   messages are sent, since a NATS server may come back without its data. A stream that is deleted while the
@@ -24,12 +28,14 @@ export function startJetStreamForwarder(options: {
   limits: ForwarderLimits;
   stream: UsableStream;
   requireStream(connection: NatsConnection): Promise<UsableStream>;
+  /** Whether batches are used where the stream takes them. */
+  ingest: 'auto' | 'plain';
   log: Log;
 }): Forwarder {
-  const { link, limits, log, requireStream } = options;
+  const { link, limits, log, requireStream, ingest } = options;
   const inbox = `_INBOX.${randomBytes(12).toString('hex')}`;
   /** One object for all messages: nothing keeps it. */
-  const replyTo = { prefix: Buffer.from(`${inbox}.`), token: 0 };
+  const replyTo = { prefix: Buffer.from(`${inbox}.`), token: 0, suffix: new Uint8Array() };
   let { stream } = options;
 
   return startForwarding({
@@ -37,16 +43,53 @@ export function startJetStreamForwarder(options: {
     limits,
     log,
     confirmation({ confirmed, unconfirmed }) {
+      /** Of the connection at hand, once something was sent on it. */
+      let wire: NatsWire | undefined;
+      let mode: IngestMode = 'plain';
+      /** Whether messages of this connection go through `batches`, which keeps their order whatever the mode becomes. */
+      let held = false;
+      const batches = openFastIngest({
+        inbox,
+        confirmed,
+        outlet: {
+          sendSingly(message, token) {
+            if (wire !== undefined) sendSingly(wire, message, token);
+          },
+          sendBatched: (message, reply) => wire?.publish(message, reply),
+          flush: () => wire?.flush(),
+        },
+        onUnavailable(reason) {
+          choose('plain', reason);
+        },
+      });
+
+      function sendSingly(current: NatsWire, message: UplinkMessage, token: number): void {
+        replyTo.token = token;
+        current.publish(message, replyTo);
+      }
+
+      function choose(chosen: IngestMode, reason: string): void {
+        mode = chosen;
+        log.info({ event: 'nats_ingest_mode', mode, reason }, 'how the stream is asked to confirm messages');
+      }
+
       function onAnswer(error: Error | null, answer: Msg): void {
         // A throw in here would end the library's reader and with it every further answer.
         try {
           if (error !== null) throw error;
+          if (isBatchReply(answer)) {
+            batches.settle(answer);
+            return;
+          }
           const ack = readPubAck(answer);
           if (ack.kind === 'other') return;
           const token = readToken(answer);
           if (token < slotSpan) unconfirmed.settleMark(token, ack.kind === 'stored');
           else if (ack.kind === 'stored') confirmed.settleStored(token);
-          else confirmed.settleRefused(token, ack);
+          else {
+            batches.noteRefusal();
+            confirmed.settleRefused(token, ack);
+          }
         } catch (failure) {
           log.error(
             { event: 'nats_answer_failed', reason: messageOf(failure) },
@@ -56,22 +99,34 @@ export function startJetStreamForwarder(options: {
       }
       return {
         async connected(connection, first) {
-          connection.subscribe(`${inbox}.*`, { callback: onAnswer });
+          held = false;
+          connection.subscribe(`${inbox}.>`, { callback: onAnswer });
           if (!first) stream = await requireStream(connection);
+          held = ingest === 'auto' && stream.batched;
+          if (ingest === 'plain') choose('plain', 'NATS_INGEST=plain');
+          else if (stream.batched) choose('batches', `stream ${stream.name} has allow_batched`);
+          else choose('plain', `stream ${stream.name} does not have allow_batched`);
         },
-        disconnected() {},
-        send(wire, message, token) {
-          replyTo.token = token;
-          wire.publish(message, replyTo);
+        disconnected() {
+          wire = undefined;
+          batches.reset();
         },
-        sendPlain(wire, message, mark) {
+        send(current, message, token) {
+          wire = current;
+          if (held) batches.add(message, token);
+          else sendSingly(current, message, token);
+        },
+        sendPlain(current, message, mark) {
           replyTo.token = mark;
-          wire.publish(message, mark === 0 ? undefined : replyTo);
+          current.publish(message, mark === 0 ? undefined : replyTo);
         },
         pinged() {},
         ponged() {},
         get maxMessageBytes() {
           return stream.maxMessageBytes;
+        },
+        get ingest() {
+          return mode;
         },
       };
     },

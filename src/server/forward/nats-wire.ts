@@ -22,11 +22,13 @@ const lf = 10;
 const zero = 48;
 const billion = 1_000_000_000;
 
-/** What asks for an answer: the subject up to the token, and the token. */
+/** What asks for an answer: the subject up to the token, the token, and what follows it. */
 export interface ReplyTo {
   /** Ends with a dot. */
   readonly prefix: Uint8Array;
   readonly token: number;
+  /** Begins with a dot, or is empty. */
+  readonly suffix: Uint8Array;
 }
 
 /**
@@ -113,7 +115,12 @@ export function openNatsWire(connection: NatsConnection): NatsWire {
       const prefix = replyTo?.prefix ?? noBytes;
       const viewed = payload.length >= viewBytes;
       reserve(
-        frameOverheadBytes + subject.length + prefix.length + headerBytes + (viewed ? 0 : payload.length),
+        frameOverheadBytes +
+          subject.length +
+          prefix.length +
+          (replyTo?.suffix.length ?? 0) +
+          headerBytes +
+          (viewed ? 0 : payload.length),
       );
 
       let at = copy(slab, end, hpub);
@@ -122,6 +129,7 @@ export function openNatsWire(connection: NatsConnection): NatsWire {
       if (replyTo !== undefined) {
         at = copy(slab, at, prefix);
         at = writeNumber(slab, at, replyTo.token);
+        at = copy(slab, at, replyTo.suffix);
         slab[at++] = blank;
       }
       at = writeNumber(slab, at, headerBytes);

@@ -3,10 +3,16 @@ import type { Msg } from 'nats';
 /** What JetStream answered to a published message. */
 export type PubAck =
   | { readonly kind: 'stored' }
-  /** `cause` is a stable key, `permanent` that the same message can never be stored. */
-  | { readonly kind: 'refused'; readonly cause: string; readonly detail: string; readonly permanent: boolean }
+  | ({ readonly kind: 'refused' } & Refusal)
   /** Someone who is not a stream answered. */
   | { readonly kind: 'other' };
+
+/** Why a message is not stored: `cause` is a stable key, `permanent` that the same message can never be stored. */
+export interface Refusal {
+  readonly cause: string;
+  readonly detail: string;
+  readonly permanent: boolean;
+}
 
 const stored: PubAck = { kind: 'stored' };
 const other: PubAck = { kind: 'other' };
@@ -81,15 +87,18 @@ function parsePubAck(data: Uint8Array): PubAck {
   }
   if (typeof answer !== 'object' || answer === null) return other;
   const { error } = answer;
-  if (error !== undefined && error !== null) {
-    const code = typeof error.err_code === 'number' ? error.err_code : 0;
-    const detail = String(error.description ?? 'no description');
-    // Several limits share one code ("store failed"), so the words belong to the cause.
-    return { kind: 'refused', cause: `${code} ${detail}`, detail, permanent: permanentCodes.has(code) };
-  }
+  if (error !== undefined && error !== null) return { kind: 'refused', ...readRefusal(error) };
   return typeof answer.stream === 'string' && typeof answer.seq === 'number' && answer.seq > 0
     ? stored
     : other;
+}
+
+/** Reads the `error` of an answer of JetStream. */
+export function readRefusal(error: { err_code?: unknown; description?: unknown }): Refusal {
+  const code = typeof error.err_code === 'number' ? error.err_code : 0;
+  const detail = String(error.description ?? 'no description');
+  // Several limits share one code ("store failed"), so the words belong to the cause.
+  return { cause: `${code} ${detail}`, detail, permanent: permanentCodes.has(code) };
 }
 
 /**

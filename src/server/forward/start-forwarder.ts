@@ -20,6 +20,7 @@ export type ForwarderSettings = NatsSettings &
     | 'embeddedNatsPort'
     | 'enableJetstream'
     | 'natsStream'
+    | 'natsIngest'
     | 'natsSubject'
     | 'publishTimeoutSec'
     | 'maxInFlight'
@@ -108,7 +109,11 @@ async function startConfirmed(options: {
   const { config, link, limits, log } = options;
   if (!config.enableJetstream)
     return { forwarder: startCoreForwarder({ link, limits, log }), stream: undefined };
-  const wanted = { stream: config.natsStream, template: config.natsSubject };
+  const wanted = {
+    stream: config.natsStream,
+    template: config.natsSubject,
+    batched: config.natsIngest === 'auto',
+  };
   const { connection } = link;
   if (connection === undefined) {
     throw new SvcMqttError('NATS_UNREACHABLE', 'The connection to NATS ended during the start', {
@@ -121,6 +126,7 @@ async function startConfirmed(options: {
     limits,
     stream,
     requireStream: (current) => requireStream(current, wanted, log),
+    ingest: config.natsIngest,
     log,
   });
   return { forwarder, stream: stream.name };

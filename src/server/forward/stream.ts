@@ -5,11 +5,13 @@ import {
   NatsError,
   RetentionPolicy,
   StorageType,
+  type StreamConfig,
   type StreamInfo,
 } from 'nats';
 import { messageOf, SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { subjectsOfTemplate } from '../../subject-template.js';
+import { isAtLeast } from './nats-server-program.js';
 import { covers, overlap } from './subject-match.js';
 
 /** The stream that takes the uplink. */
@@ -17,6 +19,21 @@ export interface UsableStream {
   readonly name: string;
   /** Largest message with headers, bytes; Infinity when the stream sets no bound. */
   readonly maxMessageBytes: number;
+  /** It takes fast-ingest batches (`allow_batched`, NATS 2.14). */
+  readonly batched: boolean;
+}
+
+/** What the library does not know yet. */
+interface BatchedConfig {
+  readonly allow_batched?: boolean;
+}
+
+/** The stream that is looked for, and created when there is none. */
+export interface WantedStream {
+  readonly stream: string;
+  readonly template: string;
+  /** A stream that is created takes fast-ingest batches where the server can. */
+  readonly batched: boolean;
 }
 
 /** A server that is starting, or a cluster that elects a leader, is waited for so long. */
@@ -33,14 +50,15 @@ const nameInUse = 10_058;
  *
  * A stream that is created keeps its messages in files, without a limit of its own, and refuses new messages when a
  * limit that someone sets, or the server's own, is reached: with the other choice, `discard: old`, messages that
- * devices have been told are stored would vanish unread. It has one replica; for more, create it beforehand.
+ * devices have been told are stored would vanish unread. It has one replica; for more, create it beforehand. With
+ * `batched`, and a server of 2.14 or later, it allows fast-ingest batches: servers before 2.14 then do not serve it.
  *
  * @throws SvcMqttError NATS_STREAM when there is no JetStream, or what exists cannot be used; NATS_UNREACHABLE when
  *   the connection ends meanwhile.
  */
 export async function requireStream(
   connection: NatsConnection,
-  options: { readonly stream: string; readonly template: string },
+  options: WantedStream,
   log: Log,
 ): Promise<UsableStream> {
   const { needed, offered } = subjectsOfTemplate(options.template);
@@ -48,11 +66,12 @@ export async function requireStream(
   let told = false;
   while (true) {
     try {
-      const usable = await findOrCreate(connection, options.stream, needed, offered, log);
+      const usable = await findOrCreate(connection, options, needed, offered, log);
       return {
         name: usable.config.name,
         maxMessageBytes:
           usable.config.max_msg_size > 0 ? usable.config.max_msg_size : Number.POSITIVE_INFINITY,
+        batched: (usable.config as BatchedConfig).allow_batched === true,
       };
     } catch (error) {
       if (error instanceof SvcMqttError) throw error;
@@ -77,7 +96,7 @@ export async function requireStream(
 
 async function findOrCreate(
   connection: NatsConnection,
-  name: string,
+  { stream: name, batched }: WantedStream,
   needed: string,
   offered: string,
   log: Log,
@@ -97,13 +116,15 @@ async function findOrCreate(
     return covering;
   }
   if (touching.length > 0) throw partlyCovered(touching, name, needed);
-  const created = await manager.streams.add({
+  const config: Partial<StreamConfig> & BatchedConfig = {
     name,
     subjects: [offered],
     storage: StorageType.File,
     retention: RetentionPolicy.Limits,
     discard: DiscardPolicy.New,
-  });
+    ...(batched && isAtLeast(connection.info?.version ?? '', 2, 14) ? { allow_batched: true } : {}),
+  };
+  const created = await manager.streams.add(config);
   log.info({ event: 'stream_created', stream: name, subjects: [offered] }, 'created the stream');
   return created;
 }
