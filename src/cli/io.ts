@@ -12,6 +12,8 @@ export interface CommandIo {
   /** Notes, questions, progress and errors. */
   readonly stderr: OutputStream;
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** From now on SIGHUP, as long as nothing ends the command, calls back instead of ending it. */
+  onHangUp(callback: () => void): void;
   /** Aborted by the first SIGINT, SIGTERM or SIGHUP, with the signal's name as the reason. */
   readonly signal: AbortSignal;
   /** Aborted once nobody reads stdout any more. */

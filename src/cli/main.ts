@@ -13,9 +13,14 @@ async function main(): Promise<void> {
   const outputClosed = new AbortController();
   let outputFailure: NodeJS.ErrnoException | undefined;
   let stoppedAt = 0;
+  let hangUp: (() => void) | undefined;
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
       if (!stop.signal.aborted) {
+        if (signal === 'SIGHUP' && hangUp !== undefined) {
+          hangUp();
+          return;
+        }
         stoppedAt = Date.now();
         stop.abort(signal);
         return;
@@ -43,6 +48,9 @@ async function main(): Promise<void> {
     stdout: process.stdout,
     stderr: process.stderr,
     env: process.env,
+    onHangUp: (callback) => {
+      hangUp = callback;
+    },
     signal: stop.signal,
     outputClosed: outputClosed.signal,
     onDefect: (tell) => {

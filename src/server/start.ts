@@ -21,11 +21,23 @@ import { type Broker, openBroker } from './mqtt/broker.js';
 import { startPolicyDirectory } from './policy-directory.js';
 import { openReleasers } from './releasers.js';
 import { openSubjectCoverage } from './subject-coverage.js';
+import { openServerCertificates } from './tls/server-certificates.js';
 
 /** A running replica. */
 export interface RunningServer {
   /** The ports in use, of interest when 0 was asked for. */
-  readonly ports: { readonly mqtt: number; readonly http: number };
+  readonly ports: {
+    /** Undefined with MQTT_TCP=false; so are the others that are not listened on. */
+    readonly mqtt: number | undefined;
+    readonly mqtts: number | undefined;
+    readonly ws: number | undefined;
+    readonly wss: number | undefined;
+    readonly http: number;
+  };
+  /** There are certificate files to read again. */
+  readonly hasCertificates: boolean;
+  /** Reads the certificate files now instead of at the next check; what is wrong with them is logged. */
+  reloadCertificates(): Promise<void>;
   /** Drains and stops, within the shutdown timeout. Idempotent: every call answers the same promise. */
   close(): Promise<void>;
 }
@@ -54,6 +66,9 @@ async function start(
   log: Log,
   releasers: ReturnType<typeof openReleasers>,
 ): Promise<RunningServer> {
+  const certificates = await openServerCertificates(config, log);
+  releasers.add('certificates', () => certificates.close());
+
   const db = await openDatabase(config, log);
   releasers.add('database', () => db.close());
   await bringSchemaUpToDate(config, db, log);
@@ -68,6 +83,7 @@ async function start(
     config,
     replica,
     events,
+    certificates: certificates.mqtt,
     forwarder,
     downlink: openDownlink(nats.link, log),
     log,
@@ -141,6 +157,7 @@ async function start(
 
   broker = await core.listen(directory);
   const listening = broker;
+  const { ports } = broker;
   const endDropReport = startDropReport(
     () => {
       const { dropped, refused, abandoned } = forwarder.state().counters;
@@ -154,7 +171,15 @@ async function start(
   releasers.add('broker', () => drainBroker(listening, forwarder, config.shutdownTimeoutSec * 1_000, log));
 
   return {
-    ports: { mqtt: broker.port, http: http.port },
+    ports: {
+      mqtt: ports.tcp,
+      mqtts: ports.tls,
+      ws: ports.ws,
+      wss: ports.wss,
+      http: http.port,
+    },
+    hasCertificates: certificates.list().length > 0,
+    reloadCertificates: () => certificates.reload(),
     close: () => {
       stopping = true;
       return releasers.releaseAll();

@@ -90,6 +90,7 @@ export function fakeIo(options: { env?: Record<string, string>; stdin?: string }
     env: options.env ?? {},
     signal: stopping.signal,
     outputClosed: closing.signal,
+    onHangUp: () => {},
     onDefect: () => {},
     out: () => texts.stdout,
     err: () => texts.stderr,

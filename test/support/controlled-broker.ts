@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { DeviceCredentials } from '../../src/db/device-credentials.js';
-import { openLog } from '../../src/log.js';
+import { type Log, openLog } from '../../src/log.js';
 import type { DeviceDirectory, LookUp } from '../../src/server/device-directory.js';
 import { openEventFeed } from '../../src/server/event-feed.js';
 import {
@@ -9,6 +9,7 @@ import {
   type UplinkMessage,
 } from '../../src/server/forward/forwarder.js';
 import { type Broker, type BrokerConfig, type BrokerCore, openBroker } from '../../src/server/mqtt/broker.js';
+import type { CertificateStore } from '../../src/server/tls/certificate-store.js';
 
 /**
  * A broker whose database and NATS are played by the test, for what the real ones do not show on demand: a
@@ -40,8 +41,11 @@ export interface ControlledBroker {
 
 const salt = Buffer.alloc(16, 1);
 
-export async function openControlledBroker(config: Partial<BrokerConfig> = {}): Promise<ControlledBroker> {
-  const log = openLog({ level: 'silent', format: 'json' });
+export async function openControlledBroker(
+  config: Partial<BrokerConfig> = {},
+  options: { certificates?: CertificateStore; log?: Log } = {},
+): Promise<ControlledBroker> {
+  const log = options.log ?? openLog({ level: 'silent', format: 'json' });
   const device = { id: 'dev1', password: 'correct-horse' };
   const otherDevice = { id: 'dev2', password: 'battery-staple' };
   const revoked = new Set<string>();
@@ -117,9 +121,16 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
   };
 
   const core = await openBroker({
+    certificates: options.certificates,
     config: {
       mqttHost: '127.0.0.1',
+      mqttTcp: true,
       mqttPort: 0,
+      mqttsPort: 0,
+      wsPort: undefined,
+      wssPort: undefined,
+      mqttClientCertUri: '{id}',
+      proxyProtocolFrom: undefined,
       acl: 'confined',
       mqttClientCert: 'optional',
       maxConnections: 1_000,
@@ -167,7 +178,7 @@ export async function openControlledBroker(config: Partial<BrokerConfig> = {}): 
   const controlled: ControlledBroker = {
     broker,
     core,
-    port: broker.port,
+    port: broker.ports.tcp ?? 0,
     device,
     otherDevice,
     taken,

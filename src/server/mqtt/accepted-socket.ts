@@ -10,6 +10,8 @@ export type ByteSocket = Duplex & {
   readonly bytesWritten: number;
   /** Why the transport ended the stream, when it did. */
   readonly failure?: CloseReason | undefined;
+  /** The client has logged in: bounds that are smaller before it end. */
+  onLogin?(): void;
 };
 
 /** What a client showed of itself in the TLS handshake, when it was asked to. */

@@ -8,16 +8,17 @@ import type { EventFeed } from '../event-feed.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { LiveConnections } from '../live.js';
+import type { CertificateStore } from '../tls/certificate-store.js';
 import type { Transport } from './accepted-socket.js';
 import { compilePolicy, type Policy } from './authorize.js';
-import type { CloseReason } from './close-reason.js';
+import { type CloseReason, closeReasons, isExpected } from './close-reason.js';
 import { Connection, type ConnectionConfig, type ConnectionServices } from './connection.js';
 import { openConnectionList } from './connection-list.js';
 import { openConnectionMeters } from './connection-meters.js';
 import { type BrokerCounters, newBrokerCounters } from './counters.js';
-import { type EntranceKeeper, openEntrance } from './entrance.js';
+import type { EntranceKeeper } from './entrance.js';
 import { type GateConfig, openGate } from './gate.js';
-import { type Listener, startListener } from './listener.js';
+import { type ListenersConfig, type Ports, startListeners } from './listeners.js';
 import { openLoginGuard } from './login-guard.js';
 import { isMqttText } from './packets/field.js';
 import { applyPolicies } from './policy-change.js';
@@ -30,10 +31,9 @@ import type { Addressing } from './uplink.js';
 
 export type BrokerConfig = ConnectionConfig &
   GateConfig &
+  ListenersConfig &
   Pick<
     Config,
-    | 'mqttHost'
-    | 'mqttPort'
     | 'acl'
     | 'maxFailedLoginsPerDevice'
     | 'maxFailedLoginsPerAddress'
@@ -69,7 +69,7 @@ export interface BrokerView {
 
 /** The MQTT side of a replica. */
 export interface Broker extends BrokerView {
-  readonly port: number;
+  readonly ports: Ports;
   /** Accepts no further connections and reads no further packets; acknowledgements still go out. */
   stopReading(): Promise<void>;
   /** Closes every connection; wills go to the forwarder. Idempotent. */
@@ -108,6 +108,8 @@ export async function openBroker(options: {
   /** Begins the id of every connection of this replica. */
   replica: string;
   events: EventFeed;
+  /** For TLS; undefined: there is none. */
+  certificates?: CertificateStore | undefined;
   addressingOf(device: DeviceCredentials, policy: Policy): Addressing;
   log: Log;
 }): Promise<BrokerCore> {
@@ -224,13 +226,20 @@ export async function openBroker(options: {
       mayEnter: gate.mayEnter,
       onArrival: gate.onArrival,
       onClient: (accepted) => registry.open(new Connection(accepted, services)),
+      onFailed({ remoteAddress, remotePort, transport }, reason, fields) {
+        counters.closed[reason] += 1;
+        counters.refused[reason] += 1;
+        const address = `${remoteAddress}:${remotePort}`;
+        const detail = { address, transport, ...fields, reason, why: closeReasons[reason] };
+        if (isExpected(reason)) {
+          limitedLog.debug('connection_closed', detail, 'A connection closed in its handshake');
+          return;
+        }
+        events.emit({ kind: 'refused', address, reason });
+        limitedLog.info('connect_refused', detail, 'A connection was closed in its handshake');
+      },
     };
-    const entrance = openEntrance(keeper, 'tcp');
-    const listener: Listener = await startListener({
-      host: config.mqttHost,
-      port: config.mqttPort,
-      onSocket: (socket) => entrance.enter(socket),
-    });
+    const listeners = await startListeners({ config, certificates: options.certificates, keeper });
     let seenAtMs = performance.now();
     const ticker = setInterval(() => {
       const nowMs = performance.now();
@@ -254,16 +263,16 @@ export async function openBroker(options: {
     ticker.unref();
 
     return {
-      port: listener.port,
+      ports: listeners.ports,
       ...view,
       async stopReading() {
-        await listener.close();
+        await listeners.close();
         gate.close();
         for (const connection of registry.connections) connection.stopReading();
       },
       async close() {
         clearInterval(ticker);
-        await listener.close();
+        await listeners.close();
         gate.close();
         for (const connection of [...registry.connections]) connection.close('server-shutdown');
       },

@@ -86,3 +86,8 @@ const willSuppressing: ReadonlySet<CloseReason> = new Set<CloseReason>([
 export function suppressesWill(reason: CloseReason): boolean {
   return willSuppressing.has(reason);
 }
+
+/** What happens in the ordinary life of a fleet and is not worth a line of the log. */
+export function isExpected(reason: CloseReason): boolean {
+  return reason === 'client-disconnect' || reason === 'connection-lost' || reason === 'server-shutdown';
+}

@@ -12,7 +12,7 @@ import type { Policy } from './authorize.js';
 import { ClientSession, type SessionServices } from './client-session.js';
 import { ClientSocket, type PacketProcessor } from './client-socket.js';
 import type { ClientState, DeviceState } from './client-state.js';
-import { type CloseReason, closeReasons, suppressesWill } from './close-reason.js';
+import { type CloseReason, closeReasons, isExpected, suppressesWill } from './close-reason.js';
 import { type BrokerCounters, countMessage } from './counters.js';
 import { limitOfReason } from './limit-names.js';
 import type { LoginGuard } from './login-guard.js';
@@ -262,6 +262,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     this.policy = policy;
     this.phase = 'connected';
     counters.accepted += 1;
+    this.accepted.socket.onLogin?.();
     directory.loggedIn(device, secret);
     this.tell('connected');
     this.socket.write(encodeConnack(ConnectReturnCode.accepted, sessionPresent));
@@ -539,9 +540,4 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
       ? { address: this.socket.address }
       : { address: this.socket.address, device: this.device.id, client: this.clientId };
   }
-}
-
-/** What happens in the ordinary life of a fleet and is not worth a line of the log. */
-function isExpected(reason: CloseReason): boolean {
-  return reason === 'client-disconnect' || reason === 'connection-lost' || reason === 'server-shutdown';
 }

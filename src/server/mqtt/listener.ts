@@ -16,6 +16,8 @@ export interface Listener {
 export async function startListener(options: {
   host: string;
   port: number;
+  /** The variable that names the port, for the message. */
+  setting: string;
   onSocket(socket: Socket): void;
 }): Promise<Listener> {
   const server = createServer(
@@ -66,7 +68,10 @@ function listen(server: Server, host: string, port: number): Promise<void> {
   });
 }
 
-function listenError(error: NodeJS.ErrnoException, where: { host: string; port: number }): SvcMqttError {
+function listenError(
+  error: NodeJS.ErrnoException,
+  where: { host: string; port: number; setting: string },
+): SvcMqttError {
   const reasons: Record<string, string> = {
     EADDRINUSE: 'another program listens there',
     EACCES: 'this user may not',
@@ -77,7 +82,7 @@ function listenError(error: NodeJS.ErrnoException, where: { host: string; port: 
     'LISTEN_FAILED',
     `MQTT cannot listen on ${where.host} port ${where.port}: ${reason}`,
     {
-      suggestion: 'Stop the other program, or choose another MQTT_PORT or MQTT_HOST',
+      suggestion: `Stop the other program, or choose another ${where.setting} or MQTT_HOST`,
       cause: error,
     },
   );

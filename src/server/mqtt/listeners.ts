@@ -1,0 +1,98 @@
+import type { Config } from '../../config.js';
+import { SvcMqttError } from '../../errors.js';
+import type { CertificateStore } from '../tls/certificate-store.js';
+import type { Transport } from './accepted-socket.js';
+import { readAddressRanges } from './address-ranges.js';
+import { type EntranceKeeper, openEntrance } from './entrance.js';
+import { type Listener, startListener } from './listener.js';
+import { openTlsDoor } from './tls-door.js';
+import { openWebSocketDoor } from './websocket-door.js';
+
+export type ListenersConfig = Pick<
+  Config,
+  | 'mqttHost'
+  | 'mqttTcp'
+  | 'mqttPort'
+  | 'mqttsPort'
+  | 'wsPort'
+  | 'wssPort'
+  | 'mqttClientCertUri'
+  | 'proxyProtocolFrom'
+  | 'connectTimeoutSec'
+  | 'maxPacketBytes'
+  | 'maxConnectPacketBytes'
+>;
+
+/** The ports that are listened on. */
+export type Ports = Readonly<Partial<Record<Transport, number>>>;
+
+/** Every listener of the broker. */
+export interface Listeners {
+  readonly ports: Ports;
+  /** Accepts no further connections and ends the handshakes under way; those that are done go on. Idempotent. */
+  close(): Promise<void>;
+}
+
+interface Planned {
+  readonly transport: Transport;
+  readonly port: number;
+  readonly setting: string;
+}
+
+/**
+ * Listens on every port that the settings name. A failed start undoes what it began.
+ *
+ * @param options.certificates of the broker; undefined: there is no TLS.
+ * @throws SvcMqttError LISTEN_FAILED, or CONFIG_INVALID when no port or no proxy is named as it has to be.
+ */
+export async function startListeners(options: {
+  config: ListenersConfig;
+  certificates: CertificateStore | undefined;
+  keeper: EntranceKeeper;
+}): Promise<Listeners> {
+  const { config, certificates, keeper } = options;
+  const planned = planListeners(config, certificates !== undefined);
+  const { proxyProtocolFrom } = config;
+  const entrance = openEntrance({
+    keeper,
+    timeoutMs: config.connectTimeoutSec * 1_000,
+    proxies:
+      proxyProtocolFrom === undefined
+        ? undefined
+        : readAddressRanges(proxyProtocolFrom, 'PROXY_PROTOCOL_FROM'),
+    tls: certificates && openTlsDoor({ certificates, uriForm: config.mqttClientCertUri }),
+    webSocket: openWebSocketDoor(config),
+  });
+  const started: Listener[] = [];
+  const close = async () => {
+    await Promise.all(started.map((listener) => listener.close()));
+    entrance.close();
+  };
+  const ports: Partial<Record<Transport, number>> = {};
+  try {
+    for (const { transport, port, setting } of planned) {
+      const onSocket = (socket: Parameters<typeof entrance.enter>[0]) => entrance.enter(socket, transport);
+      const listener = await startListener({ host: config.mqttHost, port, setting, onSocket });
+      started.push(listener);
+      ports[transport] = listener.port;
+    }
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { ports, close };
+}
+
+function planListeners(config: ListenersConfig, withTls: boolean): Planned[] {
+  const all: (Planned | { port: undefined })[] = [
+    { transport: 'tcp', port: config.mqttTcp ? config.mqttPort : undefined, setting: 'MQTT_PORT' },
+    { transport: 'tls', port: withTls ? config.mqttsPort : undefined, setting: 'MQTTS_PORT' },
+    { transport: 'ws', port: config.wsPort, setting: 'WS_PORT' },
+    { transport: 'wss', port: withTls ? config.wssPort : undefined, setting: 'WSS_PORT' },
+  ];
+  const planned = all.filter((each): each is Planned => each.port !== undefined);
+  if (planned.length > 0) return planned;
+  throw new SvcMqttError('CONFIG_INVALID', 'MQTT_TCP is false and no other port for devices is set', {
+    suggestion: 'Set TLS_CERT and TLS_KEY, or WS_PORT, or leave MQTT_TCP out',
+  });
+}

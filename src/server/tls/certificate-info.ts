@@ -1,0 +1,89 @@
+import { X509Certificate } from 'node:crypto';
+import { readFile, stat } from 'node:fs/promises';
+import { messageOf, SvcMqttError } from '../../errors.js';
+
+/** What an operator needs to know of a certificate. */
+export interface CertificateInfo {
+  /** The file that it was read from. */
+  readonly path: string;
+  /** Subject, else alternative names, of the first certificate in the file, the server's own; on one line. */
+  readonly subject: string;
+  readonly validFrom: Date;
+  /** When the first one in the file to expire does, which ends the use of all. */
+  readonly expiresAt: Date;
+  /** SHA-256 of the first one, as `openssl x509 -fingerprint -sha256` shows it. */
+  readonly fingerprint: string;
+}
+
+/** Far more than a chain, or all authorities of an operating system, take. */
+const maxFileBytes = 4_194_304;
+const pemCertificate = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
+
+/**
+ * Reads what a certificate file says of itself; also of one that is expired.
+ *
+ * @param setting that names the file, for the message.
+ * @throws SvcMqttError CONFIG_INVALID when the file cannot be read or holds no certificate.
+ */
+export async function readCertificateInfo(path: string, setting = 'The file'): Promise<CertificateInfo> {
+  return describeCertificates(await readPemFile(setting, path), setting, path);
+}
+
+/** The same of the text of a file. */
+export function describeCertificates(pem: string, setting: string, path: string): CertificateInfo {
+  const certificates = parseCertificates(pem, setting, path);
+  const first = certificates[0] as X509Certificate;
+  // Undefined, whatever its type says, when the certificate names its owner by alternative names only.
+  const subject = first.subject as string | undefined;
+  return {
+    path,
+    subject: subject?.split('\n').join(', ') ?? first.subjectAltName ?? '',
+    validFrom: new Date(first.validFrom),
+    expiresAt: new Date(Math.min(...certificates.map(({ validTo }) => Date.parse(validTo)))),
+    fingerprint: first.fingerprint256,
+  };
+}
+
+/** @throws SvcMqttError CONFIG_INVALID unless every certificate in the text can be read and there is at least one. */
+export function parseCertificates(pem: string, setting: string, path: string): X509Certificate[] {
+  const blocks = pem.match(pemCertificate) ?? [];
+  if (blocks.length === 0) throw fileError(setting, path, 'holds no certificate in PEM form');
+  return blocks.map((block, index) => {
+    try {
+      return new X509Certificate(block);
+    } catch (error) {
+      throw fileError(setting, path, `holds a certificate (number ${index + 1}) that cannot be read`, error);
+    }
+  });
+}
+
+/** Reads a file of certificates or keys. */
+export async function readPemFile(setting: string, path: string): Promise<string> {
+  try {
+    // The size first, so that a wrong path, to a device or a disk image, is not read into memory.
+    if ((await stat(path)).size > maxFileBytes) {
+      throw fileError(setting, path, `is over ${maxFileBytes} bytes and no certificate`);
+    }
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (error instanceof SvcMqttError) throw error;
+    const code = (error as NodeJS.ErrnoException).code;
+    const problem =
+      code === 'ENOENT'
+        ? 'does not exist'
+        : code === 'EACCES'
+          ? 'may not be read by this user'
+          : code === 'EISDIR'
+            ? 'is a directory'
+            : `cannot be read (${messageOf(error)})`;
+    throw fileError(setting, path, problem, error);
+  }
+}
+
+/** @param problem what follows "the file", as "does not exist". */
+export function fileError(setting: string, path: string, problem: string, cause?: unknown): SvcMqttError {
+  return new SvcMqttError('CONFIG_INVALID', `${setting}: ${path} ${problem}`, {
+    suggestion: 'Correct the file, or the setting that names it',
+    cause,
+  });
+}
