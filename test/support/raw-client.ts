@@ -114,8 +114,9 @@ export interface RawClient {
   destroy(): void;
 }
 
-export async function openRawClient(port: number): Promise<RawClient> {
-  const socket = connect({ host: '127.0.0.1', port });
+/** @param localAddress where the connection is to come from; every address of 127.0.0.0/8 is this machine's. */
+export async function openRawClient(port: number, localAddress = '127.0.0.1'): Promise<RawClient> {
+  const socket = connect({ host: '127.0.0.1', port, localAddress });
   const received: ReceivedPacket[] = [];
   let taken = 0;
   let closed = false;
