@@ -68,6 +68,7 @@ function buildProgram(io: CommandIo, finish: (status: number) => void): Command 
   );
   addDeviceCommands(program.command('device').description('Add, list, show and revoke devices'), add);
   addPolicyCommands(program.command('policy').description('Say what devices of a type may do'), add);
+  addClaimCommands(program.command('claim').description('Let devices provision themselves'), add);
   addMigrateCommand(program, add);
   addTailCommand(program, add);
   add(program, 'setup', 'Get the nats-server program for the embedded NATS server', 'setup', async (call) =>
@@ -156,6 +157,41 @@ Example: svc-mqtt policy set sensor --publish 'raw/{id}/#' --subscribe 'cmd/{id}
       call.io,
     ),
   ).option('--json', 'As a JSON object');
+}
+
+function addClaimCommands(claim: Command, add: Add): void {
+  add(claim, 'create', 'Make a claim and show it, once', 'database', async (call) =>
+    (await import('./claim-create.js')).createDeviceClaim(call.config, call.options, call.io),
+  )
+    .usage('--type <type> [options]')
+    .option('--type <type>', 'Type of the devices that it makes')
+    .option('--uses <n>', 'How many devices it can make (default 1)', toCount('--uses', 1_000_000))
+    .option(
+      '--expires <duration>',
+      'How long it can be used, such as 90s, 10m, 2h or 7d (default 1d)',
+      toDurationMs('--expires'),
+    )
+    .option('--json', 'As a JSON object')
+    .addHelpText(
+      'after',
+      `
+A device shows the claim once and gets its own credentials:
+  POST /claims/redeem {"claim":"svcmqttclaim_...","metadata":{"serial":"A-17"}}
+
+Example: svc-mqtt claim create --type sensor --uses 100 --expires 7d`,
+    );
+  add(claim, 'list', 'List claims, without their secrets', 'database', async (call) =>
+    (await import('./claim-list.js')).listAllClaims(call.config, call.options, call.io),
+  )
+    .option('--all', 'Spent, expired and revoked claims too')
+    .option('--json', 'One JSON object a line');
+  add(claim, 'revoke <id>', 'Revoke a claim; devices that it has made stay', 'database', async (call) =>
+    (await import('./claim-revoke.js')).revokeDeviceClaim(
+      call.config,
+      { ...call.options, id: call.args[0] },
+      call.io,
+    ),
+  ).option('--json', 'As a JSON object: id and outcome (revoked, already_revoked)');
 }
 
 function addMigrateCommand(program: Command, add: Add): void {

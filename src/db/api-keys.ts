@@ -54,7 +54,7 @@ const maxLifetimeMs = 3_650 * 86_400_000;
  * the latter two in base32.
  */
 const keyPattern = /^svcmqtt_([a-z2-7]{16})_([a-z2-7]{32})$/;
-const secretsInText = /(svcmqtt_[a-z2-7]{16}_)[a-z2-7]+/gi;
+const secretsInText = /(svcmqtt(?:claim)?_[a-z2-7]{16}_)[a-z2-7]+/gi;
 
 /** The parts of a key's text, or undefined when it is not the text of a key. */
 export function parseApiKey(text: string): { id: string; secret: string } | undefined {
@@ -62,7 +62,7 @@ export function parseApiKey(text: string): { id: string; secret: string } | unde
   return id === undefined || secret === undefined ? undefined : { id, secret };
 }
 
-/** Text with the secrets of keys in it taken out, for a place where one can get by mistake. */
+/** Text with the secrets of keys and claims in it taken out, for a place where one can get by mistake. */
 export function maskApiKeys(text: string): string {
   return text.replace(secretsInText, '$1[secret]');
 }

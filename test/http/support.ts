@@ -2,6 +2,8 @@ import { request } from 'node:http';
 import { connect } from 'node:net';
 import { pino } from 'pino';
 import type { Device } from '../../src/db/devices.js';
+import { SvcMqttError } from '../../src/errors.js';
+import type { ClaimQueries } from '../../src/server/http/claims.js';
 import type { DeviceQueries } from '../../src/server/http/devices.js';
 import type { KeyQueries } from '../../src/server/http/key-directory.js';
 import type { HttpLimits } from '../../src/server/http/limits.js';
@@ -85,6 +87,17 @@ const noPolicies: PolicyQueries = {
   risksOf: async () => [],
 };
 
+const noClaims: ClaimQueries = {
+  create: async () => {
+    throw new Error('not kept here');
+  },
+  list: async () => [],
+  revoke: async () => 'unknown',
+  redeem: async () => {
+    throw new SvcMqttError('CLAIM_NOT_FOUND', 'There is no such claim');
+  },
+};
+
 export const openConfig: HttpConfig = {
   listenAddr: '127.0.0.1:0',
   apiToken: undefined,
@@ -124,6 +137,7 @@ export async function startTestApi(
     devices: { ...openMemoryQueries(rows), ...options.devices },
     policies: noPolicies,
     keys: { ...noKeys, ...options.keys },
+    claims: noClaims,
     config: { ...openConfig, ...options.config },
     limits: options.limits ?? {},
     readiness: options.readiness ?? (() => allReady),

@@ -3,6 +3,7 @@ import type { Actor } from '../../db/audit.js';
 import type { Log } from '../../log.js';
 import type { FleetView } from '../live.js';
 import type { AccessLevel, AccessSettings, Role } from './auth.js';
+import { addClaimRoutes, type ClaimQueries } from './claims.js';
 import { addConnectionRoutes } from './connections.js';
 import { addDeviceRoutes, type DeviceQueries } from './devices.js';
 import { addDocumentationRoutes, openSpecification } from './docs.js';
@@ -44,6 +45,7 @@ declare module 'fastify' {
 export interface AppOptions {
   readonly devices: DeviceQueries;
   readonly policies: PolicyQueries;
+  readonly claims: ClaimQueries;
   readonly access: AccessSettings;
   readonly keys: KeyDirectory;
   readonly readiness: ReadReadiness;
@@ -92,6 +94,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   addStatsRoute(app, options.fleet);
   addDeviceRoutes(app, { devices: options.devices, log });
   addPolicyRoutes(app, { policies: options.policies, log });
+  addClaimRoutes(app, { claims: options.claims, log });
   await addDocumentationRoutes(app);
   await app.ready();
   requireRoles(routes.list());

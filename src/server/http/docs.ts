@@ -63,6 +63,7 @@ export async function openSpecification(app: TypedApp, version: string): Promise
         { name: 'connections', description: 'Live connections of this replica' },
         { name: 'stats', description: 'How this replica is doing' },
         { name: 'events', description: 'What happens, as it happens' },
+        { name: 'claims', description: 'By which devices get their credentials themselves' },
         { name: 'policies', description: 'What devices of a type may do' },
         { name: 'metrics', description: 'For Prometheus' },
         { name: 'health', description: 'For probes; no token is needed' },

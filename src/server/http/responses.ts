@@ -11,6 +11,7 @@ const descriptions = {
   401: 'There is no key or token, or a wrong one; or there is none to show, and the request comes from another machine',
   403: 'The role of the key is too low; or a web page of another site, or a foreign host name, stands behind the request',
   404: 'There is no such thing; `detail` names it',
+  410: 'It is used up; `detail` says what to do',
   413: 'The body is over 16 KiB',
   409: 'There is one already; `detail` says which and what to do',
   429: 'Too many requests, or too many attempts to log in; `Retry-After` says when to try again',

@@ -8,6 +8,7 @@ import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { FleetView } from '../live.js';
 import { createApp } from './app.js';
+import { bindClaimQueries, type ClaimQueries } from './claims.js';
 import type { DeviceQueries } from './devices.js';
 import type { ReadReadiness } from './health.js';
 import { type KeyQueries, openKeyDirectory } from './key-directory.js';
@@ -58,6 +59,7 @@ export async function startHttp(options: {
     devices: bindQueries(db),
     policies: bindPolicyQueries(db, policyRisks),
     keys: bindKeyQueries(db),
+    claims: bindClaimQueries(db),
   });
 }
 
@@ -66,6 +68,7 @@ export async function startHttpWith(options: {
   devices: DeviceQueries;
   policies: PolicyQueries;
   keys: KeyQueries;
+  claims: ClaimQueries;
   config: HttpConfig;
   log: Log;
   readiness: ReadReadiness;
@@ -83,6 +86,7 @@ export async function startHttpWith(options: {
     devices: options.devices,
     policies: options.policies,
     keys,
+    claims: options.claims,
     access: config,
     readiness: options.readiness,
     readMetrics: options.readMetrics,

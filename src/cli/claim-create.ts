@@ -1,0 +1,54 @@
+import type { Config } from '../config.js';
+import { toNewClaimJson } from '../db/claim-json.js';
+import { createClaim } from '../db/claims.js';
+import { readCliActor } from './actor.js';
+import { requireSchema, withDatabase } from './database.js';
+import { type CommandIo, write } from './io.js';
+import { formatBlock, formatTime, toJsonLine } from './text.js';
+import { usageError } from './usage-error.js';
+
+export interface ClaimCreateOptions {
+  readonly type?: string | undefined;
+  readonly uses?: number | undefined;
+  /** How long it can be used, ms. */
+  readonly expires?: number | undefined;
+  readonly json?: boolean | undefined;
+}
+
+const defaultLifetimeMs = 86_400_000;
+
+/**
+ * Makes a claim and shows its text, once.
+ *
+ * @throws SvcMqttError USAGE without a type, INPUT_INVALID, DATABASE_*.
+ */
+export async function createDeviceClaim(
+  config: Config,
+  options: ClaimCreateOptions,
+  io: CommandIo,
+): Promise<void> {
+  const { type, uses = 1, expires = defaultLifetimeMs } = options;
+  if (type === undefined) {
+    const example = 'Example: svc-mqtt claim create --type sensor --uses 100 --expires 7d';
+    throw usageError('claim create needs --type <type>', example);
+  }
+  const claim = await withDatabase(config, io, async (db) => {
+    await requireSchema(db);
+    return createClaim(db, readCliActor(), { type, uses, expiresAt: new Date(Date.now() + expires) });
+  });
+  if (options.json === true) {
+    await write(io.stdout, toJsonLine(toNewClaimJson(claim)));
+    return;
+  }
+  await write(
+    io.stdout,
+    formatBlock([
+      ['id', claim.id],
+      ['claim', claim.claim],
+      ['type', claim.type],
+      ['uses', String(claim.uses)],
+      ['expires', formatTime(claim.expiresAt)],
+    ]),
+  );
+  await write(io.stderr, 'Keep the claim: nothing can show it again.\n');
+}

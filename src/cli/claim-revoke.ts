@@ -1,0 +1,36 @@
+import type { Config } from '../config.js';
+import { revokeClaim } from '../db/claims.js';
+import { SvcMqttError } from '../errors.js';
+import { readCliActor } from './actor.js';
+import { requireSchema, withDatabase } from './database.js';
+import { type CommandIo, write } from './io.js';
+import { escapeControls, toJsonLine } from './text.js';
+import { usageError } from './usage-error.js';
+
+/**
+ * Revokes a claim; devices that it has made stay.
+ *
+ * @throws SvcMqttError USAGE, CLAIM_NOT_FOUND, DATABASE_*.
+ */
+export async function revokeDeviceClaim(
+  config: Config,
+  options: { readonly id: string; readonly json?: boolean | undefined },
+  io: CommandIo,
+): Promise<void> {
+  const { id } = options;
+  if (id.startsWith('svcmqttclaim_')) {
+    const suggestion = 'Give its id; the text is a secret, and arguments can be read by others';
+    throw usageError('claim revoke takes the id of a claim, not its text', suggestion);
+  }
+  const outcome = await withDatabase(config, io, async (db) => {
+    await requireSchema(db);
+    return revokeClaim(db, readCliActor(), id);
+  });
+  if (outcome === 'unknown') {
+    throw new SvcMqttError('CLAIM_NOT_FOUND', `There is no claim with the id ${escapeControls(id)}`, {
+      suggestion: '`svc-mqtt claim list --all` shows every id',
+    });
+  }
+  const json = { id, outcome: outcome.replace(' ', '_') };
+  await write(io.stdout, options.json === true ? toJsonLine(json) : `${id}: ${outcome}\n`);
+}

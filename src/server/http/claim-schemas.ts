@@ -1,0 +1,101 @@
+import Type from 'typebox';
+import { maxClaimUses } from '../../db/claims.js';
+import { maxDeviceTypeLength } from '../../db/device-fields.js';
+import { refer } from './responses.js';
+
+const closed = { additionalProperties: false };
+
+const id = Type.String({ minLength: 1, description: "The claim's id", examples: ['k2v7q4mzt6xw3hba'] });
+const type = Type.String({
+  minLength: 1,
+  maxLength: maxDeviceTypeLength,
+  description: 'The type of the devices that it makes',
+  examples: ['sensor'],
+});
+const uses = Type.Integer({
+  minimum: 1,
+  maximum: maxClaimUses,
+  description: 'How many devices it can make in all',
+});
+const time = (description: string) =>
+  Type.String({ format: 'date-time', description, examples: ['2026-01-31T12:00:00.000Z'] });
+const claim = Type.String({
+  minLength: 1,
+  maxLength: 256,
+  description: 'The text that a device shows: a secret',
+});
+
+export const NewClaimRequest = Type.Object(
+  {
+    type,
+    uses: Type.Optional(Type.Integer({ ...uses, default: 1 })),
+    expires_at: Type.Optional(
+      Type.String({
+        format: 'date-time',
+        description: 'When it ends, within ten years; a day from now unless given',
+      }),
+    ),
+  },
+  { $id: 'NewClaimRequest', ...closed, examples: [{ type: 'sensor', uses: 100 }] },
+);
+
+const claimFields = {
+  id,
+  type,
+  state: Type.Enum(['active', 'spent', 'expired', 'revoked'], {
+    description: 'active: it can still make a device',
+  }),
+  uses,
+  uses_left: Type.Integer({ minimum: 0, description: 'How many devices it can still make' }),
+  created_at: time('When it was made'),
+  expires_at: time('When it ends'),
+  revoked_at: Type.Union([time('When it was revoked'), Type.Null()]),
+};
+
+export const ClaimResponse = Type.Object(claimFields, { $id: 'Claim', ...closed });
+
+export const NewClaimResponse = Type.Object(
+  { ...claimFields, claim },
+  {
+    $id: 'NewClaim',
+    description: 'The claim, with its text, which is shown here and never again',
+    ...closed,
+  },
+);
+
+export const ClaimPage = Type.Object(
+  {
+    claims: Type.Array(refer(ClaimResponse)),
+    next_cursor: Type.Union([Type.String(), Type.Null()], {
+      description: 'What `cursor` takes for the next page; null: this is the last one',
+    }),
+  },
+  { $id: 'ClaimPage', ...closed },
+);
+
+export const ClaimParams = Type.Object({ id });
+
+export const ClaimListQuery = Type.Object(
+  {
+    state: Type.Optional(
+      Type.Enum(['active', 'all'], { description: 'Only claims in this state', default: 'active' }),
+    ),
+    limit: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 1_000, default: 100, description: 'Most claims on the page' }),
+    ),
+    cursor: Type.Optional(Type.String({ minLength: 1, description: '`next_cursor` of the page before' })),
+  },
+  closed,
+);
+
+export const RedeemRequest = Type.Object(
+  {
+    claim,
+    metadata: Type.Optional(
+      Type.Record(Type.String(), Type.String(), {
+        description: 'What is to be noted about the device, such as a serial number; no secret',
+      }),
+    ),
+  },
+  { $id: 'RedeemRequest', ...closed },
+);
