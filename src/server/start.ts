@@ -140,6 +140,7 @@ async function start(
   const http = await startHttp({
     db,
     config,
+    certificates: certificates.http,
     log,
     version,
     policyRisks: async (rules) => {

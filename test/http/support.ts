@@ -15,6 +15,7 @@ import {
   startHttpWith,
 } from '../../src/server/http/start.js';
 import type { FleetView } from '../../src/server/live.js';
+import type { CertificateStore } from '../../src/server/tls/certificate-store.js';
 import { openIdleFleet } from '../support/idle-fleet.js';
 
 export interface TestApi extends RunningHttp {
@@ -128,6 +129,7 @@ export async function startTestApi(
     devices?: Partial<DeviceQueries>;
     fleet?: FleetView;
     keys?: Partial<KeyQueries>;
+    certificates?: CertificateStore;
     readiness?: () => Promise<Readiness> | Readiness;
   } = {},
 ): Promise<TestApi> {
@@ -143,6 +145,7 @@ export async function startTestApi(
     readiness: options.readiness ?? (() => allReady),
     readMetrics: async () => ({ contentType: 'text/plain; version=0.0.4; charset=utf-8', text: 'up 1\n' }),
     fleet: options.fleet ?? openIdleFleet(),
+    certificates: options.certificates,
     version: '1.2.3',
     log,
   });

@@ -2,6 +2,8 @@ import { webcrypto } from 'node:crypto';
 import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type CertificateStore, openCertificateStore } from '../../src/server/tls/certificate-store.js';
+import { openTestLog } from './forwarding.js';
 
 /** What the library's dependency injection keeps of its own classes; the platform has no such thing. */
 function provideReflectMetadata(): void {
@@ -117,5 +119,61 @@ export async function openTestFiles(): Promise<TestFiles> {
       return path(name);
     },
     remove: () => rm(directory, { recursive: true, force: true }),
+  };
+}
+
+/** A server certificate in files, read as a server reads it. */
+export interface TestCertificates {
+  readonly authority: TestAuthority;
+  readonly files: TestFiles;
+  readonly store: CertificateStore;
+  /** What the store logged. */
+  readonly log: ReturnType<typeof openTestLog>;
+  /** Replaces certificate and key by others of the same authority, and reads them. */
+  renew(options?: LeafOptions): Promise<Pair>;
+  close(): Promise<void>;
+}
+
+/**
+ * @param options.clientCa authorities of client certificates; without it clients are not asked for any.
+ * @param options.checkEveryMs how often the files are looked at; seldom, unless given.
+ */
+export async function openTestCertificates(
+  options: { clientCa?: string; checkEveryMs?: number; leaf?: LeafOptions } = {},
+): Promise<TestCertificates> {
+  const files = await openTestFiles();
+  const authority = await createAuthority();
+  const write = async ({ cert, key }: Pair) => ({
+    cert: { setting: 'TLS_CERT', path: await files.write('cert.pem', cert) },
+    key: { setting: 'TLS_KEY', path: await files.write('key.pem', key) },
+  });
+  const { clientCa } = options;
+  const log = openTestLog();
+  const store = await openCertificateStore({
+    files: {
+      ...(await write(await authority.issue(options.leaf))),
+      clientCa:
+        clientCa === undefined
+          ? undefined
+          : { setting: 'MQTT_CLIENT_CA', path: await files.write('ca.pem', clientCa) },
+    },
+    checkEveryMs: options.checkEveryMs ?? 3_600_000,
+    log: log.log,
+  });
+  return {
+    authority,
+    files,
+    store,
+    log,
+    async renew(leaf) {
+      const pair = await authority.issue(leaf);
+      await write(pair);
+      await store.reload();
+      return pair;
+    },
+    async close() {
+      store.close();
+      await files.remove();
+    },
   };
 }

@@ -2,6 +2,7 @@ import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } fr
 import type { Actor } from '../../db/audit.js';
 import type { Log } from '../../log.js';
 import type { FleetView } from '../live.js';
+import type { CertificateStore } from '../tls/certificate-store.js';
 import type { AccessLevel, AccessSettings, Role } from './auth.js';
 import { addClaimRoutes, type ClaimQueries } from './claims.js';
 import { addConnectionRoutes } from './connections.js';
@@ -54,6 +55,8 @@ export interface AppOptions {
   readonly version: string;
   readonly log: Log;
   readonly limits: HttpLimits;
+  /** With them the API speaks HTTPS only. */
+  readonly certificates: CertificateStore | undefined;
 }
 
 /** Builds the API, ready for requests and not listening. */
@@ -66,7 +69,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
     routerOptions: { maxParamLength: limits.maxUrlBytes },
     // A request that arrives while the server closes is still answered, and its connection closed.
     return503OnClosing: false,
-    serverFactory: (handler) => createLimitedServer(limits, handler),
+    serverFactory: (handler) => createLimitedServer(limits, options.certificates, handler),
     clientErrorHandler: refuseBytes,
     frameworkErrors: (error, _request, reply) => {
       sendProblem(reply, describeFailure(error));

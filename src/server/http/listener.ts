@@ -1,36 +1,69 @@
 import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer, type ServerOptions as HttpsOptions } from 'node:https';
+import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { splitListenAddr } from '../../config.js';
 import { messageOf, SvcMqttError } from '../../errors.js';
+import type { CertificateStore } from '../tls/certificate-store.js';
 import type { HttpLimits } from './limits.js';
 
-/** Makes the server of the API, with the limits that hold before there is a request. */
-export function createLimitedServer(limits: HttpLimits, handler: RequestListener): Server {
-  const server = createServer(
-    {
-      maxHeaderSize: limits.maxHeaderBytes,
-      headersTimeout: limits.headersTimeoutMs,
-      requestTimeout: limits.requestTimeoutMs,
-      keepAliveTimeout: limits.keepAliveTimeoutMs,
-      connectionsCheckingInterval: limits.timeoutCheckMs,
-    },
-    handler,
-  );
+/**
+ * Makes the server of the API, with the limits that hold before there is a request.
+ *
+ * @param certificates with them it speaks HTTPS only.
+ */
+export function createLimitedServer(
+  limits: HttpLimits,
+  certificates: CertificateStore | undefined,
+  handler: RequestListener,
+): Server {
+  const options = {
+    maxHeaderSize: limits.maxHeaderBytes,
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveTimeoutMs,
+    connectionsCheckingInterval: limits.timeoutCheckMs,
+  };
+  const server =
+    certificates === undefined
+      ? createServer(options, handler)
+      : createSecureServer({ ...options, handshakeTimeout: limits.headersTimeoutMs }, certificates, handler);
   server.maxConnections = limits.maxConnections;
   server.setTimeout(limits.inactivityTimeoutMs);
   return server;
+}
+
+function createSecureServer(
+  options: HttpsOptions,
+  certificates: CertificateStore,
+  handler: RequestListener,
+): Server {
+  const server = createTlsServer({ ...options, ...certificates.contextOptions() }, handler);
+  certificates.onChange(() => server.setSecureContext(certificates.contextOptions()));
+  // What is used of a server here, both kinds have alike; the types of Node.js do not say so.
+  return server as unknown as Server;
 }
 
 /** The requests under way on a server. */
 export interface RequestTracker {
   /** Waits until none is, at most until `timeoutMs`. */
   settle(timeoutMs: number): Promise<void>;
+  /**
+   * Ends every connection. One that has not sent a request yet counts as busy to Node, and one in its TLS handshake
+   * is unknown to it: both would hold the server open.
+   */
+  cutOff(): void;
 }
 
 /** Follows the requests of a server from now on. */
 export function trackRequests(server: Server): RequestTracker {
   const underWay = new Set<ServerResponse>();
   let onNone: (() => void) | undefined;
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
   server.on('request', (_request, response) => {
     underWay.add(response);
     response.once('close', () => {
@@ -47,6 +80,9 @@ export function trackRequests(server: Server): RequestTracker {
       });
       await Promise.race([none, sleep(timeoutMs, undefined, { signal: late.signal }).catch(() => undefined)]);
       late.abort();
+    },
+    cutOff() {
+      for (const socket of sockets) socket.destroy();
     },
   };
 }

@@ -7,6 +7,7 @@ import type { Database } from '../../db/open.js';
 import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { FleetView } from '../live.js';
+import type { CertificateStore } from '../tls/certificate-store.js';
 import { createApp } from './app.js';
 import { bindClaimQueries, type ClaimQueries } from './claims.js';
 import type { DeviceQueries } from './devices.js';
@@ -51,6 +52,8 @@ export async function startHttp(options: {
   version: string;
   /** What a policy allows that should be intended. */
   policyRisks: PolicyQueries['risksOf'];
+  /** With them the API speaks HTTPS only. */
+  certificates?: CertificateStore | undefined;
   limits?: Partial<HttpLimits>;
 }): Promise<RunningHttp> {
   const { db, policyRisks } = options;
@@ -75,6 +78,8 @@ export async function startHttpWith(options: {
   readMetrics: ReadMetrics;
   fleet: FleetView;
   version: string;
+  /** With them the API speaks HTTPS only. */
+  certificates?: CertificateStore | undefined;
   limits?: Partial<HttpLimits>;
 }): Promise<RunningHttp> {
   const { config, log } = options;
@@ -94,6 +99,7 @@ export async function startHttpWith(options: {
     version: options.version,
     log,
     limits,
+    certificates: options.certificates,
   });
   const requests = trackRequests(app.server);
   try {
@@ -104,7 +110,8 @@ export async function startHttpWith(options: {
   }
   const { address, port } = app.server.address() as AddressInfo;
   warnOfAccess(config, keysExist, log);
-  log.info({ event: 'http_listening', address, port }, 'The HTTP API listens');
+  const scheme = options.certificates === undefined ? 'http' : 'https';
+  log.info({ event: 'http_listening', address, port, scheme }, 'The HTTP API listens');
 
   let closing: Promise<void> | undefined;
   return {
@@ -113,8 +120,7 @@ export async function startHttpWith(options: {
       closing ??= (async () => {
         const closed = app.close();
         await requests.settle(limits.closeTimeoutMs);
-        // A connection that has not sent a request yet counts as busy to Node and would hold the server open.
-        app.server.closeAllConnections();
+        requests.cutOff();
         await closed;
         log.info({ event: 'http_closed' }, 'The HTTP API is closed');
       })();
