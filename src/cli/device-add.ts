@@ -1,4 +1,5 @@
 import type { Config } from '../config.js';
+import type { Metadata } from '../db/device-fields.js';
 import { toNewDeviceJson } from '../db/device-json.js';
 import { addDevices, type NewDevice } from '../db/devices.js';
 import { readCliActor } from './actor.js';
@@ -11,6 +12,8 @@ export interface DeviceAddOptions {
   readonly type?: string | undefined;
   readonly id?: string | undefined;
   readonly count?: number | undefined;
+  readonly expires?: Date | undefined;
+  readonly metadata?: Metadata | undefined;
   readonly json?: boolean | undefined;
 }
 
@@ -20,12 +23,12 @@ export interface DeviceAddOptions {
  * @throws SvcMqttError USAGE without a type, INPUT_INVALID, DEVICE_EXISTS, DATABASE_*.
  */
 export async function addDevice(config: Config, options: DeviceAddOptions, io: CommandIo): Promise<void> {
-  const { type } = options;
+  const { type, id, count, expires: expiresAt, metadata } = options;
   if (type === undefined)
     throw usageError('device add needs --type <type>', 'Example: svc-mqtt device add --type sensor');
   const devices = await withDatabase(config, io, async (db) => {
     await requireSchema(db);
-    return addDevices(db, readCliActor(), { type, id: options.id, count: options.count });
+    return addDevices(db, readCliActor(), { type, id, count, expiresAt, metadata });
   });
   if (options.json === true) {
     for (const device of devices) await write(io.stdout, toJsonLine(toNewDeviceJson(device)));
@@ -39,7 +42,8 @@ export async function addDevice(config: Config, options: DeviceAddOptions, io: C
 async function writeReadable(devices: readonly NewDevice[], io: CommandIo): Promise<void> {
   const [only] = devices;
   if (only !== undefined && devices.length === 1) {
-    const fields = { ...toNewDeviceJson(only), created_at: formatTime(only.createdAt) };
+    const { id, type, mqtt_user, mqtt_password } = toNewDeviceJson(only);
+    const fields = { id, type, mqtt_user, mqtt_password, created_at: formatTime(only.createdAt) };
     await write(io.stdout, formatBlock(Object.entries(fields)));
     return;
   }

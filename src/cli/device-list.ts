@@ -1,18 +1,22 @@
 import type { Config } from '../config.js';
+import type { Metadata } from '../db/device-fields.js';
 import { toDeviceJson } from '../db/device-json.js';
 import { type Device, type DeviceState, listDevices } from '../db/devices.js';
 import { requireSchema, withDatabase } from './database.js';
+import { formatMetadata } from './device-show.js';
 import { type CommandIo, write } from './io.js';
 import { columnWidths, escapeControls, formatRow, formatTime, toJsonLine } from './text.js';
 
 export interface DeviceListOptions {
   readonly type?: string | undefined;
   readonly state?: DeviceState | undefined;
+  /** Entries that the devices have among their metadata. */
+  readonly metadata?: Metadata | undefined;
   readonly json?: boolean | undefined;
 }
 
 const pageSize = 1_000;
-const header = ['ID', 'CREATED', 'LAST SEEN', 'REVOKED', 'TYPE'];
+const header = ['ID', 'CREATED', 'LAST SEEN', 'REVOKED', 'EXPIRES', 'TYPE', 'METADATA'];
 
 /**
  * Lists devices in order of id, page by page, so that memory does not grow with their number.
@@ -24,13 +28,14 @@ export async function listAllDevices(
   options: DeviceListOptions,
   io: CommandIo,
 ): Promise<void> {
-  const state = options.state ?? 'active';
+  const { type, metadata, state = 'active' } = options;
+  const filter = { type, metadata, state };
   await withDatabase(config, io, async (db) => {
     await requireSchema(db);
     let widths: readonly number[] | undefined;
     let after: string | undefined;
     for (;;) {
-      const page = await listDevices(db, { type: options.type, state, after, limit: pageSize });
+      const page = await listDevices(db, { ...filter, after, limit: pageSize });
       if (options.json === true) {
         await write(io.stdout, page.map((device) => toJsonLine(toDeviceJson(device))).join(''));
       } else if (page.length > 0) {
@@ -42,7 +47,7 @@ export async function listAllDevices(
         const columns = widths;
         await write(io.stdout, rows.map((row) => formatRow(row, columns)).join(''));
       }
-      if (page.length === 0 && after === undefined) await writeEmptyNote(options.type, state, io);
+      if (page.length === 0 && after === undefined) await writeEmptyNote(type, state, io);
       after = page.at(-1)?.id;
       if (page.length < pageSize || io.outputClosed.aborted) return;
     }
@@ -55,7 +60,9 @@ function toCells(device: Device): string[] {
     formatTime(device.createdAt),
     device.lastSeenAt === null ? 'never' : formatTime(device.lastSeenAt),
     device.revokedAt === null ? '-' : formatTime(device.revokedAt),
+    device.expiresAt === null ? '-' : formatTime(device.expiresAt),
     escapeControls(device.type),
+    escapeControls(formatMetadata(device)),
   ];
 }
 

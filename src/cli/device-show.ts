@@ -1,6 +1,6 @@
 import type { Config } from '../config.js';
 import { toDeviceJson } from '../db/device-json.js';
-import { findDevice } from '../db/devices.js';
+import { type Device, findDevice } from '../db/devices.js';
 import { SvcMqttError } from '../errors.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
@@ -21,7 +21,12 @@ export async function showDevice(
     return findDevice(db, options.id);
   });
   if (device === undefined) throw deviceNotFound([options.id]);
-  if (options.json === true) {
+  await writeDevice(device, options.json === true, io);
+}
+
+/** Writes all that may be shown of a device. */
+export async function writeDevice(device: Device, json: boolean, io: CommandIo): Promise<void> {
+  if (json) {
     await write(io.stdout, toJsonLine(toDeviceJson(device)));
     return;
   }
@@ -33,9 +38,30 @@ export async function showDevice(
       ['created', formatTime(device.createdAt)],
       ['updated', formatTime(device.updatedAt)],
       ['revoked', device.revokedAt === null ? 'no' : formatTime(device.revokedAt)],
+      ['expires', describeExpiry(device)],
       ['last seen', device.lastSeenAt === null ? 'never' : formatTime(device.lastSeenAt)],
+      ['last login by', device.lastSecretUsed === null ? '-' : `the ${device.lastSecretUsed} secret`],
+      ['previous secret', describePrevious(device)],
+      ['metadata', formatMetadata(device)],
     ]),
   );
+}
+
+function describeExpiry({ expiresAt }: Device): string {
+  if (expiresAt === null) return 'never';
+  return `${formatTime(expiresAt)}${expiresAt.getTime() <= Date.now() ? ' (expired)' : ''}`;
+}
+
+function describePrevious({ previousSecretUntil, previousSecretUntilUsed }: Device): string {
+  if (previousSecretUntil === null) return 'ended';
+  const until = `valid until ${formatTime(previousSecretUntil)}`;
+  return previousSecretUntilUsed ? `${until}, or until the current one is used` : until;
+}
+
+/** `key=value` for each entry, `-` for none. */
+export function formatMetadata({ metadata }: Device): string {
+  const entries = Object.entries(metadata).map(([key, value]) => `${key}=${value}`);
+  return entries.length === 0 ? '-' : entries.join(', ');
 }
 
 /** The error that names the ids no device has. */

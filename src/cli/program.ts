@@ -1,6 +1,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import type { Config } from '../config.js';
 import { readVersion } from '../version.js';
+import { addDeviceCommands } from './device-commands.js';
 import type { CommandIo } from './io.js';
 import { toCount, toDurationMs, toUsageError } from './usage-error.js';
 
@@ -66,7 +67,7 @@ function buildProgram(io: CommandIo, finish: (status: number) => void): Command 
   add(program, 'serve', 'Run the gateway: MQTT broker, forwarder and HTTP API', 'all', async (call) =>
     (await import('./serve.js')).serve(call.config, call.io),
   );
-  addDeviceCommands(program.command('device').description('Add, list, show and revoke devices'), add);
+  addDeviceCommands(program.command('device').description('Add, look at, change and revoke devices'), add);
   addPolicyCommands(program.command('policy').description('Say what devices of a type may do'), add);
   addClaimCommands(program.command('claim').description('Let devices provision themselves'), add);
   addMigrateCommand(program, add);
@@ -78,38 +79,8 @@ function buildProgram(io: CommandIo, finish: (status: number) => void): Command 
   return program;
 }
 
-type Add = (parent: Command, usage: string, description: string, settings: Uses, run: Run) => Command;
-
-function addDeviceCommands(device: Command, add: Add): void {
-  add(device, 'add', 'Add devices and show their secrets, once', 'database', async (call) =>
-    (await import('./device-add.js')).addDevice(call.config, call.options, call.io),
-  )
-    .usage('--type <type> [options]')
-    .option('--type <type>', 'Type of the device, 1 to 128 characters')
-    .addOption(new Option('--id <id>', 'Id to give it; otherwise one is generated').conflicts('count'))
-    .option('--count <n>', 'How many devices to add', toCount('--count', 100_000))
-    .option('--json', 'One JSON object a line: id, type, mqtt_user, mqtt_password, created_at');
-  add(device, 'list', 'List devices', 'database', async ({ config, options, io }) => {
-    const state = options.all === true ? 'all' : options.revoked === true ? 'revoked' : 'active';
-    await (await import('./device-list.js')).listAllDevices(config, { ...options, state }, io);
-  })
-    .option('--type <type>', 'Only devices of this type')
-    .addOption(new Option('--revoked', 'Only revoked devices').conflicts('all'))
-    .option('--all', 'Revoked devices too')
-    .option('--json', 'One JSON object a line');
-  add(device, 'show <id>', 'Show a device', 'database', async ({ config, options, args, io }) =>
-    (await import('./device-show.js')).showDevice(config, { ...options, id: args[0] }, io),
-  ).option('--json', 'As a JSON object');
-  add(device, 'revoke <id...>', 'Revoke devices for good; - reads ids from stdin', 'database', async (call) =>
-    (await import('./device-revoke.js')).revokeDevice(
-      call.config,
-      { ...call.options, ids: call.args },
-      call.io,
-    ),
-  )
-    .option('--yes', 'Do not ask')
-    .option('--json', 'One JSON object a line: id and outcome (revoked, already_revoked, unknown)');
-}
+/** Adds a command to a parent. */
+export type Add = (parent: Command, usage: string, description: string, settings: Uses, run: Run) => Command;
 
 function addPolicyCommands(policy: Command, add: Add): void {
   add(policy, 'list', 'List policies; other types have the default', 'database', async (call) =>

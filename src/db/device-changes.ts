@@ -7,6 +7,7 @@ import {
   checkMetadataKey,
   isStorable,
   type Metadata,
+  maxGraceMs,
   requireValid,
 } from './device-fields.js';
 import { type Device, shownColumns } from './devices.js';
@@ -146,9 +147,6 @@ function mergeMetadata(before: Metadata, changes: Readonly<Record<string, string
   const kept = [...merged].filter((entry): entry is [string, string] => entry[1] !== null);
   return Object.fromEntries(kept.sort(([one], [other]) => (one < other ? -1 : 1)));
 }
-
-/** Longest that a replaced secret may stay valid. */
-export const maxGraceMs = 365 * 86_400_000;
 
 export interface RotateRequest {
   /** How long the secret until now stays valid; left out: it ends at once. */

@@ -7,6 +7,8 @@ export const maxStoredIdLength = 128;
 export const maxMetadataKeys = 32;
 export const maxMetadataKeyLength = 64;
 export const maxMetadataValueLength = 256;
+/** Longest that a replaced secret may stay valid. */
+export const maxGraceMs = 365 * 86_400_000;
 
 /** What an operator notes about a device, to find it again: a site, a customer, a serial number. Never a secret. */
 export type Metadata = Readonly<Record<string, string>>;
@@ -96,6 +98,22 @@ export function checkTime(time: Date): string | undefined {
   const timeMs = time.getTime();
   const fits = timeMs >= Date.UTC(1970) && timeMs < Date.UTC(10_000);
   return fits ? undefined : 'must be a time of the years 1970 to 9999';
+}
+
+/**
+ * Reads a time as RFC 3339 has it, such as `2027-01-31T12:00:00Z`, with its offset from UTC: without one it would be
+ * a guess.
+ *
+ * @returns undefined when it is none, or one that the calendar does not have.
+ */
+export function parseTime(text: string): Date | undefined {
+  const match =
+    /^(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d\d:\d\d)$/.exec(text);
+  if (match === null) return undefined;
+  const [year = 0, month = 0, day = 0] = match.slice(1).map(Number);
+  if (day > new Date(Date.UTC(year, month, 0)).getUTCDate()) return undefined;
+  const time = new Date(text.replace(' ', 'T').toUpperCase());
+  return Number.isNaN(time.getTime()) ? undefined : time;
 }
 
 function checkText(text: string, most: number): string | undefined {

@@ -45,11 +45,15 @@ export function memoryDevice(id: string, type: string, now = new Date()): Device
 /** Devices in memory, for what the database has no part in. */
 export function openMemoryQueries(rows: Map<string, Device>): DeviceQueries {
   return {
-    async add(_actor, type) {
-      const id = `device${String(rows.size).padStart(4, '0')}`;
+    async add(_actor, { type, id = `device${String(rows.size).padStart(4, '0')}`, expiresAt, metadata }) {
       const now = new Date();
-      rows.set(id, memoryDevice(id, type, now));
-      return { id, type, mqttUser: id, mqttPassword: 'shown-once-only', createdAt: now };
+      rows.set(id, {
+        ...memoryDevice(id, type, now),
+        expiresAt: expiresAt ?? null,
+        metadata: metadata ?? {},
+      });
+      const mqttPassword = 'shown-once-only';
+      return { id, type, mqttUser: id, mqttPassword, createdAt: now, expiresAt, metadata };
     },
     async list({ type, state, after, limit }) {
       return [...rows.values()]
@@ -67,6 +71,21 @@ export function openMemoryQueries(rows: Map<string, Device>): DeviceQueries {
       if (row.revokedAt !== null) return 'already revoked';
       rows.set(id, { ...row, revokedAt: new Date(), updatedAt: new Date() });
       return 'revoked';
+    },
+    async enable(_actor, id) {
+      const row = rows.get(id);
+      if (row !== undefined) rows.set(id, { ...row, revokedAt: null });
+      return rows.get(id);
+    },
+    async set(_actor, id) {
+      return rows.get(id);
+    },
+    async rotate(_actor, id) {
+      const row = rows.get(id);
+      if (row === undefined) return undefined;
+      const { type, previousSecretUntil, previousSecretUntilUsed } = row;
+      const mqttPassword = 'shown-once-too';
+      return { id, type, mqttUser: id, mqttPassword, previousSecretUntil, previousSecretUntilUsed };
     },
   };
 }

@@ -1,5 +1,12 @@
 import Type from 'typebox';
-import { maxDeviceTypeLength } from '../../db/device-fields.js';
+import {
+  maxDeviceIdLength,
+  maxDeviceTypeLength,
+  maxGraceMs,
+  maxMetadataKeyLength,
+  maxMetadataKeys,
+  maxMetadataValueLength,
+} from '../../db/device-fields.js';
 import { refer } from './responses.js';
 
 const closed = { additionalProperties: false };
@@ -22,10 +29,67 @@ const time = (description: string) =>
 
 const timeOrNull = (description: string) => Type.Union([time(description), Type.Null()]);
 
+const metadataRules = `at most ${maxMetadataKeys} entries, keys of 1 to ${maxMetadataKeyLength} characters A–Z a–z 0–9 _ . -, values of at most ${maxMetadataValueLength} characters`;
+
+const metadata = Type.Record(Type.String(), Type.String(), {
+  description: `What is noted about it: ${metadataRules}; never a secret`,
+  examples: [{ site: 'lyon' }],
+});
+
+const expiresAt = Type.String({
+  description:
+    'When it expires, as RFC 3339 with the offset from UTC: from then on it is refused, and its connections end',
+  examples: ['2027-01-31T12:00:00Z'],
+});
+
 /** What `POST /devices` takes. */
 export const NewDeviceRequest = Type.Object(
-  { type },
+  {
+    type,
+    id: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: maxDeviceIdLength,
+        description: `The id to give it: 1 to ${maxDeviceIdLength} characters A–Z a–z 0–9 _ -; otherwise one is generated`,
+      }),
+    ),
+    expires_at: Type.Optional(expiresAt),
+    metadata: Type.Optional(metadata),
+  },
   { $id: 'NewDeviceRequest', ...closed, examples: [{ type: 'sensor' }] },
+);
+
+/** What `PATCH /devices/{id}` takes. */
+export const DeviceChangesRequest = Type.Object(
+  {
+    expires_at: Type.Optional(
+      Type.Union([expiresAt, Type.Null()], { description: 'null: it never expires' }),
+    ),
+    metadata: Type.Optional(
+      Type.Record(Type.String(), Type.Union([Type.String(), Type.Null()]), {
+        description: `Entries to set; null removes one; others stay. In all ${metadataRules}`,
+        examples: [{ site: 'lyon', rack: null }],
+      }),
+    ),
+  },
+  { $id: 'DeviceChanges', ...closed, examples: [{ metadata: { site: 'lyon' } }] },
+);
+
+/** What `POST /devices/{id}/rotate` takes. */
+export const RotateRequest = Type.Object(
+  {
+    grace_sec: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: maxGraceMs / 1_000,
+        description: 'Seconds for which the secret until now stays valid; left out: it ends at once',
+      }),
+    ),
+    until_used: Type.Optional(
+      Type.Boolean({ description: 'The secret until now ends already when the new one has been used' }),
+    ),
+  },
+  { $id: 'RotateRequest', ...closed, examples: [{ grace_sec: 86_400 }, {}] },
 );
 
 /** What `POST /devices` answers: the one place where the password is shown. */
@@ -39,8 +103,28 @@ export const NewDeviceResponse = Type.Object(
       examples: ['made by the server'],
     }),
     created_at: time('When it was added'),
+    expires_at: Type.Optional(time('When it expires; only when it was given')),
+    metadata: Type.Optional(metadata),
   },
   { $id: 'NewDevice', ...closed },
+);
+
+const previousSecretUntil = timeOrNull('Until when the secret before is still valid; null: it is not');
+const previousSecretUntilUsed = Type.Boolean({
+  description: 'The secret before ends already when the new one has been used',
+});
+
+/** What `POST /devices/{id}/rotate` answers. */
+export const RotatedDeviceResponse = Type.Object(
+  {
+    id,
+    type,
+    mqtt_user: Type.String({ description: 'The MQTT user name, as before' }),
+    mqtt_password: Type.String({ description: 'The new MQTT password, shown here and never again' }),
+    previous_secret_until: previousSecretUntil,
+    previous_secret_until_used: previousSecretUntilUsed,
+  },
+  { $id: 'RotatedDevice', ...closed },
 );
 
 export const DeviceResponse = Type.Object(
@@ -48,9 +132,16 @@ export const DeviceResponse = Type.Object(
     id,
     type,
     created_at: time('When it was added'),
-    updated_at: time('When its type, its secret or its revocation last changed'),
+    updated_at: time('When anything of it but the last two times of use last changed'),
     revoked_at: timeOrNull('When it was revoked; null: it is active'),
     last_seen_at: timeOrNull('When it was last seen, to the minute; null: never'),
+    expires_at: timeOrNull('When it expires or has expired; null: never'),
+    metadata,
+    last_secret_used: Type.Union([Type.Enum(['current', 'previous']), Type.Null()], {
+      description: 'The secret of its last login; null: none since the current secret was made',
+    }),
+    previous_secret_until: previousSecretUntil,
+    previous_secret_until_used: previousSecretUntilUsed,
   },
   { $id: 'Device', ...closed },
 );
@@ -72,9 +163,14 @@ export const ListQuery = Type.Object(
   {
     type: Type.Optional(describeType('Only devices of this type')),
     state: Type.Optional(
-      Type.Enum(['active', 'revoked', 'all'], {
-        description: 'Only devices in this state',
+      Type.Enum(['active', 'expired', 'revoked', 'all'], {
+        description: 'Only devices in this state; active: neither revoked nor expired',
         default: 'active',
+      }),
+    ),
+    metadata: Type.Optional(
+      Type.Union([Type.String(), Type.Array(Type.String(), { maxItems: maxMetadataKeys })], {
+        description: 'Only devices with this entry, as `key=value`; repeated: with all of them',
       }),
     ),
     limit: Type.Optional(

@@ -1,7 +1,7 @@
 import type { AddressInfo } from 'node:net';
 import type { Config } from '../../config.js';
 import { hasApiKeys, loadApiKey, markApiKeyUsed } from '../../db/api-keys.js';
-import { revokeDevices } from '../../db/device-changes.js';
+import { enableDevices, revokeDevices, rotateSecret, setDevice } from '../../db/device-changes.js';
 import { addDevices, findDevice, listDevices } from '../../db/devices.js';
 import type { Database } from '../../db/open.js';
 import { SvcMqttError } from '../../errors.js';
@@ -152,8 +152,8 @@ function bindKeyQueries(db: Database): KeyQueries {
 
 function bindQueries(db: Database): DeviceQueries {
   return {
-    async add(actor, type) {
-      const [device] = await addDevices(db, actor, { type });
+    async add(actor, request) {
+      const [device] = await addDevices(db, actor, request);
       if (device === undefined) throw new SvcMqttError('INTERNAL', 'Adding one device made none');
       return device;
     },
@@ -164,5 +164,11 @@ function bindQueries(db: Database): DeviceQueries {
       if (unknown.length > 0) return 'unknown';
       return changed.length > 0 ? 'revoked' : 'already revoked';
     },
+    async enable(actor, id) {
+      await enableDevices(db, actor, [id]);
+      return await findDevice(db, id);
+    },
+    set: (actor, id, changes) => setDevice(db, actor, id, changes),
+    rotate: (actor, id, request) => rotateSecret(db, actor, id, request),
   };
 }

@@ -1,0 +1,133 @@
+import { type Command, Option } from 'commander';
+import { maxGraceMs } from '../db/device-fields.js';
+import { collectMetadata, collectWords, toExpiry, toExpiryOrNever } from './device-options.js';
+import type { Add } from './program.js';
+import { toCount, toDurationMs, usageError } from './usage-error.js';
+
+const expiresHelp =
+  'a duration such as 30d, a day (its beginning, UTC) or a time such as 2027-01-31T12:00:00Z';
+
+/** The commands on devices and their options. */
+export function addDeviceCommands(device: Command, add: Add): void {
+  addAddCommand(device, add);
+  addLookCommands(device, add);
+  addSetCommand(device, add);
+  addRotateCommand(device, add);
+  addRevocationCommands(device, add);
+}
+
+function addAddCommand(device: Command, add: Add): void {
+  add(device, 'add', 'Add devices and show their secrets, once', 'database', async (call) =>
+    (await import('./device-add.js')).addDevice(call.config, call.options, call.io),
+  )
+    .usage('--type <type> [options]')
+    .option('--type <type>', 'Type of the device, 1 to 128 characters')
+    .addOption(new Option('--id <id>', 'Id to give it; otherwise one is generated').conflicts('count'))
+    .option('--count <n>', 'How many devices to add', toCount('--count', 100_000))
+    .option('--expires <when>', `When they expire: ${expiresHelp}`, toExpiry('--expires'))
+    .option(
+      '--metadata <key=value>',
+      'What to note about them, never a secret; may be repeated',
+      collectMetadata('--metadata'),
+    )
+    .option(
+      '--json',
+      'One JSON object a line: id, type, mqtt_user, mqtt_password, created_at, and what was given',
+    );
+}
+
+function addLookCommands(device: Command, add: Add): void {
+  add(device, 'list', 'List devices', 'database', async ({ config, options, io }) => {
+    const state = (['all', 'revoked', 'expired'] as const).find((name) => options[name] === true) ?? 'active';
+    await (await import('./device-list.js')).listAllDevices(config, { ...options, state }, io);
+  })
+    .option('--type <type>', 'Only devices of this type')
+    .option(
+      '--metadata <key=value>',
+      'Only devices with this entry; repeated: with all of them',
+      collectMetadata('--metadata'),
+    )
+    .addOption(new Option('--revoked', 'Only revoked devices').conflicts(['all', 'expired']))
+    .addOption(new Option('--expired', 'Only expired devices').conflicts('all'))
+    .option('--all', 'Revoked and expired devices too')
+    .option('--json', 'One JSON object a line');
+  add(device, 'show <id>', 'Show a device', 'database', async ({ config, options, args, io }) =>
+    (await import('./device-show.js')).showDevice(config, { ...options, id: args[0] }, io),
+  ).option('--json', 'As a JSON object');
+}
+
+function addSetCommand(device: Command, add: Add): void {
+  add(device, 'set <id>', 'Change the expiry and the metadata of a device', 'database', async (call) =>
+    (await import('./device-set.js')).changeDevice(
+      call.config,
+      { ...call.options, id: call.args[0] },
+      call.io,
+    ),
+  )
+    .option('--expires <when>', `When it expires: never, ${expiresHelp}`, toExpiryOrNever('--expires'))
+    .option(
+      '--metadata <key=value>',
+      'An entry to set; others stay; may be repeated',
+      collectMetadata('--metadata'),
+    )
+    .option('--unset <key>', 'An entry to remove; may be repeated', collectWords)
+    .option('--json', 'The device as it is then, as a JSON object');
+}
+
+function addRotateCommand(device: Command, add: Add): void {
+  const toGraceMs = (value: string) => {
+    const graceMs = toDurationMs('--grace')(value);
+    if (graceMs <= maxGraceMs) return graceMs;
+    throw usageError(`--grace cannot be "${value}": it must be at most 365d`);
+  };
+  add(device, 'rotate <id>', 'Give a device a new secret and show it, once', 'database', async (call) =>
+    (await import('./device-rotate.js')).rotateDevice(
+      call.config,
+      { ...call.options, id: call.args[0] },
+      call.io,
+    ),
+  )
+    .option(
+      '--grace <duration>',
+      'Keep the old secret valid for so long, such as 24h; at most 365d',
+      toGraceMs,
+    )
+    .option('--until-used', 'End the old secret when the new one is used, if that is earlier')
+    .option(
+      '--json',
+      'As a JSON object: id, type, mqtt_user, mqtt_password and what becomes of the old secret',
+    )
+    .addHelpText(
+      'after',
+      `
+Without --grace the old secret ends at once, and the connections made by it. With a grace both are valid; connections
+made by the old one end with it, and their sessions wait for the device to come back with the new one.
+
+Rotated again before the device has used the new secret, that one is replaced, and the one that the device has stays
+valid for the new grace.`,
+    );
+}
+
+function addRevocationCommands(device: Command, add: Add): void {
+  add(device, 'revoke <id...>', 'Revoke devices; - reads ids from stdin', 'database', async (call) =>
+    (await import('./device-revoke.js')).revokeDevice(
+      call.config,
+      { ...call.options, ids: call.args },
+      call.io,
+    ),
+  )
+    .option('--yes', 'Do not ask')
+    .option('--json', 'One JSON object a line: id and outcome (revoked, already_revoked, unknown)');
+  add(
+    device,
+    'enable <id...>',
+    'End the revocation of devices; - reads ids from stdin',
+    'database',
+    async (call) =>
+      (await import('./device-revoke.js')).enableDevice(
+        call.config,
+        { ...call.options, ids: call.args },
+        call.io,
+      ),
+  ).option('--json', 'One JSON object a line: id and outcome (enabled, already_enabled, unknown)');
+}

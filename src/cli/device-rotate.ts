@@ -1,0 +1,62 @@
+import type { Config } from '../config.js';
+import { type RotatedDevice, rotateSecret } from '../db/device-changes.js';
+import { toRotatedDeviceJson } from '../db/device-json.js';
+import { readCliActor } from './actor.js';
+import { requireSchema, withDatabase } from './database.js';
+import { deviceNotFound } from './device-show.js';
+import { type CommandIo, write } from './io.js';
+import { formatBlock, formatTime, toJsonLine } from './text.js';
+import { usageError } from './usage-error.js';
+
+export interface DeviceRotateOptions {
+  readonly id: string;
+  /** How long the secret until now stays valid, ms; none: it ends at once. */
+  readonly grace?: number | undefined;
+  readonly untilUsed?: boolean | undefined;
+  readonly json?: boolean | undefined;
+}
+
+/**
+ * Gives a device a new secret and shows it, once.
+ *
+ * @throws SvcMqttError USAGE, DEVICE_NOT_FOUND, DATABASE_*.
+ */
+export async function rotateDevice(
+  config: Config,
+  options: DeviceRotateOptions,
+  io: CommandIo,
+): Promise<void> {
+  if (options.untilUsed === true && options.grace === undefined) {
+    throw usageError(
+      '--until-used needs --grace <duration>, the longest that the old secret stays valid',
+      'Example: svc-mqtt device rotate ID --grace 7d --until-used',
+    );
+  }
+  const rotated = await withDatabase(config, io, async (db) => {
+    await requireSchema(db);
+    const request = { graceMs: options.grace, untilUsed: options.untilUsed };
+    return rotateSecret(db, readCliActor(), options.id, request);
+  });
+  if (rotated === undefined) throw deviceNotFound([options.id]);
+  if (options.json === true) {
+    await write(io.stdout, toJsonLine(toRotatedDeviceJson(rotated)));
+    return;
+  }
+  await write(
+    io.stdout,
+    formatBlock([
+      ['id', rotated.id],
+      ['mqtt_user', rotated.mqttUser],
+      ['mqtt_password', rotated.mqttPassword],
+    ]),
+  );
+  await write(io.stderr, `Keep the password: nothing can show it again. ${describeOld(rotated)}.\n`);
+}
+
+function describeOld({ previousSecretUntil, previousSecretUntilUsed }: RotatedDevice): string {
+  if (previousSecretUntil === null) return 'The old one has ended';
+  const until = formatTime(previousSecretUntil);
+  return previousSecretUntilUsed
+    ? `The old one is valid until this one is used, at most until ${until}`
+    : `The old one is valid until ${until}`;
+}

@@ -1,0 +1,42 @@
+import type { Config } from '../config.js';
+import { setDevice } from '../db/device-changes.js';
+import type { Metadata } from '../db/device-fields.js';
+import { readCliActor } from './actor.js';
+import { requireSchema, withDatabase } from './database.js';
+import { deviceNotFound, writeDevice } from './device-show.js';
+import type { CommandIo } from './io.js';
+import { usageError } from './usage-error.js';
+
+export interface DeviceSetOptions {
+  readonly id: string;
+  /** null: never. */
+  readonly expires?: Date | null | undefined;
+  readonly metadata?: Metadata | undefined;
+  /** Keys of metadata to remove. */
+  readonly unset?: readonly string[] | undefined;
+  readonly json?: boolean | undefined;
+}
+
+/**
+ * Changes a device's expiry and metadata, and shows it as it is then.
+ *
+ * @throws SvcMqttError USAGE, INPUT_INVALID, DEVICE_NOT_FOUND, DATABASE_*.
+ */
+export async function changeDevice(config: Config, options: DeviceSetOptions, io: CommandIo): Promise<void> {
+  const { id, expires, metadata = {}, unset = [] } = options;
+  if (expires === undefined && Object.keys(metadata).length + unset.length === 0) {
+    throw usageError(
+      'device set needs something to change: --expires, --metadata or --unset',
+      'Example: svc-mqtt device set ID --expires 30d --metadata site=lyon',
+    );
+  }
+  const both = unset.find((key) => Object.hasOwn(metadata, key));
+  if (both !== undefined) throw usageError(`"${both}" is in --metadata and in --unset`);
+  const device = await withDatabase(config, io, async (db) => {
+    await requireSchema(db);
+    const removed = Object.fromEntries(unset.map((key) => [key, null]));
+    return setDevice(db, readCliActor(), id, { expiresAt: expires, metadata: { ...metadata, ...removed } });
+  });
+  if (device === undefined) throw deviceNotFound([id]);
+  await writeDevice(device, options.json === true, io);
+}
