@@ -112,6 +112,11 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
       'updated_at',
       'revoked_at',
       'last_seen_at',
+      'expires_at',
+      'metadata',
+      'last_secret_used',
+      'previous_secret_until',
+      'previous_secret_until_used',
     ]);
     const rows = (await run(env(), ['device', 'list'])).out.trimEnd().split('\n');
     expect(rows).toHaveLength(7);

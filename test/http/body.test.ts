@@ -47,7 +47,45 @@ describe('POST /devices', () => {
     ['U+0000', '{"type":"a\\u0000"}', [{ field: 'type', problem: /control/ }]],
     ['half a character', '{"type":"\\ud800"}', [{ field: 'type', problem: /Unicode/i }]],
     ['an unknown field', '{"type":"a","colour":1}', [{ field: 'colour', problem: 'is not a known field' }]],
-    ['an id', '{"type":"a","id":"b"}', [{ field: 'id', problem: 'is not a known field' }]],
+    ['an id that is none', '{"type":"a","id":"b/c"}', [{ field: 'id', problem: /characters/ }]],
+    ['an empty id', '{"type":"a","id":""}', [{ field: 'id', problem: 'must not be empty' }]],
+    ['a count', '{"type":"a","count":2}', [{ field: 'count', problem: 'is not a known field' }]],
+    ['no time', '{"type":"a","expires_at":"soon"}', [{ field: 'expires_at', problem: /must be a time/ }]],
+    [
+      'a time without offset',
+      '{"type":"a","expires_at":"2099-01-31T12:00:00"}',
+      [{ field: 'expires_at', problem: /offset/ }],
+    ],
+    [
+      'a day that is none',
+      '{"type":"a","expires_at":"2099-02-30T12:00:00Z"}',
+      [{ field: 'expires_at', problem: /must be a time/ }],
+    ],
+    [
+      'a time gone by',
+      '{"type":"a","expires_at":"2020-01-31T12:00:00Z"}',
+      [{ field: 'expires_at', problem: 'must be in the future' }],
+    ],
+    ['a list of metadata', '{"type":"a","metadata":[]}', [{ field: 'metadata', problem: /object/ }]],
+    ['a number in metadata', '{"type":"a","metadata":{"b":1}}', [{ field: 'metadata.b', problem: /string/ }]],
+    [
+      'a key with a space',
+      '{"type":"a","metadata":{"b c":"d"}}',
+      [{ field: 'metadata.b c', problem: /key/ }],
+    ],
+    [
+      'a long value',
+      `{"type":"a","metadata":{"b":"${'x'.repeat(257)}"}}`,
+      [{ field: 'metadata.b', problem: /256/ }],
+    ],
+    [
+      'too many entries',
+      JSON.stringify({
+        type: 'a',
+        metadata: Object.fromEntries(Array.from({ length: 33 }, (_, at) => [at, ''])),
+      }),
+      [{ field: 'metadata', problem: /32/ }],
+    ],
     ['__proto__', '{"type":"a","__proto__":{}}', [{ field: '__proto__', problem: 'is not a known field' }]],
     [
       'a misspelt field',

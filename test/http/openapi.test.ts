@@ -76,7 +76,10 @@ describe('/openapi.json', () => {
       'get /metrics',
       'get /readyz',
       'get /stats',
+      'patch /devices/{id}',
       'post /devices',
+      'post /devices/{id}/enable',
+      'post /devices/{id}/rotate',
     ]);
     const ids = operations.map(({ operation }) => operation.operationId);
     expect(new Set(ids).size).toBe(operations.length);

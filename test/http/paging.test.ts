@@ -50,9 +50,19 @@ describe('the devices', () => {
 
   it('show exactly their fields', async () => {
     const device = (await call(api.port, 'GET', '/devices/device0005')).json();
-    expect(Object.keys(device).sort()).toEqual(
-      ['created_at', 'id', 'last_seen_at', 'revoked_at', 'type', 'updated_at'].sort(),
-    );
+    expect(Object.keys(device).sort()).toEqual([
+      'created_at',
+      'expires_at',
+      'id',
+      'last_secret_used',
+      'last_seen_at',
+      'metadata',
+      'previous_secret_until',
+      'previous_secret_until_used',
+      'revoked_at',
+      'type',
+      'updated_at',
+    ]);
     expect(device).toMatchObject({ id: 'device0005', last_seen_at: null, revoked_at: expect.any(String) });
   });
 
@@ -65,7 +75,10 @@ describe('the devices', () => {
     ['limit=0x10', 'limit', 'must be a whole number'],
     ['limit=', 'limit', 'must be a whole number'],
     ['limit=5&limit=6', 'limit', 'must be a whole number'],
-    ['state=dead', 'state', 'must be one of active, revoked, all'],
+    ['state=dead', 'state', 'must be one of active, expired, revoked, all'],
+    ['metadata=site', 'metadata', 'must have the form key=value'],
+    ['metadata=', 'metadata', 'must have the form key=value'],
+    ['metadata=a=b&metadata=c%20d=e', 'metadata.c d', /key/],
     ['type=', 'type', 'must not be empty'],
     [`type=${'x'.repeat(129)}`, 'type', 'must have at most 128 characters'],
     ['type=a%00', 'type', /control/],

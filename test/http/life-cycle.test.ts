@@ -1,0 +1,174 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadCredentials, matchSecret } from '../../src/db/device-credentials.js';
+import { type RunningHttp, startHttp } from '../../src/server/http/start.js';
+import { kinds, openTestDatabase, type TestDatabase } from '../db/databases.js';
+import { allReady, call, openConfig, openTestLog } from './support.js';
+
+type Json = Record<string, unknown>;
+
+describe.each(kinds)('the life of a device over HTTP, on %s', (kind) => {
+  const { log, lines } = openTestLog();
+  let database: TestDatabase;
+  let api: RunningHttp;
+  beforeAll(async () => {
+    database = await openTestDatabase(kind);
+    api = await startHttp({
+      db: database.db,
+      config: openConfig,
+      log,
+      readMetrics: async () => '',
+      readiness: () => allReady,
+      version: '1.2.3',
+    } as unknown as Parameters<typeof startHttp>[0]);
+  });
+  afterAll(async () => {
+    await api?.close();
+    await database?.close();
+  });
+
+  const send = (method: string, path: string, body?: Json) =>
+    call(api.port, method, path, body === undefined ? {} : { body: JSON.stringify(body) });
+  const add = async (fields: Json) =>
+    (await send('POST', '/devices', { type: 'sensor', ...fields })).json<Json>();
+  const secretOf = async (id: unknown, password: unknown) => {
+    const [credentials] = await loadCredentials(database.db, [String(id)]);
+    return credentials && matchSecret(credentials, Buffer.from(String(password)));
+  };
+  const audit = async (id: unknown) =>
+    database.sql('select action, actor_kind, address, details from audit_log where target = $1 order by id', [
+      id,
+    ]);
+
+  it('begins with an id, an expiry and metadata, where they are given', async () => {
+    const plain = await add({});
+    expect(Object.keys(plain)).toEqual(['id', 'type', 'mqtt_user', 'mqtt_password', 'created_at']);
+    const wanted = {
+      id: 'My-1',
+      expires_at: '2099-01-31T13:00:00+01:00',
+      metadata: { site: 'lyon', rack: '7' },
+    };
+    const device = await add(wanted);
+    const stored = { ...wanted, expires_at: '2099-01-31T12:00:00.000Z' };
+    expect(device).toMatchObject(stored);
+    expect((await send('GET', '/devices/My-1')).json()).toMatchObject({
+      ...stored,
+      last_secret_used: null,
+      previous_secret_until: null,
+      previous_secret_until_used: false,
+    });
+    expect(await send('POST', '/devices', { type: 'sensor', id: 'My-1' })).toMatchObject({ status: 409 });
+    expect(await audit('My-1')).toEqual([
+      {
+        action: 'device.add',
+        actor_kind: 'local',
+        address: '127.0.0.1',
+        details: { type: 'sensor', expires_at: stored.expires_at, metadata: wanted.metadata },
+      },
+    ]);
+  });
+
+  it('goes on with other metadata and another expiry', async () => {
+    const { id } = await add({ metadata: { a: '1', b: '2' } });
+    const path = `/devices/${id}`;
+    const changed = await send('PATCH', path, {
+      metadata: { b: null, c: 'ü' },
+      expires_at: '2099-01-31T12:00:00Z',
+    });
+    expect(changed).toMatchObject({ status: 200 });
+    expect(changed.json()).toMatchObject({
+      metadata: { a: '1', c: 'ü' },
+      expires_at: '2099-01-31T12:00:00.000Z',
+    });
+    expect((await send('GET', path)).json()).toEqual(changed.json());
+    expect((await send('PATCH', path, {})).json()).toEqual(changed.json());
+    expect((await send('PATCH', path, { expires_at: null })).json()).toMatchObject({
+      expires_at: null,
+      metadata: { a: '1', c: 'ü' },
+    });
+    for (const [body, field] of [
+      [{ type: 'other' }, 'type'],
+      [{ expires_at: '2020-01-31T12:00:00Z' }, 'expires_at'],
+      [{ expires_at: 5 }, 'expires_at'],
+      [{ metadata: { 'a b': 'c' } }, 'metadata.a b'],
+      [{ metadata: { a: 'b\u0000' } }, 'metadata.a'],
+      [{ metadata: { a: 1 } }, 'metadata.a'],
+    ] as const) {
+      const answer = await send('PATCH', path, body);
+      expect(answer.status, JSON.stringify(body)).toBe(400);
+      expect(answer.json<{ detail: string }>().detail).toContain(field);
+    }
+    expect((await audit(id)).map(({ action }) => action)).toEqual(['device.add', 'device.set', 'device.set']);
+    expect((await send('PATCH', '/devices/nobody', {})).status).toBe(404);
+  });
+
+  it('has its secret replaced, at once or with a grace', async () => {
+    const { id, mqtt_password: first } = await add({});
+    const graceful = (
+      await send('POST', `/devices/${id}/rotate`, { grace_sec: 3_600, until_used: true })
+    ).json<Json>();
+    expect(graceful).toEqual({
+      id,
+      type: 'sensor',
+      mqtt_user: id,
+      mqtt_password: expect.stringMatching(/^[a-z2-7]{32}$/),
+      previous_secret_until: expect.any(String),
+      previous_secret_until_used: true,
+    });
+    expect(Date.parse(String(graceful.previous_secret_until)) - Date.now()).toBeGreaterThan(3_500_000);
+    expect(await secretOf(id, first)).toBe('previous');
+    expect(await secretOf(id, graceful.mqtt_password)).toBe('current');
+    const sudden = (await send('POST', `/devices/${id}/rotate`)).json<Json>();
+    expect(sudden).toMatchObject({ previous_secret_until: null, previous_secret_until_used: false });
+    expect(await secretOf(id, first)).toBeUndefined();
+    expect(await secretOf(id, graceful.mqtt_password)).toBeUndefined();
+    expect(await secretOf(id, sudden.mqtt_password)).toBe('current');
+    expect(JSON.stringify([lines, await audit(id)])).not.toContain(String(sudden.mqtt_password));
+    expect((await audit(id)).map(({ action }) => action)).toEqual([
+      'device.add',
+      'device.rotate',
+      'device.rotate',
+    ]);
+    for (const body of [{ grace_sec: 0 }, { grace_sec: 31_536_001 }, { until_used: true }, { grace: '1d' }]) {
+      expect((await send('POST', `/devices/${id}/rotate`, body)).status, JSON.stringify(body)).toBe(400);
+    }
+    expect(await secretOf(id, sudden.mqtt_password)).toBe('current');
+    expect((await send('POST', '/devices/nobody/rotate')).status).toBe(404);
+  });
+
+  it('is interrupted by a revocation that can be ended', async () => {
+    const { id } = await add({});
+    expect((await send('DELETE', `/devices/${id}`)).status).toBe(204);
+    const enabled = await send('POST', `/devices/${id}/enable`);
+    expect(enabled).toMatchObject({ status: 200 });
+    expect(enabled.json()).toMatchObject({ id, revoked_at: null });
+    expect((await send('POST', `/devices/${id}/enable`)).status).toBe(200);
+    expect((await audit(id)).map(({ action }) => action)).toEqual([
+      'device.add',
+      'device.revoke',
+      'device.enable',
+    ]);
+    expect((await send('POST', '/devices/nobody/enable')).status).toBe(404);
+  });
+
+  it('can be found by its metadata and by its state', async () => {
+    const list = async (query: string) =>
+      (await send('GET', `/devices?type=found&${query}`))
+        .json<{ devices: { id: string }[] }>()
+        .devices.map(({ id }) => id);
+    for (const [id, site] of [
+      ['f1', 'lyon'],
+      ['f2', 'lyon'],
+      ['f3', 'a=b c'],
+    ] as const) {
+      await add({ id, type: 'found', metadata: { site, floor: id } });
+    }
+    expect(await list('metadata=site=lyon')).toEqual(['f1', 'f2']);
+    expect(await list('metadata=site=lyon&metadata=floor%3Df2')).toEqual(['f2']);
+    expect(await list(`metadata=${encodeURIComponent('site=a=b c')}`)).toEqual(['f3']);
+    expect(await list('metadata=site=')).toEqual([]);
+    await database.sql(`update devices set expires_at = now() - interval '1 second' where id = 'f1'`);
+    expect(await list('state=expired')).toEqual(['f1']);
+    expect(await list('state=active')).toEqual(['f2', 'f3']);
+    expect(await list('state=all')).toEqual(['f1', 'f2', 'f3']);
+  });
+});
