@@ -21,10 +21,10 @@ export function toExpiry(option: string): (value: string) => Date {
   };
 }
 
-/** The same, with `never` for no expiry. */
-export function toExpiryOrNever(option: string): (value: string) => Date | null {
+/** The same, with `never` for no expiry; commander takes null for no value at all. */
+export function toExpiryOrNever(option: string): (value: string) => Date | 'never' {
   const parse = toExpiry(option);
-  return (value) => (value === 'never' ? null : parse(value));
+  return (value) => (value === 'never' ? value : parse(value));
 }
 
 /** A parser of `key=value` for an option that may be repeated. */

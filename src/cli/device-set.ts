@@ -9,8 +9,7 @@ import { usageError } from './usage-error.js';
 
 export interface DeviceSetOptions {
   readonly id: string;
-  /** null: never. */
-  readonly expires?: Date | null | undefined;
+  readonly expires?: Date | 'never' | undefined;
   readonly metadata?: Metadata | undefined;
   /** Keys of metadata to remove. */
   readonly unset?: readonly string[] | undefined;
@@ -35,7 +34,8 @@ export async function changeDevice(config: Config, options: DeviceSetOptions, io
   const device = await withDatabase(config, io, async (db) => {
     await requireSchema(db);
     const removed = Object.fromEntries(unset.map((key) => [key, null]));
-    return setDevice(db, readCliActor(), id, { expiresAt: expires, metadata: { ...metadata, ...removed } });
+    const expiresAt = expires === 'never' ? null : expires;
+    return setDevice(db, readCliActor(), id, { expiresAt, metadata: { ...metadata, ...removed } });
   });
   if (device === undefined) throw deviceNotFound([id]);
   await writeDevice(device, options.json === true, io);

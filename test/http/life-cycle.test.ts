@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadCredentials, matchSecret } from '../../src/db/device-credentials.js';
 import { type RunningHttp, startHttp } from '../../src/server/http/start.js';
 import { kinds, openTestDatabase, type TestDatabase } from '../db/databases.js';
+import { openIdleFleet } from '../support/idle-fleet.js';
 import { allReady, call, openConfig, openTestLog } from './support.js';
 
 type Json = Record<string, unknown>;
@@ -16,10 +17,12 @@ describe.each(kinds)('the life of a device over HTTP, on %s', (kind) => {
       db: database.db,
       config: openConfig,
       log,
-      readMetrics: async () => '',
+      readMetrics: async () => ({ contentType: 'text/plain', text: '' }),
       readiness: () => allReady,
+      fleet: openIdleFleet(),
       version: '1.2.3',
-    } as unknown as Parameters<typeof startHttp>[0]);
+      policyRisks: async () => [],
+    });
   });
   afterAll(async () => {
     await api?.close();
