@@ -1,0 +1,176 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { newBrokerCounters } from '../../src/server/mqtt/counters.js';
+import { Outgoing, type OutgoingConnection } from '../../src/server/mqtt/outgoing.js';
+import { PacketType, type QoS } from '../../src/server/mqtt/packets/packet-type.js';
+
+/** A connection whose client takes what waits only when told to. */
+function openFake() {
+  /** Payload number, packet identifier and DUP of each PUBLISH written; PUBREL has no payload. */
+  const written: { payload: string | undefined; packetId: number; dup: boolean }[] = [];
+  let unsentBytes = 0;
+  let slow = false;
+  const connection: OutgoingConnection = {
+    get unsentBytes() {
+      return unsentBytes;
+    },
+    write(packet) {
+      unsentBytes += packet.length;
+      let at = 1;
+      while ((packet[at] as number) >= 0x80) at += 1;
+      const first = packet[0] as number;
+      if (first >> 4 === PacketType.PUBREL) {
+        written.push({ payload: undefined, packetId: packet.readUInt16BE(at + 1), dup: false });
+        return;
+      }
+      const topicEnd = at + 3 + packet.readUInt16BE(at + 1);
+      const qos = (first >> 1) & 3;
+      const payload = packet.toString('latin1', topicEnd + (qos > 0 ? 2 : 0)).trimEnd();
+      const packetId = qos > 0 ? packet.readUInt16BE(topicEnd) : 0;
+      written.push({ payload, packetId, dup: (first & 8) !== 0 });
+    },
+    closeSlowReader() {
+      slow = true;
+    },
+  };
+  return {
+    connection,
+    written,
+    get slow() {
+      return slow;
+    },
+    drain() {
+      unsentBytes = 0;
+    },
+  };
+}
+
+const message = (number: number, bytes: number, qos: QoS = 1) => ({
+  topic: 't',
+  payload: Buffer.from(String(number).padEnd(bytes)),
+  qos,
+  retain: false,
+});
+
+describe('messages to one client', () => {
+  it('sent again after a reconnect go out as fast as they are taken, then those that wait', () => {
+    const outgoing = new Outgoing({ maxMessages: 1_000, maxBytes: 10_000_000 }, newBrokerCounters());
+    const first = openFake();
+    outgoing.attach(first.connection);
+    for (let number = 1; number <= 100; number += 1) {
+      outgoing.offer(message(number, 30_000));
+      first.drain();
+    }
+    expect(first.written).toHaveLength(100);
+    outgoing.detach();
+    outgoing.offer(message(101, 30_000));
+
+    const second = openFake();
+    outgoing.attach(second.connection);
+    while (second.written.length < 101) {
+      const before = second.written.length;
+      expect(second.connection.unsentBytes).toBeLessThan(65_536 + 31_000);
+      second.drain();
+      outgoing.pump();
+      expect(second.written.length).toBeGreaterThan(before);
+    }
+    expect(second.written.map(({ payload }) => Number(payload))).toEqual(
+      Array.from({ length: 101 }, (_, index) => index + 1),
+    );
+    expect(second.written.map(({ dup }) => dup)).toEqual([...Array(100).fill(true), false]);
+  });
+
+  it('count until they are acknowledged', () => {
+    const counters = newBrokerCounters();
+    const outgoing = new Outgoing({ maxMessages: 1_000, maxBytes: 10_000 }, counters);
+    const client = openFake();
+    outgoing.attach(client.connection);
+    for (let number = 1; number <= 3; number += 1) outgoing.offer(message(number, 3_000));
+    expect([client.written.length, client.slow]).toEqual([3, false]);
+    outgoing.onAcknowledge(PacketType.PUBACK, 1);
+    outgoing.offer(message(4, 3_000));
+    expect([client.written.length, client.slow]).toEqual([4, false]);
+    outgoing.offer(message(5, 3_000));
+    expect([client.written.length, client.slow]).toEqual([4, true]);
+    expect(counters.limits['outgoing-bytes']).toBe(1);
+  });
+
+  const events = fc.array(
+    fc.oneof(
+      fc.record({
+        what: fc.constant('offer' as const),
+        bytes: fc.integer({ min: 1, max: 20_000 }),
+        qos: fc.constantFrom(0, 1, 2),
+      }),
+      fc.record({ what: fc.constantFrom('acknowledge', 'drain', 'reconnect') }),
+    ),
+    { maxLength: 150 },
+  );
+
+  it('of QoS 1 and 2 come to the client in order, none lost, within the bytes, whatever happens', () => {
+    fc.assert(
+      fc.property(events, (happenings) => {
+        const maxBytes = 200_000;
+        const counters = newBrokerCounters();
+        const outgoing = new Outgoing({ maxMessages: 1_000, maxBytes }, counters);
+        let client = openFake();
+        outgoing.attach(client.connection);
+        /** Numbers of the messages of QoS 1 and 2 taken. */
+        const wanted: number[] = [];
+        const got = new Set<number>();
+        const qosOf = new Map<number, QoS>();
+        let number = 0;
+        /** What the client has answered of what this connection was sent. */
+        let answered = 0;
+        const acknowledge = () => {
+          const next = client.written[answered];
+          if (next === undefined) return false;
+          answered += 1;
+          if (next.payload === undefined) outgoing.onAcknowledge(PacketType.PUBCOMP, next.packetId);
+          else if (next.packetId !== 0) {
+            got.add(Number(next.payload));
+            const qos = qosOf.get(Number(next.payload));
+            outgoing.onAcknowledge(qos === 1 ? PacketType.PUBACK : PacketType.PUBREC, next.packetId);
+          }
+          return true;
+        };
+        const expectOrder = () => {
+          const numbers = client.written.flatMap(({ payload, packetId }) =>
+            payload === undefined || packetId === 0 ? [] : [Number(payload)],
+          );
+          expect(numbers).toEqual(numbers.toSorted((one, two) => one - two));
+          expect(outgoing.describe().waitingBytes).toBeLessThanOrEqual(maxBytes);
+        };
+        for (const happening of happenings) {
+          if (happening.what === 'offer') {
+            number += 1;
+            const { deliveriesDropped } = counters;
+            qosOf.set(number, happening.qos as QoS);
+            outgoing.offer(message(number, happening.bytes, happening.qos as QoS));
+            if (counters.deliveriesDropped === deliveriesDropped && happening.qos > 0) wanted.push(number);
+          } else if (happening.what === 'acknowledge') {
+            acknowledge();
+          } else if (happening.what === 'drain') {
+            client.drain();
+            outgoing.pump();
+          } else {
+            expectOrder();
+            outgoing.detach();
+            client = openFake();
+            answered = 0;
+            outgoing.attach(client.connection);
+          }
+        }
+        for (let more = true; more; ) {
+          more = acknowledge();
+          client.drain();
+          outgoing.pump();
+          more = more || answered < client.written.length;
+        }
+        expectOrder();
+        expect([...wanted].filter((each) => !got.has(each))).toEqual([]);
+        expect(outgoing.describe()).toMatchObject({ waiting: 0, waitingBytes: 0, unacknowledged: 0 });
+      }),
+    );
+  });
+});
