@@ -65,8 +65,11 @@ describe('/openapi.json', () => {
       Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, operation })),
     );
     expect(operations.map(({ name }) => name).sort()).toEqual([
+      'delete /claims/{id}',
       'delete /connections/{id}',
       'delete /devices/{id}',
+      'delete /policies/{type}',
+      'get /claims',
       'get /connections',
       'get /connections/{id}',
       'get /devices',
@@ -74,12 +77,17 @@ describe('/openapi.json', () => {
       'get /events',
       'get /healthz',
       'get /metrics',
+      'get /policies',
+      'get /policies/{type}',
       'get /readyz',
       'get /stats',
       'patch /devices/{id}',
+      'post /claims',
+      'post /claims/redeem',
       'post /devices',
       'post /devices/{id}/enable',
       'post /devices/{id}/rotate',
+      'put /policies/{type}',
     ]);
     const ids = operations.map(({ operation }) => operation.operationId);
     expect(new Set(ids).size).toBe(operations.length);
@@ -91,8 +99,10 @@ describe('/openapi.json', () => {
         expect(response.description, name).not.toBe('Default Response');
       }
       const isProbe = name.endsWith('z');
-      expect(operation.security, name).toEqual(isProbe ? [] : undefined);
-      for (const status of isProbe ? [] : ['401', '403', '429', '500', '503']) {
+      const isForDevices = name === 'post /claims/redeem';
+      expect(operation.security, name).toEqual(isProbe || isForDevices ? [] : undefined);
+      const everywhere = isForDevices ? ['429', '500', '503'] : ['401', '403', '429', '500', '503'];
+      for (const status of isProbe ? [] : everywhere) {
         expect(Object.keys(operation.responses[status]?.content ?? {}), name).toEqual([
           'application/problem+json',
         ]);

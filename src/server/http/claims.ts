@@ -8,6 +8,7 @@ import {
   redeemClaim,
   revokeClaim,
 } from '../../db/claims.js';
+import { checkMetadata } from '../../db/device-fields.js';
 import { toNewDeviceJson } from '../../db/device-json.js';
 import type { NewDevice } from '../../db/devices.js';
 import type { Database } from '../../db/open.js';
@@ -27,7 +28,7 @@ import {
 import { decodeCursor, encodeCursor } from './cursor.js';
 import { NewDeviceResponse } from './device-schemas.js';
 import { createInputProblem, createProblem, ProblemError, tooManyRequests } from './problem.js';
-import { listProblems, refer } from './responses.js';
+import { listProblems, listPublicProblems, refer } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 
 /** The claim queries that the API makes, with the errors of their namesakes in `src/db/claims.ts`. */
@@ -182,7 +183,7 @@ function addRedemptionRoute(app: TypedApp, { claims, log }: Options): void {
         body: RedeemRequest,
         response: {
           200: refer(NewDeviceResponse, { description: 'The device, with its password' }),
-          ...listProblems(400, 404, 410, 413),
+          ...listPublicProblems(400, 404, 410, 413),
         },
       },
     },
@@ -199,6 +200,8 @@ function addRedemptionRoute(app: TypedApp, { claims, log }: Options): void {
       // Only a failure counts: many devices may come by one address, and at once.
       failed.giveBack(key);
       const { claim, metadata } = request.body;
+      const fault = metadata === undefined ? undefined : checkMetadata(metadata);
+      if (fault !== undefined) throw new ProblemError(createInputProblem([fault]));
       const device = await claims.redeem({ claim, metadata, address }).catch((error: unknown) => {
         const code = error instanceof SvcMqttError ? error.code : undefined;
         if (code === 'CLAIM_NOT_FOUND' || code === 'CLAIM_GONE') {
@@ -206,7 +209,7 @@ function addRedemptionRoute(app: TypedApp, { claims, log }: Options): void {
           const fields = { code, remoteAddress: request.ip };
           limitedLog.warn('claim_refused', fields, 'A claim that makes no device was shown');
         }
-        throw nameField(error);
+        throw error;
       });
       log.info(
         { event: 'claim_redeemed', device: device.id, type: device.type, remoteAddress: request.ip },

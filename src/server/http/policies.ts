@@ -87,6 +87,7 @@ function addReadingRoutes(app: TypedApp, policies: PolicyQueries): void {
         tags,
         operationId: 'getPolicy',
         summary: 'Show a policy',
+        description: 'Shows the policy of a device type. A type without one has the default.',
         params: PolicyParams,
         response: { 200: refer(PolicyResponse, { description: 'The policy' }), ...listProblems(400, 404) },
       },

@@ -29,7 +29,12 @@ const headers: Partial<Record<ProblemStatus, object>> = {
 
 /** Documents the problems that a route may answer with, besides those that every protected route may. */
 export function listProblems(...statuses: readonly ProblemStatus[]): Record<number, object> {
-  const all = [...statuses, 401, 403, 429, 500, 503] as const;
+  return listPublicProblems(...statuses, 401, 403);
+}
+
+/** The same for a route that asks for no key. */
+export function listPublicProblems(...statuses: readonly ProblemStatus[]): Record<number, object> {
+  const all = [...statuses, 429, 500, 503] as const;
   return Object.fromEntries(
     all.map((status) => [
       status,
