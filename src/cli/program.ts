@@ -70,6 +70,8 @@ function buildProgram(io: CommandIo, finish: (status: number) => void): Command 
   addDeviceCommands(program.command('device').description('Add, look at, change and revoke devices'), add);
   addPolicyCommands(program.command('policy').description('Say what devices of a type may do'), add);
   addClaimCommands(program.command('claim').description('Let devices provision themselves'), add);
+  addApiKeyCommands(program.command('api-key').description('Say who may use the HTTP API'), add);
+  addAuditCommand(program, add);
   addMigrateCommand(program, add);
   addTailCommand(program, add);
   add(program, 'setup', 'Get the nats-server program for the embedded NATS server', 'setup', async (call) =>
@@ -163,6 +165,55 @@ Example: svc-mqtt claim create --type sensor --uses 100 --expires 7d`,
       call.io,
     ),
   ).option('--json', 'As a JSON object: id and outcome (revoked, already_revoked)');
+}
+
+function addApiKeyCommands(apiKey: Command, add: Add): void {
+  add(apiKey, 'create', 'Make a key of the HTTP API and show it, once', 'database', async (call) =>
+    (await import('./api-key-create.js')).createKey(call.config, call.options, call.io),
+  )
+    .usage('--name <name> --role <role> [options]')
+    .option('--name <name>', 'Its name, 1 to 64 characters of A-Z a-z 0-9 . _ -')
+    .addOption(
+      new Option(
+        '--role <role>',
+        'viewer looks, provisioner also adds devices, operator does everything',
+      ).choices(['viewer', 'provisioner', 'operator']),
+    )
+    .option('--expires <duration>', 'How long it is valid, such as 12h or 90d', toDurationMs('--expires'))
+    .option('--json', 'As a JSON object: id, name, role, key, created_at, expires_at');
+  add(apiKey, 'list', 'List keys', 'database', async ({ config, options, io }) => {
+    const state = options.all === true ? 'all' : options.revoked === true ? 'revoked' : 'active';
+    await (await import('./api-key-list.js')).listKeys(config, { ...options, state }, io);
+  })
+    .addOption(new Option('--revoked', 'Only revoked keys').conflicts('all'))
+    .option('--all', 'Revoked keys too')
+    .option('--json', 'One JSON object a line');
+  add(
+    apiKey,
+    'revoke <name|id>',
+    'Revoke a key for good; it is refused within two seconds',
+    'database',
+    async ({ config, options, args, io }) =>
+      (await import('./api-key-revoke.js')).revokeKey(config, { ...options, key: args[0] ?? '' }, io),
+  ).option('--json', 'As a JSON object: id, name and outcome (revoked, already_revoked)');
+}
+
+function addAuditCommand(program: Command, add: Add): void {
+  add(program, 'audit', 'Show who changed what, newest last', 'database', async ({ config, options, io }) =>
+    (await import('./audit.js')).showAudit(config, options, io),
+  )
+    .option('--device <id>', 'Only changes of this device')
+    .option(
+      '--since <duration>',
+      'Only changes of the last so long, such as 90s, 2h or 2d',
+      toDurationMs('--since'),
+    )
+    .option(
+      '--limit <n>',
+      'Most entries shown, the latest ones; 100 unless given',
+      toCount('--limit', 100_000),
+    )
+    .option('--json', 'One JSON object a line');
 }
 
 function addMigrateCommand(program: Command, add: Add): void {

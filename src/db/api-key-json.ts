@@ -1,10 +1,10 @@
-import type { ApiKey, NewApiKey } from './api-keys.js';
+import type { ApiKey, NewApiKey, Role } from './api-keys.js';
 
 /** The one form in which machines get keys, from the HTTP API and from `--json` alike. Times are ISO 8601, UTC. */
 export interface ApiKeyJson {
   readonly id: string;
   readonly name: string;
-  readonly role: string;
+  readonly role: Role;
   readonly created_at: string;
   readonly expires_at: string | null;
   readonly revoked_at: string | null;
@@ -27,7 +27,7 @@ export function toApiKeyJson(key: ApiKey): ApiKeyJson {
 export interface NewApiKeyJson {
   readonly id: string;
   readonly name: string;
-  readonly role: string;
+  readonly role: Role;
   readonly key: string;
   readonly created_at: string;
   readonly expires_at: string | null;

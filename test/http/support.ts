@@ -3,9 +3,10 @@ import { connect } from 'node:net';
 import { pino } from 'pino';
 import type { Device } from '../../src/db/devices.js';
 import { SvcMqttError } from '../../src/errors.js';
+import type { ApiKeyQueries } from '../../src/server/http/api-keys.js';
+import type { ListAudit } from '../../src/server/http/audit.js';
 import type { ClaimQueries } from '../../src/server/http/claims.js';
 import type { DeviceQueries } from '../../src/server/http/devices.js';
-import type { KeyQueries } from '../../src/server/http/key-directory.js';
 import type { HttpLimits } from '../../src/server/http/limits.js';
 import type { PolicyQueries } from '../../src/server/http/policies.js';
 import {
@@ -127,10 +128,13 @@ export const openConfig: HttpConfig = {
 };
 
 /** No keys, as after a first start. */
-export const noKeys: KeyQueries = {
+export const noKeys: ApiKeyQueries = {
   load: async () => undefined,
   exist: async () => false,
   markUsed: async () => {},
+  create: async () => Promise.reject(new Error('no keys are made here')),
+  list: async () => [],
+  revoke: async () => undefined,
 };
 
 /** A log whose lines can be read. */
@@ -147,8 +151,9 @@ export async function startTestApi(
     limits?: Partial<HttpLimits>;
     devices?: Partial<DeviceQueries>;
     fleet?: FleetView;
-    keys?: Partial<KeyQueries>;
     certificates?: CertificateStore;
+    keys?: Partial<ApiKeyQueries>;
+    listAudit?: ListAudit;
     readiness?: () => Promise<Readiness> | Readiness;
   } = {},
 ): Promise<TestApi> {
@@ -159,6 +164,7 @@ export async function startTestApi(
     policies: noPolicies,
     keys: { ...noKeys, ...options.keys },
     claims: noClaims,
+    listAudit: options.listAudit ?? (async () => []),
     config: { ...openConfig, ...options.config },
     limits: options.limits ?? {},
     readiness: options.readiness ?? (() => allReady),

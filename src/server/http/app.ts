@@ -3,6 +3,8 @@ import type { Actor } from '../../db/audit.js';
 import type { Log } from '../../log.js';
 import type { FleetView } from '../live.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
+import { type ApiKeyQueries, addApiKeyRoutes } from './api-keys.js';
+import { addAuditRoute, type ListAudit } from './audit.js';
 import type { AccessLevel, AccessSettings, Role } from './auth.js';
 import { addClaimRoutes, type ClaimQueries } from './claims.js';
 import { addConnectionRoutes } from './connections.js';
@@ -48,7 +50,9 @@ export interface AppOptions {
   readonly policies: PolicyQueries;
   readonly claims: ClaimQueries;
   readonly access: AccessSettings;
-  readonly keys: KeyDirectory;
+  readonly keys: ApiKeyQueries;
+  readonly keyDirectory: KeyDirectory;
+  readonly listAudit: ListAudit;
   readonly readiness: ReadReadiness;
   readonly readMetrics: ReadMetrics;
   readonly fleet: FleetView;
@@ -76,7 +80,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
     },
   });
   const routes = openRouteTable(app);
-  const gate = openGate({ settings: options.access, keys: options.keys, log });
+  const gate = openGate({ settings: options.access, keys: options.keyDirectory, log });
   app.addHook('onClose', async () => gate.close());
   app.setValidatorCompiler(compileValidator);
   readBodiesAsJson(app);
@@ -98,6 +102,9 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   addDeviceRoutes(app, { devices: options.devices, log });
   addPolicyRoutes(app, { policies: options.policies, log });
   addClaimRoutes(app, { claims: options.claims, log });
+  const { keys, keyDirectory } = options;
+  addApiKeyRoutes(app, { keys, onRevoked: (id) => keyDirectory.forget(id), log });
+  addAuditRoute(app, options.listAudit);
   await addDocumentationRoutes(app);
   await app.ready();
   requireRoles(routes.list());

@@ -1,6 +1,6 @@
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
-import type { FastifyPluginAsync } from 'fastify';
+import type { FastifyContextConfig, FastifyPluginAsync, FastifySchema } from 'fastify';
 import { Problem } from './problem.js';
 import type { TypedApp } from './typed-app.js';
 
@@ -54,7 +54,8 @@ export async function openSpecification(app: TypedApp, version: string): Promise
         version,
         description:
           'Adds, lists and revokes the devices of the gateway. Errors are problem details (RFC 9457) with a stable `code`. ' +
-          'Without API_TOKEN only requests from this machine are answered. ' +
+          'Log in with an API key or API_TOKEN (Authorize); each operation names the role that it needs. ' +
+          'While there is neither, only requests from this machine are answered. ' +
           'Limits: 16 KiB a body (413), 4 KiB an address (414), 16 KiB a header (431), 15 s for a request to arrive (408).',
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },
@@ -65,22 +66,32 @@ export async function openSpecification(app: TypedApp, version: string): Promise
         { name: 'events', description: 'What happens, as it happens' },
         { name: 'claims', description: 'By which devices get their credentials themselves' },
         { name: 'policies', description: 'What devices of a type may do' },
+        { name: 'api-keys', description: 'Who may use this API' },
+        { name: 'audit', description: 'Who changed what' },
         { name: 'metrics', description: 'For Prometheus' },
         { name: 'health', description: 'For probes; no token is needed' },
       ],
       servers: [{ url: '/', description: 'This replica' }],
       components: {
         securitySchemes: {
-          bearer: { type: 'http', scheme: 'bearer', description: 'The value of API_TOKEN, when it is set' },
+          bearer: { type: 'http', scheme: 'bearer', description: 'An API key, or the value of API_TOKEN' },
         },
       },
       // The empty requirement says that there may be no token to show.
       security: [{ bearer: [] }, {}],
     },
+    transform: ({ schema, url, route }) => ({ schema: describeRole(schema, route.config), url }),
     refResolver: {
       buildLocalReference: (schema, _base, _fragment, index) => String(schema.$id ?? `Schema${index}`),
     },
   });
+}
+
+/** Says in the description of a protected route which role it needs. */
+function describeRole(schema: FastifySchema, config: FastifyContextConfig | undefined): FastifySchema {
+  const { access = 'protected', role } = config ?? {};
+  if (access !== 'protected' || role === undefined) return schema;
+  return { ...schema, description: `${schema.description ?? ''}\n\nRole: \`${role}\`.`.trim() };
 }
 
 /** Adds `/openapi.json` and the pages under `/docs/`, all of whose files come from this process. */

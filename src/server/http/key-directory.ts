@@ -19,6 +19,8 @@ export type KeyLookUp =
 /** The server's view of the API keys: at most a second old, or a minute while the database is away. */
 export interface KeyDirectory {
   find(id: string): Promise<KeyLookUp>;
+  /** Has the database asked again at the next look-up. */
+  forget(id: string): void;
   /** What is remembered of a key, without asking the database. */
   peek(id: string): ApiKeyCredentials | undefined;
   /**
@@ -151,6 +153,10 @@ export function openKeyDirectory(
       }
       const known = knownWithin(id, times.keepMs);
       return known === undefined ? { found: 'away' } : { found: 'yes', key: known };
+    },
+
+    forget(id) {
+      entries.delete(id);
     },
 
     peek: (id) => knownWithin(id, times.keepMs),

@@ -1,6 +1,5 @@
 import type { AddressInfo } from 'node:net';
 import type { Config } from '../../config.js';
-import { hasApiKeys, loadApiKey, markApiKeyUsed } from '../../db/api-keys.js';
 import { enableDevices, revokeDevices, rotateSecret, setDevice } from '../../db/device-changes.js';
 import { addDevices, findDevice, listDevices } from '../../db/devices.js';
 import type { Database } from '../../db/open.js';
@@ -8,11 +7,13 @@ import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { FleetView } from '../live.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
+import { type ApiKeyQueries, bindApiKeyQueries } from './api-keys.js';
 import { createApp } from './app.js';
+import { bindAuditQuery, type ListAudit } from './audit.js';
 import { bindClaimQueries, type ClaimQueries } from './claims.js';
 import type { DeviceQueries } from './devices.js';
 import type { ReadReadiness } from './health.js';
-import { type KeyQueries, openKeyDirectory } from './key-directory.js';
+import { openKeyDirectory } from './key-directory.js';
 import { defaultHttpLimits, type HttpLimits } from './limits.js';
 import { requireListening, trackRequests } from './listener.js';
 import type { ReadMetrics } from './metrics.js';
@@ -61,8 +62,9 @@ export async function startHttp(options: {
     ...options,
     devices: bindQueries(db),
     policies: bindPolicyQueries(db, policyRisks),
-    keys: bindKeyQueries(db),
     claims: bindClaimQueries(db),
+    keys: bindApiKeyQueries(db),
+    listAudit: bindAuditQuery(db),
   });
 }
 
@@ -70,8 +72,9 @@ export async function startHttp(options: {
 export async function startHttpWith(options: {
   devices: DeviceQueries;
   policies: PolicyQueries;
-  keys: KeyQueries;
   claims: ClaimQueries;
+  keys: ApiKeyQueries;
+  listAudit: ListAudit;
   config: HttpConfig;
   log: Log;
   readiness: ReadReadiness;
@@ -84,14 +87,16 @@ export async function startHttpWith(options: {
 }): Promise<RunningHttp> {
   const { config, log } = options;
   const limits = { ...defaultHttpLimits, ...options.limits };
-  const keys = openKeyDirectory(options.keys, log);
+  const keyDirectory = openKeyDirectory(options.keys, log);
   // Without an answer to this nobody could be let in as local, so the start waits for it.
-  const keysExist = await keys.exist();
+  const keysExist = await keyDirectory.exist();
   const app = await createApp({
     devices: options.devices,
     policies: options.policies,
-    keys,
     claims: options.claims,
+    keys: options.keys,
+    keyDirectory,
+    listAudit: options.listAudit,
     access: config,
     readiness: options.readiness,
     readMetrics: options.readMetrics,
@@ -140,14 +145,6 @@ function warnOfAccess(config: HttpConfig, keysExist: boolean, log: Log): void {
   const message =
     'Anyone who reaches the HTTP API can add and revoke devices (API_ALLOW_UNAUTHENTICATED=true)';
   log.warn({ event: 'http_unauthenticated' }, message);
-}
-
-function bindKeyQueries(db: Database): KeyQueries {
-  return {
-    load: (id) => loadApiKey(db, id),
-    exist: () => hasApiKeys(db),
-    markUsed: (id) => markApiKeyUsed(db, id),
-  };
 }
 
 function bindQueries(db: Database): DeviceQueries {

@@ -74,6 +74,7 @@ function describeFault(keyword: string, params: Record<string, unknown>): string
   if (keyword === 'minimum') return `must be at least ${limit}`;
   if (keyword === 'maximum') return `must be at most ${limit}`;
   if (keyword === 'enum') return `must be one of ${(params.allowedValues as string[]).join(', ')}`;
+  if (keyword === 'format') return 'must be a time such as 2026-01-31T12:00:00Z';
   return 'is not allowed here';
 }
 

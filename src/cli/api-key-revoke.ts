@@ -1,0 +1,45 @@
+import type { Config } from '../config.js';
+import { maskApiKeys, parseApiKey, revokeApiKey } from '../db/api-keys.js';
+import { SvcMqttError } from '../errors.js';
+import { readCliActor } from './actor.js';
+import { requireSchema, withDatabase } from './database.js';
+import { type CommandIo, write } from './io.js';
+import { escapeControls, toJsonLine } from './text.js';
+import { usageError } from './usage-error.js';
+
+/**
+ * Revokes a key of the HTTP API for good. It does not ask: a leaked key is in a hurry, and another is soon made.
+ *
+ * @throws SvcMqttError USAGE for the key itself, API_KEY_NOT_FOUND, DATABASE_*.
+ */
+export async function revokeKey(
+  config: Config,
+  options: { readonly key: string; readonly json?: boolean | undefined },
+  io: CommandIo,
+): Promise<void> {
+  const parsed = parseApiKey(options.key);
+  if (parsed !== undefined) {
+    throw usageError(
+      'A key is revoked by its name or id, and this is the key itself, which must not be an argument',
+      `svc-mqtt api-key revoke ${parsed.id}`,
+    );
+  }
+  const result = await withDatabase(config, io, async (db) => {
+    await requireSchema(db);
+    return revokeApiKey(db, readCliActor(), options.key);
+  });
+  if (result === undefined) {
+    const shown = escapeControls(maskApiKeys(options.key));
+    throw new SvcMqttError('API_KEY_NOT_FOUND', `There is no API key with the name or id ${shown}`, {
+      suggestion: '`svc-mqtt api-key list --all` shows every key',
+    });
+  }
+  const { id, name } = result.key;
+  if (options.json === true) {
+    const outcome = result.outcome === 'revoked' ? 'revoked' : 'already_revoked';
+    await write(io.stdout, toJsonLine({ id, name, outcome }));
+    return;
+  }
+  const words = result.outcome === 'revoked' ? 'revoked' : 'was revoked before';
+  await write(io.stdout, `${escapeControls(name)} (${escapeControls(id)}) ${words}\n`);
+}
