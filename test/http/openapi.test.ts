@@ -65,10 +65,13 @@ describe('/openapi.json', () => {
       Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, operation })),
     );
     expect(operations.map(({ name }) => name).sort()).toEqual([
+      'delete /api-keys/{key}',
       'delete /claims/{id}',
       'delete /connections/{id}',
       'delete /devices/{id}',
       'delete /policies/{type}',
+      'get /api-keys',
+      'get /audit',
       'get /claims',
       'get /connections',
       'get /connections/{id}',
@@ -82,6 +85,7 @@ describe('/openapi.json', () => {
       'get /readyz',
       'get /stats',
       'patch /devices/{id}',
+      'post /api-keys',
       'post /claims',
       'post /claims/redeem',
       'post /devices',
@@ -197,6 +201,64 @@ describe('every route', () => {
     const statuses = new Set(answers.map(([, , { status }]) => status));
     expect([...statuses].sort()).toEqual([400, 401, 403, 404, 413, 500, 503]);
     await Promise.all(apis.map((one) => one.close()));
+  });
+
+  it('documents what becomes of keys, and who changed what', async () => {
+    const at = new Date();
+    const key = {
+      id: 'k2v7q4mzt6xw3hba',
+      name: 'ci',
+      role: 'viewer',
+      createdAt: at,
+      expiresAt: at,
+      revokedAt: null,
+      lastUsedAt: null,
+    } as const;
+    const taken = new SvcMqttError('API_KEY_EXISTS', 'An API key with the name ci is in use');
+    const keyed = await startTestApi({
+      keys: {
+        create: async (_actor, { name }) =>
+          name === 'ci' ? Promise.reject(taken) : { ...key, name, key: 'svcmqtt_shown_once' },
+        list: async () => [key],
+        revoke: async (_actor, name) => (name === 'ci' ? { key, outcome: 'revoked' } : undefined),
+      },
+      listAudit: async () => [
+        {
+          id: 1,
+          at,
+          actorKind: 'cli',
+          actor: 'x',
+          address: null,
+          action: 'device.add',
+          target: 'a',
+          details: { count: 5, deep: { list: [null] } },
+        },
+      ],
+    });
+    const answers: [string, string, number, Answer][] = [];
+    const ask = async (method: string, path: string, url: string, status: number, body?: unknown) => {
+      const options = body === undefined ? {} : { body: JSON.stringify(body) };
+      answers.push([path, method, status, await call(keyed.port, method.toUpperCase(), url, options)]);
+    };
+    await ask('post', '/api-keys', '/api-keys', 201, { name: 'new', role: 'viewer' });
+    await ask('post', '/api-keys', '/api-keys', 409, { name: 'ci', role: 'viewer' });
+    await ask('post', '/api-keys', '/api-keys', 400, { name: 'x', role: 'king' });
+    await ask('post', '/api-keys', '/api-keys', 400, { name: 'x', role: 'viewer', expires_at: 'soon' });
+    await ask('post', '/api-keys', '/api-keys', 400, { name: 'a b', role: 'viewer', extra: 1 });
+    await ask('get', '/api-keys', '/api-keys', 200);
+    await ask('get', '/api-keys', '/api-keys?cursor=!', 400);
+    await ask('delete', '/api-keys/{key}', '/api-keys/ci', 204);
+    await ask('delete', '/api-keys/{key}', '/api-keys/nobody', 404);
+    await ask('get', '/audit', '/audit?since=2026-01-31T12:00:00Z&device=a', 200);
+    await ask('get', '/audit', '/audit?since=yesterday', 400);
+    await ask('get', '/audit', '/audit?cursor=YQ', 400);
+    for (const [path, method, status, answer] of answers) {
+      expect([method, path, answer.status]).toEqual([method, path, status]);
+      expectDocumented(path, method, answer);
+    }
+    const entries = answers.find(([path, , status]) => path === '/audit' && status === 200)?.[3];
+    expect(entries?.json()).toMatchObject({ entries: [{ details: { count: 5, deep: { list: [null] } } }] });
+    await keyed.close();
   });
 
   it('documents a replica that is not ready', async () => {
