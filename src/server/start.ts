@@ -6,6 +6,7 @@ import { SvcMqttError } from '../errors.js';
 import type { Log } from '../log.js';
 import { describeRisks } from '../policy.js';
 import { readVersion } from '../version.js';
+import { startAuditRetention } from './audit-retention.js';
 import { startDeviceDirectory } from './device-directory.js';
 import { startDropReport } from './drop-report.js';
 import { openEventFeed } from './event-feed.js';
@@ -72,6 +73,8 @@ async function start(
   const db = await openDatabase(config, log);
   releasers.add('database', () => db.close());
   await bringSchemaUpToDate(config, db, log);
+  const retention = startAuditRetention({ db, days: config.auditRetentionDays, log });
+  releasers.add('audit retention', () => retention.close());
 
   const nats = await startForwarder({ config, log });
   releasers.add('forwarder', () => nats.close());

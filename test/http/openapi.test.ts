@@ -107,6 +107,11 @@ describe('/openapi.json', () => {
       expect(operation.security, name).toEqual(isProbe || isForDevices ? [] : undefined);
       const everywhere = isForDevices ? ['429', '500', '503'] : ['401', '403', '429', '500', '503'];
       for (const status of isProbe ? [] : everywhere) {
+      const isPublic = name.endsWith('z') || name === 'post /claims/redeem';
+      expect(operation.security, name).toEqual(isPublic ? [] : undefined);
+      if (!isPublic)
+        expect(operation.description, name).toMatch(/\nRole: `(viewer|provisioner|operator)`\.$/);
+      for (const status of isPublic ? [] : ['401', '403', '429', '500', '503']) {
         expect(Object.keys(operation.responses[status]?.content ?? {}), name).toEqual([
           'application/problem+json',
         ]);
