@@ -109,8 +109,7 @@ describe('/openapi.json', () => {
       for (const status of isProbe ? [] : everywhere) {
       const isPublic = name.endsWith('z') || name === 'post /claims/redeem';
       expect(operation.security, name).toEqual(isPublic ? [] : undefined);
-      if (!isPublic)
-        expect(operation.description, name).toMatch(/\nRole: `(viewer|provisioner|operator)`\.$/);
+      if (!isPublic) expect(operation.description, name).toMatch(/Role: `(viewer|provisioner|operator)`\.$/);
       for (const status of isPublic ? [] : ['401', '403', '429', '500', '503']) {
         expect(Object.keys(operation.responses[status]?.content ?? {}), name).toEqual([
           'application/problem+json',
