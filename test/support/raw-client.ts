@@ -116,7 +116,11 @@ export interface RawClient {
 
 /** @param localAddress where the connection is to come from; every address of 127.0.0.0/8 is this machine's. */
 export async function openRawClient(port: number, localAddress = '127.0.0.1'): Promise<RawClient> {
-  const socket = connect({ host: '127.0.0.1', port, localAddress });
+  return speakRaw(connect({ host: '127.0.0.1', port, localAddress }));
+}
+
+/** Speaks on a socket that was just opened, by TCP or by TLS. */
+export async function speakRaw(socket: Socket): Promise<RawClient> {
   const received: ReceivedPacket[] = [];
   let taken = 0;
   let closed = false;
@@ -139,7 +143,7 @@ export async function openRawClient(port: number, localAddress = '127.0.0.1'): P
     wake();
   });
   await new Promise<void>((resolve, reject) => {
-    socket.once('connect', resolve);
+    socket.once('encrypted' in socket ? 'secureConnect' : 'connect', () => resolve());
     socket.once('error', reject);
   });
 
