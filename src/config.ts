@@ -1,10 +1,4 @@
-import { readFileSync, statSync } from 'node:fs';
 import Type, { type Static, type TSchema } from 'typebox';
-import Value from 'typebox/value';
-import { SvcMqttError } from './errors.js';
-
-/** Largest file that a secret is read from. */
-const maxSecretFileBytes = 65_536;
 
 /**
  * One setting. `env` lists the variables that set it, the first being the documented one; `flag` is the long
@@ -650,101 +644,14 @@ export type Config = { readonly [K in SettingName]: ValueOf<(typeof settings)[K]
 /** Every setting with its name, in the order of the table. */
 export const settingEntries = Object.entries(settings) as [SettingName, Setting][];
 
-/**
- * Reads the configuration: a flag beats the environment, the environment beats the default. A variable set to
- * the empty string counts as unset. A secret may stand in a file named by `secretFiles` or by its variable with
- * `_FILE` appended.
- *
- * @param sources `env` as `process.env`; `flags` by setting name, as strings or booleans; `secretFiles` paths by
- *   setting name.
- * @throws SvcMqttError CONFIG_INVALID naming every setting that has a bad value, with value and remedy.
- */
-export function readConfig(sources: ConfigSources): Config {
-  const config: Record<string, unknown> = {};
-  const problems: string[] = [];
-  for (const [name, entry] of settingEntries) {
-    const given = findRaw(name, entry, sources);
-    if (given === undefined) {
-      config[name] = entry.default;
-      continue;
-    }
-    const value = 'problem' in given ? undefined : Value.Convert(entry.schema, given.raw);
-    if ('problem' in given) {
-      problems.push(given.problem);
-    } else if (Value.Check(entry.schema, value)) {
-      config[name] = value;
-    } else {
-      const shown = entry.secret === true ? 'the given value' : `"${String(given.raw)}"`;
-      problems.push(`${given.source} cannot be ${shown}: it must be ${describeSchema(entry.schema)}`);
-    }
-  }
-  if (problems.length > 0) throw new SvcMqttError('CONFIG_INVALID', problems.join('; '));
-  return config as Config;
-}
-
-export interface ConfigSources {
-  readonly env: Readonly<Record<string, string | undefined>>;
-  readonly flags?: Partial<Record<SettingName, string | boolean>>;
-  readonly secretFiles?: Partial<Record<SettingName, string>>;
+/** The name of a setting in the configuration file: the documented variable in lower case. */
+export function fileKey(entry: Setting): string {
+  return entry.env[0].toLowerCase();
 }
 
 /** How a setting is given on the command line: with its value, with a file that holds it, or either. */
 export function flagForms(entry: Setting): { readonly value: boolean; readonly file: boolean } {
   return { value: entry.secret !== true || entry.url === true, file: entry.secret === true };
-}
-
-/** The value as given, with the name of its source, or what is wrong with how it was given. */
-function findRaw(
-  name: SettingName,
-  entry: Setting,
-  { env, flags, secretFiles }: ConfigSources,
-): { source: string; raw: string | boolean } | { problem: string } | undefined {
-  const flag = flags?.[name];
-  const flagFile = secretFiles?.[name];
-  const source = `--${entry.flag}`;
-  if (flag !== undefined && flagFile !== undefined)
-    return { problem: `give ${source} or ${source}-file, not both` };
-  if (flagFile !== undefined) return readSecretFile(`${source}-file`, flagFile);
-  if (flag !== undefined) {
-    if (entry.secret === true && carriesPassword(entry, String(flag))) {
-      return {
-        problem: `${source} cannot carry a password, which every user of this machine could read: set ${entry.env[0]} or use ${source}-file`,
-      };
-    }
-    return { source, raw: flag };
-  }
-  const isSet = (variable: string) => (env[variable] ?? '') !== '';
-  const variable = entry.env.find(isSet);
-  const fileVariable =
-    entry.secret === true ? entry.env.map((each) => `${each}_FILE`).find(isSet) : undefined;
-  if (variable !== undefined && fileVariable !== undefined) {
-    return { problem: `set ${variable} or ${fileVariable}, not both` };
-  }
-  if (fileVariable !== undefined) return readSecretFile(fileVariable, env[fileVariable] ?? '');
-  return variable === undefined ? undefined : { source: variable, raw: env[variable] ?? '' };
-}
-
-/** Reads a secret from a file, without the line break that editors put at its end. */
-function readSecretFile(source: string, path: string): { source: string; raw: string } | { problem: string } {
-  try {
-    if (statSync(path).size > maxSecretFileBytes) {
-      return { problem: `${source}: ${path} is over ${maxSecretFileBytes} bytes` };
-    }
-    const raw = readFileSync(path, 'utf8').replace(/\r?\n$/, '');
-    return raw === '' ? { problem: `${source}: ${path} is empty` } : { source, raw };
-  } catch (error) {
-    return {
-      problem: `${source}: ${path} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})`,
-    };
-  }
-}
-
-/** A secret setting's value that must not be an argument; a URL or DSN without a password may be one. */
-function carriesPassword(entry: Setting, value: string): boolean {
-  if (entry.url !== true) return true;
-  if (/(^|[\s?&])(ssl)?password\s*=/i.test(value)) return true;
-  // NATS reads a lone word before the @ as a token, so there any word counts; PostgreSQL reads it as the user.
-  return entry.group === 'nats' ? value.includes('@') : /:\/\/[^@]*:[^@]*@/.test(value);
 }
 
 /** What a setting accepts, in words. */

@@ -1,14 +1,15 @@
 import { type Command, Option } from 'commander';
 import { maxGraceMs } from '../db/device-fields.js';
+import type { Add } from './command-line.js';
 import { collectMetadata, collectWords, toExpiry, toExpiryOrNever } from './device-options.js';
-import type { Add } from './program.js';
 import { toCount, toDurationMs, usageError } from './usage-error.js';
 
 const expiresHelp =
   'a duration such as 30d, a day (its beginning, UTC) or a time such as 2027-01-31T12:00:00Z';
 
-/** The commands on devices and their options. */
-export function addDeviceCommands(device: Command, add: Add): void {
+/** Adds `device` and the commands below it. */
+export function addDeviceCommands(program: Command, add: Add): void {
+  const device = program.command('device').description('Add, look at, change and revoke devices');
   addAddCommand(device, add);
   addLookCommands(device, add);
   addSetCommand(device, add);

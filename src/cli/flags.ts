@@ -1,16 +1,11 @@
 import { type Command, Option } from 'commander';
-import {
-  type Config,
-  type ConfigSources,
-  flagForms,
-  readConfig,
-  type SettingGroup,
-  type SettingName,
-  settingEntries,
-} from '../config.js';
+import { type Config, flagForms, type SettingGroup, type SettingName, settingEntries } from '../config.js';
+import { type ConfigSources, type ReadSettings, readSettings } from '../read-config.js';
 
 type Entry = (typeof settingEntries)[number][1];
 
+/** Names the configuration file; not a setting, since no file can name itself. */
+const fileVariable = 'SVC_MQTT_CONFIG';
 const logSettings = ['logLevel', 'logFormat'] as const;
 
 /** Which settings each kind of command takes; `migrate` is a setting of the server alone. */
@@ -37,7 +32,7 @@ export const settingSelections: Readonly<
   setup: ['natsServerBin', ...logSettings],
 };
 
-const groupTitles: Readonly<Record<SettingGroup, string>> = {
+export const groupTitles: Readonly<Record<SettingGroup, string>> = {
   database: 'Database:',
   nats: 'NATS:',
   mqtt: 'MQTT:',
@@ -52,6 +47,8 @@ export function addSettingOptions(command: Command, selection: readonly SettingN
     if (!selection.includes(name)) continue;
     for (const option of settingOptions(entry)) command.addOption(option.helpGroup(groupTitles[entry.group]));
   }
+  const help = `File with settings, YAML or JSON, as \`svc-mqtt config example\` shows (env ${fileVariable})`;
+  command.addOption(new Option('--config <path>', help).helpGroup(groupTitles.process));
 }
 
 /** The options of one setting. Of a boolean both forms work and the help shows the one that changes something. */
@@ -96,7 +93,7 @@ export function isBoolean(entry: Entry): boolean {
 }
 
 /**
- * Reads the configuration of a command from its parsed options and the environment.
+ * Reads the configuration of a command from its parsed options, the environment and the configuration file.
  *
  * @param options as commander parsed them, by the options' camel-case names.
  * @throws SvcMqttError CONFIG_INVALID.
@@ -105,6 +102,14 @@ export function readCommandConfig(
   options: Readonly<Record<string, unknown>>,
   env: ConfigSources['env'],
 ): Config {
+  return readCommandSettings(options, env).config;
+}
+
+/** As `readCommandConfig`, with what set each setting. */
+export function readCommandSettings(
+  options: Readonly<Record<string, unknown>>,
+  env: ConfigSources['env'],
+): ReadSettings {
   const flags: Partial<Record<SettingName, string | boolean>> = {};
   const secretFiles: Partial<Record<SettingName, string>> = {};
   for (const [name, entry] of settingEntries) {
@@ -114,7 +119,9 @@ export function readCommandConfig(
     const file = options[camelCase(`${entry.flag}-file`)];
     if (forms.file && typeof file === 'string') secretFiles[name] = file;
   }
-  return readConfig({ env, flags, secretFiles });
+  const given = options.config ?? env[fileVariable];
+  const file = typeof given === 'string' && given !== '' ? given : undefined;
+  return readSettings({ env, flags, secretFiles, file });
 }
 
 function camelCase(flag: string): string {

@@ -2,11 +2,11 @@ import { userInfo } from 'node:os';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
-import { readConfig } from '../../src/config.js';
 import { loadCredentials, matchSecret } from '../../src/db/device-credentials.js';
 import { migrate } from '../../src/db/migrate.js';
 import { type Database, openDatabase } from '../../src/db/open.js';
 import type { SvcMqttError } from '../../src/errors.js';
+import { readConfig } from '../../src/read-config.js';
 import { borrowPostgres, createDatabase } from '../support/postgres.js';
 import { fakeIo, jsonLines, makeTempDir } from './support.js';
 

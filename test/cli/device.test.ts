@@ -2,9 +2,9 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Interrupted } from '../../src/cli/io.js';
 import { runProgram } from '../../src/cli/program.js';
-import { readConfig } from '../../src/config.js';
 import { type Database, openDatabase } from '../../src/db/open.js';
 import type { SvcMqttError } from '../../src/errors.js';
+import { readConfig } from '../../src/read-config.js';
 import { borrowPostgres, createDatabase } from '../support/postgres.js';
 import { fakeIo, fakeTerminal, jsonLines, makeTempDir, runCli, until } from './support.js';
 

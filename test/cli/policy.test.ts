@@ -1,10 +1,10 @@
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
-import { readConfig } from '../../src/config.js';
 import { migrate } from '../../src/db/migrate.js';
 import { type Database, openDatabase } from '../../src/db/open.js';
 import type { SvcMqttError } from '../../src/errors.js';
+import { readConfig } from '../../src/read-config.js';
 import { borrowPostgres, createDatabase } from '../support/postgres.js';
 import { fakeIo, jsonLines, makeTempDir } from './support.js';
 

@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readCommandConfig } from '../../src/cli/flags.js';
-import { readConfig } from '../../src/config.js';
+import { readConfig } from '../../src/read-config.js';
 import { makeTempDir } from './support.js';
 
 let dir: ReturnType<typeof makeTempDir>;

@@ -28,7 +28,7 @@ describe('help and version', () => {
       runCli(['tail-nats', '--help']),
       runCli(['help', 'tail-nats']),
     ]);
-    expect(serve.stdout).toMatch(/--mqtt-port <n>[\s\S]*MQTT_PORT; default 1883/);
+    expect(serve.stdout).toMatch(/--mqtt-port <n>[\s\S]*MQTT_PORT; default\s+1883/);
     expect(serve.stdout).toContain('--api-token-file <path>');
     expect(serve.stdout).not.toMatch(/--api-token </);
     expect(add.stdout).toContain('--database-url <url>');

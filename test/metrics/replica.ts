@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import parse from 'parse-prometheus-text-format';
-import { readConfig } from '../../src/config.js';
 import { openLog } from '../../src/log.js';
+import { readConfig } from '../../src/read-config.js';
 import { type RunningServer, startServer } from '../../src/server/start.js';
 import { type OnFinished, openDatabase } from '../faults/gateway.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';

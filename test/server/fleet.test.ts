@@ -5,7 +5,7 @@ import path from 'node:path';
 import { connectAsync, type MqttClient } from 'mqtt';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { readConfig } from '../../src/config.js';
+import { readConfig } from '../../src/read-config.js';
 import { type RunningServer, startServer } from '../../src/server/start.js';
 import { openTestLog, until } from '../support/forwarding.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';

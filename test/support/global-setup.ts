@@ -1,7 +1,7 @@
-import { readConfig } from '../../src/config.js';
 import { migrate } from '../../src/db/migrate.js';
 import { openDatabase } from '../../src/db/open.js';
 import { openLog } from '../../src/log.js';
+import { readConfig } from '../../src/read-config.js';
 import { obtainNatsServer } from '../../src/server/forward/nats-server-program.js';
 import { createDatabase, postgresTemplateVariable, postgresUrlVariable, startPostgres } from './postgres.js';
 

@@ -1,5 +1,6 @@
-import { readConfig, type SettingName, settingEntries } from '../../../src/config.js';
+import { type SettingName, settingEntries } from '../../../src/config.js';
 import { messageOf } from '../../../src/errors.js';
+import { readConfig } from '../../../src/read-config.js';
 
 /** Variables of Node.js itself, which are no setting of svc-mqtt. */
 const runtimeVariables = new Set(['NODE_ENV']);

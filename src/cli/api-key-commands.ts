@@ -1,0 +1,36 @@
+import { type Command, Option } from 'commander';
+import type { Add } from './command-line.js';
+import { toDurationMs } from './usage-error.js';
+
+/** Adds `api-key` and the commands below it. */
+export function addApiKeyCommands(program: Command, add: Add): void {
+  const apiKey = program.command('api-key').description('Say who may use the HTTP API');
+  add(apiKey, 'create', 'Make a key of the HTTP API and show it, once', 'database', async (call) =>
+    (await import('./api-key-create.js')).createKey(call.config, call.options, call.io),
+  )
+    .usage('--name <name> --role <role> [options]')
+    .option('--name <name>', 'Its name, 1 to 64 characters of A-Z a-z 0-9 . _ -')
+    .addOption(
+      new Option(
+        '--role <role>',
+        'viewer looks, provisioner also adds devices, operator does everything',
+      ).choices(['viewer', 'provisioner', 'operator']),
+    )
+    .option('--expires <duration>', 'How long it is valid, such as 12h or 90d', toDurationMs('--expires'))
+    .option('--json', 'As a JSON object: id, name, role, key, created_at, expires_at');
+  add(apiKey, 'list', 'List keys', 'database', async ({ config, options, io }) => {
+    const state = options.all === true ? 'all' : options.revoked === true ? 'revoked' : 'active';
+    await (await import('./api-key-list.js')).listKeys(config, { ...options, state }, io);
+  })
+    .addOption(new Option('--revoked', 'Only revoked keys').conflicts('all'))
+    .option('--all', 'Revoked keys too')
+    .option('--json', 'One JSON object a line');
+  add(
+    apiKey,
+    'revoke <name|id>',
+    'Revoke a key for good; it is refused within two seconds',
+    'database',
+    async ({ config, options, args, io }) =>
+      (await import('./api-key-revoke.js')).revokeKey(config, { ...options, key: args[0] ?? '' }, io),
+  ).option('--json', 'As a JSON object: id, name and outcome (revoked, already_revoked)');
+}

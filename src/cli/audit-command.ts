@@ -1,0 +1,22 @@
+import type { Command } from 'commander';
+import type { Add } from './command-line.js';
+import { toCount, toDurationMs } from './usage-error.js';
+
+/** Adds the command. */
+export function addAuditCommand(program: Command, add: Add): void {
+  add(program, 'audit', 'Show who changed what, newest last', 'database', async ({ config, options, io }) =>
+    (await import('./audit.js')).showAudit(config, options, io),
+  )
+    .option('--device <id>', 'Only changes of this device')
+    .option(
+      '--since <duration>',
+      'Only changes of the last so long, such as 90s, 2h or 2d',
+      toDurationMs('--since'),
+    )
+    .option(
+      '--limit <n>',
+      'Most entries shown, the latest ones; 100 unless given',
+      toCount('--limit', 100_000),
+    )
+    .option('--json', 'One JSON object a line');
+}

@@ -1,0 +1,71 @@
+import { fileKey, settingEntries } from '../config.js';
+import { carriesPassword } from '../read-config.js';
+import { readCommandSettings } from './flags.js';
+import { type CommandIo, write } from './io.js';
+import { columnWidths, escapeControls, formatRow, toJsonLine } from './text.js';
+
+type Setting = (typeof settingEntries)[number][1];
+
+export interface ConfigPrintOptions {
+  readonly changed?: boolean | undefined;
+  readonly json?: boolean | undefined;
+}
+
+/**
+ * Shows the settings that `serve` would run with, each with the option, variable or line of the file that set it.
+ *
+ * @param options the command's own, and the settings' as for `serve`.
+ * @throws SvcMqttError CONFIG_INVALID.
+ */
+export async function printConfig(
+  options: ConfigPrintOptions & Readonly<Record<string, unknown>>,
+  io: CommandIo,
+): Promise<void> {
+  const { config, origins } = readCommandSettings(options, io.env);
+  const rows = settingEntries
+    .map(([name, entry]) => ({
+      key: fileKey(entry),
+      value: maskSetting(entry, config[name]),
+      origin: origins[name],
+      secret: entry.secret === true,
+      changed: config[name] !== entry.default,
+    }))
+    .filter(({ changed }) => options.changed !== true || changed);
+  if (options.json === true) {
+    for (const { changed: _, ...row } of rows) await write(io.stdout, toJsonLine(row));
+    return;
+  }
+  const cells = rows.map(({ key, value, origin }) => [
+    key,
+    value === null ? '' : escapeControls(String(value)),
+    escapeControls(origin),
+  ]);
+  const header = ['SETTING', 'VALUE', 'FROM'];
+  const widths = columnWidths([header, ...cells]);
+  for (const row of [header, ...cells]) await write(io.stdout, formatRow(row, widths));
+}
+
+/** A value as it may be shown; null when it is unset. */
+export function maskSetting(
+  entry: Setting,
+  value: string | number | boolean | undefined,
+): string | number | boolean | null {
+  if (value === undefined) return null;
+  if (entry.secret !== true) return value;
+  const shown = entry.url === true ? maskPasswords(String(value)) : undefined;
+  return shown === undefined || carriesPassword(entry, shown.replace(/\S*\*\*\*@?/g, '')) ? '***' : shown;
+}
+
+/** A URL, list of URLs or DSN without what stands for a password in it, and without the user of a URL. */
+function maskPasswords(text: string): string {
+  const masked = text.replace(
+    /((?:^|[\s?&])(?:ssl)?password\s*=\s*)(?:'(?:[^'\\]|\\.)*'|(?:\\.|[^\s\\])+)/gi,
+    '$1***',
+  );
+  // Of a DSN without a URL's scheme the rest is names; a NATS server may be given without a scheme.
+  if (/(?:^|\s)[a-z_]+\s*=/i.test(masked) && !masked.includes('://')) return masked;
+  return masked
+    .split(',')
+    .map((part) => part.replace(/^([a-z]+:\/\/)?.*@/i, (_match, scheme?: string) => `${scheme ?? ''}***@`))
+    .join(',');
+}
