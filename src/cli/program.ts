@@ -6,6 +6,7 @@ import { addClaimCommands } from './claim-commands.js';
 import type { Add, Call, Uses } from './command-line.js';
 import { addConfigCommands } from './config-commands.js';
 import { addDeviceCommands } from './device-commands.js';
+import { addDoctorCommand } from './doctor-command.js';
 import type { CommandIo } from './io.js';
 import { addMigrateCommand } from './migrate-command.js';
 import { addPolicyCommands } from './policy-commands.js';
@@ -74,6 +75,7 @@ function buildProgram(io: CommandIo, finish: (status: number) => void): Command 
   addMigrateCommand(program, add);
   addTailCommand(program, add);
   addConfigCommands(program, add);
+  addDoctorCommand(program, add);
   add(program, 'setup', 'Get the nats-server program for the embedded NATS server', 'setup', async (call) =>
     (await import('./setup.js')).setup(call.config, call.io),
   );

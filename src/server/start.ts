@@ -125,7 +125,7 @@ async function start(
   releasers.add('device directory', () => directory.close());
 
   const version = readVersion();
-  const metrics = openMetrics({ broker: core, forwarder, directory, config, version });
+  const metrics = openMetrics({ broker: core, forwarder, directory, config, version, certificates });
   const fleet = startFleetView({
     config,
     version,

@@ -4,6 +4,7 @@ import type { DeviceDirectory } from '../device-directory.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { BrokerView } from '../mqtt/broker.js';
 import type { Traffic } from '../mqtt/counters.js';
+import type { CertificateInfo } from '../tls/certificate-info.js';
 import { openSeriesRegistry, type Series, type SeriesRegistry } from './series.js';
 
 /** What the metrics are read from. */
@@ -13,6 +14,8 @@ export interface MetricSources {
   readonly directory: Pick<DeviceDirectory, 'live' | 'cacheState'>;
   readonly config: Pick<Config, 'maxConnections' | 'maxInFlight' | 'maxInFlightBytes' | 'deviceCacheSize'>;
   readonly version: string;
+  /** Those that are in use. */
+  readonly certificates: { list(): Pick<CertificateInfo, 'path' | 'expiresAt'>[] };
 }
 
 /** The metrics of a replica. */
@@ -170,7 +173,10 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config }: Metr
   );
 }
 
-function addParts(series: SeriesRegistry, { directory, forwarder, config, version }: MetricSources): void {
+function addParts(
+  series: SeriesRegistry,
+  { directory, forwarder, config, version, certificates }: MetricSources,
+): void {
   series.gauge('svc_mqtt_database_up', '1 when the database answers', () => Number(directory.live));
   series.gauge('svc_mqtt_nats_up', '1 when NATS answers', () => Number(forwarder.state().connected));
   series.gauge(
@@ -190,6 +196,11 @@ function addParts(series: SeriesRegistry, { directory, forwarder, config, versio
       const { hits, misses } = directory.cacheState();
       return byLabel('result', { hit: hits, miss: misses });
     },
+  );
+  series.gauge(
+    'svc_mqtt_certificate_expiry_timestamp_seconds',
+    'When each certificate in use expires, in seconds since 1970',
+    () => certificates.list().map(({ path, expiresAt }) => [{ file: path }, expiresAt.getTime() / 1_000]),
   );
   series.gauge('svc_mqtt_build_info', 'Always 1; the version is in the label', () => [
     [{ version, node: process.versions.node }, 1],

@@ -1,0 +1,114 @@
+import type { Config } from '../config.js';
+import { readVersion } from '../version.js';
+import { openCommandLog } from './command-log.js';
+import { checkAllCertificates } from './doctor/check-certificates.js';
+import { checkDatabase, type UsableDatabase } from './doctor/check-database.js';
+import { checkDataDirectory, checkOpenFiles } from './doctor/check-machine.js';
+import { checkNats, type UsableNats } from './doctor/check-nats.js';
+import { checkPorts, checkReplica, findReplica } from './doctor/check-server.js';
+import { type Finding, ok, runCheck, skipped } from './doctor/finding.js';
+import { formatFinding, formatSummary } from './doctor/report.js';
+import { checkRoundTrip } from './doctor/round-trip.js';
+import { type CommandIo, whenAborted, write } from './io.js';
+import { toJsonLine } from './text.js';
+
+export interface DoctorOptions {
+  readonly json?: boolean | undefined;
+  /** False: no device is added and no message sent. */
+  readonly message?: boolean | undefined;
+}
+
+const checkTimeoutMs = 20_000;
+/** Opening an embedded database that nobody has open takes a while. */
+const databaseTimeoutMs = 60_000;
+
+/**
+ * Looks at everything that the gateway needs and says of each part how it is and what to do. What one check finds does
+ * not keep the others from looking.
+ *
+ * @param readSettings may throw: settings that make no sense are a finding, too.
+ * @returns the exit status: 1 when there is a problem.
+ */
+export async function runDoctor(
+  readSettings: () => Config,
+  options: DoctorOptions,
+  io: CommandIo,
+): Promise<number> {
+  const findings: Finding[] = [];
+  const colours = io.stdout.isTTY === true && (io.env.NO_COLOR ?? '') === '';
+  const show = async (found: readonly Finding[]) => {
+    findings.push(...found);
+    if (options.json === true) return;
+    for (const finding of found) await write(io.stdout, formatFinding(finding, { colours }));
+  };
+  const aborted = whenAborted(io.signal);
+  try {
+    await Promise.race([examine(readSettings, options, show), aborted.promise]);
+  } finally {
+    aborted.release();
+  }
+  const sick = findings.some(({ status }) => status === 'problem');
+  if (options.json === true) {
+    await write(io.stdout, toJsonLine({ status: sick ? 'problems' : 'ok', checks: findings.map(toJson) }));
+  } else {
+    await write(io.stderr, formatSummary(findings));
+  }
+  return sick ? 1 : 0;
+}
+
+async function examine(
+  readSettings: () => Config,
+  options: DoctorOptions,
+  show: (found: readonly Finding[]) => Promise<void>,
+): Promise<void> {
+  let config: Config | undefined;
+  await show(
+    await runCheck('config', checkTimeoutMs, async (add) => {
+      config = readSettings();
+      add(ok('config', 'Every setting has a value that it can take'));
+    }),
+  );
+  if (config === undefined) {
+    await show([skipped('others', 'Nothing else can be looked at without the settings')]);
+    return;
+  }
+  const settings = config;
+  // What a check meets is told in its finding; a log beside it would say it twice.
+  const log = openCommandLog({
+    ...settings,
+    logLevel: settings.logLevel === 'info' ? 'silent' : settings.logLevel,
+  });
+  const database: UsableDatabase = { db: undefined, current: false, policies: [] };
+  const nats: UsableNats = { inspector: undefined };
+  try {
+    const replica = await findReplica(settings);
+    await show(await runCheck('server', checkTimeoutMs, (add) => checkReplica(replica, readVersion(), add)));
+    await show(
+      await runCheck('database', databaseTimeoutMs, (add) => checkDatabase(settings, log, database, add)),
+    );
+    const around = { policies: database.policies, serverRuns: replica !== undefined };
+    await show(await runCheck('nats', checkTimeoutMs, (add) => checkNats(settings, around, nats, add)));
+    await show(await runCheck('ports', checkTimeoutMs, (add) => checkPorts(settings, replica, add)));
+    await show(await runCheck('certs', checkTimeoutMs, (add) => checkAllCertificates(settings, add)));
+    await show(await runCheck('data', checkTimeoutMs, (add) => checkDataDirectory(settings, add)));
+    await show(await runCheck('open-files', checkTimeoutMs, (add) => checkOpenFiles(settings, replica, add)));
+    await show(
+      await runCheck('message', checkTimeoutMs, async (add) => {
+        const { db, current } = database;
+        const { inspector } = nats;
+        if (options.message === false) add(skipped('message', 'No message was sent, as --no-message asks'));
+        else if (replica === undefined)
+          add(skipped('message', 'There is no running server to send one through'));
+        else if (db === undefined || !current) add(skipped('message', 'The database cannot be used'));
+        else if (inspector === undefined) add(skipped('message', 'NATS cannot be used'));
+        else await checkRoundTrip(settings, { db, inspector }, add);
+      }),
+    );
+  } finally {
+    await Promise.allSettled([nats.inspector?.close(), database.db?.close()]);
+  }
+}
+
+function toJson({ check, status, detail, action }: Finding): Record<string, string | null> {
+  return { check, status, detail, action: action ?? null };
+}

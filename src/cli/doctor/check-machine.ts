@@ -1,0 +1,92 @@
+import { constants, existsSync } from 'node:fs';
+import { access, readFile, stat, statfs } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import type { Config } from '../../config.js';
+import { type RunningReplica, readReplicaMetric } from './check-server.js';
+import { describeBytes } from './check-stream.js';
+import { type Finding, ok, problem, skipped, warning } from './finding.js';
+
+/** Open files that a replica needs beside those of its devices. */
+const ownFiles = 200;
+const leastFreeBytes = 1_073_741_824;
+
+/** Whether the data directory can be written, and is nobody else's to read. */
+export async function checkDataDirectory(config: Config, add: (finding: Finding) => void): Promise<void> {
+  if (config.databaseUrl !== undefined && config.natsUrl !== undefined) {
+    add(ok('data', 'Nothing is kept on this machine: the database and NATS are elsewhere'));
+    return;
+  }
+  const where = resolve(config.dataDir);
+  const nearest = nearestExisting(where);
+  try {
+    await access(nearest, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch {
+    const detail =
+      nearest === where
+        ? `This user may not write to ${where}`
+        : `This user may not make ${where} in ${nearest}`;
+    add(problem('data', detail, 'Set DATA_DIR to a directory of this user, or have it given to this user'));
+    return;
+  }
+  if (nearest === where) {
+    const { mode, uid } = await stat(where);
+    const self = process.getuid?.();
+    if (self !== undefined && self !== 0 && uid !== self) {
+      const detail = `${where} belongs to another user`;
+      add(warning('data', detail, 'Run svc-mqtt as one user: files of two users cannot be shared'));
+    } else if ((mode & 0o007) !== 0 && existsSync(resolve(where, 'nats'))) {
+      const detail = `Every user of this machine can look into ${where}, where messages are kept`;
+      add(warning('data', detail, `Run: chmod o-rwx '${where}'`));
+    }
+  }
+  const { bavail, blocks, bsize } = await statfs(nearest);
+  const free = bavail * bsize;
+  if (free < leastFreeBytes || bavail < 0.05 * blocks) {
+    const detail = `Only ${describeBytes(free)} are free where ${where} is`;
+    add(warning('data', detail, 'Make room: NATS stops storing when its disk is full'));
+    return;
+  }
+  const exists = nearest === where ? 'can be written' : 'can be made';
+  add(ok('data', `${where} ${exists}; ${describeBytes(free)} are free`));
+}
+
+function nearestExisting(path: string): string {
+  let nearest = path;
+  while (!existsSync(nearest) && dirname(nearest) !== nearest) nearest = dirname(nearest);
+  return nearest;
+}
+
+/** Whether as many files may be open as there may be connections. */
+export async function checkOpenFiles(
+  config: Config,
+  replica: RunningReplica | undefined,
+  add: (finding: Finding) => void,
+): Promise<void> {
+  const ofReplica = replica === undefined ? undefined : await readReplicaMetric(replica, 'process_max_fds');
+  const limit = ofReplica ?? (await readOwnLimit());
+  if (limit === undefined) {
+    add(skipped('open-files', 'This system does not tell how many files may be open'));
+    return;
+  }
+  const whose = ofReplica === undefined ? 'This shell lets a process' : 'The server may';
+  const shown = Number.isFinite(limit) ? limit.toLocaleString('en-US') : 'any number of';
+  if (limit >= config.maxConnections + ownFiles) {
+    add(ok('open-files', `${whose} have ${shown} files open, enough for MAX_CONNECTIONS`));
+    return;
+  }
+  add(
+    warning(
+      'open-files',
+      `${whose} have ${shown} files open: at most ${Math.max(0, limit - ownFiles).toLocaleString('en-US')} devices can connect, not ${config.maxConnections.toLocaleString('en-US')} (MAX_CONNECTIONS)`,
+      `Raise the limit where svc-mqtt is started (ulimit -n, LimitNOFILE in systemd), or set MAX_CONNECTIONS to less`,
+    ),
+  );
+}
+
+/** Node raises its own limit to the hard one when it starts, and a server does the same. */
+async function readOwnLimit(): Promise<number | undefined> {
+  const limits = await readFile('/proc/self/limits', 'utf8').catch(() => '');
+  const hard = /^Max open files\s+\S+\s+(\S+)/m.exec(limits)?.[1];
+  if (hard === undefined) return undefined;
+  return hard === 'unlimited' ? Number.POSITIVE_INFINITY : Number(hard);
+}

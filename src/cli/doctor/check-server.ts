@@ -1,0 +1,177 @@
+import { request as requestHttp } from 'node:http';
+import { request as requestHttps } from 'node:https';
+import { createServer } from 'node:net';
+import { type Config, splitListenAddr } from '../../config.js';
+import { messageOf } from '../../errors.js';
+import { type Finding, ok, problem, skipped, warning } from './finding.js';
+
+/** The replica that runs on this machine with these settings, if one does. */
+export interface RunningReplica {
+  /** Of its HTTP API. */
+  readonly url: string;
+  readonly version: string;
+}
+
+const requestTimeoutMs = 3_000;
+const maxAnswerLength = 4_194_304;
+
+/** Asks the address of the HTTP API whether svc-mqtt answers there. */
+export async function findReplica(config: Config): Promise<RunningReplica | undefined> {
+  const { host, port } = splitListenAddr(config.listenAddr);
+  if (port === 0) return undefined;
+  const scheme = config.httpTlsCert === undefined ? 'http' : 'https';
+  const url = `${scheme}://${reachable(host)}:${port}`;
+  try {
+    const alive = await ask(`${url}/healthz`);
+    if (alive.status !== 200) return undefined;
+    const { info } = JSON.parse((await ask(`${url}/openapi.json`)).text) as {
+      info?: { title?: string; version?: string };
+    };
+    return info?.title === 'svc-mqtt' ? { url, version: info.version ?? 'unknown' } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What the replica says of itself. */
+export async function checkReplica(
+  replica: RunningReplica | undefined,
+  ownVersion: string,
+  add: (finding: Finding) => void,
+): Promise<void> {
+  if (replica === undefined) {
+    add(skipped('server', 'No svc-mqtt serve runs here with these settings'));
+    return;
+  }
+  const readiness = await ask(`${replica.url}/readyz`);
+  const parts = JSON.parse(readiness.text) as Record<string, string | { status: string; detail: string }>;
+  const failed = Object.entries(parts).filter(([, part]) => typeof part === 'object' && part.status !== 'ok');
+  if (failed.length > 0) {
+    const list = failed.map(([name, part]) => `${name}: ${typeof part === 'object' ? part.detail : part}`);
+    add(
+      problem(
+        'server',
+        `svc-mqtt ${replica.version} runs at ${replica.url} and is not ready (${list.join('; ')})`,
+        'Mend what it names; it takes up its work by itself',
+      ),
+    );
+  } else if (replica.version !== ownVersion) {
+    const detail = `svc-mqtt ${replica.version} runs at ${replica.url}, and this is ${ownVersion}`;
+    add(warning('server', detail, 'Run the doctor of the version that serves, or restart the server'));
+  } else {
+    add(ok('server', `svc-mqtt ${replica.version} runs at ${replica.url} and is ready`));
+  }
+}
+
+/** A port that a replica listens on. */
+interface Door {
+  readonly setting: string;
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Whether each port is free, or held by the replica that runs. */
+export async function checkPorts(
+  config: Config,
+  replica: RunningReplica | undefined,
+  add: (finding: Finding) => void,
+): Promise<void> {
+  for (const { setting, host, port } of doorsOf(config)) {
+    if (port === 0) {
+      add(ok('ports', `${setting}: any free port`));
+      continue;
+    }
+    const failure = await tryListening(host, port);
+    const code = failure === undefined ? undefined : (failure as NodeJS.ErrnoException).code;
+    if (failure === undefined && replica !== undefined) {
+      const detail = `${setting}: nothing listens on port ${port}, although svc-mqtt runs`;
+      add(
+        warning(
+          'ports',
+          detail,
+          'Give the doctor the settings of the server, or restart the server with these',
+        ),
+      );
+    } else if (failure === undefined) {
+      add(ok('ports', `${setting}: port ${port} is free`));
+    } else if (code === 'EADDRINUSE' && replica !== undefined) {
+      add(ok('ports', `${setting}: port ${port} is in use, as it should be while svc-mqtt runs`));
+    } else if (code === 'EADDRINUSE') {
+      const detail = `${setting}: port ${port} is taken by something that is not svc-mqtt with these settings`;
+      add(problem('ports', detail, `Stop it, or set ${setting} to another port`));
+    } else if (code === 'EACCES') {
+      const detail = `${setting}: this user may not listen on port ${port}`;
+      add(problem('ports', detail, 'Choose a port from 1024 on, or grant CAP_NET_BIND_SERVICE'));
+    } else {
+      add(problem('ports', `${setting}: cannot listen: ${messageOf(failure)}`, `Correct ${setting}`));
+    }
+  }
+}
+
+/** The ports that `startListeners` and `startHttp` take with these settings. */
+function doorsOf(config: Config): Door[] {
+  const host = config.mqttHost;
+  const withTls = config.tlsCert !== undefined;
+  const doors: (Door | { port: undefined })[] = [
+    { setting: 'MQTT_PORT', host, port: config.mqttTcp ? config.mqttPort : undefined },
+    { setting: 'MQTTS_PORT', host, port: withTls ? config.mqttsPort : undefined },
+    { setting: 'WS_PORT', host, port: config.wsPort },
+    { setting: 'WSS_PORT', host, port: withTls ? config.wssPort : undefined },
+    { setting: 'LISTEN_ADDR', ...splitListenAddr(config.listenAddr) },
+  ];
+  return doors.filter((door): door is Door => door.port !== undefined);
+}
+
+/** Listens for a moment; answers why that is not possible. */
+async function tryListening(host: string, port: number): Promise<Error | undefined> {
+  const failure = await new Promise<Error | undefined>((resolve) => {
+    const server = createServer();
+    server.once('error', resolve);
+    server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(undefined)));
+  });
+  const code = (failure as NodeJS.ErrnoException | undefined)?.code;
+  const noIpv6 = host === '::' && (code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL');
+  return noIpv6 ? tryListening('0.0.0.0', port) : failure;
+}
+
+/**
+ * Reads a value of the replica's metrics; undefined when they are not answered. No token is sent: what listens there was
+ * not asked for a proof of being the server.
+ */
+export async function readReplicaMetric(replica: RunningReplica, name: string): Promise<number | undefined> {
+  try {
+    const { status, text } = await ask(`${replica.url}/metrics`);
+    const value = status === 200 ? new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1] : undefined;
+    return value === undefined ? undefined : Number(value);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The certificate is not looked at: it names the server as others reach it, and nothing secret is asked or sent. */
+function ask(url: string): Promise<{ status: number; text: string }> {
+  const options = {
+    agent: false,
+    rejectUnauthorized: false,
+    signal: AbortSignal.timeout(requestTimeoutMs),
+  };
+  return new Promise((resolve, reject) => {
+    const request = (url.startsWith('https:') ? requestHttps : requestHttp)(url, options, (answer) => {
+      let text = '';
+      answer.setEncoding('utf8').on('data', (chunk: string) => {
+        text += chunk;
+        if (text.length > maxAnswerLength) request.destroy(new Error('the answer is too long'));
+      });
+      answer.on('error', reject);
+      answer.on('end', () => resolve({ status: answer.statusCode ?? 0, text }));
+    });
+    request.on('error', reject);
+    request.end();
+  });
+}
+
+/** An address to reach what listens on a host: all addresses are reached by the loopback one. */
+export function reachable(host: string): string {
+  if (host === '::' || host === '0.0.0.0' || host === '') return '127.0.0.1';
+  return host.includes(':') ? `[${host}]` : host;
+}

@@ -1,0 +1,90 @@
+import { connect as connectTcp } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import { FrameReader } from '../../server/mqtt/frame-reader.js';
+import { encodeLength } from '../../server/mqtt/packets/fixed-header.js';
+import { PacketType } from '../../server/mqtt/packets/packet-type.js';
+import { encodePublish } from '../../server/mqtt/packets/publish.js';
+
+/** How far one message of one device got. */
+export type ProbeOutcome =
+  | { readonly reached: 'acknowledged'; readonly timeMs: number }
+  | { readonly reached: 'nowhere' | 'connected' | 'logged-in'; readonly why: string };
+
+const disconnect = Buffer.from([PacketType.DISCONNECT << 4, 0]);
+const keepaliveSec = 30;
+const maxAnswerBytes = 1_024;
+
+/** Connects as a device, publishes one message with QoS 1 and waits for its PUBACK. */
+export function probeMqtt(options: {
+  host: string;
+  port: number;
+  /** The certificate is not looked at: it names the server as devices reach it. */
+  tls: boolean;
+  /** Sent before anything else, for a server that expects a proxy here. */
+  preamble: string;
+  user: string;
+  password: string;
+  topic: string;
+  payload: Buffer;
+  timeoutMs: number;
+}): Promise<ProbeOutcome> {
+  return new Promise((resolve) => {
+    const { host, port } = options;
+    const tcp = connectTcp({ host, port, noDelay: true });
+    if (options.preamble !== '') tcp.write(options.preamble);
+    const socket = options.tls ? connectTls({ socket: tcp, rejectUnauthorized: false }) : tcp;
+    const reader = new FrameReader();
+    let reached: 'nowhere' | 'connected' | 'logged-in' = 'nowhere';
+    let sentAtMs = 0;
+    const end = (outcome: ProbeOutcome) => {
+      clearTimeout(timer);
+      socket.destroy();
+      tcp.destroy();
+      resolve(outcome);
+    };
+    const timer = setTimeout(
+      () => end({ reached, why: `no answer within ${options.timeoutMs / 1_000} s` }),
+      options.timeoutMs,
+    );
+    tcp.on('error', (error) => end({ reached, why: error.message }));
+    socket.on(options.tls ? 'secureConnect' : 'connect', () => {
+      reached = 'connected';
+      socket.write(encodeConnect(options));
+    });
+    socket.on('data', (chunk: Buffer) => {
+      reader.push(chunk);
+      const packet = reader.next(maxAnswerBytes);
+      if (packet === undefined) return;
+      const type = typeof packet === 'string' ? undefined : (packet[0] as number) >> 4;
+      if (typeof packet !== 'string' && reached === 'connected' && type === PacketType.CONNACK) {
+        if (packet[3] !== 0) {
+          end({ reached, why: `CONNACK ${packet[3]}` });
+          return;
+        }
+        reached = 'logged-in';
+        sentAtMs = performance.now();
+        const message = { topic: options.topic, payload: options.payload, retain: false };
+        socket.write(encodePublish(message, { qos: 1, packetId: 1, dup: false }));
+      } else if (reached === 'logged-in' && type === PacketType.PUBACK) {
+        socket.write(disconnect);
+        end({ reached: 'acknowledged', timeMs: performance.now() - sentAtMs });
+      } else {
+        end({ reached, why: 'an answer that is not MQTT' });
+      }
+    });
+    socket.on('error', (error) => end({ reached, why: error.message }));
+    socket.on('close', () => end({ reached, why: 'the connection was closed' }));
+  });
+}
+
+/** CONNECT with user name, password and a clean session (MQTT 3.1.1 §3.1). */
+function encodeConnect({ user, password }: { user: string; password: string }): Buffer {
+  const header = Buffer.from([0, 4, ...Buffer.from('MQTT'), 4, 0b1100_0010, 0, keepaliveSec]);
+  const body = Buffer.concat([header, field('doctor'), field(user), field(password)]);
+  return Buffer.concat([Buffer.from([PacketType.CONNECT << 4, ...encodeLength(body.length)]), body]);
+}
+
+function field(text: string): Buffer {
+  const bytes = Buffer.from(text, 'utf8');
+  return Buffer.concat([Buffer.from([bytes.length >> 8, bytes.length & 0xff]), bytes]);
+}

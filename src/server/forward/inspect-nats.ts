@@ -1,0 +1,167 @@
+import { DiscardPolicy, RetentionPolicy, StorageType, type StreamInfo } from 'nats';
+import { dialNats } from './nats-dial.js';
+import { type NatsSettings, readNatsTarget, showAddress } from './nats-settings.js';
+import { covers, overlap } from './subject-match.js';
+
+/** A stream as far as it concerns what devices send. */
+export interface StreamInspection {
+  readonly name: string;
+  readonly subjects: readonly string[];
+  /** It takes every message of the subject that was asked for. */
+  readonly covering: boolean;
+  /** It takes no messages, or confirms none. */
+  readonly sealed: boolean;
+  readonly noAck: boolean;
+  readonly inMemory: boolean;
+  readonly retention: 'limits' | 'interest' | 'workqueue';
+  /** At a limit the oldest messages go; otherwise new ones are refused. */
+  readonly discardsOld: boolean;
+  readonly replicas: number;
+  readonly messages: number;
+  readonly bytes: number;
+  /** Limits; undefined where there is none. */
+  readonly maxMessages: number | undefined;
+  readonly maxBytes: number | undefined;
+  readonly maxAgeMs: number | undefined;
+  readonly maxMessageBytes: number | undefined;
+  /** Replicas of a clustered stream that lag or are away. */
+  readonly lagging: readonly string[];
+  readonly hasLeader: boolean;
+  /** The clock of the server that answered; undefined before nats-server 2.10. */
+  readonly now: Date | undefined;
+}
+
+/** Storage of the account, bytes; undefined where there is no limit. */
+export interface StorageInspection {
+  readonly usedBytes: number;
+  readonly maxBytes: number | undefined;
+}
+
+/** A message read back. */
+export interface StoredMessage {
+  readonly sequence: number;
+  readonly payload: Buffer;
+  readonly time: Date;
+}
+
+/** A look at NATS, on a connection of its own. */
+export interface NatsInspector {
+  /** Where it is, without credentials. */
+  readonly url: string;
+  readonly version: string;
+  readonly jetstream: boolean;
+  readonly maxPayloadBytes: number;
+  /** Time of one PING, ms. */
+  ping(): Promise<number>;
+  /** The streams that take any message of a subject, which may hold wildcards. */
+  findStreams(subject: string): Promise<StreamInspection[]>;
+  streamExists(name: string): Promise<boolean>;
+  readStorage(): Promise<StorageInspection>;
+  /** The last message of a stream on a subject; undefined when there is none. */
+  readLast(stream: string, subject: string): Promise<StoredMessage | undefined>;
+  /** Gathers what core NATS passes on. */
+  watch(subject: string): Promise<{ readonly received: readonly Buffer[] }>;
+  close(): Promise<void>;
+}
+
+const requestTimeoutMs = 5_000;
+const noMessageFound = 10_037;
+const noStreamFound = 10_059;
+
+/** @throws SvcMqttError CONFIG_INVALID, NATS_UNREACHABLE or NATS_REFUSED. */
+export async function openNatsInspector(settings: NatsSettings): Promise<NatsInspector> {
+  const target = readNatsTarget(settings);
+  const { connection, address } = await dialNats(target, target.addresses, 'svc-mqtt doctor');
+  const manage = () => connection.jetstreamManager({ checkAPI: false, timeout: requestTimeoutMs });
+  return {
+    url: showAddress(address),
+    version: connection.info?.version ?? 'unknown',
+    jetstream: connection.info?.jetstream === true,
+    maxPayloadBytes: connection.info?.max_payload ?? 1_048_576,
+    async ping() {
+      return await connection.rtt();
+    },
+    async findStreams(subject) {
+      const found: StreamInspection[] = [];
+      for await (const info of (await manage()).streams.list(subject)) {
+        if ((info.config.subjects ?? []).some((each) => overlap(each, subject))) {
+          found.push(inspectStream(info, subject));
+        }
+      }
+      return found;
+    },
+    async streamExists(name) {
+      try {
+        await (await manage()).streams.info(name);
+        return true;
+      } catch (error) {
+        if (apiCode(error) === noStreamFound) return false;
+        throw error;
+      }
+    },
+    async readStorage() {
+      const { storage, limits } = await (await manage()).getAccountInfo();
+      return { usedBytes: storage, maxBytes: limitOf(limits.max_storage) };
+    },
+    async readLast(stream, subject) {
+      try {
+        const message = await (await manage()).streams.getMessage(stream, { last_by_subj: subject });
+        return { sequence: message.seq, payload: Buffer.from(message.data), time: message.time };
+      } catch (error) {
+        if (apiCode(error) === noMessageFound) return undefined;
+        throw error;
+      }
+    },
+    async watch(subject) {
+      const received: Buffer[] = [];
+      connection.subscribe(subject, {
+        callback: (error, message) => {
+          if (error === null) received.push(Buffer.from(message.data));
+        },
+      });
+      await connection.flush();
+      return { received };
+    },
+    close: () => connection.close(),
+  };
+}
+
+function apiCode(error: unknown): number | undefined {
+  return (error as { api_error?: { err_code?: number } }).api_error?.err_code;
+}
+
+function inspectStream(info: StreamInfo, subject: string): StreamInspection {
+  const { config, state, cluster } = info;
+  const { ts } = info as { ts?: string };
+  return {
+    name: config.name,
+    subjects: config.subjects,
+    covering: config.subjects.some((each) => covers(each, subject)),
+    sealed: config.sealed,
+    noAck: config.no_ack === true,
+    inMemory: config.storage === StorageType.Memory,
+    retention:
+      config.retention === RetentionPolicy.Limits
+        ? 'limits'
+        : config.retention === RetentionPolicy.Interest
+          ? 'interest'
+          : 'workqueue',
+    discardsOld: config.discard === DiscardPolicy.Old,
+    replicas: config.num_replicas,
+    messages: state.messages,
+    bytes: state.bytes,
+    maxMessages: limitOf(config.max_msgs),
+    maxBytes: limitOf(config.max_bytes),
+    maxAgeMs: config.max_age > 0 ? config.max_age / 1e6 : undefined,
+    maxMessageBytes: limitOf(config.max_msg_size),
+    lagging: (cluster?.replicas ?? [])
+      .filter((peer) => peer.offline || !peer.current)
+      .map(({ name }) => name),
+    hasLeader: cluster === undefined || cluster === null || cluster.leader !== undefined,
+    now: ts === undefined ? undefined : new Date(ts),
+  };
+}
+
+function limitOf(value: number): number | undefined {
+  return value > 0 ? value : undefined;
+}

@@ -1,0 +1,393 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { connect, DiscardPolicy, RetentionPolicy, StorageType, type StreamConfig } from 'nats';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { runProgram } from '../../src/cli/program.js';
+import { listAudit } from '../../src/db/audit-log.js';
+import { listDevices } from '../../src/db/devices.js';
+import { openDatabase } from '../../src/db/open.js';
+import { setPolicy } from '../../src/db/policies.js';
+import { openLog } from '../../src/log.js';
+import { readConfig } from '../../src/read-config.js';
+import { startServer } from '../../src/server/start.js';
+import { openDatabase as createMigrated } from '../faults/gateway.js';
+import { createAuthority, openTestFiles } from '../support/certificates.js';
+import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
+import { fakeIo } from './support.js';
+
+interface Check {
+  check: string;
+  status: string;
+  detail: string;
+  action: string | null;
+}
+
+const log = openLog({ level: 'silent', format: 'json' });
+const undo: (() => Promise<void> | void)[] = [];
+let nats: TestNatsServer;
+let env: Record<string, string>;
+let streams = 0;
+
+beforeAll(async () => {
+  nats = await startNatsServer();
+  undo.push(() => nats.stop());
+  env = {
+    DATABASE_URL: await createMigrated((each) => undo.push(each)),
+    NATS_URL: nats.url,
+    MQTT_HOST: '127.0.0.1',
+    MQTT_PORT: String(await freePort()),
+    LISTEN_ADDR: `127.0.0.1:${await freePort()}`,
+    MAX_CONNECTIONS: '100',
+  };
+});
+afterAll(async () => {
+  for (const each of undo.reverse()) await each();
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Runs the doctor; `find` answers the findings of a check. */
+async function examine(more: Record<string, string> = {}, args: readonly string[] = []) {
+  const io = fakeIo({ env: { ...env, ...more } });
+  const exit = await runProgram(['doctor', '--json', ...args], io);
+  expect(io.err()).toBe('');
+  const { status, checks } = JSON.parse(io.out()) as { status: string; checks: Check[] };
+  for (const { status: each, action } of checks) {
+    expect(action !== null).toBe(each === 'warning' || each === 'problem');
+  }
+  expect(status).toBe(exit === 0 ? 'ok' : 'problems');
+  return {
+    exit,
+    checks,
+    find: (name: string) => checks.filter(({ check }) => check === name),
+    statusOf: (name: string) => checks.filter(({ check }) => check === name).map(({ status: each }) => each),
+  };
+}
+
+/** Runs a server in this process with the settings of the doctor. */
+async function serve(more: Record<string, string> = {}): Promise<void> {
+  const server = await startServer(readConfig({ env: { ...env, SHUTDOWN_TIMEOUT_SEC: '1', ...more } }), log);
+  onTestFinished(() => server.close());
+}
+
+/** Has one stream, and no other, until the test is over. */
+async function useStream(
+  config: Partial<StreamConfig>,
+  fill?: { subject: string; bytes: number },
+): Promise<void> {
+  const connection = await connect({ servers: nats.url });
+  const manager = await connection.jetstreamManager();
+  for await (const { config: each } of manager.streams.list()) await manager.streams.delete(each.name);
+  // A new name each time: the server may still be removing the files of the stream before.
+  const name = `OWN${streams++}`;
+  await manager.streams.add({ name, subjects: ['raw.>'], ...config });
+  if (fill !== undefined) await connection.jetstream().publish(fill.subject, Buffer.alloc(fill.bytes));
+  onTestFinished(async () => {
+    await manager.streams.delete(name).catch(() => {});
+    await connection.close();
+  });
+}
+
+async function withDatabase<T>(
+  work: (db: Awaited<ReturnType<typeof openDatabase>>) => Promise<T>,
+): Promise<T> {
+  const db = await openDatabase(readConfig({ env }), log);
+  try {
+    return await work(db);
+  } finally {
+    await db.close();
+  }
+}
+
+describe('on a healthy system', () => {
+  test('finds everything in order, and sends a message through the server to the stream', async () => {
+    await serve();
+    const { exit, checks, find } = await examine();
+    expect(checks.filter(({ status }) => status !== 'ok')).toEqual([]);
+    expect(exit).toBe(0);
+    const names = new Set(checks.map(({ check }) => check));
+    expect([...names].toSorted()).toEqual([
+      'clock',
+      'config',
+      'data',
+      'database',
+      'message',
+      'nats',
+      'open-files',
+      'ports',
+      'schema',
+      'server',
+      'stream',
+    ]);
+    expect(find('database')[0]?.detail).toMatch(/^PostgreSQL \d+.* answers in \d+ ms$/);
+    expect(find('clock')).toHaveLength(2);
+    const subject = /\((raw\.\w+), number (\d+)\)/.exec(find('message')[0]?.detail ?? '');
+    const connection = await connect({ servers: nats.url });
+    onTestFinished(() => connection.close());
+    const manager = await connection.jetstreamManager();
+    const stored = await manager.streams.getMessage('RAW', { seq: Number(subject?.[2]) });
+    expect(stored.subject).toBe(subject?.[1]);
+    expect(JSON.parse(stored.string())).toHaveProperty('doctor');
+  });
+
+  test('leaves no device behind, and an entry in the audit log for what it did', async () => {
+    await serve();
+    await examine();
+    await withDatabase(async (db) => {
+      const left = await listDevices(db, { type: 'svc-mqtt-doctor', state: 'all', limit: 10 });
+      expect(left).toEqual([]);
+      const entries = await listAudit(db, { limit: 2 });
+      expect(entries.map(({ action }) => action).toSorted()).toEqual(['device.add', 'device.remove']);
+    });
+  });
+
+  test('adds no device and sends nothing with --no-message', async () => {
+    await serve();
+    const before = await withDatabase((db) => listAudit(db, { limit: 1 }));
+    const { exit, statusOf } = await examine({}, ['--no-message']);
+    expect([exit, statusOf('message')]).toEqual([0, ['skipped']]);
+    expect(await withDatabase((db) => listAudit(db, { limit: 1 }))).toEqual(before);
+  });
+
+  test('sends the message by TLS, and with the header of a proxy, where the server wants that', async () => {
+    const files = await openTestFiles();
+    onTestFinished(() => files.remove());
+    const { cert, key } = await (await createAuthority()).issue({ commonName: 'gateway', expiresInDays: 90 });
+    const more = {
+      MQTT_TCP: 'false',
+      TLS_CERT: await files.write('cert.pem', cert),
+      TLS_KEY: await files.write('key.pem', key),
+      MQTTS_PORT: String(await freePort()),
+      PROXY_PROTOCOL_FROM: '127.0.0.0/8',
+    };
+    await serve(more);
+    const { exit, checks, statusOf } = await examine(more);
+    expect(checks.filter(({ status }) => status !== 'ok')).toEqual([]);
+    expect([exit, statusOf('message')]).toEqual([0, ['ok']]);
+  });
+});
+
+describe('without a server', () => {
+  test('looks at the rest, ports included', async () => {
+    const taken = createServer().listen(0, '127.0.0.1');
+    await new Promise((resolve) => taken.once('listening', resolve));
+    onTestFinished(() => {
+      taken.close();
+    });
+    const { port } = taken.address() as AddressInfo;
+    const { exit, find, statusOf } = await examine({ MQTT_PORT: String(port) });
+    expect(exit).toBe(1);
+    expect(statusOf('server')).toEqual(['skipped']);
+    expect(statusOf('message')).toEqual(['skipped']);
+    expect(find('ports')).toMatchObject([
+      { status: 'problem', detail: expect.stringContaining(`MQTT_PORT: port ${port} is taken`) },
+      { status: 'ok' },
+    ]);
+  });
+
+  test('looks at the embedded parts without making any', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'svc-mqtt-doctor-'));
+    onTestFinished(() => rm(dir, { recursive: true, force: true }));
+    const { exit, statusOf } = await examine({
+      DATABASE_URL: '',
+      NATS_URL: '',
+      EMBEDDED_NATS_PORT: String(await freePort()),
+      NATS_SERVER_BIN: process.env.NATS_SERVER_BIN ?? '',
+      DATA_DIR: join(dir, 'data'),
+    });
+    expect(exit).toBe(0);
+    expect(statusOf('database')).toEqual(['ok']);
+    expect(statusOf('nats')).toEqual(['ok']);
+    expect(statusOf('schema')).toEqual(['skipped']);
+    expect(existsSync(join(dir, 'data'))).toBe(false);
+  });
+});
+
+describe('NATS', () => {
+  test('that is away is a problem, and the rest is looked at', async () => {
+    const port = await freePort();
+    const { exit, find, statusOf } = await examine({ NATS_URL: `nats://127.0.0.1:${port}` });
+    expect(exit).toBe(1);
+    expect(find('nats')).toMatchObject([
+      {
+        status: 'problem',
+        detail: `NATS at nats://127.0.0.1:${port} refuses connections`,
+        action: expect.any(String),
+      },
+    ]);
+    expect(statusOf('stream')).toEqual(['skipped']);
+    expect(statusOf('schema')).toEqual(['ok']);
+    expect(statusOf('ports')).toEqual(['ok', 'ok']);
+  });
+
+  test('that is frozen does not hold the doctor up', async () => {
+    await nats.pause();
+    onTestFinished(() => nats.resume());
+    const { exit, statusOf } = await examine();
+    expect([exit, statusOf('nats'), statusOf('ports')]).toEqual([1, ['problem'], ['ok', 'ok']]);
+  });
+
+  test('without JetStream is a problem', async () => {
+    const plain = await startNatsServer({ jetstream: false });
+    onTestFinished(() => plain.stop());
+    const { exit, find } = await examine({ NATS_URL: plain.url });
+    expect(exit).toBe(1);
+    expect(find('stream')).toMatchObject([
+      { status: 'problem', detail: expect.stringContaining('not enabled') },
+    ]);
+  });
+
+  test('with a smaller max_payload than packets may have is a warning', async () => {
+    const { find } = await examine({ MAX_PACKET_BYTES: '2097152' });
+    expect(find('nats').map(({ status }) => status)).toEqual(['ok', 'warning']);
+  });
+});
+
+describe('a stream', () => {
+  test('that takes only a part of the subject is a problem, and named', async () => {
+    await useStream({ subjects: ['raw.one', 'raw.two'] });
+    const { exit, find } = await examine();
+    expect(exit).toBe(1);
+    expect(find('stream')).toMatchObject([
+      {
+        status: 'problem',
+        detail: expect.stringMatching(
+          /NATS_SUBJECT sends to raw\.\*.*OWN\d+ \(raw\.one, raw\.two\) takes only a part/,
+        ),
+        action: expect.stringContaining('Add raw.* to the subjects'),
+      },
+    ]);
+  });
+
+  test('that does not take the subject of a policy is a problem that names the type', async () => {
+    await useStream({});
+    const rules = {
+      publish: ['raw/{id}'],
+      subscribe: [],
+      publishRate: null,
+      maxPacketBytes: null,
+      natsSubject: 'meters.{id}',
+    };
+    const actor = { kind: 'cli', name: 'test' } as const;
+    await withDatabase((db) => setPolicy(db, actor, { type: 'meter', ...rules }));
+    const { exit, find } = await examine();
+    expect(exit).toBe(1);
+    expect(find('stream')).toMatchObject([
+      { status: 'ok' },
+      { status: 'problem', detail: expect.stringMatching(/policy of type meter.*meters\.\*/) },
+    ]);
+    await withDatabase((db) => setPolicy(db, actor, { type: 'meter', ...rules, natsSubject: 'raw.{id}' }));
+  });
+
+  test.each<[string, Partial<StreamConfig>, string, RegExp]>([
+    ['in memory', { storage: StorageType.Memory }, 'warning', /in memory/],
+    ['with a work queue', { retention: RetentionPolicy.Workqueue }, 'warning', /workqueue/],
+    [
+      'that forgets the oldest',
+      { max_bytes: 1_000_000, discard: DiscardPolicy.Old },
+      'warning',
+      /discard: old/,
+    ],
+    ['that is nearly full', { max_bytes: 10_000, discard: DiscardPolicy.New }, 'warning', /% full/],
+    ['that is full', { max_bytes: 9_200, discard: DiscardPolicy.New }, 'problem', /% full/],
+    ['that confirms nothing', { no_ack: true }, 'problem', /no_ack/],
+    ['with all it needs', { max_age: 86_400e9 * 7, discard: DiscardPolicy.New }, 'ok', /at most 7 days/],
+  ])('%s', async (_name, config, status, detail) => {
+    const fill = config.no_ack === true ? undefined : { subject: 'raw.x', bytes: 9_000 };
+    await useStream(config, fill);
+    const { exit, find } = await examine();
+    expect(find('stream')).toMatchObject([{ status, detail: expect.stringMatching(detail) }]);
+    expect(exit).toBe(status === 'problem' ? 1 : 0);
+  });
+});
+
+describe('certificates', () => {
+  test.each([
+    ['about to expire', 3, 'warning', /TLS_CERT .*gateway.* expires in [23] days/, 0],
+    ['that has expired', -1, 'problem', /expired on/, 1],
+  ] as const)('%s', async (_name, expiresInDays, status, detail, expected) => {
+    const files = await openTestFiles();
+    onTestFinished(() => files.remove());
+    const { cert, key } = await (await createAuthority()).issue({ commonName: 'gateway', expiresInDays });
+    const { exit, find } = await examine({
+      TLS_CERT: await files.write('cert.pem', cert),
+      TLS_KEY: await files.write('key.pem', key),
+      MQTTS_PORT: '0',
+    });
+    expect(find('certs')).toMatchObject([{ status, detail: expect.stringMatching(detail) }]);
+    expect(exit).toBe(expected);
+  });
+
+  test('that cannot be read is a problem that names the file', async () => {
+    const { exit, find } = await examine({ TLS_CERT: '/nowhere/cert.pem', TLS_KEY: '/nowhere/key.pem' });
+    expect(find('certs')).toMatchObject([
+      { status: 'problem', detail: 'TLS_CERT: /nowhere/cert.pem does not exist' },
+    ]);
+    expect(exit).toBe(1);
+  });
+});
+
+describe('the database', () => {
+  test('that does not exist is a problem with its address and without its password', async () => {
+    const url = new URL(env.DATABASE_URL ?? '');
+    url.pathname = '/nowhere';
+    const { exit, checks, find, statusOf } = await examine({ DATABASE_URL: url.href });
+    expect(exit).toBe(1);
+    expect(find('database')).toMatchObject([
+      { status: 'problem', detail: expect.stringContaining('nowhere') },
+    ]);
+    expect(JSON.stringify(checks)).not.toContain(url.password);
+    expect(statusOf('schema')).toEqual(['skipped']);
+    expect(statusOf('nats')).toEqual(['ok']);
+  });
+
+  test('with an old schema is a problem only for a server that may not migrate it', async () => {
+    const { createDatabase, borrowPostgres } = await import('../support/postgres.js');
+    const postgres = await borrowPostgres();
+    onTestFinished(() => postgres.release());
+    const DATABASE_URL = await createDatabase(postgres.url);
+    expect((await examine({ DATABASE_URL })).statusOf('schema')).toEqual(['warning']);
+    const { exit, find } = await examine({ DATABASE_URL, MIGRATE: 'false' });
+    expect([exit, find('schema')[0]?.action]).toEqual([1, 'Run svc-mqtt migrate']);
+  });
+});
+
+describe('what it prints', () => {
+  test('settings that make no sense are a finding', async () => {
+    const { exit, find } = await examine({ MQTT_PORT: 'many' });
+    expect(exit).toBe(1);
+    expect(find('config')).toMatchObject([
+      { status: 'problem', detail: expect.stringContaining('MQTT_PORT') },
+    ]);
+  });
+
+  test('lines with a mark and what to do, the summary on stderr, no colour away from a terminal', async () => {
+    const io = fakeIo({ env: { ...env, NATS_URL: 'nats://127.0.0.1:1' } });
+    expect(await runProgram(['doctor'], io)).toBe(1);
+    const lines = io.out().trimEnd().split('\n');
+    expect(lines[0]).toMatch(/^✔ config {6}\S/);
+    const at = lines.findIndex((line) => line.startsWith('✖ nats '));
+    expect(lines[at + 1]).toMatch(/^ {14}→ \S/);
+    expect(io.out()).not.toContain('\u001b');
+    expect(io.err()).toMatch(/^1 problem, .*not looked at\.\n$/);
+  });
+
+  test.each([
+    [{}, true],
+    [{ NO_COLOR: '1' }, false],
+  ])('colours on a terminal with %j: %j', async (more, coloured) => {
+    const io = fakeIo({ env: { ...env, NATS_URL: 'nats://127.0.0.1:1', ...more } });
+    Object.assign(io.stdout, { isTTY: true });
+    await runProgram(['doctor'], io);
+    expect(io.out().includes('\u001b[32m✔\u001b[0m')).toBe(coloured);
+  });
+});
