@@ -102,7 +102,10 @@ test('clients that come, send and go while NATS is away, over and over, leave no
 test('wills of clients that come and go while NATS is away are bounded like other messages', {
   timeout: 90_000,
 }, async ({ onTestFinished }) => {
-  const { gateway, devices, growth, away } = await startWithoutNats(onTestFinished, { MAX_IN_FLIGHT: '100' });
+  const { gateway, devices, growth, away } = await startWithoutNats(onTestFinished, {
+    MAX_IN_FLIGHT: '100',
+    MAX_WILL_BYTES: '65536',
+  });
   const { server } = gateway;
   await away();
   await Promise.all(
