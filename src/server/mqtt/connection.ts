@@ -243,6 +243,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
       deviceType: device.type,
       clientId: this.clientId,
       clean: connect.clean,
+      policy,
     });
     if (admission === undefined) {
       this.refuse('too-many-clients', ConnectReturnCode.serverUnavailable);

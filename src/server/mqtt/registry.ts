@@ -1,4 +1,5 @@
 import type { Forwarder } from '../forward/forwarder.js';
+import type { Policy } from './authorize.js';
 import type { ClientState, DeviceState } from './client-state.js';
 import type { CloseReason } from './close-reason.js';
 import type { Connection } from './connection.js';
@@ -24,7 +25,7 @@ export interface Registry {
    */
   admit(
     connection: Connection,
-    request: { deviceId: string; deviceType: string; clientId: string; clean: boolean },
+    request: { deviceId: string; deviceType: string; clientId: string; clean: boolean; policy: Policy },
   ): Admission | undefined;
   /** Forgets a connection that has closed. */
   release(connection: Connection, state: ClientState | undefined): void;
@@ -160,7 +161,7 @@ export function openRegistry(options: {
       connections.add(connection);
     },
 
-    admit(connection, { deviceId, deviceType, clientId, clean }) {
+    admit(connection, { deviceId, deviceType, clientId, clean, policy }) {
       const key = `${deviceId}/${clientId}`;
       clients.get(key)?.connection?.close('taken-over');
       // Closing may have forgotten the client, so it is looked up again.
@@ -171,7 +172,9 @@ export function openRegistry(options: {
       devices.set(deviceId, state.device);
       absent.delete(state);
       unsettled.delete(state);
-      const sessionPresent = !clean && state.persistent;
+      // A session whose subscriptions the policy does not allow is not gone on with, however they came about.
+      const isAllowed = state.session === undefined || state.session.isAllowedBy(policy);
+      const sessionPresent = !clean && state.persistent && isAllowed;
       if (!sessionPresent) {
         state.exchanges = new Map();
         state.session?.end();
