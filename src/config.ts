@@ -324,6 +324,15 @@ export const settings = {
     group: 'http',
     help: 'Bearer token of an operator at the HTTP API, at least 16 characters; unset and without API keys: only loopback addresses are answered',
   }),
+  apiKey: setting({
+    env: ['API_KEY'],
+    flag: 'api-key',
+    schema: text,
+    default: undefined,
+    secret: true,
+    group: 'http',
+    help: 'Key that `svc-mqtt top` shows the HTTP API; unset: API_TOKEN',
+  }),
   apiAllowUnauthenticated: setting({
     env: ['API_ALLOW_UNAUTHENTICATED'],
     flag: 'api-allow-unauthenticated',

@@ -29,6 +29,8 @@ export const errorCodes = {
   DEVICE_NOT_FOUND: { exit: 1, http: 404 },
   /** A device with this id exists already. */
   DEVICE_EXISTS: { exit: 1, http: 409 },
+  /** The HTTP API that a command asks does not answer, or something else answers in its place. */
+  API_UNREACHABLE: { exit: 1, http: 503 },
   /** A named connection does not exist, or not any more, or on another replica. */
   CONNECTION_NOT_FOUND: { exit: 1, http: 404 },
   /** A device type has no policy of its own. */

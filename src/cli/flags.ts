@@ -10,9 +10,9 @@ const logSettings = ['logLevel', 'logFormat'] as const;
 
 /** Which settings each kind of command takes; `migrate` is a setting of the server alone. */
 export const settingSelections: Readonly<
-  Record<'all' | 'database' | 'nats' | 'setup', readonly SettingName[]>
+  Record<'all' | 'database' | 'nats' | 'setup' | 'api', readonly SettingName[]>
 > = {
-  all: settingEntries.map(([name]) => name),
+  all: settingEntries.map(([name]) => name).filter((name) => name !== 'apiKey'),
   database: ['databaseUrl', 'dataDir', 'databasePoolSize', 'databaseTimeoutMs', ...logSettings],
   nats: [
     'natsUrl',
@@ -30,6 +30,7 @@ export const settingSelections: Readonly<
     ...logSettings,
   ],
   setup: ['natsServerBin', ...logSettings],
+  api: ['listenAddr', 'apiToken', 'apiKey'],
 };
 
 export const groupTitles: Readonly<Record<SettingGroup, string>> = {

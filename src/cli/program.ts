@@ -11,6 +11,7 @@ import type { CommandIo } from './io.js';
 import { addMigrateCommand } from './migrate-command.js';
 import { addPolicyCommands } from './policy-commands.js';
 import { addTailCommand } from './tail-command.js';
+import { addTopCommand } from './top-command.js';
 import { toUsageError } from './usage-error.js';
 
 /**
@@ -67,6 +68,7 @@ function buildProgram(io: CommandIo, finish: (status: number) => void): Command 
   add(program, 'serve', 'Run the gateway: MQTT broker, forwarder and HTTP API', 'all', async (call) =>
     (await import('./serve.js')).serve(call.config, call.io),
   );
+  addTopCommand(program, add);
   addDeviceCommands(program, add);
   addPolicyCommands(program, add);
   addClaimCommands(program, add);

@@ -1,0 +1,144 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Config, splitListenAddr } from '../config.js';
+import { SvcMqttError } from '../errors.js';
+import type { SortField } from '../server/live.js';
+import { type CommandIo, write } from './io.js';
+import { describeFailure } from './report.js';
+import { toJsonLine } from './text.js';
+import { openTopApi, type PageRequest, sendOverHttp, type TopApi } from './top/api.js';
+import { columns } from './top/columns.js';
+import { readNow, readSnapshot, toSnapshotJson, toSnapshotText } from './top/snapshot.js';
+import { usageError } from './usage-error.js';
+
+export interface TopOptions {
+  readonly url?: string | undefined;
+  readonly json?: boolean | undefined;
+  readonly once?: boolean | undefined;
+  readonly limit?: number | undefined;
+  readonly sort?: SortField | undefined;
+  readonly reverse?: boolean | undefined;
+  readonly filter?: string | undefined;
+}
+
+const defaultRows = 50;
+const widthWithoutTerminal = 160;
+const intervalMs = 1_000;
+
+/**
+ * Shows the live connections of a replica: on a terminal as a screen of its own, else as one plain snapshot; with
+ * `--json` as JSON lines until it is ended.
+ *
+ * @throws SvcMqttError USAGE, API_UNREACHABLE, UNAUTHENTICATED, FORBIDDEN.
+ */
+export async function top(
+  config: Pick<Config, 'listenAddr' | 'apiToken' | 'apiKey'>,
+  options: TopOptions,
+  io: CommandIo,
+): Promise<void> {
+  const url = chooseUrl(options.url, config.listenAddr);
+  const api = openTopApi(sendOverHttp(url, config.apiKey ?? config.apiToken));
+  const request = toRequest(options);
+  const terminal = io.stdout.isTTY === true && io.stdin.isTTY === true && io.env.TERM !== 'dumb';
+  if (options.json === true) {
+    await printJson(api, request, options.once === true, io);
+  } else if (options.once === true || !terminal) {
+    const snapshot = await readSnapshot(api, request, io.signal);
+    await write(io.stdout, toSnapshotText(snapshot, request, io.stdout.columns ?? widthWithoutTerminal));
+  } else {
+    await showScreen({ api, where: url, request }, io);
+  }
+}
+
+/** Shows the screen until the operator quits or a signal comes. */
+export async function showScreen(
+  options: {
+    api: TopApi;
+    where: string;
+    request: Pick<PageRequest, 'filter' | 'sort' | 'descending'>;
+    /** The latest lines of the log, when the server runs in this process. */
+    readLog?: () => readonly string[];
+  },
+  io: CommandIo,
+): Promise<void> {
+  const { api, where, request, readLog } = options;
+  const { openTopView, sizeOf } = await import('./top/app.js');
+  const { startTopSession } = await import('./top/session.js');
+  const { clipboardSequence, takeScreen } = await import('./top/terminal.js');
+  const { initialState } = await import('./top/state.js');
+  const session = startTopSession({
+    api,
+    initial: initialState({
+      ...request,
+      ...sizeOf(io.stdout),
+      serving: readLog !== undefined,
+    }),
+    copy: (text) => io.stdout.write(clipboardSequence(text)),
+    ...(readLog === undefined ? {} : { readLog }),
+  });
+  const giveBack = takeScreen(io.stdout);
+  io.onDefect((error) => {
+    giveBack();
+    io.stderr.write(describeFailure(error, { withStack: true }).text);
+  });
+  const color = (io.env.NO_COLOR ?? '') === '';
+  const view = openTopView({ session, where, color, stdin: io.stdin, stdout: io.stdout });
+  const ended = AbortSignal.any([io.signal, io.outputClosed]);
+  await Promise.race([
+    session.quit,
+    new Promise<void>((resolve) => {
+      if (ended.aborted) resolve();
+      else ended.addEventListener('abort', () => resolve(), { once: true });
+    }),
+  ]);
+  session.close();
+  await view.close();
+  giveBack();
+}
+
+async function printJson(api: TopApi, request: PageRequest, once: boolean, io: CommandIo): Promise<void> {
+  if (once) {
+    await write(io.stdout, toJsonLine(toSnapshotJson(await readSnapshot(api, request, io.signal))));
+    return;
+  }
+  const ended = AbortSignal.any([io.signal, io.outputClosed]);
+  while (!ended.aborted) {
+    await write(io.stdout, toJsonLine(toSnapshotJson(await readNow(api, request))));
+    await sleep(intervalMs, undefined, { signal: ended }).catch(() => {});
+  }
+}
+
+function toRequest(options: TopOptions): PageRequest {
+  const sort = options.sort ?? 'rate';
+  const first = columns.find(({ field }) => field === sort)?.descendingFirst ?? true;
+  return {
+    filter: options.filter ?? '',
+    sort,
+    descending: options.reverse === true ? !first : first,
+    offset: 0,
+    limit: options.limit ?? defaultRows,
+  };
+}
+
+/** The address of the API: as given, or where a server with these settings listens. */
+function chooseUrl(given: string | undefined, listenAddr: string): string {
+  if (given === undefined) {
+    const { host, port } = splitListenAddr(listenAddr);
+    if (port === 0) throw usageError('LISTEN_ADDR names port 0, which says not where to ask', 'Give --url');
+    const local = host === '::' || host === '0.0.0.0' ? '127.0.0.1' : host;
+    return `http://${local.includes(':') ? `[${local}]` : local}:${port}`;
+  }
+  const url = URL.canParse(given) ? new URL(given) : undefined;
+  if (url === undefined || !['http:', 'https:'].includes(url.protocol)) {
+    throw usageError(`--url cannot be "${given}"`, 'Give an address such as http://127.0.0.1:9091');
+  }
+  if (url.username !== '' || url.password !== '') {
+    throw new SvcMqttError(
+      'USAGE',
+      '--url cannot carry a password, which every user of this machine could read',
+      {
+        suggestion: 'Give the key in API_KEY or API_KEY_FILE',
+      },
+    );
+  }
+  return url.href.replace(/\/+$/, '');
+}

@@ -1,0 +1,195 @@
+import { messageOf, SvcMqttError } from '../../errors.js';
+import type { SortField } from '../../server/live.js';
+
+/** The answers of the HTTP API that the screen shows, as JSON. */
+export interface ConnectionRow {
+  readonly id: string;
+  readonly device: string;
+  readonly type: string;
+  readonly client: string;
+  readonly address: string;
+  readonly transport: string;
+  readonly protocol: string;
+  readonly received: { readonly qos0: number; readonly qos1: number; readonly qos2: number };
+  readonly rate: number | null;
+  readonly bytes_in: number;
+  readonly bytes_out: number;
+  readonly in_flight: number;
+  readonly subscriptions: number;
+  readonly connected_at: string;
+  readonly last_message_at: string | null;
+}
+
+export interface ConnectionPage {
+  readonly at: string;
+  readonly total: number;
+  readonly matching: number;
+  readonly connections: readonly ConnectionRow[];
+}
+
+export interface ConnectionDetails extends ConnectionRow {
+  readonly at: string;
+  readonly keepalive_seconds: number;
+  readonly persistent_session: boolean;
+  readonly will: { readonly topic: string; readonly qos: number; readonly retain: boolean } | null;
+  readonly held: boolean;
+  readonly unsent_bytes: number;
+  readonly outgoing: {
+    readonly waiting: number;
+    readonly waiting_bytes: number;
+    readonly unacknowledged: number;
+    readonly dropped: number;
+  };
+  readonly subscribed_to: readonly { readonly filter: string; readonly qos: number }[];
+  readonly last_topics: readonly string[];
+  readonly last_error: { readonly at: string; readonly detail: string } | null;
+}
+
+export interface Traffic<T> {
+  readonly messages_in: T;
+  readonly messages_out: T;
+  readonly bytes_in: T;
+  readonly bytes_out: T;
+}
+
+export interface FleetEvent {
+  readonly number: number;
+  readonly at: string;
+  readonly kind: string;
+  readonly device?: string;
+  readonly client?: string;
+  readonly address?: string;
+  readonly reason?: string;
+  readonly count?: number;
+}
+
+export interface Stats {
+  readonly at: string;
+  readonly version: string;
+  readonly replica: string;
+  readonly replicas: number | null;
+  readonly uptime_seconds: number;
+  readonly connections: { readonly open: number; readonly connected: number; readonly limit: number };
+  readonly rates: Traffic<number>;
+  readonly totals: Traffic<number> & { readonly stored: number; readonly sent: number };
+  readonly waiting: { readonly messages: number; readonly bytes: number };
+  readonly ack_latency_ms: { readonly p50: number | null; readonly p99: number | null };
+  readonly nats: { readonly ok: boolean; readonly detail: string };
+  readonly database: { readonly ok: boolean; readonly detail: string };
+  readonly failures: Readonly<Record<string, number>>;
+  readonly history: Traffic<readonly number[]>;
+  readonly recent_events: readonly FleetEvent[];
+}
+
+/** Which connections are asked for. */
+export interface PageRequest {
+  readonly filter: string;
+  readonly sort: SortField;
+  readonly descending: boolean;
+  readonly offset: number;
+  readonly limit: number;
+}
+
+/** One request of the API: over HTTP, or inside the process that serves it. */
+export type Send = (method: 'GET' | 'DELETE', path: string) => Promise<{ status: number; text: string }>;
+
+/** What the screen asks of a replica. Each throws SvcMqttError. */
+export interface TopApi {
+  page(request: PageRequest): Promise<ConnectionPage>;
+  stats(): Promise<Stats>;
+  details(id: string): Promise<ConnectionDetails>;
+  kick(id: string): Promise<void>;
+  revoke(device: string): Promise<void>;
+}
+
+export function openTopApi(send: Send): TopApi {
+  async function call(method: 'GET' | 'DELETE', path: string): Promise<string> {
+    const { status, text } = await send(method, path);
+    if (status >= 200 && status < 300) return text;
+    throw describeProblem(status, text);
+  }
+  const get = async <T>(path: string) => parse<T>(await call('GET', path));
+
+  return {
+    page({ filter, sort, descending, offset, limit }) {
+      const query = new URLSearchParams({
+        sort,
+        order: descending ? 'desc' : 'asc',
+        offset: String(offset),
+        limit: String(limit),
+      });
+      if (filter !== '') query.set('q', filter);
+      return get(`/connections?${query}`);
+    },
+    stats: () => get('/stats'),
+    details: (id) => get(`/connections/${encodeURIComponent(id)}`),
+    async kick(id) {
+      await call('DELETE', `/connections/${encodeURIComponent(id)}`);
+    },
+    async revoke(device) {
+      await call('DELETE', `/devices/${encodeURIComponent(device)}`);
+    },
+  };
+}
+
+function parse<T>(text: string): T {
+  try {
+    return JSON.parse(text) as T;
+  } catch {
+    throw new SvcMqttError('API_UNREACHABLE', 'What answers is not the HTTP API of svc-mqtt', {
+      suggestion: 'Check --url',
+    });
+  }
+}
+
+/** The API's problem details as an error of the command. */
+function describeProblem(status: number, text: string): SvcMqttError {
+  let problem: { code?: unknown; detail?: unknown } = {};
+  try {
+    problem = JSON.parse(text) as typeof problem;
+  } catch {
+    // Not the API's own answer, such as that of a proxy.
+  }
+  const detail =
+    typeof problem.detail === 'string' ? problem.detail : `The API answers with status ${status}`;
+  if (status === 401) {
+    const suggestion = 'Give the key in API_KEY or API_KEY_FILE, or the server’s API_TOKEN';
+    return new SvcMqttError('UNAUTHENTICATED', detail, { suggestion });
+  }
+  if (status === 403) return new SvcMqttError('FORBIDDEN', detail);
+  if (status === 404) {
+    const code = problem.code === 'DEVICE_NOT_FOUND' ? 'DEVICE_NOT_FOUND' : 'CONNECTION_NOT_FOUND';
+    return new SvcMqttError(code, detail);
+  }
+  return new SvcMqttError('API_UNREACHABLE', detail);
+}
+
+const timeoutMs = 5_000;
+
+/** Sends requests over HTTP; `key` is a key or token of the API. */
+export function sendOverHttp(url: string, key: string | undefined): Send {
+  const base = url.replace(/\/+$/, '');
+  const headers: Record<string, string> = key === undefined ? {} : { authorization: `Bearer ${key}` };
+  return async (method, path) => {
+    try {
+      const signal = AbortSignal.timeout(timeoutMs);
+      const response = await fetch(`${base}${path}`, { method, headers, signal, redirect: 'error' });
+      return { status: response.status, text: await response.text() };
+    } catch (error) {
+      throw new SvcMqttError('API_UNREACHABLE', `${base} does not answer: ${describeFetchError(error)}`, {
+        suggestion: 'Is svc-mqtt serve running there? --url names another address',
+        cause: error,
+      });
+    }
+  };
+}
+
+/** `fetch` hides what happened in the cause. */
+function describeFetchError(error: unknown): string {
+  if (error instanceof Error && error.name === 'TimeoutError')
+    return `no answer within ${timeoutMs / 1_000} s`;
+  const { cause } = error as { cause?: unknown };
+  const { code } = (cause ?? {}) as { code?: unknown };
+  if (code === 'ECONNREFUSED') return 'the connection is refused';
+  return messageOf(cause ?? error);
+}

@@ -1,0 +1,111 @@
+import { Box, render, Text, useInput } from 'ink';
+import { useSyncExternalStore } from 'react';
+import type { InputStream, OutputStream } from '../io.js';
+import type { Line } from './cells.js';
+import { type FrameWriter, openFrameWriter } from './frame-writer.js';
+import { type SpecialKeys, toAction } from './keys.js';
+import { drawScreen } from './screen.js';
+import type { TopSession } from './session.js';
+import { clearScreen } from './terminal.js';
+
+/** The lines of a screen. */
+export function Screen({ lines, color }: { lines: readonly Line[]; color: boolean }) {
+  return (
+    <Box flexDirection="column">
+      {lines.map((line, row) => (
+        // biome-ignore lint/suspicious/noArrayIndexKey: a line is its place on the screen.
+        <Text key={row} wrap="truncate">
+          {line.map(({ text, color: tint, bold, dim, inverse }, at) => (
+            <Text
+              // biome-ignore lint/suspicious/noArrayIndexKey: a span is its place in the line.
+              key={at}
+              bold={bold === true}
+              dimColor={dim === true}
+              inverse={inverse === true}
+              {...(color && tint !== undefined ? { color: tint } : {})}
+            >
+              {text}
+            </Text>
+          ))}
+        </Text>
+      ))}
+    </Box>
+  );
+}
+
+/** The screen of a session, with the keys. */
+export function TopApp({ session, where, color }: { session: TopSession; where: string; color: boolean }) {
+  const state = useSyncExternalStore(session.subscribe, () => session.state);
+  useInput((input, key) => press(session, input, key));
+  return <Screen lines={drawScreen(state, where)} color={color} />;
+}
+
+/** Keys that come close together arrive as one text. */
+function press(session: TopSession, input: string, key: SpecialKeys): void {
+  const typed = session.state.filterBefore === undefined && input.length > 1 ? [...input] : [input];
+  for (const each of typed) {
+    const action = toAction(each, key, session.state);
+    if (action !== undefined) session.dispatch(action);
+  }
+}
+
+/** Shows a session on a terminal. */
+export function openTopView(options: {
+  session: TopSession;
+  where: string;
+  color: boolean;
+  stdin: InputStream;
+  stdout: OutputStream;
+}): { close(): Promise<void> } {
+  const { session, where, color, stdin, stdout } = options;
+  const writer = openFrameWriter(stdout);
+  const instance = render(<TopApp session={session} where={where} color={color} />, {
+    stdin: stdin as NodeJS.ReadStream,
+    stdout: openFrameStream(stdout, writer),
+    // Ink gives out whole frames then, and leaves the cursor alone.
+    debug: true,
+    patchConsole: false,
+    exitOnCtrlC: false,
+  });
+  const onResize = (): void => {
+    // The terminal may have wrapped or moved what is on it: it is drawn anew.
+    stdout.write(clearScreen);
+    writer.forget();
+    session.dispatch({ type: 'resized', ...sizeOf(stdout) });
+  };
+  stdout.on('resize', onResize);
+  return {
+    async close() {
+      stdout.off('resize', onResize);
+      instance.unmount();
+      await instance.waitUntilExit();
+    },
+  };
+}
+
+/** The size of a terminal. One that does not tell is taken for the smallest common one. */
+export function sizeOf(stdout: OutputStream): { columns: number; rows: number } {
+  const { columns, rows } = stdout as Partial<NodeJS.WriteStream>;
+  return { columns: columns ?? 80, rows: rows ?? 24 };
+}
+
+/** What Ink takes for the terminal. */
+function openFrameStream(stdout: OutputStream, writer: FrameWriter): NodeJS.WriteStream {
+  const frames = {
+    isTTY: true,
+    get columns() {
+      return sizeOf(stdout).columns;
+    },
+    get rows() {
+      return sizeOf(stdout).rows;
+    },
+    write(frame: string) {
+      writer.write(frame);
+      return true;
+    },
+    // The session is told of a new size, and draws for it.
+    on: () => frames,
+    off: () => frames,
+  };
+  return frames as unknown as NodeJS.WriteStream;
+}

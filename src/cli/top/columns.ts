@@ -1,0 +1,114 @@
+import type { SortField } from '../../server/live.js';
+import type { ConnectionRow } from './api.js';
+import { cellWidth, toCellText } from './cells.js';
+import { formatAge, formatCountShort, formatShort } from './format.js';
+
+/** One column of the table. */
+export interface Column {
+  readonly field: SortField;
+  readonly title: string;
+  readonly align: 'left' | 'right';
+  /** The smallest numbers stay longest when the terminal is narrow. */
+  readonly priority: number;
+  readonly minWidth: number;
+  readonly maxWidth: number;
+  /** The first click on it sorts so that what matters comes first. */
+  readonly descendingFirst: boolean;
+  /** @param nowMs the server's time when the row was read. */
+  text(row: ConnectionRow, nowMs: number): string;
+}
+
+function column(
+  field: SortField,
+  title: string,
+  [priority, minWidth, maxWidth = minWidth]: readonly [number, number, number?],
+  text: Column['text'],
+  options: Partial<Pick<Column, 'align' | 'descendingFirst'>> = {},
+): Column {
+  const { align = 'right', descendingFirst = align === 'right' } = options;
+  return { field, title, align, priority, minWidth, maxWidth, descendingFirst, text };
+}
+
+const left = { align: 'left' } as const;
+
+/** All columns, as they stand from left to right. */
+export const columns: readonly Column[] = [
+  column('device', 'DEVICE', [1, 10, 26], ({ device }) => toCellText(device), left),
+  column('type', 'TYPE', [7, 6, 14], ({ type }) => toCellText(type), left),
+  column('client', 'CLIENT ID', [2, 11, 40], ({ client }) => toCellText(client), left),
+  column('address', 'ADDRESS', [8, 15, 28], ({ address }) => toCellText(address), left),
+  column('protocol', 'MQTT', [12, 5], ({ protocol }) => toCellText(protocol), left),
+  column('transport', 'VIA', [11, 4], ({ transport }) => toCellText(transport), left),
+  column('qos', 'QOS 0/1/2 %', [9, 11], ({ received }) => formatMix(received)),
+  column('rate', 'MSG/S', [3, 7], ({ rate }) => (rate === null ? '…' : formatShort(rate))),
+  column('in_flight', 'IN FLIGHT', [5, 9], ({ in_flight }) => formatCountShort(in_flight)),
+  column('subscriptions', 'SUBS', [10, 5], ({ subscriptions }) => formatCountShort(subscriptions)),
+  column('connected', 'CONNECTED', [6, 9], ({ connected_at }, nowMs) =>
+    formatAge(nowMs - Date.parse(connected_at)),
+  ),
+  column(
+    'last_message',
+    'LAST MSG',
+    [4, 8],
+    ({ last_message_at }, nowMs) =>
+      last_message_at === null ? '–' : formatAge(nowMs - Date.parse(last_message_at)),
+    { align: 'right', descendingFirst: false },
+  ),
+];
+
+/** Shares of QoS 0, 1 and 2 in percent, each in three cells. */
+export function formatMix({ qos0, qos1, qos2 }: ConnectionRow['received']): string {
+  const total = qos0 + qos1 + qos2;
+  if (total === 0) return '–';
+  return [qos0, qos1, qos2]
+    .map((count) => (count === 0 ? '·' : String(Math.max(1, Math.round((count * 100) / total)))).padStart(3))
+    .join(' ');
+}
+
+export const gap = 2;
+/** Room for the arrow of the column that is sorted by. */
+const arrowWidth = 1;
+
+/** The widest text of each flexible column, at most its maximum. */
+export type Widths = Partial<Record<SortField, number>>;
+
+/** Widths that hold the rows too. They only grow, so that columns do not jump while one watches. */
+export function growWidths(widths: Widths, rows: readonly ConnectionRow[]): Widths {
+  const grown: Widths = { ...widths };
+  for (const { field, minWidth, maxWidth, text } of columns) {
+    if (minWidth === maxWidth) continue;
+    let most = grown[field] ?? minWidth;
+    for (const row of rows) most = Math.max(most, cellWidth(text(row, 0)));
+    grown[field] = Math.min(most, maxWidth);
+  }
+  return grown;
+}
+
+export interface PlacedColumn extends Column {
+  readonly width: number;
+}
+
+/**
+ * The columns that fit into a width, with their widths: first each as narrow as it may be, by priority; then what is
+ * left goes to those that want more, the most important one first.
+ */
+export function placeColumns(width: number, widths: Widths): PlacedColumn[] {
+  const narrowest = ({ minWidth, title }: Column) => Math.max(minWidth, title.length + arrowWidth);
+  const placed = new Map<Column, number>();
+  let left = width + gap;
+  for (const each of [...columns].sort((a, b) => a.priority - b.priority)) {
+    const needed = narrowest(each) + gap;
+    if (needed > left && placed.size > 0) break;
+    placed.set(each, Math.min(narrowest(each), Math.max(1, width)));
+    left -= needed;
+  }
+  for (const [each, at] of placed) {
+    const extra = Math.max(0, Math.min(left, (widths[each.field] ?? 0) - at));
+    placed.set(each, at + extra);
+    left -= extra;
+  }
+  return columns.flatMap((each) => {
+    const at = placed.get(each);
+    return at === undefined ? [] : [{ ...each, width: at }];
+  });
+}

@@ -1,0 +1,142 @@
+import type { ConnectionDetails } from './api.js';
+import { type Line, type Span, toCellText, toWidth } from './cells.js';
+import { formatMix } from './columns.js';
+import { formatAge, formatBytes, formatInteger, formatShort } from './format.js';
+import { keyHelp } from './keys.js';
+import type { TopState } from './state.js';
+
+const labelWidth = 14;
+
+function labelled(label: string, ...spans: readonly Span[]): Line {
+  return [{ text: `  ${toWidth(label, labelWidth)}`, dim: true }, ...spans];
+}
+
+/** One connection in full, at most `height` lines. */
+export function drawDetails({ details }: TopState, height: number, width: number): Line[] {
+  const found = details?.found;
+  if (found === undefined) return [[], [{ text: '   Asking …', dim: true }]];
+  if (found === 'ended') {
+    return [[], [{ text: '   This connection has ended. Enter or Esc goes back.', color: 'yellow' }]];
+  }
+  const lines = [...describe(found)];
+  const left = height - lines.length - 2;
+  lines.push([], ...drawLists(found, left, width));
+  return lines.slice(0, height);
+}
+
+function describe(found: ConnectionDetails): Line[] {
+  const nowMs = Date.parse(found.at);
+  const since = (at: string) => formatAge(nowMs - Date.parse(at));
+  const { received, outgoing, will, last_error: error, last_message_at: last } = found;
+  const total = received.qos0 + received.qos1 + received.qos2;
+  const dim = (text: string): Span => ({ text, dim: true });
+  return [
+    [],
+    labelled(
+      'device',
+      { text: toCellText(found.device), bold: true, color: 'cyan' },
+      dim(`   ${toCellText(found.type)}`),
+    ),
+    labelled('client id', { text: toCellText(found.client), bold: true }),
+    labelled(
+      'connected',
+      { text: `for ${since(found.connected_at)}` },
+      dim(` from ${toCellText(found.address)} by ${found.transport}, MQTT ${found.protocol}, id ${found.id}`),
+    ),
+    labelled(
+      'session',
+      { text: found.persistent_session ? 'persistent' : 'clean' },
+      dim(
+        `   keep alive ${found.keepalive_seconds === 0 ? 'none' : `${found.keepalive_seconds} s`}   will ${
+          will === null
+            ? 'none'
+            : `${toCellText(will.topic)} (QoS ${will.qos}${will.retain ? ', retained' : ''})`
+        }`,
+      ),
+    ),
+    labelled(
+      'messages in',
+      { text: formatInteger(total), bold: true },
+      { text: `   ${found.rate === null ? '…' : formatShort(found.rate)}/s` },
+      dim(
+        `   QoS 0/1/2 ${formatMix(received).trim().replace(/\s+/g, '/')} %   last ${last === null ? 'never' : `${since(last)} ago`}`,
+      ),
+    ),
+    labelled(
+      'in flight',
+      { text: formatInteger(found.in_flight), bold: true },
+      dim(' wait for NATS'),
+      found.held ? { text: '   not read at the moment: a bound is reached', color: 'yellow' } : { text: '' },
+    ),
+    labelled(
+      'messages out',
+      { text: formatInteger(outgoing.waiting), bold: outgoing.waiting > 0 },
+      dim(
+        ` wait (${formatBytes(outgoing.waiting_bytes)})   ${formatInteger(outgoing.unacknowledged)} unacknowledged   ${formatInteger(outgoing.dropped)} dropped`,
+      ),
+    ),
+    labelled(
+      'bytes',
+      { text: `${formatBytes(found.bytes_in)} in   ${formatBytes(found.bytes_out)} out` },
+      dim(`   ${formatBytes(found.unsent_bytes)} not taken by the client`),
+    ),
+    labelled(
+      'last error',
+      error === null
+        ? dim('none')
+        : { text: `${since(error.at)} ago: ${toCellText(error.detail)}`, color: 'yellow' },
+    ),
+  ];
+}
+
+/** Subscriptions and topics, side by side. */
+function drawLists(found: ConnectionDetails, height: number, width: number): Line[] {
+  const leftWidth = Math.max(20, Math.floor((width - 4) / 2));
+  const subscriptions = found.subscribed_to.map(({ filter, qos }) => `${toCellText(filter)}  QoS ${qos}`);
+  const topics = found.last_topics.map(toCellText);
+  const lines: Line[] = [
+    [
+      { text: `  ${toWidth(`SUBSCRIPTIONS ${subscriptions.length}`, leftWidth)}`, dim: true },
+      { text: 'LAST TOPICS', dim: true },
+    ],
+  ];
+  const rows = Math.max(0, height - 1);
+  const [left, right] = [shorten(subscriptions, rows), shorten(topics, rows)];
+  for (let at = 0; at < Math.max(left.length, right.length); at += 1) {
+    lines.push([{ text: `  ${toWidth(left[at] ?? '', leftWidth)}` }, { text: right[at] ?? '' }]);
+  }
+  return lines;
+}
+
+function shorten(items: readonly string[], height: number): readonly string[] {
+  if (items.length === 0) return ['none'];
+  if (items.length <= height) return items;
+  return [...items.slice(0, Math.max(0, height - 1)), `… and ${items.length - Math.max(0, height - 1)} more`];
+}
+
+/** What the keys do. */
+export function drawHelp(height: number, serving: boolean): Line[] {
+  const rows: (readonly [string, string])[] = [...keyHelp];
+  if (serving) rows.splice(-2, 0, ['l', "the server's log"]);
+  const lines: Line[] = [[], [{ text: '  KEYS', dim: true }]];
+  for (const [keys, does] of rows)
+    lines.push([{ text: `  ${toWidth(keys, 16)}`, bold: true, color: 'cyan' }, { text: does }]);
+  lines.push(
+    [],
+    [
+      {
+        text: '  IN FLIGHT: messages waiting until NATS has stored them. QOS: shares of QoS 0, 1 and 2 in percent.',
+        dim: true,
+      },
+    ],
+  );
+  return lines.slice(0, height);
+}
+
+/** The latest lines of the server's log. */
+export function drawLog(lines: readonly string[], height: number): Line[] {
+  return [
+    [{ text: '  LOG', dim: true }],
+    ...lines.slice(-(height - 1)).map((text): Line => [{ text: `  ${toCellText(text)}` }]),
+  ];
+}

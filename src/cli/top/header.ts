@@ -1,0 +1,189 @@
+import type { Stats } from './api.js';
+import { type Line, lineWidth, type Span, toCellText, toWidth } from './cells.js';
+import {
+  formatAge,
+  formatBytes,
+  formatCountShort,
+  formatInteger,
+  formatMs,
+  formatShort,
+  sparkline,
+} from './format.js';
+
+const gapText = '   ';
+const widestSpark = 60;
+
+/** What is known of the replica, in as many lines as asked for: 1, 3 or 5. */
+export function drawHeader(stats: Stats | undefined, where: string, width: number, lines: number): Line[] {
+  if (stats === undefined) {
+    const title: Line[] = [
+      [
+        { text: ' svc-mqtt', bold: true },
+        { text: `  ${toCellText(where)}`, dim: true },
+      ],
+    ];
+    return [...title, ...Array.from({ length: lines - 1 }, (): Line => [])];
+  }
+  if (lines === 1) return [drawInOneLine(stats, width)];
+  const top = [drawTitle(stats, width), drawCounts(stats, width)];
+  if (lines === 3) return [...top, packItems(ratesOf(stats), width)];
+  return [
+    ...top,
+    drawTraffic(
+      'IN',
+      stats.rates.messages_in,
+      stats.rates.bytes_in,
+      [stats.history.messages_in, stats.history.bytes_in],
+      width,
+    ),
+    drawTraffic(
+      'OUT',
+      stats.rates.messages_out,
+      stats.rates.bytes_out,
+      [stats.history.messages_out, stats.history.bytes_out],
+      width,
+    ),
+    [],
+  ];
+}
+
+/** As many items as toWidth, the first ones first, on one line. */
+export function packItems(items: readonly Line[], width: number): Line {
+  const line: Span[] = [{ text: ' ' }];
+  let left = width - 1;
+  for (const [index, item] of items.entries()) {
+    const needed = lineWidth(item) + (index === 0 ? 0 : gapText.length);
+    if (needed > left) break;
+    if (index > 0) line.push({ text: gapText });
+    line.push(...item);
+    left -= needed;
+  }
+  return line;
+}
+
+function labelled(label: string, value: string, style: Omit<Span, 'text'> = {}): Line {
+  return [
+    { text: `${label} `, dim: true },
+    { text: value, bold: true, ...style },
+  ];
+}
+
+function drawTitle(stats: Stats, width: number): Line {
+  const several = stats.replicas !== null && stats.replicas > 1 ? ` (1 of ${stats.replicas})` : '';
+  const left = packItems(
+    [
+      [
+        { text: 'svc-mqtt', bold: true, color: 'cyan' },
+        { text: ` ${toCellText(stats.version)}`, dim: true },
+      ],
+      labelled('replica', `${toCellText(stats.replica)}${several}`),
+      labelled('up', formatAge(stats.uptime_seconds * 1_000)),
+    ],
+    width,
+  );
+  const room = width - lineWidth(left) - gapText.length - 1;
+  const right = [
+    ...drawPart('NATS', stats.nats, room),
+    { text: gapText },
+    ...drawPart('database', stats.database, room),
+  ];
+  const space = width - lineWidth(left) - lineWidth(right) - 1;
+  if (space < 1) return left;
+  return [...left, { text: ' '.repeat(space) }, ...right, { text: ' ' }];
+}
+
+function drawPart(name: string, part: { ok: boolean; detail: string }, room: number): Line {
+  if (part.ok) return [{ text: '● ', color: 'green' }, { text: name }];
+  const detail = toCellText(part.detail);
+  const most = Math.max(0, room - 40);
+  const shown = most < 12 ? 'is away' : detail.length > most ? `${detail.slice(0, most - 1)}…` : detail;
+  return [
+    { text: '● ', color: 'red' },
+    { text: `${name} ${shown}`, bold: true, color: 'red' },
+  ];
+}
+
+function drawCounts(stats: Stats, width: number): Line {
+  const { connections, totals, waiting, ack_latency_ms: latency } = stats;
+  const full = connections.open >= connections.limit;
+  return packItems(
+    [
+      labelled('connections', formatInteger(connections.connected), full ? { color: 'red' } : {}),
+      labelled('waiting', formatInteger(waiting.messages)),
+      [
+        { text: 'ack p50 ', dim: true },
+        { text: formatMs(latency.p50), bold: true },
+        { text: '  p99 ', dim: true },
+        { text: formatMs(latency.p99), bold: true },
+      ],
+      drawFailures(stats.failures),
+      labelled('stored', formatInteger(totals.stored)),
+    ],
+    width,
+  );
+}
+
+function drawFailures(failures: Stats['failures']): Line {
+  const kinds = Object.entries(failures)
+    .filter(([, count]) => count > 0)
+    .sort(([, a], [, b]) => b - a);
+  const total = kinds.reduce((sum, [, count]) => sum + count, 0);
+  if (total === 0) return labelled('failures', '0');
+  const [most] = kinds;
+  const detail =
+    most === undefined ? '' : ` ${formatCountShort(most[1])} ${toCellText(most[0]).replaceAll('_', ' ')}`;
+  return [
+    { text: 'failures ', dim: true },
+    { text: formatCountShort(total), bold: true, color: 'yellow' },
+    { text: kinds.length === 1 ? detail.replace(/^ \S+/, '') : ` (${detail.trim()}, …)`, dim: true },
+  ];
+}
+
+function ratesOf({ rates }: Stats): Line[] {
+  return [
+    labelled('in', `${formatShort(rates.messages_in)} msg/s`),
+    labelled('out', `${formatShort(rates.messages_out)} msg/s`),
+    labelled('in', `${formatBytes(rates.bytes_in)}/s`),
+    labelled('out', `${formatBytes(rates.bytes_out)}/s`),
+  ];
+}
+
+function drawTraffic(
+  label: string,
+  messages: number,
+  bytes: number,
+  [messageHistory, byteHistory]: readonly [readonly number[], readonly number[]],
+  width: number,
+): Line {
+  const numbers = [
+    `${toWidth(formatInteger(messages), 9, 'right')} msg/s `,
+    `${toWidth(formatBytes(bytes), 9, 'right')}/s `,
+  ];
+  const fixed = 1 + 4 + numbers.join('').length + gapText.length + 1;
+  const spark = Math.min(widestSpark, Math.floor((width - fixed) / 2));
+  const shown = spark >= 8 ? spark : 0;
+  return [
+    { text: ` ${label.toLowerCase().padEnd(4)}`, dim: true },
+    { text: numbers[0] ?? '', bold: true },
+    { text: sparkline(messageHistory, shown), color: 'cyan', dim: true },
+    { text: gapText },
+    { text: numbers[1] ?? '', bold: true },
+    { text: sparkline(byteHistory, shown), color: 'cyan', dim: true },
+  ];
+}
+
+function drawInOneLine(stats: Stats, width: number): Line {
+  const broken = [stats.nats, stats.database].find(({ ok }) => !ok);
+  return packItems(
+    [
+      [{ text: 'svc-mqtt', bold: true, color: 'cyan' }],
+      broken === undefined
+        ? [{ text: '●', color: 'green' }]
+        : [{ text: `● ${toCellText(broken.detail)}`, color: 'red' }],
+      labelled('connections', formatInteger(stats.connections.connected)),
+      labelled('in', `${formatShort(stats.rates.messages_in)}/s`),
+      labelled('p99', formatMs(stats.ack_latency_ms.p99)),
+    ],
+    width,
+  );
+}

@@ -1,0 +1,107 @@
+import type { Action, TopState } from './state.js';
+
+/** The keys of which a terminal sends more than a character. */
+export interface SpecialKeys {
+  readonly upArrow?: boolean;
+  readonly downArrow?: boolean;
+  readonly leftArrow?: boolean;
+  readonly rightArrow?: boolean;
+  readonly pageUp?: boolean;
+  readonly pageDown?: boolean;
+  readonly home?: boolean;
+  readonly end?: boolean;
+  readonly return?: boolean;
+  readonly escape?: boolean;
+  readonly backspace?: boolean;
+  readonly delete?: boolean;
+  readonly tab?: boolean;
+  readonly ctrl?: boolean;
+  readonly meta?: boolean;
+}
+
+/** What is shown of the keys, the most important ones first. */
+export const keyHelp: readonly (readonly [keys: string, does: string])[] = [
+  ['↑ ↓ j k', 'move'],
+  ['PgUp PgDn', 'a screen up or down'],
+  ['Home End g G', 'the first, the last'],
+  ['< > ← →', 'sort by the column to the left or right'],
+  ['r', 'reverse the order'],
+  ['/', 'filter as you type: words that must all occur; Enter keeps it, Esc takes it back'],
+  ['Esc', 'back; on the table: no filter'],
+  ['Space', 'freeze, and go on'],
+  ['Enter', 'details of the connection'],
+  ['x', 'kick: end the connection; the client may come back'],
+  ['R', 'revoke the device for good, after a question'],
+  ['c', 'copy the device id to the clipboard (OSC 52)'],
+  ['?', 'this help'],
+  ['q Ctrl-C', 'quit'],
+];
+
+const letters: Readonly<Record<string, Action>> = {
+  j: { type: 'move', by: 1 },
+  k: { type: 'move', by: -1 },
+  g: { type: 'move-to', end: 'first' },
+  G: { type: 'move-to', end: 'last' },
+  '<': { type: 'sort', by: -1 },
+  ',': { type: 'sort', by: -1 },
+  '>': { type: 'sort', by: 1 },
+  '.': { type: 'sort', by: 1 },
+  r: { type: 'reverse' },
+  '/': { type: 'filter-begin' },
+  ' ': { type: 'freeze' },
+  x: { type: 'kick' },
+  R: { type: 'revoke' },
+  c: { type: 'copy' },
+  '?': { type: 'open', screen: 'help' },
+  l: { type: 'open', screen: 'log' },
+  q: { type: 'quit' },
+};
+
+/** What works on the other screens too. */
+const everywhere: ReadonlySet<Action['type']> = new Set([
+  'kick',
+  'revoke',
+  'copy',
+  'open',
+  'filter-begin',
+  'freeze',
+]);
+
+/** What a key means in a state; undefined: nothing. */
+export function toAction(input: string, key: SpecialKeys, state: TopState): Action | undefined {
+  if (key.ctrl === true && input === 'c') return { type: 'quit' };
+  if (state.question !== undefined) return { type: 'answer', yes: input === 'y' || input === 'Y' };
+  if (state.filterBefore !== undefined) return toFilterAction(input, key);
+  const moving = toMove(key);
+  if (moving !== undefined) return state.screen === 'table' ? moving : undefined;
+  if (key.escape === true) return { type: 'back' };
+  if (key.return === true)
+    return state.screen === 'table' ? { type: 'open', screen: 'details' } : { type: 'back' };
+  if (key.ctrl === true || key.meta === true) return undefined;
+  if (input === 'q' && state.screen !== 'table') return { type: 'back' };
+  if (input === 'l' && !state.serving) return undefined;
+  const action = Object.hasOwn(letters, input) ? letters[input] : undefined;
+  return state.screen === 'table' || action === undefined || everywhere.has(action.type) ? action : undefined;
+}
+
+function toMove(key: SpecialKeys): Action | undefined {
+  if (key.upArrow === true) return { type: 'move', by: -1 };
+  if (key.downArrow === true) return { type: 'move', by: 1 };
+  if (key.leftArrow === true) return { type: 'sort', by: -1 };
+  if (key.rightArrow === true) return { type: 'sort', by: 1 };
+  if (key.pageUp === true) return { type: 'move-page', by: -1 };
+  if (key.pageDown === true) return { type: 'move-page', by: 1 };
+  if (key.home === true) return { type: 'move-to', end: 'first' };
+  return key.end === true ? { type: 'move-to', end: 'last' } : undefined;
+}
+
+function toFilterAction(input: string, key: SpecialKeys): Action | undefined {
+  if (key.return === true) return { type: 'filter-end', keep: true };
+  if (key.escape === true) return { type: 'filter-end', keep: false };
+  if (key.backspace === true || key.delete === true) return { type: 'filter-erase', all: false };
+  if (key.ctrl === true) return input === 'u' ? { type: 'filter-erase', all: true } : undefined;
+  const moving = key.leftArrow === true || key.rightArrow === true ? undefined : toMove(key);
+  if (moving !== undefined || key.meta === true || key.tab === true) return moving;
+  const text = input.replace(/\p{C}/gu, '');
+  return text === '' ? undefined : { type: 'filter-type', text };
+}

@@ -1,0 +1,157 @@
+import { messageOf, SvcMqttError } from '../../errors.js';
+import type { TopApi } from './api.js';
+import { type Action, type Effect, isLoaded, reduce, requestOf, type TopState } from './state.js';
+
+/** The state of the screen, and what keeps it true. */
+export interface TopSession {
+  readonly state: TopState;
+  dispatch(action: Action): void;
+  /** @returns a function that ends the subscription. */
+  subscribe(listener: () => void): () => void;
+  /** Resolves when the operator quits. */
+  readonly quit: Promise<void>;
+  close(): void;
+}
+
+const refreshMs = 1_000;
+/** Keys that come close together are answered together. */
+const gatherMs = 30;
+const longestRetrySec = 10;
+
+/**
+ * Starts to ask the replica every second, and at once when another part of the list is wanted; one question at a time.
+ * While the replica does not answer it is asked again after 1, 2, 4, … 10 s.
+ */
+export function startTopSession(options: {
+  api: TopApi;
+  initial: TopState;
+  /** Puts a text into the operator's clipboard. */
+  copy(text: string): void;
+  /** The latest lines of the server's log, when it is served here. */
+  readLog?: () => readonly string[];
+}): TopSession {
+  const { api } = options;
+  const listeners = new Set<() => void>();
+  let state = options.initial;
+  let closed = false;
+  /** Another part of the list is wanted than was asked for. */
+  let wanted = true;
+  let wake = () => {};
+  let onQuit = () => {};
+  const quit = new Promise<void>((resolve) => {
+    onQuit = resolve;
+  });
+
+  function dispatch(action: Action): void {
+    const before = state;
+    const [next, effects] = reduce(state, action);
+    state = next;
+    for (const effect of effects) run(effect);
+    if (state === before || closed) return;
+    if (wantsOther(before, state)) {
+      wanted = true;
+      wake();
+    }
+    for (const listener of listeners) listener();
+  }
+
+  function run(effect: Effect): void {
+    if (effect.type === 'quit') onQuit();
+    else if (effect.type === 'copy') options.copy(effect.text);
+    else if (effect.type === 'kick') attempt(api.kick(effect.id), 'The connection is ended');
+    else attempt(api.revoke(effect.device), `Device ${effect.device} is revoked`);
+  }
+
+  function attempt(work: Promise<void>, done: string): void {
+    work.then(
+      () => {
+        dispatch({ type: 'notice', notice: { text: done, tone: 'good' } });
+        wanted = true;
+        wake();
+      },
+      (error: unknown) => dispatch({ type: 'notice', notice: { text: describe(error), tone: 'bad' } }),
+    );
+  }
+
+  /** Waits, unless something is wanted sooner. */
+  async function pause(ms: number, interruptible = true): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      wake = () => {
+        if (!interruptible && !closed) return;
+        clearTimeout(timer);
+        resolve();
+      };
+      if (closed || (interruptible && wanted)) wake();
+    });
+  }
+
+  async function refresh(): Promise<void> {
+    const request = requestOf(state);
+    const asksPage = wanted || !state.frozen || !isLoaded(state);
+    wanted = false;
+    const [page, stats] = await Promise.all([asksPage ? api.page(request) : undefined, api.stats()]);
+    if (page !== undefined) dispatch({ type: 'page', request, page });
+    dispatch({ type: 'stats', stats });
+    if (options.readLog !== undefined) dispatch({ type: 'log', lines: options.readLog() });
+    const id = state.screen === 'details' ? state.details?.id : undefined;
+    if (id === undefined) return;
+    const found = await api.details(id).catch((error: unknown) => {
+      if (error instanceof SvcMqttError && error.code === 'CONNECTION_NOT_FOUND') return 'ended' as const;
+      throw error;
+    });
+    dispatch({ type: 'details', id, found });
+  }
+
+  async function follow(): Promise<void> {
+    let failures = 0;
+    while (!closed) {
+      const startedMs = performance.now();
+      try {
+        await refresh();
+        failures = 0;
+        await pause(Math.max(0, startedMs + refreshMs - performance.now()));
+        if (wanted) await pause(gatherMs, false);
+      } catch (error) {
+        const retrySec = Math.min(longestRetrySec, 2 ** failures);
+        failures += 1;
+        for (let left = retrySec; left > 0 && !closed; left -= 1) {
+          dispatch({ type: 'lost', reason: describe(error), retryInSec: left });
+          await pause(1_000, false);
+        }
+        wanted = true;
+      }
+    }
+  }
+
+  // What it does not catch is a defect, which ends the process.
+  void follow();
+  return {
+    get state() {
+      return state;
+    },
+    dispatch,
+    subscribe(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    quit,
+    close() {
+      closed = true;
+      wake();
+    },
+  };
+}
+
+/** Whether the list has to be asked for again at once. */
+function wantsOther(before: TopState, now: TopState): boolean {
+  if (before.details?.id !== now.details?.id && now.details !== undefined) return true;
+  const [asked, asks] = [requestOf(before), requestOf(now)];
+  if (asked.filter !== asks.filter || asked.sort !== asks.sort || asked.descending !== asks.descending)
+    return true;
+  return (before.top !== now.top || before.tableRows !== now.tableRows) && !isLoaded(now);
+}
+
+function describe(error: unknown): string {
+  return messageOf(error).replace(/\.$/, '');
+}

@@ -1,0 +1,56 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ConnectionPage, PageRequest, Stats, TopApi } from './api.js';
+import { plainText } from './cells.js';
+import { growWidths } from './columns.js';
+import { drawHeader } from './header.js';
+import { initialState, type TopState } from './state.js';
+import { drawTable } from './table.js';
+
+export interface Snapshot {
+  readonly stats: Stats;
+  readonly page: ConnectionPage;
+}
+
+/** Rates are known when the replica has been asked for a second. */
+const rateMs = 2_100;
+
+/** Reads what there is now; with rates, which takes two seconds. */
+export async function readSnapshot(
+  api: TopApi,
+  request: PageRequest,
+  signal: AbortSignal,
+): Promise<Snapshot> {
+  await api.page({ ...request, limit: 1 });
+  await sleep(rateMs, undefined, { signal }).catch(() => {});
+  return readNow(api, request);
+}
+
+export async function readNow(api: TopApi, request: PageRequest): Promise<Snapshot> {
+  const [stats, page] = await Promise.all([api.stats(), api.page(request)]);
+  return { stats, page };
+}
+
+/** The snapshot as one JSON object: what `/stats` answers, with the connections. */
+export function toSnapshotJson({ stats, page }: Snapshot): Record<string, unknown> {
+  const { at, total, matching, connections } = page;
+  return { at, stats, total, matching, connections };
+}
+
+/** The snapshot as plain text: the screen's header and table. */
+export function toSnapshotText({ stats, page }: Snapshot, request: PageRequest, width: number): string {
+  const state: TopState = {
+    ...initialState({ columns: width, rows: 40, ...request }),
+    stats,
+    page: { ...page, offset: request.offset },
+    widths: growWidths({}, page.connections),
+    // No row is marked as selected.
+    cursor: -1,
+    tableRows: Math.max(1, page.connections.length),
+  };
+  const more = page.matching - page.connections.length;
+  const lines = [...drawHeader(stats, '', width, 5), ...drawTable(state, '')].map((line) =>
+    plainText(line).trimEnd(),
+  );
+  if (more > 0) lines.push(` and ${more.toLocaleString('en-US')} more; --limit shows more of them`);
+  return `${lines.join('\n')}\n`;
+}
