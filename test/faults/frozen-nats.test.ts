@@ -15,94 +15,111 @@ describe.concurrent('NATS away for 30 s under load: nothing acknowledged, nobody
   test.for([
     {
       how: 'frozen',
+      ingest: 'auto',
+      stop: (nats) => nats.pause(),
+      back: async (nats) => nats.resume(),
+    },
+    {
+      how: 'frozen',
+      ingest: 'plain',
       stop: (nats) => nats.pause(),
       back: async (nats) => nats.resume(),
     },
     {
       how: 'ended',
+      ingest: 'auto',
       stop: (nats) => nats.halt(),
       back: (nats) => nats.restart(),
     },
   ] as {
     how: string;
+    ingest: 'auto' | 'plain';
     stop(nats: Awaited<ReturnType<typeof startGateway>>['nats']): Promise<void>;
     back(nats: Awaited<ReturnType<typeof startGateway>>['nats']): Promise<void>;
-  }[])('$how', { timeout: 120_000 }, async ({ stop, back }, { onTestFinished }) => {
-    const gateway = await startGateway(onTestFinished, {
-      env: { MAX_IN_FLIGHT_BYTES: String(maxInFlightBytes), PUBLISH_TIMEOUT_SEC: '2' },
-    });
-    const { server } = gateway;
-    const port = () => server.mqttPort;
-    const start = (options: Omit<Parameters<typeof startPublisher>[0], 'port' | 'qos' | 'count'>) => {
-      const publisher = startPublisher({ port, qos: 1, count: Number.POSITIVE_INFINITY, ...options });
-      onTestFinished(() => publisher.destroy());
-      return publisher;
-    };
-    const [dropping, ...devices] = await addDevices(server.httpPort, 25);
-    if (dropping === undefined) throw new Error('no device');
-    // Ordinary clients, which ping and would be disconnected after 4.5 s of what the server takes for silence.
-    const pinging = devices
-      .slice(0, 20)
-      .map((device) => start({ device, window: 20, keepaliveSec: 3, pingEveryMs: 1_000 }));
-    // Clients that send more than the server will hold for them: they are not read, and not disconnected for it.
-    const greedy = devices
-      .slice(20)
-      .map((device) => start({ device, window: 4_000, payloadBytes: 4_096, keepaliveSec: 3 }));
-    const publishers = [...pinging, ...greedy];
-    const total = () => publishers.reduce((sum, { acknowledged }) => sum + acknowledged.size, 0);
-    const unconfirmed = await connected(onTestFinished, server.mqttPort, dropping);
-    const sendUnconfirmed = () => {
-      if (unconfirmed.socket.writableLength > mebibyte) return;
-      const message = publishPacket({ topic: `raw/${dropping.id}`, payload: Buffer.alloc(1_024, 'x') });
-      unconfirmed.send(Buffer.concat(Array.from({ length: 200 }, () => message)));
-    };
-    const flood = setInterval(sendUnconfirmed, 20);
-    onTestFinished(() => clearInterval(flood));
-    await until('the load runs', () => total() >= 20_000);
+  }[])(
+    '$how, NATS_INGEST=$ingest',
+    { timeout: 120_000 },
+    async ({ stop, back, ingest }, { onTestFinished }) => {
+      const gateway = await startGateway(onTestFinished, {
+        env: {
+          MAX_IN_FLIGHT_BYTES: String(maxInFlightBytes),
+          PUBLISH_TIMEOUT_SEC: '2',
+          NATS_INGEST: ingest,
+        },
+      });
+      const { server } = gateway;
+      const port = () => server.mqttPort;
+      const start = (options: Omit<Parameters<typeof startPublisher>[0], 'port' | 'qos' | 'count'>) => {
+        const publisher = startPublisher({ port, qos: 1, count: Number.POSITIVE_INFINITY, ...options });
+        onTestFinished(() => publisher.destroy());
+        return publisher;
+      };
+      const [dropping, ...devices] = await addDevices(server.httpPort, 25);
+      if (dropping === undefined) throw new Error('no device');
+      // Ordinary clients, which ping and would be disconnected after 4.5 s of what the server takes for silence.
+      const pinging = devices
+        .slice(0, 20)
+        .map((device) => start({ device, window: 20, keepaliveSec: 3, pingEveryMs: 1_000 }));
+      // Clients that send more than the server will hold for them: they are not read, and not disconnected for it.
+      const greedy = devices
+        .slice(20)
+        .map((device) => start({ device, window: 4_000, payloadBytes: 4_096, keepaliveSec: 3 }));
+      const publishers = [...pinging, ...greedy];
+      const total = () => publishers.reduce((sum, { acknowledged }) => sum + acknowledged.size, 0);
+      const unconfirmed = await connected(onTestFinished, server.mqttPort, dropping);
+      const sendUnconfirmed = () => {
+        if (unconfirmed.socket.writableLength > mebibyte) return;
+        const message = publishPacket({ topic: `raw/${dropping.id}`, payload: Buffer.alloc(1_024, 'x') });
+        unconfirmed.send(Buffer.concat(Array.from({ length: 200 }, () => message)));
+      };
+      const flood = setInterval(sendUnconfirmed, 20);
+      onTestFinished(() => clearInterval(flood));
+      await until('the load runs', () => total() >= 20_000);
 
-    const before = server.residentBytes();
-    await stop(gateway.nats);
-    await until(
-      'the server knows that NATS is away',
-      async () => (await server.readiness()).nats === 'failed',
-    );
-    const acknowledgedBefore = total();
-    const pingsBefore = pinging.map(({ pings }) => pings.answered);
-    let most = before;
-    for (let sample = 0; sample < awayMs / sampleMs; sample += 1) {
-      await delay(sampleMs);
-      most = Math.max(most, server.residentBytes());
-    }
-    expect(total()).toBe(acknowledgedBefore);
-    expect(await server.readiness()).toMatchObject({ status: 503, nats: 'failed', database: 'ok' });
+      const before = server.residentBytes();
+      await stop(gateway.nats);
+      await until(
+        'the server knows that NATS is away',
+        async () => (await server.readiness()).nats === 'failed',
+      );
+      const acknowledgedBefore = total();
+      const pingsBefore = pinging.map(({ pings }) => pings.answered);
+      let most = before;
+      for (let sample = 0; sample < awayMs / sampleMs; sample += 1) {
+        await delay(sampleMs);
+        most = Math.max(most, server.residentBytes());
+      }
+      expect(total()).toBe(acknowledgedBefore);
+      expect(await server.readiness()).toMatchObject({ status: 503, nats: 'failed', database: 'ok' });
 
-    await back(gateway.nats);
-    await until('messages are acknowledged again', () => total() > acknowledgedBefore);
-    clearInterval(flood);
-    for (const publisher of publishers) publisher.finish();
-    await Promise.all(publishers.map(({ done }) => done));
+      await back(gateway.nats);
+      await until('messages are acknowledged again', () => total() > acknowledgedBefore);
+      clearInterval(flood);
+      for (const publisher of publishers) publisher.finish();
+      await Promise.all(publishers.map(({ done }) => done));
 
-    expect(disconnectsOf(publishers)).toBe(0);
-    expect(unconfirmed.closed).toBe(false);
-    for (const [index, { pings }] of pinging.entries()) {
-      expect(pings.answered - (pingsBefore[index] ?? 0)).toBeGreaterThan(awayMs / 1_000 / 2);
-      expect(pings.longestMs).toBeLessThan(2_000);
-    }
-    expect((most - before) / mebibyte).toBeLessThan((maxInFlightBytes + toleratedBytes) / mebibyte);
-    const everyone = [...publishers.map(({ clientId }) => clientId)].map((clientId) => ({
-      clientId,
-      deviceId: clientId,
-    }));
-    const messages = await readStored(gateway.nats.url);
-    const stored = numbersByClient(
-      messages.filter(({ subject }) => subject !== `raw.${dropping.id}`),
-      everyone,
-    );
-    for (const { clientId, acknowledged, sent } of publishers) {
-      expect(acknowledged.size).toBe(sent);
-      expect(stored.get(clientId)?.firsts).toEqual(Array.from({ length: sent }, (_, number) => number));
-    }
-  });
+      expect(disconnectsOf(publishers)).toBe(0);
+      expect(unconfirmed.closed).toBe(false);
+      for (const [index, { pings }] of pinging.entries()) {
+        expect(pings.answered - (pingsBefore[index] ?? 0)).toBeGreaterThan(awayMs / 1_000 / 2);
+        expect(pings.longestMs).toBeLessThan(2_000);
+      }
+      expect((most - before) / mebibyte).toBeLessThan((maxInFlightBytes + toleratedBytes) / mebibyte);
+      const everyone = [...publishers.map(({ clientId }) => clientId)].map((clientId) => ({
+        clientId,
+        deviceId: clientId,
+      }));
+      const messages = await readStored(gateway.nats.url);
+      const stored = numbersByClient(
+        messages.filter(({ subject }) => subject !== `raw.${dropping.id}`),
+        everyone,
+      );
+      for (const { clientId, acknowledged, sent } of publishers) {
+        expect(acknowledged.size).toBe(sent);
+        expect(stored.get(clientId)?.firsts).toEqual(Array.from({ length: sent }, (_, number) => number));
+      }
+    },
+  );
 });
 
 function disconnectsOf(publishers: readonly Publisher[]): number {

@@ -7,11 +7,16 @@ const clients = 20;
 const perClient = 1_000;
 const kills = 4;
 
-test.for([1, 2] as const)(
-  'nats-server killed 4 times under 20,000 messages of QoS %i: no client notices, and all is stored in order',
+test.for([
+  { qos: 1, ingest: 'auto' },
+  { qos: 2, ingest: 'auto' },
+  { qos: 1, ingest: 'plain' },
+  { qos: 2, ingest: 'plain' },
+] as const)(
+  'nats-server killed 4 times under 20,000 messages of QoS $qos, NATS_INGEST=$ingest: no client notices, and all is stored in order',
   { timeout: 90_000 },
-  async (qos, { onTestFinished }) => {
-    const gateway = await startGateway(onTestFinished);
+  async ({ qos, ingest }, { onTestFinished }) => {
+    const gateway = await startGateway(onTestFinished, { env: { NATS_INGEST: ingest } });
     const devices = await addDevices(gateway.server.httpPort, clients);
     const probe = await addDevice(gateway.server.httpPort);
     const publishers = devices.map((device) =>

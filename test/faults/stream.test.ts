@@ -1,5 +1,5 @@
 import { connect, DiscardPolicy, type JetStreamManager, type StreamConfig } from 'nats';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type Credentials, numbersByClient, readStored, startPublisher } from '../support/load.js';
 import { publishPacket, type RawClient } from '../support/raw-client.js';
 import {
@@ -41,7 +41,13 @@ async function openSetting(
 async function addStream(url: string, config: Partial<StreamConfig>): Promise<void> {
   const connection = await connect({ servers: url });
   try {
-    await (await connection.jetstreamManager()).streams.add({ name: 'RAW', subjects: ['raw.>'], ...config });
+    await (await connection.jetstreamManager()).streams.add({
+      name: 'RAW',
+      subjects: ['raw.>'],
+      // As svc-mqtt itself creates it; a server before 2.14 takes no notice.
+      ...{ allow_batched: true },
+      ...config,
+    });
   } finally {
     await connection.close();
   }
@@ -73,157 +79,182 @@ async function expectRefusal(setting: Setting, cause: RegExp): Promise<void> {
   expect(setting.client.closed).toBe(false);
 }
 
-test('a stream that is full and refuses: no PUBACK until there is room, then all in order, each logged once', async ({
-  onTestFinished,
-}) => {
-  const setting = await openSetting(onTestFinished, {
-    stream: { max_msgs: 100, discard: DiscardPolicy.New },
+describe.each(['auto', 'plain'])('NATS_INGEST=%s:', (ingest) => {
+  test('a stream that is full and refuses: no PUBACK until there is room, then all in order, each logged once', async ({
+    onTestFinished,
+  }) => {
+    const setting = await openSetting(onTestFinished, {
+      env: { NATS_INGEST: ingest },
+      stream: { max_msgs: 100, discard: DiscardPolicy.New },
+    });
+    send(setting, 1, 100);
+    await until('the stream is full', () => acknowledged(setting).length === 100);
+    send(setting, 101, 300);
+    await expectRefusal(setting, /maximum messages exceeded/);
+    const other = await addDevice(setting.gateway.server.httpPort);
+    const otherClient = await connected(onTestFinished, setting.gateway.server.mqttPort, other);
+    otherClient.send(publishPacket({ topic: `raw/${other.id}`, payload: 'x', qos: 1, packetId: 1 }));
+    expect(acknowledged(setting)).toEqual(numbers(1, 100));
+
+    await setting.manager.streams.update('RAW', { max_msgs: 1_000 });
+    await until('everything is acknowledged', () => acknowledged(setting).length === 300);
+    expect(acknowledged(setting)).toEqual(numbers(1, 300));
+    expect((await otherClient.next()).type).toBe(puback);
+    const stored = await readStored(setting.gateway.nats.url);
+    expect(stored.filter(({ payload }) => payload !== 'x').map(({ payload }) => Number(payload))).toEqual(
+      numbers(1, 300),
+    );
+    await setting.gateway.server.waitFor('uplink_stored_again');
+    // Two hundred refused messages, tried again and again, are one line.
+    expect(setting.gateway.server.count('uplink_not_stored')).toBe(1);
   });
-  send(setting, 1, 100);
-  await until('the stream is full', () => acknowledged(setting).length === 100);
-  send(setting, 101, 300);
-  await expectRefusal(setting, /maximum messages exceeded/);
-  const other = await addDevice(setting.gateway.server.httpPort);
-  const otherClient = await connected(onTestFinished, setting.gateway.server.mqttPort, other);
-  otherClient.send(publishPacket({ topic: `raw/${other.id}`, payload: 'x', qos: 1, packetId: 1 }));
-  expect(acknowledged(setting)).toEqual(numbers(1, 100));
 
-  await setting.manager.streams.update('RAW', { max_msgs: 1_000 });
-  await until('everything is acknowledged', () => acknowledged(setting).length === 300);
-  expect(acknowledged(setting)).toEqual(numbers(1, 300));
-  expect((await otherClient.next()).type).toBe(puback);
-  const stored = await readStored(setting.gateway.nats.url);
-  expect(stored.filter(({ payload }) => payload !== 'x').map(({ payload }) => Number(payload))).toEqual(
-    numbers(1, 300),
-  );
-  await setting.gateway.server.waitFor('uplink_stored_again');
-  // Two hundred refused messages, tried again and again, are one line.
-  expect(setting.gateway.server.count('uplink_not_stored')).toBe(1);
-});
-
-test('a stream that is full of bytes: what fits is acknowledged in order, the rest when there is room', async ({
-  onTestFinished,
-}) => {
-  const setting = await openSetting(onTestFinished, {
-    stream: { max_bytes: 20_000, discard: DiscardPolicy.New },
+  test('a stream that is full of bytes: what fits is acknowledged in order, the rest when there is room', async ({
+    onTestFinished,
+  }) => {
+    const setting = await openSetting(onTestFinished, {
+      env: { NATS_INGEST: ingest },
+      stream: { max_bytes: 20_000, discard: DiscardPolicy.New },
+    });
+    const { client, device } = setting;
+    const large = Buffer.alloc(5_000, 'x');
+    for (let packetId = 1; packetId <= 10; packetId += 1)
+      client.send(publishPacket({ topic: `raw/${device.id}`, payload: large, qos: 1, packetId }));
+    await expectRefusal(setting, /maximum bytes exceeded/);
+    const before = acknowledged(setting);
+    expect(before).toEqual(numbers(1, before.length));
+    expect(before.length).toBeLessThan(10);
+    await setting.manager.streams.purge('RAW');
+    await until('more is acknowledged', () => acknowledged(setting).length > before.length);
+    await setting.manager.streams.update('RAW', { max_bytes: 1_000_000 });
+    await until('everything is acknowledged', () => acknowledged(setting).length === 10);
+    expect(acknowledged(setting)).toEqual(numbers(1, 10));
   });
-  const { client, device } = setting;
-  const large = Buffer.alloc(5_000, 'x');
-  for (let packetId = 1; packetId <= 10; packetId += 1)
-    client.send(publishPacket({ topic: `raw/${device.id}`, payload: large, qos: 1, packetId }));
-  await expectRefusal(setting, /maximum bytes exceeded/);
-  const before = acknowledged(setting);
-  expect(before).toEqual(numbers(1, before.length));
-  expect(before.length).toBeLessThan(10);
-  await setting.manager.streams.purge('RAW');
-  await until('more is acknowledged', () => acknowledged(setting).length > before.length);
-  await setting.manager.streams.update('RAW', { max_bytes: 1_000_000 });
-  await until('everything is acknowledged', () => acknowledged(setting).length === 10);
-  expect(acknowledged(setting)).toEqual(numbers(1, 10));
-});
 
-test('a stream that is deleted while the server runs, and made again: nothing acknowledged in between, then all', async ({
-  onTestFinished,
-}) => {
-  const setting = await openSetting(onTestFinished);
-  send(setting, 1, 50);
-  await until('the first are acknowledged', () => acknowledged(setting).length === 50);
-  const { config } = await setting.manager.streams.info('RAW');
-  await setting.manager.streams.delete('RAW');
-  send(setting, 51, 250);
-  await expectRefusal(setting, /no_stream/);
-  expect(acknowledged(setting)).toEqual(numbers(1, 50));
-  await setting.manager.streams.add(config);
-  await until('everything is acknowledged', () => acknowledged(setting).length === 250);
-  expect(acknowledged(setting)).toEqual(numbers(1, 250));
-  const stored = await readStored(setting.gateway.nats.url);
-  expect(stored.map(({ payload }) => Number(payload))).toEqual(numbers(51, 250));
-  expect(setting.gateway.server.count('uplink_not_stored')).toBe(1);
-});
-
-test('a stream that is deleted under 20 clients with thousands of messages in flight', async ({
-  onTestFinished,
-}) => {
-  const setting = await openSetting(onTestFinished);
-  const { gateway, manager } = setting;
-  const devices = await addDevices(gateway.server.httpPort, 20);
-  const publishers = devices.map((device) =>
-    startPublisher({
-      port: () => gateway.server.mqttPort,
-      device,
-      qos: 1,
-      count: Number.POSITIVE_INFINITY,
-      window: 400,
-    }),
-  );
-  onTestFinished(() => {
-    for (const publisher of publishers) publisher.destroy();
+  test('a stream that is deleted while the server runs, and made again: nothing acknowledged in between, then all', async ({
+    onTestFinished,
+  }) => {
+    const setting = await openSetting(onTestFinished, { env: { NATS_INGEST: ingest } });
+    send(setting, 1, 50);
+    await until('the first are acknowledged', () => acknowledged(setting).length === 50);
+    const { config } = await setting.manager.streams.info('RAW');
+    await setting.manager.streams.delete('RAW');
+    send(setting, 51, 250);
+    await expectRefusal(setting, /no_stream/);
+    expect(acknowledged(setting)).toEqual(numbers(1, 50));
+    await setting.manager.streams.add(config);
+    await until('everything is acknowledged', () => acknowledged(setting).length === 250);
+    expect(acknowledged(setting)).toEqual(numbers(1, 250));
+    const stored = await readStored(setting.gateway.nats.url);
+    expect(stored.map(({ payload }) => Number(payload))).toEqual(numbers(51, 250));
+    expect(setting.gateway.server.count('uplink_not_stored')).toBe(1);
   });
-  const total = () => publishers.reduce((sum, publisher) => sum + publisher.acknowledged.size, 0);
-  await until('the load runs', () => total() > 10_000);
-  const { config } = await manager.streams.info('RAW');
-  await manager.streams.delete('RAW');
-  await gateway.server.waitFor('uplink_not_stored');
-  const probe = await addDevice(gateway.server.httpPort);
-  await expectUnanswered(onTestFinished, gateway.server.mqttPort, probe);
-  const lost = publishers.map(({ acknowledged: numbers }) => Math.max(-1, ...numbers));
-  await manager.streams.add(config);
-  const before = total();
-  await until('messages are acknowledged again', () => total() > before + 1_000);
-  for (const publisher of publishers) publisher.finish();
-  await Promise.all(publishers.map(({ done }) => done));
-  const stored = numbersByClient(
-    (await readStored(gateway.nats.url)).filter(({ subject }) => subject !== `raw.${probe.id}`),
-    publishers.map(({ clientId }) => ({ clientId, deviceId: clientId })),
-  );
-  for (const [index, { clientId, sent, disconnects }] of publishers.entries()) {
-    expect(disconnects).toBe(0);
-    const firsts = stored.get(clientId)?.firsts ?? [];
-    // Whatever was not acknowledged before is there, in order, up to the last.
-    expect(firsts).toEqual([...firsts].sort((one, other) => one - other));
-    expect(firsts.at(-1)).toBe(sent - 1);
-    for (let number = (lost[index] ?? 0) + 1; number < sent; number += 1)
-      if (!firsts.includes(number)) throw new Error(`${clientId}: ${number} is missing`);
-  }
-});
 
-test('a message larger than the stream takes is never acknowledged; the server and its other clients go on', async ({
-  onTestFinished,
-}) => {
-  const setting = await openSetting(onTestFinished, { stream: { max_msg_size: 2_000 } });
-  const { client, device, gateway } = setting;
-  send(setting, 1, 3);
-  await until('small ones are acknowledged', () => acknowledged(setting).length === 3);
-  for (let packetId = 4; packetId <= 30; packetId += 1)
-    client.send(publishPacket({ topic: `raw/${device.id}`, payload: Buffer.alloc(4_000), qos: 1, packetId }));
-  await client.waitClosed();
-  expect(acknowledged(setting)).toEqual([1, 2, 3]);
-  const again = await connected(onTestFinished, gateway.server.mqttPort, device);
-  again.send(publishPacket({ topic: `raw/${device.id}`, payload: 'small', qos: 1, packetId: 1 }));
-  expect((await again.next()).type).toBe(puback);
-  expect((await readStored(gateway.nats.url)).map(({ payload }) => payload)).toEqual([
-    '1',
-    '2',
-    '3',
-    'small',
-  ]);
-});
+  test('a stream that is deleted under 20 clients with thousands of messages in flight', async ({
+    onTestFinished,
+  }) => {
+    const setting = await openSetting(onTestFinished, { env: { NATS_INGEST: ingest } });
+    const { gateway, manager } = setting;
+    const devices = await addDevices(gateway.server.httpPort, 20);
+    const publishers = devices.map((device) =>
+      startPublisher({
+        port: () => gateway.server.mqttPort,
+        device,
+        qos: 1,
+        count: Number.POSITIVE_INFINITY,
+        window: 400,
+      }),
+    );
+    onTestFinished(() => {
+      for (const publisher of publishers) publisher.destroy();
+    });
+    const total = () => publishers.reduce((sum, publisher) => sum + publisher.acknowledged.size, 0);
+    await until('the load runs', () => total() > 10_000);
+    const { config } = await manager.streams.info('RAW');
+    await manager.streams.delete('RAW');
+    await gateway.server.waitFor('uplink_not_stored');
+    const probe = await addDevice(gateway.server.httpPort);
+    await expectUnanswered(onTestFinished, gateway.server.mqttPort, probe);
+    const lost = publishers.map(({ acknowledged: numbers }) => Math.max(-1, ...numbers));
+    await manager.streams.add(config);
+    const before = total();
+    await until('messages are acknowledged again', () => total() > before + 1_000);
+    for (const publisher of publishers) publisher.finish();
+    await Promise.all(publishers.map(({ done }) => done));
+    const stored = numbersByClient(
+      (await readStored(gateway.nats.url)).filter(({ subject }) => subject !== `raw.${probe.id}`),
+      publishers.map(({ clientId }) => ({ clientId, deviceId: clientId })),
+    );
+    for (const [index, { clientId, sent, disconnects }] of publishers.entries()) {
+      expect(disconnects).toBe(0);
+      const firsts = stored.get(clientId)?.firsts ?? [];
+      // Whatever was not acknowledged before is there, in order, up to the last.
+      expect(firsts).toEqual([...firsts].sort((one, other) => one - other));
+      expect(firsts.at(-1)).toBe(sent - 1);
+      for (let number = (lost[index] ?? 0) + 1; number < sent; number += 1)
+        if (!firsts.includes(number)) throw new Error(`${clientId}: ${number} is missing`);
+    }
+  });
 
-test.for([1, 2] as const)(
-  'a stream that is made smaller while the server runs: a message of QoS %i that it refuses is not acknowledged',
-  async (qos, { onTestFinished }) => {
-    const setting = await openSetting(onTestFinished);
-    const { client, device, gateway, manager } = setting;
-    await manager.streams.update('RAW', { max_msg_size: 2_000 });
-    client.send(publishPacket({ topic: `raw/${device.id}`, payload: Buffer.alloc(4_000), qos, packetId: 1 }));
+  test('a message larger than the stream takes is never acknowledged; the server and its other clients go on', async ({
+    onTestFinished,
+  }) => {
+    const setting = await openSetting(onTestFinished, {
+      env: { NATS_INGEST: ingest },
+      stream: { max_msg_size: 2_000 },
+    });
+    const { client, device, gateway } = setting;
+    send(setting, 1, 3);
+    await until('small ones are acknowledged', () => acknowledged(setting).length === 3);
+    for (let packetId = 4; packetId <= 30; packetId += 1)
+      client.send(
+        publishPacket({ topic: `raw/${device.id}`, payload: Buffer.alloc(4_000), qos: 1, packetId }),
+      );
     await client.waitClosed();
-    expect(client.received.map(({ type }) => type)).toEqual([2]);
-    await gateway.server.waitFor('connection_closed', (line) => line.reason === 'refused-by-nats');
-    // A device that tries it over and over does not flood the log.
-    const linesBefore = gateway.server.log.length;
-    for (let attempt = 0; attempt < 60; attempt += 1) {
-      const next = await connected(onTestFinished, gateway.server.mqttPort, device, { clean: false });
-      next.send(
+    expect(acknowledged(setting)).toEqual([1, 2, 3]);
+    const again = await connected(onTestFinished, gateway.server.mqttPort, device);
+    again.send(publishPacket({ topic: `raw/${device.id}`, payload: 'small', qos: 1, packetId: 1 }));
+    expect((await again.next()).type).toBe(puback);
+    expect((await readStored(gateway.nats.url)).map(({ payload }) => payload)).toEqual([
+      '1',
+      '2',
+      '3',
+      'small',
+    ]);
+  });
+
+  test.for([1, 2] as const)(
+    'a stream that is made smaller while the server runs: a message of QoS %i that it refuses is not acknowledged',
+    async (qos, { onTestFinished }) => {
+      const setting = await openSetting(onTestFinished, { env: { NATS_INGEST: ingest } });
+      const { client, device, gateway, manager } = setting;
+      await manager.streams.update('RAW', { max_msg_size: 2_000 });
+      client.send(
+        publishPacket({ topic: `raw/${device.id}`, payload: Buffer.alloc(4_000), qos, packetId: 1 }),
+      );
+      await client.waitClosed();
+      expect(client.received.map(({ type }) => type)).toEqual([2]);
+      await gateway.server.waitFor('connection_closed', (line) => line.reason === 'refused-by-nats');
+      // A device that tries it over and over does not flood the log.
+      const linesBefore = gateway.server.log.length;
+      for (let attempt = 0; attempt < 60; attempt += 1) {
+        const next = await connected(onTestFinished, gateway.server.mqttPort, device, { clean: false });
+        next.send(
+          publishPacket({
+            topic: `raw/${device.id}`,
+            payload: Buffer.alloc(4_000),
+            qos,
+            packetId: 1,
+            dup: true,
+          }),
+        );
+        await next.waitClosed();
+        expect(next.received.map(({ type }) => type)).toEqual([2]);
+      }
+      expect(gateway.server.log.length - linesBefore).toBeLessThan(60);
+      await manager.streams.update('RAW', { max_msg_size: -1 });
+      const last = await connected(onTestFinished, gateway.server.mqttPort, device, { clean: false });
+      last.send(
         publishPacket({
           topic: `raw/${device.id}`,
           payload: Buffer.alloc(4_000),
@@ -232,18 +263,10 @@ test.for([1, 2] as const)(
           dup: true,
         }),
       );
-      await next.waitClosed();
-      expect(next.received.map(({ type }) => type)).toEqual([2]);
-    }
-    expect(gateway.server.log.length - linesBefore).toBeLessThan(60);
-    await manager.streams.update('RAW', { max_msg_size: -1 });
-    const last = await connected(onTestFinished, gateway.server.mqttPort, device, { clean: false });
-    last.send(
-      publishPacket({ topic: `raw/${device.id}`, payload: Buffer.alloc(4_000), qos, packetId: 1, dup: true }),
-    );
-    expect((await last.next()).type).toBe(qos === 1 ? 4 : 5);
-  },
-);
+      expect((await last.next()).type).toBe(qos === 1 ? 4 : 5);
+    },
+  );
+});
 
 test('NATS without the permission to publish the subject: no PUBACK, and the log says why', async ({
   onTestFinished,

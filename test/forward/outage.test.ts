@@ -84,9 +84,9 @@ async function stored(): Promise<string[]> {
   }
 }
 
-describe('when NATS goes away', () => {
+describe.each(['auto', 'plain'] as const)('when NATS goes away, NATS_INGEST=%s', (ingest) => {
   it('loses nothing that was confirmed over three kills under load, and stores the rest in order', async () => {
-    forwarder = await openTestForwarder(server.url, log.log);
+    forwarder = await openTestForwarder(server.url, log.log, { ingest });
     const subject = forwarder;
     const senders = Array.from({ length: 5 }, (_, index) => openSender(subject, `s${index}`));
     for (let round = 1; round <= 3; round += 1) {
@@ -109,7 +109,7 @@ describe('when NATS goes away', () => {
   });
 
   it('creates the stream again when the server comes back without its data', async () => {
-    forwarder = await openTestForwarder(server.url, log.log);
+    forwarder = await openTestForwarder(server.url, log.log, { ingest });
     const { port } = server;
     await server.stop();
     server = await startNatsServer({ port });
@@ -120,7 +120,7 @@ describe('when NATS goes away', () => {
   });
 
   it('drops and counts what needs no confirmation, and does not stop its senders', async () => {
-    forwarder = await openTestForwarder(server.url, log.log);
+    forwarder = await openTestForwarder(server.url, log.log, { ingest });
     const lane = forwarder.openLane();
     await server.kill();
     await until(() => forwarder?.state().connected === false);
@@ -132,7 +132,7 @@ describe('when NATS goes away', () => {
   });
 
   it('tells each change once', async () => {
-    forwarder = await openTestForwarder(server.url, log.log);
+    forwarder = await openTestForwarder(server.url, log.log, { ingest });
     await server.kill();
     await until(() => log.count('nats_reconnect_failed') > 0);
     const endMs = performance.now() + 1_500;

@@ -1,0 +1,154 @@
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import type { NatsConnection } from 'nats';
+import { afterEach, describe, expect, it } from 'vitest';
+import type { Forwarder } from '../../src/server/forward/forwarder.js';
+import { isAtLeast } from '../../src/server/forward/nats-server-program.js';
+import {
+  openObserver,
+  openTestForwarder,
+  openTestLog,
+  readStream,
+  until,
+  uplink,
+} from '../support/forwarding.js';
+import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
+
+const undo: (() => Promise<unknown>)[] = [];
+const lanesPerRun = 8;
+
+afterEach(async () => {
+  for (const release of undo.splice(0).reverse()) await release();
+});
+
+async function findFreePorts(count: number): Promise<number[]> {
+  const listeners = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
+  await Promise.all(listeners.map((listener) => once(listener, 'listening')));
+  const ports = listeners.map((listener) => (listener.address() as { port: number }).port);
+  await Promise.all(listeners.map((listener) => new Promise((resolve) => listener.close(resolve))));
+  return ports;
+}
+
+/** Three servers that hold every stream of three replicas. */
+async function startCluster(): Promise<TestNatsServer[]> {
+  const ports = await findFreePorts(3);
+  const routes = ports.map((port) => `nats://127.0.0.1:${port}`).join(', ');
+  const servers = await Promise.all(
+    ports.map((port, index) =>
+      startNatsServer({
+        configExtra: `server_name: n${index}\ncluster { name: test, listen: "127.0.0.1:${port}", routes: [${routes}] }`,
+      }),
+    ),
+  );
+  undo.push(() => Promise.all(servers.map((server) => server.stop())));
+  return servers;
+}
+
+async function addReplicatedStream(observer: NatsConnection): Promise<void> {
+  await until(async () => {
+    try {
+      const manager = await observer.jetstreamManager({ timeout: 1_000 });
+      await manager.streams.add({
+        name: 'RAW',
+        subjects: ['raw.>'],
+        num_replicas: 3,
+        ...{ allow_batched: true },
+      });
+      return true;
+    } catch {
+      return false;
+    }
+  }, 40_000);
+}
+
+async function readLeader(observer: NatsConnection): Promise<string | undefined> {
+  try {
+    const manager = await observer.jetstreamManager({ timeout: 1_000, checkAPI: false });
+    return (await manager.streams.info('RAW')).cluster?.leader;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The leader gives way; which server is the next one is for them to decide. */
+async function stepDown(observer: NatsConnection): Promise<void> {
+  await observer.request('$JS.API.STREAM.LEADER.STEPDOWN.RAW', '', { timeout: 5_000 }).catch(() => undefined);
+}
+
+/** Numbered messages on several lanes, as many in flight as the bound allows. */
+function startSenders(forwarder: Forwarder) {
+  const confirmed = new Set<string>();
+  const given: number[] = [];
+  let stopped = false;
+  for (let lane = 0; lane < lanesPerRun; lane += 1) {
+    const opened = forwarder.openLane();
+    const subject = Buffer.from(`raw.d${lane}`);
+    given[lane] = 0;
+    const give = () => {
+      while (!stopped && opened.inFlight < 100) {
+        if (forwarder.fullFor(true)) {
+          forwarder.whenReady(give);
+          return;
+        }
+        const name = `${lane}:${given[lane]}`;
+        given[lane] = (given[lane] ?? 0) + 1;
+        opened.publish(uplink(name, { subject, onStored: () => confirmed.add(name) }));
+      }
+      if (!stopped) setImmediate(give);
+    };
+    give();
+  }
+  return {
+    confirmed,
+    given,
+    stop: () => {
+      stopped = true;
+    },
+  };
+}
+
+describe('a stream of three replicas', () => {
+  it.for(['steps down', 'is killed'] as const)(
+    'has every message that was confirmed in batches when its leader %s',
+    {
+      timeout: 120_000,
+    },
+    async (leader, context) => {
+      const servers = await startCluster();
+      const [first] = servers;
+      if (first === undefined) throw new Error('no server');
+      if (!isAtLeast(first.version, 2, 14)) context.skip();
+      const observer = await openObserver(first.url);
+      undo.push(() => observer.close());
+      await addReplicatedStream(observer);
+      // The forwarder's connection stays: the leader is one of the other servers.
+      let name: string | undefined;
+      await until(async () => {
+        name = await readLeader(observer);
+        if (name === 'n0') await stepDown(observer);
+        return name !== undefined && name !== 'n0';
+      }, 40_000);
+      const forwarder = await openTestForwarder(first.url, openTestLog().log);
+      undo.push(() => forwarder.close());
+      expect(forwarder.state().ingest).toBe('batches');
+
+      const senders = startSenders(forwarder);
+      const progress = async () => {
+        const before = senders.confirmed.size;
+        await until(() => senders.confirmed.size > before + 2_000, 60_000);
+      };
+      await progress();
+      const server = servers[Number(name?.slice(1))];
+      if (leader === 'steps down') await stepDown(observer);
+      else await server?.kill();
+      await progress();
+      senders.stop();
+      expect(await forwarder.drain(30_000)).toBe(0);
+      if (leader === 'is killed') await server?.restart();
+
+      const present = new Set(await readStream(observer));
+      expect([...senders.confirmed].filter((each) => !present.has(each))).toEqual([]);
+      expect(present.size).toBe(senders.given.reduce((sum, count) => sum + count, 0));
+    },
+  );
+});
