@@ -1,6 +1,8 @@
+import { X509Certificate } from 'node:crypto';
 import mqtt from 'mqtt';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { addDevice } from '../faults/gateway.js';
+import { createAuthority, openTestFiles } from '../support/certificates.js';
 import { readMetricsPage, startReplica } from './replica.js';
 
 describe('GET /metrics', () => {
@@ -89,6 +91,25 @@ describe('GET /metrics', () => {
       expect(page.text, name).toMatch(new RegExp(`^# HELP ${name} \\S.*\\S$`, 'm'));
       expect(name?.endsWith('_total'), name).toBe(type === 'counter');
     }
+  });
+
+  it('says when certificates expire, and nothing of certificates where there are none', async () => {
+    const files = await openTestFiles();
+    onTestFinished(() => files.remove());
+    const { cert, key } = await (await createAuthority()).issue({ commonName: 'gateway', expiresInDays: 3 });
+    const TLS_CERT = await files.write('cert.pem', cert);
+    const { server } = await startReplica(onTestFinished, {
+      TLS_CERT,
+      TLS_KEY: await files.write('key.pem', key),
+      MQTTS_PORT: '0',
+    });
+    const name = 'svc_mqtt_certificate_expiry_timestamp_seconds';
+    const expires = (await readMetricsPage(server.ports.http)).value(name, { file: TLS_CERT });
+    expect(expires).toBe(Date.parse(new X509Certificate(cert).validTo) / 1_000);
+    const without = await startReplica(onTestFinished);
+    const page = await readMetricsPage(without.server.ports.http);
+    expect(page.text).toContain(`# TYPE ${name} gauge`);
+    expect(page.value(name)).toBeUndefined();
   });
 
   it('asks for the token, as the other routes do', async () => {

@@ -4,11 +4,15 @@ import { countBelowPowerOfTwo, type LatencySnapshot } from '../mqtt/latency-hist
 /** One value of a metric and its labels. Labels come from closed lists: never a device, a client or an address. */
 export type Series = readonly [labels: Readonly<Record<string, string>>, value: number];
 
+/** Reads one value, or one for each set of labels. */
+export type ReadSeries = () => number | Iterable<Series>;
+
 /** Adds metrics whose values are read when somebody asks, so that a message costs nothing for being measured. */
 export interface SeriesRegistry {
   /** Only ever rises. */
-  counter(name: string, help: string, read: () => number | Iterable<Series>): void;
-  gauge(name: string, help: string, read: () => number | Iterable<Series>): void;
+  counter(name: string, help: string, read: ReadSeries): void;
+  /** @param labels names of the labels, for a metric that may have no series at first. */
+  gauge(name: string, help: string, read: ReadSeries, labels?: readonly string[]): void;
   latency(name: string, help: string, read: () => LatencySnapshot): void;
 }
 
@@ -31,11 +35,11 @@ export function openSeriesRegistry(registry: Registry): SeriesRegistry {
         },
       });
     },
-    gauge(name, help, read) {
+    gauge(name, help, read, labels) {
       const gauge: Gauge = new Gauge({
         name,
         help,
-        labelNames: labelNamesOf(read),
+        labelNames: labels ?? labelNamesOf(read),
         registers,
         collect() {
           gauge.reset();
@@ -52,12 +56,12 @@ export function openSeriesRegistry(registry: Registry): SeriesRegistry {
   };
 }
 
-function seriesOf(read: () => number | Iterable<Series>): Iterable<Series> {
+function seriesOf(read: ReadSeries): Iterable<Series> {
   const values = read();
   return typeof values === 'number' ? [[{}, values]] : values;
 }
 
-function labelNamesOf(read: () => number | Iterable<Series>): string[] {
+function labelNamesOf(read: ReadSeries): string[] {
   return [...new Set([...seriesOf(read)].flatMap(([labels]) => Object.keys(labels)))];
 }
 
