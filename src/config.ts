@@ -560,6 +560,14 @@ export const settings = {
     group: 'limits',
     help: 'Most bytes of messages that one client has not taken or not acknowledged; at it the connection is closed, and for an absent client with a persistent session new messages are dropped',
   }),
+  maxOutgoingBytesInAll: setting({
+    env: ['MAX_OUTGOING_BYTES_IN_ALL'],
+    flag: 'max-outgoing-bytes-in-all',
+    schema: count(1_048_576, 68_719_476_736),
+    default: 268_435_456,
+    group: 'limits',
+    help: 'The same of all clients, one having at most an eighth of what is free; at it a connection that has messages waiting is closed, and new ones for absent clients are dropped',
+  }),
   maxQueuedMessages: setting({
     env: ['MAX_QUEUED_MESSAGES'],
     flag: 'max-queued-messages',

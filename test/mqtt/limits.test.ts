@@ -439,6 +439,18 @@ describe('messages to clients', () => {
     expect(limitsHit()).toEqual({ 'queued-messages': 2, 'outgoing-bytes': 1 });
   });
 
+  it('bytes that wait for all clients: a client has a share of what is free', async () => {
+    await openBroker({ maxOutgoingBytesInAll: 1_048_576, acl: 'open' });
+    for (const clientId of ['one', 'two']) await leaveSession(clientId);
+    const sender = await connected({ device: 2 });
+    const payload = 'x'.repeat(50_000);
+    for (let packetId = 1; packetId <= 3; packetId += 1) {
+      sender.send(message(packetId, { topic: 't', payload }));
+      await nextOf(sender, puback);
+    }
+    expect(limitsHit()).toEqual({ 'outgoing-bytes-in-all': 2 });
+  });
+
   it('a client that takes nothing: its connection ends after a time', async () => {
     await openBroker({ slowReaderTimeoutSec: 1, maxOutgoingBytes: 134_217_728, acl: 'open' });
     const stuck = await connected();

@@ -45,6 +45,10 @@ function openFake() {
   };
 }
 
+function openOutgoing(maxBytes: number, counters = newBrokerCounters(), total = { bytes: 0 }): Outgoing {
+  return new Outgoing({ maxMessages: 1_000, maxBytes, maxBytesInAll: 1_000_000_000 }, total, counters);
+}
+
 const message = (number: number, bytes: number, qos: QoS = 1) => ({
   topic: 't',
   payload: Buffer.from(String(number).padEnd(bytes)),
@@ -54,7 +58,7 @@ const message = (number: number, bytes: number, qos: QoS = 1) => ({
 
 describe('messages to one client', () => {
   it('sent again after a reconnect go out as fast as they are taken, then those that wait', () => {
-    const outgoing = new Outgoing({ maxMessages: 1_000, maxBytes: 10_000_000 }, newBrokerCounters());
+    const outgoing = openOutgoing(10_000_000);
     const first = openFake();
     outgoing.attach(first.connection);
     for (let number = 1; number <= 100; number += 1) {
@@ -82,7 +86,7 @@ describe('messages to one client', () => {
 
   it('count until they are acknowledged', () => {
     const counters = newBrokerCounters();
-    const outgoing = new Outgoing({ maxMessages: 1_000, maxBytes: 10_000 }, counters);
+    const outgoing = openOutgoing(10_000, counters);
     const client = openFake();
     outgoing.attach(client.connection);
     for (let number = 1; number <= 3; number += 1) outgoing.offer(message(number, 3_000));
@@ -93,6 +97,43 @@ describe('messages to one client', () => {
     outgoing.offer(message(5, 3_000));
     expect([client.written.length, client.slow]).toEqual([4, true]);
     expect(counters.limits['outgoing-bytes']).toBe(1);
+  });
+
+  it('of all clients are bounded: a share of what is free for each, given back when its session ends', () => {
+    const counters = newBrokerCounters();
+    const total = { bytes: 0 };
+    const limits = { maxMessages: 1_000, maxBytes: 1_000_000, maxBytesInAll: 1_000_000 };
+    const absent = Array.from({ length: 50 }, () => new Outgoing(limits, total, counters));
+    for (const outgoing of absent) {
+      const before = total.bytes;
+      for (let number = 1; number <= 200; number += 1) outgoing.offer(message(number, 936));
+      const share = (limits.maxBytesInAll - total.bytes) / 8;
+      expect(total.bytes - before).toBeLessThanOrEqual(share + 1_000);
+      expect(total.bytes - before).toBeGreaterThan(share - 3_000);
+    }
+    expect(total.bytes).toBeLessThan(limits.maxBytesInAll);
+    expect(counters.limits['outgoing-bytes-in-all']).toBeGreaterThan(0);
+
+    // One that takes what it is sent is served, and one that does not is given up.
+    const served = new Outgoing(limits, total, counters);
+    const client = openFake();
+    served.attach(client.connection);
+    for (let number = 1; number <= 10; number += 1) {
+      served.offer(message(number, 50_000));
+      served.onAcknowledge(PacketType.PUBACK, number);
+      client.drain();
+    }
+    expect([client.written.length, client.slow]).toEqual([10, false]);
+    served.offer(message(11, 50_000));
+    served.offer(message(12, 50_000));
+    expect(client.slow).toBe(true);
+
+    for (const outgoing of [...absent, served]) {
+      outgoing.end();
+      // A delivery under way when the session ends.
+      outgoing.offer(message(1, 1_000));
+    }
+    expect(total.bytes).toBe(0);
   });
 
   const events = fc.array(
@@ -112,7 +153,8 @@ describe('messages to one client', () => {
       fc.property(events, (happenings) => {
         const maxBytes = 200_000;
         const counters = newBrokerCounters();
-        const outgoing = new Outgoing({ maxMessages: 1_000, maxBytes }, counters);
+        const total = { bytes: 0 };
+        const outgoing = openOutgoing(maxBytes, counters, total);
         let client = openFake();
         outgoing.attach(client.connection);
         /** Numbers of the messages of QoS 1 and 2 taken. */
@@ -140,6 +182,7 @@ describe('messages to one client', () => {
           );
           expect(numbers).toEqual(numbers.toSorted((one, two) => one - two));
           expect(outgoing.describe().waitingBytes).toBeLessThanOrEqual(maxBytes);
+          expect(total.bytes).toBe(outgoing.describe().waitingBytes);
         };
         for (const happening of happenings) {
           if (happening.what === 'offer') {
@@ -170,6 +213,7 @@ describe('messages to one client', () => {
         expectOrder();
         expect([...wanted].filter((each) => !got.has(each))).toEqual([]);
         expect(outgoing.describe()).toMatchObject({ waiting: 0, waitingBytes: 0, unacknowledged: 0 });
+        expect(total.bytes).toBe(0);
       }),
     );
   });

@@ -156,6 +156,7 @@ export async function openControlledBroker(
       maxConnectPacketBytes: 16_384,
       maxPacketBytes: 1_048_576,
       maxOutgoingBytes: 1_048_576,
+      maxOutgoingBytesInAll: 268_435_456,
       maxSubscriptionsPerClient: 10,
       maxQueuedMessages: 1_000,
       maxRetainedMessages: 10_000,

@@ -49,6 +49,7 @@ export type BrokerConfig = ConnectionConfig &
     | 'maxClientsPerDevice'
     | 'maxQueuedMessages'
     | 'maxOutgoingBytes'
+    | 'maxOutgoingBytesInAll'
     | 'maxRetainedMessages'
     | 'maxRetainedBytes'
     | 'maxSubscriptionsPerClient'
@@ -203,7 +204,12 @@ export async function openBroker(options: {
       },
       session: {
         engine,
-        limits: { maxMessages: config.maxQueuedMessages, maxBytes: config.maxOutgoingBytes },
+        limits: {
+          maxMessages: config.maxQueuedMessages,
+          maxBytes: config.maxOutgoingBytes,
+          maxBytesInAll: config.maxOutgoingBytesInAll,
+        },
+        outgoing: { bytes: 0 },
         maxSubscriptions: config.maxSubscriptionsPerClient,
         counters,
         acquireDownlink: (deviceId) => downlink.acquire(deviceId),

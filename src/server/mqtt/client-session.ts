@@ -1,6 +1,6 @@
 import type { Policy } from './authorize.js';
 import type { BrokerCounters } from './counters.js';
-import { Outgoing, type OutgoingConnection, type OutgoingLimits } from './outgoing.js';
+import { Outgoing, type OutgoingConnection, type OutgoingLimits, type OutgoingTotal } from './outgoing.js';
 import type { PacketType, QoS } from './packets/packet-type.js';
 import type { Message, SessionEngine } from './session-engine.js';
 import { matches } from './topics.js';
@@ -9,6 +9,7 @@ import { matches } from './topics.js';
 export interface SessionServices {
   readonly engine: SessionEngine;
   readonly limits: OutgoingLimits;
+  readonly outgoing: OutgoingTotal;
   readonly maxSubscriptions: number;
   readonly counters: BrokerCounters;
   /** The session has its first subscription: messages for the device are wanted. */
@@ -36,7 +37,7 @@ export class ClientSession {
   constructor(services: SessionServices, deviceId: string) {
     this.services = services;
     this.deviceId = deviceId;
-    this.outgoing = new Outgoing(services.limits, services.counters);
+    this.outgoing = new Outgoing(services.limits, services.outgoing, services.counters);
   }
 
   /** Adds or replaces a subscription [MQTT-3.8.4-3]; answers false when there are too many. */
@@ -106,7 +107,7 @@ export class ClientSession {
 
   /** Ends the session: nothing of it is kept. */
   end(): void {
-    this.outgoing.detach();
+    this.outgoing.end();
     for (const filter of [...this.subscriptions.keys()]) this.unsubscribe(filter);
   }
 

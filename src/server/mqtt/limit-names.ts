@@ -22,6 +22,8 @@ export const limitNames = {
   'publish-rate': "MAX_PUBLISH_RATE_PER_DEVICE, or the policy's rate: the socket is read more slowly",
   'exchanges-per-client': 'MAX_EXCHANGES_PER_CLIENT: the connection is closed',
   'outgoing-bytes': 'MAX_OUTGOING_BYTES: the connection is closed, or a message for an absent client dropped',
+  'outgoing-bytes-in-all':
+    "a client's share of MAX_OUTGOING_BYTES_IN_ALL: the connection is closed, or a message for an absent client dropped",
   'slow-reader': 'SLOW_READER_TIMEOUT_SEC: the connection is closed',
   'queued-messages': 'MAX_QUEUED_MESSAGES: a message for an absent client is dropped',
   'subscriptions-per-client': 'MAX_SUBSCRIPTIONS_PER_CLIENT: a filter is answered 0x80',

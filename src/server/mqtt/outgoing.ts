@@ -1,4 +1,5 @@
 import { type BrokerCounters, countMessage } from './counters.js';
+import type { LimitName } from './limit-names.js';
 import { encodeAcknowledge } from './packets/acknowledge.js';
 import { PacketType, type QoS } from './packets/packet-type.js';
 import { encodePublish } from './packets/publish.js';
@@ -18,6 +19,13 @@ export interface OutgoingLimits {
   readonly maxMessages: number;
   /** Most bytes that wait, or are sent and not acknowledged. */
   readonly maxBytes: number;
+  /** The same of all clients. */
+  readonly maxBytesInAll: number;
+}
+
+/** What is held for all clients. */
+export interface OutgoingTotal {
+  bytes: number;
 }
 
 /** A message sent with QoS 1 or 2 and not yet acknowledged; without a message, PUBREL was sent. */
@@ -40,6 +48,8 @@ const maxRetainedWaiting = 100_000;
 const maxInFlight = 128;
 /** Above it nothing more is given to the socket: what waits here is counted, what waits there is not. */
 const socketBytes = 65_536;
+/** A client holds at most one byte for so many that are free, so that there is room for another, however many hold theirs. */
+const clientShare = 8;
 
 /**
  * The messages to one client: sent in order, acknowledged, sent again after a reconnect (MQTT 3.1.1 §4.3, §4.4,
@@ -49,7 +59,9 @@ export class Outgoing {
   /** Messages left out because too many wait. */
   private dropped = 0;
   private readonly limits: OutgoingLimits;
+  private readonly total: OutgoingTotal;
   private readonly counters: BrokerCounters;
+  private ended = false;
   private connection: OutgoingConnection | undefined;
   /** In the order in which they were sent. */
   private readonly inFlight = new Map<number, InFlight>();
@@ -63,8 +75,9 @@ export class Outgoing {
   private heldBytes = 0;
   private lastPacketId = 0;
 
-  constructor(limits: OutgoingLimits, counters: BrokerCounters) {
+  constructor(limits: OutgoingLimits, total: OutgoingTotal, counters: BrokerCounters) {
     this.limits = limits;
+    this.total = total;
     this.counters = counters;
   }
 
@@ -80,20 +93,37 @@ export class Outgoing {
 
   /** Takes a message; its QoS is the one to send it with. */
   offer(message: Message): void {
-    if (this.connection === undefined && message.qos === 0) return;
+    if (this.ended || (this.connection === undefined && message.qos === 0)) return;
     const bytes = sizeOf(message);
-    const tooMany =
-      this.connection === undefined && this.waiting.length - this.head >= this.limits.maxMessages;
-    if (tooMany || this.heldBytes + bytes > this.limits.maxBytes) {
+    const limit = this.checkRoom(bytes);
+    if (limit !== undefined) {
       this.dropped += 1;
       this.counters.deliveriesDropped += 1;
-      this.counters.limits[tooMany ? 'queued-messages' : 'outgoing-bytes'] += 1;
+      this.counters.limits[limit] += 1;
       this.connection?.closeSlowReader();
       return;
     }
     this.waiting.push({ message, bytes });
-    this.heldBytes += bytes;
+    this.hold(bytes);
     this.pump();
+  }
+
+  /** The bound that allows no message of this size now, or undefined. */
+  private checkRoom(bytes: number): LimitName | undefined {
+    const { connection, heldBytes, limits, total } = this;
+    if (connection === undefined && this.waiting.length - this.head >= limits.maxMessages) {
+      return 'queued-messages';
+    }
+    if (heldBytes + bytes > limits.maxBytes) return 'outgoing-bytes';
+    // For a client that takes what it is sent there is always room.
+    if (connection !== undefined && heldBytes === 0) return undefined;
+    const free = limits.maxBytesInAll - total.bytes;
+    return (heldBytes + bytes) * clientShare > free ? 'outgoing-bytes-in-all' : undefined;
+  }
+
+  private hold(bytes: number): void {
+    this.heldBytes += bytes;
+    this.total.bytes += bytes;
   }
 
   /**
@@ -123,6 +153,16 @@ export class Outgoing {
     this.resend = [];
   }
 
+  /** Nothing is sent any more, and nothing held. */
+  end(): void {
+    this.detach();
+    this.ended = true;
+    this.waiting = [];
+    this.head = 0;
+    this.inFlight.clear();
+    this.hold(-this.heldBytes);
+  }
+
   /** PUBACK, PUBREC or PUBCOMP of the client; for a packet identifier that is not in use it has no effect. */
   onAcknowledge(type: PacketType, packetId: number): void {
     const entry = this.inFlight.get(packetId);
@@ -144,7 +184,7 @@ export class Outgoing {
 
   /** The message is not kept any more. */
   private release(entry: InFlight): void {
-    this.heldBytes -= entry.bytes;
+    this.hold(-entry.bytes);
     entry.bytes = 0;
   }
 
@@ -193,7 +233,7 @@ export class Outgoing {
       packetId = this.nextPacketId();
       this.inFlight.set(packetId, { message, qos, bytes });
     } else {
-      this.heldBytes -= bytes;
+      this.hold(-bytes);
     }
     connection.write(encodePublish(message, { qos, packetId, dup: false }));
   }
