@@ -43,7 +43,7 @@ export const errorCodes = {
   INPUT_INVALID: { exit: 2, http: 400 },
   /** A request body is over the limit. */
   BODY_TOO_LARGE: { exit: 1, http: 413 },
-  /** A request lacks a valid token. */
+  /** A request lacks a valid key or token. */
   UNAUTHENTICATED: { exit: 1, http: 401 },
   /** The role of the key that calls is too low for the route. */
   FORBIDDEN: { exit: 1, http: 403 },
