@@ -43,6 +43,7 @@ export function openTlsDoor(options: { certificates: CertificateStore; uriForm: 
       return;
     }
     socket.on('error', ignoreError);
+    socket.allowHalfOpen = true;
     callbacks.onSecure({ socket, certificate: clientCa ? readCertificate(socket, uriForm) : undefined });
   });
   server.on('tlsClientError', (error, socket) => {
@@ -59,6 +60,8 @@ export function openTlsDoor(options: { certificates: CertificateStore; uriForm: 
       socket.once('close', () => {
         if (waiting.get(ends) === callbacks) waiting.delete(ends);
       });
+      // A client that ends its side within the handshake has given up; behind the handshake it may still be answered.
+      socket.allowHalfOpen = false;
       server.emit('connection', socket);
     },
   };

@@ -79,8 +79,8 @@ function pairFiles(
 }
 
 function needs(setting: string, other: string): SvcMqttError {
-  return new SvcMqttError('CONFIG_INVALID', `${setting} is set and ${other} is not`, {
-    suggestion: `Set ${other} too, or leave out both`,
+  return new SvcMqttError('CONFIG_INVALID', `${setting} is set without ${other}`, {
+    suggestion: `Set ${other} too, or leave out ${setting}`,
   });
 }
 
