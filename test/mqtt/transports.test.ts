@@ -1,74 +1,54 @@
+import { spawn, spawnSync } from 'node:child_process';
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt';
-import { afterEach, describe, expect, it, vi } from 'vitest';
-import { type CertificateStore, openCertificateStore } from '../../src/server/tls/certificate-store.js';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   createAuthority,
-  openTestFiles,
+  openTestCertificates,
   type TestAuthority,
-  type TestFiles,
+  type TestCertificates,
 } from '../support/certificates.js';
 import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
-import { openTestLog } from '../support/forwarding.js';
 
-const transports = [
+let deviceAuthority: TestAuthority;
+let certificates: TestCertificates;
+let controlled: ControlledBroker;
+let clients: MqttClient[];
+
+beforeEach(async () => {
+  clients = [];
+  deviceAuthority = await createAuthority('Devices');
+  certificates = await openTestCertificates({ clientCa: deviceAuthority.cert });
+  controlled = await openControlledBroker(
+    { acl: 'open', wsPort: 0, wssPort: 0, maxOutgoingBytes: 16 * 1_048_576, maxQueuedMessages: 20_000 },
+    { certificates: certificates.store },
+  );
+});
+
+afterEach(async () => {
+  await Promise.all(clients.map((client) => client.endAsync(true)));
+  await vi.waitFor(() => expect(controlled.broker.connectionCount()).toBe(0));
+  await controlled.close();
+  await certificates.close();
+});
+
+describe.each([
   ['mqtt', 'tcp', ''],
   ['mqtts', 'tls', ''],
   ['ws', 'ws', '/mqtt'],
   ['wss', 'wss', '/mqtt'],
-] as const;
-
-let controlled: ControlledBroker;
-let authority: TestAuthority;
-let files: TestFiles;
-let certificates: CertificateStore;
-const clients: MqttClient[] = [];
-
-async function openBroker(): Promise<void> {
-  files = await openTestFiles();
-  authority = await createAuthority();
-  const { cert, key } = await authority.issue();
-  const log = openTestLog();
-  certificates = await openCertificateStore({
-    files: {
-      cert: { setting: 'TLS_CERT', path: await files.write('cert.pem', cert) },
-      key: { setting: 'TLS_KEY', path: await files.write('key.pem', key) },
-      clientCa: undefined,
-    },
-    log: log.log,
-  });
-  controlled = await openControlledBroker(
-    { acl: 'open', wsPort: 0, wssPort: 0, maxOutgoingBytes: 16 * 1_048_576, maxQueuedMessages: 20_000 },
-    { certificates, log: log.log },
-  );
-}
-
-afterEach(async () => {
-  await Promise.all(clients.splice(0).map((client) => client.endAsync(true)));
-  await vi.waitFor(() => expect(controlled.broker.connectionCount()).toBe(0));
-  await controlled.close();
-  certificates.close();
-  await files.remove();
-});
-
-describe.each(transports)('MQTT.js over %s', (scheme, transport, path) => {
+] as const)('MQTT.js over %s', (scheme, transport, path) => {
   async function connected(options: IClientOptions = {}): Promise<MqttClient> {
     const { id, password } = controlled.device;
-    const url = `${scheme}://localhost:${controlled.broker.ports[transport]}${path}`;
-    const client = await mqtt.connectAsync(url, {
-      username: id,
-      password,
-      reconnectPeriod: 0,
-      family: 4,
-      ca: authority.cert,
-      wsOptions: { ca: authority.cert },
-      ...options,
-    } as IClientOptions);
+    const ca = certificates.authority.cert;
+    const client = await mqtt.connectAsync(
+      `${scheme}://localhost:${controlled.broker.ports[transport]}${path}`,
+      { username: id, password, reconnectPeriod: 0, ca, wsOptions: { ca }, ...options },
+    );
     clients.push(client);
     return client;
   }
 
   it('publishes with every QoS and gets what it subscribed to, large messages included', async () => {
-    await openBroker();
     const client = await connected();
     const payloads: Buffer[] = [];
     client.on('message', (_topic, payload) => payloads.push(payload));
@@ -82,5 +62,116 @@ describe.each(transports)('MQTT.js over %s', (scheme, transport, path) => {
     await client.endAsync();
     await vi.waitFor(() => expect(controlled.broker.connectionCount()).toBe(0));
     expect(controlled.broker.counters.closed['client-disconnect']).toBe(1);
+  });
+
+  it('sends and gets thousands of messages, in order', async () => {
+    const count = 3_000;
+    const subscriber = await connected();
+    const numbers: number[] = [];
+    subscriber.on('message', (_topic, payload) => numbers.push(Number(payload)));
+    await subscriber.subscribeAsync('many', { qos: 1 });
+    const publisher = await connected();
+    await Promise.all(
+      Array.from({ length: count }, (_, index) => publisher.publishAsync('many', `${index}`, { qos: 1 })),
+    );
+    await vi.waitFor(() => expect(numbers).toHaveLength(count), 20_000);
+    expect(numbers).toEqual(Array.from({ length: count }, (_, index) => index));
+  });
+
+  it('is told of a wrong password with code 4', async () => {
+    await expect(connected({ password: 'wrong' })).rejects.toMatchObject({ code: 4 });
+  });
+
+  it('is listed with transport and address', async () => {
+    const client = await connected({ clientId: 'listed' });
+    expect(client.connected).toBe(true);
+    const request = {
+      text: undefined,
+      device: undefined,
+      type: undefined,
+      sort: 'device',
+      descending: false,
+      offset: 0,
+      limit: 9,
+    };
+    const { rows } = controlled.core.live.list(request as Parameters<typeof controlled.core.live.list>[0]);
+    expect(rows).toMatchObject([
+      { transport, address: expect.stringMatching(/^127\.0\.0\.1:\d+$/), clientId: 'listed' },
+    ]);
+  });
+});
+
+const mosquittoMissing = spawnSync('mosquitto_pub', ['--help']).error !== undefined;
+const inCi = process.env.CI === 'true';
+
+it('mosquitto_pub is installed', ({ skip }) => {
+  if (!inCi) skip(mosquittoMissing, 'not installed');
+  expect(mosquittoMissing).toBe(false);
+});
+
+describe.skipIf(mosquittoMissing && !inCi)('mosquitto_pub over TLS', () => {
+  async function publish(...login: string[]): Promise<{ status: number | null; stderr: string }> {
+    const ca = await certificates.files.write('server-ca.pem', certificates.authority.cert);
+    const port = String(controlled.broker.ports.tls);
+    const target = [
+      '-h',
+      'localhost',
+      '-p',
+      port,
+      '--cafile',
+      ca,
+      '-q',
+      '1',
+      '-t',
+      'raw/dev1',
+      '-m',
+      'from mosquitto',
+    ];
+    const child = spawn('mosquitto_pub', [...target, ...login], { stdio: ['ignore', 'ignore', 'pipe'] });
+    let stderr = '';
+    child.stderr.on('data', (text) => {
+      stderr += text;
+    });
+    return new Promise((resolve, reject) => {
+      child.on('error', reject);
+      child.on('close', (status) => resolve({ status, stderr }));
+    });
+  }
+
+  const taken = () => controlled.taken.map(({ payload }) => String(payload));
+
+  it('logs in with a password', async () => {
+    const { id, password } = controlled.device;
+    expect(await publish('-u', id, '-P', password)).toEqual({ status: 0, stderr: '' });
+    expect(taken()).toEqual(['from mosquitto']);
+  });
+
+  it('logs in with a certificate alone', async () => {
+    const { cert, key } = await deviceAuthority.issue({ commonName: 'dev1', use: 'client' });
+    const files = [
+      '--cert',
+      await certificates.files.write('dev1.pem', cert),
+      '--key',
+      await certificates.files.write('dev1.key', key),
+    ];
+    expect(await publish(...files)).toEqual({ status: 0, stderr: '' });
+    expect(taken()).toEqual(['from mosquitto']);
+    expect((await publish(...files, '-u', 'dev2')).status).not.toBe(0);
+    expect(controlled.broker.counters.refused['certificate-mismatch']).toBe(1);
+  });
+
+  it('does not trust a server of another authority', async () => {
+    await certificates.files.write('other.pem', (await createAuthority()).cert);
+    const { id, password } = controlled.device;
+    const { status } = await publish(
+      '-u',
+      id,
+      '-P',
+      password,
+      '--cafile',
+      certificates.files.path('other.pem'),
+    );
+    expect(status).not.toBe(0);
+    expect(controlled.broker.counters.accepted).toBe(0);
   });
 });

@@ -1,7 +1,7 @@
 import { createPrivateKey } from 'node:crypto';
 import { chmod, mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { readConfig } from '../../src/config.js';
+import { readConfig } from '../../src/read-config.js';
 import { type CertificateFiles, listCertificateFiles } from '../../src/server/tls/certificate-files.js';
 import { readCertificateInfo } from '../../src/server/tls/certificate-info.js';
 import { type CertificateStore, openCertificateStore } from '../../src/server/tls/certificate-store.js';
