@@ -1,0 +1,96 @@
+import type {
+  ConnectionDetails,
+  ConnectionPage,
+  ConnectionRow,
+  PageRequest,
+  Stats,
+} from '../../src/cli/top/api.js';
+import { type Action, initialState, reduce, requestOf, type TopState } from '../../src/cli/top/state.js';
+
+export const at = '2026-01-31T12:00:00.000Z';
+const before = (seconds: number) => new Date(Date.parse(at) - seconds * 1_000).toISOString();
+
+export function row(index: number, fields: Partial<ConnectionRow> = {}): ConnectionRow {
+  return {
+    id: `r1-${index}`,
+    device: `device${String(index).padStart(4, '0')}`,
+    type: 'sensor',
+    client: `client-${index}`,
+    address: `192.0.2.7:${40_000 + index}`,
+    transport: 'tcp',
+    protocol: '3.1.1',
+    received: { qos0: 20, qos1: 80, qos2: 0 },
+    rate: 1.5,
+    bytes_in: 1_000,
+    bytes_out: 100,
+    in_flight: 0,
+    subscriptions: 1,
+    connected_at: before(3_725),
+    last_message_at: before(2),
+    ...fields,
+  };
+}
+
+export const details: ConnectionDetails = {
+  ...row(3),
+  at,
+  keepalive_seconds: 60,
+  persistent_session: true,
+  will: { topic: 'raw/device0003/gone', qos: 1, retain: false },
+  held: true,
+  unsent_bytes: 12,
+  outgoing: { waiting: 4, waiting_bytes: 2_048, unacknowledged: 3, dropped: 2 },
+  subscribed_to: Array.from({ length: 30 }, (_, index) => ({ filter: `cmd/device0003/${index}`, qos: 1 })),
+  last_topics: ['raw/device0003/b', 'raw/device0003/a'],
+  last_error: { at: before(65), detail: 'subscription refused: cmd/other/#' },
+};
+
+export const stats: Stats = {
+  at,
+  version: '1.2.3',
+  replica: 'r1',
+  replicas: 2,
+  uptime_seconds: 90_061,
+  connections: { open: 12_346, connected: 12_345, limit: 100_000 },
+  rates: { messages_in: 1_234.5, messages_out: 12, bytes_in: 250_000, bytes_out: 999 },
+  totals: { messages_in: 5, messages_out: 6, bytes_in: 7, bytes_out: 8, stored: 9_876_543, sent: 1 },
+  waiting: { messages: 17, bytes: 4_096 },
+  ack_latency_ms: { p50: 0.42, p99: 12.3 },
+  nats: { ok: true, detail: 'connected to nats://127.0.0.1:4222' },
+  database: { ok: true, detail: 'answers' },
+  failures: { connects_refused: 12, messages_dropped: 0 },
+  history: { messages_in: [1, 2, 3, 4], messages_out: [0, 0], bytes_in: [5, 6], bytes_out: [] },
+  recent_events: [
+    {
+      number: 1,
+      at,
+      kind: 'connected',
+      device: 'device0001',
+      client: 'client-1',
+      address: '192.0.2.7:40001',
+    },
+    { number: 2, at, kind: 'refused', device: 'nobody', address: '192.0.2.9:1', reason: 'bad-credentials' },
+    { number: 3, at, kind: 'dropped', reason: 'qos0', count: 12_000 },
+  ],
+};
+
+/** The part of a list of `count` connections that a request asks for. */
+export function pageOf(request: PageRequest, count: number, first = 0): ConnectionPage {
+  const length = Math.max(0, Math.min(request.limit, count - request.offset));
+  const connections = Array.from({ length }, (_, index) => row(first + request.offset + index));
+  return { at, total: count, matching: count, connections };
+}
+
+export function act(state: TopState, ...actions: readonly Action[]): TopState {
+  return actions.reduce((next, action) => reduce(next, action)[0], state);
+}
+
+/** What the session does: answers what the state asks for. */
+export function answer(state: TopState, count: number, first = 0): TopState {
+  const request = requestOf(state);
+  return act(state, { type: 'page', request, page: pageOf(request, count, first) }, { type: 'stats', stats });
+}
+
+export function open(columns: number, rows: number, count = 100): TopState {
+  return answer(initialState({ columns, rows }), count);
+}

@@ -1,0 +1,250 @@
+import { stripVTControlCharacters } from 'node:util';
+import { renderToString } from 'ink';
+import { render } from 'ink-testing-library';
+import { describe, expect, test, vi } from 'vitest';
+import type { TopApi } from '../../src/cli/top/api.js';
+import { Screen, TopApp } from '../../src/cli/top/app.js';
+import { cellWidth, lineWidth, plainText } from '../../src/cli/top/cells.js';
+import { openFrameWriter } from '../../src/cli/top/frame-writer.js';
+import { drawScreen } from '../../src/cli/top/screen.js';
+import { startTopSession } from '../../src/cli/top/session.js';
+import { initialState, type TopState } from '../../src/cli/top/state.js';
+import { act, details, open, pageOf, row, stats } from './data.js';
+
+const where = 'http://127.0.0.1:9091';
+const textOf = (state: TopState) => drawScreen(state, where).map(plainText).join('\n');
+
+/** Every kind of screen. */
+function screensOf(columns: number, rows: number): Record<string, TopState> {
+  const table = open(columns, rows, 500);
+  const opened = act(table, { type: 'move', by: 3 }, { type: 'open', screen: 'details' });
+  return {
+    connecting: initialState({ columns, rows }),
+    refused: act(initialState({ columns, rows }), {
+      type: 'lost',
+      reason: 'the connection is refused',
+      retryInSec: 4,
+    }),
+    table,
+    empty: open(columns, rows, 0),
+    gone: act(table, { type: 'lost', reason: 'does not answer', retryInSec: 2 }),
+    asking: act(table, { type: 'revoke' }),
+    filtering: act(table, { type: 'filter-begin' }, { type: 'filter-type', text: 'sensor 倉庫' }),
+    details: act(opened, { type: 'details', id: 'r1-3', found: details }),
+    ended: act(opened, { type: 'details', id: 'r1-3', found: 'ended' }),
+    help: act(table, { type: 'open', screen: 'help' }),
+    log: act(table, { type: 'log', lines: ['a line', 'x'.repeat(400)] }, { type: 'open', screen: 'log' }),
+  };
+}
+
+describe('the screen', () => {
+  const sizes = [
+    [200, 60],
+    [120, 40],
+    [100, 30],
+    [80, 24],
+    [60, 15],
+    [40, 10],
+    [20, 6],
+    [5, 3],
+    [1, 1],
+  ] as const;
+
+  test.each(sizes)('fills %i × %i cells exactly, whatever it shows', (columns, rows) => {
+    for (const [name, state] of Object.entries(screensOf(columns, rows))) {
+      const lines = drawScreen(state, where);
+      expect(lines.length, name).toBe(rows);
+      for (const line of lines) expect(lineWidth(line), `${name}: ${plainText(line)}`).toBe(columns);
+    }
+  });
+
+  test.each(sizes.slice(2))('is drawn as it is on a terminal of %i × %i', (columns, rows) => {
+    for (const [name, state] of Object.entries(screensOf(columns, rows))) {
+      const lines = drawScreen(state, where);
+      const { lastFrame, unmount } = render(<Screen lines={lines} color={false} />);
+      const drawn = stripVTControlCharacters(lastFrame() ?? '').split('\n');
+      expect(
+        drawn.map((line) => line.trimEnd()),
+        name,
+      ).toEqual(lines.map((line) => plainText(line).trimEnd()));
+      unmount();
+    }
+  });
+
+  test('shows every column when there is room, and the most important ones when there is not', () => {
+    const titles = (columns: number) =>
+      (
+        textOf(open(columns, 24))
+          .split('\n')
+          .find((line) => line.includes('DEVICE')) ?? ''
+      )
+        .trim()
+        .split(/ {2,}/);
+    expect(titles(200)).toEqual([
+      'DEVICE',
+      'TYPE',
+      'CLIENT ID',
+      'ADDRESS',
+      'MQTT',
+      'VIA',
+      'QOS 0/1/2 %',
+      'MSG/S▼',
+      'IN FLIGHT',
+      'SUBS',
+      'CONNECTED',
+      'LAST MSG',
+    ]);
+    expect(titles(60)).toEqual(['DEVICE', 'CLIENT ID', 'MSG/S▼', 'IN FLIGHT', 'LAST MSG']);
+    expect(titles(30)).toEqual(['DEVICE', 'CLIENT ID']);
+  });
+
+  test('tells what a connection does', () => {
+    const text = textOf(open(200, 24));
+    expect(text).toMatch(
+      /device0000 +sensor +client-0 +192\.0\.2\.7:40000 +3\.1\.1 +tcp +20 +80 +· +1\.5 +0 +1 +1h02 +2s/,
+    );
+    expect(text).toMatch(/svc-mqtt 1\.2\.3 +replica r1 \(1 of 2\) +up 1d01 .*● NATS +● database/);
+    expect(text).toMatch(
+      /connections 12,345 +waiting 17 +ack p50 0\.42 ms +p99 12\.3 ms +failures 12 connects refused +stored 9,876,543/,
+    );
+    expect(text).toContain('1–16 of 100   by msg/s ▼');
+  });
+
+  test('keeps the last data greyed and says that the server is gone', () => {
+    const { gone } = screensOf(100, 30);
+    const lines = drawScreen(gone as TopState, where);
+    expect(textOf(gone as TopState)).toContain('✗ does not answer; trying again in 2 s');
+    expect(textOf(gone as TopState)).toContain('device0000');
+    for (const line of lines.slice(0, -2))
+      for (const span of line) if (span.text.trim() !== '') expect(span.dim).toBe(true);
+  });
+
+  test('says what is wrong with NATS', () => {
+    const nats = { ok: false, detail: 'does not answer' };
+    const state = act(open(140, 30), { type: 'stats', stats: { ...stats, nats } });
+    expect(textOf(state)).toContain('● NATS does not answer');
+  });
+
+  test('keeps columns in place with wide and hostile client ids', () => {
+    const state = initialState({ columns: 120, rows: 24 });
+    const request = { filter: '', sort: 'rate', descending: true, offset: 0, limit: 50 } as const;
+    const clients = [
+      'plain',
+      '倉庫-温度-03',
+      '🚚 truck',
+      'a\u001b[31mb\u0007',
+      'x'.repeat(300),
+      '\u202egnirts',
+    ];
+    const page = {
+      ...pageOf(request, 6),
+      connections: clients.map((client, index) => row(index, { client })),
+    };
+    const lines = drawScreen(act(state, { type: 'page', request, page }), where).map(plainText);
+    const rows = lines.filter((line) => line.includes(' device00'));
+    expect(rows).toHaveLength(6);
+    const columnsOfAddress = rows.map((line) => cellWidth(line.slice(0, line.indexOf('192.0.2.7'))));
+    expect(new Set(columnsOfAddress).size).toBe(1);
+    expect(lines.join('')).not.toMatch(/\p{Cc}/u);
+  });
+
+  test('has colours only where they are wanted', () => {
+    const lines = [[{ text: 'red', color: 'red' as const }]];
+    const element = (color: boolean) => <Screen lines={lines} color={color} />;
+    expect(renderToString(element(false))).toBe('red');
+    const props = JSON.stringify([
+      element(true).type(element(true).props),
+      element(false).type(element(false).props),
+    ]);
+    expect(props.match(/"color":"red"/g)).toHaveLength(1);
+  });
+});
+
+describe('what is written to the terminal', () => {
+  test('is only the lines that differ', () => {
+    const written: string[] = [];
+    const writer = openFrameWriter({ write: (text: string) => written.push(text) > 0 } as never);
+    writer.write('a\nb\nc');
+    writer.write('a\nB\nc');
+    writer.write('a\nB\nc');
+    writer.write('a');
+    writer.forget();
+    writer.write('a');
+    expect(written.map((text) => text.replaceAll('\x1b', '␛'))).toEqual([
+      '␛[?2026h␛[1;1H␛[2Ka␛[2;1H␛[2Kb␛[3;1H␛[2Kc␛[?2026l',
+      '␛[?2026h␛[2;1H␛[2KB␛[?2026l',
+      '␛[?2026h␛[2;1H␛[2K␛[3;1H␛[2K␛[?2026l',
+      '␛[?2026h␛[1;1H␛[2Ka␛[?2026l',
+    ]);
+  });
+});
+
+describe('keys', () => {
+  const api = {
+    page: async (request) => pageOf(request, 300),
+    stats: async () => stats,
+    details: async () => details,
+    kick: vi.fn(async () => {}),
+    revoke: vi.fn(async () => {}),
+  } satisfies TopApi;
+
+  test('move, filter, open, kick, revoke and quit', async () => {
+    const copied: string[] = [];
+    const session = startTopSession({
+      api,
+      initial: initialState({ columns: 100, rows: 30 }),
+      copy: (text) => copied.push(text),
+    });
+    const { stdin, lastFrame, unmount } = render(<TopApp session={session} where={where} color={false} />);
+    const shows = (text: string) => vi.waitFor(() => expect(lastFrame()).toContain(text));
+    await shows('device0000');
+    stdin.write('jjj');
+    stdin.write('\u001b[B');
+    await vi.waitFor(() => expect(session.state.cursor).toBe(4));
+    stdin.write('x');
+    await shows('The connection is ended');
+    expect(api.kick).toHaveBeenCalledWith('r1-4');
+    stdin.write('R');
+    await shows('Revoke device device0004 for good?');
+    stdin.write('y');
+    await shows('Device device0004 is revoked');
+    expect(api.revoke).toHaveBeenCalledWith('device0004');
+    stdin.write('c');
+    await vi.waitFor(() => expect(copied).toEqual(['device0004']));
+    stdin.write('\r');
+    await shows('SUBSCRIPTIONS 30');
+    stdin.write('\u001b');
+    await shows('DEVICE');
+    stdin.write('/');
+    stdin.write('abc');
+    await shows('/abc');
+    stdin.write('\r');
+    await shows('filter abc');
+    stdin.write(' ');
+    await shows('FROZEN');
+    stdin.write('?');
+    await shows('KEYS');
+    stdin.write('q');
+    await shows('DEVICE');
+    stdin.write('\u0003');
+    await session.quit;
+    session.close();
+    unmount();
+  });
+
+  test('stay alive while the replica is away, and the screen comes back with it', async () => {
+    let away = true;
+    const broken = { ...api, stats: async () => (away ? Promise.reject(new Error('no answer')) : stats) };
+    const session = startTopSession({
+      api: broken,
+      initial: initialState({ columns: 100, rows: 30 }),
+      copy() {},
+    });
+    const { lastFrame, unmount } = render(<TopApp session={session} where={where} color={false} />);
+    await vi.waitFor(() => expect(lastFrame()).toContain('✗ no answer; trying again in 1 s'));
+    away = false;
+    await vi.waitFor(() => expect(lastFrame()).toContain('device0000'), { timeout: 10_000 });
+    session.close();
+    unmount();
+  });
+});
