@@ -1,11 +1,20 @@
 import type { Config } from '../config.js';
 import type { Metadata } from '../db/device-fields.js';
 import { toNewDeviceJson } from '../db/device-json.js';
-import { addDevices, type NewDevice } from '../db/devices.js';
+import { type AddRequest, addDevices, type NewDevice } from '../db/devices.js';
 import { readCliActor } from './actor.js';
+import { openCredentialsFile } from './credentials-file.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
-import { columnWidths, escapeControls, formatBlock, formatRow, formatTime, toJsonLine } from './text.js';
+import {
+  columnWidths,
+  escapeControls,
+  formatBlock,
+  formatCount,
+  formatRow,
+  formatTime,
+  toJsonLine,
+} from './text.js';
 import { usageError } from './usage-error.js';
 
 export interface DeviceAddOptions {
@@ -15,6 +24,9 @@ export interface DeviceAddOptions {
   readonly expires?: Date | undefined;
   readonly metadata?: Metadata | undefined;
   readonly json?: boolean | undefined;
+  /** A file for the secrets, in place of stdout. */
+  readonly output?: string | undefined;
+  readonly force?: boolean | undefined;
 }
 
 /**
@@ -26,9 +38,12 @@ export async function addDevice(config: Config, options: DeviceAddOptions, io: C
   const { type, id, count, expires: expiresAt, metadata } = options;
   if (type === undefined)
     throw usageError('device add needs --type <type>', 'Example: svc-mqtt device add --type sensor');
+  const request = { type, id, count, expiresAt, metadata };
+  if (options.output !== undefined)
+    return addToFile(config, request, { ...options, output: options.output }, io);
   const devices = await withDatabase(config, io, async (db) => {
     await requireSchema(db);
-    return addDevices(db, readCliActor(), { type, id, count, expiresAt, metadata });
+    return addDevices(db, readCliActor(), request);
   });
   if (options.json === true) {
     for (const device of devices) await write(io.stdout, toJsonLine(toNewDeviceJson(device)));
@@ -37,6 +52,33 @@ export async function addDevice(config: Config, options: DeviceAddOptions, io: C
   await writeReadable(devices, io);
   const [secret, it] = devices.length === 1 ? ['password', 'it'] : ['passwords', 'them'];
   await write(io.stderr, `Keep the ${secret}: nothing can show ${it} again.\n`);
+}
+
+/** Adds devices whose secrets go to a file: they are safe on the disk before the devices exist. */
+async function addToFile(
+  config: Config,
+  request: AddRequest,
+  options: DeviceAddOptions & { readonly output: string },
+  io: CommandIo,
+): Promise<void> {
+  const added = await withDatabase(config, io, async (db) => {
+    await requireSchema(db);
+    const file = await openCredentialsFile(options.output, { force: options.force === true });
+    try {
+      const devices = await addDevices(db, readCliActor(), request, async (made) => {
+        await file.add(made.map(toNewDeviceJson));
+        await file.sync();
+      });
+      await file.keep();
+      return devices.length;
+    } finally {
+      await file.discard();
+    }
+  });
+  if (options.json === true) await write(io.stdout, toJsonLine({ added }));
+  else await write(io.stdout, `added ${formatCount(added, 'device')}\n`);
+  const secrets = formatCount(added, 'password');
+  await write(io.stderr, `Keep ${escapeControls(options.output)}: it has the only copy of ${secrets}.\n`);
 }
 
 async function writeReadable(devices: readonly NewDevice[], io: CommandIo): Promise<void> {

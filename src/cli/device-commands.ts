@@ -15,6 +15,7 @@ export function addDeviceCommands(program: Command, add: Add): void {
   addSetCommand(device, add);
   addRotateCommand(device, add);
   addRevocationCommands(device, add);
+  addTransferCommands(device, add);
 }
 
 function addAddCommand(device: Command, add: Add): void {
@@ -25,6 +26,8 @@ function addAddCommand(device: Command, add: Add): void {
     .option('--type <type>', 'Type of the device, 1 to 128 characters')
     .addOption(new Option('--id <id>', 'Id to give it; otherwise one is generated').conflicts('count'))
     .option('--count <n>', 'How many devices to add', toCount('--count', 100_000))
+    .option('--output <file>', 'Write their secrets to a new file, mode 0600: CSV, or JSON lines for *.jsonl')
+    .option('--force', 'Replace the file if it is there')
     .option('--expires <when>', `When they expire: ${expiresHelp}`, toExpiry('--expires'))
     .option(
       '--metadata <key=value>',
@@ -131,4 +134,65 @@ function addRevocationCommands(device: Command, add: Add): void {
         call.io,
       ),
   ).option('--json', 'One JSON object a line: id and outcome (enabled, already_enabled, unknown)');
+}
+
+function addTransferCommands(device: Command, add: Add): void {
+  add(
+    device,
+    'import <file>',
+    'Import devices from CSV or JSON lines; - reads stdin',
+    'database',
+    async (call) =>
+      (await import('./device-import.js')).importFromFile(
+        call.config,
+        { ...call.options, file: call.args[0] },
+        call.io,
+      ),
+  )
+    .option('--hashed', 'The rows have secret_salt and secret_hash in place of secret')
+    .option(
+      '--output <file>',
+      'Generate ids and secrets that are missing, and write them to a new file, mode 0600',
+    )
+    .option('--continue', 'Import the good rows and list the others in --report; otherwise all or none')
+    .option('--report <file>', 'New file for refused rows: line, column, id, problem')
+    .option('--force', 'Replace these files if they are there')
+    .option('--json', 'The result as a JSON object: imported, refused, generated')
+    .addHelpText(
+      'after',
+      `
+The first line of CSV names the columns; JSON lines have fields of the same names:
+  id                      as it is to be, 1 to 128 characters; without it one is generated (--output)
+  type                    required
+  metadata                a JSON object of strings; or columns metadata.<key>
+  created_at, expires_at, revoked_at, last_seen_at
+                          such as 2027-01-31T12:00:00Z
+  secret                  in clear, generated elsewhere, of at least 128 bits; without it one is generated (--output)
+with --hashed in place of secret:
+  secret_hash             SHA-256 of the bytes of salt and secret, one after the other
+  secret_salt             16 to 64 bytes; both in hexadecimal or both in base64
+  previous_secret_salt, previous_secret_hash, previous_secret_until, previous_secret_until_used
+                          a secret that is being replaced, as \`device export --hashed\` writes it
+
+In CSV an apostrophe before = + - @ is left out: export and --output put it there to keep spreadsheets from taking
+the cell for a formula.`,
+    );
+  add(device, 'export', 'Write all devices as CSV or JSON lines', 'database', async (call) =>
+    (await import('./device-export.js')).exportAllDevices(call.config, call.options, call.io),
+  )
+    .option('--hashed', 'With salts and hashes of the secrets, for `device import --hashed`')
+    .option('--type <type>', 'Only devices of this type')
+    .option(
+      '--metadata <key=value>',
+      'Only devices with this entry; repeated: with all of them',
+      collectMetadata('--metadata'),
+    )
+    .option('--output <file>', 'Write to a new file, mode 0600, in place of stdout')
+    .option('--force', 'Replace the file if it is there')
+    .addOption(
+      new Option(
+        '--format <name>',
+        'csv, or jsonl for JSON lines; by default as --output is named, else csv',
+      ).choices(['csv', 'jsonl']),
+    );
 }

@@ -1,10 +1,17 @@
-import type { MigrationProgress } from '../db/migrate.js';
 import type { CommandIo } from './io.js';
 import { escapeControls } from './text.js';
 
+/** How far long work has come. */
+export interface Progress {
+  readonly step: string;
+  readonly done: number;
+  /** undefined: nobody knows. */
+  readonly total: number | undefined;
+}
+
 /** Shows how far long work has come. */
 export interface ProgressReport {
-  update(progress: MigrationProgress): void;
+  update(progress: Progress): void;
   /** Leaves the last state on the screen and gives the terminal back. */
   close(): Promise<void>;
 }
@@ -22,7 +29,7 @@ function startLines(io: Pick<CommandIo, 'stderr'>): ProgressReport {
   let lastAt = 0;
   return {
     update(progress) {
-      const ended = progress.done >= progress.total;
+      const ended = progress.total !== undefined && progress.done >= progress.total;
       const now = Date.now();
       if (progress.step === lastStep && !ended && now - lastAt < lineIntervalMs) return;
       [lastStep, lastAt] = [progress.step, now];
@@ -34,7 +41,7 @@ function startLines(io: Pick<CommandIo, 'stderr'>): ProgressReport {
 
 /** Ink is loaded at the first update only: most migrations have nothing long to show. */
 function startBar(io: Pick<CommandIo, 'stderr'>): ProgressReport {
-  let last: MigrationProgress | undefined;
+  let last: Progress | undefined;
   let loading: Promise<import('./progress.js').ProgressView> | undefined;
   let view: import('./progress.js').ProgressView | undefined;
   return {
@@ -53,7 +60,8 @@ function startBar(io: Pick<CommandIo, 'stderr'>): ProgressReport {
 }
 
 /** `converting devices: 45% (45,000 of 100,000)`. */
-export function formatProgress({ step, done, total }: MigrationProgress): string {
+export function formatProgress({ step, done, total }: Progress): string {
+  if (total === undefined) return `${escapeControls(step)}: ${done.toLocaleString('en-US')}`;
   const numbers = `${done.toLocaleString('en-US')} of ${total.toLocaleString('en-US')}`;
   return `${escapeControls(step)}: ${toPercent(done, total)}% (${numbers})`;
 }

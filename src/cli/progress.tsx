@@ -1,11 +1,10 @@
 import { Box, render, Text } from 'ink';
-import type { MigrationProgress } from '../db/migrate.js';
 import type { OutputStream } from './io.js';
-import { toPercent } from './progress-report.js';
+import { formatProgress, type Progress, toPercent } from './progress-report.js';
 import { escapeControls } from './text.js';
 
 export interface ProgressView {
-  update(progress: MigrationProgress): void;
+  update(progress: Progress): void;
   close(): Promise<void>;
 }
 
@@ -13,9 +12,9 @@ const widestBar = 30;
 const blocks = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 
 /** Draws a progress bar on a terminal, with Ink. Signals stay with the process: Ink reads no keys. */
-export function openProgressView(stream: OutputStream, first: MigrationProgress): ProgressView {
+export function openProgressView(stream: OutputStream, first: Progress): ProgressView {
   let pace = { step: first.step, startedAt: Date.now() };
-  const draw = (progress: MigrationProgress) => {
+  const draw = (progress: Progress) => {
     if (progress.step !== pace.step) pace = { step: progress.step, startedAt: Date.now() };
     const elapsedMs = Date.now() - pace.startedAt;
     return <ProgressBar progress={progress} elapsedMs={elapsedMs} columns={stream.columns ?? 80} />;
@@ -37,8 +36,9 @@ export function openProgressView(stream: OutputStream, first: MigrationProgress)
 }
 
 /** One line: what is done, a bar, how far, and how long it still takes. */
-export function ProgressBar(props: { progress: MigrationProgress; elapsedMs: number; columns: number }) {
+export function ProgressBar(props: { progress: Progress; elapsedMs: number; columns: number }) {
   const { step, done, total } = props.progress;
+  if (total === undefined) return <Text wrap="truncate">{formatProgress(props.progress)}</Text>;
   const share = total <= 0 ? 1 : Math.max(0, Math.min(1, done / total));
   const numbers = `${done.toLocaleString('en-US')} of ${total.toLocaleString('en-US')}`;
   const width = Math.max(0, Math.min(widestBar, props.columns - step.length - numbers.length - 24));

@@ -14,8 +14,13 @@ export function generateId(): string {
 /** A new secret for a device, with what is stored of it. */
 export function generateSecret(id: string): { id: string; secret: string; hash: Buffer; salt: Buffer } {
   const secret = base32(randomBytes(secretBytes));
-  const salt = randomBytes(saltBytes);
+  const salt = newSalt();
   return { id, secret, hash: hashSecret(salt, Buffer.from(secret, 'utf8')), salt };
+}
+
+/** A new salt. */
+export function newSalt(): Buffer {
+  return randomBytes(saltBytes);
 }
 
 /**
