@@ -6,12 +6,12 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { formatCsv, protectFormula, readCsv, unprotectFormula } from '../../src/cli/csv.js';
 import { checkGivenSecret } from '../../src/cli/import-row.js';
 import { runProgram } from '../../src/cli/program.js';
-import { readConfig } from '../../src/read-config.js';
 import { loadCredentials, matchSecret } from '../../src/db/device-credentials.js';
 import { migrate } from '../../src/db/migrate.js';
 import { type Database, openDatabase } from '../../src/db/open.js';
 import { hashSecret } from '../../src/db/secrets.js';
 import type { SvcMqttError } from '../../src/errors.js';
+import { readConfig } from '../../src/read-config.js';
 import { borrowPostgres, createDatabase } from '../support/postgres.js';
 import { fakeIo, jsonLines, makeTempDir, runCli } from './support.js';
 

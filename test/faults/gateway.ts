@@ -84,16 +84,16 @@ export function addDevices(httpPort: number, count: number): Promise<Credentials
   return Promise.all(Array.from({ length: count }, () => addDevice(httpPort)));
 }
 
-/** Connects and answers the return code of the CONNACK, with the client. */
+/** Connects and answers what the CONNACK says, with the client. */
 export async function connectDevice(
   port: number,
   device: Credentials,
   options: Parameters<typeof connectPacket>[0] = {},
-): Promise<{ client: RawClient; code: number | undefined }> {
+): Promise<{ client: RawClient; code: number | undefined; sessionPresent: boolean }> {
   const client = await openRawClient(port);
   client.send(connectPacket({ userName: device.id, password: device.password, clientId: 'c', ...options }));
   const answer = await client.next();
-  return { client, code: answer.body[1] };
+  return { client, code: answer.body[1], sessionPresent: answer.body[0] === 1 };
 }
 
 /** Connects, requires CONNACK 0, and sees to it that the connection ends with the test. */
