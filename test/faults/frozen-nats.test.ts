@@ -20,14 +20,8 @@ describe.concurrent('NATS away for 30 s under load: nothing acknowledged, nobody
       back: async (nats) => nats.resume(),
     },
     {
-      how: 'frozen',
-      ingest: 'plain',
-      stop: (nats) => nats.pause(),
-      back: async (nats) => nats.resume(),
-    },
-    {
       how: 'ended',
-      ingest: 'auto',
+      ingest: 'plain',
       stop: (nats) => nats.halt(),
       back: (nats) => nats.restart(),
     },

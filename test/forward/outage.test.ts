@@ -146,7 +146,7 @@ describe.each(['auto', 'plain'] as const)('when NATS goes away, NATS_INGEST=%s',
   });
 });
 
-describe('when NATS is frozen', () => {
+describe.each(['auto', 'plain'] as const)('when NATS is frozen, NATS_INGEST=%s', (ingest) => {
   async function openOverLink(): Promise<{ link: NatsLink; subject: Forwarder }> {
     const link = await connectNats({ ...noNatsSettings, natsUrl: server.url }, log.log);
     const require = (connection: NatsConnection) =>
@@ -157,7 +157,7 @@ describe('when NATS is frozen', () => {
       limits: { ...testLimits, maxInFlightBytes: 4_194_304 },
       stream: await require(link.connection),
       requireStream: require,
-      ingest: 'auto',
+      ingest,
       log: log.log,
     });
     return { link, subject: forwarder };
