@@ -39,9 +39,7 @@ export function addPolicyCommands(program: Command, add: Add): void {
       'after',
       `
 What is left out is the default: publish raw.{id}, raw/{id} and raw/{id}/#, subscribe cmd/{id}/#, and the server's
-settings. Connected devices are under the policy within a second.
-
-Example: svc-mqtt policy set sensor --publish 'raw/{id}/#' --subscribe 'cmd/{id}/#' --publish-rate 10`,
+settings. Connected devices are under the policy within a second.`,
     );
   add(policy, 'remove <type>', 'Give a device type the default again', 'database', async (call) =>
     (await import('./policy-remove.js')).removeDevicePolicy(

@@ -3,10 +3,13 @@ import { readVersion } from '../version.js';
 import { addApiKeyCommands } from './api-key-commands.js';
 import { addAuditCommand } from './audit-command.js';
 import { addClaimCommands } from './claim-commands.js';
-import type { Add, Call, Uses } from './command-line.js';
+import { listLeaves } from './cli-reference.js';
+import type { Add, Call, Run, Uses } from './command-line.js';
+import { addCompletionCommand, completeCommand } from './completion-command.js';
 import { addConfigCommands } from './config-commands.js';
 import { addDeviceCommands } from './device-commands.js';
 import { addDoctorCommand } from './doctor-command.js';
+import { examples } from './examples.js';
 import type { CommandIo } from './io.js';
 import { addMigrateCommand } from './migrate-command.js';
 import { addPolicyCommands } from './policy-commands.js';
@@ -25,9 +28,24 @@ export async function runProgram(args: readonly string[], io: CommandIo): Promis
   // `help x` reads as `x --help`, so that it shows the settings too, which load with the command.
   const line = args[0] === 'help' ? [...args.slice(1), '--help'] : args;
   let status = 0;
-  const program = buildProgram(io, (value) => {
-    status = value;
+  const { program, uses } = buildProgram(async (run, command) => {
+    const { readCommandConfig } = await import('./flags.js');
+    const options = command.opts();
+    const call: Call = {
+      get config() {
+        return readCommandConfig(options, io.env);
+      },
+      options,
+      args: command.args,
+      io,
+    };
+    status = (await run(call)) ?? 0;
   });
+  prepare(program, io, uses);
+  if (line[0] === completeCommand) {
+    await (await import('./complete.js')).writeCandidates(program, uses, line.slice(1), io);
+    return 0;
+  }
   try {
     await program.parseAsync(line, { from: 'user' });
   } catch (error) {
@@ -39,34 +57,30 @@ export async function runProgram(args: readonly string[], io: CommandIo): Promis
 /**
  * The commands; each group declares its own. Each loads its code, and the settings, when it is called: help and version
  * must not wait for a database.
+ *
+ * @param call runs what a command does.
  */
-function buildProgram(io: CommandIo, finish: (status: number) => void): Command {
+export function buildProgram(call: (run: Run, command: Command) => void | Promise<void>): {
+  readonly program: Command;
+  readonly uses: ReadonlyMap<Command, Uses>;
+} {
   const program = new Command('svc-mqtt')
     .description('Device gateway: MQTT devices in, NATS JetStream out, identities in PostgreSQL')
     .version(readVersion(), '-V, --version', 'Print the version')
     .addHelpText('after', '\nSettings are environment variables and options of the commands that use them.');
   const uses = new Map<Command, Uses>();
-
   const add: Add = (parent, usage, description, settings, run) => {
     const command = parent.command(usage).description(description);
     uses.set(command, settings);
-    return command.action(async () => {
-      const { readCommandConfig } = await import('./flags.js');
-      const options = command.opts();
-      const call: Call = {
-        get config() {
-          return readCommandConfig(options, io.env);
-        },
-        options,
-        args: command.args,
-        io,
-      };
-      finish((await run(call)) ?? 0);
-    });
+    return command.action(() => call(run, command));
   };
 
-  add(program, 'serve', 'Run the gateway: MQTT broker, forwarder and HTTP API', 'all', async (call) =>
-    (await import('./serve.js')).serve(call.config, call.io),
+  add(
+    program,
+    'serve',
+    'Run the gateway: MQTT broker, forwarder and HTTP API',
+    'all',
+    async ({ config, io }) => (await import('./serve.js')).serve(config, io),
   );
   addTopCommand(program, add);
   addDeviceCommands(program, add);
@@ -78,11 +92,22 @@ function buildProgram(io: CommandIo, finish: (status: number) => void): Command 
   addTailCommand(program, add);
   addConfigCommands(program, add);
   addDoctorCommand(program, add);
-  add(program, 'setup', 'Get the nats-server program for the embedded NATS server', 'setup', async (call) =>
-    (await import('./setup.js')).setup(call.config, call.io),
+  add(
+    program,
+    'setup',
+    'Get the nats-server program for the embedded NATS server',
+    'setup',
+    async ({ config, io }) => (await import('./setup.js')).setup(config, io),
   );
-  prepare(program, io, uses);
-  return program;
+  addCompletionCommand(program, add);
+  for (const { path, command } of listLeaves(program)) addExamples(command, examples[path] ?? []);
+  return { program, uses };
+}
+
+function addExamples(command: Command, lines: readonly string[]): void {
+  if (lines.length === 0) return;
+  const title = lines.length === 1 ? 'Example:' : 'Examples:';
+  command.addHelpText('after', ['', title, ...lines.map((line) => `  ${line}`)].join('\n'));
 }
 
 /** Gives every command the same manners: errors are thrown, help goes to stdout, settings load when called. */

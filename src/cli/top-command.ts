@@ -19,11 +19,6 @@ export function addTopCommand(program: Command, add: Add): void {
       'after',
       `
 Shows one replica; with several, name the one to look at by --url. The key ? shows the keys.
-A viewer key is enough to look; to kick and revoke takes an operator.
-
-Examples:
-  svc-mqtt top
-  API_KEY_FILE=~/.svc-mqtt-key svc-mqtt top --url https://gateway.example:9091
-  svc-mqtt top --once --json --sort in_flight | jq '.connections[0]'`,
+A viewer key is enough to look; to kick and revoke takes an operator.`,
     );
 }
