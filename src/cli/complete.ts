@@ -34,11 +34,11 @@ export function completeWords(
 ): Candidate[] {
   const current = words.at(-1) ?? '';
   let command = program;
-  let valueOf: Option | undefined;
+  let awaiting: Option | undefined;
   let argumentsGiven = 0;
   for (const word of words.slice(0, -1)) {
-    if (valueOf !== undefined) {
-      valueOf = undefined;
+    if (awaiting !== undefined) {
+      awaiting = undefined;
       continue;
     }
     const subcommand = command.commands.find((each) => each.name() === word);
@@ -47,14 +47,14 @@ export function completeWords(
       addSettings(command, uses);
     } else if (word.startsWith('-')) {
       const option = command.options.find(({ long, short }) => word === long || word === short);
-      if (option?.required === true) valueOf = option;
+      if (option?.required === true) awaiting = option;
     } else {
       argumentsGiven += 1;
     }
   }
   const candidates =
-    valueOf !== undefined
-      ? listValues(valueOf)
+    awaiting !== undefined
+      ? listValues(awaiting)
       : current.startsWith('-')
         ? listOptions(command)
         : [...listCommands(command), ...listArguments(command, argumentsGiven)];
