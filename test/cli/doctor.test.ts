@@ -86,8 +86,11 @@ async function useStream(
 ): Promise<void> {
   const connection = await connect({ servers: nats.url });
   const manager = await connection.jetstreamManager();
-  for await (const { config: each } of manager.streams.list()) await manager.streams.delete(each.name);
-  // A new name each time: the server may still be removing the files of the stream before.
+  // With its last stream the server removes the directory of all, and may not be done when the next one is made.
+  await manager.streams.add({ name: 'OTHER', subjects: ['other.>'] });
+  for await (const { config: each } of manager.streams.list()) {
+    if (each.name !== 'OTHER') await manager.streams.delete(each.name);
+  }
   const name = `OWN${streams++}`;
   await manager.streams.add({ name, subjects: ['raw.>'], ...config });
   if (fill !== undefined) await connection.jetstream().publish(fill.subject, Buffer.alloc(fill.bytes));
@@ -158,7 +161,7 @@ describe('on a healthy system', () => {
     expect(await withDatabase((db) => listAudit(db, { limit: 1 }))).toEqual(before);
   });
 
-  test('sends the message by TLS, and with the header of a proxy, where the server wants that', async () => {
+  test('sends the message by TLS, and with the header of a proxy, and asks by HTTPS, where the server wants that', async () => {
     const files = await openTestFiles();
     onTestFinished(() => files.remove());
     const { cert, key } = await (await createAuthority()).issue({ commonName: 'gateway', expiresInDays: 90 });
@@ -168,11 +171,15 @@ describe('on a healthy system', () => {
       TLS_KEY: await files.write('key.pem', key),
       MQTTS_PORT: String(await freePort()),
       PROXY_PROTOCOL_FROM: '127.0.0.0/8',
+      HTTP_TLS_CERT: files.path('cert.pem'),
+      HTTP_TLS_KEY: files.path('key.pem'),
+      API_TOKEN: 'a-token-of-enough-length',
     };
     await serve(more);
-    const { exit, checks, statusOf } = await examine(more);
+    const { exit, checks, find, statusOf } = await examine(more);
     expect(checks.filter(({ status }) => status !== 'ok')).toEqual([]);
-    expect([exit, statusOf('message')]).toEqual([0, ['ok']]);
+    expect([exit, statusOf('message'), statusOf('certs')]).toEqual([0, ['ok'], ['ok', 'ok']]);
+    expect(find('server')[0]?.detail).toContain('https://');
   });
 });
 
