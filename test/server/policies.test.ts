@@ -1,0 +1,234 @@
+import { connect, connectAsync, type IClientOptions, type MqttClient } from 'mqtt';
+import { connect as connectNats, type NatsConnection } from 'nats';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { readConfig } from '../../src/read-config.js';
+import { type RunningServer, startServer } from '../../src/server/start.js';
+import { openTestLog, until } from '../support/forwarding.js';
+import { startNatsServer } from '../support/nats-server.js';
+import { borrowPostgres, createDatabase } from '../support/postgres.js';
+
+/** Policies and claims as devices meet them: two replicas in this process, a real PostgreSQL, a real nats-server. */
+
+const undo: (() => Promise<unknown> | unknown)[] = [];
+const clients: MqttClient[] = [];
+const { log, lines } = openTestLog();
+const replicas: RunningServer[] = [];
+let nats: NatsConnection;
+
+beforeAll(async () => {
+  const postgres = await borrowPostgres();
+  undo.push(() => postgres.release());
+  const databaseUrl = await createDatabase(postgres.url);
+  const server = await startNatsServer();
+  undo.push(() => server.stop());
+  for (let count = 0; count < 2; count += 1) {
+    const env = {
+      DATABASE_URL: databaseUrl,
+      NATS_URL: server.url,
+      MQTT_HOST: '127.0.0.1',
+      MQTT_PORT: '0',
+      LISTEN_ADDR: '127.0.0.1:0',
+      SHUTDOWN_TIMEOUT_SEC: '1',
+      PUBLISH_TIMEOUT_SEC: '1',
+    };
+    const replica = await startServer(readConfig({ env }), log);
+    undo.push(() => replica.close());
+    replicas.push(replica);
+  }
+  nats = await connectNats({ servers: server.url });
+  undo.push(() => nats.close());
+});
+
+afterEach(async () => {
+  for (const client of clients.splice(0)) await client.endAsync(true);
+});
+
+afterAll(async () => {
+  for (const release of undo.reverse()) await release();
+});
+
+interface Device {
+  readonly id: string;
+  readonly mqtt_password: string;
+}
+
+const replica = (index: number) => replicas[index] as RunningServer;
+
+async function call<T>(method: string, path: string, body?: object): Promise<T> {
+  const answer = await fetch(`http://127.0.0.1:${replica(0).ports.http}${path}`, {
+    method,
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  });
+  if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
+  return (answer.status === 204 ? undefined : await answer.json()) as T;
+}
+
+const add = (type: string) => call<Device>('POST', '/devices', { type });
+const setPolicy = (type: string, rules: object) =>
+  call<{ warnings: string[] }>('PUT', `/policies/${type}`, rules);
+
+function urlOf(on: number): string {
+  return `mqtt://127.0.0.1:${replica(on).ports.mqtt}`;
+}
+
+/** Connects with a session and answers whether the server still had it. */
+async function comeBack(
+  device: Device,
+  options: IClientOptions,
+): Promise<{ client: MqttClient; sessionPresent: boolean }> {
+  const { id: username, mqtt_password: password } = device;
+  const client = connect(urlOf(0), { username, password, reconnectPeriod: 0, ...options });
+  clients.push(client);
+  const sessionPresent = await new Promise<boolean>((resolve, reject) => {
+    client.once('connect', (connack) => resolve(connack.sessionPresent));
+    client.once('error', reject);
+  });
+  return { client, sessionPresent };
+}
+
+async function connected(device: Device, options: IClientOptions = {}, on = 0): Promise<MqttClient> {
+  const client = await connectAsync(urlOf(on), {
+    username: device.id,
+    password: device.mqtt_password,
+    clientId: 'c',
+    reconnectPeriod: 0,
+    ...options,
+  });
+  clients.push(client);
+  return client;
+}
+
+/** The subjects of what is stored from now on. */
+function storedSubjects(subject: string): string[] {
+  const subjects: string[] = [];
+  const subscription = nats.subscribe(subject, {
+    callback: (_error, message) => subjects.push(message.subject),
+  });
+  undo.push(() => subscription.unsubscribe());
+  return subjects;
+}
+
+/** Whether a device may publish to a topic, tried on a connection of its own. */
+async function mayPublish(device: Device, topic: string, on: number): Promise<boolean> {
+  const client = await connected(device, { clientId: `try-${Math.random()}` }, on);
+  const closed = new Promise<false>((resolve) => client.once('close', () => resolve(false)));
+  const acknowledged = client.publishAsync(topic, 'x', { qos: 1 }).then(() => true);
+  acknowledged.catch(() => {});
+  const outcome = await Promise.race([closed, acknowledged]);
+  await client.endAsync(true);
+  return outcome;
+}
+
+test('a connected device goes on under new rules, on every replica, without a new connection', async () => {
+  const [device, probe] = [await add('meter'), await add('meter')];
+  const here = await connected(device, { clientId: 'here' }, 0);
+  const there = await connected(device, { clientId: 'there' }, 1);
+  await here.publishAsync(`raw/${device.id}`, 'before', { qos: 1 });
+  const subjects = storedSubjects('raw.meters.>');
+  await setPolicy('meter', { publish: ['up/{type}/{id}'], nats_subject: 'raw.meters.{id}' });
+  for (const on of [0, 1]) await until(() => mayPublish(probe, `up/meter/${probe.id}`, on));
+
+  await here.publishAsync(`up/meter/${device.id}`, 'after', { qos: 1 });
+  await there.publishAsync(`up/meter/${device.id}`, 'after', { qos: 1 });
+  await until(() => subjects.filter((subject) => subject === `raw.meters.${device.id}`).length === 2);
+  expect([here.connected, there.connected]).toEqual([true, true]);
+
+  // What was allowed before is not any more.
+  const closed = new Promise<void>((resolve) => here.once('close', resolve));
+  here.publish(`raw/${device.id}`, 'denied', { qos: 1 });
+  await closed;
+  expect(there.connected).toBe(true);
+
+  await call('DELETE', '/policies/meter');
+  for (const on of [0, 1]) await until(() => mayPublish(probe, `raw/${probe.id}`, on));
+  await there.publishAsync(`raw/${device.id}`, 'again', { qos: 1 });
+});
+
+test('a client whose subscription is no longer allowed is closed and its session gone; others stay', async () => {
+  const [device, absent, other] = [await add('valve'), await add('valve'), await add('valve')];
+  const session = { clean: false, clientId: 'session' };
+  const subscriber = await connected(device, session);
+  await subscriber.subscribeAsync(`cmd/${device.id}/private/x`, { qos: 1 });
+  const sleeper = await connected(absent, session);
+  await sleeper.subscribeAsync(`cmd/${absent.id}/private/x`, { qos: 1 });
+  await sleeper.endAsync();
+  const staying = await connected(other, session);
+  await staying.subscribeAsync(`cmd/${other.id}/public/x`, { qos: 1 });
+
+  const closed = new Promise<void>((resolve) => subscriber.once('close', resolve));
+  await setPolicy('valve', { subscribe: ['cmd/{id}/public/#'] });
+  await closed;
+  expect(staying.connected).toBe(true);
+  const reached = new Promise<string>((resolve) => staying.once('message', (topic) => resolve(topic)));
+  nats.publish(`cmd.${other.id}.public.x`, 'still');
+  expect(await reached).toBe(`cmd/${other.id}/public/x`);
+
+  for (const returning of [device, absent]) {
+    const { client, sessionPresent } = await comeBack(returning, session);
+    expect(sessionPresent).toBe(false);
+    await expect(client.subscribeAsync(`cmd/${returning.id}/private/x`, { qos: 1 })).rejects.toThrow();
+  }
+  await staying.endAsync();
+  expect((await comeBack(other, session)).sessionPresent).toBe(true);
+});
+
+test('a policy that lets one type read another delivers to it at once', async () => {
+  const [sensor, hub] = [await add('thermo'), await add('hub')];
+  const source = await connected(sensor, { clientId: 'source' });
+  await source.publishAsync(`raw/${sensor.id}/t`, 'unread', { qos: 1 });
+  const { warnings } = await setPolicy('hub', { subscribe: ['raw/+/t'] });
+  expect(warnings).toEqual([expect.stringContaining('subscribe "raw/+/t" has no {id}')]);
+  const reader = await connected(hub, { clientId: 'reader' });
+  await until(async () => (await reader.subscribeAsync('raw/+/t').catch(() => [])).length === 1);
+  const got: string[] = [];
+  reader.on('message', (_topic, payload) => got.push(payload.toString()));
+  await source.publishAsync(`raw/${sensor.id}/t`, '21.5', { qos: 1 });
+  await until(() => got.length === 1);
+  expect(got).toEqual(['21.5']);
+  await call('DELETE', '/policies/hub');
+});
+
+test('a packet over the bound of the policy closes the connection', async () => {
+  const device = await add('small');
+  const client = await connected(device);
+  await client.publishAsync(`raw/${device.id}`, 'x'.repeat(500), { qos: 1 });
+  await setPolicy('small', { max_packet_bytes: 256 });
+  const closed = new Promise<void>((resolve) => client.once('close', resolve));
+  const flood = setInterval(() => client.publish(`raw/${device.id}`, 'x'.repeat(500), { qos: 0 }), 50);
+  await closed.finally(() => clearInterval(flood));
+  const next = await connected(device);
+  await next.publishAsync(`raw/${device.id}`, 'x'.repeat(100), { qos: 1 });
+  expect(next.connected).toBe(true);
+});
+
+test('a subject that no stream covers is told, and what goes there is not acknowledged', async () => {
+  const device = await add('lost');
+  const { warnings } = await setPolicy('lost', { nats_subject: 'elsewhere.{id}' });
+  expect(warnings).toEqual([expect.stringContaining('no stream covers elsewhere.*')]);
+  await until(() => lines.some(({ event }) => event === 'policy_subject_not_covered'));
+  expect(lines.find(({ event }) => event === 'policy_subject_not_covered')).toMatchObject({
+    subject: 'elsewhere.*',
+    types: ['lost'],
+  });
+  const arrived = storedSubjects('elsewhere.>');
+  const client = await connected(device, { clientId: 'unstored' });
+  let acknowledged = false;
+  client.publish(`raw/${device.id}`, 'x', { qos: 1 }, (error) => {
+    acknowledged = error === undefined || error === null;
+  });
+  await until(() => arrived.length > 1);
+  expect(acknowledged).toBe(false);
+  // A stream is made, and the message that waits is stored.
+  const manager = await nats.jetstreamManager();
+  await manager.streams.add({ name: 'ELSEWHERE', subjects: ['elsewhere.>'] });
+  await until(() => acknowledged);
+  expect((await manager.streams.info('ELSEWHERE')).state.messages).toBeGreaterThan(0);
+});
+
+test('a device that redeemed a claim connects with what it got', async () => {
+  const { claim } = await call<{ claim: string }>('POST', '/claims', { type: 'sensor', uses: 1 });
+  const device = await call<Device>('POST', '/claims/redeem', { claim, metadata: { serial: '17' } });
+  const client = await connected(device, {}, 1);
+  await client.publishAsync(`raw/${device.id}`, 'hello', { qos: 1 });
+  await expect(call('POST', '/claims/redeem', { claim })).rejects.toThrow('410');
+});
