@@ -50,6 +50,24 @@ export async function listPolicies(
   );
 }
 
+/**
+ * All policies, for a replica to keep. Rather than some it gives none: a type left out would have the default.
+ *
+ * @throws SvcMqttError INPUT_INVALID when there are more than `maxPolicies`, put there by hand; DATABASE_*.
+ */
+export async function loadPolicies(db: Database): Promise<DevicePolicy[]> {
+  const loaded = await query(db, () =>
+    db.orm
+      .select(columns)
+      .from(policies)
+      .limit(maxPolicies + 1),
+  );
+  if (loaded.length <= maxPolicies) return loaded;
+  throw new SvcMqttError('INPUT_INVALID', `There are more than ${maxPolicies} policies in the database`, {
+    suggestion: 'Remove those that no device needs',
+  });
+}
+
 /** The policy of a type, or undefined when it has none. */
 export async function findPolicy(db: Database, type: string): Promise<DevicePolicy | undefined> {
   if (checkDeviceType(type) !== undefined) return undefined;

@@ -1,5 +1,5 @@
 import type { Database } from '../db/open.js';
-import { type DevicePolicy, listPolicies } from '../db/policies.js';
+import { type DevicePolicy, loadPolicies } from '../db/policies.js';
 import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
 import { checkPolicy } from '../policy.js';
@@ -18,7 +18,7 @@ const retryMs = 1_000;
  * Loads the policies and keeps them true.
  *
  * @param options.onLoaded called with all policies after the first and after every further load.
- * @throws SvcMqttError DATABASE_* when the first load fails.
+ * @throws SvcMqttError INPUT_INVALID when there are too many, DATABASE_*: when the first load fails.
  */
 export async function startPolicyDirectory(options: {
   db: Database;
@@ -29,10 +29,11 @@ export async function startPolicyDirectory(options: {
   let closed = false;
   let wanted = false;
   let loading = false;
+  let lastReason: string | undefined;
   let retry: NodeJS.Timeout | undefined;
 
   const load = async () => {
-    const policies = (await listPolicies(db)).map((policy) => requireSound(policy, log));
+    const policies = (await loadPolicies(db)).map((policy) => requireSound(policy, log));
     if (!closed) onLoaded(policies);
   };
   const keepLoading = async () => {
@@ -40,10 +41,17 @@ export async function startPolicyDirectory(options: {
       wanted = false;
       try {
         await load();
+        lastReason = undefined;
       } catch (error) {
         wanted = true;
         const reason = messageOf(error);
-        log.debug({ event: 'policies_not_loaded', reason }, 'Policies could not be loaded');
+        if (reason !== lastReason) {
+          log.warn(
+            { event: 'policies_not_loaded', reason },
+            'Policies could not be loaded; the last known ones stay in force',
+          );
+        }
+        lastReason = reason;
         await new Promise<void>((resolve) => {
           retry = setTimeout(resolve, retryMs);
           retry.unref();
