@@ -1,4 +1,4 @@
-import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { BrokerConfig } from '../../src/server/mqtt/broker.js';
 import { type LimitName, limitNames } from '../../src/server/mqtt/limit-names.js';
 import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
@@ -37,10 +37,6 @@ afterEach(async () => {
   clients = [];
   await controlled?.close();
   controlled = undefined;
-});
-
-afterAll(() => {
-  expect(Object.keys(limitNames).filter((name) => !hit.has(name as LimitName))).toEqual([]);
 });
 
 async function openBroker(config: Partial<BrokerConfig>): Promise<ControlledBroker> {
@@ -383,6 +379,31 @@ describe('the publish rate', () => {
     }
   });
 
+  it('is that of the policy where it has one, also when that changes while the client is connected', async () => {
+    await openBroker({});
+    const setRate = (publishRate: number | null) =>
+      broker().core.setPolicies([
+        {
+          type: 'sensor',
+          publish: ['raw/{id}'],
+          subscribe: [],
+          publishRate,
+          maxPacketBytes: null,
+          natsSubject: null,
+          createdAt: new Date(),
+          updatedAt: new Date(),
+        },
+      ]);
+    const client = await connected();
+    setRate(10);
+    for (let packetId = 1; packetId <= 500; packetId += 1) client.send(message(packetId));
+    await vi.waitFor(() => expect(broker().taken.length).toBeGreaterThanOrEqual(50));
+    expect(broker().taken.length).toBeLessThan(500);
+    expect(limitsHit()).toEqual({ 'publish-rate': 1 });
+    setRate(null);
+    await vi.waitFor(() => expect(broker().taken).toHaveLength(500));
+  });
+
   it('is off by default', async () => {
     await openBroker({});
     const client = await connected();
@@ -518,4 +539,8 @@ describe('messages to clients', () => {
     }
     await ping(again);
   });
+});
+
+it('every bound has been hit by a test above', () => {
+  expect(Object.keys(limitNames).filter((name) => !hit.has(name as LimitName))).toEqual([]);
 });
