@@ -67,6 +67,26 @@ describe('the dashboard and the alert rules', () => {
     }
   });
 
+  it('choose among label values that there are', () => {
+    let chosen = 0;
+    for (const { expr } of queries) {
+      for (const [, metric, label, pattern = ''] of expr.matchAll(
+        /(svc_mqtt_\w+)\{[^}]*?(\w+)=~"([^"$]+)"/g,
+      )) {
+        const series = page.text.matchAll(new RegExp(`^${metric}\\{.*?${label}="([^"]*)"`, 'gm'));
+        const values = [...series].map(([, value = '']) => value);
+        for (const each of pattern.split('|')) {
+          expect(
+            values.some((value) => new RegExp(`^(${each})$`).test(value)),
+            `${metric} ${each}`,
+          ).toBe(true);
+          chosen += 1;
+        }
+      }
+    }
+    expect(chosen).toBeGreaterThan(0);
+  });
+
   it('show or watch every metric of the gateway', () => {
     const asked = new Set(queries.flatMap(({ expr }) => readQuery(expr).map(({ metric }) => metric)));
     const own = [...page.names].filter((name) => name.startsWith('svc_mqtt_'));
