@@ -19,6 +19,7 @@ import type { Readiness } from './http/start.js';
 import { startHttp } from './http/start.js';
 import { openMetrics } from './metrics/metrics.js';
 import { type Broker, openBroker } from './mqtt/broker.js';
+import { planListeners } from './mqtt/listeners.js';
 import { startPolicyDirectory } from './policy-directory.js';
 import { openReleasers } from './releasers.js';
 import { openSubjectCoverage } from './subject-coverage.js';
@@ -69,6 +70,7 @@ async function start(
 ): Promise<RunningServer> {
   const certificates = await openServerCertificates(config, log);
   releasers.add('certificates', () => certificates.close());
+  planListeners(config, certificates.mqtt !== undefined);
 
   const db = await openDatabase(config, log);
   releasers.add('database', () => db.close());

@@ -2,7 +2,7 @@ import type { Config } from '../../config.js';
 import { SvcMqttError } from '../../errors.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import type { Transport } from './accepted-socket.js';
-import { readAddressRanges } from './address-ranges.js';
+import { type AddressRanges, readAddressRanges } from './address-ranges.js';
 import { type EntranceKeeper, openEntrance } from './entrance.js';
 import { type Listener, startListener } from './listener.js';
 import { openTlsDoor } from './tls-door.js';
@@ -51,15 +51,11 @@ export async function startListeners(options: {
   keeper: EntranceKeeper;
 }): Promise<Listeners> {
   const { config, certificates, keeper } = options;
-  const planned = planListeners(config, certificates !== undefined);
-  const { proxyProtocolFrom } = config;
+  const { planned, proxies } = planListeners(config, certificates !== undefined);
   const entrance = openEntrance({
     keeper,
     timeoutMs: config.connectTimeoutSec * 1_000,
-    proxies:
-      proxyProtocolFrom === undefined
-        ? undefined
-        : readAddressRanges(proxyProtocolFrom, 'PROXY_PROTOCOL_FROM'),
+    proxies,
     tls: certificates && openTlsDoor({ certificates, uriForm: config.mqttClientCertUri }),
     webSocket: openWebSocketDoor(config),
   });
@@ -83,7 +79,15 @@ export async function startListeners(options: {
   return { ports, close };
 }
 
-function planListeners(config: ListenersConfig, withTls: boolean): Planned[] {
+/**
+ * Checks the settings without listening, so that a start with wrong ones fails before it has begun anything.
+ *
+ * @throws SvcMqttError CONFIG_INVALID when no port or no proxy is named as it has to be.
+ */
+export function planListeners(
+  config: ListenersConfig,
+  withTls: boolean,
+): { planned: Planned[]; proxies: AddressRanges | undefined } {
   const all: (Planned | { port: undefined })[] = [
     { transport: 'tcp', port: config.mqttTcp ? config.mqttPort : undefined, setting: 'MQTT_PORT' },
     { transport: 'tls', port: withTls ? config.mqttsPort : undefined, setting: 'MQTTS_PORT' },
@@ -91,8 +95,13 @@ function planListeners(config: ListenersConfig, withTls: boolean): Planned[] {
     { transport: 'wss', port: withTls ? config.wssPort : undefined, setting: 'WSS_PORT' },
   ];
   const planned = all.filter((each): each is Planned => each.port !== undefined);
-  if (planned.length > 0) return planned;
-  throw new SvcMqttError('CONFIG_INVALID', 'MQTT_TCP is false and no other port for devices is set', {
-    suggestion: 'Set TLS_CERT and TLS_KEY, or WS_PORT, or leave MQTT_TCP out',
-  });
+  if (planned.length === 0) {
+    throw new SvcMqttError('CONFIG_INVALID', 'MQTT_TCP is false and no other port for devices is set', {
+      suggestion: 'Set TLS_CERT and TLS_KEY, or WS_PORT, or leave MQTT_TCP out',
+    });
+  }
+  const { proxyProtocolFrom } = config;
+  const proxies =
+    proxyProtocolFrom === undefined ? undefined : readAddressRanges(proxyProtocolFrom, 'PROXY_PROTOCOL_FROM');
+  return { planned, proxies };
 }
