@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../config.js';
 import { readVersion } from '../version.js';
 import { openCommandLog } from './command-log.js';
@@ -9,7 +10,7 @@ import { checkPorts, checkReplica, findReplica } from './doctor/check-server.js'
 import { type Finding, ok, runCheck, skipped } from './doctor/finding.js';
 import { formatFinding, formatSummary } from './doctor/report.js';
 import { checkRoundTrip } from './doctor/round-trip.js';
-import { type CommandIo, whenAborted, write } from './io.js';
+import { type CommandIo, Interrupted, whenAborted, write } from './io.js';
 import { toJsonLine } from './text.js';
 
 export interface DoctorOptions {
@@ -21,6 +22,8 @@ export interface DoctorOptions {
 const checkTimeoutMs = 20_000;
 /** Opening an embedded database that nobody has open takes a while. */
 const databaseTimeoutMs = 60_000;
+/** Longest wait after a signal. */
+const tidyTimeoutMs = 3_000;
 
 /**
  * Looks at everything that the gateway needs and says of each part how it is and what to do. What one check finds does
@@ -37,13 +40,19 @@ export async function runDoctor(
   const findings: Finding[] = [];
   const colours = io.stdout.isTTY === true && (io.env.NO_COLOR ?? '') === '';
   const show = async (found: readonly Finding[]) => {
+    if (io.signal.aborted) throw new Interrupted(String(io.signal.reason));
     findings.push(...found);
     if (options.json === true) return;
     for (const finding of found) await write(io.stdout, formatFinding(finding, { colours }));
   };
   const aborted = whenAborted(io.signal);
+  const examining = examine(readSettings, { ...options, signal: io.signal }, show);
   try {
-    await Promise.race([examine(readSettings, options, show), aborted.promise]);
+    await Promise.race([examining, aborted.promise]);
+  } catch (error) {
+    // What was made for the examination is removed.
+    await Promise.race([examining.catch(() => {}), delay(tidyTimeoutMs, undefined, { ref: false })]);
+    throw error;
   } finally {
     aborted.release();
   }
@@ -58,7 +67,7 @@ export async function runDoctor(
 
 async function examine(
   readSettings: () => Config,
-  options: DoctorOptions,
+  options: DoctorOptions & { readonly signal: AbortSignal },
   show: (found: readonly Finding[]) => Promise<void>,
 ): Promise<void> {
   let config: Config | undefined;
@@ -101,7 +110,7 @@ async function examine(
           add(skipped('message', 'There is no running server to send one through'));
         else if (db === undefined || !current) add(skipped('message', 'The database cannot be used'));
         else if (inspector === undefined) add(skipped('message', 'NATS cannot be used'));
-        else await checkRoundTrip(settings, { db, inspector }, add);
+        else await checkRoundTrip(settings, { db, inspector, signal: options.signal }, add);
       }),
     );
   } finally {

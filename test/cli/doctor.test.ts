@@ -183,6 +183,27 @@ describe('on a healthy system', () => {
   });
 });
 
+test('a signal ends it, and the device that was added is removed', async () => {
+  await serve();
+  // Accepts the device and says nothing to it.
+  const silent = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => silent.once('listening', resolve));
+  onTestFinished(() => {
+    silent.close();
+  });
+  const connected = new Promise((resolve) => silent.once('connection', resolve));
+  const { port } = silent.address() as AddressInfo;
+  const io = fakeIo({ env: { ...env, MQTT_PORT: String(port) } });
+  const examining = runProgram(['doctor'], io);
+  await connected;
+  const devices = () =>
+    withDatabase((db) => listDevices(db, { type: 'svc-mqtt-doctor', state: 'all', limit: 10 }));
+  expect(await devices()).toHaveLength(1);
+  io.stop('SIGINT');
+  await expect(examining).rejects.toThrow('SIGINT');
+  expect(await devices()).toEqual([]);
+});
+
 describe('without a server', () => {
   test('looks at the rest, ports included', async () => {
     const taken = createServer().listen(0, '127.0.0.1');

@@ -27,6 +27,8 @@ export function probeMqtt(options: {
   topic: string;
   payload: Buffer;
   timeoutMs: number;
+  /** Ends it early. */
+  signal: AbortSignal;
 }): Promise<ProbeOutcome> {
   return new Promise((resolve) => {
     const { host, port } = options;
@@ -38,6 +40,7 @@ export function probeMqtt(options: {
     let sentAtMs = 0;
     const end = (outcome: ProbeOutcome) => {
       clearTimeout(timer);
+      options.signal.removeEventListener('abort', stop);
       socket.destroy();
       tcp.destroy();
       resolve(outcome);
@@ -47,6 +50,9 @@ export function probeMqtt(options: {
       options.timeoutMs,
     );
     tcp.on('error', (error) => end({ reached, why: error.message }));
+    const stop = () => end({ reached, why: 'the doctor was interrupted' });
+    options.signal.addEventListener('abort', stop, { once: true });
+    if (options.signal.aborted) stop();
     socket.on(options.tls ? 'secureConnect' : 'connect', () => {
       reached = 'connected';
       socket.write(encodeConnect(options));

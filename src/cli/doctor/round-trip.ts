@@ -22,7 +22,7 @@ const pollMs = 20;
  */
 export async function checkRoundTrip(
   config: Config,
-  parts: { db: Database; inspector: NatsInspector },
+  parts: { db: Database; inspector: NatsInspector; signal: AbortSignal },
   add: (finding: Finding) => void,
 ): Promise<void> {
   const door = chooseDoor(config);
@@ -30,10 +30,10 @@ export async function checkRoundTrip(
     add(skipped('message', door));
     return;
   }
-  const { db, inspector } = parts;
+  const { db, inspector, signal } = parts;
   const device = await addSyntheticDevice(db, readCliActor());
   try {
-    await send(config, door, { inspector, device }, add);
+    await send(config, door, { inspector, device, signal }, add);
   } finally {
     await removeSyntheticDevice(db, readCliActor(), device.id);
   }
@@ -67,7 +67,7 @@ function proxyPreamble({ proxyProtocolFrom }: Config): string {
 async function send(
   config: Config,
   door: Door,
-  { inspector, device }: { inspector: NatsInspector; device: NewDevice },
+  { inspector, device, signal }: { inspector: NatsInspector; device: NewDevice; signal: AbortSignal },
   add: (finding: Finding) => void,
 ): Promise<void> {
   const topic = `raw/${device.id}`;
@@ -83,6 +83,7 @@ async function send(
     topic,
     payload,
     timeoutMs: probeTimeoutMs,
+    signal,
   });
   if (outcome.reached !== 'acknowledged') {
     add(explainProbe(door.port, outcome));
