@@ -39,6 +39,7 @@ describe('a batch', () => {
       },
       outlet: {
         sendSingly: (_message, token) => void singly.push(token),
+        sendPlain() {},
         sendBatched: (_message, { prefix, token, suffix }) =>
           void sent.push({ prefix: `${prefix}`, sequence: token, suffix: `${suffix}` }),
         flush() {},
@@ -240,6 +241,16 @@ describe('fast ingest with a nats-server', () => {
     await until(() => replies.length === 41);
     expect(replies.slice(1).every((reply) => reply.endsWith('$FI'))).toBe(true);
     expect((await readStream(observer)).length).toBe(41);
+  });
+
+  it('keeps messages with and without confirmation in the order in which they were given', async () => {
+    const lane = forwarder.openLane();
+    const names = Array.from({ length: 60 }, (_, index) => String(index));
+    for (const name of names) lane.publish(uplink(name, { confirm: Number(name) % 3 > 0 }));
+    expect(await forwarder.drain(10_000)).toBe(0);
+    await until(async () => (await readStream(observer)).length === names.length);
+    expect(await readStream(observer)).toEqual(names);
+    expect(forwarder.state().counters).toMatchObject({ stored: 40, sent: 20 });
   });
 
   it('stores a message with an id once when it is in a batch several times, and confirms each', async () => {

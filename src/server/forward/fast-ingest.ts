@@ -36,8 +36,10 @@ const commits = Buffer.from('.2.$FI');
  * go singly for a while.
  */
 export interface FastIngest {
-  /** Takes a message; it is sent at the end of the turn. */
-  add(message: UplinkMessage, token: number): void;
+  /** Messages wait for the end of the turn: one without confirmation has to be given here too, or it overtakes them. */
+  readonly holding: boolean;
+  /** Takes a message; it is sent at the end of the turn. @param number its token, or without confirmation its mark. */
+  add(message: UplinkMessage, number: number): void;
   /** Takes the answer to a message of a batch. */
   settle(answer: Msg): void;
   /** The stream has refused a message that was sent singly. */
@@ -50,6 +52,8 @@ export interface FastIngest {
 export interface BatchOutlet {
   /** Sends a message that is confirmed by itself. */
   sendSingly(message: UplinkMessage, token: number): void;
+  /** Sends a message without confirmation. */
+  sendPlain(message: UplinkMessage, mark: number): void;
   /** Sends a message of a batch. @param reply is used again for the next one. */
   sendBatched(message: UplinkMessage, reply: ReplyTo): void;
   /** Nothing more is sent in this turn. */
@@ -79,7 +83,9 @@ export function openFastIngest(options: {
   const name = randomBytes(8).toString('hex');
   const open = new Map<number, Batch>();
   let messages: UplinkMessage[] = [];
-  let tokens: number[] = [];
+  let numbers: number[] = [];
+  /** Those of them whose confirmation is wanted. */
+  let confirming = 0;
   let scheduled = false;
   let lastBatch = 0;
   let plainUntilMs = 0;
@@ -91,16 +97,28 @@ export function openFastIngest(options: {
 
   function flush(): void {
     const turn = messages;
-    const turnTokens = tokens;
-    messages = [];
-    tokens = [];
+    const turnNumbers = numbers;
+    const batched = confirming >= minBatchMessages && mayOpen() ? startBatch(confirming) : undefined;
+    clear();
+    let index = 0;
     try {
-      if (turn.length >= minBatchMessages && mayOpen()) sendBatch(turn, turnTokens);
-      else for (const [index, message] of turn.entries()) outlet.sendSingly(message, turnTokens[index] ?? 0);
+      for (const message of turn) {
+        const number = turnNumbers[index] ?? 0;
+        index += 1;
+        if (!message.confirm) outlet.sendPlain(message, number);
+        else if (batched === undefined) outlet.sendSingly(message, number);
+        else batched(message, number);
+      }
       outlet.flush();
     } catch {
       // The connection has just ended. The link will say so, and then everything unconfirmed is sent again.
     }
+  }
+
+  function clear(): void {
+    messages = [];
+    numbers = [];
+    confirming = 0;
   }
 
   function mayOpen(): boolean {
@@ -114,16 +132,19 @@ export function openFastIngest(options: {
     return open.size < maxOpenBatches;
   }
 
-  function sendBatch(turn: readonly UplinkMessage[], turnTokens: number[]): void {
+  /** Opens a batch of so many messages and answers what sends the next one of it. */
+  function startBatch(size: number): (message: UplinkMessage, token: number) => void {
     lastBatch += 1;
-    open.set(lastBatch, { tokens: turnTokens, settled: 0, sentAtMs: performance.now() });
+    const tokens: number[] = [];
+    open.set(lastBatch, { tokens, settled: 0, sentAtMs: performance.now() });
     const prefix = Buffer.from(`${inbox}.${name}-${lastBatch}.${flowMessages}.fail.`);
-    const reply = { prefix, token: 1, suffix: starts };
-    for (const message of turn) {
-      if (reply.token > 1) reply.suffix = reply.token === turn.length ? commits : appends;
-      outlet.sendBatched(message, reply);
+    const reply = { prefix, token: 0, suffix: starts };
+    return (message, token) => {
+      tokens.push(token);
       reply.token += 1;
-    }
+      if (reply.token > 1) reply.suffix = reply.token === size ? commits : appends;
+      outlet.sendBatched(message, reply);
+    };
   }
 
   function settleStored(batch: Batch, count: number): void {
@@ -183,9 +204,13 @@ export function openFastIngest(options: {
   }
 
   return {
-    add(message, token) {
+    get holding() {
+      return messages.length > 0;
+    },
+    add(message, number) {
       messages.push(message);
-      tokens.push(token);
+      numbers.push(number);
+      if (message.confirm) confirming += 1;
       if (messages.length >= maxBatchMessages) {
         flush();
       } else if (!scheduled) {
@@ -199,8 +224,7 @@ export function openFastIngest(options: {
     },
     noteRefusal,
     reset() {
-      messages = [];
-      tokens = [];
+      clear();
       open.clear();
       plainUntilMs = 0;
     },

@@ -55,6 +55,9 @@ export function startJetStreamForwarder(options: {
           sendSingly(message, token) {
             if (wire !== undefined) sendSingly(wire, message, token);
           },
+          sendPlain(message, mark) {
+            if (wire !== undefined) sendPlain(wire, message, mark);
+          },
           sendBatched: (message, reply) => wire?.publish(message, reply),
           flush: () => wire?.flush(),
         },
@@ -66,6 +69,11 @@ export function startJetStreamForwarder(options: {
       function sendSingly(current: NatsWire, message: UplinkMessage, token: number): void {
         replyTo.token = token;
         current.publish(message, replyTo);
+      }
+
+      function sendPlain(current: NatsWire, message: UplinkMessage, mark: number): void {
+        replyTo.token = mark;
+        current.publish(message, mark === 0 ? undefined : replyTo);
       }
 
       function choose(chosen: IngestMode, reason: string): void {
@@ -117,8 +125,8 @@ export function startJetStreamForwarder(options: {
           else sendSingly(current, message, token);
         },
         sendPlain(current, message, mark) {
-          replyTo.token = mark;
-          current.publish(message, mark === 0 ? undefined : replyTo);
+          if (batches.holding) batches.add(message, mark);
+          else sendPlain(current, message, mark);
         },
         pinged() {},
         ponged() {},
