@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { revokeDevices } from '../../src/db/device-changes.js';
+import { revokeDevices, rotateSecret } from '../../src/db/device-changes.js';
 import { type DeviceCredentials, matchSecret } from '../../src/db/device-credentials.js';
-import { addDevices } from '../../src/db/devices.js';
+import { addDevices, findDevice } from '../../src/db/devices.js';
 import {
   type DeviceDirectory,
   type LossReason,
@@ -116,6 +116,54 @@ describe.each(kinds)('device directory on %s', (kind) => {
       return answer.found === 'yes' && !answer.device.revoked;
     });
     expect(lostOf(device)).toEqual(['revoked']);
+  });
+
+  test('passes on a rotation, and loses a device that has expired, once', async () => {
+    const device = await knownDevice();
+    await rotateSecret(database.db, testActor, device.id, { graceMs: 60_000 });
+    const isTold = () =>
+      refreshed.some(({ id, previousSecret }) => id === device.id && previousSecret !== undefined);
+    await until('told', isTold, 3_000);
+    expect(lostOf(device)).toEqual([]);
+    await database.sql(`update devices set expires_at = now() - interval '1 second' where id = $1`, [
+      device.id,
+    ]);
+    await until('lost', () => lostOf(device).length > 0, 3_000);
+    await database.sql(`update devices set metadata = '{"a":"b"}' where id = $1`, [device.id]);
+    await database.sql(`update devices set expires_at = now() - interval '2 seconds' where id = $1`, [
+      device.id,
+    ]);
+    await until('looked at again', async () => {
+      const answer = await directory.find(device.id);
+      return answer.found === 'yes' && (answer.device.expiresAtMs ?? 0) < Date.now() - 1_500;
+    });
+    expect(lostOf(device)).toEqual(['expired']);
+    await database.sql(`update devices set expires_at = null where id = $1`, [device.id]);
+    await until('back', () => refreshed.at(-1)?.expiresAtMs === undefined, 3_000);
+  });
+
+  test('ends the previous secret at the first login with the new one, and writes it', async () => {
+    const device = await knownDevice();
+    await rotateSecret(database.db, testActor, device.id, { graceMs: 60_000, untilUsed: true });
+    const find = async () => {
+      const answer = await directory.find(device.id);
+      if (answer.found !== 'yes') throw new Error(answer.found);
+      return answer.device;
+    };
+    await until('rotated', async () => (await find()).previousSecret !== undefined);
+    directory.loggedIn(await find(), 'previous');
+    expect((await find()).previousSecret).toBeDefined();
+    directory.loggedIn(await find(), 'current');
+    expect((await find()).previousSecret).toBeUndefined();
+    expect(refreshed.at(-1)).toMatchObject({ id: device.id, previousSecret: undefined });
+    const read = async () =>
+      (await findDevice(database.db, device.id)) ?? { previousSecretUntil: new Date() };
+    await until('written', async () => (await read()).previousSecretUntil === null, 3_000);
+    await until(
+      'shown',
+      async () => (await findDevice(database.db, device.id))?.lastSecretUsed === 'current',
+    );
+    expect(lostOf(device)).toEqual([]);
   });
 
   test('loses a connected device that it no longer remembers', async () => {

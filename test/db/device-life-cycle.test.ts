@@ -1,0 +1,240 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { enableDevices, revokeDevices, rotateSecret, setDevice } from '../../src/db/device-changes.js';
+import {
+  type DeviceCredentials,
+  endPreviousSecrets,
+  isExpired,
+  loadCredentials,
+  markSeen,
+  matchSecret,
+  secretOf,
+  validUntilMs,
+} from '../../src/db/device-credentials.js';
+import { importDevices } from '../../src/db/device-import.js';
+import { addDevices, findDevice, listDevices } from '../../src/db/devices.js';
+import { generateSecret, hashSecret } from '../../src/db/secrets.js';
+import { kinds, openTestDatabase, type TestDatabase, testActor, until } from './databases.js';
+
+describe('a login', () => {
+  const salt = Buffer.alloc(16, 1);
+  const secret = (text: string) => ({ hash: hashSecret(salt, Buffer.from(text)), salt });
+  const device = (fields: Partial<DeviceCredentials> = {}): DeviceCredentials => ({
+    id: 'd',
+    type: 't',
+    secretHash: secret('new').hash,
+    secretSalt: salt,
+    previousSecret: { ...secret('old'), untilMs: 2_000, untilUsed: false },
+    revoked: false,
+    expiresAtMs: undefined,
+    ...fields,
+  });
+
+  test('by the previous secret is good until that ends', () => {
+    const match = (text: string, nowMs: number) => matchSecret(device(), Buffer.from(text), nowMs);
+    expect([match('new', 1_000), match('old', 1_999), match('old', 2_000)]).toEqual([
+      'current',
+      'previous',
+      undefined,
+    ]);
+    expect(match('other', 0)).toBeUndefined();
+    expect(validUntilMs(device(), secretOf(device(), 'current'))).toBe(Number.POSITIVE_INFINITY);
+    expect(validUntilMs(device(), secretOf(device(), 'previous'))).toBe(2_000);
+    expect(validUntilMs(device(), secret('other'))).toBe(0);
+    expect(validUntilMs(device(), { ...secret('new'), salt: Buffer.alloc(16, 2) })).toBe(0);
+  });
+
+  test('is good until the device expires', () => {
+    const expiring = device({ expiresAtMs: 1_500 });
+    expect(validUntilMs(expiring, secretOf(expiring, 'current'))).toBe(1_500);
+    expect(validUntilMs(expiring, secretOf(expiring, 'previous'))).toBe(1_500);
+    expect(validUntilMs(expiring, undefined)).toBe(1_500);
+    expect([isExpired(expiring, 1_499), isExpired(expiring, 1_500), isExpired(device(), 9e15)]).toEqual([
+      false,
+      true,
+      false,
+    ]);
+  });
+});
+
+describe.each(kinds)('in %s', (kind) => {
+  let database: TestDatabase;
+  beforeAll(async () => {
+    database = await openTestDatabase(kind);
+  });
+  beforeEach(() => database.sql('truncate devices, audit_log'));
+  afterAll(() => database?.close());
+
+  const add = async (fields: { id?: string; expiresAt?: Date; metadata?: Record<string, string> } = {}) => {
+    const [device] = await addDevices(database.db, testActor, { type: 'sensor', ...fields });
+    if (device === undefined) throw new Error('no device');
+    return device;
+  };
+  const load = async (id: string) => {
+    const [credentials] = await loadCredentials(database.db, [id]);
+    if (credentials === undefined) throw new Error('no device');
+    return credentials;
+  };
+  const rotate = (id: string, request: Parameters<typeof rotateSecret>[3] = {}) =>
+    rotateSecret(database.db, testActor, id, request);
+  const actions = async () =>
+    (await database.sql<{ action: string }>('select action from audit_log order by id')).map(
+      ({ action }) => action,
+    );
+  const seenBy = async (id: string, which: 'current' | 'previous') => {
+    const secretHash = secretOf(await load(id), which)?.hash;
+    await markSeen(database.db, [{ id, secretHash }]);
+  };
+  const lastUsed = async (id: string) => (await findDevice(database.db, id))?.lastSecretUsed;
+
+  test('the secret of a login is known by its hash, whatever was rotated meanwhile', async () => {
+    const { id } = await add();
+    expect(await lastUsed(id)).toBeNull();
+    const before = await load(id);
+    await seenBy(id, 'current');
+    expect(await lastUsed(id)).toBe('current');
+    await rotate(id, { graceMs: 60_000 });
+    expect(await lastUsed(id)).toBe('previous');
+    // Within the minute in which last_seen_at is not written again.
+    await seenBy(id, 'current');
+    expect(await lastUsed(id)).toBe('current');
+    await markSeen(database.db, [{ id, secretHash: before.secretHash }]);
+    expect(await lastUsed(id)).toBe('previous');
+    await markSeen(database.db, [{ id, secretHash: Buffer.alloc(32) }]);
+    await markSeen(database.db, [{ id, secretHash: undefined }]);
+    expect(await lastUsed(id)).toBe('previous');
+    await rotate(id);
+    expect(await lastUsed(id)).toBeNull();
+  });
+
+  test('a second rotation keeps the secret that the device has', async () => {
+    const first = await add();
+    const { id } = first;
+    await seenBy(id, 'current');
+    const second = await rotate(id, { graceMs: 60_000 });
+    const third = await rotate(id, { graceMs: 60_000 });
+    const match = async (device: { mqttPassword: string } | undefined) =>
+      matchSecret(await load(id), Buffer.from(device?.mqttPassword ?? ''));
+    expect([await match(first), await match(second), await match(third)]).toEqual([
+      'previous',
+      undefined,
+      'current',
+    ]);
+    expect(await lastUsed(id)).toBe('previous');
+    await seenBy(id, 'current');
+    const fourth = await rotate(id, { graceMs: 60_000 });
+    expect([await match(first), await match(third), await match(fourth)]).toEqual([
+      undefined,
+      'previous',
+      'current',
+    ]);
+    // A grace that is over is of no account.
+    await database.sql(`update devices set previous_secret_until = now() - interval '1 second'`);
+    const fifth = await rotate(id, { graceMs: 60_000 });
+    expect([await match(third), await match(fourth), await match(fifth)]).toEqual([
+      undefined,
+      'previous',
+      'current',
+    ]);
+  });
+
+  test('the use of a new secret ends the one before, where that was asked for, and once', async () => {
+    const kept = await add();
+    const ended = await add();
+    await rotate(kept.id, { graceMs: 60_000 });
+    const stale = (await load(ended.id)).secretHash;
+    await rotate(ended.id, { graceMs: 60_000, untilUsed: true });
+    const end = async (...used: { id: string; secretHash: Buffer }[]) =>
+      endPreviousSecrets(database.db, { kind: 'server', name: 'replica' }, used);
+    await end({ id: ended.id, secretHash: stale }, { id: 'nobody', secretHash: stale });
+    expect((await load(ended.id)).previousSecret).toBeDefined();
+    const used = await Promise.all(
+      [kept, ended].map(async ({ id }) => ({ id, secretHash: (await load(id)).secretHash })),
+    );
+    await end(...used);
+    await end(...used);
+    expect((await load(kept.id)).previousSecret).toBeDefined();
+    expect((await load(ended.id)).previousSecret).toBeUndefined();
+    expect((await actions()).filter((action) => action === 'device.end-previous-secret')).toHaveLength(1);
+  });
+
+  test('what was changed is audited with it, and what was not is not', async () => {
+    const { id } = await add({ metadata: { b: '1', a: '2' } });
+    await setDevice(database.db, testActor, id, { metadata: { a: '2' }, expiresAt: null });
+    await revokeDevices(database.db, testActor, [id, 'nobody']);
+    await revokeDevices(database.db, testActor, [id]);
+    await enableDevices(database.db, testActor, [id]);
+    await enableDevices(database.db, testActor, [id]);
+    await setDevice(database.db, testActor, id, { metadata: { c: '3', b: null } });
+    await rotate(id, { graceMs: 1_000 });
+    expect(await actions()).toEqual([
+      'device.add',
+      'device.revoke',
+      'device.enable',
+      'device.set',
+      'device.rotate',
+    ]);
+    expect((await findDevice(database.db, id))?.metadata).toEqual({ a: '2', c: '3' });
+    const rows = await database.sql('select * from audit_log');
+    for (const row of rows) expect(row).toMatchObject({ actor_kind: 'cli', actor: 'tester', target: id });
+    expect(await setDevice(database.db, testActor, 'nobody', {})).toBeUndefined();
+    expect(await rotate('nobody')).toBeUndefined();
+    expect(await rotate('a\0')).toBeUndefined();
+  });
+
+  test('nothing is added, nor audited, when the secrets cannot be kept', async () => {
+    const full = () => Promise.reject(new Error('the disk is full'));
+    await expect(addDevices(database.db, testActor, { type: 'a' }, full)).rejects.toThrow('the disk is full');
+    expect(await listDevices(database.db, { state: 'all', limit: 10 })).toEqual([]);
+    expect(await actions()).toEqual([]);
+  });
+
+  test('metadata stays within its limits when it is merged', async () => {
+    const metadata = Object.fromEntries(Array.from({ length: 32 }, (_, at) => [`k${at}`, 'v']));
+    const { id } = await add({ metadata });
+    const set = (changes: Record<string, string | null>) =>
+      setDevice(database.db, testActor, id, { metadata: changes });
+    await expect(set({ more: 'v' })).rejects.toMatchObject({ code: 'INPUT_INVALID' });
+    expect(Object.keys((await set({ k0: null, more: 'v' }))?.metadata ?? {})).toHaveLength(32);
+    for (const bad of [
+      { '': 'v' },
+      { __proto__x: 'v' },
+      { k1: 'a\nb' },
+      { k1: 'x'.repeat(257) },
+      { k1: '\ud800' },
+    ]) {
+      await expect(set(bad)).rejects.toMatchObject({ code: 'INPUT_INVALID' });
+    }
+    expect((await set({ constructor: 'v', k1: null }))?.metadata.constructor).toBe('v');
+  });
+
+  test.each([true, false])(
+    'an import that fails midway keeps what it promises: all or none %s',
+    async (allOrNone) => {
+      const rowsOf = (from: number) =>
+        Array.from({ length: 3 }, (_, at) => {
+          const { id, hash, salt } = generateSecret(`i${from + at}`);
+          return { id, type: 't', secretHash: hash, secretSalt: salt };
+        });
+      async function* batches() {
+        yield rowsOf(0);
+        yield rowsOf(2);
+        throw new Error('the input ends badly');
+      }
+      const stored: string[][] = [];
+      const importing = importDevices(database.db, testActor, batches(), {
+        allOrNone,
+        onStored: async (_batch, ids) => {
+          stored.push([...ids.keys()].sort());
+        },
+      });
+      await expect(importing).rejects.toThrow('the input ends badly');
+      expect(stored).toEqual([
+        ['i0', 'i1', 'i2'],
+        ['i3', 'i4'],
+      ]);
+      expect(await listDevices(database.db, { limit: 10 })).toHaveLength(allOrNone ? 0 : 5);
+      expect(await actions()).toHaveLength(allOrNone ? 0 : 5);
+      await until('nothing is locked', async () => (await add()).id !== '');
+    },
+  );
+});
