@@ -4,6 +4,7 @@ import { checkPolicy, type PolicyRules } from '../policy.js';
 import { type Actor, writeAudit } from './audit.js';
 import { checkDeviceType } from './device-fields.js';
 import type { Database } from './open.js';
+import { toPolicyJson } from './policy-json.js';
 import { query } from './query.js';
 import { policies } from './schema.js';
 import { inTransaction } from './transaction.js';
@@ -108,7 +109,9 @@ export async function setPolicy(
           suggestion: 'Remove one that no device needs',
         });
       }
-      await writeAudit(orm, actor, [{ action: 'policy.set', target: type, details: { ...rules } }]);
+      const { publish, subscribe, publish_rate, max_packet_bytes, nats_subject } = toPolicyJson(stored);
+      const details = { publish, subscribe, publish_rate, max_packet_bytes, nats_subject };
+      await writeAudit(orm, actor, [{ action: 'policy.set', target: type, details }]);
       return stored;
     }),
   );

@@ -60,8 +60,8 @@ describe.each(kinds)('policies in %s', (kind) => {
     expect(await findPolicy(database.db, 'b')).toBeUndefined();
     expect(await findPolicy(database.db, 'a\0')).toBeUndefined();
     expect(await audited()).toMatchObject([
-      { action: 'policy.set', target: 'b', actor: 'tester', details: { publishRate: 10 } },
-      { action: 'policy.set', target: 'b', details: { publish: [], publishRate: null } },
+      { action: 'policy.set', target: 'b', actor: 'tester', details: { publish_rate: 10 } },
+      { action: 'policy.set', target: 'b', details: { publish: [], publish_rate: null } },
       { action: 'policy.set', target: 'a' },
       { action: 'policy.remove', target: 'b' },
     ]);

@@ -64,8 +64,8 @@ describe('PUT /policies/{type}', () => {
       `select action, target, actor, details from audit_log where target = 'sensor' order by id`,
     );
     expect(audit).toMatchObject([
-      { action: 'policy.set', actor: 'API_TOKEN', details: { publish: ['up/{id}'], publishRate: 5 } },
-      { action: 'policy.set', actor: 'API_TOKEN', details: { maxPacketBytes: 4_096 } },
+      { action: 'policy.set', actor: 'API_TOKEN', details: { publish: ['up/{id}'], publish_rate: 5 } },
+      { action: 'policy.set', actor: 'API_TOKEN', details: { max_packet_bytes: 4_096 } },
     ]);
   });
 
