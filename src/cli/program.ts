@@ -75,13 +75,9 @@ export function buildProgram(call: (run: Run, command: Command) => void | Promis
     return command.action(() => call(run, command));
   };
 
-  add(
-    program,
-    'serve',
-    'Run the gateway: MQTT broker, forwarder and HTTP API',
-    'all',
-    async ({ config, io }) => (await import('./serve.js')).serve(config, io),
-  );
+  add(program, 'serve', 'Run the gateway: MQTT broker, forwarder and HTTP API', 'all', async (call) =>
+    (await import('./serve.js')).serve(call.config, call.options, call.io),
+  ).option('--tui', 'Show the live connections, as svc-mqtt top does; the log goes to serve.log in DATA_DIR');
   addTopCommand(program, add);
   addDeviceCommands(program, add);
   addPolicyCommands(program, add);

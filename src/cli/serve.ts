@@ -1,7 +1,16 @@
+import { join } from 'node:path';
 import type { Config } from '../config.js';
-import { openLog } from '../log.js';
-import { startServer } from '../server/start.js';
+import { messageOf } from '../errors.js';
+import { type Log, openLog } from '../log.js';
+import { type LogFile, openLogFile } from '../log-file.js';
+import { type RunningServer, startServer } from '../server/start.js';
+import { readCliActor } from './actor.js';
 import type { CommandIo } from './io.js';
+import { escapeControls } from './text.js';
+import { usageError } from './usage-error.js';
+
+/** No screen is higher. */
+const shownLogLines = 200;
 
 /**
  * Runs a replica until a signal comes, then drains it. A signal during the start lets the start end first, so
@@ -12,11 +21,17 @@ import type { CommandIo } from './io.js';
  */
 export async function serve(
   config: Config,
-  io: Pick<CommandIo, 'signal' | 'onDefect' | 'onHangUp'>,
+  options: { readonly tui?: boolean | undefined },
+  io: CommandIo,
 ): Promise<void> {
-  const log = openLog({ level: config.logLevel, format: config.logFormat });
+  const file = options.tui === true ? openScreenLog(config, io) : undefined;
+  const log = openLog({
+    level: config.logLevel,
+    format: config.logFormat,
+    ...(file === undefined ? {} : { destination: file }),
+  });
   // What runs on after a defect cannot be trusted with messages: what supervises the process starts it again.
-  io.onDefect((error) => log.fatal({ event: 'uncaught_exception', err: error }, 'A defect ends the process'));
+  io.onDefect((error) => tellDefect(log, error));
   const server = await startServer(config, log);
   if (server.hasCertificates) io.onHangUp(() => void server.reloadCertificates());
   const { mqtt, mqtts, ws, wss, http } = server.ports;
@@ -27,13 +42,53 @@ export async function serve(
     { event: 'serve_ready', mqttPort: mqtt, mqttsPort: mqtts, wsPort: ws, wssPort: wss, httpPort: http },
     `Ready: ${listening.join(', ')}`,
   );
-  await untilAborted(io.signal);
+  if (file === undefined) await untilAborted(io.signal);
+  else await showOwnScreen(server, file, log, io);
   log.info(
-    { event: 'serve_stopping', signal: String(io.signal.reason) },
+    { event: 'serve_stopping', signal: io.signal.aborted ? String(io.signal.reason) : 'none' },
     'Stopping; a second signal exits at once',
   );
   await server.close();
   log.info({ event: 'serve_stopped' }, 'Stopped');
+}
+
+function tellDefect(log: Log, error: unknown): void {
+  log.fatal({ event: 'uncaught_exception', err: error }, 'A defect ends the process');
+}
+
+/** Where the log goes while the terminal shows the screen. */
+function openScreenLog(config: Config, io: CommandIo): LogFile {
+  if (io.stdout.isTTY !== true || io.stdin.isTTY !== true) {
+    throw usageError('--tui needs a terminal', 'Leave it out, and look with svc-mqtt top');
+  }
+  const path = join(config.dataDir, 'serve.log');
+  try {
+    const file = openLogFile(path);
+    io.stderr.write(`Starting; the log goes to ${escapeControls(path)}\n`);
+    return file;
+  } catch (error) {
+    throw usageError(`${path} cannot be written: ${messageOf(error)}`, 'Choose another DATA_DIR');
+  }
+}
+
+/** Shows the screen of `svc-mqtt top` until the operator stops the server or a signal comes. */
+async function showOwnScreen(server: RunningServer, file: LogFile, log: Log, io: CommandIo): Promise<void> {
+  const [{ showScreen }, { openLocalApi }, { toLogText }] = await Promise.all([
+    import('./top.js'),
+    import('./top/local-api.js'),
+    import('./top/log-text.js'),
+  ]);
+  await showScreen(
+    {
+      api: openLocalApi(server, readCliActor()),
+      where: 'this server',
+      request: { filter: '', sort: 'rate', descending: true },
+      readLog: () => file.recent().slice(-shownLogLines).map(toLogText),
+      onDefect: (error) => tellDefect(log, error),
+    },
+    io,
+  );
+  io.stderr.write('Stopping; Ctrl-C once more exits at once\n');
 }
 
 async function untilAborted(signal: AbortSignal): Promise<void> {

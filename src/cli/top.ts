@@ -57,6 +57,8 @@ export async function showScreen(
     request: Pick<PageRequest, 'filter' | 'sort' | 'descending'>;
     /** The latest lines of the log, when the server runs in this process. */
     readLog?: () => readonly string[];
+    /** Notes a failure that nothing caught, before it is told. */
+    onDefect?: (error: unknown) => void;
   },
   io: CommandIo,
 ): Promise<void> {
@@ -78,6 +80,7 @@ export async function showScreen(
   const giveBack = takeScreen(io.stdout);
   io.onDefect((error) => {
     giveBack();
+    options.onDefect?.(error);
     io.stderr.write(describeFailure(error, { withStack: true }).text);
   });
   const color = (io.env.NO_COLOR ?? '') === '';

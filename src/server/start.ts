@@ -1,5 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Config } from '../config.js';
+import type { Actor } from '../db/audit.js';
+import { revokeDevices } from '../db/device-changes.js';
 import { migrate, readMigrationStatus } from '../db/migrate.js';
 import { type Database, openDatabase } from '../db/open.js';
 import { SvcMqttError } from '../errors.js';
@@ -17,6 +19,7 @@ import { startForwarder } from './forward/start-forwarder.js';
 import { compileSubject, encodeHeaders } from './forward/subject.js';
 import type { Readiness } from './http/start.js';
 import { startHttp } from './http/start.js';
+import type { FleetView } from './live.js';
 import { openMetrics } from './metrics/metrics.js';
 import { type Broker, openBroker } from './mqtt/broker.js';
 import { planListeners } from './mqtt/listeners.js';
@@ -36,6 +39,10 @@ export interface RunningServer {
     readonly wss: number | undefined;
     readonly http: number;
   };
+  /** What the replica shows of itself and its connections. */
+  readonly fleet: FleetView;
+  /** Revokes a device. @throws SvcMqttError DEVICE_NOT_FOUND. */
+  revoke(deviceId: string, actor: Actor): Promise<void>;
   /** There are certificate files to read again. */
   readonly hasCertificates: boolean;
   /** Reads the certificate files now instead of at the next check; what is wrong with them is logged. */
@@ -183,6 +190,11 @@ async function start(
       ws: ports.ws,
       wss: ports.wss,
       http: http.port,
+    },
+    fleet,
+    async revoke(deviceId, actor) {
+      const { unknown } = await revokeDevices(db, actor, [deviceId]);
+      if (unknown.length > 0) throw new SvcMqttError('DEVICE_NOT_FOUND', `There is no device ${deviceId}`);
     },
     hasCertificates: certificates.list().length > 0,
     reloadCertificates: () => certificates.reload(),

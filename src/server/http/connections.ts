@@ -1,5 +1,5 @@
 import type { Static } from 'typebox';
-import type { ConnectionDetails, ConnectionSummary, LiveConnections } from '../live.js';
+import type { ConnectionDetails, ConnectionPage, ConnectionSummary, LiveConnections } from '../live.js';
 import {
   ConnectionDetailsResponse,
   ConnectionPageResponse,
@@ -44,12 +44,7 @@ export function addConnectionRoutes(app: TypedApp, live: LiveConnections): void 
         offset: offset ?? 0,
         limit: limit ?? defaultConnectionPage,
       });
-      return reply.code(200).send({
-        at: new Date(page.atMs).toISOString(),
-        total: page.total,
-        matching: page.matching,
-        connections: page.rows.map(showSummary),
-      });
+      return reply.code(200).send(showPage(page));
     },
   );
 
@@ -107,6 +102,16 @@ function createUnknownProblem(id: string) {
   return createProblem('CONNECTION_NOT_FOUND', `This replica has no connection with the id ${shown}`);
 }
 
+/** A page as the API shows it. */
+export function showPage(page: ConnectionPage): Static<typeof ConnectionPageResponse> {
+  return {
+    at: new Date(page.atMs).toISOString(),
+    total: page.total,
+    matching: page.matching,
+    connections: page.rows.map(showSummary),
+  };
+}
+
 function showSummary(connection: ConnectionSummary): Static<typeof ConnectionResponse> {
   const { received, messagesPerSecond, lastMessageAtMs } = connection;
   return {
@@ -128,7 +133,8 @@ function showSummary(connection: ConnectionSummary): Static<typeof ConnectionRes
   };
 }
 
-function showDetails(details: ConnectionDetails): Static<typeof ConnectionDetailsResponse> {
+/** A connection as the API shows it. */
+export function showDetails(details: ConnectionDetails): Static<typeof ConnectionDetailsResponse> {
   const { will, outgoing, lastError } = details;
   return {
     ...showSummary(details),

@@ -98,14 +98,13 @@ export function addStatsRoute(
       },
     },
     async (_request, reply) => {
-      const { events } = fleet;
-      const recent = events.since(Math.max(0, events.last - recentEvents)).map(showEvent);
-      return reply.code(200).send({ ...showStats(await fleet.readStats()), recent_events: recent });
+      return reply.code(200).send(showStats(await fleet.readStats(), fleet.events));
     },
   );
 }
 
-function showStats(stats: ReplicaStats): Omit<Static<typeof StatsResponse>, 'recent_events'> {
+/** The numbers as the API shows them, with the latest events. */
+export function showStats(stats: ReplicaStats, events: EventFeed): Static<typeof StatsResponse> {
   const { p50Ms, p99Ms } = stats.ackLatency;
   return {
     at: new Date(stats.atMs).toISOString(),
@@ -123,6 +122,7 @@ function showStats(stats: ReplicaStats): Omit<Static<typeof StatsResponse>, 'rec
     database: showPart(stats.database),
     failures: { ...stats.failures },
     history: showHistory(stats.history),
+    recent_events: events.since(Math.max(0, events.last - recentEvents)).map(showEvent),
   };
 }
 

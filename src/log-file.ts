@@ -1,0 +1,45 @@
+import { closeSync, fstatSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
+import type { DestinationStream } from 'pino';
+
+/** A file that a log goes to. */
+export interface LogFile extends DestinationStream {
+  /** The latest lines, oldest first. */
+  recent(): readonly string[];
+  close(): void;
+}
+
+const keptLines = 500;
+
+/**
+ * Opens a file for a log, readable by its owner only. At `maxBytes` it becomes `<file>.1`, whose place it takes, and a
+ * new one begins.
+ *
+ * @throws Error of the file system.
+ */
+export function openLogFile(file: string, maxBytes = 16_777_216): LogFile {
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  const open = () => openSync(file, 'a', 0o600);
+  const lines: string[] = [];
+  let fd = open();
+  let bytes = fstatSync(fd).size;
+  return {
+    write(line) {
+      lines.push(line.trimEnd());
+      if (lines.length > keptLines) lines.shift();
+      try {
+        if (bytes >= maxBytes) {
+          closeSync(fd);
+          renameSync(file, `${file}.1`);
+          fd = open();
+          bytes = 0;
+        }
+        bytes += writeSync(fd, line);
+      } catch {
+        // A full disk must not end the server; the latest lines are still in memory.
+      }
+    },
+    recent: () => lines,
+    close: () => closeSync(fd),
+  };
+}
