@@ -40,11 +40,10 @@ export function TopApp({ session, where, color }: { session: TopSession; where: 
   return <Screen lines={drawScreen(state, where)} color={color} />;
 }
 
-/** Keys that come close together arrive as one text. */
+/** Keys that come close together arrive as one text, Enter among them as a carriage return. */
 function press(session: TopSession, input: string, key: SpecialKeys): void {
-  const typed = session.state.filterBefore === undefined && input.length > 1 ? [...input] : [input];
-  for (const each of typed) {
-    const action = toAction(each, key, session.state);
+  for (const each of input.length > 1 ? input : [input]) {
+    const action = toAction(each, each === '\r' ? { return: true } : key, session.state);
     if (action !== undefined) session.dispatch(action);
   }
 }
