@@ -52,6 +52,16 @@ function login(clientId = 'test'): Buffer {
   return connectPacket({ userName: id, password, clientId });
 }
 
+const everything = {
+  text: undefined,
+  device: undefined,
+  type: undefined,
+  sort: 'device',
+  descending: false,
+  offset: 0,
+  limit: 10,
+} as const;
+
 describe('TLS', () => {
   it('is spoken from version 1.2 on', async () => {
     await open();
@@ -113,6 +123,15 @@ describe('TLS', () => {
     certificates = await openTestCertificates();
     controlled = await openControlledBroker({ wssPort: 0 });
     expect(controlled.broker.ports).toEqual({ tcp: expect.any(Number) });
+  });
+
+  it('is spoken where IPv4 comes mapped into IPv6, whose addresses are shown in their own form', async () => {
+    await open({ mqttHost: '::' });
+    const client = await speakRaw(dial());
+    client.send(login());
+    await client.next();
+    const address = `127.0.0.1:${client.socket.localPort}`;
+    expect([...controlled.core.live.list(everything).rows].map((row) => row.address)).toEqual([address]);
   });
 
   it('may be all there is', async () => {

@@ -34,8 +34,7 @@ const badCredentials: Refusal = {
 
 /**
  * Checks who a client is: by the certificate that it showed when the transport was opened, by user name and password,
- * or by both. Only who proves to be a device learns that it is revoked or
- * expired.
+ * or by both. Only who proves to be a device learns that it is revoked or expired.
  */
 export async function authenticate(
   connect: Connect,
