@@ -30,6 +30,14 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
     'svc-mqtt device list --type sensor --json | jq -r .id | svc-mqtt device revoke - --yes',
   ],
   'device enable': ['svc-mqtt device enable roof-7'],
+  'device import': [
+    'svc-mqtt device import devices.csv --output credentials.csv',
+    'svc-mqtt device import backup.jsonl --hashed --continue --report refused.csv',
+  ],
+  'device export': [
+    'svc-mqtt device export --type sensor > sensors.csv',
+    'svc-mqtt device export --hashed --output backup.jsonl',
+  ],
   'policy list': ['svc-mqtt policy list'],
   'policy show': ['svc-mqtt policy show sensor'],
   'policy set': [

@@ -1,11 +1,8 @@
-import { hostname } from 'node:os';
 import { startChangeFeed } from '../db/change-feed.js';
 import {
   type DeviceCredentials,
-  endPreviousSecrets,
   isExpired,
   loadCredentials,
-  markSeen,
   secretOf,
   validUntilMs,
   type WhichSecret,
@@ -15,6 +12,7 @@ import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
 import { createDeviceCache } from './device-cache.js';
 import { createDeviceLoader } from './device-loader.js';
+import { startDeviceUses } from './device-uses.js';
 
 /** What a look-up of a device answers; `away`: the database does not answer and the device is not remembered. */
 export type LookUp =
@@ -58,15 +56,6 @@ const retryMs = 250;
 const maxIdLength = 128;
 /** Most devices loaded one by one because they changed; at it everything remembered is checked instead. */
 const maxSuspects = 50_000;
-const closeTimeoutMs = 2_000;
-/** Who ends previous secrets: this replica. */
-const actor = { kind: 'server', name: hostname() } as const;
-/** A little more than the minute that the database insists on, so that no write is in vain. */
-const seenEveryMs = 62_000;
-const writeSeenEveryMs = 2_000;
-/** Most devices waiting to be written as seen; at it further ones wait for their next sign of life. */
-const maxSeenWaiting = 200_000;
-const idsPerSeenWrite = 2_000;
 const idsPerCheck = 1_000;
 /** Devices looked at again with every sweep, whatever was notified: a cache of 10,000 within 50 s. */
 const idsPerSweep = 100;
@@ -101,20 +90,16 @@ export async function startDeviceDirectory(options: {
   const cache = createDeviceCache(options.cacheSize);
   /** Devices to be loaded because they were reported changed, or to make sure; until that has succeeded. */
   const suspects = new Map<string, 'changed' | 'unsure'>();
-  /** Devices to be written as seen, with the hash of the secret of their login. */
-  const seenWaiting = new Map<string, Buffer | undefined>();
-  /** Devices that have used the secret of this hash, which ends the one before: to be written. */
-  const endingPrevious = new Map<string, Buffer>();
   let live = false;
   let hits = 0;
   let misses = 0;
   let closed = false;
-  let nowMs = performance.now();
   /** Counts the occasions on which everything was doubted. */
   let doubts = 0;
 
+  const uses = startDeviceUses({ db, cache, log, isLive: () => live });
   const loader = createDeviceLoader({
-    fetch: async (ids) => (await loadCredentials(db, ids)).map(withoutEnded),
+    fetch: async (ids) => (await loadCredentials(db, ids)).map(uses.withoutEnded),
     timeoutMs: lookUpTimeoutMs,
     onLoaded(id, device) {
       const entry = cache.peek(id);
@@ -202,55 +187,10 @@ export async function startDeviceDirectory(options: {
     onAnyChanged: checkAll,
     onPoliciesChanged: () => options.onPoliciesChanged?.(),
     onSweep,
+  }).catch(async (error: unknown) => {
+    await uses.close();
+    throw error;
   });
-
-  let writing: Promise<void> | undefined;
-  const writeSeen = async () => {
-    while (seenWaiting.size > 0 && live) {
-      const batch = [...take(seenWaiting, idsPerSeenWrite)];
-      try {
-        await markSeen(
-          db,
-          batch.map(([id, secretHash]) => ({ id, secretHash })),
-        );
-        for (const [id, secretHash] of batch) if (seenWaiting.get(id) === secretHash) seenWaiting.delete(id);
-      } catch (error) {
-        log.debug(
-          { event: 'last_seen_failed', reason: messageOf(error) },
-          'last_seen_at could not be written',
-        );
-        return;
-      }
-    }
-  };
-  const writeEnded = async () => {
-    while (endingPrevious.size > 0 && live) {
-      const batch = [...take(endingPrevious, idsPerSeenWrite)];
-      try {
-        await endPreviousSecrets(
-          db,
-          actor,
-          batch.map(([id, secretHash]) => ({ id, secretHash })),
-        );
-        for (const [id, hash] of batch) if (endingPrevious.get(id) === hash) endingPrevious.delete(id);
-      } catch (error) {
-        log.debug(
-          { event: 'previous_secret_failed', reason: messageOf(error) },
-          'the end of previous secrets could not be written',
-        );
-        return;
-      }
-    }
-  };
-  const startWriting = () => {
-    nowMs = performance.now();
-    writing ??= writeEnded()
-      .then(writeSeen)
-      .finally(() => {
-        writing = undefined;
-      });
-  };
-  const timer = setInterval(startWriting, writeSeenEveryMs);
 
   const find = async (id: string): Promise<LookUp> => {
     if (id.length > maxIdLength) return { found: 'no' };
@@ -274,41 +214,9 @@ export async function startDeviceDirectory(options: {
     return { found: 'yes', device: known.device };
   };
 
-  const seen = (id: string, secretHash?: Buffer) => {
-    const entry = cache.peek(id);
-    if (entry !== undefined) {
-      const sameSecret = secretHash === undefined || entry.secretUsed?.equals(secretHash) === true;
-      if (sameSecret && nowMs - entry.seenAtMs < seenEveryMs) return;
-      entry.seenAtMs = nowMs;
-      entry.secretUsed = secretHash ?? entry.secretUsed;
-      cache.use(id);
-    }
-    if (seenWaiting.size < maxSeenWaiting || seenWaiting.has(id)) {
-      seenWaiting.set(id, secretHash ?? seenWaiting.get(id));
-    }
-  };
-  const endPrevious = (device: DeviceCredentials) => {
-    if (endingPrevious.size >= maxSeenWaiting) return;
-    endingPrevious.set(device.id, device.secretHash);
-    const ended = withoutEnded(device);
-    const entry = cache.peek(device.id);
-    if (entry?.device === device) entry.device = ended;
-    onRefreshed(ended);
-    // Not left to the timer: the other replicas learn of it from the database.
-    setImmediate(startWriting);
-  };
-  /** The database need not know yet that a new secret has been used. */
-  function withoutEnded(device: DeviceCredentials): DeviceCredentials {
-    if (device.previousSecret === undefined) return device;
-    const used = endingPrevious.get(device.id);
-    return used?.equals(device.secretHash) === true ? { ...device, previousSecret: undefined } : device;
-  }
-
   const close = async () => {
     closed = true;
-    clearInterval(timer);
-    startWriting();
-    await Promise.race([writing, new Promise((resolve) => setTimeout(resolve, closeTimeoutMs).unref())]);
+    await uses.close();
     live = false;
     await feed.close();
   };
@@ -319,10 +227,14 @@ export async function startDeviceDirectory(options: {
     },
     cacheState: () => ({ size: cache.size, hits, misses }),
     find,
-    seen,
+    seen: (id) => uses.seen(id),
     loggedIn(device, secret) {
-      seen(device.id, secret === undefined ? undefined : secretOf(device, secret)?.hash);
-      if (secret === 'current' && device.previousSecret?.untilUsed === true) endPrevious(device);
+      uses.seen(device.id, secret === undefined ? undefined : secretOf(device, secret)?.hash);
+      if (secret !== 'current' || device.previousSecret?.untilUsed !== true) return;
+      const ended = uses.endPrevious(device);
+      const entry = cache.peek(device.id);
+      if (entry?.device === device) entry.device = ended;
+      onRefreshed(ended);
     },
     close() {
       closing ??= close();
@@ -358,13 +270,4 @@ function* batchesOf<T>(items: Iterable<T>): Generator<T[]> {
     batch = [];
   }
   if (batch.length > 0) yield batch;
-}
-
-function* take<T>(items: Iterable<T>, count: number): Generator<T> {
-  let left = count;
-  for (const item of items) {
-    if (left === 0) return;
-    left -= 1;
-    yield item;
-  }
 }
