@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import type { Config } from '../../config.js';
 import { type DeviceCredentials, isExpired } from '../../db/device-credentials.js';
 import type { DevicePolicy } from '../../db/policies.js';
@@ -12,14 +11,14 @@ import type { CertificateStore } from '../tls/certificate-store.js';
 import type { Transport } from './accepted-socket.js';
 import { compilePolicy, type Policy } from './authorize.js';
 import { type CloseReason, closeReasons, isExpected } from './close-reason.js';
-import { Connection, type ConnectionConfig, type ConnectionServices } from './connection.js';
+import { Connection } from './connection.js';
 import { openConnectionList } from './connection-list.js';
 import { openConnectionMeters } from './connection-meters.js';
+import { type ConnectionServicesConfig, createConnectionServices } from './connection-services.js';
 import { type BrokerCounters, newBrokerCounters } from './counters.js';
 import type { EntranceKeeper } from './entrance.js';
 import { type GateConfig, openGate } from './gate.js';
 import { type ListenersConfig, type Ports, startListeners } from './listeners.js';
-import { openLoginGuard } from './login-guard.js';
 import { isMqttText } from './packets/field.js';
 import { applyPolicies } from './policy-change.js';
 import { createPolicySet } from './policy-set.js';
@@ -29,31 +28,10 @@ import { checkTopic } from './topics.js';
 import { openTurnQueue } from './turn-queue.js';
 import type { Addressing } from './uplink.js';
 
-export type BrokerConfig = ConnectionConfig &
+export type BrokerConfig = ConnectionServicesConfig &
   GateConfig &
   ListenersConfig &
-  Pick<
-    Config,
-    | 'acl'
-    | 'maxFailedLoginsPerDevice'
-    | 'maxFailedLoginsPerAddress'
-    | 'deviceCacheSize'
-    | 'maxInFlightPerClient'
-    | 'maxInFlightBytesPerClient'
-    | 'maxExchangesPerClient'
-    | 'maxTopicBytes'
-    | 'maxTopicLevels'
-    | 'maxPublishRatePerDevice'
-    | 'publishBurstSec'
-    | 'maxSessions'
-    | 'maxClientsPerDevice'
-    | 'maxQueuedMessages'
-    | 'maxOutgoingBytes'
-    | 'maxOutgoingBytesInAll'
-    | 'maxRetainedMessages'
-    | 'maxRetainedBytes'
-    | 'maxSubscriptionsPerClient'
-  >;
+  Pick<Config, 'acl' | 'maxSessions' | 'maxClientsPerDevice' | 'maxRetainedMessages' | 'maxRetainedBytes'>;
 
 /** What can be seen of the MQTT side of a replica. */
 export interface BrokerView {
@@ -150,9 +128,6 @@ export async function openBroker(options: {
   let policies = createPolicySet(config.acl, []);
   const policyOf = (device: { id: string; type: string }) =>
     compilePolicy(policies.templateOf(device.type), device);
-  const messageIdPrefix = randomBytes(9).toString('base64url');
-  let messageIds = 0;
-  let connectionIds = 0;
   const waitingWills = { count: 0, bytes: 0 };
 
   const view: BrokerView = {
@@ -176,52 +151,21 @@ export async function openBroker(options: {
   };
 
   async function listen(directory: DeviceDirectory): Promise<Broker> {
-    const services: ConnectionServices = {
-      config,
+    const services = createConnectionServices(config, {
       directory,
       registry,
-      loginGuard: openLoginGuard({
-        perDevice: config.maxFailedLoginsPerDevice,
-        perAddress: config.maxFailedLoginsPerAddress,
-        maxDevices: config.deviceCacheSize,
-      }),
+      forwarder,
+      downlink,
+      engine,
       turns,
       counters,
       events,
-      nextConnectionId: () => `${options.replica}-${(connectionIds++).toString(36)}`,
       log: limitedLog,
-      uplink: {
-        forwarder,
-        maxInFlightPerClient: config.maxInFlightPerClient,
-        maxInFlightBytesPerClient: config.maxInFlightBytesPerClient,
-        maxExchangesPerClient: config.maxExchangesPerClient,
-        topicLimits: { maxTopicBytes: config.maxTopicBytes, maxTopicLevels: config.maxTopicLevels },
-        waitingWills,
-        counters,
-        turns,
-        deliver: (message) => engine.deliver(message),
-        nextMessageId: () => `${messageIdPrefix}.${(messageIds++).toString(36)}`,
-      },
-      session: {
-        engine,
-        limits: {
-          maxMessages: config.maxQueuedMessages,
-          maxBytes: config.maxOutgoingBytes,
-          maxBytesInAll: config.maxOutgoingBytesInAll,
-        },
-        outgoing: { bytes: 0 },
-        maxSubscriptions: config.maxSubscriptionsPerClient,
-        counters,
-        acquireDownlink: (deviceId) => downlink.acquire(deviceId),
-        releaseDownlink: (deviceId) => downlink.release(deviceId),
-      },
+      waitingWills,
+      replica: options.replica,
       policyOf,
-      publishRateOf: (policy) => {
-        const perSecond = policy.publishRate ?? config.maxPublishRatePerDevice;
-        return perSecond > 0 ? { perSecond, burst: perSecond * config.publishBurstSec } : undefined;
-      },
       addressingOf: options.addressingOf,
-    };
+    });
     const gate = openGate({
       config,
       counters,

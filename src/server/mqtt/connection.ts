@@ -1,68 +1,32 @@
 import { randomBytes } from 'node:crypto';
-import type { Config } from '../../config.js';
 import { type DeviceCredentials, type Secret, secretOf, validUntilMs } from '../../db/device-credentials.js';
-import type { LimitedLog } from '../../log.js';
-import type { DeviceDirectory } from '../device-directory.js';
-import type { EventFeed } from '../event-feed.js';
 import { shortenText } from '../live.js';
-import { addressGroup } from '../peer-address.js';
 import type { AcceptedSocket } from './accepted-socket.js';
-import { type Authentication, authenticate } from './authenticate.js';
 import type { Policy } from './authorize.js';
-import { ClientSession, type SessionServices } from './client-session.js';
+import { ClientSession } from './client-session.js';
 import { ClientSocket, type PacketProcessor } from './client-socket.js';
 import type { ClientState, DeviceState } from './client-state.js';
 import { type CloseReason, closeReasons, isExpected, suppressesWill } from './close-reason.js';
-import { type BrokerCounters, countMessage } from './counters.js';
+import type { ConnectionServices } from './connection-services.js';
+import { countMessage } from './counters.js';
 import { limitOfReason } from './limit-names.js';
-import type { LoginGuard } from './login-guard.js';
+import { logIn, type Refusal, readConnect } from './login.js';
 import type { OutgoingConnection } from './outgoing.js';
 import { decodeAcknowledge, encodeAcknowledge, encodeSuback, subackFailure } from './packets/acknowledge.js';
 import { ConnectReturnCode, encodeConnack } from './packets/connack.js';
-import { type Connect, decodeConnect, type Will } from './packets/connect.js';
+import type { Connect, Will } from './packets/connect.js';
 import { checkFlags } from './packets/fixed-header.js';
 import { PacketType, type ProtocolVersion, type QoS } from './packets/packet-type.js';
 import { decodePublish } from './packets/publish.js';
 import { decodeSubscribe, decodeUnsubscribe } from './packets/subscribe.js';
 import { ParkedPackets } from './parked-packets.js';
-import { type PublishRate, type RateLimits, updatePublishRate } from './publish-rate.js';
-import type { Registry } from './registry.js';
-import { checkFilterSize, checkTopicSize } from './topics.js';
-import type { TurnQueue } from './turn-queue.js';
-import { type Addressing, Uplink, type UplinkConnection, type UplinkServices } from './uplink.js';
-
-export type ConnectionConfig = Pick<
-  Config,
-  | 'connectTimeoutSec'
-  | 'maxConnectPacketBytes'
-  | 'maxPacketBytes'
-  | 'maxWillBytes'
-  | 'slowReaderTimeoutSec'
-  | 'mqttClientCert'
->;
-
-/** What every connection shares. */
-export interface ConnectionServices {
-  readonly config: ConnectionConfig;
-  readonly directory: DeviceDirectory;
-  readonly registry: Registry;
-  readonly loginGuard: LoginGuard;
-  readonly turns: TurnQueue;
-  readonly uplink: UplinkServices;
-  readonly session: SessionServices;
-  readonly counters: BrokerCounters;
-  readonly events: EventFeed;
-  readonly log: LimitedLog;
-  nextConnectionId(): string;
-  policyOf(device: DeviceCredentials): Policy;
-  /** How fast a device of this policy may send; undefined: as fast as it can. */
-  publishRateOf(policy: Policy): RateLimits | undefined;
-  addressingOf(device: DeviceCredentials, policy: Policy): Addressing;
-}
+import { updatePublishRate } from './publish-rate.js';
+import { RoomRequest } from './room-request.js';
+import { checkFilterSize } from './topics.js';
+import { Uplink, type UplinkConnection } from './uplink.js';
 
 const pingreq = Buffer.from([PacketType.PINGREQ << 4, 0]);
 const pingresp = Buffer.from([PacketType.PINGRESP << 4, 0]);
-const maxClientIdBytes = 1_024;
 /**
  * The protocol of one MQTT connection: login, the order of packets, keeping time, and the end. PUBLISH goes straight to
  * the uplink; only a client that subscribes, or has subscribed in a persistent session, has a session.
@@ -99,10 +63,11 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   private draining = false;
   /** What waits for room. */
   readonly parked = new ParkedPackets();
-  /** Takes back the request to the forwarder to call back when it has room. */
-  private cancelAwaitingRoom: (() => void) | undefined;
+  private readonly room: RoomRequest;
+
   constructor(accepted: AcceptedSocket, services: ConnectionServices) {
     this.services = services;
+    this.room = new RoomRequest(this, services.uplink.forwarder, services.counters);
     this.id = services.nextConnectionId();
     this.lastReadMs = performance.now();
     this.openedAtMs = this.lastReadMs;
@@ -190,49 +155,28 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   }
 
   private onFirstPacket(packet: Buffer, bodyOffset: number): CloseReason | undefined {
-    const first = packet[0] as number;
-    if (first >> 4 !== PacketType.CONNECT) return 'connect-expected'; // [MQTT-3.1.0-1]
-    if (checkFlags(first, 4) !== undefined) return 'reserved-bits';
-    const connect = decodeConnect(packet, bodyOffset);
-    if (connect === 'protocol-version') {
-      this.refuse(connect, ConnectReturnCode.unacceptableProtocolVersion);
-    } else if (connect === 'identifier-rejected') {
-      this.refuse(connect, ConnectReturnCode.identifierRejected);
-    } else if (typeof connect === 'string') {
-      return connect;
-    } else if (Buffer.byteLength(connect.clientId) > maxClientIdBytes) {
-      this.refuse('identifier-rejected', ConnectReturnCode.identifierRejected);
-    } else {
-      this.phase = 'authenticating';
-      this.socket.updateHold();
-      this.accept(connect).catch((error: unknown) => this.fail(error));
+    const connect = readConnect(packet, bodyOffset);
+    if (typeof connect === 'string') return connect;
+    if ('refused' in connect) {
+      this.refuse(connect);
+      return undefined;
     }
+    this.phase = 'authenticating';
+    this.socket.updateHold();
+    this.accept(connect).catch((error: unknown) => this.fail(error));
     return undefined;
   }
 
   /** Authenticates and answers; packets that the client sent ahead wait meanwhile. */
   private async accept(connect: Connect): Promise<void> {
-    const { directory, registry, counters, log } = this.services;
-    const authentication = await this.authenticate(connect).catch((error: unknown) => {
-      log.error('authentication_failed', { err: error }, 'A look-up failed; the client is told to come back');
-      return { refused: 'database-away', returnCode: ConnectReturnCode.serverUnavailable } as const;
-    });
+    const { directory, registry, counters } = this.services;
+    const login = await logIn(connect, this.accepted, this.services.login);
     if (this.phase !== 'authenticating') return;
-    if ('refused' in authentication) {
-      const { refused, returnCode } = authentication;
-      const { names, problem } = this.accepted.certificate ?? {};
-      this.refuse(refused, returnCode, { user: connect.userName, certificate: names, problem });
+    if ('refused' in login) {
+      this.refuse(login);
       return;
     }
-    const { device, secret } = authentication;
-    const policy = this.services.policyOf(device);
-    const willProblem = connect.will === undefined ? undefined : this.checkWill(connect.will, policy);
-    if (willProblem !== undefined) {
-      const fields = { device: device.id, topic: shortenText(connect.will?.topic ?? '') };
-      this.refuse(willProblem, ConnectReturnCode.notAuthorized, fields);
-      return;
-    }
-
+    const { device, secret, policy } = login;
     this.device = device;
     this.secret = secret === undefined ? undefined : secretOf(device, secret);
     this.validUntilMs = validUntilMs(device, this.secret);
@@ -246,7 +190,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
       policy,
     });
     if (admission === undefined) {
-      this.refuse('too-many-clients', ConnectReturnCode.serverUnavailable);
+      this.refuse({ refused: 'too-many-clients', returnCode: ConnectReturnCode.serverUnavailable });
       return;
     }
     const { state, sessionPresent } = admission;
@@ -279,35 +223,8 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     if (this.state !== undefined) this.updatePublishRate(this.state.device, policy);
   }
 
-  /** Asks who the client is, unless there were too many wrong answers before. */
-  private async authenticate(connect: Connect): Promise<Authentication> {
-    const { directory, loginGuard, config, counters } = this.services;
-    const { certificate, remoteAddress } = this.accepted;
-    const claimed = connect.userName ?? certificate?.names[0];
-    const address = addressGroup(remoteAddress);
-    const limit = loginGuard.check(claimed, address);
-    if (limit !== undefined) {
-      counters.limits[limit] += 1;
-      return { refused: 'too-many-failed-logins', returnCode: ConnectReturnCode.notAuthorized };
-    }
-    const rule = config.mqttClientCert;
-    const authentication = await authenticate(connect, directory, { certificate, rule });
-    if ('refused' in authentication) loginGuard.onRefused(claimed, address, authentication.refused);
-    else loginGuard.onSuccess(authentication.device.id, address);
-    return authentication;
-  }
-
   private updatePublishRate(device: DeviceState, policy: Policy): void {
     device.publishRate = updatePublishRate(device.publishRate, this.services.publishRateOf(policy));
-  }
-
-  /** Each connection keeps its will until it ends, so a will has bounds of its own. */
-  private checkWill(will: Will, policy: Policy): CloseReason | undefined {
-    const { config, uplink } = this.services;
-    const sizeProblem = checkTopicSize(will.topic, uplink.topicLimits);
-    if (sizeProblem !== undefined) return sizeProblem;
-    if (Buffer.byteLength(will.topic) + will.payload.length > config.maxWillBytes) return 'will-too-large';
-    return policy.mayPublish(will.topic) ? undefined : 'will-denied';
   }
 
   /** Learns what is now known of the device; ends when its login is no longer good. */
@@ -320,10 +237,10 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   }
 
   /** Answers CONNACK with a refusal and closes [MQTT-3.2.2-5]. */
-  private refuse(reason: CloseReason, code: ConnectReturnCode, fields: Record<string, unknown> = {}): void {
+  private refuse({ refused, returnCode, fields }: Refusal): void {
     if (this.phase === 'closed') return;
-    this.socket.write(encodeConnack(code));
-    this.close(reason, fields);
+    this.socket.write(encodeConnack(returnCode));
+    this.close(refused, fields);
   }
 
   /** Processes a packet, or keeps it while a message before it waits for room. */
@@ -337,43 +254,12 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   }
 
   private hasRoomFor(packet: Buffer): boolean {
-    const { uplink } = this;
-    const first = packet[0] as number;
-    if (first >> 4 !== PacketType.PUBLISH || uplink === undefined) return true;
-    const confirm = (first & 0b0110) !== 0;
-    const limit = uplink.checkRoom(confirm);
-    if (limit === undefined) return this.takeToken(uplink.device.publishRate);
-    if (!this.isWaiting) this.services.counters.limits[limit] += 1;
-    if (limit === 'in-flight-per-device') uplink.device.awaitingRoom.add(this);
-    if (limit === 'in-flight' && this.cancelAwaitingRoom === undefined) {
-      this.cancelAwaitingRoom = this.services.uplink.forwarder.whenReady(() => {
-        this.cancelAwaitingRoom = undefined;
-        this.onRoom();
-      }, confirm);
-    }
-    return false;
-  }
-
-  /** Whether the device may send a message now; if not, the connection is called when it may. */
-  private takeToken(rate: PublishRate | undefined): boolean {
-    if (rate === undefined) return true;
-    const nowMs = performance.now();
-    if (rate.take(nowMs)) return true;
-    if (!this.isWaiting) this.services.counters.limits['publish-rate'] += 1;
-    rate.wait(this, nowMs);
-    return false;
-  }
-
-  /** A message waits, so that the bound it waits for has been counted. */
-  private get isWaiting(): boolean {
-    return !this.parked.isEmpty;
+    return this.room.isGranted(packet, this.uplink, !this.parked.isEmpty);
   }
 
   /** Processes what was parked, as far as there is room. */
   private processParked(): void {
-    // The head may wait for another bound than the one that was asked for.
-    this.cancelAwaitingRoom?.();
-    this.cancelAwaitingRoom = undefined;
+    this.room.withdraw();
     this.parked.process((packet, bodyOffset) => {
       if (this.phase !== 'connected' || !this.hasRoomFor(packet)) return false;
       const reason = this.handle(packet, bodyOffset);
@@ -500,14 +386,12 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   }
 
   /** Ends the connection, once, with what is queued for the client sent if it reads. */
-  close(reason: CloseReason, fields: Record<string, unknown> = {}): void {
+  close(reason: CloseReason, fields: Readonly<Record<string, unknown>> = {}): void {
     if (this.phase === 'closed') return;
     const wasConnected = this.phase === 'connected';
     this.phase = 'closed';
     this.parked.clear();
-    this.cancelAwaitingRoom?.();
-    this.uplink?.device.awaitingRoom.delete(this);
-    this.uplink?.device.publishRate?.cancel(this);
+    this.room.close(this.uplink);
     const { counters, log, registry } = this.services;
     counters.closed[reason] += 1;
     if (!wasConnected) counters.refused[reason] += 1;

@@ -1,0 +1,141 @@
+import { randomBytes } from 'node:crypto';
+import type { Config } from '../../config.js';
+import type { DeviceCredentials } from '../../db/device-credentials.js';
+import type { LimitedLog } from '../../log.js';
+import type { DeviceDirectory } from '../device-directory.js';
+import type { EventFeed } from '../event-feed.js';
+import type { Downlink } from '../forward/downlink.js';
+import type { Forwarder } from '../forward/forwarder.js';
+import type { Policy } from './authorize.js';
+import type { SessionServices } from './client-session.js';
+import type { BrokerCounters } from './counters.js';
+import type { LoginServices } from './login.js';
+import { openLoginGuard } from './login-guard.js';
+import type { RateLimits } from './publish-rate.js';
+import type { Registry } from './registry.js';
+import type { SessionEngine } from './session-engine.js';
+import type { TurnQueue } from './turn-queue.js';
+import type { Addressing, UplinkServices } from './uplink.js';
+
+/** The settings that a connection looks at. */
+export type ConnectionConfig = Pick<
+  Config,
+  'connectTimeoutSec' | 'maxConnectPacketBytes' | 'maxPacketBytes' | 'slowReaderTimeoutSec'
+>;
+
+/** What every connection shares. */
+export interface ConnectionServices {
+  readonly config: ConnectionConfig;
+  readonly directory: DeviceDirectory;
+  readonly registry: Registry;
+  readonly login: LoginServices;
+  readonly turns: TurnQueue;
+  readonly uplink: UplinkServices;
+  readonly session: SessionServices;
+  readonly counters: BrokerCounters;
+  readonly events: EventFeed;
+  readonly log: LimitedLog;
+  nextConnectionId(): string;
+  /** How fast a device of this policy may send; undefined: as fast as it can. */
+  publishRateOf(policy: Policy): RateLimits | undefined;
+  addressingOf(device: DeviceCredentials, policy: Policy): Addressing;
+}
+
+export type ConnectionServicesConfig = ConnectionConfig &
+  LoginServices['config'] &
+  Pick<
+    Config,
+    | 'maxFailedLoginsPerDevice'
+    | 'maxFailedLoginsPerAddress'
+    | 'deviceCacheSize'
+    | 'maxInFlightPerClient'
+    | 'maxInFlightBytesPerClient'
+    | 'maxExchangesPerClient'
+    | 'maxTopicBytes'
+    | 'maxTopicLevels'
+    | 'maxPublishRatePerDevice'
+    | 'publishBurstSec'
+    | 'maxQueuedMessages'
+    | 'maxOutgoingBytes'
+    | 'maxOutgoingBytesInAll'
+    | 'maxSubscriptionsPerClient'
+  >;
+
+/** Puts together what the connections share. */
+export function createConnectionServices(
+  config: ConnectionServicesConfig,
+  parts: {
+    directory: DeviceDirectory;
+    registry: Registry;
+    forwarder: Forwarder;
+    downlink: Downlink;
+    engine: SessionEngine;
+    turns: TurnQueue;
+    counters: BrokerCounters;
+    events: EventFeed;
+    log: LimitedLog;
+    waitingWills: UplinkServices['waitingWills'];
+    replica: string;
+    policyOf(device: DeviceCredentials): Policy;
+    addressingOf(device: DeviceCredentials, policy: Policy): Addressing;
+  },
+): ConnectionServices {
+  const { directory, registry, forwarder, downlink, engine, turns, counters, events, log } = parts;
+  const topicLimits = { maxTopicBytes: config.maxTopicBytes, maxTopicLevels: config.maxTopicLevels };
+  const messageIdPrefix = randomBytes(9).toString('base64url');
+  let messageIds = 0;
+  let connectionIds = 0;
+  return {
+    config,
+    directory,
+    registry,
+    login: {
+      config,
+      directory,
+      loginGuard: openLoginGuard({
+        perDevice: config.maxFailedLoginsPerDevice,
+        perAddress: config.maxFailedLoginsPerAddress,
+        maxDevices: config.deviceCacheSize,
+      }),
+      counters,
+      log,
+      topicLimits,
+      policyOf: parts.policyOf,
+    },
+    turns,
+    counters,
+    events,
+    nextConnectionId: () => `${parts.replica}-${(connectionIds++).toString(36)}`,
+    log,
+    uplink: {
+      forwarder,
+      maxInFlightPerClient: config.maxInFlightPerClient,
+      maxInFlightBytesPerClient: config.maxInFlightBytesPerClient,
+      maxExchangesPerClient: config.maxExchangesPerClient,
+      topicLimits,
+      waitingWills: parts.waitingWills,
+      counters,
+      turns,
+      deliver: (message) => engine.deliver(message),
+      nextMessageId: () => `${messageIdPrefix}.${(messageIds++).toString(36)}`,
+    },
+    session: {
+      engine,
+      limits: {
+        maxMessages: config.maxQueuedMessages,
+        maxBytes: config.maxOutgoingBytes,
+        maxBytesInAll: config.maxOutgoingBytesInAll,
+      },
+      outgoing: { bytes: 0 },
+      maxSubscriptions: config.maxSubscriptionsPerClient,
+      counters,
+      acquireDownlink: (deviceId) => downlink.acquire(deviceId),
+      releaseDownlink: (deviceId) => downlink.release(deviceId),
+    },
+    publishRateOf: (policy) => {
+      const perSecond = policy.publishRate ?? config.maxPublishRatePerDevice;
+      return perSecond > 0 ? { perSecond, burst: perSecond * config.publishBurstSec } : undefined;
+    },
+    addressingOf: parts.addressingOf,
+  };
+}
