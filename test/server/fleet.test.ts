@@ -221,7 +221,11 @@ async function auditRows(target: string): Promise<Json[]> {
   const database = new pg.Client({ connectionString: databaseUrl });
   await database.connect();
   try {
-    return (await database.query('select * from audit_log where target = $1', [target])).rows as Json[];
+    return (
+      await database.query(`select * from audit_log where target = $1 and action like 'connection.%'`, [
+        target,
+      ])
+    ).rows as Json[];
   } finally {
     await database.end();
   }
