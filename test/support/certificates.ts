@@ -1,33 +1,13 @@
+// The certificates' library wants it there first.
+import 'reflect-metadata';
 import { webcrypto } from 'node:crypto';
 import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import * as x509 from '@peculiar/x509';
 import { type CertificateStore, openCertificateStore } from '../../src/server/tls/certificate-store.js';
 import { openTestLog } from './forwarding.js';
 
-/** What the library's dependency injection keeps of its own classes; the platform has no such thing. */
-function provideReflectMetadata(): void {
-  const reflect = Reflect as unknown as Record<string, unknown>;
-  if (reflect.getMetadata !== undefined) return;
-  const kept = new WeakMap<object, Map<unknown, unknown>>();
-  const getOwn = (key: unknown, target: object) => kept.get(target)?.get(key);
-  const define = (key: unknown, value: unknown, target: object) => {
-    kept.set(target, (kept.get(target) ?? new Map()).set(key, value));
-  };
-  reflect.getOwnMetadata = getOwn;
-  reflect.hasOwnMetadata = (key: unknown, target: object) => kept.get(target)?.has(key) === true;
-  reflect.getMetadata = (key: unknown, target: object | null) => {
-    for (let each = target; each !== null; each = Object.getPrototypeOf(each)) {
-      if (kept.get(each)?.has(key) === true) return getOwn(key, each);
-    }
-    return undefined;
-  };
-  reflect.defineMetadata = define;
-  reflect.metadata = (key: unknown, value: unknown) => (target: object) => define(key, value, target);
-}
-
-provideReflectMetadata();
-const x509 = await import('@peculiar/x509');
 x509.cryptoProvider.set(webcrypto as unknown as Parameters<typeof x509.cryptoProvider.set>[0]);
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
