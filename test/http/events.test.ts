@@ -46,11 +46,11 @@ describe('a stream of events', () => {
   });
 
   test('is cut off when its reader does not keep up, and counted', async () => {
-    const { api, fleet } = await start({ limits: { maxEventStreamBytes: 65_536 } });
+    const { api, fleet } = await start({ limits: { maxEventStreamBytes: 1_048_576 } });
     const { socket } = await follow(api.port);
     const { socket: reading, text } = await follow(api.port);
     socket.pause();
-    const client = 'c'.repeat(200);
+    const client = 'c'.repeat(4_000);
     for (let round = 0; fleet.events.droppedListeners === 0; round += 1) {
       for (let count = 0; count < 100; count += 1) fleet.events.emit({ kind: 'connected', client });
       fleet.events.emit({ kind: 'connected', client: `round ${round}.` });
