@@ -78,7 +78,7 @@ async function showOwnScreen(server: RunningServer, file: LogFile, log: Log, io:
     import('./top/local-api.js'),
     import('./top/log-text.js'),
   ]);
-  await showScreen(
+  const screen = showScreen(
     {
       api: openLocalApi(server, readCliActor()),
       where: 'this server',
@@ -88,6 +88,12 @@ async function showOwnScreen(server: RunningServer, file: LogFile, log: Log, io:
     },
     io,
   );
+  await screen.catch(async (error: unknown) => {
+    // Devices must not lose their server to a screen.
+    log.error({ event: 'screen_failed', err: error }, 'The screen failed; the server goes on');
+    io.stderr.write('The screen failed, as the log says; the server goes on until Ctrl-C\n');
+    await untilAborted(io.signal);
+  });
   io.stderr.write('Stopping; Ctrl-C once more exits at once\n');
 }
 

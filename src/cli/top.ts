@@ -85,17 +85,21 @@ export async function showScreen(
   });
   const color = (io.env.NO_COLOR ?? '') === '';
   const view = openTopView({ session, where, color, stdin: io.stdin, stdout: io.stdout });
-  const ended = AbortSignal.any([io.signal, io.outputClosed]);
-  await Promise.race([
-    session.quit,
-    new Promise<void>((resolve) => {
-      if (ended.aborted) resolve();
-      else ended.addEventListener('abort', () => resolve(), { once: true });
-    }),
-  ]);
-  session.close();
-  await view.close();
-  giveBack();
+  const signalled = AbortSignal.any([io.signal, io.outputClosed]);
+  try {
+    await Promise.race([
+      session.quit,
+      view.ended,
+      new Promise<void>((resolve) => {
+        if (signalled.aborted) resolve();
+        else signalled.addEventListener('abort', () => resolve(), { once: true });
+      }),
+    ]);
+  } finally {
+    session.close();
+    await view.close();
+    giveBack();
+  }
 }
 
 async function printJson(api: TopApi, request: PageRequest, once: boolean, io: CommandIo): Promise<void> {

@@ -55,7 +55,7 @@ export function openTopView(options: {
   color: boolean;
   stdin: InputStream;
   stdout: OutputStream;
-}): { close(): Promise<void> } {
+}): { readonly ended: Promise<unknown>; close(): Promise<void> } {
   const { session, where, color, stdin, stdout } = options;
   const writer = openFrameWriter(stdout);
   const instance = render(<TopApp session={session} where={where} color={color} />, {
@@ -73,11 +73,16 @@ export function openTopView(options: {
     session.dispatch({ type: 'resized', ...sizeOf(stdout) });
   };
   stdout.on('resize', onResize);
+  const ended = instance.waitUntilExit();
+  // Who does not wait for it must not be ended by it.
+  ended.catch(() => {});
   return {
+    /** Rejects when drawing fails. */
+    ended,
     async close() {
       stdout.off('resize', onResize);
       instance.unmount();
-      await instance.waitUntilExit();
+      await ended.catch(() => {});
     },
   };
 }
