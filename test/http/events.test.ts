@@ -1,5 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, test, vi } from 'vitest';
+import { hashSecret } from '../../src/db/secrets.js';
 import type { FleetView } from '../../src/server/live.js';
 import { openIdleFleet } from '../support/idle-fleet.js';
 import { call, startTestApi, type TestApi } from './support.js';
@@ -93,6 +94,55 @@ describe('a stream of events', () => {
       expect(text()).toContain('200 OK');
     });
   });
+});
+
+test('nobody is kept as a reader of events who left while the key was looked up', async () => {
+  const secretSalt = Buffer.alloc(16);
+  const secret = 'b'.repeat(32);
+  const key = {
+    id: 'a'.repeat(16),
+    name: 'slow',
+    role: 'viewer',
+    secretSalt,
+    secretHash: hashSecret(secretSalt, Buffer.from(secret)),
+    expiresAt: null,
+    revoked: false,
+  } as const;
+  let asked = false;
+  let answer = () => {};
+  const answered = new Promise<void>((resolve) => {
+    answer = resolve;
+  });
+  const { api, fleet } = await start({
+    limits: { maxEventStreams: 1 },
+    keys: {
+      exist: async () => true,
+      async load() {
+        asked = true;
+        await answered;
+        return key;
+      },
+    },
+  });
+  const listen = vi.spyOn(fleet.events, 'listen');
+  const authorization = `Authorization: Bearer svcmqtt_${key.id}_${secret}\r\n`;
+  const socket = connect(api.port, '127.0.0.1');
+  open.push(socket);
+  socket.write(`GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n${authorization}\r\n`);
+  await vi.waitFor(() => expect(asked).toBe(true));
+  // The server's side is closed when it has answered with its own end.
+  const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+  socket.end();
+  await closed;
+  answer();
+  const { text } = await follow(api.port, authorization);
+  expect(text()).toContain('200 OK');
+  expect(listen).toHaveBeenCalledTimes(1);
+});
+
+test('HEAD is not answered by a stream of events that never ends', async () => {
+  const { api } = await start();
+  expect((await call(api.port, 'HEAD', '/events')).status).toBe(405);
 });
 
 test('/stats shows no credentials', async () => {

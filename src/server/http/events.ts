@@ -35,6 +35,8 @@ export function addEventRoute(
     '/events',
     {
       config: { role: 'viewer' },
+      // The head alone would be answered by a stream without content that never ends.
+      exposeHeadRoute: false,
       schema: {
         tags: ['events'],
         operationId: 'followEvents',
@@ -58,6 +60,8 @@ export function addEventRoute(
       const { kind, device } = request.query;
       const seen = readLastEventId(request.headers['last-event-id'], replica);
       reply.hijack();
+      // Who left while the key was looked up has closed already, and would be kept as a reader for good.
+      if (reply.raw.destroyed) return;
       const stream = openEventStream({
         response: reply.raw,
         headers: reply.getHeaders(),
