@@ -118,6 +118,32 @@ describe('a request', () => {
     });
     expect((await call(port, 'HEAD', '/devices')).status).toBe(200);
   });
+
+  it('does not get back a key or claim that was put in a wrong place', async () => {
+    const secret = 'b'.repeat(32);
+    const shown = `${'a'.repeat(16)}_[secret]`;
+    api = await startTestApi();
+    for (const [method, path, body] of [
+      ['GET', '/svcmqtt_aaaaaaaaaaaaaaaa_SECRET'],
+      ['PUT', '/devices/svcmqtt_aaaaaaaaaaaaaaaa_SECRET'],
+      ['GET', '/devices/svcmqtt_aaaaaaaaaaaaaaaa_SECRET'],
+      ['DELETE', '/claims/svcmqttclaim_aaaaaaaaaaaaaaaa_SECRET'],
+      ['DELETE', '/api-keys/svcmqtt_aaaaaaaaaaaaaaaa_SECRET'],
+      ['GET', '/devices?svcmqtt_aaaaaaaaaaaaaaaa_SECRET=1'],
+      ['POST', '/devices', '{"type":"sensor","svcmqtt_aaaaaaaaaaaaaaaa_SECRET":1}'],
+    ] as const) {
+      const sent = [path, body ?? ''].map((text) => text.replace('SECRET', secret)) as [string, string];
+      const { status, text } = await call(
+        api.port,
+        method,
+        sent[0],
+        body === undefined ? {} : { body: sent[1] },
+      );
+      expect([path, status >= 400, text.includes(secret)]).toEqual([path, true, false]);
+      expect(text).toContain(shown);
+    }
+    expect(JSON.stringify(api.lines)).not.toContain(secret);
+  });
 });
 
 describe('probes', () => {

@@ -10,7 +10,6 @@ import {
   listApiKeys,
   loadApiKey,
   markApiKeyUsed,
-  maskApiKeys,
   type NewApiKey,
   type Role,
   revokeApiKey,
@@ -151,7 +150,7 @@ function addRevokeRoute(app: TypedApp, { keys, onRevoked, log }: Options): void 
       const { key: nameOrId } = request.params;
       const result = await keys.revoke(request.actor, nameOrId);
       if (result === undefined) {
-        const detail = `There is no API key with the name or id ${JSON.stringify(maskApiKeys(nameOrId))}`;
+        const detail = `There is no API key with the name or id ${JSON.stringify(nameOrId)}`;
         throw new ProblemError(createProblem('API_KEY_NOT_FOUND', detail));
       }
       const { id, name } = result.key;

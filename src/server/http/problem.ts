@@ -2,6 +2,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply } from 'fastify';
 import Type, { type Static } from 'typebox';
+import { maskApiKeys } from '../../db/api-keys.js';
 import { type ErrorCode, errorCodes, SvcMqttError } from '../../errors.js';
 
 const FieldProblem = Type.Object(
@@ -66,7 +67,10 @@ const titles: Partial<Record<ErrorCode, string>> = {
 
 export const problemMediaType = 'application/problem+json';
 
-/** Describes an error for a client. `status` narrows what the table of codes gives. */
+/**
+ * Describes an error for a client. `status` narrows what the table of codes gives. A detail often repeats what was sent,
+ * and a key or claim that got there by mistake is not repeated with it.
+ */
 export function createProblem(
   code: ErrorCode,
   detail: string,
@@ -77,9 +81,11 @@ export function createProblem(
     type: `urn:svc-mqtt:error:${code}`,
     title: titles[code] ?? STATUS_CODES[status] ?? 'Error',
     status,
-    detail,
+    detail: maskApiKeys(detail),
     code,
-    ...(options.errors === undefined ? {} : { errors: [...options.errors] }),
+    ...(options.errors === undefined
+      ? {}
+      : { errors: options.errors.map(({ field, problem }) => ({ field: maskApiKeys(field), problem })) }),
   };
 }
 
