@@ -190,15 +190,14 @@ function addRedemptionRoute(app: TypedApp, { claims, log }: Options): void {
     async (request, reply) => {
       const address = request.socket.remoteAddress;
       const key = addressGroup(address);
-      const waitMs = failed.take(key);
+      // Only a failure counts: many devices may come by one address, and at once.
+      const waitMs = failed.wait(key);
       if (waitMs > 0) {
         throw tooManyRequests(
           'There were too many failed attempts from this address; try again later',
           waitMs,
         );
       }
-      // Only a failure counts: many devices may come by one address, and at once.
-      failed.giveBack(key);
       const { claim, metadata } = request.body;
       const fault = metadata === undefined ? undefined : checkMetadata(metadata);
       if (fault !== undefined) throw new ProblemError(createInputProblem([fault]));
