@@ -39,7 +39,8 @@ export interface AccessRefusal {
   readonly retryAfterSec?: number;
 }
 
-const realm = 'Bearer realm="svc-mqtt"';
+/** The scheme of WWW-Authenticate. */
+export const realm = 'Bearer realm="svc-mqtt"';
 
 /** Checks whether a role is enough for what a route needs; undefined: any is. */
 export function checkRole(

@@ -13,6 +13,7 @@ import {
   checkOpenAccess,
   checkRole,
   type Role,
+  realm,
 } from './auth.js';
 import { type HeldResponses, holdResponses } from './held-responses.js';
 import type { KeyDirectory } from './key-directory.js';
@@ -35,7 +36,10 @@ export interface Gate {
    * @param need the role that the route asks for; undefined when anyone who is let in may pass.
    */
   admit(level: AccessLevel, need: Role | undefined, request: AccessRequest): Promise<Admission>;
-  /** Ends the response when the caller's key is revoked or expires before it is complete. */
+  /**
+   * Ends the response when, before it is complete, the caller's key is revoked or expires, or a key becomes required
+   * of a caller who showed none.
+   */
   hold(caller: Caller, response: ServerResponse): void;
   close(): void;
 }
@@ -50,7 +54,8 @@ export interface GateLimits {
 
 export const defaultGateLimits: GateLimits = { attempts: 10, attemptEveryMs: 6_000, maxRemembered: 10_000 };
 
-const realm = 'Bearer realm="svc-mqtt"';
+/** Who calls without a key while none is required; no key has such an id. */
+const local = 'local';
 
 /** Opens the gate. */
 export function openGate(options: {
@@ -68,7 +73,6 @@ export function openGate(options: {
   });
   const rate = settings.apiRequestsPerSecond;
   const requests = createTokenBuckets({ capacity: rate, perSecond: rate, maxKeys: limits.maxRemembered });
-  const held: HeldResponses = holdResponses(async (keyId) => isValid(await keys.find(keyId)));
   const verify = openVerifier({ settings, keys, attempts, log });
   /** Logged once for every time that the first key appears. */
   let required = settings.apiToken !== undefined;
@@ -85,6 +89,9 @@ export function openGate(options: {
     required = exist;
     return exist;
   };
+  const held: HeldResponses = holdResponses(async (holder) =>
+    holder === local ? !(await isRequired()) : isValid(await keys.find(holder)),
+  );
 
   return {
     async admit(level, need, request) {
@@ -93,7 +100,7 @@ export function openGate(options: {
       if (!(await isRequired())) {
         const refusal = checkOpenAccess(settings, level, request);
         if (refusal !== undefined) return { refusal };
-        return { caller: { actor: { kind: 'local', name: 'local', address }, role: 'operator' } };
+        return { caller: { actor: { kind: local, name: local, address }, role: 'operator' } };
       }
       if (level === 'documentation') return { caller: undefined };
       const verified = await verify(request);
@@ -103,7 +110,8 @@ export function openGate(options: {
       return refusal === undefined ? { caller } : { refusal };
     },
     hold(caller, response) {
-      if (caller.keyId !== undefined) held.hold(caller.keyId, response);
+      const holder = caller.actor.kind === local ? local : caller.keyId;
+      if (holder !== undefined) held.hold(holder, response);
     },
     close() {
       log.close();
@@ -143,7 +151,8 @@ function openVerifier(parts: {
     // Nobody guesses 160 bits, so the guesses of others at the same address do not shut a known key out.
     const trusted = key !== undefined && known !== undefined && matchesApiKey(known, key.secret);
     const group = addressGroup(remoteAddress);
-    const waitMs = trusted ? 0 : attempts.take(group);
+    // Only a failure takes an attempt: a program may show its key in many requests at once before the first is verified.
+    const waitMs = trusted ? 0 : attempts.wait(group);
     if (waitMs > 0) {
       log.warn(
         'api_attempts_limited',
@@ -161,15 +170,12 @@ function openVerifier(parts: {
       : key === undefined
         ? 'unknown'
         : await verifyKey(key.id, key.secret, remoteAddress);
-    if (typeof outcome === 'object') {
-      if (!trusted) attempts.giveBack(group);
-      return { caller: outcome };
-    }
+    if (typeof outcome === 'object') return { caller: outcome };
     if (outcome === 'away') {
-      if (!trusted) attempts.giveBack(group);
       const detail = 'The database, which knows the keys, cannot be used at the moment; try again later';
       return { refusal: { code: 'DATABASE_UNREACHABLE', detail } };
     }
+    if (!trusted) attempts.take(group);
     const detail = outcome === 'unknown' ? 'The key or token is not valid here' : outcome;
     log.warn(
       'api_attempt_failed',

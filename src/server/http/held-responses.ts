@@ -1,33 +1,34 @@
 import type { ServerResponse } from 'node:http';
 
-/** Responses under way, each held to the validity of the key that asked for it. */
+/** Responses under way, each held to the right of who asked for it. */
 export interface HeldResponses {
-  hold(keyId: string, response: ServerResponse): void;
+  /** @param holder names whose right it is: the id of a key, or another word. */
+  hold(holder: string, response: ServerResponse): void;
   close(): void;
 }
 
 const checkEveryMs = 1_000;
 
 /**
- * Cuts responses that are still under way when their key is no longer valid, a stream of events foremost.
+ * Cuts responses that are still under way when their holder may no longer have them, a stream of events foremost.
  *
- * @param isValid asked about once a second for each key with responses that have been under way for as long.
+ * @param isValid asked about once a second for each holder of responses that have been under way for as long.
  */
-export function holdResponses(isValid: (keyId: string) => Promise<boolean>): HeldResponses {
-  const held = new Map<ServerResponse, { keyId: string; sinceMs: number }>();
+export function holdResponses(isValid: (holder: string) => Promise<boolean>): HeldResponses {
+  const held = new Map<ServerResponse, { holder: string; sinceMs: number }>();
   let checking = false;
 
   const check = async () => {
     const now = performance.now();
-    const byKey = new Map<string, ServerResponse[]>();
-    for (const [response, { keyId, sinceMs }] of held) {
+    const byHolder = new Map<string, ServerResponse[]>();
+    for (const [response, { holder, sinceMs }] of held) {
       if (now - sinceMs < checkEveryMs) continue;
-      const responses = byKey.get(keyId);
-      if (responses === undefined) byKey.set(keyId, [response]);
+      const responses = byHolder.get(holder);
+      if (responses === undefined) byHolder.set(holder, [response]);
       else responses.push(response);
     }
-    for (const [keyId, responses] of byKey) {
-      if (await isValid(keyId)) continue;
+    for (const [holder, responses] of byHolder) {
+      if (await isValid(holder)) continue;
       for (const response of responses) response.destroy();
     }
   };
@@ -44,8 +45,10 @@ export function holdResponses(isValid: (keyId: string) => Promise<boolean>): Hel
   timer.unref();
 
   return {
-    hold(keyId, response) {
-      held.set(response, { keyId, sinceMs: performance.now() });
+    hold(holder, response) {
+      // A peer that left while its right was being checked: there will be no further `close`.
+      if (response.destroyed) return;
+      held.set(response, { holder, sinceMs: performance.now() });
       response.once('close', () => held.delete(response));
     },
     close: () => clearInterval(timer),
