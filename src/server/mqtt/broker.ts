@@ -74,7 +74,7 @@ export interface BrokerCore extends BrokerView {
   close(): Promise<void>;
 }
 
-const tickMs = 500;
+const tickMs = 1_000;
 /** How often devices that send are reported as seen. */
 const seenIntervalMs = 60_000;
 

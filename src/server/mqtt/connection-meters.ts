@@ -18,7 +18,7 @@ export interface ConnectionMeters {
   /** Messages a second; undefined until it was watched for a second. */
   rateOf(connection: Connection): number | undefined;
   searchTextOf(connection: Connection): string;
-  /** Takes a sample when it is time for one; to be called about twice a second. */
+  /** Takes a sample when it is time for one; to be called about once a second. */
   onTick(nowMs: number): void;
 }
 

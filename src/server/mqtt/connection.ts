@@ -370,7 +370,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     this.socket.updateHold();
   }
 
-  /** Called about twice a second. */
+  /** Called about once a second. */
   onTick(nowMs: number): void {
     if (this.socket.stuckForMs(nowMs) > this.services.config.slowReaderTimeoutSec * 1_000) {
       this.services.counters.limits['slow-reader'] += 1;
