@@ -190,10 +190,10 @@ export const settings = {
   natsIngest: setting({
     env: ['NATS_INGEST'],
     flag: 'nats-ingest',
-    schema: Type.Enum(['auto', 'plain']),
+    schema: Type.Enum(['auto', 'batch', 'plain']),
     default: 'auto',
     group: 'nats',
-    help: 'auto: store in batches (NATS 2.14 fast ingest) where the stream has allow_batched, which a stream created by svc-mqtt has; plain: one confirmation a message, for servers that may go back below 2.14',
+    help: 'auto: store in batches (NATS 2.14 fast ingest) where the existing stream has allow_batched; batch: a stream that svc-mqtt creates has it too, and servers below 2.14 then do not serve it; plain: one confirmation a message',
   }),
   publishTimeoutSec: setting({
     env: ['PUBLISH_TIMEOUT_SEC'],

@@ -23,7 +23,7 @@ const loads: readonly Load[] = [
   {
     name: 'durable',
     load: '50 clients, QoS 1, 64 B, 100 in flight each',
-    systems: [...everyone, 'gateway-plain', 'direct'],
+    systems: [...everyone, 'gateway-batch', 'direct'],
     ...{ clients: 50, qos: 1, payloadBytes: 64, window: 100 },
   },
   {
@@ -47,13 +47,13 @@ const loads: readonly Load[] = [
   {
     name: 'exactly-once',
     load: '50 clients, QoS 2, 64 B, 100 in flight each',
-    systems: ['gateway', 'gateway-plain', 'nats-mqtt', 'mosquitto', 'aedes'],
+    systems: ['gateway', 'gateway-batch', 'nats-mqtt', 'mosquitto', 'aedes'],
     ...{ clients: 50, qos: 2, payloadBytes: 64, window: 100 },
   },
   {
     name: 'latency',
     load: '200 clients, QoS 1, 64 B, 20,000 messages a second together',
-    systems: ['gateway', 'gateway-plain', 'nats-mqtt', 'mosquitto', 'aedes', 'direct'],
+    systems: ['gateway', 'gateway-batch', 'nats-mqtt', 'mosquitto', 'aedes', 'direct'],
     ...{ clients: 200, qos: 1, payloadBytes: 64, window: 64, ratePerSec: 20_000 },
   },
 ];

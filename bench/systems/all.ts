@@ -1,13 +1,13 @@
 import { aedes, aedesNats } from './aedes.js';
 import { direct } from './direct.js';
-import { gateway, gatewayCore, gatewayPlain } from './gateway.js';
+import { gateway, gatewayBatch, gatewayCore } from './gateway.js';
 import { mosquitto } from './mosquitto.js';
 import { natsMqtt } from './nats-mqtt.js';
 import type { System, SystemName } from './system.js';
 
 export const systems: Record<SystemName, System> = {
   gateway,
-  'gateway-plain': gatewayPlain,
+  'gateway-batch': gatewayBatch,
   'gateway-core': gatewayCore,
   'nats-mqtt': natsMqtt,
   mosquitto,

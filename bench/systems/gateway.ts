@@ -14,13 +14,13 @@ export const gateway: System = {
   start: (request) => startGateway(request, 'gateway'),
 };
 
-/** The same with NATS_INGEST=plain: the stream confirms every message by itself. */
-export const gatewayPlain: System = {
-  name: 'gateway-plain',
-  title: 'svc-mqtt, stored in JetStream without fast ingest',
+/** The same with NATS_INGEST=batch: the stream confirms what arrives in a turn together. */
+export const gatewayBatch: System = {
+  name: 'gateway-batch',
+  title: 'svc-mqtt, stored in JetStream with fast ingest',
   stores: true,
   version: async () => readProgramVersion(),
-  start: (request) => startGateway(request, 'gateway-plain'),
+  start: (request) => startGateway(request, 'gateway-batch'),
 };
 
 /** The same with ENABLE_JETSTREAM=false: messages go to core NATS and nothing is stored. */
@@ -34,7 +34,7 @@ export const gatewayCore: System = {
 
 async function startGateway(
   request: StartRequest,
-  name: 'gateway' | 'gateway-plain' | 'gateway-core',
+  name: 'gateway' | 'gateway-batch' | 'gateway-core',
 ): Promise<RunningSystem> {
   const jetstream = name !== 'gateway-core';
   const { scope, fleet, profileDirectory } = request;
@@ -53,7 +53,7 @@ async function startGateway(
         DATABASE_URL: fleet.databaseUrl,
         NATS_URL: nats.url,
         ENABLE_JETSTREAM: String(jetstream),
-        NATS_INGEST: name === 'gateway-plain' ? 'plain' : 'auto',
+        NATS_INGEST: name === 'gateway-batch' ? 'batch' : 'auto',
         MQTT_HOST: '127.0.0.1',
         MQTT_PORT: '0',
         LISTEN_ADDR: '127.0.0.1:0',

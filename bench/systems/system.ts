@@ -3,7 +3,7 @@ import type { Scope } from '../scope.js';
 
 export const systemNames = [
   'gateway',
-  'gateway-plain',
+  'gateway-batch',
   'gateway-core',
   'nats-mqtt',
   'mosquitto',

@@ -102,6 +102,7 @@ async function start(
     addressingOf: (device, policy) => ({
       subjectOf: compileSubject(policy.natsSubject ?? config.natsSubject, device),
       headersOf: encodeHeaders,
+      batchable: (policy.natsSubject ?? config.natsSubject) === config.natsSubject,
     }),
   });
   releasers.add('session engine', () => core.close());

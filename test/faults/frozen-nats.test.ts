@@ -15,7 +15,7 @@ describe.concurrent('NATS away for 30 s under load: nothing acknowledged, nobody
   test.for([
     {
       how: 'frozen',
-      ingest: 'auto',
+      ingest: 'batch',
       stop: (nats) => nats.pause(),
       back: async (nats) => nats.resume(),
     },
@@ -27,7 +27,7 @@ describe.concurrent('NATS away for 30 s under load: nothing acknowledged, nobody
     },
   ] as {
     how: string;
-    ingest: 'auto' | 'plain';
+    ingest: 'batch' | 'plain';
     stop(nats: Awaited<ReturnType<typeof startGateway>>['nats']): Promise<void>;
     back(nats: Awaited<ReturnType<typeof startGateway>>['nats']): Promise<void>;
   }[])(

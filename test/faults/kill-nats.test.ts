@@ -8,8 +8,8 @@ const perClient = 1_000;
 const kills = 4;
 
 test.for([
-  { qos: 1, ingest: 'auto' },
-  { qos: 2, ingest: 'auto' },
+  { qos: 1, ingest: 'batch' },
+  { qos: 2, ingest: 'batch' },
   { qos: 1, ingest: 'plain' },
   { qos: 2, ingest: 'plain' },
 ] as const)(

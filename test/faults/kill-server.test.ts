@@ -11,12 +11,12 @@ const total = (publishers: readonly Publisher[]) =>
   publishers.reduce((sum, publisher) => sum + publisher.acknowledged.size, 0);
 
 test.for([
-  { killed: 'server', qos: 1, kills: 4, ingest: 'auto' },
-  { killed: 'server', qos: 2, kills: 3, ingest: 'auto' },
+  { killed: 'server', qos: 1, kills: 4, ingest: 'batch' },
+  { killed: 'server', qos: 2, kills: 3, ingest: 'batch' },
   { killed: 'server', qos: 1, kills: 2, ingest: 'plain' },
   // What the dead server had written is not read by anyone: only what NATS has stored is there.
-  { killed: 'server and NATS', qos: 1, kills: 3, ingest: 'auto' },
-  { killed: 'server and NATS', qos: 2, kills: 2, ingest: 'auto' },
+  { killed: 'server and NATS', qos: 1, kills: 3, ingest: 'batch' },
+  { killed: 'server and NATS', qos: 2, kills: 2, ingest: 'batch' },
   { killed: 'server and NATS', qos: 1, kills: 2, ingest: 'plain' },
 ] as const)(
   '$killed killed under 20,000 messages of QoS $qos, $kills times, NATS_INGEST=$ingest: whatever was acknowledged is stored, in order',

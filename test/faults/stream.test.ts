@@ -79,7 +79,7 @@ async function expectRefusal(setting: Setting, cause: RegExp): Promise<void> {
   expect(setting.client.closed).toBe(false);
 }
 
-describe.each(['auto', 'plain'])('NATS_INGEST=%s:', (ingest) => {
+describe.each(['batch', 'plain'])('NATS_INGEST=%s:', (ingest) => {
   test('a stream that is full and refuses: no PUBACK until there is room, then all in order, each logged once', async ({
     onTestFinished,
   }) => {

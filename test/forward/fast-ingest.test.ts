@@ -105,8 +105,8 @@ describe('a batch', () => {
     const { ingest, refused, singly, give, prefix } = await sendBatch(20);
     const error = { code: 400, err_code: 10054, description: 'message size exceeds maximum allowed' };
     ingest.settle(answer(prefix, 5, { stream: 'RAW', seq: 0, error }));
-    expect(refused[0]).toEqual({ token: 5, permanent: true });
-    expect(refused.slice(1)).toEqual(
+    expect(refused.at(-1)).toEqual({ token: 5, permanent: true });
+    expect(refused.slice(0, -1)).toEqual(
       Array.from({ length: 15 }, (_, index) => ({ token: index + 6, permanent: false })),
     );
     await give(20);
@@ -277,6 +277,88 @@ describe('fast ingest with a nats-server', () => {
     expect(refused).toBe('message size exceeds maximum allowed');
     await expectInOrder(3, 20);
     expect(forwarder.state()).toMatchObject({ inFlight: 0, holdingLanes: 0, counters: { refused: 1 } });
+  });
+
+  it('keeps the order of a client when the message of another one cuts off a part of its messages', async () => {
+    await updateStream({ max_msg_size: 500 });
+    const [lane, other] = [forwarder.openLane(), forwarder.openLane()];
+    const confirmed: string[] = [];
+    give([lane], 10, confirmed);
+    other.publish(uplink('a'.repeat(600)));
+    give([lane], 10, confirmed, 10);
+    // What is given now belongs to a batch of its own, which goes out before the first one is answered.
+    setImmediate(() => give([lane], 20, confirmed, 20));
+    await until(() => confirmed.length === 40);
+    await expectInOrder(1, 40);
+  });
+
+  it('confirms each message that goes to another stream or has an id by itself, in its place', async () => {
+    const manager = await observer.jetstreamManager();
+    await manager.streams.add({ name: 'OTHER', subjects: ['other.>'] });
+    const replies: string[] = [];
+    observer.subscribe('*.>', { callback: (_error, { reply }) => void replies.push(reply ?? '') });
+    await observer.flush();
+    const lanes = [forwarder.openLane(), forwarder.openLane(), forwarder.openLane()];
+    const confirmed: string[] = [];
+    for (let number = 0; number < 40; number += 1) {
+      give(lanes.slice(0, 1), 1, confirmed, number);
+      const onStored = () => confirmed.push('other');
+      const subject = Buffer.from('other.abc');
+      lanes[1]?.publish(uplink(`${number}`, { subject, batchable: false, onStored }));
+      // The same client with QoS 1 and QoS 2 by turns.
+      const id = number % 2 === 0 ? undefined : `id:${number}`;
+      const name = `2:${number}`;
+      lanes[2]?.publish(
+        uplink(name, {
+          messageId: id,
+          batchable: id === undefined,
+          onStored: () => confirmed.push(name),
+        }),
+      );
+    }
+    await until(() => confirmed.length === 120);
+    expect(await readStream(observer, 'OTHER')).toEqual(Array.from({ length: 40 }, (_, index) => `${index}`));
+    const stored = await readStream(observer);
+    for (const lane of ['0', '2'])
+      expect(stored.filter((name) => name.startsWith(`${lane}:`))).toEqual(
+        Array.from({ length: 40 }, (_, number) => `${lane}:${number}`),
+      );
+    expect(replies.filter((reply) => reply.endsWith('$FI')).length).toBeGreaterThanOrEqual(40);
+    expect(forwarder.state().counters).toMatchObject({ stored: 120, retriedRefused: 0, retriedTimeout: 0 });
+  });
+
+  it('leaves batches alone in a stream that refuses messages for their subject alone', async () => {
+    await forwarder.close();
+    await updateStream({ discard: 'new', max_msgs_per_subject: 1_000, discard_new_per_subject: true });
+    log = openTestLog();
+    forwarder = await openTestForwarder(server.url, log.log);
+    expect(modes()).toEqual(['plain']);
+    expect(log.lines.find(({ event }) => event === 'nats_batches_unavailable')?.reason).toBe(
+      'stream RAW has discard_new_per_subject',
+    );
+  });
+
+  it('creates a stream without batches unless it is told to, and uses them where a stream has them', async () => {
+    await forwarder.close();
+    const manager = await observer.jetstreamManager();
+    await manager.streams.delete('RAW');
+    for (const ingest of ['auto', 'plain'] as const) {
+      log = openTestLog();
+      forwarder = await openTestForwarder(server.url, log.log, { ingest });
+      await forwarder.close();
+      expect(modes()).toEqual(['plain']);
+      expect(log.count('nats_batches_unavailable')).toBe(0);
+      expect((await manager.streams.info('RAW')).config).not.toHaveProperty('allow_batched', true);
+    }
+    log = openTestLog();
+    forwarder = await openTestForwarder(server.url, log.log, { ingest: 'batch' });
+    await forwarder.close();
+    expect(modes()).toEqual(['plain']);
+    expect(log.count('nats_batches_unavailable')).toBe(1);
+    await updateStream({ allow_batched: true });
+    log = openTestLog();
+    forwarder = await openTestForwarder(server.url, log.log, { ingest: 'auto' });
+    expect(modes()).toEqual(['batches']);
   });
 
   it('confirms of a batch what a full stream has taken, and the rest in order when there is room', async () => {

@@ -20,6 +20,8 @@ function openBench(options: { maxInFlight?: number; ackTimeoutMs?: number } = {}
   const refusals: string[] = [];
   const outlet = {
     open: true,
+    group: 0,
+    groupOf: () => outlet.group,
     send(message: UplinkMessage, token: number) {
       sent.push({ name: Buffer.from(message.subject).toString(), token });
     },
@@ -47,6 +49,7 @@ function openBench(options: { maxInFlight?: number; ackTimeoutMs?: number } = {}
       payload: new Uint8Array(5),
       confirm: true,
       messageId: undefined,
+      batchable: true,
       onStored: () => stored.push(name),
       compact: () => {},
       onRefused: (reason) => refusals.push(`${name}: ${reason}`),
@@ -75,6 +78,42 @@ describe('messages in flight', () => {
     expect(bench.stored).toEqual(['a']);
     expect(bench.inFlight.count).toBe(0);
     expect(bench.inFlight.bytes).toBe(0);
+  });
+
+  it('keeps a lane out of the next batch until all that is in the one before is settled', () => {
+    const bench = openBench();
+    const [lane, other] = [bench.openLane(), bench.openLane()];
+    bench.outlet.group = 1;
+    lane.publish(bench.message('a'));
+    lane.publish(bench.message('b'));
+    const first = bench.takeSent();
+    bench.outlet.group = 2;
+    for (const name of ['c', 'd']) lane.publish(bench.message(name));
+    other.publish(bench.message('x'));
+    expect(bench.names()).toEqual(['x']);
+    bench.inFlight.settleStored(tokenOf(first, 'a'));
+    bench.pass(100);
+    expect(bench.names()).toEqual([]);
+    bench.inFlight.settleStored(tokenOf(first, 'b'));
+    expect(bench.names()).toEqual(['c', 'd']);
+    bench.outlet.group = 0;
+    lane.publish(bench.message('e'));
+    expect(bench.names()).toEqual([]);
+    bench.inFlight.loseAll();
+    bench.pass(100);
+    expect(bench.names().sort()).toEqual(['c', 'x']);
+  });
+
+  it('goes on behind a message that is refused for ever and was the last of its batch', () => {
+    const bench = openBench();
+    const lane = bench.openLane();
+    bench.outlet.group = 1;
+    lane.publish(bench.message('a'));
+    const first = bench.takeSent();
+    bench.outlet.group = 2;
+    lane.publish(bench.message('b'));
+    bench.inFlight.settleRefused(tokenOf(first, 'a'), { cause: 'x', detail: 'x', permanent: true });
+    expect(bench.names()).toEqual(['b']);
   });
 
   it('lets a late confirmation of an earlier message settle no later one', () => {
@@ -258,6 +297,7 @@ describe('messages in flight', () => {
         { weight: 4, arbitrary: fc.record({ kind: fc.constant('stored' as const), pick: fc.nat(50) }) },
         { weight: 3, arbitrary: fc.record({ kind: fc.constant('refused' as const), pick: fc.nat(50) }) },
         { weight: 3, arbitrary: fc.record({ kind: fc.constant('pass' as const), ms: fc.nat(3_000) }) },
+        { weight: 2, arbitrary: fc.record({ kind: fc.constant('turn' as const), group: fc.nat(3) }) },
         { weight: 1, arbitrary: fc.record({ kind: fc.constant('lost' as const) }) },
         { weight: 1, arbitrary: fc.record({ kind: fc.constant('back' as const) }) },
       ),
@@ -280,6 +320,8 @@ describe('messages in flight', () => {
             bench.inFlight.settleRefused(all[event.pick]?.token ?? -1, refused);
           } else if (event.kind === 'pass') {
             bench.pass(event.ms);
+          } else if (event.kind === 'turn') {
+            bench.outlet.group = event.group;
           } else if (event.kind === 'lost') {
             bench.outlet.open = false;
             bench.inFlight.loseAll();

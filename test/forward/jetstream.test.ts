@@ -39,7 +39,7 @@ afterEach(async () => {
   for await (const name of manager.streams.names()) await manager.streams.delete(name);
 });
 
-let ingest: 'auto' | 'plain' = 'auto';
+let ingest: 'batch' | 'plain' = 'batch';
 
 async function open(options: Parameters<typeof openTestForwarder>[2] = {}): Promise<Forwarder> {
   forwarder = await openTestForwarder(server.url, log.log, { ingest, ...options });
@@ -51,7 +51,7 @@ async function updateStream(change: Record<string, unknown>): Promise<void> {
   await manager.streams.update('RAW', change);
 }
 
-describe.each(['auto', 'plain'] as const)('the JetStream forwarder, NATS_INGEST=%s,', (mode) => {
+describe.each(['batch', 'plain'] as const)('the JetStream forwarder, NATS_INGEST=%s,', (mode) => {
   beforeAll(() => {
     ingest = mode;
   });

@@ -84,7 +84,7 @@ async function stored(): Promise<string[]> {
   }
 }
 
-describe.each(['auto', 'plain'] as const)('when NATS goes away, NATS_INGEST=%s', (ingest) => {
+describe.each(['batch', 'plain'] as const)('when NATS goes away, NATS_INGEST=%s', (ingest) => {
   it('loses nothing that was confirmed over three kills under load, and stores the rest in order', async () => {
     forwarder = await openTestForwarder(server.url, log.log, { ingest });
     const subject = forwarder;
@@ -146,7 +146,7 @@ describe.each(['auto', 'plain'] as const)('when NATS goes away, NATS_INGEST=%s',
   });
 });
 
-describe.each(['auto', 'plain'] as const)('when NATS is frozen, NATS_INGEST=%s', (ingest) => {
+describe.each(['batch', 'plain'] as const)('when NATS is frozen, NATS_INGEST=%s', (ingest) => {
   async function openOverLink(): Promise<{ link: NatsLink; subject: Forwarder }> {
     const link = await connectNats({ ...noNatsSettings, natsUrl: server.url }, log.log);
     const require = (connection: NatsConnection) =>

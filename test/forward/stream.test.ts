@@ -47,7 +47,7 @@ describe('requireStream', () => {
     expect(await requireStream(connection, wanted, first.log)).toEqual({
       name: 'RAW',
       maxMessageBytes: Number.POSITIVE_INFINITY,
-      batched: true,
+      batchProblem: undefined,
     });
     expect(first.count('stream_created')).toBe(1);
     const second = openTestLog();
@@ -67,7 +67,11 @@ describe('requireStream', () => {
         { stream: 'RAW', template: 'raw.{id}', batched: true },
         test.log,
       );
-      expect(stream).toEqual({ name: 'MINE', maxMessageBytes: 2_000, batched: false });
+      expect(stream).toEqual({
+        name: 'MINE',
+        maxMessageBytes: 2_000,
+        batchProblem: 'stream MINE does not have allow_batched',
+      });
       expect((await manager.streams.info('MINE')).config).toEqual(before);
       expect(test.count('stream_in_memory')).toBe(1);
     },

@@ -171,6 +171,7 @@ export async function openControlledBroker(
       subjectOf: () => `raw.${id}`,
       headersOf: (topic, retain) =>
         Buffer.from(`NATS/1.0\r\nMqtt-Topic: ${topic}\r\n${retain ? 'Mqtt-Retain: 1\r\n' : ''}\r\n`),
+      batchable: true,
     }),
     log,
   });

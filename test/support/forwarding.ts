@@ -3,7 +3,7 @@ import { connect, type NatsConnection } from 'nats';
 import { pino } from 'pino';
 import type { Log } from '../../src/log.js';
 import { startCoreForwarder } from '../../src/server/forward/core-forwarder.js';
-import type { Forwarder, UplinkMessage } from '../../src/server/forward/forwarder.js';
+import type { Forwarder, IngestSetting, UplinkMessage } from '../../src/server/forward/forwarder.js';
 import type { ForwarderLimits } from '../../src/server/forward/forwarding.js';
 import { startJetStreamForwarder } from '../../src/server/forward/jetstream-forwarder.js';
 import { connectNats } from '../../src/server/forward/nats-connection.js';
@@ -48,14 +48,14 @@ export const testLimits: ForwarderLimits = {
 export async function openTestForwarder(
   url: string,
   log: Log,
-  options: { limits?: Partial<ForwarderLimits>; jetstream?: boolean; ingest?: 'auto' | 'plain' } = {},
+  options: { limits?: Partial<ForwarderLimits>; jetstream?: boolean; ingest?: IngestSetting } = {},
 ): Promise<Forwarder> {
   const limits = { ...testLimits, ...options.limits };
-  const { ingest = 'auto' } = options;
+  const { ingest = 'batch' } = options;
   const link = await connectNats({ ...noNatsSettings, natsUrl: url }, log);
   if (options.jetstream === false) return startCoreForwarder({ link, limits, log });
   const require = (connection: NatsConnection) =>
-    requireStream(connection, { stream: 'RAW', template: 'raw.{id}', batched: ingest === 'auto' }, log);
+    requireStream(connection, { stream: 'RAW', template: 'raw.{id}', batched: ingest === 'batch' }, log);
   if (link.connection === undefined) throw new Error('not connected');
   return startJetStreamForwarder({
     link,
@@ -75,6 +75,7 @@ export function uplink(payload: string | Uint8Array, options: Partial<UplinkMess
     payload: typeof payload === 'string' ? Buffer.from(payload) : payload,
     confirm: true,
     messageId: undefined,
+    batchable: true,
     onStored() {},
     compact() {},
     onRefused() {},

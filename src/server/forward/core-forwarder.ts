@@ -48,6 +48,7 @@ export function startCoreForwarder(options: {
           for (const token of read) confirmed.settleStored(token);
           unconfirmed.settleMark(askedMark, true);
         },
+        groupOf: () => 0,
         maxMessageBytes: Number.POSITIVE_INFINITY,
         ingest: undefined,
       };

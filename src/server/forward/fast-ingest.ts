@@ -38,6 +38,8 @@ const commits = Buffer.from('.2.$FI');
 export interface FastIngest {
   /** Messages wait for the end of the turn: one without confirmation has to be given here too, or it overtakes them. */
   readonly holding: boolean;
+  /** The batch that a message given now can become a part of: a number that never comes again. */
+  readonly next: number;
   /** Takes a message; it is sent at the end of the turn. @param number its token, or without confirmation its mark. */
   add(message: UplinkMessage, number: number): void;
   /** Takes the answer to a message of a batch. */
@@ -84,8 +86,8 @@ export function openFastIngest(options: {
   const open = new Map<number, Batch>();
   let messages: UplinkMessage[] = [];
   let numbers: number[] = [];
-  /** Those of them whose confirmation is wanted. */
-  let confirming = 0;
+  /** Those of them that can be in a batch. */
+  let batchable = 0;
   let scheduled = false;
   let lastBatch = 0;
   let plainUntilMs = 0;
@@ -98,7 +100,7 @@ export function openFastIngest(options: {
   function flush(): void {
     const turn = messages;
     const turnNumbers = numbers;
-    const batched = confirming >= minBatchMessages && mayOpen() ? startBatch(confirming) : undefined;
+    const batched = batchable >= minBatchMessages && mayOpen() ? startBatch(batchable) : undefined;
     clear();
     let index = 0;
     try {
@@ -106,7 +108,7 @@ export function openFastIngest(options: {
         const number = turnNumbers[index] ?? 0;
         index += 1;
         if (!message.confirm) outlet.sendPlain(message, number);
-        else if (batched === undefined) outlet.sendSingly(message, number);
+        else if (batched === undefined || !message.batchable) outlet.sendSingly(message, number);
         else batched(message, number);
       }
       outlet.flush();
@@ -118,7 +120,7 @@ export function openFastIngest(options: {
   function clear(): void {
     messages = [];
     numbers = [];
-    confirming = 0;
+    batchable = 0;
   }
 
   function mayOpen(): boolean {
@@ -160,8 +162,9 @@ export function openFastIngest(options: {
   function settleRefused(batch: Batch, sequence: number, refusal: Refusal): void {
     const [refused, ...behind] = batch.tokens.splice(Math.max(sequence - 1, batch.settled));
     if (refused === undefined) return;
-    confirmed.settleRefused(refused, refusal);
+    // Those behind first: what ends the connection of a client may make it send its will, which comes after them.
     for (const token of behind) confirmed.settleRefused(token, { ...refusal, permanent: false });
+    confirmed.settleRefused(refused, refusal);
   }
 
   function settle({ batch: number, sequence }: BatchPlace, answer: BatchAnswer): void {
@@ -207,10 +210,13 @@ export function openFastIngest(options: {
     get holding() {
       return messages.length > 0;
     },
+    get next() {
+      return lastBatch + 1;
+    },
     add(message, number) {
       messages.push(message);
       numbers.push(number);
-      if (message.confirm) confirming += 1;
+      if (message.confirm && message.batchable) batchable += 1;
       if (messages.length >= maxBatchMessages) {
         flush();
       } else if (!scheduled) {

@@ -20,6 +20,12 @@ export interface UplinkMessage {
    */
   readonly messageId: string | undefined;
   /**
+   * It may be confirmed together with others. Only what goes to the subjects of NATS_SUBJECT may: others can belong to
+   * another stream. Not what has an id: in a cluster, the answer to a batch counts a repeated message as stored while
+   * the first attempt may still be lost.
+   */
+  readonly batchable: boolean;
+  /**
    * Called now and then while the message waits for its confirmation: what is in memory only because a view of it is
    * held is to be let go, since the bounds count the message's own bytes.
    */
@@ -62,6 +68,8 @@ export interface Lane {
 }
 
 export type IngestMode = 'batches' | 'plain';
+/** What the operator wants: batches where an existing stream takes them, also in a stream that is created, or never. */
+export type IngestSetting = 'auto' | 'batch' | 'plain';
 
 export interface ForwarderState {
   /** NATS is connected. */

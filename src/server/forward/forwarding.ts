@@ -30,6 +30,8 @@ export interface Confirmation {
   send(wire: NatsWire, message: UplinkMessage, token: number): void;
   /** Sends one without; an answer is wanted when `mark` is not 0. */
   sendPlain(wire: NatsWire, message: UplinkMessage, mark: number): void;
+  /** See `Outlet.groupOf`. */
+  groupOf(message: UplinkMessage): number;
   pinged(): void;
   ponged(): void;
   /** Largest message that the stream takes, bytes; Infinity when it has no bound of its own. */
@@ -61,19 +63,21 @@ export function startForwarding(options: {
   let connections = 0;
   let maxServerBytes = defaultMaxPayloadBytes;
 
+  const maxMessageBytes = () => Math.min(maxServerBytes, confirmation.maxMessageBytes);
   const outlet = {
     get open(): boolean {
       return ready !== undefined && !link.stalled;
     },
     send(message: UplinkMessage, token: number): void {
       if (ready === undefined) throw new Error('not connected');
-      const problem = tooLarge(message, maxServerBytes);
+      const problem = tooLarge(message, maxMessageBytes());
       if (problem !== undefined) {
         inFlight.settleRefused(token, { cause: 'too_large', detail: problem, permanent: true });
         return;
       }
       confirmation.send(ready.wire, message, token);
     },
+    groupOf: (message: UplinkMessage) => confirmation.groupOf(message),
     sendPlain(message: UplinkMessage, mark: number): void {
       const problem = tooLarge(message, maxServerBytes);
       if (ready === undefined || problem !== undefined) throw new Error(problem ?? 'not connected');
@@ -149,7 +153,7 @@ export function startForwarding(options: {
       return limits.maxInFlightBytes - inFlight.bytes;
     },
     get maxPayloadBytes() {
-      return Math.min(maxServerBytes, confirmation.maxMessageBytes);
+      return maxMessageBytes();
     },
     openLane: () => inFlight.openLane(unconfirmed.send),
     whenReady(callback, confirm = true) {
@@ -191,7 +195,7 @@ export function startForwarding(options: {
   };
 }
 
-/** Why the server can never take a message, or undefined. */
+/** Why NATS can never take a message, or undefined. */
 function tooLarge(message: UplinkMessage, maxBytes: number): string | undefined {
   const { subject, headers, payload, messageId } = message;
   const size =

@@ -13,12 +13,19 @@ export interface Outlet {
   readonly open: boolean;
   /** Sends a message; its answer comes as `settle…(token)`. Throws when it cannot be sent now. */
   send(message: UplinkMessage, token: number): void;
+  /**
+   * With which others the message would stand or fall if it were sent now: a batch, or 0 when it is confirmed by itself.
+   */
+  groupOf(message: UplinkMessage): number;
 }
 
 /**
  * The messages that wait for their confirmation, in lanes. A lane is open or holding. Open, it sends what it is
  * given. A failure makes it hold: it sends nothing until every message under way is settled, waits, and tries the
  * oldest one alone; when that is stored it sends the others in order and is open again.
+ *
+ * A lane is in one batch at a time. A batch ends at the first message that the stream refuses, whosesoever it is; were
+ * later messages of the lane already under way in the next batch, they would be stored before those that it cut off.
  */
 export interface InFlight {
   readonly count: number;
@@ -43,6 +50,8 @@ interface LaneState {
   inFlight: number;
   /** Messages under way. */
   sent: number;
+  /** The group of the messages under way. */
+  group: number;
   holding: boolean;
   /** The message tried alone, or 0. */
   probe: number;
@@ -79,11 +88,16 @@ export function openInFlight(options: {
     lane.inFlight += 1;
     count += 1;
     bytes += sizeOf(message);
-    if (outlet.open && !lane.holding && lane.waiting.length === 0) {
+    if (lane.waiting.length === 0 && maySend(lane, message)) {
       send(lane, slots.find(token));
     } else {
       wait(lane, token);
     }
+  }
+
+  function maySend(lane: LaneState, message: UplinkMessage): boolean {
+    if (!outlet.open || lane.holding) return false;
+    return lane.sent === 0 || lane.group === outlet.groupOf(message);
   }
 
   function wait(lane: LaneState, token: number): void {
@@ -96,6 +110,7 @@ export function openInFlight(options: {
     const message = slots.message(slot);
     slots.setSent(slot, nowMs);
     lane.sent += 1;
+    lane.group = outlet.groupOf(message);
     try {
       outlet.send(message, token);
     } catch (error) {
@@ -121,7 +136,8 @@ export function openInFlight(options: {
     const message = forget(slot);
     counters.stored += 1;
     message.onStored();
-    if (lane.holding && lane.probe === token) open(lane);
+    if (!lane.holding) goOn(lane);
+    else if (lane.probe === token) open(lane);
     options.onRoom();
   }
 
@@ -141,7 +157,13 @@ export function openInFlight(options: {
     counters.refused += 1;
     if (lane.probe === token) lane.probe = 0;
     message.onRefused(refusal.detail);
+    if (!lane.holding) goOn(lane);
     options.onRoom();
+  }
+
+  /** The group before is settled: the lane may join the next one. */
+  function goOn(lane: LaneState): void {
+    if (lane.sent === 0 && lane.waiting.length > 0) sendWaiting(lane);
   }
 
   /** A message under way failed and is to be sent again. */
@@ -186,12 +208,16 @@ export function openInFlight(options: {
 
   function sendWaiting(lane: LaneState): void {
     const tokens = settleWaiting(lane);
-    lane.waiting = [];
-    pending.delete(lane);
-    for (const token of tokens) {
-      if (outlet.open && !lane.holding) send(lane, slots.find(token));
-      else wait(lane, token);
+    let sent = 0;
+    // What is given meanwhile, a will perhaps, comes behind them: it is added to the same list.
+    while (sent < tokens.length) {
+      const slot = slots.find(tokens[sent] ?? 0);
+      if (!maySend(lane, slots.message(slot))) break;
+      sent += 1;
+      send(lane, slot);
     }
+    lane.waiting = tokens.slice(sent);
+    if (lane.waiting.length === 0) pending.delete(lane);
   }
 
   function resume(lane: LaneState): void {
@@ -258,6 +284,7 @@ export function openInFlight(options: {
       const lane: LaneState = {
         inFlight: 0,
         sent: 0,
+        group: 0,
         holding: false,
         probe: 0,
         waiting: [],

@@ -4,7 +4,7 @@ import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { isBatchReply } from './batch-answer.js';
 import { openFastIngest } from './fast-ingest.js';
-import type { Forwarder, IngestMode, UplinkMessage } from './forwarder.js';
+import type { Forwarder, IngestMode, IngestSetting, UplinkMessage } from './forwarder.js';
 import { type ForwarderLimits, startForwarding } from './forwarding.js';
 import type { NatsLink } from './nats-connection.js';
 import type { NatsWire } from './nats-wire.js';
@@ -28,8 +28,7 @@ export function startJetStreamForwarder(options: {
   limits: ForwarderLimits;
   stream: UsableStream;
   requireStream(connection: NatsConnection): Promise<UsableStream>;
-  /** Whether batches are used where the stream takes them. */
-  ingest: 'auto' | 'plain';
+  ingest: IngestSetting;
   log: Log;
 }): Forwarder {
   const { link, limits, log, requireStream, ingest } = options;
@@ -79,6 +78,12 @@ export function startJetStreamForwarder(options: {
       function choose(chosen: IngestMode, reason: string): void {
         mode = chosen;
         log.info({ event: 'nats_ingest_mode', mode, reason }, 'how the stream is asked to confirm messages');
+        if (ingest === 'batch' && mode === 'plain') {
+          log.warn(
+            { event: 'nats_batches_unavailable', reason },
+            'NATS_INGEST=batch, and the stream is asked to confirm each message',
+          );
+        }
       }
 
       function onAnswer(error: Error | null, answer: Msg): void {
@@ -108,12 +113,12 @@ export function startJetStreamForwarder(options: {
       return {
         async connected(connection, first) {
           held = false;
+          mode = 'plain';
           connection.subscribe(`${inbox}.>`, { callback: onAnswer });
           if (!first) stream = await requireStream(connection);
-          held = ingest === 'auto' && stream.batched;
-          if (ingest === 'plain') choose('plain', 'NATS_INGEST=plain');
-          else if (stream.batched) choose('batches', `stream ${stream.name} has allow_batched`);
-          else choose('plain', `stream ${stream.name} does not have allow_batched`);
+          const problem = ingest === 'plain' ? 'NATS_INGEST=plain' : stream.batchProblem;
+          held = problem === undefined;
+          choose(held ? 'batches' : 'plain', problem ?? `stream ${stream.name} has allow_batched`);
         },
         disconnected() {
           wire = undefined;
@@ -124,6 +129,7 @@ export function startJetStreamForwarder(options: {
           if (held) batches.add(message, token);
           else sendSingly(current, message, token);
         },
+        groupOf: (message) => (held && message.batchable ? batches.next : 0),
         sendPlain(current, message, mark) {
           if (batches.holding) batches.add(message, mark);
           else sendPlain(current, message, mark);

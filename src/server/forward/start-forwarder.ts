@@ -112,7 +112,7 @@ async function startConfirmed(options: {
   const wanted = {
     stream: config.natsStream,
     template: config.natsSubject,
-    batched: config.natsIngest === 'auto',
+    batched: config.natsIngest === 'batch',
   };
   const { connection } = link;
   if (connection === undefined) {

@@ -19,8 +19,8 @@ export interface UsableStream {
   readonly name: string;
   /** Largest message with headers, bytes; Infinity when the stream sets no bound. */
   readonly maxMessageBytes: number;
-  /** It takes fast-ingest batches (`allow_batched`, NATS 2.14). */
-  readonly batched: boolean;
+  /** Why it takes no fast-ingest batches; undefined when it does (`allow_batched`, NATS 2.14). */
+  readonly batchProblem: string | undefined;
 }
 
 /** What the library does not know yet. */
@@ -32,7 +32,7 @@ interface BatchedConfig {
 export interface WantedStream {
   readonly stream: string;
   readonly template: string;
-  /** A stream that is created takes fast-ingest batches where the server can. */
+  /** A stream that is created takes fast-ingest batches where the server can; it cannot go back to one that cannot. */
   readonly batched: boolean;
 }
 
@@ -71,7 +71,7 @@ export async function requireStream(
         name: usable.config.name,
         maxMessageBytes:
           usable.config.max_msg_size > 0 ? usable.config.max_msg_size : Number.POSITIVE_INFINITY,
-        batched: (usable.config as BatchedConfig).allow_batched === true,
+        batchProblem: findBatchProblem(usable),
       };
     } catch (error) {
       if (error instanceof SvcMqttError) throw error;
@@ -127,6 +127,14 @@ async function findOrCreate(
   const created = await manager.streams.add(config);
   log.info({ event: 'stream_created', stream: name, subjects: [offered] }, 'created the stream');
   return created;
+}
+
+/** A batch ends at the first message that is refused, so one that is for its subject alone would hold up all devices. */
+function findBatchProblem({ config }: StreamInfo): string | undefined {
+  if ((config as BatchedConfig).allow_batched !== true)
+    return `stream ${config.name} does not have allow_batched`;
+  if (config.discard_new_per_subject) return `stream ${config.name} has discard_new_per_subject`;
+  return undefined;
 }
 
 /** Some streams exist on the subject and cannot do what an acknowledgement promises. */

@@ -10,6 +10,7 @@ export interface Route {
   readonly retain: boolean;
   readonly subject: Uint8Array;
   readonly headers: Uint8Array;
+  readonly batchable: boolean;
 }
 
 /** Memory held beside a payload that is not worth a copy. */
@@ -22,6 +23,7 @@ export class UplinkPublish implements UplinkMessage {
   payload: Buffer;
   readonly confirm: boolean;
   readonly messageId: string | undefined;
+  readonly batchable: boolean;
   readonly packetId: number;
   readonly qos: QoS;
   readonly retain: boolean;
@@ -53,6 +55,7 @@ export class UplinkPublish implements UplinkMessage {
     this.packetId = packet.packetId;
     this.confirm = packet.qos > 0;
     this.messageId = exchange?.messageId;
+    this.batchable = route.batchable && exchange === undefined;
     this.exchanges = exchange?.exchanges;
   }
 

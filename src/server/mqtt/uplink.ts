@@ -52,6 +52,8 @@ export interface UplinkConnection {
 export interface Addressing {
   subjectOf(topic: string): string;
   headersOf(topic: string, retain: boolean): Uint8Array;
+  /** Its subjects are of NATS_SUBJECT, and not of the policy's own. */
+  readonly batchable: boolean;
 }
 
 /** A device takes at most one message for so many that are free; the same for bytes. */
@@ -255,6 +257,7 @@ export class Uplink {
       retain,
       subject: Buffer.from(this.addressing.subjectOf(topic)),
       headers: this.addressing.headersOf(topic, retain),
+      batchable: this.addressing.batchable,
     };
     this.lastRoute = route;
     this.noteTopic(topic);
