@@ -193,6 +193,14 @@ export async function openBroker(options: {
     let seenAtMs = performance.now();
     const ticker = setInterval(() => {
       const nowMs = performance.now();
+      // Timers come before what has arrived: when this process stood still, the bytes of clients that are taken for
+      // silent may be waiting to be read.
+      setImmediate(check, nowMs);
+    }, tickMs);
+    ticker.unref();
+
+    /** Looks at every connection as it was at that time, or has been since. */
+    function check(nowMs: number): void {
       const wallMs = Date.now();
       const reportSeen = nowMs - seenAtMs >= seenIntervalMs;
       for (const connection of registry.connections) {
@@ -209,8 +217,7 @@ export async function openBroker(options: {
       if (reportSeen) seenAtMs = nowMs;
       registry.sweep();
       meters.onTick(nowMs);
-    }, tickMs);
-    ticker.unref();
+    }
 
     return {
       ports: listeners.ports,

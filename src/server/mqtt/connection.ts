@@ -376,12 +376,12 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
       this.services.counters.limits['slow-reader'] += 1;
       this.close('slow-reader');
     }
-    if (nowMs <= this.deadlineMs) return;
     if (this.phase === 'connected' && this.socket.held) {
-      // The client cannot be silent while it is not being read.
-      this.deadlineMs = nowMs + this.keepaliveMs;
+      // The client cannot be silent while it is not being read, and has all its time again when it is.
+      if (this.keepaliveMs > 0) this.deadlineMs = nowMs + this.keepaliveMs;
       return;
     }
+    if (nowMs <= this.deadlineMs) return;
     this.close(this.phase === 'connected' ? 'keepalive-timeout' : 'connect-timeout');
   }
 
