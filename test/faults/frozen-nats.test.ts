@@ -7,6 +7,8 @@ import { addDevices, connected, mebibyte, startGateway, until } from './gateway.
 /** How long NATS is away, as the promise says. */
 const awayMs = 30_000;
 const sampleMs = 500;
+/** Above what clients and server are late on a busy machine, below how long NATS is away. */
+const keepaliveSec = 5;
 const maxInFlightBytes = 16 * mebibyte;
 /** What a process may grow by for other reasons than the messages that wait. */
 const toleratedBytes = 64 * mebibyte;
@@ -50,14 +52,17 @@ describe.concurrent('NATS away for 30 s under load: nothing acknowledged, nobody
       };
       const [dropping, ...devices] = await addDevices(server.httpPort, 25);
       if (dropping === undefined) throw new Error('no device');
-      // Ordinary clients, which ping and would be disconnected after 4.5 s of what the server takes for silence.
+      // Ordinary clients, which ping and would be disconnected after 7.5 s of what the server takes for silence.
       const pinging = devices
         .slice(0, 20)
-        .map((device) => start({ device, window: 20, keepaliveSec: 3, pingEveryMs: 1_000 }));
-      // Clients that send more than the server will hold for them: they are not read, and not disconnected for it.
+        .map((device) => start({ device, window: 20, keepaliveSec, pingEveryMs: 1_000 }));
+      // Clients that send more than the server will hold for them: they are not read, and not disconnected for it. They
+      // ping as well: when all they sent is read, they are silent until it is stored.
       const greedy = devices
         .slice(20)
-        .map((device) => start({ device, window: 4_000, payloadBytes: 4_096, keepaliveSec: 3 }));
+        .map((device) =>
+          start({ device, window: 4_000, payloadBytes: 4_096, keepaliveSec, pingEveryMs: 1_000 }),
+        );
       const publishers = [...pinging, ...greedy];
       const total = () => publishers.reduce((sum, { acknowledged }) => sum + acknowledged.size, 0);
       const unconfirmed = await connected(onTestFinished, server.mqttPort, dropping);
@@ -96,7 +101,7 @@ describe.concurrent('NATS away for 30 s under load: nothing acknowledged, nobody
       expect(unconfirmed.closed).toBe(false);
       for (const [index, { pings }] of pinging.entries()) {
         expect(pings.answered - (pingsBefore[index] ?? 0)).toBeGreaterThan(awayMs / 1_000 / 2);
-        expect(pings.longestMs).toBeLessThan(2_000);
+        expect(pings.longestMs).toBeLessThan(keepaliveSec * 1_000);
       }
       expect((most - before) / mebibyte).toBeLessThan((maxInFlightBytes + toleratedBytes) / mebibyte);
       const everyone = [...publishers.map(({ clientId }) => clientId)].map((clientId) => ({
