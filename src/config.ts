@@ -27,7 +27,7 @@ const port = Type.Integer({ minimum: 0, maximum: 65_535 });
 const text = Type.String({ minLength: 1 });
 const count = (minimum: number, maximum: number) => Type.Integer({ minimum, maximum });
 
-/** The schema of the whole configuration: types, environment, flags, `--help` and the README's table come from it. */
+/** The schema of the whole configuration: types, environment, flags, `--help` and the table in docs/configuration.md come from it. */
 export const settings = {
   databaseUrl: setting({
     env: ['DATABASE_URL', 'DATABASE_DSN'],

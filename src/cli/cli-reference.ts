@@ -26,8 +26,7 @@ same fields as the HTTP API. A failure is one line, \`svc-mqtt: what happened. W
 | 128 + n | Signal n ended the command: 130 after Ctrl-C. \`serve\`, \`top\` and \`tail-nats\` are meant to be ended that way and exit with 0. |
 
 Settings come from options, then from environment variables, then from the file that \`--config\` or \`SVC_MQTT_CONFIG\` names,
-then from their defaults; the table in the [README](../README.md#configuration) has all of them. Each command takes those
-that it uses. \`svc-mqtt config print\` shows what holds. A secret is never an argument, which every user of a machine could
+then from their defaults: [configuration.md](configuration.md) has all of them. Each command takes those that it uses. \`svc-mqtt config print\` shows what holds. A secret is never an argument, which every user of a machine could
 read: it is a variable, or stands in a file.
 `;
 

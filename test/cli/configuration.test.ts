@@ -5,9 +5,9 @@ import { renderConfigTable, replaceConfigTable } from '../../src/cli/config-tabl
 import { settingEntries } from '../../src/config.js';
 import { projectDir } from './support.js';
 
-test('README.md holds the table of settings as the schema has it; `npm run docs:config` rewrites it', () => {
-  const readme = readFileSync(join(projectDir, 'README.md'), 'utf8');
-  expect(readme).toBe(replaceConfigTable(readme));
+test('docs/configuration.md holds the table of settings as the schema has it; `npm run docs:config` rewrites it', () => {
+  const page = readFileSync(join(projectDir, 'docs', 'configuration.md'), 'utf8');
+  expect(page).toBe(replaceConfigTable(page));
 });
 
 test('the table has a row a setting, with every variable, and offers no secret as an argument', () => {
