@@ -23,17 +23,26 @@ export function openLogFile(file: string, maxBytes = 16_777_216): LogFile {
   const lines: string[] = [];
   let fd = open();
   let bytes = fstatSync(fd).size;
+
+  /** The old file is closed last: the number of a closed one soon stands for another file or socket of the process. */
+  function beginAnew(): void {
+    bytes = 0;
+    renameSync(file, `${file}.1`);
+    const old = fd;
+    fd = open();
+    closeSync(old);
+  }
+
   return {
     write(line) {
       lines.push(line.trimEnd());
       if (lines.length > keptLines) lines.shift();
       try {
-        if (bytes >= maxBytes) {
-          closeSync(fd);
-          renameSync(file, `${file}.1`);
-          fd = open();
-          bytes = 0;
-        }
+        if (bytes >= maxBytes) beginAnew();
+      } catch {
+        // As long as there can be no new file, the log goes on in the old one.
+      }
+      try {
         bytes += writeSync(fd, line);
       } catch {
         // A full disk must not end the server; the latest lines are still in memory.

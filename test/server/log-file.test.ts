@@ -1,4 +1,13 @@
-import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -27,6 +36,23 @@ test('a log file is its owner’s, goes on where it was, and gives way to a new 
   expect(readFileSync(path, 'utf8')).toBe('new\n');
   expect(second.recent()).toEqual(['x'.repeat(60), 'new']);
   second.close();
+});
+
+test('goes on in its place when it cannot give way, and touches nothing else', () => {
+  const path = makeFile();
+  const file = openLogFile(path, 100);
+  mkdirSync(join(`${path}.1`, 'in the way'), { recursive: true });
+  const line = `${'x'.repeat(120)}\n`;
+  file.write(line);
+  file.write(line);
+  // Takes the number of a file that is closed.
+  const other = openSync(`${path}.other`, 'w');
+  file.write(line);
+  expect(() => fstatSync(other)).not.toThrow();
+  expect(readFileSync(`${path}.other`, 'utf8')).toBe('');
+  expect(readFileSync(path, 'utf8')).toBe(line.repeat(3));
+  closeSync(other);
+  file.close();
 });
 
 test('keeps so many lines in memory and no more', () => {
