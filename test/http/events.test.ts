@@ -65,6 +65,16 @@ describe('a stream of events', () => {
     expect(reading.destroyed).toBe(false);
   });
 
+  test('is counted once however much happens before it is closed', async () => {
+    const { api, fleet } = await start({ limits: { maxEventStreamBytes: 16_384 } });
+    const { socket } = await follow(api.port);
+    const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+    const client = 'c'.repeat(200);
+    for (let count = 0; count < 1_000; count += 1) fleet.events.emit({ kind: 'connected', client });
+    await closed;
+    expect(fleet.events.droppedListeners).toBe(1);
+  });
+
   test('goes on after Last-Event-ID and tells of a gap', async () => {
     const { api, fleet } = await start();
     for (let at = 0; at < 1_100; at += 1) fleet.events.emit({ kind: 'connected', device: `d${at}` });

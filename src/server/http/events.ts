@@ -118,6 +118,7 @@ function openEventStream(options: {
     if (ended) return;
     response.write(text);
     if (response.writableLength <= limits.maxEventStreamBytes) return;
+    ended = true;
     options.onSlow();
     response.destroy();
   }
