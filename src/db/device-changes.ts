@@ -214,7 +214,10 @@ export async function rotateSecret(
         .returning(shownColumns);
       if (after === undefined) return undefined;
       const { type, previousSecretUntil, previousSecretUntilUsed } = after;
-      const details = { previous_secret_until: previousSecretUntil, until_used: previousSecretUntilUsed };
+      const details = {
+        previous_secret_until: previousSecretUntil,
+        previous_secret_until_used: previousSecretUntilUsed,
+      };
       await writeAudit(orm, actor, [{ action: 'device.rotate', target: id, details }]);
       return { id, type, mqttUser: id, mqttPassword: secret, previousSecretUntil, previousSecretUntilUsed };
     }),

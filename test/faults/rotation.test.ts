@@ -80,7 +80,7 @@ describe.each(Object.keys(fleets) as (keyof typeof fleets)[])('%s', (name) => {
     const open = (who: Credentials, clientId: string) =>
       Promise.all(replicas.map((replica) => connected(onTestFinished, replica.mqttPort, who, { clientId })));
     const before = await open(old, 'before');
-    const renewed = await rotate(old, { grace_sec: 4 });
+    const renewed = await rotate(old, { grace_seconds: 4 });
     const during = await open(old, 'during');
     const after = await open(renewed, 'after');
     for (const client of [...before, ...during]) await isOpen(client, old);
@@ -101,7 +101,7 @@ describe.each(Object.keys(fleets) as (keyof typeof fleets)[])('%s', (name) => {
     const client = await connected(onTestFinished, first().mqttPort, old, session);
     client.send(subscribePacket(1, [[`cmd/${old.id}/#`, 1]]));
     expect((await client.next()).type).toBe(9);
-    const renewed = await rotate(old, { grace_sec: 1 });
+    const renewed = await rotate(old, { grace_seconds: 1 });
     await client.waitClosed(withinMs);
     const back = await connectDevice(first().mqttPort, renewed, session);
     onTestFinished(() => back.client.destroy());
@@ -120,7 +120,7 @@ describe.each(Object.keys(fleets) as (keyof typeof fleets)[])('%s', (name) => {
       'the login is written',
       async () => (await ask('GET', old.id)).last_secret_used === 'current',
     );
-    const renewed = await rotate(old, { grace_sec: 86_400, until_used: true });
+    const renewed = await rotate(old, { grace_seconds: 86_400, until_used: true });
     expect(await ask('GET', old.id)).toMatchObject({
       last_secret_used: 'previous',
       previous_secret_until_used: true,

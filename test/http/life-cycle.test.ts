@@ -107,7 +107,7 @@ describe.each(kinds)('the life of a device over HTTP, on %s', (kind) => {
   it('has its secret replaced, at once or with a grace', async () => {
     const { id, mqtt_password: first } = await add({});
     const graceful = (
-      await send('POST', `/devices/${id}/rotate`, { grace_sec: 3_600, until_used: true })
+      await send('POST', `/devices/${id}/rotate`, { grace_seconds: 3_600, until_used: true })
     ).json<Json>();
     expect(graceful).toEqual({
       id,
@@ -131,7 +131,12 @@ describe.each(kinds)('the life of a device over HTTP, on %s', (kind) => {
       'device.rotate',
       'device.rotate',
     ]);
-    for (const body of [{ grace_sec: 0 }, { grace_sec: 31_536_001 }, { until_used: true }, { grace: '1d' }]) {
+    for (const body of [
+      { grace_seconds: 0 },
+      { grace_seconds: 31_536_001 },
+      { until_used: true },
+      { grace: '1d' },
+    ]) {
       expect((await send('POST', `/devices/${id}/rotate`, body)).status, JSON.stringify(body)).toBe(400);
     }
     expect(await secretOf(id, sudden.mqtt_password)).toBe('current');

@@ -166,7 +166,7 @@ function addRotateRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
       },
     },
     async (request, reply) => {
-      const { grace_sec: graceSec, until_used: untilUsed } = request.body;
+      const { grace_seconds: graceSec, until_used: untilUsed } = request.body;
       const graceMs = graceSec === undefined ? undefined : graceSec * 1_000;
       const device = await requireFound(request.params.id, (id) =>
         devices.rotate(request.actor, id, { graceMs, untilUsed }),

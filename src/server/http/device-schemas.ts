@@ -78,7 +78,7 @@ export const DeviceChangesRequest = Type.Object(
 /** What `POST /devices/{id}/rotate` takes. */
 export const RotateRequest = Type.Object(
   {
-    grace_sec: Type.Optional(
+    grace_seconds: Type.Optional(
       Type.Integer({
         minimum: 1,
         maximum: maxGraceMs / 1_000,
@@ -89,7 +89,7 @@ export const RotateRequest = Type.Object(
       Type.Boolean({ description: 'The secret until now ends already when the new one has been used' }),
     ),
   },
-  { $id: 'RotateRequest', ...closed, examples: [{ grace_sec: 86_400 }, {}] },
+  { $id: 'RotateRequest', ...closed, examples: [{ grace_seconds: 86_400 }, {}] },
 );
 
 /** What `POST /devices` answers: the one place where the password is shown. */
