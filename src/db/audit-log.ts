@@ -1,4 +1,4 @@
-import { and, desc, eq, gte, like, lt, sql } from 'drizzle-orm';
+import { and, desc, eq, gte, like, lt, or, sql } from 'drizzle-orm';
 import type { Database } from './open.js';
 import { query } from './query.js';
 import { auditLog } from './schema.js';
@@ -23,7 +23,7 @@ const rowsPerPrune = 5_000;
 /**
  * Lists changes, newest first, `limit` at a time.
  *
- * @param request.device only what was done to the device with this id.
+ * @param request.device only what was done to the device with this id, or to its connections.
  * @param request.before the id of the last record of the page before.
  */
 export async function listAudit(
@@ -45,7 +45,9 @@ export async function listAudit(
         and(
           device === undefined ? undefined : eq(auditLog.target, device),
           // A device type or a key may have the name that a device has as its id.
-          device === undefined ? undefined : like(auditLog.action, 'device.%'),
+          device === undefined
+            ? undefined
+            : or(like(auditLog.action, 'device.%'), like(auditLog.action, 'connection.%')),
           since === undefined ? undefined : gte(auditLog.at, since),
           before === undefined ? undefined : lt(auditLog.id, before),
         ),

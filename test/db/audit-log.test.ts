@@ -43,14 +43,19 @@ describe.each(kinds)('the audit log in %s', (kind) => {
     await write('device.add', 'two');
     await database.sql("update audit_log set at = now() - interval '3 days'");
     await write('device.revoke', 'one');
+    await write('connection.kick', 'one');
     const read = async (request: { device?: string; since?: Date }) =>
       (await listAudit(database.db, { ...request, limit: 10 })).map(({ action, target }) => [action, target]);
     expect(await read({ device: 'one' })).toEqual([
+      ['connection.kick', 'one'],
       ['device.revoke', 'one'],
       ['device.add', 'one'],
     ]);
     const since = new Date(Date.now() - 86_400_000);
-    expect(await read({ since })).toEqual([['device.revoke', 'one']]);
+    expect(await read({ since })).toEqual([
+      ['connection.kick', 'one'],
+      ['device.revoke', 'one'],
+    ]);
     expect(await read({ device: 'two', since })).toEqual([]);
     expect(await read({ device: 'nobody' })).toEqual([]);
     expect(await read({ device: 'a\0b' })).toEqual([]);
