@@ -12,6 +12,10 @@ interface AuditPage {
   next_cursor: string | null;
 }
 
+interface Faults {
+  errors?: { field: string }[];
+}
+
 const cli = { kind: 'cli', name: 'tester' } as const;
 const token = 'a-token-of-enough-length';
 
@@ -251,6 +255,22 @@ describe.each(kinds)('with keys in %s, the API', (kind) => {
     expect((await get(api, '/devices')).status).toBe(401);
     expect((await get(api, '/healthz')).status).toBe(200);
     expect(lines.map(({ event }) => event)).toContain('api_attempts_limited');
+  });
+
+  it('refuses times that the calendar or the database does not have, naming the field', async () => {
+    const key = await create('ops', 'operator');
+    await start();
+    for (const time of ['2027-12-31T23:59:60Z', '0000-01-01T00:00:00Z', '2027-02-30T00:00:00Z', 'soon']) {
+      const post = (path: string, body: object) =>
+        call(api.port, 'POST', path, { body: JSON.stringify({ ...body, expires_at: time }), ...bearer(key) });
+      const answers = [
+        await get(api, `/audit?since=${time}`, key),
+        await post('/api-keys', { name: 'new', role: 'viewer' }),
+        await post('/claims', { type: 'sensor' }),
+      ];
+      const fields = answers.map((answer) => [answer.status, answer.json<Faults>().errors?.[0]?.field]);
+      expect([time, ...fields]).toEqual([time, [400, 'since'], [400, 'expires_at'], [400, 'expires_at']]);
+    }
   });
 
   it('counts no right key as an attempt, nor many requests at once with one that it does not know yet', async () => {

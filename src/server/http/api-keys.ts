@@ -26,6 +26,7 @@ import {
   NewApiKeyResponse,
 } from './api-key-schemas.js';
 import { decodeCursor, encodeCursor } from './cursor.js';
+import { requireTime } from './fields.js';
 import type { KeyQueries } from './key-directory.js';
 import { defaultPageLimit } from './paging-schemas.js';
 import { createInputProblem, createProblem, type FieldProblem, ProblemError } from './problem.js';
@@ -96,7 +97,7 @@ function addCollectionRoutes(app: TypedApp, { keys, log }: Options): void {
     },
     async (request, reply) => {
       const { name, role, expires_at: expiry } = request.body;
-      const expiresAt = expiry === undefined ? undefined : new Date(expiry);
+      const expiresAt = expiry === undefined ? undefined : requireTime('expires_at', expiry);
       requireSound({ name, expiresAt });
       const key = await keys.create(request.actor, { name, role, expiresAt });
       log.info(

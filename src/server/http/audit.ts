@@ -2,6 +2,7 @@ import Type from 'typebox';
 import { type AuditRecord, listAudit, toAuditJson } from '../../db/audit-log.js';
 import type { Database } from '../../db/open.js';
 import { decodeCursor, encodeCursor } from './cursor.js';
+import { requireTime } from './fields.js';
 import { cursorParameter, defaultPageLimit, pageLimit } from './paging-schemas.js';
 import { createInputProblem, ProblemError } from './problem.js';
 import { listProblems, refer } from './responses.js';
@@ -90,7 +91,7 @@ export function addAuditRoute(app: TypedApp, list: ListAudit): void {
       // One more than asked for shows whether there is a further page.
       const rows = await list({
         device,
-        since: since === undefined ? undefined : new Date(since),
+        since: since === undefined ? undefined : requireTime('since', since),
         before: cursor === undefined ? undefined : readCursor(cursor),
         limit: limit + 1,
       });

@@ -27,6 +27,7 @@ import {
 } from './claim-schemas.js';
 import { decodeCursor, encodeCursor } from './cursor.js';
 import { NewDeviceResponse } from './device-schemas.js';
+import { requireTime } from './fields.js';
 import { createInputProblem, createProblem, ProblemError, tooManyRequests } from './problem.js';
 import { listProblems, listPublicProblems, refer } from './responses.js';
 import type { TypedApp } from './typed-app.js';
@@ -90,7 +91,8 @@ function addCollectionRoutes(app: TypedApp, { claims, log }: Options): void {
     },
     async (request, reply) => {
       const { type, uses = 1, expires_at: expiry } = request.body;
-      const expiresAt = expiry === undefined ? new Date(Date.now() + dayMs) : new Date(expiry);
+      const expiresAt =
+        expiry === undefined ? new Date(Date.now() + dayMs) : requireTime('expires_at', expiry);
       const claim = await claims.create(request.actor, { type, uses, expiresAt }).catch((error: unknown) => {
         throw nameField(error);
       });

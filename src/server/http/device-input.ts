@@ -1,17 +1,6 @@
-import {
-  checkDeviceType,
-  checkExpiry,
-  checkMetadata,
-  checkTime,
-  type Metadata,
-  parseTime,
-} from '../../db/device-fields.js';
-import { createInputProblem, createProblem, type Problem, ProblemError } from './problem.js';
-
-/** Requires of a field what its schema cannot state. */
-export function requireField(field: string, problem: string | undefined): void {
-  if (problem !== undefined) throw new ProblemError(createInputProblem([{ field, problem }]));
-}
+import { checkDeviceType, checkExpiry, checkMetadata, type Metadata } from '../../db/device-fields.js';
+import { requireField, requireTime } from './fields.js';
+import { createProblem, type Problem } from './problem.js';
 
 /** No control characters, well-formed Unicode. */
 export function requireType(type: string): void {
@@ -19,11 +8,7 @@ export function requireType(type: string): void {
 }
 
 export function requireExpiry(text: string): Date {
-  const time = parseTime(text);
-  if (time === undefined || checkTime(time) !== undefined) {
-    requireField('expires_at', 'must be a time with its offset from UTC, such as 2027-01-31T12:00:00Z');
-  }
-  const expiresAt = time ?? new Date(0);
+  const expiresAt = requireTime('expires_at', text);
   requireField('expires_at', checkExpiry(expiresAt));
   return expiresAt;
 }

@@ -6,13 +6,7 @@ import { toDeviceJson, toNewDeviceJson } from '../../db/device-json.js';
 import type { AddRequest, Device, DeviceFilter, NewDevice } from '../../db/devices.js';
 import type { Log } from '../../log.js';
 import { decodeCursor, encodeCursor } from './cursor.js';
-import {
-  readMetadataFilter,
-  requireExpiry,
-  requireField,
-  requireMetadata,
-  requireType,
-} from './device-input.js';
+import { readMetadataFilter, requireExpiry, requireMetadata, requireType } from './device-input.js';
 import { addDeviceItemRoutes } from './device-item.js';
 import {
   DevicePage,
@@ -23,6 +17,7 @@ import {
   NewDeviceResponse,
   RotatedDeviceResponse,
 } from './device-schemas.js';
+import { requireField } from './fields.js';
 import { listProblems, refer } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 

@@ -1,0 +1,18 @@
+import { checkTime, parseTime } from '../../db/device-fields.js';
+import { createInputProblem, ProblemError } from './problem.js';
+
+/** Requires of a field what its schema cannot state. */
+export function requireField(field: string, problem: string | undefined): void {
+  if (problem !== undefined) throw new ProblemError(createInputProblem([{ field, problem }]));
+}
+
+/**
+ * Reads a time. The format `date-time` of a schema lets pass what neither a Date nor the database has, such as a leap
+ * second or the year 0.
+ */
+export function requireTime(field: string, text: string): Date {
+  const time = parseTime(text);
+  if (time !== undefined && checkTime(time) === undefined) return time;
+  const problem = 'must be a time with its offset from UTC, such as 2027-01-31T12:00:00Z';
+  throw new ProblemError(createInputProblem([{ field, problem }]));
+}
