@@ -84,9 +84,11 @@ describe('valid packets are read as they were written', () => {
     fc.assert(
       fc.property(message, fc.boolean(), (wanted, dup) => {
         const sent = publishPacket({ ...wanted, dup: dup && wanted.qos > 0 });
-        expect(decodePublish(sent, bodyOffsetOf(sent))).toEqual({
+        const decoded = decodePublish(sent, bodyOffsetOf(sent));
+        if (typeof decoded === 'string') throw new Error(decoded);
+        const { packet: whole, topicStart, topicEnd, ...rest } = decoded;
+        expect({ ...rest, topic: whole.toString('utf8', topicStart, topicEnd) }).toEqual({
           ...wanted,
-          topic: Buffer.from(wanted.topic),
           packetId: wanted.qos > 0 ? wanted.packetId : 0,
         });
       }),

@@ -280,7 +280,10 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     this.lastMessageMs = this.lastReadMs;
     const reason = uplink.receive(publish);
     if (reason === 'publish-denied') {
-      const fields = { ...this.describe(), topic: publish.topic.toString('utf8') };
+      const fields = {
+        ...this.describe(),
+        topic: packet.toString('utf8', publish.topicStart, publish.topicEnd),
+      };
       log.warn('publish_denied', fields, 'A device published outside its policy and is disconnected');
     }
     return reason;

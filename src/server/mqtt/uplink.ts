@@ -8,6 +8,7 @@ import type { Will } from './packets/connect.js';
 import { isMqttText } from './packets/field.js';
 import { PacketType, type QoS } from './packets/packet-type.js';
 import type { Publish } from './packets/publish.js';
+import { RecentRoutes } from './recent-routes.js';
 import { checkTopic, checkTopicSize, type TopicLimits } from './topics.js';
 import type { TurnQueue } from './turn-queue.js';
 import { type Route, UplinkPublish } from './uplink-publish.js';
@@ -61,7 +62,6 @@ const deviceShare = 8;
 /** Most bytes of wills that wait for room; further ones are dropped and counted. */
 const maxWaitingWillBytes = 8_388_608;
 const willOverheadBytes = 2_048;
-const maxLastTopics = 8;
 
 /**
  * The path of one connection's messages: PUBLISH → policy → subject → forwarder → stored → PUBACK or PUBREC, in the
@@ -76,9 +76,7 @@ export class Uplink {
   /** Messages to be answered, in order of arrival, from `head` on. */
   private waiting: Awaited[] = [];
   private head = 0;
-  private lastRoute: Route | undefined;
-  /** For those who look at the connection. */
-  readonly lastTopics: string[] = [];
+  readonly routes = new RecentRoutes();
 
   constructor(
     services: UplinkServices,
@@ -119,7 +117,7 @@ export class Uplink {
   changePolicy(policy: Policy, addressing: Addressing): void {
     this.policy = policy;
     this.addressing = addressing;
-    this.lastRoute = undefined;
+    this.routes.clear();
   }
 
   get device(): DeviceState {
@@ -128,7 +126,8 @@ export class Uplink {
 
   /** Takes a PUBLISH for which there is room. Answers why the connection must close, if it must. */
   receive(publish: Publish): CloseReason | undefined {
-    const route = this.routeOf(publish.topic, publish.retain);
+    const { packet, topicStart, topicEnd, retain } = publish;
+    const route = this.routeOf(packet, topicStart, topicEnd, retain);
     if (typeof route === 'string') return route;
     if (route.headers.length + publish.payload.length > this.services.forwarder.maxPayloadBytes) {
       return 'packet-too-large';
@@ -161,7 +160,8 @@ export class Uplink {
   /** Sends the will [MQTT-3.1.2-8], within the bounds; it waits for the forwarder to have room. */
   publishWill(will: Will): void {
     const { forwarder, waitingWills, counters } = this.services;
-    const route = this.routeOf(Buffer.from(will.topic, 'utf8'), will.retain);
+    const topic = Buffer.from(will.topic, 'utf8');
+    const route = this.routeOf(topic, 0, topic.length, will.retain);
     if (typeof route === 'string') return;
     const exchange =
       will.qos === 2 ? { messageId: this.services.nextMessageId(), exchanges: new Map() } : undefined;
@@ -243,9 +243,14 @@ export class Uplink {
     return true;
   }
 
-  private routeOf(topicBytes: Buffer, retain: boolean): Route | CloseReason {
-    const last = this.lastRoute;
-    if (last !== undefined && last.retain === retain && last.topicBytes.equals(topicBytes)) return last;
+  /** The route of the topic that stands in `packet` from `start` to `end`. */
+  private routeOf(packet: Buffer, start: number, end: number, retain: boolean): Route | CloseReason {
+    return (
+      this.routes.find(packet, start, end, retain) ?? this.makeRoute(packet.subarray(start, end), retain)
+    );
+  }
+
+  private makeRoute(topicBytes: Buffer, retain: boolean): Route | CloseReason {
     if (!isMqttText(topicBytes)) return 'invalid-utf8';
     const topic = topicBytes.toString('utf8');
     const problem = checkTopic(topic) ?? checkTopicSize(topic, this.services.topicLimits);
@@ -259,18 +264,8 @@ export class Uplink {
       headers: this.addressing.headersOf(topic, retain),
       batchable: this.addressing.batchable,
     };
-    this.lastRoute = route;
-    this.noteTopic(topic);
+    this.routes.add(route);
     return route;
-  }
-
-  /** Keeps the latest topics, the last one last. */
-  private noteTopic(topic: string): void {
-    const { lastTopics } = this;
-    const known = lastTopics.indexOf(topic);
-    if (known >= 0) lastTopics.splice(known, 1);
-    else if (lastTopics.length === maxLastTopics) lastTopics.shift();
-    lastTopics.push(topic);
   }
 
   private deliver(message: UplinkPublish): void {

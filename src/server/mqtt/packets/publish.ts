@@ -3,12 +3,14 @@ import { fieldEnd } from './field.js';
 import { encodeLength } from './fixed-header.js';
 import type { QoS } from './packet-type.js';
 
-/** PUBLISH (MQTT 3.1.1 §3.3); topic and payload are views of the packet. */
+/** PUBLISH (MQTT 3.1.1 §3.3); the payload is a view of the packet. */
 export interface Publish {
   readonly qos: QoS;
   readonly retain: boolean;
-  /** Not checked yet: the route does that once per topic. */
-  readonly topic: Buffer;
+  readonly packet: Buffer;
+  /** Where the topic stands in the packet. Its text is not checked yet: the route does that once per topic. */
+  readonly topicStart: number;
+  readonly topicEnd: number;
   /** 0 with QoS 0. */
   readonly packetId: number;
   readonly payload: Buffer;
@@ -33,7 +35,9 @@ export function decodePublish(packet: Buffer, bodyOffset: number): Publish | Clo
   return {
     qos: qos as QoS,
     retain: (flags & 0x01) !== 0,
-    topic: packet.subarray(bodyOffset + 2, topicEnd),
+    packet,
+    topicStart: bodyOffset + 2,
+    topicEnd,
     packetId,
     payload: packet.subarray(payloadStart),
   };
