@@ -1,6 +1,16 @@
 import fc from 'fast-check';
 import type { Msg, NatsConnection } from 'nats';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, type TestContext } from 'vitest';
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  it,
+  type TestContext,
+  vi,
+} from 'vitest';
 import { openFastIngest } from '../../src/server/forward/fast-ingest.js';
 import type { Forwarder, Lane } from '../../src/server/forward/forwarder.js';
 import { isAtLeast } from '../../src/server/forward/nats-server-program.js';
@@ -111,6 +121,22 @@ describe('a batch', () => {
     );
     await give(20);
     expect(singly.length).toBe(20);
+  });
+
+  it('is not made for a while after one that was not answered, and then again', async () => {
+    const { sent, singly, give } = await sendBatch(20);
+    const now = vi.spyOn(performance, 'now');
+    try {
+      const later = performance.now();
+      now.mockImplementation(() => later + 31_000);
+      await give(20);
+      expect([sent.length, singly.length]).toEqual([20, 20]);
+      now.mockImplementation(() => later + 42_000);
+      await give(20);
+      expect([sent.length, singly.length]).toEqual([40, 20]);
+    } finally {
+      now.mockRestore();
+    }
   });
 
   it('is not made any more when the stream takes none', async () => {

@@ -125,13 +125,13 @@ export function openFastIngest(options: {
 
   function mayOpen(): boolean {
     const nowMs = performance.now();
-    if (nowMs < plainUntilMs) return false;
-    if (open.size < maxOpenBatches) return true;
     for (const [number, { sentAtMs }] of open) {
       if (nowMs - sentAtMs < forgetAfterMs) break;
       open.delete(number);
+      // Where batches are not answered, messages that go singly may be.
+      noteRefusal();
     }
-    return open.size < maxOpenBatches;
+    return nowMs >= plainUntilMs && open.size < maxOpenBatches;
   }
 
   /** Opens a batch of so many messages and answers what sends the next one of it. */
