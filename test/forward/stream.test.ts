@@ -2,6 +2,7 @@ import type { NatsConnection } from 'nats';
 import { StorageType } from 'nats';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { SvcMqttError } from '../../src/errors.js';
+import { isAtLeast } from '../../src/server/forward/nats-server-program.js';
 import { requireStream } from '../../src/server/forward/stream.js';
 import { openObserver, openTestLog } from '../support/forwarding.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
@@ -76,6 +77,15 @@ describe('requireStream', () => {
       expect(test.count('stream_in_memory')).toBe(1);
     },
   );
+
+  it('warns of a stream that confirms messages before it writes them', async (context) => {
+    const { version = '' } = connection.info ?? {};
+    if (!isAtLeast(version, 2, 12)) context.skip(`nats-server ${version} has no persist_mode`);
+    await add('MINE', ['raw.>'], { ...{ persist_mode: 'async' } });
+    const test = openTestLog();
+    await requireStream(connection, { stream: 'RAW', template: 'raw.{id}', batched: false }, test.log);
+    expect(test.count('stream_written_late')).toBe(1);
+  });
 
   it('finds the stream among many', async () => {
     for (let index = 0; index < 5; index += 1) await add(`S${index}`, [`s${index}.>`]);

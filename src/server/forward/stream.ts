@@ -24,8 +24,9 @@ export interface UsableStream {
 }
 
 /** What the library does not know yet. */
-interface BatchedConfig {
+interface LaterConfig {
   readonly allow_batched?: boolean;
+  readonly persist_mode?: 'default' | 'async';
 }
 
 /** The stream that is looked for, and created when there is none. */
@@ -116,7 +117,7 @@ async function findOrCreate(
     return covering;
   }
   if (touching.length > 0) throw partlyCovered(touching, name, needed);
-  const config: Partial<StreamConfig> & BatchedConfig = {
+  const config: Partial<StreamConfig> & LaterConfig = {
     name,
     subjects: [offered],
     storage: StorageType.File,
@@ -131,7 +132,7 @@ async function findOrCreate(
 
 /** A batch ends at the first message that is refused, so one that is for its subject alone would hold up all devices. */
 function findBatchProblem({ config }: StreamInfo): string | undefined {
-  if ((config as BatchedConfig).allow_batched !== true)
+  if ((config as LaterConfig).allow_batched !== true)
     return `stream ${config.name} does not have allow_batched`;
   if (config.discard_new_per_subject) return `stream ${config.name} has discard_new_per_subject`;
   return undefined;
@@ -151,6 +152,12 @@ function requireUsable({ config }: StreamInfo, log: Log): void {
     log.warn(
       { event: 'stream_in_memory', stream: config.name },
       'the stream keeps messages in memory: they are acknowledged and lost when its NATS server ends',
+    );
+  }
+  if ((config as LaterConfig).persist_mode === 'async') {
+    log.warn(
+      { event: 'stream_written_late', stream: config.name },
+      'the stream confirms messages before it writes them: what was just acknowledged is lost when its NATS server is killed',
     );
   }
 }
