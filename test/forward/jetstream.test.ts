@@ -97,6 +97,18 @@ describe.each(['batch', 'plain'] as const)('the JetStream forwarder, NATS_INGEST
     }
   });
 
+  it('reads the answers that came while the process stood still before it takes them for missing', async () => {
+    const lane = (await open({ limits: { ackTimeoutMs: 400 } })).openLane();
+    let confirmations = 0;
+    for (let index = 0; index < 40; index += 1)
+      lane.publish(uplink(`${index}`, { onStored: () => (confirmations += 1) }));
+    // The messages leave at the end of this turn.
+    await new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)));
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2_000);
+    await until(() => confirmations === 40);
+    expect(forwarder?.state().counters).toMatchObject({ retriedTimeout: 0, stored: 40 });
+  });
+
   it('stores a message with an id once, however often it is sent', async () => {
     const lane = (await open()).openLane();
     let confirmations = 0;

@@ -117,7 +117,7 @@ export function startForwarding(options: {
         .finally(() => {
           if (link.connection !== connection) return;
           ready = { connection, wire };
-          tick();
+          tick(performance.now());
         });
     },
     disconnected() {
@@ -130,18 +130,20 @@ export function startForwarding(options: {
     ponged: () => confirmation.ponged(),
   });
 
-  function tick(): void {
+  function tick(nowMs: number): void {
     const { open } = outlet;
     if (open && !wasOpen) inFlight.restartTimeouts();
     // Senders that waited for room in the window are let go when it is of no use any more.
     if (!open && wasOpen) unconfirmedWaiters.wake();
     wasOpen = open;
-    const nowMs = performance.now();
     inFlight.tick(nowMs);
     unconfirmed.tick(nowMs);
     confirmedWaiters.wake();
   }
-  const ticker = setInterval(tick, tickMs);
+  const ticker = setInterval(() => {
+    // Timers come before what has arrived: when this process stood still, the answers that are missed may be there.
+    setImmediate(tick, performance.now());
+  }, tickMs);
 
   let closed: Promise<void> | undefined;
   return {
