@@ -318,6 +318,26 @@ describe('fast ingest with a nats-server', () => {
     await expectInOrder(1, 40);
   });
 
+  it('does not send what the stream is known never to take, so that others are not cut off by it', async () => {
+    await updateStream({ max_msg_size: 500 });
+    await forwarder.close();
+    forwarder = await openTestForwarder(server.url, log.log);
+    const [lane, other] = [forwarder.openLane(), forwarder.openLane()];
+    const confirmed: string[] = [];
+    const refused: string[] = [];
+    const fits = 500 - uplink('').headers.length;
+    give([lane], 20, confirmed);
+    other.publish(uplink('a'.repeat(fits), { onStored: () => confirmed.push('fits') }));
+    // Its id makes it larger than the connection saw it.
+    other.publish(
+      uplink('a'.repeat(fits), { messageId: 'abc:1', onRefused: (reason) => refused.push(reason) }),
+    );
+    give([lane], 20, confirmed, 20);
+    await until(() => confirmed.length === 41);
+    expect(refused).toEqual(['520 bytes are more than the 500 that NATS takes']);
+    expect(forwarder.state().counters).toMatchObject({ refused: 1, retriedRefused: 0 });
+  });
+
   it('confirms each message that goes to another stream or has an id by itself, in its place', async () => {
     const manager = await observer.jetstreamManager();
     await manager.streams.add({ name: 'OTHER', subjects: ['other.>'] });
