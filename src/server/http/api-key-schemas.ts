@@ -1,6 +1,6 @@
 import Type from 'typebox';
 import { maxApiKeyNameLength, roles } from '../../db/api-keys.js';
-import { cursorParameter, pageLimit } from './paging-schemas.js';
+import { cursorParameter, nextCursor, pageLimit } from './paging-schemas.js';
 import { refer } from './responses.js';
 
 const closed = { additionalProperties: false };
@@ -67,9 +67,7 @@ export const ApiKeyResponse = Type.Object(
 export const ApiKeyPage = Type.Object(
   {
     api_keys: Type.Array(refer(ApiKeyResponse)),
-    next_cursor: Type.Union([Type.String(), Type.Null()], {
-      description: 'What `cursor` takes for the next page; null: this is the last one',
-    }),
+    next_cursor: nextCursor,
   },
   { $id: 'ApiKeyPage', ...closed },
 );

@@ -25,7 +25,7 @@ import {
   NewApiKeyRequest,
   NewApiKeyResponse,
 } from './api-key-schemas.js';
-import { decodeCursor, encodeCursor } from './cursor.js';
+import { decodeCursor, makePage } from './cursor.js';
 import { requireTime } from './fields.js';
 import type { KeyQueries } from './key-directory.js';
 import { defaultPageLimit } from './paging-schemas.js';
@@ -183,15 +183,9 @@ async function readPage(
 ): Promise<Static<typeof ApiKeyPage>> {
   const limit = query.limit ?? defaultPageLimit;
   const after = query.cursor === undefined ? undefined : readCursor(query.cursor);
-  // One more than asked for shows whether there is a further page.
   const rows = await keys.list({ state: query.state ?? 'active', after, limit: limit + 1 });
-  const page = rows.slice(0, limit);
-  const last = page.at(-1);
-  const more = rows.length > limit && last !== undefined;
-  return {
-    api_keys: page.map(toApiKeyJson),
-    next_cursor: more ? encodeCursor(`${last.id} ${last.name}`) : null,
-  };
+  const { page, next } = makePage(rows, limit, ({ id, name }) => `${id} ${name}`);
+  return { api_keys: page.map(toApiKeyJson), next_cursor: next };
 }
 
 function readCursor(cursor: string): { id: string; name: string } {

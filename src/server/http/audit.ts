@@ -1,9 +1,9 @@
 import Type from 'typebox';
 import { type AuditRecord, listAudit, toAuditJson } from '../../db/audit-log.js';
 import type { Database } from '../../db/open.js';
-import { decodeCursor, encodeCursor } from './cursor.js';
+import { decodeCursor, makePage } from './cursor.js';
 import { requireTime } from './fields.js';
-import { cursorParameter, defaultPageLimit, pageLimit } from './paging-schemas.js';
+import { cursorParameter, defaultPageLimit, nextCursor, pageLimit } from './paging-schemas.js';
 import { createInputProblem, ProblemError } from './problem.js';
 import { listProblems, refer } from './responses.js';
 import type { TypedApp } from './typed-app.js';
@@ -50,9 +50,7 @@ const AuditEntry = Type.Object(
 const AuditPage = Type.Object(
   {
     entries: Type.Array(refer(AuditEntry)),
-    next_cursor: Type.Union([Type.String(), Type.Null()], {
-      description: 'What `cursor` takes for the next page, of older entries; null: this is the last one',
-    }),
+    next_cursor: nextCursor,
   },
   { $id: 'AuditPage', ...closed },
 );
@@ -88,17 +86,13 @@ export function addAuditRoute(app: TypedApp, list: ListAudit): void {
     },
     async (request, reply) => {
       const { device, since, cursor, limit = defaultPageLimit } = request.query;
-      // One more than asked for shows whether there is a further page.
       const rows = await list({
         device,
         since: since === undefined ? undefined : requireTime('since', since),
         before: cursor === undefined ? undefined : readCursor(cursor),
         limit: limit + 1,
       });
-      const page = rows.slice(0, limit);
-      const last = page.at(-1);
-      const more = rows.length > limit && last !== undefined;
-      const next = more ? encodeCursor(String(last.id)) : null;
+      const { page, next } = makePage(rows, limit, ({ id }) => String(id));
       return reply.code(200).send({ entries: page.map(toAuditJson), next_cursor: next });
     },
   );

@@ -1,6 +1,7 @@
 import Type from 'typebox';
 import { maxClaimUses } from '../../db/claims.js';
 import { maxDeviceTypeLength } from '../../db/device-fields.js';
+import { cursorParameter, nextCursor, pageLimit } from './paging-schemas.js';
 import { refer } from './responses.js';
 
 const closed = { additionalProperties: false };
@@ -66,9 +67,7 @@ export const NewClaimResponse = Type.Object(
 export const ClaimPage = Type.Object(
   {
     claims: Type.Array(refer(ClaimResponse)),
-    next_cursor: Type.Union([Type.String(), Type.Null()], {
-      description: 'What `cursor` takes for the next page; null: this is the last one',
-    }),
+    next_cursor: nextCursor,
   },
   { $id: 'ClaimPage', ...closed },
 );
@@ -80,10 +79,8 @@ export const ClaimListQuery = Type.Object(
     state: Type.Optional(
       Type.Enum(['active', 'all'], { description: 'Only claims in this state', default: 'active' }),
     ),
-    limit: Type.Optional(
-      Type.Integer({ minimum: 1, maximum: 1_000, default: 100, description: 'Most claims on the page' }),
-    ),
-    cursor: Type.Optional(Type.String({ minLength: 1, description: '`next_cursor` of the page before' })),
+    limit: Type.Optional(pageLimit('claims')),
+    cursor: Type.Optional(cursorParameter),
   },
   closed,
 );

@@ -25,9 +25,10 @@ import {
   NewClaimResponse,
   RedeemRequest,
 } from './claim-schemas.js';
-import { decodeCursor, encodeCursor } from './cursor.js';
+import { decodeCursor, makePage } from './cursor.js';
 import { NewDeviceResponse } from './device-schemas.js';
 import { requireTime } from './fields.js';
+import { defaultPageLimit } from './paging-schemas.js';
 import { createInputProblem, createProblem, ProblemError, tooManyRequests } from './problem.js';
 import { listProblems, listPublicProblems, refer } from './responses.js';
 import type { TypedApp } from './typed-app.js';
@@ -118,15 +119,11 @@ function addCollectionRoutes(app: TypedApp, { claims, log }: Options): void {
       },
     },
     async (request, reply) => {
-      const { state = 'active', limit = 100, cursor } = request.query;
+      const { state = 'active', limit = defaultPageLimit, cursor } = request.query;
       const after = cursor === undefined ? undefined : decodeCursor(cursor);
-      // One more than asked for shows whether there is a further page.
       const rows = await claims.list({ state, after, limit: limit + 1 });
-      const page = rows.slice(0, limit);
-      const last = page.at(-1);
-      const more = rows.length > limit && last !== undefined;
-      const body = { claims: page.map(toClaimJson), next_cursor: more ? encodeCursor(last.id) : null };
-      return reply.code(200).send(body);
+      const { page, next } = makePage(rows, limit, ({ id }) => id);
+      return reply.code(200).send({ claims: page.map(toClaimJson), next_cursor: next });
     },
   );
 }

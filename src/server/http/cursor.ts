@@ -12,3 +12,20 @@ export function decodeCursor(cursor: string): string {
   const problem = 'is not a next_cursor of this API; leave it out to start with the first page';
   throw new ProblemError(createInputProblem([{ field: 'cursor', problem }]));
 }
+
+/**
+ * Makes a page of rows of which one more was read than the page is to hold: that one shows whether there is a further
+ * page.
+ *
+ * @param keyOf what the page after a row is found by.
+ */
+export function makePage<Row>(
+  rows: readonly Row[],
+  limit: number,
+  keyOf: (last: Row) => string,
+): { page: Row[]; next: string | null } {
+  const page = rows.slice(0, limit);
+  const last = page.at(-1);
+  const more = rows.length > limit && last !== undefined;
+  return { page, next: more ? encodeCursor(keyOf(last)) : null };
+}

@@ -7,6 +7,7 @@ import {
   maxMetadataKeys,
   maxMetadataValueLength,
 } from '../../db/device-fields.js';
+import { cursorParameter, nextCursor, pageLimit } from './paging-schemas.js';
 import { refer } from './responses.js';
 
 const closed = { additionalProperties: false };
@@ -149,15 +150,10 @@ export const DeviceResponse = Type.Object(
 export const DevicePage = Type.Object(
   {
     devices: Type.Array(refer(DeviceResponse)),
-    next_cursor: Type.Union([Type.String(), Type.Null()], {
-      description: 'What `cursor` takes for the next page; null: this is the last one',
-    }),
+    next_cursor: nextCursor,
   },
   { $id: 'DevicePage', ...closed },
 );
-
-export const maxPageLength = 1_000;
-export const defaultPageLength = 100;
 
 export const ListQuery = Type.Object(
   {
@@ -173,20 +169,8 @@ export const ListQuery = Type.Object(
         description: 'Only devices with this entry, as `key=value`; repeated: with all of them',
       }),
     ),
-    limit: Type.Optional(
-      Type.Integer({
-        minimum: 1,
-        maximum: maxPageLength,
-        default: defaultPageLength,
-        description: 'Most devices on the page',
-      }),
-    ),
-    cursor: Type.Optional(
-      Type.String({
-        minLength: 1,
-        description: '`next_cursor` of the page before; it belongs to the same filters',
-      }),
-    ),
+    limit: Type.Optional(pageLimit('devices')),
+    cursor: Type.Optional(cursorParameter),
   },
   closed,
 );

@@ -5,19 +5,19 @@ import { checkDeviceId } from '../../db/device-fields.js';
 import { toDeviceJson, toNewDeviceJson } from '../../db/device-json.js';
 import type { AddRequest, Device, DeviceFilter, NewDevice } from '../../db/devices.js';
 import type { Log } from '../../log.js';
-import { decodeCursor, encodeCursor } from './cursor.js';
+import { decodeCursor, makePage } from './cursor.js';
 import { readMetadataFilter, requireExpiry, requireMetadata, requireType } from './device-input.js';
 import { addDeviceItemRoutes } from './device-item.js';
 import {
   DevicePage,
   DeviceResponse,
-  defaultPageLength,
   ListQuery,
   NewDeviceRequest,
   NewDeviceResponse,
   RotatedDeviceResponse,
 } from './device-schemas.js';
 import { requireField } from './fields.js';
+import { defaultPageLimit } from './paging-schemas.js';
 import { listProblems, refer } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 
@@ -104,10 +104,9 @@ async function readPage(
   devices: DeviceQueries,
   query: Static<typeof ListQuery>,
 ): Promise<Static<typeof DevicePage>> {
-  const limit = query.limit ?? defaultPageLength;
+  const limit = query.limit ?? defaultPageLimit;
   if (query.type !== undefined) requireType(query.type);
   const after = query.cursor === undefined ? undefined : decodeCursor(query.cursor);
-  // One more than asked for shows whether there is a further page.
   const rows = await devices.list({
     type: query.type,
     state: query.state ?? 'active',
@@ -115,8 +114,6 @@ async function readPage(
     after,
     limit: limit + 1,
   });
-  const page = rows.slice(0, limit);
-  const last = page.at(-1);
-  const more = rows.length > limit && last !== undefined;
-  return { devices: page.map(toDeviceJson), next_cursor: more ? encodeCursor(last.id) : null };
+  const { page, next } = makePage(rows, limit, ({ id }) => id);
+  return { devices: page.map(toDeviceJson), next_cursor: next };
 }

@@ -6,7 +6,8 @@ import { toPolicyJson } from '../../db/policy-json.js';
 import type { Log } from '../../log.js';
 import { checkPolicy, type PolicyRules } from '../../policy.js';
 import { defaultTemplates } from '../../topic-template.js';
-import { decodeCursor, encodeCursor } from './cursor.js';
+import { decodeCursor, makePage } from './cursor.js';
+import { defaultPageLimit } from './paging-schemas.js';
 import {
   PolicyListQuery,
   PolicyPage,
@@ -68,15 +69,11 @@ function addReadingRoutes(app: TypedApp, policies: PolicyQueries): void {
       },
     },
     async (request, reply) => {
-      const { limit = 100, cursor } = request.query;
+      const { limit = defaultPageLimit, cursor } = request.query;
       const after = cursor === undefined ? undefined : decodeCursor(cursor);
-      // One more than asked for shows whether there is a further page.
       const rows = await policies.list({ after, limit: limit + 1 });
-      const page = rows.slice(0, limit);
-      const last = page.at(-1);
-      const more = rows.length > limit && last !== undefined;
-      const body = { policies: page.map(toPolicyJson), next_cursor: more ? encodeCursor(last.type) : null };
-      return reply.code(200).send(body);
+      const { page, next } = makePage(rows, limit, ({ type }) => type);
+      return reply.code(200).send({ policies: page.map(toPolicyJson), next_cursor: next });
     },
   );
   app.get(

@@ -2,6 +2,7 @@ import Type from 'typebox';
 import { maxDeviceTypeLength } from '../../db/device-fields.js';
 import { maxPublishRate, maxTemplates, minPacketBytes, mostPacketBytes } from '../../policy.js';
 import { defaultTemplates } from '../../topic-template.js';
+import { cursorParameter, nextCursor, pageLimit } from './paging-schemas.js';
 import { refer } from './responses.js';
 
 const closed = { additionalProperties: false };
@@ -83,28 +84,17 @@ export const SetPolicyResponse = Type.Object(
 export const PolicyPage = Type.Object(
   {
     policies: Type.Array(refer(PolicyResponse)),
-    next_cursor: Type.Union([Type.String(), Type.Null()], {
-      description: 'What `cursor` takes for the next page; null: this is the last one',
-    }),
+    next_cursor: nextCursor,
   },
   { $id: 'PolicyPage', ...closed },
 );
 
 export const PolicyParams = Type.Object({ type });
 
-export const maxPolicyPageLength = 1_000;
-
 export const PolicyListQuery = Type.Object(
   {
-    limit: Type.Optional(
-      Type.Integer({
-        minimum: 1,
-        maximum: maxPolicyPageLength,
-        default: 100,
-        description: 'Most policies on the page',
-      }),
-    ),
-    cursor: Type.Optional(Type.String({ minLength: 1, description: '`next_cursor` of the page before' })),
+    limit: Type.Optional(pageLimit('policies')),
+    cursor: Type.Optional(cursorParameter),
   },
   closed,
 );
