@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Config, splitListenAddr } from '../config.js';
+import type { Config } from '../config.js';
 import { SvcMqttError } from '../errors.js';
 import type { SortField } from '../server/live.js';
 import { type CommandIo, write } from './io.js';
+import { ownApiUrl } from './own-server.js';
 import { describeFailure } from './report.js';
 import { toJsonLine } from './text.js';
 import { openTopApi, type PageRequest, sendOverHttp, type TopApi } from './top/api.js';
@@ -31,11 +32,11 @@ const intervalMs = 1_000;
  * @throws SvcMqttError USAGE, API_UNREACHABLE, UNAUTHENTICATED, FORBIDDEN.
  */
 export async function top(
-  config: Pick<Config, 'listenAddr' | 'apiToken' | 'apiKey'>,
+  config: Pick<Config, 'listenAddr' | 'httpTlsCert' | 'apiToken' | 'apiKey'>,
   options: TopOptions,
   io: CommandIo,
 ): Promise<void> {
-  const url = chooseUrl(options.url, config.listenAddr);
+  const url = chooseUrl(options.url, config);
   const api = openTopApi(sendOverHttp(url, config.apiKey ?? config.apiToken));
   const request = toRequest(options);
   const terminal = io.stdout.isTTY === true && io.stdin.isTTY === true && io.env.TERM !== 'dumb';
@@ -127,12 +128,11 @@ function toRequest(options: TopOptions): PageRequest {
 }
 
 /** The address of the API: as given, or where a server with these settings listens. */
-function chooseUrl(given: string | undefined, listenAddr: string): string {
+function chooseUrl(given: string | undefined, config: Pick<Config, 'listenAddr' | 'httpTlsCert'>): string {
   if (given === undefined) {
-    const { host, port } = splitListenAddr(listenAddr);
-    if (port === 0) throw usageError('LISTEN_ADDR names port 0, which says not where to ask', 'Give --url');
-    const local = host === '::' || host === '0.0.0.0' ? '127.0.0.1' : host;
-    return `http://${local.includes(':') ? `[${local}]` : local}:${port}`;
+    const own = ownApiUrl(config);
+    if (own !== undefined) return own;
+    throw usageError('LISTEN_ADDR names port 0, which says not where to ask', 'Give --url');
   }
   const url = URL.canParse(given) ? new URL(given) : undefined;
   if (url === undefined || !['http:', 'https:'].includes(url.protocol)) {

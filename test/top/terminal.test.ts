@@ -194,6 +194,12 @@ describe('without a terminal', () => {
 
   test.each([
     [{ LISTEN_ADDR: '127.0.0.1:1' }, [], 1, 'http://127.0.0.1:1 does not answer'],
+    [
+      { LISTEN_ADDR: '127.0.0.1:1', HTTP_TLS_CERT: '/no.crt', HTTP_TLS_KEY: '/no.key' },
+      [],
+      1,
+      'https://127.0.0.1:1 does not answer',
+    ],
     [{ API_TOKEN: 'not-the-token-at-all' }, [], 1, 'API_KEY'],
     [{ API_TOKEN: '' }, [], 1, 'API_KEY'],
     [{}, ['--url', 'ftp://x'], 2, '--url cannot be "ftp://x"'],

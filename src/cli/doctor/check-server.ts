@@ -3,6 +3,7 @@ import { request as requestHttps } from 'node:https';
 import { createServer } from 'node:net';
 import { type Config, splitListenAddr } from '../../config.js';
 import { messageOf } from '../../errors.js';
+import { ownApiUrl } from '../own-server.js';
 import { type Finding, ok, problem, skipped, warning } from './finding.js';
 
 /** The replica that runs on this machine with these settings, if one does. */
@@ -17,10 +18,8 @@ const maxAnswerLength = 4_194_304;
 
 /** Asks the address of the HTTP API whether svc-mqtt answers there. */
 export async function findReplica(config: Config): Promise<RunningReplica | undefined> {
-  const { host, port } = splitListenAddr(config.listenAddr);
-  if (port === 0) return undefined;
-  const scheme = config.httpTlsCert === undefined ? 'http' : 'https';
-  const url = `${scheme}://${reachable(host)}:${port}`;
+  const url = ownApiUrl(config);
+  if (url === undefined) return undefined;
   try {
     const alive = await ask(`${url}/healthz`);
     if (alive.status !== 200) return undefined;
@@ -168,10 +167,4 @@ function ask(url: string): Promise<{ status: number; text: string }> {
     request.on('error', reject);
     request.end();
   });
-}
-
-/** An address to reach what listens on a host: all addresses are reached by the loopback one. */
-export function reachable(host: string): string {
-  if (host === '::' || host === '0.0.0.0' || host === '') return '127.0.0.1';
-  return host.includes(':') ? `[${host}]` : host;
 }

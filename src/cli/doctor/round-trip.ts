@@ -8,7 +8,7 @@ import type { NatsInspector } from '../../server/forward/inspect-nats.js';
 import { compileSubject } from '../../server/forward/subject.js';
 import { readAddressRanges } from '../../server/mqtt/address-ranges.js';
 import { readCliActor } from '../actor.js';
-import { reachable } from './check-server.js';
+import { reachable } from '../own-server.js';
 import { type Finding, ok, problem, skipped } from './finding.js';
 import { type ProbeOutcome, probeMqtt } from './mqtt-probe.js';
 
