@@ -3,7 +3,8 @@ import { toApiKeyJson } from '../db/api-key-json.js';
 import { type ApiKey, type ApiKeyState, listApiKeys, maxApiKeysPerPage } from '../db/api-keys.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
-import { columnWidths, escapeControls, formatRow, formatTime, toJsonLine } from './text.js';
+import { writeListing } from './listing.js';
+import { escapeControls, formatTime } from './text.js';
 
 const header = ['ID', 'NAME', 'ROLE', 'CREATED', 'LAST USED', 'EXPIRES', 'REVOKED'];
 
@@ -20,27 +21,15 @@ export async function listKeys(
   const { state } = options;
   await withDatabase(config, io, async (db) => {
     await requireSchema(db);
-    let widths: readonly number[] | undefined;
-    let after: ApiKey | undefined;
-    for (;;) {
-      const page = await listApiKeys(db, { state, after, limit: maxApiKeysPerPage });
-      if (options.json === true) {
-        await write(io.stdout, page.map((key) => toJsonLine(toApiKeyJson(key))).join(''));
-      } else if (page.length > 0) {
-        const rows = page.map(toCells);
-        if (widths === undefined) {
-          widths = columnWidths([header, ...rows]);
-          await write(io.stdout, formatRow(header, widths));
-        }
-        const columns = widths;
-        await write(io.stdout, rows.map((row) => formatRow(row, columns)).join(''));
-      }
-      if (page.length === 0 && after === undefined) {
-        await write(io.stderr, `There are no ${state === 'all' ? '' : `${state} `}API keys.\n`);
-      }
-      after = page.at(-1);
-      if (page.length < maxApiKeysPerPage || io.outputClosed.aborted) return;
-    }
+    const found = await writeListing<ApiKey>(io, {
+      json: options.json,
+      header,
+      pageSize: maxApiKeysPerPage,
+      read: (after) => listApiKeys(db, { state, after, limit: maxApiKeysPerPage }),
+      toJson: toApiKeyJson,
+      toCells,
+    });
+    if (!found) await write(io.stderr, `There are no ${state === 'all' ? '' : `${state} `}API keys.\n`);
   });
 }
 

@@ -5,7 +5,8 @@ import { type Device, type DeviceState, listDevices } from '../db/devices.js';
 import { requireSchema, withDatabase } from './database.js';
 import { formatMetadata } from './device-show.js';
 import { type CommandIo, write } from './io.js';
-import { columnWidths, escapeControls, formatRow, formatTime, toJsonLine } from './text.js';
+import { writeListing } from './listing.js';
+import { escapeControls, formatTime } from './text.js';
 
 export interface DeviceListOptions {
   readonly type?: string | undefined;
@@ -32,25 +33,15 @@ export async function listAllDevices(
   const filter = { type, metadata, state };
   await withDatabase(config, io, async (db) => {
     await requireSchema(db);
-    let widths: readonly number[] | undefined;
-    let after: string | undefined;
-    for (;;) {
-      const page = await listDevices(db, { ...filter, after, limit: pageSize });
-      if (options.json === true) {
-        await write(io.stdout, page.map((device) => toJsonLine(toDeviceJson(device))).join(''));
-      } else if (page.length > 0) {
-        const rows = page.map(toCells);
-        if (widths === undefined) {
-          widths = columnWidths([header, ...rows]);
-          await write(io.stdout, formatRow(header, widths));
-        }
-        const columns = widths;
-        await write(io.stdout, rows.map((row) => formatRow(row, columns)).join(''));
-      }
-      if (page.length === 0 && after === undefined) await writeEmptyNote(type, state, io);
-      after = page.at(-1)?.id;
-      if (page.length < pageSize || io.outputClosed.aborted) return;
-    }
+    const found = await writeListing<Device>(io, {
+      json: options.json,
+      header,
+      pageSize,
+      read: (after) => listDevices(db, { ...filter, after: after?.id, limit: pageSize }),
+      toJson: toDeviceJson,
+      toCells,
+    });
+    if (!found) await writeEmptyNote(type, state, io);
   });
 }
 

@@ -3,7 +3,11 @@ import { type DevicePolicy, listPolicies } from '../db/policies.js';
 import { toPolicyJson } from '../db/policy-json.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
-import { columnWidths, escapeControls, formatRow, toJsonLine } from './text.js';
+import { writeListing } from './listing.js';
+import { escapeControls } from './text.js';
+
+const pageSize = 1_000;
+const header = ['TYPE', 'RATE', 'MAX PACKET', 'NATS SUBJECT', 'PUBLISH', 'SUBSCRIBE'];
 
 /**
  * Lists all policies in order of type.
@@ -15,23 +19,18 @@ export async function listAllPolicies(
   options: { readonly json?: boolean | undefined },
   io: CommandIo,
 ): Promise<void> {
-  const policies = await withDatabase(config, io, async (db) => {
+  await withDatabase(config, io, async (db) => {
     await requireSchema(db);
-    return listPolicies(db);
+    const found = await writeListing<DevicePolicy>(io, {
+      json: options.json,
+      header,
+      pageSize,
+      read: (after) => listPolicies(db, { after: after?.type, limit: pageSize }),
+      toJson: toPolicyJson,
+      toCells,
+    });
+    if (!found) await write(io.stderr, 'No policies: every device has the default.\n');
   });
-  if (options.json === true) {
-    for (const policy of policies) await write(io.stdout, toJsonLine(toPolicyJson(policy)));
-    return;
-  }
-  if (policies.length === 0) {
-    await write(io.stderr, 'No policies: every device has the default.\n');
-    return;
-  }
-  const header = ['TYPE', 'RATE', 'MAX PACKET', 'NATS SUBJECT', 'PUBLISH', 'SUBSCRIBE'];
-  const rows = policies.map(toCells);
-  const widths = columnWidths([header, ...rows]);
-  await write(io.stdout, formatRow(header, widths));
-  for (const row of rows) await write(io.stdout, formatRow(row, widths));
 }
 
 function toCells(policy: DevicePolicy): string[] {
