@@ -47,7 +47,7 @@ const loads: readonly Load[] = [
   {
     name: 'exactly-once',
     load: '50 clients, QoS 2, 64 B, 100 in flight each',
-    systems: ['gateway', 'gateway-batch', 'nats-mqtt', 'mosquitto', 'aedes'],
+    systems: ['gateway', 'nats-mqtt', 'mosquitto', 'aedes'],
     ...{ clients: 50, qos: 2, payloadBytes: 64, window: 100 },
   },
   {
