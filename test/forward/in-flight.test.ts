@@ -18,6 +18,7 @@ function openBench(options: { maxInFlight?: number; ackTimeoutMs?: number } = {}
   const sent: Sent[] = [];
   const stored: string[] = [];
   const refusals: string[] = [];
+  const compacted: string[] = [];
   const outlet = {
     open: true,
     group: 0,
@@ -41,6 +42,7 @@ function openBench(options: { maxInFlight?: number; ackTimeoutMs?: number } = {}
     outlet,
     stored,
     refusals,
+    compacted,
     logged,
     openLane: () => inFlight.openLane(() => {}),
     message: (name: string): UplinkMessage => ({
@@ -51,7 +53,7 @@ function openBench(options: { maxInFlight?: number; ackTimeoutMs?: number } = {}
       messageId: undefined,
       batchable: true,
       onStored: () => stored.push(name),
-      compact: () => {},
+      compact: () => compacted.push(name),
       onRefused: (reason) => refusals.push(`${name}: ${reason}`),
     }),
     /** What was sent since the last call. */
@@ -78,6 +80,22 @@ describe('messages in flight', () => {
     expect(bench.stored).toEqual(['a']);
     expect(bench.inFlight.count).toBe(0);
     expect(bench.inFlight.bytes).toBe(0);
+  });
+
+  it('compacts what has waited for a whole tick, sent or not, and nothing that is about to be stored', () => {
+    const bench = openBench();
+    const lane = bench.openLane();
+    bench.pass(100);
+    lane.publish(bench.message('a'));
+    bench.pass(100);
+    lane.publish(bench.message('b'));
+    expect(bench.compacted).toEqual([]);
+    bench.pass(100);
+    expect(bench.compacted).toEqual(['a']);
+    bench.outlet.open = false;
+    lane.publish(bench.message('c'));
+    bench.pass(100);
+    expect(bench.compacted).toEqual(['a', 'a', 'b', 'c']);
   });
 
   it('keeps a lane out of the next batch until all that is in the one before is settled', () => {

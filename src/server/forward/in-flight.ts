@@ -250,10 +250,12 @@ export function openInFlight(options: {
     }
   }
 
-  /** In the ordinary course messages are stored before this is called; it is for those that have to wait. */
-  function compactAll(): void {
+  /** For messages that wait: in the ordinary course one is stored before a whole tick has passed over it. */
+  function compactWaiting(lastTickMs: number): void {
     for (let slot = 0; slot < slots.used; slot += 1) {
-      if (slots.phase(slot) !== slotFree) slots.message(slot).compact();
+      const phase = slots.phase(slot);
+      if (phase === slotFree || (phase === slotSent && slots.sentAtMs(slot) >= lastTickMs)) continue;
+      slots.message(slot).compact();
     }
   }
 
@@ -328,8 +330,8 @@ export function openInFlight(options: {
     },
     pump,
     tick(now) {
+      compactWaiting(nowMs);
       nowMs = now;
-      compactAll();
       if (outlet.open) {
         eachSent((slot) => {
           if (nowMs - slots.sentAtMs(slot) < ackTimeoutMs) return;
