@@ -58,7 +58,10 @@ const AuditPage = Type.Object(
 const AuditQuery = Type.Object(
   {
     device: Type.Optional(
-      Type.String({ minLength: 1, description: 'Only changes of the device with this id' }),
+      Type.String({
+        minLength: 1,
+        description: 'Only what was done to the device with this id, or to its connections',
+      }),
     ),
     since: Type.Optional(time('Only changes since then')),
     limit: Type.Optional(pageLimit('entries')),
@@ -79,7 +82,7 @@ export function addAuditRoute(app: TypedApp, list: ListAudit): void {
         operationId: 'listAudit',
         summary: 'List who changed what',
         description:
-          'Lists changes of devices, policies, claims and keys, newest first, a page at a time. Entries older than AUDIT_RETENTION_DAYS are deleted.',
+          'Lists changes of devices, policies, claims and keys, and connections that were ended, newest first, a page at a time. Entries older than AUDIT_RETENTION_DAYS are deleted.',
         querystring: AuditQuery,
         response: { 200: refer(AuditPage, { description: 'One page' }), ...listProblems(400) },
       },
