@@ -230,6 +230,8 @@ export async function startDeviceDirectory(options: {
     seen: (id) => uses.seen(id),
     loggedIn(device, secret) {
       uses.seen(device.id, secret === undefined ? undefined : secretOf(device, secret)?.hash);
+      // By the secret that the device has used the next rotation decides which of the two it keeps.
+      if (device.previousSecret !== undefined) uses.writeSeen();
       if (secret !== 'current' || device.previousSecret?.untilUsed !== true) return;
       const ended = uses.endPrevious(device);
       const entry = cache.peek(device.id);

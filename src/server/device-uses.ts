@@ -9,6 +9,8 @@ import type { DeviceCache } from './device-cache.js';
 export interface DeviceUses {
   /** Notes that a device is there, and the hash of the secret of its login, when it has just logged in. */
   seen(id: string, secretHash?: Buffer): void;
+  /** Writes what was seen without waiting for the round. */
+  writeSeen(): void;
   /** Notes that the current secret was used, which ends the one before; answers the device without that. */
   endPrevious(device: DeviceCredentials): DeviceCredentials;
   /** The device as it is by what was noted: the database need not know yet that a new secret has been used. */
@@ -84,6 +86,9 @@ export function startDeviceUses(options: {
         cache.use(id);
       }
       sightings.put(id, secretHash ?? sightings.waiting.get(id));
+    },
+    writeSeen() {
+      setImmediate(() => void sightings.write());
     },
     endPrevious(device) {
       endings.put(device.id, device.secretHash);

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { revokeDevices, rotateSecret } from '../../src/db/device-changes.js';
 import { type DeviceCredentials, matchSecret } from '../../src/db/device-credentials.js';
 import { addDevices, findDevice } from '../../src/db/devices.js';
@@ -164,6 +164,29 @@ describe.each(kinds)('device directory on %s', (kind) => {
       async () => (await findDevice(database.db, device.id))?.lastSecretUsed === 'current',
     );
     expect(lostOf(device)).toEqual([]);
+  });
+
+  test('writes at once that a secret is used beside which there is another', async () => {
+    const device = await knownDevice();
+    await rotateSecret(database.db, testActor, device.id, { graceMs: 60_000 });
+    // What waits for its round is not written.
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    const own = await startDeviceDirectory({
+      db: database.db,
+      cacheSize: 100,
+      log: silentLog,
+      connectedIds: () => [],
+      onLost: () => {},
+      onRefreshed: () => {},
+    }).finally(() => vi.useRealTimers());
+    onTestFinished(() => own.close());
+    const answer = await own.find(device.id);
+    if (answer.found !== 'yes') throw new Error(answer.found);
+    own.loggedIn(answer.device, 'current');
+    await until(
+      'written',
+      async () => (await findDevice(database.db, device.id))?.lastSecretUsed === 'current',
+    );
   });
 
   test('loses a connected device that it no longer remembers', async () => {
