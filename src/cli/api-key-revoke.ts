@@ -1,5 +1,5 @@
 import type { Config } from '../config.js';
-import { maskApiKeys, parseApiKey, revokeApiKey } from '../db/api-keys.js';
+import { maskSecrets, parseApiKey, revokeApiKey } from '../db/api-keys.js';
 import { SvcMqttError } from '../errors.js';
 import { readCliActor } from './actor.js';
 import { requireSchema, withDatabase } from './database.js';
@@ -29,7 +29,7 @@ export async function revokeKey(
     return revokeApiKey(db, readCliActor(), options.key);
   });
   if (result === undefined) {
-    const shown = escapeControls(maskApiKeys(options.key));
+    const shown = escapeControls(maskSecrets(options.key));
     throw new SvcMqttError('API_KEY_NOT_FOUND', `There is no API key with the name or id ${shown}`, {
       suggestion: '`svc-mqtt api-key list --all` shows every key',
     });

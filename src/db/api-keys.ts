@@ -63,7 +63,7 @@ export function parseApiKey(text: string): { id: string; secret: string } | unde
 }
 
 /** Text with the secrets of keys and claims in it taken out, for a place where one can get by mistake. */
-export function maskApiKeys(text: string): string {
+export function maskSecrets(text: string): string {
   return text.replace(secretsInText, '$1[secret]');
 }
 

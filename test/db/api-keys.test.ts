@@ -8,7 +8,7 @@ import {
   listApiKeys,
   loadApiKey,
   markApiKeyUsed,
-  maskApiKeys,
+  maskSecrets,
   matchesApiKey,
   parseApiKey,
   revokeApiKey,
@@ -55,10 +55,10 @@ test('only the text of a key is taken for one, and its secret can be masked wher
   }
   fc.assert(
     fc.property(fc.string(), fc.string(), (before, after) => {
-      expect(maskApiKeys(`${before}${key}${after}`)).not.toContain(secret);
+      expect(maskSecrets(`${before}${key}${after}`)).not.toContain(secret);
     }),
   );
-  expect(maskApiKeys('/devices/a')).toBe('/devices/a');
+  expect(maskSecrets('/devices/a')).toBe('/devices/a');
 });
 
 describe.each(kinds)('keys in %s', (kind) => {

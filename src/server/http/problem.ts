@@ -2,7 +2,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply } from 'fastify';
 import Type, { type Static } from 'typebox';
-import { maskApiKeys } from '../../db/api-keys.js';
+import { maskSecrets } from '../../db/api-keys.js';
 import { type ErrorCode, errorCodes, SvcMqttError } from '../../errors.js';
 
 const FieldProblem = Type.Object(
@@ -81,11 +81,11 @@ export function createProblem(
     type: `urn:svc-mqtt:error:${code}`,
     title: titles[code] ?? STATUS_CODES[status] ?? 'Error',
     status,
-    detail: maskApiKeys(detail),
+    detail: maskSecrets(detail),
     code,
     ...(options.errors === undefined
       ? {}
-      : { errors: options.errors.map(({ field, problem }) => ({ field: maskApiKeys(field), problem })) }),
+      : { errors: options.errors.map(({ field, problem }) => ({ field: maskSecrets(field), problem })) }),
   };
 }
 

@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { maskApiKeys } from '../../db/api-keys.js';
+import { maskSecrets } from '../../db/api-keys.js';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { Problem } from './problem.js';
@@ -11,7 +11,7 @@ export function logRequest(log: Log, request: FastifyRequest, reply: FastifyRepl
     {
       event: 'http_request',
       method: request.method,
-      path: maskApiKeys(pathOf(request.url)),
+      path: maskSecrets(pathOf(request.url)),
       status: reply.statusCode,
       durationMs: Math.round(reply.elapsedTime * 10) / 10,
       remoteAddress: request.ip,
@@ -27,7 +27,7 @@ export function logFailure(log: Log, request: FastifyRequest, problem: Problem, 
     {
       event: 'http_request_failed',
       method: request.method,
-      path: maskApiKeys(pathOf(request.url)),
+      path: maskSecrets(pathOf(request.url)),
       status: problem.status,
       code: problem.code,
       remoteAddress: request.ip,
