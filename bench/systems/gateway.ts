@@ -5,7 +5,7 @@ import { startChild, stopChild, waitForOutput } from '../scope.js';
 import { startNats } from './nats.js';
 import type { RunningSystem, StartRequest, System } from './system.js';
 
-/** The gateway with its default limits, a nats-server and the fleet's PostgreSQL. */
+/** The gateway with its default limits, but for connects per second, a nats-server and the fleet's PostgreSQL. */
 export const gateway: System = {
   name: 'gateway',
   title: 'svc-mqtt, stored in JetStream',
@@ -54,6 +54,9 @@ async function startGateway(
         NATS_URL: nats.url,
         ENABLE_JETSTREAM: String(jetstream),
         NATS_INGEST: name === 'gateway-batch' ? 'batch' : 'auto',
+        // All clients share an address here, and `storm` asks what a connect costs.
+        MAX_CONNECTS_PER_SECOND: '1000000',
+        MAX_CONNECTS_PER_SECOND_PER_ADDRESS: '1000000',
         MQTT_HOST: '127.0.0.1',
         MQTT_PORT: '0',
         LISTEN_ADDR: '127.0.0.1:0',
