@@ -85,15 +85,19 @@ function requireHeader(
   names: readonly string[],
   checkColumn: (name: string) => string | undefined,
 ): void {
+  const suggestion = 'The first line of CSV names the columns; see `svc-mqtt device import --help`';
+  // Not repeated: without a header it is a row, whose secret is none of the terminal's business.
+  if (names.every((name) => checkColumn(name) !== undefined)) {
+    const detail = `Line ${line} names no column; a header such as id,type,secret must come first`;
+    throw new SvcMqttError('INPUT_INVALID', detail, { suggestion });
+  }
   const problems = names.flatMap((name, index) => {
     const twice = names.indexOf(name) < index ? 'is there twice' : undefined;
     const problem = twice ?? checkColumn(name);
     return problem === undefined ? [] : [`column ${index + 1} (${name.slice(0, 64)}) ${problem}`];
   });
   if (problems.length === 0) return;
-  throw new SvcMqttError('INPUT_INVALID', `Line ${line}: ${problems.slice(0, 5).join('; ')}`, {
-    suggestion: 'The first line of CSV names the columns; see `svc-mqtt device import --help`',
-  });
+  throw new SvcMqttError('INPUT_INVALID', `Line ${line}: ${problems.slice(0, 5).join('; ')}`, { suggestion });
 }
 
 async function* readJsonLines(

@@ -216,6 +216,7 @@ g8,a,,x
 
   test.each([
     ['', /the input is empty/],
+    [`d1,sensor,${secret}\n`, /^Line 1 names no column; a header such as id,type,secret must come first$/],
     ['id,type,colour\n', /^Line 1: column 3 \(colour\) is not a known column; known are id, type/],
     ['id,type,id\n', /^Line 1: column 3 \(id\) is there twice/],
     ['id,type,secret_hash\n', /column 3 \(secret_hash\) is taken only with --hashed/],
