@@ -125,6 +125,8 @@ describe('without API_TOKEN', () => {
 
   it.each<[string, Record<string, string>, number]>([
     ['a proxy on this machine', { 'x-forwarded-for': '203.0.113.9' }, 401],
+    ['one that tells the protocol only', { 'x-forwarded-proto': 'https' }, 401],
+    ['one that tells of itself only', { via: '1.1 proxy' }, 401],
     ['a proxy that says Forwarded', { forwarded: 'for=203.0.113.9' }, 401],
     ['a rebound name', { host: 'evil.example:9091' }, 403],
     ['a rebound name that looks local', { host: 'localhost.evil.example' }, 403],

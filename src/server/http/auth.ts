@@ -73,7 +73,14 @@ export function checkOpenAccess(
 }
 
 /** Headers by which a proxy says that it forwards for somebody else. */
-const proxyHeaders = ['forwarded', 'x-forwarded-for', 'x-real-ip'] as const;
+const proxyHeaders = [
+  'forwarded',
+  'via',
+  'x-forwarded-for',
+  'x-forwarded-host',
+  'x-forwarded-proto',
+  'x-real-ip',
+] as const;
 
 function checkLocal(settings: AccessSettings, request: AccessRequest): AccessRefusal | undefined {
   const remedy =
