@@ -3,7 +3,11 @@ import type { DeviceCredentials } from '../db/device-credentials.js';
 /** What loading a device gave: the device, undefined when it does not exist, or `away`. */
 export type Loaded = DeviceCredentials | undefined | 'away';
 
-/** Loads devices in batches: everything asked for in one turn of the event loop goes into few queries. */
+/**
+ * Loads devices in batches: what is asked for in one turn of the event loop goes into one query, and while a few queries
+ * are under way what is asked for gathers for the next. A slow database is asked less often and for more at once; many
+ * small queries would queue up in it until each came too late.
+ */
 export interface DeviceLoader {
   /** Loads a device; requests for the same id share one load. */
   load(id: string): Promise<Loaded>;
@@ -17,17 +21,20 @@ export interface DeviceLoader {
 interface Load {
   readonly promise: Promise<Loaded>;
   readonly settle: (loaded: Loaded) => void;
+  readonly askedAtMs: number;
   underWay: boolean;
   again: boolean;
 }
 
 const idsPerQuery = 1_000;
+const maxQueries = 4;
 
 /**
  * Creates a loader.
  *
  * @param options.fetch reads the devices that exist among the ids.
- * @param options.timeoutMs longest wait for an answer; after it the database counts as away.
+ * @param options.timeoutMs longest wait for the answer to a query, and for a query while others fail; after it the
+ *   database counts as away.
  * @param options.onLoaded called with every answer of the database, before those who asked get it.
  */
 export function createDeviceLoader(options: {
@@ -37,16 +44,35 @@ export function createDeviceLoader(options: {
   onFailed(error: unknown): void;
 }): DeviceLoader {
   const loads = new Map<string, Load>();
-  let queued: string[] = [];
+  const queued: string[] = [];
+  let flushing = false;
+  let queries = 0;
 
   const enqueue = (id: string) => {
-    if (queued.length === 0) setImmediate(flush);
     queued.push(id);
+    if (!flushing) setImmediate(flush);
+    flushing = true;
   };
   const flush = () => {
-    const ids = queued;
-    queued = [];
-    for (let at = 0; at < ids.length; at += idsPerQuery) void run(ids.slice(at, at + idsPerQuery));
+    flushing = false;
+    while (queued.length > 0 && queries < maxQueries) {
+      queries += 1;
+      void run(queued.splice(0, idsPerQuery)).finally(() => {
+        queries -= 1;
+        flush();
+      });
+    }
+  };
+  /** Answers those who have waited for a query as long as one may take: behind a failed one their turn comes too late. */
+  const giveUp = () => {
+    const dueMs = performance.now() - options.timeoutMs;
+    for (const id of queued.splice(0)) {
+      const load = loads.get(id);
+      if (load !== undefined && load.askedAtMs <= dueMs) {
+        loads.delete(id);
+        load.settle('away');
+      } else queued.push(id);
+    }
   };
   const run = async (ids: readonly string[]) => {
     for (const id of ids) {
@@ -59,6 +85,7 @@ export function createDeviceLoader(options: {
       found = new Map(rows.map((row) => [row.id, row]));
     } catch (error) {
       options.onFailed(error);
+      giveUp();
     }
     for (const id of ids) {
       const load = loads.get(id);
@@ -83,7 +110,7 @@ export function createDeviceLoader(options: {
       const promise = new Promise<Loaded>((resolve) => {
         settle = resolve;
       });
-      loads.set(id, { promise, settle, underWay: false, again: false });
+      loads.set(id, { promise, settle, askedAtMs: performance.now(), underWay: false, again: false });
       enqueue(id);
       return promise;
     },

@@ -71,6 +71,39 @@ describe('the loader', () => {
     ]);
   });
 
+  test('asks a slow database less often, for more at once', async () => {
+    const asked: { ids: readonly string[]; answer: () => void }[] = [];
+    const loader = start((ids) => {
+      return new Promise((resolve) => {
+        asked.push({ ids, answer: () => resolve(ids.map((id) => device(id))) });
+      });
+    }, 60_000);
+    const turn = () => new Promise((resolve) => setImmediate(resolve));
+    const loads: Promise<unknown>[] = [];
+    for (let at = 0; at < 100; at += 1) {
+      loads.push(loader.load(String(at)));
+      await turn();
+    }
+    expect(asked.map(({ ids }) => ids.length)).toEqual([1, 1, 1, 1]);
+    asked[0]?.answer();
+    await loads[0];
+    await turn();
+    expect(asked.map(({ ids }) => ids.length)).toEqual([1, 1, 1, 1, 96]);
+    for (const { answer } of asked) answer();
+    expect(await Promise.all(loads)).toHaveLength(100);
+  });
+
+  test('does not ask for those who have waited too long behind queries without an answer', async () => {
+    let queries = 0;
+    const loader = start(() => {
+      queries += 1;
+      return new Promise(() => {});
+    }, 50);
+    const loads = Array.from({ length: 4_500 }, (_, index) => loader.load(String(index)));
+    expect(new Set(await Promise.all(loads))).toEqual(new Set(['away']));
+    expect(queries).toBe(4);
+  });
+
   test('asks in batches of bounded size', async () => {
     const sizes: number[] = [];
     const loader = start(async (ids) => {
