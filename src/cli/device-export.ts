@@ -55,7 +55,7 @@ export async function exportAllDevices(
         if (page.length < pageSize || io.outputClosed.aborted) break;
       }
       await file?.keep();
-      if (output !== undefined) await write(io.stderr, `Exported ${formatCount(count, 'device')}.\n`);
+      if (output !== undefined) await write(io.stderr, `exported ${formatCount(count, 'device')}\n`);
     } finally {
       await file?.discard();
     }

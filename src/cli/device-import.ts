@@ -194,7 +194,8 @@ async function countLines(path: string): Promise<number> {
     }
     return lines;
   } catch (error) {
-    const detail = `The file ${escapeControls(path)} cannot be read: ${messageOf(error)}`;
+    const { code } = error as NodeJS.ErrnoException;
+    const detail = `The file ${escapeControls(path)} cannot be read (${code ?? messageOf(error)})`;
     throw new SvcMqttError('INPUT_INVALID', detail, { cause: error });
   }
 }

@@ -67,7 +67,10 @@ export function buildProgram(call: (run: Run, command: Command) => void | Promis
   const program = new Command('svc-mqtt')
     .description('Device gateway: MQTT devices in, NATS JetStream out, identities in PostgreSQL')
     .version(readVersion(), '-V, --version', 'Print the version')
-    .addHelpText('after', '\nSettings are environment variables and options of the commands that use them.');
+    .addHelpText(
+      'after',
+      '\nSettings are options of the commands that use them, environment variables, and keys of the file that --config names.',
+    );
   const uses = new Map<Command, Uses>();
   const add: Add = (parent, usage, description, settings, run) => {
     const command = parent.command(usage).description(description);

@@ -109,6 +109,7 @@ export async function migrate(
         migration.hash,
         migration.when,
       ]);
+      report({ step: `applying ${migration.name}`, done: index + 1, total: pending.length });
     }
     const converted = legacy === undefined ? 0 : await convertLegacy(client, report);
     if (legacy !== undefined) await noteStatistics(client, migrationsTable);

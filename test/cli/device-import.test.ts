@@ -265,7 +265,7 @@ g8,a,,x
       await db.pool.query('update devices set last_seen_at = now()');
       const before = await all();
       const file = newFile(format);
-      expect((await run(['export', '--hashed', '--output', file])).err).toBe('Exported 2 devices.\n');
+      expect((await run(['export', '--hashed', '--output', file])).err).toBe('exported 2 devices\n');
       expect(statSync(file).mode & 0o777).toBe(0o600);
       if (format === 'csv') expect(readFileSync(file, 'utf8')).toContain("'=cmd|x");
       expect((await run(['export', '--hashed', '--output', file])).outcome).toMatchObject({
