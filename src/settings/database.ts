@@ -1,0 +1,50 @@
+import Type from 'typebox';
+import { count, setting, text } from './setting.js';
+
+/** The database, and where an embedded one keeps its data. */
+export const databaseSettings = {
+  databaseUrl: setting({
+    env: ['DATABASE_URL', 'DATABASE_DSN'],
+    flag: 'database-url',
+    schema: text,
+    default: undefined,
+    secret: true,
+    url: true,
+    help: 'PostgreSQL, as postgres://user:password@host:port/name or as a "host=… user=…" DSN; unset: embedded PGlite in DATA_DIR',
+  }),
+  dataDir: setting({
+    env: ['DATA_DIR'],
+    flag: 'data-dir',
+    schema: text,
+    default: './.svc-mqtt',
+    help: 'Directory of everything the embedded database and the embedded NATS server keep',
+  }),
+  databasePoolSize: setting({
+    env: ['DATABASE_POOL_SIZE'],
+    flag: 'database-pool-size',
+    schema: count(2, 1_000),
+    default: 10,
+    help: 'Most connections to PostgreSQL; at it queries wait',
+  }),
+  databaseTimeoutMs: setting({
+    env: ['DATABASE_TIMEOUT_MS'],
+    flag: 'database-timeout-ms',
+    schema: count(100, 600_000),
+    default: 5_000,
+    help: 'Longest wait for a database connection and for one query of the running server; after it the database counts as away',
+  }),
+  migrate: setting({
+    env: ['MIGRATE'],
+    flag: 'migrate',
+    schema: Type.Boolean(),
+    default: true,
+    help: 'Bring the schema up to date at start; with --no-migrate an old schema refuses to start',
+  }),
+  auditRetentionDays: setting({
+    env: ['AUDIT_RETENTION_DAYS'],
+    flag: 'audit-retention-days',
+    schema: count(1, 36_500),
+    default: 400,
+    help: 'Days that the audit log is kept; older entries are deleted',
+  }),
+} as const;

@@ -1,0 +1,64 @@
+import Type from 'typebox';
+import { count, setting, text } from './setting.js';
+
+/** The HTTP API and who may use it. */
+export const httpSettings = {
+  listenAddr: setting({
+    env: ['LISTEN_ADDR'],
+    flag: 'listen-addr',
+    schema: Type.String({ pattern: '^(.*:)?[0-9]{1,5}$' }),
+    default: ':9091',
+    help: 'Address of the HTTP API, as host:port or :port; port 0: any free one',
+  }),
+  apiToken: setting({
+    env: ['API_TOKEN'],
+    flag: 'api-token',
+    schema: Type.String({ minLength: 16, pattern: '^[\\x21-\\x7e]+$' }),
+    default: undefined,
+    secret: true,
+    help: 'Bearer token of an operator at the HTTP API, at least 16 characters; unset and without API keys: only loopback addresses are answered',
+  }),
+  apiKey: setting({
+    env: ['API_KEY'],
+    flag: 'api-key',
+    schema: text,
+    default: undefined,
+    secret: true,
+    help: 'Key that `svc-mqtt top` shows the HTTP API; unset: API_TOKEN',
+  }),
+  apiAllowUnauthenticated: setting({
+    env: ['API_ALLOW_UNAUTHENTICATED'],
+    flag: 'api-allow-unauthenticated',
+    schema: Type.Boolean(),
+    default: false,
+    help: 'Answer the HTTP API to every address without a token, as long as there are neither API_TOKEN nor API keys',
+  }),
+  apiHosts: setting({
+    env: ['API_HOSTS'],
+    flag: 'api-hosts',
+    schema: Type.String({ minLength: 1, maxLength: 4_096 }),
+    default: undefined,
+    help: 'Host names, comma-separated, by which the HTTP API may be called without a token or key, besides localhost and IP addresses',
+  }),
+  apiRequestsPerSecond: setting({
+    env: ['API_REQUESTS_PER_SECOND'],
+    flag: 'api-requests-per-second',
+    schema: count(1, 1_000_000),
+    default: 500,
+    help: 'Most requests a second of one API key or of API_TOKEN to one replica, and at once; over it 429 with Retry-After',
+  }),
+  httpTlsCert: setting({
+    env: ['HTTP_TLS_CERT'],
+    flag: 'http-tls-cert',
+    schema: text,
+    default: undefined,
+    help: 'File (PEM) with the certificate of the HTTP API and its chain; with HTTP_TLS_KEY the API speaks HTTPS only. Read again when it changes',
+  }),
+  httpTlsKey: setting({
+    env: ['HTTP_TLS_KEY'],
+    flag: 'http-tls-key',
+    schema: text,
+    default: undefined,
+    help: 'File (PEM, without passphrase) with the private key of HTTP_TLS_CERT',
+  }),
+} as const;
