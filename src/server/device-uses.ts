@@ -64,7 +64,11 @@ export function startDeviceUses(options: {
       );
     },
   });
-  const writeAll = () => Promise.all([sightings.write(), endings.write()]);
+  /** Sightings last: they skip rows that are being written, and an ending writes the row of the same device. */
+  const writeAll = async () => {
+    await endings.write();
+    await sightings.write();
+  };
   const timer = setInterval(() => {
     nowMs = performance.now();
     void writeAll();
@@ -88,12 +92,12 @@ export function startDeviceUses(options: {
       sightings.put(id, secretHash ?? sightings.waiting.get(id));
     },
     writeSeen() {
-      setImmediate(() => void sightings.write());
+      setImmediate(() => void writeAll());
     },
     endPrevious(device) {
       endings.put(device.id, device.secretHash);
       // Not left to the timer: the other replicas learn of it from the database.
-      setImmediate(() => void endings.write());
+      setImmediate(() => void writeAll());
       return withoutEnded(device);
     },
     withoutEnded,
