@@ -47,6 +47,9 @@ describe('GET /metrics', () => {
     expect(page.value('svc_mqtt_build_info')).toBe(1);
     expect(page.value('process_resident_memory_bytes')).toBeGreaterThan(1_000_000);
     expect(page.names).toContain('nodejs_eventloop_lag_p99_seconds');
+    if (process.platform === 'linux') expect(page.value('process_open_fds')).toBeGreaterThan(10);
+    // They would list every connection at each scrape.
+    expect([...page.names].filter((name) => name.startsWith('nodejs_active'))).toEqual([]);
 
     const latency = page.histogram('svc_mqtt_ack_latency_seconds');
     expect(latency.count).toBe(3);

@@ -1,10 +1,11 @@
-import { collectDefaultMetrics, Registry } from 'prom-client';
+import { Registry } from 'prom-client';
 import type { Config } from '../../config.js';
 import type { DeviceDirectory } from '../device-directory.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { BrokerView } from '../mqtt/broker.js';
 import type { Traffic } from '../mqtt/counters.js';
 import type { CertificateInfo } from '../tls/certificate-info.js';
+import { addProcessMetrics } from './process-metrics.js';
 import { openSeriesRegistry, type Series, type SeriesRegistry } from './series.js';
 
 /** What the metrics are read from. */
@@ -24,12 +25,6 @@ export interface Metrics {
   read(): Promise<{ readonly contentType: string; readonly text: string }>;
 }
 
-/**
- * How often the lag of the event loop is sampled; prom-client's own choice of 10 ms shows in the CPU time of a server
- * at rest.
- */
-const eventLoopSampleMs = 20;
-
 /** Prepares the metrics. Those of the process are watched from the first reading on: nobody who does not read pays. */
 export function openMetrics(sources: MetricSources): Metrics {
   const registry = new Registry();
@@ -40,8 +35,7 @@ export function openMetrics(sources: MetricSources): Metrics {
   let watching = false;
   return {
     async read() {
-      if (!watching)
-        collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: eventLoopSampleMs });
+      if (!watching) addProcessMetrics(registry);
       watching = true;
       return { contentType: registry.contentType, text: await registry.metrics() };
     },
