@@ -1,5 +1,6 @@
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pino';
 import pretty from 'pino-pretty';
+import { replaceUnsafe, unicodeEscape } from './unsafe-text.js';
 
 export type Log = Logger;
 
@@ -17,7 +18,8 @@ const secretFields = [
 
 /**
  * Opens the process's log. It goes to stderr, so that stdout carries results only: JSON lines, or, with format
- * `pretty` (and with `auto` on a terminal), lines for people.
+ * `pretty` (and with `auto` on a terminal), lines for people. What a client has sent cannot drive the terminal that
+ * shows them.
  */
 export function openLog(options: {
   level: string;
@@ -26,6 +28,8 @@ export function openLog(options: {
 }): Log {
   const readable =
     options.format === 'pretty' || (options.format === 'auto' && process.stderr.isTTY === true);
+  // pino-pretty reads the line as JSON and would undo a single escape.
+  const escapeUnsafe = readable && options.destination === undefined ? escapeTwice : unicodeEscape;
   const destination =
     options.destination ??
     (readable
@@ -36,10 +40,16 @@ export function openLog(options: {
       level: options.level,
       base: null,
       timestamp: stdTimeFunctions.isoTime,
+      // JSON escapes those below U+0020 only.
+      hooks: { streamWrite: (line) => `${replaceUnsafe(line.trimEnd(), escapeUnsafe)}\n` },
       redact: { paths: secretFields.flatMap((field) => [field, `*.${field}`]), censor: '[secret]' },
     },
     destination,
   );
+}
+
+function escapeTwice(character: string): string {
+  return `\\${unicodeEscape(character)}`;
 }
 
 /** Fields of a log line. */

@@ -1,15 +1,10 @@
-/**
- * What must not reach a terminal as it is: control characters, which can drive it; marks that turn the direction
- * of text; line separators; and lone surrogates, which have no encoding.
- */
-const unsafe =
-  /[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/gu;
+import { replaceUnsafe, unicodeEscape } from '../unsafe-text.js';
 
 const named: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
 
 /** Text for a terminal: what is unsafe as `\n`, `\r`, `\t` or `\u001b`. */
 export function escapeControls(text: string): string {
-  return text.replace(unsafe, (character) => named[character] ?? unicodeEscape(character));
+  return replaceUnsafe(text, (character) => named[character] ?? unicodeEscape(character));
 }
 
 /** A value as JSON on one line, which a terminal can be shown as well: unsafe characters are escaped. */
@@ -19,11 +14,7 @@ export function toJsonLine(value: unknown): string {
 
 /** Text with what is unsafe as `\u001b`, which inside JSON changes nothing. */
 export function unicodeEscapes(text: string): string {
-  return text.replace(unsafe, unicodeEscape);
-}
-
-function unicodeEscape(character: string): string {
-  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  return replaceUnsafe(text, unicodeEscape);
 }
 
 /** A time for people: `2026-01-31 14:05:09Z`. */
