@@ -126,6 +126,13 @@ describe('acting on a connection', () => {
     expect(reduce(changed, { type: 'answer', yes: false })).toMatchObject([{ question: undefined }, []]);
   });
 
+  test('nothing acts on one that another screen hides', () => {
+    for (const screen of ['help', 'log'] as const) {
+      const hidden = act(open(120, 20), { type: 'open', screen });
+      for (const key of ['x', 'R', 'c']) expect(toAction(key, {}, hidden)).toBeUndefined();
+    }
+  });
+
   test('on the details it is the connection shown', () => {
     const opened = act(open(120, 20), { type: 'move', by: 3 }, { type: 'open', screen: 'details' });
     expect(reduce(opened, { type: 'kick' })[1]).toEqual([]);

@@ -58,14 +58,10 @@ const letters: Readonly<Record<string, Action>> = {
 };
 
 /** What works on the other screens too. */
-const everywhere: ReadonlySet<Action['type']> = new Set([
-  'kick',
-  'revoke',
-  'copy',
-  'open',
-  'filter-begin',
-  'freeze',
-]);
+const everywhere: ReadonlySet<Action['type']> = new Set(['open', 'filter-begin', 'freeze']);
+
+/** What acts on a connection, and so only where that connection is seen. */
+const onConnection: ReadonlySet<Action['type']> = new Set(['kick', 'revoke', 'copy']);
 
 /** What a key means in a state; undefined: nothing. */
 export function toAction(input: string, key: SpecialKeys, state: TopState): Action | undefined {
@@ -81,7 +77,8 @@ export function toAction(input: string, key: SpecialKeys, state: TopState): Acti
   if (input === 'q' && state.screen !== 'table') return { type: 'back' };
   if (input === 'l' && !state.serving) return undefined;
   const action = Object.hasOwn(letters, input) ? letters[input] : undefined;
-  return state.screen === 'table' || action === undefined || everywhere.has(action.type) ? action : undefined;
+  if (action === undefined || state.screen === 'table' || everywhere.has(action.type)) return action;
+  return state.screen === 'details' && onConnection.has(action.type) ? action : undefined;
 }
 
 function toMove(key: SpecialKeys): Action | undefined {
