@@ -183,6 +183,26 @@ describe('on a healthy system', () => {
   });
 });
 
+test('sends no message where every device needs a certificate, which it does not have', async () => {
+  const files = await openTestFiles();
+  onTestFinished(() => files.remove());
+  const authority = await createAuthority();
+  const { cert, key } = await authority.issue({ commonName: 'gateway' });
+  const more = {
+    TLS_CERT: await files.write('cert.pem', cert),
+    TLS_KEY: await files.write('key.pem', key),
+    MQTTS_PORT: String(await freePort()),
+    MQTT_CLIENT_CA: await files.write('ca.pem', authority.cert),
+    MQTT_CLIENT_CERT: 'required',
+  };
+  await serve(more);
+  const { exit, find } = await examine(more);
+  expect(find('message')).toMatchObject([
+    { status: 'skipped', detail: expect.stringContaining('MQTT_CLIENT_CERT') },
+  ]);
+  expect(exit).toBe(0);
+});
+
 test('a signal ends it, and the device that was added is removed', async () => {
   await serve();
   // Accepts the device and says nothing to it.

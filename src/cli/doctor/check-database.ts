@@ -21,7 +21,7 @@ export interface UsableDatabase {
 }
 
 /** Oldest PostgreSQL that its makers still mend. */
-const oldestVersion = 14;
+const oldestVersion = 15;
 
 /** Looks at the database and at its schema; leaves it open in `found`, as the caller's to close. */
 export async function checkDatabase(

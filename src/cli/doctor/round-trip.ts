@@ -46,13 +46,14 @@ interface Door {
 
 /** Where a device without a client certificate can come in, or why it cannot. */
 function chooseDoor(config: Config): Door | string {
+  // It holds on every port, those without TLS included.
+  if (config.mqttClientCert !== 'optional')
+    return 'Devices need a client certificate (MQTT_CLIENT_CERT), and the doctor has none';
   if (config.mqttTcp) {
     if (config.mqttPort !== 0) return { port: config.mqttPort, tls: false };
     return 'MQTT_PORT=0: the port of the server is not known; give it with --mqtt-port';
   }
   if (config.tlsCert === undefined) return 'There are only WebSockets, which the doctor does not speak';
-  if (config.mqttClientCert !== 'optional')
-    return 'Devices need a client certificate, and the doctor has none';
   return { port: config.mqttsPort, tls: true };
 }
 
