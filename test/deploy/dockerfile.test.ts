@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
+import { createAuthority } from '../support/certificates.js';
 import {
   checkCopies,
   checkFinalStage,
@@ -108,10 +110,14 @@ describe('the health check of the image', () => {
     return (server.address() as AddressInfo).port;
   }
 
-  async function run(listenAddr: string, path?: string): Promise<{ status: number; stderr: string }> {
+  async function run(
+    listenAddr: string,
+    path?: string,
+    more: Record<string, string> = {},
+  ): Promise<{ status: number; stderr: string }> {
     const script = join(root, 'deploy', 'healthcheck.mjs');
     const child = spawn(process.execPath, [script, ...(path === undefined ? [] : [path])], {
-      env: { LISTEN_ADDR: listenAddr },
+      env: { LISTEN_ADDR: listenAddr, ...more },
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     let stderr = '';
@@ -129,6 +135,16 @@ describe('the health check of the image', () => {
 
   test('takes the port alone, as the service does', async () => {
     expect(await run(String(await listen('127.0.0.1')))).toEqual({ status: 0, stderr: '' });
+  });
+
+  test('asks by HTTPS, whatever the certificate names, when the API speaks it', async () => {
+    const { cert, key } = await (await createAuthority()).issue({ commonName: 'gateway.example' });
+    server = createHttpsServer({ cert, key }, (_request, response) => response.end());
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const { port } = server.address() as AddressInfo;
+    const withTls = { HTTP_TLS_CERT: '/run/tls/tls.crt' };
+    expect(await run(`:${port}`, '/healthz', withTls)).toEqual({ status: 0, stderr: '' });
+    expect(await run(`:${port}`)).toMatchObject({ status: 1 });
   });
 
   test('fails with what the API says when it answers anything else', async () => {
