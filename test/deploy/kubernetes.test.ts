@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { put } from './support/change.js';
 import { checkEnvironment } from './support/environment.js';
+import { readText } from './support/files.js';
 import { checkDeployFiles, findWorkload, ownEnvironment } from './support/kubernetes-check.js';
 import { readDeployFiles } from './support/kubernetes-files.js';
-import { listWorkloads, titleOf } from './support/kubernetes-objects.js';
+import { listKind, listWorkloads, titleOf } from './support/kubernetes-objects.js';
 import { checkSchema } from './support/kubernetes-schema.js';
 
 const files = readDeployFiles();
@@ -29,6 +30,26 @@ describe('the files of deploy', () => {
         'NetworkPolicy default-deny',
       ]),
     );
+  });
+
+  test('lead from outside to every route of the API that is for others than the cluster', () => {
+    const ingress = listKind(files.objects, 'Ingress').flatMap((each) => each.spec?.rules ?? []);
+    const paths = ingress.flatMap((rule) => rule.http?.paths ?? []);
+    const leads = (route: string) =>
+      paths.some(({ path = '', pathType }) =>
+        pathType === 'Exact' ? path === route : route === path || route.startsWith(`${path}/`),
+      );
+    // A test of its own holds the document to the routes.
+    const routes = [...readText('docs/access.md').matchAll(/^\| `[A-Z]+ (\/\S*)` \|/gm)].map(
+      ([, route = '']) => route,
+    );
+    expect(routes).toContain('/devices');
+    const inside = ['/metrics'];
+    expect(routes.filter((route) => !leads(route))).toEqual(inside);
+    expect(['/claims/redeem', '/docs/index.html', '/openapi.json'].filter((route) => !leads(route))).toEqual(
+      [],
+    );
+    expect(['/healthz', '/readyz'].filter(leads)).toEqual([]);
   });
 
   test('cannot be used with the values of the example', () => {

@@ -11,8 +11,8 @@ import {
   type Workload,
 } from './kubernetes-objects.js';
 
-/** Namespaces that a cluster has before these files are applied. */
-export const givenNamespaces = ['kube-system', 'ingress-nginx'];
+/** Namespaces that a cluster has, or may have, before these files are applied. */
+export const givenNamespaces = ['kube-system', 'ingress-nginx', 'monitoring'];
 
 /** Checks that Services, Ingresses, budgets, policies and tcp-services lead to something that exists. */
 export function checkNetwork(objects: readonly KubernetesObject[], workloads: readonly Workload[]): string[] {
