@@ -5,7 +5,8 @@ import type {
   PageRequest,
   Stats,
 } from '../../src/cli/top/api.js';
-import { type Action, initialState, reduce, requestOf, type TopState } from '../../src/cli/top/state.js';
+import { reduce } from '../../src/cli/top/reduce.js';
+import { type Action, initialState, requestOf, type TopState } from '../../src/cli/top/state.js';
 
 export const at = '2026-01-31T12:00:00.000Z';
 const before = (seconds: number) => new Date(Date.parse(at) - seconds * 1_000).toISOString();

@@ -2,11 +2,11 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { ConnectionPage, PageRequest } from '../../src/cli/top/api.js';
 import { toAction } from '../../src/cli/top/keys.js';
+import { reduce } from '../../src/cli/top/reduce.js';
 import {
   type Action,
   initialState,
   isLoaded,
-  reduce,
   requestOf,
   rowAt,
   selectedRow,

@@ -1,6 +1,7 @@
 import { messageOf, SvcMqttError } from '../../errors.js';
 import type { TopApi } from './api.js';
-import { type Action, type Effect, isLoaded, reduce, requestOf, type TopState } from './state.js';
+import { reduce } from './reduce.js';
+import { type Action, type Effect, isLoaded, requestOf, type TopState } from './state.js';
 
 /** The state of the screen, and what keeps it true. */
 export interface TopSession {
