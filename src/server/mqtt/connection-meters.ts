@@ -7,8 +7,8 @@ interface Meter {
   atMs: number;
   /** Messages a second; undefined before the second sample. */
   rate: number | undefined;
-  /** Lower-case text that filters look in. */
-  readonly searchText: string;
+  /** Lower-case text that filters look in; undefined until one does. */
+  searchText: string | undefined;
 }
 
 /** Rates and search texts of connections. Both cost time and memory, so there are none while nobody watches. */
@@ -40,7 +40,7 @@ export function openConnectionMeters(connections: ReadonlySet<Connection>): Conn
         messages: countOf(connection),
         atMs: performance.now(),
         rate: undefined,
-        searchText: describe(connection),
+        searchText: undefined,
       };
       meters.set(connection, meter);
     }
@@ -52,7 +52,11 @@ export function openConnectionMeters(connections: ReadonlySet<Connection>): Conn
       watchedUntilMs = performance.now() + watchMs;
     },
     rateOf: (connection) => meterOf(connection).rate,
-    searchTextOf: (connection) => meterOf(connection).searchText,
+    searchTextOf(connection) {
+      const meter = meterOf(connection);
+      meter.searchText ??= describe(connection);
+      return meter.searchText;
+    },
     onTick(nowMs) {
       if (nowMs > watchedUntilMs) {
         meters.clear();
