@@ -97,6 +97,28 @@ describe('a certificate of a device', () => {
     }
   });
 
+  it('logs it in however often others fail that share one of its names', async () => {
+    await open({ maxFailedLoginsPerDevice: 2, maxFailedLoginsPerAddress: 0 });
+    const stray = await certify({ commonName: 'sensor', uris: ['gone'] });
+    for (let time = 0; time < 3; time += 1) {
+      expect(await logIn(stray)).toBe(notAuthorized);
+      expect(await logIn(stray, { userName: '' })).toBe(notAuthorized);
+    }
+    expect([refused('certificate-unknown'), refused('too-many-failed-logins')]).toEqual([2, 4]);
+    const device = await certify({ commonName: 'sensor', uris: ['dev1'] });
+    expect(await logIn(device)).toBe(accepted);
+    expect(await logIn(device, { userName: '' })).toBe(accepted);
+  });
+
+  it('logs it in from where it logged in last however many others fail there, whichever name is its own', async () => {
+    await open({ maxFailedLoginsPerDevice: 0, maxFailedLoginsPerAddress: 2 });
+    const device = await certify({ commonName: 'sensor', uris: ['dev1'] });
+    expect(await logIn(device)).toBe(accepted);
+    for (let time = 0; time < 3; time += 1) await logIn(await certify({ commonName: `stray${time}` }));
+    expect(refused('too-many-failed-logins')).toBe(1);
+    expect(await logIn(device)).toBe(accepted);
+  });
+
   it('logs it in over WebSocket too', async () => {
     await open();
     const pair = await certify({ commonName: 'dev1' });

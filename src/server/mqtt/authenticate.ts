@@ -94,6 +94,7 @@ function refuse(refused: CloseReason): Refusal {
   return { refused, returnCode: ConnectReturnCode.notAuthorized };
 }
 
-function isGiven(userName: string | undefined): userName is string {
+/** An empty user name names nobody. */
+export function isGiven(userName: string | undefined): userName is string {
   return userName !== undefined && userName !== '';
 }

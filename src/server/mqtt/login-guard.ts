@@ -26,12 +26,13 @@ export interface LoginGuard {
   /**
    * The bound that refuses a login, or undefined.
    *
-   * @param deviceId whom the client claims to be.
+   * @param claims ids of the device that the client may be: its user name, or else every name of its certificate, some of
+   *   which may be shared by many. It is refused as a device when it would be as each of them.
    * @param address its address group, see `addressGroup`.
    */
-  check(deviceId: string | undefined, address: string): LimitName | undefined;
+  check(claims: readonly string[], address: string): LimitName | undefined;
   onSuccess(deviceId: string, address: string): void;
-  onRefused(deviceId: string | undefined, address: string, reason: CloseReason): void;
+  onRefused(claims: readonly string[], address: string, reason: CloseReason): void;
 }
 
 /**
@@ -51,11 +52,12 @@ export function openLoginGuard(options: {
   const homes = new Map<string, string>();
 
   return {
-    check(deviceId, address) {
-      if (deviceId !== undefined && homes.get(deviceId) === address) return undefined;
+    check(claims, address) {
+      if (claims.some((deviceId) => homes.get(deviceId) === address)) return undefined;
       if (byAddress !== undefined && byAddress.wait(address) > 0) return 'failed-logins-per-address';
-      if (byDevice === undefined || deviceId === undefined) return undefined;
-      return byDevice.wait(pairOf(deviceId, address)) > 0 ? 'failed-logins-per-device' : undefined;
+      if (byDevice === undefined || claims.length === 0) return undefined;
+      const isUsedUp = claims.every((deviceId) => byDevice.wait(pairOf(deviceId, address)) > 0);
+      return isUsedUp ? 'failed-logins-per-device' : undefined;
     },
 
     onSuccess(deviceId, address) {
@@ -70,11 +72,11 @@ export function openLoginGuard(options: {
       }
     },
 
-    onRefused(deviceId, address, reason) {
+    onRefused(claims, address, reason) {
       if (!failures.has(reason)) return;
       byAddress?.take(address);
-      if (deviceId !== undefined && deviceId.length <= maxDeviceIdLength) {
-        byDevice?.take(pairOf(deviceId, address));
+      for (const deviceId of claims) {
+        if (deviceId.length <= maxDeviceIdLength) byDevice?.take(pairOf(deviceId, address));
       }
     },
   };

@@ -5,7 +5,7 @@ import type { DeviceDirectory } from '../device-directory.js';
 import { shortenText } from '../live.js';
 import { addressGroup } from '../peer-address.js';
 import type { AcceptedSocket } from './accepted-socket.js';
-import { type Authenticated, type Authentication, authenticate } from './authenticate.js';
+import { type Authenticated, type Authentication, authenticate, isGiven } from './authenticate.js';
 import type { Policy } from './authorize.js';
 import type { CloseReason } from './close-reason.js';
 import type { BrokerCounters } from './counters.js';
@@ -93,15 +93,15 @@ async function identify(
   { certificate, remoteAddress }: AcceptedSocket,
   { directory, loginGuard, config, counters }: LoginServices,
 ): Promise<Authentication> {
-  const claimed = connect.userName ?? certificate?.names[0];
+  const claims = isGiven(connect.userName) ? [connect.userName] : (certificate?.names ?? []);
   const address = addressGroup(remoteAddress);
-  const limit = loginGuard.check(claimed, address);
+  const limit = loginGuard.check(claims, address);
   if (limit !== undefined) {
     counters.limits[limit] += 1;
     return { refused: 'too-many-failed-logins', returnCode: ConnectReturnCode.notAuthorized };
   }
   const authentication = await authenticate(connect, directory, { certificate, rule: config.mqttClientCert });
-  if ('refused' in authentication) loginGuard.onRefused(claimed, address, authentication.refused);
+  if ('refused' in authentication) loginGuard.onRefused(claims, address, authentication.refused);
   else loginGuard.onSuccess(authentication.device.id, address);
   return authentication;
 }
