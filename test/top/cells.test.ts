@@ -10,6 +10,8 @@ describe('text of clients', () => {
     ['a\u202eb\u200bc\ufeff', 'a\\u202eb\\u200bc\\ufeff'],
     ['e\u0301', 'e\\u0301'],
     ['\ud800', '\\ud800'],
+    // Vowels of Hangul, which terminals join to the letter before them.
+    ['a\u1161\ud7b0', 'a\\u1161\\ud7b0'],
   ])('%j does no harm', (given, shown) => expect(toCellText(given)).toBe(shown));
 
   test.each([

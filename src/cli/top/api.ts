@@ -177,11 +177,19 @@ export function sendOverHttp(url: string, key: string | undefined): Send {
       return { status: response.status, text: await response.text() };
     } catch (error) {
       throw new SvcMqttError('API_UNREACHABLE', `${base} does not answer: ${describeFetchError(error)}`, {
-        suggestion: 'Is svc-mqtt serve running there? --url names another address',
+        suggestion: isCertificateError(error)
+          ? 'Give --url with a name that the certificate carries, and its authority in NODE_EXTRA_CA_CERTS'
+          : 'Is svc-mqtt serve running there? --url names another address',
         cause: error,
       });
     }
   };
+}
+
+/** OpenSSL's words for what is wrong with a certificate, as Node.js names them, and its own for the wrong name. */
+function isCertificateError(error: unknown): boolean {
+  const { code } = ((error as { cause?: unknown }).cause ?? {}) as { code?: unknown };
+  return typeof code === 'string' && /CERT|UNABLE_TO_VERIFY/.test(code);
 }
 
 /** `fetch` hides what happened in the cause. */

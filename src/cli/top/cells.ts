@@ -1,7 +1,7 @@
 import { escapeControls } from '../text.js';
 
 /** Marks that join the character before them, and what shows nothing: they would hide what an id really is. */
-const invisible = /[\p{M}\p{Cf}\p{Zl}\p{Zp}\u115f\u1160\u3164\uffa0]/gu;
+const invisible = /[\p{M}\p{Cf}\p{Zl}\p{Zp}\u115f-\u11ff\u3164\ud7b0-\ud7ff\uffa0]/gu;
 
 /** Text that does no harm in a cell: everything in it takes room of its own. */
 export function toCellText(text: string): string {

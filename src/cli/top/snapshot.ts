@@ -45,7 +45,8 @@ export function toSnapshotText({ stats, page }: Snapshot, request: PageRequest, 
     widths: growWidths({}, page.connections),
     // No row is marked as selected.
     cursor: -1,
-    tableRows: Math.max(1, page.connections.length),
+    // Without connections there is room for the words that say so.
+    tableRows: page.connections.length || 2,
   };
   const more = page.matching - page.connections.length;
   const lines = [...drawHeader(stats, '', width, 5), ...drawTable(state, '')].map((line) =>
