@@ -3,7 +3,7 @@
 /** Most levels of a filter: the session engine's matcher takes no more. */
 export const maxFilterLevels = 100;
 /** Most characters of a template. */
-export const maxTemplateLength = 256;
+const maxTemplateLength = 256;
 
 /** What a device may publish to and subscribe to when its type has no policy: its own topics only. */
 export const defaultTemplates = {

@@ -3,7 +3,7 @@ import { SvcMqttError } from '../errors.js';
 import { escapeControls } from './text.js';
 
 /** The name of a command with those above it, as it is typed. */
-export function commandPath(command: Command): string {
+function commandPath(command: Command): string {
   return command.parent === null ? command.name() : `${commandPath(command.parent)} ${command.name()}`;
 }
 

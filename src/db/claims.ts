@@ -35,7 +35,7 @@ export interface NewClaim extends Claim {
 
 export const maxClaimUses = 1_000_000;
 /** Most claims that one page of `listClaims` holds. */
-export const maxClaimsPerPage = 10_000;
+const maxClaimsPerPage = 10_000;
 
 /** A prefix that scanners for secrets can look for, the id to look it up by, and a secret of 160 bits. */
 const claimPattern = /^svcmqttclaim_([a-z2-7]{16})_([a-z2-7]{32})$/;

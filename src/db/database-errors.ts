@@ -107,7 +107,7 @@ export function toDatabaseError(error: unknown, where: string): unknown {
 }
 
 /** The error says that the database cannot be reached or cannot work now; trying again later may succeed. */
-export function isAway(error: unknown): boolean {
+function isAway(error: unknown): boolean {
   const code = codeOf(error) ?? '';
   if (unreachableCodes.has(code) || /^(08|57P)/.test(code)) return true;
   return unreachableMessages.test(messageOf(rootOf(error))) || isAboutTls(error);

@@ -3,7 +3,7 @@ import { SvcMqttError } from '../errors.js';
 export const maxDeviceTypeLength = 128;
 export const maxDeviceIdLength = 64;
 /** The longest id that the database holds: those of devices that were converted or imported may be longer. */
-export const maxStoredIdLength = 128;
+const maxStoredIdLength = 128;
 export const maxMetadataKeys = 32;
 export const maxMetadataKeyLength = 64;
 export const maxMetadataValueLength = 256;

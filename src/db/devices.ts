@@ -62,7 +62,7 @@ export interface AddRequest {
 export type DeviceState = 'active' | 'expired' | 'revoked' | 'all';
 
 /** Most devices that one `addDevices` call makes. */
-export const maxDevicesPerAdd = 100_000;
+const maxDevicesPerAdd = 100_000;
 /** Most devices that one page of `listDevices` holds. */
 export const maxDevicesPerPage = 10_000;
 

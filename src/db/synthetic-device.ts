@@ -7,7 +7,7 @@ import { devices } from './schema.js';
 import { inTransaction } from './transaction.js';
 
 /** The type of the device that stands for others while the way of a message is tried. */
-export const syntheticType = 'svc-mqtt-doctor';
+const syntheticType = 'svc-mqtt-doctor';
 
 /** Should nobody remove it, it is of no use to anyone after this time. */
 const lifeMs = 10 * 60_000;

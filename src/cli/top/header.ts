@@ -48,7 +48,7 @@ export function drawHeader(stats: Stats | undefined, where: string, width: numbe
 }
 
 /** As many items as toWidth, the first ones first, on one line. */
-export function packItems(items: readonly Line[], width: number): Line {
+function packItems(items: readonly Line[], width: number): Line {
   const line: Span[] = [{ text: ' ' }];
   let left = width - 1;
   for (const [index, item] of items.entries()) {

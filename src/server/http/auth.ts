@@ -123,7 +123,7 @@ function isListedHost(list: string | undefined, host: string | undefined): boole
 }
 
 /** Whether a Host header is a name without a dot, which no public site can have. */
-export function isSingleLabel(host: string | undefined): boolean {
+function isSingleLabel(host: string | undefined): boolean {
   return /^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?$/.test(nameOf(host ?? ''));
 }
 

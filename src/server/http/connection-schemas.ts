@@ -75,7 +75,7 @@ export const ConnectionDetailsResponse = Type.Object(
   { $id: 'ConnectionDetails', ...closed },
 );
 
-export const maxConnectionPage = 500;
+const maxConnectionPage = 500;
 export const defaultConnectionPage = 50;
 const maxOffset = 10_000_000;
 const maxTextLength = 256;

@@ -52,7 +52,7 @@ export interface GateLimits {
   readonly maxRemembered: number;
 }
 
-export const defaultGateLimits: GateLimits = { attempts: 10, attemptEveryMs: 6_000, maxRemembered: 10_000 };
+const defaultGateLimits: GateLimits = { attempts: 10, attemptEveryMs: 6_000, maxRemembered: 10_000 };
 
 /** Who calls without a key while none is required; no key has such an id. */
 const local = 'local';

@@ -1,6 +1,6 @@
 import Type from 'typebox';
 
-export const maxPageLimit = 1_000;
+const maxPageLimit = 1_000;
 export const defaultPageLimit = 100;
 
 /** How many rows a page has. */
