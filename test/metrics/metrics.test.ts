@@ -1,4 +1,6 @@
 import { X509Certificate } from 'node:crypto';
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import mqtt from 'mqtt';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { addDevice } from '../faults/gateway.js';
@@ -113,6 +115,30 @@ describe('GET /metrics', () => {
     const page = await readMetricsPage(without.server.ports.http);
     expect(page.text).toContain(`# TYPE ${name} gauge`);
     expect(page.value(name)).toBeUndefined();
+  });
+
+  it('counts a packet that is too large as a message when its client had logged in, and only then', async () => {
+    const { server } = await startReplica(onTestFinished, { MAX_PACKET_BYTES: '1024' });
+    const { http, mqtt: port } = server.ports;
+    const stranger = connect(Number(port), '127.0.0.1');
+    onTestFinished(() => void stranger.destroy());
+    // A CONNECT that says to be of 2 MiB.
+    stranger.write(Buffer.from([0x10, 0x80, 0x80, 0x80, 0x01]));
+    stranger.resume();
+    await once(stranger, 'close');
+    const before = await readMetricsPage(http);
+    expect(before.value('svc_mqtt_connects_total', { result: 'packet-too-large' })).toBe(1);
+    expect(before.value('svc_mqtt_messages_refused_total', { reason: 'too-large' })).toBe(0);
+
+    const device = await addDevice(http);
+    const credentials = { username: device.id, password: device.password, reconnectPeriod: 0 };
+    const client = await mqtt.connectAsync(`mqtt://127.0.0.1:${port}`, credentials);
+    onTestFinished(() => client.endAsync(true));
+    const closed = new Promise<void>((resolve) => client.once('close', resolve));
+    client.publish(`raw/${device.id}`, Buffer.alloc(4_096), { qos: 1 }, () => {});
+    await closed;
+    const after = await readMetricsPage(http);
+    expect(after.value('svc_mqtt_messages_refused_total', { reason: 'too-large' })).toBe(1);
   });
 
   it('asks for the token, as the other routes do', async () => {

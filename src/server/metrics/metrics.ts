@@ -117,7 +117,8 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config }: Metr
       byLabel('reason', {
         nats: forwarder.state().counters.refused,
         policy: counters.closed['publish-denied'],
-        'too-large': counters.closed['packet-too-large'],
+        // What comes before CONNECT, such as of another protocol, is no message.
+        'too-large': counters.closed['packet-too-large'] - counters.refused['packet-too-large'],
       }),
   );
   series.counter(
