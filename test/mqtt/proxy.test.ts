@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -149,6 +150,19 @@ it('is not needed from an address that is not listed', async () => {
   expect(await direct.next()).toMatchObject({ type: 2 });
   expect(addresses()).toEqual([['tcp', `127.0.0.1:${direct.socket.localPort}`]]);
 });
+
+it.for(['tcp', 'tls', 'ws', 'wss'] as const)(
+  'is not waited for from a client that is gone before it is taken by %s',
+  async (transport) => {
+    const port = portOf(transport);
+    // It connects and resets while this thread does not take connections.
+    const script = `const c = require('node:net').connect(${port}, '127.0.0.1', () => c.resetAndDestroy())`;
+    expect(spawnSync(process.execPath, ['-e', script]).status).toBe(0);
+    await vi.waitFor(() => expect(controlled.broker.counters.opened).toBe(1));
+    await vi.waitFor(() => expect(controlled.broker.counters.closed['connection-lost']).toBe(1));
+    expect(refused('handshake-timeout')).toBe(0);
+  },
+);
 
 it('a proxy that speaks for itself has its own address', async () => {
   const local = await dial('tcp', proxy, binaryProxyHeader({ source: Buffer.alloc(4), port: 1, command: 0 }));

@@ -27,7 +27,13 @@ export function readAddressRanges(list: string, setting: string): AddressRanges 
       { suggestion: `Set ${setting} to a list as 10.0.0.0/8,192.0.2.7,fd00::/8` },
     );
   }
-  return { includes: (address) => ranges.check(address, isIP(address) === 6 ? 'ipv6' : 'ipv4') };
+  return {
+    includes(address) {
+      const version = isIP(address);
+      // Of a client that is gone already there is no address, at which some versions of Node.js throw.
+      return version !== 0 && ranges.check(address, version === 6 ? 'ipv6' : 'ipv4');
+    },
+  };
 }
 
 function addRange(ranges: BlockList, entry: string): boolean {
