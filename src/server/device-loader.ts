@@ -4,9 +4,9 @@ import type { DeviceCredentials } from '../db/device-credentials.js';
 export type Loaded = DeviceCredentials | undefined | 'away';
 
 /**
- * Loads devices in batches: what is asked for in one turn of the event loop goes into one query, and while a few queries
- * are under way what is asked for gathers for the next. A slow database is asked less often and for more at once; many
- * small queries would queue up in it until each came too late.
+ * Loads devices in batches, one query after the other: while one is under way, what is asked for gathers for the next. In a
+ * storm of connects a query for a few devices costs both sides more than the devices themselves; and a slow database is
+ * asked less often and for more at once, where many small queries would queue up until each came too late.
  */
 export interface DeviceLoader {
   /** Loads a device; requests for the same id share one load. */
@@ -27,7 +27,6 @@ interface Load {
 }
 
 const idsPerQuery = 1_000;
-const maxQueries = 4;
 
 /**
  * Creates a loader.
@@ -46,7 +45,7 @@ export function createDeviceLoader(options: {
   const loads = new Map<string, Load>();
   const queued: string[] = [];
   let flushing = false;
-  let queries = 0;
+  let busy = false;
 
   const enqueue = (id: string) => {
     queued.push(id);
@@ -55,13 +54,12 @@ export function createDeviceLoader(options: {
   };
   const flush = () => {
     flushing = false;
-    while (queued.length > 0 && queries < maxQueries) {
-      queries += 1;
-      void run(queued.splice(0, idsPerQuery)).finally(() => {
-        queries -= 1;
-        flush();
-      });
-    }
+    if (busy || queued.length === 0) return;
+    busy = true;
+    void run(queued.splice(0, idsPerQuery)).finally(() => {
+      busy = false;
+      flush();
+    });
   };
   /** Answers those who have waited for a query as long as one may take: behind a failed one their turn comes too late. */
   const giveUp = () => {

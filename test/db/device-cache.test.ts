@@ -84,16 +84,16 @@ describe('the loader', () => {
       loads.push(loader.load(String(at)));
       await turn();
     }
-    expect(asked.map(({ ids }) => ids.length)).toEqual([1, 1, 1, 1]);
+    expect(asked.map(({ ids }) => ids.length)).toEqual([1]);
     asked[0]?.answer();
     await loads[0];
     await turn();
-    expect(asked.map(({ ids }) => ids.length)).toEqual([1, 1, 1, 1, 96]);
+    expect(asked.map(({ ids }) => ids.length)).toEqual([1, 99]);
     for (const { answer } of asked) answer();
     expect(await Promise.all(loads)).toHaveLength(100);
   });
 
-  test('does not ask for those who have waited too long behind queries without an answer', async () => {
+  test('does not ask for those who have waited too long behind a query without an answer', async () => {
     let queries = 0;
     const loader = start(() => {
       queries += 1;
@@ -101,7 +101,7 @@ describe('the loader', () => {
     }, 50);
     const loads = Array.from({ length: 4_500 }, (_, index) => loader.load(String(index)));
     expect(new Set(await Promise.all(loads))).toEqual(new Set(['away']));
-    expect(queries).toBe(4);
+    expect(queries).toBe(1);
   });
 
   test('asks in batches of bounded size', async () => {
