@@ -123,7 +123,13 @@ async function openDatabase(): Promise<OpenDatabase> {
   let notify: (channel: string, payload: string) => void = () => {};
   const scan = startNotificationScanner((channel, payload) => notify(channel, payload));
   const run = db.execProtocolRawStream.bind(db);
+  // The socket server takes connections in turns, a message each, and leaves the session to one connection only while a
+  // transaction is open. The messages of a query belong together as well: another's in between would replace its statement.
+  const isInTransaction = db.isInTransaction.bind(db);
+  let awaitsSync = false;
+  db.isInTransaction = () => awaitsSync || isInTransaction();
   db.execProtocolRawStream = async (message, options) => {
+    awaitsSync = beforeSync.has(String.fromCharCode(message[0] ?? 0));
     try {
       await run(message, {
         ...options,
@@ -150,6 +156,9 @@ async function openDatabase(): Promise<OpenDatabase> {
     },
   };
 }
+
+/** Parse, Bind, Describe, Execute, Close and Flush: messages of a query that Sync ends (PostgreSQL §54.2.3). */
+const beforeSync: ReadonlySet<string> = new Set(['P', 'B', 'D', 'E', 'C', 'H']);
 
 async function close(database: OpenDatabase | undefined, claim: Claim): Promise<void> {
   if (database !== undefined) {
