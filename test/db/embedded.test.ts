@@ -248,3 +248,65 @@ test.each([
   expect(error.toLine().length).toBeLessThan(500);
   await until('no process stays', () => databaseProcesses(dataDir).length === 0);
 });
+
+describe('a query whose messages come one by one', () => {
+  async function connect(db: Database) {
+    const client = new pg.Client({
+      host: db.embedded?.socketDirectory,
+      user: 'postgres',
+      database: 'postgres',
+    });
+    client.on('error', () => {});
+    await client.connect();
+    releases.push(() => client.end().catch(() => {}));
+    return client;
+  }
+
+  /** What `pg` writes and hears, a message at a time. */
+  interface Wire extends NodeJS.EventEmitter {
+    readonly stream: { destroy(): void };
+    parse(query: { text: string }): void;
+    bind(values: object): void;
+    execute(portal: object): void;
+    flush(): void;
+    sync(): void;
+  }
+
+  async function startQuery(client: pg.Client): Promise<Wire> {
+    const wire = (client as unknown as { connection: Wire }).connection;
+    // `pg` itself listens too, and knows of no query.
+    for (const event of ['parseComplete', 'bindComplete', 'dataRow', 'commandComplete', 'readyForQuery']) {
+      wire.removeAllListeners(event);
+    }
+    const parsed = new Promise((resolve) => wire.once('parseComplete', resolve));
+    wire.parse({ text: 'select 1 as one' });
+    wire.flush();
+    await parsed;
+    return wire;
+  }
+
+  test('keeps its statement, whatever another connection asks meanwhile', async () => {
+    const db = await open(await preparedDirectory());
+    const [slow, other] = [await connect(db), await connect(db)];
+    const wire = await startQuery(slow);
+    const answer = other.query('select $1::int as two', [2]);
+    const row = new Promise<{ fields: Buffer[] }>((resolve, reject) => {
+      wire.once('dataRow', resolve);
+      wire.once('errorMessage', reject);
+    });
+    wire.bind({});
+    wire.execute({});
+    wire.sync();
+    expect(String((await row).fields[0])).toBe('1');
+    expect((await answer).rows).toEqual([{ two: 2 }]);
+  });
+
+  test('does not stop the others when its client goes in the middle of it', async () => {
+    const db = await open(await preparedDirectory());
+    const [slow, other] = [await connect(db), await connect(db)];
+    const wire = await startQuery(slow);
+    const answer = other.query('select $1::int as two', [2]);
+    wire.stream.destroy();
+    expect((await answer).rows).toEqual([{ two: 2 }]);
+  });
+});
