@@ -375,10 +375,13 @@ describe('certificates', () => {
     expect(exit).toBe(expected);
   });
 
-  test('that cannot be read is a problem that names the file', async () => {
+  test('that cannot be read are a problem that names each file', async () => {
     const { exit, find } = await examine({ TLS_CERT: '/nowhere/cert.pem', TLS_KEY: '/nowhere/key.pem' });
     expect(find('certs')).toMatchObject([
-      { status: 'problem', detail: 'TLS_CERT: /nowhere/cert.pem does not exist' },
+      {
+        status: 'problem',
+        detail: 'TLS_CERT: /nowhere/cert.pem does not exist; TLS_KEY: /nowhere/key.pem does not exist',
+      },
     ]);
     expect(exit).toBe(1);
   });

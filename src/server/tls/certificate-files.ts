@@ -4,6 +4,7 @@ import type { Config } from '../../config.js';
 import { messageOf, SvcMqttError } from '../../errors.js';
 import {
   type CertificateInfo,
+  correctFile,
   describeCertificates,
   fileError,
   parseCertificates,
@@ -84,16 +85,18 @@ function needs(setting: string, other: string): SvcMqttError {
   });
 }
 
-/** @throws SvcMqttError CONFIG_INVALID naming the file that cannot be read. */
+/** @throws SvcMqttError CONFIG_INVALID naming every file that cannot be read, in the order of the settings. */
 export async function readCertificateFiles(files: CertificateFiles): Promise<RawCertificates> {
   const { cert, key, clientCa } = files;
   const read = (file: NamedFile) => readPemFile(file.setting, file.path);
-  const [certPem, keyPem, caPem] = await Promise.all([
-    read(cert),
-    read(key),
-    clientCa === undefined ? undefined : read(clientCa),
-  ]);
-  return { cert: certPem, key: keyPem, clientCa: caPem };
+  const reads = [read(cert), read(key), clientCa === undefined ? undefined : read(clientCa)] as const;
+  // Each read to its end, so that all problems are told at once and in the same order every time.
+  const settled = await Promise.allSettled(reads);
+  const problems = settled.flatMap((each) => (each.status === 'rejected' ? [messageOf(each.reason)] : []));
+  if (problems.length > 0) {
+    throw new SvcMqttError('CONFIG_INVALID', problems.join('; '), { suggestion: correctFile });
+  }
+  return { cert: await reads[0], key: await reads[1], clientCa: await reads[2] };
 }
 
 /**

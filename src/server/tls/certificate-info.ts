@@ -15,6 +15,9 @@ export interface CertificateInfo {
   readonly fingerprint: string;
 }
 
+/** What to do about any of the problems with a file. */
+export const correctFile = 'Correct the file, or the setting that names it';
+
 /** Far more than a chain, or all authorities of an operating system, take. */
 const maxFileBytes = 4_194_304;
 const pemCertificate = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
@@ -83,7 +86,7 @@ export async function readPemFile(setting: string, path: string): Promise<string
 /** @param problem what follows "the file", as "does not exist". */
 export function fileError(setting: string, path: string, problem: string, cause?: unknown): SvcMqttError {
   return new SvcMqttError('CONFIG_INVALID', `${setting}: ${path} ${problem}`, {
-    suggestion: 'Correct the file, or the setting that names it',
+    suggestion: correctFile,
     cause,
   });
 }
