@@ -1,6 +1,6 @@
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import mqtt from 'mqtt';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { BrokerConfig } from '../../src/server/mqtt/broker.js';
 import { readCertificateNames } from '../../src/server/mqtt/certificate-names.js';
 import type { CloseReason } from '../../src/server/mqtt/close-reason.js';
@@ -150,6 +150,24 @@ describe('a certificate of a device', () => {
     await client.waitClosed();
     expect(await logIn(pair)).toBe(notAuthorized);
     expect(refused('revoked-at-connect')).toBe(1);
+  });
+
+  it('ends the connection when it expires; one by password goes on', async () => {
+    await open();
+    const client = await dial(await certify({ commonName: 'dev1', expiresInDays: 1 }));
+    client.send(connectPacket({ clientId: 'by-certificate' }));
+    await client.next();
+    const { id, password } = controlled.device;
+    const other = await dial(undefined);
+    other.send(connectPacket({ clientId: 'by-password', userName: id, password }));
+    await other.next();
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 2 * 86_400_000 });
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    await client.waitClosed();
+    expect(controlled.broker.counters.closed['certificate-ended']).toBe(1);
+    expect(controlled.broker.connectionCount()).toBe(1);
   });
 
   it.each([

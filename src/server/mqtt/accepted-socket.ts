@@ -20,6 +20,8 @@ export interface ClientCertificate {
   readonly names: readonly string[];
   /** Why it is not trusted, as OpenSSL calls it; undefined: it is. */
   readonly problem: string | undefined;
+  /** `Date.now()` until which it is valid. */
+  readonly validUntilMs: number;
 }
 
 /** A client whose bytes are MQTT from here on: every handshake of its transport is done. */

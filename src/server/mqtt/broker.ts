@@ -207,9 +207,9 @@ export async function openBroker(options: {
         connection.onTick(nowMs);
         const { device } = connection;
         if (wallMs >= connection.validUntilMs && device !== undefined) {
-          // A device that has expired loses its sessions too; one whose secret has ended may come back to them.
+          // A device that has expired loses its sessions too; one whose secret or certificate has ended may come back.
           if (isExpired(device, wallMs)) registry.kick(device.id, 'expired');
-          else connection.close('secret-ended');
+          else connection.closeLapsed();
         }
         if (reportSeen && device !== undefined && connection.lastReadMs >= seenAtMs)
           directory.seen(device.id);

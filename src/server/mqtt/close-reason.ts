@@ -30,6 +30,7 @@ export const closeReasons = {
   deleted: 'the device was deleted',
   'secret-changed': "the device's secret changed",
   'secret-ended': 'the secret that it logged in with was replaced, and its time has ended',
+  'certificate-ended': 'the client certificate that it logged in with has expired',
   'type-changed': "the device's type changed",
   kicked: 'an operator ended the connection',
   'policy-changed': "the policy of the device's type no longer allows what the client has subscribed to",
@@ -81,6 +82,7 @@ const willSuppressing: ReadonlySet<CloseReason> = new Set<CloseReason>([
   'deleted',
   'secret-changed',
   'secret-ended',
+  'certificate-ended',
 ]);
 
 export function suppressesWill(reason: CloseReason): boolean {

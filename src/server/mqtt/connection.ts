@@ -179,7 +179,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     const { device, secret, policy } = login;
     this.device = device;
     this.secret = secret === undefined ? undefined : secretOf(device, secret);
-    this.validUntilMs = validUntilMs(device, this.secret);
+    this.validUntilMs = this.loginUntilMs(device);
     this.version = connect.version;
     this.clientId = connect.clientId === '' ? `auto-${randomBytes(10).toString('hex')}` : connect.clientId;
     const admission = registry.admit(this, {
@@ -231,9 +231,24 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   refresh(device: DeviceCredentials): void {
     const typeChanged = device.type !== this.device?.type;
     this.device = device;
-    this.validUntilMs = validUntilMs(device, this.secret);
+    this.validUntilMs = this.loginUntilMs(device);
     if (typeChanged) this.close('type-changed');
-    else if (this.validUntilMs <= Date.now()) this.close('secret-ended');
+    else if (this.validUntilMs <= Date.now()) this.closeLapsed();
+  }
+
+  /** Ends the connection, whose login is no longer good though its device may come back. */
+  closeLapsed(): void {
+    const { certificate } = this.accepted;
+    const certificateEnded = certificate !== undefined && certificate.validUntilMs <= Date.now();
+    this.close(certificateEnded ? 'certificate-ended' : 'secret-ended');
+  }
+
+  /** A login by certificate, alone or with a secret, is good no longer than the certificate. */
+  private loginUntilMs(device: DeviceCredentials): number {
+    return Math.min(
+      validUntilMs(device, this.secret),
+      this.accepted.certificate?.validUntilMs ?? Number.POSITIVE_INFINITY,
+    );
   }
 
   /** Answers CONNACK with a refusal and closes [MQTT-3.2.2-5]. */
