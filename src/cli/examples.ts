@@ -58,7 +58,7 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
   'tail-nats': [
     'svc-mqtt tail-nats',
     'svc-mqtt tail-nats --device roof-7 --since 10m',
-    'svc-mqtt tail-nats raw.roof-7 --count 1 --json',
+    'svc-mqtt tail-nats raw.roof-7 --count 1 --timeout 30s --json',
   ],
   'config print': ['svc-mqtt config print --changed', 'svc-mqtt config print --json --config svc-mqtt.yaml'],
   'config example': ['svc-mqtt config example > svc-mqtt.yaml'],

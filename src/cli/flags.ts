@@ -6,6 +6,7 @@ type Entry = (typeof settingEntries)[number][1];
 
 /** Names the configuration file; not a setting, since no file can name itself. */
 const fileVariable = 'SVC_MQTT_CONFIG';
+const databaseSettings = ['databaseUrl', 'dataDir', 'databasePoolSize', 'databaseTimeoutMs'] as const;
 const logSettings = ['logLevel', 'logFormat'] as const;
 
 /** Which settings each kind of command takes; `migrate` is a setting of the server alone. */
@@ -13,10 +14,10 @@ export const settingSelections: Readonly<
   Record<'all' | 'database' | 'nats' | 'setup' | 'api', readonly SettingName[]>
 > = {
   all: settingEntries.map(([name]) => name).filter((name) => name !== 'apiKey'),
-  database: ['databaseUrl', 'dataDir', 'databasePoolSize', 'databaseTimeoutMs', ...logSettings],
+  database: [...databaseSettings, ...logSettings],
   nats: [
+    ...databaseSettings,
     'natsUrl',
-    'dataDir',
     'embeddedNatsPort',
     'natsUser',
     'natsPassword',

@@ -8,12 +8,13 @@ const maxSubjectLength = 1_024;
 /**
  * The subject to show: the one given, the one of a device, or `raw.>`.
  *
+ * @param templateOf the template of a device's subject.
  * @throws SvcMqttError USAGE.
  */
-export function chooseSubject(
-  template: string,
+export async function chooseSubject(
   options: { readonly subject?: string | undefined; readonly device?: string | undefined },
-): string {
+  templateOf: (device: string) => Promise<string>,
+): Promise<string> {
   const { device } = options;
   if (device !== undefined && options.subject !== undefined) {
     throw usageError('--device and a subject cannot be used together', 'Give one of them');
@@ -26,9 +27,10 @@ export function chooseSubject(
     }
     return subject;
   }
+  const template = device === '' ? '{id}' : await templateOf(device);
   const subject = deviceSubject(template, device);
   if (subject === undefined) {
-    throw usageError(`With NATS_SUBJECT ${template} no subject singles out a device`, 'Give a subject');
+    throw usageError(`With the subject ${template} nothing singles out a device`, 'Give a subject');
   }
   if (device === '' || checkSubject(subject) !== undefined) {
     throw usageError(`--device cannot be "${device}": no device has this id`);

@@ -8,6 +8,7 @@ import { readTopicHeader } from '../server/forward/subject.js';
 import { covers } from '../server/forward/subject-match.js';
 import { openBoundedQueue } from './bounded-queue.js';
 import { openCommandLog } from './command-log.js';
+import { findSubjectTemplate } from './device-subject.js';
 import { type CommandIo, Interrupted, whenAborted, write } from './io.js';
 import { chooseSubject } from './subject.js';
 import { openLineFormat, type TailMessage } from './tail-line.js';
@@ -18,6 +19,8 @@ export interface TailNatsOptions {
   readonly count?: number | undefined;
   /** How far back to start, in milliseconds. */
   readonly since?: number | undefined;
+  /** After how long to end, in milliseconds. */
+  readonly timeout?: number | undefined;
   readonly device?: string | undefined;
   readonly full?: boolean | undefined;
   readonly json?: boolean | undefined;
@@ -44,39 +47,47 @@ interface Cursor {
 /**
  * Shows the messages of a subject as they come: from the stream that covers it, so that none is missed when NATS
  * goes away for a while, or live when no stream does. Ends after `count` messages, at a signal, and when stdout
- * is closed; reconnects for as long as it takes.
+ * is closed, and after `timeout`; reconnects for as long as it takes.
  *
+ * @returns the exit status: 1 when the time was over before `count` messages had come.
  * @throws SvcMqttError USAGE, NATS_UNREACHABLE, NATS_REFUSED, NATS_STREAM, CONFIG_INVALID.
  */
-export async function tailNats(config: Config, options: TailNatsOptions, io: CommandIo): Promise<void> {
-  const subject = chooseSubject(config.natsSubject, options);
+export async function tailNats(config: Config, options: TailNatsOptions, io: CommandIo): Promise<number> {
+  const { timeout, count } = options;
+  const subject = await chooseSubject(options, (device) => findSubjectTemplate(config, device, io));
   const since = options.since === undefined ? undefined : new Date(Date.now() - options.since);
   const natsUrl = config.natsUrl ?? `nats://127.0.0.1:${requireEmbeddedPort(config)}`;
   // Losing and finding NATS again is told below, in words; the log is for who asks for it.
   const log = openCommandLog({ ...config, logLevel: config.logLevel === 'info' ? 'error' : config.logLevel });
   const aborted = whenAborted(io.signal);
+  const timeUp = timeout === undefined ? undefined : AbortSignal.timeout(timeout);
   const connecting = connectNats({ ...config, natsUrl }, log);
   try {
     const link = await Promise.race([connecting, aborted.promise]);
-    await follow(link, { subject, since, stream: undefined }, options, io);
+    const shown = await follow(link, { subject, since, stream: undefined }, options, io, timeUp);
+    if (timeUp?.aborted !== true || count === undefined || shown >= count) return 0;
+    io.stderr.write(`The time is over, and ${formatCount(shown, 'message')} of ${count} came.\n`);
+    return 1;
   } catch (error) {
     // Ctrl-C is how one leaves this command.
     if (!(error instanceof Interrupted)) throw error;
+    return 0;
   } finally {
     aborted.release();
     await connecting.then((link) => link.close()).catch(() => {});
   }
 }
 
-/** Shows messages over one connection after the other until the command ends. */
+/** Shows messages over one connection after the other until the command ends. @returns how many. */
 async function follow(
   link: NatsLink,
   cursor: Cursor,
   options: TailNatsOptions,
   io: CommandIo,
-): Promise<void> {
+  timeUp: AbortSignal | undefined,
+): Promise<number> {
   const format = openLineFormat({ json: options.json === true, full: options.full === true });
-  const ended = AbortSignal.any([io.signal, io.outputClosed]);
+  const ended = AbortSignal.any([io.signal, io.outputClosed, ...(timeUp === undefined ? [] : [timeUp])]);
   const connections = openBoundedQueue<NatsConnection>({ maxItems: 100, maxBytes: 100 });
   let lost = new AbortController();
   link.listen({
@@ -93,7 +104,8 @@ async function follow(
   });
   ended.addEventListener('abort', () => connections.end(), { once: true });
   if (ended.aborted) connections.end();
-  let left = options.count ?? Number.POSITIVE_INFINITY;
+  const count = options.count ?? Number.POSITIVE_INFINITY;
+  let shown = 0;
   let started = false;
   for await (const connection of connections) {
     const stop = AbortSignal.any([ended, lost.signal]);
@@ -106,8 +118,8 @@ async function follow(
         started = true;
         for await (const message of source.messages) {
           await write(io.stdout, format(message));
-          left -= 1;
-          if (left <= 0 || ended.aborted) return;
+          shown += 1;
+          if (shown >= count || ended.aborted) return shown;
         }
       } catch (error) {
         if (stop.aborted) break;
@@ -117,6 +129,7 @@ async function follow(
       }
     }
   }
+  return shown;
 }
 
 interface Source {

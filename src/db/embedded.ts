@@ -1,4 +1,5 @@
 import { type ChildProcess, fork } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, realpath, rm, symlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import type { Socket } from 'node:net';
@@ -43,6 +44,11 @@ const retryMostMs = 5_000;
 /** The kernel's limit on a socket's address is 104 to 108 bytes; the longest file name needs 28. */
 const maxSocketDirectoryBytes = 75;
 const maxLineLength = 65_536;
+
+/** Whether there is an embedded database in a data directory; opening it would make one. */
+export function hasEmbeddedDatabase(dataDir: string): boolean {
+  return existsSync(path.resolve(dataDir, 'database'));
+}
 
 /**
  * Opens the embedded database: attaches to the process that has it, or starts one.

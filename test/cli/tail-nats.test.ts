@@ -1,8 +1,9 @@
 import { connect, headers, type NatsConnection } from 'nats';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { openLog } from '../../src/log.js';
 import { startEmbeddedNats } from '../../src/server/forward/embedded-nats.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
+import { borrowPostgres, createDatabase } from '../support/postgres.js';
 import { jsonLines, killLeftovers, makeTempDir, type Running, runCli, startCli, until } from './support.js';
 
 let server: TestNatsServer;
@@ -108,6 +109,46 @@ describe('from a stream', () => {
     expect(status).toBe(0);
     expect(numbersOf(stdout)).toEqual([1, 2, 3]);
     expect(new Set(jsonLines(stdout).map((line) => line.subject))).toEqual(new Set(['raw.d2']));
+  });
+
+  test('--device shows what a policy sends elsewhere', async () => {
+    const postgres = await borrowPostgres();
+    onTestFinished(() => postgres.release());
+    const environment = { ...env(), DATABASE_URL: await createDatabase(postgres.url) };
+    for (const args of [
+      ['migrate'],
+      ['device', 'add', '--type', 'meter', '--id', 'm1'],
+      ['policy', 'set', 'meter', '--publish', 'raw/{id}', '--nats-subject', 'raw.meters.{type}.{id}'],
+    ]) {
+      expect((await runCli(args, environment)).status).toBe(0);
+    }
+    await store('raw.meters.meter.m1', 1, 2);
+    await store('raw.m1', 3, 3);
+    const args = ['tail-nats', '--since', '10m', '--json', '--count', '2', '--device', 'm1'];
+    const { status, stdout, stderr } = await runCli(args, environment);
+    expect({ status, numbers: numbersOf(stdout) }).toEqual({ status: 0, numbers: [1, 2] });
+    expect(stderr).toBe('Showing raw.meters.*.m1 from stream RAW; Ctrl-C ends.\n');
+    const unknown = await runCli([...args.slice(0, -1), 'd9', '--timeout', '1s'], environment);
+    expect(unknown.status).toBe(1);
+    expect(unknown.stderr).toMatch(
+      /^There is no device d9; taking its subject from NATS_SUBJECT\.\nShowing raw\.d9 /,
+    );
+  });
+
+  test('--timeout ends it, with status 1 when fewer came than --count asks for', async () => {
+    const args = ['tail-nats', 'raw.slow', '--since', '10m', '--timeout', '2s', '--json'];
+    await store('raw.slow', 1, 2);
+    const short = await runCli([...args, '--count', '3'], env());
+    expect({ status: short.status, numbers: numbersOf(short.stdout) }).toEqual({
+      status: 1,
+      numbers: [1, 2],
+    });
+    expect(short.stderr).toContain('The time is over, and 2 messages of 3 came.\n');
+    const uncounted = await runCli(args, env());
+    expect({ status: uncounted.status, numbers: numbersOf(uncounted.stdout) }).toEqual({
+      status: 0,
+      numbers: [1, 2],
+    });
   });
 
   test('lines for people have time, subject, topic, size and payload, and cannot drive the terminal', async () => {

@@ -34,7 +34,7 @@ describe('help and version', () => {
     expect(add.stdout).toContain('--database-url <url>');
     expect(add.stdout).not.toMatch(/--mqtt-port|--nats-url|--no-migrate/);
     expect(tail.stdout).toContain('--nats-url <url>');
-    expect(tail.stdout).not.toMatch(/--mqtt-port|--database-url/);
+    expect(tail.stdout).not.toMatch(/--mqtt-port|--tls-cert |--listen-addr/);
     expect(help.stdout).toBe(tail.stdout);
   });
 });

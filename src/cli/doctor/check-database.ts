@@ -1,7 +1,7 @@
-import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Config } from '../../config.js';
 import { parseDatabaseUrl } from '../../db/dsn.js';
+import { hasEmbeddedDatabase } from '../../db/embedded.js';
 import { inspectDatabase } from '../../db/inspect.js';
 import { readMigrationStatus } from '../../db/migrate.js';
 import { type Database, openDatabase } from '../../db/open.js';
@@ -31,7 +31,7 @@ export async function checkDatabase(
   add: (finding: Finding) => void,
 ): Promise<void> {
   const embedded = config.databaseUrl === undefined;
-  if (embedded && !existsSync(resolve(config.dataDir, 'database'))) {
+  if (embedded && !hasEmbeddedDatabase(config.dataDir)) {
     // Looking must not make one.
     add(ok('database', `There is no embedded database in ${resolve(config.dataDir)} yet; serve makes it`));
     add(skipped('schema', 'There is no database yet'));

@@ -1,0 +1,40 @@
+import type { Config } from '../config.js';
+import { findDevice } from '../db/devices.js';
+import { hasEmbeddedDatabase } from '../db/embedded.js';
+import { readMigrationStatus } from '../db/migrate.js';
+import { findPolicy } from '../db/policies.js';
+import { SvcMqttError } from '../errors.js';
+import { withDatabase } from './database.js';
+import type { CommandIo } from './io.js';
+import { escapeControls } from './text.js';
+
+/**
+ * The template of the NATS subject of a device: that of the policy of its type, else NATS_SUBJECT. Looking makes no
+ * embedded database and migrates none; what cannot be looked up is told on stderr, and NATS_SUBJECT taken.
+ */
+export async function findSubjectTemplate(config: Config, id: string, io: CommandIo): Promise<string> {
+  const { natsSubject } = config;
+  const tell = (why: string) => io.stderr.write(`${why}; taking its subject from NATS_SUBJECT.\n`);
+  if (config.databaseUrl === undefined && !hasEmbeddedDatabase(config.dataDir)) {
+    tell(`No database to look ${escapeControls(id)} up in: DATABASE_URL is not set`);
+    return natsSubject;
+  }
+  try {
+    return await withDatabase(config, io, async (db) => {
+      if ((await readMigrationStatus(db)).pending.length > 0) {
+        tell(`The schema of ${db.where} is not up to date`);
+        return natsSubject;
+      }
+      const device = await findDevice(db, id);
+      if (device === undefined) {
+        tell(`There is no device ${escapeControls(id)}`);
+        return natsSubject;
+      }
+      return (await findPolicy(db, device.type))?.natsSubject ?? natsSubject;
+    });
+  } catch (error) {
+    if (!(error instanceof SvcMqttError)) throw error;
+    tell(error.message);
+    return natsSubject;
+  }
+}
