@@ -12,7 +12,14 @@ interface Sent {
 const refused = { cause: 'full', detail: 'maximum messages exceeded', permanent: false };
 
 /** Messages in flight over an outlet that only remembers what it was given. */
-function openBench(options: { maxInFlight?: number; ackTimeoutMs?: number } = {}) {
+function openBench(
+  options: {
+    maxInFlight?: number;
+    ackTimeoutMs?: number;
+    /** Messages that the outlet refuses for good instead of sending them. */
+    refuses?: (name: string) => boolean;
+  } = {},
+) {
   const counters = newForwarderCounters();
   const logged: { event: string }[] = [];
   const sent: Sent[] = [];
@@ -24,7 +31,12 @@ function openBench(options: { maxInFlight?: number; ackTimeoutMs?: number } = {}
     group: 0,
     groupOf: () => outlet.group,
     send(message: UplinkMessage, token: number) {
-      sent.push({ name: Buffer.from(message.subject).toString(), token });
+      const name = Buffer.from(message.subject).toString();
+      if (options.refuses?.(name) === true) {
+        inFlight.settleRefused(token, { ...refused, detail: 'too large', permanent: true });
+        return;
+      }
+      sent.push({ name, token });
     },
   };
   const inFlight = openInFlight({
@@ -240,6 +252,25 @@ describe('messages in flight', () => {
     expect(bench.stored).toEqual(['next']);
     expect(bench.counters).toMatchObject({ refused: 1, stored: 1 });
     expect(bench.inFlight.count).toBe(0);
+  });
+
+  it('refuses those that can never be sent while it sends what waited, and sends each other one once', () => {
+    const bench = openBench({ refuses: (name) => name.startsWith('big') });
+    const lane = bench.openLane();
+    bench.outlet.open = false;
+    for (const name of ['big1', 'big2', 'a', 'big3', 'b']) lane.publish(bench.message(name));
+    bench.outlet.open = true;
+    bench.pass(1);
+    const sent = bench.takeSent();
+    expect(sent.map(({ name }) => name)).toEqual(['a', 'b']);
+    expect(bench.refusals).toEqual(['big1: too large', 'big2: too large', 'big3: too large']);
+    for (const { token } of sent) bench.inFlight.settleStored(token);
+    expect(bench.inFlight.count).toBe(0);
+    // The lane goes on after a failure.
+    lane.publish(bench.message('c'));
+    bench.inFlight.settleRefused(tokenOf(bench.takeSent(), 'c'), refused);
+    bench.pass(60_000);
+    expect(bench.names()).toEqual(['c']);
   });
 
   it('sends everything again, in order, after the connection was lost', () => {

@@ -60,6 +60,8 @@ interface LaneState {
   failures: number;
   resumeAtMs: number;
   closed: boolean;
+  /** What waits is being sent: a refusal meanwhile does not begin that anew. */
+  sending: boolean;
 }
 
 export function openInFlight(options: {
@@ -163,7 +165,7 @@ export function openInFlight(options: {
 
   /** The group before is settled: the lane may join the next one. */
   function goOn(lane: LaneState): void {
-    if (lane.sent === 0 && lane.waiting.length > 0) sendWaiting(lane);
+    if (lane.sent === 0 && lane.waiting.length > 0 && !lane.sending) sendWaiting(lane);
   }
 
   /** A message under way failed and is to be sent again. */
@@ -209,6 +211,7 @@ export function openInFlight(options: {
   function sendWaiting(lane: LaneState): void {
     const tokens = settleWaiting(lane);
     let sent = 0;
+    lane.sending = true;
     // What is given meanwhile, a will perhaps, comes behind them: it is added to the same list.
     while (sent < tokens.length) {
       const slot = slots.find(tokens[sent] ?? 0);
@@ -216,6 +219,7 @@ export function openInFlight(options: {
       sent += 1;
       send(lane, slot);
     }
+    lane.sending = false;
     lane.waiting = tokens.slice(sent);
     if (lane.waiting.length === 0) pending.delete(lane);
   }
@@ -293,6 +297,7 @@ export function openInFlight(options: {
         failures: 0,
         resumeAtMs: 0,
         closed: false,
+        sending: false,
       };
       return {
         get inFlight() {
