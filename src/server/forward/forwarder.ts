@@ -46,6 +46,19 @@ export interface UplinkMessage {
   onRefused(reason: string): void;
 }
 
+/** What `Nats-Msg-Id: ` and its line end add to the headers. */
+const messageIdFieldBytes = 15;
+
+/** Bytes of the header block that a message has in NATS, with its id. */
+export function headerBytesOf({ headers, messageId }: UplinkMessage): number {
+  return headers.length + (messageId === undefined ? 0 : messageId.length + messageIdFieldBytes);
+}
+
+/** Bytes of a message as NATS holds them against `max_payload` and the limits of a stream. */
+export function natsBytesOf(message: UplinkMessage): number {
+  return headerBytesOf(message) + message.payload.length;
+}
+
 /**
  * The order of one client's messages. Messages with `confirm` given to one lane reach NATS in that order; when one is
  * refused or times out, the lane sends nothing more until what is under way is settled and the failed ones, in

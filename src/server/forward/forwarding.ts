@@ -2,10 +2,16 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsConnection } from 'nats';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
-import { type Forwarder, type IngestMode, newForwarderCounters, type UplinkMessage } from './forwarder.js';
+import {
+  type Forwarder,
+  type IngestMode,
+  natsBytesOf,
+  newForwarderCounters,
+  type UplinkMessage,
+} from './forwarder.js';
 import { type InFlight, openInFlight } from './in-flight.js';
 import type { NatsLink } from './nats-connection.js';
-import { messageIdBytes, type NatsWire } from './nats-wire.js';
+import type { NatsWire } from './nats-wire.js';
 import { openUnconfirmed, type Unconfirmed } from './unconfirmed.js';
 import { openWaiters } from './waiters.js';
 
@@ -199,10 +205,8 @@ export function startForwarding(options: {
 
 /** Why NATS can never take a message, or undefined. */
 function tooLarge(message: UplinkMessage, maxBytes: number): string | undefined {
-  const { subject, headers, payload, messageId } = message;
-  const size =
-    payload.length + headers.length + (messageId === undefined ? 0 : messageId.length + messageIdBytes);
+  const size = natsBytesOf(message);
   if (size > maxBytes) return `${size} bytes are more than the ${maxBytes} that NATS takes`;
-  if (subject.length > maxSubjectBytes) return `the subject is longer than ${maxSubjectBytes} bytes`;
+  if (message.subject.length > maxSubjectBytes) return `the subject is longer than ${maxSubjectBytes} bytes`;
   return undefined;
 }

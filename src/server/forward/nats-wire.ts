@@ -1,5 +1,5 @@
 import type { NatsConnection } from 'nats';
-import type { UplinkMessage } from './forwarder.js';
+import { headerBytesOf, type UplinkMessage } from './forwarder.js';
 
 /** Bytes collected before they are sent without waiting for the end of the turn; they stay in the processor's cache. */
 const slabBytes = 128 * 1024;
@@ -9,8 +9,6 @@ const viewBytes = 4_096;
 const maxViewedBytes = 1024 * 1024;
 /** `HPUB`, blanks, line ends, and the digits of three numbers. */
 const frameOverheadBytes = 64;
-/** What `Nats-Msg-Id: ` and its line end add to the headers. */
-export const messageIdBytes = 15;
 
 const hpub = Buffer.from('HPUB ');
 const messageIdName = Buffer.from('Nats-Msg-Id: ');
@@ -111,7 +109,7 @@ export function openNatsWire(connection: NatsConnection): NatsWire {
     publish(message, replyTo) {
       if (connection.isClosed()) throw new Error('the connection to NATS has ended');
       const { subject, headers, payload, messageId } = message;
-      const headerBytes = headers.length + (messageId === undefined ? 0 : messageId.length + messageIdBytes);
+      const headerBytes = headerBytesOf(message);
       const prefix = replyTo?.prefix ?? noBytes;
       const viewed = payload.length >= viewBytes;
       reserve(

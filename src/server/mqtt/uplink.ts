@@ -1,4 +1,4 @@
-import type { Forwarder } from '../forward/forwarder.js';
+import { type Forwarder, natsBytesOf } from '../forward/forwarder.js';
 import type { Policy } from './authorize.js';
 import type { ClientState, DeviceState, Exchange } from './client-state.js';
 import type { CloseReason } from './close-reason.js';
@@ -99,7 +99,9 @@ export class Uplink {
     if (forwarder.fullFor(confirm)) return 'in-flight';
     if (!confirm) return undefined;
     const { state } = this;
-    if (state.lane.inFlight >= maxInFlightPerClient) return 'in-flight-per-client';
+    // What is answered in its turn counts too: repeats of a QoS 2 message that PUBREC has answered are not in flight.
+    const unanswered = this.waiting.length - this.head;
+    if (Math.max(state.lane.inFlight, unanswered) >= maxInFlightPerClient) return 'in-flight-per-client';
     if (state.inFlightBytes >= maxInFlightBytesPerClient) return 'in-flight-bytes-per-client';
     const { inFlight, inFlightBytes } = state.device;
     // A share of what is free, and not of all: however many devices fill their share, there is room for another.
@@ -129,9 +131,6 @@ export class Uplink {
     const { packet, topicStart, topicEnd, retain } = publish;
     const route = this.routeOf(packet, topicStart, topicEnd, retain);
     if (typeof route === 'string') return route;
-    if (route.headers.length + publish.payload.length > this.services.forwarder.maxPayloadBytes) {
-      return 'packet-too-large';
-    }
     if (publish.qos === 2 && this.resume(publish.packetId)) return undefined;
 
     const { exchanges } = this.state;
@@ -141,6 +140,7 @@ export class Uplink {
     }
     const exchange = publish.qos === 2 ? { messageId: this.services.nextMessageId(), exchanges } : undefined;
     const message = new UplinkPublish(this, route, publish, exchange);
+    if (natsBytesOf(message) > this.services.forwarder.maxPayloadBytes) return 'packet-too-large';
     if (publish.qos === 2) exchanges.set(publish.packetId, message);
     if (publish.qos > 0) this.waiting.push(message);
     else if (this.policy.localDelivery) this.deliver(message);
