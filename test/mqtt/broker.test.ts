@@ -1,3 +1,6 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
 import {
@@ -5,6 +8,7 @@ import {
   connectPacket,
   disconnectPacket,
   openRawClient,
+  packet,
   pingreqPacket,
   publishPacket,
   pubrelPacket,
@@ -198,6 +202,65 @@ describe('uplink', () => {
     expect(controlled.broker.counters.closed['client-disconnect']).toBe(1);
   });
 
+  it('processes what was sent before the end of the side, also what was not read yet', async () => {
+    const client = await connected({ will: { topic: 'raw/dev1', payload: 'will', qos: 1 } });
+    controlled.setFull(true);
+    const payloads = Array.from({ length: 100 }, (_, index) => `${index}`.padEnd(500));
+    const packets = payloads.map((payload) => publishPacket({ topic: 'raw/dev1', qos: 0, payload }));
+    client.socket.end(Buffer.concat([...packets, disconnectPacket]));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    controlled.setFull(false);
+    await client.waitClosed();
+    expect(controlled.taken.map(({ payload }) => Buffer.from(payload).toString())).toEqual(payloads);
+    expect(controlled.broker.counters.closed['client-disconnect']).toBe(1);
+  });
+
+  it('processes what came with CONNECT although the client ended its side while it was looked up', async () => {
+    const { id, password } = controlled.device;
+    controlled.beforeAnswer = () => delay(100);
+    const client = await open();
+    client.socket.end(
+      Buffer.concat([
+        connectPacket({ userName: id, password }),
+        publishPacket({ topic: 'raw/dev1', qos: 0, payload: 'reading' }),
+        disconnectPacket,
+      ]),
+    );
+    await client.waitClosed();
+    expect(controlled.taken.map(({ payload }) => Buffer.from(payload).toString())).toEqual(['reading']);
+    expect(controlled.broker.counters.closed['client-disconnect']).toBe(1);
+  });
+
+  it('reads a client no further that repeats answered messages of QoS 2 behind one that waits', async () => {
+    await controlled.close();
+    controlled = await openControlledBroker({ maxInFlightPerClient: 4 });
+    const client = await connected();
+    const repeated = publishPacket({ topic: 'raw/dev1', qos: 2, packetId: 1 });
+    client.send(repeated);
+    expect((await client.next()).type).toBe(5);
+    controlled.autoStore = false;
+    client.send(publishPacket({ topic: 'raw/dev1', qos: 1, packetId: 2 }));
+    client.send(Buffer.concat(Array.from({ length: 100 }, () => repeated)));
+    await vi.waitFor(() =>
+      expect(controlled.broker.counters.limits['in-flight-per-client']).toBeGreaterThan(0),
+    );
+    controlled.taken.at(-1)?.onStored();
+    expect((await client.next()).type).toBe(4);
+    for (let answer = 0; answer < 100; answer++) expect((await client.next()).type).toBe(5);
+    expect(controlled.taken).toHaveLength(2);
+  });
+
+  it('counts the id of a QoS 2 message in its size', async () => {
+    const client = await connected();
+    const headers = 'NATS/1.0\r\nMqtt-Topic: raw/dev1\r\n\r\n';
+    const payload = Buffer.alloc(1_048_576 - headers.length - 10);
+    // Less than the largest packet, so that it is not refused for that.
+    client.send(publishPacket({ topic: 'raw/dev1', qos: 2, payload }));
+    await client.waitClosed();
+    expect(controlled.broker.counters.closed['packet-too-large']).toBe(1);
+    expect(controlled.taken).toHaveLength(0);
+  });
+
   it('goes on for a client that came back while its earlier messages filled the bound', async () => {
     await controlled.close();
     controlled = await openControlledBroker({ maxInFlightPerClient: 4 });
@@ -334,6 +397,25 @@ describe('subscriptions', () => {
     expect(controlled.broker.counters.subscribeDenied).toBe(3);
   });
 
+  it('of a client that sends many hold nobody up', async () => {
+    const [many, other] = [await connected(), await connected({ clientId: 'other' })];
+    const count = 500;
+    const subscribe = subscribePacket(1, [['cmd/dev1', 0]]);
+    let answered = 0;
+    many.send(Buffer.concat(Array.from({ length: count }, () => subscribe)));
+    const answers = (async () => {
+      while (answered < count) {
+        expect((await many.next()).type).toBe(9);
+        answered += 1;
+      }
+    })();
+    await vi.waitFor(() => expect(answered).toBeGreaterThan(0), { interval: 1 });
+    other.send(pingreqPacket);
+    expect((await other.next()).type).toBe(13);
+    expect(answered).toBeLessThan(count);
+    await answers;
+  });
+
   it('are bounded for each client', async () => {
     const client = await connected();
     for (let index = 0; index < 12; index++) {
@@ -372,6 +454,55 @@ describe('subscriptions', () => {
     const packets = [await late.next(), await late.next()].toSorted((a, b) => a.type - b.type);
     expect(packets.map(({ type }) => type)).toEqual([3, 9]);
     expect(packets[0]?.flags).toBe(0b0011);
+  });
+});
+
+describe('commands', () => {
+  it('are not kept once they are acknowledged', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const client = await connected();
+    client.send(subscribePacket(1, [['cmd/dev1/#', 1]]));
+    await client.next();
+    const payloads = [1, 2, 3].map((byte) => {
+      const payload = Buffer.alloc(100_000, byte);
+      controlled.command(`cmd/dev1/${byte}`, payload);
+      return new WeakRef(payload);
+    });
+    for (const _each of payloads) {
+      const { body } = await client.next();
+      const topicBytes = body.readUInt16BE(0);
+      client.send(packet(0x40, Buffer.from(body.subarray(2 + topicBytes, 4 + topicBytes))));
+    }
+    await vi.waitFor(() => {
+      collect();
+      expect(payloads.filter((payload) => payload.deref() !== undefined)).toHaveLength(0);
+    });
+  });
+
+  it('reach a client that reads all the time, however long one takes', async () => {
+    await controlled.close();
+    const bytes = 24_000_000;
+    controlled = await openControlledBroker({
+      slowReaderTimeoutSec: 1,
+      maxOutgoingBytes: 2 * bytes,
+      maxPacketBytes: 2 * bytes,
+    });
+    const client = await connected();
+    client.send(subscribePacket(1, [['cmd/dev1/#', 0]]));
+    await client.next();
+    const { socket } = client;
+    socket.removeAllListeners('data');
+    socket.pause();
+    controlled.command('cmd/dev1/firmware', Buffer.alloc(bytes));
+    let read = 0;
+    while (read < bytes && !client.closed) {
+      await delay(20);
+      const chunk = socket.read(Math.min(socket.readableLength, 131_072)) as Buffer | null;
+      read += chunk?.length ?? 0;
+    }
+    expect(read).toBeGreaterThanOrEqual(bytes);
+    expect(controlled.broker.counters.closed['slow-reader']).toBe(0);
   });
 });
 

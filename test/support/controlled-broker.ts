@@ -3,6 +3,7 @@ import type { DeviceCredentials } from '../../src/db/device-credentials.js';
 import { type Log, openLog } from '../../src/log.js';
 import type { DeviceDirectory, LookUp } from '../../src/server/device-directory.js';
 import { openEventFeed } from '../../src/server/event-feed.js';
+import type { Downlink } from '../../src/server/forward/downlink.js';
 import {
   type Forwarder,
   newForwarderCounters,
@@ -35,7 +36,11 @@ export interface ControlledBroker {
   setFull(full: boolean): void;
   /** Replaces the answer of the directory. */
   answer: ((id: string) => Promise<LookUp> | LookUp) | undefined;
+  /** What the directory waits for before it answers. */
+  beforeAnswer: (() => Promise<void>) | undefined;
   revoke(id: string): void;
+  /** A command comes from NATS. */
+  command(topic: string, payload: Buffer): void;
   close(): Promise<void>;
 }
 
@@ -106,6 +111,7 @@ export async function openControlledBroker(
     live: true,
     cacheState: () => ({ size: 0, hits: 0, misses: 0 }),
     async find(id) {
+      await controlled.beforeAnswer?.();
       if (controlled.answer !== undefined) return controlled.answer(id);
       const known = [device, otherDevice].find((candidate) => candidate.id === id);
       if (known === undefined) return { found: 'no' };
@@ -120,6 +126,7 @@ export async function openControlledBroker(
     close: async () => {},
   };
 
+  const downlink: Downlink = { deliver: () => {}, acquire: () => {}, release: () => {} };
   const core = await openBroker({
     certificates: options.certificates,
     config: {
@@ -166,7 +173,7 @@ export async function openControlledBroker(
     replica: 'r1',
     events: openEventFeed(),
     forwarder,
-    downlink: { deliver: () => {}, acquire: () => {}, release: () => {} },
+    downlink,
     addressingOf: ({ id }) => ({
       subjectOf: () => `raw.${id}`,
       headersOf: (topic, retain) =>
@@ -194,10 +201,12 @@ export async function openControlledBroker(
       if (!full) for (const callback of ready.splice(0)) callback();
     },
     answer: undefined,
+    beforeAnswer: undefined,
     revoke(id) {
       revoked.add(id);
       core.kick(id, 'revoked');
     },
+    command: (topic, payload) => downlink.deliver({ topic, payload }),
     async close() {
       await broker.close();
       await core.close();

@@ -10,6 +10,8 @@ export type ByteSocket = Duplex & {
   readonly bytesWritten: number;
   /** Why the transport ended the stream, when it did. */
   readonly failure?: CloseReason | undefined;
+  /** The socket below, when it is not one itself. */
+  readonly lower?: Duplex;
   /** The client has logged in: bounds that are smaller before it end. */
   onLogin?(): void;
 };
@@ -37,6 +39,15 @@ export interface AcceptedSocket {
   readonly remotePort: number;
   /** Undefined: the client has shown none. */
   readonly certificate: ClientCertificate | undefined;
+}
+
+/**
+ * Bytes of the write under way that the system has not taken; 0 where Node.js does not tell. It is what its sockets go
+ * by themselves to see whether a long write goes on (`net.js`, `_onTimeout`).
+ */
+export function queuedBytesOf(socket: ByteSocket): number {
+  const { _handle: handle } = (socket.lower ?? socket) as { _handle?: { writeQueueSize?: number } | null };
+  return handle?.writeQueueSize ?? 0;
 }
 
 const mappedIpv4 = /^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i;

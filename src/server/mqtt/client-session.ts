@@ -32,7 +32,8 @@ export class ClientSession {
   private readonly deviceId: string;
   private readonly outgoing: Outgoing;
   private readonly subscriptions = new Map<string, Subscription>();
-  private lastMessage: Message | undefined;
+  /** Number of the latest delivery; the message itself is not kept. */
+  private lastDelivery = 0;
 
   constructor(services: SessionServices, deviceId: string) {
     this.services = services;
@@ -49,7 +50,8 @@ export class ClientSession {
       return false;
     }
     if (this.subscriptions.size === 0) this.services.acquireDownlink(this.deviceId);
-    const end = known?.end ?? engine.subscribe(filter, (message) => this.onMessage(message));
+    const end =
+      known?.end ?? engine.subscribe(filter, (message, delivery) => this.onMessage(message, delivery));
     this.subscriptions.set(filter, { qos, end });
     return true;
   }
@@ -112,9 +114,9 @@ export class ClientSession {
   }
 
   /** A message comes once for each subscription that it matches, and goes out once [MQTT-3.3.5-1]. */
-  private onMessage(message: Message): void {
-    if (message === this.lastMessage) return;
-    this.lastMessage = message;
+  private onMessage(message: Message, delivery: number): void {
+    if (delivery === this.lastDelivery) return;
+    this.lastDelivery = delivery;
     this.outgoing.offer(withQos(message, this.grantedQos(message.topic)));
   }
 

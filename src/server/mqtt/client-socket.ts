@@ -1,4 +1,4 @@
-import type { AcceptedSocket, ByteSocket } from './accepted-socket.js';
+import { type AcceptedSocket, type ByteSocket, queuedBytesOf } from './accepted-socket.js';
 import type { CloseReason } from './close-reason.js';
 import { FrameReader } from './frame-reader.js';
 import type { PacketType } from './packets/packet-type.js';
@@ -54,6 +54,8 @@ export class ClientSocket implements TurnMember {
   private clogged = false;
   /** Bytes that the client has taken, when it last had taken more than before, and that time, `performance.now()`. */
   private takenBytes = 0;
+  /** Bytes of the write under way that were left then. */
+  private queuedBytes = 0;
   private takenAtMs = 0;
 
   constructor(accepted: AcceptedSocket, turns: TurnQueue, processor: PacketProcessor) {
@@ -66,7 +68,7 @@ export class ClientSocket implements TurnMember {
     socket.on('drain', () => this.onDrain());
     socket.on('end', () => {
       this.readEnded = true;
-      if (!this.ended) processor.onEnd();
+      this.tellEnd();
     });
     socket.on('close', () => processor.close(socket.failure ?? 'connection-lost'));
   }
@@ -94,8 +96,11 @@ export class ClientSocket implements TurnMember {
   stuckForMs(nowMs: number): number {
     if (!this.clogged) return 0;
     const taken = this.socket.bytesWritten - this.socket.writableLength;
-    if (taken > this.takenBytes) {
+    // One large write is done when all of it is taken, so what is left of it says whether the client takes any.
+    const queuedBytes = queuedBytesOf(this.socket);
+    if (taken > this.takenBytes || queuedBytes !== this.queuedBytes) {
       this.takenBytes = taken;
+      this.queuedBytes = queuedBytes;
       this.takenAtMs = nowMs;
     }
     return nowMs - this.takenAtMs;
@@ -138,14 +143,16 @@ export class ClientSocket implements TurnMember {
   updateHold(): void {
     if (this.ended) return;
     const hold = this.clogged || this.processor.mustHold;
-    if (hold === this.held) return;
-    this.held = hold;
-    if (hold) {
-      this.socket.pause();
-      return;
+    if (hold !== this.held) {
+      this.held = hold;
+      if (hold) {
+        this.socket.pause();
+        return;
+      }
+      this.pump();
+      if (!this.held) this.socket.resume();
     }
-    this.pump();
-    if (!this.held) this.socket.resume();
+    this.tellEnd();
   }
 
   /** Ends the connection; what was answered is sent if the client reads. */
@@ -163,6 +170,11 @@ export class ClientSocket implements TurnMember {
     const linger = setTimeout(() => socket.destroy(), lingerMs);
     linger.unref();
     socket.once('close', () => clearTimeout(linger));
+  }
+
+  /** The client's end comes behind the packets that it sent before. */
+  private tellEnd(): void {
+    if (this.readEnded && !this.held && !this.ended) this.processor.onEnd();
   }
 
   private onData(chunk: Buffer): void {

@@ -61,6 +61,8 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   private policy: Policy | undefined;
   /** The server drains: nothing is read any more. */
   private draining = false;
+  /** Nothing more is processed in this turn of the event loop. */
+  private resting = false;
   /** What waits for room. */
   readonly parked = new ParkedPackets();
   private readonly room: RoomRequest;
@@ -90,7 +92,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   }
 
   get mustHold(): boolean {
-    return this.phase === 'authenticating' || this.draining || this.parked.isFull;
+    return this.phase === 'authenticating' || this.draining || this.resting || this.parked.isFull;
   }
 
   get unsentBytes(): number {
@@ -276,12 +278,11 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   private processParked(): void {
     this.room.withdraw();
     this.parked.process((packet, bodyOffset) => {
-      if (this.phase !== 'connected' || !this.hasRoomFor(packet)) return false;
+      if (this.phase !== 'connected' || this.resting || !this.hasRoomFor(packet)) return false;
       const reason = this.handle(packet, bodyOffset);
       if (reason !== undefined) this.close(reason);
       return true;
     });
-    if (this.parked.isEmpty && this.socket.readEnded) this.close('connection-lost');
     this.socket.updateHold();
   }
 
@@ -327,7 +328,19 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     this.socket.reply(encodeSuback(subscribe.packetId, codes));
     const granted = subscribe.requests.filter((_request, index) => codes[index] !== subackFailure);
     this.state?.session?.sendRetained([...new Set(granted.map(({ filter }) => filter))]);
+    if (granted.length > 0) this.restUntilNextTurn();
     return undefined;
+  }
+
+  /** SUBSCRIBE looks through all that is retained: a client that sends many has one of them processed a turn. */
+  private restUntilNextTurn(): void {
+    this.resting = true;
+    this.socket.updateHold();
+    setImmediate(() => {
+      this.resting = false;
+      this.onRoom();
+      this.socket.updateHold();
+    });
   }
 
   private subscribe(filter: string, qos: QoS): boolean {

@@ -12,8 +12,12 @@ export interface Message {
   readonly retain: boolean;
 }
 
-/** What is called for each message that a filter matches; the same object for every filter that does. */
-export type Listener = (message: Message) => void;
+/**
+ * What is called for each message that a filter matches.
+ *
+ * @param delivery numbers the deliveries: the same for every filter that one message matches.
+ */
+export type Listener = (message: Message, delivery: number) => void;
 
 /**
  * Knows who subscribes to what, with aedes, and the retained messages. Deliveries are made one after the other, in the
@@ -31,7 +35,7 @@ export interface SessionEngine {
 
 /** Where a message's own form travels: aedes copies this field by reference. */
 interface Carrier {
-  readonly properties: { readonly message: Message };
+  readonly properties: { readonly message: Message; readonly delivery: number };
 }
 
 /**
@@ -59,6 +63,7 @@ export async function startSessionEngine(options: {
   (broker as unknown as NodeJS.EventEmitter).on('error', onError);
 
   const queue: Message[] = [];
+  let deliveries = 0;
 
   function publish(message: Message): void {
     // What aedes stores first it delivers late, so that messages would overtake each other [MQTT-4.6.0-6]; it gets
@@ -71,7 +76,7 @@ export async function startSessionEngine(options: {
       retain: false,
       topic,
       payload,
-      properties: { message },
+      properties: { message, delivery: ++deliveries },
     };
     broker.publish(carrier as unknown as PublishPacket, (error) => {
       if (error) onError(error);
@@ -81,9 +86,9 @@ export async function startSessionEngine(options: {
   return {
     subscribe(filter, listener) {
       const onPacket = (packet: AedesPublishPacket, done: () => void): void => {
-        const { message } = (packet as unknown as Carrier).properties;
+        const { message, delivery } = (packet as unknown as Carrier).properties;
         // [MQTT-4.7.2-1]
-        if (matches(filter, message.topic)) listener(message);
+        if (matches(filter, message.topic)) listener(message, delivery);
         done();
       };
       broker.subscribe(filter, onPacket, () => {});

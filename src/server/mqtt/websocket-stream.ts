@@ -22,8 +22,7 @@ export class WebSocketStream extends Duplex {
   bytesRead = 0;
   failure: CloseReason | undefined;
   private readonly webSocket: WebSocket;
-  /** What lies below. */
-  private readonly socket: Duplex;
+  readonly lower: Duplex;
   private takenBytes = 0;
   private readonly countUnfinished: (chunk: Buffer) => void;
 
@@ -34,7 +33,7 @@ export class WebSocketStream extends Duplex {
   constructor(webSocket: WebSocket, socket: Duplex, maxFirstBytes: number) {
     super();
     this.webSocket = webSocket;
-    this.socket = socket;
+    this.lower = socket;
     let unfinishedBytes = 0;
     this.countUnfinished = (chunk) => {
       unfinishedBytes += chunk.length;
@@ -72,7 +71,7 @@ export class WebSocketStream extends Duplex {
 
   /** The client has logged in: its messages may be as large as any. */
   onLogin(): void {
-    this.socket.off('data', this.countUnfinished);
+    this.lower.off('data', this.countUnfinished);
   }
 
   override _read(): void {
