@@ -143,7 +143,11 @@ export async function startChangeFeed(
     connected.on('notification', (message) => {
       tell(message.channel, message.payload ?? '');
     });
-    if (db.embedded === undefined) await ask(connected, `listen ${channel}; listen ${policiesChannel}`, []);
+    if (db.embedded === undefined) {
+      // Otherwise each query that is given up while a table is locked would leave a connection behind in the server.
+      const prepare = `set statement_timeout = ${patienceMs}; listen ${channel}; listen ${policiesChannel}`;
+      await ask(connected, prepare, []);
+    }
     await sweep(connected);
     if (closed) return;
     live = true;

@@ -16,13 +16,18 @@ export interface Database {
   readonly pool: pg.Pool;
   readonly orm: NodePgDatabase;
   /**
+   * The same database on connections of its own, at most so many, which are closed with it: what devices wait for
+   * must not queue behind what an operator lists.
+   */
+  reserve(connections: number): Database;
+  /**
    * Opens a connection outside of the pool, without a limit on the time of a query; the caller ends it.
    *
    * @param options.timeoutMs longest wait for the connection, if shorter than the configured one.
    * @param options.applicationName how the connection is called in `pg_stat_activity`.
    */
   connect(options?: { timeoutMs?: number; applicationName?: string }): Promise<pg.Client>;
-  /** Closes the pool's idle connections, which may be dead without knowing it; new queries open new ones. */
+  /** Closes the idle connections of every pool, which may be dead without knowing it; new queries open new ones. */
   dropIdleConnections(): void;
   /** The embedded database's process, which passes notifications on; undefined for PostgreSQL. */
   readonly embedded: Embedded | undefined;
@@ -107,29 +112,38 @@ function assemble(
   where: string,
   embedded: Embedded | undefined,
 ): Database {
-  const pool = new pg.Pool({
-    ...connection,
-    max:
-      embedded === undefined
-        ? config.databasePoolSize
-        : Math.min(config.databasePoolSize, maxEmbeddedPoolSize),
-    query_timeout: config.databaseTimeoutMs,
-    idleTimeoutMillis: 30_000,
-  });
   // A connection that breaks is replaced by the next query; without listeners it would end the process.
   const onLost = (error: Error) => {
     const reason = messageOf(error);
     log.debug({ event: 'database_connection_lost', where, reason }, 'a database connection was lost');
   };
-  pool.on('error', onLost);
-  pool.on('connect', (client) => client.on('error', onLost));
+  /** A query that nobody waits for any more would go on in the server, and hold its connection there. */
+  const setTimeLimit = async (client: pg.ClientBase) => {
+    // The embedded database has one session for everybody, migrations included.
+    if (embedded === undefined) await client.query(`set statement_timeout = ${config.databaseTimeoutMs}`);
+  };
+  const pools: pg.Pool[] = [];
+  const openPool = (max: number): pg.Pool => {
+    const pool = new pg.Pool({
+      ...connection,
+      max: embedded === undefined ? max : Math.min(max, maxEmbeddedPoolSize),
+      query_timeout: config.databaseTimeoutMs,
+      idleTimeoutMillis: 30_000,
+      onConnect: setTimeLimit,
+    });
+    pool.on('error', onLost);
+    pool.on('connect', (client) => client.on('error', onLost));
+    pools.push(pool);
+    return pool;
+  };
   let closed: Promise<void> | undefined;
-  return {
+  const over = (pool: pg.Pool): Database => ({
     kind: embedded === undefined ? 'postgres' : 'embedded',
     where,
     pool,
     orm: drizzle(pool),
     embedded,
+    reserve: (connections) => over(openPool(connections)),
     async connect(options = {}) {
       const timeoutMs = Math.min(config.databaseTimeoutMs, options.timeoutMs ?? Number.POSITIVE_INFINITY);
       const client = new pg.Client({
@@ -147,24 +161,27 @@ function assemble(
     },
     dropIdleConnections() {
       // While there are idle connections, each is handed out at once.
-      for (let count = pool.idleCount; count > 0; count -= 1) {
-        pool.connect().then((client) => client.release(true), onLost);
+      for (const each of pools) {
+        for (let count = each.idleCount; count > 0; count -= 1) {
+          each.connect().then((client) => client.release(true), onLost);
+        }
       }
     },
     close() {
-      closed ??= closeAll(pool, embedded);
+      closed ??= closeAll(pools, embedded);
       return closed;
     },
-  };
+  });
+  return over(openPool(config.databasePoolSize));
 }
 
 /** Waits for running queries, but not for a database that no longer answers. */
-async function closeAll(pool: pg.Pool, embedded: Embedded | undefined): Promise<void> {
+async function closeAll(pools: readonly pg.Pool[], embedded: Embedded | undefined): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const patience = new Promise<void>((resolve) => {
     timer = setTimeout(resolve, closeTimeoutMs);
   });
-  await Promise.race([pool.end(), patience]);
+  await Promise.race([Promise.all(pools.map((pool) => pool.end())), patience]);
   clearTimeout(timer);
   await embedded?.close();
 }

@@ -51,6 +51,9 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
+/** Connections to the database for logins, revocations, policies and the keys of the API, beside the pool. */
+const urgentConnections = 2;
+
 /**
  * Starts a replica: database, schema, NATS and its stream, session engine, HTTP, and last the listener for devices. A
  * failed start undoes what it began.
@@ -81,6 +84,7 @@ async function start(
 
   const db = await openDatabase(config, log);
   releasers.add('database', () => db.close());
+  const urgent = db.reserve(urgentConnections);
   await bringSchemaUpToDate(config, db, log);
   const retention = startAuditRetention({ db, days: config.auditRetentionDays, log });
   releasers.add('audit retention', () => retention.close());
@@ -109,7 +113,7 @@ async function start(
 
   const coverage = openSubjectCoverage({ findUncovered: nats.findUncovered, log });
   const policies = await startPolicyDirectory({
-    db,
+    db: urgent,
     log,
     onLoaded(loaded) {
       core.setPolicies(loaded);
@@ -119,7 +123,7 @@ async function start(
   releasers.add('policy directory', () => policies.close());
 
   const directory = await startDeviceDirectory({
-    db,
+    db: urgent,
     cacheSize: config.deviceCacheSize,
     log,
     connectedIds: () => core.deviceIds(),
@@ -152,6 +156,7 @@ async function start(
   let stopping = false;
   const http = await startHttp({
     db,
+    urgent,
     config,
     certificates: certificates.http,
     log,

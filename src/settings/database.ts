@@ -24,7 +24,7 @@ export const databaseSettings = {
     flag: 'database-pool-size',
     schema: count(2, 1_000),
     default: 10,
-    help: 'Most connections to PostgreSQL; at it queries wait',
+    help: 'Most connections to PostgreSQL for the HTTP API and housekeeping; at it queries wait. Logins and changes have 3 of their own beside them',
   }),
   databaseTimeoutMs: setting({
     env: ['DATABASE_TIMEOUT_MS'],

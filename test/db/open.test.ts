@@ -110,6 +110,42 @@ test('a query that takes too long is given up and the pool stays usable', async 
   await db.close();
 });
 
+test('a query that is given up ends in the server too, so that a locked table uses up no connections', async () => {
+  const db = await open(server.url, 500);
+  await withClient(server.url, async (client) => {
+    await client.query('create table locked (id int)');
+    await client.query('begin');
+    await client.query('lock table locked');
+    const busy = async () => {
+      const { rows } = await client.query(
+        `select count(*)::int as count from pg_stat_activity where query like 'select from locked%'`,
+      );
+      return rows[0].count as number;
+    };
+    for (let round = 0; round < 4; round += 1) {
+      const queries = Array.from({ length: 3 }, () => db.pool.query('select from locked'));
+      const outcomes = await Promise.allSettled(queries);
+      expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);
+    }
+    // 12 were begun.
+    await until('they have ended', async () => (await busy()) <= 3);
+    await client.query('rollback');
+    await client.query('drop table locked');
+  });
+  await db.close();
+});
+
+test('what is reserved does not wait for others, and is closed with the rest', async () => {
+  const db = await open(server.url);
+  const reserved = db.reserve(1);
+  const slow = Array.from({ length: 6 }, () => db.pool.query('select pg_sleep(1)').then(() => 'slow'));
+  const first = await Promise.race([...slow, reserved.pool.query('select 1').then(() => 'reserved')]);
+  expect(first).toBe('reserved');
+  await Promise.all(slow);
+  await db.close();
+  await expect(reserved.pool.query('select 1')).rejects.toThrow();
+});
+
 test('the pool is bounded, and closing is idempotent', async () => {
   const db = await open(server.url);
   const clients = await Promise.all([1, 2, 3].map(() => db.pool.connect()));

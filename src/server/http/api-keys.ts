@@ -50,10 +50,11 @@ export interface ApiKeyQueries extends KeyQueries {
   ): Promise<{ key: ApiKey; outcome: 'revoked' | 'already revoked' } | undefined>;
 }
 
-export function bindApiKeyQueries(db: Database): ApiKeyQueries {
+/** @param urgent the database for what every request waits for. */
+export function bindApiKeyQueries(db: Database, urgent: Database): ApiKeyQueries {
   return {
-    load: (id) => loadApiKey(db, id),
-    exist: () => hasApiKeys(db),
+    load: (id) => loadApiKey(urgent, id),
+    exist: () => hasApiKeys(urgent),
     markUsed: (id) => markApiKeyUsed(db, id),
     create: (actor, request) => createApiKey(db, actor, request),
     list: (request) => listApiKeys(db, request),

@@ -45,6 +45,8 @@ export interface RunningHttp {
  */
 export async function startHttp(options: {
   db: Database;
+  /** The database for what every request waits for; `db` when it is not given. */
+  urgent?: Database;
   config: HttpConfig;
   log: Log;
   readiness: ReadReadiness;
@@ -57,13 +59,13 @@ export async function startHttp(options: {
   certificates?: CertificateStore | undefined;
   limits?: Partial<HttpLimits>;
 }): Promise<RunningHttp> {
-  const { db, policyRisks } = options;
+  const { db, urgent = db, policyRisks } = options;
   return startHttpWith({
     ...options,
     devices: bindQueries(db),
     policies: bindPolicyQueries(db, policyRisks),
     claims: bindClaimQueries(db),
-    keys: bindApiKeyQueries(db),
+    keys: bindApiKeyQueries(db, urgent),
     listAudit: bindAuditQuery(db),
   });
 }
