@@ -52,6 +52,8 @@ export const devices = pgTable(
     ),
     check('devices_metadata_check', sql`jsonb_typeof(${table.metadata}) = 'object'`),
     check('devices_last_secret_used_check', sql`${table.lastSecretUsed} in ('current', 'previous')`),
+    index('devices_revoked_idx').on(table.id).where(sql`${table.revokedAt} is not null`),
+    index('devices_expires_idx').on(table.id).where(sql`${table.expiresAt} is not null`),
     index('devices_type_id_idx').on(table.type, table.id),
     index('devices_updated_at_idx').on(table.updatedAt, table.id),
     check('devices_id_check', sql`length(${table.id}) between 1 and 128`),

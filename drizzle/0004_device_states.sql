@@ -1,0 +1,2 @@
+CREATE INDEX "devices_revoked_idx" ON "devices" USING btree ("id") WHERE "devices"."revoked_at" is not null;--> statement-breakpoint
+CREATE INDEX "devices_expires_idx" ON "devices" USING btree ("id") WHERE "devices"."expires_at" is not null;
