@@ -4,7 +4,9 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts', 'test/**/*.test.tsx'],
     globalSetup: ['test/support/global-setup.ts'],
-    testTimeout: 60_000,
+    setupFiles: ['test/support/patience.ts'],
+    expect: { poll: { timeout: 30_000 } },
+    testTimeout: 300_000,
     hookTimeout: 180_000,
     pool: 'forks',
     maxWorkers: 2,

@@ -121,31 +121,38 @@ export interface Sighting {
  * Writes `last_seen_at` for devices not written within the last minute, or whose login was by another secret than
  * their last, and `last_secret_used`. The secret is named by its hash, since a rotation meanwhile may have made
  * the current one the previous.
+ *
+ * @returns the ids whose login is not written, because someone else was writing the row.
  */
-export async function markSeen(db: Database, sightings: readonly Sighting[]): Promise<void> {
+export async function markSeen(db: Database, sightings: readonly Sighting[]): Promise<string[]> {
   const storable = sightings.filter(({ id }) => isStorable(id));
+  const missed: string[] = [];
   for (const batch of batchesOf(storable, idsPerQuery)) {
     const ids = sql.param(batch.map(({ id }) => id));
     const hashes = sql.param(batch.map(({ secretHash }) => secretHash ?? null));
-    // A row that someone else is writing is skipped: it will be seen again, and nobody waits for this.
-    await query(db, () =>
-      db.orm.execute(sql`
+    // A row that someone else is writing is skipped: nobody waits for this.
+    const { rows } = await query(db, () =>
+      db.orm.execute<{ id: string }>(sql`
         with sighting as (
           select ${devices}.id, case used.hash
             when ${devices}.secret_hash then 'current' when ${devices}.previous_secret_hash then 'previous'
           end as secret
           from ${devices} join unnest(${ids}::text[], ${hashes}::bytea[]) as used (id, hash) using (id)
-        )
-        update ${devices} set last_seen_at = now(), last_secret_used = coalesce(seen.secret, last_secret_used)
-        from (
+        ), due as (
           select ${devices}.id, sighting.secret from ${devices} join sighting using (id)
           where last_seen_at is null or last_seen_at < now() - interval '1 minute'
             or sighting.secret <> last_secret_used or (last_secret_used is null and sighting.secret is not null)
-          for update of ${devices} skip locked
-        ) as seen
-        where ${devices}.id = seen.id`),
+        ), seen as (
+          select ${devices}.id, due.secret from ${devices} join due using (id) for update of ${devices} skip locked
+        ), written as (
+          update ${devices} set last_seen_at = now(), last_secret_used = coalesce(seen.secret, last_secret_used)
+          from seen where ${devices}.id = seen.id
+        )
+        select id from due where secret is not null and id not in (select id from seen)`),
     );
+    missed.push(...rows.map(({ id }) => id));
   }
+  return missed;
 }
 
 /**

@@ -51,12 +51,14 @@ export function startDeviceUses(options: {
   });
   const endings = openWriter<Buffer>({
     isLive,
-    write: (batch) =>
-      endPreviousSecrets(
+    write: async (batch) => {
+      await endPreviousSecrets(
         db,
         actor,
         batch.map(([id, secretHash]) => ({ id, secretHash })),
-      ),
+      );
+      return [];
+    },
     onFailed(reason) {
       log.debug(
         { event: 'previous_secret_failed', reason },
@@ -119,22 +121,30 @@ interface Writer<T> {
 
 function openWriter<T>(options: {
   isLive(): boolean;
-  write(batch: readonly (readonly [string, T])[]): Promise<void>;
+  /** Answers the ids that are to be written again with the next round. */
+  write(batch: readonly (readonly [string, T])[]): Promise<readonly string[]>;
   onFailed(reason: string): void;
 }): Writer<T> {
   const waiting = new Map<string, T>();
   let writing: Promise<void> | undefined;
   const run = async () => {
+    const again = new Map<string, T>();
     while (waiting.size > 0 && options.isLive()) {
       const batch = [...take(waiting, idsPerWrite)];
+      let missed: ReadonlySet<string>;
       try {
-        await options.write(batch);
+        missed = new Set(await options.write(batch));
       } catch (error) {
         options.onFailed(messageOf(error));
-        return;
+        break;
       }
-      for (const [id, value] of batch) if (waiting.get(id) === value) waiting.delete(id);
+      for (const [id, value] of batch) {
+        if (waiting.get(id) !== value) continue;
+        waiting.delete(id);
+        if (missed.has(id)) again.set(id, value);
+      }
     }
+    for (const [id, value] of again) if (!waiting.has(id)) waiting.set(id, value);
   };
   return {
     waiting,

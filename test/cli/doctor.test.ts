@@ -15,6 +15,7 @@ import { readConfig } from '../../src/read-config.js';
 import { startServer } from '../../src/server/start.js';
 import { openDatabase as createMigrated } from '../faults/gateway.js';
 import { createAuthority, openTestFiles } from '../support/certificates.js';
+import { freePort } from '../support/free-port.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 import { fakeIo } from './support.js';
 
@@ -46,14 +47,6 @@ beforeAll(async () => {
 afterAll(async () => {
   for (const each of undo.reverse()) await each();
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** Runs the doctor; `find` answers the findings of a check. */
 async function examine(more: Record<string, string> = {}, args: readonly string[] = []) {

@@ -104,9 +104,9 @@ export function fakeTerminal(): PassThrough & { isTTY: true } {
   return Object.assign(new PassThrough(), { isTTY: true as const });
 }
 
-/** Waits until a condition holds; fails, naming it, when it does not within 30 seconds. */
+/** Waits until a condition holds; fails, naming it, when it does not within 2 minutes. */
 export async function until(name: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 30_000;
+  const deadline = Date.now() + 120_000;
   while (!(await condition())) {
     if (Date.now() > deadline) throw new Error(`waited in vain until ${name}`);
     await new Promise((resolve) => {

@@ -128,7 +128,7 @@ describe('from a stream', () => {
     const { status, stdout, stderr } = await runCli(args, environment);
     expect({ status, numbers: numbersOf(stdout) }).toEqual({ status: 0, numbers: [1, 2] });
     expect(stderr).toBe('Showing raw.meters.*.m1 from stream RAW; Ctrl-C ends.\n');
-    const unknown = await runCli([...args.slice(0, -1), 'd9', '--timeout', '1s'], environment);
+    const unknown = await runCli([...args.slice(0, -1), 'd9', '--timeout', '5s'], environment);
     expect(unknown.status).toBe(1);
     expect(unknown.stderr).toMatch(
       /^There is no device d9; taking its subject from NATS_SUBJECT\.\nShowing raw\.d9 /,
@@ -136,7 +136,7 @@ describe('from a stream', () => {
   });
 
   test('--timeout ends it, with status 1 when fewer came than --count asks for', async () => {
-    const args = ['tail-nats', 'raw.slow', '--since', '10m', '--timeout', '2s', '--json'];
+    const args = ['tail-nats', 'raw.slow', '--since', '10m', '--timeout', '6s', '--json'];
     await store('raw.slow', 1, 2);
     const short = await runCli([...args, '--count', '3'], env());
     expect({ status: short.status, numbers: numbersOf(short.stdout) }).toEqual({

@@ -52,7 +52,7 @@ describe.each(kinds)('claims in %s', (kind) => {
     ]);
   });
 
-  test('100 uses and 500 devices at once make exactly 100 devices', { timeout: 60_000 }, async () => {
+  test('100 uses and 500 devices at once make exactly 100 devices', async () => {
     const { id, claim } = await create(100, 'racer');
     const outcomes = await Promise.all(
       Array.from({ length: 500 }, () =>

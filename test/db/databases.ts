@@ -35,7 +35,7 @@ export async function openTestDatabase(
     databaseUrl: undefined,
     dataDir: '',
     databasePoolSize: 10,
-    databaseTimeoutMs: 5_000,
+    databaseTimeoutMs: 30_000,
   };
   if (kind === 'postgres') {
     const { url, release } =
@@ -114,7 +114,7 @@ async function createTemplate(): Promise<string> {
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  timeoutMs = 10_000,
+  timeoutMs = 30_000,
 ): Promise<number> {
   const start = performance.now();
   for (;;) {

@@ -17,8 +17,8 @@ afterAll(() => server?.stop());
 const open = (databaseUrl: string, databaseTimeoutMs = 2_000) =>
   openDatabase({ databaseUrl, dataDir: '', databasePoolSize: 3, databaseTimeoutMs }, silentLog);
 
-async function refusal(databaseUrl: string): Promise<SvcMqttError> {
-  const result = await open(databaseUrl, 700).catch((error: unknown) => error);
+async function refusal(databaseUrl: string, timeoutMs = 20_000): Promise<SvcMqttError> {
+  const result = await open(databaseUrl, timeoutMs).catch((error: unknown) => error);
   if (result instanceof SvcMqttError) return result;
   throw new Error(`no SvcMqttError: ${String(result)}`);
 }
@@ -68,7 +68,7 @@ describe('a database that cannot be opened is told in one line with where and wh
     const silent = net.createServer(() => {});
     await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
     const { port } = silent.address() as net.AddressInfo;
-    const error = await refusal(`postgres://u:Secret99@127.0.0.1:${port}/d`);
+    const error = await refusal(`postgres://u:Secret99@127.0.0.1:${port}/d`, 700);
     expect(error.code).toBe('DATABASE_UNREACHABLE');
     silent.close();
   });
@@ -103,7 +103,7 @@ test('a DSN with a socket directory and a search_path', async () => {
 });
 
 test('a query that takes too long is given up and the pool stays usable', async () => {
-  const db = await open(server.url, 300);
+  const db = await open(server.url, 2_000);
   await expect(db.pool.query('select pg_sleep(20)')).rejects.toThrow(/timeout/i);
   const results = await Promise.all(Array.from({ length: 5 }, () => db.pool.query('select 1 as one')));
   expect(results.map((result) => result.rows[0].one)).toEqual([1, 1, 1, 1, 1]);
@@ -111,7 +111,7 @@ test('a query that takes too long is given up and the pool stays usable', async 
 });
 
 test('a query that is given up ends in the server too, so that a locked table uses up no connections', async () => {
-  const db = await open(server.url, 500);
+  const db = await open(server.url, 2_000);
   await withClient(server.url, async (client) => {
     await client.query('create table locked (id int)');
     await client.query('begin');
@@ -136,7 +136,7 @@ test('a query that is given up ends in the server too, so that a locked table us
 });
 
 test('what is reserved does not wait for others, and is closed with the rest', async () => {
-  const db = await open(server.url);
+  const db = await open(server.url, 20_000);
   const reserved = db.reserve(1);
   const slow = Array.from({ length: 6 }, () => db.pool.query('select pg_sleep(1)').then(() => 'slow'));
   const first = await Promise.race([...slow, reserved.pool.query('select 1').then(() => 'reserved')]);

@@ -1,20 +1,12 @@
 import { expect, test } from 'vitest';
 import { connectPacket, openRawClient, type RawClient } from '../support/raw-client.js';
-import {
-  addDevice,
-  addDevices,
-  connectDevice,
-  connected,
-  publishAndWait,
-  startGateway,
-  tryConnect,
-} from './gateway.js';
+import { addDevice, addDevices, connected, publishAndWait, startGateway, tryConnect } from './gateway.js';
 
 test('a fleet that connects at once is taken at the rate that is set, none of it lost, and those connected go on', {
-  timeout: 90_000,
+  timeout: 300_000,
 }, async ({ onTestFinished }) => {
   const { server } = await startGateway(onTestFinished, {
-    env: { MAX_CONNECTS_PER_SECOND: '200', CONNECT_TIMEOUT_SEC: '1' },
+    env: { MAX_CONNECTS_PER_SECOND: '100', CONNECT_TIMEOUT_SEC: '4' },
   });
   const [resident, ...fleet] = await addDevices(server.httpPort, 21);
   if (resident === undefined) throw new Error('no device');
@@ -26,9 +18,10 @@ test('a fleet that connects at once is taken at the rate that is set, none of it
   const startMs = performance.now();
   const connects = fleet.flatMap((device) =>
     Array.from({ length: 30 }, async (_, number) => {
-      const answer = await connectDevice(server.mqttPort, device, { clientId: `c${number}` });
-      clients.push(answer.client);
-      return answer.code;
+      const waiting = await openRawClient(server.mqttPort);
+      clients.push(waiting);
+      waiting.send(connectPacket({ userName: device.id, password: device.password, clientId: `c${number}` }));
+      return (await waiting.next(60_000)).body[1];
     }),
   );
   let over = false;
@@ -41,13 +34,13 @@ test('a fleet that connects at once is taken at the rate that is set, none of it
     await publishAndWait(client, resident, `during ${published}`, 1 + (published % 60_000));
   }
   expect(new Set(await storm)).toEqual(new Set([0]));
-  // 200 at once and 200 a second: a server that takes them as they come is through sooner than it may be.
-  expect(performance.now() - startMs).toBeGreaterThan(1_900);
+  // 100 at once and 100 a second: a server that takes them as they come is through sooner than it may be.
+  expect(performance.now() - startMs).toBeGreaterThan(4_900);
   expect(published).toBeGreaterThan(10);
 });
 
 test('one who guesses is refused without a look-up, and no device is locked out by it', {
-  timeout: 60_000,
+  timeout: 300_000,
 }, async ({ onTestFinished }) => {
   const { server } = await startGateway(onTestFinished, {
     env: { MAX_FAILED_LOGINS_PER_DEVICE: '5', MAX_FAILED_LOGINS_PER_ADDRESS: '20' },

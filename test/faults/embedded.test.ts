@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { freePort } from '../support/free-port.js';
 import {
   type Credentials,
   numbersByClient,
@@ -11,7 +12,7 @@ import {
 } from '../support/load.js';
 import { launchServer, type ServerProcess, startServerProcess } from '../support/server-process.js';
 import { addDevices, type OnFinished, tryConnect, until } from './gateway.js';
-import { freePort, processesOf } from './processes.js';
+import { processesOf } from './processes.js';
 
 /** A server with embedded PGlite and nats-server, as `npm start` runs it, with load on it. */
 interface Embedded {
@@ -101,7 +102,7 @@ async function expectCleanEnd({ server, dataDir }: Pick<Embedded, 'server' | 'da
   expect(await processesOf(dataDir)).toEqual([]);
 }
 
-describe('the embedded database and NATS server', { timeout: 90_000 }, () => {
+describe('the embedded database and NATS server', { timeout: 300_000 }, () => {
   test('Ctrl-C, which reaches the whole process group: orderly, no process left, all there at the next start', async ({
     onTestFinished,
   }) => {

@@ -8,7 +8,7 @@ import { addDevices, connected, mebibyte, startGateway, until } from './gateway.
 const awayMs = 30_000;
 const sampleMs = 500;
 /** Above what clients and server are late on a busy machine, below how long NATS is away. */
-const keepaliveSec = 5;
+const keepaliveSec = 10;
 const maxInFlightBytes = 16 * mebibyte;
 /** What a process may grow by for other reasons than the messages that wait. */
 const toleratedBytes = 64 * mebibyte;
@@ -34,7 +34,7 @@ describe.concurrent('NATS away for 30 s under load: nothing acknowledged, nobody
     back(nats: Awaited<ReturnType<typeof startGateway>>['nats']): Promise<void>;
   }[])(
     '$how, NATS_INGEST=$ingest',
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async ({ stop, back, ingest }, { onTestFinished }) => {
       const gateway = await startGateway(onTestFinished, {
         env: {
@@ -52,7 +52,7 @@ describe.concurrent('NATS away for 30 s under load: nothing acknowledged, nobody
       };
       const [dropping, ...devices] = await addDevices(server.httpPort, 25);
       if (dropping === undefined) throw new Error('no device');
-      // Ordinary clients, which ping and would be disconnected after 7.5 s of what the server takes for silence.
+      // Ordinary clients, which ping and would be disconnected after 15 s of what the server takes for silence.
       const pinging = devices
         .slice(0, 20)
         .map((device) => start({ device, window: 20, keepaliveSec, pingEveryMs: 1_000 }));
@@ -100,7 +100,7 @@ describe.concurrent('NATS away for 30 s under load: nothing acknowledged, nobody
       expect(disconnectsOf(publishers)).toBe(0);
       expect(unconfirmed.closed).toBe(false);
       for (const [index, { pings }] of pinging.entries()) {
-        expect(pings.answered - (pingsBefore[index] ?? 0)).toBeGreaterThan(awayMs / 1_000 / 2);
+        expect(pings.answered - (pingsBefore[index] ?? 0)).toBeGreaterThan(awayMs / 1_000 / 5);
         expect(pings.longestMs).toBeLessThan(keepaliveSec * 1_000);
       }
       expect((most - before) / mebibyte).toBeLessThan((maxInFlightBytes + toleratedBytes) / mebibyte);

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import { freePort } from '../support/free-port.js';
 import type { Credentials } from '../support/load.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 import { borrowPostgres, createDatabase, postgresTemplateVariable } from '../support/postgres.js';
@@ -43,12 +44,17 @@ export async function startGateway(
   onFinished(() => nats.stop());
   await options.beforeServer?.(nats.url);
   const databaseUrl = options.databaseUrl ?? (await openDatabase(onFinished));
-  let env: Record<string, string> = { DATABASE_URL: databaseUrl, NATS_URL: nats.url, ...options.env };
+  const env: Record<string, string> = {
+    DATABASE_URL: databaseUrl,
+    NATS_URL: nats.url,
+    MQTT_PORT: String(await freePort()),
+    LISTEN_ADDR: `127.0.0.1:${await freePort()}`,
+    ...options.env,
+  };
   let server = await startServerProcess(env, options.launch);
   onFinished(async () => {
     await server.end('SIGKILL');
   });
-  env = { ...env, MQTT_PORT: String(server.mqttPort), LISTEN_ADDR: `127.0.0.1:${server.httpPort}` };
   return {
     nats,
     databaseUrl,
@@ -150,7 +156,7 @@ export async function expectUnanswered(
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  withinMs = 30_000,
+  withinMs = 120_000,
 ): Promise<void> {
   const endMs = performance.now() + withinMs;
   while (!(await condition())) {

@@ -20,7 +20,7 @@ test.for([
   { killed: 'server and NATS', qos: 1, kills: 2, ingest: 'plain' },
 ] as const)(
   '$killed killed under 20,000 messages of QoS $qos, $kills times, NATS_INGEST=$ingest: whatever was acknowledged is stored, in order',
-  { timeout: 90_000 },
+  { timeout: 300_000 },
   async ({ killed, qos, kills, ingest }, { onTestFinished }) => {
     const gateway = await startGateway(onTestFinished, { env: { NATS_INGEST: ingest } });
     const devices = await addDevices(gateway.server.httpPort, clients);
@@ -61,11 +61,12 @@ test.for([
     }
     await Promise.all(publishers.map(({ done }) => done));
 
+    // One that was not connected yet at the first kill and done before the last has noticed none.
+    expect(Math.max(...publishers.map(({ disconnects }) => disconnects))).toBeGreaterThan(0);
     const present = await stored();
     const expected = Array.from({ length: perClient }, (_, number) => number);
     for (const publisher of publishers) {
       expect(publisher.acknowledged.size).toBe(perClient);
-      expect(publisher.disconnects).toBeGreaterThan(0);
       expect(present.get(publisher.clientId)?.firsts).toEqual(expected);
     }
   },

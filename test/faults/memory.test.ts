@@ -45,7 +45,7 @@ async function startWithoutNats(
 const bound = (maxInFlightBytes + toleratedBytes) / mebibyte;
 
 test('small messages that wait for NATS do not keep the large ones that came along with them', {
-  timeout: 90_000,
+  timeout: 300_000,
 }, async ({ onTestFinished }) => {
   const { gateway, devices, growth, away } = await startWithoutNats(onTestFinished, {
     MAX_IN_FLIGHT: '65536',
@@ -77,7 +77,7 @@ test('small messages that wait for NATS do not keep the large ones that came alo
 });
 
 test('clients that come, send and go while NATS is away, over and over, leave nothing behind at the bound', {
-  timeout: 90_000,
+  timeout: 300_000,
 }, async ({ onTestFinished }) => {
   const { gateway, devices, growth, away } = await startWithoutNats(onTestFinished, { MAX_IN_FLIGHT: '100' });
   const { server } = gateway;
@@ -100,7 +100,7 @@ test('clients that come, send and go while NATS is away, over and over, leave no
 });
 
 test('wills of clients that come and go while NATS is away are bounded like other messages', {
-  timeout: 90_000,
+  timeout: 300_000,
 }, async ({ onTestFinished }) => {
   const { gateway, devices, growth, away } = await startWithoutNats(onTestFinished, {
     MAX_IN_FLIGHT: '100',

@@ -35,10 +35,3 @@ export async function takePort(port = 0): Promise<{ port: number; release(): Pro
       }),
   };
 }
-
-/** A port of 127.0.0.1 that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const taken = await takePort();
-  await taken.release();
-  return taken.port;
-}

@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { connect } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { freePort } from '../support/free-port.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 import { borrowPostgres, createDatabase, postgresTemplateVariable, withClient } from '../support/postgres.js';
 import { launchServer, programFile } from '../support/server-process.js';
-import { freePort, processesOf, takePort } from './processes.js';
+import { processesOf, takePort } from './processes.js';
 
 type Later = (release: () => Promise<void> | void) => void;
 
@@ -319,7 +320,7 @@ const cases = failures.flatMap((failure) => [
 
 test.for(cases)(
   '$name ($format log): one line that says what, where and what to do; nothing is left behind',
-  { timeout: 60_000 },
+  { timeout: 300_000 },
   async (failure, { onTestFinished, skip }) => {
     const uid = isRoot ? failure.uid : undefined;
     if (uid !== undefined) skip(!mayRunAs(uid), 'another user cannot read the program here');

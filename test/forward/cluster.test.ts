@@ -1,5 +1,3 @@
-import { once } from 'node:events';
-import { createServer } from 'node:net';
 import type { NatsConnection } from 'nats';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Forwarder } from '../../src/server/forward/forwarder.js';
@@ -12,6 +10,7 @@ import {
   until,
   uplink,
 } from '../support/forwarding.js';
+import { freePort } from '../support/free-port.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 
 const undo: (() => Promise<unknown>)[] = [];
@@ -21,17 +20,9 @@ afterEach(async () => {
   for (const release of undo.splice(0).reverse()) await release();
 });
 
-async function findFreePorts(count: number): Promise<number[]> {
-  const listeners = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  await Promise.all(listeners.map((listener) => once(listener, 'listening')));
-  const ports = listeners.map((listener) => (listener.address() as { port: number }).port);
-  await Promise.all(listeners.map((listener) => new Promise((resolve) => listener.close(resolve))));
-  return ports;
-}
-
 /** Three servers that hold every stream of three replicas. */
 async function startCluster(): Promise<TestNatsServer[]> {
-  const ports = await findFreePorts(3);
+  const ports = [await freePort(), await freePort(), await freePort()];
   const routes = ports.map((port) => `nats://127.0.0.1:${port}`).join(', ');
   const servers = await Promise.all(
     ports.map((port, index) =>
@@ -111,7 +102,7 @@ describe('a stream of three replicas', () => {
   it.for(['steps down', 'is killed'] as const)(
     'has every message that was confirmed in batches when its leader %s',
     {
-      timeout: 120_000,
+      timeout: 300_000,
     },
     async (leader, context) => {
       const servers = await startCluster();

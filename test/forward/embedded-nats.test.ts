@@ -16,6 +16,7 @@ import { probeNats } from '../../src/server/forward/nats-probe.js';
 import { readProcessBirth } from '../../src/server/forward/process-birth.js';
 import { startForwarder } from '../../src/server/forward/start-forwarder.js';
 import { openObserver, openTestLog, readStream, until, uplink } from '../support/forwarding.js';
+import { freePort } from '../support/free-port.js';
 import { startNatsServer } from '../support/nats-server.js';
 
 const program = process.env.NATS_SERVER_BIN;
@@ -253,13 +254,3 @@ describe('the embedded NATS server', () => {
     expect(readEmbeddedNatsPort(dataDir)).toBeUndefined();
   });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}

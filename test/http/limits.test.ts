@@ -52,7 +52,7 @@ describe('a peer', () => {
   });
 
   it('that sends its body byte by byte is cut off, before or after its answer', async () => {
-    const { port, rows } = await start({ headersTimeoutMs: 200, requestTimeoutMs: 300 });
+    const { port, rows } = await start({ headersTimeoutMs: 1_000, requestTimeoutMs: 1_500 });
     for (const [path, host] of [
       ['/devices', 'localhost'],
       ['/devices', 'evil.example'],

@@ -172,9 +172,9 @@ describe.each([
         sent.push(publisher.publishAsync('burst', String(index), { qos }));
       await Promise.all(sent);
       const expected = Array.from({ length: burst }, (_, index) => String(index));
-      await vi.waitFor(() => expect(controlled.taken).toHaveLength(burst), { timeout: 20_000 });
+      await vi.waitFor(() => expect(controlled.taken).toHaveLength(burst), { timeout: 120_000 });
       expect(payloadsOf()).toEqual(expected);
-      await vi.waitFor(() => expect(arrived).toHaveLength(burst), { timeout: 20_000 });
+      await vi.waitFor(() => expect(arrived).toHaveLength(burst), { timeout: 120_000 });
       expect(arrived).toEqual(expected);
     },
   );
@@ -234,7 +234,7 @@ describe.skipIf(mosquittoMissing.length > 0 && !inCi)('the clients of mosquitto'
   async function sub(args: string[], count: number): Promise<{ finished: Promise<Finished> }> {
     await pub(['-r', '-q', '1', '-t', 'subscribed', '-m', 'yes']);
     controlled.taken.length = 0;
-    const limits = ['-t', 'subscribed', '-C', String(count + 1), '-W', '20'];
+    const limits = ['-t', 'subscribed', '-C', String(count + 1), '-W', '120'];
     const { child, finished } = start('mosquitto_sub', [
       ...login(),
       '-F',
@@ -283,7 +283,7 @@ describe.skipIf(mosquittoMissing.length > 0 && !inCi)('the clients of mosquitto'
     const first = await start('mosquitto_sub', [...login(), ...session, '-E']).finished;
     expect(first.code).toBe(0);
     for (const text of ['one', 'two']) await pub(['-q', '1', '-t', 'kept', '-m', text]);
-    const again = await start('mosquitto_sub', [...login(), ...session, '-C', '2', '-W', '10']).finished;
+    const again = await start('mosquitto_sub', [...login(), ...session, '-C', '2', '-W', '120']).finished;
     expect([again.code, again.stdout]).toEqual([0, 'one\ntwo\n']);
   });
 

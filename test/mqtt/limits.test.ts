@@ -123,12 +123,12 @@ describe('connections', () => {
 
   it('in a second: further ones wait, and none is lost nor runs out of its CONNECT timeout', async () => {
     await openBroker({ maxConnectsPerSecond: 2, connectTimeoutSec: 1 });
+    const startMs = performance.now();
     const waiting = await Promise.all(Array.from({ length: 6 }, () => open()));
     for (const client of waiting) client.send(login());
-    await nextOf(waiting[0] as RawClient, 2);
-    await nextOf(waiting[1] as RawClient, 2);
-    expect(waiting.slice(2).every(({ received }) => received.length === 0)).toBe(true);
-    for (const client of waiting.slice(2)) expect((await nextOf(client, 2)).body[1]).toBe(0);
+    for (const client of waiting) expect((await nextOf(client, 2)).body[1]).toBe(0);
+    // Two at once, and two a second.
+    expect(performance.now() - startMs).toBeGreaterThan(1_900);
     expect(limitsHit()).toEqual({ 'connects-per-second': 4 });
   });
 
@@ -343,16 +343,16 @@ describe('the publish rate', () => {
     async (qos) => {
       await openBroker({ maxPublishRatePerDevice: 20, publishBurstSec: 1 });
       const client = await connected();
-      for (let packetId = 1; packetId <= 40; packetId += 1) client.send(message(packetId, { qos }));
+      for (let packetId = 1; packetId <= 100; packetId += 1) client.send(message(packetId, { qos }));
       await vi.waitFor(() => expect(broker().taken.length).toBeGreaterThanOrEqual(20));
-      expect(broker().taken.length).toBeLessThan(40);
+      expect(broker().taken.length).toBeLessThan(100);
       client.send(pingreqPacket);
       await vi.waitFor(() => expect(client.received.some(({ type }) => type === 13)).toBe(true));
-      expect(broker().taken.length).toBeLessThan(40);
+      expect(broker().taken.length).toBeLessThan(100);
       const other = await connected({ device: 2 });
       other.send(message(1, { topic: 'raw/dev2' }));
       await nextOf(other, puback);
-      await vi.waitFor(() => expect(broker().taken).toHaveLength(41), { timeout: 5_000 });
+      await vi.waitFor(() => expect(broker().taken).toHaveLength(101));
       expect(limitsHit()).toEqual({ 'publish-rate': 1 });
     },
   );
@@ -360,11 +360,11 @@ describe('the publish rate', () => {
   it('is one for all clients of the device, which take turns', async () => {
     await openBroker({ maxPublishRatePerDevice: 30, publishBurstSec: 1 });
     const [one, two] = [await connected(), await connected()];
-    for (let packetId = 1; packetId <= 60; packetId += 1) one.send(message(packetId, { payload: 'one' }));
+    for (let packetId = 1; packetId <= 300; packetId += 1) one.send(message(packetId, { payload: 'one' }));
     await vi.waitFor(() => expect(broker().taken.length).toBeGreaterThanOrEqual(30));
     two.send(message(1, { payload: 'two' }));
     await nextOf(two, puback);
-    expect(broker().taken.length).toBeLessThan(61);
+    expect(broker().taken.length).toBeLessThan(301);
   });
 
   it('reads the socket no further, and goes on when there are tokens again', async () => {
@@ -483,7 +483,7 @@ describe('messages to clients', () => {
       sender.send(message(packetId, { topic: 't', payload: 'x'.repeat(500_000) }));
       await nextOf(sender, puback);
     }
-    await vi.waitFor(() => expect(limitsHit()).toEqual({ 'slow-reader': 1 }), { timeout: 10_000 });
+    await vi.waitFor(() => expect(limitsHit()).toEqual({ 'slow-reader': 1 }), { timeout: 60_000 });
     await ping(sender);
   });
 
@@ -509,7 +509,7 @@ describe('messages to clients', () => {
     await openBroker({ maxSessions: 1, acl: 'open' });
     await leaveSession('first');
     await leaveSession('second');
-    await vi.waitFor(() => expect(limitsHit()).toEqual({ sessions: 1 }), { timeout: 5_000 });
+    await vi.waitFor(() => expect(limitsHit()).toEqual({ sessions: 1 }));
     const [first, second] = [await open(), await open()];
     second.send(login({ clientId: 'second', clean: false }));
     expect([...(await nextOf(second, 2)).body]).toEqual([1, 0]);

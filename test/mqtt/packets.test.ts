@@ -277,7 +277,7 @@ describe('a running broker and garbage', () => {
     }
     client.socket.end();
     client.socket.resume();
-    await client.waitClosed(5_000);
+    await client.waitClosed();
     await vi.waitFor(() => expect(controlled.broker.connectionCount()).toBe(1), { interval: 1 });
     bystander.send(pingreqPacket);
     expect((await bystander.next()).type).toBe(13);

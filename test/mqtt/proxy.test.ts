@@ -31,7 +31,7 @@ beforeEach(async () => {
   logged = openTestLog();
   certificates = await openTestCertificates();
   controlled = await openControlledBroker(
-    { proxyProtocolFrom: `${proxy},fd00::/8`, wsPort: 0, wssPort: 0, connectTimeoutSec: 1 },
+    { proxyProtocolFrom: `${proxy},fd00::/8`, wsPort: 0, wssPort: 0, connectTimeoutSec: 4 },
     { certificates: certificates.store, log: logged.log },
   );
 });

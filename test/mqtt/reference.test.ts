@@ -117,7 +117,7 @@ function readAnswers(client: RawClient): Pick<Outcome, 'acknowledged' | 'pongs'>
   };
 }
 
-it('does with any stream, cut anywhere, what the reference does', { timeout: 120_000 }, async () => {
+it('does with any stream, cut anywhere, what the reference does', { timeout: 300_000 }, async () => {
   const ends = { open: 0, closed: 0, beyond: 0 };
   await fc.assert(
     fc.asyncProperty(runs, async ({ stream, cuts }) => {

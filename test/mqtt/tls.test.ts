@@ -162,9 +162,9 @@ describe('TLS', () => {
         publishPacket({ topic: 'raw/dev1', payload: payload as unknown as string, qos: 1, packetId }),
       );
     }
-    await vi.waitFor(() => expect(controlled.taken.length).toBe(count), 20_000);
+    await vi.waitFor(() => expect(controlled.taken.length).toBe(count), 120_000);
     client.socket.resume();
-    await vi.waitFor(() => expect(client.received).toHaveLength(1 + count), 20_000);
+    await vi.waitFor(() => expect(client.received).toHaveLength(1 + count), 120_000);
   });
 });
 

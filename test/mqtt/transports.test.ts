@@ -74,7 +74,7 @@ describe.each([
     await Promise.all(
       Array.from({ length: count }, (_, index) => publisher.publishAsync('many', `${index}`, { qos: 1 })),
     );
-    await vi.waitFor(() => expect(numbers).toHaveLength(count), 20_000);
+    await vi.waitFor(() => expect(numbers).toHaveLength(count), 120_000);
     expect(numbers).toEqual(Array.from({ length: count }, (_, index) => index));
   });
 

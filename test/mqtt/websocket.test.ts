@@ -280,7 +280,7 @@ describe('a client that is slow', () => {
     expect(controlled.taken).toHaveLength(4);
     controlled.autoStore = true;
     for (const message of controlled.taken.splice(0)) message.onStored();
-    await vi.waitFor(() => expect(Buffer.concat(messages).length).toBe(4 + 4 * count), 20_000);
+    await vi.waitFor(() => expect(Buffer.concat(messages).length).toBe(4 + 4 * count), 120_000);
   });
 
   it('that does not take what is sent to it is not read either, and gets all of it later, in order', async () => {
@@ -302,7 +302,7 @@ describe('a client that is slow', () => {
     });
     const count = 800;
     for (let sent = 0; sent < count; sent += 1) writer.webSocket.send(packet);
-    await vi.waitFor(() => expect(Buffer.concat(writer.messages).length).toBe(4 + 4 * count), 20_000);
+    await vi.waitFor(() => expect(Buffer.concat(writer.messages).length).toBe(4 + 4 * count), 120_000);
     // 24 MB do not fit in the buffers of the system; what does not waits where it is counted and bounded.
     expect(connectionOf('test')).toMatchObject({ held: true });
     expect(connectionOf('test')?.outgoing.waitingBytes).toBeGreaterThan(4_000_000);
@@ -310,7 +310,7 @@ describe('a client that is slow', () => {
     await vi.waitFor(() => {
       const bytes = reader.messages.reduce((sum, message) => sum + message.length, 0);
       expect(bytes).toBeGreaterThan(count * payload.length);
-    }, 20_000);
+    }, 120_000);
     expect(closedFor('slow-reader')).toBe(0);
   });
 });

@@ -144,7 +144,7 @@ describe('information', () => {
 describe('files that change', () => {
   it('come into use by themselves', async () => {
     await write(await authority.issue());
-    const store = await open({ checkEveryMs: 10 });
+    const store = await open({ checkEveryMs: 100 });
     const before = store.info.fingerprint;
     const used: unknown[] = [];
     store.onChange(() => used.push(store.contextOptions().cert));
@@ -167,7 +167,7 @@ describe('files that change', () => {
     await put('..v1', await authority.issue());
     await symlink('..data/cert.pem', files.path('cert.pem'));
     await symlink('..data/key.pem', files.path('key.pem'));
-    const store = await open({ checkEveryMs: 10 });
+    const store = await open({ checkEveryMs: 100 });
     const renewed = await authority.issue();
     await put('..v2', renewed);
     await rm(files.path('..v1'), { recursive: true });

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { addDevice, connected, publishAndWait, until } from '../faults/gateway.js';
-import { freePort, processesOf } from '../faults/processes.js';
+import { processesOf } from '../faults/processes.js';
+import { freePort } from '../support/free-port.js';
 import { readStored } from '../support/load.js';
 import { startServerProcess } from '../support/server-process.js';
 
@@ -26,7 +27,7 @@ describe('start, add, publish, stored, stop, as the README says, on Node', () =>
 
   test.for(tried.map((program) => [majorOf(program), program] as const))(
     '%i',
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async ([, node], { onTestFinished }) => {
       const dataDir = await mkdtemp(path.join(tmpdir(), 'svc mqtt smoke-'));
       onTestFinished(() => rm(dataDir, { recursive: true, force: true }));

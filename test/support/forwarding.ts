@@ -84,7 +84,7 @@ export function uplink(payload: string | Uint8Array, options: Partial<UplinkMess
 }
 
 /** Waits until a condition holds. */
-export async function until(condition: () => boolean | Promise<boolean>, withinMs = 20_000): Promise<void> {
+export async function until(condition: () => boolean | Promise<boolean>, withinMs = 60_000): Promise<void> {
   const endMs = performance.now() + withinMs;
   while (!(await condition())) {
     if (performance.now() > endMs) throw new Error(`not so within ${withinMs} ms: ${condition}`);

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { obtainNatsServer } from '../../src/server/forward/nats-server-program.js';
+import { freePort } from './free-port.js';
 
 /** A nats-server of a test, on 127.0.0.1 with a store of its own. */
 export interface TestNatsServer {
@@ -43,7 +44,7 @@ export async function startNatsServer(
     onProgress: (line) => process.stderr.write(`${line}\n`),
   });
   const dir = await mkdtemp(join(tmpdir(), 'svc-mqtt-nats-'));
-  let port = options.port ?? -1;
+  let port = options.port ?? (await freePort());
   let child = await start();
 
   async function start(): Promise<ChildProcess> {

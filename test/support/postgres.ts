@@ -15,11 +15,11 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
+import { freePort } from './free-port.js';
 
 const run = promisify(execFile);
 
@@ -93,6 +93,8 @@ export async function startPostgres(): Promise<TestPostgres> {
     // What is committed outlives the death of the server's processes, though not of the machine.
     fsync: 'off',
     full_page_writes: 'off',
+    // It would use the tables that a test wants for itself, at a moment of its own.
+    autovacuum: 'off',
     max_connections: '200',
     shared_buffers: '64MB',
   };
@@ -291,15 +293,6 @@ async function copyPackaged(packaged: string, home: string): Promise<Binaries> {
   for (const program of readdirSync(path.join(copy, 'bin')))
     await chmod(path.join(copy, 'bin', program), 0o755);
   return { directory: path.join(copy, 'bin'), libraries: path.join(copy, 'lib') };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no free port');
-  return address.port;
 }
 
 async function answers(socketDirectory: string, port: number): Promise<boolean> {

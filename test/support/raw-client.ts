@@ -173,14 +173,14 @@ export async function speakRaw(socket: Socket): Promise<RawClient> {
     send(...packets) {
       for (const bytes of packets) socket.write(bytes);
     },
-    async next(timeoutMs = 10_000) {
+    async next(timeoutMs = 60_000) {
       await until(() => received.length > taken || closed, timeoutMs, 'a packet');
       const first = received[taken];
       if (first === undefined) throw new Error('the connection ended before a packet came');
       taken += 1;
       return first;
     },
-    waitClosed: (timeoutMs = 10_000) => until(() => closed, timeoutMs, 'the end of the connection'),
+    waitClosed: (timeoutMs = 60_000) => until(() => closed, timeoutMs, 'the end of the connection'),
     destroy: () => socket.destroy(),
   };
 }

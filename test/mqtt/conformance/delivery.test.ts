@@ -268,7 +268,7 @@ describe('UNSUBSCRIBE', () => {
     expect(idOf(await nextOf(client, unsuback))).toBe(2);
     expect(idOf(await nextOf(client, suback))).toBe(3);
     await harness.publish({ topic: 'order/a', payload: 'still' });
-    await expect(client.next(2_000).then(readDelivery)).resolves.toMatchObject({ payload: 'still' });
+    await expect(client.next().then(readDelivery)).resolves.toMatchObject({ payload: 'still' });
     client.send(Buffer.concat([subscribePacket(4, [['order/a', 1]]), unsubscribePacket(5, ['order/a'])]));
     await nextOf(client, suback);
     await nextOf(client, unsuback);
@@ -363,7 +363,7 @@ describe('retained messages', () => {
     expect(first?.qos).toBe(1);
     await harness.leave(client);
     const { client: again } = await harness.resumed(options);
-    const delivery = readDelivery(await again.next(2_000));
+    const delivery = readDelivery(await again.next());
     expect(delivery).toMatchObject({ packetId: first?.packetId, dup: true });
   });
 
@@ -398,7 +398,7 @@ describe('retained messages', () => {
     await harness.leave(client);
     await harness.publish({ topic, payload: 'absent' });
     const again = await harness.connected(options);
-    expect(readDelivery(await again.next(2_000))).toMatchObject({ topic, payload: 'absent' });
+    expect(readDelivery(await again.next())).toMatchObject({ topic, payload: 'absent' });
   });
 
   it.each([
@@ -478,7 +478,7 @@ describe('order', () => {
     const arrived = new Set<string>();
     await expect(
       (async () => {
-        while (arrived.size < messages.length) arrived.add(readDelivery(await client.next(2_000)).payload);
+        while (arrived.size < messages.length) arrived.add(readDelivery(await client.next()).payload);
       })(),
       `missing: ${messages.filter(({ payload }) => !arrived.has(payload)).map(({ payload }) => payload)}`,
     ).resolves.toBeUndefined();
@@ -498,7 +498,7 @@ describe('order', () => {
     await expect(
       (async () => {
         while ((arrived[0] ?? 0) + (arrived[1] ?? 0) < 200) {
-          const delivery = readDelivery(await client.next(2_000));
+          const delivery = readDelivery(await client.next());
           arrived[Number(delivery.topic.slice(4))] = (arrived[Number(delivery.topic.slice(4))] ?? 0) + 1;
         }
       })(),

@@ -81,7 +81,6 @@ export function openHarness(config: Partial<BrokerConfig> = {}): Harness {
     const left = publisher === undefined || publisher.closed ? 0 : 1;
     await vi.waitFor(() => expect(broker().broker.connectionCount()).toBe(left), {
       interval: 2,
-      timeout: 5_000,
     });
   });
   afterAll(async () => {
