@@ -3,7 +3,7 @@ import type { BrokerCounters } from './counters.js';
 import { Outgoing, type OutgoingConnection, type OutgoingLimits, type OutgoingTotal } from './outgoing.js';
 import type { PacketType, QoS } from './packets/packet-type.js';
 import type { Message, SessionEngine } from './session-engine.js';
-import { matches } from './topics.js';
+import { matches, type TopicLimits } from './topics.js';
 
 /** What all sessions share. */
 export interface SessionServices {
@@ -11,6 +11,7 @@ export interface SessionServices {
   readonly limits: OutgoingLimits;
   readonly outgoing: OutgoingTotal;
   readonly maxSubscriptions: number;
+  readonly topicLimits: TopicLimits;
   readonly counters: BrokerCounters;
   /** The session has its first subscription: messages for the device are wanted. */
   acquireDownlink(deviceId: string): void;

@@ -128,6 +128,7 @@ export function createConnectionServices(
       },
       outgoing: { bytes: 0 },
       maxSubscriptions: config.maxSubscriptionsPerClient,
+      topicLimits,
       counters,
       acquireDownlink: (deviceId) => downlink.acquire(deviceId),
       releaseDownlink: (deviceId) => downlink.release(deviceId),

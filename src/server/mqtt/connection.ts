@@ -3,7 +3,6 @@ import { type DeviceCredentials, type Secret, secretOf, validUntilMs } from '../
 import { shortenText } from '../live.js';
 import type { AcceptedSocket } from './accepted-socket.js';
 import type { Policy } from './authorize.js';
-import { ClientSession } from './client-session.js';
 import { ClientSocket, type PacketProcessor } from './client-socket.js';
 import type { ClientState, DeviceState } from './client-state.js';
 import { type CloseReason, closeReasons, isExpected, suppressesWill } from './close-reason.js';
@@ -11,18 +10,16 @@ import type { ConnectionServices } from './connection-services.js';
 import { countMessage } from './counters.js';
 import { limitOfReason } from './limit-names.js';
 import { logIn, type Refusal, readConnect } from './login.js';
-import type { OutgoingConnection } from './outgoing.js';
-import { decodeAcknowledge, encodeAcknowledge, encodeSuback, subackFailure } from './packets/acknowledge.js';
+import { decodeAcknowledge } from './packets/acknowledge.js';
 import { ConnectReturnCode, encodeConnack } from './packets/connack.js';
 import type { Connect, Will } from './packets/connect.js';
 import { checkFlags } from './packets/fixed-header.js';
-import { PacketType, type ProtocolVersion, type QoS } from './packets/packet-type.js';
+import { PacketType, type ProtocolVersion } from './packets/packet-type.js';
 import { decodePublish } from './packets/publish.js';
-import { decodeSubscribe, decodeUnsubscribe } from './packets/subscribe.js';
 import { ParkedPackets } from './parked-packets.js';
 import { updatePublishRate } from './publish-rate.js';
 import { RoomRequest } from './room-request.js';
-import { checkFilterSize } from './topics.js';
+import { type Subscriber, takeSubscribe, takeUnsubscribe } from './subscribing.js';
 import { Uplink, type UplinkConnection } from './uplink.js';
 
 const pingreq = Buffer.from([PacketType.PINGREQ << 4, 0]);
@@ -31,7 +28,7 @@ const pingresp = Buffer.from([PacketType.PINGRESP << 4, 0]);
  * The protocol of one MQTT connection: login, the order of packets, keeping time, and the end. PUBLISH goes straight to
  * the uplink; only a client that subscribes, or has subscribed in a persistent session, has a session.
  */
-export class Connection implements UplinkConnection, OutgoingConnection, PacketProcessor {
+export class Connection implements UplinkConnection, Subscriber, PacketProcessor {
   device: DeviceCredentials | undefined;
   clientId = '';
   /** `performance.now()` of the last bytes received. */
@@ -58,7 +55,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
   private readonly services: ConnectionServices;
   private phase: 'new' | 'authenticating' | 'connected' | 'closed' = 'new';
   private deadlineMs: number;
-  private policy: Policy | undefined;
+  policy: Policy | undefined;
   /** The server drains: nothing is read any more. */
   private draining = false;
   /** Nothing more is processed in this turn of the event loop. */
@@ -103,6 +100,10 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     this.socket.write(packet);
   }
 
+  reply(packet: Buffer): void {
+    this.socket.reply(packet);
+  }
+
   closeSlowReader(): void {
     this.close('slow-reader');
   }
@@ -144,7 +145,7 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
       case PacketType.SUBSCRIBE:
         return this.onSubscribe(packet, bodyOffset);
       case PacketType.UNSUBSCRIBE:
-        return this.onUnsubscribe(packet, bodyOffset);
+        return takeUnsubscribe(this, packet, bodyOffset);
       case PacketType.PINGREQ:
         if (packet.length !== bodyOffset) return 'malformed-packet';
         this.socket.reply(pingresp); // [MQTT-3.12.4-1]
@@ -318,17 +319,10 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     return undefined;
   }
 
-  /** Answers SUBACK with one return code for each filter, in their order [MQTT-3.8.4-5] [MQTT-3.9.3-1]. */
   private onSubscribe(packet: Buffer, bodyOffset: number): CloseReason | undefined {
-    const subscribe = decodeSubscribe(packet, bodyOffset);
-    if (typeof subscribe === 'string') return subscribe;
-    const codes = subscribe.requests.map(({ filter, qos }) =>
-      this.subscribe(filter, qos) ? qos : subackFailure,
-    );
-    this.socket.reply(encodeSuback(subscribe.packetId, codes));
-    const granted = subscribe.requests.filter((_request, index) => codes[index] !== subackFailure);
-    this.state?.session?.sendRetained([...new Set(granted.map(({ filter }) => filter))]);
-    if (granted.length > 0) this.restUntilNextTurn();
+    const granted = takeSubscribe(this, this.services.session, packet, bodyOffset);
+    if (typeof granted === 'string') return granted;
+    if (granted > 0) this.restUntilNextTurn();
     return undefined;
   }
 
@@ -343,33 +337,11 @@ export class Connection implements UplinkConnection, OutgoingConnection, PacketP
     });
   }
 
-  private subscribe(filter: string, qos: QoS): boolean {
-    const { counters, log } = this.services;
-    const state = this.state as ClientState;
-    const sizeProblem = checkFilterSize(filter, this.services.uplink.topicLimits);
-    if (sizeProblem !== undefined) {
-      counters.limits[sizeProblem === 'topic-too-long' ? 'topic-bytes' : 'topic-levels'] += 1;
-    } else if (this.policy?.maySubscribe(filter) === true) {
-      if (state.session === undefined) {
-        state.session = new ClientSession(this.services.session, state.device.id);
-        state.session.attach(this);
-      }
-      if (state.session.subscribe(filter, qos)) return true;
-    }
-    counters.subscribeDenied += 1;
+  onSubscribeDenied(filter: string): void {
+    this.services.counters.subscribeDenied += 1;
     this.lastRefusal = { atMs: Date.now(), detail: `subscription refused: ${shortenText(filter)}` };
     const fields = { ...this.describe(), filter: shortenText(filter) };
-    log.warn('subscribe_denied', fields, 'A subscription was refused');
-    return false;
-  }
-
-  private onUnsubscribe(packet: Buffer, bodyOffset: number): CloseReason | undefined {
-    const unsubscribe = decodeUnsubscribe(packet, bodyOffset);
-    if (typeof unsubscribe === 'string') return unsubscribe;
-    for (const { filter } of unsubscribe.requests) this.state?.session?.unsubscribe(filter);
-    // Also when there was no such subscription [MQTT-3.10.4-5].
-    this.socket.reply(encodeAcknowledge(PacketType.UNSUBACK, unsubscribe.packetId));
-    return undefined;
+    this.services.log.warn('subscribe_denied', fields, 'A subscription was refused');
   }
 
   acknowledge(type: PacketType, packetId: number): void {
