@@ -9,6 +9,8 @@ export interface DirectConfig {
   readonly natsUrl: string;
   /** One subject for each of the clients that it stands for. */
   readonly subjects: readonly string[];
+  /** They are parted among so many. */
+  readonly connections: number;
   readonly payloadBytes: number;
   /** Messages in flight of each subject. */
   readonly window: number;
@@ -33,7 +35,7 @@ export function openDirect(config: DirectConfig) {
     Array.from({ length: window }, (_, each) => client * window + each),
   );
   const inbox = `_INBOX.${randomBytes(8).toString('hex')}`;
-  let connection: NatsConnection | undefined;
+  const connections: NatsConnection[] = [];
   let sent = 0;
   let done = 0;
   let strayed = 0;
@@ -46,7 +48,7 @@ export function openDirect(config: DirectConfig) {
       strayed += 1;
       return;
     }
-    const slot = Number(answer.subject.slice(inbox.length + 1));
+    const slot = Number(answer.subject.slice(answer.subject.lastIndexOf('.') + 1));
     const client = Math.floor(slot / window);
     latency.record((performance.now() - (sentAtMs[slot] as number)) * 1_000);
     free[client]?.push(slot);
@@ -62,15 +64,21 @@ export function openDirect(config: DirectConfig) {
     payload.writeUInt32BE(numbers[client] as number, 4);
     numbers[client] = (numbers[client] as number) + 1;
     sentAtMs[slot] = performance.now();
-    connection?.publish(subjects[client] as string, payload, { reply: `${inbox}.${slot}` });
+    const connection = connections[client % connections.length];
+    connection?.publish(subjects[client] as string, payload, {
+      reply: `${inbox}.${client % connections.length}.${slot}`,
+    });
     sent += 1;
   }
 
   return {
     async connect(): Promise<void> {
-      connection = await connect({ servers: config.natsUrl });
-      connection.subscribe(`${inbox}.*`, { callback: onAnswer });
-      await connection.flush();
+      for (let index = 0; index < config.connections; index += 1) {
+        const connection = await connect({ servers: config.natsUrl });
+        connection.subscribe(`${inbox}.${index}.*`, { callback: onAnswer });
+        await connection.flush();
+        connections.push(connection);
+      }
     },
     start(): void {
       running = true;
@@ -99,7 +107,7 @@ export function openDirect(config: DirectConfig) {
       return { sent, done, strayed, disconnected: 0, pings: 0, pongs: 0, unacknowledged, sentBy };
     },
     async close(): Promise<void> {
-      await connection?.close();
+      await Promise.all(connections.map((connection) => connection.close()));
     },
   };
 }

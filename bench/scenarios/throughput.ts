@@ -53,7 +53,7 @@ const loads: readonly Load[] = [
   {
     name: 'latency',
     load: '200 clients, QoS 1, 64 B, 20,000 messages a second together',
-    systems: ['gateway', 'gateway-batch', 'nats-mqtt', 'mosquitto', 'aedes', 'direct'],
+    systems: ['gateway', 'gateway-batch', 'nats-mqtt', 'mosquitto', 'aedes', 'direct', 'direct-each'],
     ...{ clients: 200, qos: 1, payloadBytes: 64, window: 64, ratePerSec: 20_000 },
   },
 ];
@@ -115,12 +115,13 @@ async function startPublisher(
   const identities = fleet.identities.slice(0, load.clients);
   const { payloadBytes, window } = load;
   const ratePerSec = load.ratePerSec;
-  if (system.name === 'direct' && system.nats !== undefined) {
+  if ((system.name === 'direct' || system.name === 'direct-each') && system.nats !== undefined) {
     const { url, subjectOf } = system.nats;
     const subjects = identities.map(({ id }) => subjectOf(id));
     const direct = await startLoad(scope, 'direct', {
       natsUrl: url,
       subjects,
+      connections: system.name === 'direct' ? 1 : load.clients,
       payloadBytes,
       window,
       ratePerSec,

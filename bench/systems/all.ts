@@ -1,5 +1,5 @@
 import { aedes, aedesNats } from './aedes.js';
-import { direct } from './direct.js';
+import { direct, directEach } from './direct.js';
 import { gateway, gatewayBatch, gatewayCore } from './gateway.js';
 import { mosquitto } from './mosquitto.js';
 import { natsMqtt } from './nats-mqtt.js';
@@ -14,4 +14,5 @@ export const systems: Record<SystemName, System> = {
   aedes,
   'aedes-nats': aedesNats,
   direct,
+  'direct-each': directEach,
 };

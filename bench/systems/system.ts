@@ -10,6 +10,7 @@ export const systemNames = [
   'aedes',
   'aedes-nats',
   'direct',
+  'direct-each',
 ] as const;
 
 export type SystemName = (typeof systemNames)[number];
