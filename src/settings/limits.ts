@@ -194,6 +194,14 @@ export const limitsSettings = {
     default: 100,
     help: 'Most subscriptions of one client; at it a further one is answered 0x80',
   }),
+  maxSubscriptionBytesInAll: setting({
+    env: ['MAX_SUBSCRIPTION_BYTES_IN_ALL'],
+    flag: 'max-subscription-bytes-in-all',
+    schema: count(1_048_576, 68_719_476_736),
+    // Some 340,000 subscriptions to `cmd/<id>/#`.
+    default: 536_870_912,
+    help: 'Most bytes of memory for the subscriptions of all clients, absent ones included: 768 each, 256 for each level of its filter, and the filter; one device having at most an eighth of what is free; at it a further one is answered 0x80',
+  }),
   maxClientsPerDevice: setting({
     env: ['MAX_CLIENTS_PER_DEVICE'],
     flag: 'max-clients-per-device',

@@ -14,6 +14,7 @@ import {
   type RawClient,
   subscribePacket,
   uint16,
+  unsubscribePacket,
 } from '../support/raw-client.js';
 import {
   expectQuiet,
@@ -24,6 +25,7 @@ import {
   publish,
   pubrec,
   suback,
+  unsuback,
 } from './conformance/harness.js';
 
 /** Every bound of the MQTT side: what happens at it, that it is counted, and that below it nothing happens. */
@@ -427,6 +429,110 @@ describe('messages to clients', () => {
     );
     expect([...(await nextOf(client, suback)).body.subarray(2)]).toEqual([0, 0, 0x80, 1]);
     expect(limitsHit()).toEqual({ 'subscriptions-per-client': 1 });
+  });
+
+  describe('bytes of the subscriptions of all clients', () => {
+    /** Room for 100 of the filters of `subscribe`; a device alone gets 11, as 12 would be over an eighth of the other 89. */
+    const openNarrow = (config: Partial<BrokerConfig> = {}) =>
+      openBroker({
+        maxSubscriptionBytesInAll: 100 * (768 + 256 + 3),
+        maxSubscriptionsPerClient: 1_000,
+        acl: 'open',
+        ...config,
+      });
+
+    /** Subscribes to 20 filters; answers how many were granted. */
+    async function subscribe(client: RawClient): Promise<number> {
+      const filters = Array.from({ length: 20 }, (_, index): [string, number] => [`f${10 + index}`, 0]);
+      client.send(subscribePacket(1, filters));
+      const codes = [...(await nextOf(client, suback)).body.subarray(2)];
+      expect(codes.toSorted((a, b) => a - b)).toEqual(codes);
+      return codes.filter((code) => code === 0).length;
+    }
+
+    it('a device has a share of what is free, over which a filter gets 0x80', async () => {
+      await openNarrow();
+      const client = await connected();
+      expect(await subscribe(client)).toBe(11);
+      expect(await subscribe(await connected())).toBe(0);
+      expect(await subscribe(await connected({ device: 2 }))).toBe(10);
+      expect(limitsHit()).toEqual({ 'subscription-bytes-in-all': 39 });
+      client.send(subscribePacket(2, [['f10', 1]]));
+      expect([...(await nextOf(client, suback)).body.subarray(2)]).toEqual([1]);
+    });
+
+    it('longer filters and those of more levels take more of it', async () => {
+      await openNarrow();
+      const client = await connected();
+      const filters = ['/'.repeat(40), 'x'.repeat(1_000), 'f10'].map((filter): [string, number] => [
+        filter,
+        0,
+      ]);
+      client.send(subscribePacket(1, filters));
+      await nextOf(client, suback);
+      expect(await subscribe(await connected())).toBeLessThan(11 - filters.length);
+    });
+
+    const gone = () => vi.waitFor(() => expect(broker().broker.connectionCount()).toBe(0));
+    const keeper = { clientId: 'keeper', clean: false };
+
+    it.each<[string, (client: RawClient) => Promise<unknown>]>([
+      [
+        'UNSUBSCRIBE',
+        async (client) => {
+          const filters = Array.from({ length: 20 }, (_, index) => `f${10 + index}`);
+          client.send(unsubscribePacket(2, filters));
+          await nextOf(client, unsuback);
+        },
+      ],
+      [
+        'a CONNECT that begins a new session',
+        async (client) => {
+          client.send(disconnectPacket);
+          await gone();
+          await connected({ ...keeper, clean: true });
+        },
+      ],
+      [
+        'a kick',
+        async () => {
+          broker().core.kick('dev1', 'revoked');
+          await gone();
+        },
+      ],
+      [
+        'a kick while the client is absent',
+        async (client) => {
+          client.send(disconnectPacket);
+          await gone();
+          broker().core.kick('dev1', 'revoked');
+        },
+      ],
+      [
+        'MAX_SESSIONS',
+        async (client) => {
+          client.send(disconnectPacket);
+          await gone();
+          (await connected({ device: 2, clean: false })).send(disconnectPacket);
+          await vi.waitFor(() => expect(limitsHit()).toMatchObject({ sessions: 1 }), { timeout: 5_000 });
+        },
+      ],
+    ])('are given back by %s', async (_how, end) => {
+      await openNarrow({ maxSessions: 1 });
+      const client = await connected(keeper);
+      expect(await subscribe(client)).toBe(11);
+      await end(client);
+      expect(await subscribe(await connected())).toBe(11);
+    });
+
+    it('are given back by the end of a connection without a persistent session', async () => {
+      await openNarrow();
+      const client = await connected();
+      expect(await subscribe(client)).toBe(11);
+      client.destroy();
+      await gone();
+      expect(await subscribe(await connected())).toBe(11);
+    });
   });
 
   /** A client with a persistent session that has subscribed to `t` and left. */

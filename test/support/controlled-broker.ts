@@ -165,6 +165,7 @@ export async function openControlledBroker(
       maxOutgoingBytes: 1_048_576,
       maxOutgoingBytesInAll: 268_435_456,
       maxSubscriptionsPerClient: 10,
+      maxSubscriptionBytesInAll: 536_870_912,
       maxQueuedMessages: 1_000,
       maxRetainedMessages: 10_000,
       maxRetainedBytes: 67_108_864,

@@ -1,5 +1,6 @@
 import type { Policy } from './authorize.js';
 import type { BrokerCounters } from './counters.js';
+import type { DeviceRoom } from './device-room.js';
 import { Outgoing, type OutgoingConnection, type OutgoingLimits, type OutgoingTotal } from './outgoing.js';
 import type { PacketType, QoS } from './packets/packet-type.js';
 import type { Message, SessionEngine } from './session-engine.js';
@@ -12,6 +13,8 @@ export interface SessionServices {
   readonly outgoing: OutgoingTotal;
   readonly maxSubscriptions: number;
   readonly topicLimits: TopicLimits;
+  /** Bytes of memory for the subscriptions of all clients. */
+  readonly subscriptionRoom: DeviceRoom;
   readonly counters: BrokerCounters;
   /** The session has its first subscription: messages for the device are wanted. */
   acquireDownlink(deviceId: string): void;
@@ -44,17 +47,25 @@ export class ClientSession {
 
   /** Adds or replaces a subscription [MQTT-3.8.4-3]; answers false when there are too many. */
   subscribe(filter: string, qos: QoS): boolean {
-    const { engine, maxSubscriptions, counters } = this.services;
+    const { engine } = this.services;
     const known = this.subscriptions.get(filter);
-    if (known === undefined && this.subscriptions.size >= maxSubscriptions) {
-      counters.limits['subscriptions-per-client'] += 1;
-      return false;
-    }
+    if (known === undefined && !this.takeRoom(filter)) return false;
     if (this.subscriptions.size === 0) this.services.acquireDownlink(this.deviceId);
     const end =
       known?.end ?? engine.subscribe(filter, (message, delivery) => this.onMessage(message, delivery));
     this.subscriptions.set(filter, { qos, end });
     return true;
+  }
+
+  private takeRoom(filter: string): boolean {
+    const { maxSubscriptions, subscriptionRoom, counters } = this.services;
+    if (this.subscriptions.size >= maxSubscriptions) {
+      counters.limits['subscriptions-per-client'] += 1;
+      return false;
+    }
+    if (subscriptionRoom.take(this.deviceId, memoryBytesOf(filter))) return true;
+    counters.limits['subscription-bytes-in-all'] += 1;
+    return false;
   }
 
   get subscriptionCount(): number {
@@ -80,6 +91,7 @@ export class ClientSession {
     if (subscription === undefined) return;
     subscription.end();
     this.subscriptions.delete(filter);
+    this.services.subscriptionRoom.giveBack(this.deviceId, memoryBytesOf(filter));
     if (this.subscriptions.size === 0) this.services.releaseDownlink(this.deviceId);
   }
 
@@ -129,6 +141,15 @@ export class ClientSession {
     }
     return granted;
   }
+}
+
+/** What a subscription takes in memory beside its filter, about. */
+const subscriptionBytes = 768;
+/** What the session engine's matcher takes for a level of a filter, about; a level is often longer there than in the text. */
+const levelBytes = 256;
+
+function memoryBytesOf(filter: string): number {
+  return subscriptionBytes + filter.split('/').length * levelBytes + filter.length;
 }
 
 /** The message with at most the granted QoS [MQTT-3.8.4-6]. */

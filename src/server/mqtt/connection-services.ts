@@ -9,6 +9,7 @@ import type { Forwarder } from '../forward/forwarder.js';
 import type { Policy } from './authorize.js';
 import type { SessionServices } from './client-session.js';
 import type { BrokerCounters } from './counters.js';
+import { openDeviceRoom } from './device-room.js';
 import type { LoginServices } from './login.js';
 import { openLoginGuard } from './login-guard.js';
 import type { RateLimits } from './publish-rate.js';
@@ -59,6 +60,7 @@ export type ConnectionServicesConfig = ConnectionConfig &
     | 'maxOutgoingBytes'
     | 'maxOutgoingBytesInAll'
     | 'maxSubscriptionsPerClient'
+    | 'maxSubscriptionBytesInAll'
   >;
 
 /** Puts together what the connections share. */
@@ -129,6 +131,7 @@ export function createConnectionServices(
       outgoing: { bytes: 0 },
       maxSubscriptions: config.maxSubscriptionsPerClient,
       topicLimits,
+      subscriptionRoom: openDeviceRoom(config.maxSubscriptionBytesInAll),
       counters,
       acquireDownlink: (deviceId) => downlink.acquire(deviceId),
       releaseDownlink: (deviceId) => downlink.release(deviceId),

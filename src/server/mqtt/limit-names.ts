@@ -27,6 +27,8 @@ export const limitNames = {
   'slow-reader': 'SLOW_READER_TIMEOUT_SEC: the connection is closed',
   'queued-messages': 'MAX_QUEUED_MESSAGES: a message for an absent client is dropped',
   'subscriptions-per-client': 'MAX_SUBSCRIPTIONS_PER_CLIENT: a filter is answered 0x80',
+  'subscription-bytes-in-all':
+    "MAX_SUBSCRIPTION_BYTES_IN_ALL, or a device's share of it: a filter is answered 0x80",
   'retained-messages': 'MAX_RETAINED_MESSAGES or MAX_RETAINED_BYTES: a message is not retained',
   sessions: 'MAX_SESSIONS: a session is discarded',
   'waiting-wills': 'the wills that wait for NATS: a will is dropped',

@@ -50,11 +50,11 @@ function grant(subscriber: Subscriber, services: SessionServices, filter: string
     return false;
   }
   if (state === undefined || policy?.maySubscribe(filter) !== true) return false;
-  if (state.session === undefined) {
-    state.session = new ClientSession(services, state.device.id);
-    state.session.attach(subscriber);
-  }
-  return state.session.subscribe(filter, qos);
+  const session = state.session ?? new ClientSession(services, state.device.id);
+  if (!session.subscribe(filter, qos)) return false;
+  if (state.session === undefined) session.attach(subscriber);
+  state.session = session;
+  return true;
 }
 
 /** Takes an UNSUBSCRIBE. @returns why the connection must close, if it must. */
