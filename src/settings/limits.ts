@@ -107,7 +107,7 @@ export const limitsSettings = {
     flag: 'publish-burst-sec',
     schema: count(1, 3_600),
     default: 5,
-    help: 'A device may send the messages of so many seconds at once when it sent none before; then its rate holds',
+    help: 'A device may send the messages of so many seconds at once when it sent none before; then its rate holds, also when it connects anew',
   }),
   maxInFlight: setting({
     env: ['MAX_IN_FLIGHT'],
@@ -221,6 +221,6 @@ export const limitsSettings = {
     flag: 'device-cache-size',
     schema: count(1, 10_000_000),
     default: 200_000,
-    help: 'Most devices whose credentials are remembered for reconnects and for when the database is away; at it the one unused longest is forgotten',
+    help: 'Most devices whose credentials are remembered for reconnects and for when the database is away, and most absent ones of which it is kept what they used up of their publish rates; at it the one unused longest is forgotten',
   }),
 } as const;

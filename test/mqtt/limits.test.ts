@@ -369,6 +369,27 @@ describe('the publish rate', () => {
     expect(broker().taken.length).toBeLessThan(301);
   });
 
+  it.each([
+    ['with the same client id', 'same'],
+    ['with another', undefined],
+  ])('holds for a device that connects anew %s: it does not have its burst again', async (_how, clientId) => {
+    // At one a second nothing to speak of comes back while the test runs.
+    await openBroker({ maxPublishRatePerDevice: 1, publishBurstSec: 100 });
+    const options = clientId === undefined ? {} : { clientId };
+    const first = await connected(options);
+    for (let packetId = 1; packetId <= 100; packetId += 1) first.send(message(packetId));
+    for (let packetId = 1; packetId <= 100; packetId += 1) await nextOf(first, puback);
+    first.send(disconnectPacket);
+    await vi.waitFor(() => expect(broker().broker.connectionCount()).toBe(0));
+    const again = await connected(options);
+    for (let packetId = 1; packetId <= 100; packetId += 1) again.send(message(packetId));
+    await vi.waitFor(() => expect(limitsHit()).toEqual({ 'publish-rate': 1 }));
+    expect(broker().taken.length).toBeLessThan(200);
+    const other = await connected({ device: 2 });
+    other.send(message(1, { topic: 'raw/dev2' }));
+    await nextOf(other, puback);
+  });
+
   it('reads the socket no further, and goes on when there are tokens again', async () => {
     await openBroker({ maxPublishRatePerDevice: 100, publishBurstSec: 1 });
     const client = await connected();

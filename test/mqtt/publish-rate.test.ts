@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import { openPublishRate, updatePublishRate } from '../../src/server/mqtt/publish-rate.js';
+import { openSpentRates } from '../../src/server/mqtt/spent-rates.js';
 
 describe('a token bucket', () => {
   const limits = fc.record({
@@ -50,6 +51,26 @@ describe('a token bucket', () => {
     );
   });
 
+  it('gives the same when it is put away and opened again in between', () => {
+    const steps = fc.array(fc.record({ gap: fc.integer({ min: 0, max: 400 }), away: fc.boolean() }));
+    fc.assert(
+      // Whole tokens come back at whole milliseconds, so that both count without fractions.
+      fc.property(fc.integer({ min: 1, max: 20 }), steps, (burst, all) => {
+        const kept = openPublishRate({ perSecond: 1_000, burst }, 0);
+        let nowMs = 0;
+        const spent = openSpentRates({ maxDevices: 1, nowMs: () => nowMs });
+        let rate = openPublishRate({ perSecond: 1_000, burst }, 0);
+        for (const { gap, away } of all) {
+          if (away) spent.put('device', rate);
+          nowMs += gap;
+          if (away) rate = spent.take('device') ?? openPublishRate({ perSecond: 1_000, burst }, nowMs);
+          expect(spent.size).toBe(0);
+          expect(rate.take(nowMs)).toBe(kept.take(nowMs));
+        }
+      }),
+    );
+  });
+
   it('holds at least one token, however small the burst', () => {
     const rate = openPublishRate({ perSecond: 1, burst: 0 }, 0);
     expect([rate.take(0), rate.take(1), rate.take(1_000)]).toEqual([true, false, true]);
@@ -77,5 +98,55 @@ describe('a token bucket', () => {
     expect(updatePublishRate(rate, { perSecond: 5, burst: 25 })).toBe(rate);
     expect(updatePublishRate(rate, { perSecond: 6, burst: 25 })?.limits.perSecond).toBe(6);
     expect(updatePublishRate(rate, undefined)).toBeUndefined();
+  });
+});
+
+describe('rates of devices that have left', () => {
+  let nowMs = 0;
+  /** A rate of which `seconds` have to pass until all of it has come back. */
+  const spentFor = (seconds: number) => {
+    const rate = openPublishRate({ perSecond: 1, burst: 10 }, nowMs);
+    for (let count = 0; count < seconds; count += 1) rate.take(nowMs);
+    return rate;
+  };
+  const open = (maxDevices: number) => {
+    nowMs = 0;
+    return openSpentRates({ maxDevices, nowMs: () => nowMs });
+  };
+
+  it('are kept until all of them has come back, and no longer', () => {
+    const spent = open(10);
+    for (const [device, seconds] of Object.entries({ none: 0, some: 2, all: 10 })) {
+      spent.put(device, spentFor(seconds));
+    }
+    expect(spent.size).toBe(2);
+    nowMs = 2_000;
+    spent.sweep();
+    expect(spent.size).toBe(1);
+    expect(spent.take('some')).toBeUndefined();
+    const rate = spent.take('all');
+    expect([rate?.take(nowMs), rate?.take(nowMs), rate?.take(nowMs)]).toEqual([true, true, false]);
+    expect(spent.size).toBe(0);
+  });
+
+  it('are replaced when the device leaves again, and forgotten when nothing is used up any more', () => {
+    const spent = open(10);
+    spent.put('device', spentFor(10));
+    spent.put('device', spentFor(1));
+    expect(spent.take('device')?.fullAtMs).toBe(1_000);
+    spent.put('device', spentFor(10));
+    spent.put('device', spentFor(0));
+    expect(spent.size).toBe(0);
+  });
+
+  it('are bounded: the one put away longest ago is forgotten', () => {
+    const spent = open(2);
+    for (const device of ['a', 'b', 'a', 'c']) spent.put(device, spentFor(10));
+    expect(spent.size).toBe(2);
+    expect([spent.take('b'), spent.take('a')?.fullAtMs, spent.take('c')?.fullAtMs]).toEqual([
+      undefined,
+      10_000,
+      10_000,
+    ]);
   });
 });

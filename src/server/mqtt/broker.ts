@@ -105,6 +105,7 @@ export async function openBroker(options: {
     forwarder,
     maxSessions: config.maxSessions,
     maxClientsPerDevice: config.maxClientsPerDevice,
+    maxSpentRates: config.deviceCacheSize,
     counters,
   });
 

@@ -20,6 +20,8 @@ const nextWaiterMs = 1;
 /** How many messages a device may send: a token bucket, shared by all clients of the device on this replica. */
 export interface PublishRate {
   readonly limits: RateLimits;
+  /** When the bucket is full if nothing more is taken; past: it is. */
+  readonly fullAtMs: number;
   /** Takes a token if there is one. */
   take(nowMs: number): boolean;
   /** Calls back once, when there may be a token: one waiter after the other, the one who asked first first. */
@@ -38,10 +40,15 @@ export function updatePublishRate(
   return same ? rate : openPublishRate(limits, performance.now());
 }
 
-export function openPublishRate(limits: RateLimits, nowMs: number): PublishRate {
+/**
+ * Makes a bucket.
+ *
+ * @param fullAtMs that of a bucket which this one goes on for; without it the bucket is full.
+ */
+export function openPublishRate(limits: RateLimits, nowMs: number, fullAtMs = nowMs): PublishRate {
   const { perSecond } = limits;
   const burst = Math.max(1, limits.burst);
-  let tokens = burst;
+  let tokens = Math.min(burst, burst - ((fullAtMs - nowMs) * perSecond) / 1_000);
   let atMs = nowMs;
   const waiting = new Set<RateWaiter>();
   let timer: NodeJS.Timeout | undefined;
@@ -74,6 +81,9 @@ export function openPublishRate(limits: RateLimits, nowMs: number): PublishRate 
 
   return {
     limits,
+    get fullAtMs() {
+      return atMs + ((burst - tokens) * 1_000) / perSecond;
+    },
     take(now) {
       fill(now);
       if (tokens < 1) return false;

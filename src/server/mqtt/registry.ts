@@ -4,6 +4,7 @@ import type { ClientState, DeviceState } from './client-state.js';
 import type { CloseReason } from './close-reason.js';
 import type { Connection } from './connection.js';
 import type { BrokerCounters } from './counters.js';
+import { openSpentRates } from './spent-rates.js';
 
 export interface Admission {
   readonly state: ClientState;
@@ -38,7 +39,7 @@ export interface Registry {
   deviceIds(): Iterable<string>;
   /** The same devices, with what is known of their clients. */
   devices(): Iterable<DeviceState>;
-  /** Forgets clients that have nothing left to do, and the sessions absent longest when there are too many. */
+  /** Forgets clients and rates that have nothing left to do, and the sessions absent longest when there are too many. */
   sweep(): void;
 }
 
@@ -49,11 +50,14 @@ export function openRegistry(options: {
   forwarder: Forwarder;
   maxSessions: number;
   maxClientsPerDevice: number;
+  /** Most devices without a client whose publish rates are kept. */
+  maxSpentRates: number;
   counters: BrokerCounters;
 }): Registry {
   const connections = new Set<Connection>();
   const clients = new Map<string, ClientState>();
   const devices = new Map<string, DeviceState>();
+  const spentRates = openSpentRates({ maxDevices: options.maxSpentRates });
   /** Persistent sessions without a connection, the one absent longest first. */
   const absent = new Set<ClientState>();
   /** Clients without a connection whose messages are still on their way to NATS, and since when. */
@@ -66,7 +70,7 @@ export function openRegistry(options: {
       clients: new Set<ClientState>(),
       inFlight: 0,
       inFlightBytes: 0,
-      publishRate: undefined,
+      publishRate: spentRates.take(deviceId),
       awaitingRoom: new Set(),
     };
     if (device.clients.size >= options.maxClientsPerDevice) {
@@ -105,9 +109,11 @@ export function openRegistry(options: {
     absent.delete(state);
     unsettled.delete(state);
     state.lane.close();
-    state.device.clients.delete(state);
-    if (state.device.clients.size === 0 && devices.get(state.device.id) === state.device) {
-      devices.delete(state.device.id);
+    const { device } = state;
+    device.clients.delete(state);
+    if (device.clients.size === 0 && devices.get(device.id) === device) {
+      devices.delete(device.id);
+      if (device.publishRate !== undefined) spentRates.put(device.id, device.publishRate);
     }
   }
 
@@ -227,6 +233,7 @@ export function openRegistry(options: {
         if (state.lane.inFlight === 0 || sinceMs < longAgoMs) closeLane(state);
       }
       if (absent.size > options.maxSessions) evict();
+      spentRates.sweep();
     },
   };
 }
