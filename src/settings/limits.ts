@@ -95,6 +95,14 @@ export const limitsSettings = {
     default: 16_384,
     help: 'Most QoS 2 messages of one client that it has not ended with PUBREL; a further one closes the connection',
   }),
+  maxExchangesInAll: setting({
+    env: ['MAX_EXCHANGES_IN_ALL'],
+    flag: 'max-exchanges-in-all',
+    schema: count(8_192, 1_073_741_824),
+    // Some 60 bytes of memory each.
+    default: 4_194_304,
+    help: 'The same of all clients, absent ones included, one device having at most an eighth of what is free; a further one closes the connection',
+  }),
   maxPublishRatePerDevice: setting({
     env: ['MAX_PUBLISH_RATE_PER_DEVICE'],
     flag: 'max-publish-rate-per-device',

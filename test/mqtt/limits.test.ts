@@ -337,6 +337,48 @@ describe('messages to NATS', () => {
     expect(limitsHit()).toEqual({ 'exchanges-per-client': 1 });
     expect(broker().broker.counters.closed['too-many-exchanges']).toBe(1);
   });
+
+  describe('QoS 2 exchanges of all clients', () => {
+    /** Begins exchanges until the connection is closed; answers how many were begun. */
+    async function begin(options: Parameters<typeof login>[0] = {}): Promise<number> {
+      const client = await connected(options);
+      const topic = `raw/dev${options.device ?? 1}`;
+      const before = broker().taken.length;
+      for (let packetId = 1; packetId <= 20; packetId += 1) client.send(message(packetId, { qos: 2, topic }));
+      await client.waitClosed();
+      return broker().taken.length - before;
+    }
+
+    const persistent = { clean: false };
+
+    it('a device has a share of what is free; one more closes', async () => {
+      await openBroker({ maxExchangesInAll: 100 });
+      expect(await begin(persistent)).toBe(11);
+      expect(await begin(persistent)).toBe(0);
+      expect(await begin({ ...persistent, device: 2 })).toBe(10);
+      expect(limitsHit()).toEqual({ 'exchanges-in-all': 3 });
+      expect(broker().broker.counters.closed['too-many-exchanges-in-all']).toBe(3);
+    });
+
+    it.each<[string, () => unknown]>([
+      [
+        'PUBREL',
+        async () => {
+          const client = await connected({ clientId: 'keeper', clean: false });
+          for (let packetId = 1; packetId <= 11; packetId += 1) client.send(pubrelPacket(packetId));
+          for (let packetId = 1; packetId <= 11; packetId += 1) await nextOf(client, pubcomp);
+        },
+      ],
+      ['a CONNECT that begins a new session', () => connected({ clientId: 'keeper' })],
+      ['a kick', () => broker().core.kick('dev1', 'revoked')],
+    ])('are given back by %s', async (_how, end) => {
+      await openBroker({ maxExchangesInAll: 100 });
+      expect(await begin({ clientId: 'keeper', clean: false })).toBe(11);
+      await end();
+      // Without a persistent session they are given back by the end of the connection.
+      for (let time = 0; time < 2; time += 1) expect(await begin()).toBe(11);
+    });
+  });
 });
 
 describe('the publish rate', () => {

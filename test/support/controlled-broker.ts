@@ -153,6 +153,7 @@ export async function openControlledBroker(
       maxClientsPerDevice: 1_000,
       maxInFlightBytesPerClient: 4_194_304,
       maxExchangesPerClient: 16_384,
+      maxExchangesInAll: 4_194_304,
       maxTopicBytes: 65_535,
       maxTopicLevels: 65_536,
       maxWillBytes: 65_535,

@@ -16,6 +16,7 @@ import { openConnectionList } from './connection-list.js';
 import { openConnectionMeters } from './connection-meters.js';
 import { type ConnectionServicesConfig, createConnectionServices } from './connection-services.js';
 import { type BrokerCounters, newBrokerCounters } from './counters.js';
+import { openDeviceRoom } from './device-room.js';
 import type { EntranceKeeper } from './entrance.js';
 import { type GateConfig, openGate } from './gate.js';
 import { type ListenersConfig, type Ports, startListeners } from './listeners.js';
@@ -31,7 +32,15 @@ import type { Addressing } from './uplink.js';
 export type BrokerConfig = ConnectionServicesConfig &
   GateConfig &
   ListenersConfig &
-  Pick<Config, 'acl' | 'maxSessions' | 'maxClientsPerDevice' | 'maxRetainedMessages' | 'maxRetainedBytes'>;
+  Pick<
+    Config,
+    | 'acl'
+    | 'maxSessions'
+    | 'maxClientsPerDevice'
+    | 'maxExchangesInAll'
+    | 'maxRetainedMessages'
+    | 'maxRetainedBytes'
+  >;
 
 /** What can be seen of the MQTT side of a replica. */
 export interface BrokerView {
@@ -106,6 +115,7 @@ export async function openBroker(options: {
     maxSessions: config.maxSessions,
     maxClientsPerDevice: config.maxClientsPerDevice,
     maxSpentRates: config.deviceCacheSize,
+    exchangeRoom: openDeviceRoom(config.maxExchangesInAll),
     counters,
   });
 

@@ -1,12 +1,9 @@
 import type { Lane } from '../forward/forwarder.js';
 import type { ClientSession } from './client-session.js';
 import type { Connection } from './connection.js';
+import type { Exchanges } from './exchanges.js';
 import type { PublishRate } from './publish-rate.js';
 import type { UplinkConnection } from './uplink.js';
-import type { UplinkPublish } from './uplink-publish.js';
-
-/** A QoS 2 exchange begun by the client: the message that PUBREC has not answered yet, or answered, before PUBREL. */
-export type Exchange = UplinkPublish | 'answered';
 
 /** What the clients of one device have in common on this replica. */
 export interface DeviceState {
@@ -37,8 +34,7 @@ export interface ClientState {
   connection: Connection | undefined;
   /** The last CONNECT asked for a persistent session. */
   persistent: boolean;
-  /** QoS 2 exchanges by packet identifier. */
-  exchanges: Map<number, Exchange>;
+  readonly exchanges: Exchanges;
   /** Subscriptions and messages to the client; there is none before the first SUBSCRIBE. */
   session: ClientSession | undefined;
 }

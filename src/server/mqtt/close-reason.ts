@@ -69,6 +69,8 @@ export const closeReasons = {
   'malformed-filter': 'a topic filter with misplaced wildcards [MQTT-4.7.1-2, 4.7.1-3]',
   'no-topic-filter': 'SUBSCRIBE or UNSUBSCRIBE without a topic filter [MQTT-3.8.3-3, 3.10.3-2]',
   'too-many-exchanges': 'MAX_EXCHANGES_PER_CLIENT of QoS 2 are begun and not ended with PUBREL',
+  'too-many-exchanges-in-all':
+    "MAX_EXCHANGES_IN_ALL, or the device's share of it, of QoS 2 are begun and not ended with PUBREL",
   'early-pubrel': 'PUBREL for a message that PUBREC has not answered yet [MQTT-4.3.3-1]',
 } as const;
 

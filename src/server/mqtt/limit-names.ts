@@ -21,6 +21,7 @@ export const limitNames = {
   'in-flight': 'MAX_IN_FLIGHT or MAX_IN_FLIGHT_BYTES: the socket is not read',
   'publish-rate': "MAX_PUBLISH_RATE_PER_DEVICE, or the policy's rate: the socket is read more slowly",
   'exchanges-per-client': 'MAX_EXCHANGES_PER_CLIENT: the connection is closed',
+  'exchanges-in-all': "MAX_EXCHANGES_IN_ALL, or a device's share of it: the connection is closed",
   'outgoing-bytes': 'MAX_OUTGOING_BYTES: the connection is closed, or a message for an absent client dropped',
   'outgoing-bytes-in-all':
     "a client's share of MAX_OUTGOING_BYTES_IN_ALL: the connection is closed, or a message for an absent client dropped",
@@ -43,4 +44,5 @@ export const limitOfReason: Partial<Record<CloseReason, LimitName>> = {
   'topic-too-deep': 'topic-levels',
   'will-too-large': 'will-bytes',
   'too-many-exchanges': 'exchanges-per-client',
+  'too-many-exchanges-in-all': 'exchanges-in-all',
 };

@@ -4,6 +4,8 @@ import type { ClientState, DeviceState } from './client-state.js';
 import type { CloseReason } from './close-reason.js';
 import type { Connection } from './connection.js';
 import type { BrokerCounters } from './counters.js';
+import type { DeviceRoom } from './device-room.js';
+import { Exchanges } from './exchanges.js';
 import { openSpentRates } from './spent-rates.js';
 
 export interface Admission {
@@ -52,6 +54,8 @@ export function openRegistry(options: {
   maxClientsPerDevice: number;
   /** Most devices without a client whose publish rates are kept. */
   maxSpentRates: number;
+  /** QoS 2 exchanges of all clients. */
+  exchangeRoom: DeviceRoom;
   counters: BrokerCounters;
 }): Registry {
   const connections = new Set<Connection>();
@@ -84,7 +88,7 @@ export function openRegistry(options: {
       inFlightBytes: 0,
       connection: undefined,
       persistent: false,
-      exchanges: new Map(),
+      exchanges: new Exchanges(options.exchangeRoom, deviceId),
       session: undefined,
     };
     clients.set(key, state);
@@ -119,6 +123,7 @@ export function openRegistry(options: {
 
   /** Ends a session; the client is remembered only while messages of it are on their way. */
   function discard(state: ClientState): void {
+    state.exchanges.endAll();
     state.session?.end();
     state.session = undefined;
     state.persistent = false;
@@ -182,7 +187,7 @@ export function openRegistry(options: {
       const isAllowed = state.session === undefined || state.session.isAllowedBy(policy);
       const sessionPresent = !clean && state.persistent && isAllowed;
       if (!sessionPresent) {
-        state.exchanges = new Map();
+        state.exchanges.endAll();
         state.session?.end();
         state.session = undefined;
       }

@@ -1,5 +1,6 @@
 import type { Lane, UplinkMessage } from '../forward/forwarder.js';
-import type { ClientState, Exchange } from './client-state.js';
+import type { ClientState } from './client-state.js';
+import type { Exchanges } from './exchanges.js';
 import type { QoS } from './packets/packet-type.js';
 import type { Uplink } from './uplink.js';
 
@@ -34,14 +35,14 @@ export class UplinkPublish implements UplinkMessage {
   /** The connection's uplink that is to answer; a client that reconnects brings a new one. */
   uplink: Uplink;
   private readonly state: ClientState;
-  /** Where the QoS 2 exchange is noted. */
-  readonly exchanges: Map<number, Exchange> | undefined;
+  /** Where the QoS 2 exchange is noted; that of a will is not. */
+  readonly exchanges: Exchanges | undefined;
 
   constructor(
     uplink: Uplink,
     route: Route,
     packet: { payload: Buffer; qos: QoS; retain: boolean; packetId: number },
-    exchange: { messageId: string; exchanges: Map<number, Exchange> } | undefined,
+    exchange: { messageId: string; exchanges?: Exchanges } | undefined,
   ) {
     this.uplink = uplink;
     this.state = uplink.state;
@@ -102,7 +103,7 @@ export class UplinkPublish implements UplinkMessage {
   onRefused(): void {
     this.leave();
     // The exchange is over without an answer; the client may send the message again.
-    if (this.exchanges?.get(this.packetId) === this) this.exchanges.delete(this.packetId);
+    if (this.exchanges?.get(this.packetId) === this) this.exchanges.end(this.packetId);
     this.uplink.refuse();
   }
 }

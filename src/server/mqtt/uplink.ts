@@ -1,8 +1,9 @@
 import { type Forwarder, natsBytesOf } from '../forward/forwarder.js';
 import type { Policy } from './authorize.js';
-import type { ClientState, DeviceState, Exchange } from './client-state.js';
+import type { ClientState, DeviceState } from './client-state.js';
 import type { CloseReason } from './close-reason.js';
 import type { BrokerCounters } from './counters.js';
+import type { Exchanges } from './exchanges.js';
 import type { LimitName } from './limit-names.js';
 import type { Will } from './packets/connect.js';
 import { isMqttText } from './packets/field.js';
@@ -18,7 +19,7 @@ interface Awaited {
   readonly qos: QoS;
   readonly packetId: number;
   readonly stored: boolean;
-  readonly exchanges: Map<number, Exchange> | undefined;
+  readonly exchanges: Exchanges | undefined;
 }
 
 /** What every client's uplink shares. */
@@ -141,7 +142,7 @@ export class Uplink {
     const exchange = publish.qos === 2 ? { messageId: this.services.nextMessageId(), exchanges } : undefined;
     const message = new UplinkPublish(this, route, publish, exchange);
     if (natsBytesOf(message) > this.services.forwarder.maxPayloadBytes) return 'packet-too-large';
-    if (publish.qos === 2) exchanges.set(publish.packetId, message);
+    if (publish.qos === 2 && !exchanges.begin(message)) return 'too-many-exchanges-in-all';
     if (publish.qos > 0) this.waiting.push(message);
     else if (this.policy.localDelivery) this.deliver(message);
     message.publish(this.state.lane);
@@ -152,7 +153,7 @@ export class Uplink {
   release(packetId: number): CloseReason | undefined {
     const exchange = this.state.exchanges.get(packetId);
     if (exchange !== undefined && exchange !== 'answered') return 'early-pubrel';
-    this.state.exchanges.delete(packetId);
+    this.state.exchanges.end(packetId);
     this.connection.acknowledge(PacketType.PUBCOMP, packetId);
     return undefined;
   }
@@ -163,8 +164,7 @@ export class Uplink {
     const topic = Buffer.from(will.topic, 'utf8');
     const route = this.routeOf(topic, 0, topic.length, will.retain);
     if (typeof route === 'string') return;
-    const exchange =
-      will.qos === 2 ? { messageId: this.services.nextMessageId(), exchanges: new Map() } : undefined;
+    const exchange = will.qos === 2 ? { messageId: this.services.nextMessageId() } : undefined;
     const message = new UplinkPublish(this, route, { ...will, packetId: 0 }, exchange);
     const room = this.checkRoom(message.confirm);
     const bytes = message.payload.length + willOverheadBytes;
@@ -212,7 +212,7 @@ export class Uplink {
       const first = waiting[this.head] as Awaited;
       if (!first.stored) break;
       this.connection.acknowledge(first.qos === 1 ? PacketType.PUBACK : PacketType.PUBREC, first.packetId);
-      if (first.exchanges?.get(first.packetId) === first) first.exchanges.set(first.packetId, 'answered');
+      if (first.exchanges?.get(first.packetId) === first) first.exchanges.answer(first.packetId);
       this.head += 1;
     }
     if (this.head === waiting.length) {
