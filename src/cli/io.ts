@@ -1,7 +1,11 @@
 import type { Readable, Writable } from 'node:stream';
 
 /** A stream of the terminal, or of what stands in for it in a test. */
-export type OutputStream = Writable & { readonly isTTY?: boolean; readonly columns?: number };
+export type OutputStream = Writable & {
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+  readonly rows?: number;
+};
 export type InputStream = Readable & { readonly isTTY?: boolean };
 
 /** All that a command touches of its process. */
@@ -20,6 +24,11 @@ export interface CommandIo {
   readonly outputClosed: AbortSignal;
   /** Chooses how a failure that nothing caught is told before it ends the process; one line on stderr otherwise. */
   onDefect(tell: (error: unknown) => void): void;
+}
+
+/** Whether something can be drawn there. A terminal without a size is none: what is drawn would clear its history. */
+export function canDraw(stream: OutputStream, env: CommandIo['env']): boolean {
+  return stream.isTTY === true && stream.rows !== 0 && env.TERM !== 'dumb';
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { CommandIo } from './io.js';
+import { type CommandIo, canDraw } from './io.js';
 import { escapeControls } from './text.js';
 
 /** How far long work has come. */
@@ -21,7 +21,7 @@ const lineIntervalMs = 5_000;
 
 /** Starts to show progress on stderr: a bar on a terminal, else a line every few seconds and at the end of a step. */
 export function startProgress(io: Pick<CommandIo, 'stderr' | 'env'>): ProgressReport {
-  return io.stderr.isTTY === true && io.env.TERM !== 'dumb' ? startBar(io) : startLines(io);
+  return canDraw(io.stderr, io.env) ? startBar(io) : startLines(io);
 }
 
 function startLines(io: Pick<CommandIo, 'stderr'>): ProgressReport {

@@ -5,7 +5,7 @@ import { type Log, openLog } from '../log.js';
 import { type LogFile, openLogFile } from '../log-file.js';
 import { type RunningServer, startServer } from '../server/start.js';
 import { readCliActor } from './actor.js';
-import type { CommandIo } from './io.js';
+import { type CommandIo, canDraw } from './io.js';
 import { escapeControls } from './text.js';
 import { usageError } from './usage-error.js';
 
@@ -58,7 +58,7 @@ function tellDefect(log: Log, error: unknown): void {
 
 /** Where the log goes while the terminal shows the screen. */
 function openScreenLog(config: Config, io: CommandIo): LogFile {
-  if (io.stdout.isTTY !== true || io.stdin.isTTY !== true) {
+  if (!canDraw(io.stdout, io.env) || io.stdin.isTTY !== true) {
     throw usageError('--tui needs a terminal', 'Leave it out, and look with svc-mqtt top');
   }
   const path = join(config.dataDir, 'serve.log');

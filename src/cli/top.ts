@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config.js';
 import { SvcMqttError } from '../errors.js';
 import type { SortField } from '../server/live.js';
-import { type CommandIo, write } from './io.js';
+import { type CommandIo, canDraw, write } from './io.js';
 import { ownApiUrl } from './own-server.js';
 import { describeFailure } from './report.js';
 import { toJsonLine } from './text.js';
@@ -39,7 +39,7 @@ export async function top(
   const url = chooseUrl(options.url, config);
   const api = openTopApi(sendOverHttp(url, config.apiKey ?? config.apiToken));
   const request = toRequest(options);
-  const terminal = io.stdout.isTTY === true && io.stdin.isTTY === true && io.env.TERM !== 'dumb';
+  const terminal = canDraw(io.stdout, io.env) && io.stdin.isTTY === true;
   if (options.json === true) {
     await printJson(api, request, options.once === true, io);
   } else if (options.once === true || !terminal) {

@@ -1,6 +1,7 @@
 import { PassThrough } from 'node:stream';
 import { render } from 'ink';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { canDraw } from '../../src/cli/io.js';
 import { runProgram } from '../../src/cli/program.js';
 import { drawBar, formatRemaining, openProgressView, ProgressBar } from '../../src/cli/progress.js';
 import { formatProgress, toPercent } from '../../src/cli/progress-report.js';
@@ -102,6 +103,14 @@ describe('progress', () => {
       expect(line.length).toBeLessThanOrEqual(columns);
       if (columns >= 80) expect(line).toMatch(/^converting devices █+▌? + 25% {2}1,250 of 5,000$/);
     }
+  });
+
+  test('is drawn on terminals that have a size, since drawing on others clears their history', () => {
+    const terminal = (rows: number) => Object.assign(new PassThrough(), { isTTY: true, rows });
+    expect(canDraw(terminal(24), {})).toBe(true);
+    expect(canDraw(terminal(0), {})).toBe(false);
+    expect(canDraw(terminal(24), { TERM: 'dumb' })).toBe(false);
+    expect(canDraw(new PassThrough(), {})).toBe(false);
   });
 
   test('gives the terminal back at its end: the cursor is shown again', async () => {

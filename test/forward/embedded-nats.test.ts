@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -96,6 +96,13 @@ describe('the embedded NATS server', () => {
     expect(await readStream(again, 'KEPT')).toEqual(['a']);
     await again.close();
     expect(existsSync(join(dataDir, 'nats', 'nats-server.log'))).toBe(true);
+  });
+
+  it('keeps what it stores from other users', async () => {
+    const made = join(dataDir, 'made');
+    const embedded = await startEmbeddedNats({ dataDir: made, port: 0, program, log: test.log });
+    running.push(embedded);
+    expect((await stat(made)).mode & 0o077).toBe(0);
   });
 
   it('listens on this machine only', async () => {

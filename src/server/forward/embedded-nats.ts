@@ -165,7 +165,7 @@ async function launch(
 ): Promise<{ server: Identity; port: number }> {
   let output: number;
   try {
-    mkdirSync(files.dir, { recursive: true });
+    mkdirSync(files.dir, { recursive: true, mode: 0o700 });
     for (const name of readdirSync(files.dir).filter((name) => name.endsWith('.ports')))
       rmSync(join(files.dir, name));
     writeFileSync(files.config, embeddedNatsConfig(files, wantedPort, program.version));
