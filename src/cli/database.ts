@@ -1,10 +1,13 @@
+import { resolve } from 'node:path';
 import type { Config } from '../config.js';
+import { hasEmbeddedDatabase } from '../db/embedded.js';
 import { migrate, readMigrationStatus } from '../db/migrate.js';
 import { type Database, openDatabase } from '../db/open.js';
 import { SvcMqttError } from '../errors.js';
 import type { Log } from '../log.js';
 import { openCommandLog } from './command-log.js';
 import { type CommandIo, whenAborted } from './io.js';
+import { escapeControls } from './text.js';
 
 /** Longest wait for the database to close after a signal. */
 const closeTimeoutMs = 3_000;
@@ -13,13 +16,21 @@ const closeTimeoutMs = 3_000;
  * Opens the database, runs `work` on it and closes it, whatever happens. A signal ends the work by closing the
  * database under it.
  *
- * @throws SvcMqttError as `openDatabase` and `work`; Interrupted when a signal came first.
+ * @param options.creates an embedded database that is not there yet is made, which stderr says; otherwise the command is
+ *   refused, since one that it makes in the wrong directory is not the server's.
+ * @throws SvcMqttError as `openDatabase` and `work`, DATABASE_EMBEDDED; Interrupted when a signal came first.
  */
 export async function withDatabase<T>(
   config: Config,
   io: CommandIo,
   work: (db: Database, log: Log) => Promise<T>,
+  options: { readonly creates?: boolean } = {},
 ): Promise<T> {
+  if (config.databaseUrl === undefined && !hasEmbeddedDatabase(config.dataDir)) {
+    const where = escapeControls(resolve(config.dataDir));
+    if (options.creates !== true) throw noEmbeddedDatabase(where);
+    io.stderr.write(`Creating an embedded database in ${where}, for servers with this DATA_DIR only.\n`);
+  }
   const log = openCommandLog(config);
   const aborted = whenAborted(io.signal);
   const opening = openDatabase(config, log);
@@ -33,6 +44,12 @@ export async function withDatabase<T>(
     const closed = closeLate();
     await (io.signal.aborted ? Promise.race([closed, delay(closeTimeoutMs)]) : closed);
   }
+}
+
+function noEmbeddedDatabase(where: string): SvcMqttError {
+  return new SvcMqttError('DATABASE_EMBEDDED', `There is no embedded database in ${where}`, {
+    suggestion: "Run the command in the server's directory, or set DATA_DIR or DATABASE_URL",
+  });
 }
 
 /**

@@ -2,6 +2,7 @@ import type { Config } from '../config.js';
 import type { Metadata } from '../db/device-fields.js';
 import { toNewDeviceJson } from '../db/device-json.js';
 import { type AddRequest, addDevices, type NewDevice } from '../db/devices.js';
+import type { Database } from '../db/open.js';
 import { readCliActor } from './actor.js';
 import { openCredentialsFile } from './credentials-file.js';
 import { requireSchema, withDatabase } from './database.js';
@@ -41,10 +42,15 @@ export async function addDevice(config: Config, options: DeviceAddOptions, io: C
   const request = { type, id, count, expiresAt, metadata };
   if (options.output !== undefined)
     return addToFile(config, request, { ...options, output: options.output }, io);
-  const devices = await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
-    return addDevices(db, readCliActor(), request);
-  });
+  const devices = await withDatabase(
+    config,
+    io,
+    async (db) => {
+      await requireSchema(db);
+      return addDevices(db, readCliActor(), request);
+    },
+    { creates: true },
+  );
   if (options.json === true) {
     for (const device of devices) await write(io.stdout, toJsonLine(toNewDeviceJson(device)));
     return;
@@ -61,7 +67,7 @@ async function addToFile(
   options: DeviceAddOptions & { readonly output: string },
   io: CommandIo,
 ): Promise<void> {
-  const added = await withDatabase(config, io, async (db) => {
+  const addInto = async (db: Database) => {
     await requireSchema(db);
     const file = await openCredentialsFile(options.output, { force: options.force === true });
     try {
@@ -74,7 +80,8 @@ async function addToFile(
     } finally {
       await file.discard();
     }
-  });
+  };
+  const added = await withDatabase(config, io, addInto, { creates: true });
   if (options.json === true) await write(io.stdout, toJsonLine({ added }));
   else await write(io.stdout, `added ${formatCount(added, 'device')}\n`);
   const secrets = formatCount(added, 'password');

@@ -63,7 +63,7 @@ export async function importFromFile(
   const abort = () => input.destroy(new Interrupted(String(io.signal.reason)));
   io.signal.addEventListener('abort', abort, { once: true });
   try {
-    await withDatabase(config, io, async (db) => {
+    const work = async (db: Database) => {
       await requireSchema(db);
       if (options.output !== undefined)
         files.credentials = await openCredentialsFile(options.output, { force });
@@ -72,7 +72,8 @@ export async function importFromFile(
         await files.report.write(formatCsv([['line', 'column', 'id', 'problem']]));
       }
       await importRows({ db, input, options, files, tally, total, io });
-    });
+    };
+    await withDatabase(config, io, work, { creates: true });
     await files.credentials?.keep();
     await files.report?.keep();
   } finally {

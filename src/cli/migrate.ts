@@ -19,26 +19,23 @@ export interface MigrateOptions {
  * @throws SvcMqttError DATABASE_*.
  */
 export async function migrateSchema(config: Config, options: MigrateOptions, io: CommandIo): Promise<void> {
-  await withDatabase(config, io, async (db) => {
-    if (options.status === true || options.dryRun === true) {
-      const status = await readMigrationStatus(db);
-      if (options.status !== true) requireMigratable(status, db);
-      if (options.json === true) await write(io.stdout, toJsonLine(statusFields(status)));
-      else
-        await write(
-          io.stdout,
-          options.status === true ? describeStatus(status, db) : describePlan(status, db),
-        );
-      return;
-    }
-    const progress = startProgress(io);
-    const result = await migrate(db, { onProgress: progress.update }).finally(() => progress.close());
-    if (options.json === true) {
-      await write(io.stdout, toJsonLine({ applied: result.applied, converted_devices: result.converted }));
-    } else {
-      await write(io.stdout, describeResult(result, db));
-    }
-  });
+  const looks = options.status === true || options.dryRun === true;
+  const work = (db: Database) => (looks ? writeStatus(db, options, io) : writeMigration(db, options, io));
+  await withDatabase(config, io, work, { creates: !looks });
+}
+
+async function writeStatus(db: Database, options: MigrateOptions, io: CommandIo): Promise<void> {
+  const status = await readMigrationStatus(db);
+  if (options.status !== true) requireMigratable(status, db);
+  const describe = options.status === true ? describeStatus : describePlan;
+  await write(io.stdout, options.json === true ? toJsonLine(statusFields(status)) : describe(status, db));
+}
+
+async function writeMigration(db: Database, options: MigrateOptions, io: CommandIo): Promise<void> {
+  const progress = startProgress(io);
+  const result = await migrate(db, { onProgress: progress.update }).finally(() => progress.close());
+  const fields = { applied: result.applied, converted_devices: result.converted };
+  await write(io.stdout, options.json === true ? toJsonLine(fields) : describeResult(result, db));
 }
 
 /** Refuses what `migrate` would refuse. */

@@ -1,5 +1,5 @@
 import { type ChildProcess, fork } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, realpath, rm, symlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import type { Socket } from 'node:net';
@@ -47,7 +47,13 @@ const maxLineLength = 65_536;
 
 /** Whether there is an embedded database in a data directory; opening it would make one. */
 export function hasEmbeddedDatabase(dataDir: string): boolean {
-  return existsSync(path.resolve(dataDir, 'database'));
+  try {
+    statSync(path.resolve(dataDir, 'database'));
+    return true;
+  } catch (error) {
+    // What another user's directory hides may well be there: opening it says what keeps it from being used.
+    return !['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '');
+  }
 }
 
 /**

@@ -157,21 +157,6 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
   });
 });
 
-test('the embedded database is made when there is none, and keeps what was added', async () => {
-  const fresh = makeTempDir();
-  try {
-    const env = { DATA_DIR: `${fresh.path}/new` };
-    const added = await runCli(['device', 'add', '--type', 'sensor', '--json'], env);
-    expect(added).toMatchObject({ status: 0, stderr: '' });
-    const listed = await runCli(['device', 'list', '--json'], env);
-    expect(jsonLines(listed.stdout).map((line) => line.id)).toEqual(
-      jsonLines(added.stdout).map((line) => line.id),
-    );
-  } finally {
-    fresh.remove();
-  }
-});
-
 describe('before it revokes', () => {
   const ask = (answer: (terminal: ReturnType<typeof fakeTerminal>) => void) => async () => {
     const io = fakeIo({ env: environments.postgres ?? {} });
