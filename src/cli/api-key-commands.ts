@@ -9,7 +9,7 @@ export function addApiKeyCommands(program: Command, add: Add): void {
     (await import('./api-key-create.js')).createKey(call.config, call.options, call.io),
   )
     .usage('--name <name> --role <role> [options]')
-    .option('--name <name>', 'Its name, 1 to 64 characters of A-Z a-z 0-9 . _ -')
+    .option('--name <name>', 'Its name, 1 to 64 characters of A-Z a-z 0-9 . _ -, the first a letter or digit')
     .addOption(
       new Option(
         '--role <role>',

@@ -1,7 +1,7 @@
 import type { Config } from '../config.js';
 import type { Metadata } from '../db/device-fields.js';
 import { toNewDeviceJson } from '../db/device-json.js';
-import { type AddRequest, addDevices, type NewDevice } from '../db/devices.js';
+import { type AddRequest, addDevices, type NewDevice, requireAddable } from '../db/devices.js';
 import type { Database } from '../db/open.js';
 import { readCliActor } from './actor.js';
 import { openCredentialsFile } from './credentials-file.js';
@@ -40,6 +40,7 @@ export async function addDevice(config: Config, options: DeviceAddOptions, io: C
   if (type === undefined)
     throw usageError('device add needs --type <type>', 'Example: svc-mqtt device add --type sensor');
   const request = { type, id, count, expiresAt, metadata };
+  requireAddable(request);
   if (options.output !== undefined)
     return addToFile(config, request, { ...options, output: options.output }, io);
   const devices = await withDatabase(

@@ -12,6 +12,7 @@ import { addDoctorCommand } from './doctor-command.js';
 import { examples } from './examples.js';
 import type { CommandIo } from './io.js';
 import { addMigrateCommand } from './migrate-command.js';
+import { requireOptionValues } from './option-values.js';
 import { addPolicyCommands } from './policy-commands.js';
 import { addTailCommand } from './tail-command.js';
 import { addTopCommand } from './top-command.js';
@@ -136,5 +137,6 @@ function prepare(command: Command, io: CommandIo, uses: ReadonlyMap<Command, Use
       const { addSettingOptions, settingSelections } = await import('./flags.js');
       addSettingOptions(subcommand, settingSelections[settings]);
     });
+  requireOptionValues(command);
   for (const subcommand of command.commands) prepare(subcommand, io, uses);
 }

@@ -3,6 +3,7 @@ import { and, eq, isNotNull, isNull, sql } from 'drizzle-orm';
 import { SvcMqttError } from '../errors.js';
 import { type Actor, writeAudit } from './audit.js';
 import { codeOf } from './database-errors.js';
+import { checkForm, type TextForm } from './device-fields.js';
 import type { Database } from './open.js';
 import { query } from './query.js';
 import { apiKeys } from './schema.js';
@@ -44,6 +45,11 @@ export interface ApiKeyCredentials {
 export type ApiKeyState = 'active' | 'revoked' | 'all';
 
 export const maxApiKeyNameLength = 64;
+/** The form of a key's name; those of older keys may be others. */
+export const apiKeyNameForm: TextForm = {
+  pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$',
+  problem: 'may contain only the characters A–Z a–z 0–9 . _ - and begins with a letter or digit',
+};
 /** Most keys that one page of `listApiKeys` holds. */
 export const maxApiKeysPerPage = 1_000;
 /** Longest that a key may be valid, as far ahead as a duration of the command line can be. */
@@ -81,7 +87,8 @@ export function matchesApiKey(credentials: ApiKeyCredentials, secret: string): b
 export function checkApiKeyName(name: string): string | undefined {
   if (name === '') return 'must not be empty';
   if (name.length > maxApiKeyNameLength) return `must not be longer than ${maxApiKeyNameLength} characters`;
-  if (!/^[A-Za-z0-9._-]+$/.test(name)) return 'may contain only the characters A–Z a–z 0–9 . _ -';
+  const problem = checkForm(name, apiKeyNameForm);
+  if (problem !== undefined) return problem;
   if (/^[a-z2-7]{16}$/.test(name)) return 'must not look like the id of a key; make it shorter or longer';
   return undefined;
 }

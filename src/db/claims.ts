@@ -3,7 +3,7 @@ import { and, eq, gt, sql } from 'drizzle-orm';
 import { SvcMqttError } from '../errors.js';
 import { checkExpiry } from './api-keys.js';
 import { type Actor, writeAudit } from './audit.js';
-import { checkDeviceType, checkMetadata, type Metadata } from './device-fields.js';
+import { checkMetadata, checkNewDeviceType, type Metadata } from './device-fields.js';
 import { insertDevices } from './device-insert.js';
 import type { NewDevice } from './devices.js';
 import type { Database } from './open.js';
@@ -67,7 +67,7 @@ export async function createClaim(
 ): Promise<NewClaim> {
   const { type, uses, expiresAt } = request;
   const expiryProblem = checkExpiry(expiresAt);
-  const typeProblem = checkDeviceType(type);
+  const typeProblem = checkNewDeviceType(type);
   if (typeProblem !== undefined) throw new SvcMqttError('INPUT_INVALID', `type ${typeProblem}`);
   if (!Number.isInteger(uses) || uses < 1 || uses > maxClaimUses) {
     throw new SvcMqttError('INPUT_INVALID', `uses must be a whole number from 1 to ${maxClaimUses}`);

@@ -13,6 +13,26 @@ export const maxGraceMs = 365 * 86_400_000;
 /** What an operator notes about a device, to find it again: a site, a customer, a serial number. Never a secret. */
 export type Metadata = Readonly<Record<string, string>>;
 
+/** A form that a text must have, as a regular expression, and in words that follow the name of its field. */
+export interface TextForm {
+  readonly pattern: string;
+  readonly problem: string;
+}
+
+/** The form of ids that people choose: none looks like an option of a command. */
+export const chosenIdForm: TextForm = {
+  pattern: '^[A-Za-z0-9][A-Za-z0-9_-]*$',
+  problem: 'may contain only the characters A–Z a–z 0–9 _ - and begins with a letter or digit',
+};
+
+/** The form of the types of new devices; those that are stored already may be others. */
+export const newTypeForm: TextForm = { pattern: '^[^-]', problem: 'must not begin with a hyphen' };
+
+/** What is wrong with a text that is to have a form, or undefined. */
+export function checkForm(text: string, form: TextForm): string | undefined {
+  return new RegExp(form.pattern, 'u').test(text) ? undefined : form.problem;
+}
+
 /**
  * Checks a device type: 1 to 128 characters, no control characters, well-formed Unicode.
  *
@@ -22,17 +42,21 @@ export function checkDeviceType(type: string): string | undefined {
   return type === '' ? 'must not be empty' : checkText(type, maxDeviceTypeLength);
 }
 
+/** Checks the type of a device or claim to come: as `checkDeviceType`, and it does not begin with a hyphen. */
+export function checkNewDeviceType(type: string): string | undefined {
+  return checkDeviceType(type) ?? checkForm(type, newTypeForm);
+}
+
 /**
  * Checks a device id chosen by a person: 1 to 64 characters of A–Z a–z 0–9 _ -, which are safe in an MQTT topic
- * level, a NATS subject token and a URL path alike.
+ * level, a NATS subject token and a URL path alike, the first a letter or digit.
  *
  * @returns what is wrong, in words that follow "id", or undefined when nothing is.
  */
 export function checkDeviceId(id: string): string | undefined {
   if (id === '') return 'must not be empty';
   if (id.length > maxDeviceIdLength) return `must not be longer than ${maxDeviceIdLength} characters`;
-  if (!/^[A-Za-z0-9_-]+$/.test(id)) return 'may contain only the characters A–Z a–z 0–9 _ -';
-  return undefined;
+  return checkForm(id, chosenIdForm);
 }
 
 /**

@@ -4,9 +4,9 @@ import { type Actor, writeAudit } from './audit.js';
 import type { WhichSecret } from './device-credentials.js';
 import {
   checkDeviceId,
-  checkDeviceType,
   checkExpiry,
   checkMetadata,
+  checkNewDeviceType,
   isStorable,
   type Metadata,
   requireValid,
@@ -112,8 +112,13 @@ export async function addDevices(
   return added;
 }
 
-function requireAddable({ type, id, count = 1, expiresAt, metadata }: AddRequest): void {
-  requireValid('type', checkDeviceType(type), type === '' ? 'Give a type' : undefined);
+/**
+ * Refuses what `addDevices` would, without a database.
+ *
+ * @throws SvcMqttError INPUT_INVALID.
+ */
+export function requireAddable({ type, id, count = 1, expiresAt, metadata }: AddRequest): void {
+  requireValid('type', checkNewDeviceType(type), type === '' ? 'Give a type' : undefined);
   if (id !== undefined) requireValid('id', checkDeviceId(id), id === '' ? 'Give an id' : undefined);
   if (expiresAt !== undefined) requireValid('expires_at', checkExpiry(expiresAt));
   const inMetadata = metadata === undefined ? undefined : checkMetadata(metadata);

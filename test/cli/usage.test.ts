@@ -48,6 +48,16 @@ describe('a wrong command line is one line on stderr and exit status 2:', () => 
     [['--bogus'], "unknown option '--bogus'"],
     [['device', 'add', '--tpye', 'x'], "unknown option '--tpye' (Did you mean --type?)"],
     [['device', 'add', '--type'], "option '--type <type>' argument missing"],
+    [
+      ['device', 'add', '--type', 'sensor', '--id', '--json'],
+      '--id cannot be "--json": its value is missing. A value that begins with a hyphen is given as --id=VALUE',
+    ],
+    [['device', 'add', '--type', 'x', '--id=--json'], 'id may contain only'],
+    [['device', 'add', '--output', '--type', 'x'], '--output cannot be "--type": its value is missing'],
+    [
+      ['device', 'list', '--database-url', '--json'],
+      '--database-url cannot be "--json": its value is missing',
+    ],
     [['device', 'add'], 'device add needs --type <type>'],
     [
       ['device', 'add', '--type', 'x', '--count', 'many'],

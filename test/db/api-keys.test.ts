@@ -22,7 +22,7 @@ describe('the name of a key', () => {
   test.each(['ci', 'a', 'Build.Server_2-x', 'x'.repeat(64)])('may be %j', (name) => {
     expect(checkApiKeyName(name)).toBeUndefined();
   });
-  test.each(['', 'x'.repeat(65), 'a b', 'a/b', 'ä', 'a\n', 'a:b', 'a\0', 'abcdefghijklmnop'])(
+  test.each(['', 'x'.repeat(65), 'a b', 'a/b', 'ä', 'a\n', 'a:b', 'a\0', '-a', '.a', 'abcdefghijklmnop'])(
     'may not be %j',
     (name) => {
       expect(checkApiKeyName(name)).toBeDefined();

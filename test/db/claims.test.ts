@@ -129,6 +129,7 @@ describe.each(kinds)('claims in %s', (kind) => {
 
   test.each([
     [{ type: '' }, 'type must not be empty'],
+    [{ type: '--json' }, 'type must not begin with a hyphen'],
     [{ uses: 0 }, 'uses must be a whole number from 1 to 1000000'],
     [{ uses: 1.5 }, 'uses must be a whole number from 1 to 1000000'],
     [{ expiresAt: new Date(Date.now() - 1) }, 'expires_at must be in the future'],

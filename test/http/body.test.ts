@@ -48,6 +48,12 @@ describe('POST /devices', () => {
     ['half a character', '{"type":"\\ud800"}', [{ field: 'type', problem: /Unicode/i }]],
     ['an unknown field', '{"type":"a","colour":1}', [{ field: 'colour', problem: 'is not a known field' }]],
     ['an id that is none', '{"type":"a","id":"b/c"}', [{ field: 'id', problem: /characters/ }]],
+    [
+      'an id like an option',
+      '{"type":"a","id":"--json"}',
+      [{ field: 'id', problem: /begins with a letter or digit/ }],
+    ],
+    ['a type like an option', '{"type":"-a"}', [{ field: 'type', problem: 'must not begin with a hyphen' }]],
     ['an empty id', '{"type":"a","id":""}', [{ field: 'id', problem: 'must not be empty' }]],
     ['a count', '{"type":"a","count":2}', [{ field: 'count', problem: 'is not a known field' }]],
     ['no time', '{"type":"a","expires_at":"soon"}', [{ field: 'expires_at', problem: /must be a time/ }]],

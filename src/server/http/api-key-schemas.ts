@@ -1,5 +1,5 @@
 import Type from 'typebox';
-import { maxApiKeyNameLength, roles } from '../../db/api-keys.js';
+import { apiKeyNameForm, maxApiKeyNameLength, roles } from '../../db/api-keys.js';
 import { cursorParameter, nextCursor, pageLimit } from './paging-schemas.js';
 import { refer } from './responses.js';
 
@@ -13,7 +13,7 @@ const id = Type.String({
 const name = Type.String({
   minLength: 1,
   maxLength: maxApiKeyNameLength,
-  description: `Its name: 1 to ${maxApiKeyNameLength} characters of A–Z a–z 0–9 . _ -, not that of a key in use`,
+  description: `Its name: 1 to ${maxApiKeyNameLength} characters of A–Z a–z 0–9 . _ -, the first a letter or digit, not that of a key in use`,
   examples: ['ci'],
 });
 
@@ -31,7 +31,11 @@ const expires = timeOrNull('When it expires; null: never');
 
 /** What `POST /api-keys` takes. */
 export const NewApiKeyRequest = Type.Object(
-  { name, role, expires_at: Type.Optional(time('When it is to expire, within ten years; left out: never')) },
+  {
+    name: Type.String({ ...name, pattern: apiKeyNameForm.pattern }),
+    role,
+    expires_at: Type.Optional(time('When it is to expire, within ten years; left out: never')),
+  },
   { $id: 'NewApiKeyRequest', ...closed, examples: [{ name: 'ci', role: 'provisioner' }] },
 );
 

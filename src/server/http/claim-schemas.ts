@@ -1,6 +1,6 @@
 import Type from 'typebox';
 import { maxClaimUses } from '../../db/claims.js';
-import { maxDeviceTypeLength } from '../../db/device-fields.js';
+import { maxDeviceTypeLength, newTypeForm } from '../../db/device-fields.js';
 import { cursorParameter, nextCursor, pageLimit } from './paging-schemas.js';
 import { refer } from './responses.js';
 
@@ -28,7 +28,7 @@ const claim = Type.String({
 
 export const NewClaimRequest = Type.Object(
   {
-    type,
+    type: Type.String({ ...type, pattern: newTypeForm.pattern }),
     uses: Type.Optional(Type.Integer({ ...uses, default: 1 })),
     expires_at: Type.Optional(
       Type.String({

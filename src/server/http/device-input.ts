@@ -1,10 +1,21 @@
-import { checkDeviceType, checkExpiry, checkMetadata, type Metadata } from '../../db/device-fields.js';
+import {
+  checkDeviceType,
+  checkExpiry,
+  checkMetadata,
+  checkNewDeviceType,
+  type Metadata,
+} from '../../db/device-fields.js';
 import { requireField, requireTime } from './fields.js';
 import { createProblem, type Problem } from './problem.js';
 
 /** No control characters, well-formed Unicode. */
 export function requireType(type: string): void {
   requireField('type', checkDeviceType(type));
+}
+
+/** The same, for a device to come. */
+export function requireNewType(type: string): void {
+  requireField('type', checkNewDeviceType(type));
 }
 
 export function requireExpiry(text: string): Date {

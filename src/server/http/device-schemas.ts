@@ -1,11 +1,13 @@
 import Type from 'typebox';
 import {
+  chosenIdForm,
   maxDeviceIdLength,
   maxDeviceTypeLength,
   maxGraceMs,
   maxMetadataKeyLength,
   maxMetadataKeys,
   maxMetadataValueLength,
+  newTypeForm,
 } from '../../db/device-fields.js';
 import { cursorParameter, nextCursor, pageLimit } from './paging-schemas.js';
 import { refer } from './responses.js';
@@ -46,12 +48,13 @@ const expiresAt = Type.String({
 /** What `POST /devices` takes. */
 export const NewDeviceRequest = Type.Object(
   {
-    type,
+    type: Type.String({ ...type, pattern: newTypeForm.pattern }),
     id: Type.Optional(
       Type.String({
         minLength: 1,
         maxLength: maxDeviceIdLength,
-        description: `The id to give it: 1 to ${maxDeviceIdLength} characters A–Z a–z 0–9 _ -; otherwise one is generated`,
+        pattern: chosenIdForm.pattern,
+        description: `The id to give it: 1 to ${maxDeviceIdLength} characters A–Z a–z 0–9 _ -, the first a letter or digit; otherwise one is generated`,
       }),
     ),
     expires_at: Type.Optional(expiresAt),

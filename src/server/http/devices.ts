@@ -6,7 +6,13 @@ import { toDeviceJson, toNewDeviceJson } from '../../db/device-json.js';
 import type { AddRequest, Device, DeviceFilter, NewDevice } from '../../db/devices.js';
 import type { Log } from '../../log.js';
 import { decodeCursor, makePage } from './cursor.js';
-import { readMetadataFilter, requireExpiry, requireMetadata, requireType } from './device-input.js';
+import {
+  readMetadataFilter,
+  requireExpiry,
+  requireMetadata,
+  requireNewType,
+  requireType,
+} from './device-input.js';
 import { addDeviceItemRoutes } from './device-item.js';
 import {
   DevicePage,
@@ -67,7 +73,7 @@ function addCollectionRoutes(app: TypedApp, { devices, log }: DeviceOptions): vo
     },
     async (request, reply) => {
       const { type, id, expires_at: expiry, metadata } = request.body;
-      requireType(type);
+      requireNewType(type);
       if (id !== undefined) requireField('id', checkDeviceId(id));
       const device = await devices.add(request.actor, {
         type,

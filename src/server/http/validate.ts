@@ -1,6 +1,8 @@
 import type { FastifySchemaCompiler } from 'fastify';
 import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
+import { apiKeyNameForm } from '../../db/api-keys.js';
+import { chosenIdForm, newTypeForm } from '../../db/device-fields.js';
 import { createInputProblem, type FieldProblem, ProblemError } from './problem.js';
 
 /** Most faults one answer names. */
@@ -74,6 +76,12 @@ function describeFault(keyword: string, params: Record<string, unknown>): string
   if (keyword === 'minimum') return `must be at least ${limit}`;
   if (keyword === 'maximum') return `must be at most ${limit}`;
   if (keyword === 'enum') return `must be one of ${(params.allowedValues as string[]).join(', ')}`;
+  if (keyword === 'pattern') {
+    const form = [chosenIdForm, newTypeForm, apiKeyNameForm].find(
+      ({ pattern }) => pattern === params.pattern,
+    );
+    if (form !== undefined) return form.problem;
+  }
   if (keyword === 'format') return 'must be a time such as 2026-01-31T12:00:00Z';
   return 'is not allowed here';
 }
