@@ -75,7 +75,7 @@ function findRaw(
 ): Found | undefined {
   const flag = flags?.[name];
   const flagFile = secretFiles?.[name];
-  const source = `--${entry.flag}`;
+  const source = flag === false ? `--no-${entry.flag}` : `--${entry.flag}`;
   if (flag !== undefined && flagFile !== undefined)
     return { problem: `give ${source} or ${source}-file, not both` };
   if (flagFile !== undefined) return readSecretFile(`${source}-file`, flagFile);

@@ -57,7 +57,8 @@ export function addSettingOptions(command: Command, selection: readonly SettingN
 function settingOptions(entry: Entry): Option[] {
   const help = `${entry.help} (${helpNotes(entry)})`;
   if (isBoolean(entry)) {
-    const [on, off] = [new Option(`--${entry.flag}`, help), new Option(`--no-${entry.flag}`, help)];
+    const offHelp = `${entry.offHelp ?? help} (env ${entry.env.map((name) => `${name}=false`).join(' or ')})`;
+    const [on, off] = [new Option(`--${entry.flag}`, help), new Option(`--no-${entry.flag}`, offHelp)];
     (entry.default === true ? on : off).hideHelp();
     return [on, off];
   }

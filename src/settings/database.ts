@@ -38,7 +38,8 @@ export const databaseSettings = {
     flag: 'migrate',
     schema: Type.Boolean(),
     default: true,
-    help: 'Bring the schema up to date at start; with --no-migrate an old schema refuses to start',
+    help: 'Bring the schema up to date at start; false: an old schema refuses to start',
+    offHelp: 'Leave the schema as it is: with an old one the server refuses to start',
   }),
   auditRetentionDays: setting({
     env: ['AUDIT_RETENTION_DAYS'],

@@ -23,6 +23,7 @@ export const mqttSettings = {
     schema: Type.Boolean(),
     default: true,
     help: 'Listen on MQTT_PORT, without encryption; false: on the other ports only',
+    offHelp: 'Do not listen on MQTT_PORT, which is without encryption, but on the other ports only',
   }),
   tlsCert: setting({
     env: ['TLS_CERT'],

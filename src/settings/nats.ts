@@ -90,6 +90,7 @@ export const natsSettings = {
     schema: Type.Boolean(),
     default: true,
     help: 'Store in JetStream before acknowledging; false: core NATS, acknowledged when the NATS server has the message in memory',
+    offHelp: 'Store nothing: core NATS, acknowledged when the NATS server has the message in memory',
   }),
   natsStream: setting({
     env: ['NATS_STREAM'],

@@ -14,6 +14,8 @@ export interface Setting<S extends TSchema = TSchema, D = unknown> {
   /** A secret setting that is harmless without a password: its flag takes a value that carries none. */
   readonly url?: true;
   readonly help: string;
+  /** Of one that is on by default: what its option, which turns it off, does. */
+  readonly offHelp?: string;
 }
 
 export function setting<S extends TSchema, const D extends Static<S> | undefined>(

@@ -106,13 +106,14 @@ describe('config print', () => {
     const config = fileOf('print.yaml', 'mqtt_port: 1884\napi_token: sekrit-sekrit-sekrit\n');
     const env = { DATABASE_URL: 'postgres://u:sekrit@h/d', SVC_MQTT_CONFIG: config, LOG_LEVEL: 'info' };
     const [changed, json] = await Promise.all([
-      runCli(['config', 'print', '--changed', '--acl', 'open'], env),
+      runCli(['config', 'print', '--changed', '--acl', 'open', '--no-mqtt-tcp'], env),
       runCli(['config', 'print', '--json'], env),
     ]);
     expect(changed.stdout).toMatch(/^SETTING +VALUE +FROM\n/);
     expect(changed.stdout).toMatch(/^database_url +postgres:\/\/\*\*\*@h\/d +DATABASE_URL$/m);
     expect(changed.stdout).toMatch(/^mqtt_port +1884 +.*print\.yaml:1 mqtt_port$/m);
     expect(changed.stdout).toMatch(/^acl +open +--acl$/m);
+    expect(changed.stdout).toMatch(/^mqtt_tcp +false +--no-mqtt-tcp$/m);
     expect(changed.stdout).not.toMatch(/log_level/);
     const rows = json.stdout
       .trimEnd()

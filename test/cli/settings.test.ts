@@ -1,7 +1,9 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Command } from 'commander';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { readCommandConfig } from '../../src/cli/flags.js';
+import { addSettingOptions, readCommandConfig, settingSelections } from '../../src/cli/flags.js';
+import { settingEntries } from '../../src/config.js';
 import { readConfig } from '../../src/read-config.js';
 import { makeTempDir } from './support.js';
 
@@ -70,6 +72,20 @@ test('an option beats the environment, which beats the default', () => {
   expect(readCommandConfig({}, { MQTT_PORT: '1884' }).mqttPort).toBe(1884);
   expect(readCommandConfig({ mqttPort: '1885' }, { MQTT_PORT: '1884' }).mqttPort).toBe(1885);
   expect(readCommandConfig({ jetstream: false }, { ENABLE_JETSTREAM: 'true' }).enableJetstream).toBe(false);
+});
+
+test('an option that turns a setting off says what it does, not what the setting does', () => {
+  const command = new Command();
+  addSettingOptions(command, settingSelections.all);
+  const shown = command.options.filter(({ negate, hidden }) => negate && !hidden);
+  expect(shown.map(({ long }) => long)).toEqual(['--no-migrate', '--no-jetstream', '--no-mqtt-tcp']);
+  for (const [, { flag, help, env, default: isOn }] of settingEntries) {
+    const option = shown.find(({ long }) => long === `--no-${flag}`);
+    expect(option !== undefined, flag).toBe(isOn === true);
+    if (option === undefined) continue;
+    expect(option.description).not.toContain(help);
+    expect(option.description).toContain(`${env[0]}=false`);
+  }
 });
 
 test('every problem is told at once', () => {
