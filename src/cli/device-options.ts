@@ -32,7 +32,11 @@ export function collectMetadata(option: string): (value: string, before: Metadat
   return (value, before = {}) => {
     const at = value.indexOf('=');
     if (at < 1) throw usageError(`${option} cannot be "${value}": it must have the form key=value`);
-    const metadata = { ...before, [value.slice(0, at)]: value.slice(at + 1) };
+    const key = value.slice(0, at);
+    if (Object.hasOwn(before, key)) {
+      throw usageError(`${option} cannot be "${value}": there is another value for ${key}`);
+    }
+    const metadata = { ...before, [key]: value.slice(at + 1) };
     const fault = checkMetadata(metadata);
     if (fault !== undefined) {
       throw usageError(`${option} cannot be "${value}": ${fault.field} ${fault.problem}`);

@@ -142,6 +142,8 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
     [['add', '--type', 't', '--metadata', 'site'], /key=value/],
     [['add', '--type', 't', '--metadata', '__proto__=x'], /metadata.__proto__ has a key/],
     [['add', '--type', 't', '--metadata', `a=${'x'.repeat(257)}`], /256/],
+    [['add', '--type', 't', '--metadata', 'a=b', '--metadata', 'a=c'], /"a=c": there is another value for a/],
+    [['list', '--metadata', 'a=b', '--metadata', 'a=c'], /another value for a/],
     [['set', 'one'], /something to change/],
     [['set', 'one', '--metadata', 'a=b', '--unset', 'a'], /"a" is in --metadata and in --unset/],
     [['rotate', 'one', '--until-used'], /--until-used needs --grace/],
