@@ -194,5 +194,6 @@ the cell for a formula.`,
         '--format <name>',
         'csv, or jsonl for JSON lines; by default as --output is named, else csv',
       ).choices(['csv', 'jsonl']),
-    );
+    )
+    .addOption(new Option('--json', 'One JSON object a line, as --format jsonl').conflicts('format'));
 }

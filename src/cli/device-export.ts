@@ -14,6 +14,8 @@ export interface DeviceExportOptions {
   /** Salts and hashes too, from which `device import --hashed` restores. */
   readonly hashed?: boolean | undefined;
   readonly format?: 'csv' | 'jsonl' | undefined;
+  /** The same as the format `jsonl`. */
+  readonly json?: boolean | undefined;
   /** A file, mode 0600; otherwise stdout. */
   readonly output?: string | undefined;
   readonly force?: boolean | undefined;
@@ -33,7 +35,8 @@ export async function exportAllDevices(
   io: CommandIo,
 ): Promise<void> {
   const { type, metadata, hashed = false, output } = options;
-  const isJson = options.format === undefined ? holdsJsonLines(output ?? '') : options.format === 'jsonl';
+  const format = options.json === true ? 'jsonl' : options.format;
+  const isJson = format === undefined ? holdsJsonLines(output ?? '') : format === 'jsonl';
   await withDatabase(config, io, async (db) => {
     await requireSchema(db);
     const file =

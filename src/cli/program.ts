@@ -97,8 +97,8 @@ export function buildProgram(call: (run: Run, command: Command) => void | Promis
     'setup',
     'Get the nats-server program for the embedded NATS server',
     'setup',
-    async ({ config, io }) => (await import('./setup.js')).setup(config, io),
-  );
+    async ({ config, options, io }) => (await import('./setup.js')).setup(config, options, io),
+  ).option('--json', 'As a JSON object: path, version');
   addCompletionCommand(program, add);
   for (const { path, command } of listLeaves(program)) addExamples(command, examples[path] ?? []);
   return { program, uses };

@@ -288,6 +288,8 @@ g8,a,,x
     const json = jsonLines((await run(['export', '--format', 'jsonl', '--hashed'])).out);
     expect(json[0]).toMatchObject({ id: 'two', secret_hash: expect.stringMatching(/^[0-9a-f]{64}$/) });
     expect(csv.out).not.toContain(String(json[0]?.secret_hash));
+    expect(jsonLines((await run(['export', '--json', '--hashed'])).out)).toEqual(json);
+    expect((await run(['export', '--json', '--format', 'csv'])).outcome).toMatchObject({ code: 'USAGE' });
   });
 
   test.each(['hex', 'base64', 'base64url'] as const)(

@@ -3,12 +3,14 @@ import { closeSync, existsSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { obtainNatsServer } from '../../src/server/forward/nats-server-program.js';
-import { cleanEnv, projectDir, runCli } from './support.js';
+import { cleanEnv, jsonLines, projectDir, runCli } from './support.js';
 
 test('setup prints where the nats-server program is, and nothing else on stdout', async () => {
   const program = await obtainNatsServer({ program: process.env.NATS_SERVER_BIN, onProgress: () => {} });
   const { status, stdout } = await runCli(['setup', '--nats-server-bin', program.path]);
   expect({ status, stdout }).toEqual({ status: 0, stdout: `${program.path}\n` });
+  const json = await runCli(['setup', '--json'], { NATS_SERVER_BIN: program.path });
+  expect(jsonLines(json.stdout)).toEqual([{ path: program.path, version: program.version }]);
 });
 
 test('setup with a program that is none is one line and status 1', async () => {
