@@ -18,6 +18,15 @@ export interface CredentialsFile extends Pick<OutputFile, 'sync' | 'keep' | 'dis
   add(credentials: readonly Credentials[]): Promise<void>;
 }
 
+/** Credentials as CSV, as a file of them is. */
+export function formatCredentials(credentials: readonly Credentials[]): string {
+  return formatCsv([columns]) + formatRows(credentials);
+}
+
+function formatRows(credentials: readonly Credentials[]): string {
+  return formatCsv(credentials.map((each) => columns.map((column) => each[column])));
+}
+
 /** Whether a file is to hold JSON lines, by its name, and not CSV. */
 export function holdsJsonLines(path: string): boolean {
   return /\.(jsonl|ndjson|json)$/i.test(path);
@@ -40,10 +49,7 @@ export async function openCredentialsFile(
     keep: file.keep,
     discard: file.discard,
     async add(credentials) {
-      const text = jsonLines
-        ? credentials.map(toJsonLine).join('')
-        : formatCsv(credentials.map((each) => columns.map((column) => each[column])));
-      await file.write(text);
+      await file.write(jsonLines ? credentials.map(toJsonLine).join('') : formatRows(credentials));
     },
   };
 }

@@ -4,7 +4,7 @@ import { toNewDeviceJson } from '../db/device-json.js';
 import { type AddRequest, addDevices, type NewDevice, requireAddable } from '../db/devices.js';
 import type { Database } from '../db/open.js';
 import { readCliActor } from './actor.js';
-import { openCredentialsFile } from './credentials-file.js';
+import { formatCredentials, openCredentialsFile } from './credentials-file.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
 import {
@@ -25,7 +25,7 @@ export interface DeviceAddOptions {
   readonly expires?: Date | undefined;
   readonly metadata?: Metadata | undefined;
   readonly json?: boolean | undefined;
-  /** A file for the secrets, in place of stdout. */
+  /** A file for the secrets; `-`: what it would hold goes to stdout. */
   readonly output?: string | undefined;
   readonly force?: boolean | undefined;
 }
@@ -41,7 +41,7 @@ export async function addDevice(config: Config, options: DeviceAddOptions, io: C
     throw usageError('device add needs --type <type>', 'Example: svc-mqtt device add --type sensor');
   const request = { type, id, count, expiresAt, metadata };
   requireAddable(request);
-  if (options.output !== undefined)
+  if (options.output !== undefined && options.output !== '-')
     return addToFile(config, request, { ...options, output: options.output }, io);
   const devices = await withDatabase(
     config,
@@ -56,7 +56,8 @@ export async function addDevice(config: Config, options: DeviceAddOptions, io: C
     for (const device of devices) await write(io.stdout, toJsonLine(toNewDeviceJson(device)));
     return;
   }
-  await writeReadable(devices, io);
+  if (options.output === '-') await write(io.stdout, formatCredentials(devices.map(toNewDeviceJson)));
+  else await writeReadable(devices, io);
   const [secret, it] = devices.length === 1 ? ['password', 'it'] : ['passwords', 'them'];
   await write(io.stderr, `Keep the ${secret}: nothing can show ${it} again.\n`);
 }

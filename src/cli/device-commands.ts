@@ -26,7 +26,10 @@ function addAddCommand(device: Command, add: Add): void {
     .option('--type <type>', 'Type of the device, 1 to 128 characters')
     .addOption(new Option('--id <id>', 'Id to give it; otherwise one is generated').conflicts('count'))
     .option('--count <n>', 'How many devices to add', toCount('--count', 100_000))
-    .option('--output <file>', 'Write their secrets to a new file, mode 0600: CSV, or JSON lines for *.jsonl')
+    .option(
+      '--output <file>',
+      'Write their secrets to a new file, mode 0600: CSV, or JSON lines for *.jsonl; - is stdout',
+    )
     .option('--force', 'Replace the file if it is there')
     .option('--expires <when>', `When they expire: ${expiresHelp}`, toExpiry('--expires'))
     .option(
@@ -187,7 +190,7 @@ the cell for a formula.`,
       'Only devices with this entry; repeated: with all of them',
       collectMetadata('--metadata'),
     )
-    .option('--output <file>', 'Write to a new file, mode 0600, in place of stdout')
+    .option('--output <file>', 'Write to a new file, mode 0600, in place of stdout, which - means, too')
     .option('--force', 'Replace the file if it is there')
     .addOption(
       new Option(

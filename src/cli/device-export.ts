@@ -16,7 +16,7 @@ export interface DeviceExportOptions {
   readonly format?: 'csv' | 'jsonl' | undefined;
   /** The same as the format `jsonl`. */
   readonly json?: boolean | undefined;
-  /** A file, mode 0600; otherwise stdout. */
+  /** A file, mode 0600; otherwise, and with `-`, stdout. */
   readonly output?: string | undefined;
   readonly force?: boolean | undefined;
 }
@@ -34,7 +34,8 @@ export async function exportAllDevices(
   options: DeviceExportOptions,
   io: CommandIo,
 ): Promise<void> {
-  const { type, metadata, hashed = false, output } = options;
+  const { type, metadata, hashed = false } = options;
+  const output = options.output === '-' ? undefined : options.output;
   const format = options.json === true ? 'jsonl' : options.format;
   const isJson = format === undefined ? holdsJsonLines(output ?? '') : format === 'jsonl';
   await withDatabase(config, io, async (db) => {

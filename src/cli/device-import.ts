@@ -55,6 +55,10 @@ export async function importFromFile(
   if ((options.continue === true) !== (options.report !== undefined)) {
     throw usageError('--continue and --report <file> go together: the file takes the refused rows');
   }
+  for (const option of ['output', 'report'] as const) {
+    if (options[option] !== '-') continue;
+    throw usageError(`--${option} cannot be "-": stdout is for the result`, 'Name a file');
+  }
   const total = options.file === '-' ? undefined : await countLines(options.file);
   const input = options.file === '-' ? io.stdin : createReadStream(options.file);
   const force = options.force === true;

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { pino } from 'pino';
@@ -343,6 +343,27 @@ g8,a,,x
       code: 'DEVICE_EXISTS',
     });
     expect(readdirSync(dir.path).join()).not.toContain(failed.split('/').at(-1));
+  });
+
+  test('a hyphen as --output is stdout, where there is one for it', async () => {
+    const added = await run(['add', '--type', 'a', '--count', '2', '--output', '-']);
+    const [header, ...records] = await readAll(added.out);
+    expect(header?.cells).toEqual(['id', 'type', 'mqtt_user', 'mqtt_password', 'created_at']);
+    expect(records).toHaveLength(2);
+    for (const { cells } of records) expect(await secretOf(cells[0] ?? '', cells[3] ?? '')).toBe('current');
+    const [json] = jsonLines((await run(['add', '--type', 'a', '--output', '-', '--json'])).out);
+    expect(json).toHaveProperty('mqtt_password');
+    expect((await run(['export', '--output', '-'])).out).toBe((await run(['export'])).out);
+    for (const option of [
+      ['--output', '-'],
+      ['--report', '-', '--continue'],
+    ]) {
+      expect((await run(['import', '-', ...option], '{"type":"a"}')).outcome).toMatchObject({
+        code: 'USAGE',
+        message: `${option[0]} cannot be "-": stdout is for the result`,
+      });
+    }
+    expect(existsSync('-')).toBe(false);
   });
 
   test.runIf(kind === 'postgres')(
