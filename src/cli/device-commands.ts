@@ -171,6 +171,7 @@ The first line of CSV names the columns; JSON lines have fields of the same name
   created_at, expires_at, revoked_at, last_seen_at
                           such as 2027-01-31T12:00:00Z
   secret                  in clear, generated elsewhere, of at least 128 bits; without it one is generated (--output)
+  mqtt_password           the same as secret, and mqtt_user as id: so files of \`device add --output\` can be imported
 with --hashed in place of secret:
   secret_hash             SHA-256 of the bytes of salt and secret, one after the other
   secret_salt             16 to 64 bytes; both in hexadecimal or both in base64

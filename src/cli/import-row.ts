@@ -35,12 +35,14 @@ export interface RowRules {
 }
 
 const commonColumns = ['id', 'type', 'metadata', 'created_at', 'expires_at', 'revoked_at', 'last_seen_at'];
+/** `mqtt_password` is another name of `secret`, and `mqtt_user` of `id`: files of credentials have them. */
+const plainColumns = ['secret', 'mqtt_user', 'mqtt_password'];
 const previousColumns = ['previous_secret_salt', 'previous_secret_hash', 'previous_secret_until'];
 const hashedColumns = ['secret_salt', 'secret_hash', ...previousColumns, 'previous_secret_until_used'];
 
 /** The columns of a row, for messages and help; and `metadata.<key>` beside them. */
 export function columnsOf(hashed: boolean): readonly string[] {
-  return [...commonColumns, ...(hashed ? hashedColumns : ['secret'])];
+  return [...commonColumns, ...(hashed ? hashedColumns : plainColumns)];
 }
 
 /** What is wrong with a column of this name, or undefined. */
@@ -50,7 +52,7 @@ export function checkColumn(name: string, hashed: boolean): string | undefined {
     const problem = checkMetadataKey(name.slice('metadata.'.length));
     return problem === undefined ? undefined : `has a key that ${problem}`;
   }
-  if (hashed ? name === 'secret' : hashedColumns.includes(name)) {
+  if ((hashed ? plainColumns : hashedColumns).includes(name)) {
     return hashed ? 'is not taken with --hashed' : 'is taken only with --hashed';
   }
   return `is not a known column; known are ${columnsOf(hashed).join(', ')} and metadata.<key>`;
@@ -161,10 +163,16 @@ function readId(record: ImportRecord): string | undefined {
 
 function readPlain(record: ImportRecord, rules: RowRules) {
   const id = readId(record);
-  const given = readText(record, 'secret');
-  if (given !== undefined) requireNone('secret', checkGivenSecret(given));
+  const user = readText(record, 'mqtt_user');
+  if (user !== undefined && user !== id) throw new Fault('mqtt_user', 'must be the id, or empty');
+  const secretColumn = record.values.has('secret') ? 'secret' : 'mqtt_password';
+  const given = readText(record, secretColumn);
+  if (secretColumn === 'secret' && readText(record, 'mqtt_password') !== undefined) {
+    throw new Fault('mqtt_password', 'must be empty where there is a secret column: it is the same');
+  }
+  if (given !== undefined) requireNone(secretColumn, checkGivenSecret(given));
   if ((id === undefined || given === undefined) && !rules.generates) {
-    const missing = id === undefined ? 'id' : 'secret';
+    const missing = id === undefined ? 'id' : record.values.has(secretColumn) ? secretColumn : 'secret';
     throw new Fault(missing, 'is missing; with --output <file> it is generated and written there');
   }
   if (given === undefined) {

@@ -227,6 +227,11 @@ g8,a,,x
     ['{"type":"a"\n', /line 1, column 1: the line is not valid JSON/],
     ['{"type":"a","typ":1}', /line 1, field typ: is not a known column/],
     ['{"type":1}', /line 1, field type: must be a string/],
+    [
+      `{"type":"a","secret":"${secret}","mqtt_password":"${secret}"}`,
+      /field mqtt_password: must be empty where there is a secret column/,
+    ],
+    ['{"type":"a","mqtt_password":"short"}', /field mqtt_password: must be generated/],
     ['{"type":"a","metadata":{"b":1}}', /field metadata: must have strings/],
     ['{"type":"a","expires_at":"2099-01-01"}', /field expires_at: must be a time/],
   ])('%j is refused', async (text, message) => {
@@ -344,6 +349,33 @@ g8,a,,x
     });
     expect(readdirSync(dir.path).join()).not.toContain(failed.split('/').at(-1));
   });
+
+  test.each(['csv', 'jsonl'])(
+    'credentials that were written can be imported elsewhere: %s',
+    async (format) => {
+      const file = newFile(format);
+      await run(['add', '--type', 'a', '--count', '3', '--output', file]);
+      const ids = (await all()).map(({ id }) => id);
+      const [header, line = ''] = readFileSync(file, 'utf8').split('\n');
+      await db.pool.query('truncate devices');
+      expect(await run(['import', file])).toMatchObject({ outcome: 0, out: 'imported 3 devices\n' });
+      expect((await all()).map(({ id }) => id)).toEqual(ids);
+      const { id, mqtt_password: password } =
+        format === 'csv'
+          ? { id: line.split(',')[0], mqtt_password: line.split(',')[3] }
+          : (jsonLines(line)[0] ?? {});
+      expect(await secretOf(String(id), String(password))).toBe('current');
+      const other = format === 'csv' ? `${header}\nother,${line.split(',').slice(1).join(',')}` : undefined;
+      const { outcome } = await run(
+        ['import', '-'],
+        other ?? JSON.stringify({ ...jsonLines(line)[0], id: 'other' }),
+      );
+      expect(outcome).toMatchObject({
+        code: 'INPUT_INVALID',
+        message: expect.stringMatching(/mqtt_user\)?: must be the id, or empty/),
+      });
+    },
+  );
 
   test('a hyphen as --output is stdout, where there is one for it', async () => {
     const added = await run(['add', '--type', 'a', '--count', '2', '--output', '-']);
