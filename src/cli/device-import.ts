@@ -8,6 +8,7 @@ import { readCliActor } from './actor.js';
 import { type CredentialsFile, openCredentialsFile } from './credentials-file.js';
 import { formatCsv } from './csv.js';
 import { requireSchema, withDatabase } from './database.js';
+import { collectCauses } from './import-causes.js';
 import { type ImportRecord, readRecords } from './import-records.js';
 import { checkColumn, type ImportRow, isRefused, type RefusedRow, readRow } from './import-row.js';
 import { type CommandIo, type InputStream, Interrupted, write } from './io.js';
@@ -38,8 +39,8 @@ interface Tally {
 }
 
 const rowsPerBatch = 2_000;
-/** Most refused rows that one failure names; behind them a file is not read on. */
-const maxNamed = 10;
+/** A file is not read on when so many rows are refused. */
+const enoughRefused = 10;
 
 /**
  * Imports devices from CSV or JSON lines. All or none, unless `continue` is given; then refused rows go to the report
@@ -105,10 +106,10 @@ async function importRows(work: {
   const { db, input, options, files, tally, total, io } = work;
   const hashed = options.hashed === true;
   const allOrNone = options.continue !== true;
-  const named: RefusedRow[] = [];
+  const causes = collectCauses();
   const refuse = async (rows: readonly RefusedRow[]) => {
     tally.refused += rows.length;
-    named.push(...rows.slice(0, maxNamed - named.length));
+    for (const row of rows) causes.add(row);
     const records = rows.map((row) => [String(row.line), row.column, row.id, row.problem]);
     if (rows.length > 0) await files.report?.write(formatCsv(records));
   };
@@ -119,9 +120,9 @@ async function importRows(work: {
     for await (const { rows, refused } of readBatches(records, rules)) {
       await refuse(refused);
       if (!allOrNone || tally.refused === 0) yield rows;
-      else if (named.length >= maxNamed) break;
+      else if (tally.refused >= enoughRefused) break;
     }
-    if (allOrNone && tally.refused > 0) throw refusedRows(named, tally.refused);
+    if (allOrNone && tally.refused > 0) throw causes.toError();
     await files.credentials?.sync();
   };
   try {
@@ -171,18 +172,6 @@ async function* readBatches(
 
 function takenId({ line, id }: ImportRow): RefusedRow {
   return { line, column: 'id', id, problem: 'exists already, in the database or on a line before' };
-}
-
-function refusedRows(named: readonly RefusedRow[], count: number): SvcMqttError {
-  const rows = named.map(({ line, column, problem }) => `line ${line}, ${column}: ${problem}`);
-  const more = count > rows.length ? `; and ${formatCount(count - rows.length, 'further row')}` : '';
-  return new SvcMqttError(
-    'INPUT_INVALID',
-    `Nothing was imported: ${rows.map(escapeControls).join('; ')}${more}`,
-    {
-      suggestion: 'Correct them, or import the others with --continue --report <file>',
-    },
-  );
 }
 
 /**

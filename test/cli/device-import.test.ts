@@ -197,6 +197,23 @@ g8,a,,x
     expect(await all()).toEqual([]);
   });
 
+  test('a cause that many rows share is told once', async () => {
+    const row = (id: string, secretHash = {}) =>
+      `${JSON.stringify({ id, type: 'a', secret, ...secretHash })}\n`;
+    const hashed = Array.from({ length: 1_200 }, (_, at) => row(`h${at}`, { secret_hash: '00' }));
+    const { outcome } = await run(['import', '-'], row('good') + hashed.join('') + row('a/b'));
+    expect((outcome as SvcMqttError).message).toBe(
+      'Nothing was imported: lines 2, 3, 4 and 1,197 more, field secret_hash: is taken only with --hashed; ' +
+        'line 1202, field id: may contain only the characters A–Z a–z 0–9 _ = ~ @ ! , -',
+    );
+    const few = await run(['import', '-'], row('good') + hashed.slice(0, 2).join(''));
+    expect((few.outcome as SvcMqttError).message).toContain(': lines 2, 3, field secret_hash: is taken');
+    const various = Array.from({ length: 12 }, (_, at) => row(`v${at}`, { [`f${at}`]: '' })).join('');
+    expect(((await run(['import', '-'], various)).outcome as SvcMqttError).message).toMatch(
+      /line 10, field f9: .*; and 2 further rows$/,
+    );
+  });
+
   test('with --continue the good rows are imported and the others reported', async () => {
     const report = newFile('csv');
     const { outcome, out } = await run(['import', '-', '--continue', '--report', report], bad);
