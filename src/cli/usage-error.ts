@@ -16,9 +16,24 @@ export function toUsageError(command: Command, error: CommanderError): SvcMqttEr
     .replace(/\s*\n\s*/g, ' ')
     .replace(/\.$/, '');
   const path = commandPath(command);
+  const below = error.code === 'commander.unknownOption' ? commandPathBelow(command) : undefined;
+  if (below !== undefined) {
+    const option = /^unknown option '([^']+)'/.exec(detail)?.[1] ?? 'option';
+    return new SvcMqttError('USAGE', escapeControls(`${option} stands before the command`), {
+      suggestion: `Put it after the command: ${below} ${option} …`,
+    });
+  }
   return new SvcMqttError('USAGE', escapeControls(detail), {
     suggestion: `Usage: ${path} ${command.usage()}; see \`${path} --help\``,
   });
+}
+
+/** The path of the command that an argument of a group names, behind an option; undefined when none does. */
+function commandPathBelow(group: Command): string | undefined {
+  let named: Command | undefined;
+  for (const word of group.args)
+    named = (named ?? group).commands.find((each) => each.name() === word) ?? named;
+  return named === undefined ? undefined : commandPath(named);
 }
 
 /** Commander's message, with names where it counts and with the form that a secret takes. */

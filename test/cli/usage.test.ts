@@ -46,6 +46,15 @@ describe('a wrong command line is one line on stderr and exit status 2:', () => 
     [['help', 'srve'], "unknown command 'srve'"],
     [['device', 'lst', '--help'], "unknown command 'lst'"],
     [['--bogus'], "unknown option '--bogus'"],
+    [
+      ['--config', 'f', 'serve'],
+      '--config stands before the command. Put it after the command: svc-mqtt serve --config …',
+    ],
+    [
+      ['--data-dir=/x', 'device', 'list'],
+      '--data-dir stands before the command. Put it after the command: svc-mqtt device list --data-dir …',
+    ],
+    [['device', '--json', 'list'], '--json stands before the command'],
     [['device', 'add', '--tpye', 'x'], "unknown option '--tpye' (Did you mean --type?)"],
     [['device', 'add', '--type'], "option '--type <type>' argument missing"],
     [
