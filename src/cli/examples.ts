@@ -8,7 +8,7 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
   top: [
     'svc-mqtt top',
     'API_KEY_FILE=key svc-mqtt top --url https://gateway.example:9091',
-    'svc-mqtt top --once --json --sort in_flight | jq .connections[0]',
+    "svc-mqtt top --once --json --sort in_flight | jq '.connections[0]'",
   ],
   'device add': [
     'svc-mqtt device add --type sensor',

@@ -42,6 +42,12 @@ test('every example is a command line that the program takes', async () => {
   }
 });
 
+test('no example has a word that a shell takes for the pattern of file names', () => {
+  for (const line of Object.values(examples).flat()) {
+    expect(line.replace(/'[^']*'/g, ''), line).not.toMatch(/[[\]{}*?]/);
+  }
+});
+
 test('the help of a command ends with its examples', async () => {
   const { stdout } = await runCli(['device', 'rotate', '--help']);
   expect(stdout).toMatch(/\nExamples:\n {2}svc-mqtt device rotate roof-7\n/);
