@@ -53,7 +53,7 @@ export function flagForms(entry: Setting): { readonly value: boolean; readonly f
   return { value: entry.secret !== true || entry.url === true, file: entry.secret === true };
 }
 
-/** What a setting accepts, in words. */
+/** What a setting accepts, in words: those of its schema, where the schema alone would be a regular expression. */
 export function describeSchema(schema: TSchema): string {
   const rules = schema as {
     type?: string;
@@ -62,16 +62,15 @@ export function describeSchema(schema: TSchema): string {
     maximum?: number;
     minLength?: number;
     maxLength?: number;
-    pattern?: string;
+    description?: string;
   };
+  if (rules.description !== undefined) return rules.description;
   if (rules.enum !== undefined) return rules.enum.join(' or ');
   if (rules.type === 'boolean') return 'true or false';
   if (rules.type === 'integer') return `a whole number from ${rules.minimum} to ${rules.maximum}`;
-  const lengths =
-    rules.maxLength === undefined
-      ? `at least ${rules.minLength ?? 1} character${(rules.minLength ?? 1) === 1 ? '' : 's'}`
-      : `${rules.minLength ?? 1} to ${rules.maxLength} characters`;
-  return rules.pattern === undefined ? `text of ${lengths}` : `text of ${lengths} matching ${rules.pattern}`;
+  return rules.maxLength === undefined
+    ? `text of at least ${rules.minLength ?? 1} character${(rules.minLength ?? 1) === 1 ? '' : 's'}`
+    : `text of ${rules.minLength ?? 1} to ${rules.maxLength} characters`;
 }
 
 /** Splits `host:port`, `:port` or `port`; without a host the API listens on every address. */

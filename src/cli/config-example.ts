@@ -22,7 +22,8 @@ export function renderConfigExample(): string {
       lines.push('', `# ---- ${groupTitles[group].replace(/:$/, '')} ----`);
     }
     const accepted = describeSchema(entry.schema);
-    const rule = accepted === 'text of at least 1 character' ? '' : ` (${accepted})`;
+    const isKnown = accepted === 'text of at least 1 character' || entry.help.includes(accepted);
+    const rule = isKnown ? '' : ` (${accepted})`;
     const secret = flagForms(entry).file
       ? ` Or ${fileKey(entry)}_file: the path of a file that holds it.`
       : '';

@@ -6,14 +6,18 @@ export const httpSettings = {
   listenAddr: setting({
     env: ['LISTEN_ADDR'],
     flag: 'listen-addr',
-    schema: Type.String({ pattern: '^(.*:)?[0-9]{1,5}$' }),
+    schema: Type.String({ pattern: '^(.*:)?[0-9]{1,5}$', description: 'host:port or :port' }),
     default: ':9091',
     help: 'Address of the HTTP API, as host:port or :port; port 0: any free one',
   }),
   apiToken: setting({
     env: ['API_TOKEN'],
     flag: 'api-token',
-    schema: Type.String({ minLength: 16, pattern: '^[\\x21-\\x7e]+$' }),
+    schema: Type.String({
+      minLength: 16,
+      pattern: '^[\\x21-\\x7e]+$',
+      description: 'at least 16 letters, digits and signs of ASCII, without spaces',
+    }),
     default: undefined,
     secret: true,
     help: 'Bearer token of an operator at the HTTP API, at least 16 characters; unset and without API keys: only loopback addresses are answered',

@@ -77,7 +77,10 @@ export const mqttSettings = {
   mqttClientCertUri: setting({
     env: ['MQTT_CLIENT_CERT_URI'],
     flag: 'mqtt-client-cert-uri',
-    schema: Type.String({ pattern: '^[^{}]{0,200}\\{id\\}[^{}]{0,200}$' }),
+    schema: Type.String({
+      pattern: '^[^{}]{0,200}\\{id\\}[^{}]{0,200}$',
+      description: 'text with {id} in it and no other brace, at most 200 characters on each side',
+    }),
     default: '{id}',
     help: 'Form of the URI in a client certificate that holds the device id, for example urn:device:{id}',
   }),

@@ -95,7 +95,10 @@ export const natsSettings = {
   natsStream: setting({
     env: ['NATS_STREAM'],
     flag: 'nats-stream',
-    schema: Type.String({ pattern: '^[A-Za-z0-9_-]{1,255}$' }),
+    schema: Type.String({
+      pattern: '^[A-Za-z0-9_-]{1,255}$',
+      description: '1 to 255 characters A–Z a–z 0–9 _ -',
+    }),
     default: 'RAW',
     help: 'Stream to create when none covers the subject; an existing stream is never changed',
   }),

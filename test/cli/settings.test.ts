@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { addSettingOptions, readCommandConfig, settingSelections } from '../../src/cli/flags.js';
-import { settingEntries } from '../../src/config.js';
+import { describeSchema, settingEntries } from '../../src/config.js';
 import { readConfig } from '../../src/read-config.js';
 import { makeTempDir } from './support.js';
 
@@ -86,6 +86,14 @@ test('an option that turns a setting off says what it does, not what the setting
     expect(option.description).not.toContain(help);
     expect(option.description).toContain(`${env[0]}=false`);
   }
+});
+
+test('what a setting accepts is told in words, never as a regular expression', () => {
+  for (const [, { flag, schema }] of settingEntries)
+    expect(describeSchema(schema), flag).not.toMatch(/[\^$\\]/);
+  expect(() => readCommandConfig({ listenAddr: 'foo' }, {})).toThrow(
+    '--listen-addr cannot be "foo": it must be host:port or :port',
+  );
 });
 
 test('every problem is told at once', () => {
