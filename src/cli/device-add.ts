@@ -6,6 +6,7 @@ import type { Database } from '../db/open.js';
 import { readCliActor } from './actor.js';
 import { formatCredentials, openCredentialsFile } from './credentials-file.js';
 import { requireSchema, withDatabase } from './database.js';
+import { formatMetadata } from './device-show.js';
 import { type CommandIo, write } from './io.js';
 import {
   columnWidths,
@@ -91,20 +92,35 @@ async function addToFile(
 }
 
 async function writeReadable(devices: readonly NewDevice[], io: CommandIo): Promise<void> {
-  const [only] = devices;
-  if (only !== undefined && devices.length === 1) {
-    const { id, type, mqtt_user, mqtt_password } = toNewDeviceJson(only);
-    const fields = { id, type, mqtt_user, mqtt_password, created_at: formatTime(only.createdAt) };
-    await write(io.stdout, formatBlock(Object.entries(fields)));
+  const [first] = devices;
+  // All of them have the expiry and the metadata that were given, or none.
+  const { expiresAt, metadata } = first ?? {};
+  if (first !== undefined && devices.length === 1) {
+    await write(
+      io.stdout,
+      formatBlock([
+        ['id', first.id],
+        ['type', first.type],
+        ['mqtt_user', first.mqttUser],
+        ['mqtt_password', first.mqttPassword],
+        ['created_at', formatTime(first.createdAt)],
+        ...(expiresAt === undefined ? [] : [['expires_at', formatTime(expiresAt)] as const]),
+        ...(metadata === undefined ? [] : [['metadata', formatMetadata({ metadata })] as const]),
+      ]),
+    );
     return;
   }
   const header = ['ID', 'MQTT USER', 'MQTT PASSWORD', 'CREATED', 'TYPE'];
+  if (expiresAt !== undefined) header.push('EXPIRES');
+  if (metadata !== undefined) header.push('METADATA');
   const toCells = (device: NewDevice) => [
     device.id,
     device.mqttUser,
     device.mqttPassword,
     formatTime(device.createdAt),
     escapeControls(device.type),
+    ...(expiresAt === undefined ? [] : [formatTime(expiresAt)]),
+    ...(metadata === undefined ? [] : [escapeControls(formatMetadata({ metadata }))]),
   ];
   const widths = columnWidths([header, ...devices.slice(0, 1_000).map(toCells)]);
   await write(io.stdout, formatRow(header, widths));

@@ -59,7 +59,7 @@ function describePrevious({ previousSecretUntil, previousSecretUntilUsed }: Devi
 }
 
 /** `key=value` for each entry, `-` for none. */
-export function formatMetadata({ metadata }: Device): string {
+export function formatMetadata({ metadata }: Pick<Device, 'metadata'>): string {
   const entries = Object.entries(metadata).map(([key, value]) => `${key}=${value}`);
   return entries.length === 0 ? '-' : entries.join(', ');
 }

@@ -61,7 +61,14 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
       expires_at: '2099-01-31T00:00:00.000Z',
       metadata: { site: 'lyon', note: 'a=b' },
     });
-    await run('device', 'add', '--type', 't', '--id', 'two', '--expires', '30d');
+    const expiry = ['--expires', '2099-01-31'];
+    const two = await run('device', 'add', '--type', 't', '--id', 'two', ...expiry, '--metadata', 'a=b');
+    expect(two.out).toMatch(/\nexpires_at {5}2099-01-31 00:00:00Z\nmetadata {7}a=b\n$/);
+    const many = await run('device', 'add', '--type', 'm', '--count', '2', ...expiry, '--metadata', 'c=d');
+    const [header, ...lines] = many.out.trimEnd().split('\n');
+    expect(header).toMatch(/TYPE +EXPIRES +METADATA$/);
+    expect(lines).toHaveLength(2);
+    for (const line of lines) expect(line).toMatch(/m +2099-01-31 00:00:00Z +c=d$/);
     const shown = await run('device', 'show', 'one');
     expect(shown.out).toContain('expires          2099-01-31 00:00:00Z\n');
     expect(shown.out).toMatch(/metadata +note=a=b, site=lyon\n/);
