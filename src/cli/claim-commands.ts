@@ -21,9 +21,7 @@ export function addClaimCommands(program: Command, add: Add): void {
       'after',
       `
 A device shows the claim once and gets its own credentials:
-  POST /claims/redeem {"claim":"svcmqttclaim_...","metadata":{"serial":"A-17"}}
-
-Example: svc-mqtt claim create --type sensor --uses 100 --expires 7d`,
+  POST /claims/redeem {"claim":"svcmqttclaim_...","metadata":{"serial":"A-17"}}`,
     );
   add(claim, 'list', 'List claims, without their secrets', 'database', async (call) =>
     (await import('./claim-list.js')).listAllClaims(call.config, call.options, call.io),

@@ -48,6 +48,15 @@ test('no example has a word that a shell takes for the pattern of file names', (
   }
 });
 
+test('no page shows an example twice', () => {
+  const { program, uses } = buildProgram(() => {});
+  const page = renderCliReference(program, uses);
+  for (const line of Object.values(examples).flat()) {
+    const shown = page.split('\n').filter((each) => each.trim().replace(/^Example: /, '') === line);
+    expect(shown, line).toHaveLength(1);
+  }
+});
+
 test('the help of a command ends with its examples', async () => {
   const { stdout } = await runCli(['device', 'rotate', '--help']);
   expect(stdout).toMatch(/\nExamples:\n {2}svc-mqtt device rotate roof-7\n/);
