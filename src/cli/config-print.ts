@@ -31,10 +31,12 @@ export async function printConfig(
       changed: config[name] !== entry.default,
     }))
     .filter(({ changed }) => options.changed !== true || changed);
+  if (rows.length === 0) io.stderr.write('Every setting is at its default.\n');
   if (options.json === true) {
     for (const { changed: _, ...row } of rows) await write(io.stdout, toJsonLine(row));
     return;
   }
+  if (rows.length === 0) return;
   const cells = rows.map(({ key, value, origin }) => [
     key,
     value === null ? '' : escapeControls(String(value)),

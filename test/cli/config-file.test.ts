@@ -125,6 +125,16 @@ describe('config print', () => {
     expect(changed.stdout + json.stdout + changed.stderr + json.stderr).not.toContain('sekrit');
   });
 
+  test('says that nothing is changed when nothing is', async () => {
+    for (const json of [[], ['--json']]) {
+      expect(await runCli(['config', 'print', '--changed', ...json])).toMatchObject({
+        status: 0,
+        stdout: '',
+        stderr: 'Every setting is at its default.\n',
+      });
+    }
+  });
+
   test('shows no password, wherever in a URL or DSN it stands', () => {
     const secrets = settingEntries.map(([, entry]) => entry).filter(({ secret }) => secret === true);
     const forms = [
