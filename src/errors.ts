@@ -98,6 +98,11 @@ export function messageOf(error: unknown): string {
   return oneLine(String(error));
 }
 
+/** Why a file cannot be used, without the call and the path that Node.js appends: who tells it has named the path. */
+export function fileReasonOf(error: unknown): string {
+  return messageOf(error).replace(/, [a-z]+ '.*'$/s, '');
+}
+
 function oneLine(text: string): string {
   return text.replace(/\s*\n\s*/g, ' ').trim();
 }

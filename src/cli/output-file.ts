@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
-import { messageOf, SvcMqttError } from '../errors.js';
+import { fileReasonOf, SvcMqttError } from '../errors.js';
 import { escapeControls } from './text.js';
 
 /** A file being written that only its owner may read. */
@@ -57,7 +57,7 @@ function toOutputError(path: string, error: unknown): SvcMqttError {
     ? new SvcMqttError('INPUT_INVALID', `The file ${name} is there already`, {
         suggestion: 'Choose another name, or add --force to replace it',
       })
-    : new SvcMqttError('INPUT_INVALID', `The file ${name} cannot be written: ${messageOf(error)}`, {
+    : new SvcMqttError('INPUT_INVALID', `The file ${name} cannot be written: ${fileReasonOf(error)}`, {
         cause: error,
       });
 }

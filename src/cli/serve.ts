@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { Config } from '../config.js';
-import { messageOf } from '../errors.js';
+import { fileReasonOf } from '../errors.js';
 import { type Log, openLog } from '../log.js';
 import { type LogFile, openLogFile } from '../log-file.js';
 import { type RunningServer, startServer } from '../server/start.js';
@@ -67,7 +67,7 @@ function openScreenLog(config: Config, io: CommandIo): LogFile {
     io.stderr.write(`Starting; the log goes to ${escapeControls(path)}\n`);
     return file;
   } catch (error) {
-    throw usageError(`${path} cannot be written: ${messageOf(error)}`, 'Choose another DATA_DIR');
+    throw usageError(`${path} cannot be written: ${fileReasonOf(error)}`, 'Choose another DATA_DIR');
   }
 }
 

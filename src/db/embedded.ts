@@ -6,7 +6,7 @@ import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { messageOf, SvcMqttError } from '../errors.js';
+import { fileReasonOf, messageOf, SvcMqttError } from '../errors.js';
 import type { Log } from '../log.js';
 import type { EmbeddedLine, EmbeddedMessage } from './embedded-child.js';
 import { connectToOwner } from './embedded-claim.js';
@@ -203,7 +203,7 @@ async function prepareDirectory(where: string): Promise<string> {
     await chmod(directory, 0o700);
     return await realpath(directory);
   } catch (error) {
-    throw embeddedError(where, messageOf(error), error);
+    throw embeddedError(where, fileReasonOf(error), error);
   }
 }
 

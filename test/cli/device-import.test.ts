@@ -394,6 +394,13 @@ g8,a,,x
     },
   );
 
+  test('a file that cannot be made is named once', async () => {
+    const output = join(dir.path, 'nowhere', 'c.csv');
+    expect((await run(['add', '--type', 'a', '--output', output])).outcome).toMatchObject({
+      message: `The file ${output} cannot be written: ENOENT: no such file or directory`,
+    });
+  });
+
   test('a hyphen as --output is stdout, where there is one for it', async () => {
     const added = await run(['add', '--type', 'a', '--count', '2', '--output', '-']);
     const [header, ...records] = await readAll(added.out);

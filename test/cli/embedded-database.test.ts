@@ -70,3 +70,12 @@ test('migrate and device import make the embedded database and say where', async
     });
   }
 });
+
+test('a data directory that cannot be made is named once', async () => {
+  const file = newPath('file');
+  writeFileSync(file, '');
+  const io = fakeIo({ env: { DATA_DIR: join(file, 'data') } });
+  await expect(runProgram(['migrate'], io)).rejects.toMatchObject({
+    message: `The embedded database in ${join(file, 'data')} cannot be used: ENOTDIR: not a directory`,
+  });
+});
