@@ -1,5 +1,5 @@
 import { checkExpiry, checkMetadata, type Metadata, parseTime } from '../db/device-fields.js';
-import { toDurationMs, usageError } from './usage-error.js';
+import { durationForm, toDurationMs, usageError } from './usage-error.js';
 
 /**
  * A parser of when something expires, for an option's value: a time from now such as `30d`, a day (its beginning,
@@ -12,7 +12,7 @@ export function toExpiry(option: string): (value: string) => Date {
       : parseTime(/^\d{4}-\d\d-\d\d$/.test(value) ? `${value}T00:00:00Z` : value);
     if (time === undefined) {
       throw usageError(
-        `${option} cannot be "${value}": it must be a duration such as 30d, a day such as 2027-01-31, or a time such as 2027-01-31T12:00:00Z`,
+        `${option} cannot be "${value}": it must be a duration (${durationForm}), a day such as 2027-01-31, or a time such as 2027-01-31T12:00:00Z`,
       );
     }
     const problem = checkExpiry(time);

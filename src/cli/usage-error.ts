@@ -66,14 +66,15 @@ export function toCount(option: string, most: number): (value: string) => number
 const unitMs: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 const longestDurationMs = 3_650 * 86_400_000;
 
+/** The form of a duration, for messages. */
+export const durationForm = 'one whole number with the unit s, m, h or d, such as 90s or 36h';
+
 /** A parser of a duration such as `90s`, `10m`, `2h` or `1d`, for an option's value; up to ten years. */
 export function toDurationMs(option: string): (value: string) => number {
   return (value) => {
     const [, digits, unit] = /^(\d{1,12})([smhd])$/.exec(value) ?? [];
     const durationMs = Number(digits ?? 0) * (unitMs[unit ?? ''] ?? 0);
     if (durationMs > 0 && durationMs <= longestDurationMs) return durationMs;
-    throw usageError(
-      `${option} cannot be "${value}": it must be a duration from 1s to 3650d, such as 90s, 10m, 2h or 1d`,
-    );
+    throw usageError(`${option} cannot be "${value}": it must be a duration, ${durationForm}, at most 3650d`);
   };
 }

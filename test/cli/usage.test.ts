@@ -83,6 +83,14 @@ describe('a wrong command line is one line on stderr and exit status 2:', () => 
     [['tail-nats', 'raw.>', '--device', 'd'], '--device and a subject cannot be used together'],
     [['tail-nats', '--since', 'yesterday'], '--since cannot be "yesterday": it must be a duration'],
     [
+      ['claim', 'create', '--type', 'x', '--expires', '1w'],
+      '--expires cannot be "1w": it must be a duration, one whole number with the unit s, m, h or d, such as 90s',
+    ],
+    [
+      ['device', 'add', '--type', 'x', '--expires', '1d12h'],
+      '--expires cannot be "1d12h": it must be a duration (one whole number with the unit s, m, h or d, such as 90s',
+    ],
+    [
       ['serve', '--mqtt-port', '99999'],
       '--mqtt-port cannot be "99999": it must be a whole number from 0 to 65535',
     ],
