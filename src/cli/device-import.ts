@@ -60,7 +60,7 @@ export async function importFromFile(
     if (options[option] !== '-') continue;
     throw usageError(`--${option} cannot be "-": stdout is for the result`, 'Name a file');
   }
-  const total = options.file === '-' ? undefined : await countLines(options.file);
+  const total = options.file === '-' ? undefined : await countRows(options.file);
   const input = options.file === '-' ? io.stdin : createReadStream(options.file);
   const force = options.force === true;
   const files: { credentials?: CredentialsFile; report?: OutputFile } = {};
@@ -175,18 +175,24 @@ function takenId({ line, id }: ImportRow): RefusedRow {
 }
 
 /**
- * The lines of a file, for the progress: a little more than its rows.
+ * The rows of a file, for the progress: a few more than there are, where lines are empty or cells have several.
  *
  * @throws SvcMqttError INPUT_INVALID when it cannot be read.
  */
-async function countLines(path: string): Promise<number> {
+async function countRows(path: string): Promise<number> {
   try {
     const file = await open(path);
     let lines = 0;
+    let first: number | undefined;
+    let last = 10;
     for await (const chunk of file.createReadStream() as AsyncIterable<Buffer>) {
+      first ??= chunk[0];
+      last = chunk.at(-1) ?? last;
       for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, at + 1)) lines += 1;
     }
-    return lines;
+    // The last line may lack its end; the first one of CSV is the header.
+    if (last !== 10) lines += 1;
+    return first === undefined || first === '{'.charCodeAt(0) ? lines : lines - 1;
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     const detail = `The file ${escapeControls(path)} cannot be read (${code ?? messageOf(error)})`;

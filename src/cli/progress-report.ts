@@ -26,14 +26,17 @@ export function startProgress(io: Pick<CommandIo, 'stderr' | 'env'>): ProgressRe
 
 function startLines(io: Pick<CommandIo, 'stderr'>): ProgressReport {
   let lastStep = '';
+  let lastLine = '';
   let lastAt = 0;
   return {
     update(progress) {
       const ended = progress.total !== undefined && progress.done >= progress.total;
       const now = Date.now();
       if (progress.step === lastStep && !ended && now - lastAt < lineIntervalMs) return;
-      [lastStep, lastAt] = [progress.step, now];
-      io.stderr.write(`${formatProgress(progress)}\n`);
+      const line = formatProgress(progress);
+      if (line === lastLine) return;
+      [lastStep, lastLine, lastAt] = [progress.step, line, now];
+      io.stderr.write(`${line}\n`);
     },
     async close() {},
   };

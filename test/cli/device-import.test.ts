@@ -394,6 +394,16 @@ g8,a,,x
     },
   );
 
+  test.each([
+    ['csv', `id,type,secret\none,a,${secret}\ntwo,a,${secret}\n`],
+    ['csv without a line break at its end', `id,type,secret\none,a,${secret}\ntwo,a,${secret}`],
+    ['jsonl', ['one', 'two'].map((id) => `${JSON.stringify({ id, type: 'a', secret })}\n`).join('')],
+  ])('the progress of an import is told once, and counts rows: %s', async (_name, text) => {
+    const file = newFile('txt');
+    writeFileSync(file, text);
+    expect((await run(['import', file])).err).toBe('importing devices: 100% (2 of 2)\n');
+  });
+
   test('a file that cannot be made is named once', async () => {
     const output = join(dir.path, 'nowhere', 'c.csv');
     expect((await run(['add', '--type', 'a', '--output', output])).outcome).toMatchObject({
