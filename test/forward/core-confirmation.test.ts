@@ -22,6 +22,7 @@ it('a PONG confirms what was sent before its PING, and nothing later', async () 
     stalled: false,
     detail: '',
     requestPing() {},
+    ping() {},
     listen(listener) {
       listeners.push(listener);
       listener.connected(connection, wire);
@@ -39,10 +40,10 @@ it('a PONG confirms what was sent before its PING, and nothing later', async () 
     await publish('a');
     listeners[0]?.pinged();
     await publish('b');
-    listeners[0]?.ponged();
+    listeners[0]?.ponged(new Set());
     expect(confirmed).toEqual(['a']);
     listeners[0]?.pinged();
-    listeners[0]?.ponged();
+    listeners[0]?.ponged(new Set());
     expect(confirmed).toEqual(['a', 'b']);
   } finally {
     await forwarder.close();

@@ -1,6 +1,6 @@
 import type { NatsConnection } from 'nats';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Forwarder } from '../../src/server/forward/forwarder.js';
+import type { Forwarder, UplinkMessage } from '../../src/server/forward/forwarder.js';
 import { openObserver, openTestForwarder, openTestLog, until, uplink } from '../support/forwarding.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 
@@ -24,9 +24,9 @@ afterEach(async () => {
   await server?.stop();
 });
 
-async function observe(): Promise<void> {
+async function observe(credentials?: { user: string; pass: string }): Promise<void> {
   received = [];
-  observer = await openObserver(server.url);
+  observer = await openObserver(server.url, credentials);
   observer.subscribe('raw.>', { callback: (_error, message) => void received.push(message.string()) });
   await observer.flush();
 }
@@ -98,5 +98,97 @@ describe('the core NATS forwarder', () => {
     });
     await until(() => received.length === 20_000);
     expect(forwarder.state().counters).toMatchObject({ sent: 20_000, dropped: 0 });
+  });
+});
+
+describe('the core NATS forwarder, with a user who may not publish everywhere', () => {
+  /** Starts all anew. The user of the observer may do everything. */
+  async function restrict(deny: string[], configExtra = ''): Promise<void> {
+    await forwarder.close();
+    await observer.close();
+    await server.stop();
+    const gateway = `{ user: gateway, password: x, permissions: { publish: { deny: ${JSON.stringify(deny)} } } }`;
+    const users = `authorization { users: [${gateway}, { user: observer, password: x }] }`;
+    server = await startNatsServer({ jetstream: false, configExtra: `${users}\n${configExtra}` });
+    const url = server.url.replace('//', '//gateway:x@');
+    forwarder = await openTestForwarder(url, log.log, { jetstream: false });
+    await observe({ user: 'observer', pass: 'x' });
+  }
+
+  const to = (subject: string, options: Partial<UplinkMessage> = {}) =>
+    uplink(subject, { subject: Buffer.from(subject), ...options });
+
+  it('confirms nothing that the server refuses, tries it again, and holds up nobody else', async () => {
+    await restrict(['raw.denied']);
+    let confirmedDenied = 0;
+    forwarder.openLane().publish(to('raw.denied', { onStored: () => (confirmedDenied += 1) }));
+    const retried = (times: number) => forwarder.state().counters.retriedRefused >= times;
+    await until(() => retried(1));
+    const lane = forwarder.openLane();
+    const confirmed: string[] = [];
+    const expected: string[] = [];
+    while (!retried(4)) {
+      const subject = `raw.m${expected.length}`;
+      expected.push(subject);
+      lane.publish(to(subject, { onStored: () => confirmed.push(subject) }));
+      await until(() => confirmed.length === expected.length);
+    }
+    expect(confirmedDenied).toBe(0);
+    expect(forwarder.state()).toMatchObject({ inFlight: 1, holdingLanes: 1 });
+    await until(() => received.length >= expected.length);
+    expect(received).toEqual(expected);
+    expect(log.lines.filter(({ event }) => event === 'uplink_not_stored')).toMatchObject([
+      { cause: 'publish_denied', detail: 'the user may not publish to raw.denied' },
+    ]);
+    expect(log.count('nats_error')).toBe(1);
+  });
+
+  it('tells what was refused from what was sent around it, of every quality of service', async () => {
+    await restrict(['raw.d.>', 'raw.plain']);
+    const confirmed: string[] = [];
+    const publish = (name: string) =>
+      forwarder.openLane().publish(to(name, { onStored: () => confirmed.push(name) }));
+    publish('raw.d.first');
+    await until(() => forwarder.state().counters.retriedRefused === 1);
+    const names = Array.from({ length: 1_000 }, (_, index) => `raw.${index % 3 === 0 ? 'd' : 'a'}.${index}`);
+    const allowed = names.filter((name) => name.startsWith('raw.a'));
+    for (const name of names) {
+      publish(name);
+      forwarder.openLane().publish(to('raw.plain', { confirm: false }));
+    }
+    await until(() => confirmed.length >= allowed.length);
+    await until(() => forwarder.state().counters.retriedRefused >= 2 * (names.length - allowed.length));
+    expect(confirmed).toEqual(allowed);
+    await until(() => received.length >= allowed.length);
+    expect(received).toEqual(allowed);
+  });
+
+  it('confirms what was sent together with the first that is refused, also where the account maps that one', async () => {
+    await restrict(['hidden.>'], 'mappings = { "raw.mapped": "hidden.mapped" }');
+    const confirmed: string[] = [];
+    const names = ['raw.mapped', 'raw.a', 'raw.b', 'raw.mapped', 'raw.c'];
+    for (const name of names)
+      forwarder.openLane().publish(to(name, { onStored: () => confirmed.push(name) }));
+    await until(() => confirmed.length === 3 && forwarder.state().counters.retriedRefused >= 10);
+    expect(confirmed.toSorted()).toEqual(['raw.a', 'raw.b', 'raw.c']);
+    const [trouble] = log.lines.filter(({ event }) => event === 'uplink_not_stored');
+    expect(trouble?.detail).toBe('the user may not publish to hidden.mapped');
+  });
+
+  it('confirms in order, and each once, what a lane sends while others are refused', async () => {
+    await restrict(['raw.denied']);
+    const names = Array.from({ length: 2_000 }, (_, index) => String(index));
+    const confirmed: string[] = [];
+    let confirmedDenied = 0;
+    const lane = forwarder.openLane();
+    for (const [index, name] of names.entries()) {
+      if (index % 100 === 0)
+        forwarder.openLane().publish(to('raw.denied', { onStored: () => (confirmedDenied += 1) }));
+      lane.publish(uplink(name, { onStored: () => confirmed.push(name) }));
+      if (index % 50 === 0) await forwarder.drain(1);
+    }
+    await until(() => confirmed.length >= names.length);
+    expect(confirmed).toEqual(names);
+    expect(confirmedDenied).toBe(0);
   });
 });

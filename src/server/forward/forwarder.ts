@@ -31,7 +31,7 @@ export interface UplinkMessage {
    */
   compact(): void;
   /**
-   * Called at most once, when the stream has confirmed the message (JetStream), or the server has received it
+   * Called at most once, when the stream has confirmed the message (JetStream), or the server has taken it
    * (core NATS). Never called for a message without `confirm`. Still called after `Lane.close()`. Must not throw.
    */
   onStored(): void;

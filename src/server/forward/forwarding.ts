@@ -38,8 +38,9 @@ export interface Confirmation {
   sendPlain(wire: NatsWire, message: UplinkMessage, mark: number): void;
   /** See `Outlet.groupOf`. */
   groupOf(message: UplinkMessage): number;
+  /** See `NatsLinkListener`. */
   pinged(): void;
-  ponged(): void;
+  ponged(denied: ReadonlySet<string>): void;
   /** Largest message that the stream takes, bytes; Infinity when it has no bound of its own. */
   readonly maxMessageBytes: number;
   readonly ingest: IngestMode | undefined;
@@ -133,7 +134,7 @@ export function startForwarding(options: {
       unconfirmed.reset();
     },
     pinged: () => confirmation.pinged(),
-    ponged: () => confirmation.ponged(),
+    ponged: (denied) => confirmation.ponged(denied),
   });
 
   function tick(nowMs: number): void {

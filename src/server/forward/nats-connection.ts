@@ -3,6 +3,7 @@ import type { NatsConnection } from 'nats';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { type DialledNats, dialNats } from './nats-dial.js';
+import { type NatsErrorReport, type NatsReplies, openNatsReplies } from './nats-replies.js';
 import { type NatsAddress, type NatsSettings, readNatsTarget, showAddress } from './nats-settings.js';
 import { type NatsWire, openNatsWire } from './nats-wire.js';
 
@@ -14,8 +15,13 @@ export interface NatsLinkListener {
   disconnected(): void;
   /** A PING was sent: whatever was published before is ahead of it. */
   pinged(): void;
-  /** The PING was answered: the server has read whatever was ahead of it. */
-  ponged(): void;
+  /**
+   * The oldest PING that was not answered is: the server has read whatever was ahead of it.
+   *
+   * @param denied what was published to these subjects between the PING before and this one was refused; the server
+   *   names them, and where the account maps subjects they are what it made of those in the messages.
+   */
+  ponged(denied: ReadonlySet<string>): void;
 }
 
 /**
@@ -34,6 +40,8 @@ export interface NatsLink {
   readonly detail: string;
   /** Sends a PING at the end of this turn, or as soon as the one under way is answered. */
   requestPing(): void;
+  /** Sends a PING now, also while others are under way. */
+  ping(): void;
   listen(listener: NatsLinkListener): void;
   /** Ends the link and its connection. Idempotent. */
   close(): Promise<void>;
@@ -61,6 +69,9 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
   let current: NatsConnection | undefined;
   let wire: NatsWire | undefined;
   let detail = '';
+  let replies: NatsReplies | undefined;
+  let pingsUnderWay = 0;
+  /** When the last PING was sent or, with several under way, answered; 0 while there is none. */
   let pingSentAtMs = 0;
   let pingRequested = false;
   let pingScheduled = false;
@@ -115,13 +126,14 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     wire = openNatsWire(connection);
     detail = showAddress(address);
     stalled = false;
+    pingsUnderWay = 0;
     pingSentAtMs = 0;
     pingRequested = false;
     lastHeardAtMs = performance.now();
     lastTickAtMs = lastHeardAtMs;
     lastInMessages = 0;
     discovered = readDiscovered(connection.info?.connect_urls ?? [], address);
-    void reportErrors(connection, log);
+    replies = openNatsReplies(connection, openErrorReport(log));
     const { server_name: server, version } = connection.info ?? {};
     log.info({ event: 'nats_connected', url: detail, server, version }, 'connected to NATS');
     for (const listener of listeners) listener.connected(connection, wire);
@@ -130,6 +142,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
   function drop(reason: string): void {
     current = undefined;
     wire = undefined;
+    replies = undefined;
     stalled = false;
     detail = reason;
     log.warn({ event: 'nats_disconnected', reason }, 'lost the connection to NATS; it is made anew');
@@ -138,19 +151,25 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
 
   function startPing(): void {
     pingScheduled = false;
+    if (pingsUnderWay === 0) ping();
+  }
+
+  function ping(): void {
     const connection = current;
-    if (connection === undefined || pingSentAtMs !== 0 || connection.isClosed()) return;
+    if (connection === undefined || replies === undefined || connection.isClosed()) return;
     pingRequested = false;
-    pingSentAtMs = performance.now();
+    if (pingsUnderWay === 0) pingSentAtMs = performance.now();
+    pingsUnderWay += 1;
     wire?.flush();
-    const answered = connection.flush();
+    const answered = replies.ping();
     for (const listener of listeners) listener.pinged();
     answered.then(
-      () => {
+      (denied) => {
         if (current !== connection) return;
-        pingSentAtMs = 0;
+        pingsUnderWay -= 1;
         heard();
-        for (const listener of listeners) listener.ponged();
+        pingSentAtMs = pingsUnderWay === 0 ? 0 : lastHeardAtMs;
+        for (const listener of listeners) listener.ponged(denied);
         if (pingRequested) startPing();
       },
       () => {
@@ -213,6 +232,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
         queueMicrotask(startPing);
       }
     },
+    ping,
     listen(listener) {
       listeners.push(listener);
       if (current !== undefined && wire !== undefined) listener.connected(current, wire);
@@ -242,14 +262,13 @@ function readDiscovered(urls: readonly string[], source: NatsAddress): NatsAddre
 }
 
 /** Logs what the server complains about, above all missing permissions, once a subject. */
-async function reportErrors(connection: NatsConnection, log: Log): Promise<void> {
+function openErrorReport(log: Log): (report: NatsErrorReport) => void {
   const seen = new Set<string>();
-  for await (const status of connection.status()) {
-    if (status.type !== 'error') continue;
-    const { operation, subject } = status.permissionContext ?? {};
-    const key = `${status.data} ${operation} ${subject}`;
-    if (seen.has(key) || seen.size >= 100) continue;
+  return ({ data, permissionContext }) => {
+    const { operation, subject } = permissionContext ?? {};
+    const key = `${data} ${operation} ${subject}`;
+    if (seen.has(key) || seen.size >= 100) return;
     seen.add(key);
-    log.error({ event: 'nats_error', code: status.data, operation, subject }, 'NATS reported an error');
-  }
+    log.error({ event: 'nats_error', code: data, operation, subject }, 'NATS reported an error');
+  };
 }
