@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../config.js';
 import type { Actor } from '../db/audit.js';
 import { revokeDevices } from '../db/device-changes.js';
@@ -234,6 +235,9 @@ async function bringSchemaUpToDate(config: Config, db: Database, log: Log): Prom
   }
 }
 
+/** How often wills that wait for room are looked at when the server stops. */
+const waitingWillsPollMs = 20;
+
 /**
  * Nothing more is read; what was taken is stored and acknowledged; then connections close, and their wills are stored.
  */
@@ -243,6 +247,7 @@ async function drainBroker(broker: Broker, forwarder: Forwarder, timeoutMs: numb
   // Wills are stored last; a message that cannot be stored must not take all of the time.
   await forwarder.drain((endMs - performance.now()) * 0.75);
   await broker.close();
+  while (broker.waitingWills() > 0 && performance.now() < endMs) await delay(waitingWillsPollMs);
   const left = (await forwarder.drain(endMs - performance.now())) + broker.waitingWills();
   if (left > 0) {
     log.warn(

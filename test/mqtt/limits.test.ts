@@ -319,6 +319,53 @@ describe('messages to NATS', () => {
     expect(broker().broker.waitingWills()).toBe(0);
   });
 
+  it.each<{ bound: string; config: Partial<BrokerConfig>; room?: number }>([
+    { bound: 'in flight of its client', config: { maxInFlightPerClient: 3 } },
+    { bound: 'bytes in flight of its client', config: { maxInFlightBytesPerClient: 100 } },
+    { bound: 'in flight of its device', config: {}, room: 20 },
+  ])('a will waits at a bound ($bound), and goes before what the client sends next', async (given) => {
+    await openBroker(given.config);
+    broker().autoStore = false;
+    broker().room = given.room ?? Number.POSITIVE_INFINITY;
+    const mine = { clientId: 'busy', clean: false };
+    const client = await connected({ ...mine, will: { topic: 'raw/dev1', payload: 'will', qos: 1 } });
+    for (const packetId of [1, 2, 3]) client.send(message(packetId, { payload: `m${packetId}` }));
+    await vi.waitFor(() => expect(broker().taken).toHaveLength(3));
+    client.destroy();
+    await vi.waitFor(() => expect(broker().broker.waitingWills()).toBe(1));
+    expect(limitsHit()).toEqual({});
+
+    const next = await connected(mine);
+    next.send(message(4, { payload: 'm4' }));
+    await expectQuiet(next);
+    const payloads = () => broker().taken.map(({ payload }) => Buffer.from(payload).toString());
+    expect(payloads()).toEqual(['m1', 'm2', 'm3']);
+    broker().taken[0]?.onStored();
+    expect(payloads()).toEqual(['m1', 'm2', 'm3', 'will']);
+    expect(broker().broker.waitingWills()).toBe(0);
+    broker().taken[1]?.onStored();
+    await vi.waitFor(() => expect(payloads()).toEqual(['m1', 'm2', 'm3', 'will', 'm4']));
+    expect(broker().broker.counters.willsDropped).toBe(0);
+  });
+
+  it('a will that waits for room in all goes before what the client sends next, whoever finds the room', async () => {
+    await openBroker({});
+    broker().full = true;
+    const mine = { clientId: 'back', clean: false };
+    const client = await connected({ ...mine, will: { topic: 'raw/dev1', payload: 'will', qos: 1 } });
+    client.destroy();
+    await vi.waitFor(() => expect(broker().broker.waitingWills()).toBe(1));
+    broker().full = false;
+    const next = await connected(mine);
+    next.send(message(1, { payload: 'm1' }));
+    await nextOf(next, puback);
+    expect(broker().taken.map(({ payload }) => Buffer.from(payload).toString())).toEqual(['will', 'm1']);
+    expect(broker().broker.waitingWills()).toBe(0);
+    // The request that is still open finds nothing left to send.
+    broker().setFull(false);
+    expect(broker().taken).toHaveLength(2);
+  });
+
   it('QoS 2 exchanges: one more than may be begun closes, and ended ones do not count', async () => {
     await openBroker({ maxExchangesPerClient: 3 });
     const client = await connected();

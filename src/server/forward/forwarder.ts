@@ -73,9 +73,9 @@ export interface Lane {
    */
   publish(message: UplinkMessage): void;
   /**
-   * The client is gone and gives no further message. What was taken is still stored, in order, and reported; only
-   * when the bound of messages is reached are those of closed lanes that NATS refuses given up, and counted as
-   * `abandoned`, so that absent clients cannot stop present ones. Idempotent.
+   * The client is gone and gives no further message, except a will that waited for room. What was taken is still
+   * stored, in order, and reported; only when the bound of messages is reached are those of closed lanes that NATS
+   * refuses given up, and counted as `abandoned`, so that absent clients cannot stop present ones. Idempotent.
    */
   close(): void;
 }

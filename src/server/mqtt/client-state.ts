@@ -4,6 +4,7 @@ import type { Connection } from './connection.js';
 import type { Exchanges } from './exchanges.js';
 import type { PublishRate } from './publish-rate.js';
 import type { UplinkConnection } from './uplink.js';
+import type { UplinkPublish } from './uplink-publish.js';
 
 /** What the clients of one device have in common on this replica. */
 export interface DeviceState {
@@ -16,8 +17,17 @@ export interface DeviceState {
   inFlightBytes: number;
   /** How fast it may send; undefined: as fast as it can. */
   publishRate: PublishRate | undefined;
-  /** Connections that wait until there are fewer. */
-  readonly awaitingRoom: Set<UplinkConnection>;
+  /** Connections, and wills, that wait until there are fewer. */
+  readonly awaitingRoom: Set<Pick<UplinkConnection, 'onRoom'>>;
+}
+
+/** The will of a connection that has ended, until there is room for it. */
+export interface WaitingWill {
+  readonly message: UplinkPublish;
+  /** The one of what its client has sent before. */
+  readonly lane: Lane;
+  /** Counted in the bound of all wills that wait. */
+  readonly bytes: number;
 }
 
 /**
@@ -31,6 +41,8 @@ export interface ClientState {
   lane: Lane;
   /** Bytes of its messages waiting for their store confirmation. */
   inFlightBytes: number;
+  /** Wills of earlier connections that wait for room, in order. */
+  readonly wills: WaitingWill[];
   connection: Connection | undefined;
   /** The last CONNECT asked for a persistent session. */
   persistent: boolean;

@@ -64,7 +64,7 @@ export function openRegistry(options: {
   const spentRates = openSpentRates({ maxDevices: options.maxSpentRates });
   /** Persistent sessions without a connection, the one absent longest first. */
   const absent = new Set<ClientState>();
-  /** Clients without a connection whose messages are still on their way to NATS, and since when. */
+  /** Clients without a connection whose messages or wills are still on their way to NATS, and since when. */
   const unsettled = new Map<ClientState, number>();
 
   function remember(key: string, deviceId: string, deviceType: string): ClientState | undefined {
@@ -86,6 +86,7 @@ export function openRegistry(options: {
       device,
       lane: options.forwarder.openLane(),
       inFlightBytes: 0,
+      wills: [],
       connection: undefined,
       persistent: false,
       exchanges: new Exchanges(options.exchangeRoom, deviceId),
@@ -128,7 +129,7 @@ export function openRegistry(options: {
     state.session = undefined;
     state.persistent = false;
     absent.delete(state);
-    if (state.lane.inFlight === 0) forget(state);
+    if (isSettled(state)) forget(state);
     else unsettled.set(state, performance.now());
   }
 
@@ -209,7 +210,7 @@ export function openRegistry(options: {
         return;
       }
       absent.add(state);
-      if (state.lane.inFlight > 0) unsettled.set(state, performance.now());
+      if (!isSettled(state)) unsettled.set(state, performance.now());
     },
 
     drop,
@@ -235,10 +236,14 @@ export function openRegistry(options: {
     sweep() {
       const longAgoMs = performance.now() - laneGraceMs;
       for (const [state, sinceMs] of unsettled) {
-        if (state.lane.inFlight === 0 || sinceMs < longAgoMs) closeLane(state);
+        if (isSettled(state) || sinceMs < longAgoMs) closeLane(state);
       }
       if (absent.size > options.maxSessions) evict();
       spentRates.sweep();
     },
   };
+}
+
+function isSettled({ lane, wills }: ClientState): boolean {
+  return lane.inFlight === 0 && wills.length === 0;
 }

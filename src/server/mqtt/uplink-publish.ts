@@ -90,8 +90,10 @@ export class UplinkPublish implements UplinkMessage {
     // Not the connection that sent it: the client may have another one by now, which waits for the room.
     this.uplink.wakeClient();
     if (device.awaitingRoom.size === 0) return;
-    for (const connection of device.awaitingRoom) connection.onRoom();
+    const waiting = [...device.awaitingRoom];
     device.awaitingRoom.clear();
+    // A will for which there is no room yet asks again at once.
+    for (const waiter of waiting) waiter.onRoom();
   }
 
   onStored(): void {

@@ -96,13 +96,20 @@ export class Uplink {
    * to be confirmed.
    */
   checkRoom(confirm: boolean): LimitName | undefined {
+    const { state } = this;
+    // The will of an earlier connection comes before what this one sends.
+    if (confirm && state.wills.length > 0) this.sendWills();
+    // What is answered in its turn counts too: repeats of a QoS 2 message that PUBREC has answered are not in flight.
+    const unanswered = this.waiting.length - this.head;
+    return this.checkBounds(confirm, Math.max(state.lane.inFlight, unanswered));
+  }
+
+  private checkBounds(confirm: boolean, inFlightOfClient: number): LimitName | undefined {
     const { forwarder, maxInFlightPerClient, maxInFlightBytesPerClient } = this.services;
     if (forwarder.fullFor(confirm)) return 'in-flight';
     if (!confirm) return undefined;
     const { state } = this;
-    // What is answered in its turn counts too: repeats of a QoS 2 message that PUBREC has answered are not in flight.
-    const unanswered = this.waiting.length - this.head;
-    if (Math.max(state.lane.inFlight, unanswered) >= maxInFlightPerClient) return 'in-flight-per-client';
+    if (inFlightOfClient >= maxInFlightPerClient) return 'in-flight-per-client';
     if (state.inFlightBytes >= maxInFlightBytesPerClient) return 'in-flight-bytes-per-client';
     const { inFlight, inFlightBytes } = state.device;
     // A share of what is free, and not of all: however many devices fill their share, there is room for another.
@@ -158,36 +165,59 @@ export class Uplink {
     return undefined;
   }
 
-  /** Sends the will [MQTT-3.1.2-8], within the bounds; it waits for the forwarder to have room. */
+  /** Sends the will [MQTT-3.1.2-8], within the bounds: it waits for room, of its client too, behind what that one sent. */
   publishWill(will: Will): void {
-    const { forwarder, waitingWills, counters } = this.services;
+    const { waitingWills, counters } = this.services;
+    const { lane, wills } = this.state;
     const topic = Buffer.from(will.topic, 'utf8');
     const route = this.routeOf(topic, 0, topic.length, will.retain);
     if (typeof route === 'string') return;
     const exchange = will.qos === 2 ? { messageId: this.services.nextMessageId() } : undefined;
     const message = new UplinkPublish(this, route, { ...will, packetId: 0 }, exchange);
-    const room = this.checkRoom(message.confirm);
     const bytes = message.payload.length + willOverheadBytes;
-    const waits = room === 'in-flight' && waitingWills.bytes + bytes <= maxWaitingWillBytes;
-    if (room !== undefined && !waits) {
+    const limit = this.checkBounds(message.confirm, lane.inFlight);
+    const waits = limit !== undefined || wills.length > 0;
+    if (waits && waitingWills.bytes + bytes > maxWaitingWillBytes) {
       counters.willsDropped += 1;
-      counters.limits[room === 'in-flight' ? 'waiting-wills' : room] += 1;
+      counters.limits['waiting-wills'] += 1;
       return;
     }
     if (will.qos === 0 && this.policy.localDelivery) this.deliver(message);
     if (!waits) {
-      message.publish(this.state.lane);
+      message.publish(lane);
       return;
     }
     waitingWills.count += 1;
     waitingWills.bytes += bytes;
-    forwarder.whenReady(() => {
+    wills.push({ message, lane, bytes });
+    // Others of the client wait for the first one.
+    if (limit !== undefined && wills.length === 1) this.awaitRoomForWills(limit);
+  }
+
+  /** Sends the client's waiting wills as far as there is room; answers the bound at which the next one waits. */
+  private sendWills(): LimitName | undefined {
+    const { waitingWills } = this.services;
+    const { wills } = this.state;
+    for (let first = wills[0]; first !== undefined; first = wills[0]) {
+      const { message, lane, bytes } = first;
+      const limit = this.checkBounds(message.confirm, lane.inFlight);
+      if (limit !== undefined) return limit;
+      wills.shift();
       waitingWills.count -= 1;
       waitingWills.bytes -= bytes;
-      const lane = forwarder.openLane();
       message.publish(lane);
-      lane.close();
-    }, message.confirm);
+    }
+    return undefined;
+  }
+
+  private awaitRoomForWills(limit: LimitName): void {
+    const goOn = () => {
+      const next = this.sendWills();
+      if (next !== undefined) this.awaitRoomForWills(next);
+    };
+    // At the other bounds something of the device is in flight, and makes room when it is settled.
+    if (limit !== 'in-flight') this.device.awaitingRoom.add({ onRoom: goOn });
+    else this.services.forwarder.whenReady(goOn, this.state.wills[0]?.message.confirm);
   }
 
   /** A message was stored. */
