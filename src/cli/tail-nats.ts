@@ -99,8 +99,6 @@ async function follow(
       lost.abort();
       if (!ended.aborted) io.stderr.write('Lost the connection to NATS; connecting again.\n');
     },
-    pinged() {},
-    ponged() {},
   });
   ended.addEventListener('abort', () => connections.end(), { once: true });
   if (ended.aborted) connections.end();

@@ -55,8 +55,6 @@ export function openDownlink(link: NatsLink, log: Log): Downlink {
     disconnected() {
       subscriptions.clear();
     },
-    pinged() {},
-    ponged() {},
   });
 
   const downlink: Downlink = {

@@ -13,9 +13,7 @@ import { readProcessBirth } from './process-birth.js';
 export interface EmbeddedNats {
   readonly url: string;
   readonly port: number;
-  /** False when the server belongs to someone else, and is left running by `close`. */
-  readonly owned: boolean;
-  /** Ends the server if it is ours, in an orderly way and within seconds. Idempotent. */
+  /** Ends the server unless it is someone else's, in an orderly way and within seconds. Idempotent. */
   close(): Promise<void>;
 }
 
@@ -90,7 +88,7 @@ export function readEmbeddedNatsPort(dataDir: string): number | undefined {
 
 function borrow(port: number, log: Log): EmbeddedNats {
   log.info({ event: 'nats_server_found', port }, 'using the NATS server that runs on this machine');
-  return { url: `nats://127.0.0.1:${port}`, port, owned: false, close: async () => {} };
+  return { url: `nats://127.0.0.1:${port}`, port, close: async () => {} };
 }
 
 async function own(
@@ -143,7 +141,6 @@ async function own(
   return {
     url: `nats://127.0.0.1:${port}`,
     port,
-    owned: true,
     close() {
       closed ??= (async () => {
         closing.abort();

@@ -39,8 +39,8 @@ export interface Confirmation {
   /** See `Outlet.groupOf`. */
   groupOf(message: UplinkMessage): number;
   /** See `NatsLinkListener`. */
-  pinged(): void;
-  ponged(denied: ReadonlySet<string>): void;
+  pinged?(): void;
+  ponged?(denied: ReadonlySet<string>): void;
   /** Largest message that the stream takes, bytes; Infinity when it has no bound of its own. */
   readonly maxMessageBytes: number;
   readonly ingest: IngestMode | undefined;
@@ -133,8 +133,8 @@ export function startForwarding(options: {
       inFlight.loseAll();
       unconfirmed.reset();
     },
-    pinged: () => confirmation.pinged(),
-    ponged: (denied) => confirmation.ponged(denied),
+    pinged: () => confirmation.pinged?.(),
+    ponged: (denied) => confirmation.ponged?.(denied),
   });
 
   function tick(nowMs: number): void {

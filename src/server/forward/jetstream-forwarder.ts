@@ -134,8 +134,6 @@ export function startJetStreamForwarder(options: {
           if (batches.holding) batches.add(message, mark);
           else sendPlain(current, message, mark);
         },
-        pinged() {},
-        ponged() {},
         get maxMessageBytes() {
           return stream.maxMessageBytes;
         },

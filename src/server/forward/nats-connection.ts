@@ -14,14 +14,14 @@ export interface NatsLinkListener {
   /** The connection is gone: what it carried and NATS did not answer may or may not have arrived. */
   disconnected(): void;
   /** A PING was sent: whatever was published before is ahead of it. */
-  pinged(): void;
+  pinged?(): void;
   /**
    * The oldest PING that was not answered is: the server has read whatever was ahead of it.
    *
    * @param denied what was published to these subjects between the PING before and this one was refused; the server
    *   names them, and where the account maps subjects they are what it made of those in the messages.
    */
-  ponged(denied: ReadonlySet<string>): void;
+  ponged?(denied: ReadonlySet<string>): void;
 }
 
 /**
@@ -162,14 +162,14 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     pingsUnderWay += 1;
     wire?.flush();
     const answered = replies.ping();
-    for (const listener of listeners) listener.pinged();
+    for (const listener of listeners) listener.pinged?.();
     answered.then(
       (denied) => {
         if (current !== connection) return;
         pingsUnderWay -= 1;
         heard();
         pingSentAtMs = pingsUnderWay === 0 ? 0 : lastHeardAtMs;
-        for (const listener of listeners) listener.ponged(denied);
+        for (const listener of listeners) listener.ponged?.(denied);
         if (pingRequested) startPing();
       },
       () => {

@@ -32,10 +32,6 @@ export interface RunningForwarder {
   readonly forwarder: Forwarder;
   /** The connection to NATS, for the messages that go the other way. */
   readonly link: NatsLink;
-  /** Where NATS is, without credentials. */
-  readonly url: string;
-  /** The stream in use; undefined without JetStream. */
-  readonly stream: string | undefined;
   /** Of subject templates, those that no stream covers; undefined when there is nobody to ask. */
   findUncovered(templates: readonly string[]): Promise<string[] | undefined>;
   /** Ends the forwarder, the connection, and the embedded server when there is one. Idempotent. */
@@ -76,20 +72,19 @@ export async function startForwarder(options: {
       maxInFlightBytes: config.maxInFlightBytes,
       ackTimeoutMs: config.publishTimeoutSec * 1_000,
     };
-    const started = await startConfirmed({ config, link, limits, log });
+    const forwarder = await startConfirmed({ config, link, limits, log });
     const running = embedded;
     const open = link;
     let closed: Promise<void> | undefined;
     return {
-      ...started,
+      forwarder,
       link,
-      url: link.detail,
       async findUncovered(templates) {
         const connection = config.enableJetstream ? open.connection : undefined;
         return connection === undefined ? undefined : await findUncovered(connection, templates);
       },
       close() {
-        closed ??= started.forwarder.close().finally(() => running?.close());
+        closed ??= forwarder.close().finally(() => running?.close());
         return closed;
       },
     };
@@ -105,10 +100,9 @@ async function startConfirmed(options: {
   link: NatsLink;
   limits: { maxInFlight: number; maxInFlightBytes: number; ackTimeoutMs: number };
   log: Log;
-}): Promise<{ forwarder: Forwarder; stream: string | undefined }> {
+}): Promise<Forwarder> {
   const { config, link, limits, log } = options;
-  if (!config.enableJetstream)
-    return { forwarder: startCoreForwarder({ link, limits, log }), stream: undefined };
+  if (!config.enableJetstream) return startCoreForwarder({ link, limits, log });
   const wanted = {
     stream: config.natsStream,
     template: config.natsSubject,
@@ -121,7 +115,7 @@ async function startConfirmed(options: {
     });
   }
   const stream = await requireStream(connection, wanted, log);
-  const forwarder = startJetStreamForwarder({
+  return startJetStreamForwarder({
     link,
     limits,
     stream,
@@ -129,5 +123,4 @@ async function startConfirmed(options: {
     ingest: config.natsIngest,
     log,
   });
-  return { forwarder, stream: stream.name };
 }

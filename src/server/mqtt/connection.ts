@@ -213,7 +213,9 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
     this.accepted.socket.onLogin?.();
     directory.loggedIn(device, secret);
     this.tell('connected');
-    this.socket.write(encodeConnack(ConnectReturnCode.accepted, sessionPresent));
+    // In MQTT 3.1 the byte is reserved.
+    const toldPresent = sessionPresent && this.version === 4;
+    this.socket.write(encodeConnack(ConnectReturnCode.accepted, toldPresent));
     state.session?.attach(this);
     this.socket.updateHold();
   }

@@ -19,8 +19,6 @@ export type GateConfig = Pick<
 
 /** Decides which sockets become connections, and when. */
 export interface Gate extends Pick<EntranceKeeper, 'mayEnter' | 'onArrival'> {
-  /** Sockets that wait for their turn. */
-  readonly waiting: number;
   /** Ends those that wait. Idempotent. */
   close(): void;
 }
@@ -78,10 +76,6 @@ export function openGate(options: {
   }
 
   return {
-    get waiting() {
-      return queue.waiting;
-    },
-
     mayEnter(socket) {
       counters.opened += 1;
       if (open >= config.maxConnections) {

@@ -58,6 +58,15 @@ describe('session present', () => {
     await first.waitClosed();
   });
 
+  it('is not told to a client of MQTT 3.1, where the byte is reserved, and its session goes on', async () => {
+    const options = { clientId: 'present-31', clean: false, protocolName: 'MQIsdp', level: 3 };
+    await harness.leave(await harness.subscribed([['present/31', 1]], options));
+    const { client, sessionPresent } = await harness.resumed(options);
+    expect(sessionPresent).toBe(0);
+    client.send(publishPacket({ topic: 'present/31', payload: 'kept' }));
+    expect((await nextDelivery(client)).payload).toBe('kept');
+  });
+
   it('[MQTT-3.2.2-4] is 0 with every refusal', async () => {
     const clientId = 'present-refused';
     await harness.leave(await harness.connected({ clientId, clean: false }));
