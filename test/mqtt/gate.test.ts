@@ -28,6 +28,7 @@ it('of a socket that waits nothing is read before it goes on, and one that ends 
     host: '127.0.0.1',
     port: 0,
     setting: 'MQTT_PORT',
+    log,
     onSocket(socket) {
       socket.on('error', () => {});
       if (!gate.mayEnter(socket)) return;

@@ -200,7 +200,12 @@ export async function openBroker(options: {
         limitedLog.info('connect_refused', detail, 'A connection was closed in its handshake');
       },
     };
-    const listeners = await startListeners({ config, certificates: options.certificates, keeper });
+    const listeners = await startListeners({
+      config,
+      certificates: options.certificates,
+      keeper,
+      log: limitedLog,
+    });
     let seenAtMs = performance.now();
     const ticker = setInterval(() => {
       const nowMs = performance.now();

@@ -1,5 +1,6 @@
 import { createServer, type Server, type Socket } from 'node:net';
-import { SvcMqttError } from '../../errors.js';
+import { messageOf, SvcMqttError } from '../../errors.js';
+import type { LimitedLog } from '../../log.js';
 
 /** A TCP listener. */
 export interface Listener {
@@ -19,6 +20,7 @@ export async function startListener(options: {
   /** The variable that names the port, for the message. */
   setting: string;
   onSocket(socket: Socket): void;
+  log: LimitedLog;
 }): Promise<Listener> {
   const server = createServer(
     // The end of a client's side is taken in its order, behind what waits before it.
@@ -44,9 +46,14 @@ export async function startListener(options: {
     });
   }
   const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : options.port;
+  // A connection that the system does not hand over is lost; without a listener it would take the process along.
+  server.on('error', (error) => {
+    options.log.error('accept_failed', { port, reason: messageOf(error) }, 'A connection was not accepted');
+  });
   let closing: Promise<void> | undefined;
   return {
-    port: typeof address === 'object' && address !== null ? address.port : options.port,
+    port,
     close: () => {
       closing ??= new Promise((resolve) => {
         // The callback waits for the open connections too, which is not wanted here.

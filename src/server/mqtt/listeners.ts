@@ -1,5 +1,6 @@
 import type { Config } from '../../config.js';
 import { SvcMqttError } from '../../errors.js';
+import type { LimitedLog } from '../../log.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import type { Transport } from './accepted-socket.js';
 import { type AddressRanges, readAddressRanges } from './address-ranges.js';
@@ -49,8 +50,9 @@ export async function startListeners(options: {
   config: ListenersConfig;
   certificates: CertificateStore | undefined;
   keeper: EntranceKeeper;
+  log: LimitedLog;
 }): Promise<Listeners> {
-  const { config, certificates, keeper } = options;
+  const { config, certificates, keeper, log } = options;
   const { planned, proxies } = planListeners(config, certificates !== undefined);
   const entrance = openEntrance({
     keeper,
@@ -68,7 +70,7 @@ export async function startListeners(options: {
   try {
     for (const { transport, port, setting } of planned) {
       const onSocket = (socket: Parameters<typeof entrance.enter>[0]) => entrance.enter(socket, transport);
-      const listener = await startListener({ host: config.mqttHost, port, setting, onSocket });
+      const listener = await startListener({ host: config.mqttHost, port, setting, onSocket, log });
       started.push(listener);
       ports[transport] = listener.port;
     }
