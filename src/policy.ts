@@ -1,5 +1,5 @@
 import { checkSubjectTemplate } from './subject-template.js';
-import { checkTopicTemplate, templatesMeet } from './topic-template.js';
+import { checkTopicTemplate, defaultTemplates, templatesMeet } from './topic-template.js';
 
 /** What a policy says of the devices of its type. */
 export interface PolicyRules {
@@ -14,6 +14,14 @@ export interface PolicyRules {
   /** Template of the NATS subject; null: the server's setting. */
   readonly natsSubject: string | null;
 }
+
+/** What holds for a type without a policy. */
+export const defaultRules: PolicyRules = {
+  ...defaultTemplates,
+  publishRate: null,
+  maxPacketBytes: null,
+  natsSubject: null,
+};
 
 /** What is wrong with one field of a policy, in words that follow its name. */
 export interface PolicyFault {

@@ -42,6 +42,7 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
   'policy show': ['svc-mqtt policy show sensor'],
   'policy set': [
     "svc-mqtt policy set sensor --publish 'raw/{id}/#' --subscribe 'cmd/{id}/#' --publish-rate 10",
+    'svc-mqtt policy set sensor --no-subscribe --default publish-rate',
   ],
   'policy remove': ['svc-mqtt policy remove sensor'],
   'claim create': ['svc-mqtt claim create --type sensor --uses 100 --expires 7d'],

@@ -1,5 +1,7 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
+import { maxPublishRate, mostPacketBytes } from '../policy.js';
 import type { Add } from './command-line.js';
+import { collectFields, collectTemplates, refuseTemplates, resettableFields } from './policy-options.js';
 import { toCount } from './usage-error.js';
 
 /** Adds `policy` and the commands below it. */
@@ -8,39 +10,14 @@ export function addPolicyCommands(program: Command, add: Add): void {
   add(policy, 'list', 'List policies; other types have the default', 'database', async (call) =>
     (await import('./policy-list.js')).listAllPolicies(call.config, call.options, call.io),
   ).option('--json', 'One JSON object a line');
-  add(policy, 'show <type>', 'Show the policy of a device type', 'database', async (call) =>
+  add(policy, 'show <type>', 'Show the policy of a device type, or the default', 'database', async (call) =>
     (await import('./policy-show.js')).showPolicy(
       call.config,
       { ...call.options, type: call.args[0] },
       call.io,
     ),
   ).option('--json', 'As a JSON object');
-  const collect = (value: string, earlier: unknown) => [...(Array.isArray(earlier) ? earlier : []), value];
-  add(policy, 'set <type>', 'Set the policy of a device type, whole', 'database', async (call) =>
-    (await import('./policy-set.js')).setDevicePolicy(
-      call.config,
-      { ...call.options, type: call.args[0] },
-      call.io,
-    ),
-  )
-    .option('--publish <template>', 'Topics to publish to, with {id} and {type}; may be repeated', collect)
-    .option('--no-publish', 'Publish nothing')
-    .option('--subscribe <template>', 'Filters to subscribe to; may be repeated', collect)
-    .option('--no-subscribe', 'Subscribe to nothing')
-    .option('--publish-rate <n>', 'Messages per second of one device', toCount('--publish-rate', 1_000_000))
-    .option(
-      '--max-packet-bytes <n>',
-      'Largest packet, where it is less than MAX_PACKET_BYTES',
-      toCount('--max-packet-bytes', 268_435_460),
-    )
-    .option('--nats-subject <template>', 'Subject in NATS, with {id}, {type} and {topic}')
-    .option('--json', 'As a JSON object, with warnings')
-    .addHelpText(
-      'after',
-      `
-What is left out is the default: publish raw.{id}, raw/{id} and raw/{id}/#, subscribe cmd/{id}/#, and the server's
-settings. Connected devices are under the policy within a second.`,
-    );
+  addSetCommand(policy, add);
   add(policy, 'remove <type>', 'Give a device type the default again', 'database', async (call) =>
     (await import('./policy-remove.js')).removeDevicePolicy(
       call.config,
@@ -48,4 +25,50 @@ settings. Connected devices are under the policy within a second.`,
       call.io,
     ),
   ).option('--json', 'As a JSON object');
+}
+
+function addSetCommand(policy: Command, add: Add): void {
+  add(policy, 'set <type>', 'Change the policy of a device type', 'database', async (call) =>
+    (await import('./policy-set.js')).setDevicePolicy(
+      call.config,
+      { ...call.options, type: call.args[0] },
+      call.io,
+    ),
+  )
+    .option(
+      '--publish <template>',
+      'Topics to publish to, with {id} and {type}; may be repeated',
+      collectTemplates('publish'),
+    )
+    .addOption(new Option('--no-publish', 'Publish nothing').argParser(refuseTemplates('publish')))
+    .option(
+      '--subscribe <template>',
+      'Filters to subscribe to; may be repeated',
+      collectTemplates('subscribe'),
+    )
+    .addOption(new Option('--no-subscribe', 'Subscribe to nothing').argParser(refuseTemplates('subscribe')))
+    .option(
+      '--publish-rate <n>',
+      'Messages per second of one device',
+      toCount('--publish-rate', maxPublishRate),
+    )
+    .option(
+      '--max-packet-bytes <n>',
+      'Largest packet, where it is less than MAX_PACKET_BYTES',
+      toCount('--max-packet-bytes', mostPacketBytes),
+    )
+    .option('--nats-subject <template>', 'Subject in NATS, with {id}, {type} and {topic}')
+    .addOption(
+      new Option('--default <field>', 'A field to be as without a policy; may be repeated')
+        .choices(resettableFields)
+        .argParser(collectFields),
+    )
+    .option('--json', 'As a JSON object, with warnings')
+    .addHelpText(
+      'after',
+      `
+What no option names stays as it is; for a type without a policy that is the default: publish raw.{id}, raw/{id} and
+raw/{id}/#, subscribe cmd/{id}/#, and the server's settings. The templates of --publish or --subscribe replace those
+before. Connected devices are under the policy within a second.`,
+    );
 }

@@ -1,51 +1,51 @@
 import type { Config } from '../config.js';
-import { setPolicy } from '../db/policies.js';
+import { listDevices } from '../db/devices.js';
+import { changePolicy, type PolicyChange } from '../db/policies.js';
 import { toPolicyJson } from '../db/policy-json.js';
-import { describeRisks } from '../policy.js';
-import { defaultTemplates } from '../topic-template.js';
+import { defaultRules, describeRisks } from '../policy.js';
 import { readCliActor } from './actor.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
-import { toPolicyRows } from './policy-show.js';
+import { type PolicySetOptions, toPolicyChanges } from './policy-options.js';
+import { toPolicyRows, toRuleRows } from './policy-show.js';
 import { escapeControls, formatBlock, toJsonLine } from './text.js';
 
-export interface PolicySetOptions {
-  readonly type: string;
-  /** False: nothing; undefined: the default. */
-  readonly publish?: readonly string[] | false | undefined;
-  readonly subscribe?: readonly string[] | false | undefined;
-  readonly publishRate?: number | undefined;
-  readonly maxPacketBytes?: number | undefined;
-  readonly natsSubject?: string | undefined;
-  readonly json?: boolean | undefined;
-}
-
 /**
- * Sets the policy of a device type, whole, and warns of what it allows.
+ * Changes the policy of a device type in the fields that options name, says what is different now, and warns of what
+ * the policy allows.
  *
- * @throws SvcMqttError INPUT_INVALID, DATABASE_*.
+ * @throws SvcMqttError USAGE, INPUT_INVALID, DATABASE_*.
  */
 export async function setDevicePolicy(
   config: Config,
   options: PolicySetOptions,
   io: CommandIo,
 ): Promise<void> {
-  const rules = {
-    publish: options.publish === false ? [] : (options.publish ?? defaultTemplates.publish),
-    subscribe: options.subscribe === false ? [] : (options.subscribe ?? defaultTemplates.subscribe),
-    publishRate: options.publishRate ?? null,
-    maxPacketBytes: options.maxPacketBytes ?? null,
-    natsSubject: options.natsSubject ?? null,
-  };
-  const policy = await withDatabase(config, io, async (db) => {
+  const { type } = options;
+  const changes = toPolicyChanges(options);
+  const { change, hasDevices } = await withDatabase(config, io, async (db) => {
     await requireSchema(db);
-    return setPolicy(db, readCliActor(), { type: options.type, ...rules });
+    const change = await changePolicy(db, readCliActor(), type, changes);
+    const devices = await listDevices(db, { type, state: 'all', limit: 1 });
+    return { change, hasDevices: devices.length > 0 };
   });
-  const warnings = describeRisks(rules, config.maxPacketBytes);
+  const warnings = describeRisks(change.after, config.maxPacketBytes);
   if (options.json === true) {
-    await write(io.stdout, toJsonLine({ ...toPolicyJson(policy), warnings }));
-    return;
+    await write(io.stdout, toJsonLine({ ...toPolicyJson(change.after), warnings }));
+  } else {
+    await write(io.stdout, formatBlock(toPolicyRows(change.after)));
+    for (const line of describeChange(change)) await write(io.stderr, `${line}\n`);
+    for (const warning of warnings) await write(io.stderr, `Warning: ${escapeControls(warning)}\n`);
   }
-  await write(io.stdout, formatBlock(toPolicyRows(policy)));
-  for (const warning of warnings) await write(io.stderr, `Warning: ${escapeControls(warning)}\n`);
+  if (!hasDevices) await write(io.stderr, `No device has the type ${escapeControls(type)} yet.\n`);
+}
+
+/** A line for each field that is different now. */
+function describeChange({ before, after }: PolicyChange): string[] {
+  const old = new Map(toRuleRows(before ?? defaultRules));
+  const lines = toRuleRows(after)
+    .filter(([name, value]) => old.get(name) !== value)
+    .map(([name, value]) => `Changed ${name}: ${escapeControls(`${old.get(name)} → ${value}`)}`);
+  if (lines.length > 0) return lines;
+  return [before === undefined ? 'The policy is the same as the default.' : 'Nothing changed.'];
 }

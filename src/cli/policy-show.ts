@@ -1,51 +1,69 @@
 import type { Config } from '../config.js';
+import { checkDeviceType, requireValid } from '../db/device-fields.js';
 import { type DevicePolicy, findPolicy } from '../db/policies.js';
-import { toPolicyJson } from '../db/policy-json.js';
+import { toDefaultPolicyJson, toPolicyJson } from '../db/policy-json.js';
 import { SvcMqttError } from '../errors.js';
+import { defaultRules, type PolicyRules } from '../policy.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
 import { escapeControls, formatBlock, formatTime, toJsonLine } from './text.js';
 
 /**
- * Shows the policy of a device type.
+ * Shows the policy of a device type; of a type without one the default, marked as such.
  *
- * @throws SvcMqttError POLICY_NOT_FOUND, DATABASE_*.
+ * @throws SvcMqttError INPUT_INVALID, DATABASE_*.
  */
 export async function showPolicy(
   config: Config,
   options: { readonly type: string; readonly json?: boolean | undefined },
   io: CommandIo,
 ): Promise<void> {
+  const { type } = options;
+  requireValid('type', checkDeviceType(type));
   const policy = await withDatabase(config, io, async (db) => {
     await requireSchema(db);
-    return findPolicy(db, options.type);
+    return findPolicy(db, type);
   });
-  if (policy === undefined) throw policyNotFound(options.type);
-  await write(
-    io.stdout,
-    options.json === true ? toJsonLine(toPolicyJson(policy)) : formatBlock(toPolicyRows(policy)),
-  );
+  const json = policy === undefined ? toDefaultPolicyJson(type) : toPolicyJson(policy);
+  const rows = policy === undefined ? toDefaultRows(type) : toPolicyRows(policy);
+  await write(io.stdout, options.json === true ? toJsonLine(json) : formatBlock(rows));
 }
 
 /** A policy as names and values for people. */
 export function toPolicyRows(policy: DevicePolicy): [string, string][] {
-  const { publishRate, maxPacketBytes, natsSubject } = policy;
-  const bySetting = (setting: string) => `as the server's ${setting}`;
   return [
     ['type', policy.type],
-    ...toRows('publish', policy.publish),
-    ...toRows('subscribe', policy.subscribe),
-    ['publish rate', publishRate === null ? bySetting('setting') : `${publishRate} messages/s`],
-    ['max packet', maxPacketBytes === null ? bySetting('MAX_PACKET_BYTES') : `${maxPacketBytes} bytes`],
-    ['nats subject', natsSubject ?? bySetting('NATS_SUBJECT')],
+    ...spreadTemplates(policy),
     ['created', formatTime(policy.createdAt)],
     ['updated', formatTime(policy.updatedAt)],
   ];
 }
 
-function toRows(name: string, templates: readonly string[]): [string, string][] {
-  if (templates.length === 0) return [[name, 'nothing']];
-  return templates.map((template, index) => [index === 0 ? name : '', template]);
+function toDefaultRows(type: string): [string, string][] {
+  return [['type', type], ['policy', 'none of its own; the default holds'], ...spreadTemplates(defaultRules)];
+}
+
+/** The rows of `toRuleRows`, with a line for each template. */
+function spreadTemplates(rules: PolicyRules): [string, string][] {
+  return toRuleRows(rules).flatMap(([name, value]): [string, string][] => {
+    const templates = name === 'publish' || name === 'subscribe' ? rules[name] : [];
+    if (templates.length === 0) return [[name, value]];
+    return templates.map((template, index) => [index === 0 ? name : '', template]);
+  });
+}
+
+/** What a policy says, as names and values for people, each value on one line. */
+export function toRuleRows(rules: PolicyRules): [string, string][] {
+  const { publish, subscribe, publishRate, maxPacketBytes, natsSubject } = rules;
+  const bySetting = (setting: string) => `as the server's ${setting}`;
+  const listed = (templates: readonly string[]) => (templates.length === 0 ? 'nothing' : templates.join(' '));
+  return [
+    ['publish', listed(publish)],
+    ['subscribe', listed(subscribe)],
+    ['publish rate', publishRate === null ? bySetting('setting') : `${publishRate} messages/s`],
+    ['max packet', maxPacketBytes === null ? bySetting('MAX_PACKET_BYTES') : `${maxPacketBytes} bytes`],
+    ['nats subject', natsSubject ?? bySetting('NATS_SUBJECT')],
+  ];
 }
 
 /** The error for a type without a policy. */

@@ -1,10 +1,12 @@
+import { isDeepStrictEqual } from 'node:util';
 import { eq, gt, sql } from 'drizzle-orm';
+import type { NodePgDatabase } from 'drizzle-orm/node-postgres';
 import { SvcMqttError } from '../errors.js';
-import { checkPolicy, type PolicyRules } from '../policy.js';
+import { checkPolicy, defaultRules, type PolicyRules } from '../policy.js';
 import { type Actor, writeAudit } from './audit.js';
 import { checkDeviceType } from './device-fields.js';
 import type { Database } from './open.js';
-import { toPolicyJson } from './policy-json.js';
+import { toRulesJson } from './policy-json.js';
 import { query } from './query.js';
 import { policies } from './schema.js';
 import { inTransaction } from './transaction.js';
@@ -89,32 +91,86 @@ export async function setPolicy(
   request: PolicyRules & { readonly type: string },
 ): Promise<DevicePolicy> {
   const { type, ...rules } = request;
+  requireSound(type, rules);
+  return await query(db, () =>
+    inTransaction(db, async (orm) => {
+      await lockPolicies(orm);
+      return storePolicy(orm, actor, type, rules);
+    }),
+  );
+}
+
+/** A policy before and after a change. */
+export interface PolicyChange {
+  /** Undefined: the type had none, and so the default. */
+  readonly before: DevicePolicy | undefined;
+  readonly after: DevicePolicy;
+}
+
+/**
+ * Changes some fields of the policy of a type, and keeps the others as they are by then; a type without a policy is
+ * given one that differs from the default in these fields. What changes nothing is not written.
+ *
+ * @throws SvcMqttError INPUT_INVALID naming every fault, or at `maxPolicies`; DATABASE_*.
+ */
+export async function changePolicy(
+  db: Database,
+  actor: Actor,
+  type: string,
+  changes: Partial<PolicyRules>,
+): Promise<PolicyChange> {
+  requireSound(type, { ...defaultRules, ...changes });
+  return await query(db, () =>
+    inTransaction(db, async (orm) => {
+      await lockPolicies(orm);
+      const [before] = await orm.select(columns).from(policies).where(eq(policies.deviceType, type));
+      const rules = { ...rulesOf(before ?? defaultRules), ...changes };
+      if (before !== undefined && isDeepStrictEqual(rulesOf(before), rules)) return { before, after: before };
+      // What is kept may have been written by hand.
+      requireSound(type, rules);
+      return { before, after: await storePolicy(orm, actor, type, rules) };
+    }),
+  );
+}
+
+function rulesOf(rules: PolicyRules): PolicyRules {
+  const { publish, subscribe, publishRate, maxPacketBytes, natsSubject } = rules;
+  return { publish, subscribe, publishRate, maxPacketBytes, natsSubject };
+}
+
+function requireSound(type: string, rules: PolicyRules): void {
   const typeProblem = checkDeviceType(type);
   const faults = checkPolicy(rules).map(({ field, problem }) => `${field} ${problem}`);
   if (typeProblem !== undefined) faults.unshift(`type ${typeProblem}`);
   if (faults.length > 0) throw new SvcMqttError('INPUT_INVALID', faults.join('; '));
+}
+
+/** Two additions at once would pass the bound, and of two changes at once one would be lost; there are few. */
+async function lockPolicies(orm: NodePgDatabase): Promise<void> {
+  await orm.execute(sql`lock table ${policies} in share row exclusive mode`);
+}
+
+/** Writes a policy with its audit entry, under the lock. */
+async function storePolicy(
+  orm: NodePgDatabase,
+  actor: Actor,
+  type: string,
+  rules: PolicyRules,
+): Promise<DevicePolicy> {
   const values = { ...rules, publish: [...rules.publish], subscribe: [...rules.subscribe] };
-  return await query(db, () =>
-    inTransaction(db, async (orm) => {
-      // Two additions at once would pass the bound; there are few.
-      await orm.execute(sql`lock table ${policies} in share row exclusive mode`);
-      const [stored] = await orm
-        .insert(policies)
-        .values({ deviceType: type, ...values })
-        .onConflictDoUpdate({ target: policies.deviceType, set: values })
-        .returning(columns);
-      if (stored === undefined) throw new SvcMqttError('INTERNAL', 'Setting a policy answered none');
-      if ((await orm.$count(policies)) > maxPolicies) {
-        throw new SvcMqttError('INPUT_INVALID', `There are ${maxPolicies} policies already`, {
-          suggestion: 'Remove one that no device needs',
-        });
-      }
-      const { publish, subscribe, publish_rate, max_packet_bytes, nats_subject } = toPolicyJson(stored);
-      const details = { publish, subscribe, publish_rate, max_packet_bytes, nats_subject };
-      await writeAudit(orm, actor, [{ action: 'policy.set', target: type, details }]);
-      return stored;
-    }),
-  );
+  const [stored] = await orm
+    .insert(policies)
+    .values({ deviceType: type, ...values })
+    .onConflictDoUpdate({ target: policies.deviceType, set: values })
+    .returning(columns);
+  if (stored === undefined) throw new SvcMqttError('INTERNAL', 'Setting a policy answered none');
+  if ((await orm.$count(policies)) > maxPolicies) {
+    throw new SvcMqttError('INPUT_INVALID', `There are ${maxPolicies} policies already`, {
+      suggestion: 'Remove one that no device needs',
+    });
+  }
+  await writeAudit(orm, actor, [{ action: 'policy.set', target: type, details: toRulesJson(stored) }]);
+  return stored;
 }
 
 /** Removes the policy of a type, which then has the default; answers whether there was one. */

@@ -1,3 +1,4 @@
+import { defaultRules, type PolicyRules } from '../policy.js';
 import type { DevicePolicy } from './policies.js';
 
 /** The one form in which machines get policies, from the HTTP API and from `--json` alike. */
@@ -15,12 +16,24 @@ export interface PolicyJson {
 export function toPolicyJson(policy: DevicePolicy): PolicyJson {
   return {
     type: policy.type,
-    publish: [...policy.publish],
-    subscribe: [...policy.subscribe],
-    publish_rate: policy.publishRate,
-    max_packet_bytes: policy.maxPacketBytes,
-    nats_subject: policy.natsSubject,
+    ...toRulesJson(policy),
     created_at: policy.createdAt.toISOString(),
     updated_at: policy.updatedAt.toISOString(),
+  };
+}
+
+/** What holds for a type without a policy, in the same form, and marked. */
+export function toDefaultPolicyJson(type: string) {
+  return { type, ...toRulesJson(defaultRules), created_at: null, updated_at: null, default: true };
+}
+
+/** What a policy says, without its type and times. */
+export function toRulesJson(rules: PolicyRules) {
+  return {
+    publish: [...rules.publish],
+    subscribe: [...rules.subscribe],
+    publish_rate: rules.publishRate,
+    max_packet_bytes: rules.maxPacketBytes,
+    nats_subject: rules.natsSubject,
   };
 }

@@ -67,7 +67,7 @@ describe.each(['postgres', 'embedded'])('policies on %s', (kind) => {
         '--json',
       ],
     );
-    expect(set).toMatchObject({ outcome: 0, err: '' });
+    expect(set).toMatchObject({ outcome: 0, err: 'No device has the type sensor yet.\n' });
     const [policy] = set.lines();
     expect(policy).toMatchObject({
       type: 'sensor',
@@ -92,9 +92,91 @@ describe.each(['postgres', 'embedded'])('policies on %s', (kind) => {
     expect((await run(env(), 'policy', 'remove', 'sensor')).outcome).toMatchObject({
       code: 'POLICY_NOT_FOUND',
     });
-    expect((await run(env(), 'policy', 'show', 'sensor')).outcome).toMatchObject({
-      code: 'POLICY_NOT_FOUND',
-    });
+  });
+
+  test('are shown as the default where a type has none', async () => {
+    const json = await run(env(), 'policy', 'show', 'plain', '--json');
+    expect(json).toMatchObject({ outcome: 0, err: '' });
+    expect(json.lines()).toEqual([
+      {
+        type: 'plain',
+        publish: ['raw.{id}', 'raw/{id}', 'raw/{id}/#'],
+        subscribe: ['cmd/{id}/#'],
+        publish_rate: null,
+        max_packet_bytes: null,
+        nats_subject: null,
+        created_at: null,
+        updated_at: null,
+        default: true,
+      },
+    ]);
+    const shown = await run(env(), 'policy', 'show', 'plain');
+    expect(shown.outcome).toBe(0);
+    expect(shown.out).toMatch(/^policy {8}none of its own; the default holds\npublish {7}raw\.\{id\}$/m);
+    expect((await run(env(), 'policy', 'show', '')).outcome).toMatchObject({ code: 'INPUT_INVALID' });
+  });
+
+  test('keep what no option names, and say what is different', async () => {
+    await run(env(), 'policy', 'set', 'meter', '--no-publish', '--no-subscribe');
+    const rate = await run(env(), 'policy', 'set', 'meter', '--publish-rate', '5');
+    expect(rate.outcome).toBe(0);
+    expect(rate.out).toMatch(/^publish {7}nothing\nsubscribe {5}nothing\npublish rate {2}5 messages\/s$/m);
+    expect(rate.err).toBe(
+      "Changed publish rate: as the server's setting → 5 messages/s\nNo device has the type meter yet.\n",
+    );
+    await run(env(), 'device', 'add', '--type', 'meter');
+    expect((await run(env(), 'policy', 'set', 'meter', '--publish-rate', '5')).err).toBe(
+      'Nothing changed.\n',
+    );
+    const reset = await run(
+      env(),
+      ...['policy', 'set', 'meter', '--default', 'publish', '--default', 'publish-rate', '--json'],
+    );
+    expect(reset).toMatchObject({ outcome: 0, err: '' });
+    expect(reset.lines()).toMatchObject([
+      { publish: ['raw.{id}', 'raw/{id}', 'raw/{id}/#'], subscribe: [], publish_rate: null },
+    ]);
+    const read = await run(
+      env(),
+      'policy',
+      'set',
+      'meter',
+      '--subscribe',
+      'cmd/{id}/a',
+      '--publish',
+      'up/{id}',
+    );
+    expect(read.err).toBe(
+      'Changed publish: raw.{id} raw/{id} raw/{id}/# → up/{id}\nChanged subscribe: nothing → cmd/{id}/a\n',
+    );
+    const audited = (await run(env(), 'audit', '--json')).lines();
+    const ofMeter = audited.filter(({ action, target }) => action === 'policy.set' && target === 'meter');
+    // What changed nothing is not there.
+    expect(ofMeter.map(({ details }) => details)).toMatchObject([
+      { publish: [], subscribe: [], publish_rate: null },
+      { publish: [], subscribe: [], publish_rate: 5 },
+      { subscribe: [], publish_rate: null },
+      { publish: ['up/{id}'], subscribe: ['cmd/{id}/a'] },
+    ]);
+    await run(env(), 'policy', 'remove', 'meter');
+  });
+
+  test.each([
+    [[], 'policy set needs something to change'],
+    [['--json'], 'policy set needs something to change'],
+    [['--no-publish', '--publish', 'up/{id}'], '--publish and --no-publish contradict'],
+    [['--subscribe', 'cmd/{id}', '--no-subscribe'], '--subscribe and --no-subscribe contradict'],
+    [['--publish', 'up/{id}', '--default', 'publish'], '--default publish and --publish contradict'],
+    [['--default', 'subscribe', '--no-subscribe'], '--default subscribe and --no-subscribe contradict'],
+    [
+      ['--default', 'publish-rate', '--publish-rate', '5'],
+      '--default publish-rate and --publish-rate contradict',
+    ],
+    [['--default', 'publishRate'], '--default cannot be "publishRate": it must be one of publish, subscribe'],
+  ])('are not set with %j', async (options, message) => {
+    const { outcome } = await run(env(), 'policy', 'set', 'meter', ...options);
+    expect(outcome).toMatchObject({ code: 'USAGE', message: expect.stringContaining(message) });
+    expect((await run(env(), 'policy', 'list')).out).toBe('');
   });
 
   test('say what they allow, and what is left out is the default', async () => {

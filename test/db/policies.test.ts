@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { Actor } from '../../src/db/audit.js';
 import {
+  changePolicy,
   type DevicePolicy,
   findPolicy,
   listPolicies,
@@ -67,11 +68,39 @@ describe.each(kinds)('policies in %s', (kind) => {
     ]);
   });
 
+  test('are changed in some fields, none of the changes at once being lost', async () => {
+    const { before, after } = await changePolicy(database.db, actor, 'a', { publish: [] });
+    expect([before, after]).toMatchObject([
+      undefined,
+      { publish: [], subscribe: ['cmd/{id}/#'], publishRate: null },
+    ]);
+    await Promise.all([
+      changePolicy(database.db, actor, 'a', { publishRate: 5 }),
+      changePolicy(database.db, actor, 'a', { subscribe: [] }),
+      changePolicy(database.db, actor, 'a', { maxPacketBytes: 4_096 }),
+      changePolicy(database.db, actor, 'a', { natsSubject: 'raw.{id}' }),
+    ]);
+    const merged = {
+      publish: [],
+      subscribe: [],
+      publishRate: 5,
+      maxPacketBytes: 4_096,
+      natsSubject: 'raw.{id}',
+    };
+    const stored = await findPolicy(database.db, 'a');
+    expect(stored).toMatchObject(merged);
+    expect(await changePolicy(database.db, actor, 'a', merged)).toEqual({ before: stored, after: stored });
+    expect(await audited()).toHaveLength(5);
+  });
+
   test('with faults are refused, and nothing is written', async () => {
     const bad = { type: '', ...rules, publish: ['#/a'], publishRate: 0 };
     await expect(setPolicy(database.db, actor, bad)).rejects.toMatchObject({
       code: 'INPUT_INVALID',
       message: expect.stringMatching(/^type must not be empty; publish "#\/a".*; publish_rate must/),
+    });
+    await expect(changePolicy(database.db, actor, 'a', { publishRate: 0 })).rejects.toMatchObject({
+      code: 'INPUT_INVALID',
     });
     expect([await listPolicies(database.db), await audited()]).toEqual([[], []]);
   });
