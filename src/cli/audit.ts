@@ -49,9 +49,7 @@ export async function showAudit(config: Config, options: AuditOptions, io: Comma
 }
 
 function toCells(record: AuditRecord): string[] {
-  const details = Object.entries(record.details)
-    .filter(([, value]) => value !== null)
-    .map(([name, value]) => `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`);
+  const details = Object.entries(record.details).map(([name, value]) => `${name}=${toDetail(name, value)}`);
   return [
     formatTime(record.at),
     escapeControls(record.actorKind === record.actor ? record.actor : `${record.actorKind}:${record.actor}`),
@@ -60,4 +58,17 @@ function toCells(record: AuditRecord): string[] {
     escapeControls(record.target),
     escapeControls(details.join(' ')),
   ];
+}
+
+/** What null means in a field; elsewhere: nothing is there. */
+const nullWords: Readonly<Record<string, string>> = {
+  expires_at: 'never',
+  publish_rate: 'default',
+  max_packet_bytes: 'default',
+  nats_subject: 'default',
+};
+
+function toDetail(name: string, value: unknown): string {
+  if (value === null) return nullWords[name] ?? 'none';
+  return typeof value === 'string' ? value : JSON.stringify(value);
 }

@@ -1,4 +1,16 @@
-import { isIPv6 } from 'node:net';
+import { isIPv6, type Socket } from 'node:net';
+
+const mappedIpv4 = /^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i;
+
+/** The address of a peer as it is shown and compared: an IPv4 address in its own form, not mapped into IPv6. */
+export function plainAddress(address: string | undefined): string {
+  return address === undefined ? '?' : address.replace(mappedIpv4, '');
+}
+
+/** The plain address of a socket's peer; undefined once the peer is gone. */
+export function peerAddressOf({ remoteAddress }: Pick<Socket, 'remoteAddress'>): string | undefined {
+  return remoteAddress === undefined ? undefined : plainAddress(remoteAddress);
+}
 
 /**
  * The part of an address that stays the same however its owner chooses the rest: an IPv4 address whole, an IPv6 address
@@ -8,10 +20,9 @@ import { isIPv6 } from 'node:net';
  */
 export function addressGroup(address: string | undefined): string {
   if (address === undefined) return 'unknown';
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
-  if (mapped !== undefined) return mapped;
-  const plain = address.split('%', 1)[0] ?? address;
-  if (!isIPv6(plain)) return address;
+  const own = plainAddress(address);
+  const plain = own.split('%', 1)[0] ?? own;
+  if (!isIPv6(plain)) return own;
   const [head = '', tail] = plain.toLowerCase().split('::');
   const groups = head === '' ? [] : head.split(':');
   if (tail !== undefined) {

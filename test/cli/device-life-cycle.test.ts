@@ -96,6 +96,7 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
       { action: 'device.add', actor_kind: 'cli', actor: userInfo().username },
       { action: 'device.set', details: { expires_at: null, metadata: { rack: '7', note: null } } },
     ]);
+    expect((await run('audit', '--device', 'one')).out).toMatch(/ device\.set +one +.* expires_at=never\n/);
   });
 
   test('an expired device is listed as such', async () => {

@@ -158,6 +158,7 @@ describe.each(['postgres', 'embedded'])('policies on %s', (kind) => {
       { subscribe: [], publish_rate: null },
       { publish: ['up/{id}'], subscribe: ['cmd/{id}/a'] },
     ]);
+    expect((await run(env(), 'audit')).out).toContain(' publish_rate=default ');
     await run(env(), 'policy', 'remove', 'meter');
   });
 

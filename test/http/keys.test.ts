@@ -208,6 +208,21 @@ describe.each(kinds)('with keys in %s, the API', (kind) => {
       .toEqual([{ name: 'ops' }]);
   });
 
+  it('shows an IPv4 address as such where it listens to IPv6 as well', async () => {
+    await start({ listenAddr: ':0' });
+    expect((await call(api.port, 'POST', '/devices', { body: '{"type":"sensor"}' })).status).toBe(200);
+    const made = await call(api.port, 'POST', '/claims', { body: '{"type":"sensor"}' });
+    const { claim } = made.json<{ claim: string }>();
+    const redeemed = await call(api.port, 'POST', '/claims/redeem', { body: JSON.stringify({ claim }) });
+    expect(redeemed.status).toBe(200);
+    const { entries } = (await get(api, '/audit')).json<AuditPage>();
+    expect(entries).toHaveLength(3);
+    for (const entry of entries) expect(entry.address).toBe('127.0.0.1');
+    await expect.poll(() => lines.filter(({ event }) => event === 'http_request').length).toBe(4);
+    const addresses = new Set(lines.flatMap(({ remoteAddress }) => remoteAddress ?? []));
+    expect([...addresses]).toEqual(['127.0.0.1']);
+  });
+
   it('lets no secret out into logs, answers, the audit log or the list', async () => {
     const key = await create('ops', 'operator');
     const secret = parseApiKey(key)?.secret ?? '';

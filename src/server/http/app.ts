@@ -2,6 +2,7 @@ import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } fr
 import type { Actor } from '../../db/audit.js';
 import type { Log } from '../../log.js';
 import type { FleetView } from '../live.js';
+import { peerAddressOf } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import { type ApiKeyQueries, addApiKeyRoutes } from './api-keys.js';
 import { addAuditRoute, type ListAudit } from './audit.js';
@@ -148,7 +149,7 @@ async function admit(
   }
   const { access = 'protected', role = 'operator' } = request.routeOptions.config;
   const admission = await gate.admit(access, request.is404 ? undefined : role, {
-    remoteAddress: request.socket.remoteAddress,
+    remoteAddress: peerAddressOf(request.socket),
     headers: request.headers,
   });
   if ('refusal' in admission) {

@@ -14,7 +14,7 @@ import type { NewDevice } from '../../db/devices.js';
 import type { Database } from '../../db/open.js';
 import { SvcMqttError } from '../../errors.js';
 import { type Log, limitLog } from '../../log.js';
-import { addressGroup } from '../peer-address.js';
+import { addressGroup, peerAddressOf } from '../peer-address.js';
 import { createTokenBuckets } from '../token-buckets.js';
 import {
   ClaimListQuery,
@@ -187,7 +187,7 @@ function addRedemptionRoute(app: TypedApp, { claims, log }: Options): void {
       },
     },
     async (request, reply) => {
-      const address = request.socket.remoteAddress;
+      const address = peerAddressOf(request.socket);
       const key = addressGroup(address);
       // Only a failure counts: many devices may come by one address, and at once.
       const waitMs = failed.wait(key);

@@ -6,6 +6,7 @@ import type { Database } from '../../db/open.js';
 import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { FleetView } from '../live.js';
+import { plainAddress } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import { type ApiKeyQueries, bindApiKeyQueries } from './api-keys.js';
 import { createApp } from './app.js';
@@ -87,7 +88,9 @@ export async function startHttpWith(options: {
   certificates?: CertificateStore | undefined;
   limits?: Partial<HttpLimits>;
 }): Promise<RunningHttp> {
-  const { config, log } = options;
+  const { config } = options;
+  // Whatever a line is about, an IPv4 address stands in it in its own form, as it does everywhere else.
+  const log = options.log.child({}, { serializers: { remoteAddress: plainAddress } });
   const limits = { ...defaultHttpLimits, ...options.limits };
   const keyDirectory = openKeyDirectory(options.keys, log);
   // Without an answer to this nobody could be let in as local, so the start waits for it.

@@ -49,10 +49,3 @@ export function queuedBytesOf(socket: ByteSocket): number {
   const { _handle: handle } = (socket.lower ?? socket) as { _handle?: { writeQueueSize?: number } | null };
   return handle?.writeQueueSize ?? 0;
 }
-
-const mappedIpv4 = /^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i;
-
-/** The address of a peer as it is shown and compared: an IPv4 address in its own form, not mapped into IPv6. */
-export function plainAddress(address: string | undefined): string {
-  return address === undefined ? '?' : address.replace(mappedIpv4, '');
-}

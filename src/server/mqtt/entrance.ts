@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
-import { type AcceptedSocket, plainAddress, type Transport } from './accepted-socket.js';
+import { plainAddress } from '../peer-address.js';
+import type { AcceptedSocket, Transport } from './accepted-socket.js';
 import type { AddressRanges } from './address-ranges.js';
 import type { CloseReason } from './close-reason.js';
 import { readProxyHeader } from './proxy-header.js';

@@ -1,5 +1,5 @@
 import { isIPv4, isIPv6 } from 'node:net';
-import { plainAddress } from './accepted-socket.js';
+import { plainAddress } from '../peer-address.js';
 
 /** What stands in a PROXY protocol header. */
 export interface ProxyHeader {
