@@ -53,7 +53,7 @@ function describeExpiry({ expiresAt }: Device): string {
 }
 
 function describePrevious({ previousSecretUntil, previousSecretUntilUsed }: Device): string {
-  if (previousSecretUntil === null) return 'ended';
+  if (previousSecretUntil === null) return 'none';
   const until = `valid until ${formatTime(previousSecretUntil)}`;
   return previousSecretUntilUsed ? `${until}, or until the current one is used` : until;
 }

@@ -71,6 +71,7 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
     for (const line of lines) expect(line).toMatch(/m +2099-01-31 00:00:00Z +c=d$/);
     const shown = await run('device', 'show', 'one');
     expect(shown.out).toContain('expires          2099-01-31 00:00:00Z\n');
+    expect(shown.out).toContain('previous secret  none\n');
     expect(shown.out).toMatch(/metadata +note=a=b, site=lyon\n/);
     expect((await run('device', 'list', '--metadata', 'site=lyon', '--json')).json()).toMatchObject({
       id: 'one',
@@ -127,7 +128,7 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
     expect((await run('device', 'show', 'rot')).out).toMatch(/last login by +the previous secret\n/);
     await run('device', 'rotate', 'rot');
     expect(await secretOf('rot', third.json().mqtt_password)).toBeUndefined();
-    expect((await run('device', 'show', 'rot')).out).toMatch(/last login by +-\nprevious secret +ended\n/);
+    expect((await run('device', 'show', 'rot')).out).toMatch(/last login by +-\nprevious secret +none\n/);
   });
 
   test('a revocation is ended', async () => {
