@@ -155,3 +155,37 @@ describe('POST /devices', () => {
     expect(fitting.status).toBe(200);
   });
 });
+
+describe('a body that is no JSON', () => {
+  let api: TestApi;
+  beforeAll(async () => {
+    api = await startTestApi();
+  });
+  afterAll(() => api.close());
+
+  it.each([
+    ['POST', '/devices', '; send for example {"type":"sensor"}'],
+    ['PATCH', '/devices/a', '; send for example {"metadata":{"site":"lyon"}}'],
+    ['POST', '/devices/a/rotate', '; send for example {"grace_seconds":86400}'],
+    ['POST', '/claims', '; send for example {"type":"sensor","uses":100}'],
+    ['POST', '/api-keys', '; send for example {"name":"ci","role":"provisioner"}'],
+    ['POST', '/devices/a/enable', ''],
+    [
+      'PUT',
+      '/policies/a',
+      '; send for example {"publish":["raw/{id}/#"],"subscribe":["cmd/{id}/#"],"publish_rate":50}',
+    ],
+  ])('is answered with the example of its own route: %s %s', async (method, path, advice) => {
+    const answer = await call(api.port, method, path, { body: '{"a":' });
+    expect(answer.status).toBe(400);
+    expect(answer.json()).toMatchObject({ detail: `body is not valid JSON${advice}` });
+  });
+
+  it('is never answered with the example of another route', async () => {
+    const { detail } = (await call(api.port, 'POST', '/claims/redeem', { body: 'claim=x' })).json<{
+      detail: string;
+    }>();
+    expect(detail).toMatch(/^body is not valid JSON/);
+    expect(detail).not.toContain('"type"');
+  });
+});

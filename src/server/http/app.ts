@@ -129,7 +129,7 @@ function readBodiesAsJson(app: TypedApp): void {
   app.addContentTypeParser(
     'application/json',
     { parseAs: 'buffer' },
-    async (_request: FastifyRequest, body: Buffer) => parseBody(body),
+    async (request: FastifyRequest, body: Buffer) => parseBody(body, request.routeOptions.schema?.body),
   );
   app.addHook('onRequest', async (request) => {
     request.raw.headers['content-type'] = 'application/json';

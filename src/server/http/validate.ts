@@ -93,9 +93,10 @@ function shorten(name: string): string {
 /**
  * Reads a body as JSON. Its content type plays no part. No body at all is `undefined`, for the schema to refuse.
  *
+ * @param schema the one of the route's body: who sends no JSON is shown its example.
  * @throws ProblemError when the bytes are not JSON in UTF-8 (RFC 8259).
  */
-export function parseBody(bytes: Buffer): unknown {
+export function parseBody(bytes: Buffer, schema: unknown): unknown {
   if (bytes.length === 0) return undefined;
   let text: string;
   try {
@@ -107,7 +108,9 @@ export function parseBody(bytes: Buffer): unknown {
     return JSON.parse(text);
   } catch {
     // The parser's message repeats the body and differs from release to release of Node.
-    const problem = 'is not valid JSON; send for example {"type":"sensor"}';
+    const [example] = (schema as { examples?: readonly unknown[] } | undefined)?.examples ?? [];
+    const advice = example === undefined ? '' : `; send for example ${JSON.stringify(example)}`;
+    const problem = `is not valid JSON${advice}`;
     throw new ProblemError(createInputProblem([{ field: 'body', problem }]));
   }
 }
