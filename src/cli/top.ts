@@ -50,7 +50,11 @@ export async function top(
   }
 }
 
-/** Shows the screen until the operator quits or a signal comes. */
+/**
+ * Shows the screen until the operator quits or a signal comes.
+ *
+ * @throws SvcMqttError UNAUTHENTICATED, FORBIDDEN as the first answer.
+ */
 export async function showScreen(
   options: {
     api: TopApi;

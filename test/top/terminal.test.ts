@@ -145,6 +145,17 @@ describe.skipIf(!hasTmux && process.env.CI === undefined)('in a terminal', () =>
     expect(await terminal.ask('alternate_on')).toBe('0');
   });
 
+  test('ends with the advice when the first answer is that the key is missing or wrong', async () => {
+    for (const token of ['', 'not-the-token-at-all']) {
+      const terminal = await openTerminal(200, 24, { API_TOKEN: token });
+      const last = await terminal.shows('ENDED 1');
+      const lines = last.trimEnd().split('\n');
+      expect(lines).toEqual(['BEFORE', expect.stringMatching(/^svc-mqtt: .*API_KEY/), 'ENDED 1']);
+      expect(await terminal.ask('alternate_on')).toBe('0');
+      expect(await terminal.ask('cursor_flag')).toBe('1');
+    }
+  });
+
   test('says that the server is gone, keeps what it knows, and finds it again', async () => {
     const terminal = await openTerminal(100, 24, { NO_COLOR: '1' });
     await terminal.shows('sensor-');

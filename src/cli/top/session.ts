@@ -9,7 +9,7 @@ export interface TopSession {
   dispatch(action: Action): void;
   /** @returns a function that ends the subscription. */
   subscribe(listener: () => void): () => void;
-  /** Resolves when the operator quits. */
+  /** Resolves when the operator quits; rejects when the first answer is that the key is missing, wrong or too low. */
   readonly quit: Promise<void>;
   close(): void;
 }
@@ -38,10 +38,16 @@ export function startTopSession(options: {
   /** Another part of the list is wanted than was asked for. */
   let wanted = true;
   let wake = () => {};
+  /** The replica has answered a question. */
+  let answered = false;
   let onQuit = () => {};
-  const quit = new Promise<void>((resolve) => {
+  let onRefused: (error: SvcMqttError) => void = () => {};
+  const quit = new Promise<void>((resolve, reject) => {
     onQuit = resolve;
+    onRefused = reject;
   });
+  // Who does not wait for it must not be ended by it.
+  quit.catch(() => {});
 
   function dispatch(action: Action): void {
     const before = state;
@@ -110,10 +116,13 @@ export function startTopSession(options: {
       const startedMs = performance.now();
       try {
         await refresh();
+        answered = true;
         failures = 0;
         await pause(Math.max(0, startedMs + refreshMs - performance.now()));
         if (wanted) await pause(gatherMs, false);
       } catch (error) {
+        // Another try would be answered the same, and take one of the attempts that the API allows an address.
+        if (!answered && isRefusal(error)) return onRefused(error);
         const retrySec = Math.min(longestRetrySec, 2 ** failures);
         failures += 1;
         for (let left = retrySec; left > 0 && !closed; left -= 1) {
@@ -151,6 +160,10 @@ function wantsOther(before: TopState, now: TopState): boolean {
   if (asked.filter !== asks.filter || asked.sort !== asks.sort || asked.descending !== asks.descending)
     return true;
   return (before.top !== now.top || before.tableRows !== now.tableRows) && !isLoaded(now);
+}
+
+function isRefusal(error: unknown): error is SvcMqttError {
+  return error instanceof SvcMqttError && (error.code === 'UNAUTHENTICATED' || error.code === 'FORBIDDEN');
 }
 
 function describe(error: unknown): string {
