@@ -205,7 +205,7 @@ describe('keys', () => {
     await shows('The connection is ended');
     expect(api.kick).toHaveBeenCalledWith('r1-4');
     stdin.write('R');
-    await shows('Revoke device device0004 for good?');
+    await shows('Revoke device device0004? It stays out until it is enabled again.');
     stdin.write('y');
     await shows('Device device0004 is revoked');
     expect(api.revoke).toHaveBeenCalledWith('device0004');

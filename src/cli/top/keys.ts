@@ -31,7 +31,7 @@ export const keyHelp: readonly (readonly [keys: string, does: string])[] = [
   ['Space', 'freeze, and go on'],
   ['Enter', 'details of the connection'],
   ['x', 'kick: end the connection; the client may come back'],
-  ['R', 'revoke the device for good, after a question'],
+  ['R', 'revoke the device, after a question; `svc-mqtt device enable` lets it in again'],
   ['c', 'copy the device id to the clipboard (OSC 52)'],
   ['?', 'this help'],
   ['q Ctrl-C', 'quit'],

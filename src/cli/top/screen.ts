@@ -64,7 +64,7 @@ function drawMessage({ question, filterBefore, filter, link, notice }: TopState)
     const text =
       question.about === 'stop'
         ? 'Stop this server? Its devices are disconnected.'
-        : `Revoke device ${toCellText(question.target)} for good? All its connections end.`;
+        : `Revoke device ${toCellText(question.target)}? It stays out until it is enabled again.`;
     return [
       { text, bold: true, color: 'red' },
       { text: ' y/N ', bold: true },
