@@ -8,7 +8,7 @@ import { cellWidth, lineWidth, plainText } from '../../src/cli/top/cells.js';
 import { openFrameWriter } from '../../src/cli/top/frame-writer.js';
 import { drawScreen } from '../../src/cli/top/screen.js';
 import { startTopSession } from '../../src/cli/top/session.js';
-import { initialState, type TopState } from '../../src/cli/top/state.js';
+import { initialState, requestOf, type TopState } from '../../src/cli/top/state.js';
 import { act, details, open, pageOf, row, stats } from './data.js';
 
 const where = 'http://127.0.0.1:9091';
@@ -96,6 +96,24 @@ describe('the screen', () => {
     ]);
     expect(titles(60)).toEqual(['DEVICE', 'CLIENT ID', 'MSG/S▼', 'IN FLIGHT', 'LAST MSG']);
     expect(titles(30)).toEqual(['DEVICE', 'CLIENT ID']);
+  });
+
+  test.each([200, 120, 80, 60, 40, 30])('shows a generated device id whole in %i columns', (columns) => {
+    const id = 'k2v7q4mzt6xw3hba';
+    const state = initialState({ columns, rows: 24 });
+    const request = requestOf(state);
+    const page = { ...pageOf(request, 1), connections: [row(0, { device: id, client: 'x'.repeat(40) })] };
+    expect(textOf(act(state, { type: 'page', request, page }))).toContain(` ${id} `);
+  });
+
+  test('names the keys that act in 80 columns', () => {
+    for (const state of [open(80, 24), act(open(80, 24), { type: 'freeze' })]) {
+      const keys = textOf(state).split('\n').at(-1) ?? '';
+      for (const hint of ['q quit', '? help', '/ filter', 'x kick', 'R revoke', 'c copy'])
+        expect(keys).toContain(hint);
+      expect(keys).toMatch(/Space (freeze|go on)/);
+    }
+    expect(textOf(open(120, 24))).toContain('Space freeze  < > sort  r reverse');
   });
 
   test('tells what a connection does', () => {

@@ -88,12 +88,20 @@ export interface PlacedColumn extends Column {
   readonly width: number;
 }
 
+/** The length of a generated device id: a column less is better than an id that is cut. */
+const idWidth = 16;
+
 /**
  * The columns that fit into a width, with their widths: first each as narrow as it may be, by priority; then what is
  * left goes to those that want more, the most important one first.
  */
 export function placeColumns(width: number, widths: Widths): PlacedColumn[] {
-  const narrowest = ({ minWidth, title }: Column) => Math.max(minWidth, title.length + arrowWidth);
+  const narrowest = ({ field, minWidth, title }: Column) =>
+    Math.max(
+      minWidth,
+      title.length + arrowWidth,
+      field === 'device' ? Math.min(idWidth, widths.device ?? 0) : 0,
+    );
   const placed = new Map<Column, number>();
   let left = width + gap;
   for (const each of [...columns].sort((a, b) => a.priority - b.priority)) {

@@ -113,7 +113,9 @@ function drawPosition({
   return spans;
 }
 
-/** The keys that matter here, the first ones first, as far as there is room. */
+const keyGap = '  ';
+
+/** The keys that matter here, the first ones first, as far as there is room; 80 columns show those that act. */
 function drawKeys(state: TopState): Line {
   const keys: readonly (readonly [string, string])[] =
     state.filterBefore !== undefined
@@ -127,13 +129,13 @@ function drawKeys(state: TopState): Line {
             ['q', 'quit'],
             ['?', 'help'],
             ['/', 'filter'],
-            ['< >', 'sort'],
-            ['r', 'reverse'],
             ['Enter', 'details'],
             ['x', 'kick'],
             ['R', 'revoke'],
-            ['c', 'copy id'],
+            ['c', 'copy'],
             ['Space', state.frozen ? 'go on' : 'freeze'],
+            ['< >', 'sort'],
+            ['r', 'reverse'],
             ...(state.serving ? ([['l', 'log']] as const) : []),
           ]
         : state.screen === 'details'
@@ -141,17 +143,18 @@ function drawKeys(state: TopState): Line {
               ['Esc', 'back'],
               ['x', 'kick'],
               ['R', 'revoke'],
-              ['c', 'copy id'],
+              ['c', 'copy'],
               ['?', 'help'],
             ]
           : [['Esc', 'back']];
-  const spans: Span[] = [{ text: ' ' }];
-  let left = state.columns - 1;
+  const spans: Span[] = [];
+  let left = state.columns;
   for (const [key, does] of keys) {
-    const needed = key.length + does.length + 4;
+    const space = spans.length === 0 ? ' ' : keyGap;
+    const needed = space.length + key.length + 1 + does.length;
     if (needed > left) break;
     left -= needed;
-    spans.push({ text: key, bold: true }, { text: ` ${does}   `, dim: true });
+    spans.push({ text: `${space}${key}`, bold: true }, { text: ` ${does}`, dim: true });
   }
   return spans;
 }
