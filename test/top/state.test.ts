@@ -110,7 +110,9 @@ describe('sorting and filtering', () => {
 describe('acting on a connection', () => {
   test('kick asks nothing; revoke asks, and only y is yes', () => {
     const state = act(open(120, 20), { type: 'move', by: 3 });
-    expect(reduce(state, { type: 'kick' })[1]).toEqual([{ type: 'kick', id: 'r1-3' }]);
+    expect(reduce(state, { type: 'kick' })[1]).toEqual([
+      { type: 'kick', id: 'r1-3', device: 'device0003', client: 'client-3' },
+    ]);
     const [asking, nothing] = reduce(state, { type: 'revoke' });
     expect(nothing).toEqual([]);
     expect(asking.question).toEqual({ about: 'revoke', target: 'device0003' });
@@ -126,6 +128,35 @@ describe('acting on a connection', () => {
     expect(reduce(changed, { type: 'answer', yes: false })).toMatchObject([{ question: undefined }, []]);
   });
 
+  test.each([0, 3])('kick meets no other connection before the selection is moved, from place %i', (by) => {
+    const [kicked, effects] = reduce(act(open(120, 20), { type: 'move', by }), { type: 'kick' });
+    expect(effects).toEqual([
+      { type: 'kick', id: `r1-${by}`, device: `device000${by}`, client: `client-${by}` },
+    ]);
+    // The same connection is not kicked twice, and its place is taken by another one afterwards.
+    expect(reduce(kicked, { type: 'kick' })).toEqual([kicked, []]);
+    const gone = answer(answer(kicked, 100, 50), 100, 60);
+    expect(idOf(gone)).toBeUndefined();
+    for (const type of ['kick', 'revoke', 'copy'] as const)
+      expect(reduce(gone, { type })).toEqual([gone, []]);
+    expect(act(gone, { type: 'open', screen: 'details' })).toBe(gone);
+    const moved = act(gone, { type: 'move', by: 1 });
+    expect(reduce(moved, { type: 'kick' })[1]).toMatchObject([{ id: `r1-${by + 61}` }]);
+    // What failed may be tried again, and meets no other either.
+    const failed = act(kicked, { type: 'kick-failed', id: `r1-${by}` });
+    expect(reduce(failed, { type: 'kick' })).toEqual([kicked, effects]);
+    expect(reduce(answer(failed, 100, 50), { type: 'kick' })[1]).toEqual([]);
+    // Somewhere else in the list it is selected still.
+    expect(idOf(answer(kicked, 100, -3))).toBe(`r1-${by}`);
+  });
+
+  test('kick from the details leaves nothing selected on the table', () => {
+    const opened = act(open(120, 20), { type: 'move', by: 3 }, { type: 'open', screen: 'details' });
+    const [kicked] = reduce(act(opened, { type: 'details', id: 'r1-3', found: details }), { type: 'kick' });
+    const back = act(answer(kicked, 100, 50), { type: 'back' });
+    expect(reduce(back, { type: 'kick' })).toEqual([back, []]);
+  });
+
   test('nothing acts on one that another screen hides', () => {
     for (const screen of ['help', 'log'] as const) {
       const hidden = act(open(120, 20), { type: 'open', screen });
@@ -137,7 +168,9 @@ describe('acting on a connection', () => {
     const opened = act(open(120, 20), { type: 'move', by: 3 }, { type: 'open', screen: 'details' });
     expect(reduce(opened, { type: 'kick' })[1]).toEqual([]);
     const shown = answer(act(opened, { type: 'details', id: 'r1-3', found: details }), 100, 40);
-    expect(reduce(shown, { type: 'kick' })[1]).toEqual([{ type: 'kick', id: 'r1-3' }]);
+    expect(reduce(shown, { type: 'kick' })[1]).toEqual([
+      { type: 'kick', id: 'r1-3', device: 'device0003', client: 'client-3' },
+    ]);
     const ended = act(shown, { type: 'details', id: 'r1-3', found: 'ended' });
     expect(reduce(ended, { type: 'kick' })[1]).toEqual([]);
     expect(act(shown, { type: 'back' })).toMatchObject({ screen: 'table', details: undefined });
@@ -180,6 +213,7 @@ const actions: fc.Arbitrary<Action> = fc.oneof(
     { type: 'open', screen: 'details' },
     { type: 'open', screen: 'help' },
     { type: 'kick' },
+    { type: 'kick-failed', id: 'r1-0' },
     { type: 'revoke' },
     { type: 'copy' },
     { type: 'answer', yes: true },

@@ -220,7 +220,7 @@ describe('keys', () => {
     stdin.write('\u001b[B');
     await vi.waitFor(() => expect(session.state.cursor).toBe(4));
     stdin.write('x');
-    await shows('The connection is ended');
+    await shows('Kicked device0004, client client-4');
     expect(api.kick).toHaveBeenCalledWith('r1-4');
     stdin.write('R');
     await shows('Revoke device device0004? It stays out until it is enabled again.');
@@ -246,6 +246,23 @@ describe('keys', () => {
     await shows('DEVICE');
     stdin.write('\u0003');
     await session.quit;
+    session.close();
+    unmount();
+  });
+
+  test('kick again what could not be kicked', async () => {
+    const kick = vi.fn(async (_id: string) => Promise.reject(new Error('the role is too low')));
+    const session = startTopSession({
+      api: { ...api, kick },
+      initial: initialState({ columns: 100, rows: 30 }),
+      copy() {},
+    });
+    const { stdin, lastFrame, unmount } = render(<TopApp session={session} where={where} color={false} />);
+    await vi.waitFor(() => expect(lastFrame()).toContain('device0000'));
+    stdin.write('x');
+    await vi.waitFor(() => expect(lastFrame()).toContain('the role is too low'));
+    stdin.write('x');
+    await vi.waitFor(() => expect(kick.mock.calls).toEqual([['r1-0'], ['r1-0']]));
     session.close();
     unmount();
   });

@@ -18,12 +18,12 @@ function moveTo(state: TopState, cursor: number): TopState {
   const moved = keepInView({ ...state, cursor, notice: undefined });
   // At the very top the selection stays on top, whoever is there.
   const chosen = moved.cursor === 0 ? undefined : rowAt(moved, moved.cursor)?.id;
-  return { ...moved, chosen };
+  return { ...moved, chosen, kicked: undefined };
 }
 
 /** A list sorted or filtered in another way begins at its top. */
 function restart(state: TopState): TopState {
-  return { ...state, cursor: 0, top: 0, chosen: undefined, notice: undefined };
+  return { ...state, cursor: 0, top: 0, chosen: undefined, kicked: undefined, notice: undefined };
 }
 
 function takePage(state: TopState, request: PageRequest, page: ConnectionPage): TopState {
@@ -36,6 +36,7 @@ function takePage(state: TopState, request: PageRequest, page: ConnectionPage): 
   const at = page.connections.findIndex(({ id }) => id === state.chosen);
   if (state.chosen === undefined || at < 0) {
     const kept = keepInView(next);
+    if (state.kicked !== undefined) return kept;
     const chosen = kept.cursor === 0 ? undefined : (rowAt(kept, kept.cursor)?.id ?? state.chosen);
     return { ...kept, chosen };
   }
@@ -59,7 +60,13 @@ export function reduce(state: TopState, action: Action): Step {
   switch (action.type) {
     case 'kick': {
       const row = selectedRow(state);
-      return row === undefined ? [state, []] : [state, [{ type: 'kick', id: row.id }]];
+      if (row === undefined) return [state, []];
+      if (row.id === state.kicked?.id && !state.kicked.failed) return [state, []];
+      const { id, device, client } = row;
+      return [
+        { ...state, chosen: id, kicked: { id, failed: false } },
+        [{ type: 'kick', id, device, client }],
+      ];
     }
     case 'revoke': {
       const row = selectedRow(state);
@@ -105,6 +112,8 @@ function update(
       return { ...state, link: { state: 'gone', reason: action.reason, retryInSec: action.retryInSec } };
     case 'log':
       return { ...state, logLines: action.lines };
+    case 'kick-failed':
+      return state.kicked?.id === action.id ? { ...state, kicked: { id: action.id, failed: true } } : state;
     case 'notice':
       return { ...state, notice: action.notice };
     case 'move':
@@ -146,7 +155,7 @@ function refilter(state: TopState, filter: string): TopState {
 
 function openScreen(state: TopState, screen: 'details' | 'help' | 'log'): TopState {
   if (screen !== 'details') return { ...state, screen, notice: undefined };
-  const row = rowAt(state, state.cursor);
+  const row = selectedRow(state);
   if (row === undefined) return state;
   return { ...state, screen, details: { id: row.id, found: undefined }, notice: undefined };
 }

@@ -65,8 +65,14 @@ export function startTopSession(options: {
   function run(effect: Effect): void {
     if (effect.type === 'quit') onQuit();
     else if (effect.type === 'copy') options.copy(effect.text);
-    else if (effect.type === 'kick') attempt(api.kick(effect.id), 'The connection is ended');
+    else if (effect.type === 'kick') kick(effect);
     else attempt(api.revoke(effect.device), `Device ${effect.device} is revoked`);
+  }
+
+  function kick({ id, device, client }: Effect & { type: 'kick' }): void {
+    const work = api.kick(id);
+    work.catch(() => dispatch({ type: 'kick-failed', id }));
+    attempt(work, `Kicked ${device}, client ${client}`);
   }
 
   function attempt(work: Promise<void>, done: string): void {

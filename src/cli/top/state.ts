@@ -44,6 +44,12 @@ export interface TopState {
   readonly top: number;
   /** The connection that was chosen by moving; the selection follows it while it is on the page. */
   readonly chosen: string | undefined;
+  /**
+   * The connection that was kicked, until the selection is moved. Meanwhile nothing else is selected, also when it has
+   * left the list: a key that is pressed again, or held, must not meet whoever comes to its place. It is kicked again
+   * only when that has failed.
+   */
+  readonly kicked: { readonly id: string; readonly failed: boolean } | undefined;
   readonly page: LoadedPage | undefined;
   readonly widths: Widths;
   readonly stats: Stats | undefined;
@@ -80,6 +86,7 @@ export type Action =
   | { readonly type: 'open'; readonly screen: 'details' | 'help' | 'log' }
   | { readonly type: 'back' }
   | { readonly type: 'kick' }
+  | { readonly type: 'kick-failed'; readonly id: string }
   | { readonly type: 'revoke' }
   | { readonly type: 'copy' }
   | { readonly type: 'answer'; readonly yes: boolean }
@@ -87,7 +94,7 @@ export type Action =
 
 /** What is to be done outside of the state. */
 export type Effect =
-  | { readonly type: 'kick'; readonly id: string }
+  | { readonly type: 'kick'; readonly id: string; readonly device: string; readonly client: string }
   | { readonly type: 'revoke'; readonly device: string }
   | { readonly type: 'copy'; readonly text: string }
   | { readonly type: 'quit' };
@@ -119,6 +126,7 @@ export function initialState(options: {
       cursor: 0,
       top: 0,
       chosen: undefined,
+      kicked: undefined,
       page: undefined,
       widths: {},
       stats: undefined,
@@ -174,7 +182,13 @@ export function selectedRow(state: TopState): ConnectionRow | undefined {
   if (state.screen === 'details' && details !== undefined) {
     return typeof details.found === 'object' ? details.found : undefined;
   }
-  return rowAt(state, state.cursor);
+  return isSelected(state, state.cursor) ? rowAt(state, state.cursor) : undefined;
+}
+
+/** Whether the selection is at an index, of which the row may not be loaded yet. */
+export function isSelected(state: TopState, index: number): boolean {
+  if (index !== state.cursor) return false;
+  return state.kicked === undefined || rowAt(state, index)?.id === state.kicked.id;
 }
 
 /** Keeps the selection inside of the list, and the screen around the selection. */

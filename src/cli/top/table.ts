@@ -2,7 +2,7 @@ import type { ConnectionRow, FleetEvent } from './api.js';
 import { fitLine, type Line, type Span, toCellText, toWidth } from './cells.js';
 import { gap, type PlacedColumn, placeColumns } from './columns.js';
 import { formatClock, formatCountShort } from './format.js';
-import { rowAt, type TopState } from './state.js';
+import { isSelected, rowAt, type TopState } from './state.js';
 
 const gapText = ' '.repeat(gap);
 
@@ -21,7 +21,10 @@ export function drawTable(state: TopState, where: string): Line[] {
     index += 1
   ) {
     lines.push(
-      drawRow(rowAt(state, index), placed, nowMs, { selected: index === state.cursor, width: state.columns }),
+      drawRow(rowAt(state, index), placed, nowMs, {
+        selected: isSelected(state, index),
+        width: state.columns,
+      }),
     );
   }
   while (lines.length < state.tableRows + 1) lines.push([]);
