@@ -8,7 +8,10 @@ export function addTopCommand(program: Command, add: Add): void {
   add(program, 'top', 'Show live connections, as they are', 'api', async (call) =>
     (await import('./top.js')).top(call.config, call.options, call.io),
   )
-    .option('--url <url>', 'Address of the HTTP API; otherwise that of LISTEN_ADDR on this machine')
+    .option(
+      '--url <url>',
+      'Address of the HTTP API, such as 10.0.0.7:9091 or https://…; otherwise that of LISTEN_ADDR on this machine',
+    )
     .option('--once', 'Print one snapshot and end, as without a terminal')
     .option('--json', 'One JSON object a second: stats and connections; with --once one object')
     .option('--limit <n>', 'Connections in a snapshot or JSON object (default 50)', toCount('--limit', 500))

@@ -138,7 +138,8 @@ function chooseUrl(given: string | undefined, config: Pick<Config, 'listenAddr' 
     if (own !== undefined) return own;
     throw usageError('LISTEN_ADDR names port 0, which says not where to ask', 'Give --url');
   }
-  const url = URL.canParse(given) ? new URL(given) : undefined;
+  const whole = given.includes('://') ? given : `http://${given}`;
+  const url = URL.canParse(whole) ? new URL(whole) : undefined;
   if (url === undefined || !['http:', 'https:'].includes(url.protocol)) {
     throw usageError(`--url cannot be "${given}"`, 'Give an address such as http://127.0.0.1:9091');
   }

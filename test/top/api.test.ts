@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { createServer as createPlainServer } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
@@ -17,6 +18,25 @@ test('a certificate that cannot be trusted is told as such', async () => {
     code: 'API_UNREACHABLE',
     suggestion: expect.stringContaining('NODE_EXTRA_CA_CERTS'),
   });
+});
+
+test('a port without TLS is told as such', async () => {
+  const server = createPlainServer((_request, response) => response.end('{}'));
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  onTestFinished(() => void server.close());
+  const { port } = server.address() as AddressInfo;
+  const url = `https://127.0.0.1:${port}`;
+  await expect(openTopApi(sendOverHttp(url, 'a-key')).stats()).rejects.toMatchObject({
+    code: 'API_UNREACHABLE',
+    message: `${url} does not answer: what listens there does not speak TLS`,
+    suggestion: expect.stringContaining('http://'),
+  });
+});
+
+test('a snapshot with nothing that the filter matches tells of no key', () => {
+  const request = { filter: 'nobody', sort: 'rate', descending: true, offset: 0, limit: 50 } as const;
+  const text = toSnapshotText({ stats, page: pageOf(request, 0) }, request, 120);
+  expect(text).toMatch(/No connection matches “nobody”\.\n/);
 });
 
 test.each([

@@ -215,6 +215,9 @@ describe('without a terminal', () => {
     [{ API_TOKEN: '' }, [], 1, 'API_KEY'],
     [{}, ['--url', 'ftp://x'], 2, '--url cannot be "ftp://x"'],
     [{}, ['--url', 'http://a:b@x'], 2, '--url cannot carry a password'],
+    [{}, ['--url', 'a b'], 2, '--url cannot be "a b"'],
+    [{}, ['--url', '127.0.0.1:1'], 1, 'http://127.0.0.1:1 does not answer'],
+    [{}, ['--url', 'localhost:1'], 1, 'http://localhost:1 does not answer'],
     [{}, ['--sort', 'colour'], 2, 'Allowed choices are device'],
     [{ LISTEN_ADDR: ':0' }, [], 2, 'Give --url'],
   ])('%j %j ends with one line on stderr', async (more, args, status, words) => {

@@ -177,19 +177,34 @@ export function sendOverHttp(url: string, key: string | undefined): Send {
       return { status: response.status, text: await response.text() };
     } catch (error) {
       throw new SvcMqttError('API_UNREACHABLE', `${base} does not answer: ${describeFetchError(error)}`, {
-        suggestion: isCertificateError(error)
-          ? 'Give --url with a name that the certificate carries, and its authority in NODE_EXTRA_CA_CERTS'
-          : 'Is svc-mqtt serve running there? --url names another address',
+        suggestion: adviseOn(error),
         cause: error,
       });
     }
   };
 }
 
+function adviseOn(error: unknown): string {
+  if (speaksNoTls(error)) return 'Give --url with http:// in place of https://';
+  return isCertificateError(error)
+    ? 'Give --url with a name that the certificate carries, and its authority in NODE_EXTRA_CA_CERTS'
+    : 'Is svc-mqtt serve running there? --url names another address';
+}
+
+/** What OpenSSL says of an answer that is no TLS, such as that of HTTP. */
+function speaksNoTls(error: unknown): boolean {
+  const code = causeCodeOf(error);
+  return code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG';
+}
+
+function causeCodeOf(error: unknown): string | undefined {
+  const { code } = ((error as { cause?: unknown }).cause ?? {}) as { code?: unknown };
+  return typeof code === 'string' ? code : undefined;
+}
+
 /** OpenSSL's words for what is wrong with a certificate, as Node.js names them, and its own for the wrong name. */
 function isCertificateError(error: unknown): boolean {
-  const { code } = ((error as { cause?: unknown }).cause ?? {}) as { code?: unknown };
-  return typeof code === 'string' && /CERT|UNABLE_TO_VERIFY/.test(code);
+  return /CERT|UNABLE_TO_VERIFY/.test(causeCodeOf(error) ?? '');
 }
 
 /** `fetch` hides what happened in the cause. */
@@ -197,7 +212,10 @@ function describeFetchError(error: unknown): string {
   if (error instanceof Error && error.name === 'TimeoutError')
     return `no answer within ${timeoutMs / 1_000} s`;
   const { cause } = error as { cause?: unknown };
-  const { code } = (cause ?? {}) as { code?: unknown };
+  const code = causeCodeOf(error);
   if (code === 'ECONNREFUSED') return 'the connection is refused';
+  if (speaksNoTls(error)) return 'what listens there does not speak TLS';
+  // OpenSSL's own message has places in its source, and more than one line.
+  if (code?.startsWith('ERR_SSL_') === true) return `the TLS handshake fails (${code})`;
   return messageOf(cause ?? error);
 }

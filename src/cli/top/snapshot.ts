@@ -49,7 +49,7 @@ export function toSnapshotText({ stats, page }: Snapshot, request: PageRequest, 
     tableRows: page.connections.length || 2,
   };
   const more = page.matching - page.connections.length;
-  const lines = [...drawHeader(stats, '', width, 5), ...drawTable(state, '')].map((line) =>
+  const lines = [...drawHeader(stats, '', width, 5), ...drawTable(state, '', { keys: false })].map((line) =>
     plainText(line).trimEnd(),
   );
   if (more > 0) lines.push(` and ${more.toLocaleString('en-US')} more; --limit shows more of them`);

@@ -6,13 +6,17 @@ import { isSelected, rowAt, type TopState } from './state.js';
 
 const gapText = ' '.repeat(gap);
 
-/** The titles and the connections on the screen, `tableRows + 1` lines. */
-export function drawTable(state: TopState, where: string): Line[] {
+/**
+ * The titles and the connections on the screen, `tableRows + 1` lines.
+ *
+ * @param options.keys false: nobody can press any.
+ */
+export function drawTable(state: TopState, where: string, { keys = true } = {}): Line[] {
   // One cell on each side, so that the selected row has a margin.
   const placed = placeColumns(state.columns - 2, state.widths);
   const lines: Line[] = [drawTitles(state, placed)];
   const { page } = state;
-  const message = emptyMessage(state, where);
+  const message = emptyMessage(state, where, keys);
   if (message !== undefined) lines.push([], [{ text: `   ${message}`, dim: true }]);
   const nowMs = Date.parse(page?.at ?? '');
   for (
@@ -31,12 +35,12 @@ export function drawTable(state: TopState, where: string): Line[] {
   return lines.slice(0, state.tableRows + 1);
 }
 
-function emptyMessage({ page, link, filter }: TopState, where: string): string | undefined {
+function emptyMessage({ page, link, filter }: TopState, where: string, keys: boolean): string | undefined {
   if (page === undefined) return link.state === 'gone' ? undefined : `Asking ${toCellText(where)} …`;
   if (page.matching > 0) return undefined;
   return filter === ''
     ? 'No device is connected.'
-    : `No connection matches “${toCellText(filter)}”. Esc shows all.`;
+    : `No connection matches “${toCellText(filter)}”.${keys ? ' Esc shows all.' : ''}`;
 }
 
 function drawTitles({ sort, descending }: TopState, placed: readonly PlacedColumn[]): Line {
