@@ -137,6 +137,21 @@ function addRevocationCommands(device: Command, add: Add): void {
         call.io,
       ),
   ).option('--json', 'One JSON object a line: id and outcome (enabled, already_enabled, unknown)');
+  add(device, 'remove <id...>', 'Remove devices for good; - reads ids from stdin', 'database', async (call) =>
+    (await import('./device-revoke.js')).removeDevice(
+      call.config,
+      { ...call.options, ids: call.args },
+      call.io,
+    ),
+  )
+    .option('--yes', 'Do not ask')
+    .option('--json', 'One JSON object a line: id and outcome (removed, unknown)')
+    .addHelpText(
+      'after',
+      `
+What is known of a device goes with it, except for the audit log, and its id is free for another one. To keep it out
+and be able to let it in again, revoke it.`,
+    );
 }
 
 function addTransferCommands(device: Command, add: Add): void {

@@ -1,6 +1,6 @@
 import type { Config } from '../config.js';
 import type { Actor } from '../db/audit.js';
-import { enableDevices, type Outcomes, revokeDevices } from '../db/device-changes.js';
+import { enableDevices, type Outcomes, removeDevices, revokeDevices } from '../db/device-changes.js';
 import type { Database } from '../db/open.js';
 import { readCliActor } from './actor.js';
 import { askYesNo } from './ask.js';
@@ -42,6 +42,36 @@ const enabling: Change = {
   ],
 };
 
+const removal: Change = {
+  apply: removeDevices,
+  words: [
+    ['changed', 'removed', 'removed'],
+    ['unknown', 'unknown', ''],
+  ],
+};
+
+/** What is asked before a change that ends connections, and said when it is not made. */
+interface Question {
+  readonly doing: string;
+  readonly verb: string;
+  readonly consequence: string;
+  readonly declined: string;
+}
+
+const atOnce = 'connections and sessions end at once';
+const revocationQuestion: Question = {
+  doing: 'Revoking',
+  verb: 'Revoke',
+  consequence: `${atOnce}.`,
+  declined: 'Nothing was revoked.\n',
+};
+const removalQuestion: Question = {
+  doing: 'Removing',
+  verb: 'Remove',
+  consequence: `${atOnce}, and nothing brings secret and metadata back.`,
+  declined: 'Nothing was removed.\n',
+};
+
 const batchSize = 1_000;
 
 /**
@@ -55,13 +85,37 @@ export async function revokeDevice(
   options: DeviceRevokeOptions,
   io: CommandIo,
 ): Promise<number> {
-  if (options.yes !== true) requireTerminal(options.ids, io);
+  return await askAndChange(config, revocation, revocationQuestion, options, io);
+}
+
+/**
+ * Removes devices for good, after asking on a terminal. Unknown ids are named at the end; the others are removed.
+ *
+ * @returns the exit status: 1 when the question was answered with no.
+ * @throws SvcMqttError USAGE without a terminal to ask on, INPUT_INVALID, DEVICE_NOT_FOUND, DATABASE_*.
+ */
+export async function removeDevice(
+  config: Config,
+  options: DeviceRevokeOptions,
+  io: CommandIo,
+): Promise<number> {
+  return await askAndChange(config, removal, removalQuestion, options, io);
+}
+
+async function askAndChange(
+  config: Config,
+  change: Change,
+  question: Question,
+  options: DeviceRevokeOptions,
+  io: CommandIo,
+): Promise<number> {
+  if (options.yes !== true) requireTerminal(question, options.ids, io);
   const ids = await collectIds(options.ids, io);
-  if (options.yes !== true && !(await askYesNo(question(ids), io))) {
-    await write(io.stderr, 'Nothing was revoked.\n');
+  if (options.yes !== true && !(await askYesNo(toQuestionText(question, ids), io))) {
+    await write(io.stderr, question.declined);
     return 1;
   }
-  await changeDevices(config, revocation, { ids, json: options.json }, io);
+  await changeDevices(config, change, { ids, json: options.json }, io);
   return 0;
 }
 
@@ -97,20 +151,20 @@ async function changeDevices(
 }
 
 /** Without a yes in advance somebody has to be there to ask. */
-function requireTerminal(ids: readonly string[], io: CommandIo): void {
+function requireTerminal({ doing }: Question, ids: readonly string[], io: CommandIo): void {
   const why = ids.includes('-')
     ? 'stdin holds the ids'
     : io.stdin.isTTY !== true || io.stderr.isTTY !== true
       ? 'there is no terminal to ask on'
       : undefined;
-  if (why !== undefined) throw usageError(`Revoking needs a yes, and ${why}`, 'Add --yes');
+  if (why !== undefined) throw usageError(`${doing} needs a yes, and ${why}`, 'Add --yes');
 }
 
-function question(ids: readonly string[]): string {
+function toQuestionText({ verb, consequence }: Question, ids: readonly string[]): string {
   const shown = ids.slice(0, 5).map(escapeControls).join(', ');
   const [only, more] = [ids.length === 1, ids.length > 5 ? ', …' : ''];
   const subject = only ? `device ${shown}` : `${formatCount(ids.length, 'device')} (${shown}${more})`;
-  return `Revoke ${subject}? ${only ? 'Its' : 'Their'} connections and sessions end at once.`;
+  return `${verb} ${subject}? ${only ? 'Its' : 'Their'} ${consequence}`;
 }
 
 async function writeOutcomes(

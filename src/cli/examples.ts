@@ -29,6 +29,10 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
     'svc-mqtt device revoke roof-7',
     'svc-mqtt device list --type sensor --json | jq -r .id | svc-mqtt device revoke - --yes',
   ],
+  'device remove': [
+    'svc-mqtt device remove roof-7',
+    'svc-mqtt device list --revoked --json | jq -r .id | svc-mqtt device remove - --yes',
+  ],
   'device enable': ['svc-mqtt device enable roof-7'],
   'device import': [
     'svc-mqtt device import devices.csv --output credentials.csv',

@@ -81,6 +81,36 @@ async function changeRevocation(
   };
 }
 
+/** Deletes devices, with their secrets and metadata. An id is free then, for a device that has nothing of this one. */
+export async function removeDevices(db: Database, actor: Actor, ids: readonly string[]): Promise<Outcomes> {
+  const wanted = [...new Set(ids)];
+  const removed = new Set<string>();
+  for (const batch of batchesOf(wanted.filter(isStorable), idsPerQuery)) {
+    const rows = await query(db, () =>
+      inTransaction(db, async (orm) => {
+        const { rows } = await orm.execute<{ id: string; type: string }>(sql`
+          with held as (
+            select id from ${devices} where id = any(${sql.param(batch)}::text[]) order by id for update
+          )
+          delete from ${devices} using held where ${devices}.id = held.id
+          returning ${devices}.id, ${devices}.type`);
+        await writeAudit(
+          orm,
+          actor,
+          rows.map(({ id, type }) => ({ action: 'device.remove', target: id, details: { type } })),
+        );
+        return rows;
+      }),
+    );
+    for (const { id } of rows) removed.add(id);
+  }
+  return {
+    changed: wanted.filter((id) => removed.has(id)),
+    unchanged: [],
+    unknown: wanted.filter((id) => !removed.has(id)),
+  };
+}
+
 /** What of a device shall be otherwise; what is left out stays. */
 export interface DeviceChanges {
   /** null: it never expires. */

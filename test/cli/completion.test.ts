@@ -15,7 +15,7 @@ const complete = (...words: string[]) => {
 test('commands, options, values and arguments are completed', () => {
   expect(complete('')).toEqual(expect.arrayContaining(['serve', 'device', 'tail-nats', 'completion']));
   expect(complete('dev')).toEqual(['device']);
-  expect(complete('device', 'r')).toEqual(['rotate', 'revoke']);
+  expect(complete('device', 'r')).toEqual(['rotate', 'revoke', 'remove']);
   expect(complete('device', 'rotate', 'roof-7', '--g')).toEqual(['--grace']);
   expect(complete('serve', '--mqtt-p')).toEqual(expect.arrayContaining(['--mqtt-port']));
   expect(complete('serve', '--acl', '')).toEqual(['confined', 'open']);
@@ -61,6 +61,6 @@ describe('the script of', () => {
     const env = cleanEnv({ PATH: `${dir.path}:${process.env.PATH ?? ''}` });
     const { stdout, stderr } = await promisify(execFile)('bash', ['-c', script], { env });
     expect(stderr).toBe('');
-    expect(stdout).toBe('revoke\n--grace\n\n');
+    expect(stdout).toBe('revoke remove\n--grace\n\n');
   });
 });

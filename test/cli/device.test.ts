@@ -151,13 +151,47 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
     expect(noList.outcome).toMatchObject({ code: 'INPUT_INVALID' });
   });
 
+  test('removing leaves nothing of a device but the audit log, and its id is free again', async () => {
+    await run(env(), ['device', 'add', '--type', 'old', '--id', 'gone', '--metadata', 'site=lyon']);
+    await run(env(), ['device', 'add', '--type', 'old', '--id', 'revoked']);
+    await run(env(), ['device', 'revoke', 'revoked', '--yes']);
+    const removed = await run(env(), ['device', 'remove', 'nope', 'gone', 'revoked', '--yes', '--json']);
+    expect(removed.outcome).toMatchObject({ code: 'DEVICE_NOT_FOUND', message: 'There is no device nope' });
+    expect(removed.lines()).toEqual([
+      { id: 'gone', outcome: 'removed' },
+      { id: 'revoked', outcome: 'removed' },
+      { id: 'nope', outcome: 'unknown' },
+    ]);
+    expect((await run(env(), ['device', 'list', '--type', 'old', '--all', '--json'])).lines()).toEqual([]);
+    expect(await run(env(), ['device', 'remove', 'gone', '--yes'])).toMatchObject({
+      outcome: { code: 'DEVICE_NOT_FOUND' },
+      out: '',
+    });
+    const again = await run(env(), ['device', 'add', '--type', 'new', '--id', 'gone', '--json']);
+    expect(again.outcome).toBe(0);
+    expect(await run(env(), ['device', 'remove', '-', '--yes'], 'gone\n')).toMatchObject({
+      outcome: 0,
+      out: 'gone removed\n',
+    });
+    const entries = (await run(env(), ['audit', '--device', 'gone', '--json'])).lines();
+    expect(entries).toMatchObject([
+      { action: 'device.add' },
+      { action: 'device.remove', actor_kind: 'cli', details: { type: 'old' } },
+      { action: 'device.add' },
+      { action: 'device.remove', details: { type: 'new' } },
+    ]);
+  });
+
   test('showing an unknown id is a failure that names it, harmlessly', async () => {
     const { outcome } = await run(env(), ['device', 'show', 'no\u001b[2Jpe']);
     expect(outcome).toMatchObject({ code: 'DEVICE_NOT_FOUND', message: 'There is no device no\\u001b[2Jpe' });
   });
 });
 
-describe('before it revokes', () => {
+describe.each([
+  ['revoke', 'Revoke', 'Revoking', 'Nothing was revoked.'],
+  ['remove', 'Remove', 'Removing', 'Nothing was removed.'],
+])('before it does %s', (command, verb, doing, declined) => {
   const ask = (answer: (terminal: ReturnType<typeof fakeTerminal>) => void) => async () => {
     const io = fakeIo({ env: environments.postgres ?? {} });
     const stdin = fakeTerminal();
@@ -166,13 +200,15 @@ describe('before it revokes', () => {
     stderr.on('data', (chunk) => {
       asked += String(chunk);
     });
-    const outcome = runProgram(['device', 'revoke', 'a', 'b'], { ...io, stdin, stderr }).catch(
+    const outcome = runProgram(['device', command, 'a', 'b'], { ...io, stdin, stderr }).catch(
       (error) => error,
     );
     await until('the question is asked', () => asked.includes('[y/N]'));
-    expect(asked).toContain('Revoke 2 devices (a, b)?');
+    expect(asked).toContain(`${verb} 2 devices (a, b)? Their connections and sessions end at once`);
     answer(stdin);
-    return outcome;
+    const ended = await outcome;
+    expect(asked.includes(declined)).toBe(ended === 1);
+    return ended;
   };
 
   test('it asks on a terminal, and takes everything but yes for a no', async () => {
@@ -189,10 +225,10 @@ describe('before it revokes', () => {
   });
 
   test('without a terminal it wants --yes', async () => {
-    const { status, stderr } = await runCli(['device', 'revoke', 'a'], environments.postgres);
+    const { status, stderr } = await runCli(['device', command, 'a'], environments.postgres);
     expect(status).toBe(2);
-    expect(stderr).toBe('svc-mqtt: Revoking needs a yes, and there is no terminal to ask on. Add --yes\n');
-    expect((await run(environments.postgres ?? {}, ['device', 'revoke', '-'], 'a')).outcome).toMatchObject({
+    expect(stderr).toBe(`svc-mqtt: ${doing} needs a yes, and there is no terminal to ask on. Add --yes\n`);
+    expect((await run(environments.postgres ?? {}, ['device', command, '-'], 'a')).outcome).toMatchObject({
       code: 'USAGE',
     });
   });
