@@ -18,11 +18,29 @@ const start = async (limits: Partial<HttpLimits>, devices: Partial<DeviceQueries
   return api;
 };
 
-const open = async (port: number) => {
-  const socket = connect(port, '127.0.0.1');
+const open = async (port: number, localAddress = '127.0.0.1') => {
+  const socket = connect({ port, host: '127.0.0.1', localAddress });
   socket.on('error', () => undefined);
   sockets.push(socket);
   await once(socket, 'connect');
+  return socket;
+};
+
+const healthRequest = 'GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n';
+
+/** Asks from an address for something, on a connection that stays; the text is empty when it is closed instead. */
+const ask = async (port: number, localAddress: string) => {
+  const socket = await open(port, localAddress);
+  const answered = once(socket, 'data').then(([data]) => String(data));
+  socket.write('GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  const text = await Promise.race([answered, once(socket, 'close').then(() => '')]);
+  return { socket, text };
+};
+
+/** The server has accepted a connection once it has answered on it. */
+const hold = async (port: number, localAddress: string) => {
+  const { socket, text } = await ask(port, localAddress);
+  expect(text).toMatch(/^HTTP\/1\.1 200 /);
   return socket;
 };
 
@@ -111,18 +129,35 @@ describe('a peer', () => {
   });
 
   it('that comes when the connections are used up is closed, and welcome when one is free', async () => {
-    const { port } = await start({ maxConnections: 3 });
+    let asked = 0;
+    const find = () => {
+      asked += 1;
+      return new Promise<undefined>(() => undefined);
+    };
+    const { port } = await start({ maxConnections: 3, closeTimeoutMs: 0 }, { find });
     const held = [await open(port), await open(port), await open(port)];
-    // The server has accepted all three once it has answered on each.
-    for (const socket of held) {
-      socket.write('GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n');
-      await once(socket, 'data');
-    }
-    expect(await sendBytes(port, 'GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n')).toBe('');
+    for (const socket of held) socket.write('GET /devices/a HTTP/1.1\r\nHost: localhost\r\n\r\n');
+    await expect.poll(() => asked).toBe(3);
+    expect(await sendBytes(port, healthRequest)).toBe('');
     held[0]?.destroy();
-    await expect
-      .poll(() => sendBytes(port, 'GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'))
-      .toMatch(/^HTTP\/1\.1 200 /);
+    await expect.poll(() => sendBytes(port, healthRequest)).toMatch(/^HTTP\/1\.1 200 /);
+    expect(held.slice(1).map(({ closed }) => closed)).toEqual([false, false]);
+  });
+
+  it('that only holds connections makes room for others when they are used up', async () => {
+    const { port } = await start({ maxConnections: 3 });
+    for (let count = 0; count < 3; count += 1) await hold(port, '127.0.0.1');
+    await expect.poll(() => sendBytes(port, healthRequest)).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
+  it('that has as many connections as one address may gets no more, and shuts nobody else out', async () => {
+    const { port } = await start({ maxConnectionsPerAddress: 2 });
+    const [first] = [await hold(port, '127.0.0.2'), await hold(port, '127.0.0.2')];
+    const refused = await open(port, '127.0.0.2');
+    await once(refused, 'close');
+    expect(await sendBytes(port, healthRequest)).toMatch(/^HTTP\/1\.1 200 /);
+    first?.destroy();
+    await expect.poll(async () => (await ask(port, '127.0.0.2')).text).toMatch(/^HTTP\/1\.1 200 /);
   });
 
   it('that stays idle after an answer is closed', async () => {

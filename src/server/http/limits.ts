@@ -1,7 +1,9 @@
 /** What the HTTP API allows a peer. Times in milliseconds, sizes in bytes. */
 export interface HttpLimits {
-  /** Open connections; at it new ones are closed at once. */
+  /** Open connections; at it new ones are closed at once, and so are those on which nothing is asked. */
   readonly maxConnections: number;
+  /** Open connections of one address, of IPv6 one /64; at it new ones of it are closed at once. */
+  readonly maxConnectionsPerAddress: number;
   /** A request body; over it 413. */
   readonly maxBodyBytes: number;
   /** The path with its query; over it 414. */
@@ -32,6 +34,7 @@ export interface HttpLimits {
 
 export const defaultHttpLimits: HttpLimits = {
   maxConnections: 1_024,
+  maxConnectionsPerAddress: 512,
   maxBodyBytes: 16_384,
   maxUrlBytes: 4_096,
   maxHeaderBytes: 16_384,

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { splitListenAddr } from '../../config.js';
 import { messageOf, SvcMqttError } from '../../errors.js';
+import { addressGroup } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import type { HttpLimits } from './limits.js';
 
@@ -30,7 +31,26 @@ export function createLimitedServer(
       : createSecureServer({ ...options, handshakeTimeout: limits.headersTimeoutMs }, certificates, handler);
   server.maxConnections = limits.maxConnections;
   server.setTimeout(limits.inactivityTimeoutMs);
+  boundByAddress(server, limits.maxConnectionsPerAddress);
+  // Who only holds connections makes room for who asks, a probe among them, which comes again.
+  server.on('drop', () => server.closeIdleConnections());
   return server;
+}
+
+/** Closes what one address opens beyond a number of connections, so that one peer does not shut everybody else out. */
+function boundByAddress(server: Server, most: number): void {
+  const counts = new Map<string, number>();
+  server.on('connection', (socket: Socket) => {
+    const group = addressGroup(socket.remoteAddress);
+    const count = (counts.get(group) ?? 0) + 1;
+    counts.set(group, count);
+    socket.once('close', () => {
+      const left = (counts.get(group) ?? 1) - 1;
+      if (left > 0) counts.set(group, left);
+      else counts.delete(group);
+    });
+    if (count > most) socket.destroy();
+  });
 }
 
 function createSecureServer(
