@@ -12,7 +12,7 @@ export interface DatabaseAddress {
   readonly password: string | undefined;
   readonly database: string | undefined;
   readonly sslMode: SslMode;
-  /** Files: certificate authority, client certificate and its key. */
+  /** Files: certificate authority, or `system` for the public ones; client certificate and its key. */
   readonly sslRootCert: string | undefined;
   readonly sslCert: string | undefined;
   readonly sslKey: string | undefined;
@@ -124,8 +124,8 @@ function toAddress(values: Map<string, string>): DatabaseAddress {
   const host = text('host') ?? text('hostaddr') ?? 'localhost';
   if (host.includes(',')) throw severalHosts();
   const port = wholeNumber('port', text('port') ?? '5432', 1, 65_535);
-  const sslMode = text('sslmode') ?? 'prefer';
-  if (!isSslMode(sslMode)) throw invalid(`has an unknown sslmode; it can be ${sslModes.join(', ')}`);
+  const sslRootCert = text('sslrootcert');
+  const sslMode = readSslMode(text('sslmode'), sslRootCert);
   const timeout = text('connect_timeout');
   const options = [text('options'), ...session].filter((part) => part !== undefined).join(' ');
   const database = text('dbname') ?? text('database');
@@ -138,7 +138,7 @@ function toAddress(values: Map<string, string>): DatabaseAddress {
     password: text('password'),
     database,
     sslMode,
-    sslRootCert: text('sslrootcert'),
+    sslRootCert,
     sslCert: text('sslcert'),
     sslKey: text('sslkey'),
     applicationName: text('application_name') ?? 'svc-mqtt',
@@ -149,6 +149,21 @@ function toAddress(values: Map<string, string>): DatabaseAddress {
       ? `postgres:///${shownName}?host=${host}&port=${port}`
       : `postgres://${shownHost}:${port}/${shownName}`,
   };
+}
+
+/**
+ * As in libpq, the public authorities (`sslrootcert=system`) go with `verify-full` only: everybody gets a certificate of
+ * them, for a name of their own, so without a look at the name it proves nothing.
+ */
+function readSslMode(given: string | undefined, rootCert: string | undefined): SslMode {
+  const mode = given ?? (rootCert === 'system' ? 'verify-full' : 'prefer');
+  if (!isSslMode(mode)) throw invalid(`has an unknown sslmode; it can be ${sslModes.join(', ')}`);
+  if (rootCert === 'system' && mode !== 'verify-full') {
+    throw invalid(
+      `has sslrootcert=system with sslmode=${mode}, which does not verify the name of the server; set sslmode to verify-full, or leave it out`,
+    );
+  }
+  return mode;
 }
 
 function isSslMode(value: string): value is SslMode {

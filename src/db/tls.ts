@@ -6,7 +6,7 @@ import type { DatabaseAddress } from './dsn.js';
 /**
  * The TLS options that an `sslmode` asks for, or false for none. As in libpq, `require` encrypts without
  * verifying unless a certificate authority is given, `verify-ca` ignores the host name, `verify-full` verifies
- * it. Without `sslrootcert` the authorities of Node.js are used. `allow` is treated as `disable`.
+ * it. Without `sslrootcert`, and with `system`, the authorities of Node.js are used. `allow` is treated as `disable`.
  *
  * @throws SvcMqttError CONFIG_INVALID when a named file cannot be read.
  * @see https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION

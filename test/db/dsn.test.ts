@@ -72,6 +72,8 @@ describe('a URL', () => {
       { sslMode: 'verify-full', sslRootCert: '/ca.pem' },
     ],
     ['postgres://u@db/d?ssl=true', { sslMode: 'require' }],
+    ['postgres://u@db/d?sslrootcert=system', { sslMode: 'verify-full', sslRootCert: 'system' }],
+    ['postgres://u@db/d?sslrootcert=system&sslmode=verify-full', { sslMode: 'verify-full' }],
     ['postgres://u@db/d?options=-c%20geqo%3Doff', { options: '-c geqo=off' }],
   ])('%s', (url, expected) => {
     expect(parseDatabaseUrl(url)).toMatchObject(expected);
@@ -97,6 +99,9 @@ describe('what cannot be read is refused', () => {
     ['user=u port=abc', /port .* 1 to 65535/],
     ['user=u port=0', /port/],
     ['user=u sslmode=on', /sslmode.*verify-full/],
+    ['user=u sslrootcert=system sslmode=verify-ca', /sslrootcert=system .*sslmode=verify-ca.*verify-full/],
+    ['user=u sslrootcert=system sslmode=disable', /sslrootcert=system .*sslmode=disable/],
+    ['postgres://u@db/d?ssl=true&sslrootcert=system', /sslrootcert=system .*sslmode=require/],
     ['user=u hostt=db', /unknown keyword "hostt"/],
     ['user=u service=x', /unknown keyword "service"/],
     ['host=a,b user=u', /several hosts/],

@@ -247,5 +247,14 @@ describe.skipIf(spawnSync('openssl', ['version']).error !== undefined)(
       expect(error.code).toBe('DATABASE_UNREACHABLE');
       expect(error.toLine()).toContain('sslrootcert');
     });
+
+    test('sslrootcert=system verifies the server without an sslmode, too', async () => {
+      const url = new URL(secure.url);
+      url.hostname = 'localhost';
+      url.searchParams.set('sslrootcert', 'system');
+      const error = await refusal(url.href);
+      expect(error.code).toBe('DATABASE_UNREACHABLE');
+      expect(error.toLine()).toContain('certificate');
+    });
   },
 );
