@@ -12,7 +12,7 @@ import { addConnectionRoutes } from './connections.js';
 import { addDeviceRoutes, type DeviceQueries } from './devices.js';
 import { addDocumentationRoutes, openSpecification } from './docs.js';
 import { addEventRoute } from './events.js';
-import { type Gate, openGate } from './gate.js';
+import { type Gate, nameCaller, openGate } from './gate.js';
 import { addHealthRoutes, type ReadReadiness } from './health.js';
 import type { KeyDirectory } from './key-directory.js';
 import type { HttpLimits } from './limits.js';
@@ -43,6 +43,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Who calls, as the audit log keeps it; only on protected routes. */
     actor: Actor;
+    /** Names who calls, for what is counted: the id of a key, `API_TOKEN`, or `local`; only on protected routes. */
+    caller: string;
   }
 }
 
@@ -87,6 +89,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   readBodiesAsJson(app);
   answerFailures(app, routes, log);
   app.decorateRequest('actor');
+  app.decorateRequest('caller');
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(defaultHeaders);
     return admit({ options, gate, routes }, request, reply);
@@ -97,7 +100,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   addHealthRoutes(app, { readiness: options.readiness, timeoutMs: limits.readinessTimeoutMs, log });
   addMetricsRoute(app, options.readMetrics);
   const { connections, events, replica } = options.fleet;
-  addConnectionRoutes(app, connections);
+  addConnectionRoutes(app, connections, limits.maxWaitingLists);
   addEventRoute(app, { events, replica, limits, log });
   addStatsRoute(app, options.fleet);
   addDeviceRoutes(app, { devices: options.devices, log });
@@ -160,6 +163,7 @@ async function admit(
   }
   if (admission.caller !== undefined) {
     request.actor = admission.caller.actor;
+    request.caller = nameCaller(admission.caller);
     gate.hold(admission.caller, reply.raw);
   }
   return request.is404 ? sendMissingRoute(routes, request, reply) : undefined;

@@ -10,12 +10,17 @@ import {
 } from './connection-schemas.js';
 import { createProblem, ProblemError } from './problem.js';
 import { listProblems, refer } from './responses.js';
+import { openTurns } from './turns.js';
 import type { TypedApp } from './typed-app.js';
 
 const tags = ['connections'];
 
-/** Adds the routes of the connections of this replica. */
-export function addConnectionRoutes(app: TypedApp, live: LiveConnections): void {
+/**
+ * Adds the routes of the connections of this replica. A list reads every connection in one go, so that lists of a large
+ * fleet take turns, with rests in which devices are served.
+ */
+export function addConnectionRoutes(app: TypedApp, live: LiveConnections, maxWaitingLists: number): void {
+  const turns = openTurns(maxWaitingLists);
   for (const schema of [ConnectionResponse, ConnectionPageResponse, ConnectionDetailsResponse])
     app.addSchema(schema);
 
@@ -28,23 +33,31 @@ export function addConnectionRoutes(app: TypedApp, live: LiveConnections): void 
         operationId: 'listConnections',
         summary: 'List live connections',
         description:
-          'Lists the connections of this replica, filtered and sorted here, a page at a time. They change while one pages.',
+          'Lists the connections of this replica, filtered and sorted here, a page at a time. They change while one pages. Lists take turns; 429: too many wait.',
         querystring: ConnectionQuery,
-        response: { 200: refer(ConnectionPageResponse, { description: 'One page' }), ...listProblems(400) },
+        response: {
+          200: refer(ConnectionPageResponse, { description: 'One page' }),
+          ...listProblems(400, 429),
+        },
       },
     },
     async (request, reply) => {
       const { q, device, type, sort, order, offset, limit } = request.query;
-      const page = live.list({
-        text: q,
-        device,
-        type,
-        sort: sort ?? 'rate',
-        descending: (order ?? 'desc') === 'desc',
-        offset: offset ?? 0,
-        limit: limit ?? defaultConnectionPage,
-      });
-      return reply.code(200).send(showPage(page));
+      const isGone = () => reply.raw.destroyed;
+      const page = await turns.take(request.caller, isGone, () =>
+        showPage(
+          live.list({
+            text: q,
+            device,
+            type,
+            sort: sort ?? 'rate',
+            descending: (order ?? 'desc') === 'desc',
+            offset: offset ?? 0,
+            limit: limit ?? defaultConnectionPage,
+          }),
+        ),
+      );
+      return reply.code(200).send(page);
     },
   );
 

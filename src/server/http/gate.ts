@@ -26,6 +26,11 @@ export interface Caller {
   readonly keyId?: string;
 }
 
+/** Names a caller, whatever is counted of whom: the id of a key, `API_TOKEN`, or `local`. */
+export function nameCaller(caller: Caller): string {
+  return caller.keyId ?? caller.actor.name;
+}
+
 export type Admission = { readonly caller: Caller | undefined } | { readonly refusal: AccessRefusal };
 
 /** Stands before every route. */
@@ -223,7 +228,7 @@ function isValid(found: Awaited<ReturnType<KeyDirectory['find']>>): boolean {
 }
 
 function checkRate(requests: TokenBuckets, caller: Caller, rate: number): AccessRefusal | undefined {
-  const waitMs = requests.take(caller.keyId ?? 'API_TOKEN');
+  const waitMs = requests.take(nameCaller(caller));
   if (waitMs === 0) return undefined;
   const whose = caller.keyId === undefined ? 'API_TOKEN' : `The key "${caller.actor.name}"`;
   return tooMany(`${whose} made more than ${rate} requests a second (API_REQUESTS_PER_SECOND)`, waitMs);

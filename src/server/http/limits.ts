@@ -22,6 +22,8 @@ export interface HttpLimits {
   readonly timeoutCheckMs: number;
   /** The answer of one readiness check; over it the replica counts as not ready. */
   readonly readinessTimeoutMs: number;
+  /** Lists of connections that wait for their turn; over it 429. */
+  readonly maxWaitingLists: number;
   /** Streams of events; at it further ones are answered 429. */
   readonly maxEventStreams: number;
   /** What waits to be read by one stream of events; over it the stream is cut off. */
@@ -46,6 +48,7 @@ export const defaultHttpLimits: HttpLimits = {
   inactivityTimeoutMs: 120_000,
   timeoutCheckMs: 1_000,
   readinessTimeoutMs: 3_000,
+  maxWaitingLists: 16,
   maxEventStreams: 64,
   maxEventStreamBytes: 1_048_576,
   eventHeartbeatMs: 15_000,
