@@ -29,7 +29,8 @@ export interface DeviceCredentials {
   readonly secretHash: Buffer;
   readonly secretSalt: Buffer;
   readonly previousSecret: PreviousSecret | undefined;
-  readonly revoked: boolean;
+  /** ms since 1970, as its revocation was written; undefined: it is not revoked. */
+  readonly revokedAtMs: number | undefined;
   /** ms since 1970; undefined: never. */
   readonly expiresAtMs: number | undefined;
 }
@@ -94,18 +95,23 @@ export async function loadCredentials(db: Database, ids: readonly string[]): Pro
           salt: devices.previousSecretSalt,
           until: devices.previousSecretUntil,
           untilUsed: devices.previousSecretUntilUsed,
-          revoked: sql<boolean>`${devices.revokedAt} is not null`,
+          revokedAt: devices.revokedAt,
           expiresAt: devices.expiresAt,
         })
         .from(devices)
         .where(sql`${devices.id} = any(${sql.param(batch)}::text[])`),
     );
-    for (const { hash, salt, until, untilUsed, expiresAt, ...row } of rows) {
+    for (const { hash, salt, until, untilUsed, revokedAt, expiresAt, ...row } of rows) {
       const previousSecret =
         hash === null || salt === null || until === null
           ? undefined
           : { hash, salt, untilMs: until.getTime(), untilUsed };
-      found.push({ ...row, previousSecret, expiresAtMs: expiresAt?.getTime() });
+      found.push({
+        ...row,
+        previousSecret,
+        revokedAtMs: revokedAt?.getTime(),
+        expiresAtMs: expiresAt?.getTime(),
+      });
     }
   }
   return found;

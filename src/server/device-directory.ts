@@ -13,6 +13,7 @@ import type { Log } from '../log.js';
 import { createDeviceCache } from './device-cache.js';
 import { createDeviceLoader } from './device-loader.js';
 import { startDeviceUses } from './device-uses.js';
+import { createToldLosses } from './told-losses.js';
 
 /** What a look-up of a device answers; `away`: the database does not answer and the device is not remembered. */
 export type LookUp =
@@ -72,7 +73,8 @@ const idsPerSweep = 100;
  * @param options.connectedIds ids of devices connected now: re-checked whenever changes may have been missed.
  * @param options.onPoliciesChanged called when the policies changed or may have.
  * @param options.onLost called when a device was revoked or deleted, has expired, or got another type or a secret
- *   in place of all before: its connections must go.
+ *   in place of all before: its connections must go. Of a device that is not remembered the same loss may be found
+ *   again, with whatever changes of it: then it is no news.
  * @param options.onRefreshed called with a device that may have changed otherwise: connections may have logged in
  *   with a secret that is no longer valid, or will end at another time than was known.
  * @throws SvcMqttError DATABASE_UNREACHABLE, DATABASE_REFUSED or DATABASE_SCHEMA.
@@ -82,7 +84,7 @@ export async function startDeviceDirectory(options: {
   cacheSize: number;
   log: Log;
   connectedIds(): Iterable<string>;
-  onLost(id: string, reason: LossReason): void;
+  onLost(id: string, reason: LossReason, isNews: boolean): void;
   onPoliciesChanged?(): void;
   onRefreshed(device: DeviceCredentials): void;
 }): Promise<DeviceDirectory> {
@@ -90,6 +92,7 @@ export async function startDeviceDirectory(options: {
   const cache = createDeviceCache(options.cacheSize);
   /** Devices to be loaded because they were reported changed, or to make sure; until that has succeeded. */
   const suspects = new Map<string, 'changed' | 'unsure'>();
+  const losses = createToldLosses();
   let live = false;
   let hits = 0;
   let misses = 0;
@@ -113,8 +116,13 @@ export async function startDeviceDirectory(options: {
         entry.expiryTold = reason === 'expired';
       }
       if (closed || told) return;
-      if (reason !== undefined) onLost(id, reason);
-      else if (device !== undefined && (entry !== undefined || suspicion !== undefined)) onRefreshed(device);
+      if (reason !== undefined) {
+        const isNews = losses.note(id, reason, device);
+        onLost(id, reason, isNews || entry !== undefined);
+        return;
+      }
+      if (device !== undefined && device.revokedAtMs === undefined) losses.forget(id);
+      if (device !== undefined && (entry !== undefined || suspicion !== undefined)) onRefreshed(device);
     },
     onFailed(error) {
       log.debug(
@@ -253,9 +261,9 @@ function lossOf(
 ): LossReason | undefined {
   if (before === undefined && suspicion === undefined) return undefined;
   if (now === undefined) return 'deleted';
-  if (now.revoked) return before?.revoked === true ? undefined : 'revoked';
+  if (now.revokedAtMs !== undefined) return before?.revokedAtMs !== undefined ? undefined : 'revoked';
   if (isExpired(now)) return 'expired';
-  if (before === undefined || before.revoked) return undefined;
+  if (before === undefined || before.revokedAtMs !== undefined) return undefined;
   const known = [secretOf(before, 'current'), secretOf(before, 'previous')];
   if (!known.some((secret) => secret !== undefined && validUntilMs(now, secret) > Date.now())) {
     return 'secret-changed';

@@ -129,9 +129,9 @@ async function start(
     log,
     connectedIds: () => core.deviceIds(),
     onPoliciesChanged: () => policies.reload(),
-    onLost: (id, reason) => {
+    onLost: (id, reason, isNews) => {
       const connections = core.kick(id, reason);
-      events.emit({ kind: 'revoked', device: id, reason, count: connections });
+      if (isNews || connections > 0) events.emit({ kind: 'revoked', device: id, reason, count: connections });
       if (connections > 0)
         log.info({ event: 'device_dropped', device: id, reason, connections }, 'A device was dropped');
     },

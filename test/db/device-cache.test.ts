@@ -11,7 +11,7 @@ function device(id: string, type = 'sensor'): DeviceCredentials {
     secretHash: Buffer.alloc(32),
     secretSalt: Buffer.alloc(16),
     previousSecret: undefined,
-    revoked: false,
+    revokedAtMs: undefined,
     expiresAtMs: undefined,
   };
 }

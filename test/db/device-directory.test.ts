@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { revokeDevices, rotateSecret } from '../../src/db/device-changes.js';
+import { enableDevices, revokeDevices, rotateSecret, setDevice } from '../../src/db/device-changes.js';
 import { type DeviceCredentials, markSeen, matchSecret } from '../../src/db/device-credentials.js';
 import { addDevices, findDevice } from '../../src/db/devices.js';
 import {
@@ -13,6 +13,8 @@ describe.each(kinds)('device directory on %s', (kind) => {
   let database: TestDatabase;
   let directory: DeviceDirectory;
   let lost: [string, LossReason][];
+  /** Of those the ones that are news. */
+  let news: [string, LossReason][];
   let refreshed: DeviceCredentials[];
   const connected = new Set<string>();
 
@@ -23,12 +25,16 @@ describe.each(kinds)('device directory on %s', (kind) => {
       cacheSize: 100,
       log: silentLog,
       connectedIds: () => connected,
-      onLost: (id, reason) => lost.push([id, reason]),
+      onLost(id, reason, isNews) {
+        lost.push([id, reason]);
+        if (isNews) news.push([id, reason]);
+      },
       onRefreshed: (device) => refreshed.push(device),
     });
   });
   beforeEach(() => {
     lost = [];
+    news = [];
     refreshed = [];
     connected.clear();
   });
@@ -79,7 +85,7 @@ describe.each(kinds)('device directory on %s', (kind) => {
     await until('lost', () => lostOf(device).length > 0);
     expect(lostOf(device)).toEqual([reason]);
     const answer = await directory.find(device.id);
-    expect(answer.found === 'yes' && answer.device.revoked).toBe(reason === 'revoked');
+    expect(answer.found === 'yes' && answer.device.revokedAtMs !== undefined).toBe(reason === 'revoked');
     expect(answer.found).toBe(reason === 'deleted' ? 'no' : 'yes');
   });
 
@@ -113,7 +119,7 @@ describe.each(kinds)('device directory on %s', (kind) => {
     await database.sql('update devices set revoked_at = null where id = $1', [device.id]);
     await until('active', async () => {
       const answer = await directory.find(device.id);
-      return answer.found === 'yes' && !answer.device.revoked;
+      return answer.found === 'yes' && answer.device.revokedAtMs === undefined;
     });
     expect(lostOf(device)).toEqual(['revoked']);
   });
@@ -218,6 +224,37 @@ describe.each(kinds)('device directory on %s', (kind) => {
     await revokeDevices(database.db, testActor, [device.id]);
     await until('lost', () => lostOf(device).length > 0);
     expect(lostOf(device)).toContain('revoked');
+  });
+
+  test('tells once what a device that is not remembered has lost, and lets it go each time', async () => {
+    const marker = await knownDevice();
+    const [device, old] = await addDevices(database.db, testActor, { type: 'sensor', count: 2 });
+    if (device === undefined || old === undefined) throw new Error('no device');
+    const newsOf = ({ id }: { id: string }) => news.filter(([of]) => of === id).map(([, reason]) => reason);
+    /** The sweep alone finds changes of metadata, in their order. */
+    const sweptTo = async (step: string) => {
+      for (const { id } of [device, old, marker])
+        await setDevice(database.db, testActor, id, { metadata: { step } });
+      refreshed = [];
+      await until('swept', () => refreshed.some(({ id }) => id === marker.id));
+    };
+    await database.sql(`update devices set revoked_at = now() - interval '1 hour' where id = $1`, [old.id]);
+    await revokeDevices(database.db, testActor, [device.id]);
+    await until('told', () => newsOf(device).length > 0);
+    await sweptTo('1');
+    await sweptTo('2');
+    expect(newsOf(device)).toEqual(['revoked']);
+    expect(lostOf(device).length).toBeGreaterThan(1);
+    // What was revoked before the start is nothing that happens now.
+    expect(newsOf(old)).toEqual([]);
+    expect(lostOf(old)).toContain('revoked');
+
+    await enableDevices(database.db, testActor, [device.id]);
+    await revokeDevices(database.db, testActor, [device.id]);
+    await until('told again', () => newsOf(device).length === 2);
+    await database.sql('delete from devices where id = $1', [device.id]);
+    await until('told of the deletion', () => newsOf(device).length === 3);
+    expect(newsOf(device)).toEqual(['revoked', 'revoked', 'deleted']);
   });
 
   test('finds a deletion that nothing tells of', async () => {

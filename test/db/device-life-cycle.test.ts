@@ -24,7 +24,7 @@ describe('a login', () => {
     secretHash: secret('new').hash,
     secretSalt: salt,
     previousSecret: { ...secret('old'), untilMs: 2_000, untilUsed: false },
-    revoked: false,
+    revokedAtMs: undefined,
     expiresAtMs: undefined,
     ...fields,
   });

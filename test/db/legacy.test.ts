@@ -82,7 +82,7 @@ async function expectConverted({ db }: TestDatabase, devices: readonly OldDevice
     return (
       row === undefined ||
       row.type !== device.type ||
-      row.revoked ||
+      row.revokedAtMs !== undefined ||
       matchSecret(row, Buffer.from(device.password)) !== 'current' ||
       matchSecret(row, Buffer.from(`${device.password}x`)) !== undefined ||
       listed.get(device.id)?.getTime() !== device.createdAt.getTime()

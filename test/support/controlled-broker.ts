@@ -225,7 +225,7 @@ function credentials(device: { id: string; password: string }, revoked: boolean)
     secretHash,
     secretSalt: salt,
     previousSecret: undefined,
-    revoked,
+    revokedAtMs: revoked ? Date.now() : undefined,
     expiresAtMs: undefined,
   };
 }

@@ -81,7 +81,7 @@ function matchPassword(connect: Connect, device: DeviceCredentials): WhichSecret
 }
 
 function requireActive(login: Authenticated): Authentication {
-  if (login.device.revoked) return refuse('revoked-at-connect');
+  if (login.device.revokedAtMs !== undefined) return refuse('revoked-at-connect');
   return isExpired(login.device) ? refuse('expired-at-connect') : login;
 }
 
