@@ -106,6 +106,35 @@ describe('a stream of events', () => {
   });
 });
 
+test('one caller cannot take all streams of events', async () => {
+  const apiToken = 'a-token-of-at-least-16-characters';
+  const secretSalt = Buffer.alloc(16);
+  const secret = 'b'.repeat(32);
+  const secretHash = hashSecret(secretSalt, Buffer.from(secret));
+  const { api } = await start({
+    config: { apiToken },
+    limits: { maxEventStreamsPerCaller: 2 },
+    keys: {
+      exist: async () => true,
+      load: async (id) => ({
+        ...{ id, name: `key ${id}`, role: 'viewer', secretSalt, secretHash },
+        ...{ expiresAt: null, revoked: false },
+      }),
+    },
+  });
+  const show = (credential: string) => `Authorization: Bearer ${credential}\r\n`;
+  const keys = ['a', 'c'].map((letter) => show(`svcmqtt_${letter.repeat(16)}_${secret}`));
+  for (const header of [...keys, show(apiToken)]) {
+    const first = await follow(api.port, header);
+    expect((await follow(api.port, header)).text()).toContain('200 OK');
+    const refused = (await follow(api.port, header)).text();
+    expect(refused).toMatch(/^HTTP\/1\.1 429 .*retry-after: 10/is);
+    expect(refused).toMatch(/2 streams of events are open with (this key|API_TOKEN), which is the limit/);
+    first.socket.destroy();
+    await vi.waitFor(async () => expect((await follow(api.port, header)).text()).toContain('200 OK'));
+  }
+});
+
 test('nobody is kept as a reader of events who left while the key was looked up', async () => {
   const secretSalt = Buffer.alloc(16);
   const secret = 'b'.repeat(32);

@@ -29,7 +29,8 @@ export function addEventRoute(
 ): void {
   const { events, replica, limits, log } = options;
   app.addSchema(FleetEventResponse);
-  const streams = new Set<EventStream>();
+  /** With the caller of each. */
+  const streams = new Map<EventStream, string>();
 
   app.get(
     '/events',
@@ -57,6 +58,14 @@ export function addEventRoute(
           10_000,
         );
       }
+      const { caller } = request;
+      const own = [...streams.values()].filter((other) => other === caller).length;
+      if (own >= limits.maxEventStreamsPerCaller) {
+        throw tooManyRequests(
+          `${own} streams of events are open ${describeCaller(caller)}, which is the limit`,
+          10_000,
+        );
+      }
       const { kind, device } = request.query;
       const seen = readLastEventId(request.headers['last-event-id'], replica);
       reply.hijack();
@@ -81,7 +90,7 @@ export function addEventRoute(
           streams.delete(stream);
         },
       });
-      streams.add(stream);
+      streams.set(stream, caller);
       const unlisten = events.listen((event) => stream.push(event));
       if (seen !== undefined) stream.replay(events.since(seen), seen);
     },
@@ -89,7 +98,7 @@ export function addEventRoute(
 
   // Otherwise the streams would hold up the end of the server for as long as it waits for requests.
   app.addHook('preClose', async () => {
-    for (const stream of streams) stream.end();
+    for (const stream of streams.keys()) stream.end();
   });
 }
 
@@ -167,6 +176,11 @@ function openEventStream(options: {
       response.end();
     },
   };
+}
+
+function describeCaller(caller: string): string {
+  if (caller === 'local') return 'without a key';
+  return caller === 'API_TOKEN' ? 'with API_TOKEN' : 'with this key';
 }
 
 /** The number in an id of this replica; undefined for any other. */

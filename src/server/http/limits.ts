@@ -26,6 +26,8 @@ export interface HttpLimits {
   readonly maxWaitingLists: number;
   /** Streams of events; at it further ones are answered 429. */
   readonly maxEventStreams: number;
+  /** Those of one caller: a key, API_TOKEN, or all that comes without a key while none is required; at it 429. */
+  readonly maxEventStreamsPerCaller: number;
   /** What waits to be read by one stream of events; over it the stream is cut off. */
   readonly maxEventStreamBytes: number;
   /** Between two heartbeats of a stream of events; less than what proxies take for a dead connection. */
@@ -50,6 +52,7 @@ export const defaultHttpLimits: HttpLimits = {
   readinessTimeoutMs: 3_000,
   maxWaitingLists: 16,
   maxEventStreams: 64,
+  maxEventStreamsPerCaller: 16,
   maxEventStreamBytes: 1_048_576,
   eventHeartbeatMs: 15_000,
   closeTimeoutMs: 5_000,
