@@ -1,5 +1,6 @@
 import type { Config } from '../config.js';
 import { writeAudit } from '../db/audit.js';
+import { toDatabaseError } from '../db/database-errors.js';
 import type { Database } from '../db/open.js';
 import { countReplicas } from '../db/replicas.js';
 import { messageOf } from '../errors.js';
@@ -103,7 +104,9 @@ export function startFleetView(options: {
       // It is done, whether the database is there to note it or not.
       writeAudit(db.orm, actor, [{ action: 'connection.kick', target: kicked.deviceId, details }]).catch(
         (error: unknown) => {
-          const fields = { event: 'audit_failed', action: 'connection.kick', reason: messageOf(error) };
+          // The driver's own error is wrapped in one that quotes the statement with what it was given.
+          const reason = messageOf(toDatabaseError(error, db.where));
+          const fields = { event: 'audit_failed', action: 'connection.kick', reason };
           log.error(fields, 'A kick is not in the audit log');
         },
       );

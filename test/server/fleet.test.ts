@@ -215,20 +215,36 @@ describe('DELETE /connections/{id}', () => {
       { action: 'connection.kick', actor_kind: 'local', details: { client: 'to-kick', connection: row?.id } },
     ]);
   });
+
+  test('logs a kick that cannot be noted, without the statement and what it was given', async () => {
+    await connect('sensor', 'kicked-unnoted');
+    const [row] = (await list('?q=kicked-unnoted')).connections;
+    await onDatabase('alter table audit_log rename to audit_log_away');
+    try {
+      expect((await call('DELETE', `/connections/${row?.id}`)).status).toBe(204);
+      const failure = () => lines.find(({ event }) => event === 'audit_failed');
+      await until(() => failure() !== undefined);
+      expect(failure()).toMatchObject({ action: 'connection.kick' });
+      expect(failure()?.reason).toContain('audit_log');
+      expect(JSON.stringify(failure())).not.toMatch(/insert into|kicked-unnoted|params/);
+    } finally {
+      await onDatabase('alter table audit_log_away rename to audit_log');
+    }
+  });
 });
 
-async function auditRows(target: string): Promise<Json[]> {
+async function onDatabase(statement: string, values: unknown[] = []): Promise<Json[]> {
   const database = new pg.Client({ connectionString: databaseUrl });
   await database.connect();
   try {
-    return (
-      await database.query(`select * from audit_log where target = $1 and action like 'connection.%'`, [
-        target,
-      ])
-    ).rows as Json[];
+    return (await database.query(statement, values)).rows as Json[];
   } finally {
     await database.end();
   }
+}
+
+function auditRows(target: string): Promise<Json[]> {
+  return onDatabase(`select * from audit_log where target = $1 and action like 'connection.%'`, [target]);
 }
 
 describe('GET /stats', () => {
