@@ -70,11 +70,18 @@ export class SvcMqttError extends Error {
   override readonly name = 'SvcMqttError';
   readonly code: ErrorCode;
   readonly suggestion: string | undefined;
+  /** The field of the input that is at fault, with whose name the detail begins. */
+  readonly field: string | undefined;
 
-  constructor(code: ErrorCode, detail: string, options: { suggestion?: string; cause?: unknown } = {}) {
+  constructor(
+    code: ErrorCode,
+    detail: string,
+    options: { suggestion?: string; field?: string; cause?: unknown } = {},
+  ) {
     super(detail, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.suggestion = options.suggestion;
+    this.field = options.field;
   }
 
   get exitStatus(): number {

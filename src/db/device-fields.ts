@@ -163,9 +163,8 @@ export function isStorable(id: string): boolean {
  */
 export function requireValid(field: string, problem: string | undefined, suggestion?: string): void {
   if (problem === undefined) return;
-  throw new SvcMqttError(
-    'INPUT_INVALID',
-    `${field} ${problem}`,
-    suggestion === undefined ? {} : { suggestion },
-  );
+  throw new SvcMqttError('INPUT_INVALID', `${field} ${problem}`, {
+    field,
+    ...(suggestion === undefined ? {} : { suggestion }),
+  });
 }

@@ -143,6 +143,24 @@ describe.each(kinds)('the life of a device over HTTP, on %s', (kind) => {
     expect((await send('POST', '/devices/nobody/rotate')).status).toBe(404);
   });
 
+  it('tells the field that keeps it from being changed', async () => {
+    const { id } = await add({
+      metadata: Object.fromEntries(Array.from({ length: 32 }, (_, at) => [`k${at}`, 'v'])),
+    });
+    for (const [method, path, body, field, problem] of [
+      ['PATCH', '', { metadata: { 'bad key': 'x' } }, 'metadata.bad key', /^has a key that may contain only/],
+      ['PATCH', '', { metadata: { k1: '\u0007' } }, 'metadata.k1', /^must not contain control characters$/],
+      ['PATCH', '', { metadata: { one: 'more' } }, 'metadata', /^must not have more than 32 entries$/],
+      ['POST', '/rotate', { until_used: true }, 'until_used', /^needs a grace/],
+    ] as const) {
+      const answer = await send(method, `/devices/${id}${path}`, body);
+      expect(answer.json()).toMatchObject({
+        ...{ status: 400, code: 'INPUT_INVALID' },
+        errors: [{ field, problem: expect.stringMatching(problem) }],
+      });
+    }
+  });
+
   it('is interrupted by a revocation that can be ended', async () => {
     const { id } = await add({});
     expect((await send('DELETE', `/devices/${id}`)).status).toBe(204);

@@ -27,7 +27,7 @@ import {
 } from './claim-schemas.js';
 import { decodeCursor, makePage } from './cursor.js';
 import { NewDeviceResponse } from './device-schemas.js';
-import { requireTime } from './fields.js';
+import { nameField, requireTime } from './fields.js';
 import { defaultPageLimit } from './paging-schemas.js';
 import { createInputProblem, createProblem, ProblemError, tooManyRequests } from './problem.js';
 import { listProblems, listPublicProblems, refer } from './responses.js';
@@ -216,11 +216,4 @@ function addRedemptionRoute(app: TypedApp, { claims, log }: Options): void {
       return reply.code(200).send(toNewDeviceJson(device));
     },
   );
-}
-
-/** What the database layer finds wrong with a field, as the API tells it. */
-function nameField(error: unknown): unknown {
-  if (!(error instanceof SvcMqttError) || error.code !== 'INPUT_INVALID') return error;
-  const [field = 'body', ...words] = error.message.split(' ');
-  return new ProblemError(createInputProblem([{ field, problem: words.join(' ') }]));
 }

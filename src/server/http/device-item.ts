@@ -8,6 +8,7 @@ import {
   RotateRequest,
 } from './device-schemas.js';
 import type { DeviceOptions } from './devices.js';
+import { nameField } from './fields.js';
 import { ProblemError } from './problem.js';
 import { listProblems, refer } from './responses.js';
 import type { TypedApp } from './typed-app.js';
@@ -25,7 +26,11 @@ export function addDeviceItemRoutes(app: TypedApp, options: DeviceOptions): void
 
 /** What a query found of the device with this id. */
 async function requireFound<T>(id: string, ask: (id: string) => Promise<T | undefined>): Promise<T> {
-  const found = canBeId(id) ? await ask(id) : undefined;
+  const found = canBeId(id)
+    ? await ask(id).catch((error: unknown) => {
+        throw nameField(error);
+      })
+    : undefined;
   if (found === undefined) throw new ProblemError(createUnknownProblem(id));
   return found;
 }

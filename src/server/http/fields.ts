@@ -1,9 +1,17 @@
 import { checkTime, parseTime } from '../../db/device-fields.js';
+import { SvcMqttError } from '../../errors.js';
 import { createInputProblem, ProblemError } from './problem.js';
 
 /** Requires of a field what its schema cannot state. */
 export function requireField(field: string, problem: string | undefined): void {
   if (problem !== undefined) throw new ProblemError(createInputProblem([{ field, problem }]));
+}
+
+/** What the database layer finds wrong with a field, as the API tells it: with the name of the field. */
+export function nameField(error: unknown): unknown {
+  if (!(error instanceof SvcMqttError) || error.code !== 'INPUT_INVALID') return error;
+  const { message, field = message.split(' ', 1)[0] ?? 'body' } = error;
+  return new ProblemError(createInputProblem([{ field, problem: message.slice(field.length + 1) }]));
 }
 
 /**
