@@ -54,7 +54,7 @@ async function create(api: RunningHttp, body: object = {}): Promise<ClaimAnswer>
     headers,
     body: JSON.stringify({ type: 'sensor', ...body }),
   });
-  expect(answer.status).toBe(200);
+  expect(answer.status).toBe(201);
   return answer.json<ClaimAnswer>();
 }
 

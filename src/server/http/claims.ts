@@ -85,7 +85,7 @@ function addCollectionRoutes(app: TypedApp, { claims, log }: Options): void {
           'Makes a claim, with which a number of devices can get their own credentials, each once.',
         body: NewClaimRequest,
         response: {
-          200: refer(NewClaimResponse, { description: 'The claim, with its text' }),
+          201: refer(NewClaimResponse, { description: 'The claim, with its text' }),
           ...listProblems(400, 413),
         },
       },
@@ -101,7 +101,7 @@ function addCollectionRoutes(app: TypedApp, { claims, log }: Options): void {
         { event: 'claim_created', claim: claim.id, actor: request.actor.name, remoteAddress: request.ip },
         'A claim was made through the HTTP API',
       );
-      return reply.code(200).send(toNewClaimJson(claim));
+      return reply.code(201).send(toNewClaimJson(claim));
     },
   );
 
