@@ -10,6 +10,12 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
     'API_KEY_FILE=key svc-mqtt top --url https://gateway.example:9091',
     "svc-mqtt top --once --json --sort in_flight | jq '.connections[0]'",
   ],
+  'connection list': [
+    'svc-mqtt connection list --filter sensor --sort in_flight',
+    'svc-mqtt connection list --limit 100000 --json | jq -r .device',
+  ],
+  'connection show': ['svc-mqtt connection show 5f21c0-1a'],
+  'connection kick': ['svc-mqtt connection kick 5f21c0-1a 5f21c0-2f'],
   'device add': [
     'svc-mqtt device add --type sensor',
     'svc-mqtt device add --type sensor --count 1000 --json > credentials.jsonl',

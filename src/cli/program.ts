@@ -7,6 +7,7 @@ import { listLeaves } from './cli-reference.js';
 import type { Add, Call, Run, Uses } from './command-line.js';
 import { addCompletionCommand, completeCommand } from './completion-command.js';
 import { addConfigCommands } from './config-commands.js';
+import { addConnectionCommands } from './connection-commands.js';
 import { addDeviceCommands } from './device-commands.js';
 import { addDoctorCommand } from './doctor-command.js';
 import { examples } from './examples.js';
@@ -83,6 +84,7 @@ export function buildProgram(call: (run: Run, command: Command) => void | Promis
     (await import('./serve.js')).serve(call.config, call.options, call.io),
   ).option('--tui', 'Show the live connections, as svc-mqtt top does; the log goes to serve.log in DATA_DIR');
   addTopCommand(program, add);
+  addConnectionCommands(program, add);
   addDeviceCommands(program, add);
   addPolicyCommands(program, add);
   addClaimCommands(program, add);

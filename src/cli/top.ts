@@ -1,15 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Config } from '../config.js';
-import { SvcMqttError } from '../errors.js';
 import type { SortField } from '../server/live.js';
+import { type ApiConfig, openApi } from './api-address.js';
 import { type CommandIo, canDraw, write } from './io.js';
-import { ownApiUrl } from './own-server.js';
 import { describeFailure } from './report.js';
 import { toJsonLine } from './text.js';
-import { openTopApi, type PageRequest, sendOverHttp, type TopApi } from './top/api.js';
-import { columns } from './top/columns.js';
+import type { PageRequest, TopApi } from './top/api.js';
+import { sortsDescending } from './top/columns.js';
 import { readNow, readSnapshot, toSnapshotJson, toSnapshotText } from './top/snapshot.js';
-import { usageError } from './usage-error.js';
 
 export interface TopOptions {
   readonly url?: string | undefined;
@@ -31,13 +28,8 @@ const intervalMs = 1_000;
  *
  * @throws SvcMqttError USAGE, API_UNREACHABLE, UNAUTHENTICATED, FORBIDDEN.
  */
-export async function top(
-  config: Pick<Config, 'listenAddr' | 'httpTlsCert' | 'apiToken' | 'apiKey'>,
-  options: TopOptions,
-  io: CommandIo,
-): Promise<void> {
-  const url = chooseUrl(options.url, config);
-  const api = openTopApi(sendOverHttp(url, config.apiKey ?? config.apiToken));
+export async function top(config: ApiConfig, options: TopOptions, io: CommandIo): Promise<void> {
+  const { url, api } = openApi(options.url, config);
   const request = toRequest(options);
   const terminal = canDraw(io.stdout, io.env) && io.stdin.isTTY === true;
   if (options.json === true) {
@@ -121,36 +113,11 @@ async function printJson(api: TopApi, request: PageRequest, once: boolean, io: C
 
 function toRequest(options: TopOptions): PageRequest {
   const sort = options.sort ?? 'rate';
-  const first = columns.find(({ field }) => field === sort)?.descendingFirst ?? true;
   return {
     filter: options.filter ?? '',
     sort,
-    descending: options.reverse === true ? !first : first,
+    descending: sortsDescending(sort, options.reverse === true),
     offset: 0,
     limit: options.limit ?? defaultRows,
   };
-}
-
-/** The address of the API: as given, or where a server with these settings listens. */
-function chooseUrl(given: string | undefined, config: Pick<Config, 'listenAddr' | 'httpTlsCert'>): string {
-  if (given === undefined) {
-    const own = ownApiUrl(config);
-    if (own !== undefined) return own;
-    throw usageError('LISTEN_ADDR names port 0, which says not where to ask', 'Give --url');
-  }
-  const whole = given.includes('://') ? given : `http://${given}`;
-  const url = URL.canParse(whole) ? new URL(whole) : undefined;
-  if (url === undefined || !['http:', 'https:'].includes(url.protocol)) {
-    throw usageError(`--url cannot be "${given}"`, 'Give an address such as http://127.0.0.1:9091');
-  }
-  if (url.username !== '' || url.password !== '') {
-    throw new SvcMqttError(
-      'USAGE',
-      '--url cannot carry a password, which every user of this machine could read',
-      {
-        suggestion: 'Give the key in API_KEY or API_KEY_FILE',
-      },
-    );
-  }
-  return url.href.replace(/\/+$/, '');
 }

@@ -56,6 +56,12 @@ export const columns: readonly Column[] = [
   ),
 ];
 
+/** Whether the largest comes first: as is natural for the column, or the other way round. */
+export function sortsDescending(sort: SortField, reverse: boolean): boolean {
+  const first = columns.find(({ field }) => field === sort)?.descendingFirst ?? true;
+  return reverse ? !first : first;
+}
+
 /** Shares of QoS 0, 1 and 2 in percent, each in three cells. */
 export function formatMix({ qos0, qos1, qos2 }: ConnectionRow['received']): string {
   const total = qos0 + qos1 + qos2;

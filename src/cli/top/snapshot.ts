@@ -20,9 +20,14 @@ export async function readSnapshot(
   request: PageRequest,
   signal: AbortSignal,
 ): Promise<Snapshot> {
+  await awaitRates(api, request, signal);
+  return readNow(api, request);
+}
+
+/** Makes the replica measure rates, and waits until it has. */
+export async function awaitRates(api: TopApi, request: PageRequest, signal: AbortSignal): Promise<void> {
   await api.page({ ...request, limit: 1 });
   await sleep(rateMs, undefined, { signal }).catch(() => {});
-  return readNow(api, request);
 }
 
 export async function readNow(api: TopApi, request: PageRequest): Promise<Snapshot> {

@@ -1,0 +1,117 @@
+import { connectAsync, type MqttClient } from 'mqtt';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { runProgram } from '../../src/cli/program.js';
+import type { SvcMqttError } from '../../src/errors.js';
+import { type Gateway, startGateway } from '../faults/gateway.js';
+import { fakeIo, jsonLines } from './support.js';
+
+/** The commands against a server with real clients. */
+
+const undo: (() => Promise<void> | void)[] = [];
+const clients = new Map<string, MqttClient>();
+let gateway: Gateway;
+let env: Record<string, string>;
+
+beforeAll(async () => {
+  gateway = await startGateway((step) => undo.push(step), { env: { API_TOKEN: 'token-of-the-test-run' } });
+  env = { LISTEN_ADDR: `127.0.0.1:${gateway.server.httpPort}`, API_TOKEN: 'token-of-the-test-run' };
+  for (const name of ['pump-1', 'pump-2', '倉庫-03', 'evil\u001b[31mid']) await connect(name);
+});
+afterAll(async () => {
+  for (const client of clients.values()) await client.endAsync(true);
+  for (const step of undo.reverse()) await step();
+});
+
+async function connect(clientId: string): Promise<void> {
+  const response = await fetch(`http://${env.LISTEN_ADDR}/devices`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${env.API_TOKEN}` },
+    body: JSON.stringify({ type: 'sensor', id: `device-${clients.size}` }),
+  });
+  const { id, mqtt_password: password } = (await response.json()) as { id: string; mqtt_password: string };
+  const client = await connectAsync(`mqtt://127.0.0.1:${gateway.server.mqttPort}`, {
+    username: id,
+    password,
+    clientId,
+    reconnectPeriod: 0,
+  });
+  await client.subscribeAsync(`cmd/${id}/#`, { qos: 1 });
+  await client.publishAsync(`raw/${id}`, 'x', { qos: 1 });
+  clients.set(clientId, client);
+}
+
+async function run(args: readonly string[], more: Record<string, string> = {}) {
+  const io = fakeIo({ env: { ...env, ...more } });
+  const outcome = await runProgram(['connection', ...args], io).catch((error: SvcMqttError) => error);
+  return { outcome, out: io.out(), err: io.err(), lines: () => jsonLines(io.out()) };
+}
+
+const idOf = async (client: string) =>
+  String((await run(['list', '--filter', client, '--json'])).lines()[0]?.id);
+
+describe('connections', () => {
+  test('are listed, sorted, filtered and limited', async () => {
+    const all = await run(['list']);
+    expect(all).toMatchObject({ outcome: 0, err: '' });
+    expect(all.out).not.toContain('\u001b');
+    const lines = all.out.trimEnd().split('\n');
+    expect(lines[0]).toMatch(/^ID +DEVICE +TYPE +CLIENT ID +ADDRESS /);
+    expect(lines.slice(1).map((line) => /device-\d/.exec(line)?.[0])).toEqual([
+      'device-0',
+      'device-1',
+      'device-2',
+      'device-3',
+    ]);
+    const reversed = await run(['list', '--sort', 'client', '--reverse', '--limit', '2', '--json']);
+    expect(reversed.lines()).toMatchObject([{ client: '倉庫-03' }, { client: 'pump-2' }]);
+    expect(reversed.err).toBe('4 connections match; --limit shows more of them.\n');
+    const filtered = await run(['list', '--filter', 'pump-2', '--json']);
+    expect(filtered.lines()).toMatchObject([{ device: 'device-1', type: 'sensor', subscriptions: 1 }]);
+    expect(await run(['list', '--filter', 'nobody'])).toEqual(
+      expect.objectContaining({ outcome: 0, out: '', err: 'No connection matches “nobody”.\n' }),
+    );
+    const byRate = await run(['list', '--sort', 'rate', '--json']);
+    for (const line of byRate.lines()) expect(line.rate).toEqual(expect.any(Number));
+  });
+
+  test('are shown with their subscriptions and last topics', async () => {
+    const id = await idOf('pump-1');
+    const shown = await run(['show', id], { LISTEN_ADDR: ':0' });
+    expect(shown.outcome).toMatchObject({ code: 'USAGE' });
+    const { out } = await run(['show', id, '--url', env.LISTEN_ADDR ?? ''], { LISTEN_ADDR: ':0' });
+    expect(out).toMatch(/^client id {6}pump-1$/m);
+    expect(out).toMatch(/^messages in {4}1 \(QoS 0\/1\/2: 0\/1\/0\)$/m);
+    expect(out).toMatch(/^subscriptions {2}cmd\/device-0\/# {2}QoS 1$/m);
+    expect(out).toMatch(/^last topics {4}raw\/device-0$/m);
+    expect((await run(['show', id, '--json'])).lines()).toMatchObject([{ id, device: 'device-0' }]);
+    expect((await run(['show', 'none'])).outcome).toMatchObject({ code: 'CONNECTION_NOT_FOUND' });
+  });
+
+  test('are ended, and what is not there is named at the end', async () => {
+    const id = await idOf('pump-2');
+    const closed = new Promise<void>((resolve) => clients.get('pump-2')?.once('close', resolve));
+    const kicked = await run(['kick', 'no\u001bne', id, '--json']);
+    await closed;
+    expect(kicked.outcome).toMatchObject({
+      code: 'CONNECTION_NOT_FOUND',
+      message: 'There is no connection no\\u001bne',
+    });
+    expect(kicked.lines()).toEqual([
+      { id: 'no\u001bne', outcome: 'unknown' },
+      { id, outcome: 'kicked' },
+    ]);
+    expect(await run(['kick', await idOf('pump-1')])).toMatchObject({
+      outcome: 0,
+      out: expect.stringMatching(/^\S+ kicked\n$/),
+    });
+  });
+
+  test.each([
+    [{ API_TOKEN: '' }, 'UNAUTHENTICATED'],
+    [{ API_TOKEN: 'not-the-token-at-all' }, 'UNAUTHENTICATED'],
+    [{ LISTEN_ADDR: '127.0.0.1:1' }, 'API_UNREACHABLE'],
+  ])('are not shown with %j', async (more, code) => {
+    for (const args of [['list'], ['show', 'a'], ['kick', 'a']])
+      expect((await run(args, more)).outcome).toMatchObject({ code });
+  });
+});
