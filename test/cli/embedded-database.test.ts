@@ -16,6 +16,8 @@ function newPath(name: string): string {
 const needed: Readonly<Record<string, readonly string[]>> = {
   'device set': ['--expires', 'never'],
   'device revoke': ['--yes'],
+  'device remove': ['--yes'],
+  'policy set': ['--publish-rate', '1'],
   'claim create': ['--type', 'sensor'],
   'api-key create': ['--name', 'ci', '--role', 'viewer'],
 };
