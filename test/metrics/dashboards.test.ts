@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { type MetricsPage, readMetricsPage, readProjectFile, startReplica } from './replica.js';
@@ -120,7 +121,7 @@ describe('the dashboard and the alert rules', () => {
   });
 
   it.skipIf(!hasPromtool())('pass promtool, which also plays their cases', () => {
-    const tests = new URL('alerts.cases.yaml', import.meta.url).pathname;
+    const tests = fileURLToPath(new URL('alerts.cases.yaml', import.meta.url));
     expect(execFileSync('promtool', ['check', 'rules', alertsFile]).toString()).toContain('SUCCESS');
     expect(execFileSync('promtool', ['test', 'rules', tests]).toString()).toContain('SUCCESS');
   });
