@@ -1,6 +1,5 @@
 import type { Config } from '../config.js';
 import { findDevice } from '../db/devices.js';
-import { hasEmbeddedDatabase } from '../db/embedded.js';
 import { readMigrationStatus } from '../db/migrate.js';
 import { findPolicy } from '../db/policies.js';
 import { SvcMqttError } from '../errors.js';
@@ -15,10 +14,6 @@ import { escapeControls } from './text.js';
 export async function findSubjectTemplate(config: Config, id: string, io: CommandIo): Promise<string> {
   const { natsSubject } = config;
   const tell = (why: string) => io.stderr.write(`${why}; taking its subject from NATS_SUBJECT.\n`);
-  if (config.databaseUrl === undefined && !hasEmbeddedDatabase(config.dataDir)) {
-    tell(`No database to look ${escapeControls(id)} up in: DATABASE_URL is not set`);
-    return natsSubject;
-  }
   try {
     return await withDatabase(config, io, async (db) => {
       if ((await readMigrationStatus(db)).pending.length > 0) {
