@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import { messageOf, SvcMqttError } from '../../errors.js';
 
 /** The version that is installed when there is none. */
-export const pinnedNatsVersion = '2.14.1';
+export const pinnedNatsVersion = '2.15.3';
 const goPackage = `github.com/nats-io/nats-server/v2@v${pinnedNatsVersion}`;
 const programName = 'nats-server';
 const installTimeoutMs = 15 * 60_000;
