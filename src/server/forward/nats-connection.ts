@@ -261,13 +261,23 @@ function readDiscovered(urls: readonly string[], source: NatsAddress): NatsAddre
   });
 }
 
-/** Logs what the server complains about, above all missing permissions, once a subject. */
+/** What the server complains about is forgotten after so long, so that it is logged again when it goes on. */
+const errorsKeptMs = 60_000;
+const maxErrorsKept = 100;
+
+/** Logs what the server complains about, above all missing permissions, once a minute for each subject. */
 function openErrorReport(log: Log): (report: NatsErrorReport) => void {
   const seen = new Set<string>();
+  let sinceMs = performance.now();
   return ({ data, permissionContext }) => {
     const { operation, subject } = permissionContext ?? {};
     const key = `${data} ${operation} ${subject}`;
-    if (seen.has(key) || seen.size >= 100) return;
+    const nowMs = performance.now();
+    if (nowMs - sinceMs >= errorsKeptMs) {
+      seen.clear();
+      sinceMs = nowMs;
+    }
+    if (seen.has(key) || seen.size >= maxErrorsKept) return;
     seen.add(key);
     log.error({ event: 'nats_error', code: data, operation, subject }, 'NATS reported an error');
   };
