@@ -66,6 +66,7 @@ function openBench(
       batchable: true,
       onStored: () => stored.push(name),
       compact: () => compacted.push(name),
+      renew: () => undefined,
       onRefused: (reason) => refusals.push(`${name}: ${reason}`),
     }),
     /** What was sent since the last call. */

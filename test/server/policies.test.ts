@@ -225,6 +225,52 @@ test('a subject that no stream covers is told, and what goes there is not acknow
   expect((await manager.streams.info('ELSEWHERE')).state.messages).toBeGreaterThan(0);
 });
 
+test('what waits goes where a corrected policy says, also what a client that left sent', async () => {
+  const [device, gone] = [await add('strayed'), await add('strayed')];
+  await setPolicy('strayed', { nats_subject: 'nowhere.{id}' });
+  const probes = storedSubjects('nowhere.>');
+  await until(async () => {
+    const probe = await connected(device, { clientId: `probe-${Math.random()}` });
+    probe.publish(`raw/${device.id}`, 'probe', { qos: 0 });
+    await probe.endAsync();
+    return probes.length > 0;
+  });
+  const client = await connected(device, { clientId: 'waiting' });
+  const absent = await connected(gone, { clientId: 'gone' });
+  const acknowledged = Promise.all(
+    ['1', '2', '3'].map((payload) => client.publishAsync(`raw/${device.id}`, payload, { qos: 1 })),
+  );
+  absent.publish(`raw/${gone.id}`, 'left behind', { qos: 1 });
+  await until(() => probes.includes(`nowhere.${gone.id}`) && probes.includes(`nowhere.${device.id}`));
+  await absent.endAsync(true);
+  const subjects = storedSubjects('raw.>');
+  await setPolicy('strayed', {});
+  await acknowledged;
+  await until(() => subjects.includes(`raw.${gone.id}`));
+  expect(subjects.filter((subject) => subject === `raw.${device.id}`)).toHaveLength(3);
+  expect(client.connected).toBe(true);
+});
+
+test('a client is closed with a reason when a message of it waits that a changed policy does not allow', async () => {
+  const device = await add('narrowed');
+  await setPolicy('narrowed', { nats_subject: 'narrow.{id}' });
+  const tried = storedSubjects('narrow.>');
+  const client = await connected(device, { clientId: 'narrowed' });
+  client.publish(`raw/${device.id}/x`, 'x', { qos: 1 });
+  const resend = setInterval(() => client.publish(`raw/${device.id}/x`, 'x', { qos: 1 }), 100);
+  await until(() => tried.length > 0).finally(() => clearInterval(resend));
+  const closed = new Promise<void>((resolve) => client.once('close', resolve));
+  await setPolicy('narrowed', { publish: ['raw/{id}/y'] });
+  await closed;
+  expect(
+    lines.find(({ event, device: id }) => event === 'connection_closed' && id === device.id),
+  ).toMatchObject({
+    reason: 'publish-denied',
+    topic: `raw/${device.id}/x`,
+    detail: expect.stringContaining('policy of the device changed'),
+  });
+});
+
 test('a device that redeemed a claim connects with what it got', async () => {
   const { claim } = await call<{ claim: string }>('POST', '/claims', { type: 'sensor', uses: 1 });
   const device = await call<Device>('POST', '/claims/redeem', { claim, metadata: { serial: '17' } });

@@ -87,6 +87,7 @@ export async function openControlledBroker(
           if (controlled.storeAtOnce && message.confirm) message.onStored();
           else if (controlled.autoStore && message.confirm) setImmediate(() => message.onStored());
         },
+        retry() {},
         close() {},
       };
     },

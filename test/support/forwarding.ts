@@ -78,6 +78,7 @@ export function uplink(payload: string | Uint8Array, options: Partial<UplinkMess
     batchable: true,
     onStored() {},
     compact() {},
+    renew: () => undefined,
     onRefused() {},
     ...options,
   };

@@ -1,6 +1,6 @@
 /**
  * One message on its way from a device to NATS. The connection makes it, the forwarder keeps it until NATS has
- * confirmed that it is stored; subject, payload and headers must not change meanwhile.
+ * confirmed that it is stored; payload and headers must not change meanwhile, and the rest only in `renew`.
  */
 export interface UplinkMessage {
   /** The NATS subject, encoded. */
@@ -26,6 +26,11 @@ export interface UplinkMessage {
    */
   readonly batchable: boolean;
   /**
+   * Called before a message that has waited is sent: `subject` and `batchable` are from then on what the policy of now
+   * makes of them. Answers why it may not be sent any more; the forwarder then refuses it.
+   */
+  renew(): string | undefined;
+  /**
    * Called now and then while the message waits for its confirmation: what is in memory only because a view of it is
    * held is to be let go, since the bounds count the message's own bytes.
    */
@@ -37,7 +42,7 @@ export interface UplinkMessage {
   onStored(): void;
   /**
    * Called instead of `onStored` when the stream will never take this message (it is larger than the stream or the
-   * server allows), or when it was given up (`Lane.close`): the forwarder has forgotten it, and it must not be
+   * server allows), when `renew` denied it, or when it was given up (`Lane.close`): the forwarder has forgotten it, and it must not be
    * acknowledged. The connection is closed, as for a packet over the limit. Never called without `confirm`. Must not
    * throw.
    *
@@ -72,6 +77,8 @@ export interface Lane {
    * hold the message until `whenReady` calls back.
    */
   publish(message: UplinkMessage): void;
+  /** What NATS refused may be taken now: it is tried as soon as what is under way is settled. */
+  retry(): void;
   /**
    * The client is gone and gives no further message, except a will that waited for room. What was taken is still
    * stored, in order, and reported; only when the bound of messages is reached are those of closed lanes that NATS

@@ -154,13 +154,28 @@ export function openInFlight(options: {
       fail(slot, refusal.cause, refusal.detail);
       return;
     }
+    refuse(slot, refusal.detail);
+  }
+
+  /** A message is never sent again. */
+  function refuse(slot: number, detail: string): void {
     const lane = slots.lane(slot);
-    const message = forget(slot);
+    if (lane.probe === slots.token(slot)) lane.probe = 0;
     counters.refused += 1;
-    if (lane.probe === token) lane.probe = 0;
-    message.onRefused(refusal.detail);
+    forget(slot).onRefused(detail);
     if (!lane.holding) goOn(lane);
     options.onRoom();
+  }
+
+  /** Holds a message that has waited against the policy of now; answers whether it may be sent. */
+  function renew(slot: number): boolean {
+    const message = slots.message(slot);
+    const before = sizeOf(message);
+    const problem = message.renew();
+    bytes += sizeOf(message) - before;
+    if (problem === undefined) return true;
+    refuse(slot, problem);
+    return false;
   }
 
   /** The group before is settled: the lane may join the next one. */
@@ -215,6 +230,10 @@ export function openInFlight(options: {
     // What is given meanwhile, a will perhaps, comes behind them: it is added to the same list.
     while (sent < tokens.length) {
       const slot = slots.find(tokens[sent] ?? 0);
+      if (!renew(slot)) {
+        sent += 1;
+        continue;
+      }
       if (!maySend(lane, slots.message(slot))) break;
       sent += 1;
       send(lane, slot);
@@ -236,9 +255,11 @@ export function openInFlight(options: {
       open(lane);
       return;
     }
+    const slot = slots.find(oldest);
+    if (!renew(slot)) return;
     lane.waiting.shift();
     lane.probe = oldest;
-    send(lane, slots.find(oldest));
+    send(lane, slot);
   }
 
   function pump(): void {
@@ -306,6 +327,10 @@ export function openInFlight(options: {
         publish(message) {
           if (message.confirm) take(lane, message);
           else sendUnconfirmed(message);
+        },
+        retry() {
+          lane.failures = 0;
+          lane.resumeAtMs = 0;
         },
         close() {
           lane.closed = true;

@@ -98,7 +98,7 @@ export async function openBroker(options: {
   events: EventFeed;
   /** For TLS; undefined: there is none. */
   certificates?: CertificateStore | undefined;
-  addressingOf(device: DeviceCredentials, policy: Policy): Addressing;
+  addressingOf(device: { id: string; type: string }, policy: Policy): Addressing;
   log: Log;
 }): Promise<BrokerCore> {
   const { config, forwarder, downlink, events, log } = options;
@@ -266,7 +266,11 @@ export async function openBroker(options: {
       const before = policies;
       policies = createPolicySet(config.acl, loaded, before);
       const isChanged = (type: string) => before.templateOf(type) !== policies.templateOf(type);
-      applyPolicies({ registry, policyOf, isChanged, log });
+      const rulesOf = (device: { id: string; type: string }) => {
+        const policy = policyOf(device);
+        return { policy, addressing: options.addressingOf(device, policy) };
+      };
+      applyPolicies({ registry, rulesOf, isChanged, log });
     },
     listen,
     close: () => {

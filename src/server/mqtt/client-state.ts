@@ -1,15 +1,24 @@
 import type { Lane } from '../forward/forwarder.js';
+import type { Policy } from './authorize.js';
 import type { ClientSession } from './client-session.js';
 import type { Connection } from './connection.js';
 import type { Exchanges } from './exchanges.js';
 import type { PublishRate } from './publish-rate.js';
-import type { UplinkConnection } from './uplink.js';
+import type { Addressing, UplinkConnection } from './uplink.js';
 import type { UplinkPublish } from './uplink-publish.js';
+
+/** What a device may do and where its messages go. */
+export interface Rules {
+  readonly policy: Policy;
+  readonly addressing: Addressing;
+}
 
 /** What the clients of one device have in common on this replica. */
 export interface DeviceState {
   readonly id: string;
   type: string;
+  /** Those of now, once they have changed: what waits is held against them when its turn comes. */
+  rules: Rules | undefined;
   readonly clients: Set<ClientState>;
   /** Messages of all its clients waiting for their store confirmation. */
   inFlight: number;

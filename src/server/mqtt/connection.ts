@@ -4,7 +4,7 @@ import { shortenText } from '../live.js';
 import type { AcceptedSocket } from './accepted-socket.js';
 import type { Policy } from './authorize.js';
 import { ClientSocket, type PacketProcessor } from './client-socket.js';
-import type { ClientState, DeviceState } from './client-state.js';
+import type { ClientState, DeviceState, Rules } from './client-state.js';
 import { type CloseReason, closeReasons, isExpected, suppressesWill } from './close-reason.js';
 import type { ConnectionServices } from './connection-services.js';
 import { countMessage } from './counters.js';
@@ -221,11 +221,12 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
   }
 
   /** The policy of the device has changed: what is processed from now on is held against the new one. */
-  changePolicy(policy: Policy): void {
-    if (this.device === undefined) return;
+  changePolicy({ policy, addressing }: Rules): void {
     this.policy = policy;
-    this.uplink?.changePolicy(policy, this.services.addressingOf(this.device, policy));
+    this.uplink?.changePolicy(policy, addressing);
     if (this.state !== undefined) this.updatePublishRate(this.state.device, policy);
+    // What waits for a token of the rate before may not need one now.
+    this.onRoom();
   }
 
   private updatePublishRate(device: DeviceState, policy: Policy): void {

@@ -1,6 +1,5 @@
 import type { Log } from '../../log.js';
-import type { Policy } from './authorize.js';
-import type { DeviceState } from './client-state.js';
+import type { DeviceState, Rules } from './client-state.js';
 import type { Registry } from './registry.js';
 
 /** Devices of one turn of the event loop: everything else goes on between two. */
@@ -10,20 +9,20 @@ const devicesPerTurn = 1_000;
  * Puts the devices of changed types under their new policies. MQTT 3.1.1 cannot tell a client that a subscription
  * has ended, so a client that has one which is not allowed any more is closed, and finds out when it subscribes again.
  *
- * @param options.policyOf the policy of now; a device that connects meanwhile has it already.
+ * @param options.rulesOf the rules of now; a device that connects meanwhile has it already.
  */
 export function applyPolicies(options: {
   registry: Registry;
-  policyOf(device: { id: string; type: string }): Policy;
+  rulesOf(device: { id: string; type: string }): Rules;
   isChanged(type: string): boolean;
   log: Log;
 }): void {
-  const { registry, policyOf, isChanged, log } = options;
+  const { registry, rulesOf, isChanged, log } = options;
   const devices = [...registry.devices()].filter(({ type }) => isChanged(type));
   let dropped = 0;
   const applyFrom = (start: number) => {
     for (const device of devices.slice(start, start + devicesPerTurn)) {
-      dropped += apply(registry, device, policyOf(device));
+      dropped += apply(registry, device, rulesOf(device));
     }
     if (start + devicesPerTurn < devices.length) {
       setImmediate(() => applyFrom(start + devicesPerTurn));
@@ -36,12 +35,15 @@ export function applyPolicies(options: {
 }
 
 /** Answers how many clients were dropped. */
-function apply(registry: Registry, device: DeviceState, policy: Policy): number {
+function apply(registry: Registry, device: DeviceState, rules: Rules): number {
   let dropped = 0;
+  device.rules = rules;
   for (const client of [...device.clients]) {
     // The connection goes first: its will, if it is dropped, is held against the new policy too.
-    client.connection?.changePolicy(policy);
-    if (client.session === undefined || client.session.isAllowedBy(policy)) continue;
+    client.connection?.changePolicy(rules);
+    // What NATS refused under the rules before is sent where those of now say.
+    client.lane.retry();
+    if (client.session === undefined || client.session.isAllowedBy(rules.policy)) continue;
     registry.drop(client, 'policy-changed');
     dropped += 1;
   }

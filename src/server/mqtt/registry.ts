@@ -71,6 +71,7 @@ export function openRegistry(options: {
     const device = devices.get(deviceId) ?? {
       id: deviceId,
       type: deviceType,
+      rules: undefined,
       clients: new Set<ClientState>(),
       inFlight: 0,
       inFlightBytes: 0,

@@ -1,5 +1,6 @@
-import type { Lane, UplinkMessage } from '../forward/forwarder.js';
-import type { ClientState } from './client-state.js';
+import { type Lane, natsBytesOf, type UplinkMessage } from '../forward/forwarder.js';
+import { shortenText } from '../live.js';
+import type { ClientState, Rules } from './client-state.js';
 import type { Exchanges } from './exchanges.js';
 import type { QoS } from './packets/packet-type.js';
 import type { Uplink } from './uplink.js';
@@ -19,12 +20,15 @@ const smallBytes = 1_024;
 
 /** One PUBLISH of a client on its way to NATS. */
 export class UplinkPublish implements UplinkMessage {
-  readonly subject: Uint8Array;
+  subject: Uint8Array;
   readonly headers: Uint8Array;
   payload: Buffer;
   readonly confirm: boolean;
   readonly messageId: string | undefined;
-  readonly batchable: boolean;
+  batchable: boolean;
+  /** Those that it is held against. */
+  private rules: Rules | undefined;
+  private denied = false;
   readonly packetId: number;
   readonly qos: QoS;
   readonly retain: boolean;
@@ -47,6 +51,7 @@ export class UplinkPublish implements UplinkMessage {
     this.uplink = uplink;
     this.state = uplink.state;
     this.receivedUs = uplink.receivedUs;
+    this.rules = uplink.device.rules;
     this.subject = route.subject;
     this.headers = route.headers;
     this.topic = route.topic;
@@ -58,6 +63,19 @@ export class UplinkPublish implements UplinkMessage {
     this.messageId = exchange?.messageId;
     this.batchable = route.batchable && exchange === undefined;
     this.exchanges = exchange?.exchanges;
+  }
+
+  renew(): string | undefined {
+    const { rules } = this.state.device;
+    if (rules === this.rules || rules === undefined) return undefined;
+    this.rules = rules;
+    if (!rules.policy.mayPublish(this.topic)) {
+      this.denied = true;
+      return 'the policy of the device changed while the message waited, and no longer allows its topic';
+    }
+    this.subject = Buffer.from(rules.addressing.subjectOf(this.topic));
+    this.batchable = rules.addressing.batchable && this.messageId === undefined;
+    return undefined;
   }
 
   /** The payload is a view of the socket's chunk, or of the packet. */
@@ -102,10 +120,14 @@ export class UplinkPublish implements UplinkMessage {
     this.uplink.settle(this);
   }
 
-  onRefused(): void {
+  onRefused(detail: string): void {
     this.leave();
     // The exchange is over without an answer; the client may send the message again.
     if (this.exchanges?.get(this.packetId) === this) this.exchanges.end(this.packetId);
-    this.uplink.refuse();
+    this.uplink.refuse(this.denied ? 'publish-denied' : 'refused-by-nats', {
+      topic: shortenText(this.topic),
+      bytes: natsBytesOf(this),
+      detail,
+    });
   }
 }

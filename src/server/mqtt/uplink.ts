@@ -47,7 +47,7 @@ export interface UplinkConnection {
   acknowledge(type: PacketType, packetId: number): void;
   /** Something was stored: there may be room for a message that waits. */
   onRoom(): void;
-  close(reason: CloseReason): void;
+  close(reason: CloseReason, fields?: Readonly<Record<string, unknown>>): void;
 }
 
 /** How subject and headers are made for one device. */
@@ -205,7 +205,8 @@ export class Uplink {
       wills.shift();
       waitingWills.count -= 1;
       waitingWills.bytes -= bytes;
-      message.publish(lane);
+      if (message.renew() === undefined) message.publish(lane);
+      else this.services.counters.willsDropped += 1;
     }
     return undefined;
   }
@@ -254,9 +255,9 @@ export class Uplink {
     }
   }
 
-  /** NATS can never store a message of this client: there is no answer to it but the end of the connection. */
-  refuse(): void {
-    this.connection.close('refused-by-nats');
+  /** A message of this client can never be stored: there is no answer to it but the end of the connection. */
+  refuse(reason: CloseReason, fields: Readonly<Record<string, unknown>>): void {
+    this.connection.close(reason, fields);
   }
 
   /** A packet identifier whose exchange goes on: never forwarded again, answered in its turn once it is stored. */
