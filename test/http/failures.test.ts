@@ -89,7 +89,7 @@ describe('a request', () => {
   it('for a wrong path gets 404, with a wrong method 405 and the right ones', async () => {
     api = await startTestApi();
     const { port } = api;
-    for (const path of ['/', '/device', '/devices/a/b', '//devices', '/docs/../devices', '/docs/static/x']) {
+    for (const path of ['/device', '/devices/a/b', '//devices', '/docs/../devices', '/docs/static/x']) {
       const answer = await call(port, 'GET', path);
       expect([path, answer.status, answer.json().code]).toEqual([path, 404, 'ROUTE_NOT_FOUND']);
     }

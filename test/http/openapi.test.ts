@@ -275,13 +275,32 @@ describe('every route', () => {
 });
 
 describe('the documentation pages', () => {
-  it('are at /docs/index.html, and /docs and /docs/ lead there', async () => {
-    for (const path of ['/docs', '/docs/', '/docs/json', '/docs/static/index.html']) {
-      const answer = await call(api.port, 'GET', path);
-      expect([answer.status, answer.headers.location]).toEqual([302, '/docs/index.html']);
-    }
-    expect((await call(api.port, 'GET', '/docs/index.html')).headers['content-type']).toMatch(/^text\/html/);
-  });
+  it.each(['', '/gw', '/a/b'])(
+    'are at /docs/index.html, and the paths above and beside it lead there, behind %j',
+    async (prefix) => {
+      // What a proxy does that takes the prefix away: the browser sees addresses with it, the server without.
+      const seen = (path: string) => `http://gateway.example${prefix}${path}`;
+      for (const path of [
+        '/',
+        '/docs',
+        '/docs/',
+        '/docs/json',
+        '/docs/static/index.html',
+        '/docs/json?a=/b/c',
+      ]) {
+        const answer = await call(api.port, 'GET', path);
+        expect(answer.status).toBe(302);
+        expect(new URL(String(answer.headers.location), seen(path)).href).toBe(seen('/docs/index.html'));
+      }
+      const { servers } = (await call(api.port, 'GET', '/openapi.json')).json<{
+        servers: { url: string }[];
+      }>();
+      expect(new URL(servers[0]?.url ?? '', seen('/openapi.json')).href).toBe(seen('/'));
+      expect((await call(api.port, 'GET', '/docs/index.html')).headers['content-type']).toMatch(
+        /^text\/html/,
+      );
+    },
+  );
 
   it('load nothing but files of this server, and run no script from the page itself', async () => {
     const page = await call(api.port, 'GET', '/docs/index.html');

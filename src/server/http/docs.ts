@@ -2,6 +2,7 @@ import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyContextConfig, FastifyPluginAsync, FastifySchema } from 'fastify';
 import { Problem } from './problem.js';
+import { pathOf } from './routes.js';
 import type { TypedApp } from './typed-app.js';
 
 /** What the documentation page may load: files of this server. Swagger UI draws its icons from data addresses. */
@@ -43,6 +44,12 @@ const startScript = `SwaggerUIBundle({
 
 const hidden = { hide: true };
 
+/**
+ * Relative to the address of the specification (OpenAPI 3.1, Server Object), so that it holds behind a proxy that puts a
+ * path before it, too. The swagger plugin takes none that is relative.
+ */
+const servers = [{ url: '.', description: 'This replica' }];
+
 /** Prepares the specification, which takes in every route added after this call. */
 export async function openSpecification(app: TypedApp, version: string): Promise<void> {
   app.addSchema(Problem);
@@ -71,7 +78,6 @@ export async function openSpecification(app: TypedApp, version: string): Promise
         { name: 'metrics', description: 'For Prometheus' },
         { name: 'health', description: 'For probes; no token is needed' },
       ],
-      servers: [{ url: '/', description: 'This replica' }],
       components: {
         securitySchemes: {
           bearer: { type: 'http', scheme: 'bearer', description: 'An API key, or the value of API_TOKEN' },
@@ -94,11 +100,16 @@ function describeRole(schema: FastifySchema, config: FastifyContextConfig | unde
   return { ...schema, description: `${schema.description ?? ''}\n\nRole: \`${role}\`.`.trim() };
 }
 
-/** Adds `/openapi.json` and the pages under `/docs/`, all of whose files come from this process. */
+/**
+ * Adds `/openapi.json` and the pages under `/docs/`, all of whose files come from this process; `/` leads there. Every
+ * address is relative, so that it holds behind a proxy that puts a path before it.
+ */
 export async function addDocumentationRoutes(app: TypedApp): Promise<void> {
   const documentation = { config: { access: 'documentation' }, schema: hidden } as const;
 
-  app.get('/openapi.json', documentation, async () => app.swagger());
+  app.get('/', documentation, async (_request, reply) => reply.redirect('docs/index.html'));
+
+  app.get('/openapi.json', documentation, async () => ({ ...app.swagger(), servers }));
 
   app.get('/docs/index.html', documentation, async (_request, reply) =>
     reply.header('content-security-policy', pagePolicy).type('text/html; charset=utf-8').send(page),
@@ -117,6 +128,12 @@ const servePageFiles: FastifyPluginAsync = async (scope) => {
   await scope.register(swaggerUi, {
     routePrefix: '/docs',
     // The package's own page names a second copy of the specification; only its files are wanted.
-    uiHooks: { onRequest: (_request, reply) => reply.redirect('/docs/index.html') },
+    uiHooks: { onRequest: (request, reply) => reply.redirect(pathToPage(pathOf(request.url))) },
   });
 };
+
+/** The page as seen from a path that is `/docs` or lies below it (RFC 3986 §5.2). */
+function pathToPage(path: string): string {
+  const below = path.split('/').length - 2;
+  return below === 0 ? 'docs/index.html' : `${'../'.repeat(below - 1)}index.html`;
+}
