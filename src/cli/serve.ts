@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { Config } from '../config.js';
+import { makeOwnDirectory } from '../data-directory.js';
 import { fileReasonOf } from '../errors.js';
 import { type Log, openLog } from '../log.js';
 import { type LogFile, openLogFile } from '../log-file.js';
@@ -63,6 +64,7 @@ function openScreenLog(config: Config, io: CommandIo): LogFile {
   }
   const path = join(config.dataDir, 'serve.log');
   try {
+    makeOwnDirectory(config.dataDir);
     const file = openLogFile(path);
     io.stderr.write(`Starting; the log goes to ${escapeControls(path)}\n`);
     return file;

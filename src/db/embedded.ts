@@ -1,11 +1,12 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { statSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, realpath, rm, symlink } from 'node:fs/promises';
+import { chmod, mkdtemp, realpath, rm, symlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { makeOwnDirectory } from '../data-directory.js';
 import { fileReasonOf, messageOf, SvcMqttError } from '../errors.js';
 import type { Log } from '../log.js';
 import type { EmbeddedLine, EmbeddedMessage } from './embedded-child.js';
@@ -197,9 +198,8 @@ function embeddedError(where: string, reason: string, cause?: unknown): SvcMqttE
 /** Makes the data directory and the database's directory within it, for this user only. */
 async function prepareDirectory(where: string): Promise<string> {
   try {
-    await mkdir(where, { recursive: true, mode: 0o700 });
     const directory = path.join(where, 'database');
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    makeOwnDirectory(directory);
     await chmod(directory, 0o700);
     return await realpath(directory);
   } catch (error) {

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -103,6 +103,40 @@ describe('the embedded NATS server', () => {
     const embedded = await startEmbeddedNats({ dataDir: made, port: 0, program, log: test.log });
     running.push(embedded);
     expect((await stat(made)).mode & 0o077).toBe(0);
+  });
+
+  it.runIf(process.platform === 'linux')('has nothing of our environment that is not for it', async () => {
+    process.env.API_TOKEN = 'a-token-of-ours-0000';
+    process.env.GOMEMLIMIT = '900MiB';
+    try {
+      await start();
+    } finally {
+      delete process.env.API_TOKEN;
+      delete process.env.GOMEMLIMIT;
+    }
+    const { server } = await readState();
+    const names = (await readFile(`/proc/${server.pid}/environ`, 'latin1'))
+      .split('\0')
+      .filter((entry) => entry !== '')
+      .map((entry) => entry.split('=', 1)[0]);
+    expect(names).toContain('GOMEMLIMIT');
+    expect(names.filter((name) => !['GOMEMLIMIT', 'GOGC', 'GOMAXPROCS', 'TZ'].includes(name ?? ''))).toEqual(
+      [],
+    );
+  });
+
+  it('neither starts in nor believes a directory that others may write to', async () => {
+    await start();
+    const port = readEmbeddedNatsPort(dataDir);
+    expect(port).toBeDefined();
+    await chmod(join(dataDir, 'nats'), 0o777);
+    expect(readEmbeddedNatsPort(dataDir)).toBeUndefined();
+    await chmod(join(dataDir, 'nats'), 0o700);
+    const open = join(dataDir, 'open');
+    await mkdir(open);
+    await chmod(open, 0o777);
+    const attempt = startEmbeddedNats({ dataDir: open, port: 0, program, log: test.log });
+    await expect(attempt).rejects.toThrow(`every user may write to ${open}`);
   });
 
   it('listens on this machine only', async () => {

@@ -1,11 +1,11 @@
-import { chmod, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { natsServerCacheDir } from '../../src/server/forward/nats-server-cache.js';
 import {
   findNatsServer,
   isAtLeast,
-  natsServerCacheDir,
   obtainNatsServer,
   pinnedNatsVersion,
 } from '../../src/server/forward/nats-server-program.js';
@@ -50,6 +50,25 @@ describe('findNatsServer', () => {
 
   it('finds none', async () => {
     expect(await findNatsServer(undefined, env)).toBeUndefined();
+  });
+
+  it('runs nothing from a cache or a file that others may write to', async () => {
+    const cached = await script(join(natsServerCacheDir(env), 'nats-server'), natsServer('2.3.3'));
+    await chmod(cached, 0o777);
+    expect(await findNatsServer(undefined, env)).toBeUndefined();
+    await chmod(cached, 0o755);
+    await chmod(join(cached, '..'), 0o777);
+    expect(await findNatsServer(undefined, env)).toBeUndefined();
+    await chmod(join(cached, '..'), 0o755);
+    expect(await findNatsServer(undefined, env)).toMatchObject({ path: cached });
+    await chmod(env.HOME, 0o777);
+    expect(await findNatsServer(undefined, env)).toBeUndefined();
+  });
+
+  it('runs nothing from the working directory, whatever the PATH says', async () => {
+    await script(join(env.PATH, 'nats-server'), natsServer('2.2.2'));
+    const PATH = ['.', '', relative(process.cwd(), env.PATH)].join(':');
+    expect(await findNatsServer(undefined, { ...env, PATH })).toBeUndefined();
   });
 
   it('passes over what does not run', async () => {
@@ -105,6 +124,43 @@ describe('obtainNatsServer', () => {
     expect(await obtainNatsServer({ env, onProgress })).toEqual({ path, version: '2.9.10' });
   });
 
+  it('gives Go, Debian’s tools and the program no secret of ours', async () => {
+    const seen = join(dir, 'seen');
+    const look = `/usr/bin/env >> '${seen}'`;
+    await script(
+      join(env.PATH, 'go'),
+      `${look}; [ "$1" = version ] && exit
+       { echo '#!/bin/sh'; echo "${look}"; echo 'echo "nats-server: v2.15.3"'; } > "$GOBIN/nats-server"
+       /bin/chmod 755 "$GOBIN/nats-server"`,
+    );
+    const secrets = { API_TOKEN: 'a-token-of-ours', DATABASE_URL: 'postgres://u:a-token-of-ours@h/d' };
+    const proxy = { https_proxy: 'http://proxy:3128', GOFLAGS: '-mod=mod' };
+    await obtainNatsServer({ env: { ...env, ...secrets, ...proxy }, onProgress });
+    const text = await readFile(seen, 'utf8');
+    expect(text).toContain('https_proxy=http://proxy:3128');
+    expect(text).toContain('GOFLAGS=-mod=mod');
+    expect(text).not.toContain('a-token-of-ours');
+  });
+
+  it('does not install where others may write', async () => {
+    await script(join(env.PATH, 'go'), 'exit 0');
+    const open = join(dir, 'open');
+    await mkdir(open);
+    await chmod(open, 0o777);
+    const before = process.env.TMPDIR;
+    process.env.TMPDIR = open;
+    try {
+      await expect(obtainNatsServer({ env: { ...env, HOME: '/' }, onProgress })).rejects.toMatchObject({
+        code: 'NATS_EMBEDDED',
+        message: expect.stringContaining(`every user may write to ${open}`),
+      });
+    } finally {
+      if (before === undefined) delete process.env.TMPDIR;
+      else process.env.TMPDIR = before;
+    }
+    expect(await readdir(open)).toEqual([]);
+  });
+
   it('says what was tried and what to do by hand', async () => {
     await script(
       join(env.PATH, 'go'),
@@ -126,6 +182,16 @@ describe('natsServerCacheDir', () => {
     [{ HOME: '/h' }, '/h/.cache/svc-mqtt'],
   ])('%j → %s', (given, path) => {
     expect(natsServerCacheDir(given)).toBe(path);
+  });
+
+  it.each(['', '/', 'relative'])('is this user’s own among the temporary ones when HOME is "%s"', (HOME) => {
+    expect(natsServerCacheDir({ HOME })).toBe(join(tmpdir(), `svc-mqtt-cache-${process.getuid?.()}`));
+  });
+
+  it('is not in a home that others may write to', async () => {
+    await mkdir(env.HOME);
+    await chmod(env.HOME, 0o777);
+    expect(natsServerCacheDir(env)).toBe(join(tmpdir(), `svc-mqtt-cache-${process.getuid?.()}`));
   });
 });
 

@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { messageOf, SvcMqttError } from '../../errors.js';
+import { makeOwnDirectory, requireOwnDirectory } from '../../data-directory.js';
+import { fileReasonOf, messageOf, SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
+import { programEnvironment } from './child-environment.js';
 import { type EmbeddedNatsFiles, embeddedNatsConfig, embeddedNatsFiles } from './embedded-nats-config.js';
 import { probeNats } from './nats-probe.js';
 import { type NatsServerProgram, obtainNatsServer } from './nats-server-program.js';
@@ -162,13 +164,13 @@ async function launch(
 ): Promise<{ server: Identity; port: number }> {
   let output: number;
   try {
-    mkdirSync(files.dir, { recursive: true, mode: 0o700 });
+    makeOwnDirectory(files.dir);
     for (const name of readdirSync(files.dir).filter((name) => name.endsWith('.ports')))
       rmSync(join(files.dir, name));
     writeFileSync(files.config, embeddedNatsConfig(files, wantedPort, program.version));
     output = openSync(files.output, 'w');
   } catch (cause) {
-    throw new SvcMqttError('NATS_EMBEDDED', `Cannot write to ${files.dir}: ${messageOf(cause)}`, {
+    throw new SvcMqttError('NATS_EMBEDDED', `Cannot write to ${files.dir}: ${fileReasonOf(cause)}`, {
       suggestion: 'Set DATA_DIR to a directory that this user may write to',
       cause,
     });
@@ -178,6 +180,7 @@ async function launch(
   const child = spawn(program.path, ['-c', files.config], {
     stdio: ['ignore', output, output],
     detached: true,
+    env: programEnvironment(),
   });
   closeSync(output);
   const failed = new Promise<never>((_, reject) => child.once('error', reject));
@@ -266,8 +269,10 @@ function writeState(files: EmbeddedNatsFiles, server: Identity, port: number): v
   writeFileSync(files.state, JSON.stringify({ owner, server, port } satisfies EmbeddedNatsState));
 }
 
+/** Of a directory that somebody else could write to nothing is believed: a server named there would be ended. */
 function readState(files: EmbeddedNatsFiles): EmbeddedNatsState | undefined {
   try {
+    requireOwnDirectory(files.dir);
     const state = JSON.parse(readFileSync(files.state, 'utf8')) as EmbeddedNatsState;
     return typeof state.server?.pid === 'number' && typeof state.owner?.pid === 'number' ? state : undefined;
   } catch {

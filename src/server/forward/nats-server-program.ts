@@ -1,11 +1,12 @@
 import { execFile, spawn } from 'node:child_process';
 import { constants } from 'node:fs';
-import { access, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
-import { homedir, tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { access, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
+import { delimiter, isAbsolute, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { messageOf, SvcMqttError } from '../../errors.js';
+import { installerEnvironment, programEnvironment } from './child-environment.js';
+import { isOwnCache, makeNatsServerCache, natsServerCacheDir } from './nats-server-cache.js';
 
 /** The version that is installed when there is none. */
 export const pinnedNatsVersion = '2.15.3';
@@ -25,7 +26,8 @@ export interface NatsServerProgram {
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * Finds a nats-server: the given program, one on the PATH, one that `obtainNatsServer` has put in the cache.
+ * Finds a nats-server: the given program, one on the PATH, one that `obtainNatsServer` has put in the cache. A PATH entry
+ * that depends on the working directory is passed over, and so is a cache that somebody else could write to.
  *
  * @returns undefined when there is none.
  * @throws SvcMqttError NATS_EMBEDDED when a program is given and it cannot be run.
@@ -35,8 +37,9 @@ export async function findNatsServer(
   env: Environment = process.env,
 ): Promise<NatsServerProgram | undefined> {
   if (given !== undefined) return requireProgram(given);
-  const directories = (env.PATH ?? '').split(delimiter).filter((directory) => directory !== '');
-  for (const directory of [...directories, natsServerCacheDir(env)]) {
+  const directories = (env.PATH ?? '').split(delimiter).filter(isAbsolute);
+  const cache = natsServerCacheDir(env);
+  for (const directory of isOwnCache(join(cache, programName)) ? [...directories, cache] : directories) {
     const found = await tryProgram(join(directory, programName));
     if (found !== undefined) return found;
   }
@@ -59,7 +62,7 @@ export async function obtainNatsServer(options: {
   const found = await findNatsServer(options.program, env);
   if (found !== undefined) return found;
   const cache = natsServerCacheDir(env);
-  await mkdir(cache, { recursive: true });
+  await makeNatsServerCache(cache);
   const problems: string[] = [];
   for (const way of [
     { name: 'go install', install: installWithGo },
@@ -86,14 +89,6 @@ export async function obtainNatsServer(options: {
       suggestion: `Install nats-server (https://docs.nats.io/running-a-nats-service/introduction/installation) on the PATH, name it in NATS_SERVER_BIN, or set NATS_URL to a server that runs`,
     },
   );
-}
-
-/** Where obtained programs lie: of the user, so that every checkout and version of svc-mqtt finds them. */
-export function natsServerCacheDir(env: Environment = process.env): string {
-  const base = env.XDG_CACHE_HOME;
-  if (base?.startsWith('/') === true) return join(base, 'svc-mqtt');
-  const home = env.HOME ?? homedir();
-  return home === '' || home === '/' ? join(tmpdir(), 'svc-mqtt-cache') : join(home, '.cache', 'svc-mqtt');
 }
 
 /** Whether a version is at least the wanted one. */
@@ -123,7 +118,10 @@ async function tryProgram(path: string): Promise<NatsServerProgram | undefined> 
 }
 
 async function readVersion(path: string): Promise<NatsServerProgram> {
-  const { stdout } = await run(path, ['--version'], { timeout: versionTimeoutMs });
+  const { stdout } = await run(path, ['--version'], {
+    timeout: versionTimeoutMs,
+    env: programEnvironment(),
+  });
   const version = /v(\d+\.\d+\.\d+)/.exec(stdout)?.[1];
   if (version === undefined) throw new Error('it does not tell a nats-server version');
   return { path, version };
@@ -134,14 +132,10 @@ async function installWithGo(
   env: Environment,
   onProgress: (line: string) => void,
 ): Promise<string> {
-  await run('go', ['version'], { env });
+  const goEnv = { ...installerEnvironment(env), GOBIN: staging };
+  await run('go', ['version'], { env: goEnv });
   onProgress(`building nats-server ${pinnedNatsVersion} with go install; this takes a minute or two, once`);
-  await runLogged(
-    'go',
-    ['install', goPackage],
-    { cwd: staging, env: { ...env, GOBIN: staging } },
-    onProgress,
-  );
+  await runLogged('go', ['install', goPackage], { cwd: staging, env: goEnv }, onProgress);
   return join(staging, programName);
 }
 
@@ -151,7 +145,7 @@ async function installFromDebian(
   env: Environment,
   onProgress: (line: string) => void,
 ): Promise<string> {
-  const options = { cwd: staging, env: { ...env, LC_ALL: 'C' } };
+  const options = { cwd: staging, env: { ...installerEnvironment(env), LC_ALL: 'C' } };
   // Its own user for downloads may not write to our cache, which apt-get would complain about.
   const download = [
     '-o',

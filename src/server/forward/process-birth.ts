@@ -16,7 +16,9 @@ export function readProcessBirth(pid: number): string | undefined {
     }
   }
   try {
-    const line = execFileSync('ps', ['-o', 'stat=,lstart=', '-p', String(pid)], { encoding: 'utf8' }).trim();
+    const env = { PATH: process.env.PATH, LC_ALL: 'C' };
+    const arguments_ = ['-o', 'stat=,lstart=', '-p', String(pid)];
+    const line = execFileSync('ps', arguments_, { encoding: 'utf8', env }).trim();
     return line === '' || line.startsWith('Z') ? undefined : line.replace(/^\S+\s+/, '');
   } catch {
     return undefined;
