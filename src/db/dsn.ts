@@ -1,7 +1,10 @@
 import { SvcMqttError } from '../errors.js';
+import { describeUnkept, isDemand } from './dsn-demands.js';
 
 export const sslModes = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
 export type SslMode = (typeof sslModes)[number];
+const tlsVersions = ['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3'] as const;
+export type TlsVersion = (typeof tlsVersions)[number];
 
 /** A PostgreSQL server and how to reach it, as read from a URL or a DSN. */
 export interface DatabaseAddress {
@@ -16,6 +19,9 @@ export interface DatabaseAddress {
   readonly sslRootCert: string | undefined;
   readonly sslCert: string | undefined;
   readonly sslKey: string | undefined;
+  /** Bounds of the TLS version; undefined: TLSv1.2, and the latest. */
+  readonly minTlsVersion: TlsVersion | undefined;
+  readonly maxTlsVersion: TlsVersion | undefined;
   readonly applicationName: string;
   /** Longest wait for a connection, seconds; undefined: the program's own limit. */
   readonly connectTimeoutSec: number | undefined;
@@ -27,13 +33,11 @@ export interface DatabaseAddress {
 
 /** What other clients of PostgreSQL write into a DSN and what makes no difference here. */
 const harmlessKeywords = new Set([
-  'channel_binding',
   'client_encoding',
   'default_query_exec_mode',
   'description_cache_capacity',
   'fallback_application_name',
   'gssdelegation',
-  'gssencmode',
   'gsslib',
   'keepalives',
   'keepalives_count',
@@ -42,7 +46,6 @@ const harmlessKeywords = new Set([
   'krbsrvname',
   'load_balance_hosts',
   'max_protocol_version',
-  'min_protocol_version',
   'plan_cache_mode',
   'pool_health_check_period',
   'pool_max_conn_idle_time',
@@ -51,20 +54,9 @@ const harmlessKeywords = new Set([
   'pool_max_conns',
   'pool_min_conns',
   'prefer_simple_protocol',
-  'require_auth',
-  'requirepeer',
-  'requiressl',
-  'ssl_max_protocol_version',
-  'ssl_min_protocol_version',
-  'sslcertmode',
   'sslcompression',
-  'sslcrl',
-  'sslcrldir',
-  'sslnegotiation',
-  'sslsni',
   'statement_cache_capacity',
   'statement_cache_mode',
-  'target_session_attrs',
   'tcp_user_timeout',
   'timezone',
 ]);
@@ -82,6 +74,9 @@ const knownKeywords = new Set([
   'options',
   'password',
   'port',
+  'requiressl',
+  'ssl_max_protocol_version',
+  'ssl_min_protocol_version',
   'sslcert',
   'sslkey',
   'sslmode',
@@ -92,8 +87,8 @@ const knownKeywords = new Set([
 const suggestion =
   "Write postgres://user:password@host:5432/name or host=… user=… password=… dbname=… (quote values with spaces: password='a b')";
 
-function invalid(problem: string): SvcMqttError {
-  return new SvcMqttError('CONFIG_INVALID', `DATABASE_URL ${problem}`, { suggestion });
+function invalid(problem: string, todo: string = suggestion): SvcMqttError {
+  return new SvcMqttError('CONFIG_INVALID', `DATABASE_URL ${problem}`, { suggestion: todo });
 }
 
 function severalHosts(): SvcMqttError {
@@ -115,8 +110,11 @@ export function parseDatabaseUrl(text: string): DatabaseAddress {
 function toAddress(values: Map<string, string>): DatabaseAddress {
   const session: string[] = [];
   for (const [keyword, value] of values) {
+    const name = keyword.toLowerCase();
+    const todo = describeUnkept(name, value);
+    if (todo !== undefined) throw invalid(`demands with ${name} what svc-mqtt does not do`, todo);
     if (sessionKeywords.has(keyword)) session.push(`-c ${keyword}=${value.replace(/([\\ ])/g, '\\$1')}`);
-    else if (!knownKeywords.has(keyword) && !harmlessKeywords.has(keyword.toLowerCase())) {
+    else if (!knownKeywords.has(keyword) && !harmlessKeywords.has(name) && !isDemand(name)) {
       throw invalid(`has the unknown keyword "${keyword}"`);
     }
   }
@@ -125,7 +123,16 @@ function toAddress(values: Map<string, string>): DatabaseAddress {
   if (host.includes(',')) throw severalHosts();
   const port = wholeNumber('port', text('port') ?? '5432', 1, 65_535);
   const sslRootCert = text('sslrootcert');
-  const sslMode = readSslMode(text('sslmode'), sslRootCert);
+  const sslMode = readSslMode(text('sslmode'), sslRootCert, readRequireSsl(text('requiressl')));
+  const minTlsVersion = readTlsVersion('ssl_min_protocol_version', text('ssl_min_protocol_version'));
+  const maxTlsVersion = readTlsVersion('ssl_max_protocol_version', text('ssl_max_protocol_version'));
+  if (maxTlsVersion !== undefined && maxTlsVersion < (minTlsVersion ?? 'TLSv1.2')) {
+    throw invalid(
+      `has an ssl_max_protocol_version below ${minTlsVersion === undefined ? 'TLSv1.2, the least without ssl_min_protocol_version' : 'its ssl_min_protocol_version'}`,
+    );
+  }
+  // A certificate is sent only when it is named, so leaving it out is all that `disable` asks for.
+  const sendsCertificate = text('sslcertmode')?.toLowerCase() !== 'disable';
   const timeout = text('connect_timeout');
   const options = [text('options'), ...session].filter((part) => part !== undefined).join(' ');
   const database = text('dbname') ?? text('database');
@@ -139,8 +146,10 @@ function toAddress(values: Map<string, string>): DatabaseAddress {
     database,
     sslMode,
     sslRootCert,
-    sslCert: text('sslcert'),
-    sslKey: text('sslkey'),
+    sslCert: sendsCertificate ? text('sslcert') : undefined,
+    sslKey: sendsCertificate ? text('sslkey') : undefined,
+    minTlsVersion,
+    maxTlsVersion,
     applicationName: text('application_name') ?? 'svc-mqtt',
     connectTimeoutSec:
       timeout === undefined ? undefined : wholeNumber('connect_timeout', timeout, 0, 3_600) || undefined,
@@ -155,8 +164,8 @@ function toAddress(values: Map<string, string>): DatabaseAddress {
  * As in libpq, the public authorities (`sslrootcert=system`) go with `verify-full` only: everybody gets a certificate of
  * them, for a name of their own, so without a look at the name it proves nothing.
  */
-function readSslMode(given: string | undefined, rootCert: string | undefined): SslMode {
-  const mode = given ?? (rootCert === 'system' ? 'verify-full' : 'prefer');
+function readSslMode(given: string | undefined, rootCert: string | undefined, required: boolean): SslMode {
+  const mode = given ?? (rootCert === 'system' ? 'verify-full' : required ? 'require' : 'prefer');
   if (!isSslMode(mode)) throw invalid(`has an unknown sslmode; it can be ${sslModes.join(', ')}`);
   if (rootCert === 'system' && mode !== 'verify-full') {
     throw invalid(
@@ -164,6 +173,20 @@ function readSslMode(given: string | undefined, rootCert: string | undefined): S
     );
   }
   return mode;
+}
+
+/** What old clients have for sslmode, which wins over it. */
+function readRequireSsl(value: string | undefined): boolean {
+  if (value === undefined || value === '0' || value === '1') return value === '1';
+  throw invalid('has a requiressl that is neither 0 nor 1; write sslmode=require');
+}
+
+function readTlsVersion(keyword: string, value: string | undefined): TlsVersion | undefined {
+  const version = tlsVersions.find((each) => each.toLowerCase() === value?.toLowerCase());
+  if (value !== undefined && version === undefined) {
+    throw invalid(`has an unknown ${keyword}; it can be ${tlsVersions.join(', ')}`);
+  }
+  return version;
 }
 
 function isSslMode(value: string): value is SslMode {

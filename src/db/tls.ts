@@ -18,6 +18,8 @@ export function tlsOptions(address: DatabaseAddress): false | ConnectionOptions 
   const verify = sslMode.startsWith('verify') || (sslMode === 'require' && rootCert !== undefined);
   return {
     rejectUnauthorized: verify,
+    ...(address.minTlsVersion === undefined ? {} : { minVersion: address.minTlsVersion }),
+    ...(address.maxTlsVersion === undefined ? {} : { maxVersion: address.maxTlsVersion }),
     ...(verify && sslMode !== 'verify-full' ? { checkServerIdentity: () => undefined } : {}),
     ...(rootCert === undefined ? {} : { ca: readFile('sslrootcert', rootCert) }),
     ...(address.sslCert === undefined ? {} : { cert: readFile('sslcert', address.sslCert) }),

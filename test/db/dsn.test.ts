@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseDatabaseUrl, sslModes } from '../../src/db/dsn.js';
+import { tlsOptions } from '../../src/db/tls.js';
 import { SvcMqttError } from '../../src/errors.js';
 
 /** What a user, password or name may hold; PostgreSQL itself refuses U+0000. */
@@ -159,6 +160,90 @@ describe('what cannot be read is refused', () => {
       }),
       { numRuns: 1_000 },
     );
+  });
+});
+
+describe('what demands something', () => {
+  const forms = (keyword: string, value: string) => [
+    `host=db user=u ${keyword}='${value}'`,
+    `postgres://u@db/d?${keyword}=${encodeURIComponent(value)}`,
+  ];
+
+  test.each([
+    ['channel_binding', 'require', 'sslmode=verify-full'],
+    ['gssencmode', 'require', 'sslmode=verify-full'],
+    ['require_auth', 'scram-sha-256', 'pg_hba.conf'],
+    ['require_auth', '!password', 'pg_hba.conf'],
+    ['requirepeer', 'postgres', 'socket directory'],
+    ['sslcrl', '/crl.pem', 'Leave it out'],
+    ['sslcrldir', '/crl', 'Leave it out'],
+    ['sslcertmode', 'require', 'clientcert'],
+    ['sslnegotiation', 'direct', 'Leave it out'],
+    ['sslsni', '0', 'Leave it out'],
+    ['target_session_attrs', 'read-write', 'takes writes'],
+    ['target_session_attrs', 'primary', 'any or prefer-standby'],
+    ['min_protocol_version', '3.2', 'version 3.0'],
+    ['Channel_Binding', 'require', 'sslmode=verify-full'],
+  ])('and cannot be kept is refused: %s=%s', (keyword, value, todo) => {
+    for (const text of forms(keyword, value)) {
+      const error = refusalOf(text);
+      expect(error.code).toBe('CONFIG_INVALID');
+      expect(error.message).toContain(`demands with ${keyword.toLowerCase()} `);
+      expect(error.suggestion).toContain(todo);
+    }
+  });
+
+  test.each([
+    ['channel_binding', 'prefer'],
+    ['channel_binding', 'disable'],
+    ['gssencmode', 'prefer'],
+    ['gssencmode', 'disable'],
+    ['require_auth', ''],
+    ['sslcrl', ''],
+    ['sslcertmode', 'allow'],
+    ['sslnegotiation', 'postgres'],
+    ['sslsni', '1'],
+    ['target_session_attrs', 'any'],
+    ['min_protocol_version', '3.0'],
+    ['max_protocol_version', 'latest'],
+    ['requiressl', '0'],
+  ])('and makes no difference is taken: %s=%s', (keyword, value) => {
+    for (const text of forms(keyword, value))
+      expect(parseDatabaseUrl(text)).toMatchObject({ sslMode: 'prefer' });
+  });
+
+  test.each([
+    ['requiressl=1', 'require'],
+    ['requiressl=1&sslmode=verify-ca', 'verify-ca'],
+    ['sslmode=disable&requiressl=1', 'disable'],
+    ['requiressl=1&sslrootcert=system', 'verify-full'],
+  ])('is kept: %s', (query, sslMode) => {
+    for (const text of [`postgres://u@db/d?${query}`, `host=db ${query.replace('&', ' ')}`]) {
+      expect(parseDatabaseUrl(text)).toMatchObject({ sslMode });
+    }
+  });
+
+  test('of the TLS version reaches the handshake', () => {
+    const tls = (query: string) => tlsOptions(parseDatabaseUrl(`postgres://u@db/d?sslmode=require&${query}`));
+    expect(tls('ssl_min_protocol_version=TLSv1.3')).toMatchObject({ minVersion: 'TLSv1.3' });
+    expect(tls('ssl_max_protocol_version=tlsv1.2')).toMatchObject({ maxVersion: 'TLSv1.2' });
+    for (const query of [
+      'ssl_min_protocol_version=SSLv3',
+      'ssl_max_protocol_version=TLSv1.1',
+      'ssl_min_protocol_version=TLSv1.3&ssl_max_protocol_version=TLSv1.2',
+      'requiressl=yes',
+    ]) {
+      expect(refusalOf(`postgres://u@db/d?${query}`).message).toContain(query.split('=')[0]?.slice(0, 4));
+    }
+  });
+
+  test('no client certificate is kept: sslcertmode=disable', () => {
+    const text = 'postgres://u@db/d?sslcert=/c.pem&sslkey=/k.pem';
+    expect(parseDatabaseUrl(text)).toMatchObject({ sslCert: '/c.pem', sslKey: '/k.pem' });
+    expect(parseDatabaseUrl(`${text}&sslcertmode=disable`)).toMatchObject({
+      sslCert: undefined,
+      sslKey: undefined,
+    });
   });
 });
 
