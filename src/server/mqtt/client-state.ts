@@ -44,7 +44,7 @@ export interface WaitingWill {
  * messages are on their way to NATS, so that order and QoS 2 exchanges hold across a reconnect.
  */
 export interface ClientState {
-  /** `<device id>/<client id>`; a device id has no slash, so no two clients share a key. */
+  /** Made of device id and client id by the registry; no two clients share one. */
   readonly key: string;
   readonly device: DeviceState;
   lane: Lane;

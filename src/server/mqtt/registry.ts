@@ -175,7 +175,7 @@ export function openRegistry(options: {
     },
 
     admit(connection, { deviceId, deviceType, clientId, clean, policy }) {
-      const key = `${deviceId}/${clientId}`;
+      const key = keyOf(deviceId, clientId);
       clients.get(key)?.connection?.close('taken-over');
       // Closing may have forgotten the client, so it is looked up again.
       const state = clients.get(key) ?? remember(key, deviceId, deviceType);
@@ -243,6 +243,11 @@ export function openRegistry(options: {
       spentRates.sweep();
     },
   };
+}
+
+/** Either id may hold any character, so the length says where the first one ends: no two clients share a key. */
+function keyOf(deviceId: string, clientId: string): string {
+  return `${deviceId.length} ${deviceId}${clientId}`;
 }
 
 function isSettled({ lane, wills }: ClientState): boolean {
