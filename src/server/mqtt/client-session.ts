@@ -1,4 +1,5 @@
 import type { Policy } from './authorize.js';
+import type { CloseReason } from './close-reason.js';
 import type { BrokerCounters } from './counters.js';
 import type { DeviceRoom } from './device-room.js';
 import { Outgoing, type OutgoingConnection, type OutgoingLimits, type OutgoingTotal } from './outgoing.js';
@@ -116,8 +117,8 @@ export class ClientSession {
     this.outgoing.pump();
   }
 
-  onAcknowledge(type: PacketType, packetId: number): void {
-    this.outgoing.onAcknowledge(type, packetId);
+  onAcknowledge(type: PacketType, packetId: number): CloseReason | undefined {
+    return this.outgoing.onAcknowledge(type, packetId);
   }
 
   /** Ends the session: nothing of it is kept. */

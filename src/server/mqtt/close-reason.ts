@@ -72,6 +72,8 @@ export const closeReasons = {
   'too-many-exchanges-in-all':
     "MAX_EXCHANGES_IN_ALL, or the device's share of it, of QoS 2 are begun and not ended with PUBREL",
   'early-pubrel': 'PUBREL for a message that PUBREC has not answered yet [MQTT-4.3.3-1]',
+  'wrong-acknowledgement':
+    'PUBACK, PUBREC or PUBCOMP where the message sent with this identifier wants another [MQTT-4.8.0-1]',
 } as const;
 
 export type CloseReason = keyof typeof closeReasons;

@@ -10,7 +10,7 @@ import type { ConnectionServices } from './connection-services.js';
 import { countMessage } from './counters.js';
 import { limitOfReason } from './limit-names.js';
 import { logIn, type Refusal, readConnect } from './login.js';
-import { decodeAcknowledge } from './packets/acknowledge.js';
+import { decodeAcknowledge, encodeAcknowledge } from './packets/acknowledge.js';
 import { ConnectReturnCode, encodeConnack } from './packets/connack.js';
 import type { Connect, Will } from './packets/connect.js';
 import { checkFlags } from './packets/fixed-header.js';
@@ -318,7 +318,11 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
   private onAcknowledge(packet: Buffer, bodyOffset: number): CloseReason | undefined {
     const packetId = decodeAcknowledge(packet, bodyOffset);
     if (typeof packetId === 'string') return packetId;
-    this.state?.session?.onAcknowledge(((packet[0] as number) >> 4) as PacketType, packetId);
+    const type = ((packet[0] as number) >> 4) as PacketType;
+    const session = this.state?.session;
+    if (session !== undefined) return session.onAcknowledge(type, packetId);
+    // Without a session no identifier is in use; the client's exchange is to end all the same.
+    if (type === PacketType.PUBREC) this.socket.reply(encodeAcknowledge(PacketType.PUBREL, packetId));
     return undefined;
   }
 

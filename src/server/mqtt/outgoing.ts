@@ -1,3 +1,4 @@
+import type { CloseReason } from './close-reason.js';
 import { type BrokerCounters, countMessage } from './counters.js';
 import type { LimitName } from './limit-names.js';
 import { encodeAcknowledge } from './packets/acknowledge.js';
@@ -163,23 +164,25 @@ export class Outgoing {
     this.hold(-this.heldBytes);
   }
 
-  /** PUBACK, PUBREC or PUBCOMP of the client; for a packet identifier that is not in use it has no effect. */
-  onAcknowledge(type: PacketType, packetId: number): void {
+  /**
+   * PUBACK, PUBREC or PUBCOMP of the client; for a packet identifier that is not in use PUBREC is answered, so that the
+   * exchange ends, and the others have no effect.
+   */
+  onAcknowledge(type: PacketType, packetId: number): CloseReason | undefined {
     const entry = this.inFlight.get(packetId);
+    if (entry !== undefined && !isExpected(type, entry)) return 'wrong-acknowledgement';
     if (type === PacketType.PUBREC) {
-      if (entry?.qos === 2) {
+      if (entry !== undefined) {
         entry.message = undefined;
         this.release(entry);
       }
       this.connection?.write(encodeAcknowledge(PacketType.PUBREL, packetId));
-      return;
+    } else if (entry !== undefined) {
+      this.release(entry);
+      this.inFlight.delete(packetId);
+      this.pump();
     }
-    const expected =
-      type === PacketType.PUBACK ? entry?.qos === 1 : entry?.qos === 2 && entry.message === undefined;
-    if (entry === undefined || !expected) return;
-    this.release(entry);
-    this.inFlight.delete(packetId);
-    this.pump();
+    return undefined;
   }
 
   /** The message is not kept any more. */
@@ -244,6 +247,12 @@ export class Outgoing {
     while (this.inFlight.has(this.lastPacketId));
     return this.lastPacketId;
   }
+}
+
+/** PUBREC may come again, PUBCOMP only after it [MQTT-4.3.3-1]. */
+function isExpected(type: PacketType, { qos, message }: InFlight): boolean {
+  if (qos === 1) return type === PacketType.PUBACK;
+  return type === PacketType.PUBREC || (type === PacketType.PUBCOMP && message === undefined);
 }
 
 /** What a message takes in memory beside topic and payload, about. */

@@ -578,3 +578,59 @@ describe('topics that begin with $', () => {
     expect(delivery.topic).toBe('dollar-end');
   });
 });
+
+describe('acknowledgements of the client', () => {
+  const versions = [
+    ['3.1.1', {}],
+    ['3.1', { protocolName: 'MQIsdp', level: 3 }],
+  ] as const;
+  const wrong = [
+    ['PUBREC for QoS 1', 1, [0x50]],
+    ['PUBCOMP for QoS 1', 1, [0x70]],
+    ['PUBACK for QoS 2', 2, [0x40]],
+    ['PUBACK for QoS 2, after PUBREC', 2, [0x50, 0x40]],
+    ['PUBCOMP for QoS 2, before PUBREC', 2, [0x70]],
+  ] as const;
+
+  it.each(
+    versions.flatMap(([version, login]) =>
+      wrong.map(([what, qos, types]) => [what, version, qos, types, login] as const),
+    ),
+  )(
+    '[MQTT-4.8.0-1] %s, MQTT %s, closes, and the message is not taken for received',
+    async (what, version, qos, types, login) => {
+      const options = {
+        clientId: `${what} ${version}`.replace(/\W/g, '').slice(-23),
+        clean: false,
+        ...login,
+      };
+      const topic = `wrong/${options.clientId}`;
+      const client = await harness.subscribed([[topic, qos]], options);
+      await harness.publish({ topic, qos });
+      const { packetId } = await nextDelivery(client, { acknowledge: false });
+      const expectCounted = harness.watch();
+      client.send(...types.map((type) => packet(type, uint16(packetId))));
+      await client.waitClosed();
+      expectCounted('wrong-acknowledgement');
+
+      const { client: again } = await harness.resumed(options);
+      const repeated = await again.next();
+      if (types.length === 1) expect(readDelivery(repeated)).toMatchObject({ packetId, dup: true, qos });
+      else expect([repeated.type, idOf(repeated)]).toEqual([pubrel, packetId]);
+    },
+  );
+
+  it.each(versions)(
+    'with an identifier that is not in use: PUBREC is answered PUBREL, others are not, MQTT %s',
+    async (_version, login) => {
+      const withoutSession = await harness.connected(login);
+      const withSession = await harness.subscribed([['in/use', 1]], login);
+      for (const client of [withoutSession, withSession]) {
+        client.send(packet(0x40, uint16(9)), packet(0x70, uint16(9)), packet(0x50, uint16(9)));
+        const release = await nextOf(client, pubrel);
+        expect([release.flags, idOf(release)]).toEqual([2, 9]);
+        await expectQuiet(client);
+      }
+    },
+  );
+});
