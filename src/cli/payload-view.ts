@@ -39,12 +39,12 @@ function compactJson(json: string): string {
 }
 
 /**
- * A payload on one line for a terminal, its control characters escaped.
+ * A payload on one line for a terminal as it came, JSON too, its control characters escaped.
  *
  * @param maxCharacters where to cut it off, with `…`; counted before escaping.
  */
 export function showPayload(payload: Uint8Array, maxCharacters: number): string {
-  const { encoding, text } = viewPayload(payload);
+  const { encoding } = viewPayload(payload);
   if (encoding === 'binary') {
     const maxBytes = Math.floor(maxCharacters / 2);
     const hex = Buffer.from(payload.buffer, payload.byteOffset, Math.min(payload.length, maxBytes)).toString(
@@ -52,6 +52,7 @@ export function showPayload(payload: Uint8Array, maxCharacters: number): string 
     );
     return `0x${hex}${payload.length > maxBytes ? '…' : ''}`;
   }
+  const text = strictUtf8.decode(payload);
   if (text.length <= maxCharacters) return escapeControls(text);
   // A surrogate pair must not be cut in half.
   const cut = text.slice(0, maxCharacters).replace(/[\ud800-\udbff]$/, '');

@@ -43,9 +43,10 @@ describe('text for a terminal', () => {
 });
 
 describe('a payload', () => {
-  test('that is JSON is shown compact, with every digit as it came', () => {
+  test('that is JSON is shown as it came, and in a JSON line compact, with every digit', () => {
     const payload = bytes('{ "t": 21.50,\n "n": 12345678901234567890, "s": "a \\" b  c" }');
-    expect(showPayload(payload, 400)).toBe('{"t":21.50,"n":12345678901234567890,"s":"a \\" b  c"}');
+    expect(showPayload(payload, 400)).toBe('{ "t": 21.50,\\n "n": 12345678901234567890, "s": "a \\" b  c" }');
+    expect(showPayload(bytes('{"q": 1}'), 400)).toBe('{"q": 1}');
     expect(payloadFields(payload)).toBe(
       '"encoding":"json","payload":{"t":21.50,"n":12345678901234567890,"s":"a \\" b  c"}',
     );
