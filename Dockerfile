@@ -11,8 +11,12 @@ COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
-# The mode makes the program callable by its name, see the link below.
-RUN npm run build && chmod 0755 dist/cli/main.js
+COPY LICENCE.txt ./
+COPY drizzle ./drizzle
+COPY deploy/healthcheck.mjs ./healthcheck.mjs
+# What is copied keeps the modes of whoever builds, and a clone made under `umask 077` cannot be read by the user of the
+# image. The mode of main.js makes the program callable by its name, see the link below.
+RUN npm run build && chmod 0755 dist/cli/main.js && chmod -R u=rwX,go=rX LICENCE.txt package.json drizzle healthcheck.mjs dist
 
 # What the program needs to run, and nothing that builds or tests it. No package may run a script here.
 FROM ${NODE_IMAGE} AS packages
@@ -39,11 +43,10 @@ RUN rm -rf /usr/local/lib/node_modules /opt/yarn-* \
  && ln -s /app/dist/cli/main.js /usr/local/bin/svc-mqtt
 
 WORKDIR /app
-COPY LICENCE.txt package.json ./
 COPY --from=packages /app/node_modules ./node_modules
+COPY --from=build /app/LICENCE.txt /app/package.json /app/healthcheck.mjs ./
+COPY --from=build /app/drizzle ./drizzle
 COPY --from=build /app/dist ./dist
-COPY drizzle ./drizzle
-COPY deploy/healthcheck.mjs ./healthcheck.mjs
 
 # With DATABASE_URL and NATS_URL set nothing is kept here; without DATABASE_URL the embedded database is, so mount a volume.
 # There is no nats-server in this image: NATS_URL is needed.

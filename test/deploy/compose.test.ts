@@ -10,6 +10,7 @@ import {
   checkComposeReferences,
   checkComposeSchema,
   checkExposure,
+  checkFileModes,
   checkHardening,
   environmentOf,
   findOwnService,
@@ -27,6 +28,7 @@ function check(changed: ComposeFile): string[] {
     ...checkComposeSchema(changed),
     ...checkComposeReferences(changed),
     ...checkExposure(changed),
+    ...checkFileModes(changed),
     ...checkHardening(changed),
     ...checkOwnService(changed),
     ...checkNats(changed),
@@ -63,6 +65,15 @@ test('docker-compose.yml is valid, complete and closed but for MQTT', () => {
 function change(name: string, properties: Partial<ComposeService>): ComposeFile {
   const service = { ...file.services[name], ...properties };
   return { ...file, services: { ...file.services, [name]: service } };
+}
+
+/** The same with another Dockerfile of NATS. */
+function changeNatsBuild(before: string, after: string): ComposeFile {
+  const { build } = file.services.nats ?? {};
+  if (typeof build !== 'object') throw new Error('NATS has no Dockerfile of its own');
+  return change('nats', {
+    build: { ...build, dockerfile_inline: build.dockerfile_inline.replace(before, after) },
+  });
 }
 
 const env = file.services['svc-mqtt']?.environment ?? {};
@@ -124,7 +135,15 @@ const mistakes: [string, ComposeFile, RegExp][] = [
   ['a capability', change('nats', { cap_add: ['KILL'] }), /nats keeps capabilities/],
   ['a way to privileges', change('nats', { security_opt: [] }), /nats can gain privileges/],
   ['no limits', change('nats', { deploy: {} }), /nats lacks a limit/],
-  ['an image without a version', change('nats', { image: 'nats' }), /nats has an image without/],
+  ['an image without a version', change('postgres', { image: 'postgres' }), /postgres has an image without/],
+  ['a base image without a version', changeNatsBuild(':2.15-alpine', ''), /nats has an image without/],
+  ['a copied file that is not there', changeNatsBuild('nats.conf /', 'x.conf /'), /x\.conf does not exist/],
+  ['a mode of whoever builds', changeNatsBuild('--chmod=0444 ', ''), /nats: .*keeps the modes/],
+  [
+    'a mounted file',
+    change('nats', { volumes: [{ type: 'bind', source: './deploy/nats.conf', target: '/x' }] }),
+    /with the mode that it has on the host/,
+  ],
   ['a stream beside the volume', change('nats', { volumes: [] }), /not on the volume/],
   ['a store directory given twice', change('nats', { command: ['--store_dir', '/data'] }), /flag as well/],
   ['a drain cut short', change('svc-mqtt', { stop_grace_period: '15s' }), /ends the drain/],

@@ -10,6 +10,7 @@ import {
   checkCopies,
   checkFinalStage,
   checkInstalls,
+  checkModes,
   imageEnvironment,
   isIgnored,
   readStages,
@@ -27,6 +28,7 @@ function check(text: string, ignore = dockerignore): string[] {
     ...checkFinalStage(stages, bin['svc-mqtt'] ?? ''),
     ...checkCopies(stages, ignore),
     ...checkInstalls(stages),
+    ...checkModes(stages),
     ...checkEnvironment(imageEnvironment(stages)),
   ];
 }
@@ -86,6 +88,16 @@ const mistakes: [string, string, RegExp][] = [
   ['development packages', dockerfile.replace('--omit=dev ', ''), /development packages/],
   ['scripts of packages', dockerfile.replaceAll('--ignore-scripts ', ''), /may run scripts/],
   ['packages without the lock file', dockerfile.replaceAll('npm ci', 'npm install'), /lock file/],
+  [
+    'modes of whoever builds',
+    dockerfile.replace('drizzle healthcheck.mjs dist', 'dist'),
+    /healthcheck.mjs keeps the modes of whoever builds/,
+  ],
+  [
+    'modes of whoever builds in the last stage',
+    dockerfile.replace('USER 10001', 'COPY LICENCE.txt ./\nUSER 10001'),
+    /keeps the modes of whoever builds/,
+  ],
   ['an unknown variable', dockerfile.replace('DATA_DIR=', 'DATA_PATH='), /DATA_PATH is not a variable/],
 ];
 

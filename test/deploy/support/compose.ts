@@ -3,13 +3,15 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { Compile } from 'typebox/schema';
 import { settings } from '../../../src/config.js';
+import { checkCopies, checkModes, readStages } from './dockerfile.js';
 import { listHosts } from './environment.js';
 import { isInRepository } from './files.js';
 
 /** What the checks look at, in the forms that docker-compose.yml uses; the schema allows more. */
 export interface ComposeService {
   readonly image?: string;
-  readonly build?: string;
+  /** The directory of a Dockerfile, or one that stands here. */
+  readonly build?: string | { readonly context: string; readonly dockerfile_inline: string };
   readonly user?: string;
   readonly restart?: string;
   readonly read_only?: boolean;
@@ -59,9 +61,9 @@ export function environmentOf(service: ComposeService): Record<string, string> {
   );
 }
 
-/** The service that is built here. */
+/** The service that is built from the Dockerfile. */
 export function findOwnService(file: ComposeFile): ComposeService {
-  const found = Object.values(file.services).find((service) => service.build !== undefined);
+  const found = Object.values(file.services).find((service) => typeof service.build === 'string');
   if (found === undefined) throw new Error('no service is built');
   return found;
 }
@@ -152,6 +154,30 @@ export function checkExposure(file: ComposeFile): string[] {
   ]);
 }
 
+/** The images of others that a service runs on; the Dockerfile's own are its own business. */
+function baseImagesOf({ build, image = '' }: ComposeService): string[] {
+  if (build === undefined) return [image];
+  return typeof build === 'string' ? [] : readStages(build.dockerfile_inline).map((stage) => stage.image);
+}
+
+/**
+ * Checks that nothing depends on the modes of the files of whoever builds. That of a mounted file is the host's, so what
+ * a container gets from here is copied.
+ */
+export function checkFileModes(file: ComposeFile): string[] {
+  return Object.entries(file.services).flatMap(([name, { build, volumes = [] }]) => [
+    ...volumes
+      .filter(({ type }) => type === 'bind')
+      .map(({ source }) => `${name} reads ${source} with the mode that it has on the host`),
+    ...(typeof build === 'object' ? checkInlineBuild(build) : []).map((problem) => `${name}: ${problem}`),
+  ]);
+}
+
+function checkInlineBuild(build: { readonly context: string; readonly dockerfile_inline: string }): string[] {
+  const stages = readStages(build.dockerfile_inline);
+  return [...checkCopies(stages, '', build.context), ...checkModes(stages)];
+}
+
 /** Checks what this project asks of every container. */
 export function checkHardening(file: ComposeFile): string[] {
   return Object.entries(file.services).flatMap(([name, service]) => {
@@ -169,7 +195,7 @@ export function checkHardening(file: ComposeFile): string[] {
       ],
       [isOnce || service.healthcheck !== undefined, 'has no health check'],
       [isOnce || service.stop_grace_period !== undefined, 'has no time to stop'],
-      [service.build !== undefined || /:\d/.test(service.image ?? ''), 'has an image without a version'],
+      [baseImagesOf(service).every((image) => /:\d/.test(image)), 'has an image without a version'],
     ];
     return rules.filter(([kept]) => !kept).map(([, problem]) => `${name} ${problem}`);
   });

@@ -1,3 +1,4 @@
+import { basename, join } from 'node:path';
 import { type Copy, DockerfileParser, type From, type Instruction } from 'dockerfile-ast';
 import { settings, splitListenAddr } from '../../../src/config.js';
 import { isInRepository } from './files.js';
@@ -72,7 +73,7 @@ export function checkFinalStage(stages: readonly Stage[], bin: string): string[]
 }
 
 /** Checks that every stage has what it copies, and that nothing but what the program needs is installed. */
-export function checkCopies(stages: readonly Stage[], ignoreText: string): string[] {
+export function checkCopies(stages: readonly Stage[], ignoreText: string, context = '.'): string[] {
   return stages.flatMap((stage, index) =>
     stage.instructions
       .filter((instruction) => instruction.getKeyword() === 'COPY')
@@ -83,7 +84,7 @@ export function checkCopies(stages: readonly Stage[], ignoreText: string): strin
           .map((argument) => argument.getValue())
           .slice(0, -1);
         if (from === undefined || from === null)
-          return sources.flatMap((path) => checkContext(path, ignoreText));
+          return sources.flatMap((path) => checkContext(join(context, path), ignoreText));
         const source = stages.slice(0, index).find(({ name }) => name === from);
         if (source === undefined) return [`stage ${from} does not come before it is copied from`];
         return sources
@@ -103,10 +104,45 @@ const makers: Record<string, RegExp> = { node_modules: /\bnpm ci\b/, dist: /\bnp
 
 function producesPath(stage: Stage, path: string): boolean {
   const workdir = lastOf(stage, 'WORKDIR')?.[0] ?? '/';
-  const maker = makers[path.slice(workdir.length + 1)];
+  const name = path.slice(workdir.length + 1);
+  const maker = makers[name];
   return (
-    path.startsWith(`${workdir}/`) && argumentsOf(stage, 'RUN').some((run) => maker?.test(run.join(' ')))
+    path.startsWith(`${workdir}/`) &&
+    (copiedNames(stage).includes(name) || argumentsOf(stage, 'RUN').some((run) => maker?.test(run.join(' '))))
   );
+}
+
+/** What a stage copies from the repository, by the name that it has there. */
+function copiedNames(stage: Stage): string[] {
+  return stage.instructions
+    .filter((instruction) => instruction.getKeyword() === 'COPY')
+    .filter((instruction) => !(instruction as Copy).getFromFlag())
+    .flatMap((instruction) => instruction.getArguments().map((argument) => argument.getValue()))
+    .map((path) => basename(path));
+}
+
+/**
+ * Checks that the image has modes of its own: COPY keeps those of whoever builds, so what is from the repository gets a
+ * mode as it is copied into the last stage, or in the stage that it is copied from.
+ */
+export function checkModes(stages: readonly Stage[]): string[] {
+  return (stages.at(-1)?.instructions ?? [])
+    .filter((instruction) => instruction.getKeyword() === 'COPY')
+    .flatMap((instruction) => {
+      const text = instruction.getArgumentsContent() ?? '';
+      if (/--chmod=0?[0-7]*[4-7]\s/.test(instruction.getTextContent())) return [];
+      const from = (instruction as Copy).getFromFlag()?.getValue();
+      const source = stages.find(({ name }) => name !== '' && name === from);
+      const names = instruction.getArguments().map((argument) => basename(argument.getValue()));
+      if (source === undefined) return [`${text} keeps the modes of whoever builds`];
+      const runs = argumentsOf(source, 'RUN').map((run) => run.join(' '));
+      const isSet = (name: string) =>
+        runs.some((run) => /chmod -R \S*go=rX (.*)/.exec(run)?.[1]?.split(' ').includes(name));
+      return names
+        .slice(0, -1)
+        .filter((name) => copiedNames(source).includes(name) && !isSet(name))
+        .map((name) => `${name} keeps the modes of whoever builds`);
+    });
 }
 
 /** Checks that packages of the final stage come without development packages, and that no package runs a script. */
