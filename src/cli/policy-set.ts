@@ -3,16 +3,21 @@ import { listDevices } from '../db/devices.js';
 import { changePolicy, type PolicyChange } from '../db/policies.js';
 import { toPolicyJson } from '../db/policy-json.js';
 import { defaultRules, describeRisks } from '../policy.js';
+import { findUncovered } from '../server/forward/coverage.js';
+import { dialNats } from '../server/forward/nats-dial.js';
+import { readNatsTarget } from '../server/forward/nats-settings.js';
+import { describeCoverage } from '../server/subject-coverage.js';
 import { readCliActor } from './actor.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
+import { chooseNatsUrl } from './nats-url.js';
 import { type PolicySetOptions, toPolicyChanges } from './policy-options.js';
 import { toPolicyRows, toRuleRows } from './policy-show.js';
 import { escapeControls, formatBlock, toJsonLine } from './text.js';
 
 /**
  * Changes the policy of a device type in the fields that options name, says what is different now, and warns of what
- * the policy allows.
+ * the policy allows, and of a subject that no stream covers.
  *
  * @throws SvcMqttError USAGE, INPUT_INVALID, DATABASE_*.
  */
@@ -29,7 +34,15 @@ export async function setDevicePolicy(
     const devices = await listDevices(db, { type, state: 'all', limit: 1 });
     return { change, hasDevices: devices.length > 0 };
   });
-  const warnings = describeRisks(change.after, config.maxPacketBytes);
+  const { natsSubject } = change.after;
+  const uncovered =
+    natsSubject === null
+      ? undefined
+      : await describeCoverage(natsSubject, (templates) => askNats(config, templates));
+  const warnings = [
+    ...describeRisks(change.after, config.maxPacketBytes),
+    ...(uncovered === undefined ? [] : [uncovered]),
+  ];
   if (options.json === true) {
     await write(io.stdout, toJsonLine({ ...toPolicyJson(change.after), warnings }));
   } else {
@@ -38,6 +51,17 @@ export async function setDevicePolicy(
     for (const warning of warnings) await write(io.stderr, `Warning: ${escapeControls(warning)}\n`);
   }
   if (!hasDevices) await write(io.stderr, `No device has the type ${escapeControls(type)} yet.\n`);
+}
+
+async function askNats(config: Config, templates: readonly string[]): Promise<string[] | undefined> {
+  if (!config.enableJetstream) return undefined;
+  const target = readNatsTarget({ ...config, natsUrl: chooseNatsUrl(config) });
+  const { connection } = await dialNats(target, target.addresses, 'svc-mqtt');
+  try {
+    return await findUncovered(connection, templates);
+  } finally {
+    await connection.close();
+  }
 }
 
 /** A line for each field that is different now. */

@@ -2,7 +2,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { AckPolicy, DeliverPolicy, type MsgHdrs, type NatsConnection, nanos } from 'nats';
 import type { Config } from '../config.js';
 import { messageOf, SvcMqttError } from '../errors.js';
-import { readEmbeddedNatsPort } from '../server/forward/embedded-nats.js';
 import { connectNats, type NatsLink } from '../server/forward/nats-connection.js';
 import { readTopicHeader } from '../server/forward/subject.js';
 import { covers } from '../server/forward/subject-match.js';
@@ -10,6 +9,7 @@ import { openBoundedQueue } from './bounded-queue.js';
 import { openCommandLog } from './command-log.js';
 import { findSubjectTemplate } from './device-subject.js';
 import { type CommandIo, Interrupted, whenAborted, write } from './io.js';
+import { chooseNatsUrl } from './nats-url.js';
 import { chooseSubject } from './subject.js';
 import { openLineFormat, type TailMessage } from './tail-line.js';
 import { escapeControls, formatCount } from './text.js';
@@ -56,7 +56,7 @@ export async function tailNats(config: Config, options: TailNatsOptions, io: Com
   const { timeout, count } = options;
   const subject = await chooseSubject(options, (device) => findSubjectTemplate(config, device, io));
   const since = options.since === undefined ? undefined : new Date(Date.now() - options.since);
-  const natsUrl = config.natsUrl ?? `nats://127.0.0.1:${requireEmbeddedPort(config)}`;
+  const natsUrl = chooseNatsUrl(config);
   // Losing and finding NATS again is told below, in words; the log is for who asks for it.
   const log = openCommandLog({ ...config, logLevel: config.logLevel === 'info' ? 'error' : config.logLevel });
   const aborted = whenAborted(io.signal);
@@ -295,18 +295,4 @@ function toTailMessage(
     seq,
     payload: message.data,
   };
-}
-
-/** With port 0 the embedded server chose one, and the data directory tells which. */
-function requireEmbeddedPort(config: Config): number {
-  if (config.embeddedNatsPort !== 0) return config.embeddedNatsPort;
-  const port = readEmbeddedNatsPort(config.dataDir);
-  if (port !== undefined) return port;
-  throw new SvcMqttError(
-    'NATS_UNREACHABLE',
-    `No embedded NATS server runs for the data directory ${config.dataDir}`,
-    {
-      suggestion: 'Start svc-mqtt serve there, name its directory in DATA_DIR, or set NATS_URL',
-    },
-  );
 }

@@ -1,5 +1,6 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { DevicePolicy } from '../db/policies.js';
-import { messageOf } from '../errors.js';
+import { messageOf, SvcMqttError } from '../errors.js';
 import type { Log } from '../log.js';
 import { subjectsOfTemplate } from '../subject-template.js';
 
@@ -7,15 +8,40 @@ import { subjectsOfTemplate } from '../subject-template.js';
 export interface SubjectCoverage {
   /** Warns of every subject that no stream covers, when the policies name other subjects than before. */
   check(policies: readonly DevicePolicy[]): void;
-  /** The same of one subject template, as a sentence, or nothing. Also nothing when NATS does not answer. */
+  /** The same of one subject template, as `describeCoverage` says it. */
   describe(template: string): Promise<string | undefined>;
 }
 
-/** @param options.findUncovered answers undefined when nobody can tell: without JetStream, or while NATS is away. */
-export function openSubjectCoverage(options: {
-  findUncovered(templates: readonly string[]): Promise<readonly string[] | undefined>;
-  log: Log;
-}): SubjectCoverage {
+/** Of subject templates, those that no stream covers; undefined without JetStream. Rejects when NATS is away. */
+type FindUncovered = (templates: readonly string[]) => Promise<readonly string[] | undefined>;
+
+const longestWaitMs = 2_000;
+
+/** A warning, as a sentence, when no stream covers a subject template, or when NATS does not say so within 2 seconds. */
+export async function describeCoverage(
+  template: string,
+  findUncovered: FindUncovered,
+): Promise<string | undefined> {
+  const { needed } = subjectsOfTemplate(template);
+  const done = new AbortController();
+  const tooLate = delay(longestWaitMs, undefined, { signal: done.signal }).then(() => {
+    throw new SvcMqttError('NATS_UNREACHABLE', `NATS did not answer within ${longestWaitMs / 1_000} s`);
+  });
+  try {
+    const uncovered = (await Promise.race([findUncovered([template]), tooLate])) ?? [];
+    return uncovered.length === 0
+      ? undefined
+      : `nats_subject: no stream covers ${needed}, so messages of these devices are not acknowledged until one does`;
+  } catch (error) {
+    const reason =
+      error instanceof SvcMqttError ? messageOf(error) : `JetStream does not answer (${messageOf(error)})`;
+    return `nats_subject: whether a stream covers ${needed} was not checked: ${reason}`;
+  } finally {
+    done.abort();
+  }
+}
+
+export function openSubjectCoverage(options: { findUncovered: FindUncovered; log: Log }): SubjectCoverage {
   const { findUncovered, log } = options;
   let checked = '';
 
@@ -47,11 +73,6 @@ export function openSubjectCoverage(options: {
         }
       });
     },
-    async describe(template) {
-      const uncovered = await find([template]);
-      return uncovered.length === 0
-        ? undefined
-        : `nats_subject: no stream covers ${subjectsOfTemplate(template).needed}, so messages of these devices are not acknowledged until one does`;
-    },
+    describe: (template) => describeCoverage(template, findUncovered),
   };
 }

@@ -1,10 +1,12 @@
+import { connect } from 'nats';
 import { pino } from 'pino';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import { migrate } from '../../src/db/migrate.js';
 import { type Database, openDatabase } from '../../src/db/open.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { readConfig } from '../../src/read-config.js';
+import { startNatsServer } from '../support/nats-server.js';
 import { borrowPostgres, createDatabase } from '../support/postgres.js';
 import { fakeIo, jsonLines, makeTempDir } from './support.js';
 
@@ -22,8 +24,12 @@ let dir: ReturnType<typeof makeTempDir>;
 beforeAll(async () => {
   dir = makeTempDir();
   postgres = await borrowPostgres();
-  environments.embedded = { DATA_DIR: dir.path };
-  environments.postgres = { DATABASE_URL: await createDatabase(postgres.url) };
+  environments.embedded = { DATA_DIR: dir.path, EMBEDDED_NATS_PORT: '0' };
+  environments.postgres = {
+    DATABASE_URL: await createDatabase(postgres.url),
+    DATA_DIR: dir.path,
+    EMBEDDED_NATS_PORT: '0',
+  };
   for (const env of Object.values(environments)) {
     const db = await openDatabase(readConfig({ env }), pino({ level: 'silent' }));
     holders.push(db);
@@ -76,7 +82,11 @@ describe.each(['postgres', 'embedded'])('policies on %s', (kind) => {
       publish_rate: 10,
       max_packet_bytes: 4096,
       nats_subject: 'raw.{type}.{id}',
-      warnings: [],
+      warnings: [
+        expect.stringMatching(
+          /raw\.\*\.\* was not checked: No embedded NATS server runs for the data directory/,
+        ),
+      ],
     });
     const { warnings: _, ...kept } = policy as Record<string, unknown>;
     expect((await run(env(), 'policy', 'list', '--json')).lines()).toEqual([kept]);
@@ -178,6 +188,31 @@ describe.each(['postgres', 'embedded'])('policies on %s', (kind) => {
     const { outcome } = await run(env(), 'policy', 'set', 'meter', ...options);
     expect(outcome).toMatchObject({ code: 'USAGE', message: expect.stringContaining(message) });
     expect((await run(env(), 'policy', 'list')).out).toBe('');
+  });
+
+  test('whose subject no stream covers are set with a warning', async () => {
+    const server = await startNatsServer();
+    onTestFinished(() => server.stop());
+    const withNats = { ...env(), NATS_URL: server.url };
+    const set = () => run(withNats, 'policy', 'set', 'lost', '--nats-subject', 'elsewhere.{id}', '--json');
+    const warned = async () => (await set()).lines()[0]?.warnings;
+    expect(await warned()).toEqual([expect.stringContaining('no stream covers elsewhere.*, so messages')]);
+    expect((await run(withNats, 'policy', 'set', 'lost', '--publish-rate', '7')).err).toContain(
+      'Warning: nats_subject: no stream covers elsewhere.*',
+    );
+    const connection = await connect({ servers: server.url });
+    const manager = await connection.jetstreamManager();
+    await manager.streams.add({ name: 'ELSEWHERE', subjects: ['elsewhere.>'] });
+    await connection.close();
+    expect(await warned()).toEqual([]);
+    await server.pause();
+    expect(await warned()).toEqual([
+      'nats_subject: whether a stream covers elsewhere.* was not checked: NATS did not answer within 2 s',
+    ]);
+    server.resume();
+    await server.halt();
+    expect(await warned()).toEqual([expect.stringMatching(/not checked: NATS at .* refuses connections/)]);
+    await run(env(), 'policy', 'remove', 'lost');
   });
 
   test('say what they allow, and what is left out is the default', async () => {

@@ -32,7 +32,7 @@ export interface RunningForwarder {
   readonly forwarder: Forwarder;
   /** The connection to NATS, for the messages that go the other way. */
   readonly link: NatsLink;
-  /** Of subject templates, those that no stream covers; undefined when there is nobody to ask. */
+  /** Of subject templates, those that no stream covers; undefined without JetStream. Rejects while NATS is away. */
   findUncovered(templates: readonly string[]): Promise<string[] | undefined>;
   /** Ends the forwarder, the connection, and the embedded server when there is one. Idempotent. */
   close(): Promise<void>;
@@ -80,8 +80,10 @@ export async function startForwarder(options: {
       forwarder,
       link,
       async findUncovered(templates) {
-        const connection = config.enableJetstream ? open.connection : undefined;
-        return connection === undefined ? undefined : await findUncovered(connection, templates);
+        if (!config.enableJetstream) return undefined;
+        const { connection, detail } = open;
+        if (connection === undefined) throw new SvcMqttError('NATS_UNREACHABLE', `NATS is away (${detail})`);
+        return await findUncovered(connection, templates);
       },
       close() {
         closed ??= forwarder.close().finally(() => running?.close());
