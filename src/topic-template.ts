@@ -1,7 +1,7 @@
 /** Templates of the topics that devices of one type may use: MQTT topic filters with `{id}` and `{type}`. */
 
-/** Most levels of a filter: the session engine's matcher takes no more. */
-export const maxFilterLevels = 100;
+/** Most levels of a topic or filter: the session engine's matcher takes no more. */
+export const maxTopicLevels = 100;
 /** Most characters of a template. */
 const maxTemplateLength = 256;
 
@@ -35,7 +35,7 @@ export function checkTopicTemplate(template: string): string | undefined {
   if (!isWellFormedFilter(template))
     return 'has a misplaced wildcard: + and # stand alone, # in the last level';
   const levels = template.split('/');
-  if (levels.length > maxFilterLevels) return `must not have more than ${maxFilterLevels} levels`;
+  if (levels.length > maxTopicLevels) return `must not have more than ${maxTopicLevels} levels`;
   for (const level of levels) {
     const rest = level.replace(placeholder, '');
     if (placeholder.test(rest)) return 'has two placeholders in one level; put a / between them';

@@ -1,3 +1,4 @@
+import { maxTopicLevels } from '../topic-template.js';
 import { count, setting } from './setting.js';
 
 /** Bounds: each says what happens at it. */
@@ -142,9 +143,9 @@ export const limitsSettings = {
   maxTopicLevels: setting({
     env: ['MAX_TOPIC_LEVELS'],
     flag: 'max-topic-levels',
-    schema: count(1, 65_536),
-    default: 100,
-    help: 'Most levels of a topic; more close the connection, a filter with more (or over 100) is answered 0x80',
+    schema: count(1, maxTopicLevels),
+    default: maxTopicLevels,
+    help: 'Most levels of a topic; more close the connection, a filter with more is answered 0x80, a command with more is not delivered',
   }),
   maxWillBytes: setting({
     env: ['MAX_WILL_BYTES'],

@@ -18,6 +18,13 @@ beforeAll(() => {
 });
 afterAll(() => dir.remove());
 
+test('a number over its bound is refused by name with the largest there may be', () => {
+  expect(readConfig({ env: { MAX_TOPIC_LEVELS: '100' } }).maxTopicLevels).toBe(100);
+  for (const levels of ['101', '200', '65536']) {
+    expect(() => readConfig({ env: { MAX_TOPIC_LEVELS: levels } })).toThrow(/MAX_TOPIC_LEVELS.*\b100\b/);
+  }
+});
+
 describe('a secret', () => {
   test('is read from the file that its variable with _FILE names, without the line break at its end', () => {
     const path = fileOf('token', 'a-token-of-some-length\n');

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { openLog } from '../../src/log.js';
 import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
 import {
   type ConnectOptions,
@@ -458,6 +459,32 @@ describe('subscriptions', () => {
 });
 
 describe('commands', () => {
+  it('of more levels than there may be are refused and logged, and the others delivered', async () => {
+    await controlled.close();
+    const lines: string[] = [];
+    const log = openLog({
+      level: 'info',
+      format: 'json',
+      destination: { write: (line) => lines.push(line) },
+    });
+    controlled = await openControlledBroker({}, { log });
+    const client = await connected();
+    client.send(subscribePacket(1, [['cmd/dev1/#', 0]]));
+    await client.next();
+    const topicOf = (levels: number) => `cmd/dev1${'/x'.repeat(levels - 2)}`;
+    for (const levels of [101, 200, 2_000, 100]) controlled.command(topicOf(levels), Buffer.from('x'));
+    const { body } = await client.next();
+    expect(body.toString('utf8', 2, 2 + body.readUInt16BE(0))).toBe(topicOf(100));
+    const warnings = lines.map((line) => JSON.parse(line)).filter(({ level }) => level >= 40);
+    expect(warnings[0]).toMatchObject({
+      event: 'downlink_refused',
+      topic: topicOf(101),
+      reason: expect.stringMatching(/MAX_TOPIC_LEVELS, 100/),
+    });
+    expect(new Set(warnings.map(({ event }) => event))).toEqual(new Set(['downlink_refused']));
+    expect(controlled.broker.counters.limits['topic-levels']).toBe(3);
+  });
+
   it('are not kept once they are acknowledged', async () => {
     setFlagsFromString('--expose-gc');
     const collect = runInNewContext('gc') as () => void;

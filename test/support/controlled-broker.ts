@@ -156,7 +156,7 @@ export async function openControlledBroker(
       maxExchangesPerClient: 16_384,
       maxExchangesInAll: 4_194_304,
       maxTopicBytes: 65_535,
-      maxTopicLevels: 65_536,
+      maxTopicLevels: 100,
       maxWillBytes: 65_535,
       maxPublishRatePerDevice: 0,
       publishBurstSec: 5,

@@ -25,7 +25,7 @@ import { applyPolicies } from './policy-change.js';
 import { createPolicySet } from './policy-set.js';
 import { openRegistry } from './registry.js';
 import { startSessionEngine } from './session-engine.js';
-import { checkTopic } from './topics.js';
+import { checkTopic, hasMoreLevels } from './topics.js';
 import { openTurnQueue } from './turn-queue.js';
 import type { Addressing } from './uplink.js';
 
@@ -125,15 +125,17 @@ export async function openBroker(options: {
   const turns = openTurnQueue();
   const limitedLog = limitLog(log);
   downlink.deliver = (message) => {
+    const { topic } = message;
+    const refuse = (reason: string) =>
+      limitedLog.warn('downlink_refused', { topic, reason }, 'A command is not delivered');
     // A subject can be such that its topic could not be sent to any client.
-    if (checkTopic(message.topic) === undefined && isMqttText(Buffer.from(message.topic))) {
-      engine.deliver({ ...message, qos: 1, retain: false });
+    if (checkTopic(topic) !== undefined || !isMqttText(Buffer.from(topic))) {
+      refuse('its subject is no topic');
+    } else if (hasMoreLevels(topic, config.maxTopicLevels)) {
+      counters.limits['topic-levels'] += 1;
+      refuse(`its topic has more levels than MAX_TOPIC_LEVELS, ${config.maxTopicLevels}`);
     } else {
-      limitedLog.warn(
-        'downlink_refused',
-        { topic: message.topic },
-        'A command has a subject that is no topic',
-      );
+      engine.deliver({ ...message, qos: 1, retain: false });
     }
   };
   let policies = createPolicySet(config.acl, []);

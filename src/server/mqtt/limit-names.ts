@@ -13,7 +13,8 @@ export const limitNames = {
   'connect-packet-bytes': 'MAX_CONNECT_PACKET_BYTES: the connection is closed',
   'packet-bytes': 'MAX_PACKET_BYTES, or what NATS or the policy allows: the connection is closed',
   'topic-bytes': 'MAX_TOPIC_BYTES: the connection is closed, a filter is answered 0x80',
-  'topic-levels': 'MAX_TOPIC_LEVELS: the connection is closed, a filter is answered 0x80',
+  'topic-levels':
+    'MAX_TOPIC_LEVELS: the connection is closed, a filter is answered 0x80, a command is not delivered',
   'will-bytes': 'MAX_WILL_BYTES: CONNACK 5',
   'in-flight-per-client': 'MAX_IN_FLIGHT_PER_CLIENT: the socket is not read',
   'in-flight-bytes-per-client': 'MAX_IN_FLIGHT_BYTES_PER_CLIENT: the socket is not read',

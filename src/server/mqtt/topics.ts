@@ -1,4 +1,4 @@
-import { isWellFormedFilter, maxFilterLevels } from '../../topic-template.js';
+import { isWellFormedFilter } from '../../topic-template.js';
 import type { CloseReason } from './close-reason.js';
 
 /** Topic names and filters (MQTT 3.1.1 §4.7). */
@@ -10,10 +10,7 @@ export interface TopicLimits {
   readonly maxTopicLevels: number;
 }
 
-/**
- * Bounds of a filter, whatever is configured: the session engine's matcher takes no more levels; each subscription keeps
- * its filter, and every delivery is held against it.
- */
+/** Of a filter, whatever is configured: each subscription keeps its filter, and every delivery is held against it. */
 const maxFilterBytes = 1_024;
 
 /** Which of the bounds a topic name is over. */
@@ -31,10 +28,8 @@ export function checkFilterSize(
   filter: string,
   limits: TopicLimits,
 ): 'topic-too-long' | 'topic-too-deep' | undefined {
-  return checkTopicSize(filter, {
-    maxTopicBytes: Math.min(limits.maxTopicBytes, maxFilterBytes),
-    maxTopicLevels: Math.min(limits.maxTopicLevels, maxFilterLevels),
-  });
+  const maxTopicBytes = Math.min(limits.maxTopicBytes, maxFilterBytes);
+  return checkTopicSize(filter, { ...limits, maxTopicBytes });
 }
 
 function isLongerThan(text: string, maxBytes: number): boolean {
@@ -42,7 +37,7 @@ function isLongerThan(text: string, maxBytes: number): boolean {
   return text.length > maxBytes || (text.length * 3 > maxBytes && Buffer.byteLength(text) > maxBytes);
 }
 
-function hasMoreLevels(text: string, maxLevels: number): boolean {
+export function hasMoreLevels(text: string, maxLevels: number): boolean {
   let levels = 1;
   for (let at = text.indexOf('/'); at !== -1; at = text.indexOf('/', at + 1)) {
     levels += 1;

@@ -7,6 +7,7 @@ import {
   subscribePacket,
   unsubscribePacket,
 } from '../../support/raw-client.js';
+import { expectClosing } from './closing.js';
 import {
   expectQuiet,
   nextDelivery,
@@ -75,18 +76,27 @@ describe('names of JavaScript’s own', () => {
 
 describe('deep and long topics', () => {
   it.each([
-    ['100 levels', 100],
     ['101 levels', 101],
     ['5,000 levels', 5_000],
     ['65,536 levels', 65_536],
-  ])('a topic of %s is stored, retained or not, and harms nobody', async (_name, levels) => {
+  ])('a topic of %s, more than there may be, closes and harms nobody', async (_name, levels) => {
     const topic = '/'.repeat(levels - 1);
+    const send = () => publishPacket({ topic, qos: 1, packetId: 1, retain: true });
+    await expectClosing(harness, { name: '', send, reason: 'topic-too-deep', after: {} });
+  });
+
+  it.each([
+    ['1 level', 1],
+    ['99 levels', 99],
+    ['100 levels', 100],
+  ])('a topic of %s is stored, retained or not, and harms nobody', async (_name, levels) => {
+    const topic = `deep${'/'.repeat(levels - 1)}`;
     const watcher = await harness.subscribed([
       ['deep-end', 0],
       ['#', 0],
     ]);
     const publisher = await harness.connected({
-      will: { topic: topic.slice(0, 10_000) || 'w', payload: 'x' },
+      will: { topic, payload: 'x' },
     });
     const before = harness.controlled.taken.length;
     publisher.send(
