@@ -28,7 +28,7 @@ export interface ReadSettings {
 
 /**
  * Reads the configuration: an option beats the environment, which beats the file, which beats the default. A variable
- * set to the empty string counts as unset. A secret may stand in a file named by `secretFiles`, by its variable with
+ * set to the empty string counts as unset. Line ends behind a value are not part of it. A secret may stand in a file named by `secretFiles`, by its variable with
  * `_FILE` or by its key with `_file` appended.
  *
  * @throws SvcMqttError CONFIG_INVALID naming every setting that has a bad value, with value and remedy.
@@ -44,7 +44,7 @@ export function readSettings(sources: ConfigSources): ReadSettings {
   const file = sources.file === undefined ? undefined : readConfigFile(sources.file);
   const problems: string[] = [...(file?.problems ?? [])];
   for (const [name, entry] of settingEntries) {
-    const given = findRaw(name, entry, sources, file);
+    const given = cleanText(findRaw(name, entry, sources, file), entry);
     origins[name] = given === undefined || 'problem' in given ? 'default' : given.source;
     if (given === undefined) {
       config[name] = entry.default;
@@ -62,6 +62,22 @@ export function readSettings(sources: ConfigSources): ReadSettings {
   }
   if (problems.length > 0) throw new SvcMqttError('CONFIG_INVALID', problems.join('; '));
   return { config: config as Config, origins: origins as ReadSettings['origins'] };
+}
+
+/** The line end that editors, and files written on Windows, leave behind a value. No value begins or goes on there. */
+const lineEnds = /[\r\n]+$/;
+
+/**
+ * Holds every value, whatever its source, to one rule: line ends behind it are taken off, control characters refused.
+ * Only between the keywords of a DSN white space of any kind is part of the form.
+ */
+function cleanText(found: Found | undefined, entry: Setting): Found | undefined {
+  if (found === undefined || 'problem' in found || typeof found.raw !== 'string') return found;
+  const raw = found.raw.replace(lineEnds, '');
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what this looks for.
+  if (!/[\x00-\x1f\x7f]/.test(entry.url === true ? raw.replace(/[\t\r\n]/g, ' ') : raw))
+    return { ...found, raw };
+  return { problem: `${found.source} holds a control character, such as a line break: remove it` };
 }
 
 /** A value as given, with the name of its source; or what is wrong with how it was given. */
@@ -87,7 +103,7 @@ function findRaw(
     }
     return { source, raw: flag };
   }
-  const isSet = (variable: string) => (env[variable] ?? '') !== '';
+  const isSet = (variable: string) => (env[variable] ?? '').replace(lineEnds, '') !== '';
   const variable = entry.env.find(isSet);
   const fileVariable =
     entry.secret === true ? entry.env.map((each) => `${each}_FILE`).find(isSet) : undefined;
@@ -111,13 +127,14 @@ function findInFile(entry: Setting, file: ConfigFile): Found | undefined {
   return given;
 }
 
-/** Reads a secret from a file, without the line break that editors put at its end. */
-function readSecretFile(source: string, path: string): Found {
+/** Reads a secret from a file; `givenPath` comes from the same sources as values do. */
+function readSecretFile(source: string, givenPath: string): Found {
+  const path = givenPath.replace(lineEnds, '');
   try {
     if (statSync(path).size > maxSecretFileBytes) {
       return { problem: `${source}: ${path} is over ${maxSecretFileBytes} bytes` };
     }
-    const raw = readFileSync(path, 'utf8').replace(/\r?\n$/, '');
+    const raw = readFileSync(path, 'utf8').replace(lineEnds, '');
     return raw === '' ? { problem: `${source}: ${path} is empty` } : { source, raw };
   } catch (error) {
     return {

@@ -25,6 +25,36 @@ test('a number over its bound is refused by name with the largest there may be',
   }
 });
 
+describe('a value from a file with line ends of Windows', () => {
+  const ended = { DATA_DIR: 'data', NATS_PASSWORD: ' pass word ', MQTT_PORT: '1884', NATS_URL: 'nats://h' };
+  const plain = { dataDir: 'data', natsPassword: ' pass word ', mqttPort: 1884, natsUrl: 'nats://h' };
+
+  test.each(['', '\r', '\n', '\r\n', '\r\n\r\n'])(
+    'is what stands before %j, wherever it comes from',
+    (end) => {
+      const env = Object.fromEntries(Object.entries(ended).map(([name, value]) => [name, value + end]));
+      expect(readConfig({ env })).toMatchObject(plain);
+      const path = fileOf('password', ` pass word ${end}`);
+      expect(readConfig({ env: { NATS_PASSWORD_FILE: path + end } }).natsPassword).toBe(' pass word ');
+      const flags = { dataDir: `data${end}`, mqttPort: `1884${end}` };
+      expect(readConfig({ env: {}, flags })).toMatchObject({ dataDir: 'data', mqttPort: 1884 });
+      // Nothing but a line end is nothing.
+      expect(readConfig({ env: { NATS_PASSWORD: end } }).natsPassword).toBeUndefined();
+    },
+  );
+
+  test('and any other control character is refused by name, and the value not shown', () => {
+    for (const text of ['se\rkrit', 'se\nkrit', '\nsekrit', 'se\0krit', 'sekrit\t']) {
+      const read = () => readConfig({ env: { NATS_PASSWORD: text, DATA_DIR: text } });
+      expect(read).toThrow(/NATS_PASSWORD holds a control character/);
+      expect(read).toThrow(/DATA_DIR holds a control character/);
+      expect(read).not.toThrow(/krit/);
+    }
+    const dsn = 'host=h\n\tdbname=d';
+    expect(readConfig({ env: { DATABASE_DSN: `${dsn}\r\n` } }).databaseUrl).toBe(dsn);
+  });
+});
+
 describe('a secret', () => {
   test('is read from the file that its variable with _FILE names, without the line break at its end', () => {
     const path = fileOf('token', 'a-token-of-some-length\n');
