@@ -30,7 +30,7 @@ export const settingSelections: Readonly<
     'natsSubject',
     ...logSettings,
   ],
-  setup: ['natsServerBin', ...logSettings],
+  setup: ['natsServerBin', 'natsServerDownloadUrl', ...logSettings],
   api: ['listenAddr', 'apiToken', 'apiKey'],
 };
 

@@ -1,5 +1,5 @@
 import type { Config } from '../config.js';
-import { obtainNatsServer } from '../server/forward/nats-server-program.js';
+import { describeLacks, obtainNatsServer } from '../server/forward/nats-server-program.js';
 import { type CommandIo, whenAborted, write } from './io.js';
 import { escapeControls, toJsonLine } from './text.js';
 
@@ -15,17 +15,25 @@ export interface SetupOptions {
  */
 export async function setup(config: Config, options: SetupOptions, io: CommandIo): Promise<void> {
   const aborted = whenAborted(io.signal);
+  const say = (line: string) => {
+    io.stderr.write(`${escapeControls(line)}\n`);
+  };
+  const obtaining = obtainNatsServer({
+    program: config.natsServerBin,
+    downloadUrl: config.natsServerDownloadUrl,
+    renews: true,
+    env: io.env,
+    onProgress: say,
+    signal: io.signal,
+  });
   try {
-    const obtaining = obtainNatsServer({
-      program: config.natsServerBin,
-      env: io.env,
-      onProgress: (line) => {
-        io.stderr.write(`${escapeControls(line)}\n`);
-      },
-    });
     const { path, version } = await Promise.race([obtaining, aborted.promise]);
+    const lacks = describeLacks(version);
+    if (lacks !== undefined) say(lacks);
     await write(io.stdout, options.json === true ? toJsonLine({ path, version }) : `${path}\n`);
   } finally {
     aborted.release();
+    // What is half downloaded is removed.
+    if (io.signal.aborted) await obtaining.catch(() => {});
   }
 }

@@ -17,7 +17,18 @@ export const natsSettings = {
     flag: 'nats-server-bin',
     schema: text,
     default: undefined,
-    help: 'The nats-server program of the embedded server; unset: PATH, then the cache of `svc-mqtt setup`',
+    help: 'The nats-server program of the embedded server; unset: PATH, then the cache of `svc-mqtt setup`, then a download',
+  }),
+  natsServerDownloadUrl: setting({
+    env: ['NATS_SERVER_DOWNLOAD_URL'],
+    flag: 'nats-server-download-url',
+    schema: Type.String({
+      pattern:
+        '^(?:https://[^/@\\s]+|http://(?:127\\.0\\.0\\.1|localhost|\\[::1\\])(?::\\d+)?)(?:/[^\\s]*)?$',
+      description: 'an https:// URL without a password, or an http:// URL of this machine',
+    }),
+    default: undefined,
+    help: 'Mirror of the directory with the release archive of nats-server and its SHA256SUMS, used when there is no nats-server program; unset: the official release on GitHub',
   }),
   embeddedNatsPort: setting({
     env: ['EMBEDDED_NATS_PORT'],

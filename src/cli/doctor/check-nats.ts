@@ -3,7 +3,7 @@ import type { DevicePolicy } from '../../db/policies.js';
 import { readEmbeddedNatsPort } from '../../server/forward/embedded-nats.js';
 import { type NatsInspector, openNatsInspector } from '../../server/forward/inspect-nats.js';
 import { probeNats } from '../../server/forward/nats-probe.js';
-import { findNatsServer } from '../../server/forward/nats-server-program.js';
+import { describeLacks, findNatsServer } from '../../server/forward/nats-server-program.js';
 import { checkSubjectTemplate, subjectsOfTemplate } from '../../subject-template.js';
 import { checkClock } from './check-clock.js';
 import { checkStreamState, describeBytes } from './check-stream.js';
@@ -92,6 +92,10 @@ async function findEmbedded(config: Config, add: (finding: Finding) => void): Pr
     );
   } else {
     add(ok('nats', `No NATS server runs; serve starts ${program.path} (${program.version})`));
+    const lacks = describeLacks(program.version);
+    const remedy =
+      'Run svc-mqtt setup to get a newer one; if this one is on the PATH, name the newer in NATS_SERVER_BIN';
+    if (lacks !== undefined) add(warning('nats', lacks, remedy));
   }
   return undefined;
 }

@@ -8,7 +8,7 @@ import type { Log } from '../../log.js';
 import { programEnvironment } from './child-environment.js';
 import { type EmbeddedNatsFiles, embeddedNatsConfig, embeddedNatsFiles } from './embedded-nats-config.js';
 import { probeNats } from './nats-probe.js';
-import { type NatsServerProgram, obtainNatsServer } from './nats-server-program.js';
+import { describeLacks, type NatsServerProgram, obtainNatsServer } from './nats-server-program.js';
 import { readProcessBirth } from './process-birth.js';
 
 /** A NATS server on this machine, for a gateway without NATS_URL. */
@@ -46,12 +46,14 @@ const lastBackoffMs = 5_000;
  *
  * @param options.port 0 for any free one.
  * @param options.program the nats-server to use; undefined: found, or obtained (see `obtainNatsServer`).
+ * @param options.downloadUrl as in `obtainNatsServer`.
  * @throws SvcMqttError NATS_EMBEDDED.
  */
 export async function startEmbeddedNats(options: {
   dataDir: string;
   port: number;
   program: string | undefined;
+  downloadUrl?: string | undefined;
   log: Log;
 }): Promise<EmbeddedNats> {
   const { log } = options;
@@ -94,7 +96,7 @@ function borrow(port: number, log: Log): EmbeddedNats {
 }
 
 async function own(
-  options: { program: string | undefined; log: Log },
+  options: { program: string | undefined; downloadUrl?: string | undefined; log: Log },
   files: EmbeddedNatsFiles,
   wantedPort: number,
   adopted: Identity | undefined,
@@ -102,8 +104,11 @@ async function own(
   const { log } = options;
   const program = await obtainNatsServer({
     program: options.program,
+    downloadUrl: options.downloadUrl,
     onProgress: (line) => log.info({ event: 'nats_server_install' }, line),
   });
+  const lacks = describeLacks(program.version);
+  if (lacks !== undefined) log.warn({ event: 'nats_server_old', version: program.version }, lacks);
   const closing = new AbortController();
   let server = adopted;
   let port = wantedPort;

@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { messageOf, SvcMqttError } from '../../errors.js';
 import { installerEnvironment, programEnvironment } from './child-environment.js';
 import { isOwnCache, makeNatsServerCache, natsServerCacheDir } from './nats-server-cache.js';
+import { downloadRelease, releaseUrl } from './nats-server-release.js';
 
 /** The version that is installed when there is none. */
 export const pinnedNatsVersion = '2.15.3';
@@ -14,6 +15,7 @@ const goPackage = `github.com/nats-io/nats-server/v2@v${pinnedNatsVersion}`;
 const programName = 'nats-server';
 const installTimeoutMs = 15 * 60_000;
 const versionTimeoutMs = 10_000;
+const stillAtWorkMs = 15_000;
 const run = promisify(execFile);
 
 /** A nats-server program that was run and told its version. */
@@ -24,6 +26,19 @@ export interface NatsServerProgram {
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
+
+/** One way to get a program: answers the path in `staging`, a directory of its own. */
+interface Way {
+  readonly name: string;
+  install(to: Installation): Promise<string>;
+}
+
+interface Installation {
+  readonly staging: string;
+  readonly env: Environment;
+  readonly onProgress: (line: string) => void;
+  readonly signal: AbortSignal | undefined;
+}
 
 /**
  * Finds a nats-server: the given program, one on the PATH, one that `obtainNatsServer` has put in the cache. A PATH entry
@@ -47,41 +62,60 @@ export async function findNatsServer(
 }
 
 /**
- * Answers a nats-server, and gets one into the cache of this user when there is none: with Go the pinned version, else
- * the one of the Debian or Ubuntu release at hand. Nothing else on the machine is changed.
+ * Answers a nats-server, and gets one into the cache of this user when there is none: the official release of the pinned
+ * version, else with Go the same version, else the one of the Debian or Ubuntu release at hand. Nothing else on the
+ * machine is changed.
  *
+ * @param options.downloadUrl the directory of the release's files, of a mirror for example; undefined: the official one.
+ * @param options.renews gets the pinned version, too, when the cache holds an older one, which stays where that fails.
  * @param options.onProgress called with a line for people, now and then.
+ * @param options.signal ends what is under way and leaves nothing of it.
  * @throws SvcMqttError NATS_EMBEDDED saying what was tried and how to do it by hand.
  */
 export async function obtainNatsServer(options: {
   program?: string | undefined;
+  downloadUrl?: string | undefined;
+  renews?: boolean;
   onProgress(line: string): void;
+  signal?: AbortSignal | undefined;
   env?: Environment;
 }): Promise<NatsServerProgram> {
-  const env = options.env ?? process.env;
-  const found = await findNatsServer(options.program, env);
-  if (found !== undefined) return found;
+  const { onProgress, signal, env = process.env } = options;
   const cache = natsServerCacheDir(env);
+  const found = await findNatsServer(options.program, env);
+  const renews = options.renews === true && found?.path === join(cache, programName) && isOld(found.version);
+  if (found !== undefined && !renews) return found;
   await makeNatsServerCache(cache);
   const problems: string[] = [];
-  for (const way of [
+  const url = options.downloadUrl ?? releaseUrl(pinnedNatsVersion);
+  const pinned: Way[] = [
+    {
+      name: 'release',
+      install: ({ staging: directory }) =>
+        downloadRelease({ version: pinnedNatsVersion, url, directory, onProgress, signal }),
+    },
     { name: 'go install', install: installWithGo },
-    { name: 'apt-get download', install: installFromDebian },
-  ]) {
+  ];
+  for (const way of renews ? pinned : [...pinned, { name: 'apt-get download', install: installFromDebian }]) {
+    if (signal?.aborted === true) break;
     const staging = await mkdtemp(join(cache, 'install-'));
     try {
-      const installed = await way.install(staging, env, options.onProgress);
-      // Whoever was quicker put a program of equal worth there.
+      const installed = await way.install({ staging, env, onProgress, signal });
+      // Run before it takes its place, which another process may look at, and which may be another's by now.
+      await readVersion(installed);
       await rename(installed, join(cache, programName));
       const program = await requireProgram(join(cache, programName));
-      options.onProgress(`nats-server ${program.version} is in ${cache}`);
+      onProgress(`nats-server ${program.version} is in ${cache}`);
       return program;
     } catch (error) {
-      problems.push(`${way.name}: ${lastLine(error)}`);
+      const problem = `${way.name}: ${lastLine(error)}`;
+      problems.push(problem);
+      onProgress(problem);
     } finally {
       await rm(staging, { recursive: true, force: true });
     }
   }
+  if (found !== undefined) return found;
   throw new SvcMqttError(
     'NATS_EMBEDDED',
     `There is no nats-server on this machine and it could not be obtained (${problems.join('; ')})`,
@@ -95,6 +129,23 @@ export async function obtainNatsServer(options: {
 export function isAtLeast(version: string, major: number, minor: number): boolean {
   const [hasMajor = 0, hasMinor = 0] = version.split('.').map(Number);
   return hasMajor > major || (hasMajor === major && hasMinor >= minor);
+}
+
+/** Whether a version is of an older minor release than the pinned one. */
+function isOld(version: string): boolean {
+  const [major = 0, minor = 0] = pinnedNatsVersion.split('.').map(Number);
+  return !isAtLeast(version, major, minor);
+}
+
+/** What the embedded server does without in an older nats-server; undefined when it lacks nothing. */
+export function describeLacks(version: string): string | undefined {
+  const lacks: string[] = [];
+  if (!isAtLeast(version, 2, 10))
+    lacks.push(
+      'syncs its files every two minutes instead of each second, so that a power failure loses more of what was acknowledged',
+    );
+  if (!isAtLeast(version, 2, 14)) lacks.push('cannot confirm messages in batches');
+  return lacks.length === 0 ? undefined : `nats-server ${version} ${lacks.join(', and ')}`;
 }
 
 async function requireProgram(path: string): Promise<NatsServerProgram> {
@@ -127,25 +178,17 @@ async function readVersion(path: string): Promise<NatsServerProgram> {
   return { path, version };
 }
 
-async function installWithGo(
-  staging: string,
-  env: Environment,
-  onProgress: (line: string) => void,
-): Promise<string> {
+async function installWithGo({ staging, env, onProgress, signal }: Installation): Promise<string> {
   const goEnv = { ...installerEnvironment(env), GOBIN: staging };
   await run('go', ['version'], { env: goEnv });
-  onProgress(`building nats-server ${pinnedNatsVersion} with go install; this takes a minute or two, once`);
-  await runLogged('go', ['install', goPackage], { cwd: staging, env: goEnv }, onProgress);
+  onProgress(`building nats-server ${pinnedNatsVersion} with go install; this takes minutes, once`);
+  await runLogged('go', ['install', goPackage], { cwd: staging, env: goEnv, signal }, onProgress);
   return join(staging, programName);
 }
 
 /** Unpacks the package without installing it: the package would start a system service on NATS' port. */
-async function installFromDebian(
-  staging: string,
-  env: Environment,
-  onProgress: (line: string) => void,
-): Promise<string> {
-  const options = { cwd: staging, env: { ...installerEnvironment(env), LC_ALL: 'C' } };
+async function installFromDebian({ staging, env, onProgress, signal }: Installation): Promise<string> {
+  const options = { cwd: staging, env: { ...installerEnvironment(env), LC_ALL: 'C' }, signal };
   // Its own user for downloads may not write to our cache, which apt-get would complain about.
   const download = [
     '-o',
@@ -171,28 +214,36 @@ async function installFromDebian(
   throw new Error('the package holds no nats-server that runs here');
 }
 
-/** Runs a program, passes its lines on, and rejects with the last one when it fails. */
+/** Runs a program, passes its lines on, says that it is still at work, and rejects with the last line when it fails. */
 function runLogged(
   command: string,
   args: readonly string[],
-  options: { cwd: string; env: Environment },
+  options: { cwd: string; env: Environment; signal: AbortSignal | undefined },
   onProgress: (line: string) => void,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
-      cwd: options.cwd,
-      env: options.env,
+      ...options,
       stdio: ['ignore', 'ignore', 'pipe'],
       timeout: installTimeoutMs,
     });
     let last = '';
+    const startedMs = performance.now();
+    const still = setInterval(
+      () => onProgress(`${command}: at work for ${Math.round((performance.now() - startedMs) / 1_000)} s`),
+      stillAtWorkMs,
+    );
     createInterface({ input: child.stderr }).on('line', (line) => {
       if (line.trim() === '') return;
       last = line.trim();
       onProgress(`${command}: ${last}`);
     });
-    child.on('error', reject);
+    child.on('error', (error) => {
+      clearInterval(still);
+      reject(error);
+    });
     child.on('close', (status, signal) => {
+      clearInterval(still);
       if (status === 0) resolve();
       else reject(new Error(last === '' ? `${command} ended with ${signal ?? status}` : last));
     });

@@ -17,6 +17,7 @@ export type ForwarderSettings = NatsSettings &
     Config,
     | 'dataDir'
     | 'natsServerBin'
+    | 'natsServerDownloadUrl'
     | 'embeddedNatsPort'
     | 'enableJetstream'
     | 'natsStream'
@@ -63,6 +64,7 @@ export async function startForwarder(options: {
         dataDir: config.dataDir,
         port: config.embeddedNatsPort,
         program: config.natsServerBin,
+        downloadUrl: config.natsServerDownloadUrl,
         log,
       });
     }
