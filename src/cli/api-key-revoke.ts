@@ -1,5 +1,6 @@
 import type { Config } from '../config.js';
-import { maskSecrets, parseApiKey, revokeApiKey } from '../db/api-keys.js';
+import { parseApiKey, revokeApiKey } from '../db/api-keys.js';
+import { maskSecrets } from '../db/secrets.js';
 import { SvcMqttError } from '../errors.js';
 import { readCliActor } from './actor.js';
 import { requireSchema, withDatabase } from './database.js';

@@ -58,14 +58,22 @@ export function maskSetting(
   return shown === undefined || carriesPassword(entry, shown.replace(/\S*\*\*\*@?/g, '')) ? '***' : shown;
 }
 
-/** A URL, list of URLs or DSN without what stands for a password in it, and without the user of a URL. */
-function maskPasswords(text: string): string {
+/** A keyword of a DSN with its value, which may be masked. */
+const keywordPair = /\s*[a-z_]+\s*=\s*(?:'(?:[^'\\]|\\.)*'|(?:\\.|[^\s'\\])*)(?=\s|$)/gi;
+
+/**
+ * A URL, list of URLs or DSN without what stands for a password in it, and without the user of a URL; undefined when it
+ * has another form, of which nobody knows what in it is secret: `password=two words`.
+ */
+function maskPasswords(text: string): string | undefined {
   const masked = text.replace(
     /((?:^|[\s?&])(?:ssl)?password\s*=\s*)(?:'(?:[^'\\]|\\.)*'|(?:\\.|[^\s\\])+)/gi,
     '$1***',
   );
   // Of a DSN without a URL's scheme the rest is names; a NATS server may be given without a scheme.
-  if (/(?:^|\s)[a-z_]+\s*=/i.test(masked) && !masked.includes('://')) return masked;
+  if (/^\s*[a-z_]+\s*=/i.test(masked)) {
+    return masked.replace(keywordPair, '').trim() === '' ? masked : undefined;
+  }
   return masked
     .split(',')
     .map((part) => part.replace(/^([a-z]+:\/\/)?.*@/i, (_match, scheme?: string) => `${scheme ?? ''}***@`))

@@ -7,7 +7,7 @@ import { checkForm, type TextForm } from './device-fields.js';
 import type { Database } from './open.js';
 import { query } from './query.js';
 import { apiKeys } from './schema.js';
-import { generateId, generateSecret, hashSecret } from './secrets.js';
+import { checkHoldsNoKey, generateId, generateSecret, hashSecret } from './secrets.js';
 import { inTransaction } from './transaction.js';
 
 /** What a key may do, each more than the one before: look; also add devices; everything. */
@@ -60,17 +60,11 @@ const maxLifetimeMs = 3_650 * 86_400_000;
  * the latter two in base32.
  */
 const keyPattern = /^svcmqtt_([a-z2-7]{16})_([a-z2-7]{32})$/;
-const secretsInText = /(svcmqtt(?:claim)?_[a-z2-7]{16}_)[a-z2-7]+/gi;
 
 /** The parts of a key's text, or undefined when it is not the text of a key. */
 export function parseApiKey(text: string): { id: string; secret: string } | undefined {
   const [, id, secret] = keyPattern.exec(text) ?? [];
   return id === undefined || secret === undefined ? undefined : { id, secret };
-}
-
-/** Text with the secrets of keys and claims in it taken out, for a place where one can get by mistake. */
-export function maskSecrets(text: string): string {
-  return text.replace(secretsInText, '$1[secret]');
 }
 
 /** Compares a secret with a key's salted hash, in constant time. */
@@ -87,7 +81,7 @@ export function matchesApiKey(credentials: ApiKeyCredentials, secret: string): b
 export function checkApiKeyName(name: string): string | undefined {
   if (name === '') return 'must not be empty';
   if (name.length > maxApiKeyNameLength) return `must not be longer than ${maxApiKeyNameLength} characters`;
-  const problem = checkForm(name, apiKeyNameForm);
+  const problem = checkForm(name, apiKeyNameForm) ?? checkHoldsNoKey(name);
   if (problem !== undefined) return problem;
   if (/^[a-z2-7]{16}$/.test(name)) return 'must not look like the id of a key; make it shorter or longer';
   return undefined;

@@ -1,4 +1,5 @@
 import { SvcMqttError } from '../errors.js';
+import { checkHoldsNoKey } from './secrets.js';
 
 export const maxDeviceTypeLength = 128;
 export const maxDeviceIdLength = 64;
@@ -44,7 +45,7 @@ export function checkDeviceType(type: string): string | undefined {
 
 /** Checks the type of a device or claim to come: as `checkDeviceType`, and it does not begin with a hyphen. */
 export function checkNewDeviceType(type: string): string | undefined {
-  return checkDeviceType(type) ?? checkForm(type, newTypeForm);
+  return checkDeviceType(type) ?? checkForm(type, newTypeForm) ?? checkHoldsNoKey(type);
 }
 
 /**
@@ -56,7 +57,7 @@ export function checkNewDeviceType(type: string): string | undefined {
 export function checkDeviceId(id: string): string | undefined {
   if (id === '') return 'must not be empty';
   if (id.length > maxDeviceIdLength) return `must not be longer than ${maxDeviceIdLength} characters`;
-  return checkForm(id, chosenIdForm);
+  return checkForm(id, chosenIdForm) ?? checkHoldsNoKey(id);
 }
 
 /**
@@ -69,7 +70,7 @@ export function checkStoredId(id: string): string | undefined {
   if (id === '') return 'must not be empty';
   if (id.length > maxStoredIdLength) return `must not be longer than ${maxStoredIdLength} characters`;
   if (!/^[A-Za-z0-9_=~@!,-]+$/.test(id)) return 'may contain only the characters A–Z a–z 0–9 _ = ~ @ ! , -';
-  return undefined;
+  return checkHoldsNoKey(id);
 }
 
 /**
@@ -99,7 +100,7 @@ export function checkMetadata(metadata: Metadata): { field: string; problem: str
     const field = `metadata.${key.slice(0, maxMetadataKeyLength)}`;
     const inKey = checkMetadataKey(key);
     if (inKey !== undefined) return { field, problem: `has a key that ${inKey}` };
-    const problem = checkText(value, maxMetadataValueLength);
+    const problem = checkText(value, maxMetadataValueLength) ?? checkHoldsNoKey(value);
     if (problem !== undefined) return { field, problem };
   }
   return undefined;

@@ -9,6 +9,7 @@ import type { Database } from './open.js';
 import { toRulesJson } from './policy-json.js';
 import { query } from './query.js';
 import { policies } from './schema.js';
+import { checkHoldsNoKey } from './secrets.js';
 import { inTransaction } from './transaction.js';
 
 /** What the devices of one type may do. A type without a policy has the server's default. */
@@ -139,7 +140,7 @@ function rulesOf(rules: PolicyRules): PolicyRules {
 }
 
 function requireSound(type: string, rules: PolicyRules): void {
-  const typeProblem = checkDeviceType(type);
+  const typeProblem = checkDeviceType(type) ?? checkHoldsNoKey(type);
   const faults = checkPolicy(rules).map(({ field, problem }) => `${field} ${problem}`);
   if (typeProblem !== undefined) faults.unshift(`type ${typeProblem}`);
   if (faults.length > 0) throw new SvcMqttError('INPUT_INVALID', faults.join('; '));

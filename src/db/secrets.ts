@@ -6,6 +6,20 @@ const idBytes = 10;
 const secretBytes = 20;
 const saltBytes = 16;
 
+/** The text of a key or claim, which has its id and its secret behind a prefix; and what could be a device's secret. */
+const keyText = /(svcmqtt(?:claim)?_[a-z2-7]{16}_)[a-z2-7]+/gi;
+const deviceSecretText = /(?<![A-Za-z0-9])[a-z2-7]{32}(?![A-Za-z0-9])/g;
+
+/** Text with the secrets in it taken out, for a place where one can get by mistake. */
+export function maskSecrets(text: string): string {
+  return text.replace(keyText, '$1[secret]').replace(deviceSecretText, '[secret]');
+}
+
+/** Refuses the text of a key or claim where something is to be kept and shown. */
+export function checkHoldsNoKey(text: string): string | undefined {
+  return text.search(keyText) < 0 ? undefined : 'must not hold the text of a key or claim, which is a secret';
+}
+
 /** A new device id: 16 characters of base32. */
 export function generateId(): string {
   return base32(randomBytes(idBytes));

@@ -1,4 +1,5 @@
 import type { Actor } from '../db/audit.js';
+import { maskSecrets } from '../db/secrets.js';
 import type { EventFeed } from './event-feed.js';
 
 /** What the list of connections can be sorted by. */
@@ -102,9 +103,14 @@ export interface LiveConnections {
   kick(id: string, actor: Actor): { deviceId: string; clientId: string } | undefined;
 }
 
-/** Text of a client for an event or a detail: not longer than a screen could show. */
+const maxShownCharacters = 256;
+/** More than the longest secret of ours has, so that none is cut before it is found. */
+const longestSecret = 64;
+
+/** Text of a stranger for a log line, an event or a detail: not longer than a screen could show, and without secrets. */
 export function shortenText(text: string): string {
-  return text.length > 256 ? `${text.slice(0, 256)}…` : text;
+  const masked = maskSecrets(text.slice(0, maxShownCharacters + longestSecret));
+  return masked.length > maxShownCharacters ? `${masked.slice(0, maxShownCharacters)}…` : masked;
 }
 
 /** Numbers of one second each, the latest last. */

@@ -142,6 +142,8 @@ describe('config print', () => {
       (p: string) => `postgres://user@host/db?password=${encodeURIComponent(p)}`,
       (p: string) => `host=h user=u password=${p.replace(/[\s'\\]/g, '_')} dbname=d`,
       (p: string) => `host=h password='${p.replace(/['\\]/g, '_')}' dbname=d`,
+      (p: string) => `host=h password=x ${p} dbname=d`,
+      (p: string) => `host=h password=x ${p}`,
       (p: string) => `nats://a:4222,nats://u:${encodeURIComponent(p)}@b:4222`,
       (p: string) => `nats://${encodeURIComponent(p)}@b:4222`,
     ];

@@ -8,12 +8,12 @@ import {
   listApiKeys,
   loadApiKey,
   markApiKeyUsed,
-  maskSecrets,
   matchesApiKey,
   parseApiKey,
   revokeApiKey,
 } from '../../src/db/api-keys.js';
 import type { Actor } from '../../src/db/audit.js';
+import { maskSecrets } from '../../src/db/secrets.js';
 import { kinds, openTestDatabase, type TestDatabase } from './databases.js';
 
 const actor: Actor = { kind: 'cli', name: 'tester' };

@@ -226,6 +226,29 @@ describe('a certificate of a device', () => {
     expect(first.closed).toBe(false);
   });
 
+  it('is refused once it has expired, also in a resumed session, whose handshake does not look at dates', async () => {
+    await open();
+    const pair = await certify({ commonName: 'dev1', expiresInDays: 1 });
+    const first = await dial(pair);
+    const session = new Promise<Buffer>((resolve) => first.socket.once('session', resolve));
+    first.send(connectPacket());
+    await first.next();
+    const again = { session: await session };
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 2 * 86_400_000 });
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    expect(await logIn(pair, {}, again)).toBe(notAuthorized);
+    expect(sockets.at(-1)?.isSessionReused()).toBe(true);
+    vi.setSystemTime(Date.now() - 10 * 86_400_000);
+    expect(await logIn(pair, {}, again)).toBe(notAuthorized);
+    expect(refused('certificate-untrusted')).toBe(2);
+    expect(certificates.log.lines.filter(({ event }) => event === 'connect_refused')).toMatchObject([
+      { problem: 'CERT_HAS_EXPIRED' },
+      { problem: 'CERT_NOT_YET_VALID' },
+    ]);
+  });
+
   it('names what was wrong with it in the log, and nothing secret', async () => {
     await open();
     await logIn(await certify({ commonName: 'dev1', expiresInDays: -1 }));
@@ -235,6 +258,31 @@ describe('a certificate of a device', () => {
       certificate: ['dev1'],
       problem: 'CERT_HAS_EXPIRED',
     });
+  });
+});
+
+describe('the log of a refused login', () => {
+  it('does not show what was given as the user name and is a secret, nor more of it than a screen could', async () => {
+    await open();
+    const { id } = controlled.device;
+    const secret = 'abcdefghijklmnopqrstuvwxyz234567';
+    const key = `svcmqtt_abcdefghijklmnop_${secret}`;
+    for (const userName of [
+      secret,
+      key,
+      key.replace('svcmqtt', 'svcmqttclaim'),
+      `${'x'.repeat(230)} ${key}`,
+    ]) {
+      expect(await logIn(undefined, { userName, password: id })).toBe(wrongPassword);
+    }
+    expect(await logIn(undefined, { userName: 'u'.repeat(3_000), password: id })).toBe(wrongPassword);
+    const lines = certificates.log.lines.filter(({ event }) => event === 'connect_refused');
+    expect(lines).toHaveLength(5);
+    expect(lines[0]).toMatchObject({ user: '[secret]' });
+    for (const line of lines) {
+      expect(JSON.stringify(line)).not.toContain(secret.slice(0, 20));
+      expect(String(line.user).length).toBeLessThan(300);
+    }
   });
 });
 

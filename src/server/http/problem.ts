@@ -2,7 +2,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply } from 'fastify';
 import Type, { type Static } from 'typebox';
-import { maskSecrets } from '../../db/api-keys.js';
+import { maskSecrets } from '../../db/secrets.js';
 import { type ErrorCode, errorCodes, SvcMqttError } from '../../errors.js';
 
 const FieldProblem = Type.Object(

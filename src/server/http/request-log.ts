@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { maskSecrets } from '../../db/api-keys.js';
+import { maskSecrets } from '../../db/secrets.js';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { Problem } from './problem.js';

@@ -20,8 +20,10 @@ export type ByteSocket = Duplex & {
 export interface ClientCertificate {
   /** Device ids it is made out to: the subject's common name, then the URIs of its alternative names. */
   readonly names: readonly string[];
-  /** Why it is not trusted, as OpenSSL calls it; undefined: it is. */
+  /** Why the handshake did not trust it, as OpenSSL calls it; undefined: it did. */
   readonly problem: string | undefined;
+  /** `Date.now()` from which it is valid. */
+  readonly validFromMs: number;
   /** `Date.now()` until which it is valid. */
   readonly validUntilMs: number;
 }

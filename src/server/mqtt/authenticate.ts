@@ -44,12 +44,23 @@ export async function authenticate(
   if (certificate === undefined) {
     return rule === 'optional' ? checkPassword(connect, directory) : refuse('certificate-missing');
   }
-  if (certificate.problem !== undefined) return refuse('certificate-untrusted');
+  if (problemOf(certificate) !== undefined) return refuse('certificate-untrusted');
   const named = await findNamed(connect.userName, certificate.names, directory);
   if ('refused' in named) return named;
   const secret = rule === 'with-password' ? matchPassword(connect, named.device) : undefined;
   if (rule === 'with-password' && secret === undefined) return badCredentials;
   return requireActive({ device: named.device, secret });
+}
+
+/**
+ * Why a certificate is not trusted now, as OpenSSL calls it. The handshake of a resumed session does not look at its
+ * dates again, and time passes between handshake and CONNECT.
+ */
+export function problemOf({ problem, validFromMs, validUntilMs }: ClientCertificate): string | undefined {
+  if (problem !== undefined) return problem;
+  const nowMs = Date.now();
+  if (nowMs < validFromMs) return 'CERT_NOT_YET_VALID';
+  return nowMs >= validUntilMs ? 'CERT_HAS_EXPIRED' : undefined;
 }
 
 async function checkPassword(connect: Connect, directory: DeviceDirectory): Promise<Authentication> {

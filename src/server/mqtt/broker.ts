@@ -7,6 +7,7 @@ import type { EventFeed } from '../event-feed.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { LiveConnections } from '../live.js';
+import { shortenText } from '../live.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import type { Transport } from './accepted-socket.js';
 import { compilePolicy, type Policy } from './authorize.js';
@@ -127,7 +128,11 @@ export async function openBroker(options: {
   downlink.deliver = (message) => {
     const { topic } = message;
     const refuse = (reason: string) =>
-      limitedLog.warn('downlink_refused', { topic, reason }, 'A command is not delivered');
+      limitedLog.warn(
+        'downlink_refused',
+        { topic: shortenText(topic), reason },
+        'A command is not delivered',
+      );
     // A subject can be such that its topic could not be sent to any client.
     if (checkTopic(topic) !== undefined || !isMqttText(Buffer.from(topic))) {
       refuse('its subject is no topic');

@@ -422,10 +422,10 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
     }
   }
 
-  /** Tells those who watch. Of a client that is not known the user name is all there is. */
+  /** Tells those who watch. Of a client that is not known the user name, as it may be shown, is all there is. */
   private tell(kind: 'connected' | 'disconnected' | 'refused', reason?: CloseReason, user?: unknown): void {
     const { address } = this.socket;
-    const device = this.device?.id ?? (typeof user === 'string' ? shortenText(user) : undefined);
+    const device = this.device?.id ?? (typeof user === 'string' ? user : undefined);
     const client = this.clientId === '' ? undefined : shortenText(this.clientId);
     this.services.events.emit({ kind, device, client, address, connection: this.id, reason });
   }
@@ -433,6 +433,6 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
   private describe(): Record<string, unknown> {
     return this.device === undefined
       ? { address: this.socket.address }
-      : { address: this.socket.address, device: this.device.id, client: this.clientId };
+      : { address: this.socket.address, device: this.device.id, client: shortenText(this.clientId) };
   }
 }

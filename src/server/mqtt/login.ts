@@ -5,7 +5,7 @@ import type { DeviceDirectory } from '../device-directory.js';
 import { shortenText } from '../live.js';
 import { addressGroup } from '../peer-address.js';
 import type { AcceptedSocket } from './accepted-socket.js';
-import { type Authenticated, type Authentication, authenticate, isGiven } from './authenticate.js';
+import { type Authenticated, type Authentication, authenticate, isGiven, problemOf } from './authenticate.js';
 import type { Policy } from './authorize.js';
 import type { CloseReason } from './close-reason.js';
 import type { BrokerCounters } from './counters.js';
@@ -74,8 +74,11 @@ export async function logIn(
     return { refused: 'database-away', returnCode: ConnectReturnCode.serverUnavailable } as const;
   });
   if ('refused' in authentication) {
-    const { names, problem } = accepted.certificate ?? {};
-    return { ...authentication, fields: { user: connect.userName, certificate: names, problem } };
+    const { userName } = connect;
+    const user = userName === undefined ? undefined : shortenText(userName);
+    const { certificate } = accepted;
+    const problem = certificate === undefined ? undefined : problemOf(certificate);
+    return { ...authentication, fields: { user, certificate: certificate?.names.map(shortenText), problem } };
   }
   const policy = services.policyOf(authentication.device);
   const { will } = connect;

@@ -78,6 +78,7 @@ function readCertificate(socket: TLSSocket, uriForm: string): ClientCertificate 
   return {
     names: readCertificateNames(certificate.subject.CN, certificate.subjectaltname, uriForm),
     problem: socket.authorized ? undefined : String(socket.authorizationError),
+    validFromMs: Date.parse(certificate.valid_from),
     validUntilMs: Date.parse(certificate.valid_to),
   };
 }
