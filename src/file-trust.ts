@@ -30,6 +30,7 @@ export function distrustOf(path: string, options: { sharedParents?: boolean } = 
       const last = isLast && index > 0 && current === whole;
       const found = lookAt(current);
       if (found === undefined) return undefined;
+      if (typeof found === 'string') return found;
       const strict = last || options.sharedParents !== true;
       if ((strict || sticky) && !trusted.has(found.uid)) return `${current} belongs to another user`;
       if (found.isSymbolicLink()) {
@@ -56,11 +57,12 @@ export function distrustOf(path: string, options: { sharedParents?: boolean } = 
   return walk(resolve(path), true);
 }
 
-function lookAt(path: string): Stats | undefined {
+/** What lies at a path; undefined: nothing. What this user may not even look at, others may have made. */
+function lookAt(path: string): Stats | string | undefined {
   try {
     return lstatSync(path);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
+    const { code } = error as NodeJS.ErrnoException;
+    return code === 'ENOENT' ? undefined : `${path} cannot be looked at (${code})`;
   }
 }

@@ -31,6 +31,12 @@ describe('distrustOf', () => {
     expect(distrustOf(join(own, 'a/b'))).toBeUndefined();
   });
 
+  it('names what lies in the way and is no directory', async () => {
+    const file = join(dir, 'file');
+    await writeFile(file, '');
+    expect(distrustOf(join(file, 'a'))).toBe(`${join(file, 'a')} cannot be looked at (ENOTDIR)`);
+  });
+
   it('names the directory that everybody may write to, however far above', async () => {
     const open = await make('open', 0o777);
     await mkdir(join(open, 'a'), { mode: 0o700 });
