@@ -1,7 +1,9 @@
+import { once } from 'node:events';
 import { request } from 'node:https';
 import { connect as connectTcp } from 'node:net';
 import { connect } from 'node:tls';
 import { expect, onTestFinished, test } from 'vitest';
+import { defaultHttpLimits } from '../../src/server/http/limits.js';
 import { openTestCertificates, type TestCertificates } from '../support/certificates.js';
 import { call, startTestApi, type TestApi } from './support.js';
 
@@ -63,6 +65,26 @@ test('TLS 1.1 is refused', async () => {
     socket.once('secureConnect', () => reject(new Error('accepted')));
   });
   expect((error as NodeJS.ErrnoException).code).toMatch(/PROTOCOL_VERSION/);
+});
+
+test('TLS 1.2 cannot be negotiated again: the connection ends', async () => {
+  const { api, certificates } = await openSecureApi();
+  const socket = connect({
+    port: api.port,
+    host: '127.0.0.1',
+    ca: certificates.authority.cert,
+    servername: 'localhost',
+    maxVersion: 'TLSv1.2',
+  });
+  socket.on('error', () => {});
+  await once(socket, 'secureConnect');
+  const closed = once(socket, 'close');
+  socket.resume();
+  const startedMs = performance.now();
+  socket.renegotiate({}, () => {});
+  await closed;
+  // Long before a connection without a request would be closed.
+  expect(performance.now() - startedMs).toBeLessThan(defaultHttpLimits.headersTimeoutMs);
 });
 
 test('a changed certificate is used for new connections', async () => {

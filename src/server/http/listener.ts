@@ -59,6 +59,8 @@ function createSecureServer(
   handler: RequestListener,
 ): Server {
   const server = createTlsServer({ ...options, ...certificates.contextOptions() }, handler);
+  // Of TLS 1.2, where each costs the server the work of a handshake, without an end and before a request.
+  server.on('secureConnection', (socket) => socket.disableRenegotiation());
   certificates.onChange(() => server.setSecureContext(certificates.contextOptions()));
   // What is used of a server here, both kinds have alike; the types of Node.js do not say so.
   return server as unknown as Server;
