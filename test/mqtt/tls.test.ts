@@ -76,6 +76,22 @@ describe('TLS', () => {
     await vi.waitFor(() => expect(refused('tls-handshake')).toBe(1));
   });
 
+  it.each(['before CONNECT', 'after it'])(
+    '1.2 cannot be negotiated again, %s: the connection ends',
+    async (when) => {
+      // So that nothing else ends it.
+      await open({ connectTimeoutSec: 3_600 });
+      const client = await speakRaw(dial({ maxVersion: 'TLSv1.2' }));
+      if (when === 'after it') {
+        client.send(login());
+        await client.next();
+      }
+      (client.socket as TLSSocket).renegotiate({}, () => {});
+      await client.waitClosed();
+      await vi.waitFor(() => expect(controlled.broker.connectionCount()).toBe(0));
+    },
+  );
+
   it('is needed on its port', async () => {
     await open();
     const client = await openRawClient(controlled.broker.ports.tls ?? 0);
