@@ -11,7 +11,7 @@ import type { CloseReason } from './close-reason.js';
 import type { BrokerCounters } from './counters.js';
 import type { LoginGuard } from './login-guard.js';
 import { ConnectReturnCode } from './packets/connack.js';
-import { type Connect, decodeConnect, type Will } from './packets/connect.js';
+import { type Connect, decodeConnect, readIdentity, type Will } from './packets/connect.js';
 import { checkFlags } from './packets/fixed-header.js';
 import { PacketType } from './packets/packet-type.js';
 import { checkTopicSize, type TopicLimits } from './topics.js';
@@ -53,11 +53,13 @@ export function readConnect(packet: Buffer, bodyOffset: number): Connect | Refus
   if (checkFlags(first, 4) !== undefined) return 'reserved-bits';
   const connect = decodeConnect(packet, bodyOffset);
   if (connect === 'protocol-version') {
-    return { refused: connect, returnCode: ConnectReturnCode.unacceptableProtocolVersion };
+    const fields = describeConnect(readIdentity(packet, bodyOffset));
+    return { refused: connect, returnCode: ConnectReturnCode.unacceptableProtocolVersion, fields };
   }
   const tooLong = typeof connect !== 'string' && Buffer.byteLength(connect.clientId) > maxClientIdBytes;
   if (connect === 'identifier-rejected' || tooLong) {
-    return { refused: 'identifier-rejected', returnCode: ConnectReturnCode.identifierRejected };
+    const fields = describeConnect(readIdentity(packet, bodyOffset));
+    return { refused: 'identifier-rejected', returnCode: ConnectReturnCode.identifierRejected, fields };
   }
   return connect;
 }
@@ -78,7 +80,9 @@ export async function logIn(
     const user = userName === undefined ? undefined : shortenText(userName);
     const { certificate } = accepted;
     const problem = certificate === undefined ? undefined : problemOf(certificate);
-    return { ...authentication, fields: { user, certificate: certificate?.names.map(shortenText), problem } };
+    const identity = describeConnect({ protocolLevel: connect.version, clientId: connect.clientId });
+    const names = certificate?.names.map(shortenText);
+    return { ...authentication, fields: { ...identity, user, certificate: names, problem } };
   }
   const policy = services.policyOf(authentication.device);
   const { will } = connect;
@@ -87,8 +91,17 @@ export async function logIn(
   return {
     refused: willProblem,
     returnCode: ConnectReturnCode.notAuthorized,
-    fields: { device: authentication.device.id, topic: shortenText(will.topic) },
+    fields: {
+      device: authentication.device.id,
+      ...describeConnect({ protocolLevel: connect.version, clientId: connect.clientId }),
+      topic: shortenText(will.topic),
+    },
   };
+}
+
+/** Which client was refused, for the log. */
+function describeConnect({ protocolLevel, clientId }: ReturnType<typeof readIdentity>) {
+  return { protocolLevel, client: clientId === undefined ? undefined : shortenText(clientId) };
 }
 
 async function identify(

@@ -48,6 +48,32 @@ export function decodeConnect(packet: Buffer, bodyOffset: number): Connect | Clo
   return { version: expectedLevel, clean, keepaliveSec: packet.readUInt16BE(nameEnd + 2), ...fields };
 }
 
+/**
+ * What a CONNECT says of itself, also in a version that is not spoken here: its protocol level and its client id, as far
+ * as they can be read. In MQTT 5 properties come before the client id (MQTT 5.0 §3.1.2.11).
+ */
+export function readIdentity(
+  packet: Buffer,
+  bodyOffset: number,
+): { protocolLevel: number | undefined; clientId: string | undefined } {
+  const nameEnd = fieldEnd(packet, bodyOffset);
+  const protocolLevel = nameEnd === -1 ? undefined : packet[nameEnd];
+  const start = protocolLevel === 5 ? propertiesEnd(packet, nameEnd + 4) : nameEnd + 4;
+  const end = nameEnd === -1 ? -1 : fieldEnd(packet, start);
+  return { protocolLevel, clientId: end === -1 ? undefined : readText(packet, start, end) };
+}
+
+/** Where the properties that begin with their length at `start` end: a variable byte integer of at most four bytes. */
+function propertiesEnd(packet: Buffer, start: number): number {
+  let length = 0;
+  for (let index = 0; index < 4; index += 1) {
+    const byte = packet[start + index] ?? 0;
+    length |= (byte & 0x7f) << (7 * index);
+    if (byte < 0x80) return start + index + 1 + length;
+  }
+  return -1;
+}
+
 function checkConnectFlags(flags: number): CloseReason | undefined {
   const will = (flags & 0x04) !== 0;
   const willQos = (flags >> 3) & 0x03;
