@@ -63,6 +63,6 @@ function lookAt(path: string): Stats | string | undefined {
     return lstatSync(path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    return code === 'ENOENT' ? undefined : `${path} cannot be looked at (${code})`;
+    return code === 'ENOENT' || code === 'ENOTDIR' ? undefined : `${path} cannot be looked at (${code})`;
   }
 }

@@ -1,4 +1,5 @@
 import { fileKey, settingEntries } from '../config.js';
+import { parseDatabaseUrl } from '../db/dsn.js';
 import { carriesPassword } from '../read-config.js';
 import { readCommandSettings } from './flags.js';
 import { type CommandIo, write } from './io.js';
@@ -58,9 +59,6 @@ export function maskSetting(
   return shown === undefined || carriesPassword(entry, shown.replace(/\S*\*\*\*@?/g, '')) ? '***' : shown;
 }
 
-/** A keyword of a DSN with its value, which may be masked. */
-const keywordPair = /\s*[a-z_]+\s*=\s*(?:'(?:[^'\\]|\\.)*'|(?:\\.|[^\s'\\])*)(?=\s|$)/gi;
-
 /**
  * A URL, list of URLs or DSN without what stands for a password in it, and without the user of a URL; undefined when it
  * has another form, of which nobody knows what in it is secret: `password=two words`.
@@ -72,10 +70,19 @@ function maskPasswords(text: string): string | undefined {
   );
   // Of a DSN without a URL's scheme the rest is names; a NATS server may be given without a scheme.
   if (/^\s*[a-z_]+\s*=/i.test(masked)) {
-    return masked.replace(keywordPair, '').trim() === '' ? masked : undefined;
+    return isDsn(masked) ? masked : undefined;
   }
   return masked
     .split(',')
     .map((part) => part.replace(/^([a-z]+:\/\/)?.*@/i, (_match, scheme?: string) => `${scheme ?? ''}***@`))
     .join(',');
+}
+
+function isDsn(text: string): boolean {
+  try {
+    parseDatabaseUrl(text);
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -157,7 +157,7 @@ describe('config print', () => {
           expect(shown).not.toContain('QQ');
         },
       ),
-      { numRuns: 500 },
+      { numRuns: 2_000 },
     );
   });
 });

@@ -31,10 +31,14 @@ describe('distrustOf', () => {
     expect(distrustOf(join(own, 'a/b'))).toBeUndefined();
   });
 
-  it('names what lies in the way and is no directory', async () => {
-    const file = join(dir, 'file');
-    await writeFile(file, '');
-    expect(distrustOf(join(file, 'a'))).toBe(`${join(file, 'a')} cannot be looked at (ENOTDIR)`);
+  it.runIf(isRoot)('names what this user may not look at', async () => {
+    const closed = await make('closed', 0o700);
+    process.seteuid?.(stranger);
+    try {
+      expect(distrustOf(closed, { sharedParents: true })).toBe(`${closed} cannot be looked at (EACCES)`);
+    } finally {
+      process.seteuid?.(0);
+    }
   });
 
   it('names the directory that everybody may write to, however far above', async () => {
