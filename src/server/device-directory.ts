@@ -50,6 +50,8 @@ export interface DeviceDirectory {
   close(): Promise<void>;
 }
 
+/** Longest that a look-up waits for the database. */
+const lookUpTimeoutMs = 2_000;
 const retryMs = 250;
 /** The longest id that the database holds. */
 const maxIdLength = 128;
@@ -101,7 +103,7 @@ export async function startDeviceDirectory(options: {
   const uses = startDeviceUses({ db, cache, log, isLive: () => live });
   const loader = createDeviceLoader({
     fetch: async (ids) => (await loadCredentials(db, ids)).map(uses.withoutEnded),
-    timeoutMs: db.timeoutMs,
+    timeoutMs: lookUpTimeoutMs,
     onLoaded(id, device) {
       const entry = cache.peek(id);
       const suspicion = suspects.get(id);

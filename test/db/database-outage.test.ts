@@ -32,7 +32,7 @@ describe.each(outages)('with PostgreSQL $name', ({ begin, end }) => {
 
   beforeAll(async () => {
     server = await startPostgres();
-    database = await openTestDatabase('postgres', { adminUrl: server.url, timeoutMs: 1_500 });
+    database = await openTestDatabase('postgres', { adminUrl: server.url });
     directory = await startDeviceDirectory({
       db: database.db,
       cacheSize: 1_000,

@@ -50,9 +50,7 @@ export interface Login extends Authenticated {
 export function readConnect(packet: Buffer, bodyOffset: number): Connect | Refusal | CloseReason {
   const first = packet[0] as number;
   if (first >> 4 !== PacketType.CONNECT) return 'connect-expected';
-  // The version is not known yet, and MQTT 3.1 does not use these flags.
-  if (checkFlags(first, 4) !== undefined && readIdentity(packet, bodyOffset).protocolLevel !== 3)
-    return 'reserved-bits';
+  if (checkFlags(first, 4) !== undefined) return 'reserved-bits';
   const connect = decodeConnect(packet, bodyOffset);
   if (connect === 'protocol-version') {
     const fields = describeConnect(readIdentity(packet, bodyOffset));
