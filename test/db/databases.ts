@@ -28,14 +28,14 @@ export interface TestDatabase {
 
 export async function openTestDatabase(
   kind: Kind,
-  options: { migrated?: boolean; adminUrl?: string; timeoutMs?: number } = {},
+  options: { migrated?: boolean; adminUrl?: string } = {},
 ): Promise<TestDatabase> {
   const releases: (() => Promise<void>)[] = [];
   const config: { -readonly [K in keyof DatabaseConfig]: DatabaseConfig[K] } = {
     databaseUrl: undefined,
     dataDir: '',
     databasePoolSize: 10,
-    databaseTimeoutMs: options.timeoutMs ?? 30_000,
+    databaseTimeoutMs: 30_000,
   };
   if (kind === 'postgres') {
     const { url, release } =
