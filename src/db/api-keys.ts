@@ -50,6 +50,8 @@ export const apiKeyNameForm: TextForm = {
   pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$',
   problem: 'may contain only the characters A–Z a–z 0–9 . _ - and begins with a letter or digit',
 };
+/** The same in the API's specification, where a name cannot look like an id either. */
+export const newApiKeyNamePattern = apiKeyNameForm.pattern.replace('^', '^(?![a-z2-7]{16}$)');
 /** Most keys that one page of `listApiKeys` holds. */
 export const maxApiKeysPerPage = 1_000;
 /** Longest that a key may be valid, as far ahead as a duration of the command line can be. */

@@ -90,6 +90,7 @@ describe('/openapi.json', () => {
       'post /claims/redeem',
       'post /devices',
       'post /devices/{id}/enable',
+      'post /devices/{id}/remove',
       'post /devices/{id}/rotate',
       'put /policies/{type}',
     ]);

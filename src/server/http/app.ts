@@ -39,6 +39,8 @@ declare module 'fastify' {
     access?: AccessLevel;
     /** The lowest role that may call a protected route, each of which has to say. */
     role?: Role;
+    /** No body is the same as an empty object. */
+    bodyOptional?: boolean;
   }
   interface FastifyRequest {
     /** Who calls, as the audit log keeps it; only on protected routes. */
@@ -93,6 +95,10 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(defaultHeaders);
     return admit({ options, gate, routes }, request, reply);
+  });
+  app.addHook('preValidation', async (request) => {
+    const { bodyOptional } = request.routeOptions.config;
+    if (bodyOptional === true && request.body === undefined) request.body = {};
   });
   app.addHook('onResponse', async (request, reply) => logRequest(log, request, reply));
 

@@ -34,6 +34,8 @@ export interface DeviceQueries {
   find(id: string): Promise<Device | undefined>;
   revoke(actor: Actor, id: string): Promise<'revoked' | 'already revoked' | 'unknown'>;
   enable(actor: Actor, id: string): Promise<Device | undefined>;
+  /** @returns whether there was one. */
+  remove(actor: Actor, id: string): Promise<boolean>;
   set(actor: Actor, id: string, changes: DeviceChanges): Promise<Device | undefined>;
   rotate(actor: Actor, id: string, request: RotateRequest): Promise<RotatedDevice | undefined>;
 }
