@@ -10,9 +10,22 @@ import { apiKeys } from './schema.js';
 import { checkHoldsNoKey, generateId, generateSecret, hashSecret } from './secrets.js';
 import { inTransaction } from './transaction.js';
 
-/** What a key may do, each more than the one before: look; also add devices; everything. */
-export const roles = ['viewer', 'provisioner', 'operator'] as const;
+/** What a key may do: add devices, and look at those only that it has added; look; both; everything. */
+export const roles = ['enroller', 'viewer', 'provisioner', 'operator'] as const;
 export type Role = (typeof roles)[number];
+
+/** The roles that a role has the rights of. */
+const heldRoles: Readonly<Record<Role, readonly Role[]>> = {
+  enroller: ['enroller'],
+  viewer: ['viewer'],
+  provisioner: ['enroller', 'viewer', 'provisioner'],
+  operator: roles,
+};
+
+/** Whether a role may do what needs another one. */
+export function includesRole(held: Role, need: Role): boolean {
+  return heldRoles[held].includes(need);
+}
 
 /** A key as it may be shown. */
 export interface ApiKey {

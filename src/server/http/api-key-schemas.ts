@@ -20,7 +20,8 @@ const name = Type.String({
 
 const role = Type.Enum([...roles], {
   type: 'string',
-  description: 'What it may do, each more than the one before: look; also add devices; everything',
+  description:
+    'What it may do: `enroller` add devices, and look at those that it added; `viewer` look; `provisioner` both; `operator` everything',
 });
 
 const time = (description: string) =>

@@ -40,7 +40,7 @@ function addShowRoute(app: TypedApp, { devices }: DeviceOptions): void {
   app.get(
     '/devices/:id',
     {
-      config: { role: 'viewer' },
+      config: { role: 'viewer', ownRole: 'enroller' },
       schema: {
         tags,
         operationId: 'getDevice',
@@ -51,7 +51,7 @@ function addShowRoute(app: TypedApp, { devices }: DeviceOptions): void {
       },
     },
     async (request, reply) => {
-      const device = await requireFound(request.params.id, devices.find);
+      const device = await requireFound(request.params.id, (id) => devices.find(id, request.madeBy));
       return reply.code(200).send(toDeviceJson(device));
     },
   );

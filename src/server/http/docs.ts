@@ -110,9 +110,10 @@ export async function openSpecification(app: TypedApp, version: string): Promise
 
 /** Says in the description of a protected route which role it needs. */
 function describeRole(schema: FastifySchema, config: FastifyContextConfig | undefined): FastifySchema {
-  const { access = 'protected', role } = config ?? {};
+  const { access = 'protected', role, ownRole } = config ?? {};
   if (access !== 'protected' || role === undefined) return schema;
-  return { ...schema, description: `${schema.description ?? ''}\n\nRole: \`${role}\`.`.trim() };
+  const own = ownRole === undefined ? '' : `; \`${ownRole}\` for what it made`;
+  return { ...schema, description: `${schema.description ?? ''}\n\nRole: \`${role}\`${own}.`.trim() };
 }
 
 /**

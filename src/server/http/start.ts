@@ -166,7 +166,7 @@ function bindQueries(db: Database): DeviceQueries {
       return device;
     },
     list: (request) => listDevices(db, request),
-    find: (id) => findDevice(db, id),
+    find: (id, madeBy) => findDevice(db, id, madeBy),
     async revoke(actor, id) {
       const { changed, unknown } = await revokeDevices(db, actor, [id]);
       if (unknown.length > 0) return 'unknown';
