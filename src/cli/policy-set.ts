@@ -3,7 +3,7 @@ import { listDevices } from '../db/devices.js';
 import { changePolicy, type PolicyChange } from '../db/policies.js';
 import { toPolicyJson } from '../db/policy-json.js';
 import { defaultRules, describeRisks } from '../policy.js';
-import { findUncovered } from '../server/forward/coverage.js';
+import { type Coverage, readCoverage } from '../server/forward/coverage.js';
 import { dialNats } from '../server/forward/nats-dial.js';
 import { readNatsTarget } from '../server/forward/nats-settings.js';
 import { describeCoverage } from '../server/subject-coverage.js';
@@ -53,12 +53,12 @@ export async function setDevicePolicy(
   if (!hasDevices) await write(io.stderr, `No device has the type ${escapeControls(type)} yet.\n`);
 }
 
-async function askNats(config: Config, templates: readonly string[]): Promise<string[] | undefined> {
+async function askNats(config: Config, templates: readonly string[]): Promise<Coverage | undefined> {
   if (!config.enableJetstream) return undefined;
   const target = readNatsTarget({ ...config, natsUrl: chooseNatsUrl(config) });
   const { connection } = await dialNats(target, target.addresses, 'svc-mqtt');
   try {
-    return await findUncovered(connection, templates);
+    return await readCoverage(connection, templates);
   } finally {
     await connection.close();
   }

@@ -88,8 +88,7 @@ export async function addDevices(
       while (added.length < count) {
         const rows = Array.from({ length: Math.min(rowsPerInsert, count - added.length) }, () => {
           const { secret, hash, salt, ...made } = generateSecret(id ?? generateId());
-          const stored = { secretHash: hash, secretSalt: salt, metadata, expiresAt, madeBy: actor.keyId };
-          return { ...made, type, secret, ...stored };
+          return { ...made, type, secretHash: hash, secretSalt: salt, secret, metadata, expiresAt };
         });
         const createdAt = await insertDevices(orm, rows);
         if (id !== undefined && createdAt.size === 0) throw deviceExists(id);
@@ -204,14 +203,9 @@ export function whereDevices(filter: DeviceFilter & { readonly after?: string | 
   );
 }
 
-/**
- * One device, revoked or not, or undefined.
- *
- * @param madeBy only if the API key with this id added it.
- */
-export async function findDevice(db: Database, id: string, madeBy?: string): Promise<Device | undefined> {
+/** One device, revoked or not, or undefined. */
+export async function findDevice(db: Database, id: string): Promise<Device | undefined> {
   if (!isStorable(id)) return undefined;
-  const isWanted = and(eq(devices.id, id), madeBy === undefined ? undefined : eq(devices.madeBy, madeBy));
-  const rows = await query(db, () => db.orm.select(shownColumns).from(devices).where(isWanted));
+  const rows = await query(db, () => db.orm.select(shownColumns).from(devices).where(eq(devices.id, id)));
   return rows[0];
 }

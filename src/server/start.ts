@@ -112,7 +112,12 @@ async function start(
   });
   releasers.add('session engine', () => core.close());
 
-  const coverage = openSubjectCoverage({ findUncovered: nats.findUncovered, log });
+  const coverage = openSubjectCoverage({
+    readCoverage: nats.readCoverage,
+    onUnusable: nats.setUnusable,
+    log,
+  });
+  releasers.add('subject coverage', () => coverage.close());
   const policies = await startPolicyDirectory({
     db: urgent,
     log,

@@ -134,7 +134,7 @@ describe.each(['batch', 'plain'])('NATS_INGEST=%s:', (ingest) => {
   test('a stream that is deleted while the server runs, and made again: nothing acknowledged in between, then all', async ({
     onTestFinished,
   }) => {
-    const setting = await openSetting(onTestFinished, { env: { NATS_INGEST: ingest } });
+    const setting = await openSetting(onTestFinished, { env: { NATS_INGEST: ingest }, stream: {} });
     send(setting, 1, 50);
     await until('the first are acknowledged', () => acknowledged(setting).length === 50);
     const { config } = await setting.manager.streams.info('RAW');
@@ -153,7 +153,7 @@ describe.each(['batch', 'plain'])('NATS_INGEST=%s:', (ingest) => {
   test('a stream that is deleted under 20 clients with thousands of messages in flight', async ({
     onTestFinished,
   }) => {
-    const setting = await openSetting(onTestFinished, { env: { NATS_INGEST: ingest } });
+    const setting = await openSetting(onTestFinished, { env: { NATS_INGEST: ingest }, stream: {} });
     const { gateway, manager } = setting;
     const devices = await addDevices(gateway.server.httpPort, 20);
     const publishers = devices.map((device) =>

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { NatsConnection } from 'nats';
+import type { JetStreamManager, NatsConnection } from 'nats';
 import { DiscardPolicy, StorageType } from 'nats';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Forwarder } from '../../src/server/forward/forwarder.js';
@@ -44,6 +44,13 @@ let ingest: 'batch' | 'plain' = 'batch';
 async function open(options: Parameters<typeof openTestForwarder>[2] = {}): Promise<Forwarder> {
   forwarder = await openTestForwarder(server.url, log.log, { ingest, ...options });
   return forwarder;
+}
+
+/** A stream that the forwarder does not make again when it is gone. */
+async function addStream(): Promise<JetStreamManager> {
+  const manager = await observer.jetstreamManager();
+  await manager.streams.add({ name: 'RAW', subjects: ['raw.>'], ...{ allow_batched: ingest === 'batch' } });
+  return manager;
 }
 
 async function updateStream(change: Record<string, unknown>): Promise<void> {
@@ -142,8 +149,8 @@ describe.each(['batch', 'plain'] as const)('the JetStream forwarder, NATS_INGEST
   });
 
   it('confirms nothing while the stream is deleted, says so once, and goes on when it is created again', async () => {
+    const manager = await addStream();
     const lane = (await open()).openLane();
-    const manager = await observer.jetstreamManager();
     await manager.streams.delete('RAW');
     const confirmed: string[] = [];
     for (let index = 0; index < 5; index += 1) {
@@ -161,8 +168,8 @@ describe.each(['batch', 'plain'] as const)('the JetStream forwarder, NATS_INGEST
   });
 
   it('takes no answer of a subscriber for a confirmation', async () => {
+    const manager = await addStream();
     const lane = (await open({ limits: { ackTimeoutMs: 500 } })).openLane();
-    const manager = await observer.jetstreamManager();
     await manager.streams.delete('RAW');
     const echo = observer.subscribe('raw.>', { callback: (_error, message) => void message.respond('+OK') });
     let confirmed = 0;

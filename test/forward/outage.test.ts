@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Forwarder, Lane } from '../../src/server/forward/forwarder.js';
 import { startJetStreamForwarder } from '../../src/server/forward/jetstream-forwarder.js';
 import { connectNats, type NatsLink } from '../../src/server/forward/nats-connection.js';
-import { requireStream } from '../../src/server/forward/stream.js';
+import { openStreamWatch } from '../../src/server/forward/stream-watch.js';
 import {
   noNatsSettings,
   openObserver,
@@ -149,14 +149,11 @@ describe.each(['batch', 'plain'] as const)('when NATS goes away, NATS_INGEST=%s'
 describe.each(['batch', 'plain'] as const)('when NATS is frozen, NATS_INGEST=%s', (ingest) => {
   async function openOverLink(): Promise<{ link: NatsLink; subject: Forwarder }> {
     const link = await connectNats({ ...noNatsSettings, natsUrl: server.url }, log.log);
-    const require = (connection: NatsConnection) =>
-      requireStream(connection, { stream: 'RAW', template: 'raw.{id}', batched: true }, log.log);
-    if (link.connection === undefined) throw new Error('not connected');
+    const wanted = { stream: 'RAW', template: 'raw.{id}', batched: true };
     forwarder = startJetStreamForwarder({
       link,
       limits: { ...testLimits, maxInFlightBytes: 4_194_304 },
-      stream: await require(link.connection),
-      requireStream: require,
+      watch: await openStreamWatch(link, wanted, log.log),
       ingest,
       log: log.log,
     });

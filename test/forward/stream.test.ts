@@ -49,6 +49,8 @@ describe('requireStream', () => {
       name: 'RAW',
       maxMessageBytes: Number.POSITIVE_INFINITY,
       batchProblem: undefined,
+      made: true,
+      warnings: [],
     });
     expect(first.count('stream_created')).toBe(1);
     const second = openTestLog();
@@ -72,6 +74,8 @@ describe('requireStream', () => {
         name: 'MINE',
         maxMessageBytes: 2_000,
         batchProblem: 'stream MINE does not have allow_batched',
+        made: false,
+        warnings: ['stream_in_memory'],
       });
       expect((await manager.streams.info('MINE')).config).toEqual(before);
       expect(test.count('stream_in_memory')).toBe(1);

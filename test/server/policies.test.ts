@@ -225,6 +225,26 @@ test('a subject that no stream covers is told, and what goes there is not acknow
   expect((await manager.streams.info('ELSEWHERE')).state.messages).toBeGreaterThan(0);
 });
 
+test('a subject whose stream does not confirm is told, and nothing is stored there again and again', async () => {
+  const manager = await nats.jetstreamManager();
+  await manager.streams.add({ name: 'MUTE', subjects: ['mute.>'], no_ack: true });
+  const device = await add('mute');
+  const told = () =>
+    lines.filter(({ event, subject }) => event === 'policy_subject_not_covered' && subject === 'mute.*');
+  const { warnings } = await setPolicy('mute', { nats_subject: 'mute.{id}' });
+  expect(warnings).toEqual([expect.stringContaining('MUTE (mute.>) has no_ack set')]);
+  await until(() => told().length === replicas.length);
+  expect(told()[0]).toMatchObject({ reason: expect.stringContaining('no_ack') });
+  const client = await connected(device, { clientId: 'unconfirmed' });
+  client.publish(`raw/${device.id}`, 'x', { qos: 1 });
+  await until(() =>
+    lines.some(({ event, cause }) => event === 'uplink_not_stored' && cause === 'stream_unusable'),
+  );
+  expect((await manager.streams.info('MUTE')).state.messages).toBe(0);
+  await call('DELETE', '/policies/mute');
+  await manager.streams.delete('MUTE');
+});
+
 test('what waits goes where a corrected policy says, also what a client that left sent', async () => {
   const [device, gone] = [await add('strayed'), await add('strayed')];
   await setPolicy('strayed', { nats_subject: 'nowhere.{id}' });

@@ -8,7 +8,7 @@ import type { ForwarderLimits } from '../../src/server/forward/forwarding.js';
 import { startJetStreamForwarder } from '../../src/server/forward/jetstream-forwarder.js';
 import { connectNats } from '../../src/server/forward/nats-connection.js';
 import type { NatsSettings } from '../../src/server/forward/nats-settings.js';
-import { requireStream } from '../../src/server/forward/stream.js';
+import { openStreamWatch } from '../../src/server/forward/stream-watch.js';
 import { encodeHeaders } from '../../src/server/forward/subject.js';
 
 export interface LoggedLine {
@@ -48,23 +48,20 @@ export const testLimits: ForwarderLimits = {
 export async function openTestForwarder(
   url: string,
   log: Log,
-  options: { limits?: Partial<ForwarderLimits>; jetstream?: boolean; ingest?: IngestSetting } = {},
+  options: {
+    limits?: Partial<ForwarderLimits>;
+    jetstream?: boolean;
+    ingest?: IngestSetting;
+    nats?: Partial<NatsSettings>;
+  } = {},
 ): Promise<Forwarder> {
   const limits = { ...testLimits, ...options.limits };
   const { ingest = 'batch' } = options;
-  const link = await connectNats({ ...noNatsSettings, natsUrl: url }, log);
+  const link = await connectNats({ ...noNatsSettings, ...options.nats, natsUrl: url }, log);
   if (options.jetstream === false) return startCoreForwarder({ link, limits, log });
-  const require = (connection: NatsConnection) =>
-    requireStream(connection, { stream: 'RAW', template: 'raw.{id}', batched: ingest === 'batch' }, log);
-  if (link.connection === undefined) throw new Error('not connected');
-  return startJetStreamForwarder({
-    link,
-    limits,
-    log,
-    stream: await require(link.connection),
-    requireStream: require,
-    ingest,
-  });
+  const wanted = { stream: 'RAW', template: 'raw.{id}', batched: ingest === 'batch' };
+  const watch = await openStreamWatch(link, wanted, log);
+  return startJetStreamForwarder({ link, limits, log, watch, ingest });
 }
 
 /** A message of a device `abc`, with the text as payload. */

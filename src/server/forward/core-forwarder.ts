@@ -44,7 +44,7 @@ export function startCoreForwarder(options: {
       }
 
       return {
-        async connected() {},
+        connected() {},
         disconnected() {
           sent = newRound();
           asked = [];

@@ -1,23 +1,37 @@
 import type { NatsConnection } from 'nats';
 import { subjectsOfTemplate } from '../../subject-template.js';
-import { covers } from './subject-match.js';
+import { manageStreams } from './stream.js';
+import { findStreamProblem, type UnusableSubjects } from './stream-config.js';
+import { covers, overlap } from './subject-match.js';
 
-const timeoutMs = 5_000;
+/** How streams stand to what devices send to subjects of their policies. */
+export interface Coverage {
+  /** The subject templates of which no stream takes and confirms every subject: messages there are not stored, or only some. */
+  readonly uncovered: readonly string[];
+  /** Of the same templates, subjects whose stream does not confirm: a message would be stored anew at each attempt. */
+  readonly unusable: readonly UnusableSubjects[];
+}
 
-/**
- * Of subject templates, those of which no stream takes every subject: messages there are not stored, or only some.
- *
- * @throws NatsError when JetStream does not answer.
- */
-export async function findUncovered(
+/** @throws NatsError when JetStream does not answer. */
+export async function readCoverage(
   connection: NatsConnection,
   templates: readonly string[],
-): Promise<string[]> {
-  const manager = await connection.jetstreamManager({ checkAPI: false, timeout: timeoutMs });
-  const subjects: string[] = [];
-  for await (const { config } of manager.streams.list()) subjects.push(...(config.subjects ?? []));
-  return templates.filter((template) => {
-    const { needed } = subjectsOfTemplate(template);
-    return !subjects.some((subject) => covers(subject, needed));
-  });
+): Promise<Coverage> {
+  const manager = await manageStreams(connection);
+  const needed = templates.map((template) => subjectsOfTemplate(template).needed);
+  const usable: string[] = [];
+  const unusable: UnusableSubjects[] = [];
+  for await (const { config } of manager.streams.list()) {
+    const { subjects = [] } = config;
+    const problem = findStreamProblem({ ...config, subjects });
+    if (problem === undefined) usable.push(...subjects);
+    else if (subjects.some((subject) => needed.some((each) => overlap(subject, each))))
+      unusable.push({ subjects, problem });
+  }
+  return {
+    uncovered: templates.filter(
+      (_, index) => !usable.some((subject) => covers(subject, needed[index] ?? '')),
+    ),
+    unusable,
+  };
 }

@@ -1,6 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsConnection } from 'nats';
-import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import {
   type Forwarder,
@@ -25,12 +24,8 @@ export interface ForwarderLimits {
 
 /** How NATS confirms messages: the difference between JetStream and core NATS. */
 export interface Confirmation {
-  /**
-   * There is a new connection. Messages are sent once the promise is settled.
-   *
-   * @param first whether it is the first one of the forwarder.
-   */
-  connected(connection: NatsConnection, first: boolean): Promise<void>;
+  /** There is a new connection; messages are sent on it from now on. Must not throw. */
+  connected(connection: NatsConnection): void;
   disconnected(): void;
   /** Sends a message whose confirmation is wanted. */
   send(wire: NatsWire, message: UplinkMessage, token: number): void;
@@ -64,10 +59,9 @@ export function startForwarding(options: {
 }): Forwarder {
   const { link, limits, log } = options;
   const counters = newForwarderCounters();
-  /** The connection once messages may be sent on it, and its wire. */
+  /** The connection at hand, and its wire. */
   let ready: { readonly connection: NatsConnection; readonly wire: NatsWire } | undefined;
   let wasOpen = false;
-  let connections = 0;
   let maxServerBytes = defaultMaxPayloadBytes;
 
   const maxMessageBytes = () => Math.min(maxServerBytes, confirmation.maxMessageBytes);
@@ -114,18 +108,10 @@ export function startForwarding(options: {
 
   link.listen({
     connected(connection, wire) {
-      connections += 1;
       maxServerBytes = connection.info?.max_payload ?? defaultMaxPayloadBytes;
-      confirmation
-        .connected(connection, connections === 1)
-        .catch((error) => {
-          log.error({ event: 'nats_stream_unusable', reason: messageOf(error) }, 'the stream cannot be used');
-        })
-        .finally(() => {
-          if (link.connection !== connection) return;
-          ready = { connection, wire };
-          tick(performance.now());
-        });
+      confirmation.connected(connection);
+      ready = { connection, wire };
+      tick(performance.now());
     },
     disconnected() {
       ready = undefined;

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { Msg, NatsConnection } from 'nats';
+import type { Msg } from 'nats';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { isBatchReply } from './batch-answer.js';
@@ -10,7 +10,7 @@ import type { NatsLink } from './nats-connection.js';
 import type { NatsWire } from './nats-wire.js';
 import { readPubAck, readToken } from './pub-ack.js';
 import { slotSpan } from './slots.js';
-import type { UsableStream } from './stream.js';
+import type { StreamWatch } from './stream-watch.js';
 
 /**
  * Starts a forwarder to JetStream: a message counts as stored when a stream has answered so.
@@ -19,23 +19,20 @@ import type { UsableStream } from './stream.js';
  * The inbox outlives a connection, so that answers to what an earlier one carried are still understood. Where the stream
  * takes fast-ingest batches, it is asked for one answer for many messages (`fast-ingest.ts`).
  *
- * @param options.requireStream looks the stream up and creates it; called at every connection after the first, before
- *   messages are sent, since a NATS server may come back without its data. A stream that is deleted while the
- *   connection lasts was deleted on purpose and is left to whoever did it.
+ * At a new connection messages are sent at once, on what was known of the stream: the watch, which looks at the same time,
+ * stops them when it does not confirm them any more.
  */
 export function startJetStreamForwarder(options: {
   link: NatsLink;
   limits: ForwarderLimits;
-  stream: UsableStream;
-  requireStream(connection: NatsConnection): Promise<UsableStream>;
+  watch: StreamWatch;
   ingest: IngestSetting;
   log: Log;
 }): Forwarder {
-  const { link, limits, log, requireStream, ingest } = options;
+  const { link, limits, log, watch, ingest } = options;
   const inbox = `_INBOX.${randomBytes(12).toString('hex')}`;
   /** One object for all messages: nothing keeps it. */
   const replyTo = { prefix: Buffer.from(`${inbox}.`), token: 0, suffix: new Uint8Array() };
-  let { stream } = options;
 
   return startForwarding({
     link,
@@ -86,6 +83,15 @@ export function startJetStreamForwarder(options: {
         }
       }
 
+      function chooseByStream(): void {
+        const { name, batchProblem } = watch.stream;
+        const problem = ingest === 'plain' ? 'NATS_INGEST=plain' : batchProblem;
+        // Messages that went through `batches` keep doing so: they notice when the stream takes none.
+        if (held && problem !== undefined) return;
+        held = problem === undefined;
+        choose(held ? 'batches' : 'plain', problem ?? `stream ${name} has allow_batched`);
+      }
+
       function onAnswer(error: Error | null, answer: Msg): void {
         // A throw in here would end the library's reader and with it every further answer.
         try {
@@ -111,21 +117,25 @@ export function startJetStreamForwarder(options: {
         }
       }
       return {
-        async connected(connection, first) {
+        connected(connection) {
           held = false;
           mode = 'plain';
           connection.subscribe(`${inbox}.>`, { callback: onAnswer });
-          if (!first) stream = await requireStream(connection);
-          const problem = ingest === 'plain' ? 'NATS_INGEST=plain' : stream.batchProblem;
-          held = problem === undefined;
-          choose(held ? 'batches' : 'plain', problem ?? `stream ${stream.name} has allow_batched`);
+          chooseByStream();
+          watch.connected(connection, chooseByStream);
         },
         disconnected() {
           wire = undefined;
           batches.reset();
+          watch.disconnected();
         },
         send(current, message, token) {
           wire = current;
+          const problem = watch.findProblem(message.subject);
+          if (problem !== undefined) {
+            confirmed.settleRefused(token, { cause: 'stream_unusable', detail: problem, permanent: false });
+            return;
+          }
           if (held) batches.add(message, token);
           else sendSingly(current, message, token);
         },
@@ -135,7 +145,7 @@ export function startJetStreamForwarder(options: {
           else sendPlain(current, message, mark);
         },
         get maxMessageBytes() {
-          return stream.maxMessageBytes;
+          return watch.stream.maxMessageBytes;
         },
         get ingest() {
           return mode;

@@ -3,13 +3,14 @@ import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { checkSubjectTemplate } from '../../subject-template.js';
 import { startCoreForwarder } from './core-forwarder.js';
-import { findUncovered } from './coverage.js';
+import { type Coverage, readCoverage } from './coverage.js';
 import { type EmbeddedNats, startEmbeddedNats } from './embedded-nats.js';
 import type { Forwarder } from './forwarder.js';
 import { startJetStreamForwarder } from './jetstream-forwarder.js';
 import { connectNats, type NatsLink } from './nats-connection.js';
 import type { NatsSettings } from './nats-settings.js';
-import { requireStream } from './stream.js';
+import type { UnusableSubjects } from './stream-config.js';
+import { openStreamWatch } from './stream-watch.js';
 
 /** The settings a forwarder is started from. */
 export type ForwarderSettings = NatsSettings &
@@ -33,8 +34,10 @@ export interface RunningForwarder {
   readonly forwarder: Forwarder;
   /** The connection to NATS, for the messages that go the other way. */
   readonly link: NatsLink;
-  /** Of subject templates, those that no stream covers; undefined without JetStream. Rejects while NATS is away. */
-  findUncovered(templates: readonly string[]): Promise<string[] | undefined>;
+  /** Holds subject templates against the streams; undefined without JetStream. Rejects while NATS is away. */
+  readCoverage(templates: readonly string[]): Promise<Coverage | undefined>;
+  /** To these subjects nothing is sent from now on: in place of those given before. */
+  setUnusable(subjects: readonly UnusableSubjects[]): void;
   /** Ends the forwarder, the connection, and the embedded server when there is one. Idempotent. */
   close(): Promise<void>;
 }
@@ -74,19 +77,29 @@ export async function startForwarder(options: {
       maxInFlightBytes: config.maxInFlightBytes,
       ackTimeoutMs: config.publishTimeoutSec * 1_000,
     };
-    const forwarder = await startConfirmed({ config, link, limits, log });
+    const wanted = {
+      stream: config.natsStream,
+      template: config.natsSubject,
+      batched: config.natsIngest === 'batch',
+    };
+    const watch = config.enableJetstream ? await openStreamWatch(link, wanted, log) : undefined;
+    const forwarder =
+      watch === undefined
+        ? startCoreForwarder({ link, limits, log })
+        : startJetStreamForwarder({ link, limits, watch, ingest: config.natsIngest, log });
     const running = embedded;
     const open = link;
     let closed: Promise<void> | undefined;
     return {
       forwarder,
       link,
-      async findUncovered(templates) {
+      async readCoverage(templates) {
         if (!config.enableJetstream) return undefined;
         const { connection, detail } = open;
         if (connection === undefined) throw new SvcMqttError('NATS_UNREACHABLE', `NATS is away (${detail})`);
-        return await findUncovered(connection, templates);
+        return await readCoverage(connection, templates);
       },
+      setUnusable: (subjects) => watch?.setUnusable(subjects),
       close() {
         closed ??= forwarder.close().finally(() => running?.close());
         return closed;
@@ -97,34 +110,4 @@ export async function startForwarder(options: {
     await embedded?.close();
     throw error;
   }
-}
-
-async function startConfirmed(options: {
-  config: ForwarderSettings;
-  link: NatsLink;
-  limits: { maxInFlight: number; maxInFlightBytes: number; ackTimeoutMs: number };
-  log: Log;
-}): Promise<Forwarder> {
-  const { config, link, limits, log } = options;
-  if (!config.enableJetstream) return startCoreForwarder({ link, limits, log });
-  const wanted = {
-    stream: config.natsStream,
-    template: config.natsSubject,
-    batched: config.natsIngest === 'batch',
-  };
-  const { connection } = link;
-  if (connection === undefined) {
-    throw new SvcMqttError('NATS_UNREACHABLE', 'The connection to NATS ended during the start', {
-      suggestion: 'Check the NATS server',
-    });
-  }
-  const stream = await requireStream(connection, wanted, log);
-  return startJetStreamForwarder({
-    link,
-    limits,
-    stream,
-    requireStream: (current) => requireStream(current, wanted, log),
-    ingest: config.natsIngest,
-    log,
-  });
 }

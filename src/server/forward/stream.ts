@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   DiscardPolicy,
+  type JetStreamManager,
   type NatsConnection,
   NatsError,
   RetentionPolicy,
@@ -12,22 +13,15 @@ import { messageOf, SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { subjectsOfTemplate } from '../../subject-template.js';
 import { isAtLeast } from './nats-server-program.js';
+import {
+  findStreamProblem,
+  type LaterConfig,
+  logWarnings,
+  madeMark,
+  readUsableStream,
+  type UsableStream,
+} from './stream-config.js';
 import { covers, overlap } from './subject-match.js';
-
-/** The stream that takes the uplink. */
-export interface UsableStream {
-  readonly name: string;
-  /** Largest message with headers, bytes; Infinity when the stream sets no bound. */
-  readonly maxMessageBytes: number;
-  /** Why it takes no fast-ingest batches; undefined when it does (`allow_batched`, NATS 2.14). */
-  readonly batchProblem: string | undefined;
-}
-
-/** What the library does not know yet. */
-interface LaterConfig {
-  readonly allow_batched?: boolean;
-  readonly persist_mode?: 'default' | 'async';
-}
 
 /** The stream that is looked for, and created when there is none. */
 export interface WantedStream {
@@ -43,7 +37,10 @@ const pollMs = 500;
 
 /** JetStream's codes: not enabled for the account, not enabled, account has no JetStream resources. */
 const disabledCodes = new Set([10_039, 10_076, 10_035]);
+const noStreamFound = 10_059;
 const nameInUse = 10_058;
+const subjectsInUse = 10_065;
+const requestTimeoutMs = 5_000;
 
 /**
  * Finds the stream that covers the subjects of the template, and creates one when none touches them. An existing
@@ -62,18 +59,11 @@ export async function requireStream(
   options: WantedStream,
   log: Log,
 ): Promise<UsableStream> {
-  const { needed, offered } = subjectsOfTemplate(options.template);
   const endMs = performance.now() + startingForMs;
   let told = false;
   while (true) {
     try {
-      const usable = await findOrCreate(connection, options, needed, offered, log);
-      return {
-        name: usable.config.name,
-        maxMessageBytes:
-          usable.config.max_msg_size > 0 ? usable.config.max_msg_size : Number.POSITIVE_INFINITY,
-        batchProblem: findBatchProblem(usable),
-      };
+      return await findOrCreate(connection, options, log);
     } catch (error) {
       if (error instanceof SvcMqttError) throw error;
       if (connection.isClosed()) {
@@ -86,8 +76,7 @@ export async function requireStream(
           },
         );
       }
-      if (!mayMend(error, connection) || performance.now() > endMs)
-        throw explain(error, options.stream, offered);
+      if (!mayMend(error, connection) || performance.now() > endMs) throw explain(error, options);
       if (!told) log.warn({ event: 'jetstream_starting', reason: messageOf(error) }, 'waiting for JetStream');
       told = true;
       await delay(pollMs);
@@ -97,69 +86,96 @@ export async function requireStream(
 
 async function findOrCreate(
   connection: NatsConnection,
-  { stream: name, batched }: WantedStream,
-  needed: string,
-  offered: string,
+  wanted: WantedStream,
   log: Log,
-): Promise<StreamInfo> {
-  const manager = await connection.jetstreamManager({ checkAPI: false, timeout: 5_000 });
+): Promise<UsableStream> {
+  const { needed } = subjectsOfTemplate(wanted.template);
+  const manager = await manageStreams(connection);
+  const { covering, touching } = await listStreams(manager, needed);
+  if (covering === undefined && touching.length > 0) throw partlyCovered(touching, wanted.stream, needed);
+  if (covering === undefined) {
+    const made = await createStream(connection, manager, wanted, log);
+    if (made !== undefined) return made;
+  }
+  const info = covering ?? (await manager.streams.info(wanted.stream));
+  if (!takes(info, needed)) throw nameTaken(wanted, info);
+  const problem = findStreamProblem(info.config);
+  if (problem !== undefined) throw unusable(problem);
+  const stream = readUsableStream(info.config, false);
+  logWarnings(stream, undefined, log);
+  logFound(info, log);
+  return stream;
+}
+
+export function manageStreams(connection: NatsConnection): Promise<JetStreamManager> {
+  return connection.jetstreamManager({ checkAPI: false, timeout: requestTimeoutMs });
+}
+
+/** Whether a stream takes every message of the subjects. */
+export function takes({ config }: StreamInfo, needed: string): boolean {
+  return (config.subjects ?? []).some((subject) => covers(subject, needed));
+}
+
+/** The streams that take any message of the subjects, and the one of them that takes all. */
+export async function listStreams(
+  manager: JetStreamManager,
+  needed: string,
+): Promise<{ covering: StreamInfo | undefined; touching: StreamInfo[] }> {
   const touching: StreamInfo[] = [];
   for await (const info of manager.streams.list(needed)) {
     if ((info.config.subjects ?? []).some((subject) => overlap(subject, needed))) touching.push(info);
   }
-  const covering = touching.find((info) => info.config.subjects.some((subject) => covers(subject, needed)));
-  if (covering !== undefined) {
-    requireUsable(covering, log);
-    log.info(
-      { event: 'stream_found', stream: covering.config.name, subjects: covering.config.subjects },
-      'using the stream',
-    );
-    return covering;
+  return { covering: touching.find((info) => takes(info, needed)), touching };
+}
+
+/** @returns undefined when there is no stream of the name. */
+export async function readStreamInfo(
+  manager: JetStreamManager,
+  name: string,
+): Promise<StreamInfo | undefined> {
+  try {
+    return await manager.streams.info(name);
+  } catch (error) {
+    if (apiCode(error) === noStreamFound) return undefined;
+    throw error;
   }
-  if (touching.length > 0) throw partlyCovered(touching, name, needed);
+}
+
+/**
+ * Creates the stream, to be called when the list has none on the subjects.
+ *
+ * @returns undefined when the name is taken: by a stream with other subjects, or by this one, which the list of a
+ *   cluster lacks for seconds after a change of leader.
+ */
+export async function createStream(
+  connection: NatsConnection,
+  manager: JetStreamManager,
+  { stream: name, template, batched }: WantedStream,
+  log: Log,
+): Promise<UsableStream | undefined> {
+  const version = connection.info?.version ?? '';
+  const { offered } = subjectsOfTemplate(template);
   const config: Partial<StreamConfig> & LaterConfig = {
     name,
     subjects: [offered],
     storage: StorageType.File,
     retention: RetentionPolicy.Limits,
     discard: DiscardPolicy.New,
-    ...(batched && isAtLeast(connection.info?.version ?? '', 2, 14) ? { allow_batched: true } : {}),
+    ...(isAtLeast(version, 2, 10) ? { metadata: { ...madeMark } } : {}),
+    ...(batched && isAtLeast(version, 2, 14) ? { allow_batched: true } : {}),
   };
-  const created = await manager.streams.add(config);
-  log.info({ event: 'stream_created', stream: name, subjects: [offered] }, 'created the stream');
-  return created;
+  try {
+    const created = await manager.streams.add(config);
+    log.info({ event: 'stream_created', stream: name, subjects: [offered] }, 'created the stream');
+    return readUsableStream(created.config, true);
+  } catch (error) {
+    if (apiCode(error) === nameInUse) return undefined;
+    throw error;
+  }
 }
 
-/** A batch ends at the first message that is refused, so one that is for its subject alone would hold up all devices. */
-function findBatchProblem({ config }: StreamInfo): string | undefined {
-  if ((config as LaterConfig).allow_batched !== true)
-    return `stream ${config.name} does not have allow_batched`;
-  if (config.discard_new_per_subject) return `stream ${config.name} has discard_new_per_subject`;
-  return undefined;
-}
-
-/** Some streams exist on the subject and cannot do what an acknowledgement promises. */
-function requireUsable({ config }: StreamInfo, log: Log): void {
-  if (config.sealed) {
-    throw unusable(`Stream ${config.name} (${config.subjects.join(', ')}) is sealed and takes no messages`);
-  }
-  if (config.no_ack) {
-    throw unusable(
-      `Stream ${config.name} (${config.subjects.join(', ')}) has no_ack set and confirms no message`,
-    );
-  }
-  if (config.storage === StorageType.Memory) {
-    log.warn(
-      { event: 'stream_in_memory', stream: config.name },
-      'the stream keeps messages in memory: they are acknowledged and lost when its NATS server ends',
-    );
-  }
-  if ((config as LaterConfig).persist_mode === 'async') {
-    log.warn(
-      { event: 'stream_written_late', stream: config.name },
-      'the stream confirms messages before it writes them: what was just acknowledged is lost when its NATS server is killed',
-    );
-  }
+export function logFound({ config }: StreamInfo, log: Log): void {
+  log.info({ event: 'stream_found', stream: config.name, subjects: config.subjects }, 'using the stream');
 }
 
 function unusable(detail: string): SvcMqttError {
@@ -168,11 +184,16 @@ function unusable(detail: string): SvcMqttError {
   });
 }
 
-function partlyCovered(streams: readonly StreamInfo[], name: string, needed: string): SvcMqttError {
+/** `PART (raw.a, raw.b) takes only a part`. */
+export function describePart(streams: readonly StreamInfo[]): string {
   const found = streams.map(({ config }) => `${config.name} (${config.subjects.join(', ')})`).join(' and ');
+  return `${found} ${streams.length === 1 ? 'takes' : 'take'} only a part`;
+}
+
+function partlyCovered(streams: readonly StreamInfo[], name: string, needed: string): SvcMqttError {
   return new SvcMqttError(
     'NATS_STREAM',
-    `Uplink messages go to ${needed}, of which ${found} ${streams.length === 1 ? 'takes' : 'take'} only a part; a stream ${name} beside ${streams.length === 1 ? 'it' : 'them'} cannot be created`,
+    `Uplink messages go to ${needed}, of which ${describePart(streams)}; a stream ${name} beside ${streams.length === 1 ? 'it' : 'them'} cannot be created`,
     {
       suggestion: `Extend one stream to cover ${needed}, or set NATS_SUBJECT to subjects that one stream covers`,
     },
@@ -183,17 +204,30 @@ function apiCode(error: unknown): number | undefined {
   return error instanceof NatsError ? error.api_error?.err_code : undefined;
 }
 
+function nameTaken({ stream, template }: WantedStream, { config }: StreamInfo): SvcMqttError {
+  const { offered } = subjectsOfTemplate(template);
+  const subjects = (config.subjects ?? []).join(', ');
+  return new SvcMqttError(
+    'NATS_STREAM',
+    `A stream ${stream} exists and does not take ${offered}${subjects === '' ? '' : `, but ${subjects}`}`,
+    { suggestion: `Set NATS_STREAM to another name, or add ${offered} to the stream` },
+  );
+}
+
 /** Whether it makes sense to ask again. */
 function mayMend(error: unknown, connection: NatsConnection): boolean {
   if (!(error instanceof NatsError)) return false;
   const code = apiCode(error);
+  // The list has just said that no stream is on the subjects: that of a cluster lacks streams that have no leader yet.
+  if (code === subjectsInUse || code === noStreamFound) return true;
   if (code !== undefined) return !disabledCodes.has(code) && error.api_error?.code === 503;
   if (error.code === 'TIMEOUT') return true;
   // Nobody answers to JetStream's API: not yet, or never when this server has none.
   return error.code === '503' && connection.info?.jetstream === true;
 }
 
-function explain(error: unknown, name: string, subject: string): SvcMqttError {
+function explain(error: unknown, { stream: name, template }: WantedStream): SvcMqttError {
+  const { offered: subject } = subjectsOfTemplate(template);
   const code = apiCode(error);
   const { code: kind } = error as { code?: string };
   if ((code !== undefined && disabledCodes.has(code)) || (code === undefined && kind === '503')) {
@@ -203,9 +237,9 @@ function explain(error: unknown, name: string, subject: string): SvcMqttError {
       cause: error,
     });
   }
-  if (code === nameInUse) {
-    return new SvcMqttError('NATS_STREAM', `A stream ${name} exists and does not take ${subject}`, {
-      suggestion: `Set NATS_STREAM to another name, or add ${subject} to the stream`,
+  if (code === subjectsInUse) {
+    return new SvcMqttError('NATS_STREAM', `A stream on ${subject} exists and is in no list of streams`, {
+      suggestion: 'Bring back the servers of its cluster: it has no leader',
       cause: error,
     });
   }

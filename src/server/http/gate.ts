@@ -39,14 +39,8 @@ export interface Gate {
    * Decides whether a request may pass.
    *
    * @param need the role that the route asks for; undefined when anyone who is let in may pass.
-   * @param ownNeed the role that is enough for what the caller has made itself.
    */
-  admit(
-    level: AccessLevel,
-    need: Role | undefined,
-    request: AccessRequest,
-    ownNeed?: Role | undefined,
-  ): Promise<Admission>;
+  admit(level: AccessLevel, need: Role | undefined, request: AccessRequest): Promise<Admission>;
   /**
    * Ends the response when, before it is complete, the caller's key is revoked or expires, or a key becomes required
    * of a caller who showed none.
@@ -105,7 +99,7 @@ export function openGate(options: {
   );
 
   return {
-    async admit(level, need, request, ownNeed) {
+    async admit(level, need, request) {
       if (level === 'public') return { caller: undefined };
       const address = request.remoteAddress;
       if (!(await isRequired())) {
@@ -117,7 +111,7 @@ export function openGate(options: {
       const verified = await verify(request);
       if ('refusal' in verified) return verified;
       const { caller } = verified;
-      const refusal = checkRate(requests, caller, rate) ?? checkRole(caller, need, ownNeed);
+      const refusal = checkRate(requests, caller, rate) ?? checkRole(caller, need);
       return refusal === undefined ? { caller } : { refusal };
     },
     hold(caller, response) {
@@ -150,7 +144,7 @@ function openVerifier(parts: {
     if (found.key.revoked) return `The key "${found.key.name}" is revoked`;
     if (isExpired(found.key)) return `The key "${found.key.name}" has expired`;
     keys.used(id);
-    const actor: Actor = { kind: 'api-key', name: found.key.name, address, keyId: id };
+    const actor: Actor = { kind: 'api-key', name: found.key.name, address };
     return { actor, role: found.key.role, keyId: id };
   };
 

@@ -1,0 +1,87 @@
+import { RetentionPolicy, StorageType, type StreamConfig } from 'nats';
+import type { Log } from '../../log.js';
+
+/** The stream that takes the uplink. */
+export interface UsableStream {
+  readonly name: string;
+  /** Largest message with headers, bytes; Infinity when the stream sets no bound. */
+  readonly maxMessageBytes: number;
+  /** Why it takes no fast-ingest batches; undefined when it does (`allow_batched`, NATS 2.14). */
+  readonly batchProblem: string | undefined;
+  /** A gateway has made it, so one makes it again when it is gone. */
+  readonly made: boolean;
+  /** What is said of it in the log, as events: see `streamWarnings`. */
+  readonly warnings: readonly string[];
+}
+
+/** Subjects of a stream that cannot do what an acknowledgement promises, and why. */
+export interface UnusableSubjects {
+  readonly subjects: readonly string[];
+  readonly problem: string;
+}
+
+/** What the library does not know yet. */
+export interface LaterConfig {
+  readonly allow_batched?: boolean;
+  readonly persist_mode?: 'default' | 'async';
+}
+
+/** In the metadata of a stream that a gateway made (NATS 2.10 and later); every replica writes the same. */
+export const madeMark = { 'svc-mqtt.made': 'true' } as const;
+
+/** What is said of a stream that works and keeps less than one would think. */
+const streamWarnings: readonly {
+  readonly event: string;
+  readonly text: string;
+  applies(config: StreamConfig & LaterConfig): boolean;
+}[] = [
+  {
+    event: 'stream_in_memory',
+    text: 'the stream keeps messages in memory: they are acknowledged and lost when its NATS server ends',
+    applies: ({ storage }) => storage === StorageType.Memory,
+  },
+  {
+    event: 'stream_written_late',
+    text: 'the stream confirms messages before it writes them: what was just acknowledged is lost when its NATS server is killed',
+    applies: ({ persist_mode }) => persist_mode === 'async',
+  },
+  {
+    event: 'stream_by_interest',
+    text: 'the stream confirms what no consumer is interested in, and does not keep it: such messages are acknowledged and lost',
+    applies: ({ retention }) => retention === RetentionPolicy.Interest,
+  },
+];
+
+/** Why a stream cannot do what an acknowledgement promises, as a sentence; undefined when it can. */
+export function findStreamProblem({ name, subjects, sealed, no_ack }: StreamConfig): string | undefined {
+  const stream = `Stream ${name} (${subjects.join(', ')})`;
+  if (sealed) return `${stream} is sealed and takes no messages`;
+  if (no_ack) return `${stream} has no_ack set and confirms no message`;
+  return undefined;
+}
+
+/** @param made the caller has just made it; else its metadata say so. */
+export function readUsableStream(config: StreamConfig, made: boolean): UsableStream {
+  return {
+    name: config.name,
+    maxMessageBytes: config.max_msg_size > 0 ? config.max_msg_size : Number.POSITIVE_INFINITY,
+    batchProblem: findBatchProblem(config),
+    made: made || Object.keys(madeMark).some((key) => config.metadata?.[key] !== undefined),
+    warnings: streamWarnings.filter(({ applies }) => applies(config)).map(({ event }) => event),
+  };
+}
+
+/** Logs what is to be said of a stream and was not said of it before. */
+export function logWarnings(stream: UsableStream, before: UsableStream | undefined, log: Log): void {
+  for (const { event, text } of streamWarnings) {
+    const told = before?.name === stream.name && before.warnings.includes(event);
+    if (!told && stream.warnings.includes(event)) log.warn({ event, stream: stream.name }, text);
+  }
+}
+
+/** A batch ends at the first message that is refused, so one that is for its subject alone would hold up all devices. */
+function findBatchProblem(config: StreamConfig & LaterConfig): string | undefined {
+  if (config.allow_batched !== true) return `stream ${config.name} does not have allow_batched`;
+  if (config.discard_new_per_subject) return `stream ${config.name} has discard_new_per_subject`;
+  return undefined;
+}

@@ -1,0 +1,224 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { JetStreamManager, NatsConnection, StreamInfo } from 'nats';
+import { messageOf, SvcMqttError } from '../../errors.js';
+import type { Log } from '../../log.js';
+import { subjectsOfTemplate } from '../../subject-template.js';
+import type { NatsLink } from './nats-connection.js';
+import {
+  createStream,
+  describePart,
+  listStreams,
+  logFound,
+  manageStreams,
+  readStreamInfo,
+  requireStream,
+  takes,
+  type WantedStream,
+} from './stream.js';
+import {
+  findStreamProblem,
+  logWarnings,
+  readUsableStream,
+  type UnusableSubjects,
+  type UsableStream,
+} from './stream-config.js';
+import { covers } from './subject-match.js';
+
+/** The stream as it was when it was last looked at. */
+export interface StreamWatch {
+  readonly stream: UsableStream;
+  /** Why the stream stores nothing, and since when (ms since 1970); undefined while nothing speaks against it. */
+  readonly trouble: { readonly detail: string; readonly sinceMs: number } | undefined;
+  /**
+   * Why a message to this subject must not be sent: the stream would not confirm it, so that it would be stored anew at
+   * each attempt. Undefined when it may be sent.
+   */
+  findProblem(subject: Uint8Array): string | undefined;
+  /** Further subjects to which nothing is sent, those of policies: in place of the ones given before. */
+  setUnusable(subjects: readonly UnusableSubjects[]): void;
+  /**
+   * From now on looks over this connection: at once, unless it is the one that the watch was opened with.
+   *
+   * @param onChanged whether the stream takes batches has changed.
+   */
+  connected(connection: NatsConnection, onChanged: () => void): void;
+  disconnected(): void;
+}
+
+const lookEveryMs = 2_000;
+/** A look that fails is nothing special while a cluster elects a leader. */
+const failuresTold = 3;
+/** After so many looks that miss it, what a gateway made is made again. */
+const missesUntilMade = 2;
+const decoder = new TextDecoder();
+
+/** What is wrong with the stream: nothing is sent, nothing is stored, or not everything. */
+interface Trouble {
+  readonly detail: string;
+  readonly sinceMs: number;
+  readonly stops: 'sending' | 'storing' | 'some';
+}
+
+/**
+ * Finds the stream, or creates it, and looks at it every two seconds for as long as there is a connection: what is
+ * required of a stream at the start has to hold while it is used. What was known holds until a look has found otherwise,
+ * so nothing waits for a look.
+ *
+ * A stream that a gateway made is made again when two looks have missed it. One that somebody else made is left to whoever
+ * removed it, until the next connection: a NATS server may come back without its data.
+ *
+ * @throws SvcMqttError NATS_STREAM or NATS_UNREACHABLE.
+ */
+export async function openStreamWatch(link: NatsLink, wanted: WantedStream, log: Log): Promise<StreamWatch> {
+  const { needed } = subjectsOfTemplate(wanted.template);
+  const firstConnection = link.connection;
+  if (firstConnection === undefined) {
+    throw new SvcMqttError('NATS_UNREACHABLE', 'The connection to NATS ended during the start', {
+      suggestion: 'Check the NATS server',
+    });
+  }
+  let stream = await requireStream(firstConnection, wanted, log);
+  let looking = new AbortController();
+  let trouble: Trouble | undefined;
+  let unusable: readonly UnusableSubjects[] = [];
+
+  async function follow(connection: NatsConnection, signal: AbortSignal, onChanged: () => void) {
+    const look = openLook(connection, signal, onChanged);
+    let failures = 0;
+    if (connection === firstConnection) await pause(signal);
+    for (; !signal.aborted; await pause(signal)) {
+      if (link.stalled) continue;
+      try {
+        await look();
+        failures = 0;
+      } catch (error) {
+        failures += 1;
+        if (!signal.aborted && failures === failuresTold) {
+          log.warn(
+            { event: 'stream_look_failed', reason: messageOf(error) },
+            'whether the stream is as it was is not known',
+          );
+        }
+      }
+    }
+  }
+
+  function openLook(connection: NatsConnection, signal: AbortSignal, onChanged: () => void) {
+    let mayAskByName = true;
+    let mayCreate = connection !== firstConnection;
+    let misses = 0;
+
+    /** Asked by name, a cluster knows a stream that its list lacks for some seconds after a change of leader. */
+    async function findByName(manager: JetStreamManager): Promise<StreamInfo | undefined> {
+      if (!mayAskByName) return undefined;
+      try {
+        const info = await readStreamInfo(manager, stream.name);
+        return info !== undefined && takes(info, needed) ? info : undefined;
+      } catch (error) {
+        if ((error as { code?: string }).code !== 'PERMISSIONS_VIOLATION') throw error;
+        mayAskByName = false;
+        return undefined;
+      }
+    }
+
+    return async () => {
+      const manager = await manageStreams(connection);
+      let found = await findByName(manager);
+      if (found === undefined) {
+        const { covering, touching } = await listStreams(manager, needed);
+        if (signal.aborted) return;
+        found = covering;
+        if (found === undefined && touching.length > 0) {
+          note(`of ${needed}, ${describePart(touching)}`, 'some');
+          return;
+        }
+      }
+      if (signal.aborted) return;
+      if (found !== undefined) {
+        misses = 0;
+        mayCreate = false;
+        adopt(found, onChanged);
+        return;
+      }
+      misses += 1;
+      const again = stream.made && misses >= missesUntilMade;
+      if (!mayCreate && !again) {
+        note(`no stream takes ${needed}`, 'storing');
+        return;
+      }
+      const created = await createStream(connection, manager, wanted, log);
+      if (created === undefined) {
+        note(`no stream takes ${needed}, and ${wanted.stream} exists with other subjects`, 'storing');
+        return;
+      }
+      if (!mayCreate) {
+        log.warn(
+          { event: 'stream_made_again', stream: created.name },
+          'the stream that svc-mqtt had made was gone, with all that it held, and is made again',
+        );
+      }
+      misses = 0;
+      mayCreate = false;
+      change(created, onChanged);
+      note(undefined, 'some');
+    };
+  }
+
+  function adopt(info: StreamInfo, onChanged: () => void): void {
+    if (info.config.name !== stream.name) logFound(info, log);
+    const made = stream.made && info.config.name === stream.name;
+    const found = readUsableStream(info.config, made);
+    logWarnings(found, stream, log);
+    change(found, onChanged);
+    const problem = findStreamProblem(info.config);
+    note(problem, 'sending');
+  }
+
+  function change(found: UsableStream, onChanged: () => void): void {
+    const { batchProblem } = stream;
+    stream = found;
+    if (found.batchProblem !== batchProblem) onChanged();
+  }
+
+  /** Takes down what is wrong now, and says so when it is something else than before. */
+  function note(detail: string | undefined, stops: Trouble['stops']): void {
+    if (detail === trouble?.detail) return;
+    if (detail === undefined) {
+      trouble = undefined;
+      log.info({ event: 'nats_stream_usable', stream: stream.name }, 'the stream can be used again');
+      return;
+    }
+    trouble = { detail, sinceMs: trouble?.sinceMs ?? Date.now(), stops };
+    log.error({ event: 'nats_stream_unusable', reason: detail }, 'the stream cannot be used');
+  }
+
+  return {
+    get stream() {
+      return stream;
+    },
+    get trouble() {
+      return trouble?.stops === 'some' ? undefined : trouble;
+    },
+    findProblem(subject) {
+      if (unusable.length === 0 && trouble?.stops !== 'sending') return undefined;
+      const text = decoder.decode(subject);
+      if (trouble?.stops === 'sending' && covers(needed, text)) return trouble.detail;
+      return unusable.find(({ subjects }) => subjects.some((each) => covers(each, text)))?.problem;
+    },
+    setUnusable(subjects) {
+      unusable = subjects;
+    },
+    connected(connection, onChanged) {
+      looking.abort();
+      looking = new AbortController();
+      void follow(connection, looking.signal, onChanged);
+    },
+    disconnected() {
+      looking.abort();
+    },
+  };
+}
+
+function pause(signal: AbortSignal): Promise<void> {
+  return delay(lookEveryMs, undefined, { signal, ref: false }).catch(() => {});
+}
