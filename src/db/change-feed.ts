@@ -33,10 +33,6 @@ const sweepEveryMs = 500;
 const sweepOverlapSec = 5;
 /** Most changed devices one sweep tells one by one. */
 const maxSwept = 10_000;
-const connectTimeoutMs = 1_500;
-const answerTimeoutMs = 1_500;
-/** The embedded database does one thing at a time: behind a large transaction everyone waits. */
-const embeddedAnswerTimeoutMs = 10_000;
 const retryFirstMs = 50;
 const retryMostMs = 1_000;
 
@@ -44,7 +40,7 @@ const retryMostMs = 1_000;
  * Follows the changes of devices on a connection of its own: notifications tell a change, of whatever kind, when
  * it commits; and a sweep twice a second asks for rows that changed of late, which finds what a notification
  * missed, as behind a connection pooler that does not pass them on, and proves that the database answers. A
- * database that is frozen or cut off is noticed within two seconds.
+ * connection that ends, or is silent for DATABASE_TIMEOUT_MS, is replaced; when that fails the database is away.
  *
  * PGlite's notifications do not cross connections; its process passes them on.
  *
@@ -58,10 +54,9 @@ export async function startChangeFeed(
   let live = false;
   let closed = false;
   let client: pg.Client | undefined;
-  const patienceMs = db.embedded === undefined ? answerTimeoutMs : embeddedAnswerTimeoutMs;
   const ask = async <R extends pg.QueryResultRow>(connection: pg.Client, text: string, values: unknown[]) => {
-    // A query that is given up when it is not answered soon; the driver's types do not know the option.
-    const query: pg.QueryConfig & { query_timeout: number } = { text, values, query_timeout: patienceMs };
+    // A query that is given up when it is not answered in time; the driver's types do not know the option.
+    const query: pg.QueryConfig & { query_timeout: number } = { text, values, query_timeout: db.timeoutMs };
     return await connection.query<R>(query);
   };
   /** Ends the wait between two sweeps. */
@@ -130,10 +125,7 @@ export async function startChangeFeed(
 
   /** Follows on one connection until it breaks, which throws, or the feed is closed. */
   const follow = async (onReady: () => void) => {
-    const connected = await db.connect({
-      timeoutMs: connectTimeoutMs,
-      applicationName: replicaApplicationName,
-    });
+    const connected = await db.connect({ applicationName: replicaApplicationName });
     client = connected;
     let lost = false;
     connected.on('end', () => {
@@ -145,7 +137,7 @@ export async function startChangeFeed(
     });
     if (db.embedded === undefined) {
       // Otherwise each query that is given up while a table is locked would leave a connection behind in the server.
-      const prepare = `set statement_timeout = ${patienceMs}; listen ${channel}; listen ${policiesChannel}`;
+      const prepare = `set statement_timeout = ${db.timeoutMs}; listen ${channel}; listen ${policiesChannel}`;
       await ask(connected, prepare, []);
     }
     await sweep(connected);
@@ -166,12 +158,15 @@ export async function startChangeFeed(
   const keepGoing = async (first: { resolve(): void; reject(error: unknown): void }) => {
     let started = false;
     let retryMs = retryFirstMs;
+    let failures = 0;
     let lastReason: string | undefined;
     while (!closed) {
       try {
         await follow(() => {
-          if (started) log.info({ event: 'database_back', where: db.where }, 'the database answers again');
+          if (failures > 1)
+            log.info({ event: 'database_back', where: db.where }, 'the database answers again');
           started = true;
+          failures = 0;
           lastReason = undefined;
           retryMs = retryFirstMs;
           first.resolve();
@@ -183,17 +178,20 @@ export async function startChangeFeed(
           first.reject(toDatabaseError(error, db.where));
           return;
         }
+        failures += 1;
+        // Other idle connections may have gone the same way.
+        if (failures === 1) db.dropIdleConnections();
         const reason = messageOf(toDatabaseError(error, db.where));
-        if (!closed && reason !== lastReason) {
+        // One connection may end, or be slow on a busy machine; only when the next one fails too the database is away.
+        if (!closed && failures > 1 && reason !== lastReason) {
           lastReason = reason;
           log.warn(
             { event: 'database_away', where: db.where, reason },
             'the database cannot be used; known devices can still connect',
           );
         }
-        if (live && !closed) {
+        if (live && !closed && failures > 1) {
           live = false;
-          db.dropIdleConnections();
           listener.onAway();
         }
       }

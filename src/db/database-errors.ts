@@ -20,7 +20,10 @@ const unreachableCodes = new Set([
   '57014',
 ]);
 const unreachableMessages =
-  /connection terminated|connection timeout|timeout expired|timeout exceeded|query read timeout|client has encountered a connection error|socket disconnected/i;
+  /connection terminated|client has encountered a connection error|socket disconnected/i;
+/** What the driver and the server say when DATABASE_TIMEOUT_MS has passed. */
+const lateMessages =
+  /connection timeout|timeout expired|timeout exceeded|query read timeout|statement timeout/i;
 const tlsMessages =
   /does not support ssl|ssl connection|certificate|self[- ]signed|altname|tls|wrong version number/i;
 
@@ -96,6 +99,13 @@ export function toDatabaseError(error: unknown, where: string): unknown {
       'Correct sslmode or sslrootcert in DATABASE_URL, or the certificate of the server',
     );
   }
+  if (isLate(error)) {
+    return fail(
+      'DATABASE_UNREACHABLE',
+      `The database at ${where} did not answer within DATABASE_TIMEOUT_MS`,
+      'Check that it runs and can be reached from here; one that is far away or slow needs a longer DATABASE_TIMEOUT_MS',
+    );
+  }
   if (isAway(error)) {
     return fail(
       'DATABASE_UNREACHABLE',
@@ -104,6 +114,14 @@ export function toDatabaseError(error: unknown, where: string): unknown {
     );
   }
   return rootOf(error);
+}
+
+/** A time limit has passed, of this program or of the server on its behalf. */
+function isLate(error: unknown): boolean {
+  for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth += 1) {
+    if (lateMessages.test(at.message)) return true;
+  }
+  return false;
 }
 
 /** The error says that the database cannot be reached or cannot work now; trying again later may succeed. */

@@ -13,6 +13,8 @@ export interface Database {
   readonly kind: 'postgres' | 'embedded';
   /** Where it is, without credentials, for messages: `postgres://host:port/name` or the data directory. */
   readonly where: string;
+  /** DATABASE_TIMEOUT_MS: longest wait for a connection, and for the answer to a query of the pool. */
+  readonly timeoutMs: number;
   readonly pool: pg.Pool;
   readonly orm: NodePgDatabase;
   /**
@@ -23,10 +25,9 @@ export interface Database {
   /**
    * Opens a connection outside of the pool, without a limit on the time of a query; the caller ends it.
    *
-   * @param options.timeoutMs longest wait for the connection, if shorter than the configured one.
    * @param options.applicationName how the connection is called in `pg_stat_activity`.
    */
-  connect(options?: { timeoutMs?: number; applicationName?: string }): Promise<pg.Client>;
+  connect(options?: { applicationName?: string }): Promise<pg.Client>;
   /** Closes the idle connections of every pool, which may be dead without knowing it; new queries open new ones. */
   dropIdleConnections(): void;
   /** The embedded database's process, which passes notifications on; undefined for PostgreSQL. */
@@ -140,16 +141,15 @@ function assemble(
   const over = (pool: pg.Pool): Database => ({
     kind: embedded === undefined ? 'postgres' : 'embedded',
     where,
+    timeoutMs: config.databaseTimeoutMs,
     pool,
     orm: drizzle(pool),
     embedded,
     reserve: (connections) => over(openPool(connections)),
     async connect(options = {}) {
-      const timeoutMs = Math.min(config.databaseTimeoutMs, options.timeoutMs ?? Number.POSITIVE_INFINITY);
       const client = new pg.Client({
         ...connection,
         ...(options.applicationName === undefined ? {} : { application_name: options.applicationName }),
-        connectionTimeoutMillis: timeoutMs,
       });
       client.on('error', onLost);
       try {

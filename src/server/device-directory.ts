@@ -11,11 +11,11 @@ import type { Database } from '../db/open.js';
 import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
 import { createDeviceCache } from './device-cache.js';
-import { createDeviceLoader } from './device-loader.js';
+import { createDeviceLoader, type Loaded } from './device-loader.js';
 import { startDeviceUses } from './device-uses.js';
 import { createToldLosses } from './told-losses.js';
 
-/** What a look-up of a device answers; `away`: the database does not answer and the device is not remembered. */
+/** What a look-up of a device answers; `away`: the database did not answer and the device is not remembered. */
 export type LookUp =
   | { readonly found: 'yes'; readonly device: DeviceCredentials }
   | { readonly found: 'no' }
@@ -38,8 +38,13 @@ export interface DeviceDirectory {
   /** The database answers. */
   readonly live: boolean;
   cacheState(): DeviceCacheState;
-  /** Looks a device up; from the cache when it is known and kept true, else batched with other look-ups. */
-  find(id: string): Promise<LookUp>;
+  /**
+   * Looks a device up; from the cache when it is known and kept true, else batched with other look-ups.
+   *
+   * @param untilMs `performance.now()` until which an answer of the database is waited for when the device is not
+   *   remembered, and when the database does not answer or has not for long. Default: as long as `holdMs` says.
+   */
+  find(id: string, untilMs?: number): Promise<LookUp>;
   /** Notes that a device is connected or sent something; written to the database at most once a minute. */
   seen(id: string): void;
   /**
@@ -50,8 +55,6 @@ export interface DeviceDirectory {
   close(): Promise<void>;
 }
 
-/** Longest that a look-up waits for the database. */
-const lookUpTimeoutMs = 2_000;
 const retryMs = 250;
 /** The longest id that the database holds. */
 const maxIdLength = 128;
@@ -70,6 +73,8 @@ const idsPerSweep = 100;
  * remembered devices are loaded again with every sweep, so that even a deletion that nothing tells of, as behind
  * a pooler that swallows notifications or with triggers switched off, is found in time.
  *
+ * @param options.holdMs for so long a look-up waits for a database that fails; one that has been away for longer is not
+ *   waited for.
  * @param options.connectedIds ids of devices connected now: re-checked whenever changes may have been missed.
  * @param options.onPoliciesChanged called when the policies changed or may have.
  * @param options.onLost called when a device was revoked or deleted, has expired, or got another type or a secret
@@ -82,18 +87,23 @@ const idsPerSweep = 100;
 export async function startDeviceDirectory(options: {
   db: Database;
   cacheSize: number;
+  holdMs: number;
   log: Log;
   connectedIds(): Iterable<string>;
   onLost(id: string, reason: LossReason, isNews: boolean): void;
   onPoliciesChanged?(): void;
   onRefreshed(device: DeviceCredentials): void;
 }): Promise<DeviceDirectory> {
-  const { db, log, onLost, onRefreshed } = options;
+  const { db, log, holdMs, onLost, onRefreshed } = options;
   const cache = createDeviceCache(options.cacheSize);
   /** Devices to be loaded because they were reported changed, or to make sure; until that has succeeded. */
   const suspects = new Map<string, 'changed' | 'unsure'>();
   const losses = createToldLosses();
   let live = false;
+  /** When the database went away; Infinity while it is not. */
+  let awaySinceMs = Number.POSITIVE_INFINITY;
+  /** Look-ups that wait look again when the database has come or gone. */
+  const waiting = new Set<() => void>();
   let hits = 0;
   let misses = 0;
   let closed = false;
@@ -103,7 +113,7 @@ export async function startDeviceDirectory(options: {
   const uses = startDeviceUses({ db, cache, log, isLive: () => live });
   const loader = createDeviceLoader({
     fetch: async (ids) => (await loadCredentials(db, ids)).map(uses.withoutEnded),
-    timeoutMs: lookUpTimeoutMs,
+    timeoutMs: db.timeoutMs,
     onLoaded(id, device) {
       const entry = cache.peek(id);
       const suspicion = suspects.get(id);
@@ -183,13 +193,21 @@ export async function startDeviceDirectory(options: {
     }
   };
 
+  const wakeAll = () => {
+    for (const wake of [...waiting]) wake();
+  };
+
   const feed = await startChangeFeed(db, log, {
     onLive() {
       live = true;
+      awaySinceMs = Number.POSITIVE_INFINITY;
       checkAll();
+      wakeAll();
     },
     onAway() {
       live = false;
+      awaySinceMs = performance.now();
+      wakeAll();
     },
     onChanged,
     onAnyChanged: checkAll,
@@ -200,32 +218,61 @@ export async function startDeviceDirectory(options: {
     throw error;
   });
 
-  const find = async (id: string): Promise<LookUp> => {
+  /** Waits for so long, or until the database has come or gone, or there is an answer. */
+  const waitFor = async (ms: number, answer?: Promise<Loaded>): Promise<Loaded | 'none'> => {
+    let wake = () => {};
+    const woken = new Promise<'none'>((resolve) => {
+      wake = () => resolve('none');
+    });
+    const timer = setTimeout(wake, Math.max(0, ms));
+    waiting.add(wake);
+    try {
+      return await (answer === undefined ? woken : Promise.race([answer, woken]));
+    } finally {
+      clearTimeout(timer);
+      waiting.delete(wake);
+    }
+  };
+
+  const find = async (id: string, untilMs = performance.now() + holdMs): Promise<LookUp> => {
     if (id.length > maxIdLength) return { found: 'no' };
-    const entry = cache.use(id);
-    // What is reported changed is not answered as it was, not even while the database is away.
-    const changed = suspects.get(id) === 'changed';
-    if (entry !== undefined && !changed && (entry.verified || !live)) {
-      hits += 1;
-      return { found: 'yes', device: entry.device };
+    const startMs = performance.now();
+    let asked = false;
+    let failed = false;
+    while (true) {
+      const entry = cache.use(id);
+      // What is reported changed is not answered as it was, not even while the database is away.
+      const known = suspects.get(id) === 'changed' ? undefined : entry?.device;
+      const nowMs = performance.now();
+      const endMs = known === undefined ? untilMs : Math.min(untilMs, startMs + db.timeoutMs);
+      if (known !== undefined && (entry?.verified || !live || failed || nowMs >= endMs)) {
+        if (!asked) hits += 1;
+        return { found: 'yes', device: known };
+      }
+      if (!asked) misses += 1;
+      const isInVain = !asked && nowMs - awaySinceMs >= holdMs;
+      asked = true;
+      if (closed || isInVain || nowMs >= endMs) return { found: 'away' };
+      if (failed || !live) {
+        await waitFor(live ? Math.min(retryMs, endMs - nowMs) : endMs - nowMs);
+        failed = false;
+        continue;
+      }
+      const loaded = await waitFor(endMs - performance.now(), loader.load(id));
+      if (loaded === undefined) return { found: 'no' };
+      if (typeof loaded !== 'string') {
+        cache.set(loaded);
+        return { found: 'yes', device: loaded };
+      }
+      failed = loaded === 'away';
     }
-    misses += 1;
-    if (!live) return { found: 'away' };
-    const loaded = await loader.load(id);
-    if (loaded === undefined) return { found: 'no' };
-    if (loaded !== 'away') {
-      cache.set(loaded);
-      return { found: 'yes', device: loaded };
-    }
-    const known = cache.peek(id);
-    if (known === undefined || suspects.get(id) === 'changed') return { found: 'away' };
-    return { found: 'yes', device: known.device };
   };
 
   const close = async () => {
     closed = true;
     await uses.close();
     live = false;
+    wakeAll();
     await feed.close();
   };
   let closing: Promise<void> | undefined;

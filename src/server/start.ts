@@ -131,6 +131,7 @@ async function start(
   const directory = await startDeviceDirectory({
     db: urgent,
     cacheSize: config.deviceCacheSize,
+    holdMs: config.connectTimeoutSec * 1_000,
     log,
     connectedIds: () => core.deviceIds(),
     onPoliciesChanged: () => policies.reload(),

@@ -31,7 +31,7 @@ export const databaseSettings = {
     flag: 'database-timeout-ms',
     schema: count(100, 600_000),
     default: 5_000,
-    help: 'Longest wait for a database connection and for one query of the running server; after it the database counts as away',
+    help: 'Longest wait for a database connection and for one query of the server, also while it starts; a database that lets two in a row pass counts as away',
   }),
   migrate: setting({
     env: ['MIGRATE'],

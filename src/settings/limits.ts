@@ -58,7 +58,7 @@ export const limitsSettings = {
     flag: 'connect-timeout-sec',
     schema: count(1, 600),
     default: 10,
-    help: 'Longest wait for the handshakes of PROXY protocol, TLS and WebSocket, and then for the CONNECT packet; after it the connection is closed',
+    help: 'Longest wait for the handshakes of PROXY protocol, TLS and WebSocket, and then for the CONNECT packet and its answer; after it the connection is closed, and a CONNECT for which the database had no answer is refused with 3',
   }),
   maxConnectPacketBytes: setting({
     env: ['MAX_CONNECT_PACKET_BYTES'],
@@ -138,14 +138,14 @@ export const limitsSettings = {
     flag: 'max-topic-bytes',
     schema: count(16, 65_535),
     default: 1_024,
-    help: 'Longest topic; a longer one closes the connection, a longer filter (or one over 1,024) is answered 0x80',
+    help: 'Longest topic; a longer one closes the connection, a longer filter (or one over 1,024) is refused',
   }),
   maxTopicLevels: setting({
     env: ['MAX_TOPIC_LEVELS'],
     flag: 'max-topic-levels',
     schema: count(1, maxTopicLevels),
     default: maxTopicLevels,
-    help: 'Most levels of a topic; more close the connection, a filter with more is answered 0x80, a command with more is not delivered',
+    help: 'Most levels of a topic; more close the connection, a filter with more is refused, a command with more is not delivered',
   }),
   maxWillBytes: setting({
     env: ['MAX_WILL_BYTES'],
@@ -201,7 +201,7 @@ export const limitsSettings = {
     flag: 'max-subscriptions-per-client',
     schema: count(1, 65_535),
     default: 100,
-    help: 'Most subscriptions of one client; at it a further one is answered 0x80',
+    help: 'Most subscriptions of one client; at it a further one is refused',
   }),
   maxSubscriptionBytesInAll: setting({
     env: ['MAX_SUBSCRIPTION_BYTES_IN_ALL'],
@@ -209,7 +209,7 @@ export const limitsSettings = {
     schema: count(1_048_576, 68_719_476_736),
     // Some 340,000 subscriptions to `cmd/<id>/#`.
     default: 536_870_912,
-    help: 'Most bytes of memory for the subscriptions of all clients, absent ones included: 768 each, 256 for each level of its filter, and the filter; one device having at most an eighth of what is free; at it a further one is answered 0x80',
+    help: 'Most bytes of memory for the subscriptions of all clients, absent ones included: 768 each, 256 for each level of its filter, and the filter; one device having at most an eighth of what is free; at it a further one is refused',
   }),
   maxClientsPerDevice: setting({
     env: ['MAX_CLIENTS_PER_DEVICE'],

@@ -1,9 +1,9 @@
-import net from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type ChangeFeed, startChangeFeed } from '../../src/db/change-feed.js';
 import { addDevices } from '../../src/db/devices.js';
 import { openDatabase } from '../../src/db/open.js';
 import { SvcMqttError } from '../../src/errors.js';
+import { startNetwork, throughNetwork } from '../support/network.js';
 import { kinds, openTestDatabase, silentLog, type TestDatabase, testActor, until } from './databases.js';
 import { databaseProcesses } from './processes.js';
 
@@ -126,6 +126,8 @@ test('a connection that the server ends is replaced, and what happened meanwhile
   await database.sql(`update devices set revoked_at = now() where id = $1`, [device?.id]);
   await until('live again', () => lives >= 2 && feed.live);
   await until('the change', () => heard.includes(device?.id ?? ''));
+  // The next connection was made at once: the database was never away.
+  expect(aways).toBe(0);
 });
 
 test('the death of the embedded database is survived, and what happened meanwhile is told', async () => {
@@ -150,11 +152,13 @@ test('a failed start says why', async () => {
 describe('a network that swallows everything', () => {
   test('is noticed, and all is well after its return', async () => {
     const database = await open('postgres');
-    const url = new URL(database.config.databaseUrl ?? '');
-    const network = await startNetwork(Number(url.port));
+    const url = database.config.databaseUrl ?? '';
+    const network = await startNetwork(Number(new URL(url).port));
     releases.push(async () => network.close());
-    url.port = String(network.port);
-    const db = await openDatabase({ ...database.config, databaseUrl: url.href }, silentLog);
+    const db = await openDatabase(
+      { ...database.config, databaseUrl: throughNetwork(url, network), databaseTimeoutMs: 1_500 },
+      silentLog,
+    );
     releases.push(() => db.close());
     const feed = await follow(database, db);
     network.swallow(true);
@@ -168,39 +172,3 @@ describe('a network that swallows everything', () => {
     await until('the change', () => heard.includes(device?.id ?? ''));
   });
 });
-
-/** Passes connections on to a port of this host, unless it swallows what they carry, for ever. */
-async function startNetwork(target: number) {
-  const sockets = new Set<net.Socket>();
-  let swallowing = false;
-  const server = net.createServer((near) => {
-    const far = net.connect(target, '127.0.0.1');
-    let lost = swallowing;
-    for (const [from, to] of [
-      [near, far],
-      [far, near],
-    ] as const) {
-      sockets.add(from);
-      from.on('data', (data) => {
-        lost ||= swallowing;
-        if (!lost) to.write(data);
-      });
-      from.on('error', () => {});
-      from.on('close', () => {
-        sockets.delete(from);
-        if (!lost) to.destroy();
-      });
-    }
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return {
-    port: (server.address() as net.AddressInfo).port,
-    swallow(on: boolean) {
-      swallowing = on;
-    },
-    close() {
-      server.close();
-      for (const socket of sockets) socket.destroy();
-    },
-  };
-}

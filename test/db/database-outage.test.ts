@@ -2,6 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { addDevices, type NewDevice } from '../../src/db/devices.js';
 import {
   type DeviceDirectory,
+  type LookUp,
   type LossReason,
   startDeviceDirectory,
 } from '../../src/server/device-directory.js';
@@ -28,17 +29,22 @@ describe.each(outages)('with PostgreSQL $name', ({ begin, end }) => {
   let database: TestDatabase;
   let directory: DeviceDirectory;
   let lost: [string, LossReason][] = [];
+  /** Devices of which the directory has read that they are revoked when it knew so already. */
+  const knownRevoked = new Set<string>();
   const connected = new Set<string>();
 
   beforeAll(async () => {
     server = await startPostgres();
-    database = await openTestDatabase('postgres', { adminUrl: server.url });
+    database = await openTestDatabase('postgres', { adminUrl: server.url, timeoutMs: 1_500 });
     directory = await startDeviceDirectory({
       db: database.db,
       cacheSize: 1_000,
+      holdMs: 3_000,
       log: silentLog,
       connectedIds: () => connected,
-      onRefreshed: () => {},
+      onRefreshed: ({ id, revokedAtMs }) => {
+        if (revokedAtMs !== undefined) knownRevoked.add(id);
+      },
       onLost: (id, reason) => {
         if (connected.has(id)) lost.push([id, reason]);
       },
@@ -68,6 +74,8 @@ describe.each(outages)('with PostgreSQL $name', ({ begin, end }) => {
     await database.sql('update devices set revoked_at = now() where id = $1', [revoked.id]);
     expect((await directory.find(active.id)).found).toBe('yes');
     expect((await directory.find(revoked.id)).found).toBe('yes');
+    // What is reported changed and not yet read again would not be answered.
+    await until('the change is read', () => knownRevoked.has(revoked.id));
     connected.add(active.id);
 
     await begin(server);
@@ -121,6 +129,33 @@ describe.each(outages)('with PostgreSQL $name', ({ begin, end }) => {
       ]),
     );
     expect((await directory.find(kept.id)).found).toBe('yes');
+  });
+
+  test('a look-up of an unknown device waits for it, but not when it has been away for longer', async () => {
+    await until('live', () => directory.live);
+    const unknown = await add('unknown');
+    const minute = () => performance.now() + 60_000;
+    let settled = false;
+    await begin(server);
+    let looking: Promise<LookUp>;
+    try {
+      looking = directory.find(unknown.id, minute());
+      void looking.finally(() => {
+        settled = true;
+      });
+      await until('away', () => !directory.live);
+      expect(settled).toBe(false);
+      // From 3 s on nobody waits any more who comes then.
+      await until('given up', async () => {
+        const startMs = performance.now();
+        expect(await directory.find('nobody', startMs + 500)).toEqual({ found: 'away' });
+        return performance.now() - startMs < 250;
+      });
+      expect(settled).toBe(false);
+    } finally {
+      await end(server);
+    }
+    expect((await looking).found).toBe('yes');
   });
 
   test('closing does not wait for it', async () => {

@@ -28,14 +28,14 @@ export interface TestDatabase {
 
 export async function openTestDatabase(
   kind: Kind,
-  options: { migrated?: boolean; adminUrl?: string } = {},
+  options: { migrated?: boolean; adminUrl?: string; timeoutMs?: number } = {},
 ): Promise<TestDatabase> {
   const releases: (() => Promise<void>)[] = [];
   const config: { -readonly [K in keyof DatabaseConfig]: DatabaseConfig[K] } = {
     databaseUrl: undefined,
     dataDir: '',
     databasePoolSize: 10,
-    databaseTimeoutMs: 30_000,
+    databaseTimeoutMs: options.timeoutMs ?? 30_000,
   };
   if (kind === 'postgres') {
     const { url, release } =

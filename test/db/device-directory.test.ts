@@ -23,6 +23,7 @@ describe.each(kinds)('device directory on %s', (kind) => {
     directory = await startDeviceDirectory({
       db: database.db,
       cacheSize: 100,
+      holdMs: 10_000,
       log: silentLog,
       connectedIds: () => connected,
       onLost(id, reason, isNews) {
@@ -180,6 +181,7 @@ describe.each(kinds)('device directory on %s', (kind) => {
     const own = await startDeviceDirectory({
       db: database.db,
       cacheSize: 100,
+      holdMs: 10_000,
       log: silentLog,
       connectedIds: () => [],
       onLost: () => {},

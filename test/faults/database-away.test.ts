@@ -66,8 +66,8 @@ test.for([
     // At once, before the server can have noticed.
     expect(await tryConnect(port, seen)).toBe(0);
     expect(await tryConnect(port, revoked)).toBe(5);
-    expect(await tryConnect(port, unseen)).toBe(3);
     await publishAndWait(liveClient, live, `at once, ${how}`, 1);
+    expect(await tryConnect(port, unseen)).toBe(3);
     await until('readiness tells it', async () => (await ready()) === 503);
     expect(await server.readiness()).toMatchObject({ database: 'failed', nats: 'ok', listeners: 'ok' });
 
@@ -118,6 +118,35 @@ test.for([
     expect(server.count('connection_failed')).toBe(0);
   },
 );
+
+test('a CONNECT right after a restart waits for a database that does not answer for a while', async ({
+  onTestFinished,
+}) => {
+  const own = await startGateway((undo) => onTestFinished(undo), {
+    databaseUrl,
+    env: { DATABASE_TIMEOUT_MS: '500', CONNECT_TIMEOUT_SEC: '120' },
+  });
+  const [first, second] = await addDevices(own.server.httpPort, 2);
+  if (!first || !second) throw new Error('no devices');
+  await own.server.end();
+  await own.restart();
+  const { server } = own;
+  postgres.pause();
+  let connecting: Promise<number | undefined>[];
+  let refused = 0;
+  try {
+    connecting = [first, second].map(async (device) => {
+      const code = await tryConnect(server.mqttPort, device);
+      if (code !== 0) refused += 1;
+      return code;
+    });
+    await server.waitFor('database_away');
+    expect(refused).toBe(0);
+  } finally {
+    postgres.resume();
+  }
+  expect(await Promise.all(connecting)).toEqual([0, 0]);
+});
 
 test('a fleet that reconnects while PostgreSQL is away gets in, and the log is not flooded', async ({
   onTestFinished,

@@ -78,21 +78,42 @@ describe('the directory of keys', () => {
     await expect.poll(() => keys.find('a')).toEqual({ found: 'away' });
   });
 
-  it('does not wait for a database that is frozen, and takes its late answer', async () => {
-    const { keys, database } = open({ freshMs: 60_000, timeoutMs: 20, pauseMs: 60_000 });
+  it('does not wait long for a database that is frozen when it knows the key, and takes its late answer', async () => {
+    const { keys, database, asked } = open({ freshMs: 1, keepMs: 60_000, patienceMs: 20, pauseMs: 60_000 });
+    await keys.find('a');
+    await expect.poll(() => asked.load).toBe(1);
     let answer = (_key: ApiKeyCredentials) => {};
     database.load = () =>
       new Promise((resolve) => {
         answer = resolve;
       });
-    expect(await keys.find('a')).toEqual({ found: 'away' });
-    answer(makeKey('a'));
-    await expect.poll(() => keys.find('a')).toMatchObject({ found: 'yes' });
+    await expect.poll(() => keys.find('a').then(() => asked.load)).toBe(2);
+    expect(await keys.find('a')).toMatchObject({ found: 'yes', key: { revoked: false } });
+    expect(asked.load).toBe(2);
+    answer(makeKey('a', true));
+    await expect.poll(() => keys.peek('a')).toMatchObject({ revoked: true });
+  });
+
+  it('waits for a slow database when it does not know the key', async () => {
+    const { keys, database } = open({ patienceMs: 1 });
+    database.load = async (id) => {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      return makeKey(id);
+    };
+    database.exist = async () => {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      return true;
+    };
+    expect(await keys.exist()).toBe(true);
+    expect(await keys.find('a')).toMatchObject({ found: 'yes' });
   });
 
   it('bounds what it asks of the database at a time', async () => {
-    const { keys, database, asked } = open({ timeoutMs: 200, pauseMs: 0 });
-    database.load = () => new Promise(() => {});
+    const { keys, database, asked } = open({ pauseMs: 0 });
+    database.load = async () => {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      throw new Error('away');
+    };
     const found = await Promise.all(Array.from({ length: 500 }, (_, index) => keys.find(`key ${index}`)));
     expect(found.every((one) => one.found === 'away')).toBe(true);
     expect(asked.load).toBeLessThanOrEqual(32);

@@ -5,7 +5,7 @@ import { decodeAcknowledge, encodeAcknowledge } from '../../src/server/mqtt/pack
 import { encodeConnack } from '../../src/server/mqtt/packets/connack.js';
 import { decodeConnect } from '../../src/server/mqtt/packets/connect.js';
 import { checkFlags } from '../../src/server/mqtt/packets/fixed-header.js';
-import { PacketType } from '../../src/server/mqtt/packets/packet-type.js';
+import { PacketType, type ProtocolVersion } from '../../src/server/mqtt/packets/packet-type.js';
 import { decodePublish } from '../../src/server/mqtt/packets/publish.js';
 import { decodeSubscribe, decodeUnsubscribe } from '../../src/server/mqtt/packets/subscribe.js';
 import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
@@ -49,13 +49,14 @@ const bytes = (maxLength = 300): fc.Arbitrary<Buffer> =>
   fc.uint8Array({ maxLength }).map((array) => Buffer.from(array));
 const packetId = fc.integer({ min: 1, max: 65_535 });
 const qos = fc.constantFrom(0, 1, 2);
+const version = fc.constantFrom(3, 4);
 
 const isReason = (value: unknown): boolean => typeof value === 'string' && Object.hasOwn(closeReasons, value);
 
 describe('valid packets are read as they were written', () => {
   it('CONNECT', () => {
     const request = fc.record({
-      version: fc.constantFrom(3, 4),
+      version,
       clean: fc.boolean(),
       keepaliveSec: fc.integer({ min: 0, max: 65_535 }),
       clientId: text({ minLength: 1 }),
@@ -82,9 +83,9 @@ describe('valid packets are read as they were written', () => {
   it('PUBLISH', () => {
     const message = fc.record({ topic: topicText, payload: bytes(), qos, retain: fc.boolean(), packetId });
     fc.assert(
-      fc.property(message, fc.boolean(), (wanted, dup) => {
+      fc.property(message, fc.boolean(), version, (wanted, dup, spoken) => {
         const sent = publishPacket({ ...wanted, dup: dup && wanted.qos > 0 });
-        const decoded = decodePublish(sent, bodyOffsetOf(sent));
+        const decoded = decodePublish(sent, bodyOffsetOf(sent), spoken);
         if (typeof decoded === 'string') throw new Error(decoded);
         const { packet: whole, topicStart, topicEnd, ...rest } = decoded;
         expect({ ...rest, topic: whole.toString('utf8', topicStart, topicEnd) }).toEqual({
@@ -98,9 +99,9 @@ describe('valid packets are read as they were written', () => {
   it('SUBSCRIBE and UNSUBSCRIBE', () => {
     const filters = fc.array(fc.tuple(filterText, qos), { minLength: 1, maxLength: 8 });
     fc.assert(
-      fc.property(packetId, filters, (id, wanted) => {
+      fc.property(packetId, filters, version, (id, wanted, spoken) => {
         const subscribe = subscribePacket(id, wanted);
-        expect(decodeSubscribe(subscribe, bodyOffsetOf(subscribe))).toEqual({
+        expect(decodeSubscribe(subscribe, bodyOffsetOf(subscribe), spoken)).toEqual({
           packetId: id,
           requests: wanted.map(([filter, requested]) => ({ filter, qos: requested })),
         });
@@ -161,7 +162,8 @@ describe('what is cut from a valid packet is never taken for one', () => {
       fc.property(
         fc.array(fc.tuple(filterText, qos), { minLength: 1, maxLength: 3 }),
         fc.nat(),
-        (filters, cut) => {
+        version,
+        (filters, cut, spoken) => {
           const body = subscribePacket(1, filters).subarray(bodyOffsetOf(subscribePacket(1, filters)));
           const length = cut % body.length;
           const boundaries = [2];
@@ -170,6 +172,7 @@ describe('what is cut from a valid packet is never taken for one', () => {
           const decoded = decodeSubscribe(
             packet(0x82, Buffer.from(body.subarray(0, length))),
             bodyOffsetOf(packet(0x82, body.subarray(0, length))),
+            spoken,
           );
           if (boundaries.includes(length) && length > 2) expect(isReason(decoded)).toBe(false);
           else expect(isReason(decoded)).toBe(true);
@@ -180,7 +183,11 @@ describe('what is cut from a valid packet is never taken for one', () => {
 });
 
 describe('no bytes make a decoder throw', () => {
-  const decoders: [name: string, first: number, decode: (bytes: Buffer, at: number) => unknown][] = [
+  const decoders: [
+    name: string,
+    first: number,
+    decode: (bytes: Buffer, at: number, version: ProtocolVersion) => unknown,
+  ][] = [
     ['CONNECT', 0x10, decodeConnect],
     ['PUBLISH', 0x30, decodePublish],
     ['PUBACK', 0x40, decodeAcknowledge],
@@ -189,8 +196,8 @@ describe('no bytes make a decoder throw', () => {
   ];
   it.each(decoders)('%s', (_name, first, decode) => {
     fc.assert(
-      fc.property(bytes(64), fc.integer({ min: 0, max: 15 }), (body, flags) => {
-        const decoded = decode(packet((first & 0xf0) | flags, body), 2);
+      fc.property(bytes(64), fc.integer({ min: 0, max: 15 }), version, (body, flags, spoken) => {
+        const decoded = decode(packet((first & 0xf0) | flags, body), 2, spoken);
         if (typeof decoded === 'string') expect(isReason(decoded)).toBe(true);
         else expect(decoded).toBeDefined();
       }),
@@ -216,10 +223,10 @@ describe('no bytes make a decoder throw', () => {
     const whole = valid[name] as Buffer;
     const change = fc.tuple(fc.integer({ min: 0, max: whole.length - 1 }), fc.integer({ min: 0, max: 255 }));
     fc.assert(
-      fc.property(fc.array(change, { minLength: 1, maxLength: 4 }), (changes) => {
+      fc.property(fc.array(change, { minLength: 1, maxLength: 4 }), version, (changes, spoken) => {
         const changed = Buffer.from(whole);
         for (const [at, value] of changes) if (at !== 1) changed[at] = value;
-        const decoded = decode(changed, 2);
+        const decoded = decode(changed, 2, spoken);
         if (typeof decoded === 'string') expect(isReason(decoded)).toBe(true);
       }),
       { numRuns: 2_000 },

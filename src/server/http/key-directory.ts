@@ -38,8 +38,8 @@ export interface KeyTimes {
   readonly freshMs: number;
   /** For so long a key is known while the database is away. */
   readonly keepMs: number;
-  /** Longest that a look-up waits for the database. */
-  readonly timeoutMs: number;
+  /** What is remembered answers when the database, which is asked all the same, has not after so long. */
+  readonly patienceMs: number;
   /** For so long the database is not asked again after it did not answer. */
   readonly pauseMs: number;
   readonly usedEveryMs: number;
@@ -48,7 +48,7 @@ export interface KeyTimes {
 export const defaultKeyTimes: KeyTimes = {
   freshMs: 1_000,
   keepMs: 60_000,
-  timeoutMs: 1_000,
+  patienceMs: 1_000,
   pauseMs: 500,
   // A little more than the minute that the database insists on, so that no write is in vain.
   usedEveryMs: 62_000,
@@ -66,6 +66,12 @@ interface Entry {
   usedAtMs: number;
 }
 
+/** A question to the database that is under way. */
+interface Question<T> {
+  readonly answer: Promise<T>;
+  readonly askedAtMs: number;
+}
+
 /** Opens the directory. It holds nothing that would have to be closed. */
 export function openKeyDirectory(
   queries: KeyQueries,
@@ -74,26 +80,18 @@ export function openKeyDirectory(
 ): KeyDirectory {
   // A Map keeps the order of insertion: to use an entry is to insert it again.
   const entries = new Map<string, Entry>();
-  const looking = new Map<string, Promise<ApiKeyCredentials | undefined>>();
+  const looking = new Map<string, Question<ApiKeyCredentials | undefined>>();
   let existence: { found: boolean; askedAtMs: number } | undefined;
-  let existing: Promise<boolean> | undefined;
+  let existing: Question<boolean> | undefined;
   let asking = 0;
   let pauseUntilMs = Number.NEGATIVE_INFINITY;
 
-  /** Asks the database, within the bounds on time and number. */
+  /** Asks the database, whose queries have a time limit, within the bound on their number. */
   const ask = async <T>(question: () => Promise<T>): Promise<T> => {
     if (asking >= maxAsking) throw new Error('too many look-ups of keys are under way');
     asking += 1;
-    // A question that comes too late still counts until it is answered, since it holds a connection.
-    const answer = question().finally(() => {
-      asking -= 1;
-    });
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(() => reject(new Error('the database did not answer in time')), times.timeoutMs);
-    });
     try {
-      return await Promise.race([answer, late]);
+      return await question();
     } catch (error) {
       pauseUntilMs = performance.now() + times.pauseMs;
       log.debug(
@@ -102,7 +100,7 @@ export function openKeyDirectory(
       );
       throw error;
     } finally {
-      clearTimeout(timer);
+      asking -= 1;
     }
   };
 
@@ -120,18 +118,33 @@ export function openKeyDirectory(
     entries.set(id, { key, askedAtMs, usedAtMs: before?.usedAtMs ?? Number.NEGATIVE_INFINITY });
   };
 
-  const load = (id: string): Promise<ApiKeyCredentials | undefined> => {
+  const load = (id: string): Question<ApiKeyCredentials | undefined> => {
     const underWay = looking.get(id);
     if (underWay !== undefined) return underWay;
     const askedAtMs = performance.now();
-    const loading = ask(() =>
-      queries.load(id).then((key) => {
-        remember(id, key, askedAtMs);
-        return key;
-      }),
-    ).finally(() => looking.delete(id));
-    looking.set(id, loading);
-    return loading;
+    const answer = ask(async () => {
+      const key = await queries.load(id);
+      remember(id, key, askedAtMs);
+      return key;
+    }).finally(() => looking.delete(id));
+    const question = { answer, askedAtMs };
+    looking.set(id, question);
+    return question;
+  };
+
+  /** The answer; when there is something remembered to fall back to, only if it comes soon. */
+  const settle = async <T>({ answer, askedAtMs }: Question<T>, remembered: boolean): Promise<T> => {
+    if (!remembered) return await answer;
+    const leftMs = Math.max(0, askedAtMs + times.patienceMs - performance.now());
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => reject(new Error('the database did not answer soon')), leftMs);
+    });
+    try {
+      return await Promise.race([answer, late]);
+    } finally {
+      clearTimeout(timer);
+    }
   };
 
   const knownWithin = (id: string, ageMs: number): ApiKeyCredentials | undefined => {
@@ -145,7 +158,7 @@ export function openKeyDirectory(
       if (fresh !== undefined) return { found: 'yes', key: fresh };
       if (performance.now() >= pauseUntilMs) {
         try {
-          const key = await load(id);
+          const key = await settle(load(id), knownWithin(id, times.keepMs) !== undefined);
           return key === undefined ? { found: 'no' } : { found: 'yes', key };
         } catch {
           // What is remembered answers below.
@@ -166,16 +179,18 @@ export function openKeyDirectory(
       if (existence !== undefined) {
         if (now - existence.askedAtMs < times.freshMs || now < pauseUntilMs) return existence.found;
       }
-      existing ??= ask(queries.exist)
-        .then((found) => {
+      existing ??= {
+        askedAtMs: now,
+        answer: ask(async () => {
+          const found = await queries.exist();
           existence = { found, askedAtMs: now };
           return found;
-        })
-        .finally(() => {
+        }).finally(() => {
           existing = undefined;
-        });
+        }),
+      };
       try {
-        return await existing;
+        return await settle(existing, existence !== undefined);
       } catch (error) {
         if (existence === undefined) throw error;
         return existence.found;

@@ -67,7 +67,7 @@ function addClients(series: SeriesRegistry, { broker, config }: MetricSources): 
   );
   series.counter(
     'svc_mqtt_subscriptions_denied_total',
-    'Topic filters answered 0x80',
+    'Topic filters refused',
     () => counters.subscribeDenied,
   );
   series.counter(

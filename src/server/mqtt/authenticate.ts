@@ -5,7 +5,7 @@ import {
   matchSecret,
   type WhichSecret,
 } from '../../db/device-credentials.js';
-import type { DeviceDirectory, LookUp } from '../device-directory.js';
+import type { LookUp } from '../device-directory.js';
 import type { ClientCertificate } from './accepted-socket.js';
 import type { CloseReason } from './close-reason.js';
 import { ConnectReturnCode } from './packets/connack.js';
@@ -24,6 +24,9 @@ interface Refusal {
   readonly returnCode: ConnectReturnCode;
 }
 
+/** Looks a device up, as `DeviceDirectory` does. */
+export type FindDevice = (id: string) => Promise<LookUp>;
+
 /** Who may log in how; see the settings' help. */
 export type LoginRule = Config['mqttClientCert'];
 
@@ -38,14 +41,14 @@ const badCredentials: Refusal = {
  */
 export async function authenticate(
   connect: Connect,
-  directory: DeviceDirectory,
+  find: FindDevice,
   { certificate, rule }: { certificate: ClientCertificate | undefined; rule: LoginRule },
 ): Promise<Authentication> {
   if (certificate === undefined) {
-    return rule === 'optional' ? checkPassword(connect, directory) : refuse('certificate-missing');
+    return rule === 'optional' ? checkPassword(connect, find) : refuse('certificate-missing');
   }
   if (problemOf(certificate) !== undefined) return refuse('certificate-untrusted');
-  const named = await findNamed(connect.userName, certificate.names, directory);
+  const named = await findNamed(connect.userName, certificate.names, find);
   if ('refused' in named) return named;
   const secret = rule === 'with-password' ? matchPassword(connect, named.device) : undefined;
   if (rule === 'with-password' && secret === undefined) return badCredentials;
@@ -63,9 +66,9 @@ export function problemOf({ problem, validFromMs, validUntilMs }: ClientCertific
   return nowMs >= validUntilMs ? 'CERT_HAS_EXPIRED' : undefined;
 }
 
-async function checkPassword(connect: Connect, directory: DeviceDirectory): Promise<Authentication> {
+async function checkPassword(connect: Connect, find: FindDevice): Promise<Authentication> {
   if (!isGiven(connect.userName) || connect.password === undefined) return badCredentials;
-  const lookUp = await directory.find(connect.userName);
+  const lookUp = await find(connect.userName);
   if (lookUp.found === 'away') return databaseAway;
   const secret = lookUp.found === 'yes' ? matchPassword(connect, lookUp.device) : undefined;
   if (lookUp.found === 'no' || secret === undefined) return badCredentials;
@@ -76,11 +79,11 @@ async function checkPassword(connect: Connect, directory: DeviceDirectory): Prom
 async function findNamed(
   userName: string | undefined,
   names: readonly string[],
-  directory: DeviceDirectory,
+  find: FindDevice,
 ): Promise<{ readonly device: DeviceCredentials } | Refusal> {
   if (isGiven(userName) && !names.includes(userName)) return refuse('certificate-mismatch');
   for (const name of isGiven(userName) ? [userName] : names) {
-    const lookUp: LookUp = await directory.find(name);
+    const lookUp: LookUp = await find(name);
     if (lookUp.found === 'away') return databaseAway;
     if (lookUp.found === 'yes') return { device: lookUp.device };
   }

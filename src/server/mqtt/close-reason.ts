@@ -16,7 +16,7 @@ export const closeReasons = {
   'expired-at-connect': 'the device has expired [CONNACK 5]',
   'will-denied': "the will's topic is outside the device's policy [CONNACK 5]",
   'will-too-large': 'a will of more than MAX_WILL_BYTES [CONNACK 5]',
-  'database-away': 'the database does not answer and the device is not remembered [CONNACK 3]',
+  'database-away': 'the database did not answer in time and the device is not remembered [CONNACK 3]',
   'protocol-version': 'a protocol level that is not spoken here [MQTT-3.1.2-2]',
   'identifier-rejected': 'a client id that cannot be used [MQTT-3.1.3-8, 3.1.3-9]',
   'too-many-connections': 'MAX_CONNECTIONS is reached',

@@ -22,8 +22,9 @@ import { RoomRequest } from './room-request.js';
 import { type Subscriber, takeSubscribe, takeUnsubscribe } from './subscribing.js';
 import { Uplink, type UplinkConnection } from './uplink.js';
 
-const pingreq = Buffer.from([PacketType.PINGREQ << 4, 0]);
 const pingresp = Buffer.from([PacketType.PINGRESP << 4, 0]);
+/** What is left of the time for CONNECT to refuse it. */
+const refusalMarginMs = 200;
 /**
  * The protocol of one MQTT connection: login, the order of packets, keeping time, and the end. PUBLISH goes straight to
  * the uplink; only a client that subscribes, or has subscribed in a persistent session, has a session.
@@ -173,7 +174,8 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
   /** Authenticates and answers; packets that the client sent ahead wait meanwhile. */
   private async accept(connect: Connect): Promise<void> {
     const { directory, registry, counters } = this.services;
-    const login = await logIn(connect, this.accepted, this.services.login);
+    // What the database does not answer is refused before the time for CONNECT ends the connection without a word.
+    const login = await logIn(connect, this.accepted, this.services.login, this.deadlineMs - refusalMarginMs);
     if (this.phase !== 'authenticating') return;
     if ('refused' in login) {
       this.refuse(login);
@@ -268,10 +270,16 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
   onPacket(packet: Buffer, bodyOffset: number): CloseReason | undefined {
     if (this.parked.isEmpty && this.hasRoomFor(packet)) return this.handle(packet, bodyOffset);
     // A client whose messages have to wait is still answered that the server lives.
-    if (packet.equals(pingreq)) this.socket.reply(pingresp);
+    if (this.isPing(packet)) this.socket.reply(pingresp);
     else this.parked.push(packet);
     this.socket.updateHold();
     return undefined;
+  }
+
+  private isPing(packet: Buffer): boolean {
+    const first = packet[0] as number;
+    if (first >> 4 !== PacketType.PINGREQ || packet.length !== 2) return false;
+    return checkFlags(first, this.version) === undefined;
   }
 
   private hasRoomFor(packet: Buffer): boolean {
@@ -292,7 +300,7 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
 
   private onPublish(packet: Buffer, bodyOffset: number): CloseReason | undefined {
     const uplink = this.uplink as Uplink;
-    const publish = decodePublish(packet, bodyOffset);
+    const publish = decodePublish(packet, bodyOffset, this.version);
     if (typeof publish === 'string') return publish;
     const { counters, log } = this.services;
     countMessage(counters.received, publish.qos, publish.payload.length);

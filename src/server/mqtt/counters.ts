@@ -31,7 +31,7 @@ export interface BrokerCounters {
   deliveriesDropped: number;
   /** Wills not forwarded because too many waited for NATS. */
   willsDropped: number;
-  /** Filters answered 0x80. */
+  /** Filters refused. */
   subscribeDenied: number;
   /** How often each bound was reached. A connection that is not read, or waits, counts once until it goes on. */
   readonly limits: Record<LimitName, number>;

@@ -12,9 +12,9 @@ export const limitNames = {
   'failed-logins-per-address': 'MAX_FAILED_LOGINS_PER_ADDRESS: CONNACK 5',
   'connect-packet-bytes': 'MAX_CONNECT_PACKET_BYTES: the connection is closed',
   'packet-bytes': 'MAX_PACKET_BYTES, or what NATS or the policy allows: the connection is closed',
-  'topic-bytes': 'MAX_TOPIC_BYTES: the connection is closed, a filter is answered 0x80',
+  'topic-bytes': 'MAX_TOPIC_BYTES: the connection is closed, a filter is refused',
   'topic-levels':
-    'MAX_TOPIC_LEVELS: the connection is closed, a filter is answered 0x80, a command is not delivered',
+    'MAX_TOPIC_LEVELS: the connection is closed, a filter is refused, a command is not delivered',
   'will-bytes': 'MAX_WILL_BYTES: CONNACK 5',
   'in-flight-per-client': 'MAX_IN_FLIGHT_PER_CLIENT: the socket is not read',
   'in-flight-bytes-per-client': 'MAX_IN_FLIGHT_BYTES_PER_CLIENT: the socket is not read',
@@ -28,9 +28,9 @@ export const limitNames = {
     "a client's share of MAX_OUTGOING_BYTES_IN_ALL: the connection is closed, or a message for an absent client dropped",
   'slow-reader': 'SLOW_READER_TIMEOUT_SEC: the connection is closed',
   'queued-messages': 'MAX_QUEUED_MESSAGES: a message for an absent client is dropped',
-  'subscriptions-per-client': 'MAX_SUBSCRIPTIONS_PER_CLIENT: a filter is answered 0x80',
+  'subscriptions-per-client': 'MAX_SUBSCRIPTIONS_PER_CLIENT: a filter is refused',
   'subscription-bytes-in-all':
-    "MAX_SUBSCRIPTION_BYTES_IN_ALL, or a device's share of it: a filter is answered 0x80",
+    "MAX_SUBSCRIPTION_BYTES_IN_ALL, or a device's share of it: a filter is refused",
   'retained-messages': 'MAX_RETAINED_MESSAGES or MAX_RETAINED_BYTES: a message is not retained',
   sessions: 'MAX_SESSIONS: a session is discarded',
   'waiting-wills': 'the wills that wait for NATS: a will is dropped',

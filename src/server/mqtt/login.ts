@@ -50,7 +50,9 @@ export interface Login extends Authenticated {
 export function readConnect(packet: Buffer, bodyOffset: number): Connect | Refusal | CloseReason {
   const first = packet[0] as number;
   if (first >> 4 !== PacketType.CONNECT) return 'connect-expected';
-  if (checkFlags(first, 4) !== undefined) return 'reserved-bits';
+  // The version is not known yet, and MQTT 3.1 does not use these flags.
+  if (checkFlags(first, 4) !== undefined && readIdentity(packet, bodyOffset).protocolLevel !== 3)
+    return 'reserved-bits';
   const connect = decodeConnect(packet, bodyOffset);
   if (connect === 'protocol-version') {
     const fields = describeConnect(readIdentity(packet, bodyOffset));
@@ -64,13 +66,18 @@ export function readConnect(packet: Buffer, bodyOffset: number): Connect | Refus
   return connect;
 }
 
-/** Decides whether a client may in: who it is, unless it guessed too often before, and whether its will may be. */
+/**
+ * Decides whether a client may in: who it is, unless it guessed too often before, and whether its will may be.
+ *
+ * @param untilMs `performance.now()` until which the database is waited for.
+ */
 export async function logIn(
   connect: Connect,
   accepted: AcceptedSocket,
   services: LoginServices,
+  untilMs: number,
 ): Promise<Login | Refusal> {
-  const authentication = await identify(connect, accepted, services).catch((error: unknown) => {
+  const authentication = await identify(connect, accepted, services, untilMs).catch((error: unknown) => {
     const text = 'A look-up failed; the client is told to come back';
     services.log.error('authentication_failed', { err: error }, text);
     return { refused: 'database-away', returnCode: ConnectReturnCode.serverUnavailable } as const;
@@ -108,6 +115,7 @@ async function identify(
   connect: Connect,
   { certificate, remoteAddress }: AcceptedSocket,
   { directory, loginGuard, config, counters }: LoginServices,
+  untilMs: number,
 ): Promise<Authentication> {
   const claims = isGiven(connect.userName) ? [connect.userName] : (certificate?.names ?? []);
   const address = addressGroup(remoteAddress);
@@ -116,7 +124,8 @@ async function identify(
     counters.limits[limit] += 1;
     return { refused: 'too-many-failed-logins', returnCode: ConnectReturnCode.notAuthorized };
   }
-  const authentication = await authenticate(connect, directory, { certificate, rule: config.mqttClientCert });
+  const find = (id: string) => directory.find(id, untilMs);
+  const authentication = await authenticate(connect, find, { certificate, rule: config.mqttClientCert });
   if ('refused' in authentication) loginGuard.onRefused(claims, address, authentication.refused);
   else loginGuard.onSuccess(authentication.device.id, address);
   return authentication;

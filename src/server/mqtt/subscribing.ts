@@ -3,13 +3,14 @@ import { ClientSession, type SessionServices } from './client-session.js';
 import type { ClientState } from './client-state.js';
 import type { CloseReason } from './close-reason.js';
 import type { OutgoingConnection } from './outgoing.js';
-import { encodeAcknowledge, encodeSuback, subackFailure } from './packets/acknowledge.js';
-import { PacketType, type QoS } from './packets/packet-type.js';
+import { encodeAcknowledge, encodeSuback, refusedReturnCode } from './packets/acknowledge.js';
+import { PacketType, type ProtocolVersion, type QoS } from './packets/packet-type.js';
 import { decodeSubscribe, decodeUnsubscribe } from './packets/subscribe.js';
 import { checkFilterSize } from './topics.js';
 
 /** A connection whose client subscribes. */
 export interface Subscriber extends OutgoingConnection {
+  readonly version: ProtocolVersion;
   readonly state: ClientState | undefined;
   readonly policy: Policy | undefined;
   /** Adds a packet to what leaves at the end of this turn. */
@@ -29,16 +30,19 @@ export function takeSubscribe(
   packet: Buffer,
   bodyOffset: number,
 ): number | CloseReason {
-  const subscribe = decodeSubscribe(packet, bodyOffset);
+  const subscribe = decodeSubscribe(packet, bodyOffset, subscriber.version);
   if (typeof subscribe === 'string') return subscribe;
+  const granted: string[] = [];
   const codes = subscribe.requests.map(({ filter, qos }) => {
-    if (grant(subscriber, services, filter, qos)) return qos;
+    if (grant(subscriber, services, filter, qos)) {
+      granted.push(filter);
+      return qos;
+    }
     subscriber.onSubscribeDenied(filter);
-    return subackFailure;
+    return refusedReturnCode(subscriber.version, qos);
   });
   subscriber.reply(encodeSuback(subscribe.packetId, codes));
-  const granted = subscribe.requests.filter((_request, index) => codes[index] !== subackFailure);
-  subscriber.state?.session?.sendRetained([...new Set(granted.map(({ filter }) => filter))]);
+  subscriber.state?.session?.sendRetained([...new Set(granted)]);
   return granted.length;
 }
 

@@ -3,15 +3,13 @@ import {
   type ConnectOptions,
   connectPacket,
   disconnectPacket,
-  field,
-  packet,
   pingreqPacket,
   publishPacket,
   pubrelPacket,
   subscribePacket,
-  uint16,
   unsubscribePacket,
 } from '../../support/raw-client.js';
+import { version31 } from './closing.js';
 import {
   connack,
   idOf,
@@ -28,7 +26,6 @@ import {
 } from './harness.js';
 
 const harness = openHarness({ acl: 'open' });
-const version31 = { protocolName: 'MQIsdp', level: 3 } as const;
 
 /** The topic that the forwarder was told of last. */
 function lastTopic(): string | undefined {
@@ -88,23 +85,6 @@ describe('CONNECT', () => {
     const types = [];
     for (let index = 0; index < 4; index++) types.push((await client.next()).type);
     expect(types).toEqual([connack, pingresp, suback, pingresp]);
-  });
-});
-
-describe('MQTT 3.1', () => {
-  it('lets a client repeat PUBREL, SUBSCRIBE and UNSUBSCRIBE with DUP (MQTT 3.1 §2.1)', async () => {
-    const client = await harness.connected(version31);
-    client.send(packet(0x8a, uint16(1), field('three'), Buffer.from([1])));
-    await nextOf(client, suback);
-    client.send(publishPacket({ topic: 'qos2', qos: 2, packetId: 5, dup: true }));
-    await nextOf(client, pubrec);
-    client.send(packet(0x6a, uint16(5)));
-    await nextOf(client, pubcomp);
-    await harness.publish({ topic: 'three' });
-    expect(await nextDelivery(client)).toMatchObject({ topic: 'three', qos: 1 });
-    client.send(packet(0xaa, uint16(2), field('three')));
-    await nextOf(client, unsuback);
-    await ping(client);
   });
 });
 

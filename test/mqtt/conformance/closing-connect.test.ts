@@ -6,7 +6,7 @@ import {
   publishPacket,
   uint16,
 } from '../../support/raw-client.js';
-import { expectClosing, type Violation } from './closing.js';
+import { expectClosing, type Violation, version31 } from './closing.js';
 import { openHarness } from './harness.js';
 
 const harness = openHarness();
@@ -127,37 +127,54 @@ const violations: Violation[] = [
     connack: 1,
   },
 
+  // Rules that MQTT 3.1 does not have.
+  {
+    name: '[MQTT-3.1.2-3] the reserved connect flag',
+    send: login({ flags: 0xc3 }),
+    reason: 'reserved-bits',
+  },
+  {
+    name: '[MQTT-3.1.2-13] will QoS 1 without a will',
+    send: login({ flags: 0xca }),
+    reason: 'reserved-bits',
+  },
+  {
+    name: '[MQTT-3.1.2-13] will QoS 2 without a will',
+    send: login({ flags: 0xd2 }),
+    reason: 'reserved-bits',
+  },
+  {
+    name: '[MQTT-3.1.2-15] will retain without a will',
+    send: login({ flags: 0xe2 }),
+    reason: 'reserved-bits',
+  },
+  {
+    name: '[MQTT-3.1.2-14] will QoS 3 without a will',
+    send: login({ flags: 0xda }),
+    reason: 'invalid-qos',
+  },
+  {
+    name: '[MQTT-3.1.2-18] a user name without its flag',
+    send: () => connectPacket({ userName: user, flags: 0x02 }),
+    reason: 'malformed-packet',
+  },
+  {
+    name: '[MQTT-3.1.2-20] a password without its flag',
+    send: () => connectPacket({ userName: user, password, flags: 0x82 }),
+    reason: 'malformed-packet',
+  },
+  {
+    name: '[MQTT-3.1.2-21] the password flag without a password',
+    send: () => connectPacket({ userName: user, flags: 0xc2 }),
+    reason: 'malformed-packet',
+  },
+
   ...[3, 4].flatMap((level): Violation[] => {
     const version = { level, protocolName: level === 3 ? 'MQIsdp' : 'MQTT' };
     return [
       {
-        name: `[MQTT-3.1.2-3] the reserved connect flag, level ${level}`,
-        send: login({ ...version, flags: 0xc3 }),
-        reason: 'reserved-bits',
-      },
-      {
-        name: `[MQTT-3.1.2-13] will QoS 1 without a will, level ${level}`,
-        send: login({ ...version, flags: 0xca }),
-        reason: 'reserved-bits',
-      },
-      {
-        name: `[MQTT-3.1.2-13] will QoS 2 without a will, level ${level}`,
-        send: login({ ...version, flags: 0xd2 }),
-        reason: 'reserved-bits',
-      },
-      {
-        name: `[MQTT-3.1.2-15] will retain without a will, level ${level}`,
-        send: login({ ...version, flags: 0xe2 }),
-        reason: 'reserved-bits',
-      },
-      {
         name: `[MQTT-3.1.2-14] will QoS 3, level ${level}`,
         send: login({ ...version, will: { ...will, qos: 3 } }),
-        reason: 'invalid-qos',
-      },
-      {
-        name: `[MQTT-3.1.2-14] will QoS 3 without a will, level ${level}`,
-        send: login({ ...version, flags: 0xda }),
         reason: 'invalid-qos',
       },
       {
@@ -172,22 +189,7 @@ const violations: Violation[] = [
       },
       {
         name: `[MQTT-3.1.2-9] the will flag without will fields, level ${level}`,
-        send: login({ ...version, flags: 0xc6 }),
-        reason: 'malformed-packet',
-      },
-      {
-        name: `[MQTT-3.1.2-18] a user name without its flag, level ${level}`,
-        send: () => connectPacket({ ...version, userName: user, flags: 0x02 }),
-        reason: 'malformed-packet',
-      },
-      {
-        name: `[MQTT-3.1.2-20] a password without its flag, level ${level}`,
-        send: () => connectPacket({ ...version, userName: user, password, flags: 0x82 }),
-        reason: 'malformed-packet',
-      },
-      {
-        name: `[MQTT-3.1.2-21] the password flag without a password, level ${level}`,
-        send: () => connectPacket({ ...version, userName: user, flags: 0xc2 }),
+        send: () => connectPacket({ ...version, flags: 0x06 }),
         reason: 'malformed-packet',
       },
       {
@@ -198,6 +200,23 @@ const violations: Violation[] = [
       },
     ];
   }),
+  // The remaining length of MQTT 3.1 has precedence over the flags of user name and password.
+  ...(
+    [
+      ['both flags without user name and password', { flags: 0xc2 }],
+      ['both flags without a password', { userName: user, flags: 0xc2 }],
+      ['the user name flag without a user name', { flags: 0x82 }],
+      ['a user name and password without their flags', { userName: user, password, flags: 0x02 }],
+      ['a password without its flag', { userName: user, password, flags: 0x82 }],
+    ] as const
+  ).map(
+    ([name, options]): Violation => ({
+      name: `(MQTT 3.1 §3.1) ${name}: CONNACK 4, as without credentials`,
+      send: () => connectPacket({ ...version31, ...options }),
+      reason: 'bad-credentials',
+      connack: 4,
+    }),
+  ),
   {
     name: '[MQTT-3.1.2-19] the user name flag without a user name',
     send: () => connectPacket({ flags: 0x82 }),
@@ -205,7 +224,7 @@ const violations: Violation[] = [
   },
   {
     name: '[MQTT-3.1.3-9] an empty client id of MQTT 3.1',
-    send: login({ protocolName: 'MQIsdp', level: 3, clientId: '' }),
+    send: login({ ...version31, clientId: '' }),
     reason: 'identifier-rejected',
     connack: 2,
   },
@@ -300,6 +319,7 @@ describe('a CONNECT that ends the connection', () => {
 });
 
 describe('a truncated CONNECT', () => {
+  // In MQTT 3.1 one that is cut where a user name or password would begin is whole.
   it('[MQTT-3.1.4-1] cut at any byte, with its remaining length right, closes without a CONNACK', async () => {
     const body = harness.login({ will: { topic: 'raw/dev1', payload: 'w', qos: 1 } }).subarray(2);
     for (let length = 0; length < body.length; length++) {

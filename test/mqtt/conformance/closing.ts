@@ -3,6 +3,20 @@ import type { CloseReason } from '../../../src/server/mqtt/close-reason.js';
 import type { RawClient } from '../../support/raw-client.js';
 import { connack, type Harness, type LoginOptions } from './harness.js';
 
+/** Logs in with MQTT 3.1. */
+export const version31 = { protocolName: 'MQIsdp', level: 3 } as const;
+
+/** Malformed text of a topic or filter, and what it is called. */
+export const malformedTexts: readonly [name: string, text: Buffer][] = [
+  ['a lone continuation byte', Buffer.from([0x80])],
+  ['a cut character', Buffer.from([0x61, 0xe2, 0x82])],
+  ['an overlong /', Buffer.from([0xc0, 0xaf])],
+  ['a surrogate', Buffer.from([0xed, 0xb0, 0x80])],
+  ['a code point over U+10FFFF', Buffer.from([0xf5, 0x80, 0x80, 0x80])],
+  ['U+0000', Buffer.from('a\u0000')],
+  ['U+0000 alone', Buffer.from([0])],
+];
+
 /** What a client sends that must end its connection. */
 export interface Violation {
   /** The clauses and what is done. */
@@ -13,6 +27,14 @@ export interface Violation {
   readonly connack?: number;
   /** Sent by a client that is connected already; with these options. */
   readonly after?: LoginOptions;
+}
+
+/** The same, by a client that has logged in with MQTT 3.1.1 and by one with MQTT 3.1. */
+export function inEitherVersion(violations: readonly Violation[]): Violation[] {
+  return violations.flatMap((violation) => [
+    { ...violation, name: `${violation.name}, MQTT 3.1.1`, after: {} },
+    { ...violation, name: `${violation.name}, MQTT 3.1`, after: version31 },
+  ]);
 }
 
 /**

@@ -1,6 +1,6 @@
 import type { CloseReason } from '../close-reason.js';
 import { encodeLength } from './fixed-header.js';
-import type { PacketType } from './packet-type.js';
+import type { PacketType, ProtocolVersion, QoS } from './packet-type.js';
 
 /** PUBACK, PUBREC, PUBREL, PUBCOMP and UNSUBACK: two bytes of header, two of packet identifier (MQTT 3.1.1 §3.4). */
 export const acknowledgeBytes = 4;
@@ -26,8 +26,13 @@ export function encodeAcknowledge(type: PacketType, packetId: number): Buffer {
   return packet;
 }
 
-/** The return code of a refused subscription (MQTT 3.1.1 §3.9.3). */
-export const subackFailure = 0x80;
+/**
+ * The return code of a refused subscription (MQTT 3.1.1 §3.9.3). MQTT 3.1 has none: there a server "has no way of
+ * informing that client" and has to answer as if it had granted what was asked for (MQTT 3.1 §3.8).
+ */
+export function refusedReturnCode(version: ProtocolVersion, requested: QoS): number {
+  return version === 3 ? requested : 0x80;
+}
 
 /** SUBACK with one return code for each filter, in the order of the filters [MQTT-3.9.3-1]. */
 export function encodeSuback(packetId: number, codes: readonly number[]): Buffer {

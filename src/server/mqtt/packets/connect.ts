@@ -37,9 +37,9 @@ export function decodeConnect(packet: Buffer, bodyOffset: number): Connect | Clo
   if (packet[nameEnd] !== expectedLevel) return 'protocol-version'; // [MQTT-3.1.2-2]
 
   const flags = packet[nameEnd + 1] as number;
-  const flagProblem = checkConnectFlags(flags);
+  const flagProblem = checkConnectFlags(flags, expectedLevel);
   if (flagProblem !== undefined) return flagProblem;
-  const fields = decodePayload(packet, nameEnd + 4, flags);
+  const fields = decodePayload(packet, nameEnd + 4, flags, expectedLevel);
   if (typeof fields === 'string') return fields;
 
   const clean = (flags & 0x02) !== 0;
@@ -74,31 +74,39 @@ function propertiesEnd(packet: Buffer, start: number): number {
   return -1;
 }
 
-function checkConnectFlags(flags: number): CloseReason | undefined {
+/** In MQTT 3.1 the lowest bit is unused, and those of a will are disregarded without one. */
+function checkConnectFlags(flags: number, version: ProtocolVersion): CloseReason | undefined {
   const will = (flags & 0x04) !== 0;
   const willQos = (flags >> 3) & 0x03;
-  if ((flags & 0x01) !== 0) return 'reserved-bits'; // [MQTT-3.1.2-3]
-  if (willQos === 3) return 'invalid-qos'; // [MQTT-3.1.2-14]
-  if (!will && (flags & 0x38) !== 0) return 'reserved-bits'; // [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-15]
+  if (version !== 3 && (flags & 0x01) !== 0) return 'reserved-bits'; // [MQTT-3.1.2-3]
+  if (willQos === 3 && (will || version !== 3)) return 'invalid-qos'; // [MQTT-3.1.2-14]
+  if (version !== 3 && !will && (flags & 0x38) !== 0) return 'reserved-bits'; // [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-15]
   if ((flags & 0xc0) === 0x40) return 'password-without-user-name'; // [MQTT-3.1.2-22]
   return undefined;
 }
 
-/** Client id, will topic, will message, user name, password, in that order [MQTT-3.1.3-1]. */
+/**
+ * Client id, will topic, will message, user name, password, in that order [MQTT-3.1.3-1]. In MQTT 3.1 the remaining
+ * length has precedence over the flags of the last two, and what stands there without its flag is disregarded.
+ */
 function decodePayload(
   packet: Buffer,
   start: number,
   flags: number,
+  version: ProtocolVersion,
 ): Pick<Connect, 'clientId' | 'will' | 'userName' | 'password'> | CloseReason {
   const clientIdEnd = fieldEnd(packet, start);
   let end = clientIdEnd;
   const willTopicStart = end;
   if ((flags & 0x04) !== 0) end = fieldEnd(packet, fieldEnd(packet, end));
   const userNameStart = end;
-  if ((flags & 0x80) !== 0) end = fieldEnd(packet, end);
+  const hasUserName = (flags & 0x80) !== 0 && (version !== 3 || end !== packet.length);
+  if (hasUserName) end = fieldEnd(packet, end);
   const passwordStart = end;
-  if ((flags & 0x40) !== 0) end = fieldEnd(packet, end);
-  if (end !== packet.length) return 'malformed-packet';
+  const hasPassword = (flags & 0x40) !== 0 && (version !== 3 || end !== packet.length);
+  if (hasPassword) end = fieldEnd(packet, end);
+  const mayGoOn = version === 3 && (flags & 0xc0) !== 0xc0;
+  if (end === -1 || (end < packet.length && !mayGoOn)) return 'malformed-packet';
 
   const clientId = readText(packet, start, clientIdEnd);
   if (clientId === undefined) return 'invalid-utf8';
@@ -117,10 +125,10 @@ function decodePayload(
     };
   }
   let userName: string | undefined;
-  if ((flags & 0x80) !== 0) {
+  if (hasUserName) {
     userName = readText(packet, userNameStart, passwordStart);
     if (userName === undefined) return 'invalid-utf8';
   }
-  const password = (flags & 0x40) !== 0 ? packet.subarray(passwordStart + 2, end) : undefined;
+  const password = hasPassword ? packet.subarray(passwordStart + 2, end) : undefined;
   return { clientId, will, userName, password };
 }

@@ -9,13 +9,13 @@ const flaggedTypes: ReadonlySet<number> = new Set([
 ]);
 
 /**
- * Checks the flags of any packet but PUBLISH [MQTT-2.2.2-2]. MQTT 3.1 lets a client repeat the three packets that
- * carry QoS 1 with the DUP flag set (MQTT 3.1 §2.1).
+ * Checks the flags of any packet but PUBLISH [MQTT-2.2.2-2]. In MQTT 3.1 they are DUP, QoS and RETAIN here too: the
+ * three packets have QoS 1, and every other bit is unused (MQTT 3.1 §2.1 and the section of each packet).
  */
 export function checkFlags(firstByte: number, version: ProtocolVersion): CloseReason | undefined {
   const type = firstByte >> 4;
   const expected = flaggedTypes.has(type) ? 0b0010 : 0;
-  const mask = version === 3 && expected !== 0 ? 0b0111 : 0b1111;
+  const mask = version === 3 ? expected && 0b0110 : 0b1111;
   return (firstByte & mask) === expected ? undefined : 'reserved-bits';
 }
 

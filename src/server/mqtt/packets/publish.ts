@@ -1,7 +1,7 @@
 import type { CloseReason } from '../close-reason.js';
 import { fieldEnd } from './field.js';
 import { encodeLength } from './fixed-header.js';
-import type { QoS } from './packet-type.js';
+import type { ProtocolVersion, QoS } from './packet-type.js';
 
 /** PUBLISH (MQTT 3.1.1 §3.3); the payload is a view of the packet. */
 export interface Publish {
@@ -17,11 +17,16 @@ export interface Publish {
 }
 
 /** Decodes PUBLISH and checks everything but the topic's text. */
-export function decodePublish(packet: Buffer, bodyOffset: number): Publish | CloseReason {
+export function decodePublish(
+  packet: Buffer,
+  bodyOffset: number,
+  version: ProtocolVersion,
+): Publish | CloseReason {
   const flags = (packet[0] as number) & 0x0f;
   const qos = (flags >> 1) & 0x03;
   if (qos === 3) return 'invalid-qos'; // [MQTT-3.3.1-4]
-  if (qos === 0 && (flags & 0x08) !== 0) return 'reserved-bits'; // DUP with QoS 0 [MQTT-3.3.1-2]
+  // DUP with QoS 0 [MQTT-3.3.1-2]; MQTT 3.1 only says that it means nothing there.
+  if (qos === 0 && (flags & 0x08) !== 0 && version !== 3) return 'reserved-bits';
   const topicEnd = fieldEnd(packet, bodyOffset);
   if (topicEnd === -1) return 'malformed-packet';
   let packetId = 0;

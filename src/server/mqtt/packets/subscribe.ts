@@ -1,7 +1,7 @@
 import type { CloseReason } from '../close-reason.js';
 import { checkFilter } from '../topics.js';
 import { fieldEnd, readText } from './field.js';
-import type { QoS } from './packet-type.js';
+import type { ProtocolVersion, QoS } from './packet-type.js';
 
 export interface SubscriptionRequest {
   readonly filter: string;
@@ -14,15 +14,24 @@ export interface Subscribe {
   readonly requests: readonly SubscriptionRequest[];
 }
 
-export function decodeSubscribe(packet: Buffer, bodyOffset: number): Subscribe | CloseReason {
-  return decodeFilters(packet, bodyOffset, 1);
+export function decodeSubscribe(
+  packet: Buffer,
+  bodyOffset: number,
+  version: ProtocolVersion,
+): Subscribe | CloseReason {
+  // In MQTT 3.1 the upper six bits of the options are not used.
+  return decodeFilters(packet, bodyOffset, { optionBytes: 1, optionMask: version === 3 ? 0x03 : 0xff });
 }
 
 export function decodeUnsubscribe(packet: Buffer, bodyOffset: number): Subscribe | CloseReason {
-  return decodeFilters(packet, bodyOffset, 0);
+  return decodeFilters(packet, bodyOffset, { optionBytes: 0, optionMask: 0 });
 }
 
-function decodeFilters(packet: Buffer, bodyOffset: number, optionBytes: 0 | 1): Subscribe | CloseReason {
+function decodeFilters(
+  packet: Buffer,
+  bodyOffset: number,
+  { optionBytes, optionMask }: { optionBytes: 0 | 1; optionMask: number },
+): Subscribe | CloseReason {
   if (bodyOffset + 2 > packet.length) return 'malformed-packet';
   const packetId = packet.readUInt16BE(bodyOffset);
   if (packetId === 0) return 'packet-id-zero'; // [MQTT-2.3.1-1]
@@ -36,7 +45,7 @@ function decodeFilters(packet: Buffer, bodyOffset: number, optionBytes: 0 | 1): 
     if (filter === undefined) return 'invalid-utf8'; // [MQTT-3.8.3-1] [MQTT-3.10.3-1]
     const problem = checkFilter(filter);
     if (problem !== undefined) return problem;
-    const options = optionBytes === 1 ? (packet[end] as number) : 0;
+    const options = optionBytes === 1 ? (packet[end] as number) & optionMask : 0;
     if ((options & 0xfc) !== 0) return 'reserved-bits'; // [MQTT-3-8.3-4]
     if (options === 3) return 'invalid-qos';
     requests.push({ filter, qos: options as QoS });
