@@ -11,6 +11,8 @@ export const errorCodes = {
   DATABASE_UNREACHABLE: { exit: 1, http: 503 },
   /** The database answers and refuses user, password or database name. */
   DATABASE_REFUSED: { exit: 1, http: 503 },
+  /** The database answers and takes no changes: a standby, or set to read-only. */
+  DATABASE_READ_ONLY: { exit: 1, http: 503 },
   /** The data directory of the embedded database cannot be used. */
   DATABASE_EMBEDDED: { exit: 1, http: 503 },
   /** The database's schema is older or newer than this program. */

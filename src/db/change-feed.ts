@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
-import { toDatabaseError } from './database-errors.js';
+import { codeOf, readOnlyCode, toDatabaseError } from './database-errors.js';
 import type { Database } from './open.js';
 import { replicaApplicationName } from './replicas.js';
 
@@ -138,7 +138,10 @@ export async function startChangeFeed(
     if (db.embedded === undefined) {
       // Otherwise each query that is given up while a table is locked would leave a connection behind in the server.
       const prepare = `set statement_timeout = ${db.timeoutMs}; listen ${channel}; listen ${policiesChannel}`;
-      await ask(connected, prepare, []);
+      await ask(connected, prepare, []).catch((error: unknown) => {
+        // A standby knows no LISTEN; the sweep tells what it receives.
+        if (codeOf(error) !== readOnlyCode) throw error;
+      });
     }
     await sweep(connected);
     if (closed) return;

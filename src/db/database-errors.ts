@@ -13,7 +13,6 @@ const unreachableCodes = new Set([
   'EPERM',
   'EPIPE',
   'ETIMEDOUT',
-  '25006',
   '53300',
   '53400',
   '55P03',
@@ -26,6 +25,11 @@ const lateMessages =
   /connection timeout|timeout expired|timeout exceeded|query read timeout|statement timeout/i;
 const tlsMessages =
   /does not support ssl|ssl connection|certificate|self[- ]signed|altname|tls|wrong version number/i;
+
+/** SQLSTATE read_only_sql_transaction: a standby, or a session that may not write. */
+export const readOnlyCode = '25006';
+export const readOnlyAdvice =
+  'Name the primary server in DATABASE_URL, or switch default_transaction_read_only off';
 
 /** The SQLSTATE of a PostgreSQL error, or the code of a system error, wherever it is in the chain of causes. */
 export function codeOf(error: unknown): string | undefined {
@@ -53,7 +57,7 @@ export function toDatabaseError(error: unknown, where: string): unknown {
   const code = codeOf(error) ?? '';
   const reason = messageOf(rootOf(error));
   const fail = (
-    kind: 'DATABASE_UNREACHABLE' | 'DATABASE_REFUSED' | 'DATABASE_SCHEMA',
+    kind: 'DATABASE_UNREACHABLE' | 'DATABASE_REFUSED' | 'DATABASE_READ_ONLY' | 'DATABASE_SCHEMA',
     detail: string,
     suggestion: string,
   ) => new SvcMqttError(kind, detail, { suggestion, cause: error });
@@ -76,6 +80,12 @@ export function toDatabaseError(error: unknown, where: string): unknown {
         'DATABASE_REFUSED',
         `The database at ${where} does not allow this to the user: ${reason}`,
         'Grant the user of DATABASE_URL the right, or use the owner of the tables',
+      );
+    case readOnlyCode:
+      return fail(
+        'DATABASE_READ_ONLY',
+        `The database at ${where} takes no changes: ${reason}`,
+        readOnlyAdvice,
       );
     case '42P01':
     case '42703':

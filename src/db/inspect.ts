@@ -12,6 +12,18 @@ export interface DatabaseInspection {
   readonly maxConnections: number;
 }
 
+/**
+ * Whether the database takes no changes now, from a session like any other.
+ *
+ * @throws SvcMqttError DATABASE_*.
+ */
+export async function isReadOnly(db: Database): Promise<boolean> {
+  const { rows } = await query(db, () =>
+    db.pool.query<{ read_only: string }>(`select current_setting('transaction_read_only') as read_only`),
+  );
+  return rows[0]?.read_only === 'on';
+}
+
 /** @throws SvcMqttError DATABASE_*. */
 export async function inspectDatabase(db: Database): Promise<DatabaseInspection> {
   const { rows } = await query(db, () =>

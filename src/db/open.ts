@@ -130,6 +130,8 @@ function assemble(
       max: embedded === undefined ? max : Math.min(max, maxEmbeddedPoolSize),
       query_timeout: config.databaseTimeoutMs,
       idleTimeoutMillis: 30_000,
+      // What is set for a database or a user holds for new connections only.
+      maxLifetimeSeconds: 60,
       onConnect: setTimeLimit,
     });
     pool.on('error', onLost);

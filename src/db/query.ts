@@ -4,7 +4,7 @@ import type { Database } from './open.js';
 /**
  * Runs a query, or a transaction, and says of a failure what is wrong with the database.
  *
- * @throws SvcMqttError DATABASE_UNREACHABLE, DATABASE_REFUSED, DATABASE_SCHEMA; any other error as the driver made it.
+ * @throws SvcMqttError DATABASE_UNREACHABLE, DATABASE_REFUSED, DATABASE_READ_ONLY, DATABASE_SCHEMA; any other error as the driver made it.
  */
 export async function query<T>(db: Database, run: () => PromiseLike<T>): Promise<T> {
   try {

@@ -31,11 +31,11 @@ export function startFleetView(options: {
     connectionCount(): number;
   };
   forwarder: Forwarder;
-  directory: { readonly live: boolean };
+  health: { readonly ok: boolean; readonly detail: string };
   events: EventFeed;
   log: Log;
 }): RunningFleetView {
-  const { config, version, replica, db, broker, forwarder, directory, events, log } = options;
+  const { config, version, replica, db, broker, forwarder, health, events, log } = options;
   const { live, counters } = broker;
   const startedMs = performance.now();
   const startedAtMs = Date.now();
@@ -55,7 +55,7 @@ export function startFleetView(options: {
     const nowMs = performance.now();
     if (nowMs - replicasReadMs < replicasMs) return replicas;
     replicasReadMs = nowMs;
-    replicas = directory.live ? await countReplicas(db).catch(() => undefined) : undefined;
+    replicas = health.ok ? await countReplicas(db).catch(() => undefined) : undefined;
     return replicas;
   }
 
@@ -83,10 +83,7 @@ export function startFleetView(options: {
       waiting: { messages: nats.inFlight, bytes: nats.inFlightBytes },
       ackLatency: history.quantiles(),
       nats: { ok: nats.connected, detail: nats.detail },
-      database: {
-        ok: directory.live,
-        detail: `${db.where} ${directory.live ? 'answers' : 'does not answer'}`,
-      },
+      database: { ok: health.ok, detail: `${db.where} ${health.detail}` },
       failures: {
         ...countFailures(counters, forwarder),
         event_listeners_dropped: events.droppedListeners,

@@ -10,6 +10,7 @@ import type { Log } from '../log.js';
 import { describeRisks } from '../policy.js';
 import { readVersion } from '../version.js';
 import { startAuditRetention } from './audit-retention.js';
+import { type DatabaseHealth, startDatabaseHealth } from './database-health.js';
 import { startDeviceDirectory } from './device-directory.js';
 import { startDropReport } from './drop-report.js';
 import { openEventFeed } from './event-feed.js';
@@ -145,6 +146,9 @@ async function start(
   });
   releasers.add('device directory', () => directory.close());
 
+  const health = await startDatabaseHealth({ db, log, isLive: () => directory.live });
+  releasers.add('database health', () => health.close());
+
   const version = readVersion();
   const metrics = openMetrics({ broker: core, forwarder, directory, config, version, certificates });
   const fleet = startFleetView({
@@ -154,7 +158,7 @@ async function start(
     db,
     broker: core,
     forwarder,
-    directory,
+    health,
     events,
     log,
   });
@@ -177,7 +181,7 @@ async function start(
     },
     readMetrics: () => metrics.read(),
     fleet,
-    readiness: () => readReadiness({ directory, forwarder, listening: broker !== undefined && !stopping }),
+    readiness: () => readReadiness({ health, forwarder, listening: broker !== undefined && !stopping }),
   });
   releasers.add('HTTP API', () => http.close());
 
@@ -266,13 +270,13 @@ async function drainBroker(broker: Broker, forwarder: Forwarder, timeoutMs: numb
 const ingestDetails = { batches: 'confirms in batches', plain: 'confirms each message' } as const;
 
 function readReadiness(parts: {
-  directory: { readonly live: boolean };
+  health: DatabaseHealth;
   forwarder: Forwarder;
   listening: boolean;
 }): Readiness {
   const nats = parts.forwarder.state();
   return {
-    database: { ok: parts.directory.live, detail: parts.directory.live ? 'answers' : 'does not answer' },
+    database: { ok: parts.health.ok, detail: parts.health.detail },
     nats: {
       ok: nats.connected,
       detail: nats.ingest === undefined ? nats.detail : `${nats.detail}, ${ingestDetails[nats.ingest]}`,

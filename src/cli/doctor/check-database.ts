@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import type { Config } from '../../config.js';
+import { readOnlyAdvice } from '../../db/database-errors.js';
 import { parseDatabaseUrl } from '../../db/dsn.js';
 import { hasEmbeddedDatabase } from '../../db/embedded.js';
 import { inspectDatabase } from '../../db/inspect.js';
@@ -53,13 +54,7 @@ export async function checkDatabase(
     ? `Embedded PGlite (PostgreSQL ${version}) in ${db.where}`
     : `PostgreSQL ${version} at ${db.where}`;
   if (readOnly) {
-    add(
-      problem(
-        'database',
-        `${what} takes no changes`,
-        'Name the primary server in DATABASE_URL; a standby cannot be used',
-      ),
-    );
+    add(problem('database', `${what} takes no changes`, readOnlyAdvice));
   } else if (Number.parseInt(version, 10) < oldestVersion) {
     add(
       warning(

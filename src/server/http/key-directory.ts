@@ -92,6 +92,14 @@ export function openKeyDirectory(
     asking += 1;
     try {
       return await question();
+    } finally {
+      asking -= 1;
+    }
+  };
+  /** The same for what an answer waits for: after a failure there is a pause. */
+  const lookUp = async <T>(question: () => Promise<T>): Promise<T> => {
+    try {
+      return await ask(question);
     } catch (error) {
       pauseUntilMs = performance.now() + times.pauseMs;
       log.debug(
@@ -99,8 +107,6 @@ export function openKeyDirectory(
         'A key could not be looked up',
       );
       throw error;
-    } finally {
-      asking -= 1;
     }
   };
 
@@ -122,7 +128,7 @@ export function openKeyDirectory(
     const underWay = looking.get(id);
     if (underWay !== undefined) return underWay;
     const askedAtMs = performance.now();
-    const answer = ask(async () => {
+    const answer = lookUp(async () => {
       const key = await queries.load(id);
       remember(id, key, askedAtMs);
       return key;
@@ -181,7 +187,7 @@ export function openKeyDirectory(
       }
       existing ??= {
         askedAtMs: now,
-        answer: ask(async () => {
+        answer: lookUp(async () => {
           const found = await queries.exist();
           existence = { found, askedAtMs: now };
           return found;
@@ -205,8 +211,9 @@ export function openKeyDirectory(
       const now = performance.now();
       if (now - entry.usedAtMs < times.usedEveryMs || now < pauseUntilMs) return;
       entry.usedAtMs = now;
+      // A database that takes no changes still answers look-ups.
       ask(() => queries.markUsed(id)).catch(() => {
-        entry.usedAtMs = Number.NEGATIVE_INFINITY;
+        entry.usedAtMs = performance.now() - times.usedEveryMs + times.pauseMs;
       });
     },
   };

@@ -62,6 +62,7 @@ const titles: Partial<Record<ErrorCode, string>> = {
   ORIGIN_REFUSED: 'The origin of the request is refused',
   ROUTE_NOT_FOUND: 'There is no such route',
   METHOD_NOT_ALLOWED: 'The route does not take this method',
+  DATABASE_READ_ONLY: 'The database takes no changes',
   INTERNAL: 'The server failed',
 };
 
@@ -144,6 +145,8 @@ export function describeFailure(error: unknown): Problem {
 }
 
 function unavailable(code: ErrorCode): string {
+  if (code === 'DATABASE_READ_ONLY')
+    return 'The database takes no changes: it is a standby, or set to read-only';
   if (code.startsWith('DATABASE_')) return 'The database cannot be used at the moment';
   return code.startsWith('NATS_')
     ? 'NATS cannot be used at the moment'
