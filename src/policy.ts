@@ -1,4 +1,4 @@
-import { checkSubjectTemplate } from './subject-template.js';
+import { checkSubjectTemplate, subjectTemplatePattern } from './subject-template.js';
 import { checkTopicTemplate, defaultTemplates, templatesMeet } from './topic-template.js';
 
 /** What a policy says of the devices of its type. */
@@ -36,7 +36,9 @@ export const maxPublishRate = 1_000_000;
 export const minPacketBytes = 128;
 /** The largest packet of MQTT 3.1.1 (§2.2.3). */
 export const mostPacketBytes = 268_435_460;
-const maxSubjectLength = 256;
+export const maxSubjectLength = 256;
+/** What `nats_subject` can be, in the API's specification: commands to devices are no subject of their messages. */
+export const policySubjectPattern = subjectTemplatePattern.replace('^', '^(?!cmd(?:\\.|$))');
 
 /** Checks a policy; answers every fault. */
 export function checkPolicy(rules: PolicyRules): PolicyFault[] {

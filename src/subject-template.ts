@@ -6,6 +6,10 @@ const placeholders = ['{id}', '{type}', '{topic}'];
 /** Characters that one token of a subject cannot carry, and the one that escapes them. */
 export const unsafeInToken = /[\p{Cc}\p{Z}\uFEFF.*>%]/gu;
 
+const word = '[^\\p{Cc}\\p{Z}\\uFEFF.*>%{}]+';
+/** What `checkSubjectTemplate` takes, for readers of the HTTP API's specification; a test holds both together. */
+export const subjectTemplatePattern = `^(?![$_])${word}(?:\\.(?:${word}|\\{id\\}|\\{type\\}))*(?:\\.\\{topic\\})?$`;
+
 /**
  * What is wrong with a subject template, or undefined.
  *

@@ -5,6 +5,10 @@ export const maxTopicLevels = 100;
 /** Most characters of a template. */
 const maxTemplateLength = 256;
 
+const level = '(?:[^\\p{Cc}\\p{Cs}/{}+#]*(?:\\{(?:id|type)\\}[^\\p{Cc}\\p{Cs}/{}+#]*)?|\\+)';
+/** What `checkTopicTemplate` takes, for readers of the HTTP API's specification; a test holds both together. */
+export const topicTemplatePattern = `^(?!\\$)(?=.{1,${maxTemplateLength}}$)(?:#|${level}(?:/${level}){0,${maxTopicLevels - 1}}|(?:${level}/){1,${maxTopicLevels - 1}}#)$`;
+
 /** What a device may publish to and subscribe to when its type has no policy: its own topics only. */
 export const defaultTemplates = {
   publish: ['raw.{id}', 'raw/{id}', 'raw/{id}/#'],

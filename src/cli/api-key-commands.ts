@@ -13,8 +13,8 @@ export function addApiKeyCommands(program: Command, add: Add): void {
     .addOption(
       new Option(
         '--role <role>',
-        'viewer looks, provisioner also adds devices, operator does everything',
-      ).choices(['viewer', 'provisioner', 'operator']),
+        'enroller adds devices and sees only those, viewer looks, provisioner does both, operator everything',
+      ).choices(['enroller', 'viewer', 'provisioner', 'operator']),
     )
     .option('--expires <duration>', 'How long it is valid, such as 12h or 90d', toDurationMs('--expires'))
     .option('--json', 'As a JSON object: id, name, role, key, created_at, expires_at');

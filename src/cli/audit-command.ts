@@ -15,8 +15,13 @@ export function addAuditCommand(program: Command, add: Add): void {
     )
     .option(
       '--limit <n>',
-      'Most entries shown, the latest ones; 100 unless given',
+      'Most changes shown, the latest ones; 100 unless given',
       toCount('--limit', 100_000),
     )
-    .option('--json', 'One JSON object a line');
+    .option('--json', 'One JSON object a line, for each device that a change was made to')
+    .addHelpText(
+      'after',
+      `
+A change of many devices at once is one line here; --device shows it for each of them, and --json has an entry for each.`,
+    );
 }

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Config } from '../config.js';
 import { type AuditRecord, listAudit, maxAuditRecordsPerPage, toAuditJson } from '../db/audit-log.js';
 import { requireSchema, withDatabase } from './database.js';
@@ -15,47 +16,108 @@ export interface AuditOptions {
 const defaultLimit = 100;
 const header = ['TIME', 'ACTOR', 'ADDRESS', 'ACTION', 'TARGET', 'DETAILS'];
 
+/** Most entries that are read for a table, whose lines may stand for many each. */
+const mostRead = 100_000;
+/** Targets that a line for several names. */
+const targetsShown = 3;
+
+/** What one change did, perhaps to many: an entry for each of them. */
+interface Change {
+  /** The first entry of it. */
+  readonly record: AuditRecord;
+  readonly targets: readonly string[];
+  readonly count: number;
+}
+
 /**
- * Shows the latest changes, newest last.
+ * Shows the latest changes, newest last. In the table a change of many devices is one line, so that it does not hide the
+ * others; JSON has every entry.
  *
  * @throws SvcMqttError DATABASE_*.
  */
 export async function showAudit(config: Config, options: AuditOptions, io: CommandIo): Promise<void> {
   const limit = options.limit ?? defaultLimit;
-  const { records, more } = await withDatabase(config, io, async (db) => {
+  const since = options.since === undefined ? undefined : new Date(Date.now() - options.since);
+  const { changes, more } = await withDatabase(config, io, async (db) => {
     await requireSchema(db);
-    const since = options.since === undefined ? undefined : new Date(Date.now() - options.since);
-    const records: AuditRecord[] = [];
-    // One more than asked for shows whether there are older ones.
-    while (records.length <= limit) {
-      const wanted = Math.min(maxAuditRecordsPerPage, limit + 1 - records.length);
-      const before = records.at(-1)?.id;
-      const page = await listAudit(db, { device: options.device, since, before, limit: wanted });
-      records.push(...page);
-      if (page.length < wanted) break;
-    }
-    return { records: records.slice(0, limit).reverse(), more: records.length > limit };
+    const read = (before: number | undefined) =>
+      listAudit(db, { device: options.device, since, before, limit: maxAuditRecordsPerPage });
+    return collectChanges(read, { limit, folds: options.json !== true });
   });
   if (options.json === true) {
-    for (const record of records) await write(io.stdout, toJsonLine(toAuditJson(record)));
-  } else if (records.length > 0) {
-    const rows = records.map(toCells);
+    for (const { record } of changes) await write(io.stdout, toJsonLine(toAuditJson(record)));
+  } else if (changes.length > 0) {
+    const rows = changes.map(toCells);
     const widths = columnWidths([header, ...rows.slice(-1_000)]);
     await write(io.stdout, formatRow(header, widths));
     for (const row of rows) await write(io.stdout, formatRow(row, widths));
   }
-  if (records.length === 0) await write(io.stderr, 'There are no such entries in the audit log.\n');
+  if (changes.length === 0) await write(io.stderr, 'There are no such entries in the audit log.\n');
   if (more) await write(io.stderr, 'There are older entries; --limit shows more.\n');
 }
 
-function toCells(record: AuditRecord): string[] {
+/** The latest changes, oldest first, and whether there are older ones. */
+async function collectChanges(
+  read: (before: number | undefined) => Promise<readonly AuditRecord[]>,
+  { limit, folds }: { limit: number; folds: boolean },
+): Promise<{ changes: Change[]; more: boolean }> {
+  const newestFirst: Change[] = [];
+  let total = 0;
+  for (;;) {
+    const page = await read(newestFirst.at(-1)?.record.id);
+    for (const record of page) {
+      const last = newestFirst.at(-1);
+      if (folds && last !== undefined && isSameChange(last.record, record)) {
+        const targets = [record.target, ...last.targets].slice(0, targetsShown);
+        newestFirst[newestFirst.length - 1] = {
+          record: merge(record, last.record),
+          targets,
+          count: last.count + 1,
+        };
+      } else if (newestFirst.length === limit) {
+        return { changes: newestFirst.reverse(), more: true };
+      } else newestFirst.push({ record, targets: [record.target], count: 1 });
+    }
+    total += page.length;
+    const ended = page.length < maxAuditRecordsPerPage;
+    if (ended || total >= mostRead) return { changes: newestFirst.reverse(), more: !ended };
+  }
+}
+
+/** Entries of one transaction have one time. */
+function isSameChange(one: AuditRecord, other: AuditRecord): boolean {
+  return (
+    one.at.getTime() === other.at.getTime() &&
+    one.action === other.action &&
+    one.actor === other.actor &&
+    one.actorKind === other.actorKind &&
+    one.address === other.address
+  );
+}
+
+/** An entry with those details only that another has too. */
+function merge(record: AuditRecord, other: AuditRecord): AuditRecord {
+  const common = Object.entries(record.details).filter(([name, value]) =>
+    isDeepStrictEqual(value, other.details[name]),
+  );
+  return { ...record, details: Object.fromEntries(common) };
+}
+
+function toTarget({ record, targets, count }: Change): string {
+  if (count === 1) return record.target;
+  const noun = record.action.startsWith('device.') ? 'devices' : 'entries';
+  return `${count.toLocaleString('en-US')} ${noun}: ${targets.join(', ')}${count > targets.length ? ', …' : ''}`;
+}
+
+function toCells(change: Change): string[] {
+  const { record } = change;
   const details = Object.entries(record.details).map(([name, value]) => `${name}=${toDetail(name, value)}`);
   return [
     formatTime(record.at),
     escapeControls(record.actorKind === record.actor ? record.actor : `${record.actorKind}:${record.actor}`),
     escapeControls(record.address ?? '-'),
     escapeControls(record.action),
-    escapeControls(record.target),
+    escapeControls(toTarget(change)),
     escapeControls(details.join(' ')),
   ];
 }

@@ -21,7 +21,7 @@ same fields as the HTTP API. A failure is one line, \`svc-mqtt: what happened. W
 | exit status | meaning |
 | --- | --- |
 | 0 | Done. |
-| 1 | It failed: something did not answer, refused, or does not exist. [errors.md](errors.md) has every code. |
+| 1 | It failed: something did not answer, refused, or does not exist. [errors.md](errors.md) has every code. Also: a question was answered with no, \`doctor\` found a problem, \`device import --continue\` refused a row, \`tail-nats --count\` ran out of time. |
 | 2 | The command line, a setting or an input is wrong. |
 | 128 + n | Signal n ended the command: 130 after Ctrl-C. \`serve\`, \`top\` and \`tail-nats\` are meant to be ended that way and exit with 0. |
 

@@ -4,12 +4,14 @@ import { readMigrationStatus } from '../db/migrate.js';
 import { findPolicy } from '../db/policies.js';
 import { SvcMqttError } from '../errors.js';
 import { withDatabase } from './database.js';
+import { deviceNotFound } from './device-show.js';
 import type { CommandIo } from './io.js';
-import { escapeControls } from './text.js';
 
 /**
  * The template of the NATS subject of a device: that of the policy of its type, else NATS_SUBJECT. Looking makes no
- * embedded database and migrates none; what cannot be looked up is told on stderr, and NATS_SUBJECT taken.
+ * embedded database and migrates none; when nothing can be looked up, that is told on stderr, and NATS_SUBJECT taken.
+ *
+ * @throws SvcMqttError DEVICE_NOT_FOUND.
  */
 export async function findSubjectTemplate(config: Config, id: string, io: CommandIo): Promise<string> {
   const { natsSubject } = config;
@@ -21,14 +23,11 @@ export async function findSubjectTemplate(config: Config, id: string, io: Comman
         return natsSubject;
       }
       const device = await findDevice(db, id);
-      if (device === undefined) {
-        tell(`There is no device ${escapeControls(id)}`);
-        return natsSubject;
-      }
+      if (device === undefined) throw deviceNotFound([id]);
       return (await findPolicy(db, device.type))?.natsSubject ?? natsSubject;
     });
   } catch (error) {
-    if (!(error instanceof SvcMqttError)) throw error;
+    if (!(error instanceof SvcMqttError) || error.code === 'DEVICE_NOT_FOUND') throw error;
     tell(error.message);
     return natsSubject;
   }

@@ -50,7 +50,7 @@ interface Cursor {
  * is closed, and after `timeout`; reconnects for as long as it takes.
  *
  * @returns the exit status: 1 when the time was over before `count` messages had come.
- * @throws SvcMqttError USAGE, NATS_UNREACHABLE, NATS_REFUSED, NATS_STREAM, CONFIG_INVALID.
+ * @throws SvcMqttError USAGE, DEVICE_NOT_FOUND, NATS_UNREACHABLE, NATS_REFUSED, NATS_STREAM, CONFIG_INVALID.
  */
 export async function tailNats(config: Config, options: TailNatsOptions, io: CommandIo): Promise<number> {
   const { timeout, count } = options;

@@ -10,9 +10,22 @@ import { apiKeys } from './schema.js';
 import { checkHoldsNoKey, generateId, generateSecret, hashSecret } from './secrets.js';
 import { inTransaction } from './transaction.js';
 
-/** What a key may do, each more than the one before: look; also add devices; everything. */
-export const roles = ['viewer', 'provisioner', 'operator'] as const;
+/** What a key may do: add devices, and look at those only that it has added; look; both; everything. */
+export const roles = ['enroller', 'viewer', 'provisioner', 'operator'] as const;
 export type Role = (typeof roles)[number];
+
+/** The roles that a role has the rights of. */
+const heldRoles: Readonly<Record<Role, readonly Role[]>> = {
+  enroller: ['enroller'],
+  viewer: ['viewer'],
+  provisioner: ['enroller', 'viewer', 'provisioner'],
+  operator: roles,
+};
+
+/** Whether a role may do what needs another one. */
+export function includesRole(held: Role, need: Role): boolean {
+  return heldRoles[held].includes(need);
+}
 
 /** A key as it may be shown. */
 export interface ApiKey {
@@ -50,6 +63,8 @@ export const apiKeyNameForm: TextForm = {
   pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$',
   problem: 'may contain only the characters A–Z a–z 0–9 . _ - and begins with a letter or digit',
 };
+/** The same in the API's specification, where a name cannot look like an id either. */
+export const newApiKeyNamePattern = apiKeyNameForm.pattern.replace('^', '^(?![a-z2-7]{16}$)');
 /** Most keys that one page of `listApiKeys` holds. */
 export const maxApiKeysPerPage = 1_000;
 /** Longest that a key may be valid, as far ahead as a duration of the command line can be. */

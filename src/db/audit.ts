@@ -10,6 +10,8 @@ export interface Actor {
   readonly name: string;
   /** The address of the peer's socket; none for a command. */
   readonly address?: string | undefined;
+  /** The id of the API key, which no later key of the name has; not in the audit log. */
+  readonly keyId?: string | undefined;
 }
 
 /** One change: what was done to what. `details` never holds a secret. */

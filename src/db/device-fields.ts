@@ -29,6 +29,20 @@ export const chosenIdForm: TextForm = {
 /** The form of the types of new devices; those that are stored already may be others. */
 export const newTypeForm: TextForm = { pattern: '^[^-]', problem: 'must not begin with a hyphen' };
 
+/** A character of a text that people read; a half of a surrogate pair is none. */
+const plain = '[^\\p{Cc}\\p{Cs}]';
+
+/**
+ * What the checks below say, for readers of the HTTP API's specification, as far as a regular expression can say it. The
+ * checks have the better words, so they decide; a test holds both together.
+ */
+export const fieldPatterns = {
+  type: `^${plain}*$`,
+  newType: `^(?!-)${plain}*$`,
+  metadataKey: '^[A-Za-z0-9][A-Za-z0-9_.-]*$',
+  metadataValue: `^${plain}*$`,
+} as const;
+
 /** What is wrong with a text that is to have a form, or undefined. */
 export function checkForm(text: string, form: TextForm): string | undefined {
   return new RegExp(form.pattern, 'u').test(text) ? undefined : form.problem;
@@ -81,7 +95,7 @@ export function checkStoredId(id: string): string | undefined {
 export function checkMetadataKey(key: string): string | undefined {
   if (key === '') return 'must not be empty';
   if (key.length > maxMetadataKeyLength) return `must not be longer than ${maxMetadataKeyLength} characters`;
-  if (/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(key)) return undefined;
+  if (new RegExp(fieldPatterns.metadataKey).test(key)) return undefined;
   return 'may contain only the characters A–Z a–z 0–9 _ . - and begins with a letter or digit';
 }
 

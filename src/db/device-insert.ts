@@ -16,6 +16,8 @@ export interface DeviceRow {
   readonly revokedAt?: Date | undefined;
   readonly lastSeenAt?: Date | undefined;
   readonly previousSecret?: PreviousSecret | undefined;
+  /** The id of the API key that adds it. */
+  readonly madeBy?: string | undefined;
 }
 
 /** Rows of one INSERT: small enough to stay far below the limit on the time of a query. */
@@ -46,18 +48,20 @@ export async function insertDevices(
       previous_salt: row.previousSecret?.salt.toString('hex'),
       previous_until: row.previousSecret && new Date(row.previousSecret.untilMs),
       previous_until_used: row.previousSecret?.untilUsed ?? false,
+      made_by: row.madeBy,
     })),
   );
   const { rows: stored } = await orm.execute<{ id: string; created_at: string }>(sql`
     insert into ${devices} (id, type, secret_hash, secret_salt, metadata, expires_at, created_at, updated_at,
       revoked_at, last_seen_at, previous_secret_hash, previous_secret_salt, previous_secret_until,
-      previous_secret_until_used)
+      previous_secret_until_used, made_by)
     select id, type, decode(hash, 'hex'), decode(salt, 'hex'), metadata, expires_at,
       coalesce(created_at, now()), now(), revoked_at, last_seen_at, decode(previous_hash, 'hex'),
-      decode(previous_salt, 'hex'), previous_until, previous_until_used
+      decode(previous_salt, 'hex'), previous_until, previous_until_used, made_by
     from json_to_recordset(${json}::json) as new (id text, type text, hash text, salt text, metadata jsonb,
       expires_at timestamptz, created_at timestamptz, revoked_at timestamptz, last_seen_at timestamptz,
-      previous_hash text, previous_salt text, previous_until timestamptz, previous_until_used boolean)
+      previous_hash text, previous_salt text, previous_until timestamptz, previous_until_used boolean,
+      made_by text)
     on conflict do nothing
     returning id, created_at`);
   return new Map(stored.map((row) => [row.id, new Date(row.created_at)]));

@@ -88,7 +88,8 @@ export async function addDevices(
       while (added.length < count) {
         const rows = Array.from({ length: Math.min(rowsPerInsert, count - added.length) }, () => {
           const { secret, hash, salt, ...made } = generateSecret(id ?? generateId());
-          return { ...made, type, secretHash: hash, secretSalt: salt, secret, metadata, expiresAt };
+          const stored = { secretHash: hash, secretSalt: salt, metadata, expiresAt, madeBy: actor.keyId };
+          return { ...made, type, secret, ...stored };
         });
         const createdAt = await insertDevices(orm, rows);
         if (id !== undefined && createdAt.size === 0) throw deviceExists(id);
@@ -203,9 +204,14 @@ export function whereDevices(filter: DeviceFilter & { readonly after?: string | 
   );
 }
 
-/** One device, revoked or not, or undefined. */
-export async function findDevice(db: Database, id: string): Promise<Device | undefined> {
+/**
+ * One device, revoked or not, or undefined.
+ *
+ * @param madeBy only if the API key with this id added it.
+ */
+export async function findDevice(db: Database, id: string, madeBy?: string): Promise<Device | undefined> {
   if (!isStorable(id)) return undefined;
-  const rows = await query(db, () => db.orm.select(shownColumns).from(devices).where(eq(devices.id, id)));
+  const isWanted = and(eq(devices.id, id), madeBy === undefined ? undefined : eq(devices.madeBy, madeBy));
+  const rows = await query(db, () => db.orm.select(shownColumns).from(devices).where(isWanted));
   return rows[0];
 }

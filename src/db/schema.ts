@@ -42,6 +42,8 @@ export const devices = pgTable(
     previousSecretUntil: timestamptz('previous_secret_until'),
     previousSecretUntilUsed: boolean('previous_secret_until_used').notNull().default(false),
     lastSecretUsed: text('last_secret_used').$type<'current' | 'previous'>(),
+    /** The id of the API key that added it; null: it was added otherwise. */
+    madeBy: text('made_by'),
   },
   (table) => [
     index('devices_metadata_idx').using('gin', sql`${table.metadata} jsonb_path_ops`),
@@ -112,7 +114,7 @@ export const apiKeys = pgTable(
   {
     id: text('id').primaryKey(),
     name: text('name').notNull(),
-    role: text('role').$type<'viewer' | 'provisioner' | 'operator'>().notNull(),
+    role: text('role').$type<'enroller' | 'viewer' | 'provisioner' | 'operator'>().notNull(),
     secretHash: bytea('secret_hash').notNull(),
     secretSalt: bytea('secret_salt').notNull(),
     createdAt: timestamptz('created_at').notNull().defaultNow(),
@@ -124,7 +126,7 @@ export const apiKeys = pgTable(
     // The name of a revoked key may be given to its successor.
     uniqueIndex('api_keys_name_idx').on(table.name).where(sql`${table.revokedAt} is null`),
     check('api_keys_name_check', sql`length(${table.name}) between 1 and 128`),
-    check('api_keys_role_check', sql`${table.role} in ('viewer', 'provisioner', 'operator')`),
+    check('api_keys_role_check', sql`${table.role} in ('enroller', 'viewer', 'provisioner', 'operator')`),
   ],
 );
 

@@ -174,6 +174,25 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
     ]);
   });
 
+  test('a change of many devices is a line of the table, and does not hide the others', async () => {
+    await run(env(), 'device', 'add', '--type', 'before', '--id', 'b1');
+    await run(env(), 'device', 'add', '--type', 'sensor', '--count', '70', '--metadata', 'site=lyon');
+    await run(env(), 'device', 'add', '--type', 'after', '--id', 'a1');
+    const table = async (...args: string[]) => (await run(env(), 'audit', ...args)).out.trimEnd().split('\n');
+    const [, before, bulk, after, ...rest] = await table('--limit', '3');
+    expect(rest).toEqual([]);
+    expect(before).toMatch(/ device\.add +b1 +type=before$/);
+    expect(bulk).toMatch(
+      / device\.add +70 devices: \w+, \w+, \w+, … +type=sensor metadata=\{"site":"lyon"\}$/,
+    );
+    expect(after).toMatch(/ device\.add +a1 +type=after$/);
+    expect((await run(env(), 'audit', '--json')).lines()).toHaveLength(72);
+    expect((await run(env(), 'audit', '--json', '--limit', '71')).lines()).toHaveLength(71);
+    const [, id = ''] = / devices: (\w+),/.exec(bulk ?? '') ?? [];
+    expect(await table('--device', id)).toHaveLength(2);
+    expect((await run(env(), 'audit', '--limit', '2')).err).toContain('older entries');
+  });
+
   test('the audit log comes whole when it is longer than a page', async () => {
     await databases[kind]?.pool.query(`insert into audit_log (actor_kind, actor, action, target)
       select 'cli', 'x', 'device.add', n::text from generate_series(1, 2500) n`);

@@ -27,6 +27,15 @@ describe('docs/errors.md', () => {
     );
   });
 
+  test('leaves to docs/cli.md what other statuses mean, which has all of the table', () => {
+    const page = (name: string) => readFileSync(join(projectDir, 'docs', name), 'utf8');
+    const statuses = [...page('cli.md').matchAll(/^\| ([\d +n]+) \|/gm)].map(([, status]) => status);
+    const ofErrors = new Set(Object.values(errorCodes).map(({ exit }) => String(exit)));
+    expect(statuses).toEqual(['0', ...[...ofErrors].sort(), '128 + n']);
+    expect(page('errors.md')).toContain('(cli.md)');
+    expect(page('errors.md')).not.toMatch(/\b128\b|\b130\b/);
+  });
+
   test('says of every code what it means and what to do', () => {
     for (const row of rows) {
       expect(row).toHaveLength(5);

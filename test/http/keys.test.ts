@@ -97,6 +97,51 @@ describe.each(kinds)('with keys in %s, the API', (kind) => {
     await expect.poll(async () => (await get(api, '/devices')).status).toBe(200);
   });
 
+  it('shows an enroller what this key has added, and nothing else', async () => {
+    const [one, two, viewer] = [
+      await create('one', 'enroller'),
+      await create('two', 'enroller'),
+      await create('three', 'viewer'),
+    ];
+    await start();
+    const add = (id: string, key: string) =>
+      call(api.port, 'POST', '/devices', { ...bearer(key), body: JSON.stringify({ type: 'sensor', id }) });
+    const added = await add('mine', one);
+    expect(added.status).toBe(200);
+    expect(added.json()).toMatchObject({ id: 'mine', mqtt_password: expect.any(String) });
+    expect((await add('other', two)).status).toBe(200);
+    expect((await add('none', viewer)).status).toBe(403);
+
+    const shown = await get(api, '/devices/mine', one);
+    expect(shown.json()).toMatchObject({ id: 'mine', last_seen_at: null });
+    expect((await get(api, '/devices/mine', viewer)).json()).toEqual(shown.json());
+    const [other, nobody] = [await get(api, '/devices/other', one), await get(api, '/devices/nobody', one)];
+    expect(other.status).toBe(404);
+    expect(other.text.replace('other', 'nobody')).toBe(nobody.text);
+    for (const path of [
+      '/devices',
+      '/devices?type=sensor',
+      '/connections',
+      '/events',
+      '/metrics',
+      '/stats',
+    ]) {
+      expect((await get(api, path, one)).status, path).toBe(403);
+    }
+    for (const [method, path] of [
+      ['DELETE', '/devices/mine'],
+      ['PATCH', '/devices/mine'],
+      ['POST', '/devices/mine/rotate'],
+      ['POST', '/devices/mine/enable'],
+      ['POST', '/devices/mine/remove'],
+    ] as const) {
+      expect((await call(api.port, method, path, { ...bearer(one), body: '{}' })).status, path).toBe(403);
+    }
+    // A later key of the name is another key.
+    await revokeApiKey(database.db, cli, 'one');
+    expect((await get(api, '/devices/mine', await create('one', 'enroller'))).status).toBe(404);
+  });
+
   it('wins over API_ALLOW_UNAUTHENTICATED, and says so', async () => {
     await create('ci', 'viewer');
     await start({ apiAllowUnauthenticated: true });

@@ -176,6 +176,22 @@ describe.each(kinds)('the life of a device over HTTP, on %s', (kind) => {
     expect((await send('POST', '/devices/nobody/enable')).status).toBe(404);
   });
 
+  it('ends for good by a removal, revoked or not, which leaves the id free', async () => {
+    for (const revokes of [false, true]) {
+      await add({ id: 'gone', metadata: { a: 'b' } });
+      if (revokes) await send('DELETE', '/devices/gone');
+      expect(await send('POST', '/devices/gone/remove')).toMatchObject({ status: 204, text: '' });
+      expect((await send('GET', '/devices/gone')).status).toBe(404);
+    }
+    const again = await send('POST', '/devices/gone/remove');
+    expect(again).toMatchObject({ status: 404 });
+    expect(again.json()).toMatchObject({ code: 'DEVICE_NOT_FOUND' });
+    const actions = (await audit('gone')).map(({ action }) => action);
+    expect(actions).toEqual(['device.add', 'device.remove', 'device.add', 'device.revoke', 'device.remove']);
+    expect(lines.filter(({ event }) => event === 'device_removed')).toHaveLength(2);
+    expect(await add({ id: 'gone' })).toMatchObject({ id: 'gone' });
+  });
+
   it('can be found by its metadata and by its state', async () => {
     const list = async (query: string) =>
       (await send('GET', `/devices?type=found&${query}`))

@@ -90,6 +90,7 @@ describe('/openapi.json', () => {
       'post /claims/redeem',
       'post /devices',
       'post /devices/{id}/enable',
+      'post /devices/{id}/remove',
       'post /devices/{id}/rotate',
       'put /policies/{type}',
     ]);
@@ -107,7 +108,9 @@ describe('/openapi.json', () => {
       expect(operation.security, name).toEqual(isProbe || isForDevices ? [] : undefined);
       const everywhere = isForDevices ? ['429', '500', '503'] : ['401', '403', '429', '500', '503'];
       if (!isProbe && !isForDevices) {
-        expect(operation.description, name).toMatch(/Role: `(viewer|provisioner|operator)`\.$/);
+        expect(operation.description, name).toMatch(
+          /Role: `(enroller|viewer|provisioner|operator)`(; `enroller` for what it made)?\.$/,
+        );
       }
       for (const status of isProbe ? [] : everywhere) {
         expect(Object.keys(operation.responses[status]?.content ?? {}), name).toEqual([

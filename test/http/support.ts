@@ -78,6 +78,9 @@ export function openMemoryQueries(rows: Map<string, Device>): DeviceQueries {
       if (row !== undefined) rows.set(id, { ...row, revokedAt: null });
       return rows.get(id);
     },
+    async remove(_actor, id) {
+      return rows.delete(id);
+    },
     async set(_actor, id) {
       return rows.get(id);
     },

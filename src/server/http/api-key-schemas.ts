@@ -1,5 +1,6 @@
 import Type from 'typebox';
-import { apiKeyNameForm, maxApiKeyNameLength, roles } from '../../db/api-keys.js';
+import { maxApiKeyNameLength, newApiKeyNamePattern, roles } from '../../db/api-keys.js';
+import { timeField } from './fields.js';
 import { cursorParameter, nextCursor, pageLimit } from './paging-schemas.js';
 import { refer } from './responses.js';
 
@@ -19,7 +20,8 @@ const name = Type.String({
 
 const role = Type.Enum([...roles], {
   type: 'string',
-  description: 'What it may do, each more than the one before: look; also add devices; everything',
+  description:
+    'What it may do: `enroller` add devices, and look at those that it added; `viewer` look; `provisioner` both; `operator` everything',
 });
 
 const time = (description: string) =>
@@ -32,9 +34,9 @@ const expires = timeOrNull('When it expires; null: never');
 /** What `POST /api-keys` takes. */
 export const NewApiKeyRequest = Type.Object(
   {
-    name: Type.String({ ...name, pattern: apiKeyNameForm.pattern }),
+    name: Type.String({ ...name, pattern: newApiKeyNamePattern }),
     role,
-    expires_at: Type.Optional(time('When it is to expire, within ten years; left out: never')),
+    expires_at: Type.Optional(timeField('When it is to expire, within ten years; left out: never')),
   },
   { $id: 'NewApiKeyRequest', ...closed, examples: [{ name: 'ci', role: 'provisioner' }] },
 );

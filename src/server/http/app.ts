@@ -1,4 +1,5 @@
 import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } from 'fastify';
+import { includesRole } from '../../db/api-keys.js';
 import type { Actor } from '../../db/audit.js';
 import type { Log } from '../../log.js';
 import type { FleetView } from '../live.js';
@@ -39,12 +40,18 @@ declare module 'fastify' {
     access?: AccessLevel;
     /** The lowest role that may call a protected route, each of which has to say. */
     role?: Role;
+    /** The role that is enough for what the caller has made itself: the route looks at `request.madeBy`. */
+    ownRole?: Role;
+    /** No body is the same as an empty object. */
+    bodyOptional?: boolean;
   }
   interface FastifyRequest {
     /** Who calls, as the audit log keeps it; only on protected routes. */
     actor: Actor;
     /** Names who calls, for what is counted: the id of a key, `API_TOKEN`, or `local`; only on protected routes. */
     caller: string;
+    /** The id of the key whose things alone the caller may see; undefined: those of everybody. */
+    madeBy: string | undefined;
   }
 }
 
@@ -90,9 +97,14 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   answerFailures(app, routes, log);
   app.decorateRequest('actor');
   app.decorateRequest('caller');
+  app.decorateRequest('madeBy', undefined);
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(defaultHeaders);
     return admit({ options, gate, routes }, request, reply);
+  });
+  app.addHook('preValidation', async (request) => {
+    const { bodyOptional } = request.routeOptions.config;
+    if (bodyOptional === true && request.body === undefined) request.body = {};
   });
   app.addHook('onResponse', async (request, reply) => logRequest(log, request, reply));
 
@@ -150,11 +162,13 @@ async function admit(
     const detail = `The address is over the limit of ${options.limits.maxUrlBytes} bytes`;
     return sendProblem(reply, createProblem('INPUT_INVALID', detail, { status: 414 }));
   }
-  const { access = 'protected', role = 'operator' } = request.routeOptions.config;
-  const admission = await gate.admit(access, request.is404 ? undefined : role, {
-    remoteAddress: peerAddressOf(request.socket),
-    headers: request.headers,
-  });
+  const { access = 'protected', role = 'operator', ownRole } = request.routeOptions.config;
+  const admission = await gate.admit(
+    access,
+    request.is404 ? undefined : role,
+    { remoteAddress: peerAddressOf(request.socket), headers: request.headers },
+    ownRole,
+  );
   if ('refusal' in admission) {
     const { code, detail, challenge, retryAfterSec } = admission.refusal;
     if (challenge !== undefined) reply.header('www-authenticate', challenge);
@@ -164,6 +178,8 @@ async function admit(
   if (admission.caller !== undefined) {
     request.actor = admission.caller.actor;
     request.caller = nameCaller(admission.caller);
+    // Without a key there is nothing that could be the caller's own: then nothing is found.
+    if (!includesRole(admission.caller.role, role)) request.madeBy = admission.caller.keyId ?? '';
     gate.hold(admission.caller, reply.raw);
   }
   return request.is404 ? sendMissingRoute(routes, request, reply) : undefined;

@@ -2,7 +2,7 @@ import Type from 'typebox';
 import { type AuditRecord, listAudit, toAuditJson } from '../../db/audit-log.js';
 import type { Database } from '../../db/open.js';
 import { decodeCursor, makePage } from './cursor.js';
-import { requireTime } from './fields.js';
+import { requireTime, timeField } from './fields.js';
 import { cursorParameter, defaultPageLimit, nextCursor, pageLimit } from './paging-schemas.js';
 import { createInputProblem, ProblemError } from './problem.js';
 import { listProblems, refer } from './responses.js';
@@ -63,7 +63,7 @@ const AuditQuery = Type.Object(
         description: 'Only what was done to the device with this id, or to its connections',
       }),
     ),
-    since: Type.Optional(time('Only changes since then')),
+    since: Type.Optional(timeField('Only changes since then')),
     limit: Type.Optional(pageLimit('entries')),
     cursor: Type.Optional(cursorParameter),
   },

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { isIP } from 'node:net';
-import { type Role, roles } from '../../db/api-keys.js';
+import { includesRole, type Role } from '../../db/api-keys.js';
 import type { ErrorCode } from '../../errors.js';
 
 export type { Role } from '../../db/api-keys.js';
@@ -42,12 +42,18 @@ export interface AccessRefusal {
 /** The scheme of WWW-Authenticate. */
 export const realm = 'Bearer realm="svc-mqtt"';
 
-/** Checks whether a role is enough for what a route needs; undefined: any is. */
+/**
+ * Checks whether a role is enough for what a route needs; undefined: any is.
+ *
+ * @param ownNeed the role that is enough for what the caller has made itself.
+ */
 export function checkRole(
   caller: { readonly role: Role; readonly actor: { readonly name: string } },
   need: Role | undefined,
+  ownNeed?: Role | undefined,
 ): AccessRefusal | undefined {
-  if (need === undefined || roles.indexOf(caller.role) >= roles.indexOf(need)) return undefined;
+  if (need === undefined || includesRole(caller.role, need)) return undefined;
+  if (ownNeed !== undefined && includesRole(caller.role, ownNeed)) return undefined;
   return {
     code: 'FORBIDDEN',
     detail: `This needs the role ${need}, and the key "${caller.actor.name}" has the role ${caller.role}`,

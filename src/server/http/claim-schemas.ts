@@ -1,6 +1,7 @@
 import Type from 'typebox';
 import { maxClaimUses } from '../../db/claims.js';
-import { maxDeviceTypeLength, newTypeForm } from '../../db/device-fields.js';
+import { fieldPatterns, maxDeviceTypeLength, maxMetadataKeys } from '../../db/device-fields.js';
+import { metadataField, metadataValue, timeField } from './fields.js';
 import { cursorParameter, nextCursor, pageLimit } from './paging-schemas.js';
 import { refer } from './responses.js';
 
@@ -28,14 +29,9 @@ const claim = Type.String({
 
 export const NewClaimRequest = Type.Object(
   {
-    type: Type.String({ ...type, pattern: newTypeForm.pattern }),
+    type: Type.String({ ...type, pattern: fieldPatterns.newType }),
     uses: Type.Optional(Type.Integer({ ...uses, default: 1 })),
-    expires_at: Type.Optional(
-      Type.String({
-        format: 'date-time',
-        description: 'When it ends, within ten years; a day from now unless given',
-      }),
-    ),
+    expires_at: Type.Optional(timeField('When it ends, within ten years; a day from now unless given')),
   },
   { $id: 'NewClaimRequest', ...closed, examples: [{ type: 'sensor', uses: 100 }] },
 );
@@ -89,7 +85,8 @@ export const RedeemRequest = Type.Object(
   {
     claim,
     metadata: Type.Optional(
-      Type.Record(Type.String(), Type.String(), {
+      metadataField(metadataValue, {
+        maxProperties: maxMetadataKeys,
         description: 'What is to be noted about the device, such as a serial number; no secret',
       }),
     ),

@@ -21,6 +21,7 @@ export function addDeviceItemRoutes(app: TypedApp, options: DeviceOptions): void
   addSetRoute(app, options);
   addRevokeRoute(app, options);
   addEnableRoute(app, options);
+  addRemoveRoute(app, options);
   addRotateRoute(app, options);
 }
 
@@ -39,7 +40,7 @@ function addShowRoute(app: TypedApp, { devices }: DeviceOptions): void {
   app.get(
     '/devices/:id',
     {
-      config: { role: 'viewer' },
+      config: { role: 'viewer', ownRole: 'enroller' },
       schema: {
         tags,
         operationId: 'getDevice',
@@ -50,7 +51,7 @@ function addShowRoute(app: TypedApp, { devices }: DeviceOptions): void {
       },
     },
     async (request, reply) => {
-      const device = await requireFound(request.params.id, devices.find);
+      const device = await requireFound(request.params.id, (id) => devices.find(id, request.madeBy));
       return reply.code(200).send(toDeviceJson(device));
     },
   );
@@ -147,15 +148,39 @@ function addEnableRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
   );
 }
 
+function addRemoveRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
+  app.post(
+    '/devices/:id/remove',
+    {
+      config: { role: 'operator' },
+      schema: {
+        tags,
+        operationId: 'removeDevice',
+        summary: 'Remove a device for good',
+        description:
+          'Deletes a device, revoked or not: its connections are closed, and nothing of it is left but the audit log. Its id is free for another one. To keep it out and be able to let it in again, revoke it.',
+        params: DeviceParams,
+        response: { 204: { type: 'null', description: 'The device is removed' }, ...listProblems(400, 404) },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      if (!canBeId(id) || !(await devices.remove(request.actor, id)))
+        throw new ProblemError(createUnknownProblem(id));
+      log.info(
+        { event: 'device_removed', device: id, remoteAddress: request.ip },
+        'A device was removed through the HTTP API',
+      );
+      return reply.code(204).send(null);
+    },
+  );
+}
+
 function addRotateRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
   app.post(
     '/devices/:id/rotate',
     {
-      config: { role: 'operator' },
-      // No body asks for nothing in particular.
-      preValidation: async (request) => {
-        request.body ??= {};
-      },
+      config: { role: 'operator', bodyOptional: true },
       schema: {
         tags,
         operationId: 'rotateSecret',

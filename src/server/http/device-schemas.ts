@@ -1,14 +1,15 @@
 import Type from 'typebox';
 import {
   chosenIdForm,
+  fieldPatterns,
   maxDeviceIdLength,
   maxDeviceTypeLength,
   maxGraceMs,
   maxMetadataKeyLength,
   maxMetadataKeys,
   maxMetadataValueLength,
-  newTypeForm,
 } from '../../db/device-fields.js';
+import { metadataField, metadataValue, timeField } from './fields.js';
 import { cursorParameter, nextCursor, pageLimit } from './paging-schemas.js';
 import { refer } from './responses.js';
 
@@ -39,16 +40,14 @@ const metadata = Type.Record(Type.String(), Type.String(), {
   examples: [{ site: 'lyon' }],
 });
 
-const expiresAt = Type.String({
-  description:
-    'When it expires, as RFC 3339 with the offset from UTC: from then on it is refused, and its connections end',
-  examples: ['2027-01-31T12:00:00Z'],
-});
+const expiresAt = timeField(
+  'When it expires, as RFC 3339 with the offset from UTC: from then on it is refused, and its connections end',
+);
 
 /** What `POST /devices` takes. */
 export const NewDeviceRequest = Type.Object(
   {
-    type: Type.String({ ...type, pattern: newTypeForm.pattern }),
+    type: Type.String({ ...type, pattern: fieldPatterns.newType }),
     id: Type.Optional(
       Type.String({
         minLength: 1,
@@ -58,7 +57,13 @@ export const NewDeviceRequest = Type.Object(
       }),
     ),
     expires_at: Type.Optional(expiresAt),
-    metadata: Type.Optional(metadata),
+    metadata: Type.Optional(
+      metadataField(metadataValue, {
+        maxProperties: maxMetadataKeys,
+        description: `What to note about it: ${metadataRules}; never a secret`,
+        examples: [{ site: 'lyon' }],
+      }),
+    ),
   },
   { $id: 'NewDeviceRequest', ...closed, examples: [{ type: 'sensor' }] },
 );
@@ -70,7 +75,7 @@ export const DeviceChangesRequest = Type.Object(
       Type.Union([expiresAt, Type.Null()], { description: 'null: it never expires' }),
     ),
     metadata: Type.Optional(
-      Type.Record(Type.String(), Type.Union([Type.String(), Type.Null()]), {
+      metadataField(Type.Union([metadataValue, Type.Null()]), {
         description: `Entries to set; null removes one; others stay. In all ${metadataRules}`,
         examples: [{ site: 'lyon', rack: null }],
       }),
@@ -93,7 +98,14 @@ export const RotateRequest = Type.Object(
       Type.Boolean({ description: 'The secret until now ends already when the new one has been used' }),
     ),
   },
-  { $id: 'RotateRequest', ...closed, examples: [{ grace_seconds: 86_400 }, {}] },
+  {
+    $id: 'RotateRequest',
+    ...closed,
+    if: { properties: { until_used: { const: true } }, required: ['until_used'] },
+    // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema.
+    then: { required: ['grace_seconds'] },
+    examples: [{ grace_seconds: 86_400 }, {}],
+  },
 );
 
 /** What `POST /devices` answers: the one place where the password is shown. */
@@ -158,9 +170,16 @@ export const DevicePage = Type.Object(
   { $id: 'DevicePage', ...closed },
 );
 
+const metadataEntry = Type.String({
+  pattern: fieldPatterns.metadataKey.replace('$', '=').concat(fieldPatterns.metadataValue.slice(1)),
+  examples: ['site=lyon'],
+});
+
 export const ListQuery = Type.Object(
   {
-    type: Type.Optional(describeType('Only devices of this type')),
+    type: Type.Optional(
+      Type.String({ ...describeType('Only devices of this type'), pattern: fieldPatterns.type }),
+    ),
     state: Type.Optional(
       Type.Enum(['active', 'expired', 'revoked', 'all'], {
         description: 'Only devices in this state; active: neither revoked nor expired',
@@ -168,7 +187,7 @@ export const ListQuery = Type.Object(
       }),
     ),
     metadata: Type.Optional(
-      Type.Union([Type.String(), Type.Array(Type.String(), { maxItems: maxMetadataKeys })], {
+      Type.Union([metadataEntry, Type.Array(metadataEntry, { maxItems: maxMetadataKeys })], {
         description: 'Only devices with this entry, as `key=value`; repeated: with all of them',
       }),
     ),

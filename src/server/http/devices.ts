@@ -31,9 +31,12 @@ import type { TypedApp } from './typed-app.js';
 export interface DeviceQueries {
   add(actor: Actor, request: Omit<AddRequest, 'count'>): Promise<NewDevice>;
   list(request: DeviceFilter & { after: string | undefined; limit: number }): Promise<Device[]>;
-  find(id: string): Promise<Device | undefined>;
+  /** @param madeBy only if the key with this id added it. */
+  find(id: string, madeBy?: string): Promise<Device | undefined>;
   revoke(actor: Actor, id: string): Promise<'revoked' | 'already revoked' | 'unknown'>;
   enable(actor: Actor, id: string): Promise<Device | undefined>;
+  /** @returns whether there was one. */
+  remove(actor: Actor, id: string): Promise<boolean>;
   set(actor: Actor, id: string, changes: DeviceChanges): Promise<Device | undefined>;
   rotate(actor: Actor, id: string, request: RotateRequest): Promise<RotatedDevice | undefined>;
 }
@@ -57,7 +60,7 @@ function addCollectionRoutes(app: TypedApp, { devices, log }: DeviceOptions): vo
   app.post(
     '/devices',
     {
-      config: { role: 'provisioner' },
+      config: { role: 'enroller' },
       schema: {
         tags,
         operationId: 'addDevice',

@@ -53,6 +53,8 @@ const servers = [{ url: '.', description: 'This replica' }];
 /** Prepares the specification, which takes in every route added after this call. */
 export async function openSpecification(app: TypedApp, version: string): Promise<void> {
   app.addSchema(Problem);
+  /** The operations whose body may be left out. */
+  const withoutBody = new Set<string>();
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -86,7 +88,20 @@ export async function openSpecification(app: TypedApp, version: string): Promise
       // The empty requirement says that there may be no token to show.
       security: [{ bearer: [] }, {}],
     },
-    transform: ({ schema, url, route }) => ({ schema: describeRole(schema, route.config), url }),
+    transform: ({ schema, url, route }) => {
+      if (route.config?.bodyOptional === true) withoutBody.add(String(schema.operationId));
+      return { schema: describeRole(schema, route.config), url };
+    },
+    // The plugin says of every body that it is required.
+    transformObject: (document) => {
+      const { paths = {} } = 'openapiObject' in document ? document.openapiObject : {};
+      for (const { post } of Object.values(paths).map((path) => path ?? {})) {
+        const { requestBody: body } = post ?? {};
+        if (body !== undefined && 'content' in body && withoutBody.has(String(post?.operationId)))
+          body.required = false;
+      }
+      return 'openapiObject' in document ? document.openapiObject : document.swaggerObject;
+    },
     refResolver: {
       buildLocalReference: (schema, _base, _fragment, index) => String(schema.$id ?? `Schema${index}`),
     },
@@ -95,9 +110,10 @@ export async function openSpecification(app: TypedApp, version: string): Promise
 
 /** Says in the description of a protected route which role it needs. */
 function describeRole(schema: FastifySchema, config: FastifyContextConfig | undefined): FastifySchema {
-  const { access = 'protected', role } = config ?? {};
+  const { access = 'protected', role, ownRole } = config ?? {};
   if (access !== 'protected' || role === undefined) return schema;
-  return { ...schema, description: `${schema.description ?? ''}\n\nRole: \`${role}\`.`.trim() };
+  const own = ownRole === undefined ? '' : `; \`${ownRole}\` for what it made`;
+  return { ...schema, description: `${schema.description ?? ''}\n\nRole: \`${role}\`${own}.`.trim() };
 }
 
 /**

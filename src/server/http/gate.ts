@@ -39,8 +39,14 @@ export interface Gate {
    * Decides whether a request may pass.
    *
    * @param need the role that the route asks for; undefined when anyone who is let in may pass.
+   * @param ownNeed the role that is enough for what the caller has made itself.
    */
-  admit(level: AccessLevel, need: Role | undefined, request: AccessRequest): Promise<Admission>;
+  admit(
+    level: AccessLevel,
+    need: Role | undefined,
+    request: AccessRequest,
+    ownNeed?: Role | undefined,
+  ): Promise<Admission>;
   /**
    * Ends the response when, before it is complete, the caller's key is revoked or expires, or a key becomes required
    * of a caller who showed none.
@@ -99,7 +105,7 @@ export function openGate(options: {
   );
 
   return {
-    async admit(level, need, request) {
+    async admit(level, need, request, ownNeed) {
       if (level === 'public') return { caller: undefined };
       const address = request.remoteAddress;
       if (!(await isRequired())) {
@@ -111,7 +117,7 @@ export function openGate(options: {
       const verified = await verify(request);
       if ('refusal' in verified) return verified;
       const { caller } = verified;
-      const refusal = checkRate(requests, caller, rate) ?? checkRole(caller, need);
+      const refusal = checkRate(requests, caller, rate) ?? checkRole(caller, need, ownNeed);
       return refusal === undefined ? { caller } : { refusal };
     },
     hold(caller, response) {
@@ -144,7 +150,7 @@ function openVerifier(parts: {
     if (found.key.revoked) return `The key "${found.key.name}" is revoked`;
     if (isExpired(found.key)) return `The key "${found.key.name}" has expired`;
     keys.used(id);
-    const actor: Actor = { kind: 'api-key', name: found.key.name, address };
+    const actor: Actor = { kind: 'api-key', name: found.key.name, address, keyId: id };
     return { actor, role: found.key.role, keyId: id };
   };
 

@@ -1,7 +1,14 @@
 import Type from 'typebox';
-import { maxDeviceTypeLength } from '../../db/device-fields.js';
-import { maxPublishRate, maxTemplates, minPacketBytes, mostPacketBytes } from '../../policy.js';
-import { defaultTemplates } from '../../topic-template.js';
+import { fieldPatterns, maxDeviceTypeLength } from '../../db/device-fields.js';
+import {
+  maxPublishRate,
+  maxSubjectLength,
+  maxTemplates,
+  minPacketBytes,
+  mostPacketBytes,
+  policySubjectPattern,
+} from '../../policy.js';
+import { defaultTemplates, topicTemplatePattern } from '../../topic-template.js';
 import { cursorParameter, nextCursor, pageLimit } from './paging-schemas.js';
 import { refer } from './responses.js';
 
@@ -14,14 +21,16 @@ const type = Type.String({
   examples: ['sensor'],
 });
 
-const templates = (description: string, examples: readonly (readonly string[])[]) =>
-  Type.Array(Type.String(), { maxItems: maxTemplates, description, examples });
-const publish = templates('Topics to publish to, as MQTT filters with `{id}` and `{type}`; none: nothing', [
-  defaultTemplates.publish,
-]);
-const subscribe = templates('Filters to subscribe to, in the same form; none: nothing', [
-  defaultTemplates.subscribe,
-]);
+const publish = {
+  maxItems: maxTemplates,
+  description: 'Topics to publish to, as MQTT filters with `{id}` and `{type}`; none: nothing',
+  examples: [defaultTemplates.publish],
+};
+const subscribe = {
+  maxItems: maxTemplates,
+  description: 'Filters to subscribe to, in the same form; none: nothing',
+  examples: [defaultTemplates.subscribe],
+};
 const publishRate = Type.Integer({
   minimum: 1,
   maximum: maxPublishRate,
@@ -39,13 +48,17 @@ const natsSubject = Type.String({
 });
 const orNull = <S extends Type.TSchema>(schema: S) => Type.Union([schema, Type.Null()]);
 
+const template = Type.String({ pattern: topicTemplatePattern });
+
 export const PolicyRequest = Type.Object(
   {
-    publish: Type.Optional(publish),
-    subscribe: Type.Optional(subscribe),
+    publish: Type.Optional(Type.Array(template, { ...publish, uniqueItems: true })),
+    subscribe: Type.Optional(Type.Array(template, { ...subscribe, uniqueItems: true })),
     publish_rate: Type.Optional(publishRate),
     max_packet_bytes: Type.Optional(maxPacketBytes),
-    nats_subject: Type.Optional(natsSubject),
+    nats_subject: Type.Optional(
+      Type.String({ ...natsSubject, maxLength: maxSubjectLength, pattern: policySubjectPattern }),
+    ),
   },
   {
     $id: 'PolicyRequest',
@@ -56,8 +69,8 @@ export const PolicyRequest = Type.Object(
 
 const policyFields = {
   type,
-  publish,
-  subscribe,
+  publish: Type.Array(Type.String(), publish),
+  subscribe: Type.Array(Type.String(), subscribe),
   publish_rate: orNull(publishRate),
   max_packet_bytes: orNull(maxPacketBytes),
   nats_subject: orNull(natsSubject),
@@ -89,7 +102,7 @@ export const PolicyPage = Type.Object(
   { $id: 'PolicyPage', ...closed },
 );
 
-export const PolicyParams = Type.Object({ type });
+export const PolicyParams = Type.Object({ type: Type.String({ ...type, pattern: fieldPatterns.type }) });
 
 export const PolicyListQuery = Type.Object(
   {

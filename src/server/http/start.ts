@@ -1,6 +1,12 @@
 import type { AddressInfo } from 'node:net';
 import type { Config } from '../../config.js';
-import { enableDevices, revokeDevices, rotateSecret, setDevice } from '../../db/device-changes.js';
+import {
+  enableDevices,
+  removeDevices,
+  revokeDevices,
+  rotateSecret,
+  setDevice,
+} from '../../db/device-changes.js';
 import { addDevices, findDevice, listDevices } from '../../db/devices.js';
 import type { Database } from '../../db/open.js';
 import { SvcMqttError } from '../../errors.js';
@@ -160,7 +166,7 @@ function bindQueries(db: Database): DeviceQueries {
       return device;
     },
     list: (request) => listDevices(db, request),
-    find: (id) => findDevice(db, id),
+    find: (id, madeBy) => findDevice(db, id, madeBy),
     async revoke(actor, id) {
       const { changed, unknown } = await revokeDevices(db, actor, [id]);
       if (unknown.length > 0) return 'unknown';
@@ -169,6 +175,10 @@ function bindQueries(db: Database): DeviceQueries {
     async enable(actor, id) {
       await enableDevices(db, actor, [id]);
       return await findDevice(db, id);
+    },
+    async remove(actor, id) {
+      const { changed } = await removeDevices(db, actor, [id]);
+      return changed.length > 0;
     },
     set: (actor, id, changes) => setDevice(db, actor, id, changes),
     rotate: (actor, id, request) => rotateSecret(db, actor, id, request),

@@ -1,8 +1,6 @@
 import type { FastifySchemaCompiler } from 'fastify';
 import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
-import { apiKeyNameForm } from '../../db/api-keys.js';
-import { chosenIdForm, newTypeForm } from '../../db/device-fields.js';
 import { createInputProblem, type FieldProblem, ProblemError } from './problem.js';
 
 /** Most faults one answer names. */
@@ -15,9 +13,38 @@ export interface SchemaFault {
   readonly params: object;
 }
 
-/** Compiles a route's schema to its check. Parameters arrive as text: those that are whole numbers become so. */
+/** Keywords of rules that the routes check themselves, with words that say more than the keyword could. */
+const ruleKeywords = [
+  'pattern',
+  'format',
+  'propertyNames',
+  'maxProperties',
+  'uniqueItems',
+  'if',
+  'then',
+] as const;
+
+/** A schema without the rules that the routes check: the shape of a value, and how long or large it may be. */
+function shapeOf<T>(schema: T): T {
+  if (Array.isArray(schema)) return schema.map(shapeOf) as T;
+  if (typeof schema !== 'object' || schema === null) return schema;
+  const kept = Object.entries(schema).filter(([key]) => !(ruleKeywords as readonly string[]).includes(key));
+  return Object.fromEntries(
+    kept.map(([key, value]) => [key, key === 'properties' ? shapesOf(value) : shapeOf(value)]),
+  ) as T;
+}
+
+/** Of fields, which may have the name of a keyword. */
+function shapesOf(fields: object): object {
+  return Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, shapeOf(field)]));
+}
+
+/**
+ * Compiles the shape that a route's schema states to its check. Parameters arrive as text: those that are whole numbers
+ * become so.
+ */
 export const compileValidator: FastifySchemaCompiler<TSchema> = ({ schema, httpPart }) => {
-  const validator = Compile(schema);
+  const validator = Compile(shapeOf(schema));
   return (input: unknown) => {
     const value = httpPart === 'querystring' ? readIntegers(schema, input) : input;
     // Fastify takes a list of faults for its own kind of error; the error handler puts them into words.
@@ -46,6 +73,12 @@ export function describeFaults(faults: readonly SchemaFault[], part: string): Fi
     if (fault.keyword === 'additionalProperties') {
       const kind = part === 'body' ? 'field' : 'parameter';
       for (const name of params.additionalProperties as string[]) {
+        // Where any name may stand, what is wrong is reported of its value.
+        const path = `${fault.instancePath}/${name}`;
+        if (
+          faults.some(({ keyword, instancePath }) => keyword !== 'boolean' && isAtOrBelow(instancePath, path))
+        )
+          continue;
         problems.set(shorten(name), `is not a known ${kind}`);
       }
     } else if (fault.keyword === 'required') {
@@ -56,6 +89,10 @@ export function describeFaults(faults: readonly SchemaFault[], part: string): Fi
     }
   }
   return [...problems].slice(0, maxFaults).map(([field, problem]) => ({ field, problem }));
+}
+
+function isAtOrBelow(path: string, other: string): boolean {
+  return path === other || path.startsWith(`${other}/`);
 }
 
 const typeNames: Record<string, string> = {
@@ -76,13 +113,6 @@ function describeFault(keyword: string, params: Record<string, unknown>): string
   if (keyword === 'minimum') return `must be at least ${limit}`;
   if (keyword === 'maximum') return `must be at most ${limit}`;
   if (keyword === 'enum') return `must be one of ${(params.allowedValues as string[]).join(', ')}`;
-  if (keyword === 'pattern') {
-    const form = [chosenIdForm, newTypeForm, apiKeyNameForm].find(
-      ({ pattern }) => pattern === params.pattern,
-    );
-    if (form !== undefined) return form.problem;
-  }
-  if (keyword === 'format') return 'must be a time such as 2026-01-31T12:00:00Z';
   return 'is not allowed here';
 }
 

@@ -1,0 +1,106 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { addDevice, connected, startGateway, until } from '../faults/gateway.js';
+import { publishPacket } from '../support/raw-client.js';
+import { type Found, findSamples, type Sample, startSample } from './sample.js';
+
+const inCi = process.env.CI === 'true';
+let found: Found;
+let dir: string;
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'svc-mqtt-examples-'));
+  found = await findSamples(dir);
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+test.for(['device-node', 'device-python', 'consumer-node', 'consumer-python', 'consumer-go'])(
+  '%s can be run here',
+  (name, { skip }) => {
+    const problem = found.problems.get(name);
+    if (problem !== undefined && !inCi) skip(`this machine lacks what it needs: ${problem}`);
+    expect(problem).toBeUndefined();
+  },
+);
+
+/** The ids of the messages that a sample tells of. */
+const idsIn = (sample: Sample, pattern: RegExp): string[] =>
+  sample.lines.flatMap((line) => pattern.exec(line)?.[1] ?? []);
+const stored = (device: Sample) => idsIn(device, /^stored (\S+)$/);
+const taken = (consumer: Sample) => idsIn(consumer, /^\S+ (\S+) (?:\S+ °C|fan \w+)$/);
+
+test('devices and consumers work together, and nothing stored is missed when gateway and consumers are killed', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(onTestFinished);
+  const startConsumers = () =>
+    found.consumers.map((command) =>
+      startSample(onTestFinished, command, {
+        NATS_URL: gateway.nats.url,
+        READINGS: join(dir, 'readings.db'),
+      }),
+    );
+  const first = startConsumers();
+  const devices = await Promise.all(
+    found.devices.map(async (command) => {
+      const { id, password } = await addDevice(gateway.server.httpPort);
+      const sample = startSample(onTestFinished, command, {
+        MQTT_URL: `mqtt://127.0.0.1:${gateway.server.mqttPort}`,
+        DEVICE_ID: id,
+        DEVICE_PASSWORD: password,
+        INTERVAL_SEC: '0.2',
+      });
+      return { id, sample };
+    }),
+  );
+
+  // There and back: a reading, the command that follows from it, and the device's answer.
+  for (const { id, sample } of devices) {
+    await sample.prints(/^fan on$/);
+    for (const consumer of first) await consumer.prints(new RegExp(`^${id} \\S+ fan on$`));
+  }
+
+  await gateway.server.end('SIGKILL');
+  await gateway.restart();
+  for (const { sample } of devices) {
+    const before = stored(sample).length;
+    await until('the device is back', () => stored(sample).length > before + 3);
+  }
+
+  await Promise.all(first.map((consumer) => consumer.end('SIGKILL')));
+  for (const { sample } of devices) {
+    const before = stored(sample).length;
+    await until('more is stored', () => stored(sample).length > before + 3);
+  }
+  const second = startConsumers();
+
+  const probe = await addDevice(gateway.server.httpPort);
+  const client = await connected(onTestFinished, gateway.server.mqttPort, probe);
+  const twice = '{"id":"probe-1","celsius":27}';
+  for (const [index, payload] of [twice, twice, 'no JSON', '{}', 'null'].entries()) {
+    client.send(
+      publishPacket({ topic: `raw/${probe.id}/temperature`, payload, qos: 1, packetId: index + 1 }),
+    );
+    await client.next();
+  }
+  for (const consumer of second) {
+    await consumer.prints(/ probe-1 27(\.0)? °C$/);
+    await consumer.prints(/ probe-1 again$/);
+    await until(
+      'three are unreadable',
+      () => consumer.lines.filter((line) => line.startsWith(`${probe.id} unreadable: `)).length === 3,
+    );
+  }
+
+  // What a killed consumer had been given and had not acknowledged comes again after 30 s.
+  for (const { sample } of devices) {
+    expect(await sample.end('SIGINT')).toBe(0);
+    for (const [index, consumer] of second.entries()) {
+      const seen = () => new Set([first[index] as Sample, consumer].flatMap(taken));
+      await until('everything stored was taken', () => stored(sample).every((id) => seen().has(id)));
+    }
+  }
+  expect(await Promise.all(second.map((consumer) => consumer.end('SIGINT')))).toEqual(second.map(() => 0));
+});
