@@ -1,4 +1,3 @@
-import type { Config } from '../config.js';
 import { writeAudit } from '../db/audit.js';
 import { toDatabaseError } from '../db/database-errors.js';
 import type { Database } from '../db/open.js';
@@ -21,7 +20,8 @@ export interface RunningFleetView extends FleetView {
 
 /** Joins what is known of the fleet for those who look at it; keeps the last minute of traffic. */
 export function startFleetView(options: {
-  config: Pick<Config, 'maxConnections'>;
+  /** Most connections: MAX_CONNECTIONS, or what the limit of open files allows. */
+  maxConnections: number;
   version: string;
   replica: string;
   db: Database;
@@ -35,7 +35,7 @@ export function startFleetView(options: {
   events: EventFeed;
   log: Log;
 }): RunningFleetView {
-  const { config, version, replica, db, broker, forwarder, health, events, log } = options;
+  const { maxConnections, version, replica, db, broker, forwarder, health, events, log } = options;
   const { live, counters } = broker;
   const startedMs = performance.now();
   const startedAtMs = Date.now();
@@ -72,7 +72,7 @@ export function startFleetView(options: {
       connections: {
         open: broker.connectionCount(),
         connected: live.count(),
-        limit: config.maxConnections,
+        limit: maxConnections,
       },
       rates: history.rates(),
       totals: {

@@ -25,6 +25,7 @@ import type { FleetView } from './live.js';
 import { openMetrics } from './metrics/metrics.js';
 import { type Broker, openBroker } from './mqtt/broker.js';
 import { planListeners } from './mqtt/listeners.js';
+import { readOpenFilesLimit, shareOpenFiles } from './open-files.js';
 import { startPolicyDirectory } from './policy-directory.js';
 import { openReleasers } from './releasers.js';
 import { openSubjectCoverage } from './subject-coverage.js';
@@ -95,10 +96,14 @@ async function start(
   releasers.add('forwarder', () => nats.close());
   const { forwarder } = nats;
 
+  const openFiles = shareOpenFiles(readOpenFilesLimit() ?? Number.POSITIVE_INFINITY, config);
+  const maxConnections = Math.min(config.maxConnections, openFiles.mqtt);
+  if (maxConnections < config.maxConnections) warnOfOpenFiles(maxConnections, config, log);
+
   const replica = randomBytes(3).toString('hex');
   const events = openEventFeed();
   const core = await openBroker({
-    config,
+    config: { ...config, maxOpenSockets: openFiles.mqtt },
     replica,
     events,
     certificates: certificates.mqtt,
@@ -150,9 +155,17 @@ async function start(
   releasers.add('database health', () => health.close());
 
   const version = readVersion();
-  const metrics = openMetrics({ broker: core, forwarder, directory, config, version, certificates });
-  const fleet = startFleetView({
+  const metrics = openMetrics({
+    broker: core,
+    maxConnections,
+    forwarder,
+    directory,
     config,
+    version,
+    certificates,
+  });
+  const fleet = startFleetView({
+    maxConnections,
     version,
     replica,
     db,
@@ -170,6 +183,7 @@ async function start(
     urgent,
     config,
     certificates: certificates.http,
+    limits: { maxConnections: openFiles.http, maxConnectionsPerAddress: Math.ceil(openFiles.http / 2) },
     log,
     version,
     policyRisks: async (rules) => {
@@ -220,6 +234,13 @@ async function start(
       return releasers.releaseAll();
     },
   };
+}
+
+function warnOfOpenFiles(connections: number, { maxConnections }: Config, log: Log): void {
+  log.warn(
+    { event: 'open_files_low', connections, maxConnections },
+    `The limit of open files leaves room for ${connections} connections of devices, not ${maxConnections} (MAX_CONNECTIONS): raise it (ulimit -n, LimitNOFILE in systemd)`,
+  );
 }
 
 async function bringSchemaUpToDate(config: Config, db: Database, log: Log): Promise<void> {

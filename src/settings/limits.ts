@@ -8,7 +8,7 @@ export const limitsSettings = {
     flag: 'max-connections',
     schema: count(1, 10_000_000),
     default: 100_000,
-    help: 'Most MQTT connections, those in their handshakes and those that wait included; at it new ones are closed at once',
+    help: 'Most MQTT connections, those in their handshakes and those that wait included, and no more than the limit of open files leaves room for; at it new ones are closed at once',
   }),
   maxConnectionsPerAddress: setting({
     env: ['MAX_CONNECTIONS_PER_ADDRESS'],

@@ -217,6 +217,26 @@ test('a signal ends it, and the device that was added is removed', async () => {
   expect(await devices()).toEqual([]);
 });
 
+test.runIf(process.platform === 'linux')(
+  'says how many devices the limit of open files leaves room for',
+  async () => {
+    const more = { MAX_CONNECTIONS: '10000000' };
+    const ofShell = (await examine(more)).find('open-files');
+    await serve(more);
+    const ofServer = (await examine(more)).find('open-files');
+    const answer = await fetch(`http://${env.LISTEN_ADDR}/stats`);
+    const { connections } = (await answer.json()) as { connections: { limit: number } };
+    for (const found of [ofShell, ofServer]) {
+      expect(found).toMatchObject([
+        {
+          status: 'warning',
+          detail: expect.stringContaining(`at most ${connections.limit.toLocaleString('en-US')} devices`),
+        },
+      ]);
+    }
+  },
+);
+
 describe('without a server', () => {
   test('looks at the rest, ports included', async () => {
     const taken = createServer().listen(0, '127.0.0.1');

@@ -13,6 +13,7 @@ it('of a socket that waits nothing is read before it goes on, and one that ends 
   const gate = openGate({
     config: {
       maxConnections: 10,
+      maxOpenSockets: 100,
       maxConnectionsPerAddress: 3,
       maxConnectsPerSecond: 1,
       maxConnectsPerSecondPerAddress: 10,

@@ -102,6 +102,15 @@ describe('connections', () => {
     });
   });
 
+  it('for which files may be open: one more is closed', async () => {
+    await openBroker({ maxConnections: 3, maxOpenSockets: 2 });
+    await connected();
+    await connected();
+    await (await open()).waitClosed();
+    expect(limitsHit()).toEqual({ 'open-files': 1 });
+    expect(broker().broker.counters.refused['too-many-connections']).toBe(1);
+  });
+
   it('of one address: one more is closed, other addresses are taken', async () => {
     await openBroker({ maxConnectionsPerAddress: 2 });
     const first = await connected();

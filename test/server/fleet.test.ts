@@ -62,6 +62,7 @@ async function start(): Promise<RunningServer> {
     NATS_URL: nats.url,
     DATA_DIR: dataDir,
     MQTT_PORT: '0',
+    MAX_CONNECTIONS: '500',
     LISTEN_ADDR: '127.0.0.1:0',
   };
   return startServer(readConfig({ env }), log);
@@ -267,7 +268,7 @@ describe('GET /stats', () => {
       failures: Record<string, number>;
     };
     expect(stats).toMatchObject({
-      connections: { connected: 1, limit: 100_000 },
+      connections: { connected: 1, limit: 500 },
       replicas: 1,
       nats: { ok: true },
       database: { ok: true },

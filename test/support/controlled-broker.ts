@@ -142,6 +142,7 @@ export async function openControlledBroker(
       acl: 'confined',
       mqttClientCert: 'optional',
       maxConnections: 1_000,
+      maxOpenSockets: Number.POSITIVE_INFINITY,
       maxConnectionsPerAddress: 1_000,
       maxConnectsPerSecond: 100_000,
       maxConnectsPerSecondPerAddress: 100_000,

@@ -58,6 +58,8 @@ export interface LaunchOptions {
   args?: readonly string[];
   /** The user and group to run as. */
   uid?: number;
+  /** How many files it may have open (`ulimit -n`). */
+  openFiles?: number;
 }
 
 const running = new Set<ChildProcess>();
@@ -68,26 +70,26 @@ process.on('exit', () => {
 
 /** Starts a server without waiting; `env` holds the settings, and nothing else is inherited. */
 export function launchServer(env: Record<string, string>, options: LaunchOptions = {}): LaunchedServer {
-  const child: ChildProcess = spawn(
-    options.node ?? process.execPath,
-    [programFile, 'serve', ...(options.args ?? [])],
-    {
-      cwd: tmpdir(),
-      detached: options.group === true,
-      env: {
-        PATH: process.env.PATH,
-        HOME: process.env.HOME,
-        NATS_SERVER_BIN: process.env.NATS_SERVER_BIN,
-        MQTT_HOST: '127.0.0.1',
-        MQTT_PORT: '0',
-        LISTEN_ADDR: '127.0.0.1:0',
-        LOG_FORMAT: 'json',
-        ...env,
-      },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
+  const command = [options.node ?? process.execPath, programFile, 'serve', ...(options.args ?? [])];
+  const { openFiles } = options;
+  const limited = ['sh', '-c', 'ulimit -n "$0" && exec "$@"', String(openFiles), ...command];
+  const [program, ...args] = (openFiles === undefined ? command : limited) as [string, ...string[]];
+  const child: ChildProcess = spawn(program, args, {
+    cwd: tmpdir(),
+    detached: options.group === true,
+    env: {
+      PATH: process.env.PATH,
+      HOME: process.env.HOME,
+      NATS_SERVER_BIN: process.env.NATS_SERVER_BIN,
+      MQTT_HOST: '127.0.0.1',
+      MQTT_PORT: '0',
+      LISTEN_ADDR: '127.0.0.1:0',
+      LOG_FORMAT: 'json',
+      ...env,
     },
-  );
+    stdio: ['ignore', 'pipe', 'pipe'],
+    ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
+  });
   running.add(child);
   const log: LogLine[] = [];
   const stderr: string[] = [];

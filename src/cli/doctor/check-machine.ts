@@ -1,13 +1,12 @@
 import { constants, existsSync } from 'node:fs';
-import { access, readFile, stat, statfs } from 'node:fs/promises';
+import { access, stat, statfs } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { Config } from '../../config.js';
+import { readOpenFilesLimit, shareOpenFiles } from '../../server/open-files.js';
 import { type RunningReplica, readReplicaMetric } from './check-server.js';
 import { describeBytes } from './check-stream.js';
 import { type Finding, ok, problem, skipped, warning } from './finding.js';
 
-/** Open files that a replica needs beside those of its devices. */
-const ownFiles = 200;
 const leastFreeBytes = 1_073_741_824;
 
 /** Whether the data directory can be written, and is nobody else's to read. */
@@ -63,30 +62,24 @@ export async function checkOpenFiles(
   add: (finding: Finding) => void,
 ): Promise<void> {
   const ofReplica = replica === undefined ? undefined : await readReplicaMetric(replica, 'process_max_fds');
-  const limit = ofReplica ?? (await readOwnLimit());
+  // Of a server that is started here it is the same.
+  const limit = ofReplica ?? readOpenFilesLimit();
   if (limit === undefined) {
     add(skipped('open-files', 'This system does not tell how many files may be open'));
     return;
   }
   const whose = ofReplica === undefined ? 'This shell lets a process' : 'The server may';
   const shown = Number.isFinite(limit) ? limit.toLocaleString('en-US') : 'any number of';
-  if (limit >= config.maxConnections + ownFiles) {
+  const { mqtt } = shareOpenFiles(limit, config);
+  if (mqtt >= config.maxConnections) {
     add(ok('open-files', `${whose} have ${shown} files open, enough for MAX_CONNECTIONS`));
     return;
   }
   add(
     warning(
       'open-files',
-      `${whose} have ${shown} files open: at most ${Math.max(0, limit - ownFiles).toLocaleString('en-US')} devices can connect, not ${config.maxConnections.toLocaleString('en-US')} (MAX_CONNECTIONS)`,
+      `${whose} have ${shown} files open: at most ${mqtt.toLocaleString('en-US')} devices can connect, not ${config.maxConnections.toLocaleString('en-US')} (MAX_CONNECTIONS)`,
       `Raise the limit where svc-mqtt is started (ulimit -n, LimitNOFILE in systemd), or set MAX_CONNECTIONS to less`,
     ),
   );
-}
-
-/** Node raises its own limit to the hard one when it starts, and a server does the same. */
-async function readOwnLimit(): Promise<number | undefined> {
-  const limits = await readFile('/proc/self/limits', 'utf8').catch(() => '');
-  const hard = /^Max open files\s+\S+\s+(\S+)/m.exec(limits)?.[1];
-  if (hard === undefined) return undefined;
-  return hard === 'unlimited' ? Number.POSITIVE_INFINITY : Number(hard);
 }

@@ -32,7 +32,7 @@ const StatsResponse = Type.Object(
       {
         open: Type.Number({ description: 'Sockets, also of clients that are not logged in' }),
         connected: Type.Number({ description: 'Clients' }),
-        limit: Type.Number({ description: 'MAX_CONNECTIONS' }),
+        limit: Type.Number({ description: 'MAX_CONNECTIONS, or what the limit of open files allows' }),
       },
       closed,
     ),

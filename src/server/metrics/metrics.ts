@@ -13,7 +13,9 @@ export interface MetricSources {
   readonly broker: BrokerView;
   readonly forwarder: Pick<Forwarder, 'state'>;
   readonly directory: Pick<DeviceDirectory, 'live' | 'cacheState'>;
-  readonly config: Pick<Config, 'maxConnections' | 'maxInFlight' | 'maxInFlightBytes' | 'deviceCacheSize'>;
+  /** Most connections: MAX_CONNECTIONS, or what the limit of open files allows. */
+  readonly maxConnections: number;
+  readonly config: Pick<Config, 'maxInFlight' | 'maxInFlightBytes' | 'deviceCacheSize'>;
   readonly version: string;
   /** Those that are in use. */
   readonly certificates: { list(): Pick<CertificateInfo, 'path' | 'expiresAt'>[] };
@@ -42,15 +44,15 @@ export function openMetrics(sources: MetricSources): Metrics {
   };
 }
 
-function addClients(series: SeriesRegistry, { broker, config }: MetricSources): void {
+function addClients(series: SeriesRegistry, { broker, maxConnections }: MetricSources): void {
   const { counters } = broker;
   series.gauge('svc_mqtt_connections', 'MQTT connections open now, by transport', () =>
     byLabel('transport', broker.connectionCounts()),
   );
   series.gauge(
     'svc_mqtt_connections_limit',
-    'Most MQTT connections: MAX_CONNECTIONS',
-    () => config.maxConnections,
+    'Most MQTT connections: MAX_CONNECTIONS, or what the limit of open files allows',
+    () => maxConnections,
   );
   series.counter(
     'svc_mqtt_sockets_total',

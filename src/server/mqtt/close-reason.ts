@@ -19,7 +19,7 @@ export const closeReasons = {
   'database-away': 'the database did not answer in time and the device is not remembered [CONNACK 3]',
   'protocol-version': 'a protocol level that is not spoken here [MQTT-3.1.2-2]',
   'identifier-rejected': 'a client id that cannot be used [MQTT-3.1.3-8, 3.1.3-9]',
-  'too-many-connections': 'MAX_CONNECTIONS is reached',
+  'too-many-connections': 'MAX_CONNECTIONS is reached, or what the limit of open files allows',
   'too-many-from-address': 'MAX_CONNECTIONS_PER_ADDRESS of this address is reached',
   'too-many-connects': 'MAX_WAITING_CONNECTS is reached',
   'too-many-failed-logins': 'too many wrong logins of this device or address before [CONNACK 5]',

@@ -15,7 +15,10 @@ export type GateConfig = Pick<
   | 'maxConnectsPerSecond'
   | 'maxConnectsPerSecondPerAddress'
   | 'maxWaitingConnects'
->;
+> & {
+  /** Most connections that the limit of open files leaves room for. */
+  readonly maxOpenSockets: number;
+};
 
 /** Decides which sockets become connections, and when. */
 export interface Gate extends Pick<EntranceKeeper, 'mayEnter' | 'onArrival'> {
@@ -44,6 +47,8 @@ export function openGate(options: {
   onRefused(reason: CloseReason): void;
 }): Gate {
   const { config, counters, log } = options;
+  const maxOpen = Math.min(config.maxConnections, config.maxOpenSockets);
+  const limitOfAll = config.maxOpenSockets < config.maxConnections ? 'open-files' : 'connections';
   const perAddress = new Map<string, number>();
   let open = 0;
   let timer: NodeJS.Timeout | undefined;
@@ -78,12 +83,9 @@ export function openGate(options: {
   return {
     mayEnter(socket) {
       counters.opened += 1;
-      if (open >= config.maxConnections) {
-        turnAway(
-          { socket, remoteAddress: socket.remoteAddress ?? '?' },
-          'connections',
-          'too-many-connections',
-        );
+      if (open >= maxOpen) {
+        const remoteAddress = socket.remoteAddress ?? '?';
+        turnAway({ socket, remoteAddress }, limitOfAll, 'too-many-connections');
         return false;
       }
       open += 1;

@@ -3,6 +3,8 @@ import type { CloseReason } from './close-reason.js';
 /** The bounds of the MQTT side, each with what happens at it: a closed list, so that every hit can be counted. */
 export const limitNames = {
   connections: 'MAX_CONNECTIONS: a new connection is closed',
+  'open-files':
+    'the limit of open files (ulimit -n), less what the rest of the replica needs: a new connection is closed',
   'connections-per-address': 'MAX_CONNECTIONS_PER_ADDRESS: a new connection is closed',
   'clients-per-device': 'MAX_CLIENTS_PER_DEVICE: a session is discarded, or CONNACK 3',
   'connects-per-second': 'MAX_CONNECTS_PER_SECOND: a new connection waits',
