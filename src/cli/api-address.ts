@@ -1,7 +1,7 @@
 import type { Config } from '../config.js';
 import { SvcMqttError } from '../errors.js';
 import { ownApiUrl } from './own-server.js';
-import { openTopApi, sendOverHttp, type TopApi } from './top/api.js';
+import { openTopApi, type RemoteApi, sendOverHttp } from './top/api.js';
 import { usageError } from './usage-error.js';
 
 /** The settings that say where the API is, and with which key it is asked. */
@@ -13,9 +13,13 @@ export type ApiConfig = Pick<Config, 'listenAddr' | 'httpTlsCert' | 'apiToken' |
  * @param given the value of --url.
  * @throws SvcMqttError USAGE.
  */
-export function openApi(given: string | undefined, config: ApiConfig): { url: string; api: TopApi } {
+export function openApi(
+  given: string | undefined,
+  config: ApiConfig,
+  options: { readonly timeoutMs?: number } = {},
+): { url: string; api: RemoteApi } {
   const url = chooseUrl(given, config);
-  return { url, api: openTopApi(sendOverHttp(url, config.apiKey ?? config.apiToken)) };
+  return { url, api: openTopApi(sendOverHttp(url, config.apiKey ?? config.apiToken, options.timeoutMs)) };
 }
 
 /** The address of the API: as given, or where a server with these settings listens. */

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import type { Add } from './command-line.js';
-import { toDurationMs } from './usage-error.js';
+import { maxListed, toCount, toDurationMs } from './usage-error.js';
 
 /** Adds `api-key` and the commands below it. */
 export function addApiKeyCommands(program: Command, add: Add): void {
@@ -22,8 +22,10 @@ export function addApiKeyCommands(program: Command, add: Add): void {
     const state = options.all === true ? 'all' : options.revoked === true ? 'revoked' : 'active';
     await (await import('./api-key-list.js')).listKeys(config, { ...options, state }, io);
   })
+    .alias('ls')
     .addOption(new Option('--revoked', 'Only revoked keys').conflicts('all'))
     .option('--all', 'Revoked keys too')
+    .option('--limit <n>', 'Most keys shown; all unless given', toCount('--limit', maxListed))
     .option('--json', 'One JSON object a line');
   add(
     apiKey,

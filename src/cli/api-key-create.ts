@@ -4,7 +4,8 @@ import { createApiKey, hasApiKeys, type Role } from '../db/api-keys.js';
 import { readCliActor } from './actor.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
-import { formatBlock, formatTime, toJsonLine } from './text.js';
+import { blockTime } from './table.js';
+import { formatBlock, toJsonLine } from './text.js';
 import { usageError } from './usage-error.js';
 
 export interface ApiKeyCreateOptions {
@@ -42,7 +43,7 @@ export async function createKey(config: Config, options: ApiKeyCreateOptions, io
       ['name', key.name],
       ['role', key.role],
       ['key', key.key],
-      ['expires', key.expiresAt === null ? 'never' : formatTime(key.expiresAt)],
+      ['expires', key.expiresAt === null ? 'never' : blockTime(io)(key.expiresAt)],
     ];
     await write(io.stdout, formatBlock(rows));
     await write(io.stderr, 'Keep the key: nothing can show it again.\n');

@@ -3,10 +3,8 @@ import { toApiKeyJson } from '../db/api-key-json.js';
 import { type ApiKey, type ApiKeyState, listApiKeys, maxApiKeysPerPage } from '../db/api-keys.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
-import { writeListing } from './listing.js';
-import { escapeControls, formatTime } from './text.js';
-
-const header = ['ID', 'NAME', 'ROLE', 'CREATED', 'LAST USED', 'EXPIRES', 'REVOKED'];
+import { type ListColumn, writeListing } from './listing.js';
+import { tableTime, timeWidth, uncut } from './table.js';
 
 /**
  * Lists keys in order of name, page by page.
@@ -15,7 +13,7 @@ const header = ['ID', 'NAME', 'ROLE', 'CREATED', 'LAST USED', 'EXPIRES', 'REVOKE
  */
 export async function listKeys(
   config: Config,
-  options: { readonly state: ApiKeyState; readonly json?: boolean | undefined },
+  options: { readonly state: ApiKeyState; readonly limit?: number; readonly json?: boolean | undefined },
   io: CommandIo,
 ): Promise<void> {
   const { state } = options;
@@ -23,26 +21,32 @@ export async function listKeys(
     await requireSchema(db);
     const found = await writeListing<ApiKey>(io, {
       json: options.json,
-      header,
+      limit: options.limit,
       pageSize: maxApiKeysPerPage,
-      read: (after) => listApiKeys(db, { state, after, limit: maxApiKeysPerPage }),
+      read: (after, limit) => listApiKeys(db, { state, after, limit }),
       toJson: toApiKeyJson,
-      toCells,
+      columns: () => toColumns(io),
     });
     if (!found) await write(io.stderr, `There are no ${state === 'all' ? '' : `${state} `}API keys.\n`);
   });
 }
 
-function toCells(key: ApiKey): string[] {
-  const timeOr = (time: Date | null, none: string) => (time === null ? none : formatTime(time));
-  const expired = key.expiresAt !== null && key.expiresAt.getTime() <= Date.now();
+function toColumns(io: CommandIo): ListColumn<ApiKey>[] {
+  const time = tableTime(io);
+  const timeOr = (at: Date | null, none: string) => (at === null ? none : time(at));
+  const expired = ({ expiresAt }: ApiKey) => expiresAt !== null && expiresAt.getTime() <= Date.now();
+  const keep = timeWidth;
   return [
-    escapeControls(key.id),
-    escapeControls(key.name),
-    key.role,
-    formatTime(key.createdAt),
-    timeOr(key.lastUsedAt, 'never'),
-    `${timeOr(key.expiresAt, 'never')}${expired ? ' (expired)' : ''}`,
-    timeOr(key.revokedAt, '-'),
+    { title: 'ID', keep: uncut, text: ({ id }) => id },
+    { title: 'NAME', keep: 16, text: ({ name }) => name },
+    { title: 'ROLE', keep: 11, text: ({ role }) => role },
+    { title: 'CREATED', keep, text: ({ createdAt }) => time(createdAt) },
+    { title: 'LAST USED', keep, text: ({ lastUsedAt }) => timeOr(lastUsedAt, 'never') },
+    {
+      title: 'EXPIRES',
+      keep,
+      text: (key) => `${timeOr(key.expiresAt, 'never')}${expired(key) ? ' (expired)' : ''}`,
+    },
+    { title: 'REVOKED', keep, text: ({ revokedAt }) => timeOr(revokedAt, '-') },
   ];
 }

@@ -1,12 +1,42 @@
 import { createInterface } from 'node:readline';
 import { type CommandIo, Interrupted } from './io.js';
+import { usageError } from './usage-error.js';
+
+/** What is asked before something is ended. */
+export interface Question {
+  /** `Revoking`, as in "Revoking needs a yes". */
+  readonly doing: string;
+  readonly text: string;
+  /** What is said when the answer is no. */
+  readonly declined: string;
+}
+
+/**
+ * Asks before something is ended, unless the answer was given in advance with `--yes`.
+ *
+ * @returns whether to go on; if not, stderr has said so.
+ * @throws SvcMqttError USAGE without a terminal to ask on; Interrupted.
+ */
+export async function confirm(question: Question, yes: boolean | undefined, io: CommandIo): Promise<boolean> {
+  if (yes === true) return true;
+  requireTerminal(question.doing, io);
+  if (await askYesNo(question.text, io)) return true;
+  io.stderr.write(`${question.declined}\n`);
+  return false;
+}
+
+/** Requires somebody who can be asked. @throws SvcMqttError USAGE. */
+export function requireTerminal(doing: string, io: CommandIo): void {
+  if (io.stdin.isTTY === true && io.stderr.isTTY === true) return;
+  throw usageError(`${doing} needs a yes, and there is no terminal to ask on`, 'Add --yes');
+}
 
 /**
  * Asks a question on the terminal. Anything but y or yes is a no, the end of input too.
  *
  * @throws Interrupted when a signal, or Ctrl-C at the question, ends the wait.
  */
-export async function askYesNo(question: string, io: CommandIo): Promise<boolean> {
+async function askYesNo(question: string, io: CommandIo): Promise<boolean> {
   const lines = createInterface({ input: io.stdin, output: io.stderr, terminal: io.stdin.isTTY === true });
   try {
     const answer = await new Promise<string | undefined>((resolve, reject) => {

@@ -3,7 +3,8 @@ import type { Config } from '../config.js';
 import { type AuditRecord, listAudit, maxAuditRecordsPerPage, toAuditJson } from '../db/audit-log.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
-import { columnWidths, escapeControls, formatRow, formatTime, toJsonLine } from './text.js';
+import { type FormatTime, openTable, type TableColumn, tableTime, timeWidth } from './table.js';
+import { toJsonLine } from './text.js';
 
 export interface AuditOptions {
   readonly device?: string | undefined;
@@ -14,7 +15,14 @@ export interface AuditOptions {
 }
 
 const defaultLimit = 100;
-const header = ['TIME', 'ACTOR', 'ADDRESS', 'ACTION', 'TARGET', 'DETAILS'];
+const columns: readonly TableColumn[] = [
+  { title: 'TIME', keep: timeWidth },
+  { title: 'ACTOR', keep: 12 },
+  { title: 'ADDRESS' },
+  { title: 'ACTION', keep: 14 },
+  { title: 'TARGET', keep: 16 },
+  { title: 'DETAILS' },
+];
 
 /** Most entries that are read for a table, whose lines may stand for many each. */
 const mostRead = 100_000;
@@ -47,10 +55,8 @@ export async function showAudit(config: Config, options: AuditOptions, io: Comma
   if (options.json === true) {
     for (const { record } of changes) await write(io.stdout, toJsonLine(toAuditJson(record)));
   } else if (changes.length > 0) {
-    const rows = changes.map(toCells);
-    const widths = columnWidths([header, ...rows.slice(-1_000)]);
-    await write(io.stdout, formatRow(header, widths));
-    for (const row of rows) await write(io.stdout, formatRow(row, widths));
+    const time = tableTime(io);
+    await openTable(io, columns)(changes.map((change) => toCells(change, time)));
   }
   if (changes.length === 0) await write(io.stderr, 'There are no such entries in the audit log.\n');
   if (more) await write(io.stderr, 'There are older entries; --limit shows more.\n');
@@ -109,16 +115,16 @@ function toTarget({ record, targets, count }: Change): string {
   return `${count.toLocaleString('en-US')} ${noun}: ${targets.join(', ')}${count > targets.length ? ', …' : ''}`;
 }
 
-function toCells(change: Change): string[] {
+function toCells(change: Change, time: FormatTime): string[] {
   const { record } = change;
   const details = Object.entries(record.details).map(([name, value]) => `${name}=${toDetail(name, value)}`);
   return [
-    formatTime(record.at),
-    escapeControls(record.actorKind === record.actor ? record.actor : `${record.actorKind}:${record.actor}`),
-    escapeControls(record.address ?? '-'),
-    escapeControls(record.action),
-    escapeControls(toTarget(change)),
-    escapeControls(details.join(' ')),
+    time(record.at),
+    record.actorKind === record.actor ? record.actor : `${record.actorKind}:${record.actor}`,
+    record.address ?? '-',
+    record.action,
+    toTarget(change),
+    details.join(' '),
   ];
 }
 

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { Add } from './command-line.js';
-import { toCount, toDurationMs } from './usage-error.js';
+import { maxListed, toCount, toDurationMs } from './usage-error.js';
 
 /** Adds `claim` and the commands below it. */
 export function addClaimCommands(program: Command, add: Add): void {
@@ -26,7 +26,9 @@ A device shows the claim once and gets its own credentials:
   add(claim, 'list', 'List claims, without their secrets', 'database', async (call) =>
     (await import('./claim-list.js')).listAllClaims(call.config, call.options, call.io),
   )
+    .alias('ls')
     .option('--all', 'Spent, expired and revoked claims too')
+    .option('--limit <n>', 'Most claims shown; all unless given', toCount('--limit', maxListed))
     .option('--json', 'One JSON object a line');
   add(claim, 'revoke <id>', 'Revoke a claim; devices that it has made stay', 'database', async (call) =>
     (await import('./claim-revoke.js')).revokeDeviceClaim(
@@ -34,5 +36,7 @@ A device shows the claim once and gets its own credentials:
       { ...call.options, id: call.args[0] },
       call.io,
     ),
-  ).option('--json', 'As a JSON object: id and outcome (revoked, already_revoked)');
+  )
+    .option('-y, --yes', 'Do not ask')
+    .option('--json', 'As a JSON object: id and outcome (revoked, already_revoked)');
 }

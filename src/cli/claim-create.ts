@@ -4,7 +4,8 @@ import { createClaim } from '../db/claims.js';
 import { readCliActor } from './actor.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
-import { formatBlock, formatTime, toJsonLine } from './text.js';
+import { blockTime } from './table.js';
+import { formatBlock, toJsonLine } from './text.js';
 import { usageError } from './usage-error.js';
 
 export interface ClaimCreateOptions {
@@ -47,7 +48,7 @@ export async function createDeviceClaim(
       ['claim', claim.claim],
       ['type', claim.type],
       ['uses', String(claim.uses)],
-      ['expires', formatTime(claim.expiresAt)],
+      ['expires', blockTime(io)(claim.expiresAt)],
     ]),
   );
   await write(io.stderr, 'Keep the claim: nothing can show it again.\n');

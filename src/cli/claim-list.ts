@@ -3,11 +3,10 @@ import { toClaimJson } from '../db/claim-json.js';
 import { type Claim, listClaims } from '../db/claims.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
-import { writeListing } from './listing.js';
-import { escapeControls, formatTime } from './text.js';
+import { type ListColumn, writeListing } from './listing.js';
+import { tableTime, timeWidth, uncut } from './table.js';
 
 const pageSize = 1_000;
-const header = ['ID', 'STATE', 'USES LEFT', 'EXPIRES', 'CREATED', 'TYPE'];
 
 /**
  * Lists claims in order of id, a page at a time.
@@ -16,7 +15,11 @@ const header = ['ID', 'STATE', 'USES LEFT', 'EXPIRES', 'CREATED', 'TYPE'];
  */
 export async function listAllClaims(
   config: Config,
-  options: { readonly all?: boolean | undefined; readonly json?: boolean | undefined },
+  options: {
+    readonly all?: boolean | undefined;
+    readonly limit?: number;
+    readonly json?: boolean | undefined;
+  },
   io: CommandIo,
 ): Promise<void> {
   const state = options.all === true ? 'all' : 'active';
@@ -24,24 +27,25 @@ export async function listAllClaims(
     await requireSchema(db);
     const found = await writeListing<Claim>(io, {
       json: options.json,
-      header,
+      limit: options.limit,
       pageSize,
-      read: (after) => listClaims(db, { state, after: after?.id, limit: pageSize }),
+      read: (after, limit) => listClaims(db, { state, after: after?.id, limit }),
       toJson: toClaimJson,
-      toCells,
+      columns: () => toColumns(io),
     });
     const note = state === 'all' ? 'No claims.\n' : 'No active claims; --all shows the others.\n';
     if (!found) await write(io.stderr, note);
   });
 }
 
-function toCells(claim: Claim): string[] {
+function toColumns(io: CommandIo): ListColumn<Claim>[] {
+  const time = tableTime(io);
   return [
-    claim.id,
-    claim.state,
-    `${claim.usesLeft} of ${claim.uses}`,
-    formatTime(claim.expiresAt),
-    formatTime(claim.createdAt),
-    escapeControls(claim.type),
+    { title: 'ID', keep: uncut, text: ({ id }) => id },
+    { title: 'TYPE', text: ({ type }) => type },
+    { title: 'STATE', keep: 7, text: ({ state }) => state },
+    { title: 'USES LEFT', text: ({ usesLeft, uses }) => `${usesLeft} of ${uses}` },
+    { title: 'EXPIRES', keep: timeWidth, text: ({ expiresAt }) => time(expiresAt) },
+    { title: 'CREATED', keep: timeWidth, text: ({ createdAt }) => time(createdAt) },
   ];
 }

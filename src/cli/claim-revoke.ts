@@ -2,26 +2,34 @@ import type { Config } from '../config.js';
 import { revokeClaim } from '../db/claims.js';
 import { SvcMqttError } from '../errors.js';
 import { readCliActor } from './actor.js';
+import { confirm } from './ask.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
 import { escapeControls, toJsonLine } from './text.js';
 import { usageError } from './usage-error.js';
 
 /**
- * Revokes a claim; devices that it has made stay.
+ * Revokes a claim, after asking on a terminal; devices that it has made stay.
  *
+ * @returns the exit status: 1 when the question was answered with no.
  * @throws SvcMqttError USAGE, CLAIM_NOT_FOUND, DATABASE_*.
  */
 export async function revokeDeviceClaim(
   config: Config,
-  options: { readonly id: string; readonly json?: boolean | undefined },
+  options: { readonly id: string; readonly yes?: boolean; readonly json?: boolean },
   io: CommandIo,
-): Promise<void> {
+): Promise<number> {
   const { id } = options;
   if (id.startsWith('svcmqttclaim_')) {
     const suggestion = 'Give its id; the text is a secret, and arguments can be read by others';
     throw usageError('claim revoke takes the id of a claim, not its text', suggestion);
   }
+  const question = {
+    doing: 'Revoking',
+    text: `Revoke claim ${escapeControls(id)}? No device can use it any more; those that it has made stay.`,
+    declined: 'Nothing was revoked.',
+  };
+  if (!(await confirm(question, options.yes, io))) return 1;
   const outcome = await withDatabase(config, io, async (db) => {
     await requireSchema(db);
     return revokeClaim(db, readCliActor(), id);
@@ -33,4 +41,5 @@ export async function revokeDeviceClaim(
   }
   const json = { id, outcome: outcome.replace(' ', '_') };
   await write(io.stdout, options.json === true ? toJsonLine(json) : `${id}: ${outcome}\n`);
+  return 0;
 }

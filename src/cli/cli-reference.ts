@@ -66,6 +66,7 @@ function renderCommand(path: string, command: Command, uses: Uses): string {
     '```',
     `svc-mqtt ${path} ${command.usage()}`,
     '```',
+    ...command.aliases().flatMap((alias) => ['', `Also: \`${path.replace(/\S+$/, alias)}\`.`]),
     ...(rows.length > 0 ? ['', '| option | meaning |', '| --- | --- |', ...rows] : []),
     '',
     `Settings: ${settingsNotes[uses]}.`,

@@ -3,6 +3,7 @@ import { settingEntries } from '../config.js';
 import type { Uses } from './command-line.js';
 import { addSettingOptions, settingSelections } from './flags.js';
 import { type CommandIo, write } from './io.js';
+import { findCommand } from './usage-error.js';
 
 /** A word that may stand next, and what it means. */
 export interface Candidate {
@@ -41,7 +42,7 @@ export function completeWords(
       awaiting = undefined;
       continue;
     }
-    const subcommand = command.commands.find((each) => each.name() === word);
+    const subcommand = findCommand(command, word);
     if (subcommand !== undefined) {
       command = subcommand;
       addSettings(command, uses);

@@ -3,7 +3,8 @@ import { parseDatabaseUrl } from '../db/dsn.js';
 import { carriesPassword } from '../read-config.js';
 import { readCommandSettings } from './flags.js';
 import { type CommandIo, write } from './io.js';
-import { columnWidths, escapeControls, formatRow, toJsonLine } from './text.js';
+import { openTable } from './table.js';
+import { toJsonLine } from './text.js';
 
 type Setting = (typeof settingEntries)[number][1];
 
@@ -37,15 +38,10 @@ export async function printConfig(
     for (const { changed: _, ...row } of rows) await write(io.stdout, toJsonLine(row));
     return;
   }
-  if (rows.length === 0) return;
-  const cells = rows.map(({ key, value, origin }) => [
-    key,
-    value === null ? '' : escapeControls(String(value)),
-    escapeControls(origin),
-  ]);
-  const header = ['SETTING', 'VALUE', 'FROM'];
-  const widths = columnWidths([header, ...cells]);
-  for (const row of [header, ...cells]) await write(io.stdout, formatRow(row, widths));
+  const cells = rows.map(({ key, value, origin }) => [key, value === null ? '' : String(value), origin]);
+  await openTable(io, [{ title: 'SETTING', keep: 32 }, { title: 'VALUE', keep: 16 }, { title: 'FROM' }])(
+    cells,
+  );
 }
 
 /** A value as it may be shown; null when it is unset. */

@@ -13,6 +13,7 @@ export function addConnectionCommands(program: Command, add: Add): void {
   add(connection, 'list', 'List the live connections of a replica', 'api', async (call) =>
     (await import('./connection-list.js')).listConnections(call.config, call.options, call.io),
   )
+    .alias('ls')
     .option('--url <url>', urlHelp)
     .option('--filter <words>', 'Only connections in which every word occurs')
     .addOption(new Option('--sort <column>', 'What to sort by').choices(sortFields).default('device'))
@@ -34,13 +35,15 @@ export function addConnectionCommands(program: Command, add: Add): void {
   )
     .option('--url <url>', urlHelp)
     .option('--json', 'As a JSON object');
-  add(connection, 'kick <id...>', 'End connections; their clients may come back', 'api', async (call) =>
+  add(connection, 'kick [id...]', 'End connections; their clients may come back', 'api', async (call) =>
     (await import('./connection-kick.js')).kickConnections(
       call.config,
       { ...call.options, ids: call.args },
       call.io,
     ),
   )
+    .option('--device <id>', 'All connections of this device')
     .option('--url <url>', urlHelp)
+    .option('-y, --yes', 'Do not ask')
     .option('--json', 'One JSON object a line: id and outcome (kicked, unknown)');
 }

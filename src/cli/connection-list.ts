@@ -1,10 +1,11 @@
 import type { SortField } from '../server/live.js';
 import { type ApiConfig, openApi } from './api-address.js';
 import { type CommandIo, write } from './io.js';
+import { forPeople, gap, openTable, terminalWidth, uncut } from './table.js';
 import { formatCount, toJsonLine } from './text.js';
 import type { ConnectionRow } from './top/api.js';
-import { cellWidth, toCellText, toWidth } from './top/cells.js';
-import { columns, sortsDescending } from './top/columns.js';
+import { toCellText } from './top/cells.js';
+import { type Column, columns, growWidths, placeColumns, sortsDescending } from './top/columns.js';
 import { awaitRates } from './top/snapshot.js';
 
 export interface ConnectionListOptions {
@@ -36,7 +37,7 @@ export async function listConnections(
   // To sort by rates that are not known yet would be to sort by nothing.
   if (sort === 'rate') await awaitRates(api, request, io.signal);
   const seen = new Set<string>();
-  let widths: readonly number[] | undefined;
+  let table: ReturnType<typeof openConnectionTable> | undefined;
   let matching = 0;
   for (let offset = 0; offset < limit && !io.signal.aborted && !io.outputClosed.aborted; offset += pageSize) {
     const page = await api.page({ ...request, offset, limit: Math.min(pageSize, limit - offset) });
@@ -45,14 +46,8 @@ export async function listConnections(
     matching = page.matching;
     if (json) await write(io.stdout, rows.map((row) => toJsonLine(row)).join(''));
     else if (rows.length > 0) {
-      const nowMs = Date.parse(page.at);
-      const lines = rows.map((row) => toCells(row, nowMs));
-      if (widths === undefined) {
-        widths = widthsOf([header, ...lines]);
-        await write(io.stdout, formatLine(header, widths));
-      }
-      const fixed = widths;
-      await write(io.stdout, lines.map((cells) => formatLine(cells, fixed)).join(''));
+      table ??= openConnectionTable(io, rows);
+      await table(rows, Date.parse(page.at));
     }
     if (offset + page.connections.length >= matching) break;
   }
@@ -65,21 +60,32 @@ export async function listConnections(
   }
 }
 
-const header = ['ID', ...columns.map(({ title }) => title)];
-
-function toCells(row: ConnectionRow, nowMs: number): string[] {
-  return [toCellText(row.id), ...columns.map(({ text }) => text(row, nowMs))];
+/** The columns of `top` that the terminal has room for; elsewhere all of them. */
+function openConnectionTable(io: CommandIo, first: readonly ConnectionRow[]) {
+  const people = forPeople(io);
+  const idWidth = first.reduce((most, { id }) => Math.max(most, id.length), 0);
+  const placed = people
+    ? placeColumns(terminalWidth(io) - idWidth - gap, growWidths({}, first))
+    : columns.map((column) => ({ ...column, width: uncut }));
+  const table = openTable(io, [
+    { title: 'ID', keep: uncut },
+    ...placed.map(({ title, width: keep, align }) => ({ title, keep, align })),
+  ]);
+  return (rows: readonly ConnectionRow[], nowMs: number) =>
+    table(
+      rows.map((row) => [
+        row.id,
+        ...placed.map((column) => (people ? column.text(row, nowMs) : toPlainText(column, row, nowMs))),
+      ]),
+    );
 }
 
-/** Client ids may have characters that take two cells. */
-function widthsOf(lines: readonly (readonly string[])[]): number[] {
-  return header.map((_, index) => Math.max(...lines.map((cells) => cellWidth(cells[index] ?? ''))));
-}
-
-function formatLine(cells: readonly string[], widths: readonly number[]): string {
-  const padded = cells.map((cell, index) => {
-    const width = Math.max(widths[index] ?? 0, cellWidth(cell));
-    return toWidth(cell, width, columns[index - 1]?.align ?? 'left');
-  });
-  return `${padded.join('  ').trimEnd()}\n`;
+/** Times and numbers as they came. */
+function toPlainText({ field, text }: Column, row: ConnectionRow, nowMs: number): string {
+  const { qos0, qos1, qos2 } = row.received;
+  if (field === 'qos') return `${qos0}/${qos1}/${qos2}`;
+  if (field === 'connected') return row.connected_at;
+  if (field === 'last_message') return row.last_message_at ?? '-';
+  if (field === 'rate') return row.rate === null ? '-' : String(row.rate);
+  return field === 'in_flight' || field === 'subscriptions' ? String(row[field]) : text(row, nowMs);
 }

@@ -1,6 +1,7 @@
 import { type ApiConfig, openApi } from './api-address.js';
 import { type CommandIo, write } from './io.js';
-import { formatBlock, formatTime, toJsonLine } from './text.js';
+import { blockTime } from './table.js';
+import { formatBlock, toJsonLine } from './text.js';
 import type { ConnectionDetails } from './top/api.js';
 import { formatBytes, formatInteger } from './top/format.js';
 
@@ -15,12 +16,13 @@ export async function showConnection(
   io: CommandIo,
 ): Promise<void> {
   const found = await openApi(options.url, config).api.details(options.id);
-  await write(io.stdout, options.json === true ? toJsonLine(found) : formatBlock(toRows(found)));
+  await write(io.stdout, options.json === true ? toJsonLine(found) : formatBlock(toRows(found, io)));
 }
 
-function toRows(found: ConnectionDetails): [string, string][] {
+function toRows(found: ConnectionDetails, io: CommandIo): [string, string][] {
   const { received, outgoing, will, last_error: error, last_message_at: last } = found;
-  const time = (at: string) => formatTime(new Date(at));
+  const format = blockTime(io);
+  const time = (at: string) => format(new Date(at));
   const { qos0, qos1, qos2 } = received;
   return [
     ['id', found.id],

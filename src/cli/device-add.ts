@@ -8,15 +8,8 @@ import { formatCredentials, openCredentialsFile } from './credentials-file.js';
 import { requireSchema, withDatabase } from './database.js';
 import { formatMetadata } from './device-show.js';
 import { type CommandIo, write } from './io.js';
-import {
-  columnWidths,
-  escapeControls,
-  formatBlock,
-  formatCount,
-  formatRow,
-  formatTime,
-  toJsonLine,
-} from './text.js';
+import { openTable, type TableColumn, tableTime, timeWidth, uncut } from './table.js';
+import { escapeControls, formatBlock, formatCount, formatTime, toJsonLine } from './text.js';
 import { usageError } from './usage-error.js';
 
 export interface DeviceAddOptions {
@@ -30,6 +23,8 @@ export interface DeviceAddOptions {
   readonly output?: string | undefined;
   readonly force?: boolean | undefined;
 }
+
+const rowsPerWrite = 1_000;
 
 /**
  * Adds devices and shows each secret, once. JSON lines have the fields that `POST /devices` answers with.
@@ -110,19 +105,29 @@ async function writeReadable(devices: readonly NewDevice[], io: CommandIo): Prom
     );
     return;
   }
-  const header = ['ID', 'MQTT USER', 'MQTT PASSWORD', 'CREATED', 'TYPE'];
-  if (expiresAt !== undefined) header.push('EXPIRES');
-  if (metadata !== undefined) header.push('METADATA');
-  const toCells = (device: NewDevice) => [
-    device.id,
-    device.mqttUser,
-    device.mqttPassword,
-    formatTime(device.createdAt),
-    escapeControls(device.type),
-    ...(expiresAt === undefined ? [] : [formatTime(expiresAt)]),
-    ...(metadata === undefined ? [] : [escapeControls(formatMetadata({ metadata }))]),
+  const columns: TableColumn[] = [
+    { title: 'ID', keep: uncut },
+    { title: 'MQTT USER', keep: uncut },
+    { title: 'MQTT PASSWORD', keep: uncut },
+    { title: 'CREATED', keep: timeWidth },
+    { title: 'TYPE' },
   ];
-  const widths = columnWidths([header, ...devices.slice(0, 1_000).map(toCells)]);
-  await write(io.stdout, formatRow(header, widths));
-  for (const device of devices) await write(io.stdout, formatRow(toCells(device), widths));
+  if (expiresAt !== undefined) columns.push({ title: 'EXPIRES', keep: timeWidth });
+  if (metadata !== undefined) columns.push({ title: 'METADATA' });
+  const [table, time] = [openTable(io, columns), tableTime(io)];
+  for (let at = 0; at < devices.length; at += rowsPerWrite) {
+    await table(
+      devices
+        .slice(at, at + rowsPerWrite)
+        .map((device) => [
+          device.id,
+          device.mqttUser,
+          device.mqttPassword,
+          time(device.createdAt),
+          device.type,
+          ...(expiresAt === undefined ? [] : [time(expiresAt)]),
+          ...(metadata === undefined ? [] : [formatMetadata({ metadata })]),
+        ]),
+    );
+  }
 }

@@ -2,10 +2,14 @@ import { type Command, Option } from 'commander';
 import { maxGraceMs } from '../db/device-fields.js';
 import type { Add } from './command-line.js';
 import { collectMetadata, collectWords, toExpiry, toExpiryOrNever } from './device-options.js';
-import { toCount, toDurationMs, usageError } from './usage-error.js';
+import { maxListed, toCount, toDurationMs, usageError } from './usage-error.js';
 
 const expiresHelp =
   'a duration such as 30d, a day (its beginning, UTC) or a time such as 2027-01-31T12:00:00Z';
+
+const tableHelp = `
+In a terminal the table fits its width, times are relative, and ONLINE says who is connected, where the HTTP API at
+LISTEN_ADDR answers with API_KEY. Elsewhere nothing is cut: cells are parted by tabs and times are ISO 8601.`;
 
 /** Adds `device` and the commands below it. */
 export function addDeviceCommands(program: Command, add: Add): void {
@@ -27,7 +31,7 @@ function addAddCommand(device: Command, add: Add): void {
     .addOption(new Option('--id <id>', 'Id to give it; otherwise one is generated').conflicts('count'))
     .option('--count <n>', 'How many devices to add', toCount('--count', 100_000))
     .option(
-      '--output <file>',
+      '-o, --output <file>',
       'Write their secrets to a new file, mode 0600: CSV, or JSON lines for *.jsonl; - is stdout',
     )
     .option('--force', 'Replace the file if it is there')
@@ -48,6 +52,7 @@ function addLookCommands(device: Command, add: Add): void {
     const state = (['all', 'revoked', 'expired'] as const).find((name) => options[name] === true) ?? 'active';
     await (await import('./device-list.js')).listAllDevices(config, { ...options, state }, io);
   })
+    .alias('ls')
     .option('--type <type>', 'Only devices of this type')
     .option(
       '--metadata <key=value>',
@@ -57,10 +62,18 @@ function addLookCommands(device: Command, add: Add): void {
     .addOption(new Option('--revoked', 'Only revoked devices').conflicts(['all', 'expired']))
     .addOption(new Option('--expired', 'Only expired devices').conflicts('all'))
     .option('--all', 'Revoked and expired devices too')
-    .option('--json', 'One JSON object a line');
+    .addOption(
+      new Option('--sort <column>', 'What to sort by; times: the latest first, expires: the soonest first')
+        .choices(['id', 'type', 'created', 'last_seen', 'expires'])
+        .default('id'),
+    )
+    .option('--reverse', 'Sort the other way round')
+    .option('--limit <n>', 'Most devices shown; all unless given', toCount('--limit', maxListed))
+    .option('--json', 'One JSON object a line')
+    .addHelpText('after', tableHelp);
   add(device, 'show <id>', 'Show a device', 'database', async ({ config, options, args, io }) =>
     (await import('./device-show.js')).showDevice(config, { ...options, id: args[0] }, io),
-  ).option('--json', 'As a JSON object');
+  ).option('--json', 'As a JSON object, with online: true, false, or null where nobody can say');
 }
 
 function addSetCommand(device: Command, add: Add): void {
@@ -100,6 +113,7 @@ function addRotateCommand(device: Command, add: Add): void {
       toGraceMs,
     )
     .option('--until-used', 'End the old secret when the new one is used, if that is earlier')
+    .option('-y, --yes', 'Do not ask')
     .option(
       '--json',
       'As a JSON object: id, type, mqtt_user, mqtt_password and what becomes of the old secret',
@@ -107,7 +121,7 @@ function addRotateCommand(device: Command, add: Add): void {
     .addHelpText(
       'after',
       `
-Without --grace the old secret ends at once, and the connections made by it. With a grace both are valid; connections
+Without --grace the old secret ends at once, and the connections made by it; that is asked first. With a grace both are valid; connections
 made by the old one end with it, and their sessions wait for the device to come back with the new one.
 
 Rotated again before the device has used the new secret, that one is replaced, and the one that the device has stays
@@ -123,7 +137,7 @@ function addRevocationCommands(device: Command, add: Add): void {
       call.io,
     ),
   )
-    .option('--yes', 'Do not ask')
+    .option('-y, --yes', 'Do not ask')
     .option('--json', 'One JSON object a line: id and outcome (revoked, already_revoked, unknown)');
   add(
     device,
@@ -144,7 +158,8 @@ function addRevocationCommands(device: Command, add: Add): void {
       call.io,
     ),
   )
-    .option('--yes', 'Do not ask')
+    .alias('rm')
+    .option('-y, --yes', 'Do not ask')
     .option('--json', 'One JSON object a line: id and outcome (removed, unknown)')
     .addHelpText(
       'after',
@@ -169,7 +184,7 @@ function addTransferCommands(device: Command, add: Add): void {
   )
     .option('--hashed', 'The rows have secret_salt and secret_hash in place of secret')
     .option(
-      '--output <file>',
+      '-o, --output <file>',
       'Generate ids and secrets that are missing, and write them to a new file, mode 0600',
     )
     .option('--continue', 'Import the good rows and list the others in --report; otherwise all or none')
@@ -206,7 +221,7 @@ the cell for a formula.`,
       'Only devices with this entry; repeated: with all of them',
       collectMetadata('--metadata'),
     )
-    .option('--output <file>', 'Write to a new file, mode 0600, in place of stdout, which - means, too')
+    .option('-o, --output <file>', 'Write to a new file, mode 0600, in place of stdout, which - means, too')
     .option('--force', 'Replace the file if it is there')
     .addOption(
       new Option(

@@ -1,26 +1,35 @@
 import type { Config } from '../config.js';
 import type { Metadata } from '../db/device-fields.js';
 import { toDeviceJson } from '../db/device-json.js';
-import { type Device, type DeviceState, listDevices } from '../db/devices.js';
+import { type DeviceSort, type DeviceState, listSortedDevices, type SortedDevice } from '../db/devices.js';
 import { requireSchema, withDatabase } from './database.js';
 import { formatMetadata } from './device-show.js';
 import { type CommandIo, write } from './io.js';
-import { writeListing } from './listing.js';
-import { escapeControls, formatTime } from './text.js';
+import { type ListColumn, writeListing } from './listing.js';
+import { readOnlineDevices } from './online-devices.js';
+import { forPeople, tableTime, timeWidth } from './table.js';
+import { escapeControls } from './text.js';
 
 export interface DeviceListOptions {
   readonly type?: string | undefined;
   readonly state?: DeviceState | undefined;
   /** Entries that the devices have among their metadata. */
   readonly metadata?: Metadata | undefined;
+  readonly sort?: DeviceSort | undefined;
+  readonly reverse?: boolean | undefined;
+  readonly limit?: number | undefined;
   readonly json?: boolean | undefined;
 }
 
 const pageSize = 1_000;
-const header = ['ID', 'CREATED', 'LAST SEEN', 'REVOKED', 'EXPIRES', 'TYPE', 'METADATA'];
+/** Each page of another order looks through all devices. */
+const sortedPageSize = 10_000;
+/** The latest come first. */
+const newestFirst: ReadonlySet<DeviceSort> = new Set(['created', 'last_seen']);
 
 /**
- * Lists devices in order of id, page by page, so that memory does not grow with their number.
+ * Lists devices page by page, so that memory does not grow with their number. People also see which of them are connected,
+ * where the HTTP API can be asked.
  *
  * @throws SvcMqttError DATABASE_*.
  */
@@ -29,32 +38,63 @@ export async function listAllDevices(
   options: DeviceListOptions,
   io: CommandIo,
 ): Promise<void> {
-  const { type, metadata, state = 'active' } = options;
-  const filter = { type, metadata, state };
+  const { type, metadata, state = 'active', sort = 'id', reverse = false } = options;
+  const request = { type, metadata, state, sort, descending: newestFirst.has(sort) !== reverse };
   await withDatabase(config, io, async (db) => {
     await requireSchema(db);
-    const found = await writeListing<Device>(io, {
+    const found = await writeListing<SortedDevice>(io, {
       json: options.json,
-      header,
-      pageSize,
-      read: (after) => listDevices(db, { ...filter, after: after?.id, limit: pageSize }),
+      limit: options.limit,
+      pageSize: sort === 'id' ? pageSize : sortedPageSize,
+      read: (after, limit) => listSortedDevices(db, { ...request, after, limit }),
       toJson: toDeviceJson,
-      toCells,
+      async columns([first]) {
+        const asks = forPeople(io) && (state === 'active' || state === 'all');
+        return toColumns(state, io, asks ? await readOnline(config, first, io) : undefined);
+      },
     });
     if (!found) await writeEmptyNote(type, state, io);
   });
 }
 
-function toCells(device: Device): string[] {
-  return [
-    escapeControls(device.id),
-    formatTime(device.createdAt),
-    device.lastSeenAt === null ? 'never' : formatTime(device.lastSeenAt),
-    device.revokedAt === null ? '-' : formatTime(device.revokedAt),
-    device.expiresAt === null ? '-' : formatTime(device.expiresAt),
-    escapeControls(device.type),
-    escapeControls(formatMetadata(device)),
+/** Which devices are connected; undefined where nobody can say, which stderr explains. */
+async function readOnline(config: Config, known: SortedDevice | undefined, io: CommandIo) {
+  const online = await readOnlineDevices(config, known);
+  if ('unknown' in online) {
+    await write(io.stderr, `Which devices are connected is not known: ${escapeControls(online.unknown)}.\n`);
+    return undefined;
+  }
+  if (online.note !== undefined) await write(io.stderr, `${escapeControls(online.note)}.\n`);
+  return online.ids;
+}
+
+function toColumns(
+  state: DeviceState,
+  io: CommandIo,
+  online: ReadonlySet<string> | undefined,
+): ListColumn<SortedDevice>[] {
+  const time = tableTime(io);
+  const timeOr = (at: Date | null, none: string) => (at === null ? none : time(at));
+  const keep = timeWidth;
+  const columns: ListColumn<SortedDevice>[] = [
+    { title: 'ID', keep: 36, text: ({ id }) => id },
+    { title: 'TYPE', text: ({ type }) => type },
+    { title: 'STATE', keep: 7, text: stateOf },
+    { title: 'LAST SEEN', keep, text: ({ lastSeenAt }) => timeOr(lastSeenAt, 'never') },
+    { title: 'CREATED', keep, text: ({ createdAt }) => time(createdAt) },
+    { title: 'EXPIRES', keep, text: ({ expiresAt }) => timeOr(expiresAt, '-') },
+    { title: 'METADATA', text: formatMetadata },
   ];
+  if (online !== undefined)
+    columns.splice(3, 0, { title: 'ONLINE', text: ({ id }) => (online.has(id) ? 'yes' : '-') });
+  if (!forPeople(io) || state === 'all' || state === 'revoked')
+    columns.splice(-1, 0, { title: 'REVOKED', keep, text: ({ revokedAt }) => timeOr(revokedAt, '-') });
+  return columns;
+}
+
+function stateOf({ revokedAt, expiresAt }: SortedDevice): string {
+  if (revokedAt !== null) return 'revoked';
+  return expiresAt !== null && expiresAt.getTime() <= Date.now() ? 'expired' : 'active';
 }
 
 async function writeEmptyNote(type: string | undefined, state: DeviceState, io: CommandIo): Promise<void> {

@@ -3,7 +3,7 @@ import type { Actor } from '../db/audit.js';
 import { enableDevices, type Outcomes, removeDevices, revokeDevices } from '../db/device-changes.js';
 import type { Database } from '../db/open.js';
 import { readCliActor } from './actor.js';
-import { askYesNo } from './ask.js';
+import { confirm, type Question, requireTerminal } from './ask.js';
 import { requireSchema, withDatabase } from './database.js';
 import { collectIds } from './device-ids.js';
 import { deviceNotFound } from './device-show.js';
@@ -51,25 +51,23 @@ const removal: Change = {
 };
 
 /** What is asked before a change that ends connections, and said when it is not made. */
-interface Question {
-  readonly doing: string;
+interface DeviceQuestion extends Pick<Question, 'doing' | 'declined'> {
   readonly verb: string;
   readonly consequence: string;
-  readonly declined: string;
 }
 
 const atOnce = 'connections and sessions end at once';
-const revocationQuestion: Question = {
+const revocationQuestion: DeviceQuestion = {
   doing: 'Revoking',
   verb: 'Revoke',
   consequence: `${atOnce}.`,
-  declined: 'Nothing was revoked.\n',
+  declined: 'Nothing was revoked.',
 };
-const removalQuestion: Question = {
+const removalQuestion: DeviceQuestion = {
   doing: 'Removing',
   verb: 'Remove',
   consequence: `${atOnce}, and nothing brings secret and metadata back.`,
-  declined: 'Nothing was removed.\n',
+  declined: 'Nothing was removed.',
 };
 
 const batchSize = 1_000;
@@ -105,16 +103,19 @@ export async function removeDevice(
 async function askAndChange(
   config: Config,
   change: Change,
-  question: Question,
+  question: DeviceQuestion,
   options: DeviceRevokeOptions,
   io: CommandIo,
 ): Promise<number> {
-  if (options.yes !== true) requireTerminal(question, options.ids, io);
-  const ids = await collectIds(options.ids, io);
-  if (options.yes !== true && !(await askYesNo(toQuestionText(question, ids), io))) {
-    await write(io.stderr, question.declined);
-    return 1;
+  const { doing, declined } = question;
+  if (options.yes !== true) {
+    if (options.ids.includes('-'))
+      throw usageError(`${doing} needs a yes, and stdin holds the ids`, 'Add --yes');
+    requireTerminal(doing, io);
   }
+  const ids = await collectIds(options.ids, io);
+  const text = toQuestionText(question, ids);
+  if (!(await confirm({ doing, text, declined }, options.yes, io))) return 1;
   await changeDevices(config, change, { ids, json: options.json }, io);
   return 0;
 }
@@ -150,17 +151,7 @@ async function changeDevices(
   if (unknown.length > 0) throw deviceNotFound(unknown);
 }
 
-/** Without a yes in advance somebody has to be there to ask. */
-function requireTerminal({ doing }: Question, ids: readonly string[], io: CommandIo): void {
-  const why = ids.includes('-')
-    ? 'stdin holds the ids'
-    : io.stdin.isTTY !== true || io.stderr.isTTY !== true
-      ? 'there is no terminal to ask on'
-      : undefined;
-  if (why !== undefined) throw usageError(`${doing} needs a yes, and ${why}`, 'Add --yes');
-}
-
-function toQuestionText({ verb, consequence }: Question, ids: readonly string[]): string {
+function toQuestionText({ verb, consequence }: DeviceQuestion, ids: readonly string[]): string {
   const shown = ids.slice(0, 5).map(escapeControls).join(', ');
   const [only, more] = [ids.length === 1, ids.length > 5 ? ', …' : ''];
   const subject = only ? `device ${shown}` : `${formatCount(ids.length, 'device')} (${shown}${more})`;

@@ -2,10 +2,11 @@ import type { Config } from '../config.js';
 import { type RotatedDevice, rotateSecret } from '../db/device-changes.js';
 import { toRotatedDeviceJson } from '../db/device-json.js';
 import { readCliActor } from './actor.js';
+import { confirm } from './ask.js';
 import { requireSchema, withDatabase } from './database.js';
 import { deviceNotFound } from './device-show.js';
 import { type CommandIo, write } from './io.js';
-import { formatBlock, formatTime, toJsonLine } from './text.js';
+import { escapeControls, formatBlock, formatTime, toJsonLine } from './text.js';
 import { usageError } from './usage-error.js';
 
 export interface DeviceRotateOptions {
@@ -13,25 +14,34 @@ export interface DeviceRotateOptions {
   /** How long the secret until now stays valid, ms; none: it ends at once. */
   readonly grace?: number | undefined;
   readonly untilUsed?: boolean | undefined;
+  readonly yes?: boolean | undefined;
   readonly json?: boolean | undefined;
 }
 
 /**
- * Gives a device a new secret and shows it, once.
+ * Gives a device a new secret and shows it, once; without a grace after asking on a terminal, since the secret until now
+ * and its connections end.
  *
+ * @returns the exit status: 1 when the question was answered with no.
  * @throws SvcMqttError USAGE, DEVICE_NOT_FOUND, DATABASE_*.
  */
 export async function rotateDevice(
   config: Config,
   options: DeviceRotateOptions,
   io: CommandIo,
-): Promise<void> {
+): Promise<number> {
   if (options.untilUsed === true && options.grace === undefined) {
     throw usageError(
       '--until-used needs --grace <duration>, the longest that the old secret stays valid',
       'Example: svc-mqtt device rotate ID --grace 7d --until-used',
     );
   }
+  const question = {
+    doing: 'Rotating without --grace',
+    text: `End the secret of device ${escapeControls(options.id)} now? Its connections end, and it stays out until it has the new one; --grace 24h keeps both valid.`,
+    declined: 'Nothing was changed.',
+  };
+  if (options.grace === undefined && !(await confirm(question, options.yes, io))) return 1;
   const rotated = await withDatabase(config, io, async (db) => {
     await requireSchema(db);
     const request = { graceMs: options.grace, untilUsed: options.untilUsed };
@@ -40,7 +50,7 @@ export async function rotateDevice(
   if (rotated === undefined) throw deviceNotFound([options.id]);
   if (options.json === true) {
     await write(io.stdout, toJsonLine(toRotatedDeviceJson(rotated)));
-    return;
+    return 0;
   }
   await write(
     io.stdout,
@@ -51,6 +61,7 @@ export async function rotateDevice(
     ]),
   );
   await write(io.stderr, `Keep the password: nothing can show it again. ${describeOld(rotated)}.\n`);
+  return 0;
 }
 
 function describeOld({ previousSecretUntil, previousSecretUntilUsed }: RotatedDevice): string {

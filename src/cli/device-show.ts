@@ -4,10 +4,14 @@ import { type Device, findDevice } from '../db/devices.js';
 import { SvcMqttError } from '../errors.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
-import { escapeControls, formatBlock, formatTime, toJsonLine } from './text.js';
+import { readConnectionsOf } from './online-devices.js';
+import { blockTime, type FormatTime } from './table.js';
+import { escapeControls, formatBlock, toJsonLine } from './text.js';
+
+type Connections = Awaited<ReturnType<typeof readConnectionsOf>>;
 
 /**
- * Shows one device, revoked or not.
+ * Shows one device, revoked or not, and whether it is connected, where the HTTP API can be asked.
  *
  * @throws SvcMqttError DEVICE_NOT_FOUND, DATABASE_*.
  */
@@ -21,40 +25,68 @@ export async function showDevice(
     return findDevice(db, options.id);
   });
   if (device === undefined) throw deviceNotFound([options.id]);
-  await writeDevice(device, options.json === true, io);
+  await writeDevice(device, options.json === true, io, await readConnectionsOf(config, device));
 }
 
-/** Writes all that may be shown of a device. */
-export async function writeDevice(device: Device, json: boolean, io: CommandIo): Promise<void> {
+/** Writes all that may be shown of a device; as JSON, `online` is null where nobody can say. */
+export async function writeDevice(
+  device: Device,
+  json: boolean,
+  io: CommandIo,
+  connections?: Connections,
+): Promise<void> {
   if (json) {
-    await write(io.stdout, toJsonLine(toDeviceJson(device)));
+    const online = connections === undefined ? {} : { online: isOnline(connections) };
+    await write(io.stdout, toJsonLine({ ...toDeviceJson(device), ...online }));
     return;
   }
+  const time = blockTime(io);
   await write(
     io.stdout,
     formatBlock([
       ['id', device.id],
       ['type', device.type],
-      ['created', formatTime(device.createdAt)],
-      ['updated', formatTime(device.updatedAt)],
-      ['revoked', device.revokedAt === null ? 'no' : formatTime(device.revokedAt)],
-      ['expires', describeExpiry(device)],
-      ['last seen', device.lastSeenAt === null ? 'never' : formatTime(device.lastSeenAt)],
+      ['created', time(device.createdAt)],
+      ['updated', time(device.updatedAt)],
+      ['revoked', device.revokedAt === null ? 'no' : time(device.revokedAt)],
+      ['expires', describeExpiry(device, time)],
+      ...(connections === undefined ? [] : describeConnections(connections, time)),
+      ['last seen', device.lastSeenAt === null ? 'never' : time(device.lastSeenAt)],
       ['last login by', device.lastSecretUsed === null ? '-' : `the ${device.lastSecretUsed} secret`],
-      ['previous secret', describePrevious(device)],
+      ['previous secret', describePrevious(device, time)],
       ['metadata', formatMetadata(device)],
     ]),
   );
 }
 
-function describeExpiry({ expiresAt }: Device): string {
+function describeExpiry({ expiresAt }: Device, time: FormatTime): string {
   if (expiresAt === null) return 'never';
-  return `${formatTime(expiresAt)}${expiresAt.getTime() <= Date.now() ? ' (expired)' : ''}`;
+  return `${time(expiresAt)}${expiresAt.getTime() <= Date.now() ? ' (expired)' : ''}`;
 }
 
-function describePrevious({ previousSecretUntil, previousSecretUntilUsed }: Device): string {
+/** Of several replicas one is asked: it can say yes, and no only for itself. */
+function isOnline(connections: Connections): boolean | null {
+  if ('unknown' in connections) return null;
+  return connections.connections.length > 0 ? true : connections.note === undefined ? false : null;
+}
+
+function describeConnections(connections: Connections, time: FormatTime): [string, string][] {
+  if ('unknown' in connections) return [['connected', `not known: ${connections.unknown}`]];
+  const { note, connections: rows } = connections;
+  const beside = note === undefined ? '' : ` (${note})`;
+  if (rows.length === 0) return [['connected', `no${beside}`]];
+  return rows.map(({ id, client, address, transport, connected_at: at }, index) => [
+    index === 0 ? 'connected' : '',
+    `since ${time(new Date(at))}, client ${client} from ${address} by ${transport}, connection ${id}`,
+  ]);
+}
+
+function describePrevious(
+  { previousSecretUntil, previousSecretUntilUsed }: Device,
+  time: FormatTime,
+): string {
   if (previousSecretUntil === null) return 'none';
-  const until = `valid until ${formatTime(previousSecretUntil)}`;
+  const until = `valid until ${time(previousSecretUntil)}`;
   return previousSecretUntilUsed ? `${until}, or until the current one is used` : until;
 }
 

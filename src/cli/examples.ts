@@ -15,7 +15,10 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
     'svc-mqtt connection list --limit 100000 --json | jq -r .device',
   ],
   'connection show': ['svc-mqtt connection show 5f21c0-1a'],
-  'connection kick': ['svc-mqtt connection kick 5f21c0-1a 5f21c0-2f'],
+  'connection kick': [
+    'svc-mqtt connection kick 5f21c0-1a 5f21c0-2f',
+    'svc-mqtt connection kick --device roof-7 --yes',
+  ],
   'device add': [
     'svc-mqtt device add --type sensor',
     'svc-mqtt device add --type sensor --count 1000 --json > credentials.jsonl',
@@ -23,6 +26,7 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
   ],
   'device list': [
     'svc-mqtt device list --type sensor --metadata site=berlin',
+    'svc-mqtt device list --sort last_seen --limit 20',
     'svc-mqtt device list --all --json',
   ],
   'device show': ['svc-mqtt device show roof-7'],

@@ -2,14 +2,17 @@ import { type Command, Option } from 'commander';
 import { maxPublishRate, mostPacketBytes } from '../policy.js';
 import type { Add } from './command-line.js';
 import { collectFields, collectTemplates, refuseTemplates, resettableFields } from './policy-options.js';
-import { toCount } from './usage-error.js';
+import { maxListed, toCount } from './usage-error.js';
 
 /** Adds `policy` and the commands below it. */
 export function addPolicyCommands(program: Command, add: Add): void {
   const policy = program.command('policy').description('Say what devices of a type may do');
   add(policy, 'list', 'List policies; other types have the default', 'database', async (call) =>
     (await import('./policy-list.js')).listAllPolicies(call.config, call.options, call.io),
-  ).option('--json', 'One JSON object a line');
+  )
+    .alias('ls')
+    .option('--limit <n>', 'Most policies shown; all unless given', toCount('--limit', maxListed))
+    .option('--json', 'One JSON object a line');
   add(policy, 'show <type>', 'Show the policy of a device type, or the default', 'database', async (call) =>
     (await import('./policy-show.js')).showPolicy(
       call.config,
@@ -24,7 +27,10 @@ export function addPolicyCommands(program: Command, add: Add): void {
       { ...call.options, type: call.args[0] },
       call.io,
     ),
-  ).option('--json', 'As a JSON object');
+  )
+    .alias('rm')
+    .option('-y, --yes', 'Do not ask')
+    .option('--json', 'As a JSON object');
 }
 
 function addSetCommand(policy: Command, add: Add): void {

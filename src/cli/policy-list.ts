@@ -3,11 +3,9 @@ import { type DevicePolicy, listPolicies } from '../db/policies.js';
 import { toPolicyJson } from '../db/policy-json.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
-import { writeListing } from './listing.js';
-import { escapeControls } from './text.js';
+import { type ListColumn, writeListing } from './listing.js';
 
 const pageSize = 1_000;
-const header = ['TYPE', 'RATE', 'MAX PACKET', 'NATS SUBJECT', 'PUBLISH', 'SUBSCRIBE'];
 
 /**
  * Lists all policies in order of type.
@@ -16,32 +14,33 @@ const header = ['TYPE', 'RATE', 'MAX PACKET', 'NATS SUBJECT', 'PUBLISH', 'SUBSCR
  */
 export async function listAllPolicies(
   config: Config,
-  options: { readonly json?: boolean | undefined },
+  options: { readonly limit?: number; readonly json?: boolean | undefined },
   io: CommandIo,
 ): Promise<void> {
   await withDatabase(config, io, async (db) => {
     await requireSchema(db);
     const found = await writeListing<DevicePolicy>(io, {
       json: options.json,
-      header,
+      limit: options.limit,
       pageSize,
-      read: (after) => listPolicies(db, { after: after?.type, limit: pageSize }),
+      read: (after, limit) => listPolicies(db, { after: after?.type, limit }),
       toJson: toPolicyJson,
-      toCells,
+      columns: () => columns,
     });
     if (!found) await write(io.stderr, 'No policies: every device has the default.\n');
   });
 }
 
-function toCells(policy: DevicePolicy): string[] {
-  const listed = (templates: readonly string[]) =>
-    templates.length === 0 ? 'nothing' : templates.map(escapeControls).join(' ');
-  return [
-    escapeControls(policy.type),
-    policy.publishRate === null ? '-' : `${policy.publishRate}/s`,
-    policy.maxPacketBytes === null ? '-' : String(policy.maxPacketBytes),
-    escapeControls(policy.natsSubject ?? '-'),
-    listed(policy.publish),
-    listed(policy.subscribe),
-  ];
-}
+const listed = (templates: readonly string[]) => (templates.length === 0 ? 'nothing' : templates.join(' '));
+
+const columns: readonly ListColumn<DevicePolicy>[] = [
+  { title: 'TYPE', keep: 16, text: ({ type }) => type },
+  { title: 'RATE', text: ({ publishRate }) => (publishRate === null ? '-' : `${publishRate}/s`) },
+  {
+    title: 'MAX PACKET',
+    text: ({ maxPacketBytes }) => (maxPacketBytes === null ? '-' : `${maxPacketBytes}`),
+  },
+  { title: 'NATS SUBJECT', text: ({ natsSubject }) => natsSubject ?? '-' },
+  { title: 'PUBLISH', text: ({ publish }) => listed(publish) },
+  { title: 'SUBSCRIBE', text: ({ subscribe }) => listed(subscribe) },
+];

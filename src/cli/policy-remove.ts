@@ -1,22 +1,30 @@
 import type { Config } from '../config.js';
 import { removePolicy } from '../db/policies.js';
 import { readCliActor } from './actor.js';
+import { confirm } from './ask.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
 import { policyNotFound } from './policy-show.js';
 import { escapeControls, toJsonLine } from './text.js';
 
 /**
- * Removes the policy of a device type.
+ * Removes the policy of a device type, after asking on a terminal.
  *
- * @throws SvcMqttError POLICY_NOT_FOUND, DATABASE_*.
+ * @returns the exit status: 1 when the question was answered with no.
+ * @throws SvcMqttError USAGE without a terminal to ask on, POLICY_NOT_FOUND, DATABASE_*.
  */
 export async function removeDevicePolicy(
   config: Config,
-  options: { readonly type: string; readonly json?: boolean | undefined },
+  options: { readonly type: string; readonly yes?: boolean; readonly json?: boolean },
   io: CommandIo,
-): Promise<void> {
+): Promise<number> {
   const { type } = options;
+  const question = {
+    doing: 'Removing',
+    text: `Remove the policy of ${escapeControls(type)}? Its devices have the default at once, and nothing brings the policy back.`,
+    declined: 'Nothing was removed.',
+  };
+  if (!(await confirm(question, options.yes, io))) return 1;
   const removed = await withDatabase(config, io, async (db) => {
     await requireSchema(db);
     return removePolicy(db, readCliActor(), type);
@@ -24,4 +32,5 @@ export async function removeDevicePolicy(
   if (!removed) throw policyNotFound(type);
   const text = `${escapeControls(type)}: removed; its devices have the default\n`;
   await write(io.stdout, options.json === true ? toJsonLine({ type, outcome: 'removed' }) : text);
+  return 0;
 }

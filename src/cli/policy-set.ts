@@ -13,6 +13,7 @@ import { type CommandIo, write } from './io.js';
 import { chooseNatsUrl } from './nats-url.js';
 import { type PolicySetOptions, toPolicyChanges } from './policy-options.js';
 import { toPolicyRows, toRuleRows } from './policy-show.js';
+import { blockTime } from './table.js';
 import { escapeControls, formatBlock, toJsonLine } from './text.js';
 
 /**
@@ -46,7 +47,7 @@ export async function setDevicePolicy(
   if (options.json === true) {
     await write(io.stdout, toJsonLine({ ...toPolicyJson(change.after), warnings }));
   } else {
-    await write(io.stdout, formatBlock(toPolicyRows(change.after)));
+    await write(io.stdout, formatBlock(toPolicyRows(change.after, blockTime(io))));
     for (const line of describeChange(change)) await write(io.stderr, `${line}\n`);
     for (const warning of warnings) await write(io.stderr, `Warning: ${escapeControls(warning)}\n`);
   }

@@ -6,7 +6,8 @@ import { SvcMqttError } from '../errors.js';
 import { defaultRules, type PolicyRules } from '../policy.js';
 import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
-import { escapeControls, formatBlock, formatTime, toJsonLine } from './text.js';
+import { blockTime, type FormatTime } from './table.js';
+import { escapeControls, formatBlock, toJsonLine } from './text.js';
 
 /**
  * Shows the policy of a device type; of a type without one the default, marked as such.
@@ -25,17 +26,17 @@ export async function showPolicy(
     return findPolicy(db, type);
   });
   const json = policy === undefined ? toDefaultPolicyJson(type) : toPolicyJson(policy);
-  const rows = policy === undefined ? toDefaultRows(type) : toPolicyRows(policy);
+  const rows = policy === undefined ? toDefaultRows(type) : toPolicyRows(policy, blockTime(io));
   await write(io.stdout, options.json === true ? toJsonLine(json) : formatBlock(rows));
 }
 
 /** A policy as names and values for people. */
-export function toPolicyRows(policy: DevicePolicy): [string, string][] {
+export function toPolicyRows(policy: DevicePolicy, time: FormatTime): [string, string][] {
   return [
     ['type', policy.type],
     ...spreadTemplates(policy),
-    ['created', formatTime(policy.createdAt)],
-    ['updated', formatTime(policy.updatedAt)],
+    ['created', time(policy.createdAt)],
+    ['updated', time(policy.updatedAt)],
   ];
 }
 

@@ -27,8 +27,7 @@ import { toUsageError } from './usage-error.js';
  * @throws SvcMqttError, or Interrupted when a signal ended the command.
  */
 export async function runProgram(args: readonly string[], io: CommandIo): Promise<number> {
-  // `help x` reads as `x --help`, so that it shows the settings too, which load with the command.
-  const line = args[0] === 'help' ? [...args.slice(1), '--help'] : args;
+  const line = toLine(args);
   let status = 0;
   const { program, uses } = buildProgram(async (run, command) => {
     const { readCommandConfig } = await import('./flags.js');
@@ -56,6 +55,13 @@ export async function runProgram(args: readonly string[], io: CommandIo): Promis
   return status;
 }
 
+/** What is typed, in the one form that the commands know. */
+function toLine(args: readonly string[]): readonly string[] {
+  // So `help x` shows the settings too, which load with the command.
+  if (args[0] === 'help') return [...args.slice(1), '--help'];
+  return args[0] === '-V' ? ['--version', ...args.slice(1)] : args;
+}
+
 /**
  * The commands; each group declares its own. Each loads its code, and the settings, when it is called: help and version
  * must not wait for a database.
@@ -68,7 +74,7 @@ export function buildProgram(call: (run: Run, command: Command) => void | Promis
 } {
   const program = new Command('svc-mqtt')
     .description('Device gateway: MQTT devices in, NATS JetStream out, identities in PostgreSQL')
-    .version(readVersion(), '-V, --version', 'Print the version')
+    .version(readVersion(), '-v, --version', 'Print the version')
     .addHelpText(
       'after',
       '\nSettings are options of the commands that use them, environment variables, and keys of the file that --config names.',

@@ -25,6 +25,20 @@ export function formatTime(time: Date): string {
     .replace(/\.\d+Z$/, 'Z');
 }
 
+/** How long ago a time is, or how soon, in one unit: `42s ago`, `3m ago`, `12d ago`, `in 5h`. */
+export function formatRelative(time: Date, nowMs: number): string {
+  const seconds = Math.floor(Math.abs(nowMs - time.getTime()) / 1_000);
+  const [each, unit] = units.find(([size]) => seconds >= size) ?? [1, 's'];
+  const span = `${Math.floor(seconds / each)}${unit}`;
+  return time.getTime() > nowMs ? `in ${span}` : `${span} ago`;
+}
+
+const units: readonly (readonly [seconds: number, unit: string])[] = [
+  [86_400, 'd'],
+  [3_600, 'h'],
+  [60, 'm'],
+];
+
 /** A count with a noun: `1 device`, `12,345 devices`. */
 export function formatCount(count: number, noun: string): string {
   return `${count.toLocaleString('en-US')} ${noun}${count === 1 ? '' : 's'}`;
@@ -34,22 +48,4 @@ export function formatCount(count: number, noun: string): string {
 export function formatBlock(rows: readonly (readonly [string, string])[]): string {
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.map(([name, value]) => `${name.padEnd(width)}  ${escapeControls(value)}\n`).join('');
-}
-
-/** The widths of a table's columns, for `formatRow`, from the rows at hand; later rows may be wider. */
-export function columnWidths(rows: readonly (readonly string[])[]): number[] {
-  const widths: number[] = [];
-  for (const row of rows) {
-    row.forEach((cell, index) => {
-      widths[index] = Math.max(widths[index] ?? 0, cell.length);
-    });
-  }
-  return widths;
-}
-
-/** One row of a table; the last column is not padded. */
-export function formatRow(cells: readonly string[], widths: readonly number[]): string {
-  return `${cells
-    .map((cell, index) => (index === cells.length - 1 ? cell : cell.padEnd(widths[index] ?? 0)))
-    .join('  ')}\n`;
 }

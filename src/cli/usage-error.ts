@@ -31,9 +31,13 @@ export function toUsageError(command: Command, error: CommanderError): SvcMqttEr
 /** The path of the command that an argument of a group names, behind an option; undefined when none does. */
 function commandPathBelow(group: Command): string | undefined {
   let named: Command | undefined;
-  for (const word of group.args)
-    named = (named ?? group).commands.find((each) => each.name() === word) ?? named;
+  for (const word of group.args) named = findCommand(named ?? group, word) ?? named;
   return named === undefined ? undefined : commandPath(named);
+}
+
+/** The command below a group that a word names, by its name or an alias. */
+export function findCommand(group: Command, word: string): Command | undefined {
+  return group.commands.find((each) => each.name() === word || each.aliases().includes(word));
 }
 
 /** Commander's message, with names where it counts and with the form that a secret takes. */
@@ -53,6 +57,9 @@ function describe(command: Command, error: CommanderError): string {
 export function usageError(detail: string, suggestion?: string): SvcMqttError {
   return new SvcMqttError('USAGE', escapeControls(detail), suggestion === undefined ? {} : { suggestion });
 }
+
+/** Most rows of a list that --limit can ask for. */
+export const maxListed = 10_000_000;
 
 /** A parser of a whole number from 1 to `most`, for an option's value. */
 export function toCount(option: string, most: number): (value: string) => number {

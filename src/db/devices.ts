@@ -1,4 +1,4 @@
-import { and, eq, gt, isNotNull, isNull, lte, or, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, gt, isNotNull, isNull, lte, or, sql } from 'drizzle-orm';
 import { SvcMqttError } from '../errors.js';
 import { type Actor, writeAudit } from './audit.js';
 import type { WhichSecret } from './device-credentials.js';
@@ -183,6 +183,53 @@ export async function listDevices(
       .where(whereDevices(request))
       .orderBy(devices.id)
       .limit(Math.max(1, Math.min(request.limit, maxDevicesPerPage))),
+  );
+}
+
+/** What devices can be sorted by, and the SQL type of it. A device that was never seen is the oldest of all. */
+const sortKeys = {
+  id: { key: sql`${devices.id}`, type: sql`text` },
+  type: { key: sql`${devices.type}`, type: sql`text` },
+  created: { key: sql`${devices.createdAt}`, type: sql`timestamptz` },
+  last_seen: { key: sql`coalesce(${devices.lastSeenAt}, '-infinity')`, type: sql`timestamptz` },
+  expires: { key: sql`coalesce(${devices.expiresAt}, 'infinity')`, type: sql`timestamptz` },
+};
+export type DeviceSort = keyof typeof sortKeys;
+
+/** A device in a sorted list; `sortKey` says where the next page begins. */
+export type SortedDevice = Device & { readonly sortKey: string };
+
+/**
+ * Lists devices in another order, `limit` at a time; equal ones in order of id. Each page looks through all devices.
+ *
+ * @param request.after the last device of the page before.
+ */
+export async function listSortedDevices(
+  db: Database,
+  request: DeviceFilter & {
+    readonly sort: DeviceSort;
+    readonly descending: boolean;
+    readonly after?: SortedDevice | undefined;
+    readonly limit: number;
+  },
+): Promise<SortedDevice[]> {
+  const { sort, descending, after, limit, ...filter } = request;
+  const { key, type } = sortKeys[sort];
+  const direction = descending ? desc : asc;
+  const beyond = descending ? sql`<` : sql`>`;
+  return await query(db, () =>
+    db.orm
+      // As text it keeps the microseconds that a Date has no room for.
+      .select({ ...shownColumns, sortKey: sql<string>`${key}::text` })
+      .from(devices)
+      .where(
+        and(
+          whereDevices(filter),
+          after && sql`(${key}, ${devices.id}) ${beyond} (${after.sortKey}::${type}, ${after.id})`,
+        ),
+      )
+      .orderBy(direction(key), direction(devices.id))
+      .limit(Math.max(1, Math.min(limit, maxDevicesPerPage))),
   );
 }
 

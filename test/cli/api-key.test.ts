@@ -87,10 +87,10 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
       ['a', 'b', 'old'],
     ]);
     const table = (await run(env(), 'api-key', 'list', '--all')).out.trimEnd().split('\n');
-    expect(table[0]).toMatch(/^ID +NAME +ROLE +CREATED +LAST USED +EXPIRES +REVOKED$/);
-    expect(table[2]).toMatch(/ b .* never .*Z \(expired\) +-$/);
-    expect(table[1]).toMatch(/ a .* never +never +-$/);
-    expect(table[3]).toMatch(/ old .*Z$/);
+    expect(table[0]).toMatch(/^ID\tNAME\tROLE\tCREATED\tLAST USED\tEXPIRES\tREVOKED$/);
+    expect(table[2]).toMatch(/\tb\t.*\tnever\t.*Z \(expired\)\t-$/);
+    expect(table[1]).toMatch(/\ta\t.*\tnever\tnever\t-$/);
+    expect(table[3]).toMatch(/\told\t.*Z$/);
   });
 
   test('a key is revoked by name or id; the key itself is no argument', async () => {
@@ -154,8 +154,8 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
     expect(latest.err).toBe('There are older entries; --limit shows more.\n');
     const rows = latest.out.trimEnd().split('\n');
     expect(rows).toHaveLength(3);
-    expect(rows[0]).toMatch(/^TIME +ACTOR +ADDRESS +ACTION +TARGET +DETAILS$/);
-    expect(rows[2]).toMatch(/^20\S+ \S+Z +cli:\S+ +- +api-key\.create +one +.*role=viewer/);
+    expect(rows[0]).toMatch(/^TIME\tACTOR\tADDRESS\tACTION\tTARGET\tDETAILS$/);
+    expect(rows[2]).toMatch(/^20\S+Z\tcli:\S+\t-\tapi-key\.create\tone\t.*role=viewer/);
     await databases[kind]?.pool.query(
       "update audit_log set at = now() - interval '2 hours' where target = 'two'",
     );
@@ -181,11 +181,11 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
     const table = async (...args: string[]) => (await run(env(), 'audit', ...args)).out.trimEnd().split('\n');
     const [, before, bulk, after, ...rest] = await table('--limit', '3');
     expect(rest).toEqual([]);
-    expect(before).toMatch(/ device\.add +b1 +type=before$/);
+    expect(before).toMatch(/\tdevice\.add\tb1\ttype=before$/);
     expect(bulk).toMatch(
-      / device\.add +70 devices: \w+, \w+, \w+, … +type=sensor metadata=\{"site":"lyon"\}$/,
+      /\tdevice\.add\t70 devices: \w+, \w+, \w+, …\ttype=sensor metadata=\{"site":"lyon"\}$/,
     );
-    expect(after).toMatch(/ device\.add +a1 +type=after$/);
+    expect(after).toMatch(/\tdevice\.add\ta1\ttype=after$/);
     expect((await run(env(), 'audit', '--json')).lines()).toHaveLength(72);
     expect((await run(env(), 'audit', '--json', '--limit', '71')).lines()).toHaveLength(71);
     const [, id = ''] = / devices: (\w+),/.exec(bulk ?? '') ?? [];

@@ -70,8 +70,8 @@ describe.each(['postgres', 'embedded'])('claims on %s', (kind) => {
     expect(table.out + listed.out).not.toContain(text?.split('_')[2]);
 
     const id = claim?.id ?? '';
-    expect((await run('claim', 'revoke', id)).out).toBe(`${id}: revoked\n`);
-    expect((await run('claim', 'revoke', id, '--json')).lines()).toEqual([
+    expect((await run('claim', 'revoke', id, '--yes')).out).toBe(`${id}: revoked\n`);
+    expect((await run('claim', 'revoke', id, '--yes', '--json')).lines()).toEqual([
       { id, outcome: 'already_revoked' },
     ]);
     expect((await run('claim', 'list')).out).toBe('');
@@ -98,7 +98,9 @@ describe.each(['postgres', 'embedded'])('claims on %s', (kind) => {
       expect(outcome).toMatchObject({ code: 'USAGE', message: expect.stringContaining(args[0] ?? '') });
     }
     expect((await run('claim', 'create', '--type', '')).outcome).toMatchObject({ code: 'INPUT_INVALID' });
-    expect((await run('claim', 'revoke', 'nothing')).outcome).toMatchObject({ code: 'CLAIM_NOT_FOUND' });
+    expect((await run('claim', 'revoke', 'nothing', '--yes')).outcome).toMatchObject({
+      code: 'CLAIM_NOT_FOUND',
+    });
     const text = `svcmqttclaim_${'a'.repeat(16)}_${'b'.repeat(32)}`;
     const { outcome } = await run('claim', 'revoke', text);
     expect(outcome).toMatchObject({ code: 'USAGE' });

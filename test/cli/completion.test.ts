@@ -17,6 +17,7 @@ test('commands, options, values and arguments are completed', () => {
   expect(complete('dev')).toEqual(['device']);
   expect(complete('device', 'r')).toEqual(['rotate', 'revoke', 'remove']);
   expect(complete('device', 'rotate', 'roof-7', '--g')).toEqual(['--grace']);
+  expect(complete('device', 'ls', '--sort', 'last')).toEqual(['last_seen']);
   expect(complete('serve', '--mqtt-p')).toEqual(expect.arrayContaining(['--mqtt-port']));
   expect(complete('serve', '--acl', '')).toEqual(['confined', 'open']);
   expect(complete('serve', '--acl', 'open', '--log-format', 'p')).toEqual(['pretty']);

@@ -109,11 +109,11 @@ describe('config print', () => {
       runCli(['config', 'print', '--changed', '--acl', 'open', '--no-mqtt-tcp'], env),
       runCli(['config', 'print', '--json'], env),
     ]);
-    expect(changed.stdout).toMatch(/^SETTING +VALUE +FROM\n/);
-    expect(changed.stdout).toMatch(/^database_url +postgres:\/\/\*\*\*@h\/d +DATABASE_URL$/m);
-    expect(changed.stdout).toMatch(/^mqtt_port +1884 +.*print\.yaml:1 mqtt_port$/m);
-    expect(changed.stdout).toMatch(/^acl +open +--acl$/m);
-    expect(changed.stdout).toMatch(/^mqtt_tcp +false +--no-mqtt-tcp$/m);
+    expect(changed.stdout).toMatch(/^SETTING\tVALUE\tFROM\n/);
+    expect(changed.stdout).toMatch(/^database_url\tpostgres:\/\/\*\*\*@h\/d\tDATABASE_URL$/m);
+    expect(changed.stdout).toMatch(/^mqtt_port\t1884\t.*print\.yaml:1 mqtt_port$/m);
+    expect(changed.stdout).toMatch(/^acl\topen\t--acl$/m);
+    expect(changed.stdout).toMatch(/^mqtt_tcp\tfalse\t--no-mqtt-tcp$/m);
     expect(changed.stdout).not.toMatch(/log_level/);
     const rows = json.stdout
       .trimEnd()

@@ -2,8 +2,9 @@ import { connectAsync, type MqttClient } from 'mqtt';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import type { SvcMqttError } from '../../src/errors.js';
-import { type Gateway, startGateway } from '../faults/gateway.js';
-import { fakeIo, jsonLines } from './support.js';
+import { type Gateway, openDatabase, startGateway } from '../faults/gateway.js';
+import { freePort } from '../support/free-port.js';
+import { fakeIo, fakeTerminal, jsonLines, until } from './support.js';
 
 /** The commands against a server with real clients. */
 
@@ -41,8 +42,13 @@ async function connect(clientId: string): Promise<void> {
 }
 
 async function run(args: readonly string[], more: Record<string, string> = {}) {
-  const io = fakeIo({ env: { ...env, ...more } });
-  const outcome = await runProgram(['connection', ...args], io).catch((error: SvcMqttError) => error);
+  return await runWhole(['connection', ...args], { ...env, ...more });
+}
+
+async function runWhole(args: readonly string[], env: Record<string, string>, columns?: number) {
+  const io = fakeIo({ env });
+  if (columns !== undefined) Object.assign(io.stdout, { isTTY: true, columns });
+  const outcome = await runProgram(args, io).catch((error: SvcMqttError) => error);
   return { outcome, out: io.out(), err: io.err(), lines: () => jsonLines(io.out()) };
 }
 
@@ -55,7 +61,7 @@ describe('connections', () => {
     expect(all).toMatchObject({ outcome: 0, err: '' });
     expect(all.out).not.toContain('\u001b');
     const lines = all.out.trimEnd().split('\n');
-    expect(lines[0]).toMatch(/^ID +DEVICE +TYPE +CLIENT ID +ADDRESS /);
+    expect(lines[0]).toMatch(/^ID\tDEVICE\tTYPE\tCLIENT ID\tADDRESS\t/);
     expect(lines.slice(1).map((line) => /device-\d/.exec(line)?.[0])).toEqual([
       'device-0',
       'device-1',
@@ -90,7 +96,7 @@ describe('connections', () => {
   test('are ended, and what is not there is named at the end', async () => {
     const id = await idOf('pump-2');
     const closed = new Promise<void>((resolve) => clients.get('pump-2')?.once('close', resolve));
-    const kicked = await run(['kick', 'no\u001bne', id, '--json']);
+    const kicked = await run(['kick', 'no\u001bne', id, '--yes', '--json']);
     await closed;
     expect(kicked.outcome).toMatchObject({
       code: 'CONNECTION_NOT_FOUND',
@@ -100,7 +106,7 @@ describe('connections', () => {
       { id: 'no\u001bne', outcome: 'unknown' },
       { id, outcome: 'kicked' },
     ]);
-    expect(await run(['kick', await idOf('pump-1')])).toMatchObject({
+    expect(await run(['kick', await idOf('pump-1'), '--yes'])).toMatchObject({
       outcome: 0,
       out: expect.stringMatching(/^\S+ kicked\n$/),
     });
@@ -111,7 +117,94 @@ describe('connections', () => {
     [{ API_TOKEN: 'not-the-token-at-all' }, 'UNAUTHENTICATED'],
     [{ LISTEN_ADDR: '127.0.0.1:1' }, 'API_UNREACHABLE'],
   ])('are not shown with %j', async (more, code) => {
-    for (const args of [['list'], ['show', 'a'], ['kick', 'a']])
+    for (const args of [['list'], ['show', 'a'], ['kick', 'a', '--yes']])
       expect((await run(args, more)).outcome).toMatchObject({ code });
   });
+
+  test('fit a terminal, a line each', async () => {
+    for (const columns of [80, 200]) {
+      const { out } = await runWhole(['connection', 'ls'], env, columns);
+      const lines = out.trimEnd().split('\n');
+      expect(lines).toHaveLength(1 + clientsConnected());
+      for (const line of lines) expect(line.length).toBeLessThanOrEqual(columns);
+      expect(out).toMatch(/ \d+s\n/);
+      expect(lines[0]?.includes('ADDRESS')).toBe(columns === 200);
+    }
+  });
+});
+
+const clientsConnected = () => [...clients.values()].filter(({ connected }) => connected).length;
+
+describe('devices', () => {
+  const database = () => ({ ...env, DATABASE_URL: gateway.databaseUrl });
+
+  test('are listed in a terminal with who is connected', async () => {
+    const { out, err } = await runWhole(['device', 'ls'], database(), 80);
+    expect(err).toBe('');
+    const [header, ...lines] = out.trimEnd().split('\n');
+    expect(header).toMatch(/^ID +TYPE +STATE +ONLINE +LAST SEEN +CREATED +EXPIRES/);
+    expect(lines[3]).toMatch(/^device-3 +sensor +active +yes +\d+s ago +\d+s ago +-/);
+    for (const line of lines) expect(line.length).toBeLessThanOrEqual(80);
+    const gone = lines.filter((line) => / active +- /.test(line));
+    expect(gone).toHaveLength(4 - clientsConnected());
+  });
+
+  test('are listed without it, which is said, where the API cannot be asked or serves others', async () => {
+    const silent = { ...database(), LISTEN_ADDR: `127.0.0.1:${await freePort()}` };
+    const unknown = await runWhole(['device', 'list'], silent, 80);
+    expect(unknown.out).not.toContain('ONLINE');
+    expect(unknown.err).toBe(
+      `Which devices are connected is not known: http://${silent.LISTEN_ADDR} does not answer: the connection is refused.\n`,
+    );
+    const other = { ...database(), DATABASE_URL: await openDatabase((step) => undo.push(step)) };
+    await runWhole(['device', 'add', '--type', 'sensor', '--id', 'device-3'], other);
+    const foreign = await runWhole(['device', 'list'], other, 80);
+    expect(foreign.out).not.toContain('ONLINE');
+    expect(foreign.err).toMatch(/serves another database than this command uses\.\n$/);
+    expect((await runWhole(['device', 'list'], silent)).err).toBe('');
+  });
+
+  test('are shown with their connections', async () => {
+    const { out } = await runWhole(['device', 'show', 'device-3'], database());
+    expect(out).toMatch(/^connected {8}since 20\S+ \S+Z, client \S+ from \S+ by tcp, connection \S+$/m);
+    const json = async (id: string, more = {}) =>
+      (await runWhole(['device', 'show', id, '--json'], { ...database(), ...more })).lines()[0]?.online;
+    expect(await json('device-3')).toBe(true);
+    await runWhole(['device', 'add', '--type', 'sensor', '--id', 'absent'], database());
+    expect(await json('absent')).toBe(false);
+    expect(await json('device-3', { API_TOKEN: 'not-the-token-at-all' })).toBe(null);
+    const absent = await runWhole(['device', 'show', 'absent'], database());
+    expect(absent.out).toMatch(/^connected {8}no$/m);
+  });
+
+  test('are kicked by their id, after a question in a terminal', async () => {
+    const none = await run(['kick', '--device', 'absent', '--yes']);
+    expect(none.outcome).toMatchObject({ code: 'CONNECTION_NOT_FOUND' });
+    for (const args of [[], ['--device', 'device-3', 'an-id']])
+      expect((await run(['kick', ...args, '--yes'])).outcome).toMatchObject({ code: 'USAGE' });
+    expect((await run(['kick', '--device', 'device-3'])).outcome).toMatchObject({
+      code: 'USAGE',
+      message: 'Kicking needs a yes, and there is no terminal to ask on',
+    });
+    expect(await answer('n')).toBe(1);
+    const [client] = [...clients.values()].slice(-1);
+    expect(client?.connected).toBe(true);
+    const closed = new Promise((resolve) => client?.once('close', () => resolve(undefined)));
+    expect(await answer('y')).toBe(0);
+    await closed;
+  });
+
+  async function answer(letter: string): Promise<unknown> {
+    const [stdin, stderr] = [fakeTerminal(), fakeTerminal()];
+    let asked = '';
+    stderr.on('data', (chunk) => {
+      asked += String(chunk);
+    });
+    const args = ['connection', 'kick', '--device', 'device-3'];
+    const outcome = runProgram(args, { ...fakeIo({ env }), stdin, stderr });
+    await until('the question is asked', () => asked.includes('[y/N]'));
+    expect(asked).toMatch(/Kick connection \S+ of device device-3\? Its client may come back at once\./);
+    stdin.write(`${letter}\r`);
+    return await outcome;
+  }
 });

@@ -96,10 +96,10 @@ describe.each(['postgres', 'embedded'])('policies on %s', (kind) => {
       /^publish {7}raw\/\{id\}\/#\n {14}up\/\{type\}\/\{id\}\nsubscribe {5}nothing$/m,
     );
     expect((await run(env(), 'policy', 'list')).out).toContain('10/s');
-    expect((await run(env(), 'policy', 'remove', 'sensor', '--json')).lines()).toEqual([
+    expect((await run(env(), 'policy', 'remove', 'sensor', '--yes', '--json')).lines()).toEqual([
       { type: 'sensor', outcome: 'removed' },
     ]);
-    expect((await run(env(), 'policy', 'remove', 'sensor')).outcome).toMatchObject({
+    expect((await run(env(), 'policy', 'rm', 'sensor', '-y')).outcome).toMatchObject({
       code: 'POLICY_NOT_FOUND',
     });
   });
@@ -169,7 +169,7 @@ describe.each(['postgres', 'embedded'])('policies on %s', (kind) => {
       { publish: ['up/{id}'], subscribe: ['cmd/{id}/a'] },
     ]);
     expect((await run(env(), 'audit')).out).toContain(' publish_rate=default ');
-    await run(env(), 'policy', 'remove', 'meter');
+    await run(env(), 'policy', 'remove', 'meter', '--yes');
   });
 
   test.each([
@@ -212,7 +212,7 @@ describe.each(['postgres', 'embedded'])('policies on %s', (kind) => {
     server.resume();
     await server.halt();
     expect(await warned()).toEqual([expect.stringMatching(/not checked: NATS at .* refuses connections/)]);
-    await run(env(), 'policy', 'remove', 'lost');
+    await run(env(), 'policy', 'remove', 'lost', '--yes');
   });
 
   test('say what they allow, and what is left out is the default', async () => {
@@ -230,7 +230,7 @@ describe.each(['postgres', 'embedded'])('policies on %s', (kind) => {
     expect(set.err).toContain('Warning: subscribe "raw/#" has no {id}');
     expect(set.err).toContain('Warning: max_packet_bytes is over MAX_PACKET_BYTES (1048576)');
     expect(set.out).toContain('raw.{id}');
-    await run(env(), 'policy', 'remove', 'hub');
+    await run(env(), 'policy', 'remove', 'hub', '--yes');
   });
 
   test('with faults are refused, all named at once', async () => {

@@ -19,6 +19,7 @@ describe('help and version', () => {
     const version = await runCli(['--version']);
     expect(version).toMatchObject({ status: 0, stderr: '' });
     expect(version.stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+    for (const short of ['-v', '-V']) expect(await runCli([short])).toMatchObject(version);
   });
 
   test('show the settings that the command uses, and no option that takes a secret', async () => {
@@ -42,7 +43,7 @@ describe('help and version', () => {
 describe('a wrong command line is one line on stderr and exit status 2:', () => {
   test.each([
     [['srve'], "unknown command 'srve' (Did you mean serve?)"],
-    [['device', 'lst'], "unknown command 'lst' (Did you mean list?)"],
+    [['device', 'lst'], "unknown command 'lst' (Did you mean one of list, ls?)"],
     [['help', 'srve'], "unknown command 'srve'"],
     [['device', 'lst', '--help'], "unknown command 'lst'"],
     [['--bogus'], "unknown option '--bogus'"],
@@ -55,6 +56,7 @@ describe('a wrong command line is one line on stderr and exit status 2:', () => 
       '--data-dir stands before the command. Put it after the command: svc-mqtt device list --data-dir …',
     ],
     [['device', '--json', 'list'], '--json stands before the command'],
+    [['device', '--json', 'ls'], '--json stands before the command'],
     [['device', 'add', '--tpye', 'x'], "unknown option '--tpye' (Did you mean --type?)"],
     [['device', 'add', '--type'], "option '--type <type>' argument missing"],
     [

@@ -3,7 +3,13 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { revokeDevices } from '../../src/db/device-changes.js';
 import { loadCredentials, markSeen, matchSecret } from '../../src/db/device-credentials.js';
 import { checkDeviceId, checkDeviceType, checkNewDeviceType } from '../../src/db/device-fields.js';
-import { addDevices, findDevice, listDevices } from '../../src/db/devices.js';
+import {
+  addDevices,
+  findDevice,
+  listDevices,
+  listSortedDevices,
+  type SortedDevice,
+} from '../../src/db/devices.js';
 import { SvcMqttError } from '../../src/errors.js';
 import { kinds, openTestDatabase, type TestDatabase, testActor, until } from './databases.js';
 
@@ -181,6 +187,42 @@ describe.each(kinds)('devices in %s', (kind) => {
     expect(await page({ state: 'all' })).toHaveLength(28);
     expect(await page({ type: 'none' })).toEqual([]);
   });
+
+  test.each(['id', 'type', 'created', 'last_seen', 'expires'] as const)(
+    'are sorted by %s, in pages, each once, also where many are equal',
+    async (sort) => {
+      const made = [...(await add('sensor', 12)), ...(await add('meter', 12))];
+      // Times that differ by less than a Date can tell.
+      await database.db.pool.query(
+        `update devices d set created_at = now() + (n % 7) * interval '1 microsecond',
+          last_seen_at = case when n % 3 > 0 then now() - (n % 5) * interval '1 microsecond' end,
+          expires_at = case when n % 4 > 0 then now() + interval '1 day' + (n % 6) * interval '1 microsecond' end
+        from (select id, row_number() over () as n from devices) as numbered where d.id = numbered.id`,
+      );
+      const list = async (descending: boolean) => {
+        const found: SortedDevice[] = [];
+        for (;;) {
+          const after = found.at(-1);
+          const page = await listSortedDevices(database.db, { sort, descending, after, limit: 5 });
+          found.push(...page);
+          if (page.length < 5) return found.map(({ id }) => id);
+        }
+      };
+      const column = {
+        id: 'id',
+        type: 'type',
+        created: 'created_at',
+        last_seen: "coalesce(last_seen_at, '-infinity')",
+        expires: "coalesce(expires_at, 'infinity')",
+      }[sort];
+      const { rows } = await database.db.pool.query<{ id: string }>(
+        `select id from devices order by ${column}, id`,
+      );
+      expect(rows).toHaveLength(made.length);
+      expect(await list(false)).toEqual(rows.map(({ id }) => id));
+      expect(await list(true)).toEqual(rows.map(({ id }) => id).reverse());
+    },
+  );
 
   test('are revoked once, with the unknown ones named', async () => {
     const [first, second] = await add('sensor', 2);

@@ -88,6 +88,8 @@ export interface PageRequest {
   readonly descending: boolean;
   readonly offset: number;
   readonly limit: number;
+  /** Only connections of this device. */
+  readonly device?: string | undefined;
 }
 
 /** One request of the API: over HTTP, or inside the process that serves it. */
@@ -102,7 +104,13 @@ export interface TopApi {
   revoke(device: string): Promise<void>;
 }
 
-export function openTopApi(send: Send): TopApi {
+/** What commands ask beside it. */
+export interface RemoteApi extends TopApi {
+  /** When a device was created, as ISO 8601 has it; undefined: the API knows no such device. */
+  deviceCreatedAt(id: string): Promise<string | undefined>;
+}
+
+export function openTopApi(send: Send): RemoteApi {
   async function call(method: 'GET' | 'DELETE', path: string): Promise<string> {
     const { status, text } = await send(method, path);
     if (status >= 200 && status < 300) return text;
@@ -111,7 +119,7 @@ export function openTopApi(send: Send): TopApi {
   const get = async <T>(path: string) => parse<T>(await call('GET', path));
 
   return {
-    page({ filter, sort, descending, offset, limit }) {
+    page({ filter, sort, descending, offset, limit, device }) {
       const query = new URLSearchParams({
         sort,
         order: descending ? 'desc' : 'asc',
@@ -119,6 +127,7 @@ export function openTopApi(send: Send): TopApi {
         limit: String(limit),
       });
       if (filter !== '') query.set('q', filter);
+      if (device !== undefined) query.set('device', device);
       return get(`/connections?${query}`);
     },
     stats: () => get('/stats'),
@@ -128,6 +137,14 @@ export function openTopApi(send: Send): TopApi {
     },
     async revoke(device) {
       await call('DELETE', `/devices/${encodeURIComponent(device)}`);
+    },
+    async deviceCreatedAt(id) {
+      try {
+        return (await get<{ created_at?: string }>(`/devices/${encodeURIComponent(id)}`)).created_at;
+      } catch (error) {
+        if (error instanceof SvcMqttError && error.code === 'DEVICE_NOT_FOUND') return undefined;
+        throw error;
+      }
     },
   };
 }
@@ -164,10 +181,8 @@ function describeProblem(status: number, text: string): SvcMqttError {
   return new SvcMqttError('API_UNREACHABLE', detail);
 }
 
-const timeoutMs = 5_000;
-
 /** Sends requests over HTTP; `key` is a key or token of the API. */
-export function sendOverHttp(url: string, key: string | undefined): Send {
+export function sendOverHttp(url: string, key: string | undefined, timeoutMs = 5_000): Send {
   const base = url.replace(/\/+$/, '');
   const headers: Record<string, string> = key === undefined ? {} : { authorization: `Bearer ${key}` };
   return async (method, path) => {
@@ -176,10 +191,14 @@ export function sendOverHttp(url: string, key: string | undefined): Send {
       const response = await fetch(`${base}${path}`, { method, headers, signal, redirect: 'error' });
       return { status: response.status, text: await response.text() };
     } catch (error) {
-      throw new SvcMqttError('API_UNREACHABLE', `${base} does not answer: ${describeFetchError(error)}`, {
-        suggestion: adviseOn(error),
-        cause: error,
-      });
+      throw new SvcMqttError(
+        'API_UNREACHABLE',
+        `${base} does not answer: ${describeFetchError(error, timeoutMs)}`,
+        {
+          suggestion: adviseOn(error),
+          cause: error,
+        },
+      );
     }
   };
 }
@@ -208,7 +227,7 @@ function isCertificateError(error: unknown): boolean {
 }
 
 /** `fetch` hides what happened in the cause. */
-function describeFetchError(error: unknown): string {
+function describeFetchError(error: unknown, timeoutMs: number): string {
   if (error instanceof Error && error.name === 'TimeoutError')
     return `no answer within ${timeoutMs / 1_000} s`;
   const { cause } = error as { cause?: unknown };
