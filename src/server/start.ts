@@ -100,6 +100,9 @@ async function start(
   const maxConnections = Math.min(config.maxConnections, openFiles.mqtt);
   if (maxConnections < config.maxConnections) warnOfOpenFiles(maxConnections, config, log);
 
+  const downlink = openDownlink(nats.link, log);
+  releasers.add('downlink', () => downlink.close());
+
   const replica = randomBytes(3).toString('hex');
   const events = openEventFeed();
   const core = await openBroker({
@@ -108,7 +111,7 @@ async function start(
     events,
     certificates: certificates.mqtt,
     forwarder,
-    downlink: openDownlink(nats.link, log),
+    downlink,
     log,
     addressingOf: (device, policy) => ({
       subjectOf: compileSubject(policy.natsSubject ?? config.natsSubject, device),

@@ -3,7 +3,7 @@ import type { DeviceCredentials } from '../../src/db/device-credentials.js';
 import { type Log, openLog } from '../../src/log.js';
 import type { DeviceDirectory, LookUp } from '../../src/server/device-directory.js';
 import { openEventFeed } from '../../src/server/event-feed.js';
-import type { Downlink } from '../../src/server/forward/downlink.js';
+import type { Downlink, DownlinkAnswer } from '../../src/server/forward/downlink.js';
 import {
   type Forwarder,
   newForwarderCounters,
@@ -39,6 +39,12 @@ export interface ControlledBroker {
   /** What the directory waits for before it answers. */
   beforeAnswer: (() => Promise<void>) | undefined;
   revoke(id: string): void;
+  /** What NATS says to the subscription of a device; undefined: nothing yet. */
+  downlinkAnswer: DownlinkAnswer | undefined;
+  /** NATS answers all who wait. */
+  answerDownlink(answer: DownlinkAnswer): void;
+  /** Devices whose commands are claimed, once for each claim. */
+  readonly claimed: string[];
   /** A command comes from NATS. */
   command(topic: string, payload: Buffer): void;
   close(): Promise<void>;
@@ -127,7 +133,27 @@ export async function openControlledBroker(
     close: async () => {},
   };
 
-  const downlink: Downlink = { deliver: () => {}, acquire: () => {}, release: () => {} };
+  const claimed: string[] = [];
+  const awaitingDownlink = new Set<() => void>();
+  const downlink: Downlink = {
+    deliver: () => {},
+    reachable: true,
+    claim(deviceId, onAnswer = () => {}) {
+      claimed.push(deviceId);
+      awaitingDownlink.add(onAnswer);
+      let released = false;
+      return {
+        get answer() {
+          return controlled.downlinkAnswer;
+        },
+        release() {
+          awaitingDownlink.delete(onAnswer);
+          if (!released) claimed.splice(claimed.indexOf(deviceId), 1);
+          released = true;
+        },
+      };
+    },
+  };
   const core = await openBroker({
     certificates: options.certificates,
     config: {
@@ -210,6 +236,12 @@ export async function openControlledBroker(
       revoked.add(id);
       core.kick(id, 'revoked');
     },
+    downlinkAnswer: 'held',
+    answerDownlink(answer) {
+      controlled.downlinkAnswer = answer;
+      for (const onAnswer of [...awaitingDownlink]) onAnswer();
+    },
+    claimed,
     command: (topic, payload) => downlink.deliver({ topic, payload }),
     async close() {
       await broker.close();

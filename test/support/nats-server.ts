@@ -25,6 +25,8 @@ export interface TestNatsServer {
   resume(): void;
   /** Starts it again after `kill` or `halt`, on the same port and store. */
   restart(): Promise<void>;
+  /** Has it take another `configExtra` while it runs; resolves when it has. */
+  reconfigure(configExtra: string): Promise<void>;
 }
 
 const readyWithinMs = 15_000;
@@ -45,25 +47,31 @@ export async function startNatsServer(
   });
   const dir = await mkdtemp(join(tmpdir(), 'svc-mqtt-nats-'));
   let port = options.port ?? (await freePort());
+  const config = join(dir, 'nats.conf');
+  let { configExtra } = options;
+  let output = '';
   let child = await start();
 
-  async function start(): Promise<ChildProcess> {
-    const config = join(dir, 'nats.conf');
-    await writeFile(
+  function writeConfig(): Promise<void> {
+    return writeFile(
       config,
       [
         `listen: "127.0.0.1:${port}"`,
         `ports_file_dir: ${JSON.stringify(dir)}`,
         options.jetstream === false ? '' : `jetstream { store_dir: ${JSON.stringify(join(dir, 'store'))} }`,
-        options.configExtra ?? '',
+        configExtra ?? '',
       ].join('\n'),
     );
+  }
+
+  async function start(): Promise<ChildProcess> {
+    await writeConfig();
     const killWithUs = () => started.kill('SIGKILL');
     const started = spawn(program.path, ['-c', config], { stdio: ['ignore', 'ignore', 'pipe'] });
     // A test run that ends early leaves no server behind.
     process.once('exit', killWithUs);
     started.once('exit', () => process.off('exit', killWithUs));
-    let output = '';
+    output = '';
     started.stderr.setEncoding('utf8').on('data', (text: string) => {
       output = (output + text).slice(-4_000);
     });
@@ -118,6 +126,17 @@ export async function startNatsServer(
     },
     async restart() {
       child = await start();
+    },
+    async reconfigure(extra) {
+      configExtra = extra;
+      await writeConfig();
+      output = '';
+      child.kill('SIGHUP');
+      const endMs = Date.now() + readyWithinMs;
+      while (!output.includes('Reloaded server configuration')) {
+        if (Date.now() > endMs) throw new Error(`nats-server did not take the configuration: ${output}`);
+        await delay(5);
+      }
     },
   };
 }

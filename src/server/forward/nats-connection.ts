@@ -20,8 +20,9 @@ export interface NatsLinkListener {
    *
    * @param denied what was published to these subjects between the PING before and this one was refused; the server
    *   names them, and where the account maps subjects they are what it made of those in the messages.
+   * @param unnamed in the server's words, the last refusal between them that names no subject.
    */
-  ponged?(denied: ReadonlySet<string>): void;
+  ponged?(denied: ReadonlySet<string>, unnamed?: string): void;
 }
 
 /**
@@ -162,14 +163,16 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     pingsUnderWay += 1;
     wire?.flush();
     const answered = replies.ping();
+    // Who listens later did not see this PING.
+    const told = listeners.length;
     for (const listener of listeners) listener.pinged?.();
     answered.then(
-      (denied) => {
+      ({ denied, unnamed }) => {
         if (current !== connection) return;
         pingsUnderWay -= 1;
         heard();
         pingSentAtMs = pingsUnderWay === 0 ? 0 : lastHeardAtMs;
-        for (const listener of listeners) listener.ponged?.(denied);
+        for (const listener of listeners.slice(0, told)) listener.ponged?.(denied, unnamed);
         if (pingRequested) startPing();
       },
       () => {

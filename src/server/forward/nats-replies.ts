@@ -7,18 +7,25 @@ export interface NatsErrorReport {
   readonly permissionContext?: { readonly operation: string; readonly subject: string };
 }
 
+/** What a server refused since the PING before was answered. */
+export interface Refusals {
+  /** Subjects that may not be published to, as the server names them. */
+  readonly denied: ReadonlySet<string>;
+  /** The last refusal that names no subject, in the server's words. */
+  readonly unnamed: string | undefined;
+}
+
 /** What a server says of what it was sent, in the order in which it says it. */
 export interface NatsReplies {
-  /**
-   * Sends a PING. Its answer brings what the server refused to publish since the PING before was answered: subjects as
-   * the server names them. Rejected when the connection ends first.
-   */
-  ping(): Promise<ReadonlySet<string>>;
+  /** Sends a PING. Rejected when the connection ends before it is answered. */
+  ping(): Promise<Refusals>;
 }
 
 /** The part of the library's connection that is used: see `ProtocolHandler` in nats 2.29. */
 interface Protocol {
   flush(answer: { resolve(): void; reject(error: unknown): void }): void;
+  /** The last error that is not one of permissions. */
+  readonly lastError?: { readonly message: string };
   readonly listeners: { push(status: NatsErrorReport | { readonly type: 'other' }): void; stop(): void }[];
 }
 
@@ -38,11 +45,13 @@ export function openNatsReplies(
     throw new Error('this version of the nats library is not known');
   }
   let denied = new Set<string>();
+  let hasUnnamed = false;
   protocol.listeners.push({
     push(status) {
       if (status.type !== 'error') return;
       const { operation, subject } = status.permissionContext ?? {};
       if (operation === 'publish' && subject !== undefined) denied.add(subject);
+      if (subject === undefined) hasUnnamed = true;
       onError(status);
     },
     stop() {},
@@ -52,9 +61,13 @@ export function openNatsReplies(
       new Promise((resolve, reject) => {
         protocol.flush({
           resolve() {
+            const unnamed = hasUnnamed
+              ? (protocol.lastError?.message ?? 'NATS reported an error')
+              : undefined;
             const before = denied;
             denied = new Set();
-            resolve(before);
+            hasUnnamed = false;
+            resolve({ denied: before, unnamed });
           },
           reject,
         });

@@ -1,3 +1,5 @@
+import { filtersOverlap } from '../../topic-template.js';
+import type { Downlink, DownlinkClaim } from '../forward/downlink.js';
 import type { Policy } from './authorize.js';
 import type { CloseReason } from './close-reason.js';
 import type { BrokerCounters } from './counters.js';
@@ -17,15 +19,17 @@ export interface SessionServices {
   /** Bytes of memory for the subscriptions of all clients. */
   readonly subscriptionRoom: DeviceRoom;
   readonly counters: BrokerCounters;
-  /** The session has its first subscription: messages for the device are wanted. */
-  acquireDownlink(deviceId: string): void;
-  /** It has none any more. */
-  releaseDownlink(deviceId: string): void;
+  readonly downlink: Downlink;
 }
 
 interface Subscription {
   readonly qos: QoS;
   readonly end: () => void;
+}
+
+/** Commands for the device could match the filter. */
+export function takesCommands(filter: string, deviceId: string): boolean {
+  return filtersOverlap(filter, `cmd/${deviceId}/#`);
 }
 
 /**
@@ -37,6 +41,9 @@ export class ClientSession {
   private readonly deviceId: string;
   private readonly outgoing: Outgoing;
   private readonly subscriptions = new Map<string, Subscription>();
+  /** How many of them take commands, which are claimed while there is one. */
+  private takingCommands = 0;
+  private commands: DownlinkClaim | undefined;
   /** Number of the latest delivery; the message itself is not kept. */
   private lastDelivery = 0;
 
@@ -51,7 +58,10 @@ export class ClientSession {
     const { engine } = this.services;
     const known = this.subscriptions.get(filter);
     if (known === undefined && !this.takeRoom(filter)) return false;
-    if (this.subscriptions.size === 0) this.services.acquireDownlink(this.deviceId);
+    if (known === undefined && takesCommands(filter, this.deviceId)) {
+      this.takingCommands += 1;
+      this.commands ??= this.services.downlink.claim(this.deviceId);
+    }
     const end =
       known?.end ?? engine.subscribe(filter, (message, delivery) => this.onMessage(message, delivery));
     this.subscriptions.set(filter, { qos, end });
@@ -67,6 +77,11 @@ export class ClientSession {
     if (subscriptionRoom.take(this.deviceId, memoryBytesOf(filter))) return true;
     counters.limits['subscription-bytes-in-all'] += 1;
     return false;
+  }
+
+  /** It takes commands, and NATS is not known to send them. */
+  get lacksCommands(): boolean {
+    return this.commands !== undefined && this.commands.answer !== 'held';
   }
 
   get subscriptionCount(): number {
@@ -93,7 +108,11 @@ export class ClientSession {
     subscription.end();
     this.subscriptions.delete(filter);
     this.services.subscriptionRoom.giveBack(this.deviceId, memoryBytesOf(filter));
-    if (this.subscriptions.size === 0) this.services.releaseDownlink(this.deviceId);
+    if (!takesCommands(filter, this.deviceId)) return;
+    this.takingCommands -= 1;
+    if (this.takingCommands > 0) return;
+    this.commands?.release();
+    this.commands = undefined;
   }
 
   /** Sends the retained messages of filters just subscribed to, each once [MQTT-3.3.1-6]. */

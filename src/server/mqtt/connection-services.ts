@@ -133,8 +133,7 @@ export function createConnectionServices(
       topicLimits,
       subscriptionRoom: openDeviceRoom(config.maxSubscriptionBytesInAll),
       counters,
-      acquireDownlink: (deviceId) => downlink.acquire(deviceId),
-      releaseDownlink: (deviceId) => downlink.release(deviceId),
+      downlink,
     },
     publishRateOf: (policy) => {
       const perSecond = policy.publishRate ?? config.maxPublishRatePerDevice;

@@ -6,6 +6,7 @@ import type { Policy } from './authorize.js';
 import { ClientSocket, type PacketProcessor } from './client-socket.js';
 import type { ClientState, DeviceState, Rules } from './client-state.js';
 import { type CloseReason, closeReasons, isExpected, suppressesWill } from './close-reason.js';
+import { awaitCommands, CommandsRequest } from './commands-request.js';
 import type { ConnectionServices } from './connection-services.js';
 import { countMessage } from './counters.js';
 import { limitOfReason } from './limit-names.js';
@@ -19,7 +20,7 @@ import { decodePublish } from './packets/publish.js';
 import { ParkedPackets } from './parked-packets.js';
 import { updatePublishRate } from './publish-rate.js';
 import { RoomRequest } from './room-request.js';
-import { type Subscriber, takeSubscribe, takeUnsubscribe } from './subscribing.js';
+import { isSubscribeReady, type Subscriber, takeSubscribe, takeUnsubscribe } from './subscribing.js';
 import { Uplink, type UplinkConnection } from './uplink.js';
 
 const pingresp = Buffer.from([PacketType.PINGRESP << 4, 0]);
@@ -61,13 +62,15 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
   private draining = false;
   /** Nothing more is processed in this turn of the event loop. */
   private resting = false;
-  /** What waits for room. */
+  /** What waits for room, or for NATS. */
   readonly parked = new ParkedPackets();
   private readonly room: RoomRequest;
+  readonly commands: CommandsRequest;
 
   constructor(accepted: AcceptedSocket, services: ConnectionServices) {
     this.services = services;
     this.room = new RoomRequest(this, services.uplink.forwarder, services.counters);
+    this.commands = new CommandsRequest(services.session.downlink, this);
     this.id = services.nextConnectionId();
     this.lastReadMs = performance.now();
     this.openedAtMs = this.lastReadMs;
@@ -198,18 +201,20 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
       this.refuse({ refused: 'too-many-clients', returnCode: ConnectReturnCode.serverUnavailable });
       return;
     }
-    const { state, sessionPresent } = admission;
+    const { state } = admission;
     this.state = state;
+    this.policy = policy;
     this.updatePublishRate(state.device, policy);
+    const sessionPresent = admission.sessionPresent && (await this.mayGoOnWith(state));
+    if (!this.isAuthenticating) return;
     this.will = connect.will;
     this.keepaliveMs = connect.keepaliveSec * 1_500; // [MQTT-3.1.2-24]
     this.deadlineMs = this.keepaliveMs > 0 ? performance.now() + this.keepaliveMs : Number.POSITIVE_INFINITY;
     this.uplink = new Uplink(this.services.uplink, this, {
       state,
-      policy,
-      addressing: this.services.addressingOf(device, policy),
+      policy: this.policy,
+      addressing: this.services.addressingOf(device, this.policy),
     });
-    this.policy = policy;
     this.phase = 'connected';
     counters.accepted += 1;
     this.accepted.socket.onLogin?.();
@@ -220,6 +225,18 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
     this.socket.write(encodeConnack(ConnectReturnCode.accepted, toldPresent));
     state.session?.attach(this);
     this.socket.updateHold();
+  }
+
+  /** A session is not gone on with whose commands NATS refuses: the client is to subscribe again, and to be told so. */
+  private async mayGoOnWith(state: ClientState): Promise<boolean> {
+    if (state.session?.lacksCommands !== true) return true;
+    if (await awaitCommands(this.services.session.downlink, state.device.id)) return true;
+    if (this.isAuthenticating) this.services.registry.discardSession(state);
+    return false;
+  }
+
+  private get isAuthenticating(): boolean {
+    return this.phase === 'authenticating';
   }
 
   /** The policy of the device has changed: what is processed from now on is held against the new one. */
@@ -268,7 +285,7 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
 
   /** Processes a packet, or keeps it while a message before it waits for room. */
   onPacket(packet: Buffer, bodyOffset: number): CloseReason | undefined {
-    if (this.parked.isEmpty && this.hasRoomFor(packet)) return this.handle(packet, bodyOffset);
+    if (this.parked.isEmpty && this.mayProcess(packet, bodyOffset)) return this.handle(packet, bodyOffset);
     // A client whose messages have to wait is still answered that the server lives.
     if (this.isPing(packet)) this.socket.reply(pingresp);
     else this.parked.push(packet);
@@ -282,7 +299,9 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
     return checkFlags(first, this.version) === undefined;
   }
 
-  private hasRoomFor(packet: Buffer): boolean {
+  private mayProcess(packet: Buffer, bodyOffset: number): boolean {
+    const type = (packet[0] as number) >> 4;
+    if (type === PacketType.SUBSCRIBE) return isSubscribeReady(this, packet, bodyOffset);
     return this.room.isGranted(packet, this.uplink, !this.parked.isEmpty);
   }
 
@@ -290,7 +309,7 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
   private processParked(): void {
     this.room.withdraw();
     this.parked.process((packet, bodyOffset) => {
-      if (this.phase !== 'connected' || this.resting || !this.hasRoomFor(packet)) return false;
+      if (this.phase !== 'connected' || this.resting || !this.mayProcess(packet, bodyOffset)) return false;
       const reason = this.handle(packet, bodyOffset);
       if (reason !== undefined) this.close(reason);
       return true;
@@ -352,10 +371,11 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
     });
   }
 
-  onSubscribeDenied(filter: string): void {
+  onSubscribeDenied(filter: string, why: string): void {
     this.services.counters.subscribeDenied += 1;
-    this.lastRefusal = { atMs: Date.now(), detail: `subscription refused: ${shortenText(filter)}` };
-    const fields = { ...this.describe(), filter: shortenText(filter) };
+    const detail = `subscription refused: ${shortenText(filter)}: ${why}`;
+    this.lastRefusal = { atMs: Date.now(), detail };
+    const fields = { ...this.describe(), filter: shortenText(filter), reason: why };
     this.services.log.warn('subscribe_denied', fields, 'A subscription was refused');
   }
 
@@ -410,6 +430,7 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
     this.phase = 'closed';
     this.parked.clear();
     this.room.close(this.uplink);
+    this.commands.end();
     const { counters, log, registry } = this.services;
     counters.closed[reason] += 1;
     if (!wasConnected) counters.refused[reason] += 1;

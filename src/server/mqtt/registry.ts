@@ -30,6 +30,8 @@ export interface Registry {
     connection: Connection,
     request: { deviceId: string; deviceType: string; clientId: string; clean: boolean; policy: Policy },
   ): Admission | undefined;
+  /** The client begins anew: what was kept of its session is forgotten. */
+  discardSession(client: ClientState): void;
   /** Forgets a connection that has closed. */
   release(connection: Connection, state: ClientState | undefined): void;
   /** Closes a client's connection and discards its session. */
@@ -123,11 +125,15 @@ export function openRegistry(options: {
     }
   }
 
-  /** Ends a session; the client is remembered only while messages of it are on their way. */
-  function discard(state: ClientState): void {
+  function discardSession(state: ClientState): void {
     state.exchanges.endAll();
     state.session?.end();
     state.session = undefined;
+  }
+
+  /** Ends a session; the client is remembered only while messages of it are on their way. */
+  function discard(state: ClientState): void {
+    discardSession(state);
     state.persistent = false;
     absent.delete(state);
     if (isSettled(state)) forget(state);
@@ -188,15 +194,13 @@ export function openRegistry(options: {
       // A session whose subscriptions the policy does not allow is not gone on with, however they came about.
       const isAllowed = state.session === undefined || state.session.isAllowedBy(policy);
       const sessionPresent = !clean && state.persistent && isAllowed;
-      if (!sessionPresent) {
-        state.exchanges.endAll();
-        state.session?.end();
-        state.session = undefined;
-      }
+      if (!sessionPresent) discardSession(state);
       state.persistent = !clean;
       state.connection = connection;
       return { state, sessionPresent };
     },
+
+    discardSession,
 
     release(connection, state) {
       connections.delete(connection);

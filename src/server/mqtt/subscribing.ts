@@ -1,7 +1,8 @@
 import type { Policy } from './authorize.js';
-import { ClientSession, type SessionServices } from './client-session.js';
+import { ClientSession, type SessionServices, takesCommands } from './client-session.js';
 import type { ClientState } from './client-state.js';
 import type { CloseReason } from './close-reason.js';
+import type { CommandsRequest } from './commands-request.js';
 import type { OutgoingConnection } from './outgoing.js';
 import { encodeAcknowledge, encodeSuback, refusedReturnCode } from './packets/acknowledge.js';
 import { PacketType, type ProtocolVersion, type QoS } from './packets/packet-type.js';
@@ -13,13 +14,34 @@ export interface Subscriber extends OutgoingConnection {
   readonly version: ProtocolVersion;
   readonly state: ClientState | undefined;
   readonly policy: Policy | undefined;
+  /** What a SUBSCRIBE waits for. */
+  readonly commands: CommandsRequest;
   /** Adds a packet to what leaves at the end of this turn. */
   reply(packet: Buffer): void;
-  onSubscribeDenied(filter: string): void;
+  onSubscribeDenied(filter: string, why: string): void;
 }
 
 /**
- * Takes a SUBSCRIBE and answers SUBACK with one return code for each filter, in their order [MQTT-3.8.4-5]
+ * Whether a SUBSCRIBE can be answered now. SUBACK says that subscriptions are there [3.1.1 §3.9], so one that takes commands
+ * waits until NATS has answered; the subscriber's request then calls.
+ */
+export function isSubscribeReady(subscriber: Subscriber, packet: Buffer, bodyOffset: number): boolean {
+  const { commands, state, policy } = subscriber;
+  if (commands.isMade) return commands.isAnswered;
+  if (state === undefined) return true;
+  const subscribe = decodeSubscribe(packet, bodyOffset, subscriber.version);
+  if (typeof subscribe === 'string') return true;
+  const { id } = state.device;
+  const takes = subscribe.requests.some(
+    ({ filter }) => takesCommands(filter, id) && policy?.maySubscribe(filter) === true,
+  );
+  if (!takes) return true;
+  commands.make(id);
+  return commands.isAnswered;
+}
+
+/**
+ * Takes a SUBSCRIBE that is ready and answers SUBACK with one return code for each filter, in their order [MQTT-3.8.4-5]
  * [MQTT-3.9.3-1].
  *
  * @returns how many subscriptions were granted, or why the connection must close.
@@ -34,31 +56,41 @@ export function takeSubscribe(
   if (typeof subscribe === 'string') return subscribe;
   const granted: string[] = [];
   const codes = subscribe.requests.map(({ filter, qos }) => {
-    if (grant(subscriber, services, filter, qos)) {
+    const problem = grant(subscriber, services, filter, qos);
+    if (problem === undefined) {
       granted.push(filter);
       return qos;
     }
-    subscriber.onSubscribeDenied(filter);
+    subscriber.onSubscribeDenied(filter, problem);
     return refusedReturnCode(subscriber.version, qos);
   });
+  subscriber.commands.end();
   subscriber.reply(encodeSuback(subscribe.packetId, codes));
   subscriber.state?.session?.sendRetained([...new Set(granted)]);
   return granted.length;
 }
 
-function grant(subscriber: Subscriber, services: SessionServices, filter: string, qos: QoS): boolean {
-  const { state, policy } = subscriber;
+/** @returns why it is not granted. */
+function grant(
+  subscriber: Subscriber,
+  services: SessionServices,
+  filter: string,
+  qos: QoS,
+): string | undefined {
+  const { state, policy, commands } = subscriber;
   const sizeProblem = checkFilterSize(filter, services.topicLimits);
   if (sizeProblem !== undefined) {
     services.counters.limits[sizeProblem === 'topic-too-long' ? 'topic-bytes' : 'topic-levels'] += 1;
-    return false;
+    return `it is over ${sizeProblem === 'topic-too-long' ? 'MAX_TOPIC_BYTES, or 1,024 bytes' : 'MAX_TOPIC_LEVELS'}`;
   }
-  if (state === undefined || policy?.maySubscribe(filter) !== true) return false;
+  if (state === undefined || policy?.maySubscribe(filter) !== true) return 'the policy does not allow it';
+  if (commands.problem !== undefined && takesCommands(filter, state.device.id)) return commands.problem;
   const session = state.session ?? new ClientSession(services, state.device.id);
-  if (!session.subscribe(filter, qos)) return false;
+  if (!session.subscribe(filter, qos))
+    return "MAX_SUBSCRIPTIONS_PER_CLIENT, or the device's share of MAX_SUBSCRIPTION_BYTES_IN_ALL, is reached";
   if (state.session === undefined) session.attach(subscriber);
   state.session = session;
-  return true;
+  return undefined;
 }
 
 /** Takes an UNSUBSCRIBE. @returns why the connection must close, if it must. */
