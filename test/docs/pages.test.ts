@@ -1,0 +1,63 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { expect, test } from 'vitest';
+import { listLeaves } from '../../src/cli/cli-reference.js';
+import { buildProgram } from '../../src/cli/program.js';
+import { projectDir } from '../cli/support.js';
+
+const pages = ['.', 'docs', 'deploy', 'examples'].flatMap((directory) =>
+  readdirSync(join(projectDir, directory))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => normalize(join(directory, name))),
+);
+const read = (page: string) => readFileSync(join(projectDir, page), 'utf8');
+
+/** The anchors of a page, as GitHub makes them of its headings. */
+function anchorsOf(page: string): string[] {
+  return [...read(page).matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}\s_-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
+test.for(pages)('%s links to what is there', (page) => {
+  const links = [...read(page).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target = '']) => target);
+  for (const link of links.filter((target) => !/^https?:/.test(target))) {
+    const [file = '', anchor] = link.split('#');
+    const target = file === '' ? page : join(dirname(page), file);
+    expect(existsSync(join(projectDir, target)), `${link} is there`).toBe(true);
+    if (anchor !== undefined) expect(anchorsOf(target), link).toContain(anchor);
+  }
+  const named = [...read(page).matchAll(/`((?:test|bench|deploy|docs|examples)\/[\w./-]+\.\w+)`/g)];
+  for (const [, file = ''] of named)
+    expect(existsSync(join(projectDir, file)), `${file} is there`).toBe(true);
+});
+
+// The page on how it is built names things so that are no commands.
+const guides = pages.filter((page) => page !== 'docs/architecture.md');
+test.for(guides)('%s shows commands and options that exist', (page) => {
+  const { program } = buildProgram(() => {});
+  const leaves = listLeaves(program);
+  const code = [...read(page).matchAll(/^```\w*\n(.*?)^```|`([^`\n]+)`/gms)].flatMap(
+    ([, block, inline = '']) => (block ?? inline).split('\n'),
+  );
+  const calls = code
+    .map((line) => /^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:npx )?svc-mqtt ([a-z].*)$/.exec(line)?.[1])
+    .filter((call) => call !== undefined);
+  for (const call of calls) {
+    // What follows in a pipe, or as a comment, is not of the command.
+    const words = (call.split(/ [|#] | *[>|]\s/)[0] ?? '').split(' ');
+    const commands = leaves.filter(({ path }) => {
+      const names = path.split(' ');
+      return names.every((name, index) =>
+        (words[index] ?? '…').split('|').some((word) => word === '…' || word === name),
+      );
+    });
+    expect(commands.length, `svc-mqtt ${call} is a command`).toBeGreaterThan(0);
+    const known = commands.flatMap(({ command }) => command.options.map(({ long }) => long));
+    for (const [option] of call.matchAll(/(?<=[\s[|])--[a-z-]+/g))
+      expect([...known, '--help'], `svc-mqtt ${call}`).toContain(option);
+  }
+});
