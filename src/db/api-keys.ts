@@ -5,7 +5,7 @@ import { type Actor, writeAudit } from './audit.js';
 import { codeOf } from './database-errors.js';
 import { checkForm, type TextForm } from './device-fields.js';
 import type { Database } from './open.js';
-import { query } from './query.js';
+import { query, readQuery } from './query.js';
 import { apiKeys } from './schema.js';
 import { checkHoldsNoKey, generateId, generateSecret, hashSecret } from './secrets.js';
 import { inTransaction } from './transaction.js';
@@ -229,7 +229,7 @@ export async function revokeApiKey(
 
 /** What the server needs to check the key with an id, revoked or not, or undefined. */
 export async function loadApiKey(db: Database, id: string): Promise<ApiKeyCredentials | undefined> {
-  const [key] = await query(db, () =>
+  const [key] = await readQuery(db, () =>
     db.orm
       .select({
         id: apiKeys.id,
@@ -248,7 +248,7 @@ export async function loadApiKey(db: Database, id: string): Promise<ApiKeyCreden
 
 /** Whether a key was ever made, though it be revoked or expired by now. */
 export async function hasApiKeys(db: Database): Promise<boolean> {
-  const { rows } = await query(db, () =>
+  const { rows } = await readQuery(db, () =>
     db.orm.execute<{ found: boolean }>(sql`select exists (select from ${apiKeys}) as found`),
   );
   return rows[0]?.found === true;

@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
+import { type Changes, keptMs, type Position, pruneChanges, readChanges } from './change-log.js';
 import { codeOf, readOnlyCode, toDatabaseError } from './database-errors.js';
 import type { Database } from './open.js';
 import { replicaApplicationName } from './replicas.js';
@@ -29,18 +30,15 @@ export interface ChangeFeed {
 const channel = 'devices_changed';
 const policiesChannel = 'policies_changed';
 const sweepEveryMs = 500;
-/** A change becomes visible when its transaction commits, so later than its updated_at says. */
-const sweepOverlapSec = 5;
-/** Most changed devices one sweep tells one by one. */
-const maxSwept = 10_000;
 const retryFirstMs = 50;
 const retryMostMs = 1_000;
 
 /**
  * Follows the changes of devices on a connection of its own: notifications tell a change, of whatever kind, when
- * it commits; and a sweep twice a second asks for rows that changed of late, which finds what a notification
+ * it commits; and a sweep twice a second asks what was committed since the one before, which finds what a notification
  * missed, as behind a connection pooler that does not pass them on, and proves that the database answers. A
  * connection that ends, or is silent for DATABASE_TIMEOUT_MS, is replaced; when that fails the database is away.
+ * The next one goes on from where the last one was, before anything else is done with it.
  *
  * PGlite's notifications do not cross connections; its process passes them on.
  *
@@ -54,19 +52,14 @@ export async function startChangeFeed(
   let live = false;
   let closed = false;
   let client: pg.Client | undefined;
-  const ask = async <R extends pg.QueryResultRow>(connection: pg.Client, text: string, values: unknown[]) => {
-    // A query that is given up when it is not answered in time; the driver's types do not know the option.
-    const query: pg.QueryConfig & { query_timeout: number } = { text, values, query_timeout: db.timeoutMs };
-    return await connection.query<R>(query);
-  };
   /** Ends the wait between two sweeps. */
   let wake = () => {};
-  /** The database's time of the last sweep, less the overlap. */
-  let since: string | undefined;
-  /** The changes that the last sweep found: id and updated_at. */
-  let swept: ReadonlyMap<string, string> = new Map();
-  /** What the last sweep saw of the policies. */
-  let policiesSeen: string | undefined;
+  /** What the last sweep saw. */
+  let seen: Changes | undefined;
+  /** A position that every replica has gone on from when changes before it are pruned. */
+  let mark: { position: Position; atMs: number } | undefined;
+  let pruning = false;
+  let pruneProblem: string | undefined;
 
   const tell = (name: string, payload: string) => {
     if (closed) return;
@@ -74,36 +67,43 @@ export async function startChangeFeed(
     else if (name === channel && payload === '') listener.onAnyChanged();
     else if (name === channel) listener.onChanged([payload]);
   };
+  /** A query that is given up when it is not answered in time; the driver's types do not know the option. */
+  const askOn =
+    (connection: pg.Client) =>
+    async <R extends pg.QueryResultRow>(text: string, values: unknown[]) => {
+      const query: pg.QueryConfig & { query_timeout: number } = { text, values, query_timeout: db.timeoutMs };
+      return await connection.query<R>(query);
+    };
   const sweep = async (connected: pg.Client) => {
-    const { rows } = await ask<{
-      changes: [string, string][] | null;
-      policies: string;
-      since: string;
-      now: string;
-    }>(
-      connected,
-      `select (
-         select json_agg(json_build_array(id, updated_at)) from (
-           select id, updated_at from devices where updated_at > $1::timestamptz and updated_at > created_at
-           order by updated_at limit ${maxSwept + 1}
-         ) as changed
-       ) as changes,
-       (select count(*) || ' ' || coalesce(sum(extract(epoch from updated_at)), 0) from policies) as policies,
-       (now() - interval '${sweepOverlapSec} seconds')::text as since, now()::text as now`,
-      [since ?? 'infinity'],
-    );
-    const row = rows[0];
-    if (row === undefined || closed) return;
-    const changes = new Map(row.changes ?? []);
-    const tooMany = changes.size > maxSwept;
-    since = tooMany ? row.now : row.since;
-    // The overlap finds every change several times; it is told once.
-    const fresh = [...changes].filter(([id, at]) => swept.get(id) !== at).map(([id]) => id);
-    swept = tooMany ? new Map() : changes;
-    if (tooMany) listener.onAnyChanged();
-    else if (fresh.length > 0) listener.onChanged(fresh);
-    if (policiesSeen !== undefined && policiesSeen !== row.policies) listener.onPoliciesChanged();
-    policiesSeen = row.policies;
+    const before = seen;
+    seen = await readChanges(askOn(connected), before?.position);
+    if (closed) return;
+    const { position, ids, policies } = seen;
+    if (ids === undefined) listener.onAnyChanged();
+    else if (ids.length > 0) listener.onChanged(ids);
+    if (before !== undefined && before.policies !== policies) listener.onPoliciesChanged();
+    mark ??= { position, atMs: performance.now() };
+    if (performance.now() - mark.atMs > keptMs && !pruning) void prune(mark.position);
+  };
+  const prune = async (before: Position) => {
+    pruning = true;
+    try {
+      const more = await pruneChanges(db, before);
+      if (!more) mark = undefined;
+      pruneProblem = undefined;
+    } catch (error) {
+      mark = undefined;
+      const reason = messageOf(error);
+      if (reason !== pruneProblem && !closed && codeOf(error) !== readOnlyCode) {
+        log.warn(
+          { event: 'device_changes_not_pruned', reason },
+          'Old rows of the table device_changes could not be deleted',
+        );
+      }
+      pruneProblem = reason;
+    } finally {
+      pruning = false;
+    }
   };
   const pause = async (ms: number) => {
     await new Promise<void>((resolve) => {
@@ -135,15 +135,15 @@ export async function startChangeFeed(
     connected.on('notification', (message) => {
       tell(message.channel, message.payload ?? '');
     });
+    await sweep(connected);
     if (db.embedded === undefined) {
       // Otherwise each query that is given up while a table is locked would leave a connection behind in the server.
       const prepare = `set statement_timeout = ${db.timeoutMs}; listen ${channel}; listen ${policiesChannel}`;
-      await ask(connected, prepare, []).catch((error: unknown) => {
+      await askOn(connected)(prepare, []).catch((error: unknown) => {
         // A standby knows no LISTEN; the sweep tells what it receives.
         if (codeOf(error) !== readOnlyCode) throw error;
       });
     }
-    await sweep(connected);
     if (closed) return;
     live = true;
     onReady();
@@ -153,7 +153,7 @@ export async function startChangeFeed(
       listener.onSweep();
       await pause(sweepEveryMs);
       if (closed) return;
-      if (lost) throw new Error('the connection was lost');
+      if (lost) throw new Error('Connection terminated');
       await sweep(connected);
     }
   };
@@ -200,6 +200,8 @@ export async function startChangeFeed(
       }
       letGo();
       if (closed) return;
+      // The end of a connection says nothing about the database: that the next one fails does.
+      if (failures === 1) continue;
       await pause(retryMs);
       retryMs = Math.min(retryMs * 2, retryMostMs);
     }

@@ -134,6 +134,18 @@ function isLate(error: unknown): boolean {
   return false;
 }
 
+/**
+ * The connection has ended, which says nothing about the database: an operator ended its backend, a pooler its server
+ * connection, or the server was started anew since the connection was last used.
+ */
+export function isConnectionLost(error: unknown): boolean {
+  const code = codeOf(error) ?? '';
+  if (code !== '') return /^(08|57P0[12])/.test(code) || code === 'ECONNRESET' || code === 'EPIPE';
+  // The driver's end of a connection that was not made in time is none that was lost.
+  if (isLate(error)) return false;
+  return /^connection terminated|encountered a connection error/i.test(messageOf(rootOf(error)));
+}
+
 /** The error says that the database cannot be reached or cannot work now; trying again later may succeed. */
 function isAway(error: unknown): boolean {
   const code = codeOf(error) ?? '';

@@ -3,7 +3,7 @@ import { sql } from 'drizzle-orm';
 import { type Actor, writeAudit } from './audit.js';
 import { isStorable } from './device-fields.js';
 import type { Database } from './open.js';
-import { batchesOf, idsPerQuery, query } from './query.js';
+import { batchesOf, idsPerQuery, query, readQuery } from './query.js';
 import { devices } from './schema.js';
 import { hashSecret } from './secrets.js';
 import { inTransaction } from './transaction.js';
@@ -84,7 +84,7 @@ export function isExpired(credentials: DeviceCredentials, nowMs = Date.now()): b
 export async function loadCredentials(db: Database, ids: readonly string[]): Promise<DeviceCredentials[]> {
   const found: DeviceCredentials[] = [];
   for (const batch of batchesOf(ids.filter(isStorable), idsPerQuery)) {
-    const rows = await query(db, () =>
+    const rows = await readQuery(db, () =>
       db.orm
         .select({
           id: devices.id,

@@ -1,4 +1,4 @@
-import { toDatabaseError } from './database-errors.js';
+import { isConnectionLost, toDatabaseError } from './database-errors.js';
 import type { Database } from './open.js';
 
 /**
@@ -12,6 +12,25 @@ export async function query<T>(db: Database, run: () => PromiseLike<T>): Promise
   } catch (error) {
     throw toDatabaseError(error, db.where);
   }
+}
+
+/**
+ * Runs a query that changes nothing, and once more when its connection turns out to have ended while it lay idle: that
+ * must not keep a device out.
+ *
+ * @throws as `query`.
+ */
+export async function readQuery<T>(db: Database, run: () => PromiseLike<T>): Promise<T> {
+  return await query(db, async () => {
+    try {
+      return await run();
+    } catch (error) {
+      if (!isConnectionLost(error)) throw error;
+      // The others may have ended with it.
+      db.dropIdleConnections();
+      return await run();
+    }
+  });
 }
 
 /** Ids of one query. */

@@ -8,18 +8,20 @@ import {
   integer,
   jsonb,
   pgTable,
+  primaryKey,
   text,
   timestamp,
   uniqueIndex,
 } from 'drizzle-orm/pg-core';
 
 const bytea = customType<{ data: Buffer; driverData: Buffer }>({ dataType: () => 'bytea' });
+const xid8 = customType<{ data: string }>({ dataType: () => 'xid8' });
 const timestamptz = (name: string) => timestamp(name, { withTimezone: true, mode: 'date' });
 
 /**
  * The devices. Triggers (see the migrations) set `updated_at` when anything but `last_seen_at` and
- * `last_secret_used` changes, and notify the channel `devices_changed` when a device's id, type, secrets, expiry or
- * revocation change, whoever changes them.
+ * `last_secret_used` changes, and write to `device_changes` and notify the channel `devices_changed` when a device's id,
+ * type, secrets, expiry or revocation change, whoever changes them.
  *
  * While a secret is being rotated the one before is in `previous_secret_*`: valid until `previous_secret_until`, or,
  * with `previous_secret_until_used`, until the new one has been used, whichever is first.
@@ -57,12 +59,24 @@ export const devices = pgTable(
     index('devices_revoked_idx').on(table.id).where(sql`${table.revokedAt} is not null`),
     index('devices_expires_idx').on(table.id).where(sql`${table.expiresAt} is not null`),
     index('devices_type_id_idx').on(table.type, table.id),
-    index('devices_updated_at_idx').on(table.updatedAt, table.id),
     check('devices_id_check', sql`length(${table.id}) between 1 and 128`),
     check('devices_type_check', sql`length(${table.type}) between 1 and 128`),
     check('devices_secret_hash_check', sql`octet_length(${table.secretHash}) = 32`),
     check('devices_secret_salt_check', sql`octet_length(${table.secretSalt}) between 16 and 64`),
   ],
+);
+
+/**
+ * Which devices each transaction of the last minutes changed or deleted, for those who follow changes by asking. An
+ * empty id stands for all devices. The triggers of `devices` write it; see `change-log.ts`.
+ */
+export const deviceChanges = pgTable(
+  'device_changes',
+  {
+    xid: xid8('xid').notNull().default(sql`pg_current_xact_id()`),
+    deviceId: text('device_id').notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.xid, table.deviceId] })],
 );
 
 /** What devices of a type may do, where it differs from the default. A trigger notifies `policies_changed`. */

@@ -32,7 +32,7 @@ export type LossReason = 'revoked' | 'expired' | 'deleted' | 'secret-changed' | 
 
 /**
  * The server's view of the devices: look-ups through a bounded cache, kept true by NOTIFY and a periodic sweep of
- * changed rows, and answering known devices while the database is away.
+ * changes, and answering known devices while the database is away.
  */
 export interface DeviceDirectory {
   /** The database answers. */
@@ -70,8 +70,8 @@ const idsPerSweep = 100;
  * What keeps it true: a notification or sweep names a changed device, and it is loaded again at once. Whenever
  * notifications may have been missed, every remembered device is doubted, which means that the next look-up asks
  * the database, and every connected and then every remembered device is loaded again in batches. Besides, a few
- * remembered devices are loaded again with every sweep, so that even a deletion that nothing tells of, as behind
- * a pooler that swallows notifications or with triggers switched off, is found in time.
+ * remembered devices are loaded again with every sweep, so that even a change that nothing tells of, as with triggers
+ * switched off, is found in time.
  *
  * @param options.holdMs for so long a look-up waits for a database that fails; one that has been away for longer is not
  *   waited for.

@@ -90,6 +90,19 @@ describe.each(kinds)('device directory on %s', (kind) => {
     expect(answer.found).toBe(reason === 'deleted' ? 'no' : 'yes');
   });
 
+  test.skipIf(kind === 'embedded')('answers while the server ends every connection', async () => {
+    for (let round = 0; round < 3; round += 1) {
+      const [device] = await addDevices(database.db, testActor, { type: 'sensor' });
+      await Promise.all(Array.from({ length: 5 }, () => database.db.pool.query('select pg_sleep(0.01)')));
+      await database.sql(
+        `select pg_terminate_backend(pid) from pg_stat_activity
+         where pid <> pg_backend_pid() and datname = current_database()`,
+      );
+      expect((await directory.find(device?.id ?? '')).found).toBe('yes');
+      expect(directory.live).toBe(true);
+    }
+  });
+
   test('loses a device that another process revokes', async () => {
     const device = await knownDevice();
     await revokeDevices(database.db, testActor, [device.id]);

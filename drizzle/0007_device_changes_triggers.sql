@@ -1,0 +1,32 @@
+-- A notification reaches only who listens at that moment, and not through every connection pooler. So what is notified is
+-- written down as well, by transaction, for a replica to ask what was committed since it last asked. It is written whoever
+-- makes the change, so with the rights of the tables' owner. Nobody else may put the function on a table of theirs:
+-- the table that it writes to is the one beside that table.
+CREATE OR REPLACE FUNCTION devices_notify() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	ids text[];
+BEGIN
+	IF TG_OP = 'UPDATE' THEN
+		-- With a new id, both.
+		ids := ARRAY[OLD.id, NEW.id];
+	ELSIF TG_OP = 'DELETE' THEN
+		ids := ARRAY(SELECT id FROM removed LIMIT 10001);
+	END IF;
+	IF TG_OP = 'TRUNCATE' OR cardinality(ids) > 10000 THEN
+		-- The empty id means: any device may have changed.
+		ids := ARRAY[''];
+	END IF;
+	EXECUTE format('INSERT INTO %I.device_changes (device_id) SELECT unnest($1) ON CONFLICT DO NOTHING', TG_TABLE_SCHEMA)
+	USING ids;
+	PERFORM pg_notify('devices_changed', id) FROM unnest(ids) AS changed (id);
+	RETURN NULL;
+END
+$$;
+--> statement-breakpoint
+REVOKE EXECUTE ON FUNCTION devices_notify() FROM PUBLIC;
+--> statement-breakpoint
+DROP TRIGGER devices_notify_delete ON devices;
+--> statement-breakpoint
+CREATE TRIGGER devices_notify_delete AFTER DELETE ON devices REFERENCING OLD TABLE AS removed FOR EACH STATEMENT
+EXECUTE FUNCTION devices_notify();
