@@ -1,47 +1,35 @@
 import type { Config } from '../config.js';
-import { SvcMqttError } from '../errors.js';
+import type { CommandIo } from './io.js';
 import { ownApiUrl } from './own-server.js';
+import { announce, chooseKey, findRemote, type TargetConfig } from './target.js';
 import { openTopApi, type RemoteApi, sendOverHttp } from './top/api.js';
 import { usageError } from './usage-error.js';
 
 /** The settings that say where the API is, and with which key it is asked. */
-export type ApiConfig = Pick<Config, 'listenAddr' | 'httpTlsCert' | 'apiToken' | 'apiKey'>;
+export type ApiConfig = TargetConfig & Pick<Config, 'listenAddr' | 'httpTlsCert'>;
 
 /**
- * Opens the API of a replica; nothing is asked yet.
+ * Opens the API of a replica; nothing is asked yet. It is the one that is named, that of a login, or of the server on this
+ * machine.
  *
- * @param given the value of --url.
- * @throws SvcMqttError USAGE.
+ * @param options.quietly nothing is said of a login that decides.
+ * @throws SvcMqttError USAGE, CONFIG_INVALID.
  */
 export function openApi(
-  given: string | undefined,
   config: ApiConfig,
-  options: { readonly timeoutMs?: number } = {},
+  io: CommandIo,
+  options: { readonly timeoutMs?: number; readonly quietly?: boolean } = {},
 ): { url: string; api: RemoteApi } {
-  const url = chooseUrl(given, config);
-  return { url, api: openTopApi(sendOverHttp(url, config.apiKey ?? config.apiToken, options.timeoutMs)) };
+  const remote = findRemote(config, io.env);
+  if (remote !== undefined && options.quietly !== true) announce(remote, io);
+  const { url, key } = remote ?? findOwn(config, io.env);
+  return { url, api: openTopApi(sendOverHttp(url, key, options.timeoutMs)) };
 }
 
-/** The address of the API: as given, or where a server with these settings listens. */
-function chooseUrl(given: string | undefined, config: ApiConfig): string {
-  if (given === undefined) {
-    const own = ownApiUrl(config);
-    if (own !== undefined) return own;
+/** Where a server with these settings listens on this machine. */
+function findOwn(config: ApiConfig, env: CommandIo['env']): { url: string; key: string | undefined } {
+  const url = ownApiUrl(config);
+  if (url === undefined)
     throw usageError('LISTEN_ADDR names port 0, which says not where to ask', 'Give --url');
-  }
-  const whole = given.includes('://') ? given : `http://${given}`;
-  const url = URL.canParse(whole) ? new URL(whole) : undefined;
-  if (url === undefined || !['http:', 'https:'].includes(url.protocol)) {
-    throw usageError(`--url cannot be "${given}"`, 'Give an address such as http://127.0.0.1:9091');
-  }
-  if (url.username !== '' || url.password !== '') {
-    throw new SvcMqttError(
-      'USAGE',
-      '--url cannot carry a password, which every user of this machine could read',
-      {
-        suggestion: 'Give the key in API_KEY or API_KEY_FILE',
-      },
-    );
-  }
-  return url.href.replace(/\/+$/, '');
+  return { url, key: chooseKey(url, config, env) };
 }

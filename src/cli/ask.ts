@@ -1,4 +1,5 @@
 import { createInterface } from 'node:readline';
+import { Writable } from 'node:stream';
 import { type CommandIo, Interrupted } from './io.js';
 import { usageError } from './usage-error.js';
 
@@ -55,5 +56,30 @@ async function askYesNo(question: string, io: CommandIo): Promise<boolean> {
     throw error;
   } finally {
     lines.close();
+  }
+}
+
+/**
+ * Asks for a secret on the terminal, where it is not shown; without one it is the first line of stdin.
+ *
+ * @throws Interrupted when a signal, or Ctrl-C at the question, ends the wait.
+ */
+export async function askSecret(question: string, io: CommandIo): Promise<string> {
+  const onTerminal = io.stdin.isTTY === true;
+  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
+  const lines = createInterface({ input: io.stdin, output: nowhere, terminal: onTerminal });
+  if (onTerminal) io.stderr.write(question);
+  try {
+    return await new Promise<string>((resolve, reject) => {
+      lines.on('SIGINT', () => reject(new Interrupted('SIGINT')));
+      lines.on('line', (line) => resolve(line.trim()));
+      lines.on('close', () => resolve(''));
+      const abort = () => reject(new Interrupted(String(io.signal.reason)));
+      if (io.signal.aborted) abort();
+      else io.signal.addEventListener('abort', abort, { once: true });
+    });
+  } finally {
+    lines.close();
+    if (onTerminal) io.stderr.write('\n');
   }
 }

@@ -1,7 +1,6 @@
 import { type Command, Option } from 'commander';
 import { sortFields } from '../server/live.js';
 import type { Add } from './command-line.js';
-import { urlHelp } from './top-command.js';
 import { toCount } from './usage-error.js';
 
 const oneReplica = `
@@ -14,7 +13,6 @@ export function addConnectionCommands(program: Command, add: Add): void {
     (await import('./connection-list.js')).listConnections(call.config, call.options, call.io),
   )
     .alias('ls')
-    .option('--url <url>', urlHelp)
     .option('--filter <words>', 'Only connections in which every word occurs')
     .addOption(new Option('--sort <column>', 'What to sort by').choices(sortFields).default('device'))
     .option('--reverse', 'Sort the other way round')
@@ -32,9 +30,7 @@ export function addConnectionCommands(program: Command, add: Add): void {
         { ...call.options, id: call.args[0] },
         call.io,
       ),
-  )
-    .option('--url <url>', urlHelp)
-    .option('--json', 'As a JSON object');
+  ).option('--json', 'As a JSON object');
   add(connection, 'kick [id...]', 'End connections; their clients may come back', 'api', async (call) =>
     (await import('./connection-kick.js')).kickConnections(
       call.config,
@@ -43,7 +39,6 @@ export function addConnectionCommands(program: Command, add: Add): void {
     ),
   )
     .option('--device <id>', 'All connections of this device')
-    .option('--url <url>', urlHelp)
     .option('-y, --yes', 'Do not ask')
     .option('--json', 'One JSON object a line: id and outcome (kicked, unknown)');
 }

@@ -10,7 +10,6 @@ export interface KickOptions {
   readonly ids: readonly string[];
   /** All connections of this device, in place of ids. */
   readonly device?: string | undefined;
-  readonly url?: string | undefined;
   readonly yes?: boolean | undefined;
   readonly json?: boolean | undefined;
 }
@@ -34,7 +33,7 @@ export async function kickConnections(
     throw usageError('connection kick takes ids of connections, or --device <id>', 'Give one of the two');
   }
   if (options.yes !== true) requireTerminal(doing, io);
-  const { api } = openApi(options.url, config);
+  const { api } = openApi(config, io);
   const ids = device === undefined ? [...new Set(options.ids)] : await listIdsOf(device, api);
   const question = { doing, text: toQuestionText(ids, device), declined: 'Nothing was kicked.' };
   if (!(await confirm(question, options.yes, io))) return 1;

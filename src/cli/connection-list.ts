@@ -9,7 +9,6 @@ import { type Column, columns, growWidths, placeColumns, sortsDescending } from 
 import { awaitRates } from './top/snapshot.js';
 
 export interface ConnectionListOptions {
-  readonly url?: string | undefined;
   readonly filter?: string | undefined;
   readonly sort: SortField;
   readonly reverse?: boolean | undefined;
@@ -32,7 +31,7 @@ export async function listConnections(
   io: CommandIo,
 ): Promise<void> {
   const { filter = '', sort, reverse = false, limit = defaultLimit, json = false } = options;
-  const { api } = openApi(options.url, config);
+  const { api } = openApi(config, io);
   const request = { filter, sort, descending: sortsDescending(sort, reverse), offset: 0, limit: 1 };
   // To sort by rates that are not known yet would be to sort by nothing.
   if (sort === 'rate') await awaitRates(api, request, io.signal);

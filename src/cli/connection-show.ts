@@ -12,10 +12,10 @@ import { formatBytes, formatInteger } from './top/format.js';
  */
 export async function showConnection(
   config: ApiConfig,
-  options: { readonly id: string; readonly url?: string | undefined; readonly json?: boolean | undefined },
+  options: { readonly id: string; readonly json?: boolean | undefined },
   io: CommandIo,
 ): Promise<void> {
-  const found = await openApi(options.url, config).api.details(options.id);
+  const found = await openApi(config, io).api.details(options.id);
   await write(io.stdout, options.json === true ? toJsonLine(found) : formatBlock(toRows(found, io)));
 }
 

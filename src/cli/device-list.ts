@@ -59,7 +59,7 @@ export async function listAllDevices(
 
 /** Which devices are connected; undefined where nobody can say, which stderr explains. */
 async function readOnline(config: Config, known: SortedDevice | undefined, io: CommandIo) {
-  const online = await readOnlineDevices(config, known);
+  const online = await readOnlineDevices(config, known, io);
   if ('unknown' in online) {
     await write(io.stderr, `Which devices are connected is not known: ${escapeControls(online.unknown)}.\n`);
     return undefined;

@@ -25,7 +25,7 @@ export async function showDevice(
     return findDevice(db, options.id);
   });
   if (device === undefined) throw deviceNotFound([options.id]);
-  await writeDevice(device, options.json === true, io, await readConnectionsOf(config, device));
+  await writeDevice(device, options.json === true, io, await readConnectionsOf(config, device, io));
 }
 
 /** Writes all that may be shown of a device; as JSON, `online` is null where nobody can say. */

@@ -10,6 +10,12 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
     'API_KEY_FILE=key svc-mqtt top --url https://gateway.example:9091',
     "svc-mqtt top --once --json --sort in_flight | jq '.connections[0]'",
   ],
+  login: [
+    'svc-mqtt login https://gateway.example:9091',
+    'cat key | svc-mqtt login https://gateway.example --name prod',
+  ],
+  logout: ['svc-mqtt logout'],
+  context: ['svc-mqtt context', 'svc-mqtt context prod', 'svc-mqtt context local'],
   'connection list': [
     'svc-mqtt connection list --filter sensor --sort in_flight',
     'svc-mqtt connection list --limit 100000 --json | jq -r .device',

@@ -1,19 +1,23 @@
 import { type Command, Option } from 'commander';
 import { type Config, flagForms, type SettingGroup, type SettingName, settingEntries } from '../config.js';
 import { type ConfigSources, type ReadSettings, readSettings } from '../read-config.js';
+import type { Uses } from './command-line.js';
+import { settleTarget } from './target.js';
 
 type Entry = (typeof settingEntries)[number][1];
 
 /** Names the configuration file; not a setting, since no file can name itself. */
 const fileVariable = 'SVC_MQTT_CONFIG';
 const databaseSettings = ['databaseUrl', 'dataDir', 'databasePoolSize', 'databaseTimeoutMs'] as const;
+/** Where commands find an API, and how; a server has no use for them. */
+const remoteSettings: readonly SettingName[] = ['apiUrl', 'apiContext', 'apiKey'];
 const logSettings = ['logLevel', 'logFormat'] as const;
 
 /** Which settings each kind of command takes; `migrate` is a setting of the server alone. */
 export const settingSelections: Readonly<
   Record<'all' | 'database' | 'nats' | 'setup' | 'api', readonly SettingName[]>
 > = {
-  all: settingEntries.map(([name]) => name).filter((name) => name !== 'apiKey'),
+  all: settingEntries.map(([name]) => name).filter((name) => !remoteSettings.includes(name)),
   database: [...databaseSettings, ...logSettings],
   nats: [
     ...databaseSettings,
@@ -31,7 +35,7 @@ export const settingSelections: Readonly<
     ...logSettings,
   ],
   setup: ['natsServerBin', 'natsServerDownloadUrl', ...logSettings],
-  api: ['listenAddr', 'apiToken', 'apiKey'],
+  api: ['listenAddr', 'apiToken', ...remoteSettings],
 };
 
 export const groupTitles: Readonly<Record<SettingGroup, string>> = {
@@ -99,16 +103,19 @@ export function isBoolean(entry: Entry): boolean {
  * Reads the configuration of a command from its parsed options, the environment and the configuration file.
  *
  * @param options as commander parsed them, by the options' camel-case names.
- * @throws SvcMqttError CONFIG_INVALID.
+ * @param uses whose settings the command takes.
+ * @throws SvcMqttError CONFIG_INVALID, USAGE.
  */
 export function readCommandConfig(
   options: Readonly<Record<string, unknown>>,
   env: ConfigSources['env'],
+  uses: Uses = 'all',
 ): Config {
-  return readCommandSettings(options, env).config;
+  const settings = readCommandSettings(options, env);
+  return uses === 'api' ? settleTarget(settings, ['listenAddr'], 'goes before') : settings.config;
 }
 
-/** As `readCommandConfig`, with what set each setting. */
+/** As it is given, with what set each setting. */
 export function readCommandSettings(
   options: Readonly<Record<string, unknown>>,
   env: ConfigSources['env'],

@@ -2,6 +2,7 @@ import type { Config } from '../config.js';
 import type { Device } from '../db/devices.js';
 import { messageOf } from '../errors.js';
 import { openApi } from './api-address.js';
+import type { CommandIo } from './io.js';
 import { formatCount } from './text.js';
 import type { ConnectionRow, RemoteApi } from './top/api.js';
 
@@ -29,8 +30,9 @@ interface Answered {
 export async function readOnlineDevices(
   config: Config,
   known: Device | undefined,
+  io: CommandIo,
 ): Promise<Unknown | (Answered & { readonly ids: ReadonlySet<string> })> {
-  return await ask(config, known, async (api) => {
+  return await ask(config, known, io, async (api) => {
     const ids = new Set<string>();
     for (let offset = 0; ; offset += pageSize) {
       const page = await api.page({ ...all, offset });
@@ -46,8 +48,9 @@ export async function readOnlineDevices(
 export async function readConnectionsOf(
   config: Config,
   device: Device,
+  io: CommandIo,
 ): Promise<Unknown | (Answered & { readonly connections: readonly ConnectionRow[] })> {
-  return await ask(config, device, async (api) => ({
+  return await ask(config, device, io, async (api) => ({
     connections: (await api.page({ ...all, device: device.id })).connections,
   }));
 }
@@ -57,10 +60,11 @@ const all = { filter: '', sort: 'device', descending: false, offset: 0, limit: p
 async function ask<T extends object>(
   config: Config,
   known: Device | undefined,
+  io: CommandIo,
   read: (api: RemoteApi) => Promise<T | Unknown>,
 ): Promise<Unknown | (T & Answered)> {
   try {
-    const { url, api } = openApi(undefined, config, { timeoutMs });
+    const { url, api } = openApi(config, io, { timeoutMs, quietly: true });
     const createdAt = known === undefined ? undefined : await api.deviceCreatedAt(known.id);
     if (createdAt !== known?.createdAt.toISOString())
       return { unknown: `${url} serves another database than this command uses` };

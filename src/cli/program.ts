@@ -12,6 +12,7 @@ import { addDeviceCommands } from './device-commands.js';
 import { addDoctorCommand } from './doctor-command.js';
 import { examples } from './examples.js';
 import type { CommandIo } from './io.js';
+import { addLoginCommands } from './login-commands.js';
 import { addMigrateCommand } from './migrate-command.js';
 import { requireOptionValues } from './option-values.js';
 import { addPolicyCommands } from './policy-commands.js';
@@ -34,7 +35,7 @@ export async function runProgram(args: readonly string[], io: CommandIo): Promis
     const options = command.opts();
     const call: Call = {
       get config() {
-        return readCommandConfig(options, io.env);
+        return readCommandConfig(options, io.env, uses.get(command) ?? 'none');
       },
       options,
       args: command.args,
@@ -90,6 +91,7 @@ export function buildProgram(call: (run: Run, command: Command) => void | Promis
     (await import('./serve.js')).serve(call.config, call.options, call.io),
   ).option('--tui', 'Show the live connections, as svc-mqtt top does; the log goes to serve.log in DATA_DIR');
   addTopCommand(program, add);
+  addLoginCommands(program, add);
   addConnectionCommands(program, add);
   addDeviceCommands(program, add);
   addPolicyCommands(program, add);

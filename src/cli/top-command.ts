@@ -3,15 +3,11 @@ import { sortFields } from '../server/live.js';
 import type { Add } from './command-line.js';
 import { toCount } from './usage-error.js';
 
-export const urlHelp =
-  'Address of the HTTP API, such as 10.0.0.7:9091 or https://…; otherwise that of LISTEN_ADDR on this machine';
-
 /** Declares `svc-mqtt top`. */
 export function addTopCommand(program: Command, add: Add): void {
   add(program, 'top', 'Show live connections, as they are', 'api', async (call) =>
     (await import('./top.js')).top(call.config, call.options, call.io),
   )
-    .option('--url <url>', urlHelp)
     .option('--once', 'Print one snapshot and end, as without a terminal')
     .option('--json', 'One JSON object a second: stats and connections; with --once one object')
     .option('--limit <n>', 'Connections in a snapshot or JSON object (default 50)', toCount('--limit', 500))

@@ -9,7 +9,6 @@ import { sortsDescending } from './top/columns.js';
 import { readNow, readSnapshot, toSnapshotJson, toSnapshotText } from './top/snapshot.js';
 
 export interface TopOptions {
-  readonly url?: string | undefined;
   readonly json?: boolean | undefined;
   readonly once?: boolean | undefined;
   readonly limit?: number | undefined;
@@ -29,7 +28,7 @@ const intervalMs = 1_000;
  * @throws SvcMqttError USAGE, API_UNREACHABLE, UNAUTHENTICATED, FORBIDDEN.
  */
 export async function top(config: ApiConfig, options: TopOptions, io: CommandIo): Promise<void> {
-  const { url, api } = openApi(options.url, config);
+  const { url, api } = openApi(config, io);
   const request = toRequest(options);
   const terminal = canDraw(io.stdout, io.env) && io.stdin.isTTY === true;
   if (options.json === true) {

@@ -28,7 +28,21 @@ export const httpSettings = {
     schema: text,
     default: undefined,
     secret: true,
-    help: 'Key that `svc-mqtt top` shows the HTTP API; unset: API_TOKEN',
+    help: 'Key that commands show the HTTP API; unset: API_TOKEN, or the one that `svc-mqtt login` has remembered for the address',
+  }),
+  apiUrl: setting({
+    env: ['API_URL'],
+    flag: 'url',
+    schema: text,
+    default: undefined,
+    help: 'Address of the HTTP API that commands ask, such as 10.0.0.7:9091 or https://…; not for `serve`',
+  }),
+  apiContext: setting({
+    env: ['API_CONTEXT'],
+    flag: 'context',
+    schema: text,
+    default: undefined,
+    help: 'Name of a login that `svc-mqtt context` lists, for commands to use; local: none of them; not for `serve`',
   }),
   apiAllowUnauthenticated: setting({
     env: ['API_ALLOW_UNAUTHENTICATED'],

@@ -19,7 +19,9 @@ export interface Ran {
 
 /** The environment of a command: nothing of the caller's settings. */
 export function cleanEnv(env: Record<string, string> = {}): Record<string, string> {
-  return { PATH: process.env.PATH ?? '', HOME: process.env.HOME ?? '', ...env };
+  // Nor of the caller's logins.
+  const XDG_CONFIG_HOME = '/nonexistent';
+  return { PATH: process.env.PATH ?? '', HOME: process.env.HOME ?? '', XDG_CONFIG_HOME, ...env };
 }
 
 export interface Running {

@@ -1,4 +1,4 @@
-import { messageOf, SvcMqttError } from '../../errors.js';
+import { type ErrorCode, errorCodes, messageOf, SvcMqttError } from '../../errors.js';
 import type { SortField } from '../../server/live.js';
 
 /** The answers of the HTTP API that the screen shows, as JSON. */
@@ -92,8 +92,30 @@ export interface PageRequest {
   readonly device?: string | undefined;
 }
 
-/** One request of the API: over HTTP, or inside the process that serves it. */
-export type Send = (method: 'GET' | 'DELETE', path: string) => Promise<{ status: number; text: string }>;
+export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+
+/** One request of the API, with its body as a value. */
+export type Send = (
+  method: Method,
+  path: string,
+  body?: unknown,
+) => Promise<{ readonly status: number; readonly text: string }>;
+
+/**
+ * Makes a request and answers the text of its answer.
+ *
+ * @throws SvcMqttError with the code of the problem that the API answers.
+ */
+export async function callApi(send: Send, method: Method, path: string, body?: unknown): Promise<string> {
+  const { status, text } = await send(method, path, body);
+  if (status >= 200 && status < 300) return text;
+  throw describeProblem(status, text);
+}
+
+/** The same for an answer in JSON. */
+export async function callForJson<T>(send: Send, method: Method, path: string, body?: unknown): Promise<T> {
+  return parse<T>(await callApi(send, method, path, body));
+}
 
 /** What the screen asks of a replica. Each throws SvcMqttError. */
 export interface TopApi {
@@ -111,12 +133,7 @@ export interface RemoteApi extends TopApi {
 }
 
 export function openTopApi(send: Send): RemoteApi {
-  async function call(method: 'GET' | 'DELETE', path: string): Promise<string> {
-    const { status, text } = await send(method, path);
-    if (status >= 200 && status < 300) return text;
-    throw describeProblem(status, text);
-  }
-  const get = async <T>(path: string) => parse<T>(await call('GET', path));
+  const get = <T>(path: string) => callForJson<T>(send, 'GET', path);
 
   return {
     page({ filter, sort, descending, offset, limit, device }) {
@@ -133,10 +150,10 @@ export function openTopApi(send: Send): RemoteApi {
     stats: () => get('/stats'),
     details: (id) => get(`/connections/${encodeURIComponent(id)}`),
     async kick(id) {
-      await call('DELETE', `/connections/${encodeURIComponent(id)}`);
+      await callApi(send, 'DELETE', `/connections/${encodeURIComponent(id)}`);
     },
     async revoke(device) {
-      await call('DELETE', `/devices/${encodeURIComponent(device)}`);
+      await callApi(send, 'DELETE', `/devices/${encodeURIComponent(device)}`);
     },
     async deviceCreatedAt(id) {
       try {
@@ -159,36 +176,35 @@ function parse<T>(text: string): T {
   }
 }
 
-/** The API's problem details as an error of the command. */
+/** The API's problem details as an error of the command; its code is the API's, where this program knows it. */
 function describeProblem(status: number, text: string): SvcMqttError {
-  let problem: { code?: unknown; detail?: unknown } = {};
+  let problem: { code?: unknown; detail?: unknown } | null = {};
   try {
     problem = JSON.parse(text) as typeof problem;
   } catch {
     // Not the API's own answer, such as that of a proxy.
   }
-  const detail =
-    typeof problem.detail === 'string' ? problem.detail : `The API answers with status ${status}`;
-  if (status === 401) {
-    const suggestion = 'Give the key in API_KEY or API_KEY_FILE, or the server’s API_TOKEN';
-    return new SvcMqttError('UNAUTHENTICATED', detail, { suggestion });
+  const { code, detail } = problem ?? {};
+  const message = typeof detail === 'string' ? detail : `The API answers with status ${status}`;
+  const known = typeof code === 'string' && Object.hasOwn(errorCodes, code) ? (code as ErrorCode) : undefined;
+  if (known === 'UNAUTHENTICATED' || (known === undefined && status === 401)) {
+    const suggestion = 'Run `svc-mqtt login`, or give a key in API_KEY or API_KEY_FILE';
+    return new SvcMqttError('UNAUTHENTICATED', message, { suggestion });
   }
-  if (status === 403) return new SvcMqttError('FORBIDDEN', detail);
-  if (status === 404) {
-    const code = problem.code === 'DEVICE_NOT_FOUND' ? 'DEVICE_NOT_FOUND' : 'CONNECTION_NOT_FOUND';
-    return new SvcMqttError(code, detail);
-  }
-  return new SvcMqttError('API_UNREACHABLE', detail);
+  // What does not fit the API of this version is no defect of this program.
+  const isForeign = known === undefined || known === 'ROUTE_NOT_FOUND' || known === 'INTERNAL';
+  return new SvcMqttError(isForeign ? 'API_UNREACHABLE' : known, message);
 }
 
 /** Sends requests over HTTP; `key` is a key or token of the API. */
 export function sendOverHttp(url: string, key: string | undefined, timeoutMs = 5_000): Send {
   const base = url.replace(/\/+$/, '');
   const headers: Record<string, string> = key === undefined ? {} : { authorization: `Bearer ${key}` };
-  return async (method, path) => {
+  return async (method, path, value) => {
+    const body = value === undefined ? {} : { body: JSON.stringify(value) };
     try {
       const signal = AbortSignal.timeout(timeoutMs);
-      const response = await fetch(`${base}${path}`, { method, headers, signal, redirect: 'error' });
+      const response = await fetch(`${base}${path}`, { method, headers, signal, redirect: 'error', ...body });
       return { status: response.status, text: await response.text() };
     } catch (error) {
       throw new SvcMqttError(
