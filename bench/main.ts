@@ -61,7 +61,7 @@ async function main(options: Options, scope: Scope, stopping: AbortSignal): Prom
     );
     summaries.push(...mine);
     const table = formatScenario(scenario, mine);
-    text += `${table}\n`;
+    text += `${formatScenario(scenario, mine, true)}\n`;
     process.stdout.write(`${table}\n`);
     if (profileDirectory !== undefined)
       process.stdout.write(`${formatHotFunctions(path.join(profileDirectory, scenario.name), 30)}\n`);
@@ -72,7 +72,7 @@ async function main(options: Options, scope: Scope, stopping: AbortSignal): Prom
     const json = { machine, quick: options.quick, summaries, measurements };
     writeFileSync(options.jsonFile, `${JSON.stringify(json, undefined, 2)}\n`);
   }
-  if (options.writeDocs) writeDocs([heading, text, formatSystems(summaries), bars].join('\n'));
+  if (options.writeDocs) writeDocs([heading, text, bars].join('\n'));
   if (summaries.some((summary) => summary.system.startsWith('gateway') && summary.problems.length > 0))
     process.exitCode = 1;
 

@@ -40,8 +40,15 @@ export function systemCpuUs({ cpuUs }: Pick<Measurement, 'cpuUs'>): number | und
   return broker === undefined && nats === undefined ? undefined : (broker ?? 0) + (nats ?? 0);
 }
 
-/** The table of one scenario, in Markdown that also reads well as it is. */
-export function formatScenario(scenario: Scenario, summaries: readonly Summary[]): string {
+/** Left out where the table is to be read and not only kept. */
+const details = /^(both|load µs.*|p99\.9 ms|broker MiB|NATS MiB|MB\/s)$/;
+
+/**
+ * The table of one scenario, in Markdown that also reads well as it is.
+ *
+ * @param brief without details, and of what was checked only whether it was right.
+ */
+export function formatScenario(scenario: Scenario, summaries: readonly Summary[], brief = false): string {
   const gateway = summaries.find((summary) => summary.system === 'gateway');
   const figures = [...new Set(summaries.flatMap((summary) => Object.keys(summary.figures)))];
   const per = scenario.unit === 'message' ? 'msg' : 'connect';
@@ -65,10 +72,16 @@ export function formatScenario(scenario: Scenario, summaries: readonly Summary[]
     ]),
     [
       'checked',
-      (one) => (one.problems.length > 0 ? 'WRONG, see below' : (one.verified ?? 'nothing to check')),
+      (one) => {
+        if (one.problems.length > 0) return 'WRONG, see below';
+        if (brief) return one.verified === undefined ? '' : 'right';
+        return one.verified ?? 'nothing to check';
+      },
     ],
   ];
-  const used = columns.filter(([, read]) => summaries.some((one) => read(one) !== ''));
+  const used = columns.filter(
+    ([name, read]) => !(brief && details.test(name)) && summaries.some((one) => read(one) !== ''),
+  );
   const rows = summaries.map((summary) => used.map(([, read]) => read(summary)));
   const problems = summaries.flatMap((summary) =>
     summary.problems.map((problem) => `- ${summary.system}: ${problem}\n`),
