@@ -5,6 +5,7 @@ import { type Changes, keptMs, type Position, pruneChanges, readChanges } from '
 import { codeOf, readOnlyCode, toDatabaseError } from './database-errors.js';
 import type { Database } from './open.js';
 import { replicaApplicationName } from './replicas.js';
+import { setForSession } from './session.js';
 
 /** What the feed tells. */
 export interface ChangeFeedListener {
@@ -136,10 +137,12 @@ export async function startChangeFeed(
       tell(message.channel, message.payload ?? '');
     });
     await sweep(connected);
-    if (db.embedded === undefined) {
-      // Otherwise each query that is given up while a table is locked would leave a connection behind in the server.
-      const prepare = `set statement_timeout = ${db.timeoutMs}; listen ${channel}; listen ${policiesChannel}`;
-      await askOn(connected)(prepare, []).catch((error: unknown) => {
+    // Otherwise each query that is given up while a table is locked would leave a connection behind in the server.
+    if (
+      db.embedded === undefined &&
+      (await setForSession(connected, 'statement_timeout', String(db.timeoutMs)))
+    ) {
+      await askOn(connected)(`listen ${channel}; listen ${policiesChannel}`, []).catch((error: unknown) => {
         // A standby knows no LISTEN; the sweep tells what it receives.
         if (codeOf(error) !== readOnlyCode) throw error;
       });

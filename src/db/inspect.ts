@@ -10,6 +10,8 @@ export interface DatabaseInspection {
   /** A standby, or a session that may not write. */
   readonly readOnly: boolean;
   readonly maxConnections: number;
+  /** As `30s`; `0`: the server ends no query. */
+  readonly statementTimeout: string;
 }
 
 /**
@@ -27,10 +29,17 @@ export async function isReadOnly(db: Database): Promise<boolean> {
 /** @throws SvcMqttError DATABASE_*. */
 export async function inspectDatabase(db: Database): Promise<DatabaseInspection> {
   const { rows } = await query(db, () =>
-    db.pool.query<{ version: string; now: Date; read_only: string; max_connections: string }>(
+    db.pool.query<{
+      version: string;
+      now: Date;
+      read_only: string;
+      max_connections: string;
+      statement_timeout: string;
+    }>(
       `select current_setting('server_version') as version, clock_timestamp() as now,
         current_setting('transaction_read_only') as read_only,
-        current_setting('max_connections') as max_connections`,
+        current_setting('max_connections') as max_connections,
+        current_setting('statement_timeout') as statement_timeout`,
     ),
   );
   const [row] = rows;
@@ -40,5 +49,6 @@ export async function inspectDatabase(db: Database): Promise<DatabaseInspection>
     now: row.now,
     readOnly: row.read_only === 'on',
     maxConnections: Number(row.max_connections),
+    statementTimeout: row.statement_timeout,
   };
 }

@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { messageOf, SvcMqttError } from '../errors.js';
 import type { MigrationProgress } from './migrate.js';
+import { setForSession } from './session.js';
 
 /**
  * The conversion of the Go service's table `devices (id, device_type, mqtt_user, mqtt_password, created_at)`, made
@@ -174,7 +175,7 @@ export async function clearStatistics(
   if (rows[0]?.note !== clearingDue) return;
   report({ step: 'clearing the statistics of the old table', done: 0, total: 1 });
   try {
-    await client.query(`set lock_timeout = ${clearingLockTimeoutMs}`);
+    await setForSession(client, 'lock_timeout', String(clearingLockTimeoutMs));
     await client.query('vacuum full pg_catalog.pg_statistic');
     await client.query(`comment on table ${notesTable} is null`);
     report({ step: 'clearing the statistics of the old table', done: 1, total: 1 });

@@ -6,6 +6,7 @@ import type { Log } from '../log.js';
 import { toDatabaseError } from './database-errors.js';
 import { type DatabaseAddress, parseDatabaseUrl } from './dsn.js';
 import { type Embedded, openEmbedded } from './embedded.js';
+import { setForSession } from './session.js';
 import { tlsOptions } from './tls.js';
 
 /** An open database: PostgreSQL, or the embedded PGlite behind its unix socket; the same client in both cases. */
@@ -15,6 +16,11 @@ export interface Database {
   readonly where: string;
   /** DATABASE_TIMEOUT_MS: longest wait for a connection, and for the answer to a query of the pool. */
   readonly timeoutMs: number;
+  /**
+   * It is reached through a connection pooler: nothing may be left in a session, notifications do not arrive, and a query
+   * that is given up goes on in the server. As the latest connection of a pool found it.
+   */
+  readonly pooled: boolean;
   readonly pool: pg.Pool;
   readonly orm: NodePgDatabase;
   /**
@@ -118,10 +124,12 @@ function assemble(
     const reason = messageOf(error);
     log.debug({ event: 'database_connection_lost', where, reason }, 'a database connection was lost');
   };
+  let pooled = false;
   /** A query that nobody waits for any more would go on in the server, and hold its connection there. */
   const setTimeLimit = async (client: pg.ClientBase) => {
     // The embedded database has one session for everybody, migrations included.
-    if (embedded === undefined) await client.query(`set statement_timeout = ${config.databaseTimeoutMs}`);
+    if (embedded === undefined)
+      pooled = !(await setForSession(client, 'statement_timeout', String(config.databaseTimeoutMs)));
   };
   const pools: pg.Pool[] = [];
   const openPool = (max: number): pg.Pool => {
@@ -144,6 +152,9 @@ function assemble(
     kind: embedded === undefined ? 'postgres' : 'embedded',
     where,
     timeoutMs: config.databaseTimeoutMs,
+    get pooled() {
+      return pooled;
+    },
     pool,
     orm: drizzle(pool),
     embedded,

@@ -44,7 +44,7 @@ export interface TestPostgres {
   resume(): void;
 }
 
-interface Identity {
+export interface Identity {
   uid?: number;
   gid?: number;
 }
@@ -223,7 +223,7 @@ export async function borrowPostgres(): Promise<{ url: string; release(): Promis
 }
 
 /** PostgreSQL refuses to run as root: root steps down to the user nobody. */
-function unprivileged(): Identity {
+export function unprivileged(): Identity {
   if (process.getuid?.() !== 0) return {};
   const [, uid, gid] = /^nobody:[^:]*:(\d+):(\d+):/m.exec(readFileSync('/etc/passwd', 'utf8')) ?? [];
   return { uid: Number(uid ?? 65_534), gid: Number(gid ?? 65_534) };

@@ -48,7 +48,7 @@ export async function checkDatabase(
   }
   found.db = db;
   const startMs = Date.now();
-  const { version, now, readOnly, maxConnections } = await inspectDatabase(db);
+  const { version, now, readOnly, maxConnections, statementTimeout } = await inspectDatabase(db);
   const endMs = Date.now();
   const what = embedded
     ? `Embedded PGlite (PostgreSQL ${version}) in ${db.where}`
@@ -74,8 +74,21 @@ export async function checkDatabase(
   } else {
     add(ok('database', `${what} answers in ${endMs - startMs} ms`));
   }
+  if (db.pooled) add(checkPooler(statementTimeout));
   add(checkClock('the database', { now, askedMs: startMs, answeredMs: endMs }));
   await checkSchema(config, db, found, add);
+}
+
+/** A pooler's sessions are not the server's to set: what would be set for each is asked of the role. */
+function checkPooler(statementTimeout: string): Finding {
+  const detail =
+    'A connection pooler passes no notifications on: changes of devices are asked for, twice a second';
+  if (statementTimeout !== '0') return ok('pooler', `${detail}; statement_timeout is ${statementTimeout}`);
+  return warning(
+    'pooler',
+    `${detail}; a query that is given up goes on in PostgreSQL, as statement_timeout is 0`,
+    "Set it for the role, as ALTER ROLE name SET statement_timeout = '30s', or name PostgreSQL itself in DATABASE_URL",
+  );
 }
 
 async function checkSchema(
