@@ -16,7 +16,7 @@ import { startDropReport } from './drop-report.js';
 import { openEventFeed } from './event-feed.js';
 import { startFleetView } from './fleet.js';
 import { openDownlink } from './forward/downlink.js';
-import type { Forwarder } from './forward/forwarder.js';
+import type { Forwarder, ForwarderState } from './forward/forwarder.js';
 import { startForwarder } from './forward/start-forwarder.js';
 import { compileSubject, encodeHeaders } from './forward/subject.js';
 import type { Readiness } from './http/start.js';
@@ -198,7 +198,13 @@ async function start(
     },
     readMetrics: () => metrics.read(),
     fleet,
-    readiness: () => readReadiness({ health, forwarder, listening: broker !== undefined && !stopping }),
+    readiness: () =>
+      readReadiness({
+        health,
+        forwarder,
+        needsStorage: config.readyNeedsStorage,
+        listening: broker !== undefined && !stopping,
+      }),
   });
   releasers.add('HTTP API', () => http.close());
 
@@ -296,6 +302,7 @@ const ingestDetails = { batches: 'confirms in batches', plain: 'confirms each me
 function readReadiness(parts: {
   health: DatabaseHealth;
   forwarder: Forwarder;
+  needsStorage: boolean;
   listening: boolean;
 }): Readiness {
   const nats = parts.forwarder.state();
@@ -305,9 +312,19 @@ function readReadiness(parts: {
       ok: nats.connected,
       detail: nats.ingest === undefined ? nats.detail : `${nats.detail}, ${ingestDetails[nats.ingest]}`,
     },
+    storage: { ...readStorage(nats), needed: parts.needsStorage },
     listeners: {
       ok: parts.listening,
       detail: parts.listening ? 'accepting devices' : 'not accepting devices',
     },
   };
+}
+
+function readStorage({ connected, standstill, ingest }: ForwarderState): { ok: boolean; detail: string } {
+  if (!connected) return { ok: false, detail: 'nothing is stored while NATS is away' };
+  if (standstill === undefined)
+    return { ok: true, detail: ingest === undefined ? 'off (ENABLE_JETSTREAM=false)' : 'no failure' };
+  const since = new Date(standstill.sinceMs).toISOString();
+  const what = ingest === undefined ? 'acknowledged' : 'stored';
+  return { ok: false, detail: `nothing is ${what} since ${since}: ${standstill.reason}` };
 }

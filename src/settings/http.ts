@@ -58,6 +58,13 @@ export const httpSettings = {
     default: undefined,
     help: 'Host names, comma-separated, by which the HTTP API may be called without a token or key, besides localhost and IP addresses',
   }),
+  readyNeedsStorage: setting({
+    env: ['READY_NEEDS_STORAGE'],
+    flag: 'ready-needs-storage',
+    schema: Type.Boolean(),
+    default: false,
+    help: 'Whether /readyz answers 503 while nothing can be stored; false: it only says so, since a replica that is taken out does not store better, and its devices would lose their connections',
+  }),
   apiRequestsPerSecond: setting({
     env: ['API_REQUESTS_PER_SECOND'],
     flag: 'api-requests-per-second',

@@ -161,6 +161,7 @@ describe('probes', () => {
       status: 'ok',
       database: { status: 'ok', detail: 'connected' },
       nats: { status: 'ok', detail: 'connected' },
+      storage: { status: 'ok', detail: 'no failure' },
       listeners: { status: 'ok', detail: 'listening' },
     });
     for (const part of ['database', 'nats', 'listeners'] as const) {

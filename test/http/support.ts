@@ -97,6 +97,7 @@ export function openMemoryQueries(rows: Map<string, Device>): DeviceQueries {
 export const allReady: Readiness = {
   database: { ok: true, detail: 'connected' },
   nats: { ok: true, detail: 'connected' },
+  storage: { ok: true, detail: 'no failure' },
   listeners: { ok: true, detail: 'listening' },
 };
 

@@ -37,7 +37,13 @@ describe('start, add, publish, stored, stop, as the README says, on Node', () =>
       onTestFinished(async () => {
         await server.end();
       });
-      expect(await server.readiness()).toEqual({ status: 200, database: 'ok', nats: 'ok', listeners: 'ok' });
+      expect(await server.readiness()).toEqual({
+        status: 200,
+        database: 'ok',
+        nats: 'ok',
+        storage: 'ok',
+        listeners: 'ok',
+      });
 
       const device = await addDevice(server.httpPort);
       const client = await connected(onTestFinished, server.mqttPort, device);

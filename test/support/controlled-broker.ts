@@ -108,6 +108,7 @@ export async function openControlledBroker(
       inFlight: 0,
       inFlightBytes: 0,
       holdingLanes: 0,
+      standstill: undefined,
       counters: newForwarderCounters(),
     }),
     drain: async () => 0,

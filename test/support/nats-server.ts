@@ -37,9 +37,10 @@ const readyWithinMs = 15_000;
  * @param options.configExtra lines added to the server's configuration, such as an authorization block.
  * @param options.jetstream default true.
  * @param options.port default: any free one.
+ * @param options.storeDir default: in a directory of its own, which is removed with it.
  */
 export async function startNatsServer(
-  options: { configExtra?: string; jetstream?: boolean; port?: number } = {},
+  options: { configExtra?: string; jetstream?: boolean; port?: number; storeDir?: string } = {},
 ): Promise<TestNatsServer> {
   const program = await obtainNatsServer({
     program: process.env.NATS_SERVER_BIN,
@@ -58,7 +59,9 @@ export async function startNatsServer(
       [
         `listen: "127.0.0.1:${port}"`,
         `ports_file_dir: ${JSON.stringify(dir)}`,
-        options.jetstream === false ? '' : `jetstream { store_dir: ${JSON.stringify(join(dir, 'store'))} }`,
+        options.jetstream === false
+          ? ''
+          : `jetstream { store_dir: ${JSON.stringify(options.storeDir ?? join(dir, 'store'))} }`,
         configExtra ?? '',
       ].join('\n'),
     );

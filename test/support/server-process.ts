@@ -46,6 +46,7 @@ export interface Readiness {
   readonly status: number;
   readonly database: string;
   readonly nats: string;
+  readonly storage: string;
   readonly listeners: string;
 }
 
@@ -161,6 +162,7 @@ export async function startServerProcess(
         status: answer.status,
         database: part('database'),
         nats: part('nats'),
+        storage: part('storage'),
         listeners: part('listeners'),
       };
     },

@@ -47,10 +47,11 @@ export async function checkReplica(
   const failed = Object.entries(parts).filter(([, part]) => typeof part === 'object' && part.status !== 'ok');
   if (failed.length > 0) {
     const list = failed.map(([name, part]) => `${name}: ${typeof part === 'object' ? part.detail : part}`);
+    const state = readiness.status === 200 ? 'has a problem' : 'is not ready';
     add(
       problem(
         'server',
-        `svc-mqtt ${replica.version} runs at ${replica.url} and is not ready (${list.join('; ')})`,
+        `svc-mqtt ${replica.version} runs at ${replica.url} and ${state} (${list.join('; ')})`,
         'Mend what it names; it takes up its work by itself',
       ),
     );

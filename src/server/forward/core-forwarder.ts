@@ -84,6 +84,7 @@ export function startCoreForwarder(options: {
         groupOf: () => 0,
         maxMessageBytes: Number.POSITIVE_INFINITY,
         ingest: undefined,
+        standstill: undefined,
       };
     },
   });

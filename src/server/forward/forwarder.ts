@@ -1,3 +1,5 @@
+import type { Standstill } from './troubles.js';
+
 /**
  * One message on its way from a device to NATS. The connection makes it, the forwarder keeps it until NATS has
  * confirmed that it is stored; payload and headers must not change meanwhile, and the rest only in `renew`.
@@ -102,6 +104,8 @@ export interface ForwarderState {
   readonly inFlightBytes: number;
   /** Lanes that wait because NATS refused a message or did not confirm it in time. */
   readonly holdingLanes: number;
+  /** Nothing is stored, since when and why, for everybody; undefined while messages are stored, or none is to be. */
+  readonly standstill: Standstill | undefined;
   readonly counters: Readonly<ForwarderCounters>;
 }
 

@@ -11,6 +11,7 @@ import {
 import { type InFlight, openInFlight } from './in-flight.js';
 import type { NatsLink } from './nats-connection.js';
 import type { NatsWire } from './nats-wire.js';
+import type { Standstill } from './troubles.js';
 import { openUnconfirmed, type Unconfirmed } from './unconfirmed.js';
 import { openWaiters } from './waiters.js';
 
@@ -39,6 +40,8 @@ export interface Confirmation {
   /** Largest message that the stream takes, bytes; Infinity when it has no bound of its own. */
   readonly maxMessageBytes: number;
   readonly ingest: IngestMode | undefined;
+  /** What is known to keep messages from being stored, also while none is sent. */
+  readonly standstill: Standstill | undefined;
 }
 
 const tickMs = 100;
@@ -161,6 +164,7 @@ export function startForwarding(options: {
       inFlight: inFlight.count,
       inFlightBytes: inFlight.bytes,
       holdingLanes: inFlight.holdingLanes,
+      standstill: confirmation.standstill ?? inFlight.standstill,
       counters,
     }),
     async drain(timeoutMs) {

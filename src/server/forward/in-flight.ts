@@ -2,10 +2,11 @@ import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { ForwarderCounters, Lane, UplinkMessage } from './forwarder.js';
 import { openSlots, slotFree, slotSent, slotWaiting } from './slots.js';
-import { openTroubles } from './troubles.js';
+import { openTroubles, type Standstill } from './troubles.js';
 
 const firstBackoffMs = 100;
 const lastBackoffMs = 5_000;
+const decoder = new TextDecoder();
 
 /** How messages leave, as far as what is in flight must know. */
 export interface Outlet {
@@ -31,11 +32,15 @@ export interface InFlight {
   readonly count: number;
   readonly bytes: number;
   readonly holdingLanes: number;
+  /** Nothing is stored, and why. */
+  readonly standstill: Standstill | undefined;
   openLane(sendUnconfirmed: (message: UplinkMessage) => void): Lane;
   /** The message of this token is stored. Unknown and old tokens are ignored. */
   settleStored(token: number): void;
   /** NATS refused the message of this token; `permanent` when it always will. */
   settleRefused(token: number, refusal: { cause: string; detail: string; permanent: boolean }): void;
+  /** NATS refused what was sent to these subjects: what is under way to them is tried again later. */
+  settleDenied(subjects: ReadonlySet<string>): void;
   /** The connection is gone: everything under way is to be sent again, in order. */
   loseAll(): void;
   /** The outlet was closed for a while and is open again: what is under way gets its full time. */
@@ -76,6 +81,7 @@ export function openInFlight(options: {
   onRoom(): void;
 }): InFlight {
   const { outlet, ackTimeoutMs, counters } = options;
+  const late = `no confirmation within ${ackTimeoutMs} ms: the disk of NATS is full or slow, or its stream has no leader`;
   const slots = openSlots<LaneState>();
   const troubles = openTroubles(options.log);
   /** Lanes with something to send. */
@@ -275,6 +281,15 @@ export function openInFlight(options: {
     }
   }
 
+  function settleDenied(subjects: ReadonlySet<string>): void {
+    eachSent((slot) => {
+      const subject = decoder.decode(slots.message(slot).subject);
+      if (!subjects.has(subject)) return;
+      counters.retriedRefused += 1;
+      fail(slot, 'publish_denied', `the user may not publish to ${subject}`);
+    });
+  }
+
   /** For messages that wait: in the ordinary course one is stored before a whole tick has passed over it. */
   function compactWaiting(lastTickMs: number): void {
     for (let slot = 0; slot < slots.used; slot += 1) {
@@ -306,6 +321,9 @@ export function openInFlight(options: {
     },
     get holdingLanes() {
       return holdingLanes;
+    },
+    get standstill() {
+      return troubles.standstill;
     },
     openLane(sendUnconfirmed) {
       const lane: LaneState = {
@@ -339,6 +357,7 @@ export function openInFlight(options: {
     },
     settleStored,
     settleRefused,
+    settleDenied,
     loseAll() {
       eachSent((slot) => {
         const lane = slots.lane(slot);
@@ -366,12 +385,12 @@ export function openInFlight(options: {
         eachSent((slot) => {
           if (nowMs - slots.sentAtMs(slot) < ackTimeoutMs) return;
           counters.retriedTimeout += 1;
-          fail(slot, 'timeout', `no confirmation within ${ackTimeoutMs} ms`);
+          fail(slot, 'timeout', late);
         });
         pump();
       }
       if (options.full()) abandonClosed();
-      troubles.check(holdingLanes > 0, nowMs);
+      troubles.check(holdingLanes > 0, counters.stored, nowMs);
     },
   };
 }

@@ -150,6 +150,14 @@ export function startJetStreamForwarder(options: {
         get ingest() {
           return mode;
         },
+        get standstill() {
+          return watch.standstill;
+        },
+        ponged(denied) {
+          if (denied.size === 0) return;
+          batches.noteRefusal();
+          confirmed.settleDenied(denied);
+        },
       };
     },
   });

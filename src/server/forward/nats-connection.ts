@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsConnection } from 'nats';
 import { messageOf } from '../../errors.js';
-import type { Log } from '../../log.js';
+import { type Log, limitLog } from '../../log.js';
 import { type DialledNats, dialNats } from './nats-dial.js';
 import { type NatsErrorReport, type NatsReplies, openNatsReplies } from './nats-replies.js';
 import { type NatsAddress, type NatsSettings, readNatsTarget, showAddress } from './nats-settings.js';
@@ -83,6 +83,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
   let stalled = false;
 
   const first = await dialNats(target, target.addresses, 'svc-mqtt');
+  const errors = openErrorReport(log);
   adopt(first);
   const ticker = setInterval(tick, tickMs);
   ticker.unref();
@@ -134,7 +135,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     lastTickAtMs = lastHeardAtMs;
     lastInMessages = 0;
     discovered = readDiscovered(connection.info?.connect_urls ?? [], address);
-    replies = openNatsReplies(connection, openErrorReport(log));
+    replies = openNatsReplies(connection, errors.report);
     const { server_name: server, version } = connection.info ?? {};
     log.info({ event: 'nats_connected', url: detail, server, version }, 'connected to NATS');
     for (const listener of listeners) listener.connected(connection, wire);
@@ -244,6 +245,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
       closed ??= (async () => {
         closing.abort();
         clearInterval(ticker);
+        errors.close();
         await current?.close();
         await following;
         current = undefined;
@@ -266,22 +268,28 @@ function readDiscovered(urls: readonly string[], source: NatsAddress): NatsAddre
 
 /** What the server complains about is forgotten after so long, so that it is logged again when it goes on. */
 const errorsKeptMs = 60_000;
-const maxErrorsKept = 100;
+const maxErrorsKept = 1_000;
+/** A missing permission can be one for each device. */
+const maxErrorsLogged = 10;
 
 /** Logs what the server complains about, above all missing permissions, once a minute for each subject. */
-function openErrorReport(log: Log): (report: NatsErrorReport) => void {
+function openErrorReport(log: Log): { report(error: NatsErrorReport): void; close(): void } {
+  const limited = limitLog(log, { maxLines: maxErrorsLogged, windowMs: errorsKeptMs });
   const seen = new Set<string>();
   let sinceMs = performance.now();
-  return ({ data, permissionContext }) => {
-    const { operation, subject } = permissionContext ?? {};
-    const key = `${data} ${operation} ${subject}`;
-    const nowMs = performance.now();
-    if (nowMs - sinceMs >= errorsKeptMs) {
-      seen.clear();
-      sinceMs = nowMs;
-    }
-    if (seen.has(key) || seen.size >= maxErrorsKept) return;
-    seen.add(key);
-    log.error({ event: 'nats_error', code: data, operation, subject }, 'NATS reported an error');
+  return {
+    report({ data, permissionContext }) {
+      const { operation, subject } = permissionContext ?? {};
+      const key = `${data} ${operation} ${subject}`;
+      const nowMs = performance.now();
+      if (nowMs - sinceMs >= errorsKeptMs) {
+        seen.clear();
+        sinceMs = nowMs;
+      }
+      if (seen.has(key)) return;
+      if (seen.size < maxErrorsKept) seen.add(key);
+      limited.error('nats_error', { code: data, operation, subject }, 'NATS reported an error');
+    },
+    close: () => limited.close(),
   };
 }

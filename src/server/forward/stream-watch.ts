@@ -23,12 +23,13 @@ import {
   type UsableStream,
 } from './stream-config.js';
 import { covers } from './subject-match.js';
+import type { Standstill } from './troubles.js';
 
 /** The stream as it was when it was last looked at. */
 export interface StreamWatch {
   readonly stream: UsableStream;
-  /** Why the stream stores nothing, and since when (ms since 1970); undefined while nothing speaks against it. */
-  readonly trouble: { readonly detail: string; readonly sinceMs: number } | undefined;
+  /** The stream stores nothing; undefined while nothing speaks against it. */
+  readonly standstill: Standstill | undefined;
   /**
    * Why a message to this subject must not be sent: the stream would not confirm it, so that it would be stored anew at
    * each attempt. Undefined when it may be sent.
@@ -53,9 +54,7 @@ const missesUntilMade = 2;
 const decoder = new TextDecoder();
 
 /** What is wrong with the stream: nothing is sent, nothing is stored, or not everything. */
-interface Trouble {
-  readonly detail: string;
-  readonly sinceMs: number;
+interface Trouble extends Standstill {
   readonly stops: 'sending' | 'storing' | 'some';
 }
 
@@ -181,28 +180,28 @@ export async function openStreamWatch(link: NatsLink, wanted: WantedStream, log:
   }
 
   /** Takes down what is wrong now, and says so when it is something else than before. */
-  function note(detail: string | undefined, stops: Trouble['stops']): void {
-    if (detail === trouble?.detail) return;
-    if (detail === undefined) {
+  function note(reason: string | undefined, stops: Trouble['stops']): void {
+    if (reason === trouble?.reason) return;
+    if (reason === undefined) {
       trouble = undefined;
       log.info({ event: 'nats_stream_usable', stream: stream.name }, 'the stream can be used again');
       return;
     }
-    trouble = { detail, sinceMs: trouble?.sinceMs ?? Date.now(), stops };
-    log.error({ event: 'nats_stream_unusable', reason: detail }, 'the stream cannot be used');
+    trouble = { reason, sinceMs: trouble?.sinceMs ?? Date.now(), stops };
+    log.error({ event: 'nats_stream_unusable', reason }, 'the stream cannot be used');
   }
 
   return {
     get stream() {
       return stream;
     },
-    get trouble() {
+    get standstill() {
       return trouble?.stops === 'some' ? undefined : trouble;
     },
     findProblem(subject) {
       if (unusable.length === 0 && trouble?.stops !== 'sending') return undefined;
       const text = decoder.decode(subject);
-      if (trouble?.stops === 'sending' && covers(needed, text)) return trouble.detail;
+      if (trouble?.stops === 'sending' && covers(needed, text)) return trouble.reason;
       return unusable.find(({ subjects }) => subjects.some((each) => covers(each, text)))?.problem;
     },
     setUnusable(subjects) {

@@ -9,12 +9,15 @@ import type { TypedApp } from './typed-app.js';
 export interface PartReadiness {
   readonly ok: boolean;
   readonly detail: string;
+  /** False: the replica takes devices without it. */
+  readonly needed?: boolean;
 }
 
 /** How the parts stand that a replica needs to take devices. */
 export interface Readiness {
   readonly database: PartReadiness;
   readonly nats: PartReadiness;
+  readonly storage: PartReadiness;
   readonly listeners: PartReadiness;
 }
 
@@ -30,9 +33,13 @@ const Part = Type.Object(
 
 const ReadinessResponse = Type.Object(
   {
-    status: Type.Enum(['ok', 'failed'], { type: 'string', description: '`ok` when every part is' }),
+    status: Type.Enum(['ok', 'failed'], {
+      type: 'string',
+      description: '`ok` when every part is; `storage` counts with `READY_NEEDS_STORAGE=true` only',
+    }),
     database: Part,
     nats: Part,
+    storage: Part,
     listeners: Part,
   },
   { $id: 'Readiness', additionalProperties: false },
@@ -74,9 +81,10 @@ export function addHealthRoutes(
         ...common,
         operationId: 'getReadiness',
         summary: 'Whether the replica can take devices',
-        description: 'Names the database, NATS and the listeners, and how each stands.',
+        description:
+          'Names the database, NATS, whether it stores messages, and the listeners, and how each stands.',
         response: {
-          200: refer(ReadinessResponse, { description: 'Every part is in order' }),
+          200: refer(ReadinessResponse, { description: 'Every part that the replica needs is in order' }),
           503: refer(ReadinessResponse, { description: 'A part is not, or the replica is shutting down' }),
         },
       },
@@ -96,7 +104,7 @@ async function readReadiness(options: {
   const late = new AbortController();
   const failAll = (detail: string): Readiness => {
     const part = { ok: false, detail };
-    return { database: part, nats: part, listeners: part };
+    return { database: part, nats: part, storage: part, listeners: part };
   };
   try {
     return await Promise.race([
@@ -115,12 +123,13 @@ async function readReadiness(options: {
 }
 
 function showReadiness(readiness: Readiness): Static<typeof ReadinessResponse> {
-  const { database, nats, listeners } = readiness;
-  const ready = database.ok && nats.ok && listeners.ok;
+  const { database, nats, storage, listeners } = readiness;
+  const ready = [database, nats, storage, listeners].every(({ ok, needed = true }) => ok || !needed);
   return {
     status: ready ? 'ok' : 'failed',
     database: showPart(database),
     nats: showPart(nats),
+    storage: showPart(storage),
     listeners: showPart(listeners),
   };
 }
