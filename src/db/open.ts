@@ -7,7 +7,7 @@ import { toDatabaseError } from './database-errors.js';
 import { type DatabaseAddress, parseDatabaseUrl } from './dsn.js';
 import { type Embedded, openEmbedded } from './embedded.js';
 import { setForSession } from './session.js';
-import { tlsOptions } from './tls.js';
+import { encryptionOf } from './tls.js';
 
 /** An open database: PostgreSQL, or the embedded PGlite behind its unix socket; the same client in both cases. */
 export interface Database {
@@ -62,22 +62,10 @@ export async function openDatabase(config: DatabaseConfig, log: Log): Promise<Da
     const timeoutMs = (address.connectTimeoutSec ?? Number.POSITIVE_INFINITY) * 1_000;
     const connection = {
       ...toConnection(address),
+      ...encryptionOf(address),
       connectionTimeoutMillis: Math.min(config.databaseTimeoutMs, timeoutMs),
     };
-    const encrypted = tlsOptions(address);
-    const offers = address.sslMode === 'prefer' && encrypted !== false ? [encrypted, false] : [encrypted];
-    for (const ssl of offers) {
-      const database = assemble(config, log, { ...connection, ssl }, address.where, undefined);
-      try {
-        await database.pool.query('select 1');
-        return database;
-      } catch (error) {
-        await database.close();
-        if (ssl === offers.at(-1) || !/does not support SSL/i.test(messageOf(error))) {
-          throw toDatabaseError(error, address.where);
-        }
-      }
-    }
+    return await requireAnswer(assemble(config, log, connection, address.where, undefined));
   }
   const embedded = await openEmbedded(config.dataDir, log);
   const connection = {
@@ -88,13 +76,16 @@ export async function openDatabase(config: DatabaseConfig, log: Log): Promise<Da
     ssl: false,
     connectionTimeoutMillis: config.databaseTimeoutMs,
   };
-  const database = assemble(config, log, connection, embedded.where, embedded);
+  return await requireAnswer(assemble(config, log, connection, embedded.where, embedded));
+}
+
+async function requireAnswer(database: Database): Promise<Database> {
   try {
     await database.pool.query('select 1');
     return database;
   } catch (error) {
     await database.close();
-    throw toDatabaseError(error, embedded.where);
+    throw toDatabaseError(error, database.where);
   }
 }
 

@@ -1,9 +1,10 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, statSync } from 'node:fs';
+import { chmodSync, chownSync, statSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openDatabase } from '../../src/db/open.js';
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { type Database, openDatabase } from '../../src/db/open.js';
 import { SvcMqttError } from '../../src/errors.js';
 import { startPostgres, type TestPostgres, withClient } from '../support/postgres.js';
 import { openTestDatabase, silentLog, until } from './databases.js';
@@ -236,6 +237,91 @@ describe.skipIf(spawnSync('openssl', ['version']).error !== undefined)(
       const { rows } = await db.pool.query('select ssl from pg_stat_ssl where pid = pg_backend_pid()');
       await db.close();
       expect(rows).toEqual([{ ssl: encrypted }]);
+    });
+
+    let reloads = 0;
+    /** Has the server take connections from 127.0.0.1 and localhost as pg_hba.conf then says. */
+    const setServer = async (ssl: string, kind: string, leastTls = 'TLSv1.2') => {
+      const rules = ['127.0.0.1/32', '::1/128'].map((from) => `${kind} all all ${from} scram-sha-256`);
+      const file = path.join(secure.dataDirectory, 'pg_hba.conf');
+      writeFileSync(file, ['local all all trust', ...rules, ''].join('\n'));
+      const ask = async (text: string) => {
+        const { port, socketDirectory: host } = secure;
+        const client = new pg.Client({ host, port, user: 'postgres', database: 'postgres' });
+        await client.connect();
+        try {
+          return (await client.query(text)).rows;
+        } finally {
+          await client.end();
+        }
+      };
+      // What is reloaded last is seen when the rest holds as well.
+      const seen = 1_000_000 + ++reloads;
+      await ask(`alter system set ssl = ${ssl}`);
+      await ask(`alter system set ssl_min_protocol_version = '${leastTls}'`);
+      await ask(`alter system set log_min_duration_statement = ${seen}`);
+      await ask('select pg_reload_conf()');
+      await until('the server has it', async () => {
+        const [row] = await ask(
+          `select current_setting('ssl') as ssl, setting::int as seen from pg_settings where name = 'log_min_duration_statement'`,
+        );
+        return row.ssl === ssl && row.seen === seen;
+      });
+    };
+    afterEach(async () => {
+      if (reloads > 0) await setServer('on', 'host');
+    });
+
+    /** As libpq does: encrypted or not, or refused. */
+    const outcomes = [
+      ['on', 'host', { disable: false, allow: false, prefer: true, require: true, 'verify-full': true }],
+      ['on', 'hostssl', { disable: 0, allow: true, prefer: true, require: true, 'verify-full': true }],
+      ['on', 'hostnossl', { disable: false, allow: false, prefer: false, require: 0, 'verify-full': 0 }],
+      ['off', 'host', { disable: false, allow: false, prefer: false, require: 0, 'verify-full': 0 }],
+      ['off', 'hostssl', { disable: 0, allow: 0, prefer: 0, require: 0, 'verify-full': 0 }],
+    ] as const;
+    const failedHandshake = { disable: false, allow: false, prefer: false, require: 0, 'verify-full': 0 };
+
+    const isEncrypted = async (db: Database) => {
+      const { rows } = await db.pool.query('select ssl from pg_stat_ssl where pid = pg_backend_pid()');
+      return rows[0]?.ssl as boolean;
+    };
+
+    test.each([
+      ...outcomes.map(([ssl, kind, expected]) => ({ ssl, kind, leastTls: 'TLSv1.2', expected })),
+      { ssl: 'on', kind: 'host', leastTls: 'TLSv1.3', expected: failedHandshake },
+    ])('TLS $ssl, $leastTls, and a $kind rule: each mode as in libpq', async (server) => {
+      const { ssl, kind, leastTls, expected } = server;
+      await setServer(ssl, kind, leastTls);
+      const found: Record<string, boolean | number> = {};
+      for (const mode of Object.keys(expected)) {
+        const url = secureUrl('localhost', mode, mode === 'verify-full' ? certificate : undefined);
+        const db = await open(`${url}&ssl_max_protocol_version=TLSv1.2`, 20_000).catch(() => undefined);
+        found[mode] = db === undefined ? 0 : await isEncrypted(db);
+        await db?.close();
+      }
+      expect(found).toEqual(expected);
+    });
+
+    test.each(['allow', 'prefer'] as const)('sslmode=%s is decided for each connection', async (mode) => {
+      const db = await open(secureUrl('127.0.0.1', mode), 20_000);
+      try {
+        for (const [ssl, kind, expected] of [...outcomes.slice(0, 4), ...outcomes.slice(0, 4).reverse()]) {
+          await setServer(ssl, kind);
+          db.dropIdleConnections();
+          await until('they are gone', () => db.pool.totalCount === 0);
+          expect([ssl, kind, await isEncrypted(db)]).toEqual([ssl, kind, expected[mode]]);
+          const client = await db.connect();
+          const many = await client.query(`select repeat('x', 3000000) as long`);
+          expect(many.rows[0].long).toHaveLength(3_000_000);
+          expect((await client.query('select length($1)', ['y'.repeat(3_000_000)])).rows).toEqual([
+            { length: 3_000_000 },
+          ]);
+          await client.end();
+        }
+      } finally {
+        await db.close();
+      }
     });
 
     test.each([
