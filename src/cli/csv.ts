@@ -17,9 +17,10 @@ const maxRecordLength = 65_536;
  *
  * @throws SvcMqttError INPUT_INVALID naming the line, when the quotes are wrong.
  */
-export async function* readCsv(text: AsyncIterable<string>): AsyncGenerator<CsvRecord> {
+export async function* readCsv(text: AsyncIterable<string>, delimiter = ','): AsyncGenerator<CsvRecord> {
   const parser = parse({
     info: true,
+    delimiter,
     relax_column_count: true,
     max_record_size: maxRecordLength,
   });

@@ -28,7 +28,12 @@ function addAddCommand(device: Command, add: Add): void {
   )
     .usage('--type <type> [options]')
     .option('--type <type>', 'Type of the device, 1 to 128 characters')
-    .addOption(new Option('--id <id>', 'Id to give it; otherwise one is generated').conflicts('count'))
+    .addOption(
+      new Option(
+        '--id <id>',
+        'Id to give it, such as roof-7 or a MAC address; otherwise one is generated',
+      ).conflicts('count'),
+    )
     .option('--count <n>', 'How many devices to add', toCount('--count', 100_000))
     .option(
       '-o, --output <file>',
@@ -170,17 +175,12 @@ and be able to let it in again, revoke it.`,
 }
 
 function addTransferCommands(device: Command, add: Add): void {
-  add(
-    device,
-    'import <file>',
-    'Import devices from CSV or JSON lines; - reads stdin',
-    'database',
-    async (call) =>
-      (await import('./device-import.js')).importFromFile(
-        call.config,
-        { ...call.options, file: call.args[0] },
-        call.io,
-      ),
+  add(device, 'import <file>', 'Import devices from CSV or JSON; - reads stdin', 'database', async (call) =>
+    (await import('./device-import.js')).importFromFile(
+      call.config,
+      { ...call.options, file: call.args[0] },
+      call.io,
+    ),
   )
     .option('--hashed', 'The rows have secret_salt and secret_hash in place of secret')
     .option(
@@ -194,8 +194,9 @@ function addTransferCommands(device: Command, add: Add): void {
     .addHelpText(
       'after',
       `
-The first line of CSV names the columns; JSON lines have fields of the same names:
-  id                      as it is to be, 1 to 128 characters; without it one is generated (--output)
+The first line of CSV names the columns, parted by commas, semicolons or tabs; JSON, as lines or an array of objects, has
+fields of the same names:
+  id                      as it is to be, 1 to 128 characters A-Z a-z 0-9 _ = ~ @ ! , : -; without it one is generated (--output)
   type                    required
   metadata                a JSON object of strings; or columns metadata.<key>
   created_at, expires_at, revoked_at, last_seen_at

@@ -1,8 +1,8 @@
 import {
+  checkDeviceId,
   checkDeviceType,
   checkMetadata,
   checkMetadataKey,
-  checkStoredId,
   checkTime,
   type Metadata,
   parseTime,
@@ -157,7 +157,7 @@ function readMetadata({ values }: ImportRecord): Metadata {
 
 function readId(record: ImportRecord): string | undefined {
   const id = readText(record, 'id');
-  if (id !== undefined) requireNone('id', checkStoredId(id));
+  if (id !== undefined) requireNone('id', checkDeviceId(id));
   return id;
 }
 

@@ -2,9 +2,7 @@ import { SvcMqttError } from '../errors.js';
 import { checkHoldsNoKey } from './secrets.js';
 
 export const maxDeviceTypeLength = 128;
-export const maxDeviceIdLength = 64;
-/** The longest id that the database holds: those of devices that were converted or imported may be longer. */
-const maxStoredIdLength = 128;
+export const maxDeviceIdLength = 128;
 export const maxMetadataKeys = 32;
 export const maxMetadataKeyLength = 64;
 export const maxMetadataValueLength = 256;
@@ -20,14 +18,16 @@ export interface TextForm {
   readonly problem: string;
 }
 
-/** The form of ids that people choose: none looks like an option of a command. */
-export const chosenIdForm: TextForm = {
-  pattern: '^[A-Za-z0-9][A-Za-z0-9_-]*$',
-  problem: 'may contain only the characters A–Z a–z 0–9 _ - and begins with a letter or digit',
-};
+/**
+ * What a device id is made of: whatever means nothing in an MQTT topic, a NATS subject, a client id or a URL path.
+ * Colons are among it, so that a MAC address can be one.
+ */
+export const deviceIdCharacters = 'A–Z a–z 0–9 _ = ~ @ ! , : -';
+/** The same as a regular expression of JavaScript and of PostgreSQL, with the length. */
+export const deviceIdPattern = `^[A-Za-z0-9_=~@!,:-]{1,${maxDeviceIdLength}}$`;
 
-/** The form of the types of new devices; those that are stored already may be others. */
-export const newTypeForm: TextForm = { pattern: '^[^-]', problem: 'must not begin with a hyphen' };
+/** The form of new ids and types, which no command takes for an option; those of imported devices may be others. */
+const noOption: TextForm = { pattern: '^[^-]', problem: 'must not begin with a hyphen' };
 
 /** A character of a text that people read; a half of a surrogate pair is none. */
 const plain = '[^\\p{Cc}\\p{Cs}]';
@@ -37,6 +37,7 @@ const plain = '[^\\p{Cc}\\p{Cs}]';
  * checks have the better words, so they decide; a test holds both together.
  */
 export const fieldPatterns = {
+  newDeviceId: `(?!-)${deviceIdPattern}`,
   type: `^${plain}*$`,
   newType: `^(?!-)${plain}*$`,
   metadataKey: '^[A-Za-z0-9][A-Za-z0-9_.-]*$',
@@ -59,32 +60,29 @@ export function checkDeviceType(type: string): string | undefined {
 
 /** Checks the type of a device or claim to come: as `checkDeviceType`, and it does not begin with a hyphen. */
 export function checkNewDeviceType(type: string): string | undefined {
-  return checkDeviceType(type) ?? checkForm(type, newTypeForm) ?? checkHoldsNoKey(type);
+  return checkDeviceType(type) ?? checkForm(type, noOption) ?? checkHoldsNoKey(type);
 }
 
 /**
- * Checks a device id chosen by a person: 1 to 64 characters of A–Z a–z 0–9 _ -, which are safe in an MQTT topic
- * level, a NATS subject token and a URL path alike, the first a letter or digit.
+ * Checks a device id: 1 to 128 characters of `deviceIdCharacters`.
  *
  * @returns what is wrong, in words that follow "id", or undefined when nothing is.
  */
 export function checkDeviceId(id: string): string | undefined {
   if (id === '') return 'must not be empty';
   if (id.length > maxDeviceIdLength) return `must not be longer than ${maxDeviceIdLength} characters`;
-  return checkForm(id, chosenIdForm) ?? checkHoldsNoKey(id);
+  if (new RegExp(deviceIdPattern).test(id)) return checkHoldsNoKey(id);
+  if (id.includes('.'))
+    return 'must not contain a dot, which ends a token of a NATS subject; write - or : for it';
+  const [level] = /[/+#*>$]/.exec(id) ?? [];
+  return level === undefined
+    ? `may contain only the characters ${deviceIdCharacters}`
+    : `must not contain ${level}, which has a meaning in MQTT topics or NATS subjects; write - or _ for it`;
 }
 
-/**
- * Checks the id of a device that comes from elsewhere, with the rule by which the Go service's table is converted:
- * nothing that means something in an MQTT topic, a NATS subject or a client id.
- *
- * @returns what is wrong, in words that follow "id", or undefined when nothing is.
- */
-export function checkStoredId(id: string): string | undefined {
-  if (id === '') return 'must not be empty';
-  if (id.length > maxStoredIdLength) return `must not be longer than ${maxStoredIdLength} characters`;
-  if (!/^[A-Za-z0-9_=~@!,-]+$/.test(id)) return 'may contain only the characters A–Z a–z 0–9 _ = ~ @ ! , -';
-  return checkHoldsNoKey(id);
+/** Checks the id of a device to come: as `checkDeviceId`, and it does not look like an option of a command. */
+export function checkNewDeviceId(id: string): string | undefined {
+  return checkDeviceId(id) ?? checkForm(id, noOption);
 }
 
 /**

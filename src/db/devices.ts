@@ -3,9 +3,9 @@ import { SvcMqttError } from '../errors.js';
 import { type Actor, writeAudit } from './audit.js';
 import type { WhichSecret } from './device-credentials.js';
 import {
-  checkDeviceId,
   checkExpiry,
   checkMetadata,
+  checkNewDeviceId,
   checkNewDeviceType,
   isStorable,
   type Metadata,
@@ -120,7 +120,7 @@ export async function addDevices(
  */
 export function requireAddable({ type, id, count = 1, expiresAt, metadata }: AddRequest): void {
   requireValid('type', checkNewDeviceType(type), type === '' ? 'Give a type' : undefined);
-  if (id !== undefined) requireValid('id', checkDeviceId(id), id === '' ? 'Give an id' : undefined);
+  if (id !== undefined) requireValid('id', checkNewDeviceId(id), id === '' ? 'Give an id' : undefined);
   if (expiresAt !== undefined) requireValid('expires_at', checkExpiry(expiresAt));
   const inMetadata = metadata === undefined ? undefined : checkMetadata(metadata);
   if (inMetadata !== undefined) requireValid(inMetadata.field, inMetadata.problem);

@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { messageOf, SvcMqttError } from '../errors.js';
+import { deviceIdPattern } from './device-fields.js';
 import type { MigrationProgress } from './migrate.js';
 import { setForSession } from './session.js';
 
@@ -26,12 +27,6 @@ const leastRowsPerBatch = 10_000;
 const mostBatches = 20;
 const shownProblems = 5;
 const clearingLockTimeoutMs = 3_000;
-
-/**
- * Ids are kept, so only such as are safe as an MQTT topic level, a NATS subject token and part of a client id:
- * none of `/ + # . * > : $`, no white space, no control characters.
- */
-const idPattern = '^[A-Za-z0-9_=~@!,-]{1,128}$';
 
 /** Finds the Go service's table in the search path; undefined when there is none, or it is converted. */
 export async function readLegacyTable(client: pg.Client): Promise<LegacyTable | undefined> {
@@ -63,7 +58,7 @@ async function columnsOf(client: pg.Client, table: string): Promise<Set<string>>
 /** What is wrong with a row, in the order in which it is looked for; each is an SQL condition on the old table. */
 const problems: readonly { readonly when: string; readonly text: string }[] = [
   { when: 'id is null', text: 'has no id' },
-  { when: `id::text !~ '${idPattern}'`, text: 'has an id that is not safe in a topic' },
+  { when: `id::text !~ '${deviceIdPattern}'`, text: 'has an id that is not safe in a topic' },
   { when: 'mqtt_user is distinct from id::text', text: 'has an mqtt_user that is not its id' },
   { when: `coalesce(mqtt_password, '') = ''`, text: 'has no password' },
   { when: `coalesce(device_type, '') = ''`, text: 'has no device_type' },

@@ -63,7 +63,7 @@ describe('a wrong command line is one line on stderr and exit status 2:', () => 
       ['device', 'add', '--type', 'sensor', '--id', '--json'],
       '--id cannot be "--json": its value is missing. A value that begins with a hyphen is given as --id=VALUE',
     ],
-    [['device', 'add', '--type', 'x', '--id=--json'], 'id may contain only'],
+    [['device', 'add', '--type', 'x', '--id=--json'], 'id must not begin with a hyphen'],
     [['device', 'add', '--output', '--type', 'x'], '--output cannot be "--type": its value is missing'],
     [
       ['device', 'list', '--database-url', '--json'],

@@ -268,7 +268,7 @@ describe('rows that cannot be converted are named, and nothing is changed', () =
     [`('a/b', 't', 'a/b', 'p')`, /"a\/b".*topic/],
     [`('#', 't', '#', 'p')`, /"#".*topic/],
     [`('a.b', 't', 'a.b', 'p')`, /"a\.b".*topic/],
-    [`('a:b', 't', 'a:b', 'p')`, /"a:b".*topic/],
+    [`('a.b', 't', 'a.b', 'p')`, /"a\.b".*topic/],
     [`('a b', 't', 'a b', 'p')`, /"a b".*topic/],
     [`('', 't', '', 'p')`, /"".*topic/],
     [`(repeat('x', 200), 't', repeat('x', 200), 'p')`, /"x{80}".*topic/],

@@ -47,11 +47,11 @@ describe('POST /devices', () => {
     ['U+0000', '{"type":"a\\u0000"}', [{ field: 'type', problem: /control/ }]],
     ['half a character', '{"type":"\\ud800"}', [{ field: 'type', problem: /Unicode/i }]],
     ['an unknown field', '{"type":"a","colour":1}', [{ field: 'colour', problem: 'is not a known field' }]],
-    ['an id that is none', '{"type":"a","id":"b/c"}', [{ field: 'id', problem: /characters/ }]],
+    ['an id that is none', '{"type":"a","id":"b/c"}', [{ field: 'id', problem: /must not contain/ }]],
     [
       'an id like an option',
       '{"type":"a","id":"--json"}',
-      [{ field: 'id', problem: /begins with a letter or digit/ }],
+      [{ field: 'id', problem: /must not begin with a hyphen/ }],
     ],
     ['a type like an option', '{"type":"-a"}', [{ field: 'type', problem: 'must not begin with a hyphen' }]],
     ['an empty id', '{"type":"a","id":""}', [{ field: 'id', problem: 'must not be empty' }]],

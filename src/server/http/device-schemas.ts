@@ -1,6 +1,6 @@
 import Type from 'typebox';
 import {
-  chosenIdForm,
+  deviceIdCharacters,
   fieldPatterns,
   maxDeviceIdLength,
   maxDeviceTypeLength,
@@ -52,8 +52,8 @@ export const NewDeviceRequest = Type.Object(
       Type.String({
         minLength: 1,
         maxLength: maxDeviceIdLength,
-        pattern: chosenIdForm.pattern,
-        description: `The id to give it: 1 to ${maxDeviceIdLength} characters A–Z a–z 0–9 _ -, the first a letter or digit; otherwise one is generated`,
+        pattern: fieldPatterns.newDeviceId,
+        description: `The id to give it: 1 to ${maxDeviceIdLength} characters ${deviceIdCharacters}, not beginning with a hyphen; otherwise one is generated`,
       }),
     ),
     expires_at: Type.Optional(expiresAt),

@@ -1,7 +1,7 @@
 import type { Static } from 'typebox';
 import type { Actor } from '../../db/audit.js';
 import type { DeviceChanges, RotatedDevice, RotateRequest } from '../../db/device-changes.js';
-import { checkDeviceId } from '../../db/device-fields.js';
+import { checkNewDeviceId } from '../../db/device-fields.js';
 import { toDeviceJson, toNewDeviceJson } from '../../db/device-json.js';
 import type { AddRequest, Device, DeviceFilter, NewDevice } from '../../db/devices.js';
 import type { Log } from '../../log.js';
@@ -77,7 +77,7 @@ function addCollectionRoutes(app: TypedApp, { devices, log }: DeviceOptions): vo
     async (request, reply) => {
       const { type, id, expires_at: expiry, metadata } = request.body;
       requireNewType(type);
-      if (id !== undefined) requireField('id', checkDeviceId(id));
+      if (id !== undefined) requireField('id', checkNewDeviceId(id));
       const device = await devices.add(request.actor, {
         type,
         id,
