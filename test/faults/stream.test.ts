@@ -234,7 +234,13 @@ describe.each(['batch', 'plain'])('NATS_INGEST=%s:', (ingest) => {
       );
       await client.waitClosed();
       expect(client.received.map(({ type }) => type)).toEqual([2]);
-      await gateway.server.waitFor('connection_closed', (line) => line.reason === 'refused-by-nats');
+      // The stream refuses the first one; then its limit is known, and the line names it.
+      const line = await gateway.server.waitFor(
+        'connection_closed',
+        (each) => each.reason === 'refused-by-nats',
+      );
+      expect(line).toMatchObject({ detail: 'message size exceeds maximum allowed' });
+      expect(Number(line.bytes)).toBeGreaterThan(4_000);
       // A device that tries it over and over does not flood the log.
       const linesBefore = gateway.server.log.length;
       for (let attempt = 0; attempt < 60; attempt += 1) {
@@ -253,17 +259,26 @@ describe.each(['batch', 'plain'])('NATS_INGEST=%s:', (ingest) => {
       }
       expect(gateway.server.log.length - linesBefore).toBeLessThan(60);
       await manager.streams.update('RAW', { max_msg_size: -1 });
-      const last = await connected(onTestFinished, gateway.server.mqttPort, device, { clean: false });
-      last.send(
-        publishPacket({
-          topic: `raw/${device.id}`,
-          payload: Buffer.alloc(4_000),
-          qos,
-          packetId: 1,
-          dup: true,
-        }),
+      const known = await gateway.server.waitFor(
+        'connection_closed',
+        (each) => each.reason === 'packet-too-large',
       );
-      expect((await last.next()).type).toBe(qos === 1 ? 4 : 5);
+      expect(known).toMatchObject({ limit: 2_000, setBy: 'NATS or its stream' });
+      // The device comes back until it is taken: the gateway looks at the limit every two seconds.
+      await until('the message is answered', async () => {
+        const last = await connected(onTestFinished, gateway.server.mqttPort, device, { clean: false });
+        last.send(
+          publishPacket({
+            topic: `raw/${device.id}`,
+            payload: Buffer.alloc(4_000),
+            qos,
+            packetId: 1,
+            dup: true,
+          }),
+        );
+        await until('the end, or an answer', () => last.closed || last.received.length > 1);
+        return last.received[1]?.type === (qos === 1 ? 4 : 5);
+      });
     },
   );
 });

@@ -135,15 +135,37 @@ describe('messages in flight', () => {
     expect(bench.names().sort()).toEqual(['c', 'x']);
   });
 
-  it('goes on behind a message that is refused for ever and was the last of its batch', () => {
+  it('sends nothing that waits behind a message that is refused for ever: its client sends it again, in order', () => {
     const bench = openBench();
     const lane = bench.openLane();
     bench.outlet.group = 1;
-    lane.publish(bench.message('a'));
+    for (const name of ['a', 'big']) lane.publish(bench.message(name));
+    const first = bench.takeSent();
+    bench.outlet.group = 2;
+    for (const name of ['c', 'd']) lane.publish(bench.message(name));
+    bench.inFlight.settleRefused(tokenOf(first, 'big'), { ...refused, detail: 'too large', permanent: true });
+    expect(bench.refusals).toEqual([
+      'big: too large',
+      'c: a message before it was refused',
+      'd: a message before it was refused',
+    ]);
+    expect(lane.inFlight).toBe(1);
+    // Its will comes behind what was sent.
+    lane.publish(bench.message('will'));
+    bench.inFlight.settleStored(tokenOf(first, 'a'));
+    expect(bench.names()).toEqual(['will']);
+  });
+
+  it('sends what a client that is gone left behind a message that is refused for ever', () => {
+    const bench = openBench();
+    const lane = bench.openLane();
+    bench.outlet.group = 1;
+    lane.publish(bench.message('big'));
     const first = bench.takeSent();
     bench.outlet.group = 2;
     lane.publish(bench.message('b'));
-    bench.inFlight.settleRefused(tokenOf(first, 'a'), { cause: 'x', detail: 'x', permanent: true });
+    lane.close();
+    bench.inFlight.settleRefused(tokenOf(first, 'big'), { ...refused, detail: 'too large', permanent: true });
     expect(bench.names()).toEqual(['b']);
   });
 
@@ -227,6 +249,16 @@ describe('messages in flight', () => {
     expect(bench.counters.retriedRefused).toBe(times.length);
   });
 
+  it('logs a cause again when it has gone on for ten minutes', () => {
+    const bench = openBench();
+    bench.openLane().publish(bench.message('a'));
+    for (let elapsedMs = 0; elapsedMs < 1_500_000; elapsedMs += 5_000) {
+      for (const { token } of bench.takeSent()) bench.inFlight.settleRefused(token, refused);
+      bench.pass(5_000);
+    }
+    expect(bench.logged.map(({ event }) => event)).toEqual(Array(3).fill('uplink_not_stored'));
+  });
+
   it('logs a cause once and its end once', () => {
     const bench = openBench();
     const lane = bench.openLane();
@@ -241,7 +273,7 @@ describe('messages in flight', () => {
     expect(bench.logged.map(({ event }) => event)).toEqual(['uplink_not_stored', 'uplink_stored_again']);
   });
 
-  it('forgets what can never be stored, says so, and goes on', () => {
+  it('forgets what can never be stored, says so, and takes what was sent behind it as it comes', () => {
     const bench = openBench();
     const lane = bench.openLane();
     lane.publish(bench.message('big'));
@@ -255,11 +287,31 @@ describe('messages in flight', () => {
     expect(bench.inFlight.count).toBe(0);
   });
 
-  it('refuses those that can never be sent while it sends what waited, and sends each other one once', () => {
+  it('stops at one that can never be sent while it sends what waited', () => {
+    const bench = openBench({ refuses: (name) => name.startsWith('big') });
+    const lane = bench.openLane();
+    bench.outlet.open = false;
+    for (const name of ['a', 'b', 'big', 'c']) lane.publish(bench.message(name));
+    bench.outlet.open = true;
+    bench.pass(1);
+    const sent = bench.takeSent();
+    expect(sent.map(({ name }) => name)).toEqual(['a', 'b']);
+    expect(bench.refusals).toEqual(['big: too large', 'c: a message before it was refused']);
+    for (const { token } of sent) bench.inFlight.settleStored(token);
+    expect(bench.inFlight.count).toBe(0);
+    // The lane goes on after a failure.
+    lane.publish(bench.message('d'));
+    bench.inFlight.settleRefused(tokenOf(bench.takeSent(), 'd'), refused);
+    bench.pass(60_000);
+    expect(bench.names()).toEqual(['d']);
+  });
+
+  it('refuses those that can never be sent and that a client left, and sends each other one once', () => {
     const bench = openBench({ refuses: (name) => name.startsWith('big') });
     const lane = bench.openLane();
     bench.outlet.open = false;
     for (const name of ['big1', 'big2', 'a', 'big3', 'b']) lane.publish(bench.message(name));
+    lane.close();
     bench.outlet.open = true;
     bench.pass(1);
     const sent = bench.takeSent();

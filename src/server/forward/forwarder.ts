@@ -45,7 +45,8 @@ export interface UplinkMessage {
   /**
    * Called instead of `onStored` when the stream will never take this message (it is larger than the stream or the
    * server allows), when `renew` denied it, or when it was given up (`Lane.close`): the forwarder has forgotten it, and it must not be
-   * acknowledged. The connection is closed, as for a packet over the limit. Never called without `confirm`. Must not
+   * acknowledged. The connection is closed, as for a packet over the limit. Called too for what waited behind such a
+   * message while the client is there, which sends all of it again. Never called without `confirm`. Must not
    * throw.
    *
    * @param reason what NATS answered, for the log.

@@ -160,7 +160,11 @@ export function openInFlight(options: {
       fail(slot, refusal.cause, refusal.detail);
       return;
     }
+    const lane = slots.lane(slot);
+    const behind = lane.closed ? [] : waitingBehind(slot);
     refuse(slot, refusal.detail);
+    for (const token of behind) giveUp(token, 'a message before it was refused');
+    if (!lane.holding) goOn(lane);
   }
 
   /** A message is never sent again. */
@@ -169,8 +173,25 @@ export function openInFlight(options: {
     if (lane.probe === slots.token(slot)) lane.probe = 0;
     counters.refused += 1;
     forget(slot).onRefused(detail);
-    if (!lane.holding) goOn(lane);
     options.onRoom();
+  }
+
+  /**
+   * What waits behind a message that NATS will never take. Its client loses its connection and sends all of it again, the
+   * refused one first: sent now, the later ones would be stored ahead of it. A client that is gone may not come back, so
+   * what it left is sent.
+   */
+  function waitingBehind(slot: number): number[] {
+    const order = slots.order(slot);
+    return slots.lane(slot).waiting.filter((token) => {
+      const other = slots.find(token);
+      return other >= 0 && slots.phase(other) === slotWaiting && slots.order(other) > order;
+    });
+  }
+
+  function giveUp(token: number, detail: string): void {
+    const slot = slots.find(token);
+    if (slot >= 0) refuse(slot, detail);
   }
 
   /** Holds a message that has waited against the policy of now; answers whether it may be sent. */
@@ -180,7 +201,9 @@ export function openInFlight(options: {
     const problem = message.renew();
     bytes += sizeOf(message) - before;
     if (problem === undefined) return true;
+    const lane = slots.lane(slot);
     refuse(slot, problem);
+    if (!lane.holding) goOn(lane);
     return false;
   }
 
@@ -236,7 +259,8 @@ export function openInFlight(options: {
     // What is given meanwhile, a will perhaps, comes behind them: it is added to the same list.
     while (sent < tokens.length) {
       const slot = slots.find(tokens[sent] ?? 0);
-      if (!renew(slot)) {
+      // Given up meanwhile, behind one that was refused.
+      if (slot < 0 || !renew(slot)) {
         sent += 1;
         continue;
       }

@@ -8,7 +8,7 @@ import type { Forwarder, IngestMode, IngestSetting, UplinkMessage } from './forw
 import { type ForwarderLimits, startForwarding } from './forwarding.js';
 import type { NatsLink } from './nats-connection.js';
 import type { NatsWire } from './nats-wire.js';
-import { readPubAck, readToken } from './pub-ack.js';
+import { type Refusal, readPubAck, readToken } from './pub-ack.js';
 import { slotSpan } from './slots.js';
 import type { StreamWatch } from './stream-watch.js';
 
@@ -44,9 +44,15 @@ export function startJetStreamForwarder(options: {
       let mode: IngestMode = 'plain';
       /** Whether messages of this connection go through `batches`, which keeps their order whatever the mode becomes. */
       let held = false;
+      /** A message that the stream never takes: its limit is another one than was known. */
+      function settleRefused(token: number, refusal: Refusal): void {
+        if (refusal.permanent) watch.lookSoon();
+        confirmed.settleRefused(token, refusal);
+      }
+
       const batches = openFastIngest({
         inbox,
-        confirmed,
+        confirmed: { settleStored: confirmed.settleStored, settleRefused },
         outlet: {
           sendSingly(message, token) {
             if (wire !== undefined) sendSingly(wire, message, token);
@@ -107,7 +113,7 @@ export function startJetStreamForwarder(options: {
           else if (ack.kind === 'stored') confirmed.settleStored(token);
           else {
             batches.noteRefusal();
-            confirmed.settleRefused(token, ack);
+            settleRefused(token, ack);
           }
         } catch (failure) {
           log.error(

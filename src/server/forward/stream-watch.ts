@@ -44,9 +44,13 @@ export interface StreamWatch {
    */
   connected(connection: NatsConnection, onChanged: () => void): void;
   disconnected(): void;
+  /** What a stream answered says that it is not as it was: look now. */
+  lookSoon(): void;
 }
 
 const lookEveryMs = 2_000;
+/** However often it is asked for. */
+const lookAtMostEveryMs = 250;
 /** A look that fails is nothing special while a cluster elects a leader. */
 const failuresTold = 3;
 /** After so many looks that miss it, what a gateway made is made again. */
@@ -78,6 +82,8 @@ export async function openStreamWatch(link: NatsLink, wanted: WantedStream, log:
   }
   let stream = await requireStream(firstConnection, wanted, log);
   let looking = new AbortController();
+  let hurry = new AbortController();
+  let lookedAtMs = 0;
   let trouble: Trouble | undefined;
   let unusable: readonly UnusableSubjects[] = [];
 
@@ -87,6 +93,7 @@ export async function openStreamWatch(link: NatsLink, wanted: WantedStream, log:
     if (connection === firstConnection) await pause(signal);
     for (; !signal.aborted; await pause(signal)) {
       if (link.stalled) continue;
+      lookedAtMs = performance.now();
       try {
         await look();
         failures = 0;
@@ -100,6 +107,12 @@ export async function openStreamWatch(link: NatsLink, wanted: WantedStream, log:
         }
       }
     }
+  }
+
+  async function pause(looking: AbortSignal): Promise<void> {
+    hurry = new AbortController();
+    const signal = AbortSignal.any([looking, hurry.signal]);
+    await delay(lookEveryMs, undefined, { signal, ref: false }).catch(() => {});
   }
 
   function openLook(connection: NatsConnection, signal: AbortSignal, onChanged: () => void) {
@@ -215,9 +228,8 @@ export async function openStreamWatch(link: NatsLink, wanted: WantedStream, log:
     disconnected() {
       looking.abort();
     },
+    lookSoon() {
+      if (performance.now() - lookedAtMs >= lookAtMostEveryMs) hurry.abort();
+    },
   };
-}
-
-function pause(signal: AbortSignal): Promise<void> {
-  return delay(lookEveryMs, undefined, { signal, ref: false }).catch(() => {});
 }

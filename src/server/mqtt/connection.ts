@@ -130,6 +130,15 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
     return Math.min(config.maxPacketBytes, uplink.forwarder.maxPayloadBytes, byPolicy);
   }
 
+  /** For the log. */
+  private describePacketLimit(): { limit: number; setBy: string } {
+    const limit = this.maxPacketBytes();
+    const { config, uplink } = this.services;
+    if (this.phase !== 'connected') return { limit, setBy: 'MAX_CONNECT_PACKET_BYTES' };
+    if (limit === config.maxPacketBytes) return { limit, setBy: 'MAX_PACKET_BYTES' };
+    return { limit, setBy: limit === uplink.forwarder.maxPayloadBytes ? 'NATS or its stream' : 'the policy' };
+  }
+
   private handle(packet: Buffer, bodyOffset: number): CloseReason | undefined {
     const first = packet[0] as number;
     const type = first >> 4;
@@ -427,6 +436,7 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
   close(reason: CloseReason, fields: Readonly<Record<string, unknown>> = {}): void {
     if (this.phase === 'closed') return;
     const wasConnected = this.phase === 'connected';
+    const limited = reason === 'packet-too-large' ? this.describePacketLimit() : {};
     this.phase = 'closed';
     this.parked.clear();
     this.room.close(this.uplink);
@@ -437,7 +447,7 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
     const limit = limitOfReason[reason];
     if (limit !== undefined)
       counters.limits[limit === 'packet-bytes' && !wasConnected ? 'connect-packet-bytes' : limit] += 1;
-    const detail = { ...this.describe(), ...fields, reason, why: closeReasons[reason] };
+    const detail = { ...this.describe(), ...fields, ...limited, reason, why: closeReasons[reason] };
     if (isExpected(reason)) log.debug('connection_closed', detail, 'A connection closed');
     else log.info(wasConnected ? 'connection_closed' : 'connect_refused', detail, 'A connection was closed');
     if (wasConnected) this.tell('disconnected', reason);
