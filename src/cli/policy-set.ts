@@ -59,7 +59,7 @@ async function askNats(config: Config, templates: readonly string[]): Promise<Co
   const target = readNatsTarget({ ...config, natsUrl: chooseNatsUrl(config) });
   const { connection } = await dialNats(target, target.addresses, 'svc-mqtt');
   try {
-    return await readCoverage(connection, templates);
+    return await readCoverage(connection, config.natsJetstreamDomain, templates);
   } finally {
     await connection.close();
   }

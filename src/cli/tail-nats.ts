@@ -3,6 +3,7 @@ import { AckPolicy, DeliverPolicy, type MsgHdrs, type NatsConnection, nanos } fr
 import type { Config } from '../config.js';
 import { messageOf, SvcMqttError } from '../errors.js';
 import { connectNats, type NatsLink } from '../server/forward/nats-connection.js';
+import { apiOptions, manageStreams } from '../server/forward/stream.js';
 import { readTopicHeader } from '../server/forward/subject.js';
 import { covers } from '../server/forward/subject-match.js';
 import { openBoundedQueue } from './bounded-queue.js';
@@ -29,7 +30,6 @@ export interface TailNatsOptions {
 /** Messages fetched from a stream at a time: what is held while stdout is slow. */
 const batchSize = 256;
 const fetchTimeMs = 10_000;
-const requestTimeoutMs = 5_000;
 /** How long NATS keeps the consumer of a command that was killed. */
 const abandonedAfterMs = 30_000;
 const retryPauseMs = 1_000;
@@ -38,6 +38,8 @@ const liveLimits = { maxItems: 10_000, maxBytes: 67_108_864 };
 /** Where the messages come from and how far they are shown. */
 interface Cursor {
   readonly subject: string;
+  /** The JetStream domain. */
+  readonly domain: string | undefined;
   /** Start with what was stored since then. */
   since: Date | undefined;
   /** The stream, and the number of its last message that was shown or was there before the start. */
@@ -64,7 +66,13 @@ export async function tailNats(config: Config, options: TailNatsOptions, io: Com
   const connecting = connectNats({ ...config, natsUrl }, log);
   try {
     const link = await Promise.race([connecting, aborted.promise]);
-    const shown = await follow(link, { subject, since, stream: undefined }, options, io, timeUp);
+    const shown = await follow(
+      link,
+      { subject, domain: config.natsJetstreamDomain, since, stream: undefined },
+      options,
+      io,
+      timeUp,
+    );
     if (timeUp?.aborted !== true || count === undefined || shown >= count) return 0;
     io.stderr.write(`The time is over, and ${formatCount(shown, 'message')} of ${count} came.\n`);
     return 1;
@@ -146,7 +154,7 @@ async function openSource(
   io: CommandIo,
 ): Promise<Source> {
   const { subject } = cursor;
-  const found = await findStream(connection, subject).catch((error: unknown) => error);
+  const found = await findStream(connection, cursor).catch((error: unknown) => error);
   if (found === undefined || found instanceof Error) {
     if (cursor.since !== undefined) throw noStream(subject, found);
     const messages = await openLive(connection, subject, stop, io);
@@ -177,8 +185,11 @@ interface StreamFound {
 }
 
 /** The first stream that stores every message of a subject. */
-async function findStream(connection: NatsConnection, subject: string): Promise<StreamFound | undefined> {
-  const manager = await connection.jetstreamManager({ checkAPI: false, timeout: requestTimeoutMs });
+async function findStream(
+  connection: NatsConnection,
+  { subject, domain }: Cursor,
+): Promise<StreamFound | undefined> {
+  const manager = await manageStreams(connection, domain);
   for await (const name of manager.streams.names(subject)) {
     const { config, state } = await manager.streams.info(name);
     if (config.subjects?.some((each) => covers(each, subject))) return { name, lastSeq: state.last_seq };
@@ -196,7 +207,7 @@ async function openStored(
   stop: AbortSignal,
 ): Promise<AsyncIterable<TailMessage>> {
   const stream = cursor.stream ?? { name: '', seq: 0 };
-  const manager = await connection.jetstreamManager({ checkAPI: false, timeout: requestTimeoutMs });
+  const manager = await manageStreams(connection, cursor.domain);
   const { name } = await manager.consumers.add(stream.name, {
     ack_policy: AckPolicy.None,
     filter_subject: cursor.subject,
@@ -207,7 +218,7 @@ async function openStored(
       ? { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: stream.seq + 1 }
       : { deliver_policy: DeliverPolicy.StartTime, opt_start_time: cursor.since.toISOString() }),
   });
-  const consumer = await connection.jetstream({ timeout: requestTimeoutMs }).consumers.get(stream.name, name);
+  const consumer = await connection.jetstream(apiOptions(cursor.domain)).consumers.get(stream.name, name);
 
   async function* read(): AsyncGenerator<TailMessage> {
     let delivered = 0;

@@ -95,6 +95,27 @@ export const natsSettings = {
     default: undefined,
     help: 'File with the key of the client certificate for NATS',
   }),
+  natsInboxPrefix: setting({
+    env: ['NATS_INBOX_PREFIX'],
+    flag: 'nats-inbox-prefix',
+    schema: Type.String({
+      maxLength: 256,
+      pattern: '^[A-Za-z0-9_-]+(?:\\.[A-Za-z0-9_-]+)*$',
+      description: 'tokens of A–Z a–z 0–9 _ - with dots between',
+    }),
+    default: '_INBOX',
+    help: 'First tokens of the subjects on which NATS answers; the user needs the permission to subscribe to all below it, and nobody else should have it',
+  }),
+  natsJetstreamDomain: setting({
+    env: ['NATS_JETSTREAM_DOMAIN'],
+    flag: 'nats-jetstream-domain',
+    schema: Type.String({
+      pattern: '^[A-Za-z0-9_-]{1,255}$',
+      description: '1 to 255 characters A–Z a–z 0–9 _ -',
+    }),
+    default: undefined,
+    help: 'JetStream domain that the stream is in, when NATS_URL leads to a leaf node of it; unset: that of the server itself',
+  }),
   enableJetstream: setting({
     env: ['ENABLE_JETSTREAM'],
     flag: 'jetstream',

@@ -32,7 +32,11 @@ async function add(name: string, subjects: string[], more: Record<string, unknow
 
 async function failure(template = 'raw.{id}', stream = 'RAW'): Promise<SvcMqttError> {
   try {
-    await requireStream(connection, { stream, template, batched: true }, openTestLog().log);
+    await requireStream(
+      connection,
+      { stream, template, batched: true, domain: undefined },
+      openTestLog().log,
+    );
   } catch (error) {
     if (error instanceof SvcMqttError) return error;
     throw error;
@@ -44,7 +48,7 @@ describe('requireStream', () => {
   it('creates a stream when none touches the subjects, and finds it again', async () => {
     await add('ELSE', ['other.>', 'rawer.*']);
     const first = openTestLog();
-    const wanted = { stream: 'RAW', template: 'raw.{type}.{id}', batched: true };
+    const wanted = { stream: 'RAW', template: 'raw.{type}.{id}', batched: true, domain: undefined };
     expect(await requireStream(connection, wanted, first.log)).toEqual({
       name: 'RAW',
       maxMessageBytes: Number.POSITIVE_INFINITY,
@@ -67,7 +71,7 @@ describe('requireStream', () => {
       const test = openTestLog();
       const stream = await requireStream(
         connection,
-        { stream: 'RAW', template: 'raw.{id}', batched: true },
+        { stream: 'RAW', template: 'raw.{id}', batched: true, domain: undefined },
         test.log,
       );
       expect(stream).toEqual({
@@ -87,7 +91,11 @@ describe('requireStream', () => {
     if (!isAtLeast(version, 2, 12)) context.skip(`nats-server ${version} has no persist_mode`);
     await add('MINE', ['raw.>'], { ...{ persist_mode: 'async' } });
     const test = openTestLog();
-    await requireStream(connection, { stream: 'RAW', template: 'raw.{id}', batched: false }, test.log);
+    await requireStream(
+      connection,
+      { stream: 'RAW', template: 'raw.{id}', batched: false, domain: undefined },
+      test.log,
+    );
     expect(test.count('stream_written_late')).toBe(1);
   });
 
@@ -96,7 +104,7 @@ describe('requireStream', () => {
     await add('MINE', ['raw.>']);
     const stream = await requireStream(
       connection,
-      { stream: 'RAW', template: 'raw.{id}', batched: true },
+      { stream: 'RAW', template: 'raw.{id}', batched: true, domain: undefined },
       openTestLog().log,
     );
     expect(stream.name).toBe('MINE');
@@ -142,7 +150,7 @@ describe('requireStream', () => {
     await manager.streams.add({ name: 'COPY', mirror: { name: 'MINE' } });
     const stream = await requireStream(
       connection,
-      { stream: 'RAW', template: 'raw.{id}', batched: true },
+      { stream: 'RAW', template: 'raw.{id}', batched: true, domain: undefined },
       openTestLog().log,
     );
     expect(stream.name).toBe('MINE');
@@ -152,7 +160,7 @@ describe('requireStream', () => {
     const plain = await startNatsServer({ jetstream: false });
     const observer = await openObserver(plain.url);
     try {
-      const wanted = { stream: 'RAW', template: 'raw.{id}', batched: true };
+      const wanted = { stream: 'RAW', template: 'raw.{id}', batched: true, domain: undefined };
       await expect(requireStream(observer, wanted, openTestLog().log)).rejects.toMatchObject({
         code: 'NATS_STREAM',
         message: 'JetStream is not enabled on the NATS server or for the account',
@@ -168,7 +176,7 @@ describe('requireStream', () => {
     const limited = await startNatsServer({ configExtra: accounts });
     const observer = await openObserver(limited.url, { user: 'a', pass: 'a' });
     try {
-      const wanted = { stream: 'RAW', template: 'raw.{id}', batched: true };
+      const wanted = { stream: 'RAW', template: 'raw.{id}', batched: true, domain: undefined };
       await expect(requireStream(observer, wanted, openTestLog().log)).rejects.toMatchObject({
         code: 'NATS_STREAM',
         message: 'JetStream is not enabled on the NATS server or for the account',

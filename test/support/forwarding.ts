@@ -36,6 +36,8 @@ export const noNatsSettings: NatsSettings = {
   natsTlsCa: undefined,
   natsTlsCert: undefined,
   natsTlsKey: undefined,
+  natsInboxPrefix: '_INBOX',
+  natsJetstreamDomain: undefined,
 };
 
 export const testLimits: ForwarderLimits = {
@@ -57,11 +59,17 @@ export async function openTestForwarder(
 ): Promise<Forwarder> {
   const limits = { ...testLimits, ...options.limits };
   const { ingest = 'batch' } = options;
-  const link = await connectNats({ ...noNatsSettings, ...options.nats, natsUrl: url }, log);
+  const settings = { ...noNatsSettings, ...options.nats, natsUrl: url };
+  const link = await connectNats(settings, log);
   if (options.jetstream === false) return startCoreForwarder({ link, limits, log });
-  const wanted = { stream: 'RAW', template: 'raw.{id}', batched: ingest === 'batch' };
+  const wanted = {
+    stream: 'RAW',
+    template: 'raw.{id}',
+    batched: ingest === 'batch',
+    domain: settings.natsJetstreamDomain,
+  };
   const watch = await openStreamWatch(link, wanted, log);
-  return startJetStreamForwarder({ link, limits, log, watch, ingest });
+  return startJetStreamForwarder({ link, limits, log, watch, inboxPrefix: settings.natsInboxPrefix, ingest });
 }
 
 /** A message of a device `abc`, with the text as payload. */

@@ -37,10 +37,17 @@ const readyWithinMs = 15_000;
  * @param options.configExtra lines added to the server's configuration, such as an authorization block.
  * @param options.jetstream default true.
  * @param options.port default: any free one.
+ * @param options.jetstreamExtra lines added to the `jetstream` block.
  * @param options.storeDir default: in a directory of its own, which is removed with it.
  */
 export async function startNatsServer(
-  options: { configExtra?: string; jetstream?: boolean; port?: number; storeDir?: string } = {},
+  options: {
+    configExtra?: string;
+    jetstream?: boolean;
+    port?: number;
+    storeDir?: string;
+    jetstreamExtra?: string;
+  } = {},
 ): Promise<TestNatsServer> {
   const program = await obtainNatsServer({
     program: process.env.NATS_SERVER_BIN,
@@ -61,7 +68,7 @@ export async function startNatsServer(
         `ports_file_dir: ${JSON.stringify(dir)}`,
         options.jetstream === false
           ? ''
-          : `jetstream { store_dir: ${JSON.stringify(options.storeDir ?? join(dir, 'store'))} }`,
+          : `jetstream { store_dir: ${JSON.stringify(options.storeDir ?? join(dir, 'store'))}\n${options.jetstreamExtra ?? ''} }`,
         configExtra ?? '',
       ].join('\n'),
     );

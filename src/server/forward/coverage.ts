@@ -12,12 +12,13 @@ export interface Coverage {
   readonly unusable: readonly UnusableSubjects[];
 }
 
-/** @throws NatsError when JetStream does not answer. */
+/** @param domain see `manageStreams`. @throws NatsError when JetStream does not answer. */
 export async function readCoverage(
   connection: NatsConnection,
+  domain: string | undefined,
   templates: readonly string[],
 ): Promise<Coverage> {
-  const manager = await manageStreams(connection);
+  const manager = await manageStreams(connection, domain);
   const needed = templates.map((template) => subjectsOfTemplate(template).needed);
   const usable: string[] = [];
   const unusable: UnusableSubjects[] = [];

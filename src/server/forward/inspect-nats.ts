@@ -1,6 +1,7 @@
 import { DiscardPolicy, RetentionPolicy, StorageType, type StreamInfo } from 'nats';
 import { dialNats } from './nats-dial.js';
 import { type NatsSettings, readNatsTarget, showAddress } from './nats-settings.js';
+import { manageStreams } from './stream.js';
 import { covers, overlap } from './subject-match.js';
 
 /** A stream as far as it concerns what devices send. */
@@ -64,7 +65,6 @@ export interface NatsInspector {
   close(): Promise<void>;
 }
 
-const requestTimeoutMs = 5_000;
 const noMessageFound = 10_037;
 const noStreamFound = 10_059;
 
@@ -72,11 +72,12 @@ const noStreamFound = 10_059;
 export async function openNatsInspector(settings: NatsSettings): Promise<NatsInspector> {
   const target = readNatsTarget(settings);
   const { connection, address } = await dialNats(target, target.addresses, 'svc-mqtt doctor');
-  const manage = () => connection.jetstreamManager({ checkAPI: false, timeout: requestTimeoutMs });
+  const { natsJetstreamDomain: domain } = settings;
+  const manage = () => manageStreams(connection, domain);
   return {
     url: showAddress(address),
     version: connection.info?.version ?? 'unknown',
-    jetstream: connection.info?.jetstream === true,
+    jetstream: domain !== undefined || connection.info?.jetstream === true,
     maxPayloadBytes: connection.info?.max_payload ?? 1_048_576,
     async ping() {
       return await connection.rtt();

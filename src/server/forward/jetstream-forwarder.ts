@@ -26,11 +26,12 @@ export function startJetStreamForwarder(options: {
   link: NatsLink;
   limits: ForwarderLimits;
   watch: StreamWatch;
+  inboxPrefix: string;
   ingest: IngestSetting;
   log: Log;
 }): Forwarder {
   const { link, limits, log, watch, ingest } = options;
-  const inbox = `_INBOX.${randomBytes(12).toString('hex')}`;
+  const inbox = `${options.inboxPrefix}.${randomBytes(12).toString('hex')}`;
   /** One object for all messages: nothing keeps it. */
   const replyTo = { prefix: Buffer.from(`${inbox}.`), token: 0, suffix: new Uint8Array() };
 

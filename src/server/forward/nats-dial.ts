@@ -59,6 +59,7 @@ async function dialOne(target: NatsTarget, address: NatsAddress, name: string): 
     ignoreClusterUpdates: true,
     noAsyncTraces: true,
     pendingLimit: writeChunkBytes,
+    inboxPrefix: target.inboxPrefix,
     ...(authenticator === undefined ? {} : { authenticator }),
     ...(target.tls ? { tls } : {}),
   };

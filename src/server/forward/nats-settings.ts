@@ -22,6 +22,8 @@ export type NatsSettings = Pick<
   | 'natsTlsCa'
   | 'natsTlsCert'
   | 'natsTlsKey'
+  | 'natsInboxPrefix'
+  | 'natsJetstreamDomain'
 >;
 
 /** One server of NATS_URL. */
@@ -38,6 +40,8 @@ export interface NatsTarget {
   readonly tls: boolean;
   /** Reads the credentials; at every attempt anew, so that rotated files are taken up. */
   readonly authenticator: () => Authenticator | undefined;
+  /** Of the subjects on which requests are answered. */
+  readonly inboxPrefix: string;
   /** Reads the certificates, likewise. */
   readonly certificates: () => { ca?: string; cert?: string; key?: string };
 }
@@ -69,6 +73,7 @@ export function readNatsTarget(settings: NatsSettings): NatsTarget {
     tls:
       urls.some((url) => url.tls) || settings.natsTlsCa !== undefined || settings.natsTlsCert !== undefined,
     authenticator: chooseCredentials(settings, named[0]),
+    inboxPrefix: settings.natsInboxPrefix,
     certificates: chooseCertificates(settings),
   };
 }

@@ -81,12 +81,20 @@ export async function startForwarder(options: {
       stream: config.natsStream,
       template: config.natsSubject,
       batched: config.natsIngest === 'batch',
+      domain: config.natsJetstreamDomain,
     };
     const watch = config.enableJetstream ? await openStreamWatch(link, wanted, log) : undefined;
     const forwarder =
       watch === undefined
         ? startCoreForwarder({ link, limits, log })
-        : startJetStreamForwarder({ link, limits, watch, ingest: config.natsIngest, log });
+        : startJetStreamForwarder({
+            link,
+            limits,
+            watch,
+            inboxPrefix: config.natsInboxPrefix,
+            ingest: config.natsIngest,
+            log,
+          });
     const running = embedded;
     const open = link;
     let closed: Promise<void> | undefined;
@@ -97,7 +105,7 @@ export async function startForwarder(options: {
         if (!config.enableJetstream) return undefined;
         const { connection, detail } = open;
         if (connection === undefined) throw new SvcMqttError('NATS_UNREACHABLE', `NATS is away (${detail})`);
-        return await readCoverage(connection, templates);
+        return await readCoverage(connection, config.natsJetstreamDomain, templates);
       },
       setUnusable: (subjects) => watch?.setUnusable(subjects),
       close() {

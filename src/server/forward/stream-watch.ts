@@ -134,7 +134,7 @@ export async function openStreamWatch(link: NatsLink, wanted: WantedStream, log:
     }
 
     return async () => {
-      const manager = await manageStreams(connection);
+      const manager = await manageStreams(connection, wanted.domain);
       let found = await findByName(manager);
       if (found === undefined) {
         const { covering, touching } = await listStreams(manager, needed);

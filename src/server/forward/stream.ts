@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import {
   DiscardPolicy,
   type JetStreamManager,
+  type JetStreamManagerOptions,
   type NatsConnection,
   NatsError,
   RetentionPolicy,
@@ -29,6 +30,8 @@ export interface WantedStream {
   readonly template: string;
   /** A stream that is created takes fast-ingest batches where the server can; it cannot go back to one that cannot. */
   readonly batched: boolean;
+  /** The JetStream domain that it is in; undefined: that of the server. */
+  readonly domain: string | undefined;
 }
 
 /** A server that is starting, or a cluster that elects a leader, is waited for so long. */
@@ -76,7 +79,8 @@ export async function requireStream(
           },
         );
       }
-      if (!mayMend(error, connection) || performance.now() > endMs) throw explain(error, options);
+      if (!mayMend(error, connection, options.domain) || performance.now() > endMs)
+        throw explain(error, options);
       if (!told) log.warn({ event: 'jetstream_starting', reason: messageOf(error) }, 'waiting for JetStream');
       told = true;
       await delay(pollMs);
@@ -90,7 +94,7 @@ async function findOrCreate(
   log: Log,
 ): Promise<UsableStream> {
   const { needed } = subjectsOfTemplate(wanted.template);
-  const manager = await manageStreams(connection);
+  const manager = await manageStreams(connection, wanted.domain);
   const { covering, touching } = await listStreams(manager, needed);
   if (covering === undefined && touching.length > 0) throw partlyCovered(touching, wanted.stream, needed);
   if (covering === undefined) {
@@ -107,8 +111,17 @@ async function findOrCreate(
   return stream;
 }
 
-export function manageStreams(connection: NatsConnection): Promise<JetStreamManager> {
-  return connection.jetstreamManager({ checkAPI: false, timeout: requestTimeoutMs });
+/** @param domain the JetStream domain that is asked; undefined: that of the server. */
+export function manageStreams(
+  connection: NatsConnection,
+  domain: string | undefined,
+): Promise<JetStreamManager> {
+  return connection.jetstreamManager(apiOptions(domain));
+}
+
+/** How JetStream is asked, without a request that finds out whether it is there. */
+export function apiOptions(domain: string | undefined): JetStreamManagerOptions {
+  return { checkAPI: false, timeout: requestTimeoutMs, ...(domain === undefined ? {} : { domain }) };
 }
 
 /** Whether a stream takes every message of the subjects. */
@@ -215,21 +228,28 @@ function nameTaken({ stream, template }: WantedStream, { config }: StreamInfo): 
 }
 
 /** Whether it makes sense to ask again. */
-function mayMend(error: unknown, connection: NatsConnection): boolean {
+function mayMend(error: unknown, connection: NatsConnection, domain: string | undefined): boolean {
   if (!(error instanceof NatsError)) return false;
   const code = apiCode(error);
   // The list has just said that no stream is on the subjects: that of a cluster lacks streams that have no leader yet.
   if (code === subjectsInUse || code === noStreamFound) return true;
   if (code !== undefined) return !disabledCodes.has(code) && error.api_error?.code === 503;
   if (error.code === 'TIMEOUT') return true;
-  // Nobody answers to JetStream's API: not yet, or never when this server has none.
-  return error.code === '503' && connection.info?.jetstream === true;
+  // Nobody answers to JetStream's API: not yet, or never when this server has none. Of a domain it is another one's.
+  return error.code === '503' && (domain !== undefined || connection.info?.jetstream === true);
 }
 
-function explain(error: unknown, { stream: name, template }: WantedStream): SvcMqttError {
+function explain(error: unknown, { stream: name, template, domain }: WantedStream): SvcMqttError {
   const { offered: subject } = subjectsOfTemplate(template);
   const code = apiCode(error);
   const { code: kind } = error as { code?: string };
+  if (code === undefined && kind === '503' && domain !== undefined) {
+    return new SvcMqttError('NATS_STREAM', `No JetStream answers in the domain ${domain}`, {
+      suggestion:
+        'Check NATS_JETSTREAM_DOMAIN, that the leaf node is connected, and that the user is in the account that has JetStream there',
+      cause: error,
+    });
+  }
   if ((code !== undefined && disabledCodes.has(code)) || (code === undefined && kind === '503')) {
     return new SvcMqttError('NATS_STREAM', 'JetStream is not enabled on the NATS server or for the account', {
       suggestion:
@@ -243,10 +263,23 @@ function explain(error: unknown, { stream: name, template }: WantedStream): SvcM
       cause: error,
     });
   }
-  if (kind === 'TIMEOUT' || kind === 'PERMISSIONS_VIOLATION') {
+  const { permissionContext } = error as { permissionContext?: { operation: string; subject: string } };
+  if (permissionContext !== undefined) {
+    const publishes = permissionContext.operation === 'publish';
+    return new SvcMqttError(
+      'NATS_STREAM',
+      `NATS does not let the user ${publishes ? 'publish' : 'subscribe'} to ${permissionContext.subject}`,
+      {
+        suggestion: publishes
+          ? `Let the user publish to STREAM.LIST, STREAM.INFO.* and STREAM.CREATE.${name} of JetStream's API, as the subject shows`
+          : 'Let the user subscribe to everything below NATS_INBOX_PREFIX, or set that to where it may',
+        cause: error,
+      },
+    );
+  }
+  if (kind === 'TIMEOUT') {
     return new SvcMqttError('NATS_STREAM', `JetStream does not answer: ${messageOf(error)}`, {
-      suggestion:
-        'Check the JetStream cluster, and that the user may use $JS.API.STREAM.LIST and $JS.API.STREAM.CREATE',
+      suggestion: 'Check the JetStream cluster, and that the user may use its API',
       cause: error,
     });
   }
