@@ -74,16 +74,19 @@ export class SvcMqttError extends Error {
   readonly suggestion: string | undefined;
   /** The field of the input that is at fault, with whose name the detail begins. */
   readonly field: string | undefined;
+  /** It may pass without anybody changing a setting, so that it makes sense to try again. */
+  readonly mayPass: boolean;
 
   constructor(
     code: ErrorCode,
     detail: string,
-    options: { suggestion?: string; field?: string; cause?: unknown } = {},
+    options: { suggestion?: string; field?: string; mayPass?: boolean; cause?: unknown } = {},
   ) {
     super(detail, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.suggestion = options.suggestion;
     this.field = options.field;
+    this.mayPass = options.mayPass ?? false;
   }
 
   get exitStatus(): number {
@@ -110,6 +113,15 @@ export function messageOf(error: unknown): string {
 /** Why a file cannot be used, without the call and the path that Node.js appends: who tells it has named the path. */
 export function fileReasonOf(error: unknown): string {
   return messageOf(error).replace(/, [a-z]+ '.*'$/s, '');
+}
+
+/**
+ * What to do about memory that the system refuses, undefined when something else went wrong. A limit of the address space
+ * is met long before the memory is in use: WebAssembly, which Node.js itself is built with, reserves gigabytes.
+ */
+export function adviseOnMemory(reason: string): string | undefined {
+  if (!/out of memory|(cannot|could not) allocate|allocation failed|ENOMEM/i.test(reason)) return undefined;
+  return 'Lift the limit of the address space (ulimit -v, LimitAS= of systemd), and bound memory by the container or MemoryMax= instead';
 }
 
 function oneLine(text: string): string {

@@ -90,6 +90,7 @@ function placeholder(entry: Entry): string {
   if (words !== undefined) return 'word';
   if (type === 'integer') return 'n';
   if (entry.url === true) return 'url';
+  if (entry.flag === 'wait') return 'duration';
   if (/-(dir)$/.test(entry.flag)) return 'dir';
   if (/-(file|ca|cert|key|bin)$/.test(entry.flag)) return 'path';
   return 'text';

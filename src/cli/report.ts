@@ -1,4 +1,4 @@
-import { messageOf, SvcMqttError } from '../errors.js';
+import { adviseOnMemory, messageOf, SvcMqttError } from '../errors.js';
 import { escapeControls } from './text.js';
 
 /**
@@ -15,11 +15,17 @@ export function describeFailure(
   return { text: line + stack, exitStatus: known.exitStatus };
 }
 
-/** A failure of writing results has a cause outside; whatever else is unknown is a defect. */
+/** A failure of writing results, or of having memory, has a cause outside; whatever else is unknown is a defect. */
 function toFailure(error: unknown): SvcMqttError {
   const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
   if (syscall === 'write' && code !== undefined) {
     return new SvcMqttError('INTERNAL', `The results could not be written: ${messageOf(error)}`);
+  }
+  const memoryAdvice = adviseOnMemory(messageOf(error));
+  if (memoryAdvice !== undefined) {
+    return new SvcMqttError('INTERNAL', `The system refuses memory to this process: ${messageOf(error)}`, {
+      suggestion: memoryAdvice,
+    });
   }
   return new SvcMqttError('INTERNAL', `Internal error: ${messageOf(error)}`, {
     suggestion: 'Please report it; LOG_LEVEL=debug shows the stack',

@@ -1,12 +1,14 @@
 import { join } from 'node:path';
 import type { Config } from '../config.js';
 import { makeOwnDirectory } from '../data-directory.js';
-import { fileReasonOf } from '../errors.js';
+import { adviseOnMemory, fileReasonOf, messageOf } from '../errors.js';
 import { type Log, openLog } from '../log.js';
 import { type LogFile, openLogFile } from '../log-file.js';
 import { type RunningServer, startServer } from '../server/start.js';
+import { StartAborted } from '../server/start-wait.js';
 import { readCliActor } from './actor.js';
 import { type CommandIo, canDraw } from './io.js';
+import { describeFailure } from './report.js';
 import { escapeControls } from './text.js';
 import { usageError } from './usage-error.js';
 
@@ -14,8 +16,8 @@ import { usageError } from './usage-error.js';
 const shownLogLines = 200;
 
 /**
- * Runs a replica until a signal comes, then drains it. A signal during the start lets the start end first, so
- * that nothing half-made is left; a second signal, which `main` handles, exits at once. Where there are certificates,
+ * Runs a replica until a signal comes, then drains it. A signal during the start ends a wait for PostgreSQL or NATS and
+ * lets everything else end first, so that nothing half-made is left; a second signal, which `main` handles, exits at once. Where there are certificates,
  * SIGHUP has their files read again instead.
  *
  * @throws SvcMqttError as `startServer`.
@@ -32,8 +34,23 @@ export async function serve(
     ...(file === undefined ? {} : { destination: file }),
   });
   // What runs on after a defect cannot be trusted with messages: what supervises the process starts it again.
-  io.onDefect((error) => tellDefect(log, error));
-  const server = await startServer(config, log);
+  let starting = true;
+  io.onDefect((error) => {
+    if (starting && adviseOnMemory(messageOf(error)) !== undefined)
+      io.stderr.write(describeFailure(error, { withStack: false }).text);
+    else tellDefect(log, error);
+  });
+  const server = await startServer(config, log, {
+    signal: io.signal,
+    // The log is not seen where the screen will be.
+    onWaiting: file === undefined ? undefined : (line) => io.stderr.write(`${escapeControls(line)}\n`),
+  }).catch((error: unknown) => {
+    if (!(error instanceof StartAborted)) throw error;
+    log.info({ event: 'serve_stopped' }, 'Stopped while it waited');
+    return undefined;
+  });
+  if (server === undefined) return;
+  starting = false;
   if (server.hasCertificates) io.onHangUp(() => void server.reloadCertificates());
   const { mqtt, mqtts, ws, wss, http } = server.ports;
   const listening = Object.entries({ MQTT: mqtt, MQTTS: mqtts, WS: ws, WSS: wss, 'HTTP API': http })

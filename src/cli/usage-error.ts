@@ -1,4 +1,5 @@
 import type { Command, CommanderError } from 'commander';
+import { readDurationMs } from '../duration.js';
 import { SvcMqttError } from '../errors.js';
 import { escapeControls } from './text.js';
 
@@ -70,7 +71,6 @@ export function toCount(option: string, most: number): (value: string) => number
   };
 }
 
-const unitMs: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 const longestDurationMs = 3_650 * 86_400_000;
 
 /** The form of a duration, for messages. */
@@ -79,8 +79,7 @@ export const durationForm = 'one whole number with the unit s, m, h or d, such a
 /** A parser of a duration such as `90s`, `10m`, `2h` or `1d`, for an option's value; up to ten years. */
 export function toDurationMs(option: string): (value: string) => number {
   return (value) => {
-    const [, digits, unit] = /^(\d{1,12})([smhd])$/.exec(value) ?? [];
-    const durationMs = Number(digits ?? 0) * (unitMs[unit ?? ''] ?? 0);
+    const durationMs = readDurationMs(value) ?? 0;
     if (durationMs > 0 && durationMs <= longestDurationMs) return durationMs;
     throw usageError(`${option} cannot be "${value}": it must be a duration, ${durationForm}, at most 3650d`);
   };

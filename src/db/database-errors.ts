@@ -60,7 +60,8 @@ export function toDatabaseError(error: unknown, where: string): unknown {
     kind: 'DATABASE_UNREACHABLE' | 'DATABASE_REFUSED' | 'DATABASE_READ_ONLY' | 'DATABASE_SCHEMA',
     detail: string,
     suggestion: string,
-  ) => new SvcMqttError(kind, detail, { suggestion, cause: error });
+    mayPass = false,
+  ) => new SvcMqttError(kind, detail, { suggestion, mayPass, cause: error });
   switch (code) {
     case '28P01':
     case '28000':
@@ -114,6 +115,7 @@ export function toDatabaseError(error: unknown, where: string): unknown {
       'DATABASE_UNREACHABLE',
       `The database at ${where} did not answer within DATABASE_TIMEOUT_MS`,
       'Check that it runs and can be reached from here; one that is far away or slow needs a longer DATABASE_TIMEOUT_MS',
+      true,
     );
   }
   if (isAway(error)) {
@@ -121,6 +123,8 @@ export function toDatabaseError(error: unknown, where: string): unknown {
       'DATABASE_UNREACHABLE',
       `The database at ${where} does not answer: ${reason}`,
       'Check that it runs and can be reached from here, and host and port in DATABASE_URL',
+      // Who may not use a socket now may not later.
+      code !== 'EACCES' && code !== 'EPERM',
     );
   }
   return rootOf(error);

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { makeOwnDirectory } from '../data-directory.js';
-import { fileReasonOf, messageOf, SvcMqttError } from '../errors.js';
+import { adviseOnMemory, fileReasonOf, messageOf, SvcMqttError } from '../errors.js';
 import type { Log } from '../log.js';
 import type { EmbeddedLine, EmbeddedMessage } from './embedded-child.js';
 import { connectToOwner } from './embedded-claim.js';
@@ -189,6 +189,7 @@ function embeddedError(where: string, reason: string, cause?: unknown): SvcMqttE
     `The embedded database in ${where} cannot be used: ${reason}`,
     {
       suggestion:
+        adviseOnMemory(reason) ??
         'Set DATA_DIR to a directory on a local disk that this user may write, or DATABASE_URL to a PostgreSQL server',
       cause,
     },

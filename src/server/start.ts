@@ -5,8 +5,9 @@ import type { Actor } from '../db/audit.js';
 import { revokeDevices } from '../db/device-changes.js';
 import { migrate, readMigrationStatus } from '../db/migrate.js';
 import { type Database, openDatabase } from '../db/open.js';
+import { readDurationMs } from '../duration.js';
 import { SvcMqttError } from '../errors.js';
-import type { Log } from '../log.js';
+import { type Log, limitLog } from '../log.js';
 import { describeRisks } from '../policy.js';
 import { readVersion } from '../version.js';
 import { startAuditRetention } from './audit-retention.js';
@@ -17,17 +18,19 @@ import { openEventFeed } from './event-feed.js';
 import { startFleetView } from './fleet.js';
 import { openDownlink } from './forward/downlink.js';
 import type { Forwarder, ForwarderState } from './forward/forwarder.js';
-import { startForwarder } from './forward/start-forwarder.js';
+import { checkForwarderSettings, startForwarder } from './forward/start-forwarder.js';
 import { compileSubject, encodeHeaders } from './forward/subject.js';
+import { holdAddress } from './http/listener.js';
 import type { Readiness } from './http/start.js';
 import { startHttp } from './http/start.js';
 import type { FleetView } from './live.js';
 import { openMetrics } from './metrics/metrics.js';
 import { type Broker, openBroker } from './mqtt/broker.js';
-import { planListeners } from './mqtt/listeners.js';
+import { holdPorts, planListeners } from './mqtt/listeners.js';
 import { readOpenFilesLimit, shareOpenFiles } from './open-files.js';
 import { startPolicyDirectory } from './policy-directory.js';
 import { openReleasers } from './releasers.js';
+import { openStartWait } from './start-wait.js';
 import { openSubjectCoverage } from './subject-coverage.js';
 import { openServerCertificates } from './tls/server-certificates.js';
 
@@ -54,22 +57,34 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
+export interface StartOptions {
+  /** Ends a wait for PostgreSQL or NATS, and with it the start. */
+  readonly signal?: AbortSignal | undefined;
+  /** Is told, as the log is, what is waited for and why. */
+  readonly onWaiting?: ((line: string) => void) | undefined;
+}
+
 /** Connections to the database for logins, revocations, policies and the keys of the API, beside the pool. */
 const urgentConnections = 2;
 
 /**
- * Starts a replica: database, schema, NATS and its stream, session engine, HTTP, and last the listener for devices. A
- * failed start undoes what it began.
+ * Starts a replica: database, schema, NATS and its stream, session engine, HTTP, and last the listener for devices; before
+ * all that it looks whether the ports are free. PostgreSQL and NATS are waited for as START_WAIT says. A failed start undoes
+ * what it began.
  *
- * @throws SvcMqttError with what failed, where, and what to do.
+ * @throws SvcMqttError with what failed, where, and what to do; StartAborted.
  */
-export async function startServer(config: Config, log: Log): Promise<RunningServer> {
+export async function startServer(
+  config: Config,
+  log: Log,
+  options: StartOptions = {},
+): Promise<RunningServer> {
   if (config.acl === 'open') {
     log.warn({ event: 'acl_open' }, 'ACL=open: every device may publish and subscribe to every topic');
   }
   const releasers = openReleasers(log);
   try {
-    return await start(config, log, releasers);
+    return await start(config, log, releasers, options);
   } catch (error) {
     await releasers.releaseAll();
     throw error;
@@ -80,19 +95,28 @@ async function start(
   config: Config,
   log: Log,
   releasers: ReturnType<typeof openReleasers>,
+  options: StartOptions,
 ): Promise<RunningServer> {
   const certificates = await openServerCertificates(config, log);
   releasers.add('certificates', () => certificates.close());
-  planListeners(config, certificates.mqtt !== undefined);
+  const { planned } = planListeners(config, certificates.mqtt !== undefined);
+  checkForwarderSettings(config);
+  await requirePorts(config, planned, log);
+  const wait = openStartWait({ timeMs: readDurationMs(config.startWait) ?? 0, log, ...options });
 
-  const db = await openDatabase(config, log);
+  // What is embedded is started here, and not waited for.
+  const openTheDatabase = () => openDatabase(config, log);
+  const db = await (config.databaseUrl === undefined
+    ? openTheDatabase()
+    : wait.until('PostgreSQL', openTheDatabase));
   releasers.add('database', () => db.close());
   const urgent = db.reserve(urgentConnections);
   await bringSchemaUpToDate(config, db, log);
   const retention = startAuditRetention({ db, days: config.auditRetentionDays, log });
   releasers.add('audit retention', () => retention.close());
 
-  const nats = await startForwarder({ config, log });
+  const openNats = () => startForwarder({ config, log });
+  const nats = await (config.natsUrl === undefined ? openNats() : wait.until('NATS', openNats));
   releasers.add('forwarder', () => nats.close());
   const { forwarder } = nats;
 
@@ -250,6 +274,29 @@ function warnOfOpenFiles(connections: number, { maxConnections }: Config, log: L
     { event: 'open_files_low', connections, maxConnections },
     `The limit of open files leaves room for ${connections} connections of devices, not ${maxConnections} (MAX_CONNECTIONS): raise it (ulimit -n, LimitNOFILE in systemd)`,
   );
+}
+
+/**
+ * Takes every port for a moment. Nobody is let in before everything else is up, and what asks on the port of the API whether
+ * the process lives takes the answer for ready; so they are not kept.
+ */
+async function requirePorts(
+  config: Config,
+  planned: Parameters<typeof holdPorts>[1],
+  log: Log,
+): Promise<void> {
+  const limitedLog = limitLog(log);
+  try {
+    const letHttpGo = await holdAddress(config.listenAddr);
+    try {
+      const letMqttGo = await holdPorts(config, planned, limitedLog);
+      await letMqttGo();
+    } finally {
+      letHttpGo();
+    }
+  } finally {
+    limitedLog.close();
+  }
 }
 
 async function bringSchemaUpToDate(config: Config, db: Database, log: Log): Promise<void> {

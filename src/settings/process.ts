@@ -3,6 +3,16 @@ import { count, setting } from './setting.js';
 
 /** The process and its log. */
 export const processSettings = {
+  startWait: setting({
+    env: ['START_WAIT'],
+    flag: 'wait',
+    schema: Type.String({
+      pattern: '^(0|[1-9][0-9]{0,4}[smh])$',
+      description: '0, or a whole number with the unit s, m or h, such as 60s',
+    }),
+    default: '60s',
+    help: 'Longest wait at the start for PostgreSQL and NATS that do not answer, such as 60s or 10m; 0: they are tried once. What is wrong for good, such as a password, ends the start at once',
+  }),
   shutdownTimeoutSec: setting({
     env: ['SHUTDOWN_TIMEOUT_SEC'],
     flag: 'shutdown-timeout-sec',

@@ -107,7 +107,11 @@ test('a start that fails is one line that says what and where, and status 1', as
       [{ DATABASE_URL: 'postgres://u:sekrit@127.0.0.1:1/d' }, '127.0.0.1:1'],
     ];
     for (const [more, named] of cases) {
-      const { status, stdout, stderr } = await runCli(['serve'], { ...env, ...more, LOG_LEVEL: 'silent' });
+      const { status, stdout, stderr } = await runCli(['serve', '--wait', '0'], {
+        ...env,
+        ...more,
+        LOG_LEVEL: 'silent',
+      });
       expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
       expect(stderr).toMatch(/^svc-mqtt: .*\n$/);
       expect(stderr).toContain(named);

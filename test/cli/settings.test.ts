@@ -25,6 +25,15 @@ test('a number over its bound is refused by name with the largest there may be',
   }
 });
 
+test('the wait of the start is a duration with its unit, or 0', () => {
+  for (const wait of ['0', '60s', '10m', '1h']) {
+    expect(readConfig({ env: { START_WAIT: wait } }).startWait).toBe(wait);
+  }
+  for (const wait of ['60', '1.5s', '-1s', '10 m', 'long', '0s']) {
+    expect(() => readConfig({ env: { START_WAIT: wait } })).toThrow(/START_WAIT.*such as 60s/);
+  }
+});
+
 describe('a value from a file with line ends of Windows', () => {
   const ended = { DATA_DIR: 'data', NATS_PASSWORD: ' pass word ', MQTT_PORT: '1884', NATS_URL: 'nats://h' };
   const plain = { dataDir: 'data', natsPassword: ' pass word ', mqttPort: 1884, natsUrl: 'nats://h' };

@@ -56,6 +56,7 @@ test('a database that falls silent at any moment of the start is told as one tha
     const server = launchServer({
       DATABASE_URL: throughNetwork(databaseUrl, network),
       DATABASE_TIMEOUT_MS: '500',
+      START_WAIT: '0',
       NATS_URL: nats.url,
     });
     const ready = await server.waitFor('serve_ready').then(

@@ -334,6 +334,7 @@ test.for(cases)(
       MQTT_PORT: String(mqttPort),
       LISTEN_ADDR: `127.0.0.1:${httpPort}`,
       LOG_FORMAT: failure.format,
+      START_WAIT: '0',
       ...(await failure.settings(later, dataDir)),
     };
     const env = Object.fromEntries(

@@ -87,20 +87,27 @@ function explain(error: unknown, address: NatsAddress): SvcMqttError {
         'Use nats:// and unset NATS_TLS_*, or turn TLS on in the NATS server',
       );
     case noNats:
-      return unreachable(
+      return away(
         `What listens at ${where} does not answer as NATS does`,
         error,
         'Check NATS_URL, and that the NATS server there is not stuck',
       );
     case 'ECONNREFUSED':
     case 'CONNECTION_REFUSED':
-      return unreachable(`NATS at ${where} refuses connections`, error);
+      return away(`NATS at ${where} refuses connections`, error);
     case 'TIMEOUT':
     case 'CONNECTION_TIMEOUT':
-      return unreachable(`NATS at ${where} did not answer within ${dialTimeoutMs / 1000} s`, error);
+      return away(`NATS at ${where} did not answer within ${dialTimeoutMs / 1000} s`, error);
     case 'ENOTFOUND':
     case 'EAI_AGAIN':
-      return unreachable(`NATS at ${where}: the host name is not known`, error, 'Check NATS_URL');
+      return away(`NATS at ${where}: the host name is not known`, error, 'Check NATS_URL');
+    case 'ECONNRESET':
+    case 'EPIPE':
+    case 'EHOSTUNREACH':
+    case 'ENETUNREACH':
+    case 'ETIMEDOUT':
+    case 'CONNECTION_CLOSED':
+      return away(`NATS at ${where} cannot be reached: ${messageOf(error)}`, error);
     default:
       return unreachable(
         `Cannot connect to NATS at ${where}: ${error === undefined ? 'the connection was closed' : messageOf(error)}`,
@@ -110,10 +117,15 @@ function explain(error: unknown, address: NatsAddress): SvcMqttError {
   }
 }
 
-function unreachable(
+function unreachable(detail: string, cause: unknown, suggestion: string): SvcMqttError {
+  return new SvcMqttError('NATS_UNREACHABLE', detail, { suggestion, cause });
+}
+
+/** It may be starting. */
+function away(
   detail: string,
   cause: unknown,
   suggestion = 'Start NATS there, or correct NATS_URL',
 ): SvcMqttError {
-  return new SvcMqttError('NATS_UNREACHABLE', detail, { suggestion, cause });
+  return new SvcMqttError('NATS_UNREACHABLE', detail, { suggestion, mayPass: true, cause });
 }

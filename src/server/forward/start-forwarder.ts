@@ -8,7 +8,7 @@ import { type EmbeddedNats, startEmbeddedNats } from './embedded-nats.js';
 import type { Forwarder } from './forwarder.js';
 import { startJetStreamForwarder } from './jetstream-forwarder.js';
 import { connectNats, type NatsLink } from './nats-connection.js';
-import type { NatsSettings } from './nats-settings.js';
+import { type NatsSettings, readNatsTarget } from './nats-settings.js';
 import type { UnusableSubjects } from './stream-config.js';
 import { openStreamWatch } from './stream-watch.js';
 
@@ -43,6 +43,25 @@ export interface RunningForwarder {
 }
 
 /**
+ * Checks the settings without connecting, so that a start with wrong ones fails before it has begun anything.
+ *
+ * @throws SvcMqttError CONFIG_INVALID.
+ */
+export function checkForwarderSettings(config: ForwarderSettings): void {
+  const problem = checkSubjectTemplate(config.natsSubject);
+  if (problem !== undefined) {
+    throw new SvcMqttError('CONFIG_INVALID', `NATS_SUBJECT cannot be "${config.natsSubject}": ${problem}`, {
+      suggestion: 'Give it as raw.{id}',
+    });
+  }
+  if (config.natsUrl === undefined) return;
+  const target = readNatsTarget(config);
+  // Their files are read anew for each connection.
+  target.certificates();
+  target.authenticator();
+}
+
+/**
  * Starts the way to NATS: the embedded server when no NATS_URL is set, the connection, the stream, the forwarder. A
  * failed start undoes what it began.
  *
@@ -53,12 +72,7 @@ export async function startForwarder(options: {
   log: Log;
 }): Promise<RunningForwarder> {
   const { config, log } = options;
-  const problem = checkSubjectTemplate(config.natsSubject);
-  if (problem !== undefined) {
-    throw new SvcMqttError('CONFIG_INVALID', `NATS_SUBJECT cannot be "${config.natsSubject}": ${problem}`, {
-      suggestion: 'Give it as raw.{id}',
-    });
-  }
+  checkForwarderSettings(config);
   let embedded: EmbeddedNats | undefined;
   let link: NatsLink | undefined;
   try {

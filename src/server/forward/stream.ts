@@ -75,6 +75,7 @@ export async function requireStream(
           'The connection to NATS ended while the stream was looked up',
           {
             suggestion: 'Check the NATS server',
+            mayPass: true,
             cause: error,
           },
         );

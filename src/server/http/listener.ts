@@ -1,6 +1,6 @@
 import { createServer, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer, type ServerOptions as HttpsOptions } from 'node:https';
-import type { Socket } from 'node:net';
+import { createServer as createPlainServer, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { splitListenAddr } from '../../config.js';
 import { messageOf, SvcMqttError } from '../../errors.js';
@@ -130,6 +130,25 @@ export async function requireListening(
     }
     throw describeListenError(error, code, listenAddr);
   }
+}
+
+/**
+ * Takes the address of LISTEN_ADDR, for the moment until it is let go: one that cannot be had is told before anything else
+ * is begun.
+ *
+ * @throws SvcMqttError LISTEN_FAILED.
+ */
+export async function holdAddress(listenAddr: string): Promise<() => void> {
+  const server = createPlainServer((socket) => socket.destroy());
+  const listen = (address: { host: string; port: number }) =>
+    new Promise<void>((resolve, reject) => {
+      server.once('error', reject).listen(address, () => {
+        server.off('error', reject);
+        resolve();
+      });
+    });
+  await requireListening(listen, listenAddr);
+  return () => void server.close();
 }
 
 function describeListenError(error: unknown, code: string | undefined, listenAddr: string): SvcMqttError {

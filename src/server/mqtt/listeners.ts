@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { Config } from '../../config.js';
 import { SvcMqttError } from '../../errors.js';
 import type { LimitedLog } from '../../log.js';
@@ -79,6 +80,33 @@ export async function startListeners(options: {
     throw error;
   }
   return { ports, close };
+}
+
+/**
+ * Takes every port that is planned, for the moment until it is let go: one that cannot be had is told before anything
+ * else is begun.
+ *
+ * @throws SvcMqttError LISTEN_FAILED.
+ */
+export async function holdPorts(
+  { mqttHost: host }: ListenersConfig,
+  planned: readonly Planned[],
+  log: LimitedLog,
+): Promise<() => Promise<void>> {
+  const held: Listener[] = [];
+  const letGo = async () => {
+    for (const listener of held) await listener.close();
+  };
+  try {
+    for (const { port, setting } of planned) {
+      const onSocket = (socket: Socket) => socket.destroy();
+      held.push(await startListener({ host, port, setting, onSocket, log }));
+    }
+  } catch (error) {
+    await letGo();
+    throw error;
+  }
+  return letGo;
 }
 
 /**
