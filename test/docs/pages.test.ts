@@ -35,24 +35,32 @@ test.for(pages)('%s links to what is there', (page) => {
     expect(existsSync(join(projectDir, file)), `${file} is there`).toBe(true);
 });
 
+const written = /^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:npx )?svc-mqtt ([a-z].*)$/;
+/** In a text `device add` is enough. */
+const abridged = /^(?:device|policy|claim|api-key|connection) [a-z].*$/;
+
+/** The calls of svc-mqtt in code, each from its command on. */
+function callsIn(text: string): string[] {
+  const code = text.matchAll(/^```\w*\n(.*?)^```|`([^`\n]+)`/gms);
+  return [...code].flatMap(([, block, inline = '']) =>
+    block === undefined
+      ? (written.exec(inline)?.[1] ?? abridged.exec(inline)?.[0] ?? [])
+      : block.split('\n').flatMap((line) => written.exec(line)?.[1] ?? []),
+  );
+}
+
 // The page on how it is built names things so that are no commands.
 const guides = pages.filter((page) => page !== 'docs/architecture.md');
 test.for(guides)('%s shows commands and options that exist', (page) => {
-  const { program } = buildProgram(() => {});
-  const leaves = listLeaves(program);
-  const code = [...read(page).matchAll(/^```\w*\n(.*?)^```|`([^`\n]+)`/gms)].flatMap(
-    ([, block, inline = '']) => (block ?? inline).split('\n'),
-  );
-  const calls = code
-    .map((line) => /^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:npx )?svc-mqtt ([a-z].*)$/.exec(line)?.[1])
-    .filter((call) => call !== undefined);
-  for (const call of calls) {
+  const leaves = listLeaves(buildProgram(() => {}).program);
+  for (const call of callsIn(read(page))) {
     // What follows in a pipe, or as a comment, is not of the command.
     const words = (call.split(/ [|#] | *[>|]\s/)[0] ?? '').split(' ');
-    const commands = leaves.filter(({ path }) => {
-      const names = path.split(' ');
-      return names.every((name, index) =>
-        (words[index] ?? '…').split('|').some((word) => word === '…' || word === name),
+    const commands = leaves.filter(({ path, command }) => {
+      const names = path.split(' ').map((name) => [name]);
+      names.at(-1)?.push(...command.aliases());
+      return names.every((of, index) =>
+        (words[index] ?? '…').split('|').some((word) => word === '…' || of.includes(word)),
       );
     });
     expect(commands.length, `svc-mqtt ${call} is a command`).toBeGreaterThan(0);
