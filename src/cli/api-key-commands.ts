@@ -5,7 +5,7 @@ import { maxListed, toCount, toDurationMs } from './usage-error.js';
 /** Adds `api-key` and the commands below it. */
 export function addApiKeyCommands(program: Command, add: Add): void {
   const apiKey = program.command('api-key').description('Say who may use the HTTP API');
-  add(apiKey, 'create', 'Make a key of the HTTP API and show it, once', 'database', async (call) =>
+  add(apiKey, 'create', 'Make a key of the HTTP API and show it, once', 'store', async (call) =>
     (await import('./api-key-create.js')).createKey(call.config, call.options, call.io),
   )
     .usage('--name <name> --role <role> [options]')
@@ -18,7 +18,7 @@ export function addApiKeyCommands(program: Command, add: Add): void {
     )
     .option('--expires <duration>', 'How long it is valid, such as 12h or 90d', toDurationMs('--expires'))
     .option('--json', 'As a JSON object: id, name, role, key, created_at, expires_at');
-  add(apiKey, 'list', 'List keys', 'database', async ({ config, options, io }) => {
+  add(apiKey, 'list', 'List keys', 'store', async ({ config, options, io }) => {
     const state = options.all === true ? 'all' : options.revoked === true ? 'revoked' : 'active';
     await (await import('./api-key-list.js')).listKeys(config, { ...options, state }, io);
   })
@@ -31,7 +31,7 @@ export function addApiKeyCommands(program: Command, add: Add): void {
     apiKey,
     'revoke <name|id>',
     'Revoke a key for good; it is refused within two seconds',
-    'database',
+    'store',
     async ({ config, options, args, io }) =>
       (await import('./api-key-revoke.js')).revokeKey(config, { ...options, key: args[0] ?? '' }, io),
   ).option('--json', 'As a JSON object: id, name and outcome (revoked, already_revoked)');

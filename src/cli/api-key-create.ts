@@ -1,9 +1,8 @@
 import type { Config } from '../config.js';
 import { toNewApiKeyJson } from '../db/api-key-json.js';
-import { createApiKey, hasApiKeys, type Role } from '../db/api-keys.js';
-import { readCliActor } from './actor.js';
-import { requireSchema, withDatabase } from './database.js';
+import type { Role } from '../db/api-keys.js';
 import { type CommandIo, write } from './io.js';
+import { withStore } from './store/open.js';
 import { blockTime } from './table.js';
 import { formatBlock, toJsonLine } from './text.js';
 import { usageError } from './usage-error.js';
@@ -30,11 +29,9 @@ export async function createKey(config: Config, options: ApiKeyCreateOptions, io
     );
   }
   const expiresAt = expires === undefined ? undefined : new Date(Date.now() + expires);
-  const { key, isFirst } = await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
-    const isFirst = !(await hasApiKeys(db));
-    return { key: await createApiKey(db, readCliActor(), { name, role, expiresAt }), isFirst };
-  });
+  const { key, isFirst } = await withStore(config, io, ({ apiKeys }) =>
+    apiKeys.create({ name, role, expiresAt }),
+  );
   if (options.json === true) {
     await write(io.stdout, toJsonLine(toNewApiKeyJson(key)));
   } else {

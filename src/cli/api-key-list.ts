@@ -1,10 +1,12 @@
 import type { Config } from '../config.js';
 import { toApiKeyJson } from '../db/api-key-json.js';
-import { type ApiKey, type ApiKeyState, listApiKeys, maxApiKeysPerPage } from '../db/api-keys.js';
-import { requireSchema, withDatabase } from './database.js';
+import type { ApiKey, ApiKeyState } from '../db/api-keys.js';
 import { type CommandIo, write } from './io.js';
 import { type ListColumn, writeListing } from './listing.js';
+import { withStore } from './store/open.js';
 import { tableTime, timeWidth, uncut } from './table.js';
+
+const pageSize = 1_000;
 
 /**
  * Lists keys in order of name, page by page.
@@ -17,13 +19,12 @@ export async function listKeys(
   io: CommandIo,
 ): Promise<void> {
   const { state } = options;
-  await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
+  await withStore(config, io, async ({ apiKeys }) => {
     const found = await writeListing<ApiKey>(io, {
       json: options.json,
       limit: options.limit,
-      pageSize: maxApiKeysPerPage,
-      read: (after, limit) => listApiKeys(db, { state, after, limit }),
+      pageSize,
+      read: (after, limit) => apiKeys.list({ state, after, limit }),
       toJson: toApiKeyJson,
       columns: () => toColumns(io),
     });

@@ -1,10 +1,9 @@
 import type { Config } from '../config.js';
-import { parseApiKey, revokeApiKey } from '../db/api-keys.js';
+import { parseApiKey } from '../db/api-keys.js';
 import { maskSecrets } from '../db/secrets.js';
 import { SvcMqttError } from '../errors.js';
-import { readCliActor } from './actor.js';
-import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
+import { withStore } from './store/open.js';
 import { escapeControls, toJsonLine } from './text.js';
 import { usageError } from './usage-error.js';
 
@@ -25,10 +24,7 @@ export async function revokeKey(
       `svc-mqtt api-key revoke ${parsed.id}`,
     );
   }
-  const result = await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
-    return revokeApiKey(db, readCliActor(), options.key);
-  });
+  const result = await withStore(config, io, ({ apiKeys }) => apiKeys.revoke(options.key));
   if (result === undefined) {
     const shown = escapeControls(maskSecrets(options.key));
     throw new SvcMqttError('API_KEY_NOT_FOUND', `There is no API key with the name or id ${shown}`, {

@@ -4,7 +4,7 @@ import { toCount, toDurationMs } from './usage-error.js';
 
 /** Adds the command. */
 export function addAuditCommand(program: Command, add: Add): void {
-  add(program, 'audit', 'Show who changed what, newest last', 'database', async ({ config, options, io }) =>
+  add(program, 'audit', 'Show who changed what, newest last', 'store', async ({ config, options, io }) =>
     (await import('./audit.js')).showAudit(config, options, io),
   )
     .option('--device <id>', 'Only changes of this device')

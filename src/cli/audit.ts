@@ -1,8 +1,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Config } from '../config.js';
-import { type AuditRecord, listAudit, maxAuditRecordsPerPage, toAuditJson } from '../db/audit-log.js';
-import { requireSchema, withDatabase } from './database.js';
+import { type AuditRecord, toAuditJson } from '../db/audit-log.js';
 import { type CommandIo, write } from './io.js';
+import { withStore } from './store/open.js';
 import { type FormatTime, openTable, type TableColumn, tableTime, timeWidth } from './table.js';
 import { toJsonLine } from './text.js';
 
@@ -15,6 +15,7 @@ export interface AuditOptions {
 }
 
 const defaultLimit = 100;
+const pageSize = 1_000;
 const columns: readonly TableColumn[] = [
   { title: 'TIME', keep: timeWidth },
   { title: 'ACTOR', keep: 12 },
@@ -46,10 +47,9 @@ interface Change {
 export async function showAudit(config: Config, options: AuditOptions, io: CommandIo): Promise<void> {
   const limit = options.limit ?? defaultLimit;
   const since = options.since === undefined ? undefined : new Date(Date.now() - options.since);
-  const { changes, more } = await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
-    const read = (before: number | undefined) =>
-      listAudit(db, { device: options.device, since, before, limit: maxAuditRecordsPerPage });
+  const { changes, more } = await withStore(config, io, ({ listAudit }) => {
+    const read = (after: AuditRecord | undefined) =>
+      listAudit({ device: options.device, since, after, limit: pageSize });
     return collectChanges(read, { limit, folds: options.json !== true });
   });
   if (options.json === true) {
@@ -64,28 +64,30 @@ export async function showAudit(config: Config, options: AuditOptions, io: Comma
 
 /** The latest changes, oldest first, and whether there are older ones. */
 async function collectChanges(
-  read: (before: number | undefined) => Promise<readonly AuditRecord[]>,
+  read: (after: AuditRecord | undefined) => Promise<readonly AuditRecord[]>,
   { limit, folds }: { limit: number; folds: boolean },
 ): Promise<{ changes: Change[]; more: boolean }> {
   const newestFirst: Change[] = [];
   let total = 0;
+  let last: AuditRecord | undefined;
   for (;;) {
-    const page = await read(newestFirst.at(-1)?.record.id);
+    const page: readonly AuditRecord[] = await read(last);
+    last = page.at(-1);
     for (const record of page) {
-      const last = newestFirst.at(-1);
-      if (folds && last !== undefined && isSameChange(last.record, record)) {
-        const targets = [record.target, ...last.targets].slice(0, targetsShown);
+      const newer = newestFirst.at(-1);
+      if (folds && newer !== undefined && isSameChange(newer.record, record)) {
+        const targets = [record.target, ...newer.targets].slice(0, targetsShown);
         newestFirst[newestFirst.length - 1] = {
-          record: merge(record, last.record),
+          record: merge(record, newer.record),
           targets,
-          count: last.count + 1,
+          count: newer.count + 1,
         };
       } else if (newestFirst.length === limit) {
         return { changes: newestFirst.reverse(), more: true };
       } else newestFirst.push({ record, targets: [record.target], count: 1 });
     }
     total += page.length;
-    const ended = page.length < maxAuditRecordsPerPage;
+    const ended = page.length < pageSize;
     if (ended || total >= mostRead) return { changes: newestFirst.reverse(), more: !ended };
   }
 }

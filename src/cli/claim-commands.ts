@@ -5,7 +5,7 @@ import { maxListed, toCount, toDurationMs } from './usage-error.js';
 /** Adds `claim` and the commands below it. */
 export function addClaimCommands(program: Command, add: Add): void {
   const claim = program.command('claim').description('Let devices provision themselves');
-  add(claim, 'create', 'Make a claim and show it, once', 'database', async (call) =>
+  add(claim, 'create', 'Make a claim and show it, once', 'store', async (call) =>
     (await import('./claim-create.js')).createDeviceClaim(call.config, call.options, call.io),
   )
     .usage('--type <type> [options]')
@@ -23,14 +23,14 @@ export function addClaimCommands(program: Command, add: Add): void {
 A device shows the claim once and gets its own credentials:
   POST /claims/redeem {"claim":"svcmqttclaim_...","metadata":{"serial":"A-17"}}`,
     );
-  add(claim, 'list', 'List claims, without their secrets', 'database', async (call) =>
+  add(claim, 'list', 'List claims, without their secrets', 'store', async (call) =>
     (await import('./claim-list.js')).listAllClaims(call.config, call.options, call.io),
   )
     .alias('ls')
     .option('--all', 'Spent, expired and revoked claims too')
     .option('--limit <n>', 'Most claims shown; all unless given', toCount('--limit', maxListed))
     .option('--json', 'One JSON object a line');
-  add(claim, 'revoke <id>', 'Revoke a claim; devices that it has made stay', 'database', async (call) =>
+  add(claim, 'revoke <id>', 'Revoke a claim; devices that it has made stay', 'store', async (call) =>
     (await import('./claim-revoke.js')).revokeDeviceClaim(
       call.config,
       { ...call.options, id: call.args[0] },

@@ -1,9 +1,7 @@
 import type { Config } from '../config.js';
 import { toNewClaimJson } from '../db/claim-json.js';
-import { createClaim } from '../db/claims.js';
-import { readCliActor } from './actor.js';
-import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
+import { withStore } from './store/open.js';
 import { blockTime } from './table.js';
 import { formatBlock, toJsonLine } from './text.js';
 import { usageError } from './usage-error.js';
@@ -33,10 +31,9 @@ export async function createDeviceClaim(
     const example = 'Example: svc-mqtt claim create --type sensor --uses 100 --expires 7d';
     throw usageError('claim create needs --type <type>', example);
   }
-  const claim = await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
-    return createClaim(db, readCliActor(), { type, uses, expiresAt: new Date(Date.now() + expires) });
-  });
+  const claim = await withStore(config, io, ({ claims }) =>
+    claims.create({ type, uses, expiresAt: new Date(Date.now() + expires) }),
+  );
   if (options.json === true) {
     await write(io.stdout, toJsonLine(toNewClaimJson(claim)));
     return;

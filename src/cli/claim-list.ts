@@ -1,9 +1,9 @@
 import type { Config } from '../config.js';
 import { toClaimJson } from '../db/claim-json.js';
-import { type Claim, listClaims } from '../db/claims.js';
-import { requireSchema, withDatabase } from './database.js';
+import type { Claim } from '../db/claims.js';
 import { type CommandIo, write } from './io.js';
 import { type ListColumn, writeListing } from './listing.js';
+import { withStore } from './store/open.js';
 import { tableTime, timeWidth, uncut } from './table.js';
 
 const pageSize = 1_000;
@@ -23,13 +23,12 @@ export async function listAllClaims(
   io: CommandIo,
 ): Promise<void> {
   const state = options.all === true ? 'all' : 'active';
-  await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
+  await withStore(config, io, async ({ claims }) => {
     const found = await writeListing<Claim>(io, {
       json: options.json,
       limit: options.limit,
       pageSize,
-      read: (after, limit) => listClaims(db, { state, after: after?.id, limit }),
+      read: (after, limit) => claims.list({ state, after, limit }),
       toJson: toClaimJson,
       columns: () => toColumns(io),
     });

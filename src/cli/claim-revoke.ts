@@ -1,10 +1,8 @@
 import type { Config } from '../config.js';
-import { revokeClaim } from '../db/claims.js';
 import { SvcMqttError } from '../errors.js';
-import { readCliActor } from './actor.js';
 import { confirm } from './ask.js';
-import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
+import { withStore } from './store/open.js';
 import { escapeControls, toJsonLine } from './text.js';
 import { usageError } from './usage-error.js';
 
@@ -30,10 +28,7 @@ export async function revokeDeviceClaim(
     declined: 'Nothing was revoked.',
   };
   if (!(await confirm(question, options.yes, io))) return 1;
-  const outcome = await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
-    return revokeClaim(db, readCliActor(), id);
-  });
+  const outcome = await withStore(config, io, ({ claims }) => claims.revoke(id));
   if (outcome === 'unknown') {
     throw new SvcMqttError('CLAIM_NOT_FOUND', `There is no claim with the id ${escapeControls(id)}`, {
       suggestion: '`svc-mqtt claim list --all` shows every id',

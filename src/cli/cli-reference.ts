@@ -5,6 +5,7 @@ import type { Uses } from './command-line.js';
 const settingsNotes: Readonly<Record<Uses, string>> = {
   all: 'all',
   database: 'the database and logging',
+  store: 'the database, the HTTP API and logging',
   nats: 'database, NATS and logging',
   setup: '`NATS_SERVER_BIN` and logging',
   api: 'the HTTP API',

@@ -15,7 +15,7 @@ export interface Call {
 /** What a command does: answers its exit status, or nothing for 0. */
 export type Run = (call: Call) => Promise<number | undefined> | Promise<void>;
 /** Whose settings a command takes. */
-export type Uses = 'all' | 'database' | 'nats' | 'setup' | 'api' | 'none';
+export type Uses = 'all' | 'database' | 'store' | 'nats' | 'setup' | 'api' | 'none';
 
 /** Adds a command: its usage, its description, whose settings it takes, and what it does. */
 export type Add = (parent: Command, usage: string, description: string, settings: Uses, run: Run) => Command;

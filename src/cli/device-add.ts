@@ -1,13 +1,12 @@
 import type { Config } from '../config.js';
 import type { Metadata } from '../db/device-fields.js';
 import { toNewDeviceJson } from '../db/device-json.js';
-import { type AddRequest, addDevices, type NewDevice, requireAddable } from '../db/devices.js';
-import type { Database } from '../db/open.js';
-import { readCliActor } from './actor.js';
+import { type AddRequest, type NewDevice, requireAddable } from '../db/devices.js';
 import { formatCredentials, openCredentialsFile } from './credentials-file.js';
-import { requireSchema, withDatabase } from './database.js';
 import { formatMetadata } from './device-show.js';
 import { type CommandIo, write } from './io.js';
+import { withStore } from './store/open.js';
+import { PartlyAdded, type Store } from './store/store.js';
 import { openTable, type TableColumn, tableTime, timeWidth, uncut } from './table.js';
 import { escapeControls, formatBlock, formatCount, formatTime, toJsonLine } from './text.js';
 import { usageError } from './usage-error.js';
@@ -39,15 +38,26 @@ export async function addDevice(config: Config, options: DeviceAddOptions, io: C
   requireAddable(request);
   if (options.output !== undefined && options.output !== '-')
     return addToFile(config, request, { ...options, output: options.output }, io);
-  const devices = await withDatabase(
+  const made: NewDevice[] = [];
+  const devices = await withStore(
     config,
     io,
-    async (db) => {
-      await requireSchema(db);
-      return addDevices(db, readCliActor(), request);
-    },
+    (store) => store.devices.add(request, async (batch) => void made.push(...batch)),
     { creates: true },
-  );
+  ).catch(async (error: unknown) => {
+    // Over the API what was added until then is there.
+    if (error instanceof PartlyAdded) await writeSecrets(made, options, io);
+    throw error;
+  });
+  await writeSecrets(devices, options, io);
+}
+
+/** Shows devices with their secrets. */
+async function writeSecrets(
+  devices: readonly NewDevice[],
+  options: DeviceAddOptions,
+  io: CommandIo,
+): Promise<void> {
   if (options.json === true) {
     for (const device of devices) await write(io.stdout, toJsonLine(toNewDeviceJson(device)));
     return;
@@ -65,21 +75,24 @@ async function addToFile(
   options: DeviceAddOptions & { readonly output: string },
   io: CommandIo,
 ): Promise<void> {
-  const addInto = async (db: Database) => {
-    await requireSchema(db);
+  const addInto = async ({ devices: store }: Store) => {
     const file = await openCredentialsFile(options.output, { force: options.force === true });
     try {
-      const devices = await addDevices(db, readCliActor(), request, async (made) => {
+      const devices = await store.add(request, async (made) => {
         await file.add(made.map(toNewDeviceJson));
         await file.sync();
       });
       await file.keep();
       return devices.length;
+    } catch (error) {
+      // Over the API what was added until then is there, and the file has its secrets.
+      if (error instanceof PartlyAdded) await file.keep();
+      throw error;
     } finally {
       await file.discard();
     }
   };
-  const added = await withDatabase(config, io, addInto, { creates: true });
+  const added = await withStore(config, io, addInto, { creates: true });
   if (options.json === true) await write(io.stdout, toJsonLine({ added }));
   else await write(io.stdout, `added ${formatCount(added, 'device')}\n`);
   const secrets = formatCount(added, 'password');

@@ -23,7 +23,7 @@ export function addDeviceCommands(program: Command, add: Add): void {
 }
 
 function addAddCommand(device: Command, add: Add): void {
-  add(device, 'add', 'Add devices and show their secrets, once', 'database', async (call) =>
+  add(device, 'add', 'Add devices and show their secrets, once', 'store', async (call) =>
     (await import('./device-add.js')).addDevice(call.config, call.options, call.io),
   )
     .usage('--type <type> [options]')
@@ -53,7 +53,7 @@ function addAddCommand(device: Command, add: Add): void {
 }
 
 function addLookCommands(device: Command, add: Add): void {
-  add(device, 'list', 'List devices', 'database', async ({ config, options, io }) => {
+  add(device, 'list', 'List devices', 'store', async ({ config, options, io }) => {
     const state = (['all', 'revoked', 'expired'] as const).find((name) => options[name] === true) ?? 'active';
     await (await import('./device-list.js')).listAllDevices(config, { ...options, state }, io);
   })
@@ -76,13 +76,13 @@ function addLookCommands(device: Command, add: Add): void {
     .option('--limit <n>', 'Most devices shown; all unless given', toCount('--limit', maxListed))
     .option('--json', 'One JSON object a line')
     .addHelpText('after', tableHelp);
-  add(device, 'show <id>', 'Show a device', 'database', async ({ config, options, args, io }) =>
+  add(device, 'show <id>', 'Show a device', 'store', async ({ config, options, args, io }) =>
     (await import('./device-show.js')).showDevice(config, { ...options, id: args[0] }, io),
   ).option('--json', 'As a JSON object, with online: true, false, or null where nobody can say');
 }
 
 function addSetCommand(device: Command, add: Add): void {
-  add(device, 'set <id>', 'Change the expiry and the metadata of a device', 'database', async (call) =>
+  add(device, 'set <id>', 'Change the expiry and the metadata of a device', 'store', async (call) =>
     (await import('./device-set.js')).changeDevice(
       call.config,
       { ...call.options, id: call.args[0] },
@@ -105,7 +105,7 @@ function addRotateCommand(device: Command, add: Add): void {
     if (graceMs <= maxGraceMs) return graceMs;
     throw usageError(`--grace cannot be "${value}": it must be at most 365d`);
   };
-  add(device, 'rotate <id>', 'Give a device a new secret and show it, once', 'database', async (call) =>
+  add(device, 'rotate <id>', 'Give a device a new secret and show it, once', 'store', async (call) =>
     (await import('./device-rotate.js')).rotateDevice(
       call.config,
       { ...call.options, id: call.args[0] },
@@ -135,7 +135,7 @@ valid for the new grace.`,
 }
 
 function addRevocationCommands(device: Command, add: Add): void {
-  add(device, 'revoke <id...>', 'Revoke devices; - reads ids from stdin', 'database', async (call) =>
+  add(device, 'revoke <id...>', 'Revoke devices; - reads ids from stdin', 'store', async (call) =>
     (await import('./device-revoke.js')).revokeDevice(
       call.config,
       { ...call.options, ids: call.args },
@@ -148,7 +148,7 @@ function addRevocationCommands(device: Command, add: Add): void {
     device,
     'enable <id...>',
     'End the revocation of devices; - reads ids from stdin',
-    'database',
+    'store',
     async (call) =>
       (await import('./device-revoke.js')).enableDevice(
         call.config,
@@ -156,7 +156,7 @@ function addRevocationCommands(device: Command, add: Add): void {
         call.io,
       ),
   ).option('--json', 'One JSON object a line: id and outcome (enabled, already_enabled, unknown)');
-  add(device, 'remove <id...>', 'Remove devices for good; - reads ids from stdin', 'database', async (call) =>
+  add(device, 'remove <id...>', 'Remove devices for good; - reads ids from stdin', 'store', async (call) =>
     (await import('./device-revoke.js')).removeDevice(
       call.config,
       { ...call.options, ids: call.args },
@@ -175,7 +175,7 @@ and be able to let it in again, revoke it.`,
 }
 
 function addTransferCommands(device: Command, add: Add): void {
-  add(device, 'import <file>', 'Import devices from CSV or JSON; - reads stdin', 'database', async (call) =>
+  add(device, 'import <file>', 'Import devices from CSV or JSON; - reads stdin', 'store', async (call) =>
     (await import('./device-import.js')).importFromFile(
       call.config,
       { ...call.options, file: call.args[0] },
@@ -212,7 +212,7 @@ with --hashed in place of secret:
 In CSV an apostrophe before = + - @ is left out: export and --output put it there to keep spreadsheets from taking
 the cell for a formula.`,
     );
-  add(device, 'export', 'Write all devices as CSV or JSON lines', 'database', async (call) =>
+  add(device, 'export', 'Write all devices as CSV or JSON lines', 'store', async (call) =>
     (await import('./device-export.js')).exportAllDevices(call.config, call.options, call.io),
   )
     .option('--hashed', 'With salts and hashes of the secrets, for `device import --hashed`')

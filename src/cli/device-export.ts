@@ -1,11 +1,13 @@
 import type { Config } from '../config.js';
 import type { Metadata } from '../db/device-fields.js';
-import { type ExportedDevice, exportDevices } from '../db/device-import.js';
+import type { ExportedDevice } from '../db/device-import.js';
+import type { Device } from '../db/devices.js';
 import { holdsJsonLines } from './credentials-file.js';
 import { formatCsv } from './csv.js';
-import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
 import { openOutputFile } from './output-file.js';
+import { withStore } from './store/open.js';
+import { requireDatabase } from './target.js';
 import { formatCount, toJsonLine } from './text.js';
 
 export interface DeviceExportOptions {
@@ -38,16 +40,16 @@ export async function exportAllDevices(
   const output = options.output === '-' ? undefined : options.output;
   const format = options.json === true ? 'jsonl' : options.format;
   const isJson = format === undefined ? holdsJsonLines(output ?? '') : format === 'jsonl';
-  await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
+  if (hashed) requireDatabase('device export --hashed', 'the API gives no salts and hashes', config, io);
+  await withStore(config, io, async (store) => {
     const file =
       output === undefined ? undefined : await openOutputFile(output, { force: options.force === true });
     const put = (text: string) => (file === undefined ? write(io.stdout, text) : file.write(text));
     try {
       let count = 0;
-      let after: string | undefined;
+      let after: Device | undefined;
       for (;;) {
-        const page = await exportDevices(db, { type, metadata, state: 'all', after, limit: pageSize });
+        const page = await store.devices.export({ type, metadata, state: 'all', after, limit: pageSize });
         const rows = page.map((device) => toRow(device, hashed));
         if (isJson) await put(rows.map((row) => toJsonLine(row)).join(''));
         else {
@@ -55,7 +57,7 @@ export async function exportAllDevices(
           await put(formatCsv([...header, ...rows.map((row) => Object.values(row).map(toCell))]));
         }
         count += page.length;
-        after = page.at(-1)?.id;
+        after = page.at(-1) ?? after;
         if (page.length < pageSize || io.outputClosed.aborted) break;
       }
       await file?.keep();
@@ -67,7 +69,10 @@ export async function exportAllDevices(
 }
 
 /** The columns of a device in their order; without a device, for their names. */
-function toRow(device: ExportedDevice | undefined, hashed: boolean): Record<string, unknown> {
+function toRow(
+  device: (Device & Partial<ExportedDevice>) | undefined,
+  hashed: boolean,
+): Record<string, unknown> {
   const time = (value: Date | null | undefined) => value?.toISOString() ?? null;
   const hasPrevious = device !== undefined && device.previousSecretUntil !== null;
   const previous = hasPrevious ? device : undefined;
@@ -81,8 +86,8 @@ function toRow(device: ExportedDevice | undefined, hashed: boolean): Record<stri
     last_seen_at: time(device?.lastSeenAt),
     ...(hashed
       ? {
-          secret_salt: device?.secretSalt.toString('hex'),
-          secret_hash: device?.secretHash.toString('hex'),
+          secret_salt: device?.secretSalt?.toString('hex'),
+          secret_hash: device?.secretHash?.toString('hex'),
           previous_secret_salt: previous?.previousSecretSalt?.toString('hex') ?? null,
           previous_secret_hash: previous?.previousSecretHash?.toString('hex') ?? null,
           previous_secret_until: time(previous?.previousSecretUntil),

@@ -14,6 +14,7 @@ import { checkColumn, type ImportRow, isRefused, type RefusedRow, readRow } from
 import { type CommandIo, type InputStream, Interrupted, write } from './io.js';
 import { type OutputFile, openOutputFile } from './output-file.js';
 import { startProgress } from './progress-report.js';
+import { requireDatabase } from './target.js';
 import { escapeControls, formatCount, toJsonLine } from './text.js';
 import { usageError } from './usage-error.js';
 
@@ -60,6 +61,7 @@ export async function importFromFile(
     if (options[option] !== '-') continue;
     throw usageError(`--${option} cannot be "-": stdout is for the result`, 'Name a file');
   }
+  requireDatabase('device import', 'the API takes no secrets that were made elsewhere', config, io);
   const total = options.file === '-' ? undefined : await countRows(options.file);
   const input = options.file === '-' ? io.stdin : createReadStream(options.file);
   const force = options.force === true;

@@ -1,12 +1,12 @@
 import type { Config } from '../config.js';
 import type { Metadata } from '../db/device-fields.js';
 import { toDeviceJson } from '../db/device-json.js';
-import { type DeviceSort, type DeviceState, listSortedDevices, type SortedDevice } from '../db/devices.js';
-import { requireSchema, withDatabase } from './database.js';
+import type { DeviceSort, DeviceState, SortedDevice } from '../db/devices.js';
 import { formatMetadata } from './device-show.js';
 import { type CommandIo, write } from './io.js';
 import { type ListColumn, writeListing } from './listing.js';
 import { readOnlineDevices } from './online-devices.js';
+import { withStore } from './store/open.js';
 import { forPeople, tableTime, timeWidth } from './table.js';
 import { escapeControls } from './text.js';
 
@@ -40,13 +40,12 @@ export async function listAllDevices(
 ): Promise<void> {
   const { type, metadata, state = 'active', sort = 'id', reverse = false } = options;
   const request = { type, metadata, state, sort, descending: newestFirst.has(sort) !== reverse };
-  await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
+  await withStore(config, io, async ({ devices }) => {
     const found = await writeListing<SortedDevice>(io, {
       json: options.json,
       limit: options.limit,
       pageSize: sort === 'id' ? pageSize : sortedPageSize,
-      read: (after, limit) => listSortedDevices(db, { ...request, after, limit }),
+      read: (after, limit) => devices.list({ ...request, after, limit }),
       toJson: toDeviceJson,
       async columns([first]) {
         const asks = forPeople(io) && (state === 'active' || state === 'all');

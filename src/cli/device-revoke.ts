@@ -1,13 +1,10 @@
 import type { Config } from '../config.js';
-import type { Actor } from '../db/audit.js';
-import { enableDevices, type Outcomes, removeDevices, revokeDevices } from '../db/device-changes.js';
-import type { Database } from '../db/open.js';
-import { readCliActor } from './actor.js';
+import type { Outcomes } from '../db/device-changes.js';
 import { confirm, type Question, requireTerminal } from './ask.js';
-import { requireSchema, withDatabase } from './database.js';
 import { collectIds } from './device-ids.js';
 import { deviceNotFound } from './device-show.js';
 import { type CommandIo, write } from './io.js';
+import { withStore } from './store/open.js';
 import { escapeControls, formatCount, toJsonLine } from './text.js';
 import { usageError } from './usage-error.js';
 
@@ -20,12 +17,12 @@ export interface DeviceRevokeOptions {
 
 /** What is done to devices, and the words for each outcome: as JSON, then on a terminal; none: it is a failure. */
 interface Change {
-  apply(db: Database, actor: Actor, ids: readonly string[]): Promise<Outcomes>;
+  readonly verb: 'revoke' | 'enable' | 'remove';
   readonly words: readonly [keyof Outcomes, string, string][];
 }
 
 const revocation: Change = {
-  apply: revokeDevices,
+  verb: 'revoke',
   words: [
     ['changed', 'revoked', 'revoked'],
     ['unchanged', 'already_revoked', 'was revoked before'],
@@ -34,7 +31,7 @@ const revocation: Change = {
 };
 
 const enabling: Change = {
-  apply: enableDevices,
+  verb: 'enable',
   words: [
     ['changed', 'enabled', 'enabled'],
     ['unchanged', 'already_enabled', 'was not revoked'],
@@ -43,7 +40,7 @@ const enabling: Change = {
 };
 
 const removal: Change = {
-  apply: removeDevices,
+  verb: 'remove',
   words: [
     ['changed', 'removed', 'removed'],
     ['unknown', 'unknown', ''],
@@ -140,10 +137,9 @@ async function changeDevices(
   io: CommandIo,
 ): Promise<void> {
   const unknown: string[] = [];
-  await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
+  await withStore(config, io, async ({ devices }) => {
     for (let start = 0; start < ids.length && !io.signal.aborted; start += batchSize) {
-      const outcomes = await change.apply(db, readCliActor(), ids.slice(start, start + batchSize));
+      const outcomes = await devices[change.verb](ids.slice(start, start + batchSize));
       unknown.push(...outcomes.unknown);
       await writeOutcomes(outcomes, change.words, json === true, io);
     }

@@ -1,11 +1,10 @@
 import type { Config } from '../config.js';
-import { type RotatedDevice, rotateSecret } from '../db/device-changes.js';
+import type { RotatedDevice } from '../db/device-changes.js';
 import { toRotatedDeviceJson } from '../db/device-json.js';
-import { readCliActor } from './actor.js';
 import { confirm } from './ask.js';
-import { requireSchema, withDatabase } from './database.js';
 import { deviceNotFound } from './device-show.js';
 import { type CommandIo, write } from './io.js';
+import { withStore } from './store/open.js';
 import { escapeControls, formatBlock, formatTime, toJsonLine } from './text.js';
 import { usageError } from './usage-error.js';
 
@@ -42,10 +41,9 @@ export async function rotateDevice(
     declined: 'Nothing was changed.',
   };
   if (options.grace === undefined && !(await confirm(question, options.yes, io))) return 1;
-  const rotated = await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
+  const rotated = await withStore(config, io, ({ devices }) => {
     const request = { graceMs: options.grace, untilUsed: options.untilUsed };
-    return rotateSecret(db, readCliActor(), options.id, request);
+    return devices.rotate(options.id, request);
   });
   if (rotated === undefined) throw deviceNotFound([options.id]);
   if (options.json === true) {

@@ -1,10 +1,8 @@
 import type { Config } from '../config.js';
-import { setDevice } from '../db/device-changes.js';
 import type { Metadata } from '../db/device-fields.js';
-import { readCliActor } from './actor.js';
-import { requireSchema, withDatabase } from './database.js';
 import { deviceNotFound, writeDevice } from './device-show.js';
 import type { CommandIo } from './io.js';
+import { withStore } from './store/open.js';
 import { usageError } from './usage-error.js';
 
 export interface DeviceSetOptions {
@@ -31,11 +29,10 @@ export async function changeDevice(config: Config, options: DeviceSetOptions, io
   }
   const both = unset.find((key) => Object.hasOwn(metadata, key));
   if (both !== undefined) throw usageError(`"${both}" is in --metadata and in --unset`);
-  const device = await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
+  const device = await withStore(config, io, ({ devices }) => {
     const removed = Object.fromEntries(unset.map((key) => [key, null]));
     const expiresAt = expires === 'never' ? null : expires;
-    return setDevice(db, readCliActor(), id, { expiresAt, metadata: { ...metadata, ...removed } });
+    return devices.set(id, { expiresAt, metadata: { ...metadata, ...removed } });
   });
   if (device === undefined) throw deviceNotFound([id]);
   await writeDevice(device, options.json === true, io);

@@ -1,10 +1,10 @@
 import type { Config } from '../config.js';
 import { toDeviceJson } from '../db/device-json.js';
-import { type Device, findDevice } from '../db/devices.js';
+import type { Device } from '../db/devices.js';
 import { SvcMqttError } from '../errors.js';
-import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
 import { readConnectionsOf } from './online-devices.js';
+import { withStore } from './store/open.js';
 import { blockTime, type FormatTime } from './table.js';
 import { escapeControls, formatBlock, toJsonLine } from './text.js';
 
@@ -20,10 +20,7 @@ export async function showDevice(
   options: { readonly id: string; readonly json?: boolean | undefined },
   io: CommandIo,
 ): Promise<void> {
-  const device = await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
-    return findDevice(db, options.id);
-  });
+  const device = await withStore(config, io, ({ devices }) => devices.find(options.id));
   if (device === undefined) throw deviceNotFound([options.id]);
   await writeDevice(device, options.json === true, io, await readConnectionsOf(config, device, io));
 }

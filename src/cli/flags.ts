@@ -15,10 +15,11 @@ const logSettings = ['logLevel', 'logFormat'] as const;
 
 /** Which settings each kind of command takes; `migrate` is a setting of the server alone. */
 export const settingSelections: Readonly<
-  Record<'all' | 'database' | 'nats' | 'setup' | 'api', readonly SettingName[]>
+  Record<'all' | 'database' | 'store' | 'nats' | 'setup' | 'api', readonly SettingName[]>
 > = {
   all: settingEntries.map(([name]) => name).filter((name) => !remoteSettings.includes(name)),
   database: [...databaseSettings, ...logSettings],
+  store: [...databaseSettings, 'listenAddr', 'apiToken', ...remoteSettings, ...logSettings],
   nats: [
     ...databaseSettings,
     'natsUrl',
@@ -113,7 +114,9 @@ export function readCommandConfig(
   uses: Uses = 'all',
 ): Config {
   const settings = readCommandSettings(options, env);
-  return uses === 'api' ? settleTarget(settings, ['listenAddr'], 'goes before') : settings.config;
+  if (uses === 'api') return settleTarget(settings, ['listenAddr'], 'goes before');
+  if (uses === 'store') return settleTarget(settings, ['databaseUrl', 'dataDir'], 'contradicts');
+  return settings.config;
 }
 
 /** As it is given, with what set each setting. */

@@ -7,13 +7,13 @@ import { maxListed, toCount } from './usage-error.js';
 /** Adds `policy` and the commands below it. */
 export function addPolicyCommands(program: Command, add: Add): void {
   const policy = program.command('policy').description('Say what devices of a type may do');
-  add(policy, 'list', 'List policies; other types have the default', 'database', async (call) =>
+  add(policy, 'list', 'List policies; other types have the default', 'store', async (call) =>
     (await import('./policy-list.js')).listAllPolicies(call.config, call.options, call.io),
   )
     .alias('ls')
     .option('--limit <n>', 'Most policies shown; all unless given', toCount('--limit', maxListed))
     .option('--json', 'One JSON object a line');
-  add(policy, 'show <type>', 'Show the policy of a device type, or the default', 'database', async (call) =>
+  add(policy, 'show <type>', 'Show the policy of a device type, or the default', 'store', async (call) =>
     (await import('./policy-show.js')).showPolicy(
       call.config,
       { ...call.options, type: call.args[0] },
@@ -21,7 +21,7 @@ export function addPolicyCommands(program: Command, add: Add): void {
     ),
   ).option('--json', 'As a JSON object');
   addSetCommand(policy, add);
-  add(policy, 'remove <type>', 'Give a device type the default again', 'database', async (call) =>
+  add(policy, 'remove <type>', 'Give a device type the default again', 'store', async (call) =>
     (await import('./policy-remove.js')).removeDevicePolicy(
       call.config,
       { ...call.options, type: call.args[0] },
@@ -34,7 +34,7 @@ export function addPolicyCommands(program: Command, add: Add): void {
 }
 
 function addSetCommand(policy: Command, add: Add): void {
-  add(policy, 'set <type>', 'Change the policy of a device type', 'database', async (call) =>
+  add(policy, 'set <type>', 'Change the policy of a device type', 'store', async (call) =>
     (await import('./policy-set.js')).setDevicePolicy(
       call.config,
       { ...call.options, type: call.args[0] },

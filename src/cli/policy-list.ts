@@ -1,9 +1,9 @@
 import type { Config } from '../config.js';
-import { type DevicePolicy, listPolicies } from '../db/policies.js';
+import type { DevicePolicy } from '../db/policies.js';
 import { toPolicyJson } from '../db/policy-json.js';
-import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
 import { type ListColumn, writeListing } from './listing.js';
+import { withStore } from './store/open.js';
 
 const pageSize = 1_000;
 
@@ -17,13 +17,12 @@ export async function listAllPolicies(
   options: { readonly limit?: number; readonly json?: boolean | undefined },
   io: CommandIo,
 ): Promise<void> {
-  await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
+  await withStore(config, io, async ({ policies }) => {
     const found = await writeListing<DevicePolicy>(io, {
       json: options.json,
       limit: options.limit,
       pageSize,
-      read: (after, limit) => listPolicies(db, { after: after?.type, limit }),
+      read: (after, limit) => policies.list({ after, limit }),
       toJson: toPolicyJson,
       columns: () => columns,
     });

@@ -1,10 +1,8 @@
 import type { Config } from '../config.js';
-import { removePolicy } from '../db/policies.js';
-import { readCliActor } from './actor.js';
 import { confirm } from './ask.js';
-import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
 import { policyNotFound } from './policy-show.js';
+import { withStore } from './store/open.js';
 import { escapeControls, toJsonLine } from './text.js';
 
 /**
@@ -25,10 +23,7 @@ export async function removeDevicePolicy(
     declined: 'Nothing was removed.',
   };
   if (!(await confirm(question, options.yes, io))) return 1;
-  const removed = await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
-    return removePolicy(db, readCliActor(), type);
-  });
+  const removed = await withStore(config, io, ({ policies }) => policies.remove(type));
   if (!removed) throw policyNotFound(type);
   const text = `${escapeControls(type)}: removed; its devices have the default\n`;
   await write(io.stdout, options.json === true ? toJsonLine({ type, outcome: 'removed' }) : text);

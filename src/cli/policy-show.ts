@@ -1,11 +1,11 @@
 import type { Config } from '../config.js';
 import { checkDeviceType, requireValid } from '../db/device-fields.js';
-import { type DevicePolicy, findPolicy } from '../db/policies.js';
+import type { DevicePolicy } from '../db/policies.js';
 import { toDefaultPolicyJson, toPolicyJson } from '../db/policy-json.js';
 import { SvcMqttError } from '../errors.js';
 import { defaultRules, type PolicyRules } from '../policy.js';
-import { requireSchema, withDatabase } from './database.js';
 import { type CommandIo, write } from './io.js';
+import { withStore } from './store/open.js';
 import { blockTime, type FormatTime } from './table.js';
 import { escapeControls, formatBlock, toJsonLine } from './text.js';
 
@@ -21,10 +21,7 @@ export async function showPolicy(
 ): Promise<void> {
   const { type } = options;
   requireValid('type', checkDeviceType(type));
-  const policy = await withDatabase(config, io, async (db) => {
-    await requireSchema(db);
-    return findPolicy(db, type);
-  });
+  const policy = await withStore(config, io, ({ policies }) => policies.find(type));
   const json = policy === undefined ? toDefaultPolicyJson(type) : toPolicyJson(policy);
   const rows = policy === undefined ? toDefaultRows(type) : toPolicyRows(policy, blockTime(io));
   await write(io.stdout, options.json === true ? toJsonLine(json) : formatBlock(rows));

@@ -209,7 +209,7 @@ export async function listSortedDevices(
   request: DeviceFilter & {
     readonly sort: DeviceSort;
     readonly descending: boolean;
-    readonly after?: SortedDevice | undefined;
+    readonly after?: Pick<SortedDevice, 'id' | 'sortKey'> | undefined;
     readonly limit: number;
   },
 ): Promise<SortedDevice[]> {

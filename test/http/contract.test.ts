@@ -137,6 +137,15 @@ describe('what the specification refuses the route refuses, and nothing else', (
         ...{ publish_rate: numbers, max_packet_bytes: numbers },
       },
     ],
+    [
+      'patch',
+      '/policies/{type}',
+      '/policies/sensor',
+      {
+        ...{ publish: listed, subscribe: listed, nats_subject: subjects },
+        ...{ publish_rate: numbers, max_packet_bytes: numbers },
+      },
+    ],
   ])('in the body of %s %s', async (method, path, url, fields) => {
     const stated = paths[path]?.[method]?.requestBody?.content['application/json'].schema;
     const schema = Compile(stated as never);
@@ -161,7 +170,7 @@ describe('what the specification refuses the route refuses, and nothing else', (
         ...{
           type: texts,
           state: fc.constantFrom('all', 'revoked', 'none'),
-          cursor: fc.constantFrom('ZDE', ''),
+          order: fc.constantFrom('asc', 'up'),
         },
         ...{
           metadata: texts.filter((text) => text.length < 257).map((text) => `a=${text}`),

@@ -85,6 +85,7 @@ describe('/openapi.json', () => {
       'get /readyz',
       'get /stats',
       'patch /devices/{id}',
+      'patch /policies/{type}',
       'post /api-keys',
       'post /claims',
       'post /claims/redeem',

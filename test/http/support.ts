@@ -60,7 +60,7 @@ export function openMemoryQueries(rows: Map<string, Device>): DeviceQueries {
       return [...rows.values()]
         .filter((row) => type === undefined || row.type === type)
         .filter((row) => state === 'all' || (row.revokedAt === null) === (state === 'active'))
-        .filter((row) => after === undefined || row.id > after)
+        .filter((row) => after === undefined || row.id > after.id)
         .slice(0, limit);
     },
     async find(id) {
@@ -106,6 +106,9 @@ const noPolicies: PolicyQueries = {
   list: async () => [],
   find: async () => undefined,
   set: async () => {
+    throw new Error('not kept here');
+  },
+  change: async () => {
     throw new Error('not kept here');
   },
   remove: async () => false,

@@ -99,7 +99,7 @@ export type Send = (
   method: Method,
   path: string,
   body?: unknown,
-) => Promise<{ readonly status: number; readonly text: string }>;
+) => Promise<{ readonly status: number; readonly text: string; readonly retryAfterSec?: number | undefined }>;
 
 /**
  * Makes a request and answers the text of its answer.
@@ -114,7 +114,7 @@ export async function callApi(send: Send, method: Method, path: string, body?: u
 
 /** The same for an answer in JSON. */
 export async function callForJson<T>(send: Send, method: Method, path: string, body?: unknown): Promise<T> {
-  return parse<T>(await callApi(send, method, path, body));
+  return parseAnswer<T>(await callApi(send, method, path, body));
 }
 
 /** What the screen asks of a replica. Each throws SvcMqttError. */
@@ -166,7 +166,8 @@ export function openTopApi(send: Send): RemoteApi {
   };
 }
 
-function parse<T>(text: string): T {
+/** An answer in JSON. @throws SvcMqttError API_UNREACHABLE when it is none. */
+export function parseAnswer<T>(text: string): T {
   try {
     return JSON.parse(text) as T;
   } catch {
@@ -205,7 +206,9 @@ export function sendOverHttp(url: string, key: string | undefined, timeoutMs = 5
     try {
       const signal = AbortSignal.timeout(timeoutMs);
       const response = await fetch(`${base}${path}`, { method, headers, signal, redirect: 'error', ...body });
-      return { status: response.status, text: await response.text() };
+      const wait = Number(response.headers.get('retry-after') ?? Number.NaN);
+      const retryAfterSec = Number.isFinite(wait) ? wait : undefined;
+      return { status: response.status, text: await response.text(), retryAfterSec };
     } catch (error) {
       throw new SvcMqttError(
         'API_UNREACHABLE',

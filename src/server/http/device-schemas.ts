@@ -191,6 +191,14 @@ export const ListQuery = Type.Object(
         description: 'Only devices with this entry, as `key=value`; repeated: with all of them',
       }),
     ),
+    sort: Type.Optional(
+      Type.Enum(['id', 'type', 'created', 'last_seen', 'expires'], {
+        description:
+          'What to sort by; equal ones by id. Anything but `id` looks through all devices for each page',
+        default: 'id',
+      }),
+    ),
+    order: Type.Optional(Type.Enum(['asc', 'desc'], { description: 'In which order', default: 'asc' })),
     limit: Type.Optional(pageLimit('devices')),
     cursor: Type.Optional(cursorParameter),
   },

@@ -1,9 +1,9 @@
 import type { Static } from 'typebox';
 import type { Actor } from '../../db/audit.js';
 import type { DeviceChanges, RotatedDevice, RotateRequest } from '../../db/device-changes.js';
-import { checkNewDeviceId } from '../../db/device-fields.js';
+import { checkNewDeviceId, isStorable, parseTime } from '../../db/device-fields.js';
 import { toDeviceJson, toNewDeviceJson } from '../../db/device-json.js';
-import type { AddRequest, Device, DeviceFilter, NewDevice } from '../../db/devices.js';
+import type { AddRequest, Device, DeviceFilter, DeviceSort, NewDevice } from '../../db/devices.js';
 import type { Log } from '../../log.js';
 import { decodeCursor, makePage } from './cursor.js';
 import {
@@ -24,13 +24,27 @@ import {
 } from './device-schemas.js';
 import { requireField } from './fields.js';
 import { defaultPageLimit } from './paging-schemas.js';
+import { createInputProblem, ProblemError } from './problem.js';
 import { listProblems, refer } from './responses.js';
 import type { TypedApp } from './typed-app.js';
+
+/** Where a page begins: behind the device with this id, which has this key of the order. */
+export interface SortedPlace {
+  readonly id: string;
+  readonly sortKey: string;
+}
 
 /** The device queries that the API makes, with the errors of their namesakes in `src/db`. */
 export interface DeviceQueries {
   add(actor: Actor, request: Omit<AddRequest, 'count'>): Promise<NewDevice>;
-  list(request: DeviceFilter & { after: string | undefined; limit: number }): Promise<Device[]>;
+  list(
+    request: DeviceFilter & {
+      sort: DeviceSort;
+      descending: boolean;
+      after: SortedPlace | undefined;
+      limit: number;
+    },
+  ): Promise<(Device & { readonly sortKey?: string })[]>;
   /** @param madeBy only if the key with this id added it. */
   find(id: string, madeBy?: string): Promise<Device | undefined>;
   revoke(actor: Actor, id: string): Promise<'revoked' | 'already revoked' | 'unknown'>;
@@ -100,7 +114,7 @@ function addCollectionRoutes(app: TypedApp, { devices, log }: DeviceOptions): vo
         tags,
         operationId: 'listDevices',
         summary: 'List devices',
-        description: 'Lists devices in order of id, a page at a time.',
+        description: 'Lists devices, a page at a time; in order of id unless asked otherwise.',
         querystring: ListQuery,
         response: { 200: refer(DevicePage, { description: 'One page' }), ...listProblems(400) },
       },
@@ -115,14 +129,40 @@ async function readPage(
 ): Promise<Static<typeof DevicePage>> {
   const limit = query.limit ?? defaultPageLimit;
   if (query.type !== undefined) requireType(query.type);
-  const after = query.cursor === undefined ? undefined : decodeCursor(query.cursor);
+  const sort = query.sort ?? 'id';
+  const after = query.cursor === undefined ? undefined : readCursor(query.cursor, sort);
   const rows = await devices.list({
     type: query.type,
     state: query.state ?? 'active',
     metadata: query.metadata === undefined ? undefined : readMetadataFilter(query.metadata),
+    sort,
+    descending: query.order === 'desc',
     after,
     limit: limit + 1,
   });
-  const { page, next } = makePage(rows, limit, ({ id }) => id);
+  const { page, next } = makePage(rows, limit, ({ id, sortKey = '' }) =>
+    sort === 'id' ? id : `${sortKey}${separator}${id}`,
+  );
   return { devices: page.map(toDeviceJson), next_cursor: next };
+}
+
+/** Stands between key and id in a cursor; neither types nor times have it. */
+const separator = '\u001f';
+
+function readCursor(cursor: string, sort: DeviceSort): SortedPlace {
+  const text = decodeCursor(cursor);
+  if (sort === 'id') return { id: text, sortKey: text };
+  const at = text.indexOf(separator);
+  const [sortKey, id] = [text.slice(0, Math.max(0, at)), text.slice(at + 1)];
+  const isSound = sort === 'type' ? isStorable(sortKey) : isStoredTime(sortKey);
+  if (isSound && isStorable(id)) return { id, sortKey };
+  throw new ProblemError(
+    createInputProblem([{ field: 'cursor', problem: 'is not a next_cursor of a list in this order' }]),
+  );
+}
+
+/** A time as PostgreSQL writes it, such as `2026-01-31 12:00:00.123456+00`. */
+function isStoredTime(text: string): boolean {
+  if (/^-?infinity$/.test(text)) return true;
+  return parseTime(text.replace(/([+-]\d\d)$/, '$1:00')) !== undefined;
 }

@@ -1,14 +1,23 @@
+import type { Static } from 'typebox';
 import type { Actor } from '../../db/audit.js';
 import { checkDeviceType } from '../../db/device-fields.js';
 import type { Database } from '../../db/open.js';
-import { type DevicePolicy, findPolicy, listPolicies, removePolicy, setPolicy } from '../../db/policies.js';
+import {
+  changePolicy,
+  type DevicePolicy,
+  findPolicy,
+  listPolicies,
+  removePolicy,
+  setPolicy,
+} from '../../db/policies.js';
 import { toPolicyJson } from '../../db/policy-json.js';
 import type { Log } from '../../log.js';
-import { checkPolicy, type PolicyRules } from '../../policy.js';
+import { checkPolicy, defaultRules, type PolicyRules } from '../../policy.js';
 import { defaultTemplates } from '../../topic-template.js';
 import { decodeCursor, makePage } from './cursor.js';
 import { defaultPageLimit } from './paging-schemas.js';
 import {
+  PolicyChangesRequest,
   PolicyListQuery,
   PolicyPage,
   PolicyParams,
@@ -25,6 +34,11 @@ export interface PolicyQueries {
   list(request: { after: string | undefined; limit: number }): Promise<DevicePolicy[]>;
   find(type: string): Promise<DevicePolicy | undefined>;
   set(actor: Actor, policy: PolicyRules & { readonly type: string }): Promise<DevicePolicy>;
+  change(
+    actor: Actor,
+    type: string,
+    changes: Partial<PolicyRules>,
+  ): Promise<{ readonly after: DevicePolicy }>;
   remove(actor: Actor, type: string): Promise<boolean>;
   /** What a sound policy allows that should be intended, each as a sentence. */
   risksOf(rules: PolicyRules): Promise<string[]>;
@@ -35,6 +49,7 @@ export function bindPolicyQueries(db: Database, risksOf: PolicyQueries['risksOf'
     list: (request) => listPolicies(db, request),
     find: (type) => findPolicy(db, type),
     set: (actor, policy) => setPolicy(db, actor, policy),
+    change: (actor, type, changes) => changePolicy(db, actor, type, changes),
     remove: (actor, type) => removePolicy(db, actor, type),
     risksOf,
   };
@@ -127,12 +142,7 @@ function addChangingRoutes(app: TypedApp, { policies, log }: Options): void {
         maxPacketBytes: body.max_packet_bytes ?? null,
         natsSubject: body.nats_subject ?? null,
       };
-      const typeProblem = checkDeviceType(type);
-      const faults = [
-        ...(typeProblem === undefined ? [] : [{ field: 'type', problem: typeProblem }]),
-        ...checkPolicy(rules),
-      ];
-      if (faults.length > 0) throw new ProblemError(createInputProblem(faults));
+      requireSound(type, rules);
       const policy = await policies.set(request.actor, { type, ...rules });
       log.info(
         { event: 'policy_set', type, actor: request.actor.name, remoteAddress: request.ip },
@@ -140,6 +150,37 @@ function addChangingRoutes(app: TypedApp, { policies, log }: Options): void {
       );
       const warnings = await policies.risksOf(rules);
       return reply.code(200).send({ ...toPolicyJson(policy), warnings });
+    },
+  );
+  app.patch(
+    '/policies/:type',
+    {
+      config: { role: 'operator' },
+      schema: {
+        tags,
+        operationId: 'changePolicy',
+        summary: 'Change a policy',
+        description:
+          'Changes some of what devices of a type may do; a type without a policy gets one. Connected devices are under it within a second.',
+        params: PolicyParams,
+        body: PolicyChangesRequest,
+        response: {
+          200: refer(SetPolicyResponse, { description: 'The policy as it is now, with warnings' }),
+          ...listProblems(400, 413),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { type } = request.params;
+      const changes = toChanges(request.body);
+      requireSound(type, { ...defaultRules, ...changes });
+      const { after } = await policies.change(request.actor, type, changes);
+      log.info(
+        { event: 'policy_set', type, actor: request.actor.name, remoteAddress: request.ip },
+        'A policy was set through the HTTP API',
+      );
+      const warnings = await policies.risksOf(after);
+      return reply.code(200).send({ ...toPolicyJson(after), warnings });
     },
   );
   app.delete(
@@ -165,6 +206,27 @@ function addChangingRoutes(app: TypedApp, { policies, log }: Options): void {
       return reply.code(204).send(null);
     },
   );
+}
+
+/** The fields that a body names; null: as without a policy. */
+function toChanges(body: Static<typeof PolicyChangesRequest>): Partial<PolicyRules> {
+  const { publish, subscribe, publish_rate, max_packet_bytes, nats_subject } = body;
+  return {
+    ...(publish === undefined ? {} : { publish: publish ?? defaultTemplates.publish }),
+    ...(subscribe === undefined ? {} : { subscribe: subscribe ?? defaultTemplates.subscribe }),
+    ...(publish_rate === undefined ? {} : { publishRate: publish_rate }),
+    ...(max_packet_bytes === undefined ? {} : { maxPacketBytes: max_packet_bytes }),
+    ...(nats_subject === undefined ? {} : { natsSubject: nats_subject }),
+  };
+}
+
+function requireSound(type: string, rules: PolicyRules): void {
+  const typeProblem = checkDeviceType(type);
+  const faults = [
+    ...(typeProblem === undefined ? [] : [{ field: 'type', problem: typeProblem }]),
+    ...checkPolicy(rules),
+  ];
+  if (faults.length > 0) throw new ProblemError(createInputProblem(faults));
 }
 
 function createUnknownProblem(type: string) {

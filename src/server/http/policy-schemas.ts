@@ -67,6 +67,25 @@ export const PolicyRequest = Type.Object(
   },
 );
 
+/** What `PATCH /policies/{type}` takes. */
+export const PolicyChangesRequest = Type.Object(
+  {
+    publish: Type.Optional(orNull(Type.Array(template, { ...publish, uniqueItems: true }))),
+    subscribe: Type.Optional(orNull(Type.Array(template, { ...subscribe, uniqueItems: true }))),
+    publish_rate: Type.Optional(orNull(publishRate)),
+    max_packet_bytes: Type.Optional(orNull(maxPacketBytes)),
+    nats_subject: Type.Optional(
+      orNull(Type.String({ ...natsSubject, maxLength: maxSubjectLength, pattern: policySubjectPattern })),
+    ),
+  },
+  {
+    $id: 'PolicyChanges',
+    description: 'What is left out stays as it is; null: as without a policy',
+    ...closed,
+    examples: [{ publish_rate: 50, nats_subject: null }],
+  },
+);
+
 const policyFields = {
   type,
   publish: Type.Array(Type.String(), publish),

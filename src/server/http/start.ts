@@ -7,7 +7,7 @@ import {
   rotateSecret,
   setDevice,
 } from '../../db/device-changes.js';
-import { addDevices, findDevice, listDevices } from '../../db/devices.js';
+import { addDevices, findDevice, listDevices, listSortedDevices } from '../../db/devices.js';
 import type { Database } from '../../db/open.js';
 import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
@@ -165,7 +165,11 @@ function bindQueries(db: Database): DeviceQueries {
       if (device === undefined) throw new SvcMqttError('INTERNAL', 'Adding one device made none');
       return device;
     },
-    list: (request) => listDevices(db, request),
+    list({ sort, descending, after, ...request }) {
+      // Only in order of id is the next page found without looking through all devices.
+      if (sort === 'id' && !descending) return listDevices(db, { ...request, after: after?.id });
+      return listSortedDevices(db, { ...request, sort, descending, after });
+    },
     find: (id, madeBy) => findDevice(db, id, madeBy),
     async revoke(actor, id) {
       const { changed, unknown } = await revokeDevices(db, actor, [id]);

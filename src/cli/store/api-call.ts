@@ -1,0 +1,103 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type ErrorCode, SvcMqttError } from '../../errors.js';
+import type { Remote } from '../target.js';
+import { callApi, type Method, parseAnswer, type Send, sendOverHttp } from '../top/api.js';
+
+/** Requests of the API whose answers are JSON. */
+export interface ApiCall {
+  get<T>(path: string, query?: Readonly<Record<string, Parameter>>): Promise<T>;
+  /** Undefined when the answer is a problem of this code. */
+  getUnless<T>(code: ErrorCode, path: string): Promise<T | undefined>;
+  /** Undefined where there is nothing to answer. */
+  send<T = undefined>(method: Method, path: string, body?: unknown): Promise<T>;
+  /**
+   * The page after a row, of a list that has pages of its own. A row is known by its identity.
+   *
+   * @param read makes the rows of an answer.
+   */
+  page<Row extends object>(
+    path: string,
+    query: Readonly<Record<string, Parameter>>,
+    after: Row | undefined,
+    limit: number,
+    read: (answer: never) => readonly Row[],
+  ): Promise<Row[]>;
+}
+
+type Parameter = string | number | readonly string[] | undefined;
+
+/** Longer than the server waits for its database. */
+const timeoutMs = 60_000;
+const rowsPerPage = 1_000;
+/** Longest wait at once, and most of them, when the API says that there are too many requests. */
+const longestPauseSec = 10;
+const mostPauses = 60;
+
+/** Opens the API; nothing is asked yet. */
+export function openApiCall(remote: Remote, signal: AbortSignal): ApiCall {
+  const send = waitInTurn(sendOverHttp(remote.url, remote.key, timeoutMs), signal);
+  /** Where the page after a row begins; null: there is none. */
+  const cursors = new WeakMap<object, string | null>();
+  const get = async <T>(path: string, query: Readonly<Record<string, Parameter>> = {}) => {
+    const parameters = new URLSearchParams();
+    for (const [name, value] of Object.entries(query)) {
+      for (const each of value === undefined ? [] : [value].flat()) parameters.append(name, String(each));
+    }
+    return parseAnswer<T>(await callApi(send, 'GET', parameters.size === 0 ? path : `${path}?${parameters}`));
+  };
+  return {
+    get,
+    async getUnless<T>(code: ErrorCode, path: string) {
+      return await orUndefined(code, get<T>(path));
+    },
+    async send<T>(method: Method, path: string, body?: unknown) {
+      const text = await callApi(send, method, path, body);
+      return (text === '' ? undefined : parseAnswer<T>(text)) as T;
+    },
+    async page<Row extends object>(
+      path: string,
+      query: Readonly<Record<string, Parameter>>,
+      after: Row | undefined,
+      limit: number,
+      read: (answer: never) => readonly Row[],
+    ) {
+      const rows: Row[] = [];
+      let cursor = after === undefined ? undefined : (cursors.get(after) ?? null);
+      while (cursor !== null && rows.length < limit) {
+        const answer: { next_cursor: string | null } = await get(path, {
+          ...query,
+          limit: Math.min(rowsPerPage, limit - rows.length),
+          cursor,
+        });
+        rows.push(...read(answer as never));
+        cursor = answer.next_cursor;
+      }
+      const last = rows.at(-1);
+      if (last !== undefined) cursors.set(last, cursor ?? null);
+      return rows;
+    },
+  };
+}
+
+/** What is asked for, or undefined when the failure is of this code. */
+export async function orUndefined<T>(code: ErrorCode, asked: Promise<T>): Promise<T | undefined> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof SvcMqttError && error.code === code) return undefined;
+    throw error;
+  }
+}
+
+/** Who is told that there are too many requests waits as long as is asked, within bounds. */
+function waitInTurn(send: Send, signal: AbortSignal): Send {
+  return async (method, path, body) => {
+    for (let pauses = 0; ; pauses += 1) {
+      const answer = await send(method, path, body);
+      const waitSec = answer.status === 429 ? (answer.retryAfterSec ?? longestPauseSec + 1) : undefined;
+      if (waitSec === undefined || waitSec > longestPauseSec || pauses >= mostPauses) return answer;
+      await sleep(waitSec * 1_000, undefined, { signal }).catch(() => {});
+      if (signal.aborted) return answer;
+    }
+  };
+}

@@ -1,0 +1,37 @@
+import type { Config } from '../../config.js';
+import { type CommandIo, whenAborted } from '../io.js';
+import { announce, findRemote } from '../target.js';
+import type { Store } from './store.js';
+
+/**
+ * Opens what a command works on, runs `work` on it and closes it, whatever happens: the HTTP API that is named or was
+ * logged in to, else the database.
+ *
+ * @param options.creates of the database: see `withDatabase`.
+ * @throws SvcMqttError as `withDatabase`, `findRemote` and `work`; Interrupted when a signal came first.
+ */
+export async function withStore<T>(
+  config: Config,
+  io: CommandIo,
+  work: (store: Store) => Promise<T>,
+  options: { readonly creates?: boolean } = {},
+): Promise<T> {
+  const remote = findRemote(config, io.env);
+  if (remote === undefined) {
+    const { requireSchema, withDatabase } = await import('../database.js');
+    const { openDatabaseStore } = await import('./database-store.js');
+    const onDatabase = async (db: Parameters<typeof openDatabaseStore>[0]) => {
+      await requireSchema(db);
+      return work(openDatabaseStore(db, config));
+    };
+    return withDatabase(config, io, onDatabase, options);
+  }
+  announce(remote, io);
+  const { openApiStore } = await import('./api-store.js');
+  const aborted = whenAborted(io.signal);
+  try {
+    return await Promise.race([work(openApiStore(remote, io.signal)), aborted.promise]);
+  } finally {
+    aborted.release();
+  }
+}

@@ -1,0 +1,305 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { runProgram } from '../../src/cli/program.js';
+import { createApiKey, type Role } from '../../src/db/api-keys.js';
+import type { SvcMqttError } from '../../src/errors.js';
+import { describeRisks } from '../../src/policy.js';
+import { type RunningHttp, startHttp } from '../../src/server/http/start.js';
+import { openTestDatabase, type TestDatabase, testActor } from '../db/databases.js';
+import { allReady, openConfig, openTestLog } from '../http/support.js';
+import { openIdleFleet } from '../support/idle-fleet.js';
+import { fakeIo, jsonLines, makeTempDir } from './support.js';
+
+let database: TestDatabase;
+let api: RunningHttp;
+let url: string;
+const keys = {} as Record<Role, string>;
+beforeAll(async () => {
+  database = await openTestDatabase('postgres');
+  api = await start();
+  url = `http://127.0.0.1:${api.port}`;
+});
+afterAll(async () => {
+  await api?.close();
+  await database?.close();
+});
+beforeEach(async () => {
+  await database.sql('truncate devices, policies, claims, api_keys, audit_log restart identity');
+  for (const role of ['operator', 'viewer', 'enroller'] as const) {
+    keys[role] = (await createApiKey(database.db, testActor, { name: `the-${role}`, role })).key;
+  }
+});
+
+function start(apiRequestsPerSecond = openConfig.apiRequestsPerSecond): Promise<RunningHttp> {
+  return startHttp({
+    db: database.db,
+    config: { ...openConfig, apiRequestsPerSecond },
+    log: openTestLog().log,
+    readMetrics: async () => ({ contentType: 'text/plain', text: '' }),
+    readiness: () => allReady,
+    fleet: openIdleFleet(),
+    version: '1.2.3',
+    policyRisks: async (rules) => describeRisks(rules, 262_144),
+  });
+}
+
+async function run(env: Record<string, string>, args: readonly string[], stdin?: string) {
+  const io = fakeIo(stdin === undefined ? { env } : { env, stdin });
+  const outcome = await runProgram(args, io).catch((error: SvcMqttError) => error);
+  const ended = typeof outcome === 'number' ? outcome : [outcome.code, outcome.message, outcome.suggestion];
+  return { outcome: ended, out: io.out(), err: io.err() };
+}
+
+const overApi = (key = keys.operator): Record<string, string> => ({ API_URL: url, API_KEY: key });
+const overDatabase = (): Record<string, string> => ({
+  DATABASE_URL: database.config.databaseUrl ?? '',
+  // Which devices are connected both learn from the API.
+  LISTEN_ADDR: `127.0.0.1:${api.port}`,
+  API_KEY: keys.operator,
+});
+
+/** Text without what differs from run to run. */
+function normalise(text: string): string {
+  return text
+    .replace(/\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?/g, 'TIME')
+    .replace(/svcmqtt(claim)?_[a-z2-7]{16}_[a-z2-7]{32}/g, 'KEY')
+    .replace(/\b[a-z2-7]{32}\b/g, 'SECRET')
+    .replace(/\b[a-z2-7]{16}\b/g, 'ID')
+    .replace(/^\{"id":\d+,/gm, '{')
+    .replace(/"actor_kind":"\S+?","actor":".*?","address":\S+?,/g, 'ACTOR,')
+    .replace(/\t(cli|api-key):\S+\t(-|127\.0\.0\.1)\t/g, '\tACTOR\t');
+}
+
+/** The commands, each with what it answers, with the ids that claims and keys were given. */
+async function script(env: Record<string, string>): Promise<Record<string, unknown>[]> {
+  const answers: Record<string, unknown>[] = [];
+  const ids: string[] = [];
+  const lines = [
+    'device add --type sensor --id d1 --metadata site=lyon --expires 30d --json',
+    'device add --type sensor --id d1',
+    'device add --type pump --id d2',
+    'device add --type meter --id d3 --output -',
+    'device add --type many --count 19 --json',
+    'device list --json --type sensor',
+    'device list --sort type --reverse --json --limit 3',
+    'device list --sort created --json --type many',
+    'device list --metadata site=lyon',
+    'device list --type none',
+    'device show d1 --json',
+    'device show d1',
+    'device show none',
+    'device set d1 --metadata floor=3 --unset site --expires never --json',
+    'device set none --expires never',
+    'device rotate d1 --grace 24h --until-used --json',
+    'device rotate none --yes',
+    'device rotate d2 --yes',
+    'device revoke d1 d2 none --yes',
+    'device revoke d1 --yes --json',
+    'device list --revoked --json',
+    'device list --all',
+    'device enable d1 d3 none --json',
+    'device remove d2 none --yes',
+    'device remove d2 --yes --json',
+    'device export --json --type sensor',
+    'device export --type meter',
+    'policy show sensor --json',
+    'policy set sensor --publish x/{id} --publish x/{id} --publish-rate 5',
+    'policy set sensor --publish x/{id} --publish shared --publish-rate 5 --json',
+    'policy set sensor --default publish --max-packet-bytes 4096',
+    'policy set sensor --default publish',
+    'policy set nobody --no-subscribe',
+    'policy show sensor',
+    'policy list --json',
+    'policy list --limit 1',
+    'policy remove nobody --yes',
+    'policy remove nobody --yes',
+    'claim create --type sensor --uses 5 --json',
+    'claim create --type sensor --expires 2h',
+    'claim create --type -x',
+    'claim list --json --limit 5',
+    'claim revoke @0 --yes',
+    'claim revoke @0 --yes --json',
+    'claim revoke none --yes',
+    'claim list --all',
+    'api-key create --name k1 --role viewer --expires 1d --json',
+    'api-key create --name k1 --role viewer',
+    'api-key create --name k2 --role enroller',
+    'api-key list --json',
+    'api-key revoke k1 --json --yes',
+    'api-key revoke k1 --yes',
+    'api-key create --name k1 --role operator',
+    'api-key revoke k1 --yes',
+    'api-key revoke none --yes',
+    'api-key list --all',
+    'audit --json',
+    'audit --device d1 --since 2h',
+    'audit --limit 3',
+  ];
+  for (const line of lines) {
+    const args = line.split(' ').map((word) => (word === '@0' ? (ids[0] ?? '') : word));
+    const { outcome, out, err } = await run(env, args);
+    if (line.startsWith('claim create') && outcome === 0) {
+      const id = /"id":"(\w+)"/.exec(out)?.[1];
+      if (id !== undefined) ids.push(id);
+    }
+    answers.push({ line, outcome, out: normalise(out).split('\n'), err: normalise(err) });
+  }
+  return answers;
+}
+
+describe('a command', () => {
+  test('answers the same over the API as on the database', async () => {
+    await database.sql('truncate audit_log restart identity');
+    const onDatabase = await script(overDatabase());
+    await database.sql('truncate devices, policies, claims, audit_log restart identity');
+    await database.sql(`delete from api_keys where name not like 'the-%'`);
+    const remotely = await script(overApi());
+    const different = onDatabase.filter(
+      (answer, index) => JSON.stringify(sorted(remotely[index])) !== JSON.stringify(sorted(answer)),
+    );
+    expect(remotely.filter(({ line }) => different.some((each) => each.line === line)).map(sorted)).toEqual(
+      different.map(sorted),
+    );
+  });
+
+  /** Devices of one bulk have random ids, in whose order they stand; what to do about an error the API does not say. */
+  const sorted = (answer: Record<string, unknown> | undefined) => ({
+    ...answer,
+    outcome: [answer?.outcome].flat().slice(0, 2),
+    out: [...((answer?.out ?? []) as string[])].sort(),
+  });
+
+  test('reads lists of more pages than one whole, and in order', async () => {
+    await database.sql(`insert into devices (id, type, secret_hash, secret_salt, created_at)
+      select 'd' || n, 't' || n % 3, sha256('x'), sha256('x'), now() - n * interval '1 microsecond'
+      from generate_series(1, 2345) n`);
+    for (const order of [
+      ['--sort', 'id'],
+      ['--sort', 'created'],
+      ['--sort', 'type', '--reverse'],
+    ]) {
+      const idsOf = (out: string) => jsonLines(out).map(({ id }) => id);
+      const args = ['device', 'list', '--json', ...order];
+      const remotely = idsOf((await run(overApi(), args)).out);
+      expect(remotely).toHaveLength(2_345);
+      expect(remotely).toEqual(idsOf((await run(overDatabase(), args)).out));
+    }
+    const exported = await run(overApi(), ['device', 'export', '--json']);
+    expect(jsonLines(exported.out)).toHaveLength(2_345);
+  });
+
+  test('is refused by name what its key may not do', async () => {
+    const viewer = overApi(keys.viewer);
+    expect((await run(viewer, ['device', 'list'])).outcome).toBe(0);
+    const refused = [
+      ['device', 'add', '--type', 'a'],
+      ['policy', 'remove', 'a', '--yes'],
+      ['claim', 'list'],
+      ['api-key', 'list'],
+      ['audit'],
+    ];
+    for (const args of refused)
+      expect((await run(viewer, args)).outcome).toEqual(expect.arrayContaining(['FORBIDDEN']));
+    const enroller = overApi(keys.enroller);
+    expect((await run(enroller, ['device', 'add', '--type', 'a', '--id', 'mine'])).outcome).toBe(0);
+    expect((await run(enroller, ['device', 'show', 'mine'])).outcome).toBe(0);
+    expect((await run(enroller, ['device', 'list'])).outcome).toEqual(expect.arrayContaining(['FORBIDDEN']));
+    const nobody = await run(overApi('svcmqtt_wrong'), ['device', 'list']);
+    expect(nobody.outcome).toEqual(expect.arrayContaining(['UNAUTHENTICATED']));
+  });
+
+  test('that the API has no way for says so, and does nothing', async () => {
+    const dir = makeTempDir();
+    onTestFinished(() => dir.remove());
+    const output = join(dir.path, 'out.csv');
+    for (const args of [
+      ['device', 'import', '-', '--output', output],
+      ['device', 'export', '--hashed', '--output', output],
+    ]) {
+      const { outcome } = await run(overApi(), args, 'type\nsensor\n');
+      expect(outcome).toEqual([
+        'USAGE',
+        expect.stringContaining('works on the database'),
+        expect.any(String),
+      ]);
+    }
+    expect(existsSync(output)).toBe(false);
+  });
+
+  test('uses one place, or says that two are named', async () => {
+    const both = { ...overDatabase(), ...overApi() };
+    expect((await run(both, ['device', 'list'])).outcome).toEqual([
+      'USAGE',
+      'API_URL and DATABASE_URL are both given, and name different places',
+      'Give one of them',
+    ]);
+    const dead = { API_URL: 'http://127.0.0.1:1', DATABASE_URL: database.config.databaseUrl ?? '' };
+    const chosen = ['device', 'list', '--url', url];
+    expect((await run({ ...dead, API_KEY: keys.operator }, chosen)).outcome).toBe(0);
+    const database_ = ['device', 'list', '--database-url', dead.DATABASE_URL];
+    const withoutUser = { API_URL: dead.API_URL };
+    if (!/:\/\/[^@]*:[^@]*@/.test(dead.DATABASE_URL))
+      expect((await run(withoutUser, database_)).outcome).toBe(0);
+  });
+
+  test('takes the login in use, and says which that is', async () => {
+    const dir = makeTempDir();
+    onTestFinished(() => dir.remove());
+    const env = { XDG_CONFIG_HOME: dir.path };
+    const login = await run(env, ['login', url, '--name', 'prod'], keys.operator);
+    expect(login.outcome).toBe(0);
+    const added = await run(env, ['device', 'add', '--type', 'sensor', '--id', 'd1', '--json']);
+    expect(added).toMatchObject({ outcome: 0, err: `On ${url} (context prod).\n` });
+    const onDatabase = await run({ ...env, ...overDatabase() }, ['device', 'list']);
+    expect(onDatabase).toMatchObject({ outcome: 0, err: '' });
+    expect(onDatabase.out).toContain('d1');
+    const local = await run({ ...env, DATA_DIR: '' }, ['device', 'list', '--context', 'local']);
+    expect(local.outcome).toEqual(expect.arrayContaining(['DATABASE_EMBEDDED']));
+  });
+
+  test('waits when it has made too many requests', async () => {
+    const slow = await start(8);
+    onTestFinished(() => slow.close());
+    const env = { API_URL: `http://127.0.0.1:${slow.port}`, API_KEY: keys.operator };
+    const added = await run(env, ['device', 'add', '--type', 'a', '--count', '24', '--json']);
+    expect(added.outcome).toBe(0);
+    expect(jsonLines(added.out)).toHaveLength(24);
+  });
+
+  test('keeps the secrets of the devices that were added before it failed', async () => {
+    const dir = makeTempDir();
+    onTestFinished(() => dir.remove());
+    await database.sql(`create function refuse() returns trigger language plpgsql as $$ begin
+      if (select count(*) from devices) >= 10 then raise exception 'full'; end if; return new; end $$`);
+    await database.sql(
+      'create trigger refuse before insert on devices for each row execute function refuse()',
+    );
+    onTestFinished(async () => {
+      await database.sql('drop function refuse cascade');
+    });
+    const stored = async () =>
+      (await database.sql<{ id: string }>('select id from devices')).map(({ id }) => id).sort();
+    const args = ['device', 'add', '--type', 'a', '--count', '30'];
+    const shown = await run(overApi(), [...args, '--json']);
+    expect(shown.outcome).toEqual([
+      expect.any(String),
+      expect.stringMatching(/^\d+ of 30 devices were added, and then: /),
+      undefined,
+    ]);
+    expect(
+      jsonLines(shown.out)
+        .map(({ id }) => id)
+        .sort(),
+    ).toEqual(await stored());
+    await database.sql('truncate devices');
+    const output = join(dir.path, 'secrets.jsonl');
+    await run(overApi(), [...args, '--output', output]);
+    expect((await stored()).length).toBeGreaterThan(0);
+    expect(
+      jsonLines(readFileSync(output, 'utf8'))
+        .map(({ id }) => id)
+        .sort(),
+    ).toEqual(await stored());
+  });
+});
