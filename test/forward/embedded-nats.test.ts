@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
@@ -96,6 +96,52 @@ describe('the embedded NATS server', () => {
     expect(await readStream(again, 'KEPT')).toEqual(['a']);
     await again.close();
     expect(existsSync(join(dataDir, 'nats', 'nats-server.log'))).toBe(true);
+  });
+
+  it('takes the space of a volume that has grown, and says what to do as long as it has not', async (context) => {
+    const volume = join(dataDir, 'volume');
+    await mkdir(volume);
+    const mount = (options: string) =>
+      execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', volume], { stdio: 'ignore' });
+    try {
+      mount('size=32m');
+    } catch {
+      context.skip('a small file system cannot be mounted here');
+    }
+    const env = {
+      DATA_DIR: volume,
+      EMBEDDED_NATS_PORT: '0',
+      NATS_SERVER_BIN: program,
+      PUBLISH_TIMEOUT_SEC: '2',
+    };
+    let close = async () => {};
+    try {
+      const started = await startForwarder({ config: readConfig({ env }), log: test.log });
+      close = started.close;
+      const { forwarder } = started;
+      const lane = forwarder.openLane();
+      const payload = 'x'.repeat(500_000);
+      let given = 0;
+      let stored = 0;
+      await until(() => {
+        if (test.count('nats_server_full') > 0) return true;
+        if (lane.inFlight < 4) {
+          given += 1;
+          lane.publish(uplink(payload, { onStored: () => (stored += 1) }));
+        }
+        return false;
+      });
+      expect(stored).toBeGreaterThan(10);
+      expect(stored).toBeLessThan(given);
+      mount('remount,size=128m');
+      await until(() => stored === given);
+      expect(test.count('nats_server_grows')).toBe(1);
+      expect(test.count('nats_server_full')).toBe(1);
+      expect(test.count('nats_server_ended')).toBe(0);
+    } finally {
+      await close();
+      execFileSync('umount', [volume]);
+    }
   });
 
   it('keeps what it stores from other users', async () => {

@@ -37,9 +37,11 @@ describe('configurations of nats-server', () => {
   it('the one of the embedded server is accepted, and syncs where the version can be told to', async () => {
     const program = await obtainNatsServer({ program: process.env.NATS_SERVER_BIN, onProgress() {} });
     const files = embeddedNatsFiles('DIR/data "dir"');
-    const config = embeddedNatsConfig(files, 4222, program.version);
+    const config = embeddedNatsConfig(files, { port: 4222, version: program.version, storeBytes: 1e9 });
     expect(config.includes('sync_interval: 1s')).toBe(isAtLeast(program.version, 2, 10));
-    expect(embeddedNatsConfig(files, 0, '2.9.10')).not.toContain('sync_interval');
+    expect(embeddedNatsConfig(files, { port: 0, version: '2.9.10', storeBytes: 1e9 })).not.toContain(
+      'sync_interval',
+    );
     await expect(check(config)).resolves.toContain('configuration file');
   });
 });

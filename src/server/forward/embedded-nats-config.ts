@@ -25,8 +25,17 @@ export function embeddedNatsFiles(dataDir: string): EmbeddedNatsFiles {
   };
 }
 
-/** Writes the configuration of the embedded server. @param port 0 for any free one. */
-export function embeddedNatsConfig(files: EmbeddedNatsFiles, port: number, version: string): string {
+/**
+ * Writes the configuration of the embedded server.
+ *
+ * @param options.port 0 for any free one.
+ * @param options.storeBytes what its store may take: see `readStoreLimit`.
+ */
+export function embeddedNatsConfig(
+  files: EmbeddedNatsFiles,
+  options: { port: number; version: string; storeBytes: number },
+): string {
+  const { port, version, storeBytes } = options;
   const quote = (path: string) => JSON.stringify(path);
   return `# Written by svc-mqtt at every start; what is changed here is lost.
 # Whoever reaches this port may read and write every message, so it is open to this machine only.
@@ -37,6 +46,9 @@ logfile_size_limit: 10MB
 ${isAtLeast(version, 2, 10) ? 'logfile_max_num: 3\n' : ''}
 jetstream {
   store_dir: ${quote(files.store)}
+  # Three quarters of what was free at this start and what the store held already. By itself the server takes three
+  # quarters of what is free, so that each restart would leave it less.
+  max_file_store: ${storeBytes}
 ${
   isAtLeast(version, 2, 10)
     ? `  # JetStream acknowledges a message before it is on the disk, and syncs every two minutes unless told otherwise. A

@@ -10,11 +10,17 @@ import { type EmbeddedNatsFiles, embeddedNatsConfig, embeddedNatsFiles } from '.
 import { probeNats } from './nats-probe.js';
 import { describeLacks, type NatsServerProgram, obtainNatsServer } from './nats-server-program.js';
 import { readProcessBirth } from './process-birth.js';
+import { readStoreLimit } from './store-space.js';
 
 /** A NATS server on this machine, for a gateway without NATS_URL. */
 export interface EmbeddedNats {
   readonly url: string;
   readonly port: number;
+  /**
+   * Its JetStream stores nothing more for want of space: if the volume has grown since its start, a server of ours is started
+   * again with what there is now; if not, the log says what to do.
+   */
+  makeRoom(): void;
   /** Ends the server unless it is someone else's, in an orderly way and within seconds. Idempotent. */
   close(): Promise<void>;
 }
@@ -38,6 +44,8 @@ const pollMs = 25;
 const watchMs = 500;
 const firstBackoffMs = 200;
 const lastBackoffMs = 5_000;
+/** It is not started again for less than so much more space. */
+const leastGrowth = 1.05;
 
 /**
  * Finds or starts a NATS server on 127.0.0.1: one that listens on the port already, whoever runs it; else a
@@ -92,7 +100,7 @@ export function readEmbeddedNatsPort(dataDir: string): number | undefined {
 
 function borrow(port: number, log: Log): EmbeddedNats {
   log.info({ event: 'nats_server_found', port }, 'using the NATS server that runs on this machine');
-  return { url: `nats://127.0.0.1:${port}`, port, close: async () => {} };
+  return { url: `nats://127.0.0.1:${port}`, port, makeRoom() {}, close: async () => {} };
 }
 
 async function own(
@@ -112,8 +120,12 @@ async function own(
   const closing = new AbortController();
   let server = adopted;
   let port = wantedPort;
+  /** What the store of the running server may take, bytes; of one that was taken over it is not known. */
+  let storeBytes = 0;
+  let needsRoom = false;
+  let toldFull = false;
   if (server === undefined) {
-    ({ server, port } = await launch(program, files, wantedPort, log));
+    ({ server, port, storeBytes } = await launch(program, files, wantedPort, log));
   } else {
     writeState(files, server, port);
   }
@@ -127,11 +139,16 @@ async function own(
       if (closing.signal.aborted) return;
       if (server !== undefined && isAlive(server)) {
         backoffMs = firstBackoffMs;
-        continue;
+        if (!needsRoom || !(await hasGrown())) continue;
+        await end(server);
+      } else {
+        log.error(
+          { event: 'nats_server_ended', log: files.log },
+          'the NATS server ended; it is started again',
+        );
       }
-      log.error({ event: 'nats_server_ended', log: files.log }, 'the NATS server ended; it is started again');
       try {
-        ({ server } = await launch(program, files, port, log));
+        ({ server, storeBytes } = await launch(program, files, port, log));
       } catch (error) {
         server = undefined;
         log.error(
@@ -144,10 +161,34 @@ async function own(
     }
   }
 
+  async function hasGrown(): Promise<boolean> {
+    needsRoom = false;
+    const bytes = await readStoreLimit(files.store).catch(() => 0);
+    if (bytes >= storeBytes * leastGrowth) {
+      log.warn(
+        { event: 'nats_server_grows', bytes, before: storeBytes },
+        'the store of the NATS server is full; it is started again to use what its volume has now',
+      );
+      toldFull = false;
+      return true;
+    }
+    if (!toldFull) {
+      log.error(
+        { event: 'nats_server_full', bytes: storeBytes, dir: files.store },
+        'the store of the NATS server is full: enlarge the volume of DATA_DIR, free space on it, or purge the stream',
+      );
+      toldFull = true;
+    }
+    return false;
+  }
+
   let closed: Promise<void> | undefined;
   return {
     url: `nats://127.0.0.1:${port}`,
     port,
+    makeRoom() {
+      needsRoom = true;
+    },
     close() {
       closed ??= (async () => {
         closing.abort();
@@ -166,13 +207,16 @@ async function launch(
   files: EmbeddedNatsFiles,
   wantedPort: number,
   log: Log,
-): Promise<{ server: Identity; port: number }> {
+): Promise<{ server: Identity; port: number; storeBytes: number }> {
   let output: number;
+  let storeBytes: number;
   try {
     makeOwnDirectory(files.dir);
     for (const name of readdirSync(files.dir).filter((name) => name.endsWith('.ports')))
       rmSync(join(files.dir, name));
-    writeFileSync(files.config, embeddedNatsConfig(files, wantedPort, program.version));
+    storeBytes = await readStoreLimit(files.store);
+    const { version } = program;
+    writeFileSync(files.config, embeddedNatsConfig(files, { port: wantedPort, version, storeBytes }));
     output = openSync(files.output, 'w');
   } catch (cause) {
     throw new SvcMqttError('NATS_EMBEDDED', `Cannot write to ${files.dir}: ${fileReasonOf(cause)}`, {
@@ -205,7 +249,7 @@ async function launch(
     { event: 'nats_server_started', version: program.version, port, pid: server.pid },
     'started a NATS server of our own',
   );
-  return { server, port };
+  return { server, port, storeBytes };
 }
 
 /** Waits for the ports file, which the server writes when it listens. */

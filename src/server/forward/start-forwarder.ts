@@ -29,6 +29,9 @@ export type ForwarderSettings = NatsSettings &
     | 'maxInFlightBytes'
   >;
 
+/** How often the embedded server is asked for more space while it stores nothing for want of it. */
+const spaceCheckMs = 2_000;
+
 /** A forwarder with all that it runs on. */
 export interface RunningForwarder {
   readonly forwarder: Forwarder;
@@ -110,6 +113,10 @@ export async function startForwarder(options: {
             log,
           });
     const running = embedded;
+    const spaceTimer = setInterval(() => {
+      if (forwarder.state().standstill?.outOfSpace) running?.makeRoom();
+    }, spaceCheckMs);
+    spaceTimer.unref();
     const open = link;
     let closed: Promise<void> | undefined;
     return {
@@ -123,6 +130,7 @@ export async function startForwarder(options: {
       },
       setUnusable: (subjects) => watch?.setUnusable(subjects),
       close() {
+        clearInterval(spaceTimer);
         closed ??= forwarder.close().finally(() => running?.close());
         return closed;
       },

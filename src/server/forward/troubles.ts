@@ -5,6 +5,8 @@ const quietMs = 2_000;
 /** A cause that goes on is logged again after so long. */
 const repeatMs = 600_000;
 const maxCauses = 50;
+/** JetStream's codes for a server without resources left. */
+const spaceCodes = ['10023 ', '10047 '];
 /** Nothing is said of a standstill shorter than this: the next answer may be a confirmation. */
 const standstillMs = 1_000;
 
@@ -14,6 +16,8 @@ export interface Standstill {
   readonly sinceMs: number;
   /** For everybody: without the subjects that messages go to, which name devices. */
   readonly reason: string;
+  /** The server has no space for more. */
+  readonly outOfSpace?: boolean;
 }
 
 /** What NATS refuses, logged once a cause when it begins and once when all is well again. */
@@ -45,6 +49,7 @@ export function openTroubles(log: Log): Troubles {
         beganAtMs: standstill?.beganAtMs ?? nowMs,
         sinceMs: standstill?.sinceMs ?? Date.now(),
         reason: cause === 'publish_denied' ? 'NATS does not let the user publish' : detail,
+        outOfSpace: spaceCodes.some((code) => cause.startsWith(code)),
       };
       const known = causes.get(cause);
       if (known === undefined && causes.size >= maxCauses) return;
