@@ -118,7 +118,7 @@ export interface ForwarderCounters {
   sent: number;
   /** Messages without confirmation dropped because NATS was away or made no progress. */
   dropped: number;
-  /** Messages that the stream will never take. */
+  /** Messages that the stream will never take, and those given up behind one. */
   refused: number;
   /** Unconfirmed messages of closed lanes given up at the bound. */
   abandoned: number;
