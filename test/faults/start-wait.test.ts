@@ -76,6 +76,25 @@ test('PostgreSQL and NATS that start later are waited for, and nobody is let in 
   expect(await tryConnect(mqttPort, await addDevice(httpPort))).toBe(0);
 });
 
+test('a JetStream cluster that has no leader yet is waited for', { timeout: 300_000 }, async ({
+  onTestFinished,
+}) => {
+  const [here, there] = [await freePort(), await freePort()];
+  const alone = await startNatsServer({
+    configExtra: `server_name: one\ncluster { name: c, listen: "127.0.0.1:${here}", routes: ["nats://127.0.0.1:${there}"] }`,
+  });
+  onTestFinished(() => alone.stop());
+  const server = launchServer(
+    { DATABASE_URL: databaseUrl, NATS_URL: alone.url },
+    { args: ['--wait', '10m'] },
+  );
+  onTestFinished(() => server.signal('SIGKILL'));
+  const told = await server.waitFor('start_waiting');
+  expect(told).toMatchObject({ what: 'NATS', reason: expect.stringMatching(/JetStream|Stream RAW/) });
+  server.signal('SIGTERM');
+  expect(await server.ended).toBe(0);
+});
+
 test('a wait that is over ends with one line that says what is away', async () => {
   for (const [more, named] of [
     [{ DATABASE_URL: nowhere.database }, /database at .*127\.0\.0\.1:1/],

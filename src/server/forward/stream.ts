@@ -80,8 +80,8 @@ export async function requireStream(
           },
         );
       }
-      if (!mayMend(error, connection, options.domain) || performance.now() > endMs)
-        throw explain(error, options);
+      const mayPass = mayMend(error, connection, options.domain);
+      if (!mayPass || performance.now() > endMs) throw explain(error, options, mayPass);
       if (!told) log.warn({ event: 'jetstream_starting', reason: messageOf(error) }, 'waiting for JetStream');
       told = true;
       await delay(pollMs);
@@ -240,56 +240,52 @@ function mayMend(error: unknown, connection: NatsConnection, domain: string | un
   return error.code === '503' && (domain !== undefined || connection.info?.jetstream === true);
 }
 
-function explain(error: unknown, { stream: name, template, domain }: WantedStream): SvcMqttError {
+function explain(
+  error: unknown,
+  { stream: name, template, domain }: WantedStream,
+  mayPass: boolean,
+): SvcMqttError {
   const { offered: subject } = subjectsOfTemplate(template);
   const code = apiCode(error);
   const { code: kind } = error as { code?: string };
+  const fail = (detail: string, suggestion: string) =>
+    new SvcMqttError('NATS_STREAM', detail, { suggestion, mayPass, cause: error });
   if (code === undefined && kind === '503' && domain !== undefined) {
-    return new SvcMqttError('NATS_STREAM', `No JetStream answers in the domain ${domain}`, {
-      suggestion:
-        'Check NATS_JETSTREAM_DOMAIN, that the leaf node is connected, and that the user is in the account that has JetStream there',
-      cause: error,
-    });
+    return fail(
+      `No JetStream answers in the domain ${domain}`,
+      'Check NATS_JETSTREAM_DOMAIN, that the leaf node is connected, and that the user is in the account that has JetStream there',
+    );
   }
   if ((code !== undefined && disabledCodes.has(code)) || (code === undefined && kind === '503')) {
-    return new SvcMqttError('NATS_STREAM', 'JetStream is not enabled on the NATS server or for the account', {
-      suggestion:
-        'Start nats-server with -js (or a jetstream block), or set ENABLE_JETSTREAM=false to do without storage',
-      cause: error,
-    });
+    return fail(
+      'JetStream is not enabled on the NATS server or for the account',
+      'Start nats-server with -js (or a jetstream block), or set ENABLE_JETSTREAM=false to do without storage',
+    );
   }
   if (code === subjectsInUse) {
-    return new SvcMqttError('NATS_STREAM', `A stream on ${subject} exists and is in no list of streams`, {
-      suggestion: 'Bring back the servers of its cluster: it has no leader',
-      cause: error,
-    });
+    return fail(
+      `A stream on ${subject} exists and is in no list of streams`,
+      'Bring back the servers of its cluster: it has no leader',
+    );
   }
   const { permissionContext } = error as { permissionContext?: { operation: string; subject: string } };
   if (permissionContext !== undefined) {
     const publishes = permissionContext.operation === 'publish';
-    return new SvcMqttError(
-      'NATS_STREAM',
+    return fail(
       `NATS does not let the user ${publishes ? 'publish' : 'subscribe'} to ${permissionContext.subject}`,
-      {
-        suggestion: publishes
-          ? `Let the user publish to STREAM.LIST, STREAM.INFO.* and STREAM.CREATE.${name} of JetStream's API, as the subject shows`
-          : 'Let the user subscribe to everything below NATS_INBOX_PREFIX, or set that to where it may',
-        cause: error,
-      },
+      publishes
+        ? `Let the user publish to STREAM.LIST, STREAM.INFO.* and STREAM.CREATE.${name} of JetStream's API, as the subject shows`
+        : 'Let the user subscribe to everything below NATS_INBOX_PREFIX, or set that to where it may',
     );
   }
   if (kind === 'TIMEOUT') {
-    return new SvcMqttError('NATS_STREAM', `JetStream does not answer: ${messageOf(error)}`, {
-      suggestion: 'Check the JetStream cluster, and that the user may use its API',
-      cause: error,
-    });
+    return fail(
+      `JetStream does not answer: ${messageOf(error)}`,
+      'Check the JetStream cluster, and that the user may use its API',
+    );
   }
-  return new SvcMqttError(
-    'NATS_STREAM',
+  return fail(
     `Stream ${name} (${subject}) cannot be created: ${messageOf(error)}`,
-    {
-      suggestion: 'Create it with the nats command, with the limits that the account asks for',
-      cause: error,
-    },
+    'Create it with the nats command, with the limits that the account asks for',
   );
 }
