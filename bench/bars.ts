@@ -107,6 +107,13 @@ const bars: readonly Bar[] = [
   ),
   figureBar('storm', 'cold: CPU a connect', 'cold µs/connect', { most: 200, unit: 'µs' }),
   figureBar('storm', 'logins lost', 'lost', { most: 0, unit: '' }),
+  {
+    scenario: 'rush',
+    text: 'connects a second beside messages',
+    measure: (find) => find('rush', 'gateway')?.ratePerSec,
+    least: 1_500,
+    unit: '/s',
+  },
   figureBar('idle', 'RSS a connection that only publishes', 'KB/connection', { most: 12, unit: 'KB' }),
   figureBar('idle', 'RSS a connection with a subscription', 'KB subscribed', { most: 22, unit: 'KB' }),
   figureBar('idle', 'CPU at rest', 'rest CPU %', { most: 1, unit: '%' }),

@@ -2,8 +2,17 @@ import { endurance } from './endurance.js';
 import { frozen } from './frozen.js';
 import { idle } from './idle.js';
 import { mixed } from './mixed.js';
+import { rush } from './rush.js';
 import type { Scenario } from './scenario.js';
 import { storm } from './storm.js';
 import { throughputScenarios } from './throughput.js';
 
-export const scenarios: readonly Scenario[] = [...throughputScenarios, storm, idle, mixed, frozen, endurance];
+export const scenarios: readonly Scenario[] = [
+  ...throughputScenarios,
+  storm,
+  rush,
+  idle,
+  mixed,
+  frozen,
+  endurance,
+];

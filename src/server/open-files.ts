@@ -11,10 +11,10 @@ export interface OpenFileShares {
 }
 
 /**
- * Files of a replica beside its connections and those of the database's pool: some 30 when it rests (Node.js itself, the
- * listeners, NATS, pipes to the processes that it started), and the others for what it opens now and then.
+ * Files of a replica beside its connections and those of the database's pool: some 30 when it rests (Node.js itself, NATS,
+ * pipes to the processes that it started), 16 of each port for devices, and the others for what it opens now and then.
  */
-const ownFiles = 64;
+const ownFiles = 128;
 /** Connections to the database beside the pool. */
 const databaseConnectionsBeside = 3;
 /** The API has an eighth of what is left, so that a replica full of devices still says how it is; a probe needs one. */

@@ -15,7 +15,7 @@ test.runIf(linux)(
     const [low] = server.log.filter(({ event }) => event === 'open_files_low');
     const connections = low?.connections as number;
     expect(low).toMatchObject({ maxConnections: 100_000 });
-    expect(connections).toBeGreaterThan(80);
+    expect(connections).toBeGreaterThan(40);
     const device = await addDevice(server.httpPort);
     const resident = await connected(onTestFinished, server.mqttPort, device);
 

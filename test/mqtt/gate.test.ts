@@ -29,6 +29,7 @@ it('of a socket that waits nothing is read before it goes on, and one that ends 
     host: '127.0.0.1',
     port: 0,
     setting: 'MQTT_PORT',
+    acceptsPerTurn: 1,
     log,
     onSocket(socket) {
       socket.on('error', () => {});

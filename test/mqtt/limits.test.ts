@@ -102,6 +102,26 @@ describe('connections', () => {
     });
   });
 
+  it('of a client that has gone while it waited: not looked up, and nobody is taken over', async () => {
+    await openBroker({ maxConnectsPerSecond: 1 });
+    const clientId = 'the-same';
+    const first = await open();
+    expect(await connectBy(first, { clientId })).toBe(0);
+    const gone = await open();
+    gone.socket.end(login({ clientId }));
+    // One that has said all there is to say is served all the same.
+    const brief = await open();
+    brief.socket.end(Buffer.concat([login({ clientId: 'brief' }), message(1), disconnectPacket]));
+    await brief.waitClosed();
+    expect(brief.received[0]?.type).toBe(2);
+    expect(broker().taken).toHaveLength(1);
+    await gone.waitClosed();
+    expect(gone.received).toEqual([]);
+    const { accepted, refused } = broker().broker.counters;
+    expect([accepted, refused['connection-lost']]).toEqual([2, 1]);
+    await ping(first);
+  });
+
   it('for which files may be open: one more is closed', async () => {
     await openBroker({ maxConnections: 3, maxOpenSockets: 2 });
     await connected();

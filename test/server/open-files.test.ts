@@ -5,9 +5,9 @@ import { readOpenFilesLimit, shareOpenFiles } from '../../src/server/open-files.
 const pool = { databasePoolSize: 10 };
 
 test('most files are for devices, and some always for the rest', () => {
-  for (const limit of [150, 200, 256, 1_024, 4_096, 65_536, 1_048_576]) {
+  for (const limit of [200, 256, 1_024, 4_096, 65_536, 1_048_576]) {
     const { mqtt, http } = shareOpenFiles(limit, pool);
-    expect(limit - mqtt - http).toBeGreaterThanOrEqual(64 + pool.databasePoolSize);
+    expect(limit - mqtt - http).toBeGreaterThanOrEqual(128 + pool.databasePoolSize);
     expect(http).toBeGreaterThanOrEqual(8);
     expect(mqtt).toBeGreaterThan(http);
   }
@@ -16,7 +16,7 @@ test('most files are for devices, and some always for the rest', () => {
 });
 
 test('a limit below what a replica needs leaves no room for devices, one that is none all of it', () => {
-  expect(shareOpenFiles(64, pool).mqtt).toBe(0);
+  expect(shareOpenFiles(128, pool).mqtt).toBe(0);
   expect(shareOpenFiles(Number.POSITIVE_INFINITY, pool)).toEqual({
     mqtt: Number.POSITIVE_INFINITY,
     http: defaultHttpLimits.maxConnections,

@@ -170,6 +170,7 @@ export async function openControlledBroker(
       mqttClientCert: 'optional',
       maxConnections: 1_000,
       maxOpenSockets: Number.POSITIVE_INFINITY,
+      acceptsPerTurn: 1,
       maxConnectionsPerAddress: 1_000,
       maxConnectsPerSecond: 100_000,
       maxConnectsPerSecondPerAddress: 100_000,

@@ -5,6 +5,7 @@ import type { Forwarder } from '../forward/forwarder.js';
 import type { BrokerView } from '../mqtt/broker.js';
 import type { Traffic } from '../mqtt/counters.js';
 import type { CertificateInfo } from '../tls/certificate-info.js';
+import { addAcceptQueue } from './accept-queue.js';
 import { addProcessMetrics } from './process-metrics.js';
 import { openSeriesRegistry, type Series, type SeriesRegistry } from './series.js';
 
@@ -32,6 +33,7 @@ export function openMetrics(sources: MetricSources): Metrics {
   const registry = new Registry();
   const series = openSeriesRegistry(registry);
   addClients(series, sources);
+  addAcceptQueue(registry, () => sources.broker.arrivals().ports);
   addMessages(series, sources);
   addParts(series, sources);
   let watching = false;
@@ -53,6 +55,11 @@ function addClients(series: SeriesRegistry, { broker, maxConnections }: MetricSo
     'svc_mqtt_connections_limit',
     'Most MQTT connections: MAX_CONNECTIONS, or what the limit of open files allows',
     () => maxConnections,
+  );
+  series.gauge(
+    'svc_mqtt_waiting_connects',
+    'Connections accepted that wait for their turn, at MAX_CONNECTS_PER_SECOND or that of their address',
+    () => broker.arrivals().waiting,
   );
   series.counter(
     'svc_mqtt_sockets_total',

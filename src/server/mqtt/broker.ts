@@ -19,7 +19,7 @@ import { type ConnectionServicesConfig, createConnectionServices } from './conne
 import { type BrokerCounters, newBrokerCounters } from './counters.js';
 import { openDeviceRoom } from './device-room.js';
 import type { EntranceKeeper } from './entrance.js';
-import { type GateConfig, openGate } from './gate.js';
+import { type Gate, type GateConfig, openGate } from './gate.js';
 import { type ListenersConfig, type Ports, startListeners } from './listeners.js';
 import { isMqttText } from './packets/field.js';
 import { applyPolicies } from './policy-change.js';
@@ -48,6 +48,8 @@ export interface BrokerView {
   readonly counters: Readonly<BrokerCounters>;
   /** Connections open now. */
   connectionCount(): number;
+  /** Ports listened on, and connections accepted that wait for their turn. */
+  arrivals(): { ports: readonly number[]; waiting: number };
   /** Wills that wait for room. */
   waitingWills(): number;
   /** The same by transport; looks at each of them. */
@@ -147,10 +149,13 @@ export async function openBroker(options: {
   const policyOf = (device: { id: string; type: string }) =>
     compilePolicy(policies.templateOf(device.type), device);
   const waitingWills = { count: 0, bytes: 0 };
+  let gate: Gate | undefined;
+  let ports: Ports = {};
 
   const view: BrokerView = {
     counters,
     connectionCount: () => registry.connections.size,
+    arrivals: () => ({ ports: Object.values(ports), waiting: gate?.waiting ?? 0 }),
     waitingWills: () => waitingWills.count,
     connectionCounts() {
       const counts = { tcp: 0, tls: 0, ws: 0, wss: 0 };
@@ -184,15 +189,15 @@ export async function openBroker(options: {
       policyOf,
       addressingOf: options.addressingOf,
     });
-    const gate = openGate({
+    const opened = openGate({
       config,
       counters,
       log: limitedLog,
       onRefused: (reason) => events.emit({ kind: 'refused', reason }),
     });
     const keeper: EntranceKeeper = {
-      mayEnter: gate.mayEnter,
-      onArrival: gate.onArrival,
+      mayEnter: opened.mayEnter,
+      onArrival: opened.onArrival,
       onClient: (accepted) => registry.open(new Connection(accepted, services)),
       onFailed({ remoteAddress, remotePort, transport }, reason, fields) {
         counters.closed[reason] += 1;
@@ -213,6 +218,8 @@ export async function openBroker(options: {
       keeper,
       log: limitedLog,
     });
+    gate = opened;
+    ports = listeners.ports;
     let seenAtMs = performance.now();
     const ticker = setInterval(() => {
       const nowMs = performance.now();
@@ -243,17 +250,17 @@ export async function openBroker(options: {
     }
 
     return {
-      ports: listeners.ports,
+      ports,
       ...view,
       async stopReading() {
         await listeners.close();
-        gate.close();
+        opened.close();
         for (const connection of registry.connections) connection.stopReading();
       },
       async close() {
         clearInterval(ticker);
         await listeners.close();
-        gate.close();
+        opened.close();
         for (const connection of [...registry.connections]) connection.close('server-shutdown');
       },
     };

@@ -50,6 +50,11 @@ export class ClientSocket implements TurnMember {
   private readonly reader = new FrameReader();
   private readonly output = new TurnOutput();
   private ended = false;
+  /**
+   * What comes first is looked at a turn later, when the end of a client is known that has sent it and gone while it waited
+   * to be accepted.
+   */
+  private first: 'awaited' | 'waiting' | 'given' = 'awaited';
   /** More is unread than may be; the client is not read until it has taken all of it. */
   private clogged = false;
   /** Bytes that the client has taken, when it last had taken more than before, and that time, `performance.now()`. */
@@ -71,6 +76,11 @@ export class ClientSocket implements TurnMember {
       this.tellEnd();
     });
     socket.on('close', () => processor.close(socket.failure ?? 'connection-lost'));
+  }
+
+  /** The client has ended its side, and all that it sent was processed. */
+  get isExhausted(): boolean {
+    return this.readEnded && this.reader.isEmpty;
   }
 
   /** For the log. */
@@ -174,14 +184,28 @@ export class ClientSocket implements TurnMember {
 
   /** The client's end comes behind the packets that it sent before. */
   private tellEnd(): void {
-    if (this.readEnded && !this.held && !this.ended) this.processor.onEnd();
+    if (this.readEnded && this.first !== 'waiting' && !this.held && !this.ended) this.processor.onEnd();
   }
 
   private onData(chunk: Buffer): void {
     if (this.ended) return;
     this.processor.onRead();
     this.reader.push(chunk);
-    this.pump();
+    if (this.first === 'given') this.pump();
+    else if (this.first === 'awaited') this.giveFirst();
+  }
+
+  private giveFirst(): void {
+    this.first = 'waiting';
+    // The first comes at the end of this turn, the second behind what the next one has read.
+    setImmediate(() =>
+      setImmediate(() => {
+        this.first = 'given';
+        if (this.ended) return;
+        this.pump();
+        this.tellEnd();
+      }),
+    );
   }
 
   /** Whatever a client sends, a defect it meets ends its connection and nothing else. */

@@ -177,6 +177,8 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
       this.refuse(connect);
       return undefined;
     }
+    // A client that has gone is not looked up, nor does it take the place of another.
+    if (this.socket.isExhausted) return 'connection-lost';
     this.phase = 'authenticating';
     this.socket.updateHold();
     this.accept(connect).catch((error: unknown) => this.fail(error));

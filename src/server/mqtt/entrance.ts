@@ -174,6 +174,12 @@ export function openEntrance(options: {
       socket.on('error', ignoreError);
       const remoteAddress = plainAddress(socket.remoteAddress);
       const arrival = { socket, transport, remoteAddress, remotePort: socket.remotePort ?? 0 };
+      if (socket.remoteAddress === undefined) {
+        // Its client has reset it while it waited to be accepted.
+        keeper.onFailed(arrival, 'connection-lost', {});
+        socket.destroy();
+        return;
+      }
       if (proxies?.includes(remoteAddress) === true) readHeader(arrival);
       else arrive(arrival);
     },

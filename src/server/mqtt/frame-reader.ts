@@ -82,6 +82,11 @@ export class FrameReader {
     return partial;
   }
 
+  /** Nothing is left of what was pushed. */
+  get isEmpty(): boolean {
+    return this.chunk === undefined && this.partial === undefined;
+  }
+
   /** Lets go of what was not read. */
   clear(): void {
     this.chunk = undefined;

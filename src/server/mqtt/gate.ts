@@ -22,6 +22,8 @@ export type GateConfig = Pick<
 
 /** Decides which sockets become connections, and when. */
 export interface Gate extends Pick<EntranceKeeper, 'mayEnter' | 'onArrival'> {
+  /** Connections that wait for their turn. */
+  readonly waiting: number;
   /** Ends those that wait. Idempotent. */
   close(): void;
 }
@@ -81,6 +83,10 @@ export function openGate(options: {
   }
 
   return {
+    get waiting() {
+      return queue.waiting;
+    },
+
     mayEnter(socket) {
       counters.opened += 1;
       if (open >= maxOpen) {

@@ -1,6 +1,10 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { messageOf, SvcMqttError } from '../../errors.js';
 import type { LimitedLog } from '../../log.js';
+import { duplicateHandle } from './duplicate-handle.js';
+
+/** Connections that the system holds until they are accepted; on Linux `net.core.somaxconn` bounds it, too. */
+const backlog = 4_096;
 
 /** A TCP listener. */
 export interface Listener {
@@ -20,20 +24,24 @@ export async function startListener(options: {
   /** The variable that names the port, for the message. */
   setting: string;
   onSocket(socket: Socket): void;
+  /** Most connections accepted in one turn of the event loop; each costs a file descriptor. */
+  acceptsPerTurn: number;
   log: LimitedLog;
 }): Promise<Listener> {
-  const server = createServer(
-    // The end of a client's side is taken in its order, behind what waits before it.
-    {
-      noDelay: true,
-      keepAlive: true,
-      keepAliveInitialDelay: 60_000,
-      allowHalfOpen: true,
-      // Of a socket that has to wait nothing is read.
-      pauseOnConnect: true,
-    },
-    options.onSocket,
-  );
+  const openServer = () =>
+    createServer(
+      // The end of a client's side is taken in its order, behind what waits before it.
+      {
+        noDelay: true,
+        keepAlive: true,
+        keepAliveInitialDelay: 60_000,
+        allowHalfOpen: true,
+        // Of a socket that has to wait nothing is read.
+        pauseOnConnect: true,
+      },
+      options.onSocket,
+    );
+  const server = openServer();
   try {
     await listen(server, options.host, options.port);
   } catch (error) {
@@ -48,8 +56,20 @@ export async function startListener(options: {
   const address = server.address();
   const port = typeof address === 'object' && address !== null ? address.port : options.port;
   // A connection that the system does not hand over is lost; without a listener it would take the process along.
-  server.on('error', (error) => {
+  const onError = (error: Error) =>
     options.log.error('accept_failed', { port, reason: messageOf(error) }, 'A connection was not accepted');
+  server.on('error', onError);
+  const servers = [server];
+  const duplicates = duplicateHandle(server, {
+    copies: options.acceptsPerTurn - 1,
+    onHandle(handle) {
+      // The length of the queue is that of the socket, and is set anew with each.
+      servers.push(openServer().on('error', onError).listen(handle, backlog));
+    },
+    onFailed(reason) {
+      const text = 'Connections that come in while there is much to do have to wait longer than usual';
+      options.log.warn('accept_slow', { port, reason }, text);
+    },
   });
   let closing: Promise<void> | undefined;
   return {
@@ -57,7 +77,8 @@ export async function startListener(options: {
     close: () => {
       closing ??= new Promise((resolve) => {
         // The callback waits for the open connections too, which is not wanted here.
-        server.close();
+        duplicates.close();
+        for (const each of servers) each.close();
         resolve();
       });
       return closing;
@@ -68,7 +89,7 @@ export async function startListener(options: {
 function listen(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen({ host, port, backlog: 4_096 }, () => {
+    server.listen({ host, port, backlog }, () => {
       server.off('error', reject);
       resolve();
     });

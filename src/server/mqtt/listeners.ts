@@ -23,7 +23,10 @@ export type ListenersConfig = Pick<
   | 'connectTimeoutSec'
   | 'maxPacketBytes'
   | 'maxConnectPacketBytes'
->;
+> & {
+  /** Most connections that each port accepts in one turn of the event loop. */
+  readonly acceptsPerTurn: number;
+};
 
 /** The ports that are listened on. */
 export type Ports = Readonly<Partial<Record<Transport, number>>>;
@@ -71,7 +74,8 @@ export async function startListeners(options: {
   try {
     for (const { transport, port, setting } of planned) {
       const onSocket = (socket: Parameters<typeof entrance.enter>[0]) => entrance.enter(socket, transport);
-      const listener = await startListener({ host: config.mqttHost, port, setting, onSocket, log });
+      const { mqttHost: host, acceptsPerTurn } = config;
+      const listener = await startListener({ host, port, setting, onSocket, acceptsPerTurn, log });
       started.push(listener);
       ports[transport] = listener.port;
     }
@@ -89,7 +93,7 @@ export async function startListeners(options: {
  * @throws SvcMqttError LISTEN_FAILED.
  */
 export async function holdPorts(
-  { mqttHost: host }: ListenersConfig,
+  { mqttHost: host }: Pick<ListenersConfig, 'mqttHost'>,
   planned: readonly Planned[],
   log: LimitedLog,
 ): Promise<() => Promise<void>> {
@@ -100,7 +104,7 @@ export async function holdPorts(
   try {
     for (const { port, setting } of planned) {
       const onSocket = (socket: Socket) => socket.destroy();
-      held.push(await startListener({ host, port, setting, onSocket, log }));
+      held.push(await startListener({ host, port, setting, onSocket, acceptsPerTurn: 1, log }));
     }
   } catch (error) {
     await letGo();
@@ -115,7 +119,7 @@ export async function holdPorts(
  * @throws SvcMqttError CONFIG_INVALID when no port or no proxy is named as it has to be.
  */
 export function planListeners(
-  config: ListenersConfig,
+  config: Omit<ListenersConfig, 'acceptsPerTurn'>,
   withTls: boolean,
 ): { planned: Planned[]; proxies: AddressRanges | undefined } {
   const all: (Planned | { port: undefined })[] = [
