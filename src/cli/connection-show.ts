@@ -3,6 +3,7 @@ import { type CommandIo, write } from './io.js';
 import { blockTime } from './table.js';
 import { formatBlock, toJsonLine } from './text.js';
 import type { ConnectionDetails } from './top/api.js';
+import { describeWaiting } from './top/details.js';
 import { formatBytes, formatInteger } from './top/format.js';
 
 /**
@@ -20,7 +21,7 @@ export async function showConnection(
 }
 
 function toRows(found: ConnectionDetails, io: CommandIo): [string, string][] {
-  const { received, outgoing, will, last_error: error, last_message_at: last } = found;
+  const { received, outgoing, will, waits, last_error: error, last_message_at: last } = found;
   const format = blockTime(io);
   const time = (at: string) => format(new Date(at));
   const { qos0, qos1, qos2 } = received;
@@ -38,6 +39,7 @@ function toRows(found: ConnectionDetails, io: CommandIo): [string, string][] {
     ['messages in', `${formatInteger(qos0 + qos1 + qos2)} (QoS 0/1/2: ${qos0}/${qos1}/${qos2})`],
     ['last message', last === null ? 'none' : time(last)],
     ['in flight', `${found.in_flight}${found.held ? ', not read at the moment: a bound is reached' : ''}`],
+    ['waits for', waits === null ? 'nothing' : `${describeWaiting(waits)}, since ${time(waits.since)}`],
     [
       'messages out',
       `${outgoing.waiting} waiting (${formatBytes(outgoing.waiting_bytes)}), ${outgoing.unacknowledged} unacknowledged, ${outgoing.dropped} dropped`,

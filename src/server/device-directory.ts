@@ -79,7 +79,7 @@ const idsPerSweep = 100;
  * @param options.onPoliciesChanged called when the policies changed or may have.
  * @param options.onLost called when a device was revoked or deleted, has expired, or got another type or a secret
  *   in place of all before: its connections must go. Of a device that is not remembered the same loss may be found
- *   again, with whatever changes of it: then it is no news.
+ *   again, with whatever changes of it: then it is no news. What is now known of it comes with it.
  * @param options.onRefreshed called with a device that may have changed otherwise: connections may have logged in
  *   with a secret that is no longer valid, or will end at another time than was known.
  * @throws SvcMqttError DATABASE_UNREACHABLE, DATABASE_REFUSED or DATABASE_SCHEMA.
@@ -90,7 +90,7 @@ export async function startDeviceDirectory(options: {
   holdMs: number;
   log: Log;
   connectedIds(): Iterable<string>;
-  onLost(id: string, reason: LossReason, isNews: boolean): void;
+  onLost(id: string, reason: LossReason, isNews: boolean, device: DeviceCredentials | undefined): void;
   onPoliciesChanged?(): void;
   onRefreshed(device: DeviceCredentials): void;
 }): Promise<DeviceDirectory> {
@@ -128,7 +128,7 @@ export async function startDeviceDirectory(options: {
       if (closed || told) return;
       if (reason !== undefined) {
         const isNews = losses.note(id, reason, device);
-        onLost(id, reason, isNews || entry !== undefined);
+        onLost(id, reason, isNews || entry !== undefined, device);
         return;
       }
       if (device !== undefined && device.revokedAtMs === undefined) losses.forget(id);

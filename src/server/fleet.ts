@@ -59,6 +59,15 @@ export function startFleetView(options: {
     return replicas;
   }
 
+  function readCauses(): ReplicaStats['waiting']['causes'] {
+    return forwarder.troubles().map(({ cause, detail, lanes, sinceMs }) => ({
+      cause,
+      detail,
+      clients: lanes,
+      sinceAtMs: Math.round(Date.now() - (performance.now() - sinceMs)),
+    }));
+  }
+
   async function readStats(): Promise<ReplicaStats> {
     const nats = forwarder.state();
     const replicasNow = await readReplicas();
@@ -80,7 +89,7 @@ export function startFleetView(options: {
         stored: nats.counters.stored,
         sent: nats.counters.sent,
       },
-      waiting: { messages: nats.inFlight, bytes: nats.inFlightBytes },
+      waiting: { messages: nats.inFlight, bytes: nats.inFlightBytes, causes: readCauses() },
       ackLatency: history.quantiles(),
       nats: { ok: nats.connected, detail: nats.detail },
       database: { ok: health.ok, detail: `${db.where} ${health.detail}` },

@@ -77,6 +77,17 @@ export interface ConnectionDetails extends ConnectionSummary {
   readonly will: { readonly topic: string; readonly qos: number; readonly retain: boolean } | undefined;
   /** The socket is not read at the moment, since the client or the process is at a bound. */
   readonly held: boolean;
+  /** Why messages of the client wait; undefined when none do, or are merely under way. */
+  readonly waits:
+    | {
+        /** Stable key of the cause. */
+        readonly cause: string;
+        readonly detail: string;
+        /** The NATS subject of the message that failed. */
+        readonly subject: string | undefined;
+        readonly sinceAtMs: number;
+      }
+    | undefined;
   /** Bytes written that the client has not taken. */
   readonly unsentBytes: number;
   /** Messages that wait to be sent to the client, and those that it left out for want of room. */
@@ -148,7 +159,17 @@ export interface ReplicaStats {
     readonly stored: number;
     readonly sent: number;
   };
-  readonly waiting: { readonly messages: number; readonly bytes: number };
+  readonly waiting: {
+    readonly messages: number;
+    readonly bytes: number;
+    /** What clients wait for that NATS refuses or does not confirm; the most clients first. */
+    readonly causes: readonly {
+      readonly cause: string;
+      readonly detail: string;
+      readonly clients: number;
+      readonly sinceAtMs: number;
+    }[];
+  };
   /** From the arrival of a message until it is stored, of the last seconds; undefined when there were none. */
   readonly ackLatency: { readonly p50Ms: number | undefined; readonly p99Ms: number | undefined };
   readonly nats: { readonly ok: boolean; readonly detail: string };

@@ -17,11 +17,11 @@ import { startDropReport } from './drop-report.js';
 import { openEventFeed } from './event-feed.js';
 import { startFleetView } from './fleet.js';
 import { openDownlink } from './forward/downlink.js';
-import type { Forwarder, ForwarderState } from './forward/forwarder.js';
+import type { Forwarder } from './forward/forwarder.js';
 import { checkForwarderSettings, startForwarder } from './forward/start-forwarder.js';
 import { compileSubject, encodeHeaders } from './forward/subject.js';
 import { holdAddress } from './http/listener.js';
-import type { Readiness } from './http/start.js';
+import type { PartReadiness, Readiness } from './http/start.js';
 import { startHttp } from './http/start.js';
 import type { FleetView } from './live.js';
 import { openMetrics } from './metrics/metrics.js';
@@ -173,8 +173,8 @@ async function start(
     log,
     connectedIds: () => core.deviceIds(),
     onPoliciesChanged: () => policies.reload(),
-    onLost: (id, reason, isNews) => {
-      const connections = core.kick(id, reason);
+    onLost: (id, reason, isNews, device) => {
+      const connections = core.kick(id, reason, device);
       if (isNews || connections > 0) events.emit({ kind: 'revoked', device: id, reason, count: connections });
       if (connections > 0)
         log.info({ event: 'device_dropped', device: id, reason, connections }, 'A device was dropped');
@@ -364,7 +364,7 @@ function readReadiness(parts: {
       ok: nats.connected,
       detail: nats.ingest === undefined ? nats.detail : `${nats.detail}, ${ingestDetails[nats.ingest]}`,
     },
-    storage: { ...readStorage(nats), needed: parts.needsStorage },
+    storage: { needed: parts.needsStorage, ...readStorage(parts.forwarder) },
     listeners: {
       ok: parts.listening,
       detail: parts.listening ? 'accepting devices' : 'not accepting devices',
@@ -372,11 +372,24 @@ function readReadiness(parts: {
   };
 }
 
-function readStorage({ connected, standstill, ingest }: ForwarderState): { ok: boolean; detail: string } {
+/** Messages that wait for less are not spoken of: the next attempt may store them. */
+const heldForMs = 5_000;
+
+/** Anybody may ask, so that no subject is named: `/stats` and `connection show` do. */
+function readStorage(forwarder: Forwarder): PartReadiness {
+  const { connected, standstill, ingest } = forwarder.state();
   if (!connected) return { ok: false, detail: 'nothing is stored while NATS is away' };
-  if (standstill === undefined)
-    return { ok: true, detail: ingest === undefined ? 'off (ENABLE_JETSTREAM=false)' : 'no failure' };
-  const since = new Date(standstill.sinceMs).toISOString();
   const what = ingest === undefined ? 'acknowledged' : 'stored';
-  return { ok: false, detail: `nothing is ${what} since ${since}: ${standstill.reason}` };
+  if (standstill !== undefined) {
+    const since = new Date(standstill.sinceMs).toISOString();
+    return { ok: false, detail: `nothing is ${what} since ${since}: ${standstill.reason}` };
+  }
+  const longAgoMs = performance.now() - heldForMs;
+  const held = forwarder.troubles().filter(({ sinceMs }) => sinceMs < longAgoMs);
+  if (held.length > 0) {
+    const causes = held.map(({ cause, lanes }) => `${cause} (${lanes})`).join(', ');
+    // A replica that stores for the others is no worse than the next one.
+    return { ok: false, needed: false, detail: `messages of some clients are not ${what}: ${causes}` };
+  }
+  return { ok: true, detail: ingest === undefined ? 'off (ENABLE_JETSTREAM=false)' : 'no failure' };
 }

@@ -273,6 +273,39 @@ describe('messages in flight', () => {
     expect(bench.logged.map(({ event }) => event)).toEqual(['uplink_not_stored', 'uplink_stored_again']);
   });
 
+  it('says why a lane waits and since when, and what lanes wait for together, until something is stored', () => {
+    const bench = openBench({ ackTimeoutMs: 1_000 });
+    const [one, two, three] = [bench.openLane(), bench.openLane(), bench.openLane()];
+    for (const [index, lane] of [one, two, three].entries()) lane.publish(bench.message(`subject.${index}`));
+    expect(one.trouble).toBeUndefined();
+    expect(bench.inFlight.troubles()).toEqual([]);
+
+    bench.pass(100);
+    const sent = bench.takeSent();
+    bench.inFlight.settleRefused(tokenOf(sent, 'subject.0'), refused);
+    const { sinceMs = Number.NaN } = one.trouble ?? {};
+    bench.pass(1_000);
+    expect(one.trouble).toEqual({ cause: 'full', detail: refused.detail, subject: 'subject.0', sinceMs });
+    expect(two.trouble).toMatchObject({ cause: 'timeout', subject: 'subject.1' });
+    expect(bench.inFlight.troubles()).toEqual([
+      expect.objectContaining({ cause: 'timeout', lanes: 2 }),
+      { cause: 'full', detail: refused.detail, lanes: 1, sinceMs },
+    ]);
+    // Refused again: it waits as long as before.
+    bench.inFlight.settleRefused(tokenOf(bench.takeSent(), 'subject.0'), refused);
+    expect(one.trouble?.sinceMs).toBe(sinceMs);
+
+    bench.outlet.open = false;
+    bench.pass(100);
+    expect(one.trouble).toMatchObject({ cause: 'nats_away', subject: undefined });
+    expect(bench.openLane().trouble).toBeUndefined();
+    bench.outlet.open = true;
+    bench.pass(10_000);
+    for (const { token } of bench.takeSent()) bench.inFlight.settleStored(token);
+    expect([one, two, three].map(({ trouble }) => trouble)).toEqual([undefined, undefined, undefined]);
+    expect(bench.inFlight.troubles()).toEqual([]);
+  });
+
   it('forgets what can never be stored, says so, and takes what was sent behind it as it comes', () => {
     const bench = openBench();
     const lane = bench.openLane();

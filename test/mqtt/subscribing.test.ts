@@ -64,11 +64,13 @@ describe('a SUBSCRIBE to commands', () => {
     await expectPing(client);
     await expectPing(client);
     expect(controlled.taken).toHaveLength(0);
+    expect(controlled.core.live.find('r1-0')?.waits).toMatchObject({ cause: 'subscription' });
     controlled.answerDownlink('held');
     const answers = [await client.next(), await client.next(), await client.next(), await client.next()];
     expect(answers.map(({ type }) => type).filter((type) => type !== 4)).toEqual([suback, 11, suback]);
     expect(answers[0]?.body[2]).toBe(1);
     expect(controlled.claimed).toEqual(['dev1']);
+    expect(controlled.core.live.find('r1-0')?.waits).toBeUndefined();
     client.send(disconnectPacket);
     await client.waitClosed();
     expect(controlled.claimed).toEqual([]);

@@ -183,7 +183,9 @@ describe('GET /connections/{id}', () => {
       received: { qos0: 0, qos1: 3, qos2: 0 },
       held: false,
     });
-    expect((body.last_error as Json).detail).toBe('subscription refused: cmd/another/#');
+    expect((body.last_error as Json).detail).toBe(
+      'subscription refused: cmd/another/#: the policy does not allow it',
+    );
   });
 
   test.each(['GET', 'DELETE'])('%s answers 404 for another id', async (method) => {

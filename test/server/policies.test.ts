@@ -1,5 +1,6 @@
 import { connect, connectAsync, type IClientOptions, type MqttClient } from 'mqtt';
 import { connect as connectNats, type NatsConnection } from 'nats';
+import pg from 'pg';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { readConfig } from '../../src/read-config.js';
 import { type RunningServer, startServer } from '../../src/server/start.js';
@@ -9,16 +10,22 @@ import { borrowPostgres, createDatabase } from '../support/postgres.js';
 
 /** Policies and claims as devices meet them: two replicas in this process, a real PostgreSQL, a real nats-server. */
 
+const maxInFlightPerClient = 100;
+
 const undo: (() => Promise<unknown> | unknown)[] = [];
 const clients: MqttClient[] = [];
 const { log, lines } = openTestLog();
 const replicas: RunningServer[] = [];
 let nats: NatsConnection;
+let database: pg.Client;
 
 beforeAll(async () => {
   const postgres = await borrowPostgres();
   undo.push(() => postgres.release());
   const databaseUrl = await createDatabase(postgres.url);
+  database = new pg.Client({ connectionString: databaseUrl });
+  await database.connect();
+  undo.push(() => database.end());
   const server = await startNatsServer();
   undo.push(() => server.stop());
   for (let count = 0; count < 2; count += 1) {
@@ -30,6 +37,7 @@ beforeAll(async () => {
       LISTEN_ADDR: '127.0.0.1:0',
       SHUTDOWN_TIMEOUT_SEC: '1',
       PUBLISH_TIMEOUT_SEC: '1',
+      MAX_IN_FLIGHT_PER_CLIENT: String(maxInFlightPerClient),
     };
     const replica = await startServer(readConfig({ env }), log);
     undo.push(() => replica.close());
@@ -96,6 +104,49 @@ async function connected(device: Device, options: IClientOptions = {}, on = 0): 
   });
   clients.push(client);
   return client;
+}
+
+/** The first metric of a name, with its labels where they are given, of the first replica. */
+async function metric(name: string): Promise<number> {
+  const text = await (await fetch(`http://127.0.0.1:${replica(0).ports.http}/metrics`)).text();
+  const line = text.split('\n').find((each) => each.startsWith(`${name} `)) ?? '';
+  return Number(line.split(' ')[1]);
+}
+
+interface Waits {
+  readonly cause: string;
+  readonly subject: string | null;
+  readonly since: string;
+}
+
+/** Why the client of a device waits, as the API shows it. */
+async function waitsOf(device: Device): Promise<Waits | null | undefined> {
+  const page = await call<{ connections: { id: string }[] }>('GET', `/connections?device=${device.id}`);
+  const [row] = page.connections;
+  return row && (await call<{ waits: Waits | null }>('GET', `/connections/${row.id}`)).waits;
+}
+
+/** A client of which as much waits as may be in flight, since nothing takes the subject that `tried` watches. */
+async function wedge(device: Device, tried: readonly string[], will?: IClientOptions['will']) {
+  const clientId = `wedged-${Math.random()}`;
+  await until(async () => {
+    const probe = await connected(device, { clientId: `probe-${Math.random()}` });
+    await probe.publishAsync(`raw/${device.id}`, 'x', { qos: 0 });
+    await probe.endAsync();
+    return tried.length > 0;
+  });
+  const client = await connected(device, { clientId, ...(will === undefined ? {} : { will }) });
+  for (let count = 0; count < maxInFlightPerClient; count += 1)
+    client.publish(`raw/${device.id}`, String(count), { qos: 1 });
+  await until(async () => {
+    const page = await call<{ connections: { client: string; in_flight: number }[] }>(
+      'GET',
+      `/connections?device=${device.id}`,
+    );
+    const own = page.connections.find((row) => row.client === clientId);
+    return (own?.in_flight ?? 0) >= maxInFlightPerClient;
+  });
+  return { clientId, client };
 }
 
 /** The subjects of what is stored from now on. */
@@ -292,6 +343,113 @@ test('a client is closed with a reason when a message of it waits that a changed
     topic: `raw/${device.id}/x`,
     detail: expect.stringContaining('policy of the device changed'),
   });
+});
+
+test('what a device left behind goes where the rules of its new type say when its type changes', async () => {
+  const device = await add('misnamed');
+  await setPolicy('misnamed', { nats_subject: 'misnamed.{id}' });
+  const tried = storedSubjects('misnamed.>');
+  const client = await connected(device, { clientId: 'left' });
+  await until(() => {
+    client.publish(`raw/${device.id}`, 'x', { qos: 1 });
+    return tried.length > 0;
+  });
+  const subjects = storedSubjects(`raw.${device.id}`);
+  await nats.flush();
+  const closed = new Promise<void>((resolve) => client.once('close', resolve));
+  await database.query('update devices set type = $2 where id = $1', [device.id, 'named']);
+  await closed;
+  await until(() => subjects.length > 0);
+});
+
+test('a will that waits for room goes where a corrected policy says, behind what its client sent', async () => {
+  const device = await add('willed');
+  await setPolicy('willed', { nats_subject: 'willed.{id}' });
+  const tried = storedSubjects('willed.>');
+  const topic = `raw/${device.id}`;
+  const { clientId, client } = await wedge(device, tried, { topic, payload: Buffer.from('will'), qos: 1 });
+  const stored: string[] = [];
+  const subscription = nats.subscribe(`raw.${device.id}`, {
+    callback: (_error, message) => stored.push(message.string()),
+  });
+  undo.push(() => subscription.unsubscribe());
+  await nats.flush();
+  client.stream.destroy();
+  await until(async () => (await metric('svc_mqtt_waiting_wills')) === 1);
+  await setPolicy('willed', {});
+  await until(() => stored.includes('will'));
+  expect(stored.at(-1), clientId).toBe('will');
+  expect(stored.length).toBeGreaterThan(1);
+});
+
+test('a will that waits and is no longer allowed is dropped', async () => {
+  const device = await add('unwilled');
+  await setPolicy('unwilled', { nats_subject: 'unwilled.{id}' });
+  const tried = storedSubjects('unwilled.>');
+  const topic = `raw/${device.id}/gone`;
+  const { client } = await wedge(device, tried, { topic, payload: Buffer.from('will'), qos: 1 });
+  client.stream.destroy();
+  await until(async () => (await metric('svc_mqtt_waiting_wills')) === 1);
+  const dropped = await metric('svc_mqtt_wills_dropped_total');
+  await setPolicy('unwilled', { publish: ['raw/{id}'] });
+  await until(async () => (await metric('svc_mqtt_waiting_wills')) === 0);
+  expect(await metric('svc_mqtt_wills_dropped_total')).toBe(dropped + 1);
+});
+
+test('messages that wait for the rate of a policy go on when it is raised', async () => {
+  const device = await add('slow');
+  await setPolicy('slow', { publish_rate: 1 });
+  await until(async () => {
+    const probe = await connected(device, { clientId: `probe-${Math.random()}` });
+    await Promise.all([1, 2, 3].map(() => probe.publishAsync(`raw/${device.id}`, 'x', { qos: 0 })));
+    await probe.endAsync();
+    return (await metric('svc_mqtt_limits_hit_total{limit="publish-rate"}')) > 0;
+  });
+  const client = await connected(device, { clientId: 'slow' });
+  // At the rate of before, all would take more than an hour.
+  const all = Array.from({ length: 5_000 }, () => client.publishAsync(`raw/${device.id}`, 'x', { qos: 1 }));
+  await until(async () => (await waitsOf(device))?.cause === 'publish-rate');
+  await setPolicy('slow', {});
+  await Promise.all(all);
+  expect(client.connected).toBe(true);
+});
+
+test('why a client waits is told of it, and of all clients in the statistics', async () => {
+  const device = await add('stuck');
+  await setPolicy('stuck', { nats_subject: 'stuck.{id}' });
+  const tried: string[] = [];
+  const watching = nats.subscribe('stuck.>', { callback: (_error, { subject }) => void tried.push(subject) });
+  const { client } = await wedge(device, tried);
+  // While somebody listens there, NATS does not tell that no stream does.
+  watching.unsubscribe();
+  const at = Date.now();
+  await until(async () => (await waitsOf(device))?.cause === 'no_stream');
+  expect(await waitsOf(device)).toMatchObject({
+    cause: 'no_stream',
+    detail: 'no stream takes the subject',
+    subject: `stuck.${device.id}`,
+  });
+  expect(Date.parse((await waitsOf(device))?.since ?? '')).toBeLessThanOrEqual(at + 1_000);
+  const { waiting } = await call<{ waiting: { causes: { cause: string; clients: number }[] } }>(
+    'GET',
+    '/stats',
+  );
+  const { clients = 0 } = waiting.causes.find(({ cause }) => cause === 'no_stream') ?? {};
+  expect(clients).toBeGreaterThanOrEqual(1);
+  // Others are stored meanwhile, so the replica is as good as ever, and says what it cannot do.
+  const other = await add('other');
+  const healthy = await connected(other, { clientId: 'healthy' });
+  let readiness = { status: '', storage: { status: '', detail: '' } };
+  await until(async () => {
+    await healthy.publishAsync(`raw/${other.id}`, 'x', { qos: 1 });
+    readiness = await call<typeof readiness>('GET', '/readyz');
+    return readiness.storage.detail.startsWith('messages of some clients are not stored: ');
+  });
+  expect(readiness).toMatchObject({ status: 'ok', storage: { status: 'failed' } });
+  expect(readiness.storage.detail).toMatch(/no_stream \(\d+\)/);
+  await setPolicy('stuck', {});
+  await until(async () => (await waitsOf(device)) === null);
+  expect(client.connected).toBe(true);
 });
 
 test('a device that redeemed a claim connects with what it got', async () => {

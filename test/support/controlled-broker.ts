@@ -78,6 +78,7 @@ export async function openControlledBroker(
         get inFlight() {
           return inFlight;
         },
+        trouble: undefined,
         publish(message) {
           const store = message.onStored.bind(message);
           if (message.confirm) {
@@ -111,6 +112,7 @@ export async function openControlledBroker(
       standstill: undefined,
       counters: newForwarderCounters(),
     }),
+    troubles: () => [],
     drain: async () => 0,
     close: async () => {},
   };

@@ -23,7 +23,7 @@ export function openIdleFleet(): FleetView {
       connections: { open: 0, connected: 0, limit: 1_000 },
       rates: none,
       totals: { ...none, stored: 0, sent: 0 },
-      waiting: { messages: 0, bytes: 0 },
+      waiting: { messages: 0, bytes: 0, causes: [] },
       ackLatency: { p50Ms: undefined, p99Ms: undefined },
       nats: { ok: true, detail: 'nats://user:secret@127.0.0.1:4222' },
       database: { ok: true, detail: 'answers' },

@@ -116,6 +116,19 @@ describe('the screen', () => {
     expect(textOf(open(120, 24))).toContain('Space freeze  < > sort  r reverse');
   });
 
+  test('tells why clients wait', () => {
+    const causes = [
+      { cause: 'no_stream', detail: 'no stream takes the subject', clients: 1_234, since: stats.at },
+      { cause: 'timeout', detail: 'no confirmation', clients: 1, since: stats.at },
+    ];
+    const waiting = { ...stats, waiting: { ...stats.waiting, causes } };
+    const text = textOf(act(open(80, 24), { type: 'stats', stats: waiting }));
+    expect(text).toMatch(/connections 12,345 +waiting 17 \(1\.2k clients: no_stream, …\)/);
+    expect(textOf(screensOf(120, 30).details as TopState)).toContain(
+      'waits for     plant.device0003: no stream takes the subject (no_stream), for 11s',
+    );
+  });
+
   test('tells what a connection does', () => {
     const text = textOf(open(200, 24));
     expect(text).toMatch(

@@ -33,6 +33,12 @@ export interface ConnectionDetails extends ConnectionRow {
   readonly persistent_session: boolean;
   readonly will: { readonly topic: string; readonly qos: number; readonly retain: boolean } | null;
   readonly held: boolean;
+  readonly waits: {
+    readonly cause: string;
+    readonly detail: string;
+    readonly subject: string | null;
+    readonly since: string;
+  } | null;
   readonly unsent_bytes: number;
   readonly outgoing: {
     readonly waiting: number;
@@ -72,7 +78,16 @@ export interface Stats {
   readonly connections: { readonly open: number; readonly connected: number; readonly limit: number };
   readonly rates: Traffic<number>;
   readonly totals: Traffic<number> & { readonly stored: number; readonly sent: number };
-  readonly waiting: { readonly messages: number; readonly bytes: number };
+  readonly waiting: {
+    readonly messages: number;
+    readonly bytes: number;
+    readonly causes: readonly {
+      readonly cause: string;
+      readonly detail: string;
+      readonly clients: number;
+      readonly since: string;
+    }[];
+  };
   readonly ack_latency_ms: { readonly p50: number | null; readonly p99: number | null };
   readonly nats: { readonly ok: boolean; readonly detail: string };
   readonly database: { readonly ok: boolean; readonly detail: string };

@@ -27,7 +27,7 @@ export function drawDetails({ details }: TopState, height: number, width: number
 function describe(found: ConnectionDetails): Line[] {
   const nowMs = Date.parse(found.at);
   const since = (at: string) => formatAge(nowMs - Date.parse(at));
-  const { received, outgoing, will, last_error: error, last_message_at: last } = found;
+  const { received, outgoing, will, waits, last_error: error, last_message_at: last } = found;
   const total = received.qos0 + received.qos1 + received.qos2;
   const dim = (text: string): Span => ({ text, dim: true });
   return [
@@ -69,6 +69,12 @@ function describe(found: ConnectionDetails): Line[] {
       found.held ? { text: '   not read at the moment: a bound is reached', color: 'yellow' } : { text: '' },
     ),
     labelled(
+      'waits for',
+      waits === null
+        ? dim('nothing')
+        : { text: `${toCellText(describeWaiting(waits))}, for ${since(waits.since)}`, color: 'yellow' },
+    ),
+    labelled(
       'messages out',
       { text: formatInteger(outgoing.waiting), bold: outgoing.waiting > 0 },
       dim(
@@ -87,6 +93,12 @@ function describe(found: ConnectionDetails): Line[] {
         : { text: `${since(error.at)} ago: ${toCellText(error.detail)}`, color: 'yellow' },
     ),
   ];
+}
+
+/** Why messages of a client wait. */
+export function describeWaiting({ cause, detail, subject }: NonNullable<ConnectionDetails['waits']>): string {
+  const what = subject === null ? detail : `${subject}: ${detail}`;
+  return what.includes(cause) ? what : `${what} (${cause})`;
 }
 
 /** Subscriptions and topics, side by side. */

@@ -109,7 +109,7 @@ function drawCounts(stats: Stats, width: number): Line {
   return packItems(
     [
       labelled('connections', formatInteger(connections.connected), full ? { color: 'red' } : {}),
-      labelled('waiting', formatInteger(waiting.messages)),
+      drawWaiting(waiting),
       [
         { text: 'ack p50 ', dim: true },
         { text: formatMs(latency.p50), bold: true },
@@ -121,6 +121,18 @@ function drawCounts(stats: Stats, width: number): Line {
     ],
     width,
   );
+}
+
+/** Messages that wait, and what most of the clients wait for that NATS does not store. */
+function drawWaiting({ messages, causes }: Stats['waiting']): Line {
+  const [most] = causes;
+  if (most === undefined) return labelled('waiting', formatInteger(messages));
+  const clients = causes.reduce((sum, cause) => sum + cause.clients, 0);
+  const others = causes.length > 1 ? ', …' : '';
+  return [
+    ...labelled('waiting', formatInteger(messages), { color: 'red' }),
+    { text: ` (${formatCountShort(clients)} clients: ${toCellText(most.cause)}${others})`, dim: true },
+  ];
 }
 
 function drawFailures(failures: Stats['failures']): Line {

@@ -67,6 +67,28 @@ export function natsBytesOf(message: UplinkMessage): number {
   return headerBytesOf(message) + message.payload.length;
 }
 
+/** Why messages of a lane are not stored. */
+export interface LaneTrouble {
+  /** Stable: `nats_away`, `timeout`, `no_stream` …, or the code and the words of JetStream. */
+  readonly cause: string;
+  /** In words. */
+  readonly detail: string;
+  /** Where the message that failed was sent; undefined while nothing can be. */
+  readonly subject: string | undefined;
+  /** `performance.now()` since when. */
+  readonly sinceMs: number;
+}
+
+/** What lanes wait for, together. */
+export interface TroubleSum {
+  readonly cause: string;
+  /** That of one of them. */
+  readonly detail: string;
+  readonly lanes: number;
+  /** `performance.now()` since when the first of them waits. */
+  readonly sinceMs: number;
+}
+
 /**
  * The order of one client's messages. Messages with `confirm` given to one lane reach NATS in that order; when one is
  * refused or times out, the lane sends nothing more until what is under way is settled and the failed ones, in
@@ -75,6 +97,8 @@ export function natsBytesOf(message: UplinkMessage): number {
 export interface Lane {
   /** Messages with `confirm` that are not stored yet. */
   readonly inFlight: number;
+  /** Why they wait; undefined while they are merely under way. */
+  readonly trouble: LaneTrouble | undefined;
   /**
    * Takes one message. The caller must have seen `Forwarder.fullFor(message.confirm) === false` directly before, or
    * hold the message until `whenReady` calls back.
@@ -164,6 +188,8 @@ export interface Forwarder {
    */
   whenReady(callback: () => void, confirm?: boolean): () => void;
   state(): ForwarderState;
+  /** What lanes wait for that NATS refused, or did not confirm in time; looks at each of them. The most lanes first. */
+  troubles(): readonly TroubleSum[];
   /** Waits until everything taken is stored, at most until `timeoutMs`; answers how many messages are not. */
   drain(timeoutMs: number): Promise<number>;
   /** Ends the connection to NATS; what is not stored stays unacknowledged. Idempotent. */

@@ -167,6 +167,7 @@ export function startForwarding(options: {
       standstill: confirmation.standstill ?? inFlight.standstill,
       counters,
     }),
+    troubles: () => inFlight.troubles(),
     async drain(timeoutMs) {
       const endMs = performance.now() + timeoutMs;
       while (inFlight.count > 0 && closed === undefined && performance.now() < endMs)

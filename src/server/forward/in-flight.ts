@@ -1,6 +1,6 @@
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
-import type { ForwarderCounters, Lane, UplinkMessage } from './forwarder.js';
+import type { ForwarderCounters, Lane, LaneTrouble, TroubleSum, UplinkMessage } from './forwarder.js';
 import { openSlots, slotFree, slotSent, slotWaiting } from './slots.js';
 import { openTroubles, type Standstill } from './troubles.js';
 
@@ -34,6 +34,8 @@ export interface InFlight {
   readonly holdingLanes: number;
   /** Nothing is stored, and why. */
   readonly standstill: Standstill | undefined;
+  /** See `Forwarder.troubles`. */
+  troubles(): TroubleSum[];
   openLane(sendUnconfirmed: (message: UplinkMessage) => void): Lane;
   /** The message of this token is stored. Unknown and old tokens are ignored. */
   settleStored(token: number): void;
@@ -64,6 +66,8 @@ interface LaneState {
   waiting: number[];
   failures: number;
   resumeAtMs: number;
+  /** The last failure since the lane was open. */
+  trouble: (Omit<LaneTrouble, 'subject'> & { readonly subject: Uint8Array }) | undefined;
   closed: boolean;
   /** What waits is being sent: a refusal meanwhile does not begin that anew. */
   sending: boolean;
@@ -88,7 +92,9 @@ export function openInFlight(options: {
   const pending = new Set<LaneState>();
   let count = 0;
   let bytes = 0;
-  let holdingLanes = 0;
+  const holdingLanes = new Set<LaneState>();
+  /** Since when nothing can be sent. */
+  let closedAtMs: number | undefined;
   let nowMs = performance.now();
 
   function take(lane: LaneState, message: UplinkMessage): void {
@@ -225,17 +231,20 @@ export function openInFlight(options: {
     hold(lane);
     if (lane.probe === token) lane.probe = 0;
     wait(lane, token);
+    const { subject } = slots.message(slot);
+    lane.trouble = { cause, detail, subject, sinceMs: lane.trouble?.sinceMs ?? nowMs };
     troubles.note(cause, detail, nowMs);
   }
 
   function hold(lane: LaneState): void {
-    if (!lane.holding) holdingLanes += 1;
+    holdingLanes.add(lane);
     lane.holding = true;
   }
 
   function open(lane: LaneState): void {
-    if (lane.holding) holdingLanes -= 1;
+    holdingLanes.delete(lane);
     lane.holding = false;
+    lane.trouble = undefined;
     lane.probe = 0;
     lane.failures = 0;
     sendWaiting(lane);
@@ -299,6 +308,33 @@ export function openInFlight(options: {
     }
   }
 
+  function troubleOf(lane: LaneState): LaneTrouble | undefined {
+    if (lane.inFlight === 0) return undefined;
+    if (!outlet.open) {
+      const detail = 'NATS is away, or does not answer';
+      return { cause: 'nats_away', detail, subject: undefined, sinceMs: closedAtMs ?? nowMs };
+    }
+    const { trouble } = lane;
+    return trouble && { ...trouble, subject: Buffer.from(trouble.subject).toString() };
+  }
+
+  function sumTroubles(): TroubleSum[] {
+    const sums = new Map<string, { cause: string; detail: string; lanes: number; sinceMs: number }>();
+    for (const lane of holdingLanes) {
+      const trouble = troubleOf(lane);
+      if (trouble === undefined) continue;
+      const { cause, detail, sinceMs } = trouble;
+      const sum = sums.get(cause);
+      if (sum === undefined) {
+        sums.set(cause, { cause, detail, lanes: 1, sinceMs });
+      } else {
+        sum.lanes += 1;
+        sum.sinceMs = Math.min(sum.sinceMs, sinceMs);
+      }
+    }
+    return [...sums.values()].sort((one, other) => other.lanes - one.lanes);
+  }
+
   function eachSent(visit: (slot: number) => void): void {
     for (let slot = 0; slot < slots.used; slot += 1) {
       if (slots.phase(slot) === slotSent) visit(slot);
@@ -344,11 +380,12 @@ export function openInFlight(options: {
       return bytes;
     },
     get holdingLanes() {
-      return holdingLanes;
+      return holdingLanes.size;
     },
     get standstill() {
       return troubles.standstill;
     },
+    troubles: sumTroubles,
     openLane(sendUnconfirmed) {
       const lane: LaneState = {
         inFlight: 0,
@@ -359,12 +396,16 @@ export function openInFlight(options: {
         waiting: [],
         failures: 0,
         resumeAtMs: 0,
+        trouble: undefined,
         closed: false,
         sending: false,
       };
       return {
         get inFlight() {
           return lane.inFlight;
+        },
+        get trouble() {
+          return troubleOf(lane);
         },
         publish(message) {
           if (message.confirm) take(lane, message);
@@ -405,6 +446,7 @@ export function openInFlight(options: {
     tick(now) {
       compactWaiting(nowMs);
       nowMs = now;
+      closedAtMs = outlet.open ? undefined : (closedAtMs ?? nowMs);
       if (outlet.open) {
         eachSent((slot) => {
           if (nowMs - slots.sentAtMs(slot) < ackTimeoutMs) return;
@@ -414,7 +456,7 @@ export function openInFlight(options: {
         pump();
       }
       if (options.full()) abandonClosed();
-      troubles.check(holdingLanes > 0, counters.stored, nowMs);
+      troubles.check(holdingLanes.size > 0, counters.stored, nowMs);
     },
   };
 }

@@ -55,6 +55,26 @@ export const ConnectionDetailsResponse = Type.Object(
       Type.Null(),
     ]),
     held: Type.Boolean({ description: 'The client is not read at the moment: a bound is reached' }),
+    waits: Type.Union(
+      [
+        Type.Object(
+          {
+            cause: Type.String({
+              description: 'Stable key',
+              examples: ['no_stream', 'timeout', 'nats_away'],
+            }),
+            detail: Type.String({ description: 'The same in words' }),
+            subject: Type.Union([Type.String(), Type.Null()], {
+              description: 'Where the message that failed was sent; null: it is not about one',
+            }),
+            since: time('Since when'),
+          },
+          closed,
+        ),
+        Type.Null(),
+      ],
+      { description: 'Why messages of the client wait; null: none do, or they are merely under way' },
+    ),
     unsent_bytes: count('Bytes that the client has not taken'),
     outgoing: Type.Object(
       {

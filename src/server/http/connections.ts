@@ -148,7 +148,7 @@ function showSummary(connection: ConnectionSummary): Static<typeof ConnectionRes
 
 /** A connection as the API shows it. */
 export function showDetails(details: ConnectionDetails): Static<typeof ConnectionDetailsResponse> {
-  const { will, outgoing, lastError } = details;
+  const { will, outgoing, lastError, waits } = details;
   return {
     ...showSummary(details),
     at: new Date(details.atMs).toISOString(),
@@ -156,6 +156,15 @@ export function showDetails(details: ConnectionDetails): Static<typeof Connectio
     persistent_session: details.persistentSession,
     will: will === undefined ? null : { topic: will.topic, qos: will.qos, retain: will.retain },
     held: details.held,
+    waits:
+      waits === undefined
+        ? null
+        : {
+            cause: waits.cause,
+            detail: waits.detail,
+            subject: waits.subject ?? null,
+            since: new Date(waits.sinceAtMs).toISOString(),
+          },
     unsent_bytes: details.unsentBytes,
     outgoing: {
       waiting: outgoing.waiting,

@@ -46,7 +46,22 @@ const StatsResponse = Type.Object(
       { ...closed, description: 'Since the start' },
     ),
     waiting: Type.Object(
-      { messages: Type.Number(), bytes: Type.Number() },
+      {
+        messages: Type.Number(),
+        bytes: Type.Number(),
+        causes: Type.Array(
+          Type.Object(
+            {
+              cause: Type.String(),
+              detail: Type.String(),
+              clients: Type.Number(),
+              since: time('Since when'),
+            },
+            closed,
+          ),
+          { description: 'What clients wait for that NATS refuses or does not confirm, by cause' },
+        ),
+      },
       { ...closed, description: 'Waiting for a store confirmation' },
     ),
     ack_latency_ms: Type.Object(
@@ -116,7 +131,16 @@ export function showStats(stats: ReplicaStats, events: EventFeed): Static<typeof
     connections: { ...stats.connections },
     rates: showTraffic(stats.rates),
     totals: { ...showTraffic(stats.totals), stored: stats.totals.stored, sent: stats.totals.sent },
-    waiting: { ...stats.waiting },
+    waiting: {
+      messages: stats.waiting.messages,
+      bytes: stats.waiting.bytes,
+      causes: stats.waiting.causes.map(({ cause, detail, clients, sinceAtMs }) => ({
+        cause,
+        detail,
+        clients,
+        since: new Date(sinceAtMs).toISOString(),
+      })),
+    },
     ack_latency_ms: { p50: roundMs(p50Ms), p99: roundMs(p99Ms) },
     nats: showPart(stats.nats),
     database: showPart(stats.database),

@@ -70,7 +70,12 @@ export interface Broker extends BrokerView {
 /** The part of the broker that exists before it listens: what the device directory tells about lost devices. */
 export interface BrokerCore extends BrokerView {
   deviceIds(): Iterable<string>;
-  kick(deviceId: string, reason: CloseReason): number;
+  /** @param device what is now known of it: what of it waits goes where the rules of its type say. */
+  kick(
+    deviceId: string,
+    reason: CloseReason,
+    device?: { readonly id: string; readonly type: string },
+  ): number;
   /** Ends the connections whose login is no longer good, and learns until when the others' is. */
   refresh(device: DeviceCredentials): void;
   /** The connections, for those who look at them. */
@@ -148,6 +153,10 @@ export async function openBroker(options: {
   let policies = createPolicySet(config.acl, []);
   const policyOf = (device: { id: string; type: string }) =>
     compilePolicy(policies.templateOf(device.type), device);
+  const rulesOf = (device: { id: string; type: string }) => {
+    const policy = policyOf(device);
+    return { policy, addressing: options.addressingOf(device, policy) };
+  };
   const waitingWills = { count: 0, bytes: 0 };
   let gate: Gate | undefined;
   let ports: Ports = {};
@@ -270,8 +279,12 @@ export async function openBroker(options: {
   return {
     ...view,
     deviceIds: () => registry.deviceIds(),
-    kick: (deviceId, reason) => registry.kick(deviceId, reason),
+    kick(deviceId, reason, device) {
+      if (device !== undefined) registry.setType(deviceId, device.type, () => rulesOf(device));
+      return registry.kick(deviceId, reason);
+    },
     refresh(device) {
+      registry.setType(device.id, device.type, () => rulesOf(device));
       for (const connection of registry.connectionsOf(device.id)) connection.refresh(device);
     },
     live,
@@ -280,10 +293,6 @@ export async function openBroker(options: {
       const before = policies;
       policies = createPolicySet(config.acl, loaded, before);
       const isChanged = (type: string) => before.templateOf(type) !== policies.templateOf(type);
-      const rulesOf = (device: { id: string; type: string }) => {
-        const policy = policyOf(device);
-        return { policy, addressing: options.addressingOf(device, policy) };
-      };
       applyPolicies({ registry, rulesOf, isChanged, log });
     },
     listen,

@@ -59,3 +59,13 @@ export interface ClientState {
   /** Subscriptions and messages to the client; there is none before the first SUBSCRIBE. */
   session: ClientSession | undefined;
 }
+
+/** Puts a device under other rules: what it sends, and what of it waits, goes where those say. */
+export function changeRules(device: DeviceState, rules: Rules): void {
+  device.rules = rules;
+  for (const client of device.clients) {
+    client.connection?.changePolicy(rules);
+    // What NATS refused under the rules before is tried at once.
+    client.lane.retry();
+  }
+}

@@ -15,6 +15,8 @@ export class CommandsRequest {
   private claim: DownlinkClaim | undefined;
   private timer: NodeJS.Timeout | undefined;
   private late = false;
+  /** `performance.now()` when it was made. */
+  sinceMs = 0;
 
   /** @param waiter is called when there is an answer, or no more time for one. */
   constructor(downlink: Downlink, waiter: { onRoom(): void }) {
@@ -42,6 +44,7 @@ export class CommandsRequest {
   make(deviceId: string): void {
     this.claim = this.downlink.claim(deviceId, () => this.waiter.onRoom());
     if (this.isAnswered) return;
+    this.sinceMs = performance.now();
     this.timer = setTimeout(() => {
       this.late = true;
       this.waiter.onRoom();

@@ -11,6 +11,7 @@ import { closeReasons } from './close-reason.js';
 import type { Connection } from './connection.js';
 import { type ConnectionMeters, countOf } from './connection-meters.js';
 import { selectPage } from './select-page.js';
+import { whyWaiting } from './waiting-reason.js';
 
 /** Lists, shows and ends the connections of this replica. */
 export function openConnectionList(options: {
@@ -99,6 +100,7 @@ export function openConnectionList(options: {
         persistentSession: state?.persistent === true,
         will: will === undefined ? undefined : { topic: will.topic, qos: will.qos, retain: will.retain },
         held: socket.held,
+        waits: waitsOf(connection),
         unsentBytes: socket.unsentBytes,
         outgoing: session?.outgoing ?? { waiting: 0, waitingBytes: 0, unacknowledged: 0, dropped: 0 },
         subscribedTo: session?.subscriptions ?? [],
@@ -139,6 +141,13 @@ function filter(
     const searched = meters.searchTextOf(connection);
     return words.every((word) => searched.includes(word));
   });
+}
+
+function waitsOf(connection: Connection): ConnectionDetails['waits'] {
+  const why = whyWaiting(connection);
+  return (
+    why && { cause: why.cause, detail: why.detail, subject: why.subject, sinceAtMs: toWallClock(why.sinceMs) }
+  );
 }
 
 function inFlightOf({ state }: Connection): number {

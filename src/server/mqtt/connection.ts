@@ -64,7 +64,7 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
   private resting = false;
   /** What waits for room, or for NATS. */
   readonly parked = new ParkedPackets();
-  private readonly room: RoomRequest;
+  readonly room: RoomRequest;
   readonly commands: CommandsRequest;
 
   constructor(accepted: AcceptedSocket, services: ConnectionServices) {
@@ -206,7 +206,7 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
       deviceType: device.type,
       clientId: this.clientId,
       clean: connect.clean,
-      policy,
+      rules: { policy, addressing: this.services.addressingOf(device, policy) },
     });
     if (admission === undefined) {
       this.refuse({ refused: 'too-many-clients', returnCode: ConnectReturnCode.serverUnavailable });

@@ -1,5 +1,5 @@
 import type { Log } from '../../log.js';
-import type { DeviceState, Rules } from './client-state.js';
+import { changeRules, type DeviceState, type Rules } from './client-state.js';
 import type { Registry } from './registry.js';
 
 /** Devices of one turn of the event loop: everything else goes on between two. */
@@ -37,12 +37,9 @@ export function applyPolicies(options: {
 /** Answers how many clients were dropped. */
 function apply(registry: Registry, device: DeviceState, rules: Rules): number {
   let dropped = 0;
-  device.rules = rules;
+  // The rules go first: the will of a client that is dropped is held against the new policy too.
+  changeRules(device, rules);
   for (const client of [...device.clients]) {
-    // The connection goes first: its will, if it is dropped, is held against the new policy too.
-    client.connection?.changePolicy(rules);
-    // What NATS refused under the rules before is sent where those of now say.
-    client.lane.retry();
     if (client.session === undefined || client.session.isAllowedBy(rules.policy)) continue;
     registry.drop(client, 'policy-changed');
     dropped += 1;

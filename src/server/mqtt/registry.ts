@@ -1,6 +1,5 @@
 import type { Forwarder } from '../forward/forwarder.js';
-import type { Policy } from './authorize.js';
-import type { ClientState, DeviceState } from './client-state.js';
+import { type ClientState, changeRules, type DeviceState, type Rules } from './client-state.js';
 import type { CloseReason } from './close-reason.js';
 import type { Connection } from './connection.js';
 import type { BrokerCounters } from './counters.js';
@@ -28,7 +27,7 @@ export interface Registry {
    */
   admit(
     connection: Connection,
-    request: { deviceId: string; deviceType: string; clientId: string; clean: boolean; policy: Policy },
+    request: { deviceId: string; deviceType: string; clientId: string; clean: boolean; rules: Rules },
   ): Admission | undefined;
   /** The client begins anew: what was kept of its session is forgotten. */
   discardSession(client: ClientState): void;
@@ -38,6 +37,8 @@ export interface Registry {
   drop(client: ClientState, reason: CloseReason): void;
   /** Closes every connection of a device and discards its sessions; answers how many connections there were. */
   kick(deviceId: string, reason: CloseReason): number;
+  /** The device has this type, whose rules hold for what it sends and for what of it waits. */
+  setType(deviceId: string, type: string, rules: () => Rules): void;
   connectionsOf(deviceId: string): Connection[];
   /** Ids of the devices that have a connection or a session here. */
   deviceIds(): Iterable<string>;
@@ -140,6 +141,13 @@ export function openRegistry(options: {
     else unsettled.set(state, performance.now());
   }
 
+  function setType(deviceId: string, type: string, rules: () => Rules): void {
+    const device = devices.get(deviceId);
+    if (device === undefined || device.type === type) return;
+    device.type = type;
+    changeRules(device, rules());
+  }
+
   function drop(state: ClientState, reason: CloseReason): void {
     state.connection?.close(reason);
     discard(state);
@@ -180,19 +188,21 @@ export function openRegistry(options: {
       connections.add(connection);
     },
 
-    admit(connection, { deviceId, deviceType, clientId, clean, policy }) {
+    setType,
+
+    admit(connection, { deviceId, deviceType, clientId, clean, rules }) {
+      setType(deviceId, deviceType, () => rules);
       const key = keyOf(deviceId, clientId);
       clients.get(key)?.connection?.close('taken-over');
       // Closing may have forgotten the client, so it is looked up again.
       const state = clients.get(key) ?? remember(key, deviceId, deviceType);
       if (state === undefined) return undefined;
-      state.device.type = deviceType;
       state.device.clients.add(state);
       devices.set(deviceId, state.device);
       absent.delete(state);
       unsettled.delete(state);
       // A session whose subscriptions the policy does not allow is not gone on with, however they came about.
-      const isAllowed = state.session === undefined || state.session.isAllowedBy(policy);
+      const isAllowed = state.session === undefined || state.session.isAllowedBy(rules.policy);
       const sessionPresent = !clean && state.persistent && isAllowed;
       if (!sessionPresent) discardSession(state);
       state.persistent = !clean;

@@ -1,5 +1,6 @@
 import type { Forwarder } from '../forward/forwarder.js';
 import type { BrokerCounters } from './counters.js';
+import type { LimitName } from './limit-names.js';
 import { PacketType } from './packets/packet-type.js';
 import type { PublishRate } from './publish-rate.js';
 import type { Uplink, UplinkConnection } from './uplink.js';
@@ -14,6 +15,10 @@ export class RoomRequest {
   private readonly counters: BrokerCounters;
   /** Takes back the request to the forwarder to call back when it has room. */
   private cancelAwaitingForwarder: (() => void) | undefined;
+  /** The bound that was met last; of meaning while something waits. */
+  limit: LimitName | undefined;
+  /** `performance.now()` when the first of what waits began to. */
+  sinceMs = 0;
 
   constructor(waiter: UplinkConnection, forwarder: Forwarder, counters: BrokerCounters) {
     this.waiter = waiter;
@@ -32,7 +37,7 @@ export class RoomRequest {
     const confirm = (first & 0b0110) !== 0;
     const limit = uplink.checkRoom(confirm);
     if (limit === undefined) return this.takeToken(uplink.device.publishRate, waitsAlready);
-    if (!waitsAlready) this.counters.limits[limit] += 1;
+    this.note(limit, waitsAlready);
     if (limit === 'in-flight-per-device') uplink.device.awaitingRoom.add(this.waiter);
     if (limit === 'in-flight' && this.cancelAwaitingForwarder === undefined) {
       this.cancelAwaitingForwarder = this.forwarder.whenReady(() => {
@@ -56,11 +61,18 @@ export class RoomRequest {
     uplink?.device.publishRate?.cancel(this.waiter);
   }
 
+  private note(limit: LimitName, waitsAlready: boolean): void {
+    this.limit = limit;
+    if (waitsAlready) return;
+    this.sinceMs = performance.now();
+    this.counters.limits[limit] += 1;
+  }
+
   private takeToken(rate: PublishRate | undefined, waitsAlready: boolean): boolean {
     if (rate === undefined) return true;
     const nowMs = performance.now();
     if (rate.take(nowMs)) return true;
-    if (!waitsAlready) this.counters.limits['publish-rate'] += 1;
+    this.note('publish-rate', waitsAlready);
     rate.wait(this.waiter, nowMs);
     return false;
   }
