@@ -75,7 +75,7 @@ async def main():
     while True:
         try:
             messages = await subscription.fetch(100, timeout=5)
-        except nats.errors.TimeoutError:
+        except asyncio.TimeoutError:  # nothing came; nats.errors.TimeoutError is one of these
             continue
         for message in messages:
             await take(connection, message)
