@@ -6,7 +6,7 @@ const settingsNotes: Readonly<Record<Uses, string>> = {
   all: 'all',
   database: 'the database and logging',
   store: 'the database, the HTTP API and logging',
-  nats: 'database, NATS and logging',
+  nats: 'database, HTTP API, NATS and logging',
   setup: '`NATS_SERVER_BIN` and logging',
   api: 'the HTTP API',
   none: 'none',

@@ -1,21 +1,15 @@
 import { chmodSync, lstatSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
-import Type, { type Static } from 'typebox';
-import Value from 'typebox/value';
 import { SvcMqttError } from '../errors.js';
 import { distrustOf } from '../file-trust.js';
 import type { CommandIo } from './io.js';
 import { openOutputFile } from './output-file.js';
 
-const Contexts = Type.Object({
-  current: Type.Optional(Type.String()),
-  contexts: Type.Array(
-    Type.Object({ name: Type.String(), url: Type.String(), key: Type.Optional(Type.String()) }),
-  ),
-});
-
 /** The logins of a user: APIs with their keys, and which of them commands use. */
-export type Contexts = Static<typeof Contexts>;
+export interface Contexts {
+  readonly current?: string;
+  readonly contexts: readonly { readonly name: string; readonly url: string; readonly key?: string }[];
+}
 
 const maxFileBytes = 1_048_576;
 
@@ -38,11 +32,21 @@ export function readContexts(env: CommandIo['env']): Contexts {
   if (path === undefined || text === undefined) return { contexts: [] };
   try {
     const value: unknown = JSON.parse(text);
-    if (Value.Check(Contexts, value)) return value;
+    if (areContexts(value)) return value;
   } catch {
     // Told below.
   }
   throw refuse(`${path} is not the file that svc-mqtt login writes`, 'Remove it, and log in again');
+}
+
+function areContexts(value: unknown): value is Contexts {
+  const isText = (each: unknown) => typeof each === 'string';
+  const { current = '', contexts } = (value ?? {}) as Record<string, unknown>;
+  return (
+    isText(current) &&
+    Array.isArray(contexts) &&
+    contexts.every(({ name, url, key = '' }) => isText(name) && isText(url) && isText(key))
+  );
 }
 
 function readPrivately(path: string): string | undefined {

@@ -22,6 +22,8 @@ export const settingSelections: Readonly<
   store: [...databaseSettings, 'listenAddr', 'apiToken', ...remoteSettings, ...logSettings],
   nats: [
     ...databaseSettings,
+    'apiToken',
+    ...remoteSettings,
     'natsUrl',
     'embeddedNatsPort',
     'natsUser',
@@ -115,6 +117,8 @@ export function readCommandConfig(
 ): Config {
   const settings = readCommandSettings(options, env);
   if (uses === 'api') return settleTarget(settings, ['listenAddr'], 'goes before');
+  // Where a device is looked up is no contradiction for who names none.
+  if (uses === 'nats') return settleTarget(settings, ['databaseUrl', 'dataDir'], 'goes before');
   if (uses === 'store') return settleTarget(settings, ['databaseUrl', 'dataDir'], 'contradicts');
   return settings.config;
 }

@@ -1,10 +1,12 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { findSubjectTemplate } from '../../src/cli/device-subject.js';
 import { runProgram } from '../../src/cli/program.js';
 import { createApiKey, type Role } from '../../src/db/api-keys.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { describeRisks } from '../../src/policy.js';
+import { readConfig } from '../../src/read-config.js';
 import { type RunningHttp, startHttp } from '../../src/server/http/start.js';
 import { openTestDatabase, type TestDatabase, testActor } from '../db/databases.js';
 import { allReady, openConfig, openTestLog } from '../http/support.js';
@@ -61,14 +63,19 @@ const overDatabase = (): Record<string, string> => ({
 
 /** Text without what differs from run to run. */
 function normalise(text: string): string {
-  return text
-    .replace(/\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?/g, 'TIME')
-    .replace(/svcmqtt(claim)?_[a-z2-7]{16}_[a-z2-7]{32}/g, 'KEY')
-    .replace(/\b[a-z2-7]{32}\b/g, 'SECRET')
-    .replace(/\b[a-z2-7]{16}\b/g, 'ID')
-    .replace(/^\{"id":\d+,/gm, '{')
-    .replace(/"actor_kind":"\S+?","actor":".*?","address":\S+?,/g, 'ACTOR,')
-    .replace(/\t(cli|api-key):\S+\t(-|127\.0\.0\.1)\t/g, '\tACTOR\t');
+  return (
+    text
+      .replace(/\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?/g, 'TIME')
+      .replace(/svcmqtt(claim)?_[a-z2-7]{16}_[a-z2-7]{32}/g, 'KEY')
+      .replace(/\b[a-z2-7]{32}\b/g, 'SECRET')
+      .replace(/\b[a-z2-7]{16}\b/g, 'ID')
+      // The key that is used is marked in passing, once a minute.
+      .replace(/"last_used_at":(null|"TIME")/g, 'USED')
+      .replace(/(the-operator\toperator\tTIME\t)(never|TIME)/g, '$1USED')
+      .replace(/^\{"id":\d+,/gm, '{')
+      .replace(/"actor_kind":"\S+?","actor":".*?","address":\S+?,/g, 'ACTOR,')
+      .replace(/\t(cli|api-key):\S+\t(-|127\.0\.0\.1)\t/g, '\tACTOR\t')
+  );
 }
 
 /** The commands, each with what it answers, with the ids that claims and keys were given. */
@@ -225,6 +232,19 @@ describe('a command', () => {
       ]);
     }
     expect(existsSync(output)).toBe(false);
+  });
+
+  test('that reads from NATS looks its device up where the others do', async () => {
+    const io = fakeIo({ env: { ...overApi(), NATS_SUBJECT: 'raw.{id}' } });
+    await run(overApi(), ['device', 'add', '--type', 'meter', '--id', 'm1']);
+    await run(overApi(), ['policy', 'set', 'meter', '--nats-subject', 'raw.meters.{id}']);
+    const config = readConfig({ env: { ...io.env } });
+    expect(await findSubjectTemplate(config, 'm1', io)).toBe('raw.meters.{id}');
+    expect(io.err()).toBe('');
+    await expect(findSubjectTemplate(config, 'm2', io)).rejects.toMatchObject({ code: 'DEVICE_NOT_FOUND' });
+    expect((await run(overApi(), ['tail-nats', '--device', 'm2'])).outcome).toEqual(
+      expect.arrayContaining(['DEVICE_NOT_FOUND']),
+    );
   });
 
   test('uses one place, or says that two are named', async () => {
