@@ -113,6 +113,32 @@ function startSenders(forwarder: Forwarder) {
 }
 
 describe('a stream of three replicas', () => {
+  it('is waited for at the start while its cluster has no leader', { timeout: 300_000 }, async () => {
+    const servers = await startCluster();
+    const [first, ...others] = servers;
+    if (first === undefined) throw new Error('no server');
+    const observer = await openObserver(first.url);
+    undo.push(() => observer.close());
+    await addReplicatedStream(observer);
+    for (const server of others) await server.kill();
+    const log = openTestLog();
+    const starting = openTestForwarder(first.url, log.log);
+    await until(() => log.count('jetstream_starting') === 1);
+    for (const server of others) await server.restart();
+    const forwarder = await starting;
+    undo.push(() => forwarder.close());
+    let stored = false;
+    forwarder.openLane().publish(
+      uplink('a', {
+        onStored: () => {
+          stored = true;
+        },
+      }),
+    );
+    await until(() => stored);
+    expect(log.count('stream_created')).toBe(0);
+  });
+
   it.for(['steps down', 'is killed'] as const)(
     'has every message that was confirmed in batches when its leader %s',
     {
