@@ -1,11 +1,10 @@
-import type { Static, TSchema } from 'typebox';
 import { databaseSettings } from './settings/database.js';
 import { httpSettings } from './settings/http.js';
 import { limitsSettings } from './settings/limits.js';
 import { mqttSettings } from './settings/mqtt.js';
 import { natsSettings } from './settings/nats.js';
 import { processSettings } from './settings/process.js';
-import type { Setting } from './settings/setting.js';
+import type { Setting, SettingSchema, SettingValue } from './settings/setting.js';
 
 /** The settings by group, in the order in which they are shown. */
 const groups = {
@@ -34,7 +33,11 @@ export type SettingGroup = keyof typeof groups;
 export type GroupedSetting = Setting & { readonly group: SettingGroup };
 
 type ValueOf<T> =
-  T extends Setting<infer S, infer D> ? (undefined extends D ? Static<S> | undefined : Static<S>) : never;
+  T extends Setting<infer S, infer D>
+    ? undefined extends D
+      ? SettingValue<S> | undefined
+      : SettingValue<S>
+    : never;
 
 export type Config = { readonly [K in SettingName]: ValueOf<(typeof settings)[K]> };
 
@@ -54,23 +57,15 @@ export function flagForms(entry: Setting): { readonly value: boolean; readonly f
 }
 
 /** What a setting accepts, in words: those of its schema, where the schema alone would be a regular expression. */
-export function describeSchema(schema: TSchema): string {
-  const rules = schema as {
-    type?: string;
-    enum?: readonly string[];
-    minimum?: number;
-    maximum?: number;
-    minLength?: number;
-    maxLength?: number;
-    description?: string;
-  };
-  if (rules.description !== undefined) return rules.description;
-  if (rules.enum !== undefined) return rules.enum.join(' or ');
-  if (rules.type === 'boolean') return 'true or false';
-  if (rules.type === 'integer') return `a whole number from ${rules.minimum} to ${rules.maximum}`;
-  return rules.maxLength === undefined
-    ? `text of at least ${rules.minLength ?? 1} character${(rules.minLength ?? 1) === 1 ? '' : 's'}`
-    : `text of ${rules.minLength ?? 1} to ${rules.maxLength} characters`;
+export function describeSchema(schema: SettingSchema): string {
+  if (schema.type === 'boolean') return 'true or false';
+  if (schema.type === 'integer') return `a whole number from ${schema.minimum} to ${schema.maximum}`;
+  if (schema.enum !== undefined) return schema.enum.join(' or ');
+  const { minLength = 1, maxLength, description } = schema;
+  if (description !== undefined) return description;
+  return maxLength === undefined
+    ? `text of at least ${minLength} character${minLength === 1 ? '' : 's'}`
+    : `text of ${minLength} to ${maxLength} characters`;
 }
 
 /** Splits `host:port`, `:port` or `port`; without a host the API listens on every address. */

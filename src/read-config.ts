@@ -1,8 +1,8 @@
 import { readFileSync, statSync } from 'node:fs';
-import Value from 'typebox/value';
 import { type Config, describeSchema, fileKey, type SettingName, settingEntries } from './config.js';
 import { type ConfigFile, readConfigFile } from './config-file.js';
 import { SvcMqttError } from './errors.js';
+import { readValue } from './settings/setting.js';
 
 type Setting = (typeof settingEntries)[number][1];
 
@@ -50,12 +50,13 @@ export function readSettings(sources: ConfigSources): ReadSettings {
       config[name] = entry.default;
       continue;
     }
-    const value = 'problem' in given ? undefined : Value.Convert(entry.schema, given.raw);
     if ('problem' in given) {
       problems.push(given.problem);
-    } else if (Value.Check(entry.schema, value)) {
-      config[name] = value;
-    } else {
+      continue;
+    }
+    const value = readValue(entry.schema, given.raw);
+    if (value !== undefined) config[name] = value;
+    else {
       const shown = entry.secret === true ? 'the given value' : `"${String(given.raw)}"`;
       problems.push(`${given.source} cannot be ${shown}: it must be ${describeSchema(entry.schema)}`);
     }

@@ -1,8 +1,8 @@
 import type { Command, Option } from 'commander';
 import { settingEntries } from '../config.js';
 import type { Uses } from './command-line.js';
-import { addSettingOptions, settingSelections } from './flags.js';
 import { type CommandIo, write } from './io.js';
+import { addSettingOptions, settingSelections, wordsOf } from './setting-options.js';
 import { findCommand } from './usage-error.js';
 
 /** A word that may stand next, and what it means. */
@@ -86,7 +86,6 @@ function listOptions(command: Command): Candidate[] {
 
 function listValues(option: Option): Candidate[] {
   const setting = settingEntries.find(([, entry]) => `--${entry.flag}` === option.long)?.[1];
-  const words =
-    option.argChoices ?? (setting?.schema as { enum?: readonly string[] } | undefined)?.enum ?? [];
+  const words = option.argChoices ?? (setting === undefined ? [] : wordsOf(setting));
   return words.map((word) => ({ word, help: '' }));
 }

@@ -1,6 +1,6 @@
 import { describeSchema, fileKey, flagForms, type SettingGroup, settingEntries } from '../config.js';
-import { groupTitles } from './flags.js';
 import { type CommandIo, write } from './io.js';
+import { groupTitles } from './setting-options.js';
 
 const lineLength = 100;
 

@@ -1,5 +1,5 @@
 import { describeSchema, flagForms, settingEntries } from '../config.js';
-import { isBoolean } from './flags.js';
+import { isBoolean, wordsOf } from './setting-options.js';
 
 type Entry = (typeof settingEntries)[number][1];
 
@@ -43,21 +43,17 @@ function flagsOf(entry: Entry): string[] {
 
 /** Ranges and formats; words and booleans are in the help already. */
 function limitOf(entry: Entry): string {
-  const {
-    type,
-    enum: words,
-    pattern,
-    maxLength,
-  } = entry.schema as {
-    type?: string;
-    enum?: readonly string[];
-    pattern?: string;
-    maxLength?: number;
-  };
-  if (words !== undefined)
+  const { schema } = entry;
+  const words = wordsOf(entry);
+  if (words.length > 0)
     return words.every((word) => entry.help.includes(word)) ? '' : ` (${words.join(', ')})`;
-  if (type !== 'integer' && (pattern !== undefined || maxLength === undefined)) return '';
-  return ` (${describeSchema(entry.schema).replace(/^(a whole number from|text of) /, '')})`;
+  const isBounded =
+    schema.type === 'string' &&
+    schema.enum === undefined &&
+    schema.pattern === undefined &&
+    schema.maxLength !== undefined;
+  if (schema.type !== 'integer' && !isBounded) return '';
+  return ` (${describeSchema(schema).replace(/^(a whole number from|text of) /, '')})`;
 }
 
 function code(text: string): string {

@@ -144,7 +144,7 @@ function prepare(command: Command, io: CommandIo, uses: ReadonlyMap<Command, Use
     .hook('preSubcommand', async (_parent, subcommand) => {
       const settings = uses.get(subcommand);
       if (settings === undefined || settings === 'none') return;
-      const { addSettingOptions, settingSelections } = await import('./flags.js');
+      const { addSettingOptions, settingSelections } = await import('./setting-options.js');
       addSettingOptions(subcommand, settingSelections[settings]);
     });
   requireOptionValues(command);

@@ -1,5 +1,4 @@
-import Type from 'typebox';
-import { count, setting, text } from './setting.js';
+import { boolean, count, setting, text } from './setting.js';
 
 /** The database, and where an embedded one keeps its data. */
 export const databaseSettings = {
@@ -36,7 +35,7 @@ export const databaseSettings = {
   migrate: setting({
     env: ['MIGRATE'],
     flag: 'migrate',
-    schema: Type.Boolean(),
+    schema: boolean,
     default: true,
     help: 'Bring the schema up to date at start; false: an old schema refuses to start',
     offHelp: 'Leave the schema as it is: with an old one the server refuses to start',

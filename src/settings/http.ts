@@ -1,19 +1,18 @@
-import Type from 'typebox';
-import { count, setting, text } from './setting.js';
+import { boolean, count, setting, text, textOf } from './setting.js';
 
 /** The HTTP API and who may use it. */
 export const httpSettings = {
   listenAddr: setting({
     env: ['LISTEN_ADDR'],
     flag: 'listen-addr',
-    schema: Type.String({ pattern: '^(.*:)?[0-9]{1,5}$', description: 'host:port or :port' }),
+    schema: textOf({ pattern: '^(.*:)?[0-9]{1,5}$', description: 'host:port or :port' }),
     default: ':9091',
     help: 'Address of the HTTP API, as host:port or :port; port 0: any free one',
   }),
   apiToken: setting({
     env: ['API_TOKEN'],
     flag: 'api-token',
-    schema: Type.String({
+    schema: textOf({
       minLength: 16,
       pattern: '^[\\x21-\\x7e]+$',
       description: 'at least 16 letters, digits and signs of ASCII, without spaces',
@@ -47,21 +46,21 @@ export const httpSettings = {
   apiAllowUnauthenticated: setting({
     env: ['API_ALLOW_UNAUTHENTICATED'],
     flag: 'api-allow-unauthenticated',
-    schema: Type.Boolean(),
+    schema: boolean,
     default: false,
     help: 'Answer the HTTP API to every address without a token, as long as there are neither API_TOKEN nor API keys',
   }),
   apiHosts: setting({
     env: ['API_HOSTS'],
     flag: 'api-hosts',
-    schema: Type.String({ minLength: 1, maxLength: 4_096 }),
+    schema: textOf({ minLength: 1, maxLength: 4_096 }),
     default: undefined,
     help: 'Host names, comma-separated, by which the HTTP API may be called without a token or key, besides localhost and IP addresses',
   }),
   readyNeedsStorage: setting({
     env: ['READY_NEEDS_STORAGE'],
     flag: 'ready-needs-storage',
-    schema: Type.Boolean(),
+    schema: boolean,
     default: false,
     help: 'Whether /readyz answers 503 while nothing can be stored; false: it only says so, since a replica that is taken out does not store better, and its devices would lose their connections',
   }),

@@ -1,5 +1,4 @@
-import Type from 'typebox';
-import { port, setting, text } from './setting.js';
+import { boolean, oneOf, port, setting, text, textOf } from './setting.js';
 
 /** The MQTT broker and its listeners. */
 export const mqttSettings = {
@@ -20,7 +19,7 @@ export const mqttSettings = {
   mqttTcp: setting({
     env: ['MQTT_TCP'],
     flag: 'mqtt-tcp',
-    schema: Type.Boolean(),
+    schema: boolean,
     default: true,
     help: 'Listen on MQTT_PORT, without encryption; false: on the other ports only',
     offHelp: 'Do not listen on MQTT_PORT, which is without encryption, but on the other ports only',
@@ -70,14 +69,14 @@ export const mqttSettings = {
   mqttClientCert: setting({
     env: ['MQTT_CLIENT_CERT'],
     flag: 'mqtt-client-cert',
-    schema: Type.Enum(['optional', 'required', 'with-password']),
+    schema: oneOf('optional', 'required', 'with-password'),
     default: 'optional',
     help: 'With MQTT_CLIENT_CA: optional: a certificate or a password; required: a certificate, on every port; with-password: a certificate and the password',
   }),
   mqttClientCertUri: setting({
     env: ['MQTT_CLIENT_CERT_URI'],
     flag: 'mqtt-client-cert-uri',
-    schema: Type.String({
+    schema: textOf({
       pattern: '^[^{}]{0,200}\\{id\\}[^{}]{0,200}$',
       description: 'text with {id} in it and no other brace, at most 200 characters on each side',
     }),
@@ -94,7 +93,7 @@ export const mqttSettings = {
   acl: setting({
     env: ['ACL'],
     flag: 'acl',
-    schema: Type.Enum(['confined', 'open']),
+    schema: oneOf('confined', 'open'),
     default: 'confined',
     help: 'confined: publish raw.<id>, raw/<id>, raw/<id>/#, subscribe cmd/<id>/#; open: every device may publish and subscribe anywhere, as in the old service',
   }),

@@ -1,5 +1,4 @@
-import Type from 'typebox';
-import { count, port, setting, text } from './setting.js';
+import { boolean, count, oneOf, port, setting, text, textOf } from './setting.js';
 
 /** NATS and the stream. */
 export const natsSettings = {
@@ -22,7 +21,7 @@ export const natsSettings = {
   natsServerDownloadUrl: setting({
     env: ['NATS_SERVER_DOWNLOAD_URL'],
     flag: 'nats-server-download-url',
-    schema: Type.String({
+    schema: textOf({
       pattern:
         '^(?:https://[^/@\\s]+|http://(?:127\\.0\\.0\\.1|localhost|\\[::1\\])(?::\\d+)?)(?:/[^\\s]*)?$',
       description: 'an https:// URL without a password, or an http:// URL of this machine',
@@ -98,7 +97,7 @@ export const natsSettings = {
   natsInboxPrefix: setting({
     env: ['NATS_INBOX_PREFIX'],
     flag: 'nats-inbox-prefix',
-    schema: Type.String({
+    schema: textOf({
       maxLength: 256,
       pattern: '^[A-Za-z0-9_-]+(?:\\.[A-Za-z0-9_-]+)*$',
       description: 'tokens of A–Z a–z 0–9 _ - with dots between',
@@ -109,7 +108,7 @@ export const natsSettings = {
   natsJetstreamDomain: setting({
     env: ['NATS_JETSTREAM_DOMAIN'],
     flag: 'nats-jetstream-domain',
-    schema: Type.String({
+    schema: textOf({
       pattern: '^[A-Za-z0-9_-]{1,255}$',
       description: '1 to 255 characters A–Z a–z 0–9 _ -',
     }),
@@ -119,7 +118,7 @@ export const natsSettings = {
   enableJetstream: setting({
     env: ['ENABLE_JETSTREAM'],
     flag: 'jetstream',
-    schema: Type.Boolean(),
+    schema: boolean,
     default: true,
     help: 'Store in JetStream before acknowledging; false: core NATS, acknowledged when the NATS server has the message in memory',
     offHelp: 'Store nothing: core NATS, acknowledged when the NATS server has the message in memory',
@@ -127,7 +126,7 @@ export const natsSettings = {
   natsStream: setting({
     env: ['NATS_STREAM'],
     flag: 'nats-stream',
-    schema: Type.String({
+    schema: textOf({
       pattern: '^[A-Za-z0-9_-]{1,255}$',
       description: '1 to 255 characters A–Z a–z 0–9 _ -',
     }),
@@ -137,14 +136,14 @@ export const natsSettings = {
   natsSubject: setting({
     env: ['NATS_SUBJECT'],
     flag: 'nats-subject',
-    schema: Type.String({ minLength: 1, maxLength: 256 }),
+    schema: textOf({ minLength: 1, maxLength: 256 }),
     default: 'raw.{id}',
     help: 'Subject of a device message, with {id}, {type} and {topic}',
   }),
   natsIngest: setting({
     env: ['NATS_INGEST'],
     flag: 'nats-ingest',
-    schema: Type.Enum(['auto', 'batch', 'plain']),
+    schema: oneOf('auto', 'batch', 'plain'),
     default: 'auto',
     help: 'auto: store in batches (NATS 2.14 fast ingest) where the existing stream has allow_batched; batch: a stream that svc-mqtt creates has it too, and servers below 2.14 then do not serve it; plain: one confirmation a message',
   }),

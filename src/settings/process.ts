@@ -1,12 +1,11 @@
-import Type from 'typebox';
-import { count, setting } from './setting.js';
+import { count, oneOf, setting, textOf } from './setting.js';
 
 /** The process and its log. */
 export const processSettings = {
   startWait: setting({
     env: ['START_WAIT'],
     flag: 'wait',
-    schema: Type.String({
+    schema: textOf({
       pattern: '^(0|[1-9][0-9]{0,4}[smh])$',
       description: '0, or a whole number with the unit s, m or h, such as 60s',
     }),
@@ -23,14 +22,14 @@ export const processSettings = {
   logLevel: setting({
     env: ['LOG_LEVEL'],
     flag: 'log-level',
-    schema: Type.Enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']),
+    schema: oneOf('trace', 'debug', 'info', 'warn', 'error', 'silent'),
     default: 'info',
     help: 'Least severe log lines written',
   }),
   logFormat: setting({
     env: ['LOG_FORMAT'],
     flag: 'log-format',
-    schema: Type.Enum(['auto', 'json', 'pretty']),
+    schema: oneOf('auto', 'json', 'pretty'),
     default: 'auto',
     help: 'json, pretty, or auto: pretty on a terminal',
   }),

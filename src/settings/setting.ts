@@ -1,10 +1,49 @@
-import Type, { type Static, type TSchema } from 'typebox';
+/**
+ * What a setting accepts. Every command reads its settings, so these are plain JSON Schema and not TypeBox, which takes
+ * longer to load than most commands run.
+ */
+export type SettingSchema = BooleanSchema | IntegerSchema | TextSchema | WordSchema;
+
+export interface BooleanSchema {
+  readonly type: 'boolean';
+}
+
+export interface IntegerSchema {
+  readonly type: 'integer';
+  readonly minimum: number;
+  readonly maximum: number;
+}
+
+export interface TextSchema {
+  readonly type: 'string';
+  /** Characters. */
+  readonly minLength?: number;
+  readonly maxLength?: number;
+  readonly pattern?: string;
+  /** In words, where the rest would be a regular expression. */
+  readonly description?: string;
+  readonly enum?: undefined;
+}
+
+export interface WordSchema<W extends string = string> {
+  readonly type: 'string';
+  readonly enum: readonly W[];
+}
+
+/** The type of the values of a schema. */
+export type SettingValue<S extends SettingSchema> = S extends BooleanSchema
+  ? boolean
+  : S extends IntegerSchema
+    ? number
+    : S extends WordSchema<infer W>
+      ? W
+      : string;
 
 /**
  * One setting. `env` lists the variables that set it, the first being the documented one; `flag` is the long
  * option. What is counted as a limit says in `help` what happens at it.
  */
-export interface Setting<S extends TSchema = TSchema, D = unknown> {
+export interface Setting<S extends SettingSchema = SettingSchema, D = unknown> {
   readonly env: readonly [string, ...string[]];
   readonly flag: string;
   readonly schema: S;
@@ -18,13 +57,57 @@ export interface Setting<S extends TSchema = TSchema, D = unknown> {
   readonly offHelp?: string;
 }
 
-export function setting<S extends TSchema, const D extends Static<S> | undefined>(
+export function setting<S extends SettingSchema, const D extends SettingValue<S> | undefined>(
   value: Setting<S, D>,
 ): Setting<S, D> {
   return value;
 }
 
 /** Schemas of many settings. */
-export const port = Type.Integer({ minimum: 0, maximum: 65_535 });
-export const text = Type.String({ minLength: 1 });
-export const count = (minimum: number, maximum: number) => Type.Integer({ minimum, maximum });
+export const boolean: BooleanSchema = { type: 'boolean' };
+export const text: TextSchema = { type: 'string', minLength: 1 };
+export const count = (minimum: number, maximum: number): IntegerSchema => ({
+  type: 'integer',
+  minimum,
+  maximum,
+});
+export const port = count(0, 65_535);
+export const textOf = (rules: Omit<TextSchema, 'type' | 'enum'>): TextSchema => ({
+  type: 'string',
+  ...rules,
+});
+export const oneOf = <const W extends string>(...words: readonly W[]): WordSchema<W> => ({
+  type: 'string',
+  enum: words,
+});
+
+/**
+ * Reads a value as it stands in an environment variable, an option or a file.
+ *
+ * @returns undefined when the schema does not accept it.
+ */
+export function readValue(
+  schema: SettingSchema,
+  raw: string | boolean,
+): string | number | boolean | undefined {
+  if (schema.type === 'boolean') return words.get(String(raw).toLowerCase());
+  if (schema.type === 'integer') {
+    const number = typeof raw === 'string' && /^\s*[+-]?\d/.test(raw) ? Number(raw) : Number.NaN;
+    return Number.isInteger(number) && number >= schema.minimum && number <= schema.maximum
+      ? number
+      : undefined;
+  }
+  const given = String(raw);
+  if (schema.enum !== undefined) return schema.enum.includes(given) ? given : undefined;
+  const { minLength = 0, maxLength = Number.POSITIVE_INFINITY, pattern } = schema;
+  const length = [...given].length;
+  if (length < minLength || length > maxLength) return undefined;
+  return pattern === undefined || new RegExp(pattern, 'u').test(given) ? given : undefined;
+}
+
+const words: ReadonlyMap<string, boolean> = new Map([
+  ['true', true],
+  ['1', true],
+  ['false', false],
+  ['0', false],
+]);

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { listLeaves, renderCliReference } from '../../src/cli/cli-reference.js';
 import { examples } from '../../src/cli/examples.js';
-import { addSettingOptions, settingSelections } from '../../src/cli/flags.js';
 import { buildProgram } from '../../src/cli/program.js';
+import { addSettingOptions, settingSelections } from '../../src/cli/setting-options.js';
 import { projectDir, runCli } from './support.js';
 
 test('docs/cli.md says what the commands say; `npm run docs:cli` rewrites it', () => {
