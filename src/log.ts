@@ -25,6 +25,8 @@ export function openLog(options: {
   level: string;
   format: 'auto' | 'json' | 'pretty';
   destination?: DestinationStream;
+  /** Which lines people are shown, each as JSON; all of them unless given. */
+  shows?: ((line: string) => boolean) | undefined;
 }): Log {
   const readable =
     options.format === 'pretty' || (options.format === 'auto' && process.stderr.isTTY === true);
@@ -33,7 +35,18 @@ export function openLog(options: {
   const destination =
     options.destination ??
     (readable
-      ? pretty({ destination: 2, sync: true, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss.l' })
+      ? showTo(
+          pretty({
+            destination: 2,
+            sync: true,
+            ignore: 'pid,hostname',
+            translateTime: 'SYS:HH:MM:ss.l',
+            singleLine: true,
+            // Yellow cannot be read on a light ground, nor gray and blue on a dark one.
+            customColors: 'warn:magenta,info:green,debug:reset,trace:reset,message:reset,greyMessage:reset',
+          }),
+          options.shows,
+        )
       : pino.destination({ dest: 2, sync: true }));
   return pino(
     {
@@ -46,6 +59,18 @@ export function openLog(options: {
     },
     destination,
   );
+}
+
+function showTo(
+  stream: DestinationStream,
+  shows: ((line: string) => boolean) | undefined,
+): DestinationStream {
+  if (shows === undefined) return stream;
+  return {
+    write(line) {
+      if (shows(line)) stream.write(line);
+    },
+  };
 }
 
 function escapeTwice(character: string): string {

@@ -89,7 +89,14 @@ export function buildProgram(call: (run: Run, command: Command) => void | Promis
 
   add(program, 'serve', 'Run the gateway: MQTT broker, forwarder and HTTP API', 'all', async (call) =>
     (await import('./serve.js')).serve(call.config, call.options, call.io),
-  ).option('--tui', 'Show the live connections, as svc-mqtt top does; the log goes to serve.log in DATA_DIR');
+  )
+    .option('--tui', 'Show the live connections, as svc-mqtt top does; the log goes to serve.log in DATA_DIR')
+    .addHelpText(
+      'after',
+      `
+In a terminal the server says what runs where when it is ready, and of the log of its start shows warnings only;
+LOG_FORMAT=pretty or LOG_LEVEL=debug shows all of it.`,
+    );
   addTopCommand(program, add);
   addLoginCommands(program, add);
   addConnectionCommands(program, add);

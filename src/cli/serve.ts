@@ -11,6 +11,7 @@ import { type CommandIo, canDraw } from './io.js';
 import { describeFailure } from './report.js';
 import { escapeControls } from './text.js';
 import { usageError } from './usage-error.js';
+import { isShownAtStart, toWelcome, welcomes } from './welcome.js';
 
 /** No screen is higher. */
 const shownLogLines = 200;
@@ -28,9 +29,11 @@ export async function serve(
   io: CommandIo,
 ): Promise<void> {
   const file = options.tui === true ? openScreenLog(config, io) : undefined;
+  let quiet = file === undefined && welcomes(config, io);
   const log = openLog({
     level: config.logLevel,
     format: config.logFormat,
+    shows: quiet ? (line) => !quiet || isShownAtStart(line) : undefined,
     ...(file === undefined ? {} : { destination: file }),
   });
   // What runs on after a defect cannot be trusted with messages: what supervises the process starts it again.
@@ -60,6 +63,12 @@ export async function serve(
     { event: 'serve_ready', mqttPort: mqtt, mqttsPort: mqtts, wsPort: ws, wssPort: wss, httpPort: http },
     `Ready: ${listening.join(', ')}`,
   );
+  if (quiet) {
+    const { nats, database } = await server.fleet.readStats();
+    const where = { ports: server.ports, nats: nats.detail, database: database.detail };
+    quiet = false;
+    io.stderr.write(toWelcome(config, where, io.env));
+  }
   if (file === undefined) await untilAborted(io.signal);
   else await showOwnScreen(server, file, log, io);
   log.info(

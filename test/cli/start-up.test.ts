@@ -50,16 +50,7 @@ test('a command on devices loads neither the server nor the screen', async () =>
   try {
     const packages = await packagesOf(['device', 'add', '--type', 'sensor'], { DATA_DIR: dir.path });
     expect(packages).toContain('drizzle-orm');
-    for (const name of [
-      'typebox',
-      'fastify',
-      'nats',
-      'aedes',
-      'ink',
-      'react',
-      'prom-client',
-      'ws',
-    ])
+    for (const name of ['typebox', 'fastify', 'nats', 'aedes', 'ink', 'react', 'prom-client', 'ws'])
       expect(packages).not.toContain(name);
   } finally {
     dir.remove();
