@@ -5,7 +5,14 @@ import { forPeople, gap, openTable, terminalWidth, uncut } from './table.js';
 import { formatCount, toJsonLine } from './text.js';
 import type { ConnectionRow } from './top/api.js';
 import { toCellText } from './top/cells.js';
-import { type Column, columns, growWidths, placeColumns, sortsDescending } from './top/columns.js';
+import {
+  type Column,
+  columns,
+  countReceived,
+  growWidths,
+  placeColumns,
+  sortsDescending,
+} from './top/columns.js';
 import { awaitRates } from './top/snapshot.js';
 
 export interface ConnectionListOptions {
@@ -83,6 +90,8 @@ function openConnectionTable(io: CommandIo, first: readonly ConnectionRow[]) {
 function toPlainText({ field, text }: Column, row: ConnectionRow, nowMs: number): string {
   const { qos0, qos1, qos2 } = row.received;
   if (field === 'qos') return `${qos0}/${qos1}/${qos2}`;
+  if (field === 'messages') return String(countReceived(row.received));
+  if (field === 'bytes') return String(row.bytes_in + row.bytes_out);
   if (field === 'connected') return row.connected_at;
   if (field === 'last_message') return row.last_message_at ?? '-';
   if (field === 'rate') return row.rate === null ? '-' : String(row.rate);

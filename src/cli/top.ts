@@ -86,6 +86,10 @@ export async function showScreen(
     await Promise.race([
       session.quit,
       view.ended,
+      // Without keys nobody could end it any more: the terminal has gone.
+      new Promise<void>((resolve) => {
+        for (const event of ['end', 'close', 'error']) io.stdin.once(event, () => resolve());
+      }),
       new Promise<void>((resolve) => {
         if (signalled.aborted) resolve();
         else signalled.addEventListener('abort', () => resolve(), { once: true });

@@ -75,19 +75,26 @@ describe('sorting and filtering', () => {
     const state = act(open(120, 20), { type: 'move', by: 5 });
     const before = requestOf(state);
     const sorted = act(state, { type: 'sort', by: 1 });
-    expect([sorted.sort, sorted.descending, sorted.cursor]).toEqual(['in_flight', true, 0]);
+    expect([sorted.sort, sorted.descending, sorted.cursor]).toEqual(['messages', true, 0]);
     expect(act(sorted, { type: 'page', request: before, page: pageOf(before, 7) })).toBe(sorted);
     expect(act(sorted, { type: 'reverse' }).descending).toBe(false);
+  });
+
+  test('leave the columns where they are, whoever comes into the list', () => {
+    const state = open(120, 20);
+    const { widths } = act(state, { type: 'filter-begin' }, { type: 'filter-type', text: 'a' });
+    expect(widths).toEqual(state.widths);
+    expect(Object.keys(widths).length).toBeGreaterThan(0);
   });
 
   test('go round through every column', () => {
     let state = open(120, 20);
     const seen = new Set<string>();
-    for (let count = 0; count < 12; count += 1) {
+    for (let count = 0; count < 14; count += 1) {
       seen.add(state.sort);
       state = act(state, { type: 'sort', by: 1 });
     }
-    expect([seen.size, state.sort]).toEqual([12, 'rate']);
+    expect([seen.size, state.sort]).toEqual([14, 'rate']);
     expect(act(state, { type: 'sort', by: 1 }, { type: 'sort', by: -1 }).sort).toBe('rate');
   });
 
@@ -107,29 +114,29 @@ describe('sorting and filtering', () => {
   });
 });
 
+/** Kicks, with the question answered. */
+function kick(state: TopState) {
+  return reduce(reduce(state, { type: 'kick' })[0], { type: 'answer', yes: true });
+}
+
 describe('acting on a connection', () => {
-  test('kick asks nothing; revoke asks, and only y is yes', () => {
+  test.each(['kick', 'revoke'] as const)('%s asks, and only y is yes', (type) => {
     const state = act(open(120, 20), { type: 'move', by: 3 });
-    expect(reduce(state, { type: 'kick' })[1]).toEqual([
-      { type: 'kick', id: 'r1-3', device: 'device0003', client: 'client-3' },
-    ]);
-    const [asking, nothing] = reduce(state, { type: 'revoke' });
+    const [asking, nothing] = reduce(state, { type });
     expect(nothing).toEqual([]);
-    expect(asking.question).toEqual({ about: 'revoke', target: 'device0003' });
+    expect(asking.question).toMatchObject({ about: type, device: 'device0003' });
     for (const input of ['n', 'q', ' ', 'R', 'x']) {
       const action = toAction(input, {}, asking);
       expect(action).toEqual({ type: 'answer', yes: false });
     }
     // The list may have changed meanwhile: it is about the device that was asked for.
     const changed = answer(asking, 100, 40);
-    expect(reduce(changed, { type: 'answer', yes: true })[1]).toEqual([
-      { type: 'revoke', device: 'device0003' },
-    ]);
+    expect(reduce(changed, { type: 'answer', yes: true })[1]).toMatchObject([{ type, device: 'device0003' }]);
     expect(reduce(changed, { type: 'answer', yes: false })).toMatchObject([{ question: undefined }, []]);
   });
 
   test.each([0, 3])('kick meets no other connection before the selection is moved, from place %i', (by) => {
-    const [kicked, effects] = reduce(act(open(120, 20), { type: 'move', by }), { type: 'kick' });
+    const [kicked, effects] = kick(act(open(120, 20), { type: 'move', by }));
     expect(effects).toEqual([
       { type: 'kick', id: `r1-${by}`, device: `device000${by}`, client: `client-${by}` },
     ]);
@@ -141,18 +148,18 @@ describe('acting on a connection', () => {
       expect(reduce(gone, { type })).toEqual([gone, []]);
     expect(act(gone, { type: 'open', screen: 'details' })).toBe(gone);
     const moved = act(gone, { type: 'move', by: 1 });
-    expect(reduce(moved, { type: 'kick' })[1]).toMatchObject([{ id: `r1-${by + 61}` }]);
+    expect(kick(moved)[1]).toMatchObject([{ id: `r1-${by + 61}` }]);
     // What failed may be tried again, and meets no other either.
     const failed = act(kicked, { type: 'kick-failed', id: `r1-${by}` });
-    expect(reduce(failed, { type: 'kick' })).toEqual([kicked, effects]);
-    expect(reduce(answer(failed, 100, 50), { type: 'kick' })[1]).toEqual([]);
+    expect(kick(failed)).toEqual([kicked, effects]);
+    expect(kick(answer(failed, 100, 50))[1]).toEqual([]);
     // Somewhere else in the list it is selected still.
     expect(idOf(answer(kicked, 100, -3))).toBe(`r1-${by}`);
   });
 
   test('kick from the details leaves nothing selected on the table', () => {
     const opened = act(open(120, 20), { type: 'move', by: 3 }, { type: 'open', screen: 'details' });
-    const [kicked] = reduce(act(opened, { type: 'details', id: 'r1-3', found: details }), { type: 'kick' });
+    const [kicked] = kick(act(opened, { type: 'details', id: 'r1-3', found: details }));
     const back = act(answer(kicked, 100, 50), { type: 'back' });
     expect(reduce(back, { type: 'kick' })).toEqual([back, []]);
   });
@@ -166,13 +173,11 @@ describe('acting on a connection', () => {
 
   test('on the details it is the connection shown', () => {
     const opened = act(open(120, 20), { type: 'move', by: 3 }, { type: 'open', screen: 'details' });
-    expect(reduce(opened, { type: 'kick' })[1]).toEqual([]);
+    expect(kick(opened)[1]).toEqual([]);
     const shown = answer(act(opened, { type: 'details', id: 'r1-3', found: details }), 100, 40);
-    expect(reduce(shown, { type: 'kick' })[1]).toEqual([
-      { type: 'kick', id: 'r1-3', device: 'device0003', client: 'client-3' },
-    ]);
+    expect(kick(shown)[1]).toEqual([{ type: 'kick', id: 'r1-3', device: 'device0003', client: 'client-3' }]);
     const ended = act(shown, { type: 'details', id: 'r1-3', found: 'ended' });
-    expect(reduce(ended, { type: 'kick' })[1]).toEqual([]);
+    expect(kick(ended)[1]).toEqual([]);
     expect(act(shown, { type: 'back' })).toMatchObject({ screen: 'table', details: undefined });
   });
 
@@ -245,9 +250,10 @@ describe('whatever happens', () => {
             [state] = reduce(state, { type: 'page', request, page: step.short > 20 ? cut : page });
           } else {
             asked = requestOf(state);
+            const { question } = state;
             const [next, effects] = reduce(state, step);
             for (const effect of effects) {
-              if (effect.type === 'kick') expect(effect.id).toBe(shown?.id);
+              if (effect.type === 'kick') expect(question).toMatchObject({ about: 'kick', id: effect.id });
               if (effect.type === 'copy') expect(effect.text).toBe(shown?.device);
             }
             state = next;

@@ -1,3 +1,4 @@
+import { PassThrough } from 'node:stream';
 import { stripVTControlCharacters } from 'node:util';
 import { renderToString } from 'ink';
 import { render } from 'ink-testing-library';
@@ -9,6 +10,8 @@ import { openFrameWriter } from '../../src/cli/top/frame-writer.js';
 import { drawScreen } from '../../src/cli/top/screen.js';
 import { startTopSession } from '../../src/cli/top/session.js';
 import { initialState, requestOf, type TopState } from '../../src/cli/top/state.js';
+import { showScreen } from '../../src/cli/top.js';
+import { fakeIo } from '../cli/support.js';
 import { act, details, open, pageOf, row, stats } from './data.js';
 
 const where = 'http://127.0.0.1:9091';
@@ -89,6 +92,8 @@ describe('the screen', () => {
       'VIA',
       'QOS 0/1/2 %',
       'MSG/S▼',
+      'MESSAGES',
+      'BYTES',
       'IN FLIGHT',
       'SUBS',
       'CONNECTED',
@@ -105,6 +110,27 @@ describe('the screen', () => {
     const page = { ...pageOf(request, 1), connections: [row(0, { device: id, client: 'x'.repeat(40) })] };
     expect(textOf(act(state, { type: 'page', request, page }))).toContain(` ${id} `);
   });
+
+  test.each([200, 120, 80, 40])('tells what went wrong first, in %i columns', (columns) => {
+    for (const rows of [40, 24, 16, 10]) {
+      const late = { ...stats, ack_latency_ms: { p50: 12_345, p99: 23_456 } };
+      const state = act(open(columns, rows), { type: 'stats', stats: late });
+      expect(textOf(state), `${columns} × ${rows}`).toMatch(/failures 12/);
+      const away = { ...late, nats: { ok: false, detail: 'nats://127.0.0.1:4222 does not answer' } };
+      const lines = textOf(act(state, { type: 'stats', stats: away })).split('\n');
+      expect(lines[0], `${columns} × ${rows}`).toMatch(rows === 10 ? /● nats/ : /● NATS (is away|nats)/);
+    }
+  });
+
+  test.each([80, 120, 200])(
+    'shows the latest events in %i columns and 24 rows, with their reasons',
+    (columns) => {
+      const text = textOf(open(columns, 24));
+      expect(text).toMatch(/refused +nobody .*bad-credentials/);
+      expect(text).toMatch(/dropped .*qos0 × 12\.0k/);
+      expect(text).toMatch(/connected +device0001 .*client-1/);
+    },
+  );
 
   test('names the keys that act in 80 columns', () => {
     for (const state of [open(80, 24), act(open(80, 24), { type: 'freeze' })]) {
@@ -123,7 +149,7 @@ describe('the screen', () => {
     ];
     const waiting = { ...stats, waiting: { ...stats.waiting, causes } };
     const text = textOf(act(open(80, 24), { type: 'stats', stats: waiting }));
-    expect(text).toMatch(/connections 12,345 +waiting 17 \(1\.2k clients: no_stream, …\)/);
+    expect(text).toMatch(/connections 12,345 +failures 12 +waiting 17 \(1\.2k clients: no_stream, …\)/);
     expect(textOf(screensOf(120, 30).details as TopState)).toContain(
       'waits for     plant.device0003: no stream takes the subject (no_stream), for 11s',
     );
@@ -132,13 +158,13 @@ describe('the screen', () => {
   test('tells what a connection does', () => {
     const text = textOf(open(200, 24));
     expect(text).toMatch(
-      /device0000 +sensor +client-0 +192\.0\.2\.7:40000 +3\.1\.1 +tcp +20 +80 +· +1\.5 +0 +1 +1h02 +2s/,
+      /device0000 +sensor +client-0 +192\.0\.2\.7:40000 +3\.1\.1 +tcp +20 +80 +· +1\.5 +100 +1\.1 kB +0 +1 +1h02 +2s/,
     );
     expect(text).toMatch(/svc-mqtt 1\.2\.3 +replica r1 \(1 of 2\) +up 1d01 .*● NATS +● database/);
     expect(text).toMatch(
-      /connections 12,345 +waiting 17 +ack p50 0\.42 ms +p99 12\.3 ms +failures 12 connects refused +stored 9,876,543/,
+      /connections 12,345 +failures 12 connects refused +waiting 17 +ack p50 0\.42 ms +p99 12\.3 ms +stored 9,876,543/,
     );
-    expect(text).toContain('1–16 of 100   by msg/s ▼');
+    expect(text).toContain('1–12 of 100   by msg/s ▼');
   });
 
   test('keeps the last data greyed and says that the server is gone', () => {
@@ -233,6 +259,8 @@ describe('keys', () => {
     stdin.write('\u001b[B');
     await vi.waitFor(() => expect(session.state.cursor).toBe(4));
     stdin.write('x');
+    await shows('Kick client client-4 of device0004? It may come back.');
+    stdin.write('y');
     await shows('Kicked device0004, client client-4');
     expect(api.kick).toHaveBeenCalledWith('r1-4');
     stdin.write('R');
@@ -272,12 +300,36 @@ describe('keys', () => {
     });
     const { stdin, lastFrame, unmount } = render(<TopApp session={session} where={where} color={false} />);
     await vi.waitFor(() => expect(lastFrame()).toContain('device0000'));
-    stdin.write('x');
+    stdin.write('xy');
     await vi.waitFor(() => expect(lastFrame()).toContain('the role is too low'));
-    stdin.write('x');
+    stdin.write('xy');
     await vi.waitFor(() => expect(kick.mock.calls).toEqual([['r1-0'], ['r1-0']]));
     session.close();
     unmount();
+  });
+
+  test('end with their terminal', async () => {
+    const stdin = Object.assign(new PassThrough(), {
+      isTTY: true as const,
+      setRawMode: () => stdin,
+      ref: () => stdin,
+      unref: () => stdin,
+    });
+    const io = { ...fakeIo(), stdin };
+    const request = { filter: '', sort: 'rate', descending: true } as const;
+    let asked = 0;
+    const counting = {
+      ...api,
+      stats: async () => {
+        asked += 1;
+        return stats;
+      },
+    };
+    const shown = showScreen({ api: counting, where, request }, io);
+    await vi.waitFor(() => expect(asked).toBeGreaterThan(0));
+    stdin.end();
+    await shown;
+    expect(io.out()).toContain('\u001b[?1049l');
   });
 
   test('stay alive while the replica is away, and the screen comes back with it', async () => {

@@ -1,7 +1,7 @@
 import type { SortField } from '../../server/live.js';
 import type { ConnectionRow } from './api.js';
 import { cellWidth, toCellText } from './cells.js';
-import { formatAge, formatCountShort, formatShort } from './format.js';
+import { formatAge, formatBytes, formatCountShort, formatShort } from './format.js';
 
 /** One column of the table. */
 export interface Column {
@@ -33,14 +33,16 @@ const left = { align: 'left' } as const;
 
 /** All columns, as they stand from left to right. */
 export const columns: readonly Column[] = [
-  column('device', 'DEVICE', [1, 10, 26], ({ device }) => toCellText(device), left),
-  column('type', 'TYPE', [7, 6, 14], ({ type }) => toCellText(type), left),
-  column('client', 'CLIENT ID', [2, 11, 40], ({ client }) => toCellText(client), left),
+  column('device', 'DEVICE', [1, 10, 40], ({ device }) => toCellText(device), left),
+  column('type', 'TYPE', [7, 6, 24], ({ type }) => toCellText(type), left),
+  column('client', 'CLIENT ID', [2, 11, 64], ({ client }) => toCellText(client), left),
   column('address', 'ADDRESS', [8, 15, 28], ({ address }) => toCellText(address), left),
   column('protocol', 'MQTT', [12, 5], ({ protocol }) => toCellText(protocol), left),
   column('transport', 'VIA', [11, 4], ({ transport }) => toCellText(transport), left),
   column('qos', 'QOS 0/1/2 %', [9, 11], ({ received }) => formatMix(received)),
   column('rate', 'MSG/S', [3, 7], ({ rate }) => (rate === null ? '…' : formatShort(rate))),
+  column('messages', 'MESSAGES', [13, 9], ({ received }) => formatCountShort(countReceived(received))),
+  column('bytes', 'BYTES', [14, 9], ({ bytes_in, bytes_out }) => formatBytes(bytes_in + bytes_out)),
   column('in_flight', 'IN FLIGHT', [5, 9], ({ in_flight }) => formatCountShort(in_flight)),
   column('subscriptions', 'SUBS', [10, 5], ({ subscriptions }) => formatCountShort(subscriptions)),
   column('connected', 'CONNECTED', [6, 9], ({ connected_at }, nowMs) =>
@@ -60,6 +62,10 @@ export const columns: readonly Column[] = [
 export function sortsDescending(sort: SortField, reverse: boolean): boolean {
   const first = columns.find(({ field }) => field === sort)?.descendingFirst ?? true;
   return reverse ? !first : first;
+}
+
+export function countReceived({ qos0, qos1, qos2 }: ConnectionRow['received']): number {
+  return qos0 + qos1 + qos2;
 }
 
 /** Shares of QoS 0, 1 and 2 in percent, each in three cells. */
@@ -97,6 +103,9 @@ export interface PlacedColumn extends Column {
 /** The length of a generated device id: a column less is better than an id that is cut. */
 const idWidth = 16;
 
+/** Columns of this priority and less are shown when all others have what they want. */
+const spare = 13;
+
 /**
  * The columns that fit into a width, with their widths: first each as narrow as it may be, by priority; then what is
  * left goes to those that want more, the most important one first.
@@ -110,17 +119,23 @@ export function placeColumns(width: number, widths: Widths): PlacedColumn[] {
     );
   const placed = new Map<Column, number>();
   let left = width + gap;
-  for (const each of [...columns].sort((a, b) => a.priority - b.priority)) {
-    const needed = narrowest(each) + gap;
-    if (needed > left && placed.size > 0) break;
-    placed.set(each, Math.min(narrowest(each), Math.max(1, width)));
-    left -= needed;
-  }
+  const place = (candidates: readonly Column[]) => {
+    for (const each of candidates) {
+      const needed = narrowest(each) + gap;
+      if (needed > left && placed.size > 0) return;
+      placed.set(each, Math.min(narrowest(each), Math.max(1, width)));
+      left -= needed;
+    }
+  };
+  const byPriority = [...columns].sort((a, b) => a.priority - b.priority);
+  place(byPriority.filter(({ priority }) => priority < spare));
+  const isWhole = placed.size === byPriority.filter(({ priority }) => priority < spare).length;
   for (const [each, at] of placed) {
     const extra = Math.max(0, Math.min(left, (widths[each.field] ?? 0) - at));
     placed.set(each, at + extra);
     left -= extra;
   }
+  if (isWhole) place(byPriority.filter(({ priority }) => priority >= spare));
   return columns.flatMap((each) => {
     const at = placed.get(each);
     return at === undefined ? [] : [{ ...each, width: at }];

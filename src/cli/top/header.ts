@@ -1,5 +1,5 @@
 import type { Stats } from './api.js';
-import { type Line, lineWidth, type Span, toCellText, toWidth } from './cells.js';
+import { cellWidth, type Line, lineWidth, type Span, toCellText, toWidth } from './cells.js';
 import {
   formatAge,
   formatBytes,
@@ -12,6 +12,8 @@ import {
 
 const gapText = '   ';
 const widestSpark = 60;
+/** From this width on the failures are told with their kind. */
+const detailedWidth = 72;
 
 /** What is known of the replica, in as many lines as asked for: 1, 3 or 5. */
 export function drawHeader(stats: Stats | undefined, where: string, width: number, lines: number): Line[] {
@@ -70,25 +72,30 @@ function labelled(label: string, value: string, style: Omit<Span, 'text'> = {}):
 
 function drawTitle(stats: Stats, width: number): Line {
   const several = stats.replicas !== null && stats.replicas > 1 ? ` (1 of ${stats.replicas})` : '';
+  const name: Line = [
+    { text: 'svc-mqtt', bold: true, color: 'cyan' },
+    { text: ` ${toCellText(stats.version)}`, dim: true },
+  ];
   const left = packItems(
     [
-      [
-        { text: 'svc-mqtt', bold: true, color: 'cyan' },
-        { text: ` ${toCellText(stats.version)}`, dim: true },
-      ],
+      name,
       labelled('replica', `${toCellText(stats.replica)}${several}`),
       labelled('up', formatAge(stats.uptime_seconds * 1_000)),
     ],
     width,
   );
   const room = width - lineWidth(left) - gapText.length - 1;
-  const right = [
-    ...drawPart('NATS', stats.nats, room),
-    { text: gapText },
-    ...drawPart('database', stats.database, room),
+  const parts = [
+    { ok: stats.nats.ok, line: drawPart('NATS', stats.nats, room) },
+    { ok: stats.database.ok, line: drawPart('database', stats.database, room) },
   ];
+  const right = parts.flatMap(({ line }, index) => (index === 0 ? line : [{ text: gapText }, ...line]));
   const space = width - lineWidth(left) - lineWidth(right) - 1;
-  if (space < 1) return left;
+  if (space < 1) {
+    // What is away is told before what the replica is called.
+    const away = parts.filter(({ ok }) => !ok).map(({ line }) => line);
+    return away.length > 0 ? packItems([name, ...away], width) : left;
+  }
   return [...left, { text: ' '.repeat(space) }, ...right, { text: ' ' }];
 }
 
@@ -109,6 +116,7 @@ function drawCounts(stats: Stats, width: number): Line {
   return packItems(
     [
       labelled('connections', formatInteger(connections.connected), full ? { color: 'red' } : {}),
+      drawFailures(stats.failures, waiting.causes.length > 0 ? 0 : width),
       drawWaiting(waiting),
       [
         { text: 'ack p50 ', dim: true },
@@ -116,7 +124,6 @@ function drawCounts(stats: Stats, width: number): Line {
         { text: '  p99 ', dim: true },
         { text: formatMs(latency.p99), bold: true },
       ],
-      drawFailures(stats.failures),
       labelled('stored', formatInteger(totals.stored)),
     ],
     width,
@@ -135,19 +142,23 @@ function drawWaiting({ messages, causes }: Stats['waiting']): Line {
   ];
 }
 
-function drawFailures(failures: Stats['failures']): Line {
+/** What went wrong, with the most frequent kind where there is room. */
+function drawFailures(failures: Stats['failures'], width: number): Line {
   const kinds = Object.entries(failures)
     .filter(([, count]) => count > 0)
     .sort(([, a], [, b]) => b - a);
   const total = kinds.reduce((sum, [, count]) => sum + count, 0);
   if (total === 0) return labelled('failures', '0');
-  const [most] = kinds;
+  const [most] = width < detailedWidth ? [] : kinds;
   const detail =
     most === undefined ? '' : ` ${formatCountShort(most[1])} ${toCellText(most[0]).replaceAll('_', ' ')}`;
   return [
     { text: 'failures ', dim: true },
     { text: formatCountShort(total), bold: true, color: 'yellow' },
-    { text: kinds.length === 1 ? detail.replace(/^ \S+/, '') : ` (${detail.trim()}, …)`, dim: true },
+    {
+      text: kinds.length === 1 || detail === '' ? detail.replace(/^ \S+/, '') : ` (${detail.trim()}, …)`,
+      dim: true,
+    },
   ];
 }
 
@@ -184,6 +195,13 @@ function drawTraffic(
   ];
 }
 
+/** The program's name, gaps and the dot on the only line. */
+const besideDetail = 14;
+
+function cut(text: string, width: number): string {
+  return cellWidth(text) > width ? toWidth(text, width) : text;
+}
+
 function drawInOneLine(stats: Stats, width: number): Line {
   const broken = [stats.nats, stats.database].find(({ ok }) => !ok);
   return packItems(
@@ -191,7 +209,8 @@ function drawInOneLine(stats: Stats, width: number): Line {
       [{ text: 'svc-mqtt', bold: true, color: 'cyan' }],
       broken === undefined
         ? [{ text: '●', color: 'green' }]
-        : [{ text: `● ${toCellText(broken.detail)}`, color: 'red' }],
+        : [{ text: `● ${cut(toCellText(broken.detail), width - besideDetail)}`, color: 'red' }],
+      drawFailures(stats.failures, 0),
       labelled('connections', formatInteger(stats.connections.connected)),
       labelled('in', `${formatShort(stats.rates.messages_in)}/s`),
       labelled('p99', formatMs(stats.ack_latency_ms.p99)),

@@ -30,7 +30,7 @@ export const keyHelp: readonly (readonly [keys: string, does: string])[] = [
   ['Esc', 'back; on the table: no filter'],
   ['Space', 'freeze, and go on'],
   ['Enter', 'details of the connection'],
-  ['x', 'kick: end the connection; the client may come back. To kick another, move first'],
+  ['x', 'kick: end the connection, after a question; the client may come back. To kick another, move first'],
   ['R', 'revoke the device, after a question; `svc-mqtt device enable` lets it in again'],
   ['c', 'copy the device id to the clipboard (OSC 52)'],
   ['?', 'this help'],

@@ -63,14 +63,11 @@ export function reduce(state: TopState, action: Action): Step {
       if (row === undefined) return [state, []];
       if (row.id === state.kicked?.id && !state.kicked.failed) return [state, []];
       const { id, device, client } = row;
-      return [
-        { ...state, chosen: id, kicked: { id, failed: false } },
-        [{ type: 'kick', id, device, client }],
-      ];
+      return [ask(state, { about: 'kick', id, device, client }), []];
     }
     case 'revoke': {
       const row = selectedRow(state);
-      return [row === undefined ? state : ask(state, { about: 'revoke', target: row.device }), []];
+      return [row === undefined ? state : ask(state, { about: 'revoke', device: row.device }), []];
     }
     case 'copy': {
       const row = selectedRow(state);
@@ -82,15 +79,20 @@ export function reduce(state: TopState, action: Action): Step {
       const { question } = state;
       const next = ask(state, undefined);
       if (!action.yes || question === undefined) return [next, []];
-      return question.about === 'stop'
-        ? [next, [{ type: 'quit' }]]
-        : [next, [{ type: 'revoke', device: question.target }]];
+      return answerYes(next, question);
     }
     case 'quit':
-      return state.serving ? [ask(state, { about: 'stop', target: '' }), []] : [state, [{ type: 'quit' }]];
+      return state.serving ? [ask(state, { about: 'stop' }), []] : [state, [{ type: 'quit' }]];
     default:
       return [update(state, action), []];
   }
+}
+
+function answerYes(state: TopState, question: Question): Step {
+  if (question.about === 'stop') return [state, [{ type: 'quit' }]];
+  if (question.about === 'revoke') return [state, [{ type: 'revoke', device: question.device }]];
+  const { id, device, client } = question;
+  return [{ ...state, chosen: id, kicked: { id, failed: false } }, [{ type: 'kick', id, device, client }]];
 }
 
 function update(
@@ -150,7 +152,7 @@ function update(
 }
 
 function refilter(state: TopState, filter: string): TopState {
-  return filter === state.filter ? state : { ...restart({ ...state, filter }), widths: {} };
+  return filter === state.filter ? state : restart({ ...state, filter });
 }
 
 function openScreen(state: TopState, screen: 'details' | 'help' | 'log'): TopState {

@@ -3,7 +3,7 @@ import { columns } from './columns.js';
 import { drawDetails, drawHelp, drawLog } from './details.js';
 import { formatInteger } from './format.js';
 import { drawHeader } from './header.js';
-import { chromeOf, type TopState } from './state.js';
+import { chromeOf, type Question, type TopState } from './state.js';
 import { drawEvents, drawTable } from './table.js';
 
 /**
@@ -61,12 +61,8 @@ function drawStatus(state: TopState): Line {
 
 function drawMessage({ question, filterBefore, filter, link, notice }: TopState): Span[] {
   if (question !== undefined) {
-    const text =
-      question.about === 'stop'
-        ? 'Stop this server? Its devices are disconnected.'
-        : `Revoke device ${toCellText(question.target)}? It stays out until it is enabled again.`;
     return [
-      { text, bold: true, color: 'red' },
+      { text: toQuestionText(question), bold: true, color: 'red' },
       { text: ' y/N ', bold: true },
     ];
   }
@@ -83,6 +79,14 @@ function drawMessage({ question, filterBefore, filter, link, notice }: TopState)
   }
   if (notice === undefined) return [];
   return [{ text: toCellText(notice.text), color: notice.tone === 'good' ? 'green' : 'red' }];
+}
+
+function toQuestionText(question: Question): string {
+  if (question.about === 'stop') return 'Stop this server? Its devices are disconnected.';
+  const device = toCellText(question.device);
+  return question.about === 'kick'
+    ? `Kick client ${toCellText(question.client)} of ${device}? It may come back.`
+    : `Revoke device ${device}? It stays out until it is enabled again.`;
 }
 
 function drawPosition({

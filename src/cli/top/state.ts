@@ -15,10 +15,10 @@ export type Link =
   | { readonly state: 'gone'; readonly reason: string; readonly retryInSec: number };
 
 /** A question that has to be answered with y before something is done. */
-export interface Question {
-  readonly about: 'revoke' | 'stop';
-  readonly target: string;
-}
+export type Question =
+  | { readonly about: 'revoke'; readonly device: string }
+  | { readonly about: 'kick'; readonly id: string; readonly device: string; readonly client: string }
+  | { readonly about: 'stop' };
 
 /** A page as it came, and where in the sorted list it begins. */
 export interface LoadedPage extends ConnectionPage {
@@ -144,7 +144,8 @@ export function initialState(options: {
 
 /** Lines that are not the table: header, titles, status and keys; events when there is room for them. */
 export function chromeOf(rows: number): { header: number; events: number } {
-  return { header: rows < 12 ? 1 : rows < 18 ? 3 : 5, events: rows >= 30 ? 4 : 0 };
+  const events = rows >= 50 ? 9 : rows >= 36 ? 6 : rows >= 22 ? 4 : 0;
+  return { header: rows < 12 ? 1 : rows < 18 ? 3 : 5, events };
 }
 
 /** The state on a terminal of another size. */

@@ -84,6 +84,9 @@ function drawRow(
   return fitLine(spans, width).map(({ text }) => ({ text, inverse: true }));
 }
 
+/** From this width on all of an event has room, in columns. */
+const wideEvents = 110;
+
 const eventColors: Readonly<Record<string, NonNullable<Span['color']>>> = {
   refused: 'yellow',
   dropped: 'red',
@@ -94,16 +97,26 @@ const eventColors: Readonly<Record<string, NonNullable<Span['color']>>> = {
 export function drawEvents(events: readonly FleetEvent[], lines: number, width: number): Line[] {
   if (lines === 0) return [];
   const drawn: Line[] = [[{ text: ` ${'─'.repeat(Math.max(0, width - 2))}`, dim: true }]];
-  for (const event of events.slice(1 - lines)) drawn.push(drawEvent(event));
+  for (const event of events.slice(1 - lines)) drawn.push(drawEvent(event, width));
   while (drawn.length < lines) drawn.push([]);
   return drawn;
 }
 
-function drawEvent({ at, kind, device, client, address, reason, count }: FleetEvent): Line {
+function drawEvent({ at, kind, device, client, address, reason, count }: FleetEvent, width: number): Line {
   const color = eventColors[kind];
   const cell = (text: string | undefined, width: number) => `${toWidth(toCellText(text ?? ''), width)}  `;
   const why = `${toCellText(reason ?? '')}${count === undefined ? '' : ` × ${formatCountShort(count)}`}`;
   const word = toWidth(toCellText(kind), 14);
+  // Where there is no room for all, why it happened is worth more than where from.
+  if (width < wideEvents) {
+    return [
+      { text: ` ${formatClock(at)}  `, dim: true },
+      color === undefined ? { text: word } : { text: word, color },
+      { text: cell(device, 18), dim: true },
+      { text: why === '' ? '' : `${why}  ` },
+      { text: cell(client, 20), dim: true },
+    ];
+  }
   return [
     { text: ` ${formatClock(at)}  `, dim: true },
     color === undefined ? { text: word } : { text: word, color },
