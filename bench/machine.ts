@@ -25,7 +25,8 @@ export async function readMachine(names: readonly SystemName[], fleet: Fleet): P
     postgresql: fleet.postgresVersion,
   };
   for (const name of names) {
-    if (['gateway-batch', 'gateway-core', 'nats-mqtt', 'aedes-nats'].includes(name)) continue;
+    if (['gateway-synced', 'gateway-synced-plain', 'gateway-core', 'nats-mqtt', 'aedes-nats'].includes(name))
+      continue;
     const label = { gateway: 'svc-mqtt', direct: 'nats (library)' }[name as string] ?? name;
     versions[label] = (await systems[name].version()) ?? 'not installed';
   }

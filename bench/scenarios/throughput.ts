@@ -23,8 +23,26 @@ const loads: readonly Load[] = [
   {
     name: 'durable',
     load: '50 clients, QoS 1, 64 B, 100 in flight each',
-    systems: [...everyone, 'gateway-batch', 'direct'],
+    systems: [...everyone, 'direct'],
     ...{ clients: 50, qos: 1, payloadBytes: 64, window: 100 },
+  },
+  {
+    name: 'synced',
+    load: '50 clients, QoS 1, 64 B, 100 in flight each, each confirmed once it is on disk',
+    systems: ['gateway-synced', 'gateway-synced-plain'],
+    ...{ clients: 50, qos: 1, payloadBytes: 64, window: 100 },
+  },
+  {
+    name: 'synced-one',
+    load: '1 client, QoS 1, 64 B, one message after the other, each confirmed once it is on disk',
+    systems: ['gateway-synced', 'gateway-synced-plain'],
+    ...{ clients: 1, qos: 1, payloadBytes: 64, window: 1 },
+  },
+  {
+    name: 'synced-each',
+    load: '50 clients, QoS 1, 64 B, 1 in flight each, each confirmed once it is on disk',
+    systems: ['gateway-synced', 'gateway-synced-plain'],
+    ...{ clients: 50, qos: 1, payloadBytes: 64, window: 1 },
   },
   {
     name: 'durable-wide',
@@ -53,7 +71,7 @@ const loads: readonly Load[] = [
   {
     name: 'latency',
     load: '200 clients, QoS 1, 64 B, 20,000 messages a second together',
-    systems: ['gateway', 'gateway-batch', 'nats-mqtt', 'mosquitto', 'aedes', 'direct', 'direct-each'],
+    systems: ['gateway', 'nats-mqtt', 'mosquitto', 'aedes', 'direct', 'direct-each'],
     ...{ clients: 200, qos: 1, payloadBytes: 64, window: 64, ratePerSec: 20_000 },
   },
 ];

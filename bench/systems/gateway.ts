@@ -14,13 +14,22 @@ export const gateway: System = {
   start: (request) => startGateway(request, 'gateway'),
 };
 
-/** The same with NATS_INGEST=batch: the stream confirms what arrives in a turn together. */
-export const gatewayBatch: System = {
-  name: 'gateway-batch',
-  title: 'svc-mqtt, stored in JetStream with fast ingest',
+/** The same on a NATS that syncs to disk before it confirms. */
+export const gatewaySynced: System = {
+  name: 'gateway-synced',
+  title: 'svc-mqtt, synced to disk before PUBACK',
   stores: true,
   version: async () => readProgramVersion(),
-  start: (request) => startGateway(request, 'gateway-batch'),
+  start: (request) => startGateway(request, 'gateway-synced'),
+};
+
+/** The same with NATS_INGEST=plain: one message a sync. */
+export const gatewaySyncedPlain: System = {
+  name: 'gateway-synced-plain',
+  title: 'svc-mqtt, synced to disk message by message',
+  stores: true,
+  version: async () => readProgramVersion(),
+  start: (request) => startGateway(request, 'gateway-synced-plain'),
 };
 
 /** The same with ENABLE_JETSTREAM=false: messages go to core NATS and nothing is stored. */
@@ -34,11 +43,11 @@ export const gatewayCore: System = {
 
 async function startGateway(
   request: StartRequest,
-  name: 'gateway' | 'gateway-batch' | 'gateway-core',
+  name: 'gateway' | 'gateway-synced' | 'gateway-synced-plain' | 'gateway-core',
 ): Promise<RunningSystem> {
   const jetstream = name !== 'gateway-core';
   const { scope, fleet, profileDirectory } = request;
-  const nats = await startNats(scope);
+  const nats = await startNats(scope, { syncAlways: name.startsWith('gateway-synced') });
   const logFile = path.join(scope.directory, 'gateway.log');
   const log = openSync(logFile, 'w');
   const child = startChild(
@@ -53,7 +62,7 @@ async function startGateway(
         DATABASE_URL: fleet.databaseUrl,
         NATS_URL: nats.url,
         ENABLE_JETSTREAM: String(jetstream),
-        NATS_INGEST: name === 'gateway-batch' ? 'batch' : 'auto',
+        NATS_INGEST: name === 'gateway-synced-plain' ? 'plain' : 'auto',
         // All clients share an address here, and `storm` asks what a connect costs.
         MAX_CONNECTS_PER_SECOND: '1000000',
         MAX_CONNECTS_PER_SECOND_PER_ADDRESS: '1000000',

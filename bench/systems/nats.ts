@@ -33,7 +33,10 @@ export async function readNatsVersion(): Promise<string> {
   return stdout.trim().replace(/^nats-server:\s*v?/, '');
 }
 
-export async function startNats(scope: Scope, options: { mqtt?: boolean } = {}): Promise<NatsServer> {
+export async function startNats(
+  scope: Scope,
+  options: { mqtt?: boolean; syncAlways?: boolean } = {},
+): Promise<NatsServer> {
   const command = await obtainProgram();
   servers += 1;
   const directory = path.join(scope.directory, `nats-${servers}`);
@@ -48,7 +51,7 @@ export async function startNats(scope: Scope, options: { mqtt?: boolean } = {}):
       `listen: "127.0.0.1:${port}"`,
       `http: "127.0.0.1:${monitoringPort}"`,
       'server_name: "bench"',
-      `jetstream { store_dir: ${JSON.stringify(path.join(directory, 'store'))} }`,
+      `jetstream { store_dir: ${JSON.stringify(path.join(directory, 'store'))}${options.syncAlways === true ? ', sync_interval: always' : ''} }`,
       ...(mqttPort === 0 ? [] : [`mqtt { listen: "127.0.0.1:${mqttPort}" }`]),
     ].join('\n'),
   );

@@ -3,7 +3,8 @@ import type { Scope } from '../scope.js';
 
 export const systemNames = [
   'gateway',
-  'gateway-batch',
+  'gateway-synced',
+  'gateway-synced-plain',
   'gateway-core',
   'nats-mqtt',
   'mosquitto',

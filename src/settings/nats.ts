@@ -145,7 +145,7 @@ export const natsSettings = {
     flag: 'nats-ingest',
     schema: oneOf('auto', 'batch', 'plain'),
     default: 'auto',
-    help: 'auto: store in batches (NATS 2.14 fast ingest) where the existing stream has allow_batched; batch: a stream that svc-mqtt creates has it too, and servers below 2.14 then do not serve it; plain: one confirmation a message',
+    help: 'auto: what waits is stored in atomic batches where the stream has allow_atomic and batches prove quicker, as on a NATS that syncs always; batch: whatever the time it takes; plain: one confirmation a message. A stream that svc-mqtt creates has allow_atomic with auto on NATS 2.15, with batch from 2.12 on; servers below 2.12 then do not serve it',
   }),
   publishTimeoutSec: setting({
     env: ['PUBLISH_TIMEOUT_SEC'],

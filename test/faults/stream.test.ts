@@ -45,7 +45,7 @@ async function addStream(url: string, config: Partial<StreamConfig>): Promise<vo
       name: 'RAW',
       subjects: ['raw.>'],
       // As svc-mqtt itself creates it; a server before 2.14 takes no notice.
-      ...{ allow_batched: true },
+      ...{ allow_atomic: true },
       ...config,
     });
   } finally {

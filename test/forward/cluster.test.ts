@@ -44,7 +44,7 @@ async function addReplicatedStream(observer: NatsConnection): Promise<void> {
         name: 'RAW',
         subjects: ['raw.>'],
         num_replicas: 3,
-        ...{ allow_batched: true },
+        ...{ allow_atomic: true },
       });
       return true;
     } catch {

@@ -30,13 +30,14 @@ function openBench(
     open: true,
     group: 0,
     groupOf: () => outlet.group,
-    send(message: UplinkMessage, token: number) {
+    send(message: UplinkMessage, token: number): boolean {
       const name = Buffer.from(message.subject).toString();
       if (options.refuses?.(name) === true) {
         inFlight.settleRefused(token, { ...refused, detail: 'too large', permanent: true });
-        return;
+        return false;
       }
       sent.push({ name, token });
+      return true;
     },
   };
   const inFlight = openInFlight({

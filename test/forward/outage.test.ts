@@ -149,7 +149,7 @@ describe.each(['batch', 'plain'] as const)('when NATS goes away, NATS_INGEST=%s'
 describe.each(['batch', 'plain'] as const)('when NATS is frozen, NATS_INGEST=%s', (ingest) => {
   async function openOverLink(): Promise<{ link: NatsLink; subject: Forwarder }> {
     const link = await connectNats({ ...noNatsSettings, natsUrl: server.url }, log.log);
-    const wanted = { stream: 'RAW', template: 'raw.{id}', batched: true, domain: undefined };
+    const wanted = { stream: 'RAW', template: 'raw.{id}', ingest: 'batch' as const, domain: undefined };
     forwarder = startJetStreamForwarder({
       link,
       limits: { ...testLimits, maxInFlightBytes: 4_194_304 },

@@ -34,7 +34,7 @@ async function failure(template = 'raw.{id}', stream = 'RAW'): Promise<SvcMqttEr
   try {
     await requireStream(
       connection,
-      { stream, template, batched: true, domain: undefined },
+      { stream, template, ingest: 'batch' as const, domain: undefined },
       openTestLog().log,
     );
   } catch (error) {
@@ -48,7 +48,12 @@ describe('requireStream', () => {
   it('creates a stream when none touches the subjects, and finds it again', async () => {
     await add('ELSE', ['other.>', 'rawer.*']);
     const first = openTestLog();
-    const wanted = { stream: 'RAW', template: 'raw.{type}.{id}', batched: true, domain: undefined };
+    const wanted = {
+      stream: 'RAW',
+      template: 'raw.{type}.{id}',
+      ingest: 'batch' as const,
+      domain: undefined,
+    };
     expect(await requireStream(connection, wanted, first.log)).toEqual({
       name: 'RAW',
       maxMessageBytes: Number.POSITIVE_INFINITY,
@@ -71,13 +76,13 @@ describe('requireStream', () => {
       const test = openTestLog();
       const stream = await requireStream(
         connection,
-        { stream: 'RAW', template: 'raw.{id}', batched: true, domain: undefined },
+        { stream: 'RAW', template: 'raw.{id}', ingest: 'batch' as const, domain: undefined },
         test.log,
       );
       expect(stream).toEqual({
         name: 'MINE',
         maxMessageBytes: 2_000,
-        batchProblem: 'stream MINE does not have allow_batched',
+        batchProblem: 'stream MINE does not have allow_atomic',
         made: false,
         warnings: ['stream_in_memory'],
       });
@@ -93,7 +98,7 @@ describe('requireStream', () => {
     const test = openTestLog();
     await requireStream(
       connection,
-      { stream: 'RAW', template: 'raw.{id}', batched: false, domain: undefined },
+      { stream: 'RAW', template: 'raw.{id}', ingest: 'plain', domain: undefined },
       test.log,
     );
     expect(test.count('stream_written_late')).toBe(1);
@@ -104,7 +109,7 @@ describe('requireStream', () => {
     await add('MINE', ['raw.>']);
     const stream = await requireStream(
       connection,
-      { stream: 'RAW', template: 'raw.{id}', batched: true, domain: undefined },
+      { stream: 'RAW', template: 'raw.{id}', ingest: 'batch' as const, domain: undefined },
       openTestLog().log,
     );
     expect(stream.name).toBe('MINE');
@@ -150,7 +155,7 @@ describe('requireStream', () => {
     await manager.streams.add({ name: 'COPY', mirror: { name: 'MINE' } });
     const stream = await requireStream(
       connection,
-      { stream: 'RAW', template: 'raw.{id}', batched: true, domain: undefined },
+      { stream: 'RAW', template: 'raw.{id}', ingest: 'batch' as const, domain: undefined },
       openTestLog().log,
     );
     expect(stream.name).toBe('MINE');
@@ -160,7 +165,7 @@ describe('requireStream', () => {
     const plain = await startNatsServer({ jetstream: false });
     const observer = await openObserver(plain.url);
     try {
-      const wanted = { stream: 'RAW', template: 'raw.{id}', batched: true, domain: undefined };
+      const wanted = { stream: 'RAW', template: 'raw.{id}', ingest: 'batch' as const, domain: undefined };
       await expect(requireStream(observer, wanted, openTestLog().log)).rejects.toMatchObject({
         code: 'NATS_STREAM',
         message: 'JetStream is not enabled on the NATS server or for the account',
@@ -176,7 +181,7 @@ describe('requireStream', () => {
     const limited = await startNatsServer({ configExtra: accounts });
     const observer = await openObserver(limited.url, { user: 'a', pass: 'a' });
     try {
-      const wanted = { stream: 'RAW', template: 'raw.{id}', batched: true, domain: undefined };
+      const wanted = { stream: 'RAW', template: 'raw.{id}', ingest: 'batch' as const, domain: undefined };
       await expect(requireStream(observer, wanted, openTestLog().log)).rejects.toMatchObject({
         code: 'NATS_STREAM',
         message: 'JetStream is not enabled on the NATS server or for the account',

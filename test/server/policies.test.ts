@@ -276,6 +276,27 @@ test('a subject that no stream covers is told, and what goes there is not acknow
   expect((await manager.streams.info('ELSEWHERE')).state.messages).toBeGreaterThan(0);
 });
 
+// Early, since only some of the lines about closed connections are logged in a while.
+test('a client is closed with a reason when a message of it waits that a changed policy does not allow', async () => {
+  const device = await add('narrowed');
+  await setPolicy('narrowed', { nats_subject: 'narrow.{id}' });
+  const tried = storedSubjects('narrow.>');
+  const client = await connected(device, { clientId: 'narrowed' });
+  client.publish(`raw/${device.id}/x`, 'x', { qos: 1 });
+  const resend = setInterval(() => client.publish(`raw/${device.id}/x`, 'x', { qos: 1 }), 100);
+  await until(() => tried.length > 0).finally(() => clearInterval(resend));
+  const closed = new Promise<void>((resolve) => client.once('close', resolve));
+  await setPolicy('narrowed', { publish: ['raw/{id}/y'] });
+  await closed;
+  const told = () => lines.find(({ event, device: id }) => event === 'connection_closed' && id === device.id);
+  await until(() => told() !== undefined);
+  expect(told()).toMatchObject({
+    reason: 'publish-denied',
+    topic: `raw/${device.id}/x`,
+    detail: expect.stringContaining('policy of the device changed'),
+  });
+});
+
 test('a subject whose stream does not confirm is told, and nothing is stored there again and again', async () => {
   const manager = await nats.jetstreamManager();
   await manager.streams.add({ name: 'MUTE', subjects: ['mute.>'], no_ack: true });
@@ -323,26 +344,6 @@ test('what waits goes where a corrected policy says, also what a client that lef
   await nats.flush();
   expect(ofDevice()).toHaveLength(3);
   expect(client.connected).toBe(true);
-});
-
-test('a client is closed with a reason when a message of it waits that a changed policy does not allow', async () => {
-  const device = await add('narrowed');
-  await setPolicy('narrowed', { nats_subject: 'narrow.{id}' });
-  const tried = storedSubjects('narrow.>');
-  const client = await connected(device, { clientId: 'narrowed' });
-  client.publish(`raw/${device.id}/x`, 'x', { qos: 1 });
-  const resend = setInterval(() => client.publish(`raw/${device.id}/x`, 'x', { qos: 1 }), 100);
-  await until(() => tried.length > 0).finally(() => clearInterval(resend));
-  const closed = new Promise<void>((resolve) => client.once('close', resolve));
-  await setPolicy('narrowed', { publish: ['raw/{id}/y'] });
-  await closed;
-  expect(
-    lines.find(({ event, device: id }) => event === 'connection_closed' && id === device.id),
-  ).toMatchObject({
-    reason: 'publish-denied',
-    topic: `raw/${device.id}/x`,
-    detail: expect.stringContaining('policy of the device changed'),
-  });
 });
 
 test('what a device left behind goes where the rules of its new type say when its type changes', async () => {

@@ -65,7 +65,7 @@ export async function openTestForwarder(
   const wanted = {
     stream: 'RAW',
     template: 'raw.{id}',
-    batched: ingest === 'batch',
+    ingest,
     domain: settings.natsJetstreamDomain,
   };
   const watch = await openStreamWatch(link, wanted, log);

@@ -55,6 +55,7 @@ export function startCoreForwarder(options: {
           wire.publish(message);
           sent.tokens.push(token);
           link.requestPing();
+          return true;
         },
         sendPlain(wire, message, mark) {
           join(message.subject);

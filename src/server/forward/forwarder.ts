@@ -22,9 +22,8 @@ export interface UplinkMessage {
    */
   readonly messageId: string | undefined;
   /**
-   * It may be confirmed together with others. Only what goes to the subjects of NATS_SUBJECT may: others can belong to
-   * another stream. Not what has an id: in a cluster, the answer to a batch counts a repeated message as stored while
-   * the first attempt may still be lost.
+   * It may be stored together with others. Only what goes to the subjects of NATS_SUBJECT may: others can belong to
+   * another stream.
    */
   readonly batchable: boolean;
   /**
@@ -115,7 +114,7 @@ export interface Lane {
 }
 
 export type IngestMode = 'batches' | 'plain';
-/** What the operator wants: batches where an existing stream takes them, also in a stream that is created, or never. */
+/** What the operator wants: batches where the stream takes them and it pays, a warning where it does not, or never. */
 export type IngestSetting = 'auto' | 'batch' | 'plain';
 
 export interface ForwarderState {
@@ -138,6 +137,9 @@ export interface ForwarderState {
 export interface ForwarderCounters {
   /** Messages confirmed as stored. */
   stored: number;
+  /** Atomic batches confirmed as stored, and the messages in them. */
+  batches: number;
+  batched: number;
   /** Messages without confirmation handed to NATS. */
   sent: number;
   /** Messages without confirmation dropped because NATS was away or made no progress. */
@@ -155,6 +157,8 @@ export interface ForwarderCounters {
 export function newForwarderCounters(): ForwarderCounters {
   return {
     stored: 0,
+    batches: 0,
+    batched: 0,
     sent: 0,
     dropped: 0,
     refused: 0,

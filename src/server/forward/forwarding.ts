@@ -3,6 +3,7 @@ import type { NatsConnection } from 'nats';
 import type { Log } from '../../log.js';
 import {
   type Forwarder,
+  type ForwarderCounters,
   type IngestMode,
   natsBytesOf,
   newForwarderCounters,
@@ -28,12 +29,13 @@ export interface Confirmation {
   /** There is a new connection; messages are sent on it from now on. Must not throw. */
   connected(connection: NatsConnection): void;
   disconnected(): void;
-  /** Sends a message whose confirmation is wanted. */
-  send(wire: NatsWire, message: UplinkMessage, token: number): void;
+  /** Sends a message whose confirmation is wanted. See `Outlet.send`. */
+  send(wire: NatsWire, message: UplinkMessage, token: number, group: number): boolean;
   /** Sends one without; an answer is wanted when `mark` is not 0. */
   sendPlain(wire: NatsWire, message: UplinkMessage, mark: number): void;
   /** See `Outlet.groupOf`. */
-  groupOf(message: UplinkMessage): number;
+  groupOf(message: UplinkMessage, again: boolean): number;
+  tick?(nowMs: number): void;
   /** See `NatsLinkListener`. */
   pinged?(): void;
   ponged?(denied: ReadonlySet<string>): void;
@@ -58,7 +60,11 @@ export function startForwarding(options: {
   link: NatsLink;
   limits: ForwarderLimits;
   log: Log;
-  confirmation: (settle: { confirmed: InFlight; unconfirmed: Unconfirmed }) => Confirmation;
+  confirmation: (settle: {
+    confirmed: InFlight;
+    unconfirmed: Unconfirmed;
+    counters: ForwarderCounters;
+  }) => Confirmation;
 }): Forwarder {
   const { link, limits, log } = options;
   const counters = newForwarderCounters();
@@ -72,16 +78,16 @@ export function startForwarding(options: {
     get open(): boolean {
       return ready !== undefined && !link.stalled;
     },
-    send(message: UplinkMessage, token: number): void {
+    send(message: UplinkMessage, token: number, group: number): boolean {
       if (ready === undefined) throw new Error('not connected');
       const problem = tooLarge(message, maxMessageBytes());
       if (problem !== undefined) {
         inFlight.settleRefused(token, { cause: 'too_large', detail: problem, permanent: true });
-        return;
+        return false;
       }
-      confirmation.send(ready.wire, message, token);
+      return confirmation.send(ready.wire, message, token, group);
     },
-    groupOf: (message: UplinkMessage) => confirmation.groupOf(message),
+    groupOf: (message: UplinkMessage, again: boolean) => confirmation.groupOf(message, again),
     sendPlain(message: UplinkMessage, mark: number): void {
       const problem = tooLarge(message, maxServerBytes);
       if (ready === undefined || problem !== undefined) throw new Error(problem ?? 'not connected');
@@ -107,7 +113,7 @@ export function startForwarding(options: {
   });
   const confirmedWaiters = openWaiters(fullConfirmed);
   const unconfirmedWaiters = openWaiters(() => unconfirmed.full);
-  const confirmation = options.confirmation({ confirmed: inFlight, unconfirmed });
+  const confirmation = options.confirmation({ confirmed: inFlight, unconfirmed, counters });
 
   link.listen({
     connected(connection, wire) {
@@ -132,13 +138,17 @@ export function startForwarding(options: {
     // Senders that waited for room in the window are let go when it is of no use any more.
     if (!open && wasOpen) unconfirmedWaiters.wake();
     wasOpen = open;
+    confirmation.tick?.(nowMs);
     inFlight.tick(nowMs);
     unconfirmed.tick(nowMs);
     confirmedWaiters.wake();
   }
   const ticker = setInterval(() => {
-    // Timers come before what has arrived: when this process stood still, the answers that are missed may be there.
-    setImmediate(tick, performance.now());
+    // Timers come before what has arrived: when this process stood still, the answers that are missed may be there, and what
+    // is sent now is not as old as the last tick.
+    const nowMs = performance.now();
+    inFlight.passTo(nowMs);
+    setImmediate(tick, nowMs);
   }, tickMs);
 
   let closed: Promise<void> | undefined;

@@ -1,7 +1,7 @@
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { ForwarderCounters, Lane, LaneTrouble, TroubleSum, UplinkMessage } from './forwarder.js';
-import { openSlots, slotFree, slotSent, slotWaiting } from './slots.js';
+import { openSlots, slotFree, slotHeld, slotSent, slotWaiting } from './slots.js';
 import { openTroubles, type Standstill } from './troubles.js';
 
 const firstBackoffMs = 100;
@@ -12,12 +12,19 @@ const decoder = new TextDecoder();
 export interface Outlet {
   /** A message given to `send` now goes to NATS rather than into a buffer. */
   readonly open: boolean;
-  /** Sends a message; its answer comes as `settle…(token)`. Throws when it cannot be sent now. */
-  send(message: UplinkMessage, token: number): void;
+  /**
+   * Sends a message; its answer comes as `settle…(token)`. Answers whether it has left: else it leaves when
+   * `departed(token)` is called. Throws when it cannot be sent.
+   *
+   * @param group what `groupOf` has just answered.
+   */
+  send(message: UplinkMessage, token: number, group: number): boolean;
   /**
    * With which others the message would stand or fall if it were sent now: a batch, or 0 when it is confirmed by itself.
+   *
+   * @param again it was sent before, and is perhaps stored.
    */
-  groupOf(message: UplinkMessage): number;
+  groupOf(message: UplinkMessage, again: boolean): number;
 }
 
 /**
@@ -25,18 +32,22 @@ export interface Outlet {
  * given. A failure makes it hold: it sends nothing until every message under way is settled, waits, and tries the
  * oldest one alone; when that is stored it sends the others in order and is open again.
  *
- * A lane is in one batch at a time. A batch ends at the first message that the stream refuses, whosesoever it is; were
- * later messages of the lane already under way in the next batch, they would be stored before those that it cut off.
+ * A lane is in one batch at a time. A batch is stored as a whole or not at all; were later messages of the lane already under
+ * way in the next one, they would be stored before those of a batch that was refused.
  */
 export interface InFlight {
   readonly count: number;
   readonly bytes: number;
+  /** Messages that were sent and are not answered. */
+  readonly underWay: number;
   readonly holdingLanes: number;
   /** Nothing is stored, and why. */
   readonly standstill: Standstill | undefined;
   /** See `Forwarder.troubles`. */
   troubles(): TroubleSum[];
   openLane(sendUnconfirmed: (message: UplinkMessage) => void): Lane;
+  /** The outlet is about to send what it has kept. Answers whether it is still to be sent. */
+  departed(token: number, atMs: number): boolean;
   /** The message of this token is stored. Unknown and old tokens are ignored. */
   settleStored(token: number): void;
   /** NATS refused the message of this token; `permanent` when it always will. */
@@ -49,7 +60,9 @@ export interface InFlight {
   restartTimeouts(): void;
   /** Sends what may be sent now. */
   pump(): void;
-  /** Regular work: time passes here and nowhere else. */
+  /** Time passes here, and in `tick`, and nowhere else. */
+  passTo(nowMs: number): void;
+  /** Regular work. */
   tick(nowMs: number): void;
 }
 
@@ -92,26 +105,34 @@ export function openInFlight(options: {
   const pending = new Set<LaneState>();
   let count = 0;
   let bytes = 0;
+  let underWay = 0;
   const holdingLanes = new Set<LaneState>();
   /** Since when nothing can be sent. */
   let closedAtMs: number | undefined;
   let nowMs = performance.now();
+  let tickedAtMs = nowMs;
 
   function take(lane: LaneState, message: UplinkMessage): void {
     const token = slots.take(message, lane);
     lane.inFlight += 1;
     count += 1;
     bytes += sizeOf(message);
-    if (lane.waiting.length === 0 && maySend(lane, message)) {
-      send(lane, slots.find(token));
+    const slot = slots.find(token);
+    if (lane.waiting.length === 0 && maySend(lane, slot)) {
+      send(lane, slot);
     } else {
       wait(lane, token);
     }
   }
 
-  function maySend(lane: LaneState, message: UplinkMessage): boolean {
+  /** Whether the message may be sent now; it then has to be, since it has its place in a batch. */
+  function maySend(lane: LaneState, slot: number): boolean {
     if (!outlet.open || lane.holding) return false;
-    return lane.sent === 0 || lane.group === outlet.groupOf(message);
+    return lane.sent === 0 || lane.group === groupOf(slot);
+  }
+
+  function groupOf(slot: number): number {
+    return outlet.groupOf(slots.message(slot), slots.sentAtMs(slot) > 0);
   }
 
   function wait(lane: LaneState, token: number): void {
@@ -122,20 +143,39 @@ export function openInFlight(options: {
   function send(lane: LaneState, slot: number): void {
     const token = slots.token(slot);
     const message = slots.message(slot);
-    slots.setSent(slot, nowMs);
+    lane.group = groupOf(slot);
     lane.sent += 1;
-    lane.group = outlet.groupOf(message);
+    slots.setHeld(slot);
     try {
-      outlet.send(message, token);
+      if (outlet.send(message, token, lane.group)) setSent(slot, nowMs);
     } catch (error) {
       fail(slot, 'send_failed', messageOf(error));
     }
   }
 
+  function setSent(slot: number, atMs: number): void {
+    if (slots.phase(slot) !== slotSent) underWay += 1;
+    slots.setSent(slot, atMs);
+  }
+
+  /** It is not on its way any more. */
+  function setBack(slot: number): void {
+    const phase = slots.phase(slot);
+    if (phase === slotSent) underWay -= 1;
+    if (phase === slotSent || phase === slotHeld) slots.lane(slot).sent -= 1;
+  }
+
+  /** It was not sent, and waits for its lane. */
+  function takeBack(slot: number): void {
+    setBack(slot);
+    slots.setWaiting(slot);
+    wait(slots.lane(slot), slots.token(slot));
+  }
+
   function forget(slot: number): UplinkMessage {
     const message = slots.message(slot);
     const lane = slots.lane(slot);
-    if (slots.phase(slot) === slotSent) lane.sent -= 1;
+    setBack(slot);
     slots.release(slot);
     lane.inFlight -= 1;
     count -= 1;
@@ -160,7 +200,7 @@ export function openInFlight(options: {
     refusal: { cause: string; detail: string; permanent: boolean },
   ): void {
     const slot = slots.find(token);
-    if (slot < 0 || slots.phase(slot) !== slotSent) return;
+    if (slot < 0 || slots.phase(slot) === slotWaiting) return;
     if (!refusal.permanent) {
       counters.retriedRefused += 1;
       fail(slot, refusal.cause, refusal.detail);
@@ -183,16 +223,20 @@ export function openInFlight(options: {
   }
 
   /**
-   * What waits behind a message that NATS will never take. Its client loses its connection and sends all of it again, the
+   * What waits, or is held, behind a message that NATS will never take. Its client loses its connection and sends all of it again, the
    * refused one first: sent now, the later ones would be stored ahead of it. A client that is gone may not come back, so
    * what it left is sent.
    */
   function waitingBehind(slot: number): number[] {
-    const order = slots.order(slot);
-    return slots.lane(slot).waiting.filter((token) => {
-      const other = slots.find(token);
-      return other >= 0 && slots.phase(other) === slotWaiting && slots.order(other) > order;
-    });
+    const tokens: number[] = [];
+    for (let other = 0; other < slots.used; other += 1) {
+      const phase = slots.phase(other);
+      if (phase !== slotWaiting && phase !== slotHeld) continue;
+      if (slots.lane(other) === slots.lane(slot) && slots.order(other) > slots.order(slot)) {
+        tokens.push(slots.token(other));
+      }
+    }
+    return tokens.sort((one, two) => slots.order(slots.find(one)) - slots.order(slots.find(two)));
   }
 
   function giveUp(token: number, detail: string): void {
@@ -222,8 +266,8 @@ export function openInFlight(options: {
   function fail(slot: number, cause: string, detail: string): void {
     const lane = slots.lane(slot);
     const token = slots.token(slot);
+    setBack(slot);
     slots.setWaiting(slot);
-    lane.sent -= 1;
     if (!lane.holding || lane.probe === token) {
       lane.resumeAtMs = nowMs + Math.min(firstBackoffMs * 2 ** lane.failures, lastBackoffMs);
       lane.failures = Math.min(lane.failures + 1, 16);
@@ -273,7 +317,7 @@ export function openInFlight(options: {
         sent += 1;
         continue;
       }
-      if (!maySend(lane, slots.message(slot))) break;
+      if (!maySend(lane, slot)) break;
       sent += 1;
       send(lane, slot);
     }
@@ -379,6 +423,9 @@ export function openInFlight(options: {
     get bytes() {
       return bytes;
     },
+    get underWay() {
+      return underWay;
+    },
     get holdingLanes() {
       return holdingLanes.size;
     },
@@ -420,16 +467,30 @@ export function openInFlight(options: {
         },
       };
     },
+    departed(token, atMs) {
+      const slot = slots.find(token);
+      if (slot < 0 || slots.phase(slot) === slotWaiting) return false;
+      const lane = slots.lane(slot);
+      if (lane.holding && lane.probe !== token) {
+        takeBack(slot);
+        return false;
+      }
+      if (slots.phase(slot) === slotHeld && !renew(slot)) return false;
+      setSent(slot, atMs);
+      return true;
+    },
     settleStored,
     settleRefused,
     settleDenied,
     loseAll() {
-      eachSent((slot) => {
-        const lane = slots.lane(slot);
+      for (let slot = 0; slot < slots.used; slot += 1) {
+        const phase = slots.phase(slot);
+        if (phase !== slotSent && phase !== slotHeld) continue;
+        if (phase === slotSent) counters.retriedReconnect += 1;
+        setBack(slot);
         slots.setWaiting(slot);
-        counters.retriedReconnect += 1;
-        wait(lane, slots.token(slot));
-      });
+        wait(slots.lane(slot), slots.token(slot));
+      }
       for (const lane of pending) {
         // The oldest goes first and alone: a stream that is not there yet refuses one message and not thousands.
         hold(lane);
@@ -443,9 +504,13 @@ export function openInFlight(options: {
       eachSent((slot) => slots.setSent(slot, nowMs));
     },
     pump,
-    tick(now) {
-      compactWaiting(nowMs);
+    passTo(now) {
       nowMs = now;
+    },
+    tick(now) {
+      compactWaiting(tickedAtMs);
+      nowMs = now;
+      tickedAtMs = now;
       closedAtMs = outlet.open ? undefined : (closedAtMs ?? nowMs);
       if (outlet.open) {
         eachSent((slot) => {

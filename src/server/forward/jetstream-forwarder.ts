@@ -1,11 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import type { Msg } from 'nats';
+import type { Msg, NatsConnection } from 'nats';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
-import { isBatchReply } from './batch-answer.js';
-import { openFastIngest } from './fast-ingest.js';
 import type { Forwarder, IngestMode, IngestSetting, UplinkMessage } from './forwarder.js';
 import { type ForwarderLimits, startForwarding } from './forwarding.js';
+import { openGroupCommit } from './group-commit.js';
 import type { NatsLink } from './nats-connection.js';
 import type { NatsWire } from './nats-wire.js';
 import { type Refusal, readPubAck, readToken } from './pub-ack.js';
@@ -17,7 +16,7 @@ import type { StreamWatch } from './stream-watch.js';
  *
  * All answers come to one inbox with one subscription; the last token of the reply subject says which message is meant.
  * The inbox outlives a connection, so that answers to what an earlier one carried are still understood. Where the stream
- * takes fast-ingest batches, it is asked for one answer for many messages (`fast-ingest.ts`).
+ * takes atomic batches and is slow, it is asked for one answer for many messages (`group-commit.ts`).
  *
  * At a new connection messages are sent at once, on what was known of the stream: the watch, which looks at the same time,
  * stops them when it does not confirm them any more.
@@ -39,30 +38,31 @@ export function startJetStreamForwarder(options: {
     link,
     limits,
     log,
-    confirmation({ confirmed, unconfirmed }) {
+    confirmation({ confirmed, unconfirmed, counters }) {
       /** Of the connection at hand, once something was sent on it. */
       let wire: NatsWire | undefined;
-      let mode: IngestMode = 'plain';
-      /** Whether messages of this connection go through `batches`, which keeps their order whatever the mode becomes. */
-      let held = false;
       /** A message that the stream never takes: its limit is another one than was known. */
       function settleRefused(token: number, refusal: Refusal): void {
         if (refusal.permanent) watch.lookSoon();
         confirmed.settleRefused(token, refusal);
       }
 
-      const batches = openFastIngest({
+      let mode: IngestMode | undefined;
+      const commits = openGroupCommit({
         inbox,
-        confirmed: { settleStored: confirmed.settleStored, settleRefused },
+        timeoutMs: limits.ackTimeoutMs,
+        always: ingest === 'batch',
+        confirmed,
+        counters,
         outlet: {
           sendSingly(message, token) {
             if (wire !== undefined) sendSingly(wire, message, token);
           },
-          sendPlain(message, mark) {
-            if (wire !== undefined) sendPlain(wire, message, mark);
-          },
-          sendBatched: (message, reply) => wire?.publish(message, reply),
+          sendInBatch: (message, place, reply) => wire?.publish(message, reply, place),
           flush: () => wire?.flush(),
+          get maxMessageBytes() {
+            return watch.stream.maxMessageBytes;
+          },
         },
         onUnavailable(reason) {
           choose('plain', reason);
@@ -80,6 +80,7 @@ export function startJetStreamForwarder(options: {
       }
 
       function choose(chosen: IngestMode, reason: string): void {
+        if (chosen === mode) return;
         mode = chosen;
         log.info({ event: 'nats_ingest_mode', mode, reason }, 'how the stream is asked to confirm messages');
         if (ingest === 'batch' && mode === 'plain') {
@@ -90,67 +91,79 @@ export function startJetStreamForwarder(options: {
         }
       }
 
+      async function measureWay(connection: NatsConnection): Promise<void> {
+        try {
+          commits.setWay(Math.min(await connection.rtt(), await connection.rtt(), await connection.rtt()));
+        } catch {
+          // The connection has ended; the next one is measured.
+        }
+      }
+
       function chooseByStream(): void {
         const { name, batchProblem } = watch.stream;
         const problem = ingest === 'plain' ? 'NATS_INGEST=plain' : batchProblem;
-        // Messages that went through `batches` keep doing so: they notice when the stream takes none.
-        if (held && problem !== undefined) return;
-        held = problem === undefined;
-        choose(held ? 'batches' : 'plain', problem ?? `stream ${name} has allow_batched`);
+        commits.restart(problem);
+        choose(
+          problem === undefined ? 'batches' : 'plain',
+          problem ??
+            `stream ${name} has allow_atomic${ingest === 'batch' ? '' : ', used where it answers slowly'}`,
+        );
       }
 
-      function onAnswer(error: Error | null, answer: Msg): void {
-        // A throw in here would end the library's reader and with it every further answer.
-        try {
-          if (error !== null) throw error;
-          if (isBatchReply(answer)) {
-            batches.settle(answer);
-            return;
-          }
-          const ack = readPubAck(answer);
-          if (ack.kind === 'other') return;
-          const token = readToken(answer);
-          if (token < slotSpan) unconfirmed.settleMark(token, ack.kind === 'stored');
-          else if (ack.kind === 'stored') confirmed.settleStored(token);
-          else {
-            batches.noteRefusal();
-            settleRefused(token, ack);
-          }
-        } catch (failure) {
-          log.error(
-            { event: 'nats_answer_failed', reason: messageOf(failure) },
-            'an answer of NATS was not handled',
-          );
+      function onAnswer(answer: Msg): void {
+        const ack = readPubAck(answer);
+        if (ack.kind === 'other') return;
+        const token = readToken(answer);
+        if (token < slotSpan) {
+          unconfirmed.settleMark(token, ack.kind === 'stored');
+          return;
         }
+        if (ack.kind === 'stored') confirmed.settleStored(token);
+        else settleRefused(token, ack);
+        commits.noteAnswer(token);
       }
+
+      /** A throw in a callback would end the library's reader and with it every further answer. */
+      function guarded(handle: (answer: Msg) => void) {
+        return (error: Error | null, answer: Msg): void => {
+          try {
+            if (error !== null) throw error;
+            handle(answer);
+          } catch (failure) {
+            log.error(
+              { event: 'nats_answer_failed', reason: messageOf(failure) },
+              'an answer of NATS was not handled',
+            );
+          }
+        };
+      }
+
       return {
         connected(connection) {
-          held = false;
-          mode = 'plain';
-          connection.subscribe(`${inbox}.>`, { callback: onAnswer });
+          mode = undefined;
+          connection.subscribe(`${inbox}.*`, { callback: guarded(onAnswer) });
+          connection.subscribe(`${inbox}.*.c`, { callback: guarded(commits.settle) });
+          void measureWay(connection);
           chooseByStream();
           watch.connected(connection, chooseByStream);
         },
         disconnected() {
           wire = undefined;
-          batches.reset();
+          commits.reset();
           watch.disconnected();
         },
-        send(current, message, token) {
+        send(current, message, token, group) {
           wire = current;
           const problem = watch.findProblem(message.subject);
           if (problem !== undefined) {
             confirmed.settleRefused(token, { cause: 'stream_unusable', detail: problem, permanent: false });
-            return;
+            return false;
           }
-          if (held) batches.add(message, token);
-          else sendSingly(current, message, token);
+          return commits.send(message, token, group);
         },
-        groupOf: (message) => (held && message.batchable ? batches.next : 0),
-        sendPlain(current, message, mark) {
-          if (batches.holding) batches.add(message, mark);
-          else sendPlain(current, message, mark);
-        },
+        groupOf: commits.groupOf,
+        tick: commits.tick,
+        sendPlain,
         get maxMessageBytes() {
           return watch.stream.maxMessageBytes;
         },
@@ -162,7 +175,6 @@ export function startJetStreamForwarder(options: {
         },
         ponged(denied) {
           if (denied.size === 0) return;
-          batches.noteRefusal();
           confirmed.settleDenied(denied);
         },
       };

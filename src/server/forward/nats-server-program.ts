@@ -144,7 +144,7 @@ export function describeLacks(version: string): string | undefined {
     lacks.push(
       'syncs its files every two minutes instead of each second, so that a power failure loses more of what was acknowledged',
     );
-  if (!isAtLeast(version, 2, 14)) lacks.push('cannot confirm messages in batches');
+  if (!isAtLeast(version, 2, 15)) lacks.push('syncs each message of a batch by itself');
   return lacks.length === 0 ? undefined : `nats-server ${version} ${lacks.join(', and ')}`;
 }
 

@@ -12,6 +12,9 @@ const frameOverheadBytes = 64;
 
 const hpub = Buffer.from('HPUB ');
 const messageIdName = Buffer.from('Nats-Msg-Id: ');
+const batchIdName = Buffer.from('Nats-Batch-Id: ');
+const batchSequenceName = Buffer.from('\r\nNats-Batch-Sequence: ');
+const batchCommit = Buffer.from('\r\nNats-Batch-Commit: 1');
 const lineEnd = Buffer.from('\r\n');
 const noBytes = new Uint8Array();
 const blank = 32;
@@ -29,6 +32,15 @@ export interface ReplyTo {
   readonly suffix: Uint8Array;
 }
 
+/** Where in an atomic batch a message is (ADR-50). */
+export interface BatchPlace {
+  readonly id: Uint8Array;
+  /** Counts from 1. */
+  readonly sequence: number;
+  /** The last message commits the batch. */
+  readonly last: boolean;
+}
+
 /**
  * Writes messages to the socket of a connection, as `HPUB` (NATS client protocol), side by side with what the library
  * writes: both write whole commands. The library's own `publish` encodes a string, makes five objects and copies
@@ -40,7 +52,7 @@ export interface NatsWire {
   /** Messages published since the connection was made. */
   readonly messagesOut: number;
   /** @throws Error when the connection has ended. */
-  publish(message: UplinkMessage, replyTo?: ReplyTo): void;
+  publish(message: UplinkMessage, replyTo?: ReplyTo, place?: BatchPlace): void;
   /** Sends what was published in this turn. Nothing that the library sends overtakes what was flushed before. */
   flush(): void;
 }
@@ -106,10 +118,10 @@ export function openNatsWire(connection: NatsConnection): NatsWire {
     get messagesOut() {
       return messagesOut;
     },
-    publish(message, replyTo) {
+    publish(message, replyTo, place) {
       if (connection.isClosed()) throw new Error('the connection to NATS has ended');
       const { subject, headers, payload, messageId } = message;
-      const headerBytes = headerBytesOf(message);
+      const headerBytes = headerBytesOf(message) + (place === undefined ? 0 : bytesOfPlace(place));
       const prefix = replyTo?.prefix ?? noBytes;
       const viewed = payload.length >= viewBytes;
       reserve(
@@ -135,15 +147,14 @@ export function openNatsWire(connection: NatsConnection): NatsWire {
       at = writeNumber(slab, at, headerBytes + payload.length);
       slab[at++] = cr;
       slab[at++] = lf;
-      if (messageId === undefined) {
-        at = copy(slab, at, headers);
-      } else {
-        // In front of the blank line that ends a header block.
-        at = copy(slab, at, headers) - lineEnd.length;
-        at = copy(slab, at, messageIdName);
+      at = copy(slab, at, headers);
+      // In front of the blank line that ends a header block.
+      if (messageId !== undefined) {
+        at = copy(slab, at - lineEnd.length, messageIdName);
         at += slab.write(messageId, at, 'latin1');
         at = copy(slab, copy(slab, at, lineEnd), lineEnd);
       }
+      if (place !== undefined) at = writePlace(slab, at - lineEnd.length, place);
       if (viewed) {
         end = at;
         sealSlab();
@@ -166,6 +177,25 @@ export function openNatsWire(connection: NatsConnection): NatsWire {
     },
     flush,
   };
+}
+
+function bytesOfPlace({ id, sequence, last }: BatchPlace): number {
+  return (
+    batchIdName.length +
+    id.length +
+    batchSequenceName.length +
+    countDigits(sequence) +
+    (last ? batchCommit.length : 0) +
+    lineEnd.length
+  );
+}
+
+/** Writes the headers of a batch and the blank line, and answers where they end. */
+function writePlace(target: Buffer, start: number, { id, sequence, last }: BatchPlace): number {
+  let at = copy(target, copy(target, start, batchIdName), id);
+  at = writeNumber(target, copy(target, at, batchSequenceName), sequence);
+  if (last) at = copy(target, at, batchCommit);
+  return copy(target, copy(target, at, lineEnd), lineEnd);
 }
 
 /** Copies bytes and answers where they end. A loop is faster than a call of `set` for what is short. */

@@ -9,6 +9,8 @@ export const slotFree = 0;
 export const slotWaiting = 1;
 /** Sent, and not settled. */
 export const slotSent = 2;
+/** Handed over to be sent, soon. */
+export const slotHeld = 3;
 
 /**
  * The messages in flight, in arrays with a list of free places, so that taking and releasing one allocates nothing.
@@ -30,9 +32,11 @@ export interface Slots<L> {
   /** Counts up with every message taken: the order of a lane. */
   readonly order: (slot: number) => number;
   readonly phase: (slot: number) => number;
+  /** 0: never. */
   readonly sentAtMs: (slot: number) => number;
   readonly setWaiting: (slot: number) => void;
   readonly setSent: (slot: number, nowMs: number) => void;
+  readonly setHeld: (slot: number) => void;
 }
 
 export function openSlots<L>(): Slots<L> {
@@ -91,6 +95,9 @@ export function openSlots<L>(): Slots<L> {
     setSent: (slot, nowMs) => {
       phases[slot] = slotSent;
       sentAt[slot] = nowMs;
+    },
+    setHeld: (slot) => {
+      phases[slot] = slotHeld;
     },
   };
 }

@@ -97,7 +97,7 @@ export async function startForwarder(options: {
     const wanted = {
       stream: config.natsStream,
       template: config.natsSubject,
-      batched: config.natsIngest === 'batch',
+      ingest: config.natsIngest,
       domain: config.natsJetstreamDomain,
     };
     const watch = config.enableJetstream ? await openStreamWatch(link, wanted, log) : undefined;

@@ -6,7 +6,7 @@ export interface UsableStream {
   readonly name: string;
   /** Largest message with headers, bytes; Infinity when the stream sets no bound. */
   readonly maxMessageBytes: number;
-  /** Why it takes no fast-ingest batches; undefined when it does (`allow_batched`, NATS 2.14). */
+  /** Why it takes no atomic batches; undefined when it does (`allow_atomic`, NATS 2.12). */
   readonly batchProblem: string | undefined;
   /** A gateway has made it, so one makes it again when it is gone. */
   readonly made: boolean;
@@ -22,7 +22,7 @@ export interface UnusableSubjects {
 
 /** What the library does not know yet. */
 export interface LaterConfig {
-  readonly allow_batched?: boolean;
+  readonly allow_atomic?: boolean;
   readonly persist_mode?: 'default' | 'async';
 }
 
@@ -79,9 +79,6 @@ export function logWarnings(stream: UsableStream, before: UsableStream | undefin
   }
 }
 
-/** A batch ends at the first message that is refused, so one that is for its subject alone would hold up all devices. */
-function findBatchProblem(config: StreamConfig & LaterConfig): string | undefined {
-  if (config.allow_batched !== true) return `stream ${config.name} does not have allow_batched`;
-  if (config.discard_new_per_subject) return `stream ${config.name} has discard_new_per_subject`;
-  return undefined;
+function findBatchProblem({ name, allow_atomic }: StreamConfig & LaterConfig): string | undefined {
+  return allow_atomic === true ? undefined : `stream ${name} does not have allow_atomic`;
 }

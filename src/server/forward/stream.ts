@@ -13,6 +13,7 @@ import {
 import { messageOf, SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { subjectsOfTemplate } from '../../subject-template.js';
+import type { IngestSetting } from './forwarder.js';
 import { isAtLeast } from './nats-server-program.js';
 import {
   findStreamProblem,
@@ -28,8 +29,8 @@ import { covers, overlap } from './subject-match.js';
 export interface WantedStream {
   readonly stream: string;
   readonly template: string;
-  /** A stream that is created takes fast-ingest batches where the server can; it cannot go back to one that cannot. */
-  readonly batched: boolean;
+  /** Whether a stream that is created takes atomic batches; servers before 2.12 then do not serve it. */
+  readonly ingest: IngestSetting;
   /** The JetStream domain that it is in; undefined: that of the server. */
   readonly domain: string | undefined;
 }
@@ -52,7 +53,7 @@ const requestTimeoutMs = 5_000;
  * A stream that is created keeps its messages in files, without a limit of its own, and refuses new messages when a
  * limit that someone sets, or the server's own, is reached: with the other choice, `discard: old`, messages that
  * devices have been told are stored would vanish unread. It has one replica; for more, create it beforehand. With
- * `batched`, and a server of 2.14 or later, it allows fast-ingest batches: servers before 2.14 then do not serve it.
+ * `ingest`, it allows atomic batches: see `mayBatch`.
  *
  * @throws SvcMqttError NATS_STREAM when there is no JetStream, or what exists cannot be used; NATS_UNREACHABLE when
  *   the connection ends meanwhile.
@@ -164,7 +165,7 @@ export async function readStreamInfo(
 export async function createStream(
   connection: NatsConnection,
   manager: JetStreamManager,
-  { stream: name, template, batched }: WantedStream,
+  { stream: name, template, ingest }: WantedStream,
   log: Log,
 ): Promise<UsableStream | undefined> {
   const version = connection.info?.version ?? '';
@@ -176,7 +177,7 @@ export async function createStream(
     retention: RetentionPolicy.Limits,
     discard: DiscardPolicy.New,
     ...(isAtLeast(version, 2, 10) ? { metadata: { ...madeMark } } : {}),
-    ...(batched && isAtLeast(version, 2, 14) ? { allow_batched: true } : {}),
+    ...(mayBatch(version, ingest) ? { allow_atomic: true } : {}),
   };
   try {
     const created = await manager.streams.add(config);
@@ -186,6 +187,12 @@ export async function createStream(
     if (apiCode(error) === nameInUse) return undefined;
     throw error;
   }
+}
+
+/** From 2.15 on a batch is synced once. Older servers have batches, and gain nothing by them. */
+function mayBatch(version: string, ingest: IngestSetting): boolean {
+  if (ingest === 'plain') return false;
+  return isAtLeast(version, 2, ingest === 'batch' ? 12 : 15);
 }
 
 export function logFound({ config }: StreamInfo, log: Log): void {

@@ -142,6 +142,16 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config }: Metr
       });
     },
   );
+  series.counter(
+    'svc_mqtt_batches_stored_total',
+    'Atomic batches that the stream has stored',
+    () => forwarder.state().counters.batches,
+  );
+  series.counter(
+    'svc_mqtt_batch_messages_stored_total',
+    'Messages stored in them',
+    () => forwarder.state().counters.batched,
+  );
   series.gauge(
     'svc_mqtt_in_flight_messages',
     'Messages waiting for their store confirmation',

@@ -61,7 +61,7 @@ export class UplinkPublish implements UplinkMessage {
     this.packetId = packet.packetId;
     this.confirm = packet.qos > 0;
     this.messageId = exchange?.messageId;
-    this.batchable = route.batchable && exchange === undefined;
+    this.batchable = route.batchable;
     this.exchanges = exchange?.exchanges;
   }
 
@@ -74,7 +74,7 @@ export class UplinkPublish implements UplinkMessage {
       return 'the policy of the device changed while the message waited, and no longer allows its topic';
     }
     this.subject = Buffer.from(rules.addressing.subjectOf(this.topic));
-    this.batchable = rules.addressing.batchable && this.messageId === undefined;
+    this.batchable = rules.addressing.batchable;
     return undefined;
   }
 

@@ -1,0 +1,369 @@
+import { randomBytes } from 'node:crypto';
+import type { Msg } from 'nats';
+import { openBatchTrial, type TrialStep } from './batch-trial.js';
+import { type ForwarderCounters, natsBytesOf, type UplinkMessage } from './forwarder.js';
+import type { InFlight } from './in-flight.js';
+import type { BatchPlace, ReplyTo } from './nats-wire.js';
+import { readPubAck } from './pub-ack.js';
+import { openStorePace } from './store-pace.js';
+
+/** Bounds of nats-server: messages of an atomic batch, and what its headers add to each of them. */
+const maxMessages = 1_000;
+const batchHeaderBytes = 96;
+/** What a batch holds in the memory of gateway and server until it is committed. */
+const maxBytes = 1_048_576;
+/** A stream takes 50 batches at a time, from all replicas together; the second one is there when the first is stored. */
+const maxUnderWay = 2;
+/** What a batch is taken to cost before one was sent. */
+const assumedCommitMs = 20;
+/** Where batches do not pay, they are tried again after so long. */
+const leftForMs = 300_000;
+/** With so many waiting or under way, the stream is loaded. */
+const loadedFrom = 16;
+/** A batch is given up before its messages are, which are then sent again. */
+const marginMs = 250;
+const firstPauseMs = 100;
+const lastPauseMs = 10_000;
+
+/** JetStream's code for "atomic publish is disabled". */
+const disabledCode = '10174 ';
+
+/**
+ * Decides how messages leave, so that a stream that takes long for each, as one that syncs to disk before it answers, stores
+ * many and is not flooded. No more are under way than the stream stores in a moment (`store-pace.ts`). What waits meanwhile
+ * goes as an atomic batch (ADR-50, `allow_atomic`; nats-server syncs once for each from 2.15 on) where that is cheaper than its messages by
+ * themselves, which is measured. The answer to a batch is exactly as strong as one to each message: all of it is stored, or nothing.
+ *
+ * Nothing waits for company: a message that finds the stream idle goes at once and alone. The messages of a refused
+ * batch are sent by themselves, so that the one at fault is alone to suffer.
+ */
+export interface GroupCommit {
+  /**
+   * The batch that a message sent now becomes a part of, or 0.
+   *
+   * @param again it was sent before and may be stored: its identifier would make the stream refuse a whole batch.
+   */
+  groupOf(message: UplinkMessage, again: boolean): number;
+  /**
+   * Sends a message, or keeps it until there is room or its batch leaves. Answers whether it was sent.
+   *
+   * @param group what `groupOf` has just answered.
+   */
+  send(message: UplinkMessage, token: number, group: number): boolean;
+  /** The answer to a batch. */
+  settle(answer: Msg): void;
+  /** A message that went by itself was answered. */
+  noteAnswer(token: number): void;
+  /** How long the way to the server and back takes, milliseconds. */
+  setWay(tookMs: number): void;
+  /** @param problem why the stream takes no batches, or undefined. */
+  restart(problem: string | undefined): void;
+  /** The connection is gone: what is held and what is under way is forgotten, and has to be given again. */
+  reset(): void;
+  tick(nowMs: number): void;
+}
+
+/** How messages leave; each call throws when the connection has ended. */
+export interface BatchOutlet {
+  sendSingly(message: UplinkMessage, token: number): void;
+  sendInBatch(message: UplinkMessage, place: BatchPlace, replyTo: ReplyTo | undefined): void;
+  /** What was sent leaves now. */
+  flush(): void;
+  /** Largest message with headers that the stream takes, bytes. */
+  readonly maxMessageBytes: number;
+}
+
+interface Batch {
+  /** 0: messages that go by themselves. */
+  readonly number: number;
+  readonly messages: UplinkMessage[];
+  readonly tokens: number[];
+  /** So many of them have been sent. */
+  sent: number;
+  bytes: number;
+  sentAtMs: number;
+}
+
+/**
+ * @param options.inbox answers to batches come to `<inbox>.<number>.c`.
+ * @param options.timeoutMs a batch that is not answered for so long is given up; the messages are timed out elsewhere.
+ * @param options.onUnavailable the stream takes no batches any more.
+ */
+export function openGroupCommit(options: {
+  inbox: string;
+  timeoutMs: number;
+  /** Whatever waits goes in batches: nothing is measured. */
+  always: boolean;
+  confirmed: Pick<InFlight, 'settleStored' | 'departed' | 'underWay'>;
+  outlet: BatchOutlet;
+  counters: ForwarderCounters;
+  onUnavailable(reason: string): void;
+}): GroupCommit {
+  const { confirmed, outlet } = options;
+  const name = randomBytes(6).toString('hex');
+  const replyTo = { prefix: Buffer.from(`${options.inbox}.`), token: 0, suffix: Buffer.from('.c') };
+  const pace = openStorePace();
+
+  let allowed = false;
+  /** Oldest first; messages join the last one. */
+  let waiting: Batch[] = [];
+  const underWay = new Map<number, Batch>();
+  /** Messages of the batches under way. */
+  let committing = 0;
+  let lastNumber = 0;
+  let scheduled = false;
+
+  /** What a batch costs the stream, milliseconds, as far as it is known. */
+  let commitMs: number | undefined;
+  let committedAtMs = 0;
+  const trial = openBatchTrial();
+  let step: TrialStep = 'batches';
+  let leftUntilMs = 0;
+  /** Messages answered since the last tick. */
+  let answered = 0;
+  let pauseMs = 0;
+  let pausedUntilMs = 0;
+
+  const singles = () => Math.max(confirmed.underWay - committing, 0);
+  /** So many messages cost as much as a batch. */
+  function worth(): number {
+    if (options.always) return 1;
+    if (pace.messageMs === undefined) return Number.POSITIVE_INFINITY;
+    return Math.max(1, (commitMs ?? assumedCommitMs) / pace.messageMs);
+  }
+  /** Messages that may be under way by themselves. */
+  let window = pace.window;
+  /** Whether a batch can be cheaper at all. */
+  let gathering = false;
+
+  function weigh(): void {
+    const least = worth();
+    const nowMs = performance.now();
+    gathering =
+      allowed &&
+      step === 'batches' &&
+      least < maxMessages / 2 &&
+      nowMs >= pausedUntilMs &&
+      nowMs >= leftUntilMs;
+    window = gathering ? Math.min(Math.ceil(least), pace.window) : pace.window;
+  }
+
+  /** The batch that the next message joins; with number 0, those that go by themselves. */
+  function lastOf(number: number): Batch {
+    const last = waiting.at(-1);
+    if (last !== undefined && (last.number === 0) === (number === 0)) {
+      if (number === 0 || (last.messages.length < maxMessages && last.bytes < maxBytes)) return last;
+    }
+    if (number !== 0) lastNumber += 1;
+    const batch = {
+      number: number === 0 ? 0 : lastNumber,
+      messages: [],
+      tokens: [],
+      sent: 0,
+      bytes: 0,
+      sentAtMs: 0,
+    };
+    waiting.push(batch);
+    return batch;
+  }
+
+  function schedule(): void {
+    if (scheduled) return;
+    scheduled = true;
+    setImmediate(() => {
+      scheduled = false;
+      flush();
+    });
+  }
+
+  function flush(): void {
+    try {
+      while (waiting.length > 0 && sendSome(waiting[0] as Batch));
+      outlet.flush();
+    } catch {
+      // The connection has just ended. The link will say so, and then everything unconfirmed is sent again.
+    }
+  }
+
+  /** Sends the oldest batch or a part of it; answers whether the next one may be tried. */
+  function sendSome(batch: Batch): boolean {
+    const count = batch.messages.length - batch.sent;
+    if (batch.number !== 0 && gathering && count > 1 && count > worth()) {
+      if (underWay.size >= maxUnderWay) return false;
+      waiting.shift();
+      commit(batch);
+      return true;
+    }
+    if (batch.number !== 0 && underWay.size > 0) return false;
+    const room = window - singles();
+    if (room < count) {
+      if (room > 0) sendSingly(batch, room);
+      return false;
+    }
+    waiting.shift();
+    sendSingly(batch, count);
+    return true;
+  }
+
+  function commit(batch: Batch): void {
+    const { number } = batch;
+    const nowMs = performance.now();
+    const leaving = batch.tokens.map(
+      (token, index) => index >= batch.sent && confirmed.departed(token, nowMs),
+    );
+    const messages = batch.messages.filter((_message, index) => leaving[index]);
+    const tokens = batch.tokens.filter((_token, index) => leaving[index]);
+    if (tokens.length === 0) return;
+    pace.abandon();
+    underWay.set(number, { ...batch, messages, tokens, sent: 0, sentAtMs: nowMs });
+    committing += tokens.length;
+    const place = { id: Buffer.from(`${name}-${number}`), sequence: 0, last: false };
+    replyTo.token = number;
+    for (const message of messages) {
+      place.sequence += 1;
+      place.last = place.sequence === messages.length;
+      outlet.sendInBatch(message, place, place.last ? replyTo : undefined);
+    }
+  }
+
+  /** Sends the next messages of a batch by themselves. */
+  function sendSingly(batch: Batch, count: number): void {
+    const end = batch.sent + count;
+    const nowMs = performance.now();
+    while (batch.sent < end) {
+      const message = batch.messages[batch.sent] as UplinkMessage;
+      const token = batch.tokens[batch.sent] ?? 0;
+      batch.sent += 1;
+      if (!confirmed.departed(token, nowMs)) continue;
+      outlet.sendSingly(message, token);
+      if (pace.idle && batch.sent === end && underWay.size === 0) pace.begin(token, singles());
+    }
+    if (batch.sent >= maxMessages) drop(batch);
+  }
+
+  /** Lets go of what has been sent. */
+  function drop(batch: Batch): void {
+    batch.messages.splice(0, batch.sent);
+    batch.tokens.splice(0, batch.sent);
+    batch.sent = 0;
+  }
+
+  function end(batch: Batch): void {
+    underWay.delete(batch.number);
+    committing -= batch.tokens.length;
+  }
+
+  function noteCommit(batch: Batch): void {
+    const nowMs = performance.now();
+    const tookMs = nowMs - Math.max(batch.sentAtMs, committedAtMs);
+    commitMs = commitMs === undefined ? tookMs : commitMs + 0.2 * (tookMs - commitMs);
+    committedAtMs = nowMs;
+    pauseMs = 0;
+    answered += batch.tokens.length;
+    options.counters.batches += 1;
+    options.counters.batched += batch.tokens.length;
+    weigh();
+  }
+
+  /** Whether batches still pay, once they are used. */
+  function judge(nowMs: number): void {
+    const stored = answered;
+    answered = 0;
+    if (commitMs === undefined || options.always) return;
+    const held = waiting.reduce((sum, { messages, sent }) => sum + messages.length - sent, 0);
+    step = trial.tick(stored, held + confirmed.underWay >= loadedFrom);
+    if (step !== 'leave') return;
+    step = 'batches';
+    commitMs = undefined;
+    trial.restart();
+    leftUntilMs = nowMs + leftForMs;
+  }
+
+  /** Nothing of the batch is stored. */
+  function refuse(batch: Batch, detail: string, forGood: boolean): void {
+    pauseMs = Math.min(Math.max(2 * pauseMs, firstPauseMs), lastPauseMs);
+    pausedUntilMs = performance.now() + pauseMs;
+    if (forGood && allowed) {
+      allowed = false;
+      options.onUnavailable(detail);
+    }
+    weigh();
+    sendSingly(batch, batch.messages.length);
+  }
+
+  return {
+    groupOf(message, again) {
+      if (!allowed || again || !message.batchable) return 0;
+      if (waiting.length === 0 && underWay.size === 0 && confirmed.underWay < window) return 0;
+      if (natsBytesOf(message) + batchHeaderBytes > outlet.maxMessageBytes) return 0;
+      return lastOf(1).number;
+    },
+    send(message, token, group) {
+      if (group === 0 && waiting.length === 0 && singles() < window) {
+        outlet.sendSingly(message, token);
+        if (pace.idle && underWay.size === 0) pace.begin(token, singles() + 1);
+        return true;
+      }
+      const batch = lastOf(group);
+      batch.messages.push(message);
+      batch.tokens.push(token);
+      batch.bytes += natsBytesOf(message);
+      schedule();
+      return false;
+    },
+    settle(answer) {
+      const batch = underWay.get(Number(answer.subject.split('.').at(-2)));
+      if (batch === undefined) return;
+      const ack = readPubAck(answer);
+      if (ack.kind === 'other') return;
+      end(batch);
+      if (ack.kind === 'refused') {
+        refuse(batch, ack.detail, ack.cause.startsWith(disabledCode));
+      } else if (countOf(answer) === batch.tokens.length) {
+        noteCommit(batch);
+        for (const token of batch.tokens) confirmed.settleStored(token);
+      } else {
+        // A server that knows no batches stores what it gets; only of the last message it said so.
+        refuse(batch, 'the stream confirms each message of a batch', true);
+      }
+      flush();
+    },
+    noteAnswer(token) {
+      answered += 1;
+      if (pace.noteAnswer(token)) weigh();
+      if (waiting.length > 0) schedule();
+    },
+    setWay: pace.setWay,
+    restart(problem) {
+      allowed = problem === undefined;
+      pace.restart();
+      commitMs = undefined;
+      trial.restart();
+      step = 'batches';
+      leftUntilMs = 0;
+      pausedUntilMs = 0;
+      weigh();
+    },
+    reset() {
+      waiting = [];
+      underWay.clear();
+      committing = 0;
+      pace.abandon();
+    },
+    tick(nowMs) {
+      for (const batch of underWay.values()) {
+        if (nowMs - batch.sentAtMs >= options.timeoutMs - marginMs) end(batch);
+      }
+      judge(nowMs);
+      pace.tick(nowMs, options.timeoutMs);
+      weigh();
+      flush();
+    },
+  };
+}
+
+/** How many messages of its batch an answer says are stored. */
+function countOf(answer: Msg): number | undefined {
+  const { batch, count } = answer.json<{ batch?: unknown; count?: unknown }>();
+  return batch !== undefined && typeof count === 'number' ? count : undefined;
+}

@@ -1,0 +1,395 @@
+import fc from 'fast-check';
+import type { Msg, NatsConnection } from 'nats';
+import { headers } from 'nats';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, type TestContext } from 'vitest';
+import { type Forwarder, type Lane, newForwarderCounters } from '../../src/server/forward/forwarder.js';
+import { openGroupCommit } from '../../src/server/forward/group-commit.js';
+import { isAtLeast } from '../../src/server/forward/nats-server-program.js';
+import {
+  openObserver,
+  openTestForwarder,
+  openTestLog,
+  readStream,
+  until,
+  uplink,
+} from '../support/forwarding.js';
+import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
+
+const inbox = '_INBOX.test';
+const turn = () => new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)));
+
+function answer(batch: number, said: unknown): Msg {
+  const data = Buffer.from(typeof said === 'string' ? said : JSON.stringify(said));
+  return { subject: `${inbox}.${batch}.c`, data, json: () => JSON.parse(data.toString()) } as unknown as Msg;
+}
+
+/** A group commit that gathers whatever waits, over an outlet that only remembers. */
+function openBench() {
+  const stored: number[] = [];
+  const singly: number[] = [];
+  /** Messages of each batch, as the stream counts them. */
+  const batches: { sequences: number[]; committed: boolean }[] = [];
+  const unavailable: string[] = [];
+  const open = new Set<number>();
+  const counters = newForwarderCounters();
+  const commits = openGroupCommit({
+    inbox,
+    timeoutMs: 5_000,
+    always: true,
+    counters,
+    confirmed: {
+      settleStored(token) {
+        open.delete(token);
+        stored.push(token);
+      },
+      departed(token) {
+        open.add(token);
+        return true;
+      },
+      get underWay() {
+        return open.size;
+      },
+    },
+    outlet: {
+      sendSingly: (_message, token) => void singly.push(token),
+      sendInBatch(_message, { sequence, last }, replyTo) {
+        if (sequence === 1) batches.push({ sequences: [], committed: false });
+        const batch = batches.at(-1);
+        batch?.sequences.push(sequence);
+        if (batch !== undefined && last) batch.committed = true;
+        expect(replyTo !== undefined).toBe(last);
+      },
+      flush() {},
+      maxMessageBytes: 1_000,
+    },
+    onUnavailable: (reason) => void unavailable.push(reason),
+  });
+  commits.restart(undefined);
+  let next = 0;
+  const give = (count: number, size = 10) => {
+    for (let index = 0; index < count; index += 1) {
+      next += 1;
+      const message = uplink('x'.repeat(size));
+      if (commits.send(message, next, commits.groupOf(message, false))) open.add(next);
+    }
+  };
+  /** The stream answers a message that went by itself. */
+  const answerSingle = (token: number) => {
+    open.delete(token);
+    stored.push(token);
+    commits.noteAnswer(token);
+  };
+  return { commits, counters, stored, singly, batches, unavailable, give, answerSingle };
+}
+
+const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
+const refusal = (code: number, description: string) => ({
+  stream: 'RAW',
+  seq: 0,
+  error: { code: 400, err_code: code, description },
+});
+
+describe('group commit', () => {
+  it('sends a message that is alone alone, and what waits meanwhile as one batch', async () => {
+    const bench = openBench();
+    bench.give(1);
+    expect(bench.singly).toEqual([1]);
+    bench.give(20);
+    await turn();
+    expect(bench.batches).toEqual([{ sequences: range(1, 20), committed: true }]);
+    bench.commits.settle(answer(1, { stream: 'RAW', seq: 9, batch: 'b', count: 20 }));
+    expect(bench.stored).toEqual(range(2, 21));
+    expect(bench.counters).toMatchObject({ batches: 1, batched: 20 });
+  });
+
+  it('has two batches under way, and gathers what comes in the next one', async () => {
+    const bench = openBench();
+    bench.give(1);
+    bench.give(10);
+    await turn();
+    bench.give(10);
+    await turn();
+    bench.give(5);
+    await turn();
+    bench.give(5);
+    await turn();
+    expect(bench.batches.length).toBe(2);
+    bench.commits.settle(answer(1, { stream: 'RAW', seq: 9, batch: 'b', count: 10 }));
+    expect(bench.batches.map(({ sequences }) => sequences.length)).toEqual([10, 10, 10]);
+  });
+
+  it('makes no batch larger than the server takes', async () => {
+    const bench = openBench();
+    bench.give(2_501);
+    await turn();
+    bench.commits.settle(answer(1, { stream: 'RAW', seq: 9, batch: 'b', count: 1_000 }));
+    expect(bench.batches.map(({ sequences }) => sequences.length)).toEqual([1_000, 1_000, 500]);
+  });
+
+  it('believes only an answer that counts the whole batch', async () => {
+    const bench = openBench();
+    bench.give(1);
+    bench.give(10);
+    await turn();
+    for (const noise of ['', '+OK', '{}', 'null', '{"batch":"x"}']) bench.commits.settle(answer(1, noise));
+    expect(bench.stored).toEqual([]);
+    bench.commits.settle(answer(1, { stream: 'RAW', seq: 9 }));
+    expect(bench.stored).toEqual([]);
+    expect(bench.unavailable).toEqual(['the stream confirms each message of a batch']);
+    expect(bench.singly).toEqual(range(1, 11));
+  });
+
+  it('sends the messages of a refused batch by themselves, in order, and batches again later', async () => {
+    const bench = openBench();
+    bench.give(1);
+    bench.give(10);
+    await turn();
+    bench.commits.settle(answer(1, refusal(10_176, 'atomic publish batch is incomplete')));
+    expect(bench.singly).toEqual(range(1, 11));
+    expect(bench.unavailable).toEqual([]);
+    for (const token of range(1, 11)) bench.answerSingle(token);
+    await until(() => {
+      bench.commits.tick(performance.now());
+      const message = uplink('x');
+      bench.give(1);
+      return bench.commits.groupOf(message, false) > 0;
+    });
+  });
+
+  it('makes no batches any more when the stream takes none', async () => {
+    const bench = openBench();
+    bench.give(1);
+    bench.give(10);
+    await turn();
+    bench.commits.settle(answer(1, refusal(10_174, 'atomic publish is disabled')));
+    expect(bench.unavailable).toEqual(['atomic publish is disabled']);
+    expect(bench.commits.groupOf(uplink('x'), false)).toBe(0);
+  });
+
+  it('leaves out what was sent before, goes elsewhere, or does not fit with the headers of a batch', () => {
+    const bench = openBench();
+    bench.give(1);
+    expect(bench.commits.groupOf(uplink('x'), false)).toBeGreaterThan(0);
+    expect(bench.commits.groupOf(uplink('x'), true)).toBe(0);
+    expect(bench.commits.groupOf(uplink('x', { batchable: false }), false)).toBe(0);
+    expect(bench.commits.groupOf(uplink('x'.repeat(950)), false)).toBe(0);
+  });
+
+  it('forgets everything with the connection', async () => {
+    const bench = openBench();
+    bench.give(1);
+    bench.give(10);
+    await turn();
+    bench.commits.reset();
+    bench.commits.settle(answer(1, { stream: 'RAW', seq: 9, batch: 'b', count: 10 }));
+    expect(bench.stored).toEqual([]);
+  });
+
+  it('never confirms what is not stored, whatever answers are lost, refused or come twice', async () => {
+    const run = fc.record({
+      gives: fc.array(fc.integer({ min: 1, max: 30 }), { minLength: 1, maxLength: 8 }),
+      answers: fc.array(
+        fc.record({
+          batch: fc.integer({ min: 1, max: 8 }),
+          kind: fc.constantFrom('stored' as const, 'refused' as const, 'noise' as const),
+        }),
+        { maxLength: 20 },
+      ),
+    });
+    await fc.assert(
+      fc.asyncProperty(run, async ({ gives, answers }) => {
+        const bench = openBench();
+        const committed = new Set<number>();
+        for (const [index, count] of gives.entries()) {
+          bench.give(count);
+          await turn();
+          for (const { batch, kind } of answers.slice(index * 3, index * 3 + 3)) {
+            const size = bench.batches[batch - 1]?.sequences.length;
+            if (size === undefined) continue;
+            if (kind === 'stored') committed.add(batch);
+            if (kind === 'stored')
+              bench.commits.settle(answer(batch, { stream: 'RAW', seq: 9, batch: 'b', count: size }));
+            else if (kind === 'refused')
+              bench.commits.settle(answer(batch, refusal(10_176, 'atomic publish batch is incomplete')));
+            else bench.commits.settle(answer(batch, ''));
+          }
+        }
+        const most = [...committed].reduce(
+          (sum, batch) => sum + (bench.batches[batch - 1]?.sequences.length ?? 0),
+          0,
+        );
+        expect(bench.stored.length).toBeLessThanOrEqual(most);
+        expect(new Set(bench.stored).size).toBe(bench.stored.length);
+      }),
+      { numRuns: 100 },
+    );
+  });
+});
+
+describe.each(['batch', 'auto'] as const)(
+  'group commit with a nats-server that syncs always, NATS_INGEST=%s,',
+  (ingest) => {
+    let server: TestNatsServer;
+    let observer: NatsConnection;
+    let forwarder: Forwarder;
+    let log: ReturnType<typeof openTestLog>;
+
+    beforeAll(async () => {
+      server = await startNatsServer({ jetstreamExtra: 'sync_interval: always' });
+      observer = await openObserver(server.url);
+    });
+
+    afterAll(async () => {
+      await observer?.close();
+      await server?.stop();
+    });
+
+    beforeEach(async (context: TestContext) => {
+      if (!isAtLeast(server.version, 2, 15))
+        context.skip(`nats-server ${server.version} syncs each message of a batch`);
+      log = openTestLog();
+      forwarder = await openTestForwarder(server.url, log.log, { ingest, limits: { ackTimeoutMs: 10_000 } });
+    });
+
+    afterEach(async () => {
+      await forwarder?.close();
+      const manager = await observer.jetstreamManager();
+      for await (const name of manager.streams.names()) await manager.streams.delete(name);
+    });
+
+    const modes = () =>
+      log.lines.filter(({ event }) => event === 'nats_ingest_mode').map(({ mode }) => mode as string);
+
+    async function updateStream(change: Record<string, unknown>): Promise<void> {
+      await (await observer.jetstreamManager()).streams.update('RAW', change);
+    }
+
+    /** Gives every lane so many messages at once, named `<lane>:<number>`. */
+    function give(lanes: readonly Lane[], each: number, confirmed: string[], from = 0, id = false): void {
+      for (let number = from; number < from + each; number += 1) {
+        for (const [lane, opened] of lanes.entries()) {
+          const name = `${lane}:${number}`;
+          opened.publish(
+            uplink(name, {
+              subject: Buffer.from(`raw.d${lane}`),
+              messageId: id ? name : undefined,
+              onStored: () => confirmed.push(name),
+            }),
+          );
+        }
+      }
+    }
+
+    async function expectInOrder(lanes: number, each: number): Promise<void> {
+      const stored = await readStream(observer);
+      expect(stored.length).toBe(lanes * each);
+      for (let lane = 0; lane < lanes; lane += 1) {
+        const own = stored.filter((name) => name.startsWith(`${lane}:`));
+        expect(own).toEqual(Array.from({ length: each }, (_, number) => `${lane}:${number}`));
+      }
+    }
+
+    const openLanes = (count: number) => Array.from({ length: count }, () => forwarder.openLane());
+
+    it('stores a message that is alone without a batch, and many in batches, each lane in order', async () => {
+      const confirmed: string[] = [];
+      const lanes = openLanes(20);
+      give(lanes.slice(0, 1), 1, confirmed);
+      await until(() => confirmed.length === 1);
+      expect(forwarder.state().counters.batches).toBe(0);
+      give(lanes, 100, confirmed, 1);
+      await until(() => confirmed.length === 2_001);
+      const { counters } = forwarder.state();
+      expect(counters).toMatchObject({ stored: 2_001, retriedTimeout: 0, retriedRefused: 0 });
+      expect(counters.batched).toBeGreaterThan(1_000);
+      const stored = await readStream(observer);
+      for (let lane = 0; lane < 20; lane += 1) {
+        const own = stored.filter((name) => name.startsWith(`${lane}:`));
+        expect(own).toEqual(
+          Array.from({ length: own.length }, (_, index) => `${lane}:${index + (lane === 0 ? 0 : 1)}`),
+        );
+      }
+      expect(stored.length).toBe(2_001);
+    });
+
+    it('stores messages with identifiers in batches, and once when they are sent again', async () => {
+      const confirmed: string[] = [];
+      give(openLanes(10), 100, confirmed, 0, true);
+      await until(() => confirmed.length === 1_000);
+      const before = forwarder.state().counters.batched;
+      expect(before).toBeGreaterThan(0);
+      give(openLanes(10), 100, confirmed, 0, true);
+      await until(() => confirmed.length === 2_000);
+      await expectInOrder(10, 100);
+    });
+
+    it('lets only the message suffer that the stream refuses', async () => {
+      const confirmed: string[] = [];
+      const lanes = openLanes(10);
+      const other = forwarder.openLane();
+      // The connection knows nothing of the limit yet.
+      await updateStream({ max_msg_size: 500 });
+      let refused = '';
+      give(lanes, 25, confirmed);
+      other.publish(uplink('a'.repeat(600), { onRefused: (reason) => (refused = reason) }));
+      give(lanes, 25, confirmed, 25);
+      await until(() => confirmed.length === 500 && refused !== '');
+      await expectInOrder(10, 50);
+      expect(forwarder.state()).toMatchObject({ inFlight: 0, holdingLanes: 0, counters: { refused: 1 } });
+    });
+
+    it('goes on when batches are forbidden under way', async () => {
+      const confirmed: string[] = [];
+      const lanes = openLanes(10);
+      give(lanes, 50, confirmed);
+      await until(() => confirmed.length > 50);
+      await updateStream({ allow_atomic: false });
+      give(lanes, 50, confirmed, 50);
+      await until(() => confirmed.length === 1_000);
+      await expectInOrder(10, 100);
+      await until(() => modes().at(-1) === 'plain');
+    });
+
+    it('goes on when somebody else has all the batches of the stream', async () => {
+      for (let index = 0; index < 60; index += 1) {
+        const fields = headers();
+        fields.set('Nats-Batch-Id', `other-${index}`);
+        fields.set('Nats-Batch-Sequence', '1');
+        observer.publish('raw.other', '', { headers: fields });
+      }
+      await observer.flush();
+      const confirmed: string[] = [];
+      give(openLanes(10), 50, confirmed);
+      await until(() => confirmed.length === 500);
+      await expectInOrder(10, 50);
+      expect(forwarder.state().counters).toMatchObject({ retriedTimeout: 0, retriedRefused: 0 });
+    });
+
+    it('stores what a subject that is full leaves room for, and holds only its lane', async () => {
+      await updateStream({ discard: 'new', max_msgs_per_subject: 30, discard_new_per_subject: true });
+      const confirmed: string[] = [];
+      const lanes = openLanes(5);
+      give(lanes, 30, confirmed);
+      give(lanes.slice(0, 1), 5, confirmed, 30);
+      await until(() => confirmed.length === 150 && forwarder.state().holdingLanes === 1);
+      await expectInOrder(5, 30);
+      await updateStream({ max_msgs_per_subject: 100 });
+      await until(() => confirmed.length === 155);
+    });
+
+    it('stores everything, in order, over a kill of the server under batches', async () => {
+      const confirmed: string[] = [];
+      const lanes = openLanes(10);
+      give(lanes, 100, confirmed, 0, true);
+      await until(() => confirmed.length > 100);
+      await server.kill();
+      await until(() => log.count('nats_disconnected') === 1);
+      give(lanes, 100, confirmed, 100, true);
+      await server.restart();
+      await observer.close();
+      observer = await openObserver(server.url);
+      await until(() => confirmed.length === 2_000);
+      await expectInOrder(10, 200);
+    });
+  },
+);
