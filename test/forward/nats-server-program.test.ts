@@ -327,8 +327,8 @@ describe('obtainNatsServer from a release', () => {
 
 describe('describeLacks', () => {
   it.each([
-    ['2.9.10', /^nats-server 2\.9\.10 syncs its files .*, and syncs each message of a batch by itself$/],
-    ['2.12.0', /^nats-server 2\.12\.0 syncs each message of a batch by itself$/],
+    ['2.9.10', /^nats-server 2\.9\.10 syncs its files every two minutes instead of before it acknowledges, /],
+    ['2.12.0', /^nats-server 2\.12\.0 syncs its files each second instead of before it acknowledges, /],
     [pinnedNatsVersion, /^undefined$/],
   ])('%s', (version, words) => {
     expect(String(describeLacks(version))).toMatch(words);

@@ -139,13 +139,9 @@ function isOld(version: string): boolean {
 
 /** What the embedded server does without in an older nats-server; undefined when it lacks nothing. */
 export function describeLacks(version: string): string | undefined {
-  const lacks: string[] = [];
-  if (!isAtLeast(version, 2, 10))
-    lacks.push(
-      'syncs its files every two minutes instead of each second, so that a power failure loses more of what was acknowledged',
-    );
-  if (!isAtLeast(version, 2, 15)) lacks.push('syncs each message of a batch by itself');
-  return lacks.length === 0 ? undefined : `nats-server ${version} ${lacks.join(', and ')}`;
+  if (isAtLeast(version, 2, 15)) return undefined;
+  const syncs = isAtLeast(version, 2, 10) ? 'each second' : 'every two minutes';
+  return `nats-server ${version} syncs its files ${syncs} instead of before it acknowledges, so that a power failure loses what was acknowledged since then`;
 }
 
 async function requireProgram(path: string): Promise<NatsServerProgram> {
