@@ -127,7 +127,7 @@ async function start(
 
   const openFiles = shareOpenFiles(readOpenFilesLimit() ?? Number.POSITIVE_INFINITY, config);
   const maxConnections = Math.min(config.maxConnections, openFiles.mqtt);
-  if (maxConnections < config.maxConnections) warnOfOpenFiles(maxConnections, config, log);
+  if (maxConnections < config.maxConnections) tellOfOpenFiles(maxConnections, config, log);
 
   const downlink = openDownlink(nats.link, log);
   releasers.add('downlink', () => downlink.close());
@@ -274,8 +274,11 @@ async function start(
   };
 }
 
-function warnOfOpenFiles(connections: number, { maxConnections }: Config, log: Log): void {
-  log.warn(
+/** Fewer connections than this are less than anybody expects; else the setting is only its default. */
+const fewConnections = 10_000;
+
+function tellOfOpenFiles(connections: number, { maxConnections }: Config, log: Log): void {
+  log[connections < fewConnections ? 'warn' : 'info'](
     { event: 'open_files_low', connections, maxConnections },
     `The limit of open files leaves room for ${connections} connections of devices, not ${maxConnections} (MAX_CONNECTIONS): raise it (ulimit -n, LimitNOFILE in systemd)`,
   );
