@@ -352,7 +352,7 @@ async function drainBroker(broker: Broker, forwarder: Forwarder, timeoutMs: numb
   }
 }
 
-const ingestDetails = { batches: 'confirms in batches', plain: 'confirms each message' } as const;
+const ingestDetails = { batches: 'takes messages in batches', plain: 'confirms each message' } as const;
 
 function readReadiness(parts: {
   health: DatabaseHealth;
