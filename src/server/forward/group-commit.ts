@@ -148,15 +148,15 @@ export function openGroupCommit(options: {
     window = gathering ? Math.min(Math.ceil(least), pace.window) : pace.window;
   }
 
-  /** The batch that the next message joins; with number 0, those that go by themselves. */
-  function lastOf(number: number): Batch {
+  /** What the next message joins: the last batch, or those that go by themselves. */
+  function joined(batched: boolean): Batch {
     const last = waiting.at(-1);
-    if (last !== undefined && (last.number === 0) === (number === 0)) {
-      if (number === 0 || (last.messages.length < maxMessages && last.bytes < maxBytes)) return last;
+    if (last !== undefined && (last.number !== 0) === batched) {
+      if (!batched || (last.messages.length < maxMessages && last.bytes < maxBytes)) return last;
     }
-    if (number !== 0) lastNumber += 1;
+    if (batched) lastNumber += 1;
     const batch = {
-      number: number === 0 ? 0 : lastNumber,
+      number: batched ? lastNumber : 0,
       messages: [],
       tokens: [],
       sent: 0,
@@ -296,7 +296,7 @@ export function openGroupCommit(options: {
       if (!allowed || again || !message.batchable) return 0;
       if (waiting.length === 0 && underWay.size === 0 && confirmed.underWay < window) return 0;
       if (natsBytesOf(message) + batchHeaderBytes > outlet.maxMessageBytes) return 0;
-      return lastOf(1).number;
+      return joined(true).number;
     },
     send(message, token, group) {
       if (group === 0 && waiting.length === 0 && singles() < window) {
@@ -304,7 +304,7 @@ export function openGroupCommit(options: {
         if (pace.idle && underWay.size === 0) pace.begin(token, singles() + 1);
         return true;
       }
-      const batch = lastOf(group);
+      const batch = joined(group !== 0);
       batch.messages.push(message);
       batch.tokens.push(token);
       batch.bytes += natsBytesOf(message);

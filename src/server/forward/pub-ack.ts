@@ -94,7 +94,7 @@ function parsePubAck(data: Uint8Array): PubAck {
 }
 
 /** Reads the `error` of an answer of JetStream. */
-export function readRefusal(error: { err_code?: unknown; description?: unknown }): Refusal {
+function readRefusal(error: { err_code?: unknown; description?: unknown }): Refusal {
   const code = typeof error.err_code === 'number' ? error.err_code : 0;
   const detail = String(error.description ?? 'no description');
   // Several limits share one code ("store failed"), so the words belong to the cause.
