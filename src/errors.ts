@@ -124,6 +124,10 @@ export function adviseOnMemory(reason: string): string | undefined {
   return 'Lift the limit of the address space (ulimit -v, LimitAS= of systemd), and bound memory by the container or MemoryMax= instead';
 }
 
+/** What to do when a process may open too few files. */
+export const openFilesAdvice =
+  'Raise the limit of open files (ulimit -n, LimitNOFILE= of systemd, --ulimit nofile of a container) to 1024 or more';
+
 function oneLine(text: string): string {
   return text.replace(/\s*\n\s*/g, ' ').trim();
 }

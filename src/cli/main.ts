@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { createRequire } from 'node:module';
 import type { CommandIo } from './io.js';
 import { flush, Interrupted, signalStatus } from './io.js';
 import { runProgram } from './program.js';
@@ -59,6 +60,8 @@ async function main(): Promise<void> {
   };
   let status: number;
   try {
+    // `import` opens hundreds of files at once, more than a process may with few open files; `require` reads one at a time.
+    if (process.argv.includes('serve')) createRequire(import.meta.url)('./serve.js');
     status = await runProgram(process.argv.slice(2), io);
   } catch (error) {
     status = report(error);

@@ -1,4 +1,4 @@
-import { adviseOnMemory, messageOf, SvcMqttError } from '../errors.js';
+import { adviseOnMemory, messageOf, openFilesAdvice, SvcMqttError } from '../errors.js';
 import { escapeControls } from './text.js';
 
 /**
@@ -15,11 +15,16 @@ export function describeFailure(
   return { text: line + stack, exitStatus: known.exitStatus };
 }
 
-/** A failure of writing results, or of having memory, has a cause outside; whatever else is unknown is a defect. */
+/** A failure of writing results, or of having memory or files, has a cause outside; whatever else is unknown is a defect. */
 function toFailure(error: unknown): SvcMqttError {
   const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
   if (syscall === 'write' && code !== undefined) {
     return new SvcMqttError('INTERNAL', `The results could not be written: ${messageOf(error)}`);
+  }
+  if (code === 'EMFILE' || code === 'ENFILE') {
+    return new SvcMqttError('INTERNAL', `The system refuses to open another file: ${messageOf(error)}`, {
+      suggestion: openFilesAdvice,
+    });
   }
   const memoryAdvice = adviseOnMemory(messageOf(error));
   if (memoryAdvice !== undefined) {

@@ -6,7 +6,7 @@ import { revokeDevices } from '../db/device-changes.js';
 import { migrate, readMigrationStatus } from '../db/migrate.js';
 import { type Database, openDatabase } from '../db/open.js';
 import { readDurationMs } from '../duration.js';
-import { SvcMqttError } from '../errors.js';
+import { openFilesAdvice, SvcMqttError } from '../errors.js';
 import { type Log, limitLog } from '../log.js';
 import { describeRisks } from '../policy.js';
 import { readVersion } from '../version.js';
@@ -106,6 +106,18 @@ async function start(
   releasers.add('certificates', () => certificates.close());
   const { planned } = planListeners(config, certificates.mqtt !== undefined);
   checkForwarderSettings(config);
+  const openFiles = shareOpenFiles(readOpenFilesLimit() ?? Number.POSITIVE_INFINITY, config);
+  const maxConnections = Math.min(config.maxConnections, openFiles.mqtt);
+  if (maxConnections < 1) {
+    throw new SvcMqttError(
+      'LISTEN_FAILED',
+      'The limit of open files leaves no room for connections of devices',
+      {
+        suggestion: openFilesAdvice,
+      },
+    );
+  }
+  if (maxConnections < config.maxConnections) tellOfOpenFiles(maxConnections, config, log);
   await requirePorts(config, planned, log);
   const wait = openStartWait({ timeMs: readDurationMs(config.startWait) ?? 0, log, ...options });
 
@@ -124,10 +136,6 @@ async function start(
   const nats = await (config.natsUrl === undefined ? openNats() : wait.until('NATS', openNats));
   releasers.add('forwarder', () => nats.close());
   const { forwarder } = nats;
-
-  const openFiles = shareOpenFiles(readOpenFilesLimit() ?? Number.POSITIVE_INFINITY, config);
-  const maxConnections = Math.min(config.maxConnections, openFiles.mqtt);
-  if (maxConnections < config.maxConnections) tellOfOpenFiles(maxConnections, config, log);
 
   const downlink = openDownlink(nats.link, log);
   releasers.add('downlink', () => downlink.close());

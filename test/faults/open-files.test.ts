@@ -1,6 +1,9 @@
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { openRawClient, type RawClient } from '../support/raw-client.js';
+import { launchServer } from '../support/server-process.js';
 import { addDevice, connected, publishAndWait, startGateway, tryConnect, until } from './gateway.js';
 
 const linux = process.platform === 'linux';
@@ -87,3 +90,13 @@ test.runIf(linux)(
     });
   },
 );
+
+test.runIf(linux)('too few open files end the start with what to raise', { timeout: 60_000 }, async () => {
+  const dataDir = join(tmpdir(), `svc-mqtt-few-files-${process.pid}`);
+  for (const openFiles of [60, 100]) {
+    const server = launchServer({ DATA_DIR: dataDir }, { openFiles });
+    expect(await server.ended).toBe(1);
+    expect(server.stderr.join('\n')).toMatch(/open.*Raise the limit of open files \(ulimit -n/);
+    expect(server.stderr.join('\n')).not.toContain('Internal error');
+  }
+});
