@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 import { createRequire } from 'node:module';
-import type { CommandIo } from './io.js';
-import { flush, Interrupted, signalStatus } from './io.js';
 import { runProgram } from './program.js';
-import { describeFailure } from './report.js';
+import type { CommandIo } from './terminal/io.js';
+import { flush, Interrupted, signalStatus } from './terminal/io.js';
+import { describeFailure } from './terminal/report.js';
 
 /** In a terminal npm passes on the SIGINT that the whole process group has got already: that is one Ctrl-C. */
 const sameInterruptMs = 250;
@@ -61,7 +61,7 @@ async function main(): Promise<void> {
   let status: number;
   try {
     // `import` opens hundreds of files at once, more than a process may with few open files; `require` reads one at a time.
-    if (process.argv.includes('serve')) createRequire(import.meta.url)('./serve.js');
+    if (process.argv.includes('serve')) createRequire(import.meta.url)('./serve/serve.js');
     status = await runProgram(process.argv.slice(2), io);
   } catch (error) {
     status = report(error);

@@ -1,24 +1,24 @@
 import { Command, CommanderError } from 'commander';
 import { readVersion } from '../version.js';
-import { addApiKeyCommands } from './api-key-commands.js';
-import { addAuditCommand } from './audit-command.js';
-import { addClaimCommands } from './claim-commands.js';
-import { listLeaves } from './cli-reference.js';
-import type { Add, Call, Run, Uses } from './command-line.js';
-import { addCompletionCommand, completeCommand } from './completion-command.js';
-import { addConfigCommands } from './config-commands.js';
-import { addConnectionCommands } from './connection-commands.js';
-import { addDeviceCommands } from './device-commands.js';
-import { addDoctorCommand } from './doctor-command.js';
-import { examples } from './examples.js';
-import type { CommandIo } from './io.js';
-import { addLoginCommands } from './login-commands.js';
-import { addMigrateCommand } from './migrate-command.js';
-import { requireOptionValues } from './option-values.js';
-import { addPolicyCommands } from './policy-commands.js';
-import { addTailCommand } from './tail-command.js';
-import { addTopCommand } from './top-command.js';
-import { toUsageError } from './usage-error.js';
+import { addApiKeyCommands } from './api-key/commands.js';
+import { addAuditCommand } from './audit/commands.js';
+import { addClaimCommands } from './claim/commands.js';
+import type { Add, Call, Run, Uses } from './command/command.js';
+import { examples } from './command/examples.js';
+import { requireOptionValues } from './command/option-values.js';
+import { toUsageError } from './command/usage-error.js';
+import { addCompletionCommand, completeCommand } from './completion/commands.js';
+import { addConfigCommands } from './config/commands.js';
+import { addConnectionCommands } from './connection/commands.js';
+import { addDeviceCommands } from './device/commands.js';
+import { addDoctorCommand } from './doctor/commands.js';
+import { addLoginCommands } from './login/commands.js';
+import { addMigrateCommand } from './migrate/commands.js';
+import { addPolicyCommands } from './policy/commands.js';
+import { listLeaves } from './reference/cli-reference.js';
+import { addTailCommand } from './tail-nats/commands.js';
+import type { CommandIo } from './terminal/io.js';
+import { addTopCommand } from './top/commands.js';
 
 /**
  * Runs one command line.
@@ -31,7 +31,7 @@ export async function runProgram(args: readonly string[], io: CommandIo): Promis
   const line = toLine(args);
   let status = 0;
   const { program, uses } = buildProgram(async (run, command) => {
-    const { readCommandConfig } = await import('./flags.js');
+    const { readCommandConfig } = await import('./command/flags.js');
     const options = command.opts();
     const call: Call = {
       get config() {
@@ -45,7 +45,7 @@ export async function runProgram(args: readonly string[], io: CommandIo): Promis
   });
   prepare(program, io, uses);
   if (line[0] === completeCommand) {
-    await (await import('./complete.js')).writeCandidates(program, uses, line.slice(1), io);
+    await (await import('./completion/candidates.js')).writeCandidates(program, uses, line.slice(1), io);
     return 0;
   }
   try {
@@ -88,7 +88,7 @@ export function buildProgram(call: (run: Run, command: Command) => void | Promis
   };
 
   add(program, 'serve', 'Run the gateway: MQTT broker, forwarder and HTTP API', 'all', async (call) =>
-    (await import('./serve.js')).serve(call.config, call.options, call.io),
+    (await import('./serve/serve.js')).serve(call.config, call.options, call.io),
   )
     .option('--tui', 'Show the live connections, as svc-mqtt top does; the log goes to serve.log in DATA_DIR')
     .addHelpText(
@@ -114,7 +114,7 @@ LOG_FORMAT=pretty or LOG_LEVEL=debug shows all of it.`,
     'setup',
     'Get the nats-server program for the embedded NATS server',
     'setup',
-    async ({ config, options, io }) => (await import('./setup.js')).setup(config, options, io),
+    async ({ config, options, io }) => (await import('./migrate/setup.js')).setup(config, options, io),
   ).option('--json', 'As a JSON object: path, version');
   addCompletionCommand(program, add);
   for (const { path, command } of listLeaves(program)) addExamples(command, examples[path] ?? []);
@@ -151,7 +151,7 @@ function prepare(command: Command, io: CommandIo, uses: ReadonlyMap<Command, Use
     .hook('preSubcommand', async (_parent, subcommand) => {
       const settings = uses.get(subcommand);
       if (settings === undefined || settings === 'none') return;
-      const { addSettingOptions, settingSelections } = await import('./setting-options.js');
+      const { addSettingOptions, settingSelections } = await import('./command/setting-options.js');
       addSettingOptions(subcommand, settingSelections[settings]);
     });
   requireOptionValues(command);

@@ -1,5 +1,5 @@
 import type { TrafficHistory } from './live.js';
-import { type LatencySnapshot, readQuantileMs, subtractLatency } from './mqtt/latency-histogram.js';
+import { type LatencySnapshot, readQuantileMs, subtractLatency } from './mqtt/live/latency-histogram.js';
 
 /** What is counted since the start of the process. */
 export interface TrafficTotals {

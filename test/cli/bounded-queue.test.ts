@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { openBoundedQueue } from '../../src/cli/bounded-queue.js';
+import { openBoundedQueue } from '../../src/cli/tail-nats/bounded-queue.js';
 
 async function take<T>(queue: AsyncIterable<T>, count: number): Promise<T[]> {
   const taken: T[] = [];

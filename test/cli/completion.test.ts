@@ -3,7 +3,7 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { completeWords } from '../../src/cli/complete.js';
+import { completeWords } from '../../src/cli/completion/candidates.js';
 import { buildProgram } from '../../src/cli/program.js';
 import { cleanEnv, makeTempDir, projectDir, runCli } from './support.js';
 

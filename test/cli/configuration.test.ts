@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { renderConfigTable, replaceConfigTable } from '../../src/cli/config-table.js';
+import { renderConfigTable, replaceConfigTable } from '../../src/cli/config/table.js';
 import { settingEntries } from '../../src/config.js';
 import { projectDir } from './support.js';
 

@@ -1,8 +1,8 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { listLeaves } from '../../src/cli/cli-reference.js';
 import { buildProgram, runProgram } from '../../src/cli/program.js';
+import { listLeaves } from '../../src/cli/reference/cli-reference.js';
 import { fakeIo, jsonLines, makeTempDir, runCli } from './support.js';
 
 /** A path at which there is nothing yet. */

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { describeFailure } from '../../src/cli/report.js';
+import { describeFailure } from '../../src/cli/terminal/report.js';
 import { errorCodes, SvcMqttError } from '../../src/errors.js';
 import { projectDir } from './support.js';
 

@@ -1,10 +1,10 @@
 import { PassThrough } from 'node:stream';
 import { render } from 'ink';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { canDraw } from '../../src/cli/io.js';
 import { runProgram } from '../../src/cli/program.js';
-import { drawBar, formatRemaining, openProgressView, ProgressBar } from '../../src/cli/progress.js';
-import { formatProgress, toPercent } from '../../src/cli/progress-report.js';
+import { canDraw } from '../../src/cli/terminal/io.js';
+import { drawBar, formatRemaining, openProgressView, ProgressBar } from '../../src/cli/terminal/progress.js';
+import { formatProgress, toPercent } from '../../src/cli/terminal/progress-report.js';
 import { borrowPostgres, createDatabase, withClient } from '../support/postgres.js';
 import { fakeIo, jsonLines, until } from './support.js';
 

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
-import { findSubjectTemplate } from '../../src/cli/device-subject.js';
+import { findSubjectTemplate } from '../../src/cli/device/subject.js';
 import { runProgram } from '../../src/cli/program.js';
 import { createApiKey, type Role } from '../../src/db/api-keys.js';
 import type { SvcMqttError } from '../../src/errors.js';

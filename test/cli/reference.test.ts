@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { listLeaves, renderCliReference } from '../../src/cli/cli-reference.js';
-import { examples } from '../../src/cli/examples.js';
+import { examples } from '../../src/cli/command/examples.js';
+import { addSettingOptions, settingSelections } from '../../src/cli/command/setting-options.js';
 import { buildProgram } from '../../src/cli/program.js';
-import { addSettingOptions, settingSelections } from '../../src/cli/setting-options.js';
+import { listLeaves, renderCliReference } from '../../src/cli/reference/cli-reference.js';
 import { projectDir, runCli } from './support.js';
 
 test('docs/cli.md says what the commands say; `npm run docs:cli` rewrites it', () => {

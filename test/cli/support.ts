@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough, Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import type { CommandIo } from '../../src/cli/io.js';
+import type { CommandIo } from '../../src/cli/terminal/io.js';
 
 export const projectDir = fileURLToPath(new URL('../..', import.meta.url));
 const bin = join(projectDir, 'dist', 'cli', 'main.js');

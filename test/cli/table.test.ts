@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { CommandIo } from '../../src/cli/io.js';
-import { writeListing } from '../../src/cli/listing.js';
-import { fitColumns, openTable, tableTime, uncut } from '../../src/cli/table.js';
-import { formatRelative } from '../../src/cli/text.js';
+import type { CommandIo } from '../../src/cli/terminal/io.js';
+import { writeListing } from '../../src/cli/terminal/listing.js';
+import { fitColumns, openTable, tableTime, uncut } from '../../src/cli/terminal/table.js';
+import { formatRelative } from '../../src/cli/terminal/text.js';
 import { fakeIo } from './support.js';
 
 /** A command whose stdout is a terminal of a width. */

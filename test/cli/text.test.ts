@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { payloadFields, showPayload, viewPayload } from '../../src/cli/payload-view.js';
-import { checkSubject, deviceSubject } from '../../src/cli/subject.js';
-import { escapeControls, formatTime, toJsonLine } from '../../src/cli/text.js';
+import { payloadFields, showPayload, viewPayload } from '../../src/cli/tail-nats/payload-view.js';
+import { checkSubject, deviceSubject } from '../../src/cli/tail-nats/subject.js';
+import { escapeControls, formatTime, toJsonLine } from '../../src/cli/terminal/text.js';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const fieldsOf = (payload: Uint8Array) =>

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { isShownAtStart, toWelcome, welcomes } from '../../src/cli/welcome.js';
+import { isShownAtStart, toWelcome, welcomes } from '../../src/cli/serve/welcome.js';
 import { readConfig } from '../../src/read-config.js';
 import { fakeIo } from './support.js';
 

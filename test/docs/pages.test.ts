@@ -1,8 +1,8 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { expect, test } from 'vitest';
-import { listLeaves } from '../../src/cli/cli-reference.js';
 import { buildProgram } from '../../src/cli/program.js';
+import { listLeaves } from '../../src/cli/reference/cli-reference.js';
 import { projectDir } from '../cli/support.js';
 
 const pages = ['.', 'docs', 'deploy', 'examples'].flatMap((directory) =>

@@ -1,9 +1,9 @@
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import mqtt from 'mqtt';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { readCertificateNames } from '../../src/server/mqtt/admission/certificate-names.js';
 import type { BrokerConfig } from '../../src/server/mqtt/broker.js';
-import { readCertificateNames } from '../../src/server/mqtt/certificate-names.js';
-import type { CloseReason } from '../../src/server/mqtt/close-reason.js';
+import type { CloseReason } from '../../src/server/mqtt/protocol/close-reason.js';
 import {
   createAuthority,
   type LeafOptions,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { openConnectQueue } from '../../src/server/mqtt/connect-queue.js';
+import { openConnectQueue } from '../../src/server/mqtt/admission/connect-queue.js';
 
 interface Item {
   readonly address: string;

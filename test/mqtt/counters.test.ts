@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { readQuantileMs } from '../../src/server/mqtt/latency-histogram.js';
+import { readQuantileMs } from '../../src/server/mqtt/live/latency-histogram.js';
 import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
 import {
   type ConnectOptions,

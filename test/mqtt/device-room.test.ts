@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { openDeviceRoom } from '../../src/server/mqtt/device-room.js';
+import { openDeviceRoom } from '../../src/server/mqtt/admission/device-room.js';
 
 const most = 1_000;
 const requests = fc.array(

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { FrameReader } from '../../src/server/mqtt/frame-reader.js';
+import { FrameReader } from '../../src/server/mqtt/transport/frame-reader.js';
 import { packet } from '../support/raw-client.js';
 
 /** Reads everything that is there, as the connection does. */

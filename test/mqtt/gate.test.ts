@@ -2,9 +2,9 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { expect, it, vi } from 'vitest';
 import { limitLog, openLog } from '../../src/log.js';
-import { newBrokerCounters } from '../../src/server/mqtt/counters.js';
-import { openGate } from '../../src/server/mqtt/gate.js';
-import { startListener } from '../../src/server/mqtt/listener.js';
+import { openGate } from '../../src/server/mqtt/admission/connection-gate.js';
+import { newBrokerCounters } from '../../src/server/mqtt/live/counters.js';
+import { startListener } from '../../src/server/mqtt/transport/tcp-listener.js';
 import { openRawClient } from '../support/raw-client.js';
 
 it('of a socket that waits nothing is read before it goes on, and one that ends makes room', async () => {

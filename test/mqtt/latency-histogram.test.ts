@@ -6,7 +6,7 @@ import {
   openLatencyHistogram,
   readQuantileMs,
   subtractLatency,
-} from '../../src/server/mqtt/latency-histogram.js';
+} from '../../src/server/mqtt/live/latency-histogram.js';
 
 const latencyUs = fc.oneof(fc.integer({ min: 0, max: 100 }), fc.integer({ min: 0, max: 0x7fffffff }));
 const latencies = fc.array(latencyUs, { minLength: 1, maxLength: 200 });

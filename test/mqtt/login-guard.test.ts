@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { openLoginGuard } from '../../src/server/mqtt/login-guard.js';
+import { openLoginGuard } from '../../src/server/mqtt/admission/login-guard.js';
 
 function openBench(bounds: { perDevice?: number; perAddress?: number; maxDevices?: number } = {}) {
   let nowMs = 0;

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { newBrokerCounters } from '../../src/server/mqtt/counters.js';
-import { Outgoing, type OutgoingConnection } from '../../src/server/mqtt/outgoing.js';
-import { PacketType, type QoS } from '../../src/server/mqtt/packets/packet-type.js';
+import { newBrokerCounters } from '../../src/server/mqtt/live/counters.js';
+import { PacketType, type QoS } from '../../src/server/mqtt/protocol/packets/packet-type.js';
+import { Outgoing, type OutgoingConnection } from '../../src/server/mqtt/sessions/outgoing.js';
 
 /** A connection whose client takes what waits only when told to. */
 function openFake() {

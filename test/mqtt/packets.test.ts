@@ -1,13 +1,13 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { type CloseReason, closeReasons } from '../../src/server/mqtt/close-reason.js';
-import { decodeAcknowledge, encodeAcknowledge } from '../../src/server/mqtt/packets/acknowledge.js';
-import { encodeConnack } from '../../src/server/mqtt/packets/connack.js';
-import { decodeConnect } from '../../src/server/mqtt/packets/connect.js';
-import { checkFlags } from '../../src/server/mqtt/packets/fixed-header.js';
-import { PacketType, type ProtocolVersion } from '../../src/server/mqtt/packets/packet-type.js';
-import { decodePublish } from '../../src/server/mqtt/packets/publish.js';
-import { decodeSubscribe, decodeUnsubscribe } from '../../src/server/mqtt/packets/subscribe.js';
+import { type CloseReason, closeReasons } from '../../src/server/mqtt/protocol/close-reason.js';
+import { decodeAcknowledge, encodeAcknowledge } from '../../src/server/mqtt/protocol/packets/acknowledge.js';
+import { encodeConnack } from '../../src/server/mqtt/protocol/packets/connack.js';
+import { decodeConnect } from '../../src/server/mqtt/protocol/packets/connect.js';
+import { checkFlags } from '../../src/server/mqtt/protocol/packets/fixed-header.js';
+import { PacketType, type ProtocolVersion } from '../../src/server/mqtt/protocol/packets/packet-type.js';
+import { decodePublish } from '../../src/server/mqtt/protocol/packets/publish.js';
+import { decodeSubscribe, decodeUnsubscribe } from '../../src/server/mqtt/protocol/packets/subscribe.js';
 import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
 import {
   connectPacket,

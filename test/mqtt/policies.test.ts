@@ -2,9 +2,9 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { DevicePolicy } from '../../src/db/policies.js';
 import { checkPolicy, describeRisks, type PolicyRules } from '../../src/policy.js';
-import { compilePolicy, type PolicyTemplate } from '../../src/server/mqtt/authorize.js';
-import { createPolicySet } from '../../src/server/mqtt/policy-set.js';
-import { checkFilter, checkTopic, matches } from '../../src/server/mqtt/topics.js';
+import { compilePolicy, type PolicyTemplate } from '../../src/server/mqtt/admission/authorize.js';
+import { createPolicySet } from '../../src/server/mqtt/admission/policy-set.js';
+import { checkFilter, checkTopic, matches } from '../../src/server/mqtt/protocol/topics.js';
 import {
   checkTopicTemplate,
   defaultTemplates,

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { readAddressRanges } from '../../src/server/mqtt/address-ranges.js';
-import { readProxyHeader } from '../../src/server/mqtt/proxy-header.js';
+import { readAddressRanges } from '../../src/server/mqtt/admission/address-ranges.js';
+import { readProxyHeader } from '../../src/server/mqtt/transport/proxy-header.js';
 import { binaryProxyHeader } from '../support/proxy-header.js';
 
 const text = (line: string) => Buffer.from(`${line}\r\n`);

@@ -3,7 +3,7 @@ import { connect as connectTcp, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
-import type { CloseReason } from '../../src/server/mqtt/close-reason.js';
+import type { CloseReason } from '../../src/server/mqtt/protocol/close-reason.js';
 import { openTestCertificates, type TestCertificates } from '../support/certificates.js';
 import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
 import { openTestLog } from '../support/forwarding.js';

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
-import { openPublishRate, updatePublishRate } from '../../src/server/mqtt/publish-rate.js';
-import { openSpentRates } from '../../src/server/mqtt/spent-rates.js';
+import { openPublishRate, updatePublishRate } from '../../src/server/mqtt/admission/publish-rate.js';
+import { openSpentRates } from '../../src/server/mqtt/admission/spent-rates.js';
 
 describe('a token bucket', () => {
   const limits = fc.record({

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { createRetainedMessages } from '../../src/server/mqtt/retained-messages.js';
-import { checkFilter, matches } from '../../src/server/mqtt/topics.js';
+import { checkFilter, matches } from '../../src/server/mqtt/protocol/topics.js';
+import { createRetainedMessages } from '../../src/server/mqtt/sessions/retained-messages.js';
 
 const message = (topic: string, payload: string) => ({
   topic,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { selectPage } from '../../src/server/mqtt/select-page.js';
+import { selectPage } from '../../src/server/mqtt/live/select-page.js';
 
 interface Item {
   readonly key: number;

@@ -3,7 +3,7 @@ import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import mqtt, { type MqttClient } from 'mqtt';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { BrokerConfig } from '../../src/server/mqtt/broker.js';
-import type { CloseReason } from '../../src/server/mqtt/close-reason.js';
+import type { CloseReason } from '../../src/server/mqtt/protocol/close-reason.js';
 import { openTestCertificates, type TestCertificates } from '../support/certificates.js';
 import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
 import { connectPacket, openRawClient, publishPacket, speakRaw } from '../support/raw-client.js';

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { compilePolicy, confinedTemplate, openTemplate } from '../../src/server/mqtt/authorize.js';
-import { checkFilter, checkTopic, covers, matches } from '../../src/server/mqtt/topics.js';
+import { compilePolicy, confinedTemplate, openTemplate } from '../../src/server/mqtt/admission/authorize.js';
+import { checkFilter, checkTopic, covers, matches } from '../../src/server/mqtt/protocol/topics.js';
 
 const level = fc.constantFrom('a', 'b', '', '$x', 'raw');
 const topic = fc.array(level, { minLength: 1, maxLength: 4 }).map((levels) => levels.join('/'));

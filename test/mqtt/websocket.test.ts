@@ -3,7 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import type { BrokerConfig } from '../../src/server/mqtt/broker.js';
-import type { CloseReason } from '../../src/server/mqtt/close-reason.js';
+import type { CloseReason } from '../../src/server/mqtt/protocol/close-reason.js';
 import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
 import {
   connectPacket,

@@ -10,7 +10,7 @@ import { openFrameWriter } from '../../src/cli/top/frame-writer.js';
 import { drawScreen } from '../../src/cli/top/screen.js';
 import { startTopSession } from '../../src/cli/top/session.js';
 import { initialState, requestOf, type TopState } from '../../src/cli/top/state.js';
-import { showScreen } from '../../src/cli/top.js';
+import { showScreen } from '../../src/cli/top/top.js';
 import { fakeIo } from '../cli/support.js';
 import { act, details, open, pageOf, row, stats } from './data.js';
 

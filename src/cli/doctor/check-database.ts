@@ -9,7 +9,7 @@ import { type Database, openDatabase } from '../../db/open.js';
 import { type DevicePolicy, listPolicies } from '../../db/policies.js';
 import { messageOf, SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
-import { formatCount } from '../text.js';
+import { formatCount } from '../terminal/text.js';
 import { checkClock } from './check-clock.js';
 import { type Finding, ok, problem, skipped, toFinding, warning } from './finding.js';
 

@@ -3,7 +3,7 @@ import { request as requestHttps } from 'node:https';
 import { createServer } from 'node:net';
 import { type Config, splitListenAddr } from '../../config.js';
 import { messageOf } from '../../errors.js';
-import { ownApiUrl } from '../own-server.js';
+import { ownApiUrl } from '../store/own-server.js';
 import { type Finding, ok, problem, skipped, warning } from './finding.js';
 
 /** The replica that runs on this machine with these settings, if one does. */

@@ -1,6 +1,6 @@
 import type { Config } from '../../config.js';
 import type { StreamInspection } from '../../server/forward/inspect-nats.js';
-import { formatCount } from '../text.js';
+import { formatCount } from '../terminal/text.js';
 import { type Finding, ok, problem, warning } from './finding.js';
 
 const fullShare = 0.95;

@@ -1,9 +1,9 @@
 import { connect as connectTcp } from 'node:net';
 import { connect as connectTls } from 'node:tls';
-import { FrameReader } from '../../server/mqtt/frame-reader.js';
-import { encodeLength } from '../../server/mqtt/packets/fixed-header.js';
-import { PacketType } from '../../server/mqtt/packets/packet-type.js';
-import { encodePublish } from '../../server/mqtt/packets/publish.js';
+import { encodeLength } from '../../server/mqtt/protocol/packets/fixed-header.js';
+import { PacketType } from '../../server/mqtt/protocol/packets/packet-type.js';
+import { encodePublish } from '../../server/mqtt/protocol/packets/publish.js';
+import { FrameReader } from '../../server/mqtt/transport/frame-reader.js';
 
 /** How far one message of one device got. */
 export type ProbeOutcome =

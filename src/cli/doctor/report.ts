@@ -1,4 +1,4 @@
-import { escapeControls, formatCount } from '../text.js';
+import { escapeControls, formatCount } from '../terminal/text.js';
 import type { Finding, FindingStatus } from './finding.js';
 
 const marks: Readonly<Record<FindingStatus, string>> = { ok: '✔', warning: '!', problem: '✖', skipped: '-' };

@@ -6,9 +6,9 @@ import type { Database } from '../../db/open.js';
 import { addSyntheticDevice, removeSyntheticDevice } from '../../db/synthetic-device.js';
 import type { NatsInspector } from '../../server/forward/inspect-nats.js';
 import { compileSubject } from '../../server/forward/subject.js';
-import { readAddressRanges } from '../../server/mqtt/address-ranges.js';
-import { readCliActor } from '../actor.js';
-import { reachable } from '../own-server.js';
+import { readAddressRanges } from '../../server/mqtt/admission/address-ranges.js';
+import { readCliActor } from '../store/actor.js';
+import { reachable } from '../store/own-server.js';
 import { type Finding, ok, problem, skipped } from './finding.js';
 import { type ProbeOutcome, probeMqtt } from './mqtt-probe.js';
 

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, SvcMqttError } from '../../errors.js';
-import type { Remote } from '../target.js';
 import { callApi, type Method, parseAnswer, type Send, sendOverHttp } from '../top/api.js';
+import type { Remote } from './target.js';
 
 /** Requests of the API whose answers are JSON. */
 export interface ApiCall {

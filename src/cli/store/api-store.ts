@@ -5,10 +5,10 @@ import type { ClaimJson, NewClaimJson } from '../../db/claim-json.js';
 import type { Claim } from '../../db/claims.js';
 import type { DevicePolicy } from '../../db/policies.js';
 import type { PolicyJson } from '../../db/policy-json.js';
-import type { Remote } from '../target.js';
 import { type ApiCall, openApiCall, orUndefined } from './api-call.js';
 import { openApiDevices } from './api-devices.js';
 import type { ApiKeyStore, ClaimStore, PolicyStore, Store } from './store.js';
+import type { Remote } from './target.js';
 
 /** The HTTP API as commands work on it, in the name of the key. */
 export function openApiStore(remote: Remote, signal: AbortSignal): Store {

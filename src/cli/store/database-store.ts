@@ -13,7 +13,7 @@ import { exportDevices } from '../../db/device-import.js';
 import { addDevices, findDevice, listDevices, listSortedDevices } from '../../db/devices.js';
 import type { Database } from '../../db/open.js';
 import { changePolicy, findPolicy, listPolicies, removePolicy } from '../../db/policies.js';
-import { readCliActor } from '../actor.js';
+import { readCliActor } from './actor.js';
 import type { Store } from './store.js';
 
 /** The database as commands work on it, in the name of the user of this machine. */
@@ -38,7 +38,7 @@ export function openDatabaseStore(db: Database, config: Config): Store {
         const change = await changePolicy(db, actor, type, changes);
         const devices = await listDevices(db, { type, state: 'all', limit: 1 });
         // The NATS client takes longer to load than the other commands run.
-        const { readPolicyWarnings } = await import('../policy-warnings.js');
+        const { readPolicyWarnings } = await import('../policy/warnings.js');
         const warnings = await readPolicyWarnings(config, change.after);
         return { change, warnings, hasDevices: devices.length > 0 };
       },

@@ -1,7 +1,7 @@
 import type { Config } from '../../config.js';
-import { type CommandIo, whenAborted } from '../io.js';
-import { announce, findRemote } from '../target.js';
+import { type CommandIo, whenAborted } from '../terminal/io.js';
 import type { Store } from './store.js';
+import { announce, findRemote } from './target.js';
 
 /**
  * Opens what a command works on, runs `work` on it and closes it, whatever happens: the HTTP API that is named or was
@@ -18,7 +18,7 @@ export async function withStore<T>(
 ): Promise<T> {
   const remote = findRemote(config, io.env);
   if (remote === undefined) {
-    const { requireSchema, withDatabase } = await import('../database.js');
+    const { requireSchema, withDatabase } = await import('./database.js');
     const { openDatabaseStore } = await import('./database-store.js');
     const onDatabase = async (db: Parameters<typeof openDatabaseStore>[0]) => {
       await requireSchema(db);

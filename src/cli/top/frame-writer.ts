@@ -1,4 +1,4 @@
-import type { OutputStream } from '../io.js';
+import type { OutputStream } from '../terminal/io.js';
 
 /** Terminals that know it draw what is between the two at once (DEC private mode 2026); others take no notice. */
 const begin = '\x1b[?2026h';

@@ -1,4 +1,4 @@
-import type { OutputStream } from '../io.js';
+import type { OutputStream } from '../terminal/io.js';
 
 const enter = '\x1b[?1049h\x1b[?25l\x1b[2J\x1b[H';
 const leave = '\x1b[?25h\x1b[?1049l';

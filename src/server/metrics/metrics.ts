@@ -3,7 +3,7 @@ import type { Config } from '../../config.js';
 import type { DeviceDirectory } from '../device-directory.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { BrokerView } from '../mqtt/broker.js';
-import type { Traffic } from '../mqtt/counters.js';
+import type { Traffic } from '../mqtt/live/counters.js';
 import type { CertificateInfo } from '../tls/certificate-info.js';
 import { addAcceptQueue } from './accept-queue.js';
 import { addProcessMetrics } from './process-metrics.js';

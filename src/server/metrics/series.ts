@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
-import { countBelowPowerOfTwo, type LatencySnapshot } from '../mqtt/latency-histogram.js';
+import { countBelowPowerOfTwo, type LatencySnapshot } from '../mqtt/live/latency-histogram.js';
 
 /** One value of a metric and its labels. Labels come from closed lists: never a device, a client or an address. */
 export type Series = readonly [labels: Readonly<Record<string, string>>, value: number];

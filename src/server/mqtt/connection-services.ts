@@ -6,17 +6,17 @@ import type { DeviceDirectory } from '../device-directory.js';
 import type { EventFeed } from '../event-feed.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
-import type { Policy } from './authorize.js';
-import type { SessionServices } from './client-session.js';
-import type { BrokerCounters } from './counters.js';
-import { openDeviceRoom } from './device-room.js';
-import type { LoginServices } from './login.js';
-import { openLoginGuard } from './login-guard.js';
-import type { RateLimits } from './publish-rate.js';
-import type { Registry } from './registry.js';
-import type { SessionEngine } from './session-engine.js';
-import type { TurnQueue } from './turn-queue.js';
-import type { Addressing, UplinkServices } from './uplink.js';
+import type { Policy } from './admission/authorize.js';
+import { openDeviceRoom } from './admission/device-room.js';
+import type { LoginServices } from './admission/login.js';
+import { openLoginGuard } from './admission/login-guard.js';
+import type { RateLimits } from './admission/publish-rate.js';
+import type { BrokerCounters } from './live/counters.js';
+import type { SessionServices } from './sessions/client-session.js';
+import type { Registry } from './sessions/registry.js';
+import type { SessionEngine } from './sessions/subscription-matcher.js';
+import type { TurnQueue } from './transport/turn-queue.js';
+import type { Addressing, UplinkServices } from './uplink/uplink.js';
 
 /** The settings that a connection looks at. */
 export type ConnectionConfig = Pick<

@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import type { CloseReason } from '../../../src/server/mqtt/close-reason.js';
+import type { CloseReason } from '../../../src/server/mqtt/protocol/close-reason.js';
 import type { RawClient } from '../../support/raw-client.js';
 import { connack, type Harness, type LoginOptions } from './harness.js';
 

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, expect, vi } from 'vitest';
 import type { BrokerConfig } from '../../../src/server/mqtt/broker.js';
-import type { CloseReason } from '../../../src/server/mqtt/close-reason.js';
+import type { CloseReason } from '../../../src/server/mqtt/protocol/close-reason.js';
 import { type ControlledBroker, openControlledBroker } from '../../support/controlled-broker.js';
 import {
   type ConnectOptions,

@@ -1,0 +1,50 @@
+import type { Config } from '../../config.js';
+import { toClaimJson } from '../../db/claim-json.js';
+import type { Claim } from '../../db/claims.js';
+import { withStore } from '../store/open.js';
+import { type CommandIo, write } from '../terminal/io.js';
+import { type ListColumn, writeListing } from '../terminal/listing.js';
+import { tableTime, timeWidth, uncut } from '../terminal/table.js';
+
+const pageSize = 1_000;
+
+/**
+ * Lists claims in order of id, a page at a time.
+ *
+ * @throws SvcMqttError DATABASE_*.
+ */
+export async function listAllClaims(
+  config: Config,
+  options: {
+    readonly all?: boolean | undefined;
+    readonly limit?: number;
+    readonly json?: boolean | undefined;
+  },
+  io: CommandIo,
+): Promise<void> {
+  const state = options.all === true ? 'all' : 'active';
+  await withStore(config, io, async ({ claims }) => {
+    const found = await writeListing<Claim>(io, {
+      json: options.json,
+      limit: options.limit,
+      pageSize,
+      read: (after, limit) => claims.list({ state, after, limit }),
+      toJson: toClaimJson,
+      columns: () => toColumns(io),
+    });
+    const note = state === 'all' ? 'No claims.\n' : 'No active claims; --all shows the others.\n';
+    if (!found) await write(io.stderr, note);
+  });
+}
+
+function toColumns(io: CommandIo): ListColumn<Claim>[] {
+  const time = tableTime(io);
+  return [
+    { title: 'ID', keep: uncut, text: ({ id }) => id },
+    { title: 'TYPE', text: ({ type }) => type },
+    { title: 'STATE', keep: 7, text: ({ state }) => state },
+    { title: 'USES LEFT', text: ({ usesLeft, uses }) => `${usesLeft} of ${uses}` },
+    { title: 'EXPIRES', keep: timeWidth, text: ({ expiresAt }) => time(expiresAt) },
+    { title: 'CREATED', keep: timeWidth, text: ({ createdAt }) => time(createdAt) },
+  ];
+}

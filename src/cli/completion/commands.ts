@@ -1,0 +1,21 @@
+import { Argument, type Command } from 'commander';
+import type { Add } from '../command/command.js';
+
+/** What the shells' scripts call: the words of a command line so far, the last one unfinished. Not shown in the help. */
+export const completeCommand = '__complete';
+
+/** Adds the command. */
+export function addCompletionCommand(program: Command, add: Add): void {
+  add(program, 'completion', 'Print a script that completes commands and options', 'none', async (call) =>
+    (await import('./script.js')).printCompletionScript(call.args[0], call.io),
+  )
+    .addArgument(new Argument('<shell>', 'The shell it is for').choices(['bash', 'zsh', 'fish']))
+    .addHelpText(
+      'after',
+      `
+bash: svc-mqtt completion bash > /etc/bash_completion.d/svc-mqtt
+      or, for you alone, add to ~/.bashrc: source <(svc-mqtt completion bash)
+zsh:  svc-mqtt completion zsh > "\${fpath[1]}/_svc-mqtt"
+fish: svc-mqtt completion fish > ~/.config/fish/completions/svc-mqtt.fish`,
+    );
+}

@@ -1,0 +1,39 @@
+import { type CommandIo, write } from '../terminal/io.js';
+import { completeCommand } from './commands.js';
+
+/** Where there is no candidate, a shell offers files: most values that are no words of this program are paths. */
+const scripts: Readonly<Record<string, string>> = {
+  bash: `_svc_mqtt() {
+  local IFS=$'\\n' current="\${COMP_WORDS[COMP_CWORD]}"
+  COMPREPLY=($(compgen -W "$(svc-mqtt ${completeCommand} "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null | cut -f 1)" -- "$current"))
+}
+complete -o default -F _svc_mqtt svc-mqtt
+`,
+  zsh: `#compdef svc-mqtt
+_svc_mqtt() {
+  local line
+  local -a candidates
+  for line in "\${(@f)$(svc-mqtt ${completeCommand} "\${(@)words[2,CURRENT]}" 2>/dev/null)}"; do
+    [[ -n $line ]] && candidates+=("\${\${line//:/\\\\:}/$'\\t'/:}")
+  done
+  if (( $#candidates )); then _describe svc-mqtt candidates; else _files; fi
+}
+if [[ $funcstack[1] == _svc-mqtt ]]; then _svc_mqtt "$@"; else compdef _svc_mqtt svc-mqtt; fi
+`,
+  fish: `function __svc_mqtt_complete
+  set -l words (commandline -opc)
+  set -l candidates (svc-mqtt ${completeCommand} $words[2..] (commandline -ct) 2>/dev/null)
+  if test (count $candidates) -gt 0
+    printf '%s\\n' $candidates
+  else
+    __fish_complete_path (commandline -ct)
+  end
+end
+complete -c svc-mqtt -f -a '(__svc_mqtt_complete)'
+`,
+};
+
+/** Prints the script of a shell. */
+export async function printCompletionScript(shell: string | undefined, io: CommandIo): Promise<void> {
+  await write(io.stdout, scripts[shell ?? ''] ?? '');
+}

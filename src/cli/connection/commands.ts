@@ -1,0 +1,36 @@
+import { type Command, Option } from 'commander';
+import { sortFields } from '../../server/live.js';
+import type { Add } from '../command/command.js';
+import { toCount } from '../command/usage-error.js';
+
+const oneReplica = `
+Asks one replica; with several, name it by --url. A viewer key is enough to look; to kick takes an operator.`;
+
+/** Adds `connection` and the commands below it. */
+export function addConnectionCommands(program: Command, add: Add): void {
+  const connection = program.command('connection').description('Look at live connections, and end them');
+  add(connection, 'list', 'List the live connections of a replica', 'api', async (call) =>
+    (await import('./list.js')).listConnections(call.config, call.options, call.io),
+  )
+    .alias('ls')
+    .option('--filter <words>', 'Only connections in which every word occurs')
+    .addOption(new Option('--sort <column>', 'What to sort by').choices(sortFields).default('device'))
+    .option('--reverse', 'Sort the other way round')
+    .option('--limit <n>', 'Most connections shown (default 50)', toCount('--limit', 1_000_000))
+    .option('--json', 'One JSON object a line')
+    .addHelpText('after', oneReplica);
+  add(
+    connection,
+    'show <id>',
+    'Show a connection, with its subscriptions and last topics',
+    'api',
+    async (call) =>
+      (await import('./show.js')).showConnection(call.config, { ...call.options, id: call.args[0] }, call.io),
+  ).option('--json', 'As a JSON object');
+  add(connection, 'kick [id...]', 'End connections; their clients may come back', 'api', async (call) =>
+    (await import('./kick.js')).kickConnections(call.config, { ...call.options, ids: call.args }, call.io),
+  )
+    .option('--device <id>', 'All connections of this device')
+    .option('-y, --yes', 'Do not ask')
+    .option('--json', 'One JSON object a line: id and outcome (kicked, unknown)');
+}

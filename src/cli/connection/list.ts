@@ -1,0 +1,99 @@
+import type { SortField } from '../../server/live.js';
+import { type ApiConfig, openApi } from '../store/api-address.js';
+import { type CommandIo, write } from '../terminal/io.js';
+import { forPeople, gap, openTable, terminalWidth, uncut } from '../terminal/table.js';
+import { formatCount, toJsonLine } from '../terminal/text.js';
+import type { ConnectionRow } from '../top/api.js';
+import { toCellText } from '../top/cells.js';
+import {
+  type Column,
+  columns,
+  countReceived,
+  growWidths,
+  placeColumns,
+  sortsDescending,
+} from '../top/columns.js';
+import { awaitRates } from '../top/snapshot.js';
+
+export interface ConnectionListOptions {
+  readonly filter?: string | undefined;
+  readonly sort: SortField;
+  readonly reverse?: boolean | undefined;
+  readonly limit?: number | undefined;
+  readonly json?: boolean | undefined;
+}
+
+const defaultLimit = 50;
+const pageSize = 500;
+
+/**
+ * Lists live connections of a replica. They come and go while pages are read: one that moved from a page to the next is
+ * listed once.
+ *
+ * @throws SvcMqttError USAGE, API_UNREACHABLE, UNAUTHENTICATED, FORBIDDEN.
+ */
+export async function listConnections(
+  config: ApiConfig,
+  options: ConnectionListOptions,
+  io: CommandIo,
+): Promise<void> {
+  const { filter = '', sort, reverse = false, limit = defaultLimit, json = false } = options;
+  const { api } = openApi(config, io);
+  const request = { filter, sort, descending: sortsDescending(sort, reverse), offset: 0, limit: 1 };
+  // To sort by rates that are not known yet would be to sort by nothing.
+  if (sort === 'rate') await awaitRates(api, request, io.signal);
+  const seen = new Set<string>();
+  let table: ReturnType<typeof openConnectionTable> | undefined;
+  let matching = 0;
+  for (let offset = 0; offset < limit && !io.signal.aborted && !io.outputClosed.aborted; offset += pageSize) {
+    const page = await api.page({ ...request, offset, limit: Math.min(pageSize, limit - offset) });
+    const rows = page.connections.filter(({ id }) => !seen.has(id));
+    for (const { id } of rows) seen.add(id);
+    matching = page.matching;
+    if (json) await write(io.stdout, rows.map((row) => toJsonLine(row)).join(''));
+    else if (rows.length > 0) {
+      table ??= openConnectionTable(io, rows);
+      await table(rows, Date.parse(page.at));
+    }
+    if (offset + page.connections.length >= matching) break;
+  }
+  if (matching === 0) {
+    const none = filter === '' ? 'No device is connected.' : `No connection matches “${toCellText(filter)}”.`;
+    await write(io.stderr, `${none}\n`);
+  } else if (matching > limit) {
+    const all = formatCount(matching, 'connection');
+    await write(io.stderr, `${all} match; --limit shows more of them.\n`);
+  }
+}
+
+/** The columns of `top` that the terminal has room for; elsewhere all of them. */
+function openConnectionTable(io: CommandIo, first: readonly ConnectionRow[]) {
+  const people = forPeople(io);
+  const idWidth = first.reduce((most, { id }) => Math.max(most, id.length), 0);
+  const placed = people
+    ? placeColumns(terminalWidth(io) - idWidth - gap, growWidths({}, first))
+    : columns.map((column) => ({ ...column, width: uncut }));
+  const table = openTable(io, [
+    { title: 'ID', keep: uncut },
+    ...placed.map(({ title, width: keep, align }) => ({ title, keep, align })),
+  ]);
+  return (rows: readonly ConnectionRow[], nowMs: number) =>
+    table(
+      rows.map((row) => [
+        row.id,
+        ...placed.map((column) => (people ? column.text(row, nowMs) : toPlainText(column, row, nowMs))),
+      ]),
+    );
+}
+
+/** Times and numbers as they came. */
+function toPlainText({ field, text }: Column, row: ConnectionRow, nowMs: number): string {
+  const { qos0, qos1, qos2 } = row.received;
+  if (field === 'qos') return `${qos0}/${qos1}/${qos2}`;
+  if (field === 'messages') return String(countReceived(row.received));
+  if (field === 'bytes') return String(row.bytes_in + row.bytes_out);
+  if (field === 'connected') return row.connected_at;
+  if (field === 'last_message') return row.last_message_at ?? '-';
+  if (field === 'rate') return row.rate === null ? '-' : String(row.rate);
+  return field === 'in_flight' || field === 'subscriptions' ? String(row[field]) : text(row, nowMs);
+}

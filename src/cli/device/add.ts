@@ -1,0 +1,146 @@
+import type { Config } from '../../config.js';
+import type { Metadata } from '../../db/device-fields.js';
+import { toNewDeviceJson } from '../../db/device-json.js';
+import { type AddRequest, type NewDevice, requireAddable } from '../../db/devices.js';
+import { usageError } from '../command/usage-error.js';
+import { withStore } from '../store/open.js';
+import { PartlyAdded, type Store } from '../store/store.js';
+import { type CommandIo, write } from '../terminal/io.js';
+import { openTable, type TableColumn, tableTime, timeWidth, uncut } from '../terminal/table.js';
+import { escapeControls, formatBlock, formatCount, formatTime, toJsonLine } from '../terminal/text.js';
+import { formatCredentials, openCredentialsFile } from './credentials-file.js';
+import { formatMetadata } from './show.js';
+
+export interface DeviceAddOptions {
+  readonly type?: string | undefined;
+  readonly id?: string | undefined;
+  readonly count?: number | undefined;
+  readonly expires?: Date | undefined;
+  readonly metadata?: Metadata | undefined;
+  readonly json?: boolean | undefined;
+  /** A file for the secrets; `-`: what it would hold goes to stdout. */
+  readonly output?: string | undefined;
+  readonly force?: boolean | undefined;
+}
+
+const rowsPerWrite = 1_000;
+
+/**
+ * Adds devices and shows each secret, once. JSON lines have the fields that `POST /devices` answers with.
+ *
+ * @throws SvcMqttError USAGE without a type, INPUT_INVALID, DEVICE_EXISTS, DATABASE_*.
+ */
+export async function addDevice(config: Config, options: DeviceAddOptions, io: CommandIo): Promise<void> {
+  const { type, id, count, expires: expiresAt, metadata } = options;
+  if (type === undefined)
+    throw usageError('device add needs --type <type>', 'Example: svc-mqtt device add --type sensor');
+  const request = { type, id, count, expiresAt, metadata };
+  requireAddable(request);
+  if (options.output !== undefined && options.output !== '-')
+    return addToFile(config, request, { ...options, output: options.output }, io);
+  const made: NewDevice[] = [];
+  const devices = await withStore(
+    config,
+    io,
+    (store) => store.devices.add(request, async (batch) => void made.push(...batch)),
+    { creates: true },
+  ).catch(async (error: unknown) => {
+    // Over the API what was added until then is there.
+    if (error instanceof PartlyAdded) await writeSecrets(made, options, io);
+    throw error;
+  });
+  await writeSecrets(devices, options, io);
+}
+
+/** Shows devices with their secrets. */
+async function writeSecrets(
+  devices: readonly NewDevice[],
+  options: DeviceAddOptions,
+  io: CommandIo,
+): Promise<void> {
+  if (options.json === true) {
+    for (const device of devices) await write(io.stdout, toJsonLine(toNewDeviceJson(device)));
+    return;
+  }
+  if (options.output === '-') await write(io.stdout, formatCredentials(devices.map(toNewDeviceJson)));
+  else await writeReadable(devices, io);
+  const [secret, it] = devices.length === 1 ? ['password', 'it'] : ['passwords', 'them'];
+  await write(io.stderr, `Keep the ${secret}: nothing can show ${it} again.\n`);
+}
+
+/** Adds devices whose secrets go to a file: they are safe on the disk before the devices exist. */
+async function addToFile(
+  config: Config,
+  request: AddRequest,
+  options: DeviceAddOptions & { readonly output: string },
+  io: CommandIo,
+): Promise<void> {
+  const addInto = async ({ devices: store }: Store) => {
+    const file = await openCredentialsFile(options.output, { force: options.force === true });
+    try {
+      const devices = await store.add(request, async (made) => {
+        await file.add(made.map(toNewDeviceJson));
+        await file.sync();
+      });
+      await file.keep();
+      return devices.length;
+    } catch (error) {
+      // Over the API what was added until then is there, and the file has its secrets.
+      if (error instanceof PartlyAdded) await file.keep();
+      throw error;
+    } finally {
+      await file.discard();
+    }
+  };
+  const added = await withStore(config, io, addInto, { creates: true });
+  if (options.json === true) await write(io.stdout, toJsonLine({ added }));
+  else await write(io.stdout, `added ${formatCount(added, 'device')}\n`);
+  const secrets = formatCount(added, 'password');
+  await write(io.stderr, `Keep ${escapeControls(options.output)}: it has the only copy of ${secrets}.\n`);
+}
+
+async function writeReadable(devices: readonly NewDevice[], io: CommandIo): Promise<void> {
+  const [first] = devices;
+  // All of them have the expiry and the metadata that were given, or none.
+  const { expiresAt, metadata } = first ?? {};
+  if (first !== undefined && devices.length === 1) {
+    await write(
+      io.stdout,
+      formatBlock([
+        ['id', first.id],
+        ['type', first.type],
+        ['mqtt_user', first.mqttUser],
+        ['mqtt_password', first.mqttPassword],
+        ['created_at', formatTime(first.createdAt)],
+        ...(expiresAt === undefined ? [] : [['expires_at', formatTime(expiresAt)] as const]),
+        ...(metadata === undefined ? [] : [['metadata', formatMetadata({ metadata })] as const]),
+      ]),
+    );
+    return;
+  }
+  const columns: TableColumn[] = [
+    { title: 'ID', keep: uncut },
+    { title: 'MQTT USER', keep: uncut },
+    { title: 'MQTT PASSWORD', keep: uncut },
+    { title: 'CREATED', keep: timeWidth },
+    { title: 'TYPE' },
+  ];
+  if (expiresAt !== undefined) columns.push({ title: 'EXPIRES', keep: timeWidth });
+  if (metadata !== undefined) columns.push({ title: 'METADATA' });
+  const [table, time] = [openTable(io, columns), tableTime(io)];
+  for (let at = 0; at < devices.length; at += rowsPerWrite) {
+    await table(
+      devices
+        .slice(at, at + rowsPerWrite)
+        .map((device) => [
+          device.id,
+          device.mqttUser,
+          device.mqttPassword,
+          time(device.createdAt),
+          device.type,
+          ...(expiresAt === undefined ? [] : [time(expiresAt)]),
+          ...(metadata === undefined ? [] : [formatMetadata({ metadata })]),
+        ]),
+    );
+  }
+}

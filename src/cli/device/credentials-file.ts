@@ -1,0 +1,55 @@
+import { type OutputFile, openOutputFile } from '../terminal/output-file.js';
+import { toJsonLine } from '../terminal/text.js';
+import { formatCsv } from './csv.js';
+
+/** A device with its secret, as files hold it. */
+export interface Credentials {
+  readonly id: string;
+  readonly type: string;
+  readonly mqtt_user: string;
+  readonly mqtt_password: string;
+  readonly created_at: string;
+}
+
+const columns = ['id', 'type', 'mqtt_user', 'mqtt_password', 'created_at'] as const;
+
+/** A file of credentials being written. */
+export interface CredentialsFile extends Pick<OutputFile, 'sync' | 'keep' | 'discard'> {
+  add(credentials: readonly Credentials[]): Promise<void>;
+}
+
+/** Credentials as CSV, as a file of them is. */
+export function formatCredentials(credentials: readonly Credentials[]): string {
+  return formatCsv([columns]) + formatRows(credentials);
+}
+
+function formatRows(credentials: readonly Credentials[]): string {
+  return formatCsv(credentials.map((each) => columns.map((column) => each[column])));
+}
+
+/** Whether a file is to hold JSON lines, by its name, and not CSV. */
+export function holdsJsonLines(path: string): boolean {
+  return /\.(jsonl|ndjson|json)$/i.test(path);
+}
+
+/**
+ * Begins a file of credentials, with mode 0600: CSV, or JSON lines when its name ends in `.jsonl`, `.ndjson` or `.json`.
+ *
+ * @throws SvcMqttError INPUT_INVALID when it is there and `force` is not given, or cannot be written.
+ */
+export async function openCredentialsFile(
+  path: string,
+  options: { force: boolean },
+): Promise<CredentialsFile> {
+  const file = await openOutputFile(path, options);
+  const jsonLines = holdsJsonLines(path);
+  if (!jsonLines) await file.write(formatCsv([columns]));
+  return {
+    sync: file.sync,
+    keep: file.keep,
+    discard: file.discard,
+    async add(credentials) {
+      await file.write(jsonLines ? credentials.map(toJsonLine).join('') : formatRows(credentials));
+    },
+  };
+}

@@ -1,0 +1,220 @@
+import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import type { Config } from '../../config.js';
+import { importDevices } from '../../db/device-import.js';
+import type { Database } from '../../db/open.js';
+import { messageOf, SvcMqttError } from '../../errors.js';
+import { usageError } from '../command/usage-error.js';
+import { readCliActor } from '../store/actor.js';
+import { requireSchema, withDatabase } from '../store/database.js';
+import { requireDatabase } from '../store/target.js';
+import { type CommandIo, type InputStream, Interrupted, write } from '../terminal/io.js';
+import { type OutputFile, openOutputFile } from '../terminal/output-file.js';
+import { startProgress } from '../terminal/progress-report.js';
+import { escapeControls, formatCount, toJsonLine } from '../terminal/text.js';
+import { type CredentialsFile, openCredentialsFile } from './credentials-file.js';
+import { formatCsv } from './csv.js';
+import { collectCauses } from './import-causes.js';
+import { type ImportRecord, readRecords } from './import-records.js';
+import { checkColumn, type ImportRow, isRefused, type RefusedRow, readRow } from './import-row.js';
+
+export interface DeviceImportOptions {
+  /** The file; `-` for stdin. */
+  readonly file: string;
+  readonly hashed?: boolean | undefined;
+  /** Refused rows do not keep the others from being imported. */
+  readonly continue?: boolean | undefined;
+  /** The file for refused rows. */
+  readonly report?: string | undefined;
+  /** The file for ids and secrets that are generated. */
+  readonly output?: string | undefined;
+  readonly force?: boolean | undefined;
+  readonly json?: boolean | undefined;
+}
+
+/** What has become of the rows so far. */
+interface Tally {
+  imported: number;
+  generated: number;
+  refused: number;
+}
+
+const rowsPerBatch = 2_000;
+/** A file is not read on when so many rows are refused. */
+const enoughRefused = 10;
+
+/**
+ * Imports devices from CSV or JSON lines. All or none, unless `continue` is given; then refused rows go to the report
+ * and the exit status is 1.
+ *
+ * @throws SvcMqttError USAGE, INPUT_INVALID naming rows by line and column, DATABASE_*.
+ */
+export async function importFromFile(
+  config: Config,
+  options: DeviceImportOptions,
+  io: CommandIo,
+): Promise<number> {
+  if ((options.continue === true) !== (options.report !== undefined)) {
+    throw usageError('--continue and --report <file> go together: the file takes the refused rows');
+  }
+  for (const option of ['output', 'report'] as const) {
+    if (options[option] !== '-') continue;
+    throw usageError(`--${option} cannot be "-": stdout is for the result`, 'Name a file');
+  }
+  requireDatabase('device import', 'the API takes no secrets that were made elsewhere', config, io);
+  const total = options.file === '-' ? undefined : await countRows(options.file);
+  const input = options.file === '-' ? io.stdin : createReadStream(options.file);
+  const force = options.force === true;
+  const files: { credentials?: CredentialsFile; report?: OutputFile } = {};
+  const tally: Tally = { imported: 0, generated: 0, refused: 0 };
+  const abort = () => input.destroy(new Interrupted(String(io.signal.reason)));
+  io.signal.addEventListener('abort', abort, { once: true });
+  try {
+    const work = async (db: Database) => {
+      await requireSchema(db);
+      if (options.output !== undefined)
+        files.credentials = await openCredentialsFile(options.output, { force });
+      if (options.report !== undefined) {
+        files.report = await openOutputFile(options.report, { force });
+        await files.report.write(formatCsv([['line', 'column', 'id', 'problem']]));
+      }
+      await importRows({ db, input, options, files, tally, total, io });
+    };
+    await withDatabase(config, io, work, { creates: true });
+    await files.credentials?.keep();
+    await files.report?.keep();
+  } finally {
+    io.signal.removeEventListener('abort', abort);
+    input.destroy();
+    // Batches that are stored stay stored: their secrets must not be lost with the failure of a later one.
+    if (options.continue === true && tally.imported > 0) await files.credentials?.keep();
+    if (options.continue === true) await files.report?.keep();
+    await files.credentials?.discard();
+    await files.report?.discard();
+  }
+  await writeResult(tally, options, io);
+  return tally.refused > 0 ? 1 : 0;
+}
+
+async function importRows(work: {
+  db: Database;
+  input: InputStream;
+  options: DeviceImportOptions;
+  files: { readonly credentials?: CredentialsFile; readonly report?: OutputFile };
+  tally: Tally;
+  total: number | undefined;
+  io: CommandIo;
+}): Promise<void> {
+  const { db, input, options, files, tally, total, io } = work;
+  const hashed = options.hashed === true;
+  const allOrNone = options.continue !== true;
+  const causes = collectCauses();
+  const refuse = async (rows: readonly RefusedRow[]) => {
+    tally.refused += rows.length;
+    for (const row of rows) causes.add(row);
+    const records = rows.map((row) => [String(row.line), row.column, row.id, row.problem]);
+    if (rows.length > 0) await files.report?.write(formatCsv(records));
+  };
+  const rules = { hashed, generates: files.credentials !== undefined };
+  const progress = startProgress(io);
+  const batches = async function* (): AsyncGenerator<ImportRow[]> {
+    const records = readRecords(input, (name) => checkColumn(name, hashed));
+    for await (const { rows, refused } of readBatches(records, rules)) {
+      await refuse(refused);
+      if (!allOrNone || tally.refused === 0) yield rows;
+      else if (tally.refused >= enoughRefused) break;
+    }
+    if (allOrNone && tally.refused > 0) throw causes.toError();
+    await files.credentials?.sync();
+  };
+  try {
+    await importDevices(db, readCliActor(), batches(), {
+      allOrNone,
+      async onStored(batch, stored) {
+        await refuse(batch.filter(({ id }) => !stored.has(id)).map(takenId));
+        const generated = batch.flatMap(({ id, type, secret }) => {
+          const createdAt = stored.get(id)?.toISOString();
+          if (createdAt === undefined || secret === undefined) return [];
+          return [{ id, type, mqtt_user: id, mqtt_password: secret, created_at: createdAt }];
+        });
+        await files.credentials?.add(generated);
+        if (!allOrNone) await files.credentials?.sync();
+        tally.imported += stored.size;
+        tally.generated += generated.length;
+        const done = tally.imported + tally.refused;
+        progress.update({ step: 'importing devices', done, total: total && Math.max(total, done) });
+      },
+    });
+    const done = tally.imported + tally.refused;
+    progress.update({ step: 'importing devices', done, total: done });
+  } finally {
+    await progress.close();
+  }
+}
+
+/** Rows in batches without two of one id: of these the first counts, as for ids that the database has. */
+async function* readBatches(
+  records: AsyncIterable<ImportRecord>,
+  rules: Parameters<typeof readRow>[1],
+): AsyncGenerator<{ rows: ImportRow[]; refused: RefusedRow[] }> {
+  let rows = new Map<string, ImportRow>();
+  let refused: RefusedRow[] = [];
+  for await (const record of records) {
+    const row = readRow(record, rules);
+    if (isRefused(row)) refused.push(row);
+    else if (rows.has(row.id)) refused.push(takenId(row));
+    else rows.set(row.id, row);
+    if (rows.size < rowsPerBatch && refused.length < rowsPerBatch) continue;
+    yield { rows: [...rows.values()], refused };
+    rows = new Map();
+    refused = [];
+  }
+  yield { rows: [...rows.values()], refused };
+}
+
+function takenId({ line, id }: ImportRow): RefusedRow {
+  return { line, column: 'id', id, problem: 'exists already, in the database or on a line before' };
+}
+
+/**
+ * The rows of a file, for the progress: a few more than there are, where lines are empty or cells have several.
+ *
+ * @throws SvcMqttError INPUT_INVALID when it cannot be read.
+ */
+async function countRows(path: string): Promise<number> {
+  try {
+    const file = await open(path);
+    let lines = 0;
+    let first: number | undefined;
+    let last = 10;
+    for await (const chunk of file.createReadStream() as AsyncIterable<Buffer>) {
+      first ??= chunk[0];
+      last = chunk.at(-1) ?? last;
+      for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, at + 1)) lines += 1;
+    }
+    // The last line may lack its end; the first one of CSV is the header.
+    if (last !== 10) lines += 1;
+    return first === undefined || first === '{'.charCodeAt(0) ? lines : lines - 1;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const detail = `The file ${escapeControls(path)} cannot be read (${code ?? messageOf(error)})`;
+    throw new SvcMqttError('INPUT_INVALID', detail, { cause: error });
+  }
+}
+
+async function writeResult(tally: Tally, options: DeviceImportOptions, io: CommandIo): Promise<void> {
+  const { imported, refused, generated } = tally;
+  if (options.json === true) {
+    await write(io.stdout, toJsonLine({ imported, refused, generated }));
+    return;
+  }
+  await write(io.stdout, `imported ${formatCount(imported, 'device')}\n`);
+  if (options.continue === true && refused > 0) {
+    const where = escapeControls(options.report ?? '');
+    await write(io.stdout, `refused ${formatCount(refused, 'row')}, listed in ${where}\n`);
+  }
+  if (generated > 0) {
+    const where = escapeControls(options.output ?? '');
+    await write(io.stderr, `Keep ${where}: it has the only copy of ${formatCount(generated, 'secret')}.\n`);
+  }
+}

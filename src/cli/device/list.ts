@@ -1,0 +1,103 @@
+import type { Config } from '../../config.js';
+import type { Metadata } from '../../db/device-fields.js';
+import { toDeviceJson } from '../../db/device-json.js';
+import type { DeviceSort, DeviceState, SortedDevice } from '../../db/devices.js';
+import { withStore } from '../store/open.js';
+import { type CommandIo, write } from '../terminal/io.js';
+import { type ListColumn, writeListing } from '../terminal/listing.js';
+import { forPeople, tableTime, timeWidth } from '../terminal/table.js';
+import { escapeControls } from '../terminal/text.js';
+import { readOnlineDevices } from './online-devices.js';
+import { formatMetadata } from './show.js';
+
+export interface DeviceListOptions {
+  readonly type?: string | undefined;
+  readonly state?: DeviceState | undefined;
+  /** Entries that the devices have among their metadata. */
+  readonly metadata?: Metadata | undefined;
+  readonly sort?: DeviceSort | undefined;
+  readonly reverse?: boolean | undefined;
+  readonly limit?: number | undefined;
+  readonly json?: boolean | undefined;
+}
+
+const pageSize = 1_000;
+/** Each page of another order looks through all devices. */
+const sortedPageSize = 10_000;
+/** The latest come first. */
+const newestFirst: ReadonlySet<DeviceSort> = new Set(['created', 'last_seen']);
+
+/**
+ * Lists devices page by page, so that memory does not grow with their number. People also see which of them are connected,
+ * where the HTTP API can be asked.
+ *
+ * @throws SvcMqttError DATABASE_*.
+ */
+export async function listAllDevices(
+  config: Config,
+  options: DeviceListOptions,
+  io: CommandIo,
+): Promise<void> {
+  const { type, metadata, state = 'active', sort = 'id', reverse = false } = options;
+  const request = { type, metadata, state, sort, descending: newestFirst.has(sort) !== reverse };
+  await withStore(config, io, async ({ devices }) => {
+    const found = await writeListing<SortedDevice>(io, {
+      json: options.json,
+      limit: options.limit,
+      pageSize: sort === 'id' ? pageSize : sortedPageSize,
+      read: (after, limit) => devices.list({ ...request, after, limit }),
+      toJson: toDeviceJson,
+      async columns([first]) {
+        const asks = forPeople(io) && (state === 'active' || state === 'all');
+        return toColumns(state, io, asks ? await readOnline(config, first, io) : undefined);
+      },
+    });
+    if (!found) await writeEmptyNote(type, state, io);
+  });
+}
+
+/** Which devices are connected; undefined where nobody can say, which stderr explains. */
+async function readOnline(config: Config, known: SortedDevice | undefined, io: CommandIo) {
+  const online = await readOnlineDevices(config, known, io);
+  if ('unknown' in online) {
+    await write(io.stderr, `Which devices are connected is not known: ${escapeControls(online.unknown)}.\n`);
+    return undefined;
+  }
+  if (online.note !== undefined) await write(io.stderr, `${escapeControls(online.note)}.\n`);
+  return online.ids;
+}
+
+function toColumns(
+  state: DeviceState,
+  io: CommandIo,
+  online: ReadonlySet<string> | undefined,
+): ListColumn<SortedDevice>[] {
+  const time = tableTime(io);
+  const timeOr = (at: Date | null, none: string) => (at === null ? none : time(at));
+  const keep = timeWidth;
+  const columns: ListColumn<SortedDevice>[] = [
+    { title: 'ID', keep: 36, text: ({ id }) => id },
+    { title: 'TYPE', text: ({ type }) => type },
+    { title: 'STATE', keep: 7, text: stateOf },
+    { title: 'LAST SEEN', keep, text: ({ lastSeenAt }) => timeOr(lastSeenAt, 'never') },
+    { title: 'CREATED', keep, text: ({ createdAt }) => time(createdAt) },
+    { title: 'EXPIRES', keep, text: ({ expiresAt }) => timeOr(expiresAt, '-') },
+    { title: 'METADATA', text: formatMetadata },
+  ];
+  if (online !== undefined)
+    columns.splice(3, 0, { title: 'ONLINE', text: ({ id }) => (online.has(id) ? 'yes' : '-') });
+  if (!forPeople(io) || state === 'all' || state === 'revoked')
+    columns.splice(-1, 0, { title: 'REVOKED', keep, text: ({ revokedAt }) => timeOr(revokedAt, '-') });
+  return columns;
+}
+
+function stateOf({ revokedAt, expiresAt }: SortedDevice): string {
+  if (revokedAt !== null) return 'revoked';
+  return expiresAt !== null && expiresAt.getTime() <= Date.now() ? 'expired' : 'active';
+}
+
+async function writeEmptyNote(type: string | undefined, state: DeviceState, io: CommandIo): Promise<void> {
+  const kind = state === 'all' ? '' : `${state} `;
+  const ofType = type === undefined ? '' : ` of type "${escapeControls(type)}"`;
+  await write(io.stderr, `There are no ${kind}devices${ofType}.\n`);
+}

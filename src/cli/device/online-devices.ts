@@ -1,0 +1,78 @@
+import type { Config } from '../../config.js';
+import type { Device } from '../../db/devices.js';
+import { messageOf } from '../../errors.js';
+import { openApi } from '../store/api-address.js';
+import type { CommandIo } from '../terminal/io.js';
+import { formatCount } from '../terminal/text.js';
+import type { ConnectionRow, RemoteApi } from '../top/api.js';
+
+/** Who asks only in passing does not wait for an API that hangs. */
+const timeoutMs = 2_000;
+const pageSize = 500;
+/** Beyond it the answer costs the replica more than it is worth in passing. */
+const maxConnections = 10_000;
+
+/** Why nobody can say what is connected: no sentence, no full stop. */
+export interface Unknown {
+  readonly unknown: string;
+}
+
+/** What an answer leaves out; undefined: nothing. */
+interface Answered {
+  readonly note: string | undefined;
+}
+
+/**
+ * Asks the HTTP API that the settings name, and no other, which devices are connected.
+ *
+ * @param known a device of the database, by which is seen whether the API serves the same one.
+ */
+export async function readOnlineDevices(
+  config: Config,
+  known: Device | undefined,
+  io: CommandIo,
+): Promise<Unknown | (Answered & { readonly ids: ReadonlySet<string> })> {
+  return await ask(config, known, io, async (api) => {
+    const ids = new Set<string>();
+    for (let offset = 0; ; offset += pageSize) {
+      const page = await api.page({ ...all, offset });
+      if (page.matching > maxConnections)
+        return { unknown: `${formatCount(page.matching, 'connection')} are too many to look through` };
+      for (const { device } of page.connections) ids.add(device);
+      if (offset + pageSize >= page.matching) return { ids };
+    }
+  });
+}
+
+/** Asks in the same way for the connections of one device, at most 500 of them. */
+export async function readConnectionsOf(
+  config: Config,
+  device: Device,
+  io: CommandIo,
+): Promise<Unknown | (Answered & { readonly connections: readonly ConnectionRow[] })> {
+  return await ask(config, device, io, async (api) => ({
+    connections: (await api.page({ ...all, device: device.id })).connections,
+  }));
+}
+
+const all = { filter: '', sort: 'device', descending: false, offset: 0, limit: pageSize } as const;
+
+async function ask<T extends object>(
+  config: Config,
+  known: Device | undefined,
+  io: CommandIo,
+  read: (api: RemoteApi) => Promise<T | Unknown>,
+): Promise<Unknown | (T & Answered)> {
+  try {
+    const { url, api } = openApi(config, io, { timeoutMs, quietly: true });
+    const createdAt = known === undefined ? undefined : await api.deviceCreatedAt(known.id);
+    if (createdAt !== known?.createdAt.toISOString())
+      return { unknown: `${url} serves another database than this command uses` };
+    const [answer, { replica, replicas }] = await Promise.all([read(api), api.stats()]);
+    if ('unknown' in answer) return answer;
+    const one = replicas === null || replicas <= 1;
+    return { ...answer, note: one ? undefined : `Only replica ${replica}, one of ${replicas}, was asked` };
+  } catch (error) {
+    return { unknown: messageOf(error).replace(/\.$/, '') };
+  }
+}

@@ -1,0 +1,71 @@
+import type { Config } from '../../config.js';
+import type { RotatedDevice } from '../../db/device-changes.js';
+import { toRotatedDeviceJson } from '../../db/device-json.js';
+import { usageError } from '../command/usage-error.js';
+import { withStore } from '../store/open.js';
+import { confirm } from '../terminal/ask.js';
+import { type CommandIo, write } from '../terminal/io.js';
+import { escapeControls, formatBlock, formatTime, toJsonLine } from '../terminal/text.js';
+import { deviceNotFound } from './show.js';
+
+export interface DeviceRotateOptions {
+  readonly id: string;
+  /** How long the secret until now stays valid, ms; none: it ends at once. */
+  readonly grace?: number | undefined;
+  readonly untilUsed?: boolean | undefined;
+  readonly yes?: boolean | undefined;
+  readonly json?: boolean | undefined;
+}
+
+/**
+ * Gives a device a new secret and shows it, once; without a grace after asking on a terminal, since the secret until now
+ * and its connections end.
+ *
+ * @returns the exit status: 1 when the question was answered with no.
+ * @throws SvcMqttError USAGE, DEVICE_NOT_FOUND, DATABASE_*.
+ */
+export async function rotateDevice(
+  config: Config,
+  options: DeviceRotateOptions,
+  io: CommandIo,
+): Promise<number> {
+  if (options.untilUsed === true && options.grace === undefined) {
+    throw usageError(
+      '--until-used needs --grace <duration>, the longest that the old secret stays valid',
+      'Example: svc-mqtt device rotate ID --grace 7d --until-used',
+    );
+  }
+  const question = {
+    doing: 'Rotating without --grace',
+    text: `End the secret of device ${escapeControls(options.id)} now? Its connections end, and it stays out until it has the new one; --grace 24h keeps both valid.`,
+    declined: 'Nothing was changed.',
+  };
+  if (options.grace === undefined && !(await confirm(question, options.yes, io))) return 1;
+  const rotated = await withStore(config, io, ({ devices }) => {
+    const request = { graceMs: options.grace, untilUsed: options.untilUsed };
+    return devices.rotate(options.id, request);
+  });
+  if (rotated === undefined) throw deviceNotFound([options.id]);
+  if (options.json === true) {
+    await write(io.stdout, toJsonLine(toRotatedDeviceJson(rotated)));
+    return 0;
+  }
+  await write(
+    io.stdout,
+    formatBlock([
+      ['id', rotated.id],
+      ['mqtt_user', rotated.mqttUser],
+      ['mqtt_password', rotated.mqttPassword],
+    ]),
+  );
+  await write(io.stderr, `Keep the password: nothing can show it again. ${describeOld(rotated)}.\n`);
+  return 0;
+}
+
+function describeOld({ previousSecretUntil, previousSecretUntilUsed }: RotatedDevice): string {
+  if (previousSecretUntil === null) return 'The old one has ended';
+  const until = formatTime(previousSecretUntil);
+  return previousSecretUntilUsed
+    ? `The old one is valid until this one is used, at most until ${until}`
+    : `The old one is valid until ${until}`;
+}

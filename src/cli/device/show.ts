@@ -1,0 +1,105 @@
+import type { Config } from '../../config.js';
+import { toDeviceJson } from '../../db/device-json.js';
+import type { Device } from '../../db/devices.js';
+import { SvcMqttError } from '../../errors.js';
+import { withStore } from '../store/open.js';
+import { type CommandIo, write } from '../terminal/io.js';
+import { blockTime, type FormatTime } from '../terminal/table.js';
+import { escapeControls, formatBlock, toJsonLine } from '../terminal/text.js';
+import { readConnectionsOf } from './online-devices.js';
+
+type Connections = Awaited<ReturnType<typeof readConnectionsOf>>;
+
+/**
+ * Shows one device, revoked or not, and whether it is connected, where the HTTP API can be asked.
+ *
+ * @throws SvcMqttError DEVICE_NOT_FOUND, DATABASE_*.
+ */
+export async function showDevice(
+  config: Config,
+  options: { readonly id: string; readonly json?: boolean | undefined },
+  io: CommandIo,
+): Promise<void> {
+  const device = await withStore(config, io, ({ devices }) => devices.find(options.id));
+  if (device === undefined) throw deviceNotFound([options.id]);
+  await writeDevice(device, options.json === true, io, await readConnectionsOf(config, device, io));
+}
+
+/** Writes all that may be shown of a device; as JSON, `online` is null where nobody can say. */
+export async function writeDevice(
+  device: Device,
+  json: boolean,
+  io: CommandIo,
+  connections?: Connections,
+): Promise<void> {
+  if (json) {
+    const online = connections === undefined ? {} : { online: isOnline(connections) };
+    await write(io.stdout, toJsonLine({ ...toDeviceJson(device), ...online }));
+    return;
+  }
+  const time = blockTime(io);
+  await write(
+    io.stdout,
+    formatBlock([
+      ['id', device.id],
+      ['type', device.type],
+      ['created', time(device.createdAt)],
+      ['updated', time(device.updatedAt)],
+      ['revoked', device.revokedAt === null ? 'no' : time(device.revokedAt)],
+      ['expires', describeExpiry(device, time)],
+      ...(connections === undefined ? [] : describeConnections(connections, time)),
+      ['last seen', device.lastSeenAt === null ? 'never' : time(device.lastSeenAt)],
+      ['last login by', device.lastSecretUsed === null ? '-' : `the ${device.lastSecretUsed} secret`],
+      ['previous secret', describePrevious(device, time)],
+      ['metadata', formatMetadata(device)],
+    ]),
+  );
+}
+
+function describeExpiry({ expiresAt }: Device, time: FormatTime): string {
+  if (expiresAt === null) return 'never';
+  return `${time(expiresAt)}${expiresAt.getTime() <= Date.now() ? ' (expired)' : ''}`;
+}
+
+/** Of several replicas one is asked: it can say yes, and no only for itself. */
+function isOnline(connections: Connections): boolean | null {
+  if ('unknown' in connections) return null;
+  return connections.connections.length > 0 ? true : connections.note === undefined ? false : null;
+}
+
+function describeConnections(connections: Connections, time: FormatTime): [string, string][] {
+  if ('unknown' in connections) return [['connected', `not known: ${connections.unknown}`]];
+  const { note, connections: rows } = connections;
+  const beside = note === undefined ? '' : ` (${note})`;
+  if (rows.length === 0) return [['connected', `no${beside}`]];
+  return rows.map(({ id, client, address, transport, connected_at: at }, index) => [
+    index === 0 ? 'connected' : '',
+    `since ${time(new Date(at))}, client ${client} from ${address} by ${transport}, connection ${id}`,
+  ]);
+}
+
+function describePrevious(
+  { previousSecretUntil, previousSecretUntilUsed }: Device,
+  time: FormatTime,
+): string {
+  if (previousSecretUntil === null) return 'none';
+  const until = `valid until ${time(previousSecretUntil)}`;
+  return previousSecretUntilUsed ? `${until}, or until the current one is used` : until;
+}
+
+/** `key=value` for each entry, `-` for none. */
+export function formatMetadata({ metadata }: Pick<Device, 'metadata'>): string {
+  const entries = Object.entries(metadata).map(([key, value]) => `${key}=${value}`);
+  return entries.length === 0 ? '-' : entries.join(', ');
+}
+
+/** The error that names the ids no device has. */
+export function deviceNotFound(ids: readonly string[]): SvcMqttError {
+  const shown = ids.slice(0, 20).map(escapeControls).join(', ');
+  const more = ids.length > 20 ? ` and ${ids.length - 20} more` : '';
+  return new SvcMqttError(
+    'DEVICE_NOT_FOUND',
+    ids.length === 1 ? `There is no device ${shown}` : `There are no devices ${shown}${more}`,
+    { suggestion: '`svc-mqtt device list --all` shows every id' },
+  );
+}

@@ -1,0 +1,19 @@
+import type { Command } from 'commander';
+import type { Add } from '../command/command.js';
+
+const notes = `
+Each line has a mark (✔ in order, ! works and should be looked at, ✖ a problem, - not looked at), what was looked at,
+how it is, and what to do. Run it with the settings of the server, beside the server or before its start. While a server
+runs, one message goes through it: a device of the type svc-mqtt-doctor is added for that and removed again.
+
+Exit status: 0 no problem, 1 a problem, 2 the command line is wrong.`;
+
+/** Adds the command. */
+export function addDoctorCommand(program: Command, add: Add): void {
+  add(program, 'doctor', 'Check everything that the gateway needs and say what to do', 'all', async (call) =>
+    (await import('./doctor.js')).runDoctor(() => call.config, call.options, call.io),
+  )
+    .option('--no-message', 'Add no device and send no message; otherwise one message stays in the stream')
+    .option('--json', 'One JSON object: status (ok, problems) and checks with check, status, detail, action')
+    .addHelpText('after', notes);
+}

@@ -1,0 +1,63 @@
+import { randomBytes } from 'node:crypto';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { fileReasonOf, SvcMqttError } from '../../errors.js';
+import { escapeControls } from './text.js';
+
+/** A file being written that only its owner may read. */
+export interface OutputFile {
+  write(text: string): Promise<void>;
+  /** Waits until what was written is on the disk. */
+  sync(): Promise<void>;
+  /** Closes the file and leaves it in its place. */
+  keep(): Promise<void>;
+  /** Removes what was written, as if it had never been begun; after `keep` it does nothing. */
+  discard(): Promise<void>;
+}
+
+/**
+ * Begins a file with mode 0600. An existing one is refused, or with `force` replaced when the new one is kept.
+ *
+ * @throws SvcMqttError INPUT_INVALID when it is there, or cannot be written.
+ */
+export async function openOutputFile(path: string, options: { force: boolean }): Promise<OutputFile> {
+  const writtenPath = options.force ? `${path}.${randomBytes(6).toString('hex')}.part` : path;
+  let file: FileHandle;
+  try {
+    file = await open(writtenPath, 'wx', 0o600);
+  } catch (error) {
+    throw toOutputError(path, error);
+  }
+  let unfinished = true;
+  return {
+    async write(text) {
+      await file.writeFile(text);
+    },
+    async sync() {
+      await file.sync();
+    },
+    async keep() {
+      if (!unfinished) return;
+      await file.sync();
+      unfinished = false;
+      await file.close();
+      if (writtenPath !== path) await rename(writtenPath, path);
+    },
+    async discard() {
+      if (!unfinished) return;
+      unfinished = false;
+      await file.close();
+      await rm(writtenPath, { force: true });
+    },
+  };
+}
+
+function toOutputError(path: string, error: unknown): SvcMqttError {
+  const name = escapeControls(path);
+  return (error as NodeJS.ErrnoException).code === 'EEXIST'
+    ? new SvcMqttError('INPUT_INVALID', `The file ${name} is there already`, {
+        suggestion: 'Choose another name, or add --force to replace it',
+      })
+    : new SvcMqttError('INPUT_INVALID', `The file ${name} cannot be written: ${fileReasonOf(error)}`, {
+        cause: error,
+      });
+}

@@ -1,0 +1,51 @@
+import { replaceUnsafe, unicodeEscape } from '../../unsafe-text.js';
+
+const named: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+
+/** Text for a terminal: what is unsafe as `\n`, `\r`, `\t` or `\u001b`. */
+export function escapeControls(text: string): string {
+  return replaceUnsafe(text, (character) => named[character] ?? unicodeEscape(character));
+}
+
+/** A value as JSON on one line, which a terminal can be shown as well: unsafe characters are escaped. */
+export function toJsonLine(value: unknown): string {
+  return `${unicodeEscapes(JSON.stringify(value))}\n`;
+}
+
+/** Text with what is unsafe as `\u001b`, which inside JSON changes nothing. */
+export function unicodeEscapes(text: string): string {
+  return replaceUnsafe(text, unicodeEscape);
+}
+
+/** A time for people: `2026-01-31 14:05:09Z`. */
+export function formatTime(time: Date): string {
+  return time
+    .toISOString()
+    .replace('T', ' ')
+    .replace(/\.\d+Z$/, 'Z');
+}
+
+/** How long ago a time is, or how soon, in one unit: `42s ago`, `3m ago`, `12d ago`, `in 5h`. */
+export function formatRelative(time: Date, nowMs: number): string {
+  const seconds = Math.floor(Math.abs(nowMs - time.getTime()) / 1_000);
+  const [each, unit] = units.find(([size]) => seconds >= size) ?? [1, 's'];
+  const span = `${Math.floor(seconds / each)}${unit}`;
+  return time.getTime() > nowMs ? `in ${span}` : `${span} ago`;
+}
+
+const units: readonly (readonly [seconds: number, unit: string])[] = [
+  [86_400, 'd'],
+  [3_600, 'h'],
+  [60, 'm'],
+];
+
+/** A count with a noun: `1 device`, `12,345 devices`. */
+export function formatCount(count: number, noun: string): string {
+  return `${count.toLocaleString('en-US')} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+/** Names and values, the values aligned. */
+export function formatBlock(rows: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return rows.map(([name, value]) => `${name.padEnd(width)}  ${escapeControls(value)}\n`).join('');
+}

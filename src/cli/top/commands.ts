@@ -1,0 +1,23 @@
+import { type Command, Option } from 'commander';
+import { sortFields } from '../../server/live.js';
+import type { Add } from '../command/command.js';
+import { toCount } from '../command/usage-error.js';
+
+/** Declares `svc-mqtt top`. */
+export function addTopCommand(program: Command, add: Add): void {
+  add(program, 'top', 'Show live connections, as they are', 'api', async (call) =>
+    (await import('./top.js')).top(call.config, call.options, call.io),
+  )
+    .option('--once', 'Print one snapshot and end, as without a terminal')
+    .option('--json', 'One JSON object a second: stats and connections; with --once one object')
+    .option('--limit <n>', 'Connections in a snapshot or JSON object (default 50)', toCount('--limit', 500))
+    .addOption(new Option('--sort <column>', 'What to sort by').choices(sortFields).default('rate'))
+    .option('--reverse', 'Sort the other way round')
+    .option('--filter <words>', 'Only connections in which every word occurs')
+    .addHelpText(
+      'after',
+      `
+Shows one replica; with several, name the one to look at by --url. The key ? shows the keys.
+A viewer key is enough to look; to kick and revoke takes an operator.`,
+    );
+}

@@ -1,0 +1,57 @@
+import { defaultTemplates, fillTemplate } from '../../../topic-template.js';
+import { covers, matches } from '../protocol/topics.js';
+
+/** Topics a device may use, as filters with `{id}` and `{type}`. */
+export interface PolicyTemplate {
+  readonly publish: readonly string[];
+  readonly subscribe: readonly string[];
+  /** A subscription could match a publish, so what is published goes to MQTT subscribers too. */
+  readonly localDelivery: boolean;
+  /** Messages per second of one device; undefined: the server's setting. */
+  readonly publishRate?: number | undefined;
+  /** Largest packet after CONNECT, where it is less than the server's setting. */
+  readonly maxPacketBytes?: number | undefined;
+  /** Template of the NATS subject; undefined: the server's setting. */
+  readonly natsSubject?: string | undefined;
+}
+
+/** What one device may do. Everything that is not allowed is denied; the order of the rules has no effect. */
+export interface Policy {
+  readonly localDelivery: boolean;
+  /** Messages per second of one device; undefined: the server's setting. */
+  readonly publishRate: number | undefined;
+  /** Largest packet after CONNECT; Infinity: the server's setting alone. */
+  readonly maxPacketBytes: number;
+  /** Template of the NATS subject; undefined: the server's setting. */
+  readonly natsSubject: string | undefined;
+  mayPublish(topic: string): boolean;
+  maySubscribe(filter: string): boolean;
+}
+
+/** The default: a device reaches only its own topics. */
+export const confinedTemplate: PolicyTemplate = {
+  ...defaultTemplates,
+  localDelivery: false,
+};
+
+/** `ACL=open`: as in the old service, every device may use every topic. */
+export const openTemplate: PolicyTemplate = { publish: ['#'], subscribe: ['#'], localDelivery: true };
+
+/** Makes the policy of one device. Topics that begin with `$` are never a device's, whatever the template says. */
+export function compilePolicy(template: PolicyTemplate, device: { id: string; type: string }): Policy {
+  const publish = fillTemplates(template.publish, device);
+  const subscribe = fillTemplates(template.subscribe, device);
+  return {
+    localDelivery: template.localDelivery,
+    publishRate: template.publishRate,
+    maxPacketBytes: template.maxPacketBytes ?? Number.POSITIVE_INFINITY,
+    natsSubject: template.natsSubject,
+    mayPublish: (topic) => !topic.startsWith('$') && publish.some((filter) => matches(filter, topic)),
+    maySubscribe: (filter) => !filter.startsWith('$') && subscribe.some((allowed) => covers(allowed, filter)),
+  };
+}
+
+/** A template that cannot be filled safely is left out. */
+function fillTemplates(templates: readonly string[], device: { id: string; type: string }): string[] {
+  return templates.flatMap((template) => fillTemplate(template, device) ?? []);
+}

@@ -1,0 +1,144 @@
+import type { Config } from '../../../config.js';
+import type { DeviceCredentials } from '../../../db/device-credentials.js';
+import type { LimitedLog } from '../../../log.js';
+import type { DeviceDirectory } from '../../device-directory.js';
+import { shortenText } from '../../live.js';
+import { addressGroup } from '../../peer-address.js';
+import type { BrokerCounters } from '../live/counters.js';
+import type { CloseReason } from '../protocol/close-reason.js';
+import { ConnectReturnCode } from '../protocol/packets/connack.js';
+import { type Connect, decodeConnect, readIdentity, type Will } from '../protocol/packets/connect.js';
+import { checkFlags } from '../protocol/packets/fixed-header.js';
+import { PacketType } from '../protocol/packets/packet-type.js';
+import { checkTopicSize, type TopicLimits } from '../protocol/topics.js';
+import type { AcceptedSocket } from '../transport/accepted-socket.js';
+import { type Authenticated, type Authentication, authenticate, isGiven, problemOf } from './authenticate.js';
+import type { Policy } from './authorize.js';
+import type { LoginGuard } from './login-guard.js';
+
+const maxClientIdBytes = 1_024;
+
+/** What a login asks. */
+export interface LoginServices {
+  readonly config: Pick<Config, 'mqttClientCert' | 'maxWillBytes'>;
+  readonly directory: DeviceDirectory;
+  readonly loginGuard: LoginGuard;
+  readonly counters: BrokerCounters;
+  readonly log: LimitedLog;
+  readonly topicLimits: TopicLimits;
+  policyOf(device: DeviceCredentials): Policy;
+}
+
+/** CONNACK with a code other than 0, then the end [MQTT-3.2.2-5]. */
+export interface Refusal {
+  readonly refused: CloseReason;
+  readonly returnCode: ConnectReturnCode;
+  /** For the log. */
+  readonly fields?: Readonly<Record<string, unknown>>;
+}
+
+/** A client that may in. */
+export interface Login extends Authenticated {
+  readonly policy: Policy;
+}
+
+/**
+ * Reads the first packet of a connection, which must be CONNECT [MQTT-3.1.0-1].
+ *
+ * @returns a reason when the connection must end without an answer.
+ */
+export function readConnect(packet: Buffer, bodyOffset: number): Connect | Refusal | CloseReason {
+  const first = packet[0] as number;
+  if (first >> 4 !== PacketType.CONNECT) return 'connect-expected';
+  // The version is not known yet, and MQTT 3.1 does not use these flags.
+  if (checkFlags(first, 4) !== undefined && readIdentity(packet, bodyOffset).protocolLevel !== 3)
+    return 'reserved-bits';
+  const connect = decodeConnect(packet, bodyOffset);
+  if (connect === 'protocol-version') {
+    const fields = describeConnect(readIdentity(packet, bodyOffset));
+    return { refused: connect, returnCode: ConnectReturnCode.unacceptableProtocolVersion, fields };
+  }
+  const tooLong = typeof connect !== 'string' && Buffer.byteLength(connect.clientId) > maxClientIdBytes;
+  if (connect === 'identifier-rejected' || tooLong) {
+    const fields = describeConnect(readIdentity(packet, bodyOffset));
+    return { refused: 'identifier-rejected', returnCode: ConnectReturnCode.identifierRejected, fields };
+  }
+  return connect;
+}
+
+/**
+ * Decides whether a client may in: who it is, unless it guessed too often before, and whether its will may be.
+ *
+ * @param untilMs `performance.now()` until which the database is waited for.
+ */
+export async function logIn(
+  connect: Connect,
+  accepted: AcceptedSocket,
+  services: LoginServices,
+  untilMs: number,
+): Promise<Login | Refusal> {
+  const authentication = await identify(connect, accepted, services, untilMs).catch((error: unknown) => {
+    const text = 'A look-up failed; the client is told to come back';
+    services.log.error('authentication_failed', { err: error }, text);
+    return { refused: 'database-away', returnCode: ConnectReturnCode.serverUnavailable } as const;
+  });
+  if ('refused' in authentication) {
+    const { userName } = connect;
+    const user = userName === undefined ? undefined : shortenText(userName);
+    const { certificate } = accepted;
+    const problem = certificate === undefined ? undefined : problemOf(certificate);
+    const identity = describeConnect({ protocolLevel: connect.version, clientId: connect.clientId });
+    const names = certificate?.names.map(shortenText);
+    return { ...authentication, fields: { ...identity, user, certificate: names, problem } };
+  }
+  const policy = services.policyOf(authentication.device);
+  const { will } = connect;
+  const willProblem = will === undefined ? undefined : checkWill(will, policy, services);
+  if (will === undefined || willProblem === undefined) return { ...authentication, policy };
+  return {
+    refused: willProblem,
+    returnCode: ConnectReturnCode.notAuthorized,
+    fields: {
+      device: authentication.device.id,
+      ...describeConnect({ protocolLevel: connect.version, clientId: connect.clientId }),
+      topic: shortenText(will.topic),
+    },
+  };
+}
+
+/** Which client was refused, for the log. */
+function describeConnect({ protocolLevel, clientId }: ReturnType<typeof readIdentity>) {
+  return { protocolLevel, client: clientId === undefined ? undefined : shortenText(clientId) };
+}
+
+async function identify(
+  connect: Connect,
+  { certificate, remoteAddress }: AcceptedSocket,
+  { directory, loginGuard, config, counters }: LoginServices,
+  untilMs: number,
+): Promise<Authentication> {
+  const claims = isGiven(connect.userName) ? [connect.userName] : (certificate?.names ?? []);
+  const address = addressGroup(remoteAddress);
+  const limit = loginGuard.check(claims, address);
+  if (limit !== undefined) {
+    counters.limits[limit] += 1;
+    return { refused: 'too-many-failed-logins', returnCode: ConnectReturnCode.notAuthorized };
+  }
+  const find = (id: string) => directory.find(id, untilMs);
+  const authentication = await authenticate(connect, find, { certificate, rule: config.mqttClientCert });
+  if ('refused' in authentication) loginGuard.onRefused(claims, address, authentication.refused);
+  else loginGuard.onSuccess(authentication.device.id, address);
+  return authentication;
+}
+
+/** Each connection keeps its will until it ends, so a will has bounds of its own. */
+function checkWill(
+  will: Will,
+  policy: Policy,
+  { config, topicLimits }: LoginServices,
+): CloseReason | undefined {
+  const sizeProblem = checkTopicSize(will.topic, topicLimits);
+  if (sizeProblem !== undefined) return sizeProblem;
+  if (Buffer.byteLength(will.topic) + will.payload.length > config.maxWillBytes) return 'will-too-large';
+  return policy.mayPublish(will.topic) ? undefined : 'will-denied';
+}

@@ -1,0 +1,71 @@
+import type { Config } from '../../../config.js';
+import type { DevicePolicy } from '../../../db/policies.js';
+import { filtersOverlap, widenTemplate } from '../../../topic-template.js';
+import { confinedTemplate, openTemplate, type PolicyTemplate } from './authorize.js';
+
+/** The templates of all device types. */
+export interface PolicySet {
+  templateOf(type: string): PolicyTemplate;
+}
+
+/**
+ * Makes the templates of all device types from what the database holds.
+ *
+ * What a type publishes goes to MQTT subscribers where any type's subscriptions could match it, so a policy of one
+ * type can change the template of another. A template that stays the same stays the same object.
+ *
+ * With `ACL=open` topics are open whatever policies say; their rates, packet sizes and subjects hold.
+ */
+export function createPolicySet(
+  acl: Config['acl'],
+  policies: readonly DevicePolicy[],
+  before?: PolicySet,
+): PolicySet {
+  const base = acl === 'open' ? openTemplate : confinedTemplate;
+  const drafts = new Map(policies.map((policy) => [policy.type, draftOf(policy, base, acl)]));
+  const subscribed = [base, ...drafts.values()].flatMap(({ subscribe }) => subscribe.map(widenTemplate));
+  const uniqueSubscribed = [...new Set(subscribed)];
+  const finish = (draft: PolicyTemplate, previous: PolicyTemplate | undefined): PolicyTemplate => {
+    const template = { ...draft, localDelivery: reachesSubscribers(draft, uniqueSubscribed) };
+    return previous !== undefined && isSame(template, previous) ? previous : template;
+  };
+  // No type is the empty text, so that its template is the default.
+  const fallback = finish(base, before?.templateOf(''));
+  const templates = new Map(
+    [...drafts].map(([type, draft]) => [type, finish(draft, before?.templateOf(type))]),
+  );
+  return { templateOf: (type) => templates.get(type) ?? fallback };
+}
+
+function draftOf(policy: DevicePolicy, base: PolicyTemplate, acl: Config['acl']): PolicyTemplate {
+  return {
+    publish: acl === 'open' ? base.publish : policy.publish,
+    subscribe: acl === 'open' ? base.subscribe : policy.subscribe,
+    localDelivery: false,
+    publishRate: policy.publishRate ?? undefined,
+    maxPacketBytes: policy.maxPacketBytes ?? undefined,
+    natsSubject: policy.natsSubject ?? undefined,
+  };
+}
+
+function reachesSubscribers({ publish }: PolicyTemplate, subscribed: readonly string[]): boolean {
+  return publish.some((template) => {
+    const filter = widenTemplate(template);
+    return subscribed.some((other) => filtersOverlap(filter, other));
+  });
+}
+
+function isSame(one: PolicyTemplate, other: PolicyTemplate): boolean {
+  return (
+    one.localDelivery === other.localDelivery &&
+    one.publishRate === other.publishRate &&
+    one.maxPacketBytes === other.maxPacketBytes &&
+    one.natsSubject === other.natsSubject &&
+    isSameList(one.publish, other.publish) &&
+    isSameList(one.subscribe, other.subscribe)
+  );
+}
+
+function isSameList(one: readonly string[], other: readonly string[]): boolean {
+  return one.length === other.length && one.every((text, index) => text === other[index]);
+}

@@ -1,0 +1,89 @@
+import { isWellFormedFilter } from '../../../topic-template.js';
+import type { CloseReason } from './close-reason.js';
+
+/** Topic names and filters (MQTT 3.1.1 §4.7). */
+
+/** Bounds of topic names and filters. */
+export interface TopicLimits {
+  /** Most bytes of the UTF-8 text. */
+  readonly maxTopicBytes: number;
+  readonly maxTopicLevels: number;
+}
+
+/** Of a filter, whatever is configured: each subscription keeps its filter, and every delivery is held against it. */
+const maxFilterBytes = 1_024;
+
+/** Which of the bounds a topic name is over. */
+export function checkTopicSize(
+  topic: string,
+  limits: TopicLimits,
+): 'topic-too-long' | 'topic-too-deep' | undefined {
+  const { maxTopicBytes, maxTopicLevels } = limits;
+  if (isLongerThan(topic, maxTopicBytes)) return 'topic-too-long';
+  return hasMoreLevels(topic, maxTopicLevels) ? 'topic-too-deep' : undefined;
+}
+
+/** Which of the bounds a filter is over. */
+export function checkFilterSize(
+  filter: string,
+  limits: TopicLimits,
+): 'topic-too-long' | 'topic-too-deep' | undefined {
+  const maxTopicBytes = Math.min(limits.maxTopicBytes, maxFilterBytes);
+  return checkTopicSize(filter, { ...limits, maxTopicBytes });
+}
+
+function isLongerThan(text: string, maxBytes: number): boolean {
+  // No character takes more than three bytes for each of its UTF-16 units.
+  return text.length > maxBytes || (text.length * 3 > maxBytes && Buffer.byteLength(text) > maxBytes);
+}
+
+export function hasMoreLevels(text: string, maxLevels: number): boolean {
+  let levels = 1;
+  for (let at = text.indexOf('/'); at !== -1; at = text.indexOf('/', at + 1)) {
+    levels += 1;
+    if (levels > maxLevels) return true;
+  }
+  return levels > maxLevels;
+}
+
+/** Checks a topic name: not empty [MQTT-4.7.3-1], no wildcards [MQTT-3.3.2-2]. */
+export function checkTopic(topic: string): CloseReason | undefined {
+  if (topic.length === 0) return 'empty-topic';
+  return topic.includes('+') || topic.includes('#') ? 'topic-with-wildcards' : undefined;
+}
+
+/** Checks a topic filter: `#` alone in the last level, `+` alone in its level [MQTT-4.7.1-2] [MQTT-4.7.1-3]. */
+export function checkFilter(filter: string): CloseReason | undefined {
+  if (filter.length === 0) return 'empty-topic';
+  return isWellFormedFilter(filter) ? undefined : 'malformed-filter';
+}
+
+/**
+ * A topic name matches a filter. A filter that begins with a wildcard does not match a topic that begins with `$`
+ * [MQTT-4.7.2-1].
+ */
+export function matches(filter: string, topic: string): boolean {
+  return covers(filter, topic);
+}
+
+/**
+ * Every topic that `inner` matches, `outer` matches too. A topic name is the filter that matches only itself, so
+ * this decides the matching of topics as well.
+ */
+export function covers(outer: string, inner: string): boolean {
+  return coversLevels(outer.split('/'), inner.split('/'));
+}
+
+/** The same for levels that were split before. */
+export function coversLevels(wide: readonly string[], narrow: readonly string[]): boolean {
+  if (narrow[0]?.startsWith('$') === true && (wide[0] === '+' || wide[0] === '#')) return false;
+  for (let index = 0; index < wide.length; index++) {
+    const level = wide[index];
+    // `a/#` matches `a` itself too, so it covers the filter `a` as well as everything below.
+    if (level === '#') return true;
+    const other = narrow[index];
+    if (other === undefined || other === '#') return false;
+    if (level !== '+' && level !== other) return false;
+  }
+  return narrow.length === wide.length;
+}

@@ -1,0 +1,46 @@
+import type { DeviceRoom } from '../admission/device-room.js';
+import type { UplinkPublish } from '../uplink/uplink-publish.js';
+
+/** A QoS 2 exchange begun by the client: the message that PUBREC has not answered yet, or answered, before PUBREL. */
+export type Exchange = UplinkPublish | 'answered';
+
+/** The QoS 2 exchanges of one client, by packet identifier, each of which takes room. */
+export class Exchanges {
+  private readonly room: DeviceRoom;
+  private readonly deviceId: string;
+  private readonly entries = new Map<number, Exchange>();
+
+  constructor(room: DeviceRoom, deviceId: string) {
+    this.room = room;
+    this.deviceId = deviceId;
+  }
+
+  get size(): number {
+    return this.entries.size;
+  }
+
+  get(packetId: number): Exchange | undefined {
+    return this.entries.get(packetId);
+  }
+
+  /** Begins one whose packet identifier is not in use; false: there is no room. */
+  begin(message: UplinkPublish): boolean {
+    if (!this.room.take(this.deviceId, 1)) return false;
+    this.entries.set(message.packetId, message);
+    return true;
+  }
+
+  /** PUBREC is sent: the message need not be kept. */
+  answer(packetId: number): void {
+    this.entries.set(packetId, 'answered');
+  }
+
+  end(packetId: number): void {
+    if (this.entries.delete(packetId)) this.room.giveBack(this.deviceId, 1);
+  }
+
+  endAll(): void {
+    if (this.entries.size > 0) this.room.giveBack(this.deviceId, this.entries.size);
+    this.entries.clear();
+  }
+}

@@ -1,0 +1,269 @@
+import type { Forwarder } from '../../forward/forwarder.js';
+import type { DeviceRoom } from '../admission/device-room.js';
+import { openSpentRates } from '../admission/spent-rates.js';
+import type { Connection } from '../connection.js';
+import type { BrokerCounters } from '../live/counters.js';
+import type { CloseReason } from '../protocol/close-reason.js';
+import { type ClientState, changeRules, type DeviceState, type Rules } from './client-state.js';
+import { Exchanges } from './exchanges.js';
+
+export interface Admission {
+  readonly state: ClientState;
+  /** The client had a persistent session and goes on with it. */
+  readonly sessionPresent: boolean;
+}
+
+/**
+ * Every connection and every client of this replica: the one place that decides take-overs and kicks. Everything in
+ * it is synchronous, so two connects never interleave.
+ */
+export interface Registry {
+  /** Sockets open now, also those that have not sent CONNECT. */
+  readonly connections: ReadonlySet<Connection>;
+  open(connection: Connection): void;
+  /**
+   * Makes `connection` the one of its client, closing the one before [MQTT-3.1.4-2]. A device that has too many
+   * clients loses the session absent longest; when all are connected the answer is undefined.
+   */
+  admit(
+    connection: Connection,
+    request: { deviceId: string; deviceType: string; clientId: string; clean: boolean; rules: Rules },
+  ): Admission | undefined;
+  /** The client begins anew: what was kept of its session is forgotten. */
+  discardSession(client: ClientState): void;
+  /** Forgets a connection that has closed. */
+  release(connection: Connection, state: ClientState | undefined): void;
+  /** Closes a client's connection and discards its session. */
+  drop(client: ClientState, reason: CloseReason): void;
+  /** Closes every connection of a device and discards its sessions; answers how many connections there were. */
+  kick(deviceId: string, reason: CloseReason): number;
+  /** The device has this type, whose rules hold for what it sends and for what of it waits. */
+  setType(deviceId: string, type: string, rules: () => Rules): void;
+  connectionsOf(deviceId: string): Connection[];
+  /** Ids of the devices that have a connection or a session here. */
+  deviceIds(): Iterable<string>;
+  /** The same devices, with what is known of their clients. */
+  devices(): Iterable<DeviceState>;
+  /** Forgets clients and rates that have nothing left to do, and the sessions absent longest when there are too many. */
+  sweep(): void;
+}
+
+/** A client that comes back within this time has its new messages stored after its earlier ones. */
+const laneGraceMs = 60_000;
+
+export function openRegistry(options: {
+  forwarder: Forwarder;
+  maxSessions: number;
+  maxClientsPerDevice: number;
+  /** Most devices without a client whose publish rates are kept. */
+  maxSpentRates: number;
+  /** QoS 2 exchanges of all clients. */
+  exchangeRoom: DeviceRoom;
+  counters: BrokerCounters;
+}): Registry {
+  const connections = new Set<Connection>();
+  const clients = new Map<string, ClientState>();
+  const devices = new Map<string, DeviceState>();
+  const spentRates = openSpentRates({ maxDevices: options.maxSpentRates });
+  /** Persistent sessions without a connection, the one absent longest first. */
+  const absent = new Set<ClientState>();
+  /** Clients without a connection whose messages or wills are still on their way to NATS, and since when. */
+  const unsettled = new Map<ClientState, number>();
+
+  function remember(key: string, deviceId: string, deviceType: string): ClientState | undefined {
+    const device = devices.get(deviceId) ?? {
+      id: deviceId,
+      type: deviceType,
+      rules: undefined,
+      clients: new Set<ClientState>(),
+      inFlight: 0,
+      inFlightBytes: 0,
+      publishRate: spentRates.take(deviceId),
+      awaitingRoom: new Set(),
+    };
+    if (device.clients.size >= options.maxClientsPerDevice) {
+      options.counters.limits['clients-per-device'] += 1;
+      if (!makeRoom(device)) return undefined;
+    }
+    const state: ClientState = {
+      key,
+      device,
+      lane: options.forwarder.openLane(),
+      inFlightBytes: 0,
+      wills: [],
+      connection: undefined,
+      persistent: false,
+      exchanges: new Exchanges(options.exchangeRoom, deviceId),
+      session: undefined,
+    };
+    clients.set(key, state);
+    device.clients.add(state);
+    devices.set(deviceId, device);
+    return state;
+  }
+
+  /** Discards the session of this device that has been absent longest. */
+  function makeRoom(device: DeviceState): boolean {
+    for (const state of device.clients) {
+      if (state.connection !== undefined) continue;
+      discard(state);
+      forget(state);
+      return true;
+    }
+    return false;
+  }
+
+  function forget(state: ClientState): void {
+    clients.delete(state.key);
+    absent.delete(state);
+    unsettled.delete(state);
+    state.lane.close();
+    const { device } = state;
+    device.clients.delete(state);
+    if (device.clients.size === 0 && devices.get(device.id) === device) {
+      devices.delete(device.id);
+      if (device.publishRate !== undefined) spentRates.put(device.id, device.publishRate);
+    }
+  }
+
+  function discardSession(state: ClientState): void {
+    state.exchanges.endAll();
+    state.session?.end();
+    state.session = undefined;
+  }
+
+  /** Ends a session; the client is remembered only while messages of it are on their way. */
+  function discard(state: ClientState): void {
+    discardSession(state);
+    state.persistent = false;
+    absent.delete(state);
+    if (isSettled(state)) forget(state);
+    else unsettled.set(state, performance.now());
+  }
+
+  function setType(deviceId: string, type: string, rules: () => Rules): void {
+    const device = devices.get(deviceId);
+    if (device === undefined || device.type === type) return;
+    device.type = type;
+    changeRules(device, rules());
+  }
+
+  function drop(state: ClientState, reason: CloseReason): void {
+    state.connection?.close(reason);
+    discard(state);
+  }
+
+  /** Discards sessions absent longest, first of devices that have more than their share of them. */
+  function evict(): void {
+    const counts = new Map<DeviceState, number>();
+    for (const { device } of absent) counts.set(device, (counts.get(device) ?? 0) + 1);
+    const share = Math.max(1, Math.floor(options.maxSessions / counts.size));
+    for (const atMost of [share, 0]) {
+      for (const state of absent) {
+        if (absent.size <= options.maxSessions) return;
+        const count = counts.get(state.device) ?? 0;
+        if (count <= atMost) continue;
+        counts.set(state.device, count - 1);
+        options.counters.limits.sessions += 1;
+        discard(state);
+      }
+    }
+  }
+
+  /** The client has been gone for long: what it left behind may be given up when others need the room. */
+  function closeLane(state: ClientState): void {
+    unsettled.delete(state);
+    if (state.persistent) {
+      state.lane.close();
+      state.lane = options.forwarder.openLane();
+    } else {
+      forget(state);
+    }
+  }
+
+  return {
+    connections,
+
+    open(connection) {
+      connections.add(connection);
+    },
+
+    setType,
+
+    admit(connection, { deviceId, deviceType, clientId, clean, rules }) {
+      setType(deviceId, deviceType, () => rules);
+      const key = keyOf(deviceId, clientId);
+      clients.get(key)?.connection?.close('taken-over');
+      // Closing may have forgotten the client, so it is looked up again.
+      const state = clients.get(key) ?? remember(key, deviceId, deviceType);
+      if (state === undefined) return undefined;
+      state.device.clients.add(state);
+      devices.set(deviceId, state.device);
+      absent.delete(state);
+      unsettled.delete(state);
+      // A session whose subscriptions the policy does not allow is not gone on with, however they came about.
+      const isAllowed = state.session === undefined || state.session.isAllowedBy(rules.policy);
+      const sessionPresent = !clean && state.persistent && isAllowed;
+      if (!sessionPresent) discardSession(state);
+      state.persistent = !clean;
+      state.connection = connection;
+      return { state, sessionPresent };
+    },
+
+    discardSession,
+
+    release(connection, state) {
+      connections.delete(connection);
+      if (state === undefined || state.connection !== connection) return;
+      state.connection = undefined;
+      // The set's order is that of the last connection's end, so that the one absent longest comes first.
+      state.device.clients.delete(state);
+      state.device.clients.add(state);
+      state.session?.detach();
+      if (!state.persistent) {
+        discard(state);
+        return;
+      }
+      absent.add(state);
+      if (!isSettled(state)) unsettled.set(state, performance.now());
+    },
+
+    drop,
+
+    kick(deviceId, reason) {
+      let closed = 0;
+      for (const state of [...(devices.get(deviceId)?.clients ?? [])]) {
+        if (state.connection !== undefined) closed += 1;
+        drop(state, reason);
+      }
+      return closed;
+    },
+
+    connectionsOf(deviceId) {
+      const clients = [...(devices.get(deviceId)?.clients ?? [])];
+      return clients.flatMap(({ connection }) => connection ?? []);
+    },
+
+    deviceIds: () => devices.keys(),
+
+    devices: () => devices.values(),
+
+    sweep() {
+      const longAgoMs = performance.now() - laneGraceMs;
+      for (const [state, sinceMs] of unsettled) {
+        if (isSettled(state) || sinceMs < longAgoMs) closeLane(state);
+      }
+      if (absent.size > options.maxSessions) evict();
+      spentRates.sweep();
+    },
+  };
+}
+
+/** Either id may hold any character, so the length says where the first one ends: no two clients share a key. */
+function keyOf(deviceId: string, clientId: string): string {
+  return `${deviceId.length} ${deviceId}${clientId}`;
+}
+
+function isSettled({ lane, wills }: ClientState): boolean {
+  return lane.inFlight === 0 && wills.length === 0;
+}

@@ -1,0 +1,132 @@
+import { Aedes, type AedesPublishPacket, type PublishPacket } from 'aedes';
+import { type Log, limitLog } from '../../../log.js';
+import type { QoS } from '../protocol/packets/packet-type.js';
+import { matches } from '../protocol/topics.js';
+import { createRetainedMessages, type RetainedLimits } from './retained-messages.js';
+
+/** A message for subscribers. */
+export interface Message {
+  readonly topic: string;
+  readonly payload: Buffer;
+  readonly qos: QoS;
+  readonly retain: boolean;
+}
+
+/**
+ * What is called for each message that a filter matches.
+ *
+ * @param delivery numbers the deliveries: the same for every filter that one message matches.
+ */
+export type Listener = (message: Message, delivery: number) => void;
+
+/**
+ * Knows who subscribes to what, with aedes, and the retained messages. Deliveries are made one after the other, in the
+ * order of `deliver`.
+ */
+export interface SessionEngine {
+  /** @returns a function that ends the subscription. */
+  subscribe(filter: string, listener: Listener): () => void;
+  /** The retained messages that any of the filters matches [MQTT-3.3.1-6], each with the filters that do. */
+  retained(filters: readonly string[]): { message: Message; filters: string[] }[];
+  /** Gives a message to the subscribers of this replica, and keeps it when it is to be retained [MQTT-3.3.1-5]. */
+  deliver(message: Message): void;
+  close(): Promise<void>;
+}
+
+/** Where a message's own form travels: aedes copies this field by reference. */
+interface Carrier {
+  readonly properties: { readonly message: Message; readonly delivery: number };
+}
+
+/**
+ * Starts the engine. No client of aedes is ever made: its sessions lose and repeat messages in ways that the
+ * specification forbids (`docs/architecture.md`), so sessions are `client-session.ts`, over aedes' subscriptions.
+ */
+export async function startSessionEngine(options: {
+  log: Log;
+  retainedLimits: RetainedLimits;
+  /** A message was not retained since a bound is reached. */
+  onRetainedRefused(): void;
+}): Promise<SessionEngine> {
+  const { log } = options;
+  const retained = createRetainedMessages(options.retainedLimits);
+  const limitedLog = limitLog(log);
+  const broker = await Aedes.createBroker({
+    // A delivery slot that is not given back must not hold up the others, so they are not limited.
+    concurrency: 0,
+    // One replica is one broker; there is nobody to tell that it lives.
+    heartbeatInterval: 86_400_000,
+  });
+  const onError = (error: unknown): void =>
+    limitedLog.error('session_engine_error', { err: error }, 'The session engine failed');
+  // Without a listener a failure of the persistence would end the process.
+  (broker as unknown as NodeJS.EventEmitter).on('error', onError);
+
+  const queue: Message[] = [];
+  let deliveries = 0;
+
+  function publish(message: Message): void {
+    // What aedes stores first it delivers late, so that messages would overtake each other [MQTT-4.6.0-6]; it gets
+    // nothing to store.
+    const { topic, payload } = message;
+    const carrier = {
+      cmd: 'publish',
+      dup: false,
+      qos: 0,
+      retain: false,
+      topic,
+      payload,
+      properties: { message, delivery: ++deliveries },
+    };
+    broker.publish(carrier as unknown as PublishPacket, (error) => {
+      if (error) onError(error);
+    });
+  }
+
+  return {
+    subscribe(filter, listener) {
+      const onPacket = (packet: AedesPublishPacket, done: () => void): void => {
+        const { message, delivery } = (packet as unknown as Carrier).properties;
+        // [MQTT-4.7.2-1]
+        if (matches(filter, message.topic)) listener(message, delivery);
+        done();
+      };
+      broker.subscribe(filter, onPacket, () => {});
+      return () => broker.unsubscribe(filter, onPacket, () => {});
+    },
+
+    retained: (filters) => retained.find(filters),
+
+    deliver(message) {
+      if (message.retain && !retained.store(message)) {
+        options.onRetainedRefused();
+        limitedLog.warn(
+          'retained_refused',
+          { topic: message.topic },
+          'A message was not retained: the bound is reached',
+        );
+      }
+      // A delivery can close a connection, and its will is a delivery again: that one waits for its turn.
+      queue.push(live(message));
+      if (queue.length > 1) return;
+      for (let next = queue[0]; next !== undefined; next = queue[0]) {
+        try {
+          publish(next);
+        } catch (error) {
+          onError(error);
+        }
+        queue.shift();
+      }
+    },
+
+    close: () => {
+      limitedLog.close();
+      return new Promise((resolve) => broker.close(() => resolve()));
+    },
+  };
+}
+
+/** A message that is delivered as it comes is not marked as retained [MQTT-3.3.1-9]. */
+function live(message: Message): Message {
+  return message.retain ? { ...message, retain: false } : message;
+}

@@ -1,0 +1,53 @@
+import type { Duplex } from 'node:stream';
+import type { CloseReason } from '../protocol/close-reason.js';
+
+/** How the bytes of a client come here. */
+export type Transport = 'tcp' | 'tls' | 'ws' | 'wss';
+
+/** A stream of bytes to and from a client: a `net.Socket`, a `tls.TLSSocket`, or what is made of a WebSocket. */
+export type ByteSocket = Duplex & {
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  /** Why the transport ended the stream, when it did. */
+  readonly failure?: CloseReason | undefined;
+  /** The socket below, when it is not one itself. */
+  readonly lower?: Duplex;
+  /** The client has logged in: bounds that are smaller before it end. */
+  onLogin?(): void;
+};
+
+/** What a client showed of itself in the TLS handshake, when it was asked to. */
+export interface ClientCertificate {
+  /** Device ids it is made out to: the subject's common name, then the URIs of its alternative names. */
+  readonly names: readonly string[];
+  /** Why the handshake did not trust it, as OpenSSL calls it; undefined: it did. */
+  readonly problem: string | undefined;
+  /** `Date.now()` from which it is valid. */
+  readonly validFromMs: number;
+  /** `Date.now()` until which it is valid. */
+  readonly validUntilMs: number;
+}
+
+/** A client whose bytes are MQTT from here on: every handshake of its transport is done. */
+export interface AcceptedSocket {
+  /** Its errors are listened to: `close` follows them, and is all that the owner needs to know. */
+  readonly socket: ByteSocket;
+  readonly transport: Transport;
+  /**
+   * The client's own address, also behind a proxy that speaks the PROXY protocol; IPv4 in dotted form, however it
+   * came.
+   */
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  /** Undefined: the client has shown none. */
+  readonly certificate: ClientCertificate | undefined;
+}
+
+/**
+ * Bytes of the write under way that the system has not taken; 0 where Node.js does not tell. It is what its sockets go
+ * by themselves to see whether a long write goes on (`net.js`, `_onTimeout`).
+ */
+export function queuedBytesOf(socket: ByteSocket): number {
+  const { _handle: handle } = (socket.lower ?? socket) as { _handle?: { writeQueueSize?: number } | null };
+  return handle?.writeQueueSize ?? 0;
+}

@@ -1,0 +1,87 @@
+import type { Socket } from 'node:net';
+import { createServer, type TLSSocket } from 'node:tls';
+import type { CertificateStore } from '../../tls/certificate-store.js';
+import { readCertificateNames } from '../admission/certificate-names.js';
+import type { AcceptedSocket, ClientCertificate } from './accepted-socket.js';
+
+/** Lays TLS over accepted sockets. */
+export interface TlsDoor {
+  secure(
+    socket: Socket,
+    callbacks: {
+      onSecure(secured: Pick<AcceptedSocket, 'socket' | 'certificate'>): void;
+      onFailed(problem: string): void;
+    },
+  ): void;
+}
+
+type Callbacks = Parameters<TlsDoor['secure']>[1];
+
+/**
+ * Opens the door. A certificate that a client shows is reported and not judged: the client learns at CONNECT why it is
+ * refused, which TLS 1.3 could not tell it in time. Sockets are injected into a server that does not listen, the
+ * documented use of its event `connection`.
+ *
+ * @param options.uriForm with `{id}`, see the setting MQTT_CLIENT_CERT_URI.
+ */
+export function openTlsDoor(options: { certificates: CertificateStore; uriForm: string }): TlsDoor {
+  const { certificates, uriForm } = options;
+  const { clientCa } = certificates;
+  /** The server does not say which socket lies below a TLS socket; both ends of its connection do. */
+  const waiting = new Map<string, Callbacks>();
+  const server = createServer({
+    ...certificates.contextOptions(),
+    requestCert: clientCa,
+    rejectUnauthorized: false,
+  });
+  certificates.onChange(() => server.setSecureContext(certificates.contextOptions()));
+
+  server.on('secureConnection', (socket) => {
+    const callbacks = waiting.get(endsOf(socket));
+    if (callbacks === undefined) {
+      socket.destroy();
+      return;
+    }
+    // Of TLS 1.2, where each costs the server the work of a handshake, without an end and before CONNECT. Node.js tells
+    // an attempt as an error after which the socket lives on.
+    socket.disableRenegotiation();
+    socket.on('error', () => socket.destroy());
+    socket.allowHalfOpen = true;
+    callbacks.onSecure({ socket, certificate: clientCa ? readCertificate(socket, uriForm) : undefined });
+  });
+  server.on('tlsClientError', (error, socket) => {
+    const { code, message } = error as NodeJS.ErrnoException;
+    // Left before the end of the handshake: the close of the socket below says so.
+    if (code === 'ECONNRESET') return;
+    waiting.get(endsOf(socket))?.onFailed(code ?? message);
+  });
+
+  return {
+    secure(socket, callbacks) {
+      const ends = endsOf(socket);
+      waiting.set(ends, callbacks);
+      socket.once('close', () => {
+        if (waiting.get(ends) === callbacks) waiting.delete(ends);
+      });
+      // A client that ends its side within the handshake has given up; behind the handshake it may still be answered.
+      socket.allowHalfOpen = false;
+      server.emit('connection', socket);
+    },
+  };
+}
+
+function endsOf(socket: Socket): string {
+  return `${socket.remoteAddress} ${socket.remotePort} ${socket.localAddress} ${socket.localPort}`;
+}
+
+function readCertificate(socket: TLSSocket, uriForm: string): ClientCertificate | undefined {
+  const certificate = socket.getPeerCertificate();
+  // An empty object when the client has shown none.
+  if (certificate.raw === undefined) return undefined;
+  return {
+    names: readCertificateNames(certificate.subject.CN, certificate.subjectaltname, uriForm),
+    problem: socket.authorized ? undefined : String(socket.authorizationError),
+    validFromMs: Date.parse(certificate.valid_from),
+    validUntilMs: Date.parse(certificate.valid_to),
+  };
+}

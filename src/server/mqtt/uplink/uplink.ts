@@ -1,0 +1,307 @@
+import { type Forwarder, natsBytesOf } from '../../forward/forwarder.js';
+import type { Policy } from '../admission/authorize.js';
+import type { BrokerCounters } from '../live/counters.js';
+import type { LimitName } from '../live/limit-names.js';
+import type { CloseReason } from '../protocol/close-reason.js';
+import type { Will } from '../protocol/packets/connect.js';
+import { isMqttText } from '../protocol/packets/field.js';
+import { PacketType, type QoS } from '../protocol/packets/packet-type.js';
+import type { Publish } from '../protocol/packets/publish.js';
+import { checkTopic, checkTopicSize, type TopicLimits } from '../protocol/topics.js';
+import type { ClientState, DeviceState } from '../sessions/client-state.js';
+import type { Exchanges } from '../sessions/exchanges.js';
+import type { TurnQueue } from '../transport/turn-queue.js';
+import { RecentRoutes } from './recent-routes.js';
+import { type Route, UplinkPublish } from './uplink-publish.js';
+
+/** Something that a client waits to be answered with PUBACK or PUBREC, when it is stored and its turn has come. */
+interface Awaited {
+  readonly qos: QoS;
+  readonly packetId: number;
+  readonly stored: boolean;
+  readonly exchanges: Exchanges | undefined;
+}
+
+/** What every client's uplink shares. */
+export interface UplinkServices {
+  readonly forwarder: Forwarder;
+  readonly maxInFlightPerClient: number;
+  readonly maxInFlightBytesPerClient: number;
+  /** QoS 2 exchanges that a client may have begun and not ended. */
+  readonly maxExchangesPerClient: number;
+  readonly topicLimits: TopicLimits;
+  /** Wills that wait for room, of all clients. */
+  readonly waitingWills: { count: number; bytes: number };
+  readonly counters: BrokerCounters;
+  readonly turns: TurnQueue;
+  /** Gives a message to the MQTT subscribers of this replica. */
+  deliver(message: { topic: string; payload: Buffer; qos: QoS; retain: boolean }): void;
+  /** A replica-wide unique id for JetStream's duplicate window. */
+  nextMessageId(): string;
+}
+
+/** What the uplink needs of its connection. */
+export interface UplinkConnection {
+  /** `performance.now()` of the last bytes received. */
+  readonly lastReadMs: number;
+  acknowledge(type: PacketType, packetId: number): void;
+  /** Something was stored: there may be room for a message that waits. */
+  onRoom(): void;
+  close(reason: CloseReason, fields?: Readonly<Record<string, unknown>>): void;
+}
+
+/** How subject and headers are made for one device. */
+export interface Addressing {
+  subjectOf(topic: string): string;
+  headersOf(topic: string, retain: boolean): Uint8Array;
+  /** Its subjects are of NATS_SUBJECT, and not of the policy's own. */
+  readonly batchable: boolean;
+}
+
+/** A device takes at most one message for so many that are free; the same for bytes. */
+const deviceShare = 8;
+/** Most bytes of wills that wait for room; further ones are dropped and counted. */
+const maxWaitingWillBytes = 8_388_608;
+const willOverheadBytes = 2_048;
+
+/**
+ * The path of one connection's messages: PUBLISH → policy → subject → forwarder → stored → PUBACK or PUBREC, in the
+ * order in which they came [MQTT-4.6.0-2] [MQTT-4.6.0-3].
+ */
+export class Uplink {
+  private readonly services: UplinkServices;
+  private readonly connection: UplinkConnection;
+  readonly state: ClientState;
+  private policy: Policy;
+  private addressing: Addressing;
+  /** Messages to be answered, in order of arrival, from `head` on. */
+  private waiting: Awaited[] = [];
+  private head = 0;
+  readonly routes = new RecentRoutes();
+
+  constructor(
+    services: UplinkServices,
+    connection: UplinkConnection,
+    client: { state: ClientState; policy: Policy; addressing: Addressing },
+  ) {
+    this.services = services;
+    this.connection = connection;
+    this.state = client.state;
+    this.policy = client.policy;
+    this.addressing = client.addressing;
+  }
+
+  /**
+   * The bound that allows no further message now, or undefined: of all clients, and of this client and device when it is
+   * to be confirmed.
+   */
+  checkRoom(confirm: boolean): LimitName | undefined {
+    const { state } = this;
+    // The will of an earlier connection comes before what this one sends.
+    if (confirm && state.wills.length > 0) this.sendWills();
+    // What is answered in its turn counts too: repeats of a QoS 2 message that PUBREC has answered are not in flight.
+    const unanswered = this.waiting.length - this.head;
+    return this.checkBounds(confirm, Math.max(state.lane.inFlight, unanswered));
+  }
+
+  private checkBounds(confirm: boolean, inFlightOfClient: number): LimitName | undefined {
+    const { forwarder, maxInFlightPerClient, maxInFlightBytesPerClient } = this.services;
+    if (forwarder.fullFor(confirm)) return 'in-flight';
+    if (!confirm) return undefined;
+    const { state } = this;
+    if (inFlightOfClient >= maxInFlightPerClient) return 'in-flight-per-client';
+    if (state.inFlightBytes >= maxInFlightBytesPerClient) return 'in-flight-bytes-per-client';
+    const { inFlight, inFlightBytes } = state.device;
+    // A share of what is free, and not of all: however many devices fill their share, there is room for another.
+    const overShare =
+      inFlight * deviceShare >= forwarder.free || inFlightBytes * deviceShare >= forwarder.freeBytes;
+    return overShare && inFlight > 0 ? 'in-flight-per-device' : undefined;
+  }
+
+  /** When the client's last bytes arrived, in microseconds modulo 2^32. */
+  get receivedUs(): number {
+    return (this.connection.lastReadMs * 1_000) | 0;
+  }
+
+  /** The policy of the device has changed: every topic is held against the new one. */
+  changePolicy(policy: Policy, addressing: Addressing): void {
+    this.policy = policy;
+    this.addressing = addressing;
+    this.routes.clear();
+  }
+
+  get device(): DeviceState {
+    return this.state.device;
+  }
+
+  /** Takes a PUBLISH for which there is room. Answers why the connection must close, if it must. */
+  receive(publish: Publish): CloseReason | undefined {
+    const { packet, topicStart, topicEnd, retain } = publish;
+    const route = this.routeOf(packet, topicStart, topicEnd, retain);
+    if (typeof route === 'string') return route;
+    if (publish.qos === 2 && this.resume(publish.packetId)) return undefined;
+
+    const { exchanges } = this.state;
+    // A client of 3.1.1 cannot be told to wait, and the PUBREL that would make room comes behind what is read.
+    if (publish.qos === 2 && exchanges.size >= this.services.maxExchangesPerClient) {
+      return 'too-many-exchanges';
+    }
+    const exchange = publish.qos === 2 ? { messageId: this.services.nextMessageId(), exchanges } : undefined;
+    const message = new UplinkPublish(this, route, publish, exchange);
+    if (natsBytesOf(message) > this.services.forwarder.maxPayloadBytes) return 'packet-too-large';
+    if (publish.qos === 2 && !exchanges.begin(message)) return 'too-many-exchanges-in-all';
+    if (publish.qos > 0) this.waiting.push(message);
+    else if (this.policy.localDelivery) this.deliver(message);
+    message.publish(this.state.lane);
+    return undefined;
+  }
+
+  /** PUBREL ends a QoS 2 exchange [MQTT-4.3.3-2]. */
+  release(packetId: number): CloseReason | undefined {
+    const exchange = this.state.exchanges.get(packetId);
+    if (exchange !== undefined && exchange !== 'answered') return 'early-pubrel';
+    this.state.exchanges.end(packetId);
+    this.connection.acknowledge(PacketType.PUBCOMP, packetId);
+    return undefined;
+  }
+
+  /** Sends the will [MQTT-3.1.2-8], within the bounds: it waits for room, of its client too, behind what that one sent. */
+  publishWill(will: Will): void {
+    const { waitingWills, counters } = this.services;
+    const { lane, wills } = this.state;
+    const topic = Buffer.from(will.topic, 'utf8');
+    const route = this.routeOf(topic, 0, topic.length, will.retain);
+    if (typeof route === 'string') return;
+    const exchange = will.qos === 2 ? { messageId: this.services.nextMessageId() } : undefined;
+    const message = new UplinkPublish(this, route, { ...will, packetId: 0 }, exchange);
+    const bytes = message.payload.length + willOverheadBytes;
+    const limit = this.checkBounds(message.confirm, lane.inFlight);
+    const waits = limit !== undefined || wills.length > 0;
+    if (waits && waitingWills.bytes + bytes > maxWaitingWillBytes) {
+      counters.willsDropped += 1;
+      counters.limits['waiting-wills'] += 1;
+      return;
+    }
+    if (will.qos === 0 && this.policy.localDelivery) this.deliver(message);
+    if (!waits) {
+      message.publish(lane);
+      return;
+    }
+    waitingWills.count += 1;
+    waitingWills.bytes += bytes;
+    wills.push({ message, lane, bytes });
+    // Others of the client wait for the first one.
+    if (limit !== undefined && wills.length === 1) this.awaitRoomForWills(limit);
+  }
+
+  /** Sends the client's waiting wills as far as there is room; answers the bound at which the next one waits. */
+  private sendWills(): LimitName | undefined {
+    const { waitingWills } = this.services;
+    const { wills } = this.state;
+    for (let first = wills[0]; first !== undefined; first = wills[0]) {
+      const { message, lane, bytes } = first;
+      const limit = this.checkBounds(message.confirm, lane.inFlight);
+      if (limit !== undefined) return limit;
+      wills.shift();
+      waitingWills.count -= 1;
+      waitingWills.bytes -= bytes;
+      if (message.renew() === undefined) message.publish(lane);
+      else this.services.counters.willsDropped += 1;
+    }
+    return undefined;
+  }
+
+  private awaitRoomForWills(limit: LimitName): void {
+    const goOn = () => {
+      const next = this.sendWills();
+      if (next !== undefined) this.awaitRoomForWills(next);
+    };
+    // At the other bounds something of the device is in flight, and makes room when it is settled.
+    if (limit !== 'in-flight') this.device.awaitingRoom.add({ onRoom: goOn });
+    else this.services.forwarder.whenReady(goOn, this.state.wills[0]?.message.confirm);
+  }
+
+  /** A message was stored. */
+  settle(message: UplinkPublish): void {
+    const { counters, turns } = this.services;
+    // A will has no packet identifier, and did not arrive when its connection ended.
+    if (message.packetId !== 0)
+      counters.ackLatency.record((((turns.nowMs() * 1_000) | 0) - message.receivedUs) | 0);
+    if (this.policy.localDelivery) this.deliver(message);
+    this.answerStored();
+  }
+
+  /** The client's connection, this one or a later one, may go on. */
+  wakeClient(): void {
+    this.state.connection?.onRoom();
+  }
+
+  /** Answers everything at the head of the queue that is stored: PUBACK and PUBREC are written here and nowhere else. */
+  private answerStored(): void {
+    const { waiting } = this;
+    while (this.head < waiting.length) {
+      const first = waiting[this.head] as Awaited;
+      if (!first.stored) break;
+      this.connection.acknowledge(first.qos === 1 ? PacketType.PUBACK : PacketType.PUBREC, first.packetId);
+      if (first.exchanges?.get(first.packetId) === first) first.exchanges.answer(first.packetId);
+      this.head += 1;
+    }
+    if (this.head === waiting.length) {
+      this.waiting = [];
+      this.head = 0;
+    } else if (this.head >= 1_024) {
+      this.waiting = waiting.slice(this.head);
+      this.head = 0;
+    }
+  }
+
+  /** A message of this client can never be stored: there is no answer to it but the end of the connection. */
+  refuse(reason: CloseReason, fields: Readonly<Record<string, unknown>>): void {
+    this.connection.close(reason, fields);
+  }
+
+  /** A packet identifier whose exchange goes on: never forwarded again, answered in its turn once it is stored. */
+  private resume(packetId: number): boolean {
+    const exchange = this.state.exchanges.get(packetId);
+    if (exchange === undefined) return false;
+    if (exchange === 'answered') {
+      this.waiting.push({ qos: 2, packetId, stored: true, exchanges: undefined });
+    } else if (exchange.uplink !== this) {
+      exchange.uplink = this;
+      this.waiting.push(exchange);
+    }
+    this.answerStored();
+    return true;
+  }
+
+  /** The route of the topic that stands in `packet` from `start` to `end`. */
+  private routeOf(packet: Buffer, start: number, end: number, retain: boolean): Route | CloseReason {
+    return (
+      this.routes.find(packet, start, end, retain) ?? this.makeRoute(packet.subarray(start, end), retain)
+    );
+  }
+
+  private makeRoute(topicBytes: Buffer, retain: boolean): Route | CloseReason {
+    if (!isMqttText(topicBytes)) return 'invalid-utf8';
+    const topic = topicBytes.toString('utf8');
+    const problem = checkTopic(topic) ?? checkTopicSize(topic, this.services.topicLimits);
+    if (problem !== undefined) return problem;
+    if (!this.policy.mayPublish(topic)) return 'publish-denied';
+    const route = {
+      topicBytes: Buffer.from(topicBytes),
+      topic,
+      retain,
+      subject: Buffer.from(this.addressing.subjectOf(topic)),
+      headers: this.addressing.headersOf(topic, retain),
+      batchable: this.addressing.batchable,
+    };
+    this.routes.add(route);
+    return route;
+  }
+
+  private deliver(message: UplinkPublish): void {
+    const { topic, qos, retain } = message;
+    // Subscribers' queues may keep the payload for long, and the socket's chunk with it if it were not copied.
+    this.services.deliver({ topic, payload: Buffer.from(message.payload), qos, retain });
+  }
+}
