@@ -3,7 +3,7 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { connect, DiscardPolicy, type NatsConnection, RetentionPolicy, StorageType } from 'nats';
-import { obtainNatsServer } from '../../src/server/forward/nats-server-program.js';
+import { obtainNatsServer } from '../../src/server/forward/embedded/nats-server-program.js';
 import { findFreePort, progress, type Scope, startChild, stopChild, waitForOutput } from '../scope.js';
 import type { NatsAccess } from './system.js';
 

@@ -3,9 +3,9 @@ import type { DevicePolicy } from '../db/policies.js';
 import { messageOf, SvcMqttError } from '../errors.js';
 import type { Log } from '../log.js';
 import { subjectsOfTemplate } from '../subject-template.js';
-import type { Coverage } from './forward/coverage.js';
-import type { UnusableSubjects } from './forward/stream-config.js';
-import { overlap } from './forward/subject-match.js';
+import type { Coverage } from './forward/stream/coverage.js';
+import type { UnusableSubjects } from './forward/stream/stream-config.js';
+import { overlap } from './forward/stream/subject-match.js';
 
 /** Watches that a stream takes what policies send to subjects of their own. */
 export interface SubjectCoverage {

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { obtainNatsServer } from '../../src/server/forward/nats-server-program.js';
+import { obtainNatsServer } from '../../src/server/forward/embedded/nats-server-program.js';
 import { cleanEnv, jsonLines, projectDir, runCli } from './support.js';
 
 test('setup prints where the nats-server program is, and nothing else on stdout', async () => {

@@ -1,7 +1,7 @@
 import { connect, headers, type NatsConnection } from 'nats';
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { openLog } from '../../src/log.js';
-import { startEmbeddedNats } from '../../src/server/forward/embedded-nats.js';
+import { startEmbeddedNats } from '../../src/server/forward/embedded/embedded-nats.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 import { borrowPostgres, createDatabase } from '../support/postgres.js';
 import { jsonLines, killLeftovers, makeTempDir, type Running, runCli, startCli, until } from './support.js';

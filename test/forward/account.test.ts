@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { openNatsInspector } from '../../src/server/forward/inspect-nats.js';
-import type { NatsSettings } from '../../src/server/forward/nats-settings.js';
+import type { NatsSettings } from '../../src/server/forward/connection/nats-settings.js';
+import { openNatsInspector } from '../../src/server/forward/stream/inspect-nats.js';
 import { jsonLines, runCli } from '../cli/support.js';
 import {
   noNatsSettings,

@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsConnection } from 'nats';
 import { afterEach, describe, expect, it } from 'vitest';
+import { isAtLeast } from '../../src/server/forward/embedded/nats-server-program.js';
 import type { Forwarder } from '../../src/server/forward/forwarder.js';
-import { isAtLeast } from '../../src/server/forward/nats-server-program.js';
 import {
   openObserver,
   openTestForwarder,

@@ -1,8 +1,8 @@
 import type { NatsConnection } from 'nats';
 import { expect, it } from 'vitest';
+import type { NatsLink, NatsLinkListener } from '../../src/server/forward/connection/nats-link.js';
+import type { NatsWire } from '../../src/server/forward/connection/nats-wire.js';
 import { startCoreForwarder } from '../../src/server/forward/core-forwarder.js';
-import type { NatsLink, NatsLinkListener } from '../../src/server/forward/nats-connection.js';
-import type { NatsWire } from '../../src/server/forward/nats-wire.js';
 import { openTestLog, testLimits, until, uplink } from '../support/forwarding.js';
 
 it('a PONG confirms what was sent before its PING, and nothing later', async () => {

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { SvcMqttError } from '../../src/errors.js';
-import { connectNats, type NatsLink } from '../../src/server/forward/nats-connection.js';
-import { type NatsSettings, readNatsTarget } from '../../src/server/forward/nats-settings.js';
+import { connectNats, type NatsLink } from '../../src/server/forward/connection/nats-link.js';
+import { type NatsSettings, readNatsTarget } from '../../src/server/forward/connection/nats-settings.js';
 import { noNatsSettings, openTestLog, until } from '../support/forwarding.js';
 import {
   createCertificates,

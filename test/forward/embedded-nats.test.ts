@@ -7,13 +7,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readConfig } from '../../src/read-config.js';
+import { probeNats } from '../../src/server/forward/connection/nats-probe.js';
 import {
   type EmbeddedNats,
   readEmbeddedNatsPort,
   startEmbeddedNats,
-} from '../../src/server/forward/embedded-nats.js';
-import { probeNats } from '../../src/server/forward/nats-probe.js';
-import { readProcessBirth } from '../../src/server/forward/process-birth.js';
+} from '../../src/server/forward/embedded/embedded-nats.js';
+import { readProcessBirth } from '../../src/server/forward/embedded/process-birth.js';
 import { startForwarder } from '../../src/server/forward/start-forwarder.js';
 import { openObserver, openTestLog, readStream, until, uplink } from '../support/forwarding.js';
 import { freePort } from '../support/free-port.js';
@@ -51,7 +51,7 @@ async function readState(): Promise<{
 /** Another gateway on the same data directory, in a process of its own that can be killed. */
 async function startElsewhere(): Promise<{ child: ChildProcess; port: number }> {
   const script = `
-    import { startEmbeddedNats } from ${JSON.stringify(new URL('../../src/server/forward/embedded-nats.ts', import.meta.url).href)};
+    import { startEmbeddedNats } from ${JSON.stringify(new URL('../../src/server/forward/embedded/embedded-nats.ts', import.meta.url).href)};
     import { pino } from 'pino';
     const embedded = await startEmbeddedNats({
       dataDir: process.env.TEST_DATA_DIR, port: 0, program: process.env.NATS_SERVER_BIN, log: pino({ level: 'silent' }),

@@ -2,9 +2,9 @@ import fc from 'fast-check';
 import type { Msg, NatsConnection } from 'nats';
 import { headers } from 'nats';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, type TestContext } from 'vitest';
+import { isAtLeast } from '../../src/server/forward/embedded/nats-server-program.js';
 import { type Forwarder, type Lane, newForwarderCounters } from '../../src/server/forward/forwarder.js';
 import { openGroupCommit } from '../../src/server/forward/group-commit.js';
-import { isAtLeast } from '../../src/server/forward/nats-server-program.js';
 import {
   openObserver,
   openTestForwarder,

@@ -4,8 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { embeddedNatsConfig, embeddedNatsFiles } from '../../src/server/forward/embedded-nats-config.js';
-import { isAtLeast, obtainNatsServer } from '../../src/server/forward/nats-server-program.js';
+import {
+  embeddedNatsConfig,
+  embeddedNatsFiles,
+} from '../../src/server/forward/embedded/embedded-nats-config.js';
+import { isAtLeast, obtainNatsServer } from '../../src/server/forward/embedded/nats-server-program.js';
 
 const run = promisify(execFile);
 

@@ -8,15 +8,15 @@ import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { natsServerCacheDir } from '../../src/server/forward/nats-server-cache.js';
+import { natsServerCacheDir } from '../../src/server/forward/embedded/nats-server-cache.js';
 import {
   describeLacks,
   findNatsServer,
   isAtLeast,
   obtainNatsServer,
   pinnedNatsVersion,
-} from '../../src/server/forward/nats-server-program.js';
-import { releaseArchive, releaseUrl } from '../../src/server/forward/nats-server-release.js';
+} from '../../src/server/forward/embedded/nats-server-program.js';
+import { releaseArchive, releaseUrl } from '../../src/server/forward/embedded/nats-server-release.js';
 import { freePort } from '../support/free-port.js';
 
 let dir: string;

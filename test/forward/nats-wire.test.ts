@@ -2,7 +2,7 @@ import { createServer, type Socket } from 'node:net';
 import fc from 'fast-check';
 import { connect, type NatsConnection, headers as newHeaders } from 'nats';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openNatsWire } from '../../src/server/forward/nats-wire.js';
+import { openNatsWire } from '../../src/server/forward/connection/nats-wire.js';
 import { until, uplink } from '../support/forwarding.js';
 
 /** Says what a NATS server says at first, and keeps what it is sent. */

@@ -1,9 +1,9 @@
 import type { NatsConnection } from 'nats';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { connectNats, type NatsLink } from '../../src/server/forward/connection/nats-link.js';
 import type { Forwarder, Lane } from '../../src/server/forward/forwarder.js';
 import { startJetStreamForwarder } from '../../src/server/forward/jetstream-forwarder.js';
-import { connectNats, type NatsLink } from '../../src/server/forward/nats-connection.js';
-import { openStreamWatch } from '../../src/server/forward/stream-watch.js';
+import { openStreamWatch } from '../../src/server/forward/stream/stream-watch.js';
 import {
   noNatsSettings,
   openObserver,

@@ -1,8 +1,8 @@
 import type { JetStreamManager, NatsConnection, StreamConfig } from 'nats';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { isAtLeast } from '../../src/server/forward/embedded/nats-server-program.js';
 import type { Forwarder } from '../../src/server/forward/forwarder.js';
-import { isAtLeast } from '../../src/server/forward/nats-server-program.js';
-import { madeMark } from '../../src/server/forward/stream-config.js';
+import { madeMark } from '../../src/server/forward/stream/stream-config.js';
 import {
   openObserver,
   openTestForwarder,

@@ -2,8 +2,8 @@ import type { NatsConnection } from 'nats';
 import { StorageType } from 'nats';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { SvcMqttError } from '../../src/errors.js';
-import { isAtLeast } from '../../src/server/forward/nats-server-program.js';
-import { requireStream } from '../../src/server/forward/stream.js';
+import { isAtLeast } from '../../src/server/forward/embedded/nats-server-program.js';
+import { requireStream } from '../../src/server/forward/stream/stream.js';
 import { openObserver, openTestLog } from '../support/forwarding.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 

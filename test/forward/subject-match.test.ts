@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { covers, overlap } from '../../src/server/forward/subject-match.js';
+import { covers, overlap } from '../../src/server/forward/stream/subject-match.js';
 
 const words = ['a', 'b', 'c'];
 const patterns = fc

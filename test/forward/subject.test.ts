@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { headers as natsHeaders } from 'nats';
 import { describe, expect, it } from 'vitest';
+import { covers } from '../../src/server/forward/stream/subject-match.js';
 import {
   compileSubject,
   encodeHeaders,
@@ -10,7 +11,6 @@ import {
   topicToTokens,
   unescapeToken,
 } from '../../src/server/forward/subject.js';
-import { covers } from '../../src/server/forward/subject-match.js';
 import { checkSubjectTemplate, subjectsOfTemplate } from '../../src/subject-template.js';
 
 /** What MQTT allows as a topic, with what NATS gives a meaning to drawn often. */

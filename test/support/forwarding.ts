@@ -2,13 +2,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { connect, type NatsConnection } from 'nats';
 import { pino } from 'pino';
 import type { Log } from '../../src/log.js';
+import { connectNats } from '../../src/server/forward/connection/nats-link.js';
+import type { NatsSettings } from '../../src/server/forward/connection/nats-settings.js';
 import { startCoreForwarder } from '../../src/server/forward/core-forwarder.js';
 import type { Forwarder, IngestSetting, UplinkMessage } from '../../src/server/forward/forwarder.js';
 import type { ForwarderLimits } from '../../src/server/forward/forwarding.js';
 import { startJetStreamForwarder } from '../../src/server/forward/jetstream-forwarder.js';
-import { connectNats } from '../../src/server/forward/nats-connection.js';
-import type { NatsSettings } from '../../src/server/forward/nats-settings.js';
-import { openStreamWatch } from '../../src/server/forward/stream-watch.js';
+import { openStreamWatch } from '../../src/server/forward/stream/stream-watch.js';
 import { encodeHeaders } from '../../src/server/forward/subject.js';
 
 export interface LoggedLine {

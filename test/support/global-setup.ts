@@ -2,7 +2,7 @@ import { migrate } from '../../src/db/migrate.js';
 import { openDatabase } from '../../src/db/open.js';
 import { openLog } from '../../src/log.js';
 import { readConfig } from '../../src/read-config.js';
-import { obtainNatsServer } from '../../src/server/forward/nats-server-program.js';
+import { obtainNatsServer } from '../../src/server/forward/embedded/nats-server-program.js';
 import { createDatabase, postgresTemplateVariable, postgresUrlVariable, startPostgres } from './postgres.js';
 
 /** Starts one PostgreSQL with a migrated template database, and sees to it that there is a nats-server. */

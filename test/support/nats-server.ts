@@ -4,7 +4,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { obtainNatsServer } from '../../src/server/forward/nats-server-program.js';
+import { obtainNatsServer } from '../../src/server/forward/embedded/nats-server-program.js';
 import { freePort } from './free-port.js';
 
 /** A nats-server of a test, on 127.0.0.1 with a store of its own. */

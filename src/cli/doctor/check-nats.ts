@@ -1,9 +1,9 @@
 import type { Config } from '../../config.js';
 import type { DevicePolicy } from '../../db/policies.js';
-import { readEmbeddedNatsPort } from '../../server/forward/embedded-nats.js';
-import { type NatsInspector, openNatsInspector } from '../../server/forward/inspect-nats.js';
-import { probeNats } from '../../server/forward/nats-probe.js';
-import { describeLacks, findNatsServer } from '../../server/forward/nats-server-program.js';
+import { probeNats } from '../../server/forward/connection/nats-probe.js';
+import { readEmbeddedNatsPort } from '../../server/forward/embedded/embedded-nats.js';
+import { describeLacks, findNatsServer } from '../../server/forward/embedded/nats-server-program.js';
+import { type NatsInspector, openNatsInspector } from '../../server/forward/stream/inspect-nats.js';
 import { checkSubjectTemplate, subjectsOfTemplate } from '../../subject-template.js';
 import { checkClock } from './check-clock.js';
 import { checkStreamState, describeBytes } from './check-stream.js';

@@ -1,5 +1,5 @@
 import type { Config } from '../../config.js';
-import type { StreamInspection } from '../../server/forward/inspect-nats.js';
+import type { StreamInspection } from '../../server/forward/stream/inspect-nats.js';
 import { formatCount } from '../terminal/text.js';
 import { type Finding, ok, problem, warning } from './finding.js';
 

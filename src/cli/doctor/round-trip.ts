@@ -4,7 +4,7 @@ import type { Config } from '../../config.js';
 import type { NewDevice } from '../../db/devices.js';
 import type { Database } from '../../db/open.js';
 import { addSyntheticDevice, removeSyntheticDevice } from '../../db/synthetic-device.js';
-import type { NatsInspector } from '../../server/forward/inspect-nats.js';
+import type { NatsInspector } from '../../server/forward/stream/inspect-nats.js';
 import { compileSubject } from '../../server/forward/subject.js';
 import { readAddressRanges } from '../../server/mqtt/admission/address-ranges.js';
 import { readCliActor } from '../store/actor.js';

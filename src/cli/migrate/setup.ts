@@ -1,5 +1,5 @@
 import type { Config } from '../../config.js';
-import { describeLacks, obtainNatsServer } from '../../server/forward/nats-server-program.js';
+import { describeLacks, obtainNatsServer } from '../../server/forward/embedded/nats-server-program.js';
 import { type CommandIo, whenAborted, write } from '../terminal/io.js';
 import { escapeControls, toJsonLine } from '../terminal/text.js';
 

@@ -1,8 +1,8 @@
 import type { Config } from '../../config.js';
 import { describeRisks, type PolicyRules } from '../../policy.js';
-import { type Coverage, readCoverage } from '../../server/forward/coverage.js';
-import { dialNats } from '../../server/forward/nats-dial.js';
-import { readNatsTarget } from '../../server/forward/nats-settings.js';
+import { dialNats } from '../../server/forward/connection/nats-dial.js';
+import { readNatsTarget } from '../../server/forward/connection/nats-settings.js';
+import { type Coverage, readCoverage } from '../../server/forward/stream/coverage.js';
 import { describeCoverage } from '../../server/subject-coverage.js';
 import { chooseNatsUrl } from '../store/nats-url.js';
 

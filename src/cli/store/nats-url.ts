@@ -1,6 +1,6 @@
 import type { Config } from '../../config.js';
 import { SvcMqttError } from '../../errors.js';
-import { readEmbeddedNatsPort } from '../../server/forward/embedded-nats.js';
+import { readEmbeddedNatsPort } from '../../server/forward/embedded/embedded-nats.js';
 
 /**
  * Where a command finds NATS. With port 0 the embedded server chose one, and the data directory tells which.

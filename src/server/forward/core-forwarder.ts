@@ -1,7 +1,7 @@
 import type { Log } from '../../log.js';
+import type { NatsLink } from './connection/nats-link.js';
 import type { Forwarder } from './forwarder.js';
 import { type ForwarderLimits, startForwarding } from './forwarding.js';
-import type { NatsLink } from './nats-connection.js';
 
 /** What was sent between two PINGs. */
 interface Round {

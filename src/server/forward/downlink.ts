@@ -1,7 +1,7 @@
 import type { Subscription } from 'nats';
 import { messageOf } from '../../errors.js';
 import { type Log, limitLog } from '../../log.js';
-import type { NatsLink } from './nats-connection.js';
+import type { NatsLink } from './connection/nats-link.js';
 import { escapeToken, tokensToTopic } from './subject.js';
 
 /** A message for a device. */

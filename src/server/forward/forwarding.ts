@@ -1,6 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsConnection } from 'nats';
 import type { Log } from '../../log.js';
+import type { NatsLink } from './connection/nats-link.js';
+import type { NatsWire } from './connection/nats-wire.js';
 import {
   type Forwarder,
   type ForwarderCounters,
@@ -10,8 +12,6 @@ import {
   type UplinkMessage,
 } from './forwarder.js';
 import { type InFlight, openInFlight } from './in-flight.js';
-import type { NatsLink } from './nats-connection.js';
-import type { NatsWire } from './nats-wire.js';
 import type { Standstill } from './troubles.js';
 import { openUnconfirmed, type Unconfirmed } from './unconfirmed.js';
 import { openWaiters } from './waiters.js';

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import type { Msg } from 'nats';
 import { openBatchTrial, type TrialStep } from './batch-trial.js';
+import type { BatchPlace, ReplyTo } from './connection/nats-wire.js';
 import { type ForwarderCounters, natsBytesOf, type UplinkMessage } from './forwarder.js';
 import type { InFlight } from './in-flight.js';
-import type { BatchPlace, ReplyTo } from './nats-wire.js';
 import { readPubAck } from './pub-ack.js';
 import { openStorePace } from './store-pace.js';
 

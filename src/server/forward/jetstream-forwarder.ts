@@ -2,14 +2,14 @@ import { randomBytes } from 'node:crypto';
 import type { Msg, NatsConnection } from 'nats';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
+import type { NatsLink } from './connection/nats-link.js';
+import type { NatsWire } from './connection/nats-wire.js';
 import type { Forwarder, IngestMode, IngestSetting, UplinkMessage } from './forwarder.js';
 import { type ForwarderLimits, startForwarding } from './forwarding.js';
 import { openGroupCommit } from './group-commit.js';
-import type { NatsLink } from './nats-connection.js';
-import type { NatsWire } from './nats-wire.js';
 import { type Refusal, readPubAck, readToken } from './pub-ack.js';
 import { slotSpan } from './slots.js';
-import type { StreamWatch } from './stream-watch.js';
+import type { StreamWatch } from './stream/stream-watch.js';
 
 /**
  * Starts a forwarder to JetStream: a message counts as stored when a stream has answered so.

@@ -2,15 +2,15 @@ import type { Config } from '../../config.js';
 import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { checkSubjectTemplate } from '../../subject-template.js';
+import { connectNats, type NatsLink } from './connection/nats-link.js';
+import { type NatsSettings, readNatsTarget } from './connection/nats-settings.js';
 import { startCoreForwarder } from './core-forwarder.js';
-import { type Coverage, readCoverage } from './coverage.js';
-import { type EmbeddedNats, startEmbeddedNats } from './embedded-nats.js';
+import { type EmbeddedNats, startEmbeddedNats } from './embedded/embedded-nats.js';
 import type { Forwarder } from './forwarder.js';
 import { startJetStreamForwarder } from './jetstream-forwarder.js';
-import { connectNats, type NatsLink } from './nats-connection.js';
-import { type NatsSettings, readNatsTarget } from './nats-settings.js';
-import type { UnusableSubjects } from './stream-config.js';
-import { openStreamWatch } from './stream-watch.js';
+import { type Coverage, readCoverage } from './stream/coverage.js';
+import type { UnusableSubjects } from './stream/stream-config.js';
+import { openStreamWatch } from './stream/stream-watch.js';
 
 /** The settings a forwarder is started from. */
 export type ForwarderSettings = NatsSettings &

@@ -1,5 +1,5 @@
 import type { NatsConnection } from 'nats';
-import { headerBytesOf, type UplinkMessage } from './forwarder.js';
+import { headerBytesOf, type UplinkMessage } from '../forwarder.js';
 
 /** Bytes collected before they are sent without waiting for the end of the turn; they stay in the processor's cache. */
 const slabBytes = 128 * 1024;

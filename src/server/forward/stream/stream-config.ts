@@ -1,5 +1,5 @@
 import { RetentionPolicy, StorageType, type StreamConfig } from 'nats';
-import type { Log } from '../../log.js';
+import type { Log } from '../../../log.js';
 
 /** The stream that takes the uplink. */
 export interface UsableStream {

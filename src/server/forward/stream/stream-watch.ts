@@ -1,9 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JetStreamManager, NatsConnection, StreamInfo } from 'nats';
-import { messageOf, SvcMqttError } from '../../errors.js';
-import type { Log } from '../../log.js';
-import { subjectsOfTemplate } from '../../subject-template.js';
-import type { NatsLink } from './nats-connection.js';
+import { messageOf, SvcMqttError } from '../../../errors.js';
+import type { Log } from '../../../log.js';
+import { subjectsOfTemplate } from '../../../subject-template.js';
+import type { NatsLink } from '../connection/nats-link.js';
+import type { Standstill } from '../troubles.js';
 import {
   createStream,
   describePart,
@@ -23,7 +24,6 @@ import {
   type UsableStream,
 } from './stream-config.js';
 import { covers } from './subject-match.js';
-import type { Standstill } from './troubles.js';
 
 /** The stream as it was when it was last looked at. */
 export interface StreamWatch {

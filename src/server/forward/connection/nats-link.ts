@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsConnection } from 'nats';
-import { messageOf } from '../../errors.js';
-import { type Log, limitLog } from '../../log.js';
+import { messageOf } from '../../../errors.js';
+import { type Log, limitLog } from '../../../log.js';
 import { type DialledNats, dialNats } from './nats-dial.js';
 import { type NatsErrorReport, type NatsReplies, openNatsReplies } from './nats-replies.js';
 import { type NatsAddress, type NatsSettings, readNatsTarget, showAddress } from './nats-settings.js';

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 import { type ConnectionOptions, connect, type NatsConnection, NatsError, type TlsOptions } from 'nats';
-import { messageOf, SvcMqttError } from '../../errors.js';
+import { messageOf, SvcMqttError } from '../../../errors.js';
 import { awaitGreeting } from './nats-probe.js';
 import { type NatsAddress, type NatsTarget, showAddress } from './nats-settings.js';
 

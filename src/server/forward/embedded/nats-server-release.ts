@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
-import { messageOf } from '../../errors.js';
+import { messageOf } from '../../../errors.js';
 
 const programName = 'nats-server';
 /** A machine without a way out must soon get to the next way to a nats-server. */

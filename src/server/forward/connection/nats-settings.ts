@@ -7,8 +7,8 @@ import {
   tokenAuthenticator,
   usernamePasswordAuthenticator,
 } from 'nats';
-import type { Config } from '../../config.js';
-import { messageOf, SvcMqttError } from '../../errors.js';
+import type { Config } from '../../../config.js';
+import { messageOf, SvcMqttError } from '../../../errors.js';
 
 /** The settings that say how to reach NATS. */
 export type NatsSettings = Pick<

@@ -10,11 +10,11 @@ import {
   type StreamConfig,
   type StreamInfo,
 } from 'nats';
-import { messageOf, SvcMqttError } from '../../errors.js';
-import type { Log } from '../../log.js';
-import { subjectsOfTemplate } from '../../subject-template.js';
-import type { IngestSetting } from './forwarder.js';
-import { isAtLeast } from './nats-server-program.js';
+import { messageOf, SvcMqttError } from '../../../errors.js';
+import type { Log } from '../../../log.js';
+import { subjectsOfTemplate } from '../../../subject-template.js';
+import { isAtLeast } from '../embedded/nats-server-program.js';
+import type { IngestSetting } from '../forwarder.js';
 import {
   findStreamProblem,
   type LaterConfig,

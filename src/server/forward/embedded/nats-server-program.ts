@@ -4,7 +4,7 @@ import { access, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { delimiter, isAbsolute, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
-import { messageOf, SvcMqttError } from '../../errors.js';
+import { messageOf, SvcMqttError } from '../../../errors.js';
 import { installerEnvironment, programEnvironment } from './child-environment.js';
 import { isOwnCache, makeNatsServerCache, natsServerCacheDir } from './nats-server-cache.js';
 import { downloadRelease, releaseUrl } from './nats-server-release.js';

@@ -1,6 +1,6 @@
 import { DiscardPolicy, RetentionPolicy, StorageType, type StreamInfo } from 'nats';
-import { dialNats } from './nats-dial.js';
-import { type NatsSettings, readNatsTarget, showAddress } from './nats-settings.js';
+import { dialNats } from '../connection/nats-dial.js';
+import { type NatsSettings, readNatsTarget, showAddress } from '../connection/nats-settings.js';
 import { manageStreams } from './stream.js';
 import { covers, overlap } from './subject-match.js';
 

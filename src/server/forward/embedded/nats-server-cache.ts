@@ -1,8 +1,8 @@
 import { mkdir } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileReasonOf, SvcMqttError } from '../../errors.js';
-import { distrustOf } from '../../file-trust.js';
+import { fileReasonOf, SvcMqttError } from '../../../errors.js';
+import { distrustOf } from '../../../file-trust.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
