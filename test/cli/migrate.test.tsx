@@ -3,8 +3,13 @@ import { render } from 'ink';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import { canDraw } from '../../src/cli/terminal/io.js';
-import { drawBar, formatRemaining, openProgressView, ProgressBar } from '../../src/cli/terminal/progress.js';
-import { formatProgress, toPercent } from '../../src/cli/terminal/progress-report.js';
+import { formatProgress, toPercent } from '../../src/cli/terminal/progress.js';
+import {
+  drawBar,
+  formatRemaining,
+  openProgressView,
+  ProgressBar,
+} from '../../src/cli/terminal/progress-bar.js';
 import { borrowPostgres, createDatabase, withClient } from '../support/postgres.js';
 import { fakeIo, jsonLines, until } from './support.js';
 

@@ -6,7 +6,7 @@ import { SvcMqttError } from '../../src/errors.js';
 import type { ApiKeyQueries } from '../../src/server/http/api-keys.js';
 import type { ListAudit } from '../../src/server/http/audit.js';
 import type { ClaimQueries } from '../../src/server/http/claims.js';
-import type { DeviceQueries } from '../../src/server/http/devices.js';
+import type { DeviceQueries } from '../../src/server/http/device-queries.js';
 import type { HttpLimits } from '../../src/server/http/limits.js';
 import type { PolicyQueries } from '../../src/server/http/policies.js';
 import {

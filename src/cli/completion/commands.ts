@@ -1,13 +1,11 @@
 import { Argument, type Command } from 'commander';
 import type { Add } from '../command/command.js';
-
-/** What the shells' scripts call: the words of a command line so far, the last one unfinished. Not shown in the help. */
-export const completeCommand = '__complete';
+import { printCompletionScript } from './script.js';
 
 /** Adds the command. */
 export function addCompletionCommand(program: Command, add: Add): void {
-  add(program, 'completion', 'Print a script that completes commands and options', 'none', async (call) =>
-    (await import('./script.js')).printCompletionScript(call.args[0], call.io),
+  add(program, 'completion', 'Print a script that completes commands and options', 'none', (call) =>
+    printCompletionScript(call.args[0], call.io),
   )
     .addArgument(new Argument('<shell>', 'The shell it is for').choices(['bash', 'zsh', 'fish']))
     .addHelpText(

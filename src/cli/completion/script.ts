@@ -1,5 +1,7 @@
 import { type CommandIo, write } from '../terminal/io.js';
-import { completeCommand } from './commands.js';
+
+/** What the scripts call: the words of a command line so far, the last one unfinished. Not shown in the help. */
+export const completeCommand = '__complete';
 
 /** Where there is no candidate, a shell offers files: most values that are no words of this program are paths. */
 const scripts: Readonly<Record<string, string>> = {

@@ -1,13 +1,5 @@
 import { type CommandIo, canDraw } from './io.js';
-import { escapeControls } from './text.js';
-
-/** How far long work has come. */
-export interface Progress {
-  readonly step: string;
-  readonly done: number;
-  /** undefined: nobody knows. */
-  readonly total: number | undefined;
-}
+import { formatProgress, type Progress } from './progress.js';
 
 /** Shows how far long work has come. */
 export interface ProgressReport {
@@ -45,13 +37,13 @@ function startLines(io: Pick<CommandIo, 'stderr'>): ProgressReport {
 /** Ink is loaded at the first update only: most migrations have nothing long to show. */
 function startBar(io: Pick<CommandIo, 'stderr'>): ProgressReport {
   let last: Progress | undefined;
-  let loading: Promise<import('./progress.js').ProgressView> | undefined;
-  let view: import('./progress.js').ProgressView | undefined;
+  let loading: Promise<import('./progress-bar.js').ProgressView> | undefined;
+  let view: import('./progress-bar.js').ProgressView | undefined;
   return {
     update(progress) {
       last = progress;
       view?.update(progress);
-      loading ??= import('./progress.js').then(({ openProgressView }) => {
+      loading ??= import('./progress-bar.js').then(({ openProgressView }) => {
         view = openProgressView(io.stderr, last ?? progress);
         return view;
       });
@@ -60,16 +52,4 @@ function startBar(io: Pick<CommandIo, 'stderr'>): ProgressReport {
       await (await loading)?.close();
     },
   };
-}
-
-/** `converting devices: 45% (45,000 of 100,000)`. */
-export function formatProgress({ step, done, total }: Progress): string {
-  if (total === undefined) return `${escapeControls(step)}: ${done.toLocaleString('en-US')}`;
-  const numbers = `${done.toLocaleString('en-US')} of ${total.toLocaleString('en-US')}`;
-  return `${escapeControls(step)}: ${toPercent(done, total)}% (${numbers})`;
-}
-
-/** How much is done, rounded down, so that 100 means all; work without parts is done. */
-export function toPercent(done: number, total: number): number {
-  return total <= 0 ? 100 : Math.max(0, Math.min(100, Math.floor((done / total) * 100)));
 }

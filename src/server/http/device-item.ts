@@ -1,5 +1,6 @@
 import { toDeviceJson, toRotatedDeviceJson } from '../../db/device-json.js';
 import { canBeId, createUnknownProblem, requireExpiry } from './device-input.js';
+import type { DeviceOptions } from './device-queries.js';
 import {
   DeviceChangesRequest,
   DeviceParams,
@@ -7,7 +8,6 @@ import {
   RotatedDeviceResponse,
   RotateRequest,
 } from './device-schemas.js';
-import type { DeviceOptions } from './devices.js';
 import { nameField } from './fields.js';
 import { ProblemError } from './problem.js';
 import { listProblems, refer } from './responses.js';

@@ -1,10 +1,7 @@
 import type { Static } from 'typebox';
-import type { Actor } from '../../db/audit.js';
-import type { DeviceChanges, RotatedDevice, RotateRequest } from '../../db/device-changes.js';
 import { checkNewDeviceId, isStorable, parseTime } from '../../db/device-fields.js';
 import { toDeviceJson, toNewDeviceJson } from '../../db/device-json.js';
-import type { AddRequest, Device, DeviceFilter, DeviceSort, NewDevice } from '../../db/devices.js';
-import type { Log } from '../../log.js';
+import type { DeviceSort } from '../../db/devices.js';
 import { decodeCursor, makePage } from './cursor.js';
 import {
   readMetadataFilter,
@@ -14,6 +11,7 @@ import {
   requireType,
 } from './device-input.js';
 import { addDeviceItemRoutes } from './device-item.js';
+import type { DeviceOptions, DeviceQueries, SortedPlace } from './device-queries.js';
 import {
   DevicePage,
   DeviceResponse,
@@ -27,38 +25,6 @@ import { defaultPageLimit } from './paging-schemas.js';
 import { createInputProblem, ProblemError } from './problem.js';
 import { listProblems, refer } from './responses.js';
 import type { TypedApp } from './typed-app.js';
-
-/** Where a page begins: behind the device with this id, which has this key of the order. */
-export interface SortedPlace {
-  readonly id: string;
-  readonly sortKey: string;
-}
-
-/** The device queries that the API makes, with the errors of their namesakes in `src/db`. */
-export interface DeviceQueries {
-  add(actor: Actor, request: Omit<AddRequest, 'count'>): Promise<NewDevice>;
-  list(
-    request: DeviceFilter & {
-      sort: DeviceSort;
-      descending: boolean;
-      after: SortedPlace | undefined;
-      limit: number;
-    },
-  ): Promise<(Device & { readonly sortKey?: string })[]>;
-  /** @param madeBy only if the key with this id added it. */
-  find(id: string, madeBy?: string): Promise<Device | undefined>;
-  revoke(actor: Actor, id: string): Promise<'revoked' | 'already revoked' | 'unknown'>;
-  enable(actor: Actor, id: string): Promise<Device | undefined>;
-  /** @returns whether there was one. */
-  remove(actor: Actor, id: string): Promise<boolean>;
-  set(actor: Actor, id: string, changes: DeviceChanges): Promise<Device | undefined>;
-  rotate(actor: Actor, id: string, request: RotateRequest): Promise<RotatedDevice | undefined>;
-}
-
-export interface DeviceOptions {
-  readonly devices: DeviceQueries;
-  readonly log: Log;
-}
 
 /** Adds the routes of the devices. */
 export function addDeviceRoutes(app: TypedApp, options: DeviceOptions): void {

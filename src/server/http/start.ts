@@ -18,7 +18,7 @@ import { type ApiKeyQueries, bindApiKeyQueries } from './api-keys.js';
 import { createApp } from './app.js';
 import { bindAuditQuery, type ListAudit } from './audit.js';
 import { bindClaimQueries, type ClaimQueries } from './claims.js';
-import type { DeviceQueries } from './devices.js';
+import type { DeviceQueries } from './device-queries.js';
 import type { ReadReadiness } from './health.js';
 import { openKeyDirectory } from './key-directory.js';
 import { defaultHttpLimits, type HttpLimits } from './limits.js';

@@ -1,6 +1,6 @@
 import { Box, render, Text } from 'ink';
 import type { OutputStream } from './io.js';
-import { formatProgress, type Progress, toPercent } from './progress-report.js';
+import { formatProgress, type Progress, toPercent } from './progress.js';
 import { escapeControls } from './text.js';
 
 export interface ProgressView {

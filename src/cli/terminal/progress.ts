@@ -1,0 +1,21 @@
+import { escapeControls } from './text.js';
+
+/** How far long work has come. */
+export interface Progress {
+  readonly step: string;
+  readonly done: number;
+  /** undefined: nobody knows. */
+  readonly total: number | undefined;
+}
+
+/** `converting devices: 45% (45,000 of 100,000)`. */
+export function formatProgress({ step, done, total }: Progress): string {
+  if (total === undefined) return `${escapeControls(step)}: ${done.toLocaleString('en-US')}`;
+  const numbers = `${done.toLocaleString('en-US')} of ${total.toLocaleString('en-US')}`;
+  return `${escapeControls(step)}: ${toPercent(done, total)}% (${numbers})`;
+}
+
+/** How much is done, rounded down, so that 100 means all; work without parts is done. */
+export function toPercent(done: number, total: number): number {
+  return total <= 0 ? 100 : Math.max(0, Math.min(100, Math.floor((done / total) * 100)));
+}
