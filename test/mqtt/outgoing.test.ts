@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { newBrokerCounters } from '../../src/server/mqtt/live/counters.js';
-import { PacketType, type QoS } from '../../src/server/mqtt/protocol/packets/packet-type.js';
+import { PacketType, type QoS } from '../../src/server/mqtt/protocol/packet-type.js';
+import { codecs3 } from '../../src/server/mqtt/protocol/v3/codec.js';
 import { Outgoing, type OutgoingConnection } from '../../src/server/mqtt/sessions/outgoing.js';
 
 /** A connection whose client takes what waits only when told to. */
@@ -11,6 +12,7 @@ function openFake() {
   let unsentBytes = 0;
   let slow = false;
   const connection: OutgoingConnection = {
+    codec: codecs3[4],
     get unsentBytes() {
       return unsentBytes;
     },

@@ -1,13 +1,13 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type CloseReason, closeReasons } from '../../src/server/mqtt/protocol/close-reason.js';
-import { decodeAcknowledge, encodeAcknowledge } from '../../src/server/mqtt/protocol/packets/acknowledge.js';
-import { encodeConnack } from '../../src/server/mqtt/protocol/packets/connack.js';
-import { decodeConnect } from '../../src/server/mqtt/protocol/packets/connect.js';
-import { checkFlags } from '../../src/server/mqtt/protocol/packets/fixed-header.js';
-import { PacketType, type ProtocolVersion } from '../../src/server/mqtt/protocol/packets/packet-type.js';
-import { decodePublish } from '../../src/server/mqtt/protocol/packets/publish.js';
-import { decodeSubscribe, decodeUnsubscribe } from '../../src/server/mqtt/protocol/packets/subscribe.js';
+import { checkFlags } from '../../src/server/mqtt/protocol/fixed-header.js';
+import { PacketType, type ProtocolVersion } from '../../src/server/mqtt/protocol/packet-type.js';
+import { decodeAcknowledge, encodeAcknowledge } from '../../src/server/mqtt/protocol/v3/acknowledge.js';
+import { encodeConnack } from '../../src/server/mqtt/protocol/v3/connack.js';
+import { decodeConnect } from '../../src/server/mqtt/protocol/v3/connect.js';
+import { decodePublish } from '../../src/server/mqtt/protocol/v3/publish.js';
+import { decodeSubscribe, decodeUnsubscribe } from '../../src/server/mqtt/protocol/v3/subscribe.js';
 import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
 import {
   connectPacket,
@@ -75,7 +75,21 @@ describe('valid packets are read as they were written', () => {
           level: wanted.version,
           protocolName: wanted.version === 3 ? 'MQIsdp' : 'MQTT',
         });
-        expect(decodeConnect(sent, bodyOffsetOf(sent))).toEqual({ ...wanted, password });
+        const { clean, will, ...alike } = wanted;
+        expect(decodeConnect(sent, bodyOffsetOf(sent))).toEqual({
+          ...alike,
+          password,
+          will: will && { ...will, delaySec: 0, properties: undefined },
+          cleanStart: clean,
+          sessionExpirySec: clean ? 0 : Number.POSITIVE_INFINITY,
+          receiveMaximum: 65_535,
+          maxPacketBytes: Number.POSITIVE_INFINITY,
+          topicAliasMaximum: 0,
+          wantsResponseInformation: false,
+          wantsProblemInformation: false,
+          userProperties: [],
+          authenticationMethod: undefined,
+        });
       }),
     );
   });
@@ -87,7 +101,8 @@ describe('valid packets are read as they were written', () => {
         const sent = publishPacket({ ...wanted, dup: dup && wanted.qos > 0 });
         const decoded = decodePublish(sent, bodyOffsetOf(sent), spoken);
         if (typeof decoded === 'string') throw new Error(decoded);
-        const { packet: whole, topicStart, topicEnd, ...rest } = decoded;
+        const { packet: whole, topicStart, topicEnd, propertiesStart, propertiesEnd, ...rest } = decoded;
+        expect(propertiesEnd).toBe(propertiesStart);
         expect({ ...rest, topic: whole.toString('utf8', topicStart, topicEnd) }).toEqual({
           ...wanted,
           packetId: wanted.qos > 0 ? wanted.packetId : 0,
@@ -103,7 +118,14 @@ describe('valid packets are read as they were written', () => {
         const subscribe = subscribePacket(id, wanted);
         expect(decodeSubscribe(subscribe, bodyOffsetOf(subscribe), spoken)).toEqual({
           packetId: id,
-          requests: wanted.map(([filter, requested]) => ({ filter, qos: requested })),
+          requests: wanted.map(([filter, requested]) => ({
+            filter,
+            qos: requested,
+            noLocal: false,
+            retainAsPublished: false,
+            retainHandling: 0,
+          })),
+          subscriptionId: undefined,
         });
         const unsubscribe = unsubscribePacket(
           id,
@@ -111,7 +133,7 @@ describe('valid packets are read as they were written', () => {
         );
         expect(decodeUnsubscribe(unsubscribe, bodyOffsetOf(unsubscribe))).toEqual({
           packetId: id,
-          requests: wanted.map(([filter]) => ({ filter, qos: 0 })),
+          filters: wanted.map(([filter]) => filter),
         });
       }),
     );
@@ -129,7 +151,7 @@ describe('valid packets are read as they were written', () => {
       fc.property(types, packetId, (type, id) => {
         const first = (type << 4) | (type === PacketType.PUBREL ? 2 : 0);
         expect(encodeAcknowledge(type, id)).toEqual(packet(first, uint16(id)));
-        expect(decodeAcknowledge(packet(first, uint16(id)), 2)).toBe(id);
+        expect(decodeAcknowledge(packet(first, uint16(id)), 2)).toEqual({ packetId: id, reasonCode: 0 });
       }),
     );
   });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { RecentRoutes } from '../../src/server/mqtt/uplink/recent-routes.js';
-import type { Route } from '../../src/server/mqtt/uplink/uplink-publish.js';
+import type { Route } from '../../src/server/mqtt/uplink/route.js';
 
 function routeOf(topic: string, retain: boolean): Route {
   const bytes = Buffer.from(topic);

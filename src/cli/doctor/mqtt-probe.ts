@@ -1,8 +1,8 @@
 import { connect as connectTcp } from 'node:net';
 import { connect as connectTls } from 'node:tls';
-import { encodeLength } from '../../server/mqtt/protocol/packets/fixed-header.js';
-import { PacketType } from '../../server/mqtt/protocol/packets/packet-type.js';
-import { encodePublish } from '../../server/mqtt/protocol/packets/publish.js';
+import { encodeLength } from '../../server/mqtt/protocol/fixed-header.js';
+import { PacketType } from '../../server/mqtt/protocol/packet-type.js';
+import { encodePublish } from '../../server/mqtt/protocol/v3/publish.js';
 import { FrameReader } from '../../server/mqtt/transport/frame-reader.js';
 
 /** How far one message of one device got. */

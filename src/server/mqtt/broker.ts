@@ -12,7 +12,6 @@ import type { CertificateStore } from '../tls/certificate-store.js';
 import { compilePolicy, type Policy } from './admission/authorize.js';
 import { type Gate, type GateConfig, openGate } from './admission/connection-gate.js';
 import { openDeviceRoom } from './admission/device-room.js';
-import { applyPolicies } from './admission/policy-change.js';
 import { createPolicySet } from './admission/policy-set.js';
 import { Connection } from './connection.js';
 import { type ConnectionServicesConfig, createConnectionServices } from './connection-services.js';
@@ -20,15 +19,16 @@ import { openConnectionList } from './live/connection-list.js';
 import { openConnectionMeters } from './live/connection-meters.js';
 import { type BrokerCounters, newBrokerCounters } from './live/counters.js';
 import { type CloseReason, closeReasons, isExpected } from './protocol/close-reason.js';
-import { isMqttText } from './protocol/packets/field.js';
+import { isMqttText } from './protocol/field.js';
 import { checkTopic, hasMoreLevels } from './protocol/topics.js';
+import { applyPolicies } from './sessions/policy-change.js';
 import { openRegistry } from './sessions/registry.js';
 import { startSessionEngine } from './sessions/subscription-matcher.js';
 import type { Transport } from './transport/accepted-socket.js';
 import type { EntranceKeeper } from './transport/handshakes.js';
 import { type ListenersConfig, type Ports, startListeners } from './transport/listeners.js';
 import { openTurnQueue } from './transport/turn-queue.js';
-import type { Addressing } from './uplink/uplink.js';
+import type { Addressing } from './uplink/route.js';
 
 export type BrokerConfig = ConnectionServicesConfig &
   GateConfig &
@@ -127,7 +127,7 @@ export async function openBroker(options: {
     counters,
   });
 
-  const { connections } = registry;
+  const connections = new Set<Connection>();
   const meters = openConnectionMeters(connections);
   const live = openConnectionList({ connections, meters, events, log });
   const turns = openTurnQueue();
@@ -163,18 +163,18 @@ export async function openBroker(options: {
 
   const view: BrokerView = {
     counters,
-    connectionCount: () => registry.connections.size,
+    connectionCount: () => connections.size,
     arrivals: () => ({ ports: Object.values(ports), waiting: gate?.waiting ?? 0 }),
     waitingWills: () => waitingWills.count,
     connectionCounts() {
       const counts = { tcp: 0, tls: 0, ws: 0, wss: 0 };
-      for (const { accepted } of registry.connections) counts[accepted.transport] += 1;
+      for (const { accepted } of connections) counts[accepted.transport] += 1;
       return counts;
     },
     waiting() {
       let packets = 0;
       let bytes = 0;
-      for (const { parked } of registry.connections) {
+      for (const { parked } of connections) {
         packets += parked.count;
         bytes += parked.bytes;
       }
@@ -207,12 +207,13 @@ export async function openBroker(options: {
     const keeper: EntranceKeeper = {
       mayEnter: opened.mayEnter,
       onArrival: opened.onArrival,
-      onClient: (accepted) => registry.open(new Connection(accepted, services)),
+      onClient: (accepted) =>
+        connections.add(new Connection(accepted, services, (connection) => connections.delete(connection))),
       onFailed({ remoteAddress, remotePort, transport }, reason, fields) {
         counters.closed[reason] += 1;
         counters.refused[reason] += 1;
         const address = `${remoteAddress}:${remotePort}`;
-        const detail = { address, transport, ...fields, reason, why: closeReasons[reason] };
+        const detail = { address, transport, ...fields, reason, why: closeReasons[reason].why };
         if (isExpected(reason)) {
           limitedLog.debug('connection_closed', detail, 'A connection closed in its handshake');
           return;
@@ -242,7 +243,7 @@ export async function openBroker(options: {
     function check(nowMs: number): void {
       const wallMs = Date.now();
       const reportSeen = nowMs - seenAtMs >= seenIntervalMs;
-      for (const connection of registry.connections) {
+      for (const connection of connections) {
         connection.onTick(nowMs);
         const { device } = connection;
         if (wallMs >= connection.validUntilMs && device !== undefined) {
@@ -264,13 +265,13 @@ export async function openBroker(options: {
       async stopReading() {
         await listeners.close();
         opened.close();
-        for (const connection of registry.connections) connection.stopReading();
+        for (const connection of connections) connection.stopReading();
       },
       async close() {
         clearInterval(ticker);
         await listeners.close();
         opened.close();
-        for (const connection of [...registry.connections]) connection.close('server-shutdown');
+        for (const connection of [...connections]) connection.close('server-shutdown');
       },
     };
   }

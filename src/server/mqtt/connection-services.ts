@@ -16,7 +16,8 @@ import type { SessionServices } from './sessions/client-session.js';
 import type { Registry } from './sessions/registry.js';
 import type { SessionEngine } from './sessions/subscription-matcher.js';
 import type { TurnQueue } from './transport/turn-queue.js';
-import type { Addressing, UplinkServices } from './uplink/uplink.js';
+import type { Addressing } from './uplink/route.js';
+import type { UplinkServices } from './uplink/uplink.js';
 
 /** The settings that a connection looks at. */
 export type ConnectionConfig = Pick<

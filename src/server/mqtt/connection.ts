@@ -2,25 +2,24 @@ import { randomBytes } from 'node:crypto';
 import { type DeviceCredentials, type Secret, secretOf, validUntilMs } from '../../db/device-credentials.js';
 import { shortenText } from '../live.js';
 import type { Policy } from './admission/authorize.js';
-import { logIn, type Refusal, readConnect } from './admission/login.js';
+import { checkConnect, logIn, type Refusal } from './admission/login.js';
 import { updatePublishRate } from './admission/publish-rate.js';
 import type { ConnectionServices } from './connection-services.js';
 import { countMessage } from './live/counters.js';
 import { limitOfReason } from './live/limit-names.js';
 import { type CloseReason, closeReasons, isExpected, suppressesWill } from './protocol/close-reason.js';
-import { decodeAcknowledge, encodeAcknowledge } from './protocol/packets/acknowledge.js';
-import { ConnectReturnCode, encodeConnack } from './protocol/packets/connack.js';
-import type { Connect, Will } from './protocol/packets/connect.js';
-import { checkFlags } from './protocol/packets/fixed-header.js';
-import { PacketType, type ProtocolVersion } from './protocol/packets/packet-type.js';
-import { decodePublish } from './protocol/packets/publish.js';
-import type { ClientState, DeviceState, Rules } from './sessions/client-state.js';
+import type { Codec, Connect, Will } from './protocol/codec.js';
+import { PacketType, type ProtocolVersion } from './protocol/packet-type.js';
+import { readFirstPacket } from './protocol/read-connect.js';
+import { codecs3 } from './protocol/v3/codec.js';
+import type { Client, ClientConnection, DeviceClients } from './sessions/client.js';
 import { awaitCommands, CommandsRequest } from './sessions/commands-request.js';
 import { isSubscribeReady, type Subscriber, takeSubscribe, takeUnsubscribe } from './sessions/subscribing.js';
 import type { AcceptedSocket } from './transport/accepted-socket.js';
 import { ClientSocket, type PacketProcessor } from './transport/client-socket.js';
 import { ParkedPackets } from './uplink/parked-packets.js';
 import { RoomRequest } from './uplink/room-request.js';
+import type { Rules } from './uplink/route.js';
 import { Uplink, type UplinkConnection } from './uplink/uplink.js';
 
 const pingresp = Buffer.from([PacketType.PINGRESP << 4, 0]);
@@ -30,7 +29,7 @@ const refusalMarginMs = 200;
  * The protocol of one MQTT connection: login, the order of packets, keeping time, and the end. PUBLISH goes straight to
  * the uplink; only a client that subscribes, or has subscribed in a persistent session, has a session.
  */
-export class Connection implements UplinkConnection, Subscriber, PacketProcessor {
+export class Connection implements ClientConnection, UplinkConnection, Subscriber, PacketProcessor {
   device: DeviceCredentials | undefined;
   clientId = '';
   /** `performance.now()` of the last bytes received. */
@@ -45,16 +44,19 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
   /** What the client was last refused without losing its connection. */
   lastRefusal: { readonly atMs: number; readonly detail: string } | undefined;
   readonly socket: ClientSocket;
-  version: ProtocolVersion = 4;
+  /** The language of the client, once it has said which it speaks. */
+  codec: Codec = codecs3[4];
+  private version: ProtocolVersion = 4;
   keepaliveMs = 0;
   will: Will | undefined;
-  state: ClientState | undefined;
+  client: Client | undefined;
   uplink: Uplink | undefined;
   /** `Date.now()` until which the login is good. */
   validUntilMs = Number.POSITIVE_INFINITY;
   /** The secret of the login. */
   private secret: Secret | undefined;
   private readonly services: ConnectionServices;
+  private readonly onClosed: (connection: Connection) => void;
   private phase: 'new' | 'authenticating' | 'connected' | 'closed' = 'new';
   private deadlineMs: number;
   policy: Policy | undefined;
@@ -67,8 +69,14 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
   readonly room: RoomRequest;
   readonly commands: CommandsRequest;
 
-  constructor(accepted: AcceptedSocket, services: ConnectionServices) {
+  /** @param onClosed called once, when it has ended. */
+  constructor(
+    accepted: AcceptedSocket,
+    services: ConnectionServices,
+    onClosed: (connection: Connection) => void,
+  ) {
     this.services = services;
+    this.onClosed = onClosed;
     this.room = new RoomRequest(this, services.uplink.forwarder, services.counters);
     this.commands = new CommandsRequest(services.session.downlink, this);
     this.id = services.nextConnectionId();
@@ -144,7 +152,7 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
     const type = first >> 4;
     if (type === PacketType.PUBLISH && this.uplink !== undefined) return this.onPublish(packet, bodyOffset);
     if (this.phase === 'new') return this.onFirstPacket(packet, bodyOffset);
-    const flags = type === PacketType.PUBLISH ? undefined : checkFlags(first, this.version);
+    const flags = type === PacketType.PUBLISH ? undefined : this.codec.checkFlags(first);
     if (flags !== undefined) return flags;
     switch (type) {
       case PacketType.CONNECT:
@@ -164,17 +172,18 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
         this.socket.reply(pingresp); // [MQTT-3.12.4-1]
         return undefined;
       case PacketType.DISCONNECT:
-        return packet.length === bodyOffset ? 'client-disconnect' : 'malformed-packet';
+        return this.onDisconnect(packet, bodyOffset);
       default:
         return 'server-packet';
     }
   }
 
   private onFirstPacket(packet: Buffer, bodyOffset: number): CloseReason | undefined {
-    const connect = readConnect(packet, bodyOffset);
-    if (typeof connect === 'string') return connect;
-    if ('refused' in connect) {
-      this.refuse(connect);
+    const { connect, codec } = readFirstPacket(packet, bodyOffset);
+    this.codec = codec;
+    const refusal = checkConnect(connect, packet, bodyOffset);
+    if (typeof connect === 'string' || refusal !== undefined) {
+      this.refuse(refusal as Refusal);
       return undefined;
     }
     // A client that has gone is not looked up, nor does it take the place of another.
@@ -205,24 +214,24 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
       deviceId: device.id,
       deviceType: device.type,
       clientId: this.clientId,
-      clean: connect.clean,
+      clean: connect.cleanStart,
       rules: { policy, addressing: this.services.addressingOf(device, policy) },
     });
     if (admission === undefined) {
-      this.refuse({ refused: 'too-many-clients', returnCode: ConnectReturnCode.serverUnavailable });
+      this.refuse({ refused: 'too-many-clients' });
       return;
     }
-    const { state } = admission;
-    this.state = state;
+    const { client } = admission;
+    this.client = client;
     this.policy = policy;
-    this.updatePublishRate(state.device, policy);
-    const sessionPresent = admission.sessionPresent && (await this.mayGoOnWith(state));
+    this.updatePublishRate(client.device, policy);
+    const sessionPresent = admission.sessionPresent && (await this.mayGoOnWith(client));
     if (!this.isAuthenticating) return;
     this.will = connect.will;
     this.keepaliveMs = connect.keepaliveSec * 1_500; // [MQTT-3.1.2-24]
     this.deadlineMs = this.keepaliveMs > 0 ? performance.now() + this.keepaliveMs : Number.POSITIVE_INFINITY;
     this.uplink = new Uplink(this.services.uplink, this, {
-      state,
+      client,
       policy: this.policy,
       addressing: this.services.addressingOf(device, this.policy),
     });
@@ -231,18 +240,16 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
     this.accepted.socket.onLogin?.();
     directory.loggedIn(device, secret);
     this.tell('connected');
-    // In MQTT 3.1 the byte is reserved.
-    const toldPresent = sessionPresent && this.version === 4;
-    this.socket.write(encodeConnack(ConnectReturnCode.accepted, toldPresent));
-    state.session?.attach(this);
+    this.socket.write(this.codec.encodeConnack(sessionPresent, {}));
+    client.session?.attach(this);
     this.socket.updateHold();
   }
 
   /** A session is not gone on with whose commands NATS refuses: the client is to subscribe again, and to be told so. */
-  private async mayGoOnWith(state: ClientState): Promise<boolean> {
-    if (state.session?.lacksCommands !== true) return true;
-    if (await awaitCommands(this.services.session.downlink, state.device.id)) return true;
-    if (this.isAuthenticating) this.services.registry.discardSession(state);
+  private async mayGoOnWith(client: Client): Promise<boolean> {
+    if (client.session?.lacksCommands !== true) return true;
+    if (await awaitCommands(this.services.session.downlink, client.device.id)) return true;
+    if (this.isAuthenticating) this.services.registry.discardSession(client);
     return false;
   }
 
@@ -254,12 +261,12 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
   changePolicy({ policy, addressing }: Rules): void {
     this.policy = policy;
     this.uplink?.changePolicy(policy, addressing);
-    if (this.state !== undefined) this.updatePublishRate(this.state.device, policy);
+    if (this.client !== undefined) this.updatePublishRate(this.client.device, policy);
     // What waits for a token of the rate before may not need one now.
     this.onRoom();
   }
 
-  private updatePublishRate(device: DeviceState, policy: Policy): void {
+  private updatePublishRate(device: DeviceClients, policy: Policy): void {
     device.publishRate = updatePublishRate(device.publishRate, this.services.publishRateOf(policy));
   }
 
@@ -287,10 +294,11 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
     );
   }
 
-  /** Answers CONNACK with a refusal and closes [MQTT-3.2.2-5]. */
-  private refuse({ refused, returnCode, fields }: Refusal): void {
+  /** Answers CONNACK with a refusal, where the version has one for the reason, and closes [MQTT-3.2.2-5]. */
+  private refuse({ refused, fields }: Refusal): void {
     if (this.phase === 'closed') return;
-    this.socket.write(encodeConnack(returnCode));
+    const connack = this.codec.encodeRefusal(refused);
+    if (connack !== undefined) this.socket.write(connack);
     this.close(refused, fields);
   }
 
@@ -307,7 +315,7 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
   private isPing(packet: Buffer): boolean {
     const first = packet[0] as number;
     if (first >> 4 !== PacketType.PINGREQ || packet.length !== 2) return false;
-    return checkFlags(first, this.version) === undefined;
+    return this.codec.checkFlags(first) === undefined;
   }
 
   private mayProcess(packet: Buffer, bodyOffset: number): boolean {
@@ -330,7 +338,7 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
 
   private onPublish(packet: Buffer, bodyOffset: number): CloseReason | undefined {
     const uplink = this.uplink as Uplink;
-    const publish = decodePublish(packet, bodyOffset, this.version);
+    const publish = this.codec.decodePublish(packet, bodyOffset);
     if (typeof publish === 'string') return publish;
     const { counters, log } = this.services;
     countMessage(counters.received, publish.qos, publish.payload.length);
@@ -348,19 +356,26 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
   }
 
   private onPubrel(packet: Buffer, bodyOffset: number): CloseReason | undefined {
-    const packetId = decodeAcknowledge(packet, bodyOffset);
-    return typeof packetId === 'string' ? packetId : (this.uplink as Uplink).release(packetId);
+    const pubrel = this.codec.decodeAcknowledge(packet, bodyOffset);
+    return typeof pubrel === 'string' ? pubrel : (this.uplink as Uplink).release(pubrel.packetId);
+  }
+
+  private onDisconnect(packet: Buffer, bodyOffset: number): CloseReason {
+    const disconnect = this.codec.decodeDisconnect(packet, bodyOffset);
+    return typeof disconnect === 'string' ? disconnect : 'client-disconnect';
   }
 
   /** An acknowledgement of a message sent to the client. */
   private onAcknowledge(packet: Buffer, bodyOffset: number): CloseReason | undefined {
-    const packetId = decodeAcknowledge(packet, bodyOffset);
-    if (typeof packetId === 'string') return packetId;
+    const acknowledge = this.codec.decodeAcknowledge(packet, bodyOffset);
+    if (typeof acknowledge === 'string') return acknowledge;
+    const { packetId } = acknowledge;
     const type = ((packet[0] as number) >> 4) as PacketType;
-    const session = this.state?.session;
+    const session = this.client?.session;
     if (session !== undefined) return session.onAcknowledge(type, packetId);
     // Without a session no identifier is in use; the client's exchange is to end all the same.
-    if (type === PacketType.PUBREC) this.socket.reply(encodeAcknowledge(PacketType.PUBREL, packetId));
+    if (type === PacketType.PUBREC)
+      this.socket.reply(this.codec.encodeAcknowledge(PacketType.PUBREL, packetId));
     return undefined;
   }
 
@@ -409,7 +424,7 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
   }
 
   onDrain(): void {
-    this.state?.session?.onDrain();
+    this.client?.session?.onDrain();
   }
 
   /** Stops reading for good: the server drains, then closes. */
@@ -449,7 +464,7 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
     const limit = limitOfReason[reason];
     if (limit !== undefined)
       counters.limits[limit === 'packet-bytes' && !wasConnected ? 'connect-packet-bytes' : limit] += 1;
-    const detail = { ...this.describe(), ...fields, ...limited, reason, why: closeReasons[reason] };
+    const detail = { ...this.describe(), ...fields, ...limited, reason, why: closeReasons[reason].why };
     if (isExpected(reason)) log.debug('connection_closed', detail, 'A connection closed');
     else log.info(wasConnected ? 'connection_closed' : 'connect_refused', detail, 'A connection was closed');
     if (wasConnected) this.tell('disconnected', reason);
@@ -457,8 +472,9 @@ export class Connection implements UplinkConnection, Subscriber, PacketProcessor
 
     try {
       if (this.will !== undefined && !suppressesWill(reason)) this.uplink?.publishWill(this.will);
-      registry.release(this, this.state);
+      if (this.client !== undefined) registry.release(this, this.client);
     } finally {
+      this.onClosed(this);
       this.socket.end();
     }
   }

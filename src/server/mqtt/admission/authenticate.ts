@@ -7,8 +7,7 @@ import {
 } from '../../../db/device-credentials.js';
 import type { LookUp } from '../../device-directory.js';
 import type { CloseReason } from '../protocol/close-reason.js';
-import { ConnectReturnCode } from '../protocol/packets/connack.js';
-import type { Connect } from '../protocol/packets/connect.js';
+import type { Connect } from '../protocol/codec.js';
 import type { ClientCertificate } from '../transport/accepted-socket.js';
 
 /** The device that a client is, and the secret that it has shown, if it has. */
@@ -21,7 +20,6 @@ export type Authentication = Authenticated | Refusal;
 
 interface Refusal {
   readonly refused: CloseReason;
-  readonly returnCode: ConnectReturnCode;
 }
 
 /** Looks a device up, as `DeviceDirectory` does. */
@@ -30,10 +28,7 @@ export type FindDevice = (id: string) => Promise<LookUp>;
 /** Who may log in how; see the settings' help. */
 export type LoginRule = Config['mqttClientCert'];
 
-const badCredentials: Refusal = {
-  refused: 'bad-credentials',
-  returnCode: ConnectReturnCode.badUserNameOrPassword,
-};
+const badCredentials: Refusal = { refused: 'bad-credentials' };
 
 /**
  * Checks who a client is: by the certificate that it showed when the transport was opened, by user name and password,
@@ -99,13 +94,10 @@ function requireActive(login: Authenticated): Authentication {
   return isExpired(login.device) ? refuse('expired-at-connect') : login;
 }
 
-const databaseAway: Refusal = {
-  refused: 'database-away',
-  returnCode: ConnectReturnCode.serverUnavailable,
-};
+const databaseAway: Refusal = { refused: 'database-away' };
 
 function refuse(refused: CloseReason): Refusal {
-  return { refused, returnCode: ConnectReturnCode.notAuthorized };
+  return { refused };
 }
 
 /** An empty user name names nobody. */

@@ -6,10 +6,8 @@ import { shortenText } from '../../live.js';
 import { addressGroup } from '../../peer-address.js';
 import type { BrokerCounters } from '../live/counters.js';
 import type { CloseReason } from '../protocol/close-reason.js';
-import { ConnectReturnCode } from '../protocol/packets/connack.js';
-import { type Connect, decodeConnect, readIdentity, type Will } from '../protocol/packets/connect.js';
-import { checkFlags } from '../protocol/packets/fixed-header.js';
-import { PacketType } from '../protocol/packets/packet-type.js';
+import type { Connect, Will } from '../protocol/codec.js';
+import { readIdentity } from '../protocol/read-connect.js';
 import { checkTopicSize, type TopicLimits } from '../protocol/topics.js';
 import type { AcceptedSocket } from '../transport/accepted-socket.js';
 import { type Authenticated, type Authentication, authenticate, isGiven, problemOf } from './authenticate.js';
@@ -29,10 +27,9 @@ export interface LoginServices {
   policyOf(device: DeviceCredentials): Policy;
 }
 
-/** CONNACK with a code other than 0, then the end [MQTT-3.2.2-5]. */
+/** A refused CONNECT: CONNACK with the code that the reason has in the client's version, then the end [MQTT-3.2.2-5]. */
 export interface Refusal {
   readonly refused: CloseReason;
-  readonly returnCode: ConnectReturnCode;
   /** For the log. */
   readonly fields?: Readonly<Record<string, unknown>>;
 }
@@ -42,28 +39,16 @@ export interface Login extends Authenticated {
   readonly policy: Policy;
 }
 
-/**
- * Reads the first packet of a connection, which must be CONNECT [MQTT-3.1.0-1].
- *
- * @returns a reason when the connection must end without an answer.
- */
-export function readConnect(packet: Buffer, bodyOffset: number): Connect | Refusal | CloseReason {
-  const first = packet[0] as number;
-  if (first >> 4 !== PacketType.CONNECT) return 'connect-expected';
-  // The version is not known yet, and MQTT 3.1 does not use these flags.
-  if (checkFlags(first, 4) !== undefined && readIdentity(packet, bodyOffset).protocolLevel !== 3)
-    return 'reserved-bits';
-  const connect = decodeConnect(packet, bodyOffset);
-  if (connect === 'protocol-version') {
-    const fields = describeConnect(readIdentity(packet, bodyOffset));
-    return { refused: connect, returnCode: ConnectReturnCode.unacceptableProtocolVersion, fields };
-  }
+/** The refusal of a CONNECT that cannot be used, undefined when it can. */
+export function checkConnect(
+  connect: Connect | CloseReason,
+  packet: Buffer,
+  bodyOffset: number,
+): Refusal | undefined {
   const tooLong = typeof connect !== 'string' && Buffer.byteLength(connect.clientId) > maxClientIdBytes;
-  if (connect === 'identifier-rejected' || tooLong) {
-    const fields = describeConnect(readIdentity(packet, bodyOffset));
-    return { refused: 'identifier-rejected', returnCode: ConnectReturnCode.identifierRejected, fields };
-  }
-  return connect;
+  if (typeof connect !== 'string' && !tooLong) return undefined;
+  const refused = typeof connect === 'string' ? connect : 'identifier-rejected';
+  return { refused, fields: describeConnect(readIdentity(packet, bodyOffset)) };
 }
 
 /**
@@ -80,7 +65,7 @@ export async function logIn(
   const authentication = await identify(connect, accepted, services, untilMs).catch((error: unknown) => {
     const text = 'A look-up failed; the client is told to come back';
     services.log.error('authentication_failed', { err: error }, text);
-    return { refused: 'database-away', returnCode: ConnectReturnCode.serverUnavailable } as const;
+    return { refused: 'database-away' } as const;
   });
   if ('refused' in authentication) {
     const { userName } = connect;
@@ -97,7 +82,6 @@ export async function logIn(
   if (will === undefined || willProblem === undefined) return { ...authentication, policy };
   return {
     refused: willProblem,
-    returnCode: ConnectReturnCode.notAuthorized,
     fields: {
       device: authentication.device.id,
       ...describeConnect({ protocolLevel: connect.version, clientId: connect.clientId }),
@@ -122,7 +106,7 @@ async function identify(
   const limit = loginGuard.check(claims, address);
   if (limit !== undefined) {
     counters.limits[limit] += 1;
-    return { refused: 'too-many-failed-logins', returnCode: ConnectReturnCode.notAuthorized };
+    return { refused: 'too-many-failed-logins' };
   }
   const find = (id: string) => directory.find(id, untilMs);
   const authentication = await authenticate(connect, find, { certificate, rule: config.mqttClientCert });

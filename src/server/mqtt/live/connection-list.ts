@@ -8,7 +8,7 @@ import type {
   SortField,
 } from '../../live.js';
 import type { Connection } from '../connection.js';
-import { closeReasons } from '../protocol/close-reason.js';
+import { closeReasons, type Reason } from '../protocol/close-reason.js';
 import { type ConnectionMeters, countOf } from './connection-meters.js';
 import { selectPage } from './select-page.js';
 import { whyWaiting } from './waiting-reason.js';
@@ -60,7 +60,7 @@ export function openConnectionList(options: {
     );
     const reason = ended?.reason;
     if (ended === undefined || reason === undefined || reason === 'client-disconnect') return undefined;
-    const why = (closeReasons as Record<string, string>)[reason] ?? '';
+    const why = (closeReasons as Readonly<Record<string, Reason>>)[reason]?.why ?? '';
     return { atMs: ended.atMs, detail: `the connection before this one ended: ${reason}, ${why}` };
   }
 
@@ -91,13 +91,13 @@ export function openConnectionList(options: {
       meters.watch();
       const connection = findConnection(id);
       if (connection === undefined) return undefined;
-      const { will, socket, state } = connection;
-      const session = state?.session?.describe();
+      const { will, socket, client } = connection;
+      const session = client?.session?.describe();
       return {
         ...summarize(connection),
         atMs: Date.now(),
         keepaliveSec: Math.round(connection.keepaliveMs / 1_500),
-        persistentSession: state?.persistent === true,
+        persistentSession: client?.persistent === true,
         will: will === undefined ? undefined : { topic: will.topic, qos: will.qos, retain: will.retain },
         held: socket.held,
         waits: waitsOf(connection),
@@ -150,12 +150,12 @@ function waitsOf(connection: Connection): ConnectionDetails['waits'] {
   );
 }
 
-function inFlightOf({ state }: Connection): number {
-  return state?.lane.inFlight ?? 0;
+function inFlightOf({ client }: Connection): number {
+  return client?.lane.inFlight ?? 0;
 }
 
-function subscriptionsOf({ state }: Connection): number {
-  return state?.session?.subscriptionCount ?? 0;
+function subscriptionsOf({ client }: Connection): number {
+  return client?.session?.subscriptionCount ?? 0;
 }
 
 /** What each field sorts by. Of two connections alike, the older comes first, so that the order is total. */

@@ -54,7 +54,7 @@ export function newBrokerCounters(): BrokerCounters {
 }
 
 /** A count of 0 for each name of a closed list. */
-function zeroes<K extends string>(names: Readonly<Record<K, string>>): Record<K, number> {
+function zeroes<K extends string>(names: Readonly<Record<K, unknown>>): Record<K, number> {
   return Object.fromEntries(Object.keys(names).map((name) => [name, 0])) as Record<K, number>;
 }
 

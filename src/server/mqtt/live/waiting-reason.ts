@@ -7,12 +7,12 @@ import { limitNames } from './limit-names.js';
  * SUBSCRIBE, or a bound is reached. Undefined when nothing waits, or is merely under way.
  */
 export function whyWaiting({
-  state,
+  client,
   parked,
   commands,
   room,
-}: Pick<Connection, 'state' | 'parked' | 'commands' | 'room'>): LaneTrouble | undefined {
-  const trouble = state?.lane.trouble;
+}: Pick<Connection, 'client' | 'parked' | 'commands' | 'room'>): LaneTrouble | undefined {
+  const trouble = client?.lane.trouble;
   if (trouble !== undefined || parked.isEmpty) return trouble;
   if (commands.isMade) {
     const detail = 'NATS has not answered the subscription to the commands of the device';

@@ -1,5 +1,5 @@
 import type { CloseReason } from './close-reason.js';
-import type { PacketType, ProtocolVersion, QoS } from './packets/packet-type.js';
+import type { PacketType, ProtocolVersion, QoS } from './packet-type.js';
 
 /** User Properties in order; names may repeat (MQTT 5.0 §1.5.7). */
 export type UserProperties = readonly (readonly [name: string, value: string])[];

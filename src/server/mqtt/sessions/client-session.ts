@@ -4,10 +4,11 @@ import type { Policy } from '../admission/authorize.js';
 import type { DeviceRoom } from '../admission/device-room.js';
 import type { BrokerCounters } from '../live/counters.js';
 import type { CloseReason } from '../protocol/close-reason.js';
-import type { PacketType, QoS } from '../protocol/packets/packet-type.js';
+import type { PacketType, QoS } from '../protocol/packet-type.js';
 import { matches, type TopicLimits } from '../protocol/topics.js';
+import type { Message } from './message.js';
 import { Outgoing, type OutgoingConnection, type OutgoingLimits, type OutgoingTotal } from './outgoing.js';
-import type { Message, SessionEngine } from './subscription-matcher.js';
+import type { SessionEngine } from './subscription-matcher.js';
 
 /** What all sessions share. */
 export interface SessionServices {

@@ -1,14 +1,20 @@
 import type { DeviceRoom } from '../admission/device-room.js';
-import type { UplinkPublish } from '../uplink/uplink-publish.js';
+
+/** The message of an exchange that PUBREC has not answered yet. */
+export interface ExchangeMessage {
+  readonly packetId: number;
+  readonly qos: 0 | 1 | 2;
+  readonly stored: boolean;
+}
 
 /** A QoS 2 exchange begun by the client: the message that PUBREC has not answered yet, or answered, before PUBREL. */
-export type Exchange = UplinkPublish | 'answered';
+type Exchange<M> = M | 'answered';
 
 /** The QoS 2 exchanges of one client, by packet identifier, each of which takes room. */
-export class Exchanges {
+export class Exchanges<M extends ExchangeMessage> {
   private readonly room: DeviceRoom;
   private readonly deviceId: string;
-  private readonly entries = new Map<number, Exchange>();
+  private readonly entries = new Map<number, Exchange<M>>();
 
   constructor(room: DeviceRoom, deviceId: string) {
     this.room = room;
@@ -19,12 +25,12 @@ export class Exchanges {
     return this.entries.size;
   }
 
-  get(packetId: number): Exchange | undefined {
+  get(packetId: number): Exchange<M> | undefined {
     return this.entries.get(packetId);
   }
 
   /** Begins one whose packet identifier is not in use; false: there is no room. */
-  begin(message: UplinkPublish): boolean {
+  begin(message: M): boolean {
     if (!this.room.take(this.deviceId, 1)) return false;
     this.entries.set(message.packetId, message);
     return true;

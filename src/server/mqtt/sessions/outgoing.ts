@@ -1,13 +1,13 @@
 import { type BrokerCounters, countMessage } from '../live/counters.js';
 import type { LimitName } from '../live/limit-names.js';
 import type { CloseReason } from '../protocol/close-reason.js';
-import { encodeAcknowledge } from '../protocol/packets/acknowledge.js';
-import { PacketType, type QoS } from '../protocol/packets/packet-type.js';
-import { encodePublish } from '../protocol/packets/publish.js';
-import type { Message } from './subscription-matcher.js';
+import type { Codec } from '../protocol/codec.js';
+import { PacketType, type QoS } from '../protocol/packet-type.js';
+import type { Message } from './message.js';
 
 /** The client's connection as the messages to it see it. */
 export interface OutgoingConnection {
+  readonly codec: Codec;
   write(packet: Buffer): void;
   /** Bytes written that the client has not taken. */
   readonly unsentBytes: number;
@@ -176,7 +176,8 @@ export class Outgoing {
         entry.message = undefined;
         this.release(entry);
       }
-      this.connection?.write(encodeAcknowledge(PacketType.PUBREL, packetId));
+      const { connection } = this;
+      connection?.write(connection.codec.encodeAcknowledge(PacketType.PUBREL, packetId));
     } else if (entry !== undefined) {
       this.release(entry);
       this.inFlight.delete(packetId);
@@ -221,8 +222,8 @@ export class Outgoing {
       if (message !== undefined) countMessage(this.counters.sent, qos, message.payload.length);
       connection.write(
         message === undefined
-          ? encodeAcknowledge(PacketType.PUBREL, packetId)
-          : encodePublish(message, { qos, packetId, dup: true }),
+          ? connection.codec.encodeAcknowledge(PacketType.PUBREL, packetId)
+          : connection.codec.encodePublish(message, { qos, packetId, dup: true }),
       );
     }
     this.resend = [];
@@ -238,7 +239,7 @@ export class Outgoing {
     } else {
       this.hold(-bytes);
     }
-    connection.write(encodePublish(message, { qos, packetId, dup: false }));
+    connection.write(connection.codec.encodePublish(message, { qos, packetId, dup: false }));
   }
 
   /** A packet identifier that is not in use [MQTT-2.3.1-4]; there are more than `maxInFlight`. */

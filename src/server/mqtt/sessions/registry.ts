@@ -1,49 +1,46 @@
 import type { Forwarder } from '../../forward/forwarder.js';
 import type { DeviceRoom } from '../admission/device-room.js';
 import { openSpentRates } from '../admission/spent-rates.js';
-import type { Connection } from '../connection.js';
 import type { BrokerCounters } from '../live/counters.js';
 import type { CloseReason } from '../protocol/close-reason.js';
-import { type ClientState, changeRules, type DeviceState, type Rules } from './client-state.js';
+import type { Rules } from '../uplink/route.js';
+import { type Client, type ClientConnection, changeRules, type DeviceClients } from './client.js';
 import { Exchanges } from './exchanges.js';
 
 export interface Admission {
-  readonly state: ClientState;
+  readonly client: Client;
   /** The client had a persistent session and goes on with it. */
   readonly sessionPresent: boolean;
 }
 
 /**
- * Every connection and every client of this replica: the one place that decides take-overs and kicks. Everything in
+ * Every client of this replica: the one place that decides take-overs and kicks. Everything in
  * it is synchronous, so two connects never interleave.
  */
 export interface Registry {
-  /** Sockets open now, also those that have not sent CONNECT. */
-  readonly connections: ReadonlySet<Connection>;
-  open(connection: Connection): void;
   /**
    * Makes `connection` the one of its client, closing the one before [MQTT-3.1.4-2]. A device that has too many
    * clients loses the session absent longest; when all are connected the answer is undefined.
    */
   admit(
-    connection: Connection,
+    connection: ClientConnection,
     request: { deviceId: string; deviceType: string; clientId: string; clean: boolean; rules: Rules },
   ): Admission | undefined;
   /** The client begins anew: what was kept of its session is forgotten. */
-  discardSession(client: ClientState): void;
-  /** Forgets a connection that has closed. */
-  release(connection: Connection, state: ClientState | undefined): void;
+  discardSession(client: Client): void;
+  /** Parts a client from its connection, which has closed. */
+  release(connection: ClientConnection, client: Client): void;
   /** Closes a client's connection and discards its session. */
-  drop(client: ClientState, reason: CloseReason): void;
+  drop(client: Client, reason: CloseReason): void;
   /** Closes every connection of a device and discards its sessions; answers how many connections there were. */
   kick(deviceId: string, reason: CloseReason): number;
   /** The device has this type, whose rules hold for what it sends and for what of it waits. */
   setType(deviceId: string, type: string, rules: () => Rules): void;
-  connectionsOf(deviceId: string): Connection[];
+  connectionsOf(deviceId: string): ClientConnection[];
   /** Ids of the devices that have a connection or a session here. */
   deviceIds(): Iterable<string>;
   /** The same devices, with what is known of their clients. */
-  devices(): Iterable<DeviceState>;
+  devices(): Iterable<DeviceClients>;
   /** Forgets clients and rates that have nothing left to do, and the sessions absent longest when there are too many. */
   sweep(): void;
 }
@@ -61,21 +58,20 @@ export function openRegistry(options: {
   exchangeRoom: DeviceRoom;
   counters: BrokerCounters;
 }): Registry {
-  const connections = new Set<Connection>();
-  const clients = new Map<string, ClientState>();
-  const devices = new Map<string, DeviceState>();
+  const clients = new Map<string, Client>();
+  const devices = new Map<string, DeviceClients>();
   const spentRates = openSpentRates({ maxDevices: options.maxSpentRates });
   /** Persistent sessions without a connection, the one absent longest first. */
-  const absent = new Set<ClientState>();
+  const absent = new Set<Client>();
   /** Clients without a connection whose messages or wills are still on their way to NATS, and since when. */
-  const unsettled = new Map<ClientState, number>();
+  const unsettled = new Map<Client, number>();
 
-  function remember(key: string, deviceId: string, deviceType: string): ClientState | undefined {
+  function remember(key: string, deviceId: string, deviceType: string): Client | undefined {
     const device = devices.get(deviceId) ?? {
       id: deviceId,
       type: deviceType,
       rules: undefined,
-      clients: new Set<ClientState>(),
+      clients: new Set<Client>(),
       inFlight: 0,
       inFlightBytes: 0,
       publishRate: spentRates.take(deviceId),
@@ -85,7 +81,7 @@ export function openRegistry(options: {
       options.counters.limits['clients-per-device'] += 1;
       if (!makeRoom(device)) return undefined;
     }
-    const state: ClientState = {
+    const state: Client = {
       key,
       device,
       lane: options.forwarder.openLane(),
@@ -103,7 +99,7 @@ export function openRegistry(options: {
   }
 
   /** Discards the session of this device that has been absent longest. */
-  function makeRoom(device: DeviceState): boolean {
+  function makeRoom(device: DeviceClients): boolean {
     for (const state of device.clients) {
       if (state.connection !== undefined) continue;
       discard(state);
@@ -113,7 +109,7 @@ export function openRegistry(options: {
     return false;
   }
 
-  function forget(state: ClientState): void {
+  function forget(state: Client): void {
     clients.delete(state.key);
     absent.delete(state);
     unsettled.delete(state);
@@ -126,14 +122,14 @@ export function openRegistry(options: {
     }
   }
 
-  function discardSession(state: ClientState): void {
+  function discardSession(state: Client): void {
     state.exchanges.endAll();
     state.session?.end();
     state.session = undefined;
   }
 
   /** Ends a session; the client is remembered only while messages of it are on their way. */
-  function discard(state: ClientState): void {
+  function discard(state: Client): void {
     discardSession(state);
     state.persistent = false;
     absent.delete(state);
@@ -148,14 +144,14 @@ export function openRegistry(options: {
     changeRules(device, rules());
   }
 
-  function drop(state: ClientState, reason: CloseReason): void {
+  function drop(state: Client, reason: CloseReason): void {
     state.connection?.close(reason);
     discard(state);
   }
 
   /** Discards sessions absent longest, first of devices that have more than their share of them. */
   function evict(): void {
-    const counts = new Map<DeviceState, number>();
+    const counts = new Map<DeviceClients, number>();
     for (const { device } of absent) counts.set(device, (counts.get(device) ?? 0) + 1);
     const share = Math.max(1, Math.floor(options.maxSessions / counts.size));
     for (const atMost of [share, 0]) {
@@ -171,7 +167,7 @@ export function openRegistry(options: {
   }
 
   /** The client has been gone for long: what it left behind may be given up when others need the room. */
-  function closeLane(state: ClientState): void {
+  function closeLane(state: Client): void {
     unsettled.delete(state);
     if (state.persistent) {
       state.lane.close();
@@ -182,12 +178,6 @@ export function openRegistry(options: {
   }
 
   return {
-    connections,
-
-    open(connection) {
-      connections.add(connection);
-    },
-
     setType,
 
     admit(connection, { deviceId, deviceType, clientId, clean, rules }) {
@@ -207,14 +197,13 @@ export function openRegistry(options: {
       if (!sessionPresent) discardSession(state);
       state.persistent = !clean;
       state.connection = connection;
-      return { state, sessionPresent };
+      return { client: state, sessionPresent };
     },
 
     discardSession,
 
     release(connection, state) {
-      connections.delete(connection);
-      if (state === undefined || state.connection !== connection) return;
+      if (state.connection !== connection) return;
       state.connection = undefined;
       // The set's order is that of the last connection's end, so that the one absent longest comes first.
       state.device.clients.delete(state);
@@ -264,6 +253,6 @@ function keyOf(deviceId: string, clientId: string): string {
   return `${deviceId.length} ${deviceId}${clientId}`;
 }
 
-function isSettled({ lane, wills }: ClientState): boolean {
+function isSettled({ lane, wills }: Client): boolean {
   return lane.inFlight === 0 && wills.length === 0;
 }

@@ -1,5 +1,5 @@
 import { coversLevels } from '../protocol/topics.js';
-import type { Message } from './subscription-matcher.js';
+import type { Message } from './message.js';
 
 export interface RetainedLimits {
   readonly maxMessages: number;

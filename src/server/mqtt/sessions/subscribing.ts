@@ -1,18 +1,15 @@
 import type { Policy } from '../admission/authorize.js';
 import type { CloseReason } from '../protocol/close-reason.js';
-import { encodeAcknowledge, encodeSuback, refusedReturnCode } from '../protocol/packets/acknowledge.js';
-import { PacketType, type ProtocolVersion, type QoS } from '../protocol/packets/packet-type.js';
-import { decodeSubscribe, decodeUnsubscribe } from '../protocol/packets/subscribe.js';
+import type { SubscriptionRequest } from '../protocol/codec.js';
 import { checkFilterSize } from '../protocol/topics.js';
+import type { Client } from './client.js';
 import { ClientSession, type SessionServices, takesCommands } from './client-session.js';
-import type { ClientState } from './client-state.js';
 import type { CommandsRequest } from './commands-request.js';
 import type { OutgoingConnection } from './outgoing.js';
 
 /** A connection whose client subscribes. */
 export interface Subscriber extends OutgoingConnection {
-  readonly version: ProtocolVersion;
-  readonly state: ClientState | undefined;
+  readonly client: Client | undefined;
   readonly policy: Policy | undefined;
   /** What a SUBSCRIBE waits for. */
   readonly commands: CommandsRequest;
@@ -26,12 +23,12 @@ export interface Subscriber extends OutgoingConnection {
  * waits until NATS has answered; the subscriber's request then calls.
  */
 export function isSubscribeReady(subscriber: Subscriber, packet: Buffer, bodyOffset: number): boolean {
-  const { commands, state, policy } = subscriber;
+  const { commands, client, policy, codec } = subscriber;
   if (commands.isMade) return commands.isAnswered;
-  if (state === undefined) return true;
-  const subscribe = decodeSubscribe(packet, bodyOffset, subscriber.version);
+  if (client === undefined) return true;
+  const subscribe = codec.decodeSubscribe(packet, bodyOffset);
   if (typeof subscribe === 'string') return true;
-  const { id } = state.device;
+  const { id } = client.device;
   const takes = subscribe.requests.some(
     ({ filter }) => takesCommands(filter, id) && policy?.maySubscribe(filter) === true,
   );
@@ -52,21 +49,22 @@ export function takeSubscribe(
   packet: Buffer,
   bodyOffset: number,
 ): number | CloseReason {
-  const subscribe = decodeSubscribe(packet, bodyOffset, subscriber.version);
+  const subscribe = subscriber.codec.decodeSubscribe(packet, bodyOffset);
   if (typeof subscribe === 'string') return subscribe;
   const granted: string[] = [];
-  const codes = subscribe.requests.map(({ filter, qos }) => {
-    const problem = grant(subscriber, services, filter, qos);
+  const codes = subscribe.requests.map((request) => {
+    const { filter, qos } = request;
+    const problem = grant(subscriber, services, request);
     if (problem === undefined) {
       granted.push(filter);
       return qos;
     }
     subscriber.onSubscribeDenied(filter, problem);
-    return refusedReturnCode(subscriber.version, qos);
+    return 0x80;
   });
   subscriber.commands.end();
-  subscriber.reply(encodeSuback(subscribe.packetId, codes));
-  subscriber.state?.session?.sendRetained([...new Set(granted)]);
+  subscriber.reply(subscriber.codec.encodeSuback(subscribe.packetId, codes, subscribe.requests));
+  subscriber.client?.session?.sendRetained([...new Set(granted)]);
   return granted.length;
 }
 
@@ -74,22 +72,21 @@ export function takeSubscribe(
 function grant(
   subscriber: Subscriber,
   services: SessionServices,
-  filter: string,
-  qos: QoS,
+  { filter, qos }: SubscriptionRequest,
 ): string | undefined {
-  const { state, policy, commands } = subscriber;
+  const { client, policy, commands } = subscriber;
   const sizeProblem = checkFilterSize(filter, services.topicLimits);
   if (sizeProblem !== undefined) {
     services.counters.limits[sizeProblem === 'topic-too-long' ? 'topic-bytes' : 'topic-levels'] += 1;
     return `it is over ${sizeProblem === 'topic-too-long' ? 'MAX_TOPIC_BYTES, or 1,024 bytes' : 'MAX_TOPIC_LEVELS'}`;
   }
-  if (state === undefined || policy?.maySubscribe(filter) !== true) return 'the policy does not allow it';
-  if (commands.problem !== undefined && takesCommands(filter, state.device.id)) return commands.problem;
-  const session = state.session ?? new ClientSession(services, state.device.id);
+  if (client === undefined || policy?.maySubscribe(filter) !== true) return 'the policy does not allow it';
+  if (commands.problem !== undefined && takesCommands(filter, client.device.id)) return commands.problem;
+  const session = client.session ?? new ClientSession(services, client.device.id);
   if (!session.subscribe(filter, qos))
     return "MAX_SUBSCRIPTIONS_PER_CLIENT, or the device's share of MAX_SUBSCRIPTION_BYTES_IN_ALL, is reached";
-  if (state.session === undefined) session.attach(subscriber);
-  state.session = session;
+  if (client.session === undefined) session.attach(subscriber);
+  client.session = session;
   return undefined;
 }
 
@@ -99,10 +96,15 @@ export function takeUnsubscribe(
   packet: Buffer,
   bodyOffset: number,
 ): CloseReason | undefined {
-  const unsubscribe = decodeUnsubscribe(packet, bodyOffset);
+  const unsubscribe = subscriber.codec.decodeUnsubscribe(packet, bodyOffset);
   if (typeof unsubscribe === 'string') return unsubscribe;
-  for (const { filter } of unsubscribe.requests) subscriber.state?.session?.unsubscribe(filter);
+  for (const filter of unsubscribe.filters) subscriber.client?.session?.unsubscribe(filter);
   // Also when there was no such subscription [MQTT-3.10.4-5].
-  subscriber.reply(encodeAcknowledge(PacketType.UNSUBACK, unsubscribe.packetId));
+  subscriber.reply(
+    subscriber.codec.encodeUnsuback(
+      unsubscribe.packetId,
+      unsubscribe.filters.map(() => 0),
+    ),
+  );
   return undefined;
 }

@@ -1,16 +1,8 @@
 import { Aedes, type AedesPublishPacket, type PublishPacket } from 'aedes';
 import { type Log, limitLog } from '../../../log.js';
-import type { QoS } from '../protocol/packets/packet-type.js';
 import { matches } from '../protocol/topics.js';
+import type { Message } from './message.js';
 import { createRetainedMessages, type RetainedLimits } from './retained-messages.js';
-
-/** A message for subscribers. */
-export interface Message {
-  readonly topic: string;
-  readonly payload: Buffer;
-  readonly qos: QoS;
-  readonly retain: boolean;
-}
 
 /**
  * What is called for each message that a filter matches.

@@ -1,5 +1,5 @@
 import type { CloseReason } from '../protocol/close-reason.js';
-import type { PacketType } from '../protocol/packets/packet-type.js';
+import type { PacketType } from '../protocol/packet-type.js';
 import { type AcceptedSocket, type ByteSocket, queuedBytesOf } from './accepted-socket.js';
 import { FrameReader } from './frame-reader.js';
 import { TurnOutput } from './turn-output.js';

@@ -1,5 +1,5 @@
-import { acknowledgeBytes, writeAcknowledge } from '../protocol/packets/acknowledge.js';
-import type { PacketType } from '../protocol/packets/packet-type.js';
+import type { PacketType } from '../protocol/packet-type.js';
+import { acknowledgeBytes, writeAcknowledge } from '../protocol/v3/acknowledge.js';
 
 /**
  * The answers of one connection in one turn of the event loop, which leave in one write: a write costs more than the

@@ -1,4 +1,4 @@
-import type { Route } from './uplink-publish.js';
+import type { Route } from './route.js';
 
 /** A device has a few topics; one that has more finds the ones that it used longest ago worked out anew. */
 const maxRoutes = 8;

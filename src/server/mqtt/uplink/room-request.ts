@@ -2,7 +2,7 @@ import type { Forwarder } from '../../forward/forwarder.js';
 import type { PublishRate } from '../admission/publish-rate.js';
 import type { BrokerCounters } from '../live/counters.js';
 import type { LimitName } from '../live/limit-names.js';
-import { PacketType } from '../protocol/packets/packet-type.js';
+import { PacketType } from '../protocol/packet-type.js';
 import type { Uplink, UplinkConnection } from './uplink.js';
 
 /**

@@ -1,18 +1,33 @@
 import { type Lane, natsBytesOf, type UplinkMessage } from '../../forward/forwarder.js';
 import { shortenText } from '../../live.js';
-import type { QoS } from '../protocol/packets/packet-type.js';
-import type { ClientState, Rules } from '../sessions/client-state.js';
+import type { CloseReason } from '../protocol/close-reason.js';
+import type { QoS } from '../protocol/packet-type.js';
 import type { Exchanges } from '../sessions/exchanges.js';
-import type { Uplink } from './uplink.js';
+import type { Route, Rules } from './route.js';
 
-/** Where messages of one topic go: worked out once, used for every message of the topic. */
-export interface Route {
-  readonly topicBytes: Buffer;
-  readonly topic: string;
-  readonly retain: boolean;
-  readonly subject: Uint8Array;
-  readonly headers: Uint8Array;
-  readonly batchable: boolean;
+/** The client that sends, with the counts that its messages are held against. */
+export interface Sender {
+  /** Bytes of its messages waiting for their store confirmation. */
+  inFlightBytes: number;
+  readonly device: {
+    inFlight: number;
+    inFlightBytes: number;
+    readonly rules: Rules | undefined;
+    readonly awaitingRoom: Set<{ onRoom(): void }>;
+  };
+}
+
+/** What a message tells of itself, and asks: the uplink of its connection. */
+export interface PublishOwner {
+  readonly client: Sender;
+  /** When the client's last bytes arrived, in microseconds modulo 2^32. */
+  readonly receivedUs: number;
+  /** It was stored. */
+  settle(message: UplinkPublish): void;
+  /** It can never be stored. */
+  refuse(reason: CloseReason, fields: Readonly<Record<string, unknown>>): void;
+  /** The client's connection, this one or a later one, may go on. */
+  wakeClient(): void;
 }
 
 /** Memory held beside a payload that is not worth a copy. */
@@ -37,21 +52,21 @@ export class UplinkPublish implements UplinkMessage {
   readonly receivedUs: number;
   stored = false;
   /** The connection's uplink that is to answer; a client that reconnects brings a new one. */
-  uplink: Uplink;
-  private readonly state: ClientState;
+  uplink: PublishOwner;
+  private readonly client: Sender;
   /** Where the QoS 2 exchange is noted; that of a will is not. */
-  readonly exchanges: Exchanges | undefined;
+  readonly exchanges: Exchanges<UplinkPublish> | undefined;
 
   constructor(
-    uplink: Uplink,
+    uplink: PublishOwner,
     route: Route,
     packet: { payload: Buffer; qos: QoS; retain: boolean; packetId: number },
-    exchange: { messageId: string; exchanges?: Exchanges } | undefined,
+    exchange: { messageId: string; exchanges?: Exchanges<UplinkPublish> } | undefined,
   ) {
     this.uplink = uplink;
-    this.state = uplink.state;
+    this.client = uplink.client;
     this.receivedUs = uplink.receivedUs;
-    this.rules = uplink.device.rules;
+    this.rules = uplink.client.device.rules;
     this.subject = route.subject;
     this.headers = route.headers;
     this.topic = route.topic;
@@ -66,7 +81,7 @@ export class UplinkPublish implements UplinkMessage {
   }
 
   renew(): string | undefined {
-    const { rules } = this.state.device;
+    const { rules } = this.client.device;
     if (rules === this.rules || rules === undefined) return undefined;
     this.rules = rules;
     if (!rules.policy.mayPublish(this.topic)) {
@@ -94,16 +109,16 @@ export class UplinkPublish implements UplinkMessage {
 
   /** Counts the message in, or out, for the bounds of client and device. */
   private count(sign: 1 | -1): void {
-    const { state } = this;
+    const { client } = this;
     const bytes = sign * (this.headers.length + this.payload.length);
-    state.inFlightBytes += bytes;
-    state.device.inFlightBytes += bytes;
-    state.device.inFlight += sign;
+    client.inFlightBytes += bytes;
+    client.device.inFlightBytes += bytes;
+    client.device.inFlight += sign;
   }
 
   /** There is room for another message of this device. */
   private leave(): void {
-    const { device } = this.state;
+    const { device } = this.client;
     this.count(-1);
     // Not the connection that sent it: the client may have another one by now, which waits for the room.
     this.uplink.wakeClient();

@@ -3,23 +3,23 @@ import type { Policy } from '../admission/authorize.js';
 import type { BrokerCounters } from '../live/counters.js';
 import type { LimitName } from '../live/limit-names.js';
 import type { CloseReason } from '../protocol/close-reason.js';
-import type { Will } from '../protocol/packets/connect.js';
-import { isMqttText } from '../protocol/packets/field.js';
-import { PacketType, type QoS } from '../protocol/packets/packet-type.js';
-import type { Publish } from '../protocol/packets/publish.js';
+import type { Publish, Will } from '../protocol/codec.js';
+import { isMqttText } from '../protocol/field.js';
+import { PacketType, type QoS } from '../protocol/packet-type.js';
 import { checkTopic, checkTopicSize, type TopicLimits } from '../protocol/topics.js';
-import type { ClientState, DeviceState } from '../sessions/client-state.js';
+import type { Client, DeviceClients } from '../sessions/client.js';
 import type { Exchanges } from '../sessions/exchanges.js';
 import type { TurnQueue } from '../transport/turn-queue.js';
 import { RecentRoutes } from './recent-routes.js';
-import { type Route, UplinkPublish } from './uplink-publish.js';
+import type { Addressing, Route } from './route.js';
+import { type PublishOwner, UplinkPublish } from './uplink-publish.js';
 
 /** Something that a client waits to be answered with PUBACK or PUBREC, when it is stored and its turn has come. */
 interface Awaited {
   readonly qos: QoS;
   readonly packetId: number;
   readonly stored: boolean;
-  readonly exchanges: Exchanges | undefined;
+  readonly exchanges: Exchanges<UplinkPublish> | undefined;
 }
 
 /** What every client's uplink shares. */
@@ -50,14 +50,6 @@ export interface UplinkConnection {
   close(reason: CloseReason, fields?: Readonly<Record<string, unknown>>): void;
 }
 
-/** How subject and headers are made for one device. */
-export interface Addressing {
-  subjectOf(topic: string): string;
-  headersOf(topic: string, retain: boolean): Uint8Array;
-  /** Its subjects are of NATS_SUBJECT, and not of the policy's own. */
-  readonly batchable: boolean;
-}
-
 /** A device takes at most one message for so many that are free; the same for bytes. */
 const deviceShare = 8;
 /** Most bytes of wills that wait for room; further ones are dropped and counted. */
@@ -68,10 +60,10 @@ const willOverheadBytes = 2_048;
  * The path of one connection's messages: PUBLISH → policy → subject → forwarder → stored → PUBACK or PUBREC, in the
  * order in which they came [MQTT-4.6.0-2] [MQTT-4.6.0-3].
  */
-export class Uplink {
+export class Uplink implements PublishOwner {
   private readonly services: UplinkServices;
   private readonly connection: UplinkConnection;
-  readonly state: ClientState;
+  readonly client: Client;
   private policy: Policy;
   private addressing: Addressing;
   /** Messages to be answered, in order of arrival, from `head` on. */
@@ -82,13 +74,13 @@ export class Uplink {
   constructor(
     services: UplinkServices,
     connection: UplinkConnection,
-    client: { state: ClientState; policy: Policy; addressing: Addressing },
+    start: { client: Client; policy: Policy; addressing: Addressing },
   ) {
     this.services = services;
     this.connection = connection;
-    this.state = client.state;
-    this.policy = client.policy;
-    this.addressing = client.addressing;
+    this.client = start.client;
+    this.policy = start.policy;
+    this.addressing = start.addressing;
   }
 
   /**
@@ -96,22 +88,22 @@ export class Uplink {
    * to be confirmed.
    */
   checkRoom(confirm: boolean): LimitName | undefined {
-    const { state } = this;
+    const { client } = this;
     // The will of an earlier connection comes before what this one sends.
-    if (confirm && state.wills.length > 0) this.sendWills();
+    if (confirm && client.wills.length > 0) this.sendWills();
     // What is answered in its turn counts too: repeats of a QoS 2 message that PUBREC has answered are not in flight.
     const unanswered = this.waiting.length - this.head;
-    return this.checkBounds(confirm, Math.max(state.lane.inFlight, unanswered));
+    return this.checkBounds(confirm, Math.max(client.lane.inFlight, unanswered));
   }
 
   private checkBounds(confirm: boolean, inFlightOfClient: number): LimitName | undefined {
     const { forwarder, maxInFlightPerClient, maxInFlightBytesPerClient } = this.services;
     if (forwarder.fullFor(confirm)) return 'in-flight';
     if (!confirm) return undefined;
-    const { state } = this;
+    const { client } = this;
     if (inFlightOfClient >= maxInFlightPerClient) return 'in-flight-per-client';
-    if (state.inFlightBytes >= maxInFlightBytesPerClient) return 'in-flight-bytes-per-client';
-    const { inFlight, inFlightBytes } = state.device;
+    if (client.inFlightBytes >= maxInFlightBytesPerClient) return 'in-flight-bytes-per-client';
+    const { inFlight, inFlightBytes } = client.device;
     // A share of what is free, and not of all: however many devices fill their share, there is room for another.
     const overShare =
       inFlight * deviceShare >= forwarder.free || inFlightBytes * deviceShare >= forwarder.freeBytes;
@@ -130,8 +122,8 @@ export class Uplink {
     this.routes.clear();
   }
 
-  get device(): DeviceState {
-    return this.state.device;
+  get device(): DeviceClients {
+    return this.client.device;
   }
 
   /** Takes a PUBLISH for which there is room. Answers why the connection must close, if it must. */
@@ -141,7 +133,7 @@ export class Uplink {
     if (typeof route === 'string') return route;
     if (publish.qos === 2 && this.resume(publish.packetId)) return undefined;
 
-    const { exchanges } = this.state;
+    const { exchanges } = this.client;
     // A client of 3.1.1 cannot be told to wait, and the PUBREL that would make room comes behind what is read.
     if (publish.qos === 2 && exchanges.size >= this.services.maxExchangesPerClient) {
       return 'too-many-exchanges';
@@ -152,15 +144,15 @@ export class Uplink {
     if (publish.qos === 2 && !exchanges.begin(message)) return 'too-many-exchanges-in-all';
     if (publish.qos > 0) this.waiting.push(message);
     else if (this.policy.localDelivery) this.deliver(message);
-    message.publish(this.state.lane);
+    message.publish(this.client.lane);
     return undefined;
   }
 
   /** PUBREL ends a QoS 2 exchange [MQTT-4.3.3-2]. */
   release(packetId: number): CloseReason | undefined {
-    const exchange = this.state.exchanges.get(packetId);
+    const exchange = this.client.exchanges.get(packetId);
     if (exchange !== undefined && exchange !== 'answered') return 'early-pubrel';
-    this.state.exchanges.end(packetId);
+    this.client.exchanges.end(packetId);
     this.connection.acknowledge(PacketType.PUBCOMP, packetId);
     return undefined;
   }
@@ -168,7 +160,7 @@ export class Uplink {
   /** Sends the will [MQTT-3.1.2-8], within the bounds: it waits for room, of its client too, behind what that one sent. */
   publishWill(will: Will): void {
     const { waitingWills, counters } = this.services;
-    const { lane, wills } = this.state;
+    const { lane, wills } = this.client;
     const topic = Buffer.from(will.topic, 'utf8');
     const route = this.routeOf(topic, 0, topic.length, will.retain);
     if (typeof route === 'string') return;
@@ -197,7 +189,7 @@ export class Uplink {
   /** Sends the client's waiting wills as far as there is room; answers the bound at which the next one waits. */
   private sendWills(): LimitName | undefined {
     const { waitingWills } = this.services;
-    const { wills } = this.state;
+    const { wills } = this.client;
     for (let first = wills[0]; first !== undefined; first = wills[0]) {
       const { message, lane, bytes } = first;
       const limit = this.checkBounds(message.confirm, lane.inFlight);
@@ -218,7 +210,7 @@ export class Uplink {
     };
     // At the other bounds something of the device is in flight, and makes room when it is settled.
     if (limit !== 'in-flight') this.device.awaitingRoom.add({ onRoom: goOn });
-    else this.services.forwarder.whenReady(goOn, this.state.wills[0]?.message.confirm);
+    else this.services.forwarder.whenReady(goOn, this.client.wills[0]?.message.confirm);
   }
 
   /** A message was stored. */
@@ -233,7 +225,7 @@ export class Uplink {
 
   /** The client's connection, this one or a later one, may go on. */
   wakeClient(): void {
-    this.state.connection?.onRoom();
+    this.client.connection?.onRoom();
   }
 
   /** Answers everything at the head of the queue that is stored: PUBACK and PUBREC are written here and nowhere else. */
@@ -262,7 +254,7 @@ export class Uplink {
 
   /** A packet identifier whose exchange goes on: never forwarded again, answered in its turn once it is stored. */
   private resume(packetId: number): boolean {
-    const exchange = this.state.exchanges.get(packetId);
+    const exchange = this.client.exchanges.get(packetId);
     if (exchange === undefined) return false;
     if (exchange === 'answered') {
       this.waiting.push({ qos: 2, packetId, stored: true, exchanges: undefined });

@@ -1,4 +1,4 @@
-import type { CloseReason } from '../close-reason.js';
+import type { CloseReason } from './close-reason.js';
 import { PacketType, type ProtocolVersion } from './packet-type.js';
 
 /** Packets whose flags are 0010 (MQTT 3.1.1 §2.2.2, table 2.2). */

@@ -1,25 +1,30 @@
+import type { DeviceCredentials } from '../../../db/device-credentials.js';
 import type { Lane } from '../../forward/forwarder.js';
-import type { Policy } from '../admission/authorize.js';
 import type { PublishRate } from '../admission/publish-rate.js';
-import type { Connection } from '../connection.js';
-import type { Addressing, UplinkConnection } from '../uplink/uplink.js';
+import type { CloseReason } from '../protocol/close-reason.js';
+import type { Rules } from '../uplink/route.js';
 import type { UplinkPublish } from '../uplink/uplink-publish.js';
 import type { ClientSession } from './client-session.js';
 import type { Exchanges } from './exchanges.js';
 
-/** What a device may do and where its messages go. */
-export interface Rules {
-  readonly policy: Policy;
-  readonly addressing: Addressing;
+/** The connection of a client, as those see it who know the client. */
+export interface ClientConnection {
+  /** There may be room for a message that waits. */
+  onRoom(): void;
+  /** The policy of the device has changed. */
+  changePolicy(rules: Rules): void;
+  /** Learns what is now known of the device; ends when its login is no longer good. */
+  refresh(device: DeviceCredentials): void;
+  close(reason: CloseReason, fields?: Readonly<Record<string, unknown>>): void;
 }
 
 /** What the clients of one device have in common on this replica. */
-export interface DeviceState {
+export interface DeviceClients {
   readonly id: string;
   type: string;
   /** Those of now, once they have changed: what waits is held against them when its turn comes. */
   rules: Rules | undefined;
-  readonly clients: Set<ClientState>;
+  readonly clients: Set<Client>;
   /** Messages of all its clients waiting for their store confirmation. */
   inFlight: number;
   /** Their bytes. */
@@ -27,7 +32,7 @@ export interface DeviceState {
   /** How fast it may send; undefined: as fast as it can. */
   publishRate: PublishRate | undefined;
   /** Connections, and wills, that wait until there are fewer. */
-  readonly awaitingRoom: Set<Pick<UplinkConnection, 'onRoom'>>;
+  readonly awaitingRoom: Set<{ onRoom(): void }>;
 }
 
 /** The will of a connection that has ended, until there is room for it. */
@@ -43,25 +48,25 @@ export interface WaitingWill {
  * What is known of one client id of one device. It outlives the connection while the session is persistent or
  * messages are on their way to NATS, so that order and QoS 2 exchanges hold across a reconnect.
  */
-export interface ClientState {
+export interface Client {
   /** Made of device id and client id by the registry; no two clients share one. */
   readonly key: string;
-  readonly device: DeviceState;
+  readonly device: DeviceClients;
   lane: Lane;
   /** Bytes of its messages waiting for their store confirmation. */
   inFlightBytes: number;
   /** Wills of earlier connections that wait for room, in order. */
   readonly wills: WaitingWill[];
-  connection: Connection | undefined;
+  connection: ClientConnection | undefined;
   /** The last CONNECT asked for a persistent session. */
   persistent: boolean;
-  readonly exchanges: Exchanges;
+  readonly exchanges: Exchanges<UplinkPublish>;
   /** Subscriptions and messages to the client; there is none before the first SUBSCRIBE. */
   session: ClientSession | undefined;
 }
 
 /** Puts a device under other rules: what it sends, and what of it waits, goes where those say. */
-export function changeRules(device: DeviceState, rules: Rules): void {
+export function changeRules(device: DeviceClients, rules: Rules): void {
   device.rules = rules;
   for (const client of device.clients) {
     client.connection?.changePolicy(rules);

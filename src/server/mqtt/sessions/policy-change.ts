@@ -1,6 +1,7 @@
 import type { Log } from '../../../log.js';
-import { changeRules, type DeviceState, type Rules } from '../sessions/client-state.js';
-import type { Registry } from '../sessions/registry.js';
+import type { Rules } from '../uplink/route.js';
+import { changeRules, type DeviceClients } from './client.js';
+import type { Registry } from './registry.js';
 
 /** Devices of one turn of the event loop: everything else goes on between two. */
 const devicesPerTurn = 1_000;
@@ -35,7 +36,7 @@ export function applyPolicies(options: {
 }
 
 /** Answers how many clients were dropped. */
-function apply(registry: Registry, device: DeviceState, rules: Rules): number {
+function apply(registry: Registry, device: DeviceClients, rules: Rules): number {
   let dropped = 0;
   // The rules go first: the will of a client that is dropped is held against the new policy too.
   changeRules(device, rules);

@@ -1,19 +1,13 @@
 import type { CloseReason } from '../close-reason.js';
+import type { Subscribe, SubscriptionRequest, Unsubscribe } from '../codec.js';
+import { fieldEnd, readText } from '../field.js';
+import type { ProtocolVersion, QoS } from '../packet-type.js';
 import { checkFilter } from '../topics.js';
-import { fieldEnd, readText } from './field.js';
-import type { ProtocolVersion, QoS } from './packet-type.js';
 
-export interface SubscriptionRequest {
-  readonly filter: string;
-  readonly qos: QoS;
-}
+/** What MQTT 3 cannot ask for. */
+const withoutOptions = { noLocal: false, retainAsPublished: false, retainHandling: 0 } as const;
 
-/** SUBSCRIBE (MQTT 3.1.1 §3.8), or UNSUBSCRIBE (§3.10), whose requests carry QoS 0. */
-export interface Subscribe {
-  readonly packetId: number;
-  readonly requests: readonly SubscriptionRequest[];
-}
-
+/** Decodes SUBSCRIBE (MQTT 3.1.1 §3.8). */
 export function decodeSubscribe(
   packet: Buffer,
   bodyOffset: number,
@@ -23,8 +17,11 @@ export function decodeSubscribe(
   return decodeFilters(packet, bodyOffset, { optionBytes: 1, optionMask: version === 3 ? 0x03 : 0xff });
 }
 
-export function decodeUnsubscribe(packet: Buffer, bodyOffset: number): Subscribe | CloseReason {
-  return decodeFilters(packet, bodyOffset, { optionBytes: 0, optionMask: 0 });
+/** Decodes UNSUBSCRIBE (MQTT 3.1.1 §3.10). */
+export function decodeUnsubscribe(packet: Buffer, bodyOffset: number): Unsubscribe | CloseReason {
+  const decoded = decodeFilters(packet, bodyOffset, { optionBytes: 0, optionMask: 0 });
+  if (typeof decoded === 'string') return decoded;
+  return { packetId: decoded.packetId, filters: decoded.requests.map(({ filter }) => filter) };
 }
 
 function decodeFilters(
@@ -48,8 +45,8 @@ function decodeFilters(
     const options = optionBytes === 1 ? (packet[end] as number) & optionMask : 0;
     if ((options & 0xfc) !== 0) return 'reserved-bits'; // [MQTT-3-8.3-4]
     if (options === 3) return 'invalid-qos';
-    requests.push({ filter, qos: options as QoS });
+    requests.push({ filter, qos: options as QoS, ...withoutOptions });
     start = end + optionBytes;
   }
-  return { packetId, requests };
+  return { packetId, requests, subscriptionId: undefined };
 }

@@ -1,20 +1,8 @@
 import type { CloseReason } from '../close-reason.js';
-import { fieldEnd } from './field.js';
-import { encodeLength } from './fixed-header.js';
-import type { ProtocolVersion, QoS } from './packet-type.js';
-
-/** PUBLISH (MQTT 3.1.1 §3.3); the payload is a view of the packet. */
-export interface Publish {
-  readonly qos: QoS;
-  readonly retain: boolean;
-  readonly packet: Buffer;
-  /** Where the topic stands in the packet. Its text is not checked yet: the route does that once per topic. */
-  readonly topicStart: number;
-  readonly topicEnd: number;
-  /** 0 with QoS 0. */
-  readonly packetId: number;
-  readonly payload: Buffer;
-}
+import type { Delivery, OutgoingPublish, Publish } from '../codec.js';
+import { fieldEnd } from '../field.js';
+import { encodeLength } from '../fixed-header.js';
+import type { ProtocolVersion, QoS } from '../packet-type.js';
 
 /** Decodes PUBLISH and checks everything but the topic's text. */
 export function decodePublish(
@@ -44,15 +32,14 @@ export function decodePublish(
     topicStart: bodyOffset + 2,
     topicEnd,
     packetId,
+    propertiesStart: payloadStart,
+    propertiesEnd: payloadStart,
     payload: packet.subarray(payloadStart),
   };
 }
 
 /** Encodes PUBLISH. */
-export function encodePublish(
-  message: { topic: string; payload: Buffer; retain: boolean },
-  delivery: { qos: QoS; packetId: number; dup: boolean },
-): Buffer {
+export function encodePublish(message: OutgoingPublish, delivery: Delivery): Buffer {
   const topic = Buffer.from(message.topic, 'utf8');
   const { qos, packetId } = delivery;
   const first = 0x30 | (delivery.dup ? 0x08 : 0) | (qos << 1) | (message.retain ? 0x01 : 0);

@@ -1,25 +1,18 @@
 import type { CloseReason } from '../close-reason.js';
-import { fieldEnd, readText } from './field.js';
-import type { ProtocolVersion, QoS } from './packet-type.js';
+import type { Connect, Will } from '../codec.js';
+import { fieldEnd, readText } from '../field.js';
+import type { ProtocolVersion, QoS } from '../packet-type.js';
 
-export interface Will {
-  readonly topic: string;
-  readonly payload: Buffer;
-  readonly qos: QoS;
-  readonly retain: boolean;
-}
-
-/** CONNECT (MQTT 3.1.1 §3.1). */
-export interface Connect {
-  readonly version: ProtocolVersion;
-  readonly clientId: string;
-  readonly clean: boolean;
-  /** Seconds; 0: none. */
-  readonly keepaliveSec: number;
-  readonly userName: string | undefined;
-  readonly password: Buffer | undefined;
-  readonly will: Will | undefined;
-}
+/** What MQTT 3 cannot say. */
+const unspoken = {
+  receiveMaximum: 65_535,
+  maxPacketBytes: Number.POSITIVE_INFINITY,
+  topicAliasMaximum: 0,
+  wantsResponseInformation: false,
+  wantsProblemInformation: false,
+  userProperties: [],
+  authenticationMethod: undefined,
+} as const;
 
 const protocolNames: Readonly<Record<string, ProtocolVersion>> = { MQIsdp: 3, MQTT: 4 };
 
@@ -45,33 +38,14 @@ export function decodeConnect(packet: Buffer, bodyOffset: number): Connect | Clo
   const clean = (flags & 0x02) !== 0;
   // An empty client id is for 3.1.1 and clean sessions only [MQTT-3.1.3-7] [MQTT-3.1.3-8].
   if (fields.clientId === '' && (!clean || expectedLevel === 3)) return 'identifier-rejected';
-  return { version: expectedLevel, clean, keepaliveSec: packet.readUInt16BE(nameEnd + 2), ...fields };
-}
-
-/**
- * What a CONNECT says of itself, also in a version that is not spoken here: its protocol level and its client id, as far
- * as they can be read. In MQTT 5 properties come before the client id (MQTT 5.0 §3.1.2.11).
- */
-export function readIdentity(
-  packet: Buffer,
-  bodyOffset: number,
-): { protocolLevel: number | undefined; clientId: string | undefined } {
-  const nameEnd = fieldEnd(packet, bodyOffset);
-  const protocolLevel = nameEnd === -1 ? undefined : packet[nameEnd];
-  const start = protocolLevel === 5 ? propertiesEnd(packet, nameEnd + 4) : nameEnd + 4;
-  const end = nameEnd === -1 ? -1 : fieldEnd(packet, start);
-  return { protocolLevel, clientId: end === -1 ? undefined : readText(packet, start, end) };
-}
-
-/** Where the properties that begin with their length at `start` end: a variable byte integer of at most four bytes. */
-function propertiesEnd(packet: Buffer, start: number): number {
-  let length = 0;
-  for (let index = 0; index < 4; index += 1) {
-    const byte = packet[start + index] ?? 0;
-    length |= (byte & 0x7f) << (7 * index);
-    if (byte < 0x80) return start + index + 1 + length;
-  }
-  return -1;
+  return {
+    ...unspoken,
+    version: expectedLevel,
+    cleanStart: clean,
+    sessionExpirySec: clean ? 0 : Number.POSITIVE_INFINITY,
+    keepaliveSec: packet.readUInt16BE(nameEnd + 2),
+    ...fields,
+  };
 }
 
 /** In MQTT 3.1 the lowest bit is unused, and those of a will are disregarded without one. */
@@ -122,6 +96,8 @@ function decodePayload(
       payload: Buffer.from(packet.subarray(topicEnd + 2, userNameStart)),
       qos: ((flags >> 3) & 0x03) as QoS,
       retain: (flags & 0x20) !== 0,
+      delaySec: 0,
+      properties: undefined,
     };
   }
   let userName: string | undefined;

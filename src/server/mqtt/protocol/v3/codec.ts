@@ -1,0 +1,34 @@
+import { closeReasons, type Reason } from '../close-reason.js';
+import type { Codec } from '../codec.js';
+import { checkFlags } from '../fixed-header.js';
+import { decodeAcknowledge, encodeAcknowledge, encodeSuback, encodeUnsuback } from './acknowledge.js';
+import { encodeConnack } from './connack.js';
+import { decodePublish, encodePublish } from './publish.js';
+import { decodeSubscribe, decodeUnsubscribe } from './subscribe.js';
+
+/** The codec of MQTT 3.1 (3) or 3.1.1 (4), which are alike but for some bits. */
+function createCodec(version: 3 | 4): Codec {
+  return {
+    checkFlags: (firstByte) => checkFlags(firstByte, version),
+    decodePublish: (packet, bodyOffset) => decodePublish(packet, bodyOffset, version),
+    decodePublishProperties: () => 'malformed-packet',
+    decodeAcknowledge,
+    decodeSubscribe: (packet, bodyOffset) => decodeSubscribe(packet, bodyOffset, version),
+    decodeUnsubscribe,
+    decodeDisconnect: (packet, bodyOffset) =>
+      packet.length === bodyOffset ? { withWill: false, sessionExpirySec: undefined } : 'malformed-packet',
+    // In MQTT 3.1 the byte of the session is reserved.
+    encodeConnack: (sessionPresent) => encodeConnack(0, sessionPresent && version === 4),
+    encodeRefusal(reason) {
+      const { connack3 }: Reason = closeReasons[reason];
+      return connack3 === undefined ? undefined : encodeConnack(connack3, false);
+    },
+    encodeAcknowledge: (type, packetId) => encodeAcknowledge(type, packetId),
+    encodePublish,
+    encodeSuback: (packetId, codes, requests) => encodeSuback(packetId, codes, requests, version),
+    encodeUnsuback: (packetId) => encodeUnsuback(packetId),
+    encodeDisconnect: () => undefined,
+  };
+}
+
+export const codecs3: Readonly<Record<3 | 4, Codec>> = { 3: createCodec(3), 4: createCodec(4) };
