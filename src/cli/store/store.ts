@@ -36,7 +36,8 @@ export interface Store {
 /** A failure after which some devices are there; `made` was called with all of them. */
 export class PartlyAdded extends SvcMqttError {
   constructor(cause: SvcMqttError, added: number, count: number) {
-    super(cause.code, `${added} of ${count} devices were added, and then: ${cause.message}`, { cause });
+    const detail = `${added} of ${count} devices were added, and then: ${cause.message}`;
+    super(cause.code, detail, { cause, ...(cause.suggestion && { suggestion: cause.suggestion }) });
   }
 }
 

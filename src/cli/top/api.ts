@@ -194,7 +194,7 @@ export function parseAnswer<T>(text: string): T {
 
 /** The API's problem details as an error of the command; its code is the API's, where this program knows it. */
 function describeProblem(status: number, text: string): SvcMqttError {
-  let problem: { code?: unknown; detail?: unknown } | null = {};
+  let problem: { code?: unknown; detail?: unknown; suggestion?: unknown } | null = {};
   try {
     problem = JSON.parse(text) as typeof problem;
   } catch {
@@ -209,7 +209,8 @@ function describeProblem(status: number, text: string): SvcMqttError {
   }
   // What does not fit the API of this version is no defect of this program.
   const isForeign = known === undefined || known === 'ROUTE_NOT_FOUND' || known === 'INTERNAL';
-  return new SvcMqttError(isForeign ? 'API_UNREACHABLE' : known, message);
+  const suggestion = typeof problem?.suggestion === 'string' ? { suggestion: problem.suggestion } : {};
+  return new SvcMqttError(isForeign ? 'API_UNREACHABLE' : known, message, suggestion);
 }
 
 /** Sends requests over HTTP; `key` is a key or token of the API. */

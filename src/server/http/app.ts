@@ -171,10 +171,10 @@ async function admit(
     ownRole,
   );
   if ('refusal' in admission) {
-    const { code, detail, challenge, retryAfterSec } = admission.refusal;
+    const { code, detail, suggestion, challenge, retryAfterSec } = admission.refusal;
     if (challenge !== undefined) reply.header('www-authenticate', challenge);
     if (retryAfterSec !== undefined) reply.header('retry-after', retryAfterSec);
-    return sendProblem(reply, createProblem(code, detail));
+    return sendProblem(reply, createProblem(code, detail, { suggestion }));
   }
   if (admission.caller !== undefined) {
     request.actor = admission.caller.actor;

@@ -35,6 +35,8 @@ export interface AccessRefusal {
     'UNAUTHENTICATED' | 'ORIGIN_REFUSED' | 'FORBIDDEN' | 'TOO_MANY_REQUESTS' | 'DATABASE_UNREACHABLE'
   >;
   readonly detail: string;
+  /** What to do, where the detail does not say so. */
+  readonly suggestion?: string;
   readonly challenge?: string;
   readonly retryAfterSec?: number;
 }
@@ -57,6 +59,7 @@ export function checkRole(
   return {
     code: 'FORBIDDEN',
     detail: `This needs the role ${need}, and the key "${caller.actor.name}" has the role ${caller.role}`,
+    suggestion: `Use a key with the role ${need}`,
     challenge: `${realm}, error="insufficient_scope", scope="${need}"`,
   };
 }

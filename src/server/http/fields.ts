@@ -18,7 +18,8 @@ export function requireField(field: string, problem: string | undefined): void {
 export function nameField(error: unknown): unknown {
   if (!(error instanceof SvcMqttError) || error.code !== 'INPUT_INVALID') return error;
   const { message, field = message.split(' ', 1)[0] ?? 'body' } = error;
-  return new ProblemError(createInputProblem([{ field, problem: message.slice(field.length + 1) }]));
+  const faults = [{ field, problem: message.slice(field.length + 1) }];
+  return new ProblemError(createInputProblem(faults, error.suggestion));
 }
 
 /** A time of RFC 3339 that a Date and the database have too: no leap second, no year before 1970. */

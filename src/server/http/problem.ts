@@ -22,7 +22,10 @@ export const Problem = Type.Object(
     }),
     title: Type.String({ description: 'The kind of problem, the same for every occurrence' }),
     status: Type.Integer({ description: 'The HTTP status' }),
-    detail: Type.String({ description: 'What happened this time, and what to do about it' }),
+    detail: Type.String({ description: 'What happened this time' }),
+    suggestion: Type.Optional(
+      Type.String({ description: 'What to do about it, where `detail` does not say so already' }),
+    ),
     code: Type.String({ description: 'The code of the error, stable between releases' }),
     errors: Type.Optional(Type.Array(FieldProblem, { description: 'Each field or parameter at fault' })),
   },
@@ -37,6 +40,14 @@ export const Problem = Type.Object(
         detail: 'type is missing',
         code: 'INPUT_INVALID',
         errors: [{ field: 'type', problem: 'is missing' }],
+      },
+      {
+        type: 'urn:svc-mqtt:error:DEVICE_EXISTS',
+        title: 'The device exists already',
+        status: 409,
+        detail: 'A device with the id roof-7 exists already',
+        suggestion: 'Choose another id, or leave it out to have one generated',
+        code: 'DEVICE_EXISTS',
       },
     ],
   },
@@ -70,12 +81,17 @@ export const problemMediaType = 'application/problem+json';
 
 /**
  * Describes an error for a client. `status` narrows what the table of codes gives. A detail often repeats what was sent,
- * and a key or claim that got there by mistake is not repeated with it.
+ * and a key or claim that got there by mistake is not repeated with it. `suggestion` says what to do, as a sentence
+ * without its full stop.
  */
 export function createProblem(
   code: ErrorCode,
   detail: string,
-  options: { status?: number; errors?: readonly FieldProblem[] } = {},
+  options: {
+    status?: number | undefined;
+    suggestion?: string | undefined;
+    errors?: readonly FieldProblem[] | undefined;
+  } = {},
 ): Problem {
   const status = options.status ?? errorCodes[code].http;
   return {
@@ -83,6 +99,7 @@ export function createProblem(
     title: titles[code] ?? STATUS_CODES[status] ?? 'Error',
     status,
     detail: maskSecrets(detail),
+    ...(options.suggestion === undefined ? {} : { suggestion: options.suggestion }),
     code,
     ...(options.errors === undefined
       ? {}
@@ -91,9 +108,9 @@ export function createProblem(
 }
 
 /** Describes bad input, one field at fault after the other. */
-export function createInputProblem(errors: readonly FieldProblem[]): Problem {
+export function createInputProblem(errors: readonly FieldProblem[], suggestion?: string): Problem {
   const detail = errors.map((error) => `${error.field} ${error.problem}`).join('; ');
-  return createProblem('INPUT_INVALID', detail, { errors });
+  return createProblem('INPUT_INVALID', detail, { errors, suggestion });
 }
 
 /** Carries a problem to the error handler from where nothing but a throw gets there. */
@@ -123,9 +140,9 @@ export function tooManyRequests(detail: string, waitMs: number): ProblemError {
 export function describeFailure(error: unknown): Problem {
   if (error instanceof ProblemError) return error.problem;
   if (error instanceof SvcMqttError) {
-    if (error.httpStatus < 500) return createProblem(error.code, error.message);
-    if (error.httpStatus === 503)
-      return createProblem(error.code, `${unavailable(error.code)}; try again later`);
+    const { code, suggestion } = error;
+    if (error.httpStatus < 500) return createProblem(code, error.message, { suggestion });
+    if (error.httpStatus === 503) return createProblem(code, `${unavailable(code)}; try again later`);
   }
   const status = statusOf(error);
   if (status === 413) {
