@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { messageOf, SvcMqttError } from '../errors.js';
+import type { Progress } from '../progress.js';
 import { deviceIdPattern } from './device-fields.js';
-import type { MigrationProgress } from './migrate.js';
 import { setForSession } from './session.js';
 
 /**
@@ -109,7 +109,7 @@ export async function setLegacyAside(client: pg.Client): Promise<void> {
 /** Fills the new table from the old one and drops that. */
 export async function convertLegacy(
   client: pg.Client,
-  report: (progress: MigrationProgress) => void,
+  report: (progress: Progress) => void,
 ): Promise<number> {
   const columns = await columnsOf(client, asideTable);
   const { rows: counted } = await client.query<{ total: string }>(
@@ -162,7 +162,7 @@ export async function noteStatistics(client: pg.Client, notesTable: string): Pro
 export async function clearStatistics(
   client: pg.Client,
   notesTable: string,
-  report: (progress: MigrationProgress) => void,
+  report: (progress: Progress) => void,
 ): Promise<void> {
   const { rows } = await client.query<{ note: string | null }>(
     `select obj_description(to_regclass('${notesTable}'), 'pg_class') as note`,

@@ -4,6 +4,8 @@ import { fileURLToPath } from 'node:url';
 import { readMigrationFiles } from 'drizzle-orm/migrator';
 import type pg from 'pg';
 import { messageOf, SvcMqttError } from '../errors.js';
+import type { Progress } from '../progress.js';
+import { within } from '../time-limit.js';
 import { codeOf, toDatabaseError } from './database-errors.js';
 import {
   clearStatistics,
@@ -31,12 +33,6 @@ export interface MigrationStatus {
   readonly legacy: { readonly devices: number; readonly problem?: string } | undefined;
 }
 
-export interface MigrationProgress {
-  readonly step: string;
-  readonly done: number;
-  readonly total: number;
-}
-
 interface Migration {
   readonly name: string;
   /** When it was made, ms: drizzle's key of a migration. */
@@ -52,10 +48,14 @@ const advisoryLock = '5312479610287';
 /** Longest wait for another replica that migrates, and for whoever uses the old table. */
 const lockTimeoutMs = 120_000;
 
-/** Reads how the schema stands; changes nothing. */
+/**
+ * Reads how the schema stands; changes nothing.
+ *
+ * @throws SvcMqttError DATABASE_*.
+ */
 export async function readMigrationStatus(db: Database): Promise<MigrationStatus> {
   return await withConnection(db, async (client) => {
-    const { pending, applied, newer } = await readApplied(client);
+    const { pending, applied, newer } = await within(db.timeoutMs, readApplied(client));
     const legacy = await readLegacyTable(client);
     if (legacy === undefined)
       return { applied, pending: pending.map((migration) => migration.name), newer, legacy };
@@ -73,15 +73,16 @@ export async function readMigrationStatus(db: Database): Promise<MigrationStatus
  * Brings the schema up to date under an advisory lock, converting the Go service's `devices` table in place.
  * Everything happens in one transaction: interrupted at any moment, nothing has changed, and it can run again.
  *
- * @throws SvcMqttError DATABASE_SCHEMA when the database is newer or the old table cannot be converted.
+ * @throws SvcMqttError DATABASE_SCHEMA when the database is newer or the old table cannot be converted; DATABASE_UNREACHABLE
+ *   when it does not answer the first question within DATABASE_TIMEOUT_MS.
  */
 export async function migrate(
   db: Database,
-  options: { onProgress?: (progress: MigrationProgress) => void } = {},
+  options: { onProgress?: (progress: Progress) => void } = {},
 ): Promise<{ applied: string[]; converted: number }> {
   const report = options.onProgress ?? (() => {});
   return await withConnection(db, async (client) => {
-    const before = await readApplied(client);
+    const before = await within(db.timeoutMs, readApplied(client));
     requireNotNewer(db, before);
     if (before.pending.length === 0) {
       await clearStatistics(client, migrationsTable, report);
@@ -151,10 +152,7 @@ async function withConnection<T>(db: Database, work: (client: pg.Client) => Prom
   }
 }
 
-async function lockAgainstReplicas(
-  client: pg.Client,
-  report: (progress: MigrationProgress) => void,
-): Promise<void> {
+async function lockAgainstReplicas(client: pg.Client, report: (progress: Progress) => void): Promise<void> {
   const { rows } = await client.query<{ locked: boolean }>(
     `select pg_try_advisory_xact_lock(${advisoryLock}) as locked`,
   );

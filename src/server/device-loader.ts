@@ -1,4 +1,5 @@
 import type { DeviceCredentials } from '../db/device-credentials.js';
+import { within } from '../time-limit.js';
 
 /** What loading a device gave: the device, undefined when it does not exist, or `away`. */
 export type Loaded = DeviceCredentials | undefined | 'away';
@@ -79,7 +80,7 @@ export function createDeviceLoader(options: {
     }
     let found: Map<string, DeviceCredentials> | undefined;
     try {
-      const rows = await withTimeout(options.fetch(ids), options.timeoutMs);
+      const rows = await within(options.timeoutMs, options.fetch(ids));
       found = new Map(rows.map((row) => [row.id, row]));
     } catch (error) {
       options.onFailed(error);
@@ -117,16 +118,4 @@ export function createDeviceLoader(options: {
       if (load?.underWay === true) load.again = true;
     },
   };
-}
-
-async function withTimeout<T>(promise: Promise<T>, timeoutMs: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
-  });
-  try {
-    return await Promise.race([promise, timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -6,6 +6,7 @@ import { loadCredentials, matchSecret } from '../../src/db/device-credentials.js
 import { listDevices } from '../../src/db/devices.js';
 import { migrate, readMigrationStatus } from '../../src/db/migrate.js';
 import { SvcMqttError } from '../../src/errors.js';
+import type { Progress } from '../../src/progress.js';
 import { startPostgres, type TestPostgres } from '../support/postgres.js';
 import { type Kind, openTestDatabase, type TestDatabase, until } from './databases.js';
 import { startWorker } from './processes.js';
@@ -144,7 +145,7 @@ test('100,000 devices are converted, with progress, and no password stays in any
   const samples = [passwords[54_321] ?? '', statistics?.sample ?? ''];
   await old.sql('checkpoint');
   expect(samples.map(isOnDisk)).toEqual([true, true]);
-  const progress: { step: string; done: number; total: number }[] = [];
+  const progress: Progress[] = [];
   expect((await migrate(old.db, { onProgress: (step) => progress.push(step) })).converted).toBe(100_000);
   await old.sql('checkpoint');
   expect(samples.map(isOnDisk)).toEqual([false, false]);

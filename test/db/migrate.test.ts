@@ -89,3 +89,19 @@ test('a user without the right is told so', async () => {
   if (!(error instanceof SvcMqttError)) throw new Error('it was migrated');
   expect(error.code).toBe('DATABASE_REFUSED');
 });
+
+test('a database that answers no more is not waited for without end', async () => {
+  database = await openTestDatabase('postgres', { timeoutMs: 1_000 });
+  const { db } = database;
+  const other = await db.connect();
+  await other.query('begin');
+  await other.query('lock table svc_mqtt_migrations in access exclusive mode');
+  for (const ask of [migrate, readMigrationStatus]) {
+    await expect(ask(db)).rejects.toMatchObject({
+      code: 'DATABASE_UNREACHABLE',
+      message: expect.stringContaining('DATABASE_TIMEOUT_MS'),
+    });
+  }
+  await other.end();
+  expect(await migrate(db)).toEqual({ applied: [], converted: 0 });
+});

@@ -1,6 +1,7 @@
 import { Box, render, Text } from 'ink';
+import type { Progress } from '../../progress.js';
 import type { OutputStream } from './io.js';
-import { formatProgress, type Progress, toPercent } from './progress.js';
+import { formatProgress, toPercent } from './progress.js';
 import { escapeControls } from './text.js';
 
 export interface ProgressView {

@@ -1,5 +1,6 @@
+import type { Progress } from '../../progress.js';
 import { type CommandIo, canDraw } from './io.js';
-import { formatProgress, type Progress } from './progress.js';
+import { formatProgress } from './progress.js';
 
 /** Shows how far long work has come. */
 export interface ProgressReport {

@@ -1,12 +1,5 @@
+import type { Progress } from '../../progress.js';
 import { escapeControls } from './text.js';
-
-/** How far long work has come. */
-export interface Progress {
-  readonly step: string;
-  readonly done: number;
-  /** undefined: nobody knows. */
-  readonly total: number | undefined;
-}
 
 /** `converting devices: 45% (45,000 of 100,000)`. */
 export function formatProgress({ step, done, total }: Progress): string {
