@@ -103,11 +103,11 @@ export function checkApiKeyName(name: string): string | undefined {
 }
 
 /**
- * Checks when a key is to expire.
+ * Checks when a key or a claim is to expire.
  *
  * @returns what is wrong, in words that follow the field's name, or undefined when nothing is.
  */
-export function checkExpiry(expiresAt: Date, nowMs = Date.now()): string | undefined {
+export function checkLifetime(expiresAt: Date, nowMs = Date.now()): string | undefined {
   const leftMs = expiresAt.getTime() - nowMs;
   if (Number.isNaN(leftMs)) return 'must be a time';
   if (leftMs <= 0) return 'must be in the future';
@@ -138,7 +138,7 @@ export async function createApiKey(
   const { name, role, expiresAt } = request;
   const problem = checkApiKeyName(name);
   if (problem !== undefined) throw new SvcMqttError('INPUT_INVALID', `name ${problem}`);
-  const expiryProblem = expiresAt === undefined ? undefined : checkExpiry(expiresAt);
+  const expiryProblem = expiresAt === undefined ? undefined : checkLifetime(expiresAt);
   if (expiryProblem !== undefined) throw new SvcMqttError('INPUT_INVALID', `expires_at ${expiryProblem}`);
   const { id, secret, hash, salt } = generateSecret(generateId());
   try {

@@ -1,7 +1,7 @@
 import { timingSafeEqual } from 'node:crypto';
 import { and, eq, gt, sql } from 'drizzle-orm';
 import { SvcMqttError } from '../errors.js';
-import { checkExpiry } from './api-keys.js';
+import { checkLifetime } from './api-keys.js';
 import { type Actor, writeAudit } from './audit.js';
 import { checkMetadata, checkNewDeviceType, type Metadata } from './device-fields.js';
 import { insertDevices } from './device-insert.js';
@@ -66,7 +66,7 @@ export async function createClaim(
   request: { readonly type: string; readonly uses: number; readonly expiresAt: Date },
 ): Promise<NewClaim> {
   const { type, uses, expiresAt } = request;
-  const expiryProblem = checkExpiry(expiresAt);
+  const expiryProblem = checkLifetime(expiresAt);
   const typeProblem = checkNewDeviceType(type);
   if (typeProblem !== undefined) throw new SvcMqttError('INPUT_INVALID', `type ${typeProblem}`);
   if (!Number.isInteger(uses) || uses < 1 || uses > maxClaimUses) {

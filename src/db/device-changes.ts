@@ -178,7 +178,7 @@ function mergeMetadata(before: Metadata, changes: Readonly<Record<string, string
   return Object.fromEntries(kept.sort(([one], [other]) => (one < other ? -1 : 1)));
 }
 
-export interface RotateRequest {
+export interface Rotation {
   /** How long the secret until now stays valid; left out: it ends at once. */
   readonly graceMs?: number | undefined;
   /** The secret until now ends already when the new one has been used. */
@@ -208,7 +208,7 @@ export async function rotateSecret(
   db: Database,
   actor: Actor,
   id: string,
-  request: RotateRequest = {},
+  request: Rotation = {},
 ): Promise<RotatedDevice | undefined> {
   const { graceMs, untilUsed = false } = request;
   if (graceMs !== undefined && !(graceMs >= 1_000 && graceMs <= maxGraceMs)) {

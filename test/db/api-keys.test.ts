@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
   checkApiKeyName,
-  checkExpiry,
+  checkLifetime,
   createApiKey,
   hasApiKeys,
   listApiKeys,
@@ -32,10 +32,10 @@ describe('the name of a key', () => {
 
 test('an expiry is in the future, within ten years', () => {
   const now = Date.parse('2026-01-01T00:00:00Z');
-  expect(checkExpiry(new Date(now + 1), now)).toBeUndefined();
-  expect(checkExpiry(new Date(now), now)).toMatch(/future/);
-  expect(checkExpiry(new Date(now + 3_651 * 86_400_000), now)).toMatch(/ten years/);
-  expect(checkExpiry(new Date(Number.NaN), now)).toMatch(/time/);
+  expect(checkLifetime(new Date(now + 1), now)).toBeUndefined();
+  expect(checkLifetime(new Date(now), now)).toMatch(/future/);
+  expect(checkLifetime(new Date(now + 3_651 * 86_400_000), now)).toMatch(/ten years/);
+  expect(checkLifetime(new Date(Number.NaN), now)).toMatch(/time/);
 });
 
 test('only the text of a key is taken for one, and its secret can be masked wherever it stands', () => {

@@ -1,7 +1,7 @@
 import type { ApiKey, ApiKeyState, NewApiKey, Role } from '../../db/api-keys.js';
 import type { AuditRecord } from '../../db/audit-log.js';
 import type { Claim, NewClaim } from '../../db/claims.js';
-import type { DeviceChanges, Outcomes, RotatedDevice, RotateRequest } from '../../db/device-changes.js';
+import type { DeviceChanges, Outcomes, RotatedDevice, Rotation } from '../../db/device-changes.js';
 import type { ExportedDevice } from '../../db/device-import.js';
 import type {
   AddRequest,
@@ -64,7 +64,7 @@ export interface DeviceStore {
   ): Promise<readonly (Device & Partial<ExportedDevice>)[]>;
   find(id: string): Promise<Device | undefined>;
   set(id: string, changes: DeviceChanges): Promise<Device | undefined>;
-  rotate(id: string, request: RotateRequest): Promise<RotatedDevice | undefined>;
+  rotate(id: string, request: Rotation): Promise<RotatedDevice | undefined>;
   revoke(ids: readonly string[]): Promise<Outcomes>;
   enable(ids: readonly string[]): Promise<Outcomes>;
   remove(ids: readonly string[]): Promise<Outcomes>;

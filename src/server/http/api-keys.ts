@@ -4,7 +4,7 @@ import {
   type ApiKey,
   type ApiKeyState,
   checkApiKeyName,
-  checkExpiry,
+  checkLifetime,
   createApiKey,
   hasApiKeys,
   listApiKeys,
@@ -173,7 +173,7 @@ function requireSound(request: { name: string; expiresAt: Date | undefined }): v
   const faults: FieldProblem[] = [];
   const nameProblem = checkApiKeyName(request.name);
   if (nameProblem !== undefined) faults.push({ field: 'name', problem: nameProblem });
-  const expiryProblem = request.expiresAt === undefined ? undefined : checkExpiry(request.expiresAt);
+  const expiryProblem = request.expiresAt === undefined ? undefined : checkLifetime(request.expiresAt);
   if (expiryProblem !== undefined) faults.push({ field: 'expires_at', problem: expiryProblem });
   if (faults.length > 0) throw new ProblemError(createInputProblem(faults));
 }

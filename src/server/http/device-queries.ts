@@ -1,5 +1,5 @@
 import type { Actor } from '../../db/audit.js';
-import type { DeviceChanges, RotatedDevice, RotateRequest } from '../../db/device-changes.js';
+import type { DeviceChanges, RotatedDevice, Rotation } from '../../db/device-changes.js';
 import type { AddRequest, Device, DeviceFilter, DeviceSort, NewDevice } from '../../db/devices.js';
 import type { Log } from '../../log.js';
 
@@ -27,7 +27,7 @@ export interface DeviceQueries {
   /** @returns whether there was one. */
   remove(actor: Actor, id: string): Promise<boolean>;
   set(actor: Actor, id: string, changes: DeviceChanges): Promise<Device | undefined>;
-  rotate(actor: Actor, id: string, request: RotateRequest): Promise<RotatedDevice | undefined>;
+  rotate(actor: Actor, id: string, request: Rotation): Promise<RotatedDevice | undefined>;
 }
 
 export interface DeviceOptions {
