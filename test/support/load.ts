@@ -17,6 +17,8 @@ export interface PublisherOptions {
   clientId?: string;
   /** Most messages without their first acknowledgement. */
   window?: number;
+  /** Most new messages a second; default: as many as are acknowledged. */
+  perSec?: number;
   /** Bytes of each payload at least. */
   payloadBytes?: number;
   keepaliveSec?: number;
@@ -60,7 +62,8 @@ const reconnectMs = 20;
 const mostPacketIds = 60_000;
 
 export function startPublisher(options: PublisherOptions): Publisher {
-  const { device, qos } = options;
+  const { device, qos, perSec } = options;
+  const startedMs = performance.now();
   const clientId = options.clientId ?? device.id;
   const window = options.window ?? 50;
   const topic = `raw/${device.id}`;
@@ -178,7 +181,9 @@ export function startPublisher(options: PublisherOptions): Publisher {
   function fill(): void {
     if (!accepted || over) return;
     const packets: Buffer[] = [];
-    while (next < count && unacknowledged < window && pending.size < mostPacketIds) {
+    const due =
+      perSec === undefined ? count : Math.min(count, ((performance.now() - startedMs) / 1_000) * perSec);
+    while (next < due && unacknowledged < window && pending.size < mostPacketIds) {
       const packetId = (next % mostPacketIds) + 1;
       if (pending.has(packetId)) break;
       const entry: Pending = { number: next, packetId, phase: 'publish', sent: false };
@@ -202,7 +207,11 @@ export function startPublisher(options: PublisherOptions): Publisher {
           pings.sentAtMs = performance.now();
           socket?.write(pingreqPacket);
         }, options.pingEveryMs);
-  void done.then(() => clearInterval(pinger));
+  const pacer = perSec === undefined ? undefined : setInterval(fill, 10);
+  void done.then(() => {
+    clearInterval(pinger);
+    clearInterval(pacer);
+  });
   open();
 
   return {
@@ -229,6 +238,7 @@ export function startPublisher(options: PublisherOptions): Publisher {
     destroy() {
       over = true;
       clearInterval(pinger);
+      clearInterval(pacer);
       socket?.destroy();
     },
   };

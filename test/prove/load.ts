@@ -1,0 +1,67 @@
+import { connect } from 'nats';
+import { type Credentials, type Publisher, readStored, startPublisher } from '../support/load.js';
+import { judge, type Told, type Verdict } from './verdict.js';
+
+/** Clients that publish numbered messages, half of them with QoS 1 and half with QoS 2. */
+export interface Load {
+  readonly publishers: readonly Publisher[];
+  /** Messages acknowledged so far. */
+  acknowledged(): number;
+  /** Sends nothing new, and waits until all that was sent is acknowledged. */
+  finish(): Promise<void>;
+  /** Compares with the stream what was acknowledged until now. */
+  judge(natsUrl: string): Promise<Verdict>;
+  destroy(): void;
+}
+
+let loads = 0;
+
+/**
+ * @param options.port of the gateway now.
+ * @param options.perSec new messages of each client, at most; default: as many as are acknowledged.
+ * @param options.window messages of each client without an acknowledgement, at most.
+ */
+export function startLoad(
+  devices: readonly Credentials[],
+  options: { port(): number; perSec?: number; window?: number },
+): Load {
+  loads += 1;
+  const clients = devices.map((device, index) => {
+    const qos: 1 | 2 = index % 2 === 0 ? 1 : 2;
+    const clientId = `${device.id}-${loads}`;
+    const publisher = startPublisher({ ...options, device, qos, clientId, count: Number.POSITIVE_INFINITY });
+    return { deviceId: device.id, qos, publisher };
+  });
+  const publishers = clients.map(({ publisher }) => publisher);
+  return {
+    publishers,
+    acknowledged: () => publishers.reduce((sum, { acknowledged }) => sum + acknowledged.size, 0),
+    async finish() {
+      for (const publisher of publishers) publisher.finish();
+      await Promise.all(publishers.map(({ done }) => done));
+    },
+    async judge(natsUrl) {
+      // What is acknowledged while the stream is read may come too late for the reading.
+      const told: Told[] = clients.map(({ deviceId, qos, publisher }) => ({
+        clientId: publisher.clientId,
+        deviceId,
+        qos,
+        acknowledged: new Set(publisher.acknowledged),
+      }));
+      return judge(told, await readStored(natsUrl));
+    },
+    destroy() {
+      for (const publisher of publishers) publisher.destroy();
+    },
+  };
+}
+
+/** Empties the stream for the next round. */
+export async function purge(natsUrl: string): Promise<void> {
+  const connection = await connect({ servers: natsUrl, timeout: 30_000 });
+  try {
+    await (await connection.jetstreamManager()).streams.purge('RAW');
+  } finally {
+    await connection.close();
+  }
+}

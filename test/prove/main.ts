@@ -1,0 +1,69 @@
+import { writeFileSync } from 'node:fs';
+import { killProof } from './kill.js';
+import { type Options, readOptions } from './options.js';
+import type { Proof } from './proof.js';
+import { formatReport, makeReport, writeDocs } from './report.js';
+import { type Outcome, runProof, type TakenRound } from './run-proof.js';
+
+const proofs: readonly Proof[] = [killProof];
+
+async function main(options: Options, stopping: AbortSignal): Promise<void> {
+  const startedAt = new Date();
+  const outcomes: Outcome[] = [];
+  for (const proof of proofs.filter(({ name }) => options.proofs.includes(name))) {
+    if (stopping.aborted) break;
+    say(`${proof.name}: ${proof.claim}`);
+    const outcome = await runProof(proof, {
+      rounds: options.rounds,
+      minutes: options.minutes,
+      seed: options.seed,
+      stopping,
+      onRound: (round, rounds, mostRounds) => say(describe(proof, round, rounds, mostRounds)),
+    });
+    say(`${proof.name}: ${outcome.result}${outcome.because.map((reason) => `\n  ${reason}`).join('')}`);
+    outcomes.push(outcome);
+    // After each, so that a run that is ended has not been for nothing.
+    const report = makeReport(outcomes, startedAt);
+    if (options.jsonFile !== undefined)
+      writeFileSync(options.jsonFile, `${JSON.stringify(report, undefined, 2)}\n`);
+    if (options.markdownFile !== undefined) writeFileSync(options.markdownFile, formatReport(report));
+  }
+  const text = formatReport(makeReport(outcomes, startedAt));
+  process.stdout.write(text);
+  if (options.writeDocs) writeDocs(text);
+  if (outcomes.some(({ result }) => result === 'broken')) process.exitCode = 1;
+}
+
+/** A line with a bar of the rounds done, on a terminal and in a log alike. */
+function describe(proof: Proof, round: TakenRound, rounds: number, mostRounds: number): string {
+  const { verdict } = round;
+  const width = 20;
+  const filled = Number.isFinite(mostRounds) ? Math.round((rounds / mostRounds) * width) : 0;
+  const bar = Number.isFinite(mostRounds) ? `[${'#'.repeat(filled).padEnd(width, '.')}] ` : '';
+  const doubled = verdict.doubled.qos1 + verdict.doubled.qos2;
+  return [
+    `${bar}${proof.name} ${rounds}${Number.isFinite(mostRounds) ? `/${mostRounds}` : ''}, seed ${round.seed}, ${round.seconds.toFixed(1)} s: ${round.done.join('; ')}`,
+    `acknowledged ${verdict.acknowledged}, lost ${verdict.lost.length}, doubled ${doubled}, reordered ${verdict.reordered.length}`,
+    ...round.problems,
+  ].join(' | ');
+}
+
+function say(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
+
+const options = readOptions(process.argv.slice(2));
+if ('show' in options) {
+  (options.exitCode === 0 ? process.stdout : process.stderr).write(options.show);
+  process.exitCode = options.exitCode;
+} else {
+  const stopping = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      if (stopping.signal.aborted) process.exit(130);
+      stopping.abort();
+      say('stopping after this round; once more ends it at once');
+    });
+  }
+  await main(options, stopping.signal);
+}
