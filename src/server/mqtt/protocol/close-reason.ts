@@ -140,6 +140,26 @@ export const closeReasons = {
     why: 'PUBACK, PUBREC or PUBCOMP where the message sent with this identifier wants another [MQTT-4.8.0-1]',
     code: 0x82,
   },
+
+  'malformed-property': {
+    why: 'a property that is unknown, not of its packet, or longer than it [MQTT 5.0 2.2.2]',
+    code: 0x81,
+  },
+  'invalid-property': {
+    why: 'a property that is there twice, or with a value that it cannot have [MQTT 5.0 2.2.2]',
+    code: 0x82,
+  },
+  'invalid-reason-code': { why: 'a reason code that the packet does not have [MQTT 5.0 2.4]', code: 0x81 },
+  'invalid-retain-handling': { why: 'retain handling 3 of a subscription [MQTT 5.0 3.8.3.1]', code: 0x82 },
+  'topic-alias-invalid': {
+    why: 'a topic alias that is 0, over the maximum or not given before [MQTT 5.0 3.3.2.3.4]',
+    code: 0x94,
+  },
+  'shared-no-local': { why: 'a shared subscription with No Local [MQTT 5.0 MQTT-3.8.3-4]', code: 0x82 },
+  'payload-not-utf8': {
+    why: 'a payload that its properties call text, and that is none [MQTT 5.0 3.3.2.3.2]',
+    code: 0x99,
+  },
 } as const satisfies Readonly<Record<string, Reason>>;
 
 export type CloseReason = keyof typeof closeReasons;
