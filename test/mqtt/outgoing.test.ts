@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { newBrokerCounters } from '../../src/server/mqtt/live/counters.js';
 import { PacketType, type QoS } from '../../src/server/mqtt/protocol/packet-type.js';
 import { codecs3 } from '../../src/server/mqtt/protocol/v3/codec.js';
-import { Outgoing, type OutgoingConnection } from '../../src/server/mqtt/sessions/outgoing.js';
+import { Outgoing, type OutgoingConnection, unlimited } from '../../src/server/mqtt/sessions/outgoing.js';
 
 /** A connection whose client takes what waits only when told to. */
 function openFake() {
@@ -13,6 +13,7 @@ function openFake() {
   let slow = false;
   const connection: OutgoingConnection = {
     codec: codecs3[4],
+    clientLimits: unlimited,
     get unsentBytes() {
       return unsentBytes;
     },

@@ -116,6 +116,9 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config }: Metr
       'nats-away': dropped,
       abandoned,
       'client-queue-full': counters.deliveriesDropped,
+      expired: counters.deliveriesExpired,
+      'client-packet-bytes': counters.deliveriesTooLarge,
+      'client-refused': counters.deliveriesRefused,
       'will-queue-full': counters.willsDropped,
     });
   });

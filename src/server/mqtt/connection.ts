@@ -14,6 +14,7 @@ import { readFirstPacket } from './protocol/read-connect.js';
 import { codecs3 } from './protocol/v3/codec.js';
 import type { Client, ClientConnection, DeviceClients } from './sessions/client.js';
 import { awaitCommands, CommandsRequest } from './sessions/commands-request.js';
+import { type ClientLimits, unlimited } from './sessions/outgoing.js';
 import { isSubscribeReady, type Subscriber, takeSubscribe, takeUnsubscribe } from './sessions/subscribing.js';
 import type { AcceptedSocket } from './transport/accepted-socket.js';
 import { ClientSocket, type PacketProcessor } from './transport/client-socket.js';
@@ -47,6 +48,7 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   /** The language of the client, once it has said which it speaks. */
   codec: Codec = codecs3[4];
   private version: ProtocolVersion = 4;
+  clientLimits: ClientLimits = unlimited;
   keepaliveMs = 0;
   will: Will | undefined;
   client: Client | undefined;
@@ -227,6 +229,8 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     this.updatePublishRate(client.device, policy);
     const sessionPresent = admission.sessionPresent && (await this.mayGoOnWith(client));
     if (!this.isAuthenticating) return;
+    const { receiveMaximum, maxPacketBytes, topicAliasMaximum } = connect;
+    this.clientLimits = { receiveMaximum, maxPacketBytes, topicAliasMaximum };
     this.will = connect.will;
     this.keepaliveMs = connect.keepaliveSec * 1_500; // [MQTT-3.1.2-24]
     this.deadlineMs = this.keepaliveMs > 0 ? performance.now() + this.keepaliveMs : Number.POSITIVE_INFINITY;
@@ -369,13 +373,13 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   private onAcknowledge(packet: Buffer, bodyOffset: number): CloseReason | undefined {
     const acknowledge = this.codec.decodeAcknowledge(packet, bodyOffset);
     if (typeof acknowledge === 'string') return acknowledge;
-    const { packetId } = acknowledge;
+    const { packetId, reasonCode } = acknowledge;
     const type = ((packet[0] as number) >> 4) as PacketType;
     const session = this.client?.session;
-    if (session !== undefined) return session.onAcknowledge(type, packetId);
+    if (session !== undefined) return session.onAcknowledge(type, packetId, reasonCode);
     // Without a session no identifier is in use; the client's exchange is to end all the same.
-    if (type === PacketType.PUBREC)
-      this.socket.reply(this.codec.encodeAcknowledge(PacketType.PUBREL, packetId));
+    if (type === PacketType.PUBREC && reasonCode < 0x80)
+      this.socket.reply(this.codec.encodeAcknowledge(PacketType.PUBREL, packetId, 0x92));
     return undefined;
   }
 

@@ -29,6 +29,12 @@ export interface BrokerCounters {
   readonly ackLatency: LatencyHistogram;
   /** Messages to clients left out because too many waited. */
   deliveriesDropped: number;
+  /** Messages to clients left out because their time was over. */
+  deliveriesExpired: number;
+  /** Messages to clients left out because their packets are larger than the client takes. */
+  deliveriesTooLarge: number;
+  /** Messages to clients that they answered with a failure. */
+  deliveriesRefused: number;
   /** Wills not forwarded because too many waited for NATS. */
   willsDropped: number;
   /** Filters refused. */
@@ -47,6 +53,9 @@ export function newBrokerCounters(): BrokerCounters {
     sent: newTraffic(),
     ackLatency: openLatencyHistogram(),
     deliveriesDropped: 0,
+    deliveriesExpired: 0,
+    deliveriesTooLarge: 0,
+    deliveriesRefused: 0,
     willsDropped: 0,
     subscribeDenied: 0,
     limits: zeroes(limitNames),

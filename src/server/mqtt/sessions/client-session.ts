@@ -137,8 +137,8 @@ export class ClientSession {
     this.outgoing.pump();
   }
 
-  onAcknowledge(type: PacketType, packetId: number): CloseReason | undefined {
-    return this.outgoing.onAcknowledge(type, packetId);
+  onAcknowledge(type: PacketType, packetId: number, reasonCode: number): CloseReason | undefined {
+    return this.outgoing.onAcknowledge(type, packetId, reasonCode);
   }
 
   /** Ends the session: nothing of it is kept. */

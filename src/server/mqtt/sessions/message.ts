@@ -1,3 +1,4 @@
+import type { MessageProperties } from '../protocol/codec.js';
 import type { QoS } from '../protocol/packet-type.js';
 
 /** A message for subscribers. */
@@ -6,4 +7,41 @@ export interface Message {
   readonly payload: Buffer;
   readonly qos: QoS;
   readonly retain: boolean;
+  readonly properties?: MessageProperties | undefined;
+  /** `Date.now()` from which on it is not delivered; undefined: it does not expire. */
+  readonly expiresAtMs?: number | undefined;
+  /** Key of the client that published it, for No Local; undefined: none did. */
+  readonly sender?: string | undefined;
+}
+
+/** `Date.now()` from which on a message that has just come is not delivered (MQTT 5.0 §3.3.2.3.3). */
+export function expiryOf(properties: MessageProperties | undefined): number | undefined {
+  const expirySec = properties?.expirySec;
+  return expirySec === undefined ? undefined : Date.now() + expirySec * 1_000;
+}
+
+export function isExpired({ expiresAtMs }: Message): boolean {
+  return expiresAtMs !== undefined && expiresAtMs <= Date.now();
+}
+
+/** The message as it is sent now: its expiry is what is left of it [MQTT 5.0 MQTT-3.3.2-6]. */
+export function countDown<M extends Message>(message: M): M {
+  const { expiresAtMs, properties } = message;
+  if (expiresAtMs === undefined) return message;
+  // What was begun before a reconnect is ended also when its time is over.
+  const expirySec = Math.max(0, Math.ceil((expiresAtMs - Date.now()) / 1_000));
+  return { ...message, properties: { ...properties, expirySec } };
+}
+
+/** What a User Property takes in memory beside its text, about. */
+const userPropertyBytes = 64;
+
+/** What topic, payload and properties take, about. */
+export function bytesOf({ topic, payload, properties }: Message): number {
+  let bytes = topic.length + payload.length;
+  if (properties === undefined) return bytes;
+  const { contentType, responseTopic, correlationData, userProperties } = properties;
+  bytes += (contentType?.length ?? 0) + (responseTopic?.length ?? 0) + (correlationData?.length ?? 0);
+  for (const [name, value] of userProperties ?? []) bytes += userPropertyBytes + name.length + value.length;
+  return bytes;
 }

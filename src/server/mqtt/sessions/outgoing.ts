@@ -1,13 +1,26 @@
 import { type BrokerCounters, countMessage } from '../live/counters.js';
 import type { LimitName } from '../live/limit-names.js';
 import type { CloseReason } from '../protocol/close-reason.js';
-import type { Codec } from '../protocol/codec.js';
+import type { Codec, Connect, Delivery } from '../protocol/codec.js';
 import { PacketType, type QoS } from '../protocol/packet-type.js';
-import type { Message } from './message.js';
+import { bytesOf, countDown, isExpired, type Message } from './message.js';
+import { TopicAliases } from './topic-aliases.js';
+import { type Waiting, WaitingMessages } from './waiting-messages.js';
+
+/** What a client takes, as it said in CONNECT. */
+export type ClientLimits = Pick<Connect, 'receiveMaximum' | 'maxPacketBytes' | 'topicAliasMaximum'>;
+
+/** What a client takes that does not say. */
+export const unlimited: ClientLimits = {
+  receiveMaximum: 65_535,
+  maxPacketBytes: Number.POSITIVE_INFINITY,
+  topicAliasMaximum: 0,
+};
 
 /** The client's connection as the messages to it see it. */
 export interface OutgoingConnection {
   readonly codec: Codec;
+  readonly clientLimits: ClientLimits;
   write(packet: Buffer): void;
   /** Bytes written that the client has not taken. */
   readonly unsentBytes: number;
@@ -29,32 +42,37 @@ export interface OutgoingTotal {
   bytes: number;
 }
 
+/** A message for one client. */
+export interface OutgoingMessage extends Message {
+  /** Of the client's subscriptions that it matches. */
+  readonly subscriptionIds?: readonly number[] | undefined;
+}
+
 /** A message sent with QoS 1 or 2 and not yet acknowledged; without a message, PUBREL was sent. */
 interface InFlight {
-  message: Message | undefined;
+  message: OutgoingMessage | undefined;
   readonly qos: QoS;
   /** What it counts for. */
   bytes: number;
-}
-
-/** A message that waits, and the bytes that it counts for. */
-interface Waiting {
-  readonly message: Message;
-  readonly bytes: number;
+  /** The connection of now was sent its PUBLISH. */
+  isSentHere: boolean;
 }
 
 /** Most messages waiting when retained ones are added; a client that asks for more without taking them is closed. */
 const maxRetainedWaiting = 100_000;
-/** Most messages sent and not acknowledged; the client is not asked to remember more packet identifiers. */
+/** Most messages sent and not acknowledged, whatever the client takes: it is not asked to remember more packet identifiers. */
 const maxInFlight = 128;
 /** Above it nothing more is given to the socket: what waits here is counted, what waits there is not. */
 const socketBytes = 65_536;
 /** A client holds at most one byte for so many that are free, so that there is room for another, however many hold theirs. */
 const clientShare = 8;
 
+/** The client began no exchange with this identifier (MQTT 5.0 §3.6.2.1). */
+const unknownPacketId = 0x92;
+
 /**
  * The messages to one client: sent in order, acknowledged, sent again after a reconnect (MQTT 3.1.1 §4.3, §4.4,
- * §4.6). It outlives the connection when the session does.
+ * §4.6), as many and as large as the client takes (MQTT 5.0 §4.9). It outlives the connection when the session does.
  */
 export class Outgoing {
   /** Messages left out because too many wait. */
@@ -69,12 +87,16 @@ export class Outgoing {
   /** Packet identifiers in flight that this connection has not been sent yet, from `resendHead` on. */
   private resend: number[] = [];
   private resendHead = 0;
-  /** What is to be sent, from `head` on. */
-  private waiting: Waiting[] = [];
-  private head = 0;
+  private readonly waiting = new WaitingMessages<OutgoingMessage>();
   /** Bytes of all that waits or is in flight. */
   private heldBytes = 0;
   private lastPacketId = 0;
+  /** Messages of QoS 1 and 2 that this connection may have been sent and not have acknowledged. */
+  private window = maxInFlight;
+  /** How many it has. */
+  private unacknowledged = 0;
+  /** Those of this connection; undefined: its client takes none. */
+  private aliases: TopicAliases | undefined;
 
   constructor(limits: OutgoingLimits, total: OutgoingTotal, counters: BrokerCounters) {
     this.limits = limits;
@@ -85,7 +107,7 @@ export class Outgoing {
   /** How much is on its way to the client; bytes are those of what waits and of what is not acknowledged. */
   describe(): { waiting: number; waitingBytes: number; unacknowledged: number; dropped: number } {
     return {
-      waiting: this.waiting.length - this.head,
+      waiting: this.waiting.size,
       waitingBytes: this.heldBytes,
       unacknowledged: this.inFlight.size,
       dropped: this.dropped,
@@ -93,7 +115,7 @@ export class Outgoing {
   }
 
   /** Takes a message; its QoS is the one to send it with. */
-  offer(message: Message): void {
+  offer(message: OutgoingMessage): void {
     if (this.ended || (this.connection === undefined && message.qos === 0)) return;
     const bytes = sizeOf(message);
     const limit = this.checkRoom(bytes);
@@ -104,15 +126,29 @@ export class Outgoing {
       this.connection?.closeSlowReader();
       return;
     }
-    this.waiting.push({ message, bytes });
+    this.waiting.push(message, bytes);
     this.hold(bytes);
     this.pump();
   }
 
-  /** The bound that allows no message of this size now, or undefined. */
+  /** The bound that allows no message of this size now, or undefined. What has expired makes room. */
   private checkRoom(bytes: number): LimitName | undefined {
+    const limit = this.findLimit(bytes);
+    if (limit === undefined) return undefined;
+    const expired = this.waiting.takeExpired();
+    for (const entry of expired) this.expire(entry);
+    return expired.length === 0 ? limit : this.findLimit(bytes);
+  }
+
+  /** A message that waited is not sent any more [MQTT 5.0 MQTT-3.3.2-5]. */
+  private expire({ bytes }: Waiting<OutgoingMessage>): void {
+    this.hold(-bytes);
+    this.counters.deliveriesExpired += 1;
+  }
+
+  private findLimit(bytes: number): LimitName | undefined {
     const { connection, heldBytes, limits, total } = this;
-    if (connection === undefined && this.waiting.length - this.head >= limits.maxMessages) {
+    if (connection === undefined && this.waiting.size >= limits.maxMessages) {
       return 'queued-messages';
     }
     if (heldBytes + bytes > limits.maxBytes) return 'outgoing-bytes';
@@ -131,19 +167,24 @@ export class Outgoing {
    * Takes the retained messages of a new subscription; they go out as fast as the client takes them, and are in memory
    * anyway, so they do not count.
    */
-  offerRetained(messages: readonly Message[]): void {
-    if (this.waiting.length - this.head + messages.length > maxRetainedWaiting) {
+  offerRetained(messages: readonly OutgoingMessage[]): void {
+    if (this.waiting.size + messages.length > maxRetainedWaiting) {
       this.counters.limits['outgoing-bytes'] += 1;
       this.connection?.closeSlowReader();
       return;
     }
-    for (const message of messages) this.waiting.push({ message, bytes: 0 });
+    for (const message of messages) this.waiting.push(message, 0);
     this.pump();
   }
 
   /** The client is connected: what it did not acknowledge is sent again [MQTT-4.4.0-1], then what waits. */
   attach(connection: OutgoingConnection): void {
+    const { receiveMaximum, topicAliasMaximum } = connection.clientLimits;
     this.connection = connection;
+    this.window = Math.min(maxInFlight, receiveMaximum);
+    this.unacknowledged = 0;
+    this.aliases = topicAliasMaximum === 0 ? undefined : new TopicAliases(topicAliasMaximum);
+    for (const entry of this.inFlight.values()) entry.isSentHere = false;
     this.resend = [...this.inFlight.keys()];
     this.resendHead = 0;
     this.pump();
@@ -158,32 +199,39 @@ export class Outgoing {
   end(): void {
     this.detach();
     this.ended = true;
-    this.waiting = [];
-    this.head = 0;
+    this.waiting.takeAll();
     this.inFlight.clear();
     this.hold(-this.heldBytes);
   }
 
   /**
-   * PUBACK, PUBREC or PUBCOMP of the client; for a packet identifier that is not in use PUBREC is answered, so that the
-   * exchange ends, and the others have no effect.
+   * PUBACK, PUBREC or PUBCOMP of the client. One with a failure ends the exchange. For a packet identifier that is not in use
+   * PUBREC is answered, so that the exchange ends, and the others have no effect.
    */
-  onAcknowledge(type: PacketType, packetId: number): CloseReason | undefined {
+  onAcknowledge(type: PacketType, packetId: number, reasonCode = 0): CloseReason | undefined {
     const entry = this.inFlight.get(packetId);
     if (entry !== undefined && !isExpected(type, entry)) return 'wrong-acknowledgement';
-    if (type === PacketType.PUBREC) {
+    const isRefused = reasonCode >= 0x80;
+    if (type === PacketType.PUBREC && !isRefused) {
       if (entry !== undefined) {
         entry.message = undefined;
         this.release(entry);
       }
       const { connection } = this;
-      connection?.write(connection.codec.encodeAcknowledge(PacketType.PUBREL, packetId));
+      const code = entry === undefined ? unknownPacketId : 0;
+      connection?.write(connection.codec.encodeAcknowledge(PacketType.PUBREL, packetId, code));
     } else if (entry !== undefined) {
-      this.release(entry);
-      this.inFlight.delete(packetId);
+      if (isRefused && entry.message !== undefined) this.counters.deliveriesRefused += 1;
+      this.finish(packetId, entry);
       this.pump();
     }
     return undefined;
+  }
+
+  private finish(packetId: number, entry: InFlight): void {
+    this.release(entry);
+    this.inFlight.delete(packetId);
+    if (entry.isSentHere) this.unacknowledged -= 1;
   }
 
   /** The message is not kept any more. */
@@ -199,15 +247,17 @@ export class Outgoing {
     this.pumpResend(connection);
     if (this.resend.length > 0) return;
     while (this.connection === connection && connection.unsentBytes < socketBytes) {
-      const next = this.waiting[this.head];
-      if (next === undefined || (next.message.qos > 0 && this.inFlight.size >= maxInFlight)) break;
-      this.head += 1;
-      this.send(connection, next);
+      const next = this.waiting.first;
+      if (next === undefined || (next.message.qos > 0 && !this.mayBegin)) break;
+      this.waiting.shift();
+      if (isExpired(next.message)) this.expire(next);
+      else this.send(connection, next);
     }
-    if (this.head === this.waiting.length || this.head >= 1_024) {
-      this.waiting = this.waiting.slice(this.head);
-      this.head = 0;
-    }
+  }
+
+  /** The client takes another message of QoS 1 or 2 [MQTT 5.0 MQTT-3.3.4-9]. */
+  private get mayBegin(): boolean {
+    return this.unacknowledged < this.window && this.inFlight.size < maxInFlight;
   }
 
   /** Sends again what the client did not acknowledge before it reconnected, as fast as it takes it. */
@@ -215,31 +265,67 @@ export class Outgoing {
     while (this.connection === connection && this.resendHead < this.resend.length) {
       if (connection.unsentBytes >= socketBytes) return;
       const packetId = this.resend[this.resendHead] as number;
-      this.resendHead += 1;
       const entry = this.inFlight.get(packetId);
+      const message = entry?.message;
+      if (message !== undefined && this.unacknowledged >= this.window) return;
+      this.resendHead += 1;
       if (entry === undefined) continue;
-      const { message, qos } = entry;
-      if (message !== undefined) countMessage(this.counters.sent, qos, message.payload.length);
-      connection.write(
-        message === undefined
-          ? connection.codec.encodeAcknowledge(PacketType.PUBREL, packetId)
-          : connection.codec.encodePublish(message, { qos, packetId, dup: true }),
-      );
+      if (message === undefined) {
+        connection.write(connection.codec.encodeAcknowledge(PacketType.PUBREL, packetId));
+        continue;
+      }
+      const packet = this.encode(connection, message, { qos: entry.qos, packetId, dup: true });
+      if (packet === undefined) {
+        this.finish(packetId, entry);
+        continue;
+      }
+      entry.isSentHere = true;
+      this.unacknowledged += 1;
+      connection.write(packet);
     }
     this.resend = [];
   }
 
-  private send(connection: OutgoingConnection, { message, bytes }: Waiting): void {
+  private send(connection: OutgoingConnection, { message, bytes }: Waiting<OutgoingMessage>): void {
     const { qos } = message;
-    countMessage(this.counters.sent, qos, message.payload.length);
-    let packetId = 0;
-    if (qos > 0) {
-      packetId = this.nextPacketId();
-      this.inFlight.set(packetId, { message, qos, bytes });
-    } else {
+    const packetId = qos > 0 ? this.nextPacketId() : 0;
+    const packet = this.encode(connection, message, { qos, packetId, dup: false });
+    if (packet === undefined || qos === 0) {
       this.hold(-bytes);
+    } else {
+      this.inFlight.set(packetId, { message, qos, bytes, isSentHere: true });
+      this.unacknowledged += 1;
     }
-    connection.write(connection.codec.encodePublish(message, { qos, packetId, dup: false }));
+    if (packet !== undefined) connection.write(packet);
+  }
+
+  /**
+   * The packet of a message, to be sent at once. Undefined when it is larger than the client takes: the message counts as
+   * delivered [MQTT 5.0 MQTT-3.1.2-25].
+   */
+  private encode(
+    { codec, clientLimits }: OutgoingConnection,
+    message: OutgoingMessage,
+    delivery: Delivery,
+  ): Buffer | undefined {
+    const { aliases, counters } = this;
+    const { maxPacketBytes } = clientLimits;
+    const current = countDown(message);
+    // Retained messages come once a topic.
+    const alias = message.retain ? undefined : aliases?.find(message.topic);
+    let isGiven = alias?.isNew === true;
+    let packet = codec.encodePublish(current, alias === undefined ? delivery : { ...delivery, alias });
+    if (packet.length > maxPacketBytes && isGiven) {
+      isGiven = false;
+      packet = codec.encodePublish(current, delivery);
+    }
+    if (packet.length > maxPacketBytes) {
+      counters.deliveriesTooLarge += 1;
+      return undefined;
+    }
+    if (alias !== undefined && isGiven) aliases?.give(message.topic, alias.number);
+    countMessage(counters.sent, delivery.qos, message.payload.length);
+    return packet;
   }
 
   /** A packet identifier that is not in use [MQTT-2.3.1-4]; there are more than `maxInFlight`. */
@@ -256,9 +342,10 @@ function isExpected(type: PacketType, { qos, message }: InFlight): boolean {
   return type === PacketType.PUBREC || (type === PacketType.PUBCOMP && message === undefined);
 }
 
-/** What a message takes in memory beside topic and payload, about. */
+/** What a message takes in memory beside what it carries, about. */
 const overheadBytes = 64;
+const subscriptionIdBytes = 8;
 
-function sizeOf(message: Message): number {
-  return overheadBytes + message.topic.length + message.payload.length;
+function sizeOf(message: OutgoingMessage): number {
+  return overheadBytes + bytesOf(message) + (message.subscriptionIds?.length ?? 0) * subscriptionIdBytes;
 }
