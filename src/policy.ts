@@ -131,3 +131,14 @@ function isOwn(template: string): boolean {
 function isShared(template: string): boolean {
   return !isOwn(template);
 }
+
+/** What a policy says, without its type and times. */
+export function toRulesJson(rules: PolicyRules) {
+  return {
+    publish: [...rules.publish],
+    subscribe: [...rules.subscribe],
+    publish_rate: rules.publishRate,
+    max_packet_bytes: rules.maxPacketBytes,
+    nats_subject: rules.natsSubject,
+  };
+}

@@ -73,28 +73,3 @@ export async function pruneAudit(db: Database, days: number): Promise<{ deleted:
   const deleted = result.rowCount ?? 0;
   return { deleted, more: deleted === rowsPerPrune };
 }
-
-/** The one form in which machines get the audit log, from the HTTP API and from `--json` alike. */
-export interface AuditJson {
-  readonly id: number;
-  readonly at: string;
-  readonly actor_kind: string;
-  readonly actor: string;
-  readonly address: string | null;
-  readonly action: string;
-  readonly target: string;
-  readonly details: Readonly<Record<string, unknown>>;
-}
-
-export function toAuditJson(record: AuditRecord): AuditJson {
-  return {
-    id: record.id,
-    at: record.at.toISOString(),
-    actor_kind: record.actorKind,
-    actor: record.actor,
-    address: record.address,
-    action: record.action,
-    target: record.target,
-    details: record.details,
-  };
-}

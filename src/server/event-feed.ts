@@ -1,25 +1,4 @@
-/** Kinds of events. `revoked` stands for every loss of a device's right to be connected; `reason` tells which. */
-export const eventKinds = ['connected', 'disconnected', 'refused', 'revoked', 'dropped'] as const;
-
-export type EventKind = (typeof eventKinds)[number];
-
-/** Something that happened to the fleet. */
-export interface FleetEvent {
-  /** Numbered from 1 since the start of the replica. */
-  readonly number: number;
-  /** Wall-clock milliseconds. */
-  readonly atMs: number;
-  readonly kind: EventKind;
-  readonly device?: string | undefined;
-  readonly client?: string | undefined;
-  readonly address?: string | undefined;
-  /** Id of the connection. */
-  readonly connection?: string | undefined;
-  /** Why, as a word: a close reason, or what was dropped. */
-  readonly reason?: string | undefined;
-  /** How many connections or messages it is about, where it may be several. */
-  readonly count?: number | undefined;
-}
+import type { FleetEvent } from '../api/event.js';
 
 export type NewFleetEvent = Omit<FleetEvent, 'number' | 'atMs'>;
 

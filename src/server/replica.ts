@@ -1,3 +1,5 @@
+import { toEventJson } from '../api/event.js';
+import type { StatsJson } from '../api/stats.js';
 import { writeAudit } from '../db/audit.js';
 import { toDatabaseError } from '../db/database-errors.js';
 import type { Database } from '../db/open.js';
@@ -6,12 +8,14 @@ import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
 import type { EventFeed } from './event-feed.js';
 import type { Forwarder } from './forward/forwarder.js';
-import type { FleetView, LiveConnections, ReplicaStats } from './live.js';
-import type { BrokerCounters, Traffic } from './mqtt/live/counters.js';
-import { startTrafficHistory } from './traffic-history.js';
+import type { FleetView, LiveConnections } from './live.js';
+import type { BrokerCounters } from './mqtt/live/counters.js';
+import { startTrafficHistory, type Traffic } from './traffic-history.js';
 
 /** How long the number of replicas is remembered: it costs a query. */
 const replicasMs = 5_000;
+/** The latest events that are shown with the numbers. */
+const recentEvents = 20;
 
 /** What a running replica shows of itself and its connections. */
 export interface RunningFleetView extends FleetView {
@@ -38,16 +42,14 @@ export function startFleetView(options: {
   const { maxConnections, version, replica, db, broker, forwarder, health, events, log } = options;
   const { live, counters } = broker;
   const startedMs = performance.now();
-  const startedAtMs = Date.now();
-  const history = startTrafficHistory(
-    () => ({
-      messagesIn: sum(counters.received.messages),
-      messagesOut: sum(counters.sent.messages),
-      bytesIn: sum(counters.received.bytes),
-      bytesOut: sum(counters.sent.bytes),
-    }),
-    () => counters.ackLatency.snapshot(),
-  );
+  const startedAt = new Date().toISOString();
+  const readTotals = () => ({
+    messagesIn: sum(counters.received.messages),
+    messagesOut: sum(counters.sent.messages),
+    bytesIn: sum(counters.received.bytes),
+    bytesOut: sum(counters.sent.bytes),
+  });
+  const history = startTrafficHistory(readTotals, () => counters.ackLatency.snapshot());
 
   let replicas: number | undefined;
   let replicasReadMs = Number.NEGATIVE_INFINITY;
@@ -59,45 +61,47 @@ export function startFleetView(options: {
     return replicas;
   }
 
-  function readCauses(): ReplicaStats['waiting']['causes'] {
+  function readCauses(): StatsJson['waiting']['causes'] {
     return forwarder.troubles().map(({ cause, detail, lanes, sinceMs }) => ({
       cause,
       detail,
       clients: lanes,
-      sinceAtMs: Math.round(Date.now() - (performance.now() - sinceMs)),
+      since: new Date(Date.now() - (performance.now() - sinceMs)).toISOString(),
     }));
   }
 
-  async function readStats(): Promise<ReplicaStats> {
+  async function readStats(): Promise<StatsJson> {
     const nats = forwarder.state();
     const replicasNow = await readReplicas();
+    const { p50Ms, p99Ms } = history.quantiles();
     return {
-      atMs: Date.now(),
+      at: new Date().toISOString(),
       version,
       replica,
-      replicas: replicasNow,
-      startedAtMs,
-      uptimeSec: Math.floor((performance.now() - startedMs) / 1_000),
+      replicas: replicasNow ?? null,
+      started_at: startedAt,
+      uptime_seconds: Math.floor((performance.now() - startedMs) / 1_000),
       connections: {
         open: broker.connectionCount(),
         connected: live.count(),
         limit: maxConnections,
       },
-      rates: history.rates(),
+      rates: toTrafficJson(history.rates()),
       totals: {
-        ...totalsOf(counters.received, counters.sent),
+        ...toTrafficJson(readTotals()),
         stored: nats.counters.stored,
         sent: nats.counters.sent,
       },
       waiting: { messages: nats.inFlight, bytes: nats.inFlightBytes, causes: readCauses() },
-      ackLatency: history.quantiles(),
+      ack_latency_ms: { p50: roundMs(p50Ms), p99: roundMs(p99Ms) },
       nats: { ok: nats.connected, detail: nats.detail },
       database: { ok: health.ok, detail: `${db.where} ${health.detail}` },
       failures: {
         ...countFailures(counters, forwarder),
         event_listeners_dropped: events.droppedListeners,
       },
-      history: history.read(),
+      history: toTrafficJson(history.read()),
+      recent_events: events.since(Math.max(0, events.last - recentEvents)).map(toEventJson),
     };
   }
 
@@ -122,13 +126,12 @@ export function startFleetView(options: {
   return { replica, connections, events, readStats, close: () => history.close() };
 }
 
-function totalsOf(received: Traffic, sent: Traffic) {
-  return {
-    messagesIn: sum(received.messages),
-    messagesOut: sum(sent.messages),
-    bytesIn: sum(received.bytes),
-    bytesOut: sum(sent.bytes),
-  };
+function toTrafficJson<T>({ messagesIn, messagesOut, bytesIn, bytesOut }: Traffic<T>) {
+  return { messages_in: messagesIn, messages_out: messagesOut, bytes_in: bytesIn, bytes_out: bytesOut };
+}
+
+function roundMs(ms: number | undefined): number | null {
+  return ms === undefined ? null : Math.round(ms * 100) / 100;
 }
 
 function countFailures(counters: Readonly<BrokerCounters>, forwarder: Forwarder): Record<string, number> {

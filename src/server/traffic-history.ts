@@ -1,23 +1,23 @@
-import type { TrafficHistory } from './live.js';
 import { type LatencySnapshot, readQuantileMs, subtractLatency } from './mqtt/live/latency-histogram.js';
 
-/** What is counted since the start of the process. */
-export interface TrafficTotals {
-  readonly messagesIn: number;
-  readonly messagesOut: number;
-  readonly bytesIn: number;
-  readonly bytesOut: number;
+/** Messages with devices, and bytes of their payloads. */
+export interface Traffic<T = number> {
+  readonly messagesIn: T;
+  readonly messagesOut: T;
+  readonly bytesIn: T;
+  readonly bytesOut: T;
 }
 
-interface Sample extends TrafficTotals {
+interface Sample extends Traffic {
   readonly atMs: number;
 }
 
 /** The last minute of traffic, a number a second. */
 export interface RunningHistory {
-  read(): TrafficHistory;
+  /** The latest last. */
+  read(): Traffic<number[]>;
   /** Averages of the last seconds. */
-  rates(): TrafficTotals;
+  rates(): Traffic;
   quantiles(): { p50Ms: number | undefined; p99Ms: number | undefined };
   close(): void;
 }
@@ -31,7 +31,8 @@ const latencySeconds = 10;
 
 /** Starts to take a sample a second. */
 export function startTrafficHistory(
-  readTotals: () => TrafficTotals,
+  /** What is counted since the start of the process. */
+  readTotals: () => Traffic,
   readLatency: () => LatencySnapshot,
 ): RunningHistory {
   const samples: Sample[] = [{ atMs: performance.now(), ...readTotals() }];
@@ -45,12 +46,12 @@ export function startTrafficHistory(
   }
 
   /** A second's worth between two samples, which are not exactly a second apart. */
-  function perSecond(from: Sample, to: Sample, name: keyof TrafficTotals): number {
+  function perSecond(from: Sample, to: Sample, name: keyof Traffic): number {
     const passedMs = Math.max(1, to.atMs - from.atMs);
     return Math.round(((to[name] - from[name]) * 10_000) / passedMs) / 10;
   }
 
-  function series(name: keyof TrafficTotals): number[] {
+  function series(name: keyof Traffic): number[] {
     return samples.slice(1).map((to, index) => perSecond(samples[index] as Sample, to, name));
   }
 

@@ -3,7 +3,7 @@ import type { FleetView } from '../../src/server/live.js';
 
 /** A replica without connections, for tests of what has no part in them. */
 export function openIdleFleet(): FleetView {
-  const none = { messagesIn: 0, messagesOut: 0, bytesIn: 0, bytesOut: 0 };
+  const none = { messages_in: 0, messages_out: 0, bytes_in: 0, bytes_out: 0 };
   return {
     replica: 'r1',
     connections: {
@@ -14,21 +14,22 @@ export function openIdleFleet(): FleetView {
     },
     events: openEventFeed(),
     readStats: async () => ({
-      atMs: Date.now(),
+      at: new Date().toISOString(),
       version: '1.2.3',
       replica: 'r1',
       replicas: 1,
-      startedAtMs: Date.now(),
-      uptimeSec: 0,
+      started_at: new Date().toISOString(),
+      uptime_seconds: 0,
       connections: { open: 0, connected: 0, limit: 1_000 },
       rates: none,
       totals: { ...none, stored: 0, sent: 0 },
       waiting: { messages: 0, bytes: 0, causes: [] },
-      ackLatency: { p50Ms: undefined, p99Ms: undefined },
+      ack_latency_ms: { p50: null, p99: null },
       nats: { ok: true, detail: 'nats://user:secret@127.0.0.1:4222' },
       database: { ok: true, detail: 'answers' },
       failures: { connects_refused: 0 },
-      history: { messagesIn: [], messagesOut: [], bytesIn: [], bytesOut: [] },
+      history: { messages_in: [], messages_out: [], bytes_in: [], bytes_out: [] },
+      recent_events: [],
     }),
   };
 }

@@ -3,7 +3,8 @@ import { createServer as createPlainServer } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
-import { openTopApi, sendOverHttp } from '../../src/cli/top/api.js';
+import { sendOverHttp } from '../../src/cli/store/api-send.js';
+import { openLiveApi } from '../../src/cli/store/live-api.js';
 import { toSnapshotText } from '../../src/cli/top/snapshot.js';
 import { createAuthority } from '../support/certificates.js';
 import { pageOf, stats } from './data.js';
@@ -14,10 +15,12 @@ test('a certificate that cannot be trusted is told as such', async () => {
   await once(server.listen(0, '127.0.0.1'), 'listening');
   onTestFinished(() => void server.close());
   const { port } = server.address() as AddressInfo;
-  await expect(openTopApi(sendOverHttp(`https://127.0.0.1:${port}`, 'a-key')).stats()).rejects.toMatchObject({
-    code: 'API_UNREACHABLE',
-    suggestion: expect.stringContaining('NODE_EXTRA_CA_CERTS'),
-  });
+  await expect(openLiveApi(sendOverHttp(`https://127.0.0.1:${port}`, 'a-key')).stats()).rejects.toMatchObject(
+    {
+      code: 'API_UNREACHABLE',
+      suggestion: expect.stringContaining('NODE_EXTRA_CA_CERTS'),
+    },
+  );
 });
 
 test('a port without TLS is told as such', async () => {
@@ -26,7 +29,7 @@ test('a port without TLS is told as such', async () => {
   onTestFinished(() => void server.close());
   const { port } = server.address() as AddressInfo;
   const url = `https://127.0.0.1:${port}`;
-  await expect(openTopApi(sendOverHttp(url, 'a-key')).stats()).rejects.toMatchObject({
+  await expect(openLiveApi(sendOverHttp(url, 'a-key')).stats()).rejects.toMatchObject({
     code: 'API_UNREACHABLE',
     message: `${url} does not answer: what listens there does not speak TLS`,
     suggestion: expect.stringContaining('http://'),

@@ -1,17 +1,13 @@
-import type {
-  ConnectionDetails,
-  ConnectionPage,
-  ConnectionRow,
-  PageRequest,
-  Stats,
-} from '../../src/cli/top/api.js';
+import type { ConnectionDetailsJson, ConnectionJson, ConnectionPageJson } from '../../src/api/connection.js';
+import type { StatsJson } from '../../src/api/stats.js';
+import type { PageRequest } from '../../src/cli/store/live-api.js';
 import { reduce } from '../../src/cli/top/reduce.js';
 import { type Action, initialState, requestOf, type TopState } from '../../src/cli/top/state.js';
 
 export const at = '2026-01-31T12:00:00.000Z';
 const before = (seconds: number) => new Date(Date.parse(at) - seconds * 1_000).toISOString();
 
-export function row(index: number, fields: Partial<ConnectionRow> = {}): ConnectionRow {
+export function row(index: number, fields: Partial<ConnectionJson> = {}): ConnectionJson {
   return {
     id: `r1-${index}`,
     device: `device${String(index).padStart(4, '0')}`,
@@ -32,7 +28,7 @@ export function row(index: number, fields: Partial<ConnectionRow> = {}): Connect
   };
 }
 
-export const details: ConnectionDetails = {
+export const details: ConnectionDetailsJson = {
   ...row(3),
   at,
   keepalive_seconds: 60,
@@ -52,11 +48,12 @@ export const details: ConnectionDetails = {
   last_error: { at: before(65), detail: 'subscription refused: cmd/other/#' },
 };
 
-export const stats: Stats = {
+export const stats: StatsJson = {
   at,
   version: '1.2.3',
   replica: 'r1',
   replicas: 2,
+  started_at: before(90_061),
   uptime_seconds: 90_061,
   connections: { open: 12_346, connected: 12_345, limit: 100_000 },
   rates: { messages_in: 1_234.5, messages_out: 12, bytes_in: 250_000, bytes_out: 999 },
@@ -82,7 +79,7 @@ export const stats: Stats = {
 };
 
 /** The part of a list of `count` connections that a request asks for. */
-export function pageOf(request: PageRequest, count: number, first = 0): ConnectionPage {
+export function pageOf(request: PageRequest, count: number, first = 0): ConnectionPageJson {
   const length = Math.max(0, Math.min(request.limit, count - request.offset));
   const connections = Array.from({ length }, (_, index) => row(first + request.offset + index));
   return { at, total: count, matching: count, connections };

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { ConnectionPage, PageRequest } from '../../src/cli/top/api.js';
+import type { ConnectionPageJson } from '../../src/api/connection.js';
+import type { PageRequest } from '../../src/cli/store/live-api.js';
 import { toAction } from '../../src/cli/top/keys.js';
 import { reduce } from '../../src/cli/top/reduce.js';
 import {
@@ -246,7 +247,7 @@ describe('whatever happens', () => {
           if (step.type === 'served') {
             const request = step.stale ? asked : requestOf(state);
             const page = pageOf(request, step.count, step.first);
-            const cut: ConnectionPage = { ...page, connections: page.connections.slice(step.short) };
+            const cut: ConnectionPageJson = { ...page, connections: page.connections.slice(step.short) };
             [state] = reduce(state, { type: 'page', request, page: step.short > 20 ? cut : page });
           } else {
             asked = requestOf(state);

@@ -3,7 +3,7 @@ import { stripVTControlCharacters } from 'node:util';
 import { renderToString } from 'ink';
 import { render } from 'ink-testing-library';
 import { describe, expect, test, vi } from 'vitest';
-import type { TopApi } from '../../src/cli/top/api.js';
+import type { LiveApi } from '../../src/cli/store/live-api.js';
 import { Screen, TopApp } from '../../src/cli/top/app.js';
 import { cellWidth, lineWidth, plainText } from '../../src/cli/top/cells.js';
 import { openFrameWriter } from '../../src/cli/top/frame-writer.js';
@@ -243,7 +243,7 @@ describe('keys', () => {
     details: async () => details,
     kick: vi.fn(async () => {}),
     revoke: vi.fn(async () => {}),
-  } satisfies TopApi;
+  } satisfies LiveApi;
 
   test('move, filter, open, kick, revoke and quit', async () => {
     const copied: string[] = [];

@@ -1,5 +1,5 @@
+import { toNewApiKeyJson } from '../../api/api-key.js';
 import type { Config } from '../../config.js';
-import { toNewApiKeyJson } from '../../db/api-key-json.js';
 import type { Role } from '../../db/api-keys.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';

@@ -1,5 +1,5 @@
+import { toApiKeyJson } from '../../api/api-key.js';
 import type { Config } from '../../config.js';
-import { toApiKeyJson } from '../../db/api-key-json.js';
 import type { ApiKey, ApiKeyState } from '../../db/api-keys.js';
 import { withStore } from '../store/open.js';
 import { type CommandIo, write } from '../terminal/io.js';

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
+import { toAuditJson } from '../../api/audit-entry.js';
 import type { Config } from '../../config.js';
-import { type AuditRecord, toAuditJson } from '../../db/audit-log.js';
+import type { AuditRecord } from '../../db/audit-log.js';
 import { withStore } from '../store/open.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { type FormatTime, openTable, type TableColumn, tableTime, timeWidth } from '../terminal/table.js';

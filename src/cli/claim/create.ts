@@ -1,5 +1,5 @@
+import { toNewClaimJson } from '../../api/claim.js';
 import type { Config } from '../../config.js';
-import { toNewClaimJson } from '../../db/claim-json.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import { type CommandIo, write } from '../terminal/io.js';

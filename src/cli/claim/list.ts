@@ -1,5 +1,5 @@
+import { toClaimJson } from '../../api/claim.js';
 import type { Config } from '../../config.js';
-import { toClaimJson } from '../../db/claim-json.js';
 import type { Claim } from '../../db/claims.js';
 import { withStore } from '../store/open.js';
 import { type CommandIo, write } from '../terminal/io.js';

@@ -1,10 +1,10 @@
 import { SvcMqttError } from '../../errors.js';
 import { usageError } from '../command/usage-error.js';
 import { type ApiConfig, openApi } from '../store/api-address.js';
+import type { LiveApi } from '../store/live-api.js';
 import { confirm, requireTerminal } from '../terminal/ask.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { escapeControls, formatCount, toJsonLine } from '../terminal/text.js';
-import type { TopApi } from '../top/api.js';
 
 export interface KickOptions {
   readonly ids: readonly string[];
@@ -58,7 +58,7 @@ export async function kickConnections(
 }
 
 /** The connections of a device, as they are now. @throws SvcMqttError CONNECTION_NOT_FOUND when there is none. */
-async function listIdsOf(device: string, api: TopApi): Promise<string[]> {
+async function listIdsOf(device: string, api: LiveApi): Promise<string[]> {
   const ids = new Set<string>();
   for (let offset = 0; ; offset += pageSize) {
     const request = { filter: '', sort: 'connected', descending: false, offset, limit: pageSize } as const;

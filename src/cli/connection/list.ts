@@ -1,9 +1,8 @@
-import type { SortField } from '../../server/live.js';
+import type { ConnectionJson, SortField } from '../../api/connection.js';
 import { type ApiConfig, openApi } from '../store/api-address.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { forPeople, gap, openTable, terminalWidth, uncut } from '../terminal/table.js';
 import { formatCount, toJsonLine } from '../terminal/text.js';
-import type { ConnectionRow } from '../top/api.js';
 import { toCellText } from '../top/cells.js';
 import {
   type Column,
@@ -67,7 +66,7 @@ export async function listConnections(
 }
 
 /** The columns of `top` that the terminal has room for; elsewhere all of them. */
-function openConnectionTable(io: CommandIo, first: readonly ConnectionRow[]) {
+function openConnectionTable(io: CommandIo, first: readonly ConnectionJson[]) {
   const people = forPeople(io);
   const idWidth = first.reduce((most, { id }) => Math.max(most, id.length), 0);
   const placed = people
@@ -77,7 +76,7 @@ function openConnectionTable(io: CommandIo, first: readonly ConnectionRow[]) {
     { title: 'ID', keep: uncut },
     ...placed.map(({ title, width: keep, align }) => ({ title, keep, align })),
   ]);
-  return (rows: readonly ConnectionRow[], nowMs: number) =>
+  return (rows: readonly ConnectionJson[], nowMs: number) =>
     table(
       rows.map((row) => [
         row.id,
@@ -87,7 +86,7 @@ function openConnectionTable(io: CommandIo, first: readonly ConnectionRow[]) {
 }
 
 /** Times and numbers as they came. */
-function toPlainText({ field, text }: Column, row: ConnectionRow, nowMs: number): string {
+function toPlainText({ field, text }: Column, row: ConnectionJson, nowMs: number): string {
   const { qos0, qos1, qos2 } = row.received;
   if (field === 'qos') return `${qos0}/${qos1}/${qos2}`;
   if (field === 'messages') return String(countReceived(row.received));

@@ -1,8 +1,8 @@
+import type { ConnectionDetailsJson } from '../../api/connection.js';
 import { type ApiConfig, openApi } from '../store/api-address.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { blockTime } from '../terminal/table.js';
 import { formatBlock, toJsonLine } from '../terminal/text.js';
-import type { ConnectionDetails } from '../top/api.js';
 import { describeWaiting } from '../top/details.js';
 import { formatBytes, formatInteger } from '../top/format.js';
 
@@ -20,7 +20,7 @@ export async function showConnection(
   await write(io.stdout, options.json === true ? toJsonLine(found) : formatBlock(toRows(found, io)));
 }
 
-function toRows(found: ConnectionDetails, io: CommandIo): [string, string][] {
+function toRows(found: ConnectionDetailsJson, io: CommandIo): [string, string][] {
   const { received, outgoing, will, waits, last_error: error, last_message_at: last } = found;
   const format = blockTime(io);
   const time = (at: string) => format(new Date(at));

@@ -1,6 +1,6 @@
+import { toNewDeviceJson } from '../../api/device.js';
 import type { Config } from '../../config.js';
 import type { Metadata } from '../../db/device-fields.js';
-import { toNewDeviceJson } from '../../db/device-json.js';
 import { type AddRequest, type NewDevice, requireAddable } from '../../db/devices.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';

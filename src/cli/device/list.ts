@@ -1,6 +1,6 @@
+import { toDeviceJson } from '../../api/device.js';
 import type { Config } from '../../config.js';
 import type { Metadata } from '../../db/device-fields.js';
-import { toDeviceJson } from '../../db/device-json.js';
 import type { DeviceSort, DeviceState, SortedDevice } from '../../db/devices.js';
 import { withStore } from '../store/open.js';
 import { type CommandIo, write } from '../terminal/io.js';

@@ -1,10 +1,11 @@
+import type { ConnectionJson } from '../../api/connection.js';
 import type { Config } from '../../config.js';
 import type { Device } from '../../db/devices.js';
 import { messageOf } from '../../errors.js';
 import { openApi } from '../store/api-address.js';
+import type { RemoteApi } from '../store/live-api.js';
 import type { CommandIo } from '../terminal/io.js';
 import { formatCount } from '../terminal/text.js';
-import type { ConnectionRow, RemoteApi } from '../top/api.js';
 
 /** Who asks only in passing does not wait for an API that hangs. */
 const timeoutMs = 2_000;
@@ -49,7 +50,7 @@ export async function readConnectionsOf(
   config: Config,
   device: Device,
   io: CommandIo,
-): Promise<Unknown | (Answered & { readonly connections: readonly ConnectionRow[] })> {
+): Promise<Unknown | (Answered & { readonly connections: readonly ConnectionJson[] })> {
   return await ask(config, device, io, async (api) => ({
     connections: (await api.page({ ...all, device: device.id })).connections,
   }));

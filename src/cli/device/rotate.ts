@@ -1,6 +1,6 @@
+import { toRotatedDeviceJson } from '../../api/device.js';
 import type { Config } from '../../config.js';
 import type { RotatedDevice } from '../../db/device-changes.js';
-import { toRotatedDeviceJson } from '../../db/device-json.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import { confirm } from '../terminal/ask.js';

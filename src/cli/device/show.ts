@@ -1,5 +1,5 @@
+import { toDeviceJson } from '../../api/device.js';
 import type { Config } from '../../config.js';
-import { toDeviceJson } from '../../db/device-json.js';
 import type { Device } from '../../db/devices.js';
 import { SvcMqttError } from '../../errors.js';
 import { withStore } from '../store/open.js';

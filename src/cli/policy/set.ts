@@ -1,6 +1,6 @@
+import { toPolicyJson } from '../../api/policy.js';
 import type { Config } from '../../config.js';
 import type { PolicyChange } from '../../db/policies.js';
-import { toPolicyJson } from '../../db/policy-json.js';
 import { defaultRules } from '../../policy.js';
 import { withStore } from '../store/open.js';
 import { type CommandIo, write } from '../terminal/io.js';

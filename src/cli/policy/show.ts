@@ -1,7 +1,7 @@
+import { toDefaultPolicyJson, toPolicyJson } from '../../api/policy.js';
 import type { Config } from '../../config.js';
 import { checkDeviceType, requireValid } from '../../db/device-fields.js';
 import type { DevicePolicy } from '../../db/policies.js';
-import { toDefaultPolicyJson, toPolicyJson } from '../../db/policy-json.js';
 import { SvcMqttError } from '../../errors.js';
 import { defaultRules, type PolicyRules } from '../../policy.js';
 import { withStore } from '../store/open.js';

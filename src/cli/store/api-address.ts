@@ -1,7 +1,8 @@
 import type { Config } from '../../config.js';
 import { usageError } from '../command/usage-error.js';
 import type { CommandIo } from '../terminal/io.js';
-import { openTopApi, type RemoteApi, sendOverHttp } from '../top/api.js';
+import { sendOverHttp } from './api-send.js';
+import { openLiveApi, type RemoteApi } from './live-api.js';
 import { ownApiUrl } from './own-server.js';
 import { announce, chooseKey, findRemote, type TargetConfig } from './target.js';
 
@@ -23,7 +24,7 @@ export function openApi(
   const remote = findRemote(config, io.env);
   if (remote !== undefined && options.quietly !== true) announce(remote, io);
   const { url, key } = remote ?? findOwn(config, io.env);
-  return { url, api: openTopApi(sendOverHttp(url, key, options.timeoutMs)) };
+  return { url, api: openLiveApi(sendOverHttp(url, key, options.timeoutMs)) };
 }
 
 /** Where a server with these settings listens on this machine. */

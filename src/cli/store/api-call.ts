@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, SvcMqttError } from '../../errors.js';
-import { callApi, type Method, parseAnswer, type Send, sendOverHttp } from '../top/api.js';
+import { callApi, type Method, parseAnswer, type Send, sendOverHttp } from './api-send.js';
 import type { Remote } from './target.js';
 
 /** Requests of the API whose answers are JSON. */

@@ -1,5 +1,5 @@
+import type { DeviceJson, NewDeviceJson, RotatedDeviceJson } from '../../api/device.js';
 import type { Outcomes } from '../../db/device-changes.js';
-import type { DeviceJson, NewDeviceJson, RotatedDeviceJson } from '../../db/device-json.js';
 import type { Device, DeviceFilter, DeviceSort, NewDevice, SortedDevice } from '../../db/devices.js';
 import { SvcMqttError } from '../../errors.js';
 import { type ApiCall, orUndefined } from './api-call.js';

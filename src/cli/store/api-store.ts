@@ -1,10 +1,11 @@
-import type { ApiKeyJson, NewApiKeyJson } from '../../db/api-key-json.js';
+import type { ApiKeyJson, NewApiKeyJson } from '../../api/api-key.js';
+import type { AuditJson } from '../../api/audit-entry.js';
+import type { ClaimJson, NewClaimJson } from '../../api/claim.js';
+import type { PolicyJson } from '../../api/policy.js';
 import type { ApiKey, ApiKeyState } from '../../db/api-keys.js';
-import type { AuditJson, AuditRecord } from '../../db/audit-log.js';
-import type { ClaimJson, NewClaimJson } from '../../db/claim-json.js';
+import type { AuditRecord } from '../../db/audit-log.js';
 import type { Claim } from '../../db/claims.js';
 import type { DevicePolicy } from '../../db/policies.js';
-import type { PolicyJson } from '../../db/policy-json.js';
 import { type ApiCall, openApiCall, orUndefined } from './api-call.js';
 import { openApiDevices } from './api-devices.js';
 import type { ApiKeyStore, ClaimStore, PolicyStore, Store } from './store.js';

@@ -1,5 +1,4 @@
-import type { SortField } from '../../server/live.js';
-import type { ConnectionRow } from './api.js';
+import type { ConnectionJson, SortField } from '../../api/connection.js';
 import { cellWidth, toCellText } from './cells.js';
 import { formatAge, formatBytes, formatCountShort, formatShort } from './format.js';
 
@@ -15,7 +14,7 @@ export interface Column {
   /** The first click on it sorts so that what matters comes first. */
   readonly descendingFirst: boolean;
   /** @param nowMs the server's time when the row was read. */
-  text(row: ConnectionRow, nowMs: number): string;
+  text(row: ConnectionJson, nowMs: number): string;
 }
 
 function column(
@@ -64,12 +63,12 @@ export function sortsDescending(sort: SortField, reverse: boolean): boolean {
   return reverse ? !first : first;
 }
 
-export function countReceived({ qos0, qos1, qos2 }: ConnectionRow['received']): number {
+export function countReceived({ qos0, qos1, qos2 }: ConnectionJson['received']): number {
   return qos0 + qos1 + qos2;
 }
 
 /** Shares of QoS 0, 1 and 2 in percent, each in three cells. */
-export function formatMix({ qos0, qos1, qos2 }: ConnectionRow['received']): string {
+export function formatMix({ qos0, qos1, qos2 }: ConnectionJson['received']): string {
   const total = qos0 + qos1 + qos2;
   if (total === 0) return '–';
   return [qos0, qos1, qos2]
@@ -85,7 +84,7 @@ const arrowWidth = 1;
 export type Widths = Partial<Record<SortField, number>>;
 
 /** Widths that hold the rows too. They only grow, so that columns do not jump while one watches. */
-export function growWidths(widths: Widths, rows: readonly ConnectionRow[]): Widths {
+export function growWidths(widths: Widths, rows: readonly ConnectionJson[]): Widths {
   const grown: Widths = { ...widths };
   for (const { field, minWidth, maxWidth, text } of columns) {
     if (minWidth === maxWidth) continue;

@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander';
-import { sortFields } from '../../server/live.js';
+import { sortFields } from '../../api/words.js';
 import type { Add } from '../command/command.js';
 import { toCount } from '../command/usage-error.js';
 

@@ -1,4 +1,4 @@
-import type { ConnectionDetails } from './api.js';
+import type { ConnectionDetailsJson } from '../../api/connection.js';
 import { type Line, type Span, toCellText, toWidth } from './cells.js';
 import { formatMix } from './columns.js';
 import { formatAge, formatBytes, formatInteger, formatShort } from './format.js';
@@ -24,7 +24,7 @@ export function drawDetails({ details }: TopState, height: number, width: number
   return lines.slice(0, height);
 }
 
-function describe(found: ConnectionDetails): Line[] {
+function describe(found: ConnectionDetailsJson): Line[] {
   const nowMs = Date.parse(found.at);
   const since = (at: string) => formatAge(nowMs - Date.parse(at));
   const { received, outgoing, will, waits, last_error: error, last_message_at: last } = found;
@@ -96,13 +96,17 @@ function describe(found: ConnectionDetails): Line[] {
 }
 
 /** Why messages of a client wait. */
-export function describeWaiting({ cause, detail, subject }: NonNullable<ConnectionDetails['waits']>): string {
+export function describeWaiting({
+  cause,
+  detail,
+  subject,
+}: NonNullable<ConnectionDetailsJson['waits']>): string {
   const what = subject === null ? detail : `${subject}: ${detail}`;
   return what.includes(cause) ? what : `${what} (${cause})`;
 }
 
 /** Subscriptions and topics, side by side. */
-function drawLists(found: ConnectionDetails, height: number, width: number): Line[] {
+function drawLists(found: ConnectionDetailsJson, height: number, width: number): Line[] {
   const leftWidth = Math.max(20, Math.floor((width - 4) / 2));
   const subscriptions = found.subscribed_to.map(({ filter, qos }) => `${toCellText(filter)}  QoS ${qos}`);
   const topics = found.last_topics.map(toCellText);

@@ -1,4 +1,4 @@
-import type { Stats } from './api.js';
+import type { StatsJson } from '../../api/stats.js';
 import { cellWidth, type Line, lineWidth, type Span, toCellText, toWidth } from './cells.js';
 import {
   formatAge,
@@ -16,7 +16,12 @@ const widestSpark = 60;
 const detailedWidth = 72;
 
 /** What is known of the replica, in as many lines as asked for: 1, 3 or 5. */
-export function drawHeader(stats: Stats | undefined, where: string, width: number, lines: number): Line[] {
+export function drawHeader(
+  stats: StatsJson | undefined,
+  where: string,
+  width: number,
+  lines: number,
+): Line[] {
   if (stats === undefined) {
     const title: Line[] = [
       [
@@ -70,7 +75,7 @@ function labelled(label: string, value: string, style: Omit<Span, 'text'> = {}):
   ];
 }
 
-function drawTitle(stats: Stats, width: number): Line {
+function drawTitle(stats: StatsJson, width: number): Line {
   const several = stats.replicas !== null && stats.replicas > 1 ? ` (1 of ${stats.replicas})` : '';
   const name: Line = [
     { text: 'svc-mqtt', bold: true, color: 'cyan' },
@@ -110,7 +115,7 @@ function drawPart(name: string, part: { ok: boolean; detail: string }, room: num
   ];
 }
 
-function drawCounts(stats: Stats, width: number): Line {
+function drawCounts(stats: StatsJson, width: number): Line {
   const { connections, totals, waiting, ack_latency_ms: latency } = stats;
   const full = connections.open >= connections.limit;
   return packItems(
@@ -131,7 +136,7 @@ function drawCounts(stats: Stats, width: number): Line {
 }
 
 /** Messages that wait, and what most of the clients wait for that NATS does not store. */
-function drawWaiting({ messages, causes }: Stats['waiting']): Line {
+function drawWaiting({ messages, causes }: StatsJson['waiting']): Line {
   const [most] = causes;
   if (most === undefined) return labelled('waiting', formatInteger(messages));
   const clients = causes.reduce((sum, cause) => sum + cause.clients, 0);
@@ -143,7 +148,7 @@ function drawWaiting({ messages, causes }: Stats['waiting']): Line {
 }
 
 /** What went wrong, with the most frequent kind where there is room. */
-function drawFailures(failures: Stats['failures'], width: number): Line {
+function drawFailures(failures: StatsJson['failures'], width: number): Line {
   const kinds = Object.entries(failures)
     .filter(([, count]) => count > 0)
     .sort(([, a], [, b]) => b - a);
@@ -162,7 +167,7 @@ function drawFailures(failures: Stats['failures'], width: number): Line {
   ];
 }
 
-function ratesOf({ rates }: Stats): Line[] {
+function ratesOf({ rates }: StatsJson): Line[] {
   return [
     labelled('in', `${formatShort(rates.messages_in)} msg/s`),
     labelled('out', `${formatShort(rates.messages_out)} msg/s`),
@@ -202,7 +207,7 @@ function cut(text: string, width: number): string {
   return cellWidth(text) > width ? toWidth(text, width) : text;
 }
 
-function drawInOneLine(stats: Stats, width: number): Line {
+function drawInOneLine(stats: StatsJson, width: number): Line {
   const broken = [stats.nats, stats.database].find(({ ok }) => !ok);
   return packItems(
     [

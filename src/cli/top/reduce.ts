@@ -1,4 +1,5 @@
-import type { ConnectionPage, PageRequest } from './api.js';
+import type { ConnectionPageJson } from '../../api/connection.js';
+import type { PageRequest } from '../store/live-api.js';
 import { columns, growWidths } from './columns.js';
 import {
   type Action,
@@ -26,7 +27,7 @@ function restart(state: TopState): TopState {
   return { ...state, cursor: 0, top: 0, chosen: undefined, kicked: undefined, notice: undefined };
 }
 
-function takePage(state: TopState, request: PageRequest, page: ConnectionPage): TopState {
+function takePage(state: TopState, request: PageRequest, page: ConnectionPageJson): TopState {
   const { filter, sort, descending } = state;
   // The answer to a question that is no longer asked.
   if (request.filter !== filter || request.sort !== sort || request.descending !== descending) return state;

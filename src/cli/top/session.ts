@@ -1,5 +1,5 @@
 import { messageOf, SvcMqttError } from '../../errors.js';
-import type { TopApi } from './api.js';
+import type { LiveApi } from '../store/live-api.js';
 import { reduce } from './reduce.js';
 import { type Action, type Effect, isLoaded, requestOf, type TopState } from './state.js';
 
@@ -24,7 +24,7 @@ const longestRetrySec = 10;
  * While the replica does not answer it is asked again after 1, 2, 4, … 10 s.
  */
 export function startTopSession(options: {
-  api: TopApi;
+  api: LiveApi;
   initial: TopState;
   /** Puts a text into the operator's clipboard. */
   copy(text: string): void;

@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ConnectionPage, PageRequest, Stats, TopApi } from './api.js';
+import type { ConnectionPageJson } from '../../api/connection.js';
+import type { StatsJson } from '../../api/stats.js';
+import type { LiveApi, PageRequest } from '../store/live-api.js';
 import { plainText } from './cells.js';
 import { growWidths } from './columns.js';
 import { drawHeader } from './header.js';
@@ -7,8 +9,8 @@ import { initialState, type TopState } from './state.js';
 import { drawTable } from './table.js';
 
 export interface Snapshot {
-  readonly stats: Stats;
-  readonly page: ConnectionPage;
+  readonly stats: StatsJson;
+  readonly page: ConnectionPageJson;
 }
 
 /** Rates are known when the replica has been asked for a second. */
@@ -16,7 +18,7 @@ const rateMs = 2_100;
 
 /** Reads what there is now; with rates, which takes two seconds. */
 export async function readSnapshot(
-  api: TopApi,
+  api: LiveApi,
   request: PageRequest,
   signal: AbortSignal,
 ): Promise<Snapshot> {
@@ -25,12 +27,12 @@ export async function readSnapshot(
 }
 
 /** Makes the replica measure rates, and waits until it has. */
-export async function awaitRates(api: TopApi, request: PageRequest, signal: AbortSignal): Promise<void> {
+export async function awaitRates(api: LiveApi, request: PageRequest, signal: AbortSignal): Promise<void> {
   await api.page({ ...request, limit: 1 });
   await sleep(rateMs, undefined, { signal }).catch(() => {});
 }
 
-export async function readNow(api: TopApi, request: PageRequest): Promise<Snapshot> {
+export async function readNow(api: LiveApi, request: PageRequest): Promise<Snapshot> {
   const [stats, page] = await Promise.all([api.stats(), api.page(request)]);
   return { stats, page };
 }

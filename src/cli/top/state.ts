@@ -1,5 +1,11 @@
-import type { SortField } from '../../server/live.js';
-import type { ConnectionDetails, ConnectionPage, ConnectionRow, PageRequest, Stats } from './api.js';
+import type {
+  ConnectionDetailsJson,
+  ConnectionJson,
+  ConnectionPageJson,
+  SortField,
+} from '../../api/connection.js';
+import type { StatsJson } from '../../api/stats.js';
+import type { PageRequest } from '../store/live-api.js';
 import type { Widths } from './columns.js';
 
 /** What the operator has been told last. */
@@ -21,7 +27,7 @@ export type Question =
   | { readonly about: 'stop' };
 
 /** A page as it came, and where in the sorted list it begins. */
-export interface LoadedPage extends ConnectionPage {
+export interface LoadedPage extends ConnectionPageJson {
   readonly offset: number;
 }
 
@@ -52,9 +58,9 @@ export interface TopState {
   readonly kicked: { readonly id: string; readonly failed: boolean } | undefined;
   readonly page: LoadedPage | undefined;
   readonly widths: Widths;
-  readonly stats: Stats | undefined;
+  readonly stats: StatsJson | undefined;
   readonly details:
-    | { readonly id: string; readonly found: ConnectionDetails | 'ended' | undefined }
+    | { readonly id: string; readonly found: ConnectionDetailsJson | 'ended' | undefined }
     | undefined;
   readonly link: Link;
   readonly question: Question | undefined;
@@ -67,9 +73,9 @@ export interface TopState {
 
 export type Action =
   | { readonly type: 'resized'; readonly columns: number; readonly rows: number }
-  | { readonly type: 'page'; readonly request: PageRequest; readonly page: ConnectionPage }
-  | { readonly type: 'stats'; readonly stats: Stats }
-  | { readonly type: 'details'; readonly id: string; readonly found: ConnectionDetails | 'ended' }
+  | { readonly type: 'page'; readonly request: PageRequest; readonly page: ConnectionPageJson }
+  | { readonly type: 'stats'; readonly stats: StatsJson }
+  | { readonly type: 'details'; readonly id: string; readonly found: ConnectionDetailsJson | 'ended' }
   | { readonly type: 'log'; readonly lines: readonly string[] }
   | { readonly type: 'lost'; readonly reason: string; readonly retryInSec: number }
   | { readonly type: 'notice'; readonly notice: Notice }
@@ -173,12 +179,12 @@ export function isLoaded(state: TopState): boolean {
 }
 
 /** The row of an index in the sorted list; undefined while it is not loaded. */
-export function rowAt({ page }: TopState, index: number): ConnectionRow | undefined {
+export function rowAt({ page }: TopState, index: number): ConnectionJson | undefined {
   return page === undefined ? undefined : page.connections[index - page.offset];
 }
 
 /** The connection that keys act on. */
-export function selectedRow(state: TopState): ConnectionRow | undefined {
+export function selectedRow(state: TopState): ConnectionJson | undefined {
   const { details } = state;
   if (state.screen === 'details' && details !== undefined) {
     return typeof details.found === 'object' ? details.found : undefined;

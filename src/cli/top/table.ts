@@ -1,4 +1,5 @@
-import type { ConnectionRow, FleetEvent } from './api.js';
+import type { ConnectionJson } from '../../api/connection.js';
+import type { EventJson } from '../../api/event.js';
 import { fitLine, type Line, type Span, toCellText, toWidth } from './cells.js';
 import { gap, type PlacedColumn, placeColumns } from './columns.js';
 import { formatClock, formatCountShort } from './format.js';
@@ -63,7 +64,7 @@ function drawTitles({ sort, descending }: TopState, placed: readonly PlacedColum
 const faint = /^(0|–|…|tcp)$/;
 
 function drawRow(
-  row: ConnectionRow | undefined,
+  row: ConnectionJson | undefined,
   placed: readonly PlacedColumn[],
   nowMs: number,
   { selected, width }: { selected: boolean; width: number },
@@ -94,7 +95,7 @@ const eventColors: Readonly<Record<string, NonNullable<Span['color']>>> = {
 };
 
 /** The latest events, `lines` lines with the title, the latest one last. */
-export function drawEvents(events: readonly FleetEvent[], lines: number, width: number): Line[] {
+export function drawEvents(events: readonly EventJson[], lines: number, width: number): Line[] {
   if (lines === 0) return [];
   const drawn: Line[] = [[{ text: ` ${'─'.repeat(Math.max(0, width - 2))}`, dim: true }]];
   for (const event of events.slice(1 - lines)) drawn.push(drawEvent(event, width));
@@ -102,7 +103,7 @@ export function drawEvents(events: readonly FleetEvent[], lines: number, width: 
   return drawn;
 }
 
-function drawEvent({ at, kind, device, client, address, reason, count }: FleetEvent, width: number): Line {
+function drawEvent({ at, kind, device, client, address, reason, count }: EventJson, width: number): Line {
   const color = eventColors[kind];
   const cell = (text: string | undefined, width: number) => `${toWidth(toCellText(text ?? ''), width)}  `;
   const why = `${toCellText(reason ?? '')}${count === undefined ? '' : ` × ${formatCountShort(count)}`}`;

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { SortField } from '../../server/live.js';
+import type { SortField } from '../../api/connection.js';
 import { type ApiConfig, openApi } from '../store/api-address.js';
+import type { LiveApi, PageRequest } from '../store/live-api.js';
 import { type CommandIo, canDraw, write } from '../terminal/io.js';
 import { describeFailure } from '../terminal/report.js';
 import { toJsonLine } from '../terminal/text.js';
-import type { PageRequest, TopApi } from './api.js';
 import { sortsDescending } from './columns.js';
 import { readNow, readSnapshot, toSnapshotJson, toSnapshotText } from './snapshot.js';
 
@@ -48,7 +48,7 @@ export async function top(config: ApiConfig, options: TopOptions, io: CommandIo)
  */
 export async function showScreen(
   options: {
-    api: TopApi;
+    api: LiveApi;
     where: string;
     request: Pick<PageRequest, 'filter' | 'sort' | 'descending'>;
     /** The latest lines of the log, when the server runs in this process. */
@@ -102,7 +102,7 @@ export async function showScreen(
   }
 }
 
-async function printJson(api: TopApi, request: PageRequest, once: boolean, io: CommandIo): Promise<void> {
+async function printJson(api: LiveApi, request: PageRequest, once: boolean, io: CommandIo): Promise<void> {
   if (once) {
     await write(io.stdout, toJsonLine(toSnapshotJson(await readSnapshot(api, request, io.signal))));
     return;

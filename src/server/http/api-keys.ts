@@ -1,5 +1,14 @@
 import type { Static } from 'typebox';
-import { toApiKeyJson, toNewApiKeyJson } from '../../db/api-key-json.js';
+import { toApiKeyJson, toNewApiKeyJson } from '../../api/api-key.js';
+import {
+  ApiKeyListQuery,
+  ApiKeyPage,
+  ApiKeyParams,
+  ApiKeyResponse,
+  NewApiKeyRequest,
+  NewApiKeyResponse,
+} from '../../api/api-key-schema.js';
+import { defaultPageLimit, refer } from '../../api/schema.js';
 import {
   type ApiKey,
   type ApiKeyState,
@@ -17,20 +26,11 @@ import {
 import type { Actor } from '../../db/audit.js';
 import type { Database } from '../../db/open.js';
 import type { Log } from '../../log.js';
-import {
-  ApiKeyListQuery,
-  ApiKeyPage,
-  ApiKeyParams,
-  ApiKeyResponse,
-  NewApiKeyRequest,
-  NewApiKeyResponse,
-} from './api-key-schemas.js';
 import { decodeCursor, makePage } from './cursor.js';
 import { requireTime } from './fields.js';
 import type { KeyQueries } from './key-directory.js';
-import { defaultPageLimit } from './paging-schemas.js';
 import { createInputProblem, createProblem, type FieldProblem, ProblemError } from './problem.js';
-import { listProblems, refer } from './responses.js';
+import { listProblems } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 
 /** The queries on keys that the API makes, with the errors of their namesakes in `src/db/api-keys.ts`. */

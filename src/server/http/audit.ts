@@ -1,11 +1,12 @@
-import Type from 'typebox';
-import { type AuditRecord, listAudit, toAuditJson } from '../../db/audit-log.js';
+import { toAuditJson } from '../../api/audit-entry.js';
+import { AuditEntry, AuditPage, AuditQuery } from '../../api/audit-entry-schema.js';
+import { defaultPageLimit, refer } from '../../api/schema.js';
+import { type AuditRecord, listAudit } from '../../db/audit-log.js';
 import type { Database } from '../../db/open.js';
 import { decodeCursor, makePage } from './cursor.js';
-import { requireTime, timeField } from './fields.js';
-import { cursorParameter, defaultPageLimit, nextCursor, pageLimit } from './paging-schemas.js';
+import { requireTime } from './fields.js';
 import { createInputProblem, ProblemError } from './problem.js';
-import { listProblems, refer } from './responses.js';
+import { listProblems } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 
 /** The query that the API makes, with the errors of `listAudit`. */
@@ -19,56 +20,6 @@ export type ListAudit = (request: {
 export function bindAuditQuery(db: Database): ListAudit {
   return (request) => listAudit(db, request);
 }
-
-const closed = { additionalProperties: false };
-const time = (description: string) =>
-  Type.String({ format: 'date-time', description, examples: ['2026-01-31T12:00:00.000Z'] });
-
-const AuditEntry = Type.Object(
-  {
-    id: Type.Integer({ description: 'Its number: a later change has a greater one' }),
-    at: time('When it was made'),
-    actor_kind: Type.String({
-      description:
-        '`cli`: a command; `api-key`; `api-token`: who has API_TOKEN; `local`: the API without keys; `claim`; `server`',
-      examples: ['api-key'],
-    }),
-    actor: Type.String({
-      description: "The key's name, the user of the machine, the claim's id",
-      examples: ['ci'],
-    }),
-    address: Type.Union([Type.String(), Type.Null()], {
-      description: "The peer's address; null: it was made by a command",
-    }),
-    action: Type.String({ description: 'What was done', examples: ['device.revoke'] }),
-    target: Type.String({ description: "To what: a device's id, a device type, a key's name, a claim's id" }),
-    details: Type.Record(Type.String(), Type.Unknown(), { description: 'More about it; never a secret' }),
-  },
-  { $id: 'AuditEntry', ...closed },
-);
-
-const AuditPage = Type.Object(
-  {
-    entries: Type.Array(refer(AuditEntry)),
-    next_cursor: nextCursor,
-  },
-  { $id: 'AuditPage', ...closed },
-);
-
-const AuditQuery = Type.Object(
-  {
-    device: Type.Optional(
-      Type.String({
-        minLength: 1,
-        description: 'Only what was done to the device with this id, or to its connections',
-      }),
-    ),
-    since: Type.Optional(timeField('Only changes since then')),
-    limit: Type.Optional(pageLimit('entries')),
-    cursor: Type.Optional(cursorParameter),
-  },
-  closed,
-);
 
 /** Adds the route of the audit log. */
 export function addAuditRoute(app: TypedApp, list: ListAudit): void {

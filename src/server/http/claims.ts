@@ -1,5 +1,17 @@
+import { toClaimJson, toNewClaimJson } from '../../api/claim.js';
+import {
+  ClaimListQuery,
+  ClaimPage,
+  ClaimParams,
+  ClaimResponse,
+  NewClaimRequest,
+  NewClaimResponse,
+  RedeemRequest,
+} from '../../api/claim-schema.js';
+import { toNewDeviceJson } from '../../api/device.js';
+import { NewDeviceResponse } from '../../api/device-schema.js';
+import { defaultPageLimit, refer } from '../../api/schema.js';
 import type { Actor } from '../../db/audit.js';
-import { toClaimJson, toNewClaimJson } from '../../db/claim-json.js';
 import {
   type Claim,
   createClaim,
@@ -9,28 +21,16 @@ import {
   revokeClaim,
 } from '../../db/claims.js';
 import { checkMetadata } from '../../db/device-fields.js';
-import { toNewDeviceJson } from '../../db/device-json.js';
 import type { NewDevice } from '../../db/devices.js';
 import type { Database } from '../../db/open.js';
 import { SvcMqttError } from '../../errors.js';
 import { type Log, limitLog } from '../../log.js';
 import { addressGroup, peerAddressOf } from '../peer-address.js';
 import { createTokenBuckets } from '../token-buckets.js';
-import {
-  ClaimListQuery,
-  ClaimPage,
-  ClaimParams,
-  ClaimResponse,
-  NewClaimRequest,
-  NewClaimResponse,
-  RedeemRequest,
-} from './claim-schemas.js';
 import { decodeCursor, makePage } from './cursor.js';
-import { NewDeviceResponse } from './device-schemas.js';
 import { nameField, requireTime } from './fields.js';
-import { defaultPageLimit } from './paging-schemas.js';
 import { createInputProblem, createProblem, ProblemError, tooManyRequests } from './problem.js';
-import { listProblems, listPublicProblems, refer } from './responses.js';
+import { listProblems, listPublicProblems } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 
 /** The claim queries that the API makes, with the errors of their namesakes in `src/db/claims.ts`. */

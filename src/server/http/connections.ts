@@ -1,5 +1,4 @@
-import type { Static } from 'typebox';
-import type { ConnectionDetails, ConnectionPage, ConnectionSummary, LiveConnections } from '../live.js';
+import { toConnectionDetailsJson, toConnectionPageJson } from '../../api/connection.js';
 import {
   ConnectionDetailsResponse,
   ConnectionPageResponse,
@@ -7,9 +6,11 @@ import {
   ConnectionQuery,
   ConnectionResponse,
   defaultConnectionPage,
-} from './connection-schemas.js';
+} from '../../api/connection-schema.js';
+import { refer } from '../../api/schema.js';
+import type { LiveConnections } from '../live.js';
 import { createProblem, ProblemError } from './problem.js';
-import { listProblems, refer } from './responses.js';
+import { listProblems } from './responses.js';
 import { openTurns } from './turns.js';
 import type { TypedApp } from './typed-app.js';
 
@@ -45,7 +46,7 @@ export function addConnectionRoutes(app: TypedApp, live: LiveConnections, maxWai
       const { q, device, type, sort, order, offset, limit } = request.query;
       const isGone = () => reply.raw.destroyed;
       const page = await turns.take(request.caller, isGone, () =>
-        showPage(
+        toConnectionPageJson(
           live.list({
             text: q,
             device,
@@ -81,7 +82,7 @@ export function addConnectionRoutes(app: TypedApp, live: LiveConnections, maxWai
       const { id } = request.params;
       const details = live.find(id);
       if (details === undefined) throw new ProblemError(createUnknownProblem(id));
-      return reply.code(200).send(showDetails(details));
+      return reply.code(200).send(toConnectionDetailsJson(details));
     },
   );
 
@@ -113,70 +114,4 @@ export function addConnectionRoutes(app: TypedApp, live: LiveConnections, maxWai
 function createUnknownProblem(id: string) {
   const shown = JSON.stringify(id.length > 64 ? `${id.slice(0, 64)}…` : id);
   return createProblem('CONNECTION_NOT_FOUND', `This replica has no connection with the id ${shown}`);
-}
-
-/** A page as the API shows it. */
-export function showPage(page: ConnectionPage): Static<typeof ConnectionPageResponse> {
-  return {
-    at: new Date(page.atMs).toISOString(),
-    total: page.total,
-    matching: page.matching,
-    connections: page.rows.map(showSummary),
-  };
-}
-
-function showSummary(connection: ConnectionSummary): Static<typeof ConnectionResponse> {
-  const { received, messagesPerSecond, lastMessageAtMs } = connection;
-  return {
-    id: connection.id,
-    device: connection.deviceId,
-    type: connection.deviceType,
-    client: connection.clientId,
-    address: connection.address,
-    transport: connection.transport,
-    protocol: connection.protocol,
-    received: { qos0: received[0], qos1: received[1], qos2: received[2] },
-    rate: messagesPerSecond === undefined ? null : Math.round(messagesPerSecond * 100) / 100,
-    bytes_in: connection.bytesIn,
-    bytes_out: connection.bytesOut,
-    in_flight: connection.inFlight,
-    subscriptions: connection.subscriptions,
-    connected_at: new Date(connection.connectedAtMs).toISOString(),
-    last_message_at: lastMessageAtMs === undefined ? null : new Date(lastMessageAtMs).toISOString(),
-  };
-}
-
-/** A connection as the API shows it. */
-export function showDetails(details: ConnectionDetails): Static<typeof ConnectionDetailsResponse> {
-  const { will, outgoing, lastError, waits } = details;
-  return {
-    ...showSummary(details),
-    at: new Date(details.atMs).toISOString(),
-    keepalive_seconds: details.keepaliveSec,
-    persistent_session: details.persistentSession,
-    will: will === undefined ? null : { topic: will.topic, qos: will.qos, retain: will.retain },
-    held: details.held,
-    waits:
-      waits === undefined
-        ? null
-        : {
-            cause: waits.cause,
-            detail: waits.detail,
-            subject: waits.subject ?? null,
-            since: new Date(waits.sinceAtMs).toISOString(),
-          },
-    unsent_bytes: details.unsentBytes,
-    outgoing: {
-      waiting: outgoing.waiting,
-      waiting_bytes: outgoing.waitingBytes,
-      unacknowledged: outgoing.unacknowledged,
-      dropped: outgoing.dropped,
-    },
-    subscribed_to: details.subscribedTo.map(({ filter, qos }) => ({ filter, qos })),
-    last_topics: [...details.lastTopics],
-    last_error:
-      lastError === undefined
-        ? null
-        : { at: new Date(lastError.atMs).toISOString(), detail: lastError.detail },
-  };
 }

@@ -1,16 +1,17 @@
-import { toDeviceJson, toRotatedDeviceJson } from '../../db/device-json.js';
-import { canBeId, createUnknownProblem, requireExpiry } from './device-input.js';
-import type { DeviceOptions } from './device-queries.js';
+import { toDeviceJson, toRotatedDeviceJson } from '../../api/device.js';
 import {
   DeviceChangesRequest,
   DeviceParams,
   DeviceResponse,
   RotatedDeviceResponse,
   RotateRequest,
-} from './device-schemas.js';
+} from '../../api/device-schema.js';
+import { refer } from '../../api/schema.js';
+import { canBeId, createUnknownProblem, requireExpiry } from './device-input.js';
+import type { DeviceOptions } from './device-queries.js';
 import { nameField } from './fields.js';
 import { ProblemError } from './problem.js';
-import { listProblems, refer } from './responses.js';
+import { listProblems } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 
 const tags = ['devices'];

@@ -1,6 +1,15 @@
 import type { Static } from 'typebox';
+import { toDeviceJson, toNewDeviceJson } from '../../api/device.js';
+import {
+  DevicePage,
+  DeviceResponse,
+  ListQuery,
+  NewDeviceRequest,
+  NewDeviceResponse,
+  RotatedDeviceResponse,
+} from '../../api/device-schema.js';
+import { defaultPageLimit, refer } from '../../api/schema.js';
 import { checkNewDeviceId, isStorable, parseTime } from '../../db/device-fields.js';
-import { toDeviceJson, toNewDeviceJson } from '../../db/device-json.js';
 import type { DeviceSort } from '../../db/devices.js';
 import { decodeCursor, makePage } from './cursor.js';
 import {
@@ -12,18 +21,9 @@ import {
 } from './device-input.js';
 import { addDeviceItemRoutes } from './device-item.js';
 import type { DeviceOptions, DeviceQueries, SortedPlace } from './device-queries.js';
-import {
-  DevicePage,
-  DeviceResponse,
-  ListQuery,
-  NewDeviceRequest,
-  NewDeviceResponse,
-  RotatedDeviceResponse,
-} from './device-schemas.js';
 import { requireField } from './fields.js';
-import { defaultPageLimit } from './paging-schemas.js';
 import { createInputProblem, ProblemError } from './problem.js';
-import { listProblems, refer } from './responses.js';
+import { listProblems } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 
 /** Adds the routes of the devices. */

@@ -1,8 +1,9 @@
 import type { ServerResponse } from 'node:http';
 import Type from 'typebox';
+import { type FleetEvent, toEventJson } from '../../api/event.js';
+import { EventQuery, FleetEventResponse } from '../../api/event-schema.js';
 import type { Log } from '../../log.js';
-import type { EventFeed, FleetEvent } from '../event-feed.js';
-import { EventQuery, FleetEventResponse, showEvent } from './event-schemas.js';
+import type { EventFeed } from '../event-feed.js';
 import type { HttpLimits } from './limits.js';
 import { tooManyRequests } from './problem.js';
 import { listProblems } from './responses.js';
@@ -141,7 +142,7 @@ function openEventStream(options: {
 
   function push(event: FleetEvent): void {
     if (ended || !options.wants(event)) return;
-    waiting += `id: ${replica}.${event.number}\nevent: ${event.kind}\ndata: ${JSON.stringify(showEvent(event))}\n\n`;
+    waiting += `id: ${replica}.${event.number}\nevent: ${event.kind}\ndata: ${JSON.stringify(toEventJson(event))}\n\n`;
     if (waiting.length > limits.maxEventStreamBytes) flush();
     else timer ??= setTimeout(flush, gatherMs);
   }

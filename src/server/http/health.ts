@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import Type, { type Static } from 'typebox';
+import { refer } from '../../api/schema.js';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
-import { refer } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 
 /** How one of the parts that a replica needs stands; `detail` says so in words, without credentials. */

@@ -1,4 +1,15 @@
 import type { Static } from 'typebox';
+import { toPolicyJson } from '../../api/policy.js';
+import {
+  PolicyChangesRequest,
+  PolicyListQuery,
+  PolicyPage,
+  PolicyParams,
+  PolicyRequest,
+  PolicyResponse,
+  SetPolicyResponse,
+} from '../../api/policy-schema.js';
+import { defaultPageLimit, refer } from '../../api/schema.js';
 import type { Actor } from '../../db/audit.js';
 import { checkDeviceType } from '../../db/device-fields.js';
 import type { Database } from '../../db/open.js';
@@ -10,23 +21,12 @@ import {
   removePolicy,
   setPolicy,
 } from '../../db/policies.js';
-import { toPolicyJson } from '../../db/policy-json.js';
 import type { Log } from '../../log.js';
 import { checkPolicy, defaultRules, type PolicyRules } from '../../policy.js';
 import { defaultTemplates } from '../../topic-template.js';
 import { decodeCursor, makePage } from './cursor.js';
-import { defaultPageLimit } from './paging-schemas.js';
-import {
-  PolicyChangesRequest,
-  PolicyListQuery,
-  PolicyPage,
-  PolicyParams,
-  PolicyRequest,
-  PolicyResponse,
-  SetPolicyResponse,
-} from './policy-schemas.js';
 import { createInputProblem, createProblem, ProblemError } from './problem.js';
-import { listProblems, refer } from './responses.js';
+import { listProblems } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 
 /** The policy queries that the API makes, with the errors of their namesakes in `src/db/policies.ts`. */

@@ -1,10 +1,5 @@
-import Type, { type Static, type TSchema, type TUnsafe } from 'typebox';
+import { refer } from '../../api/schema.js';
 import { Problem, problemMediaType } from './problem.js';
-
-/** Refers to a schema that the app knows by its `$id`, so that the specification has it once, by name. */
-export function refer<S extends TSchema>(schema: S, options: object = {}): TUnsafe<Static<S>> {
-  return Type.Unsafe<Static<S>>({ ...options, $ref: `${(schema as { $id?: string }).$id}#` });
-}
 
 const descriptions = {
   400: 'A field or parameter is missing, wrong or unknown; `errors` names each',

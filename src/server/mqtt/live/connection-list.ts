@@ -1,12 +1,12 @@
-import type { Log } from '../../../log.js';
-import type { EventFeed } from '../../event-feed.js';
 import type {
   ConnectionDetails,
   ConnectionRequest,
   ConnectionSummary,
-  LiveConnections,
   SortField,
-} from '../../live.js';
+} from '../../../api/connection.js';
+import type { Log } from '../../../log.js';
+import type { EventFeed } from '../../event-feed.js';
+import type { LiveConnections } from '../../live.js';
 import type { Connection } from '../connection.js';
 import { closeReasons, type Reason } from '../protocol/close-reason.js';
 import { type ConnectionMeters, countOf } from './connection-meters.js';

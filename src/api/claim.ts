@@ -1,21 +1,11 @@
-import type { Claim, ClaimState, NewClaim } from './claims.js';
+import type { Static } from 'typebox';
+import type { Claim, NewClaim } from '../db/claims.js';
+import type * as schema from './claim-schema.js';
 
-/** The one form in which machines get claims, from the HTTP API and from `--json` alike. */
-export interface ClaimJson {
-  readonly id: string;
-  readonly type: string;
-  readonly state: ClaimState;
-  readonly uses: number;
-  readonly uses_left: number;
-  readonly created_at: string;
-  readonly expires_at: string;
-  readonly revoked_at: string | null;
-}
-
+export type ClaimJson = Static<typeof schema.ClaimResponse>;
+export type ClaimPageJson = Static<typeof schema.ClaimPage>;
 /** A claim just made, with its text. */
-export interface NewClaimJson extends ClaimJson {
-  readonly claim: string;
-}
+export type NewClaimJson = Static<typeof schema.NewClaimResponse>;
 
 export function toClaimJson(claim: Claim): ClaimJson {
   return {

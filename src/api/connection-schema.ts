@@ -1,13 +1,6 @@
 import Type from 'typebox';
-import { sortFields } from '../live.js';
-import { refer } from './responses.js';
-
-const closed = { additionalProperties: false };
-
-const count = (description: string) => Type.Number({ minimum: 0, description });
-const time = (description: string) =>
-  Type.String({ format: 'date-time', description, examples: ['2026-01-31T12:00:00.000Z'] });
-const timeOrNull = (description: string) => Type.Union([time(description), Type.Null()]);
+import { closed, count, refer, time, timeOrNull } from './schema.js';
+import { sortFields } from './words.js';
 
 const summary = {
   id: Type.String({ description: 'Id of the connection, of this replica', examples: ['5f21c0-1a'] }),

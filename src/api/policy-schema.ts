@@ -1,5 +1,5 @@
 import Type from 'typebox';
-import { fieldPatterns, maxDeviceTypeLength } from '../../db/device-fields.js';
+import { fieldPatterns, maxDeviceTypeLength } from '../db/device-fields.js';
 import {
   maxPublishRate,
   maxSubjectLength,
@@ -7,12 +7,9 @@ import {
   minPacketBytes,
   mostPacketBytes,
   policySubjectPattern,
-} from '../../policy.js';
-import { defaultTemplates, topicTemplatePattern } from '../../topic-template.js';
-import { cursorParameter, nextCursor, pageLimit } from './paging-schemas.js';
-import { refer } from './responses.js';
-
-const closed = { additionalProperties: false };
+} from '../policy.js';
+import { defaultTemplates, topicTemplatePattern } from '../topic-template.js';
+import { closed, cursorParameter, nextCursor, orNull, pageLimit, refer } from './schema.js';
 
 const type = Type.String({
   minLength: 1,
@@ -46,7 +43,6 @@ const natsSubject = Type.String({
   description: 'Subject of the messages, with `{id}`, `{type}` and `{topic}`',
   examples: ['raw.{id}'],
 });
-const orNull = <S extends Type.TSchema>(schema: S) => Type.Union([schema, Type.Null()]);
 
 const template = Type.String({ pattern: topicTemplatePattern });
 

@@ -1,11 +1,18 @@
 import Type from 'typebox';
-import { maxClaimUses } from '../../db/claims.js';
-import { fieldPatterns, maxDeviceTypeLength, maxMetadataKeys } from '../../db/device-fields.js';
-import { metadataField, metadataValue, timeField } from './fields.js';
-import { cursorParameter, nextCursor, pageLimit } from './paging-schemas.js';
-import { refer } from './responses.js';
-
-const closed = { additionalProperties: false };
+import { maxClaimUses } from '../db/claims.js';
+import { fieldPatterns, maxDeviceTypeLength, maxMetadataKeys } from '../db/device-fields.js';
+import {
+  closed,
+  cursorParameter,
+  metadataField,
+  metadataValue,
+  nextCursor,
+  pageLimit,
+  refer,
+  time,
+  timeField,
+  timeOrNull,
+} from './schema.js';
 
 const id = Type.String({ minLength: 1, description: "The claim's id", examples: ['k2v7q4mzt6xw3hba'] });
 const type = Type.String({
@@ -19,8 +26,6 @@ const uses = Type.Integer({
   maximum: maxClaimUses,
   description: 'How many devices it can make in all',
 });
-const time = (description: string) =>
-  Type.String({ format: 'date-time', description, examples: ['2026-01-31T12:00:00.000Z'] });
 const claim = Type.String({
   minLength: 1,
   maxLength: 256,
@@ -46,7 +51,7 @@ const claimFields = {
   uses_left: Type.Integer({ minimum: 0, description: 'How many devices it can still make' }),
   created_at: time('When it was made'),
   expires_at: time('When it ends'),
-  revoked_at: Type.Union([time('When it was revoked'), Type.Null()]),
+  revoked_at: timeOrNull('When it was revoked'),
 };
 
 export const ClaimResponse = Type.Object(claimFields, { $id: 'Claim', ...closed });

@@ -8,12 +8,19 @@ import {
   maxMetadataKeyLength,
   maxMetadataKeys,
   maxMetadataValueLength,
-} from '../../db/device-fields.js';
-import { metadataField, metadataValue, timeField } from './fields.js';
-import { cursorParameter, nextCursor, pageLimit } from './paging-schemas.js';
-import { refer } from './responses.js';
-
-const closed = { additionalProperties: false };
+} from '../db/device-fields.js';
+import {
+  closed,
+  cursorParameter,
+  metadataField,
+  metadataValue,
+  nextCursor,
+  pageLimit,
+  refer,
+  time,
+  timeField,
+  timeOrNull,
+} from './schema.js';
 
 const id = Type.String({
   minLength: 1,
@@ -27,11 +34,6 @@ const describeType = (description: string) =>
 const type = describeType(
   `What kind of device it is: 1 to ${maxDeviceTypeLength} characters, no control characters`,
 );
-
-const time = (description: string) =>
-  Type.String({ format: 'date-time', description, examples: ['2026-01-31T12:00:00.000Z'] });
-
-const timeOrNull = (description: string) => Type.Union([time(description), Type.Null()]);
 
 const metadataRules = `at most ${maxMetadataKeys} entries, keys of 1 to ${maxMetadataKeyLength} characters A–Z a–z 0–9 _ . -, values of at most ${maxMetadataValueLength} characters`;
 

@@ -1,44 +1,14 @@
-import type { RotatedDevice } from './device-changes.js';
-import type { Metadata } from './device-fields.js';
-import type { Device, NewDevice } from './devices.js';
+import type { Static } from 'typebox';
+import type { RotatedDevice } from '../db/device-changes.js';
+import type { Device, NewDevice } from '../db/devices.js';
+import type * as schema from './device-schema.js';
 
-/** The one form in which machines get devices, from the HTTP API and from `--json` alike. Times are ISO 8601, UTC. */
-export interface DeviceJson {
-  readonly id: string;
-  readonly type: string;
-  readonly created_at: string;
-  readonly updated_at: string;
-  readonly revoked_at: string | null;
-  readonly last_seen_at: string | null;
-  readonly expires_at: string | null;
-  readonly metadata: Metadata;
-  readonly last_secret_used: 'current' | 'previous' | null;
-  readonly previous_secret_until: string | null;
-  readonly previous_secret_until_used: boolean;
-}
-
+export type DeviceJson = Static<typeof schema.DeviceResponse>;
+export type DevicePageJson = Static<typeof schema.DevicePage>;
 /** A device just added, with its secret. */
-export interface NewDeviceJson {
-  readonly id: string;
-  readonly type: string;
-  readonly mqtt_user: string;
-  readonly mqtt_password: string;
-  readonly created_at: string;
-  /** Only when it was asked for. */
-  readonly expires_at?: string;
-  /** Only when it was asked for. */
-  readonly metadata?: Metadata;
-}
-
+export type NewDeviceJson = Static<typeof schema.NewDeviceResponse>;
 /** A device's new secret. */
-export interface RotatedDeviceJson {
-  readonly id: string;
-  readonly type: string;
-  readonly mqtt_user: string;
-  readonly mqtt_password: string;
-  readonly previous_secret_until: string | null;
-  readonly previous_secret_until_used: boolean;
-}
+export type RotatedDeviceJson = Static<typeof schema.RotatedDeviceResponse>;
 
 export function toDeviceJson(device: Device): DeviceJson {
   return {

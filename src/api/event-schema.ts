@@ -1,12 +1,11 @@
-import Type, { type Static } from 'typebox';
-import { eventKinds, type FleetEvent } from '../event-feed.js';
-
-const closed = { additionalProperties: false };
+import Type from 'typebox';
+import { closed, time } from './schema.js';
+import { eventKinds } from './words.js';
 
 export const FleetEventResponse = Type.Object(
   {
     number: Type.Number({ description: 'Numbered since the start of the replica' }),
-    at: Type.String({ format: 'date-time', description: 'When it happened' }),
+    at: time('When it happened'),
     kind: Type.Enum([...eventKinds], {
       type: 'string',
       description:
@@ -21,21 +20,6 @@ export const FleetEventResponse = Type.Object(
   },
   { $id: 'FleetEvent', ...closed },
 );
-
-export function showEvent(event: FleetEvent): Static<typeof FleetEventResponse> {
-  const { number, kind, device, client, address, connection, reason, count } = event;
-  return {
-    number,
-    at: new Date(event.atMs).toISOString(),
-    kind,
-    ...(device === undefined ? {} : { device }),
-    ...(client === undefined ? {} : { client }),
-    ...(address === undefined ? {} : { address }),
-    ...(connection === undefined ? {} : { connection }),
-    ...(reason === undefined ? {} : { reason }),
-    ...(count === undefined ? {} : { count }),
-  };
-}
 
 export const EventQuery = Type.Object(
   {

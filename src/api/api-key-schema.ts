@@ -1,10 +1,15 @@
 import Type from 'typebox';
-import { maxApiKeyNameLength, newApiKeyNamePattern, roles } from '../../db/api-keys.js';
-import { timeField } from './fields.js';
-import { cursorParameter, nextCursor, pageLimit } from './paging-schemas.js';
-import { refer } from './responses.js';
-
-const closed = { additionalProperties: false };
+import { maxApiKeyNameLength, newApiKeyNamePattern, roles } from '../db/api-keys.js';
+import {
+  closed,
+  cursorParameter,
+  nextCursor,
+  pageLimit,
+  refer,
+  time,
+  timeField,
+  timeOrNull,
+} from './schema.js';
 
 const id = Type.String({
   description: "The key's id, the middle part of its text",
@@ -23,10 +28,6 @@ const role = Type.Enum([...roles], {
   description:
     'What it may do: `enroller` add devices, and look at those that it added; `viewer` look; `provisioner` both; `operator` everything',
 });
-
-const time = (description: string) =>
-  Type.String({ format: 'date-time', description, examples: ['2027-01-31T12:00:00.000Z'] });
-const timeOrNull = (description: string) => Type.Union([time(description), Type.Null()]);
 
 const created = time('When it was made');
 const expires = timeOrNull('When it expires; null: never');

@@ -1,0 +1,30 @@
+import type { Static } from 'typebox';
+import type * as schema from './event-schema.js';
+import type { eventKinds } from './words.js';
+
+export type EventKind = (typeof eventKinds)[number];
+
+/** Something that happened to the fleet. */
+export interface FleetEvent {
+  /** Numbered from 1 since the start of the replica. */
+  readonly number: number;
+  /** Wall-clock milliseconds. */
+  readonly atMs: number;
+  readonly kind: EventKind;
+  readonly device?: string | undefined;
+  readonly client?: string | undefined;
+  readonly address?: string | undefined;
+  /** Id of the connection. */
+  readonly connection?: string | undefined;
+  /** Why, as a word: a close reason, or what was dropped. */
+  readonly reason?: string | undefined;
+  /** How many connections or messages it is about, where it may be several. */
+  readonly count?: number | undefined;
+}
+
+export type EventJson = Static<typeof schema.FleetEventResponse>;
+
+export function toEventJson({ number, atMs, ...event }: FleetEvent): EventJson {
+  // What is undefined is not there in JSON.
+  return { number, at: new Date(atMs).toISOString(), ...event } as EventJson;
+}

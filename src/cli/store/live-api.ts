@@ -1,0 +1,64 @@
+import type { ConnectionDetailsJson, ConnectionPageJson, SortField } from '../../api/connection.js';
+import type { StatsJson } from '../../api/stats.js';
+import { SvcMqttError } from '../../errors.js';
+import { callApi, callForJson, type Send } from './api-send.js';
+
+/** Which connections are asked for. */
+export interface PageRequest {
+  readonly filter: string;
+  readonly sort: SortField;
+  readonly descending: boolean;
+  readonly offset: number;
+  readonly limit: number;
+  /** Only connections of this device. */
+  readonly device?: string | undefined;
+}
+
+/** What is asked of a running replica. Each throws SvcMqttError. */
+export interface LiveApi {
+  page(request: PageRequest): Promise<ConnectionPageJson>;
+  stats(): Promise<StatsJson>;
+  details(id: string): Promise<ConnectionDetailsJson>;
+  kick(id: string): Promise<void>;
+  revoke(device: string): Promise<void>;
+}
+
+/** What commands ask beside it. */
+export interface RemoteApi extends LiveApi {
+  /** When a device was created, as ISO 8601 has it; undefined: the API knows no such device. */
+  deviceCreatedAt(id: string): Promise<string | undefined>;
+}
+
+export function openLiveApi(send: Send): RemoteApi {
+  const get = <T>(path: string) => callForJson<T>(send, 'GET', path);
+
+  return {
+    page({ filter, sort, descending, offset, limit, device }) {
+      const query = new URLSearchParams({
+        sort,
+        order: descending ? 'desc' : 'asc',
+        offset: String(offset),
+        limit: String(limit),
+      });
+      if (filter !== '') query.set('q', filter);
+      if (device !== undefined) query.set('device', device);
+      return get(`/connections?${query}`);
+    },
+    stats: () => get('/stats'),
+    details: (id) => get(`/connections/${encodeURIComponent(id)}`),
+    async kick(id) {
+      await callApi(send, 'DELETE', `/connections/${encodeURIComponent(id)}`);
+    },
+    async revoke(device) {
+      await callApi(send, 'DELETE', `/devices/${encodeURIComponent(device)}`);
+    },
+    async deviceCreatedAt(id) {
+      try {
+        return (await get<{ created_at?: string }>(`/devices/${encodeURIComponent(id)}`)).created_at;
+      } catch (error) {
+        if (error instanceof SvcMqttError && error.code === 'DEVICE_NOT_FOUND') return undefined;
+        throw error;
+      }
+    },
+  };
+}
