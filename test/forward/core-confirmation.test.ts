@@ -9,10 +9,10 @@ it('a PONG confirms what was sent before its PING, and nothing later', async () 
   const sent: string[] = [];
   const listeners: NatsLinkListener[] = [];
   const connection = {
-    info: { max_payload: 1_000 },
     flush: async () => {},
   } as unknown as NatsConnection;
   const wire: NatsWire = {
+    maxMessageBytes: 1_000,
     messagesOut: 0,
     publish: ({ payload }) => void sent.push(Buffer.from(payload).toString()),
     flush() {},
@@ -20,6 +20,7 @@ it('a PONG confirms what was sent before its PING, and nothing later', async () 
   const link: NatsLink = {
     connection,
     stalled: false,
+    open: true,
     detail: '',
     requestPing() {},
     ping() {},

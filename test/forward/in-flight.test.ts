@@ -30,11 +30,10 @@ function openBench(
     open: true,
     group: 0,
     groupOf: () => outlet.group,
-    send(message: UplinkMessage, token: number): boolean {
+    send(message: UplinkMessage, token: number) {
       const name = Buffer.from(message.subject).toString();
       if (options.refuses?.(name) === true) {
-        inFlight.settleRefused(token, { ...refused, detail: 'too large', permanent: true });
-        return false;
+        return { ...refused, detail: 'too large', permanent: true };
       }
       sent.push({ name, token });
       return true;
@@ -42,6 +41,7 @@ function openBench(
   };
   const inFlight = openInFlight({
     outlet,
+    sendUnconfirmed: () => {},
     ackTimeoutMs: options.ackTimeoutMs ?? 5_000,
     counters,
     log: pino({ level: 'info' }, { write: (line: string) => logged.push(JSON.parse(line)) }),
@@ -57,7 +57,7 @@ function openBench(
     refusals,
     compacted,
     logged,
-    openLane: () => inFlight.openLane(() => {}),
+    openLane: () => inFlight.openLane(),
     message: (name: string): UplinkMessage => ({
       subject: Buffer.from(name),
       headers: new Uint8Array(10),

@@ -1,5 +1,6 @@
 import type { Log } from '../../log.js';
 import type { NatsLink } from './connection/nats-link.js';
+import { findSizeProblem, noWire, requireSize } from './connection/nats-wire.js';
 import type { Forwarder } from './forwarder.js';
 import { type ForwarderLimits, startForwarding } from './forwarding.js';
 
@@ -31,7 +32,8 @@ export function startCoreForwarder(options: {
   const { link } = options;
   return startForwarding({
     ...options,
-    confirmation({ confirmed, unconfirmed }) {
+    openOutlet(settle) {
+      let wire = noWire;
       let sent = newRound();
       let asked: Round[] = [];
       /** This server has refused something. */
@@ -44,20 +46,29 @@ export function startCoreForwarder(options: {
       }
 
       return {
-        connected() {},
+        get open() {
+          return link.open;
+        },
+        connected(_connection, newWire) {
+          wire = newWire;
+        },
         disconnected() {
           sent = newRound();
           asked = [];
           refuses = false;
         },
-        send(wire, message, token) {
+        groupOf: () => 0,
+        send(message, token) {
+          const problem = findSizeProblem(message, wire.maxMessageBytes);
+          if (problem !== undefined) return { cause: 'too_large', detail: problem, permanent: true };
           join(message.subject);
           wire.publish(message);
           sent.tokens.push(token);
           link.requestPing();
           return true;
         },
-        sendPlain(wire, message, mark) {
+        sendPlain(message, mark) {
+          requireSize(message, wire.maxMessageBytes);
           join(message.subject);
           wire.publish(message);
           if (mark === 0) return;
@@ -72,18 +83,19 @@ export function startCoreForwarder(options: {
           const read = asked.shift() ?? newRound();
           const [subject] = denied;
           if (subject === undefined) {
-            for (const token of read.tokens) confirmed.settleStored(token);
+            for (const token of read.tokens) settle.confirmed.settleStored(token);
           } else {
             refuses = true;
             const detail = `the user may not publish to ${subject}`;
             for (const token of read.tokens) {
-              confirmed.settleRefused(token, { cause: 'publish_denied', detail, permanent: false });
+              settle.confirmed.settleRefused(token, { cause: 'publish_denied', detail, permanent: false });
             }
           }
-          unconfirmed.settleMark(read.mark, true);
+          settle.unconfirmed.settleMark(read.mark, true);
         },
-        groupOf: () => 0,
-        maxMessageBytes: Number.POSITIVE_INFINITY,
+        get maxMessageBytes() {
+          return wire.maxMessageBytes;
+        },
         ingest: undefined,
         standstill: undefined,
       };

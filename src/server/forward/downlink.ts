@@ -185,7 +185,7 @@ export function openDownlink(link: NatsLink, log: Log): Downlink & { close(): vo
   const downlink: Downlink & { close(): void } = {
     deliver: () => {},
     get reachable() {
-      return link.connection !== undefined && !link.stalled;
+      return link.open;
     },
     claim(deviceId, onAnswer) {
       const device = devices.get(deviceId) ?? {

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Msg } from 'nats';
 import { openBatchTrial, type TrialStep } from './batch-trial.js';
-import type { BatchPlace, ReplyTo } from './connection/nats-wire.js';
+import { type NatsWire, noWire } from './connection/nats-wire.js';
 import { type ForwarderCounters, natsBytesOf, type UplinkMessage } from './forwarder.js';
 import type { InFlight } from './in-flight.js';
 import { readPubAck } from './pub-ack.js';
@@ -58,19 +58,10 @@ export interface GroupCommit {
   setWay(tookMs: number): void;
   /** @param problem why the stream takes no batches, or undefined. */
   restart(problem: string | undefined): void;
-  /** The connection is gone: what is held and what is under way is forgotten, and has to be given again. */
-  reset(): void;
+  connected(wire: NatsWire): void;
+  /** What is held and what is under way is forgotten, and has to be given again. */
+  disconnected(): void;
   tick(nowMs: number): void;
-}
-
-/** How messages leave; each call throws when the connection has ended. */
-export interface BatchOutlet {
-  sendSingly(message: UplinkMessage, token: number): void;
-  sendInBatch(message: UplinkMessage, place: BatchPlace, replyTo: ReplyTo | undefined): void;
-  /** What was sent leaves now. */
-  flush(): void;
-  /** Largest message with headers that the stream takes, bytes. */
-  readonly maxMessageBytes: number;
 }
 
 interface Batch {
@@ -94,14 +85,21 @@ export function openGroupCommit(options: {
   timeoutMs: number;
   /** Whatever waits goes in batches: nothing is measured. */
   always: boolean;
-  confirmed: Pick<InFlight, 'settleStored' | 'departed' | 'underWay'>;
-  outlet: BatchOutlet;
-  counters: ForwarderCounters;
+  settle: {
+    readonly confirmed: Pick<InFlight, 'settleStored' | 'departed' | 'underWay'>;
+    readonly counters: ForwarderCounters;
+  };
+  /** Largest message with headers that the stream takes, bytes. */
+  maxMessageBytes(): number;
   onUnavailable(reason: string): void;
 }): GroupCommit {
-  const { confirmed, outlet } = options;
+  const { settle, maxMessageBytes } = options;
   const name = randomBytes(6).toString('hex');
-  const replyTo = { prefix: Buffer.from(`${options.inbox}.`), token: 0, suffix: Buffer.from('.c') };
+  const prefix = Buffer.from(`${options.inbox}.`);
+  /** One object for all messages, and one for all batches: nothing keeps them. */
+  const replyTo = { prefix, token: 0, suffix: new Uint8Array() };
+  const replyToBatch = { prefix, token: 0, suffix: Buffer.from('.c') };
+  let wire = noWire;
   const pace = openStorePace();
 
   let allowed = false;
@@ -111,6 +109,8 @@ export function openGroupCommit(options: {
   /** Messages of the batches under way. */
   let committing = 0;
   let lastNumber = 0;
+  /** Since the last flush a lane was told of the next batch, which it joins once what it has under way is settled. */
+  let promised = false;
   let scheduled = false;
 
   /** What a batch costs the stream, milliseconds, as far as it is known. */
@@ -124,7 +124,7 @@ export function openGroupCommit(options: {
   let pauseMs = 0;
   let pausedUntilMs = 0;
 
-  const singles = () => Math.max(confirmed.underWay - committing, 0);
+  const singles = () => Math.max(settle.confirmed.underWay - committing, 0);
   /** So many messages cost as much as a batch. */
   function worth(): number {
     if (options.always) return 1;
@@ -148,12 +148,16 @@ export function openGroupCommit(options: {
     window = gathering ? Math.min(Math.ceil(least), pace.window) : pace.window;
   }
 
-  /** What the next message joins: the last batch, or those that go by themselves. */
-  function joined(batched: boolean): Batch {
+  /** The last batch, or those that go by themselves, when the next message may join it. */
+  function joinable(batched: boolean): Batch | undefined {
     const last = waiting.at(-1);
-    if (last !== undefined && (last.number !== 0) === batched) {
-      if (!batched || (last.messages.length < maxMessages && last.bytes < maxBytes)) return last;
-    }
+    if (last === undefined || (last.number !== 0) !== batched) return undefined;
+    return !batched || (last.messages.length < maxMessages && last.bytes < maxBytes) ? last : undefined;
+  }
+
+  function joined(batched: boolean): Batch {
+    const last = joinable(batched);
+    if (last !== undefined) return last;
     if (batched) lastNumber += 1;
     const batch = {
       number: batched ? lastNumber : 0,
@@ -177,9 +181,10 @@ export function openGroupCommit(options: {
   }
 
   function flush(): void {
+    promised = false;
     try {
       while (waiting.length > 0 && sendSome(waiting[0] as Batch));
-      outlet.flush();
+      wire.flush();
     } catch {
       // The connection has just ended. The link will say so, and then everything unconfirmed is sent again.
     }
@@ -205,11 +210,16 @@ export function openGroupCommit(options: {
     return true;
   }
 
+  function publishSingly(message: UplinkMessage, token: number): void {
+    replyTo.token = token;
+    wire.publish(message, replyTo);
+  }
+
   function commit(batch: Batch): void {
     const { number } = batch;
     const nowMs = performance.now();
     const leaving = batch.tokens.map(
-      (token, index) => index >= batch.sent && confirmed.departed(token, nowMs),
+      (token, index) => index >= batch.sent && settle.confirmed.departed(token, nowMs),
     );
     const messages = batch.messages.filter((_message, index) => leaving[index]);
     const tokens = batch.tokens.filter((_token, index) => leaving[index]);
@@ -218,11 +228,11 @@ export function openGroupCommit(options: {
     underWay.set(number, { ...batch, messages, tokens, sent: 0, sentAtMs: nowMs });
     committing += tokens.length;
     const place = { id: Buffer.from(`${name}-${number}`), sequence: 0, last: false };
-    replyTo.token = number;
+    replyToBatch.token = number;
     for (const message of messages) {
       place.sequence += 1;
       place.last = place.sequence === messages.length;
-      outlet.sendInBatch(message, place, place.last ? replyTo : undefined);
+      wire.publish(message, place.last ? replyToBatch : undefined, place);
     }
   }
 
@@ -234,8 +244,8 @@ export function openGroupCommit(options: {
       const message = batch.messages[batch.sent] as UplinkMessage;
       const token = batch.tokens[batch.sent] ?? 0;
       batch.sent += 1;
-      if (!confirmed.departed(token, nowMs)) continue;
-      outlet.sendSingly(message, token);
+      if (!settle.confirmed.departed(token, nowMs)) continue;
+      publishSingly(message, token);
       if (pace.idle && batch.sent === end && underWay.size === 0) pace.begin(token, singles());
     }
     if (batch.sent >= maxMessages) drop(batch);
@@ -260,8 +270,8 @@ export function openGroupCommit(options: {
     committedAtMs = nowMs;
     pauseMs = 0;
     answered += batch.tokens.length;
-    options.counters.batches += 1;
-    options.counters.batched += batch.tokens.length;
+    settle.counters.batches += 1;
+    settle.counters.batched += batch.tokens.length;
     weigh();
   }
 
@@ -271,7 +281,7 @@ export function openGroupCommit(options: {
     answered = 0;
     if (commitMs === undefined || options.always) return;
     const held = waiting.reduce((sum, { messages, sent }) => sum + messages.length - sent, 0);
-    step = trial.tick(stored, held + confirmed.underWay >= loadedFrom);
+    step = trial.tick(stored, held + settle.confirmed.underWay >= loadedFrom);
     if (step !== 'leave') return;
     step = 'batches';
     commitMs = undefined;
@@ -294,13 +304,15 @@ export function openGroupCommit(options: {
   return {
     groupOf(message, again) {
       if (!allowed || again || !message.batchable) return 0;
-      if (waiting.length === 0 && underWay.size === 0 && confirmed.underWay < window) return 0;
-      if (natsBytesOf(message) + batchHeaderBytes > outlet.maxMessageBytes) return 0;
-      return joined(true).number;
+      const room = promised ? 1 : window;
+      if (waiting.length === 0 && underWay.size === 0 && settle.confirmed.underWay < room) return 0;
+      if (natsBytesOf(message) + batchHeaderBytes > maxMessageBytes()) return 0;
+      promised = true;
+      return joinable(true)?.number ?? lastNumber + 1;
     },
     send(message, token, group) {
       if (group === 0 && waiting.length === 0 && singles() < window) {
-        outlet.sendSingly(message, token);
+        publishSingly(message, token);
         if (pace.idle && underWay.size === 0) pace.begin(token, singles() + 1);
         return true;
       }
@@ -321,7 +333,7 @@ export function openGroupCommit(options: {
         refuse(batch, ack.detail, ack.cause.startsWith(disabledCode));
       } else if (countOf(answer) === batch.tokens.length) {
         noteCommit(batch);
-        for (const token of batch.tokens) confirmed.settleStored(token);
+        for (const token of batch.tokens) settle.confirmed.settleStored(token);
       } else {
         // A server that knows no batches stores what it gets; only of the last message it said so.
         refuse(batch, 'the stream confirms each message of a batch', true);
@@ -331,7 +343,7 @@ export function openGroupCommit(options: {
     noteAnswer(token) {
       answered += 1;
       if (pace.noteAnswer(token)) weigh();
-      if (waiting.length > 0) schedule();
+      if (waiting.length > 0 || promised) schedule();
     },
     setWay: pace.setWay,
     restart(problem) {
@@ -344,8 +356,12 @@ export function openGroupCommit(options: {
       pausedUntilMs = 0;
       weigh();
     },
-    reset() {
+    connected(newWire) {
+      wire = newWire;
+    },
+    disconnected() {
       waiting = [];
+      promised = false;
       underWay.clear();
       committing = 0;
       pace.abandon();

@@ -3,11 +3,11 @@ import type { Msg, NatsConnection } from 'nats';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { NatsLink } from './connection/nats-link.js';
-import type { NatsWire } from './connection/nats-wire.js';
-import type { Forwarder, IngestMode, IngestSetting, UplinkMessage } from './forwarder.js';
+import { findSizeProblem, noWire, requireSize } from './connection/nats-wire.js';
+import type { Forwarder, IngestMode, IngestSetting } from './forwarder.js';
 import { type ForwarderLimits, startForwarding } from './forwarding.js';
 import { openGroupCommit } from './group-commit.js';
-import { type Refusal, readPubAck, readToken } from './pub-ack.js';
+import { readPubAck, readToken } from './pub-ack.js';
 import { slotSpan } from './slots.js';
 import type { StreamWatch } from './stream/stream-watch.js';
 
@@ -38,46 +38,18 @@ export function startJetStreamForwarder(options: {
     link,
     limits,
     log,
-    confirmation({ confirmed, unconfirmed, counters }) {
-      /** Of the connection at hand, once something was sent on it. */
-      let wire: NatsWire | undefined;
-      /** A message that the stream never takes: its limit is another one than was known. */
-      function settleRefused(token: number, refusal: Refusal): void {
-        if (refusal.permanent) watch.lookSoon();
-        confirmed.settleRefused(token, refusal);
-      }
-
+    openOutlet(settle) {
+      let wire = noWire;
       let mode: IngestMode | undefined;
+      const maxMessageBytes = () => Math.min(wire.maxMessageBytes, watch.stream.maxMessageBytes);
       const commits = openGroupCommit({
         inbox,
         timeoutMs: limits.ackTimeoutMs,
         always: ingest === 'batch',
-        confirmed,
-        counters,
-        outlet: {
-          sendSingly(message, token) {
-            if (wire !== undefined) sendSingly(wire, message, token);
-          },
-          sendInBatch: (message, place, reply) => wire?.publish(message, reply, place),
-          flush: () => wire?.flush(),
-          get maxMessageBytes() {
-            return watch.stream.maxMessageBytes;
-          },
-        },
-        onUnavailable(reason) {
-          choose('plain', reason);
-        },
+        settle,
+        maxMessageBytes,
+        onUnavailable: (reason) => choose('plain', reason),
       });
-
-      function sendSingly(current: NatsWire, message: UplinkMessage, token: number): void {
-        replyTo.token = token;
-        current.publish(message, replyTo);
-      }
-
-      function sendPlain(current: NatsWire, message: UplinkMessage, mark: number): void {
-        replyTo.token = mark;
-        current.publish(message, mark === 0 ? undefined : replyTo);
-      }
 
       function choose(chosen: IngestMode, reason: string): void {
         if (chosen === mode) return;
@@ -115,11 +87,16 @@ export function startJetStreamForwarder(options: {
         if (ack.kind === 'other') return;
         const token = readToken(answer);
         if (token < slotSpan) {
-          unconfirmed.settleMark(token, ack.kind === 'stored');
+          settle.unconfirmed.settleMark(token, ack.kind === 'stored');
           return;
         }
-        if (ack.kind === 'stored') confirmed.settleStored(token);
-        else settleRefused(token, ack);
+        if (ack.kind === 'stored') {
+          settle.confirmed.settleStored(token);
+        } else {
+          // Its limit is another one than was known.
+          if (ack.permanent) watch.lookSoon();
+          settle.confirmed.settleRefused(token, ack);
+        }
         commits.noteAnswer(token);
       }
 
@@ -139,43 +116,48 @@ export function startJetStreamForwarder(options: {
       }
 
       return {
-        connected(connection) {
+        get open() {
+          return link.open;
+        },
+        connected(connection, newWire) {
           mode = undefined;
+          wire = newWire;
           connection.subscribe(`${inbox}.*`, { callback: guarded(onAnswer) });
           connection.subscribe(`${inbox}.*.c`, { callback: guarded(commits.settle) });
           void measureWay(connection);
+          commits.connected(wire);
           chooseByStream();
           watch.connected(connection, chooseByStream);
         },
         disconnected() {
-          wire = undefined;
-          commits.reset();
+          commits.disconnected();
           watch.disconnected();
         },
-        send(current, message, token, group) {
-          wire = current;
+        groupOf: commits.groupOf,
+        send(message, token, group) {
+          const tooLarge = findSizeProblem(message, maxMessageBytes());
+          if (tooLarge !== undefined) return { cause: 'too_large', detail: tooLarge, permanent: true };
           const problem = watch.findProblem(message.subject);
-          if (problem !== undefined) {
-            confirmed.settleRefused(token, { cause: 'stream_unusable', detail: problem, permanent: false });
-            return false;
-          }
+          if (problem !== undefined) return { cause: 'stream_unusable', detail: problem, permanent: false };
           return commits.send(message, token, group);
         },
-        groupOf: commits.groupOf,
+        sendPlain(message, mark) {
+          requireSize(message, wire.maxMessageBytes);
+          replyTo.token = mark;
+          wire.publish(message, mark === 0 ? undefined : replyTo);
+        },
         tick: commits.tick,
-        sendPlain,
+        ponged(denied) {
+          if (denied.size > 0) settle.confirmed.settleDenied(denied);
+        },
         get maxMessageBytes() {
-          return watch.stream.maxMessageBytes;
+          return maxMessageBytes();
         },
         get ingest() {
           return mode;
         },
         get standstill() {
           return watch.standstill;
-        },
-        ponged(denied) {
-          if (denied.size === 0) return;
-          confirmed.settleDenied(denied);
         },
       };
     },

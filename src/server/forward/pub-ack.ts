@@ -1,4 +1,5 @@
 import type { Msg } from 'nats';
+import type { Refusal } from './outlet.js';
 
 /** What JetStream answered to a published message. */
 export type PubAck =
@@ -6,13 +7,6 @@ export type PubAck =
   | ({ readonly kind: 'refused' } & Refusal)
   /** Someone who is not a stream answered. */
   | { readonly kind: 'other' };
-
-/** Why a message is not stored: `cause` is a stable key, `permanent` that the same message can never be stored. */
-export interface Refusal {
-  readonly cause: string;
-  readonly detail: string;
-  readonly permanent: boolean;
-}
 
 const stored: PubAck = { kind: 'stored' };
 const other: PubAck = { kind: 'other' };

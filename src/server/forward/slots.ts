@@ -21,10 +21,17 @@ export const slotHeld = 3;
 export interface Slots<L> {
   /** Slots that have ever been used; those to look through are below. */
   readonly used: number;
+  /** Messages in flight, and their bytes. */
+  readonly count: number;
+  readonly bytes: number;
+  /** Messages that were sent and are not answered. */
+  readonly underWay: number;
   /** Takes a slot, phase `slotWaiting`, and answers the token. */
   take(message: UplinkMessage, lane: L): number;
   /** The slot of a token, or -1 when the token is not the current one of its slot. */
   find(token: number): number;
+  /** Holds the message against the policy of now, which can change its size. See `UplinkMessage.renew`. */
+  renew(slot: number): string | undefined;
   release(slot: number): void;
   readonly token: (slot: number) => number;
   readonly message: (slot: number) => UplinkMessage;
@@ -37,6 +44,9 @@ export interface Slots<L> {
   readonly setWaiting: (slot: number) => void;
   readonly setSent: (slot: number, nowMs: number) => void;
   readonly setHeld: (slot: number) => void;
+  /** Tokens in the order in which their messages were taken, without those that name none any more. */
+  sort(tokens: readonly number[]): number[];
+  eachSent(visit: (slot: number) => void): void;
 }
 
 export function openSlots<L>(): Slots<L> {
@@ -48,6 +58,8 @@ export function openSlots<L>(): Slots<L> {
   const sentAt: number[] = [];
   const free: number[] = [];
   let taken = 0;
+  let bytes = 0;
+  let underWay = 0;
 
   function held<T>(values: (T | undefined)[], slot: number): T {
     const value = values[slot];
@@ -55,9 +67,31 @@ export function openSlots<L>(): Slots<L> {
     return value;
   }
 
+  function find(token: number): number {
+    const slot = token % slotSpan;
+    return tokens[slot] === token && phases[slot] !== slotFree ? slot : -1;
+  }
+
+  function setPhase(slot: number, phase: number): void {
+    if (phases[slot] === slotSent) underWay -= 1;
+    if (phase === slotSent) underWay += 1;
+    phases[slot] = phase;
+  }
+
+  const orderOf = (slot: number) => held(orders, slot);
+
   return {
     get used() {
       return messages.length;
+    },
+    get count() {
+      return messages.length - free.length;
+    },
+    get bytes() {
+      return bytes;
+    },
+    get underWay() {
+      return underWay;
     },
     take(message, lane) {
       const slot = free.pop() ?? messages.length;
@@ -68,36 +102,47 @@ export function openSlots<L>(): Slots<L> {
       messages[slot] = message;
       lanes[slot] = lane;
       taken += 1;
+      bytes += sizeOf(message);
       orders[slot] = taken;
       phases[slot] = slotWaiting;
       sentAt[slot] = 0;
       return token;
     },
-    find(token) {
-      const slot = token % slotSpan;
-      return tokens[slot] === token && phases[slot] !== slotFree ? slot : -1;
+    find,
+    renew(slot) {
+      const message = held(messages, slot);
+      bytes -= sizeOf(message);
+      const problem = message.renew();
+      bytes += sizeOf(message);
+      return problem;
     },
     release(slot) {
+      bytes -= sizeOf(held(messages, slot));
       messages[slot] = undefined;
       lanes[slot] = undefined;
-      phases[slot] = slotFree;
+      setPhase(slot, slotFree);
       free.push(slot);
     },
     token: (slot) => held(tokens, slot),
     message: (slot) => held(messages, slot),
     lane: (slot) => held(lanes, slot),
-    order: (slot) => held(orders, slot),
+    order: orderOf,
     phase: (slot) => phases[slot] ?? slotFree,
     sentAtMs: (slot) => sentAt[slot] ?? 0,
-    setWaiting: (slot) => {
-      phases[slot] = slotWaiting;
-    },
+    setWaiting: (slot) => setPhase(slot, slotWaiting),
     setSent: (slot, nowMs) => {
-      phases[slot] = slotSent;
+      setPhase(slot, slotSent);
       sentAt[slot] = nowMs;
     },
-    setHeld: (slot) => {
-      phases[slot] = slotHeld;
+    setHeld: (slot) => setPhase(slot, slotHeld),
+    sort: (some) =>
+      some.filter((token) => find(token) >= 0).sort((one, two) => orderOf(find(one)) - orderOf(find(two))),
+    eachSent(visit) {
+      for (let slot = 0; slot < messages.length; slot += 1) if (phases[slot] === slotSent) visit(slot);
     },
   };
+}
+
+function sizeOf(message: UplinkMessage): number {
+  return message.subject.length + message.headers.length + message.payload.length;
 }

@@ -1,4 +1,5 @@
 import type { ForwarderCounters, UplinkMessage } from './forwarder.js';
+import type { PlainOutlet } from './outlet.js';
 
 /**
  * What may lie between the sender and the stream. A stream of nats-server 2.11 and later takes in at most 10,000
@@ -13,16 +14,6 @@ const groupsPerWindow = 4;
 const stuckAfterMs = 1_000;
 /** A mark beyond this begins again at 1; tokens of confirmed messages are larger. */
 const lastMark = 1_000_000;
-
-/** How messages without confirmation leave. */
-export interface PlainOutlet {
-  readonly open: boolean;
-  /**
-   * Sends a message. With a `mark` other than 0, `settleMark(mark)` follows when NATS is done with it and what was sent
-   * before. Throws when the message cannot be sent.
-   */
-  sendPlain(message: UplinkMessage, mark: number): void;
-}
 
 /** Messages that are sent once, in groups of which the last is marked and answered. */
 export interface Unconfirmed {

@@ -37,6 +37,8 @@ export interface NatsLink {
    * write buffer, so nothing should be.
    */
   readonly stalled: boolean;
+  /** There is a connection, and it is not stalled. */
+  readonly open: boolean;
   /** The server in use, or why there is none. */
   readonly detail: string;
   /** Sends a PING at the end of this turn, or as soon as the one under way is answered. */
@@ -224,6 +226,9 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     },
     get stalled() {
       return stalled;
+    },
+    get open() {
+      return current !== undefined && !stalled;
     },
     get detail() {
       return detail;

@@ -1,5 +1,5 @@
 import type { NatsConnection } from 'nats';
-import { headerBytesOf, type UplinkMessage } from '../forwarder.js';
+import { headerBytesOf, natsBytesOf, type UplinkMessage } from '../forwarder.js';
 
 /** Bytes collected before they are sent without waiting for the end of the turn; they stay in the processor's cache. */
 const slabBytes = 128 * 1024;
@@ -9,6 +9,13 @@ const viewBytes = 4_096;
 const maxViewedBytes = 1024 * 1024;
 /** `HPUB`, blanks, line ends, and the digits of three numbers. */
 const frameOverheadBytes = 64;
+
+const defaultMaxPayloadBytes = 1_048_576;
+/**
+ * nats-server ends a connection that sends a command line over 4,096 bytes; it holds the subject, a reply subject and
+ * two numbers.
+ */
+const maxSubjectBytes = 3_500;
 
 const hpub = Buffer.from('HPUB ');
 const messageIdName = Buffer.from('Nats-Msg-Id: ');
@@ -49,12 +56,38 @@ export interface BatchPlace {
  * What is published in one turn of the event loop leaves in one write.
  */
 export interface NatsWire {
+  /** Largest message with headers that the server takes, bytes. */
+  readonly maxMessageBytes: number;
   /** Messages published since the connection was made. */
   readonly messagesOut: number;
   /** @throws Error when the connection has ended. */
   publish(message: UplinkMessage, replyTo?: ReplyTo, place?: BatchPlace): void;
   /** Sends what was published in this turn. Nothing that the library sends overtakes what was flushed before. */
   flush(): void;
+}
+
+/** Before there is a connection. */
+export const noWire: NatsWire = {
+  maxMessageBytes: defaultMaxPayloadBytes,
+  messagesOut: 0,
+  publish() {
+    throw new Error('not connected');
+  },
+  flush() {},
+};
+
+/** Why NATS can never take a message, or undefined. */
+export function findSizeProblem(message: UplinkMessage, maxBytes: number): string | undefined {
+  const size = natsBytesOf(message);
+  if (size > maxBytes) return `${size} bytes are more than the ${maxBytes} that NATS takes`;
+  if (message.subject.length > maxSubjectBytes) return `the subject is longer than ${maxSubjectBytes} bytes`;
+  return undefined;
+}
+
+/** @throws Error when NATS can never take the message. */
+export function requireSize(message: UplinkMessage, maxBytes: number): void {
+  const problem = findSizeProblem(message, maxBytes);
+  if (problem !== undefined) throw new Error(problem);
 }
 
 /** The part of the library's connection that is used: see `NodeTransport` in nats 2.29. */
@@ -115,6 +148,7 @@ export function openNatsWire(connection: NatsConnection): NatsWire {
   }
 
   return {
+    maxMessageBytes: connection.info?.max_payload ?? defaultMaxPayloadBytes,
     get messagesOut() {
       return messagesOut;
     },

@@ -1,0 +1,328 @@
+import { messageOf } from '../../errors.js';
+import type { ForwarderCounters, Lane, LaneTrouble, UplinkMessage } from './forwarder.js';
+import type { Outlet, Refusal } from './outlet.js';
+import { type Slots, slotHeld, slotSent, slotWaiting } from './slots.js';
+
+const firstBackoffMs = 100;
+const lastBackoffMs = 5_000;
+
+/** What all lanes have in common. */
+export interface LaneContext {
+  readonly slots: Slots<ClientLane>;
+  readonly outlet: Outlet;
+  readonly counters: ForwarderCounters;
+  /** Lanes with something to send. */
+  readonly pending: Set<ClientLane>;
+  readonly holding: Set<ClientLane>;
+  nowMs: number;
+  /** Since when nothing can be sent. */
+  closedAtMs: number | undefined;
+  noteFailure(cause: string, detail: string): void;
+  sendUnconfirmed(message: UplinkMessage): void;
+  /** There is more room than before. */
+  onRoom(): void;
+}
+
+/**
+ * The order of one client's messages. A lane is open or holding. Open, it sends what it is given. A failure makes it hold: it
+ * sends nothing until every message under way is settled, waits, and tries the oldest one alone; when that is stored it
+ * sends the others in order and is open again.
+ *
+ * A lane is in one batch at a time. A batch is stored as a whole or not at all; were later messages of the lane already under
+ * way in the next one, they would be stored before those of a batch that was refused.
+ */
+export class ClientLane implements Lane {
+  inFlight = 0;
+  closed = false;
+  /** In a row. */
+  failures = 0;
+  private readonly context: LaneContext;
+  /** Messages sent, or held, and not settled. */
+  private sent = 0;
+  /** The group of those messages. */
+  private group = 0;
+  private holding = false;
+  /** The message tried alone, or 0. */
+  private probe = 0;
+  /** Tokens to be sent; some may have been settled meanwhile. */
+  private waiting: number[] = [];
+  private resumeAtMs = 0;
+  /** The last failure since the lane was open. */
+  private failure: (Omit<LaneTrouble, 'subject'> & { readonly subject: Uint8Array }) | undefined;
+  /** What waits is being sent: a refusal meanwhile does not begin that anew. */
+  private sending = false;
+
+  constructor(context: LaneContext) {
+    this.context = context;
+  }
+
+  publish(message: UplinkMessage): void {
+    if (!message.confirm) {
+      this.context.sendUnconfirmed(message);
+      return;
+    }
+    const { slots } = this.context;
+    const token = slots.take(message, this);
+    const slot = slots.find(token);
+    this.inFlight += 1;
+    if (this.waiting.length === 0 && this.maySend(slot)) this.send(slot);
+    else this.wait(token);
+  }
+
+  /** Whether the message may be sent now; it then has to be, since it has its place in a batch. */
+  private maySend(slot: number): boolean {
+    if (!this.context.outlet.open || this.holding) return false;
+    return this.sent === 0 || this.group === this.groupOf(slot);
+  }
+
+  private groupOf(slot: number): number {
+    const { slots, outlet } = this.context;
+    return outlet.groupOf(slots.message(slot), slots.sentAtMs(slot) > 0);
+  }
+
+  private send(slot: number): void {
+    const { slots, outlet, nowMs } = this.context;
+    this.group = this.groupOf(slot);
+    this.sent += 1;
+    slots.setHeld(slot);
+    let outcome: boolean | Refusal;
+    try {
+      outcome = outlet.send(slots.message(slot), slots.token(slot), this.group);
+    } catch (error) {
+      this.fail(slot, 'send_failed', messageOf(error));
+      return;
+    }
+    if (outcome === true) slots.setSent(slot, nowMs);
+    else if (outcome !== false) this.refused(slot, outcome);
+  }
+
+  private wait(token: number): void {
+    this.waiting.push(token);
+    this.context.pending.add(this);
+  }
+
+  /** The outlet is about to send what it has held. Answers whether it is still to be sent. */
+  depart(slot: number, atMs: number): boolean {
+    const { slots } = this.context;
+    if (slots.phase(slot) === slotWaiting) return false;
+    if (this.holding && this.probe !== slots.token(slot)) {
+      this.takeBack(slot);
+      return false;
+    }
+    if (slots.phase(slot) === slotHeld && !this.renew(slot)) return false;
+    slots.setSent(slot, atMs);
+    return true;
+  }
+
+  /** Holds a message that has waited against the policy of now; answers whether it may be sent. */
+  private renew(slot: number): boolean {
+    const problem = this.context.slots.renew(slot);
+    if (problem === undefined) return true;
+    this.giveUp(slot, problem);
+    this.goOn();
+    return false;
+  }
+
+  /** It is stored. */
+  stored(slot: number): void {
+    const { slots, counters, onRoom } = this.context;
+    const token = slots.token(slot);
+    const message = this.forget(slot);
+    counters.stored += 1;
+    message.onStored();
+    if (this.probe === token && this.holding) this.open();
+    else this.goOn();
+    onRoom();
+  }
+
+  /** NATS refused it, or the outlet did. */
+  refused(slot: number, refusal: Refusal): void {
+    const { slots, counters } = this.context;
+    if (slots.phase(slot) === slotWaiting) return;
+    if (!refusal.permanent) {
+      counters.retriedRefused += 1;
+      this.fail(slot, refusal.cause, refusal.detail);
+      return;
+    }
+    const behind = this.closed ? [] : this.waitingBehind(slot);
+    this.giveUp(slot, refusal.detail);
+    for (const token of behind) {
+      const other = slots.find(token);
+      if (other >= 0) this.giveUp(other, 'a message before it was refused');
+    }
+    this.goOn();
+  }
+
+  /** It failed and is to be sent again. */
+  fail(slot: number, cause: string, detail: string): void {
+    const { slots, nowMs, noteFailure } = this.context;
+    const token = slots.token(slot);
+    if (!this.holding || this.probe === token) {
+      this.resumeAtMs = nowMs + Math.min(firstBackoffMs * 2 ** this.failures, lastBackoffMs);
+      this.failures = Math.min(this.failures + 1, 16);
+    }
+    this.hold();
+    this.takeBack(slot);
+    if (this.probe === token) this.probe = 0;
+    const { subject } = slots.message(slot);
+    this.failure = { cause, detail, subject, sinceMs: this.failure?.sinceMs ?? nowMs };
+    noteFailure(cause, detail);
+  }
+
+  /** It is not on its way any more, and waits. */
+  takeBack(slot: number): void {
+    this.setBack(slot);
+    this.context.slots.setWaiting(slot);
+    this.wait(this.context.slots.token(slot));
+  }
+
+  private setBack(slot: number): void {
+    const phase = this.context.slots.phase(slot);
+    if (phase === slotSent || phase === slotHeld) this.sent -= 1;
+  }
+
+  private forget(slot: number): UplinkMessage {
+    const { slots } = this.context;
+    const message = slots.message(slot);
+    this.setBack(slot);
+    slots.release(slot);
+    this.inFlight -= 1;
+    return message;
+  }
+
+  /** It is never sent again. */
+  private giveUp(slot: number, detail: string): void {
+    const { slots, counters, onRoom } = this.context;
+    if (this.probe === slots.token(slot)) this.probe = 0;
+    counters.refused += 1;
+    this.forget(slot).onRefused(detail);
+    onRoom();
+  }
+
+  /**
+   * What waits, or is held, behind a message that NATS will never take. Its client loses its connection and sends all of it again, the
+   * refused one first: sent now, the later ones would be stored ahead of it. A client that is gone may not come back, so
+   * what it left is sent.
+   */
+  private waitingBehind(slot: number): number[] {
+    const { slots } = this.context;
+    const tokens: number[] = [];
+    for (let other = 0; other < slots.used; other += 1) {
+      const phase = slots.phase(other);
+      if (phase !== slotWaiting && phase !== slotHeld) continue;
+      if (slots.lane(other) === this && slots.order(other) > slots.order(slot)) {
+        tokens.push(slots.token(other));
+      }
+    }
+    return slots.sort(tokens);
+  }
+
+  /** The group before is settled: the lane may join the next one. */
+  private goOn(): void {
+    if (this.holding || this.sent > 0 || this.waiting.length === 0 || this.sending) return;
+    this.sendWaiting();
+  }
+
+  private hold(): void {
+    this.holding = true;
+    this.context.holding.add(this);
+  }
+
+  private open(): void {
+    this.holding = false;
+    this.context.holding.delete(this);
+    this.failure = undefined;
+    this.probe = 0;
+    this.failures = 0;
+    this.sendWaiting();
+  }
+
+  /** Tokens still to be sent, oldest first. */
+  private sortWaiting(): number[] {
+    const { slots } = this.context;
+    this.waiting = slots.sort(this.waiting).filter((token) => slots.phase(slots.find(token)) === slotWaiting);
+    return this.waiting;
+  }
+
+  private sendWaiting(): void {
+    const { slots, pending } = this.context;
+    const tokens = this.sortWaiting();
+    let sent = 0;
+    this.sending = true;
+    // What is given meanwhile, a will perhaps, comes behind them: it is added to the same list.
+    while (sent < tokens.length) {
+      const slot = slots.find(tokens[sent] ?? 0);
+      // Given up meanwhile, behind one that was refused.
+      if (slot < 0 || !this.renew(slot)) {
+        sent += 1;
+        continue;
+      }
+      if (!this.maySend(slot)) break;
+      sent += 1;
+      this.send(slot);
+    }
+    this.sending = false;
+    this.waiting = tokens.slice(sent);
+    if (this.waiting.length === 0) pending.delete(this);
+  }
+
+  /** Sends what may be sent now. */
+  resume(): void {
+    const { slots, pending, nowMs } = this.context;
+    if (!this.holding) {
+      this.sendWaiting();
+      return;
+    }
+    if (this.sent > 0 || nowMs < this.resumeAtMs) return;
+    const [oldest] = this.sortWaiting();
+    if (oldest === undefined) {
+      pending.delete(this);
+      this.open();
+      return;
+    }
+    const slot = slots.find(oldest);
+    if (!this.renew(slot)) return;
+    this.waiting.shift();
+    this.probe = oldest;
+    this.send(slot);
+  }
+
+  /** Everything waits for a new connection: the oldest goes first and alone. */
+  beginAnew(): void {
+    this.hold();
+    this.probe = 0;
+    this.retry();
+  }
+
+  retry(): void {
+    this.failures = 0;
+    this.resumeAtMs = 0;
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+
+  /** Gives up what waits, when the client is gone and NATS refuses it. */
+  abandon(): void {
+    if (!this.closed || !this.holding || this.failures === 0) return;
+    const { slots, counters, onRoom } = this.context;
+    for (const token of this.sortWaiting()) {
+      counters.abandoned += 1;
+      this.forget(slots.find(token)).onRefused('given up: the client is gone and the bound is reached');
+    }
+    this.waiting = [];
+    onRoom();
+  }
+
+  get trouble(): LaneTrouble | undefined {
+    const { outlet, closedAtMs, nowMs } = this.context;
+    if (this.inFlight === 0) return undefined;
+    if (!outlet.open) {
+      const detail = 'NATS is away, or does not answer';
+      return { cause: 'nats_away', detail, subject: undefined, sinceMs: closedAtMs ?? nowMs };
+    }
+    const { failure } = this;
+    return failure && { ...failure, subject: Buffer.from(failure.subject).toString() };
+  }
+}
