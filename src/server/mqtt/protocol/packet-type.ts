@@ -18,7 +18,7 @@ export const PacketType = {
 
 export type PacketType = (typeof PacketType)[keyof typeof PacketType];
 
-/** Protocol level of CONNECT: 3 is MQTT 3.1, 4 is MQTT 3.1.1. */
-export type ProtocolVersion = 3 | 4;
+/** Protocol level of CONNECT: 3 is MQTT 3.1, 4 is MQTT 3.1.1, 5 is MQTT 5.0. */
+export type ProtocolVersion = 3 | 4 | 5;
 
 export type QoS = 0 | 1 | 2;

@@ -1,0 +1,47 @@
+import { type CloseReason, closeReasons, type Reason } from '../close-reason.js';
+import type { Codec } from '../codec.js';
+import { checkFlags } from '../fixed-header.js';
+import { decodeAcknowledge, encodeAcknowledge, encodeSuback, encodeUnsuback } from './acknowledge.js';
+import { encodeConnack, encodeRefusal } from './connack.js';
+import { decodeDisconnect, encodeDisconnect } from './disconnect.js';
+import { decodePublish, decodePublishProperties, encodePublish } from './publish.js';
+import { isReasonOf, ReasonCode, ReasonPlace } from './reason-codes.js';
+import { decodeSubscribe, decodeUnsubscribe } from './subscribe.js';
+
+/**
+ * The codec of MQTT 5.0 for clients that take packets up to so many bytes: Reason Strings and User Properties that would
+ * make an answer larger are left out.
+ */
+export function createCodec(maxPacketBytes: number): Codec {
+  return {
+    checkFlags: (firstByte) => checkFlags(firstByte, 5),
+    decodePublish,
+    decodePublishProperties,
+    decodeAcknowledge,
+    decodeSubscribe,
+    decodeUnsubscribe,
+    decodeDisconnect,
+    encodeConnack: (sessionPresent, properties) => encodeConnack(sessionPresent, properties, maxPacketBytes),
+    encodeRefusal(reason) {
+      const code = codeOf(reason, ReasonPlace.connack);
+      return code === undefined ? undefined : encodeRefusal(code, undefined, maxPacketBytes);
+    },
+    encodeAcknowledge: (type, packetId, reasonCode, details) =>
+      encodeAcknowledge(type, packetId, reasonCode, details, maxPacketBytes),
+    encodePublish,
+    encodeSuback,
+    encodeUnsuback,
+    encodeDisconnect(reason, reasonString) {
+      const code = codeOf(reason, ReasonPlace.serverDisconnect);
+      return code === undefined ? undefined : encodeDisconnect(code, reasonString, maxPacketBytes);
+    },
+  };
+}
+
+/** The codec of every client that names no limit. */
+export const codec5: Codec = createCodec(Number.POSITIVE_INFINITY);
+
+function codeOf(reason: CloseReason, place: ReasonPlace): number | undefined {
+  const { code }: Reason = closeReasons[reason];
+  return code === undefined || isReasonOf(code, place) ? code : ReasonCode.unspecifiedError;
+}

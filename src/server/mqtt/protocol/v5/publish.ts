@@ -1,0 +1,85 @@
+import type { CloseReason } from '../close-reason.js';
+import type { Delivery, OutgoingPublish, Publish, PublishProperties } from '../codec.js';
+import { fieldEnd } from '../field.js';
+import type { QoS } from '../packet-type.js';
+import { decodeProperties, propertiesEnd, propertiesStart } from './property-reader.js';
+import { Place } from './property-table.js';
+import { propertiesBytes, propertiesOf, writeField, writeProperties } from './property-writer.js';
+import { variableIntegerBytes, writeVariableInteger } from './variable-integer.js';
+
+/** Decodes PUBLISH (MQTT 5.0 §3.3) and checks everything but the topic, which may be empty, and the properties. */
+export function decodePublish(packet: Buffer, bodyOffset: number): Publish | CloseReason {
+  const flags = (packet[0] as number) & 0x0f;
+  const qos = (flags >> 1) & 0x03;
+  if (qos === 3) return 'invalid-qos'; // [MQTT-3.3.1-4]
+  if (qos === 0 && (flags & 0x08) !== 0) return 'reserved-bits'; // [MQTT-3.3.1-2]
+  const topicEnd = fieldEnd(packet, bodyOffset);
+  if (topicEnd === -1) return 'malformed-packet';
+  let packetId = 0;
+  let propertiesAt = topicEnd;
+  if (qos > 0) {
+    propertiesAt += 2;
+    if (propertiesAt > packet.length) return 'malformed-packet';
+    packetId = packet.readUInt16BE(topicEnd);
+    if (packetId === 0) return 'packet-id-zero'; // [MQTT-2.2.1-3]
+  }
+  const payloadStart = propertiesEnd(packet, propertiesAt);
+  if (payloadStart === -1) return 'malformed-property';
+  return {
+    qos: qos as QoS,
+    retain: (flags & 0x01) !== 0,
+    packet,
+    topicStart: bodyOffset + 2,
+    topicEnd,
+    packetId,
+    propertiesStart: propertiesStart(packet, propertiesAt),
+    propertiesEnd: payloadStart,
+    payload: packet.subarray(payloadStart),
+  };
+}
+
+/** The properties between `start` and `end` of a PUBLISH; Correlation Data is a view of the packet. */
+export function decodePublishProperties(
+  packet: Buffer,
+  start: number,
+  end: number,
+): PublishProperties | CloseReason {
+  return decodeProperties(packet, start, end, Place.publish);
+}
+
+const messageList = propertiesOf(Place.will).filter(({ name }) => name !== 'willDelaySec');
+const aliasId = 0x23;
+const subscriptionId = 0x0b;
+
+/**
+ * Encodes PUBLISH. The caller holds the length against what the client takes. Throws a RangeError for a property of more
+ * than 65,535 bytes.
+ */
+export function encodePublish(message: OutgoingPublish, delivery: Delivery): Buffer {
+  const { qos, packetId, alias } = delivery;
+  const { payload, properties, subscriptionIds = [] } = message;
+  const topic = alias === undefined || alias.isNew ? message.topic : '';
+  let inProperties = alias === undefined ? 0 : 3;
+  if (properties !== undefined) inProperties += propertiesBytes(properties, messageList);
+  for (const id of subscriptionIds) inProperties += 1 + variableIntegerBytes(id);
+  const beforePayload =
+    2 + Buffer.byteLength(topic) + (qos > 0 ? 2 : 0) + variableIntegerBytes(inProperties) + inProperties;
+  const length = beforePayload + payload.length;
+
+  const packet = Buffer.allocUnsafe(1 + variableIntegerBytes(length) + length);
+  packet[0] = 0x30 | (delivery.dup ? 0x08 : 0) | (qos << 1) | (message.retain ? 0x01 : 0);
+  let at = writeField(packet, writeVariableInteger(packet, 1, length), topic);
+  if (qos > 0) at = packet.writeUInt16BE(packetId, at);
+  at = writeVariableInteger(packet, at, inProperties);
+  if (alias !== undefined) {
+    packet[at] = aliasId;
+    at = packet.writeUInt16BE(alias.number, at + 1);
+  }
+  if (properties !== undefined) at = writeProperties(packet, at, properties, messageList);
+  for (const id of subscriptionIds) {
+    packet[at] = subscriptionId;
+    at = writeVariableInteger(packet, at + 1, id);
+  }
+  payload.copy(packet, at);
+  return packet;
+}

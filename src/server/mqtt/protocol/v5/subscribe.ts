@@ -1,0 +1,83 @@
+import type { CloseReason } from '../close-reason.js';
+import type { Subscribe, SubscriptionRequest, Unsubscribe } from '../codec.js';
+import { fieldEnd, readText } from '../field.js';
+import type { QoS } from '../packet-type.js';
+import { checkFilter } from '../topics.js';
+import { propertiesEnd, readProperties } from './property-reader.js';
+import { Place } from './property-table.js';
+
+const sharePrefix = '$share/';
+
+/** SUBSCRIBE (MQTT 5.0 §3.8). */
+export function decodeSubscribe(packet: Buffer, bodyOffset: number): Subscribe | CloseReason {
+  const head = checkHead(packet, bodyOffset);
+  if (head !== undefined) return head;
+  let start = propertiesEnd(packet, bodyOffset + 2);
+  const properties = readProperties(packet, bodyOffset + 2, start, Place.subscribe);
+  if (typeof properties === 'string') return properties;
+  if (start === packet.length) return 'no-topic-filter'; // [MQTT-3.8.3-2]
+  const requests: SubscriptionRequest[] = [];
+  while (start < packet.length) {
+    const end = fieldEnd(packet, start);
+    if (end === -1 || end === packet.length) return 'malformed-packet';
+    const filter = readFilter(packet, start, end);
+    if (typeof filter === 'object') return filter.problem;
+    const options = packet[end] as number;
+    const problem = checkOptions(options, filter);
+    if (problem !== undefined) return problem;
+    requests.push({
+      filter,
+      qos: (options & 0x03) as QoS,
+      noLocal: (options & 0x04) !== 0,
+      retainAsPublished: (options & 0x08) !== 0,
+      retainHandling: ((options >> 4) & 0x03) as 0 | 1 | 2,
+    });
+    start = end + 1;
+  }
+  return { packetId: packet.readUInt16BE(bodyOffset), requests, subscriptionId: properties.subscriptionId };
+}
+
+/** UNSUBSCRIBE (MQTT 5.0 §3.10). */
+export function decodeUnsubscribe(packet: Buffer, bodyOffset: number): Unsubscribe | CloseReason {
+  const head = checkHead(packet, bodyOffset);
+  if (head !== undefined) return head;
+  let start = propertiesEnd(packet, bodyOffset + 2);
+  const properties = readProperties(packet, bodyOffset + 2, start, Place.unsubscribe);
+  if (typeof properties === 'string') return properties;
+  if (start === packet.length) return 'no-topic-filter'; // [MQTT-3.10.3-2]
+  const filters: string[] = [];
+  while (start < packet.length) {
+    const end = fieldEnd(packet, start);
+    if (end === -1) return 'malformed-packet';
+    const filter = readFilter(packet, start, end);
+    if (typeof filter === 'object') return filter.problem;
+    filters.push(filter);
+    start = end;
+  }
+  return { packetId: packet.readUInt16BE(bodyOffset), filters };
+}
+
+function checkHead(packet: Buffer, bodyOffset: number): CloseReason | undefined {
+  if (bodyOffset + 2 > packet.length) return 'malformed-packet';
+  return packet.readUInt16BE(bodyOffset) === 0 ? 'packet-id-zero' : undefined; // [MQTT-2.2.1-3]
+}
+
+function readFilter(packet: Buffer, start: number, end: number): string | { problem: CloseReason } {
+  const filter = readText(packet, start, end);
+  if (filter === undefined) return { problem: 'invalid-utf8' }; // [MQTT-3.8.3-1] [MQTT-3.10.3-1]
+  const problem = checkFilter(filter) ?? checkShare(filter);
+  return problem === undefined ? filter : { problem };
+}
+
+/** `$share/`, a name without wildcards, `/`, and a filter [MQTT-4.8.2-1] [MQTT-4.8.2-2]. */
+function checkShare(filter: string): CloseReason | undefined {
+  if (!filter.startsWith(sharePrefix)) return undefined;
+  return /^\$share\/[^/+#]+\/./s.test(filter) ? undefined : 'malformed-filter';
+}
+
+function checkOptions(options: number, filter: string): CloseReason | undefined {
+  if ((options & 0xc0) !== 0) return 'reserved-bits'; // [MQTT-3.8.3-5]
+  if ((options & 0x03) === 3) return 'invalid-qos'; // §3.8.3.1
+  if ((options & 0x30) === 0x30) return 'invalid-retain-handling'; // §3.8.3.1
+  return (options & 0x04) !== 0 && filter.startsWith(sharePrefix) ? 'shared-no-local' : undefined; // [MQTT-3.8.3-4]
+}
