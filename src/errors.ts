@@ -25,6 +25,8 @@ export const errorCodes = {
   NATS_EMBEDDED: { exit: 1, http: 503 },
   /** The stream cannot be used or created. */
   NATS_STREAM: { exit: 1, http: 503 },
+  /** An acknowledgement would be worth less than ACK_LEVEL promises, or that is not known. */
+  ACK_LEVEL: { exit: 1, http: 503 },
   /** A port to listen on is taken or not allowed. */
   LISTEN_FAILED: { exit: 1, http: 500 },
   /** A named device does not exist. */

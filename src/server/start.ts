@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { AckLevel } from '../ack-level.js';
 import type { Config } from '../config.js';
 import type { Actor } from '../db/audit.js';
 import { revokeDevices } from '../db/device-changes.js';
@@ -18,6 +19,7 @@ import { openEventFeed } from './event-feed.js';
 import { openDownlink } from './forward/downlink.js';
 import type { Forwarder } from './forward/forwarder.js';
 import { checkForwarderSettings, startForwarder } from './forward/start-forwarder.js';
+import type { Durability } from './forward/stream/durability.js';
 import { compileSubject, encodeHeaders } from './forward/subject.js';
 import { holdAddress } from './http/listener.js';
 import type { PartReadiness, Readiness } from './http/start.js';
@@ -240,6 +242,7 @@ async function start(
         health,
         forwarder,
         needsStorage: config.readyNeedsStorage,
+        ackLevel: config.ackLevel,
         listening: broker !== undefined && !stopping,
       }),
   });
@@ -366,6 +369,7 @@ function readReadiness(parts: {
   health: DatabaseHealth;
   forwarder: Forwarder;
   needsStorage: boolean;
+  ackLevel: AckLevel;
   listening: boolean;
 }): Readiness {
   const nats = parts.forwarder.state();
@@ -375,7 +379,7 @@ function readReadiness(parts: {
       ok: nats.connected,
       detail: nats.ingest === undefined ? nats.detail : `${nats.detail}, ${ingestDetails[nats.ingest]}`,
     },
-    storage: { needed: parts.needsStorage, ...readStorage(parts.forwarder) },
+    storage: { needed: parts.needsStorage, ...readStorage(parts.forwarder, parts.ackLevel) },
     listeners: {
       ok: parts.listening,
       detail: parts.listening ? 'accepting devices' : 'not accepting devices',
@@ -387,8 +391,8 @@ function readReadiness(parts: {
 const heldForMs = 5_000;
 
 /** Anybody may ask, so that no subject is named: `/stats` and `connection show` do. */
-function readStorage(forwarder: Forwarder): PartReadiness {
-  const { connected, standstill, ingest } = forwarder.state();
+function readStorage(forwarder: Forwarder, promised: AckLevel): PartReadiness {
+  const { connected, standstill, ingest, durability } = forwarder.state();
   if (!connected) return { ok: false, detail: 'nothing is stored while NATS is away' };
   const what = ingest === undefined ? 'acknowledged' : 'stored';
   if (standstill !== undefined) {
@@ -402,5 +406,13 @@ function readStorage(forwarder: Forwarder): PartReadiness {
     // A replica that stores for the others is no worse than the next one.
     return { ok: false, needed: false, detail: `messages of some clients are not ${what}: ${causes}` };
   }
-  return { ok: true, detail: ingest === undefined ? 'off (ENABLE_JETSTREAM=false)' : 'no failure' };
+  return { ok: true, detail: describeDurability(durability, promised) };
+}
+
+/** What an acknowledgement is worth now: `synced: on 1 server, …`. */
+function describeDurability(durability: Durability | undefined, promised: AckLevel): string {
+  if (durability === undefined) return 'off (ENABLE_JETSTREAM=false)';
+  const { level, why, breaches } = durability;
+  if (breaches[promised] === undefined) return `${level}: ${why}`;
+  return `ACK_LEVEL=${promised} does not hold, and messages are acknowledged all the same (ACK_LEVEL_ON_BREACH=warn): ${level}, ${why}`;
 }

@@ -1,3 +1,4 @@
+import { ackLevels } from '../ack-level.js';
 import { boolean, count, oneOf, port, setting, text, textOf } from './setting.js';
 
 /** NATS and the stream. */
@@ -146,6 +147,37 @@ export const natsSettings = {
     schema: oneOf('auto', 'batch', 'plain'),
     default: 'auto',
     help: 'auto: what waits is stored in atomic batches where the stream has allow_atomic and batches prove quicker, as on a NATS that syncs always; batch: whatever the time it takes; plain: one confirmation a message. A stream that svc-mqtt creates has allow_atomic with auto on NATS 2.15, with batch from 2.12 on; servers below 2.12 then do not serve it',
+  }),
+  ackLevel: setting({
+    env: ['ACK_LEVEL'],
+    flag: 'ack-level',
+    schema: oneOf(...ackLevels),
+    default: 'stored',
+    help: 'What PUBACK and PUBREC promise: stored, the stream has the message; replicated, on three servers or more; synced, every server that stores it has it on disk before it answers. Where that does not hold or cannot be known, serve does not start',
+  }),
+  ackLevelOnBreach: setting({
+    env: ['ACK_LEVEL_ON_BREACH'],
+    flag: 'ack-level-on-breach',
+    schema: oneOf('refuse', 'warn'),
+    default: 'refuse',
+    help: 'When ACK_LEVEL does not hold: refuse to start, and acknowledge nothing while it runs; or warn and go on',
+  }),
+  natsMonitorUrl: setting({
+    env: ['NATS_MONITOR_URL'],
+    flag: 'nats-monitor-url',
+    schema: textOf({
+      pattern: '^https?://[^/@\\s,]+(?:/[^\\s,]*)?(?:,https?://[^/@\\s,]+(?:/[^\\s,]*)?)*$',
+      description: 'http://host:8222, several separated by commas',
+    }),
+    default: undefined,
+    help: 'Monitoring ports of all NATS servers, comma-separated (http://host:8222): they say whether a server syncs before it answers',
+  }),
+  natsSyncAlways: setting({
+    env: ['NATS_SYNC_ALWAYS'],
+    flag: 'nats-sync-always',
+    schema: boolean,
+    default: false,
+    help: 'Take it as said that every NATS server has sync_interval: always, where no server can be asked; nothing checks it',
   }),
   publishTimeoutSec: setting({
     env: ['PUBLISH_TIMEOUT_SEC'],

@@ -131,6 +131,21 @@ describe('the embedded database and NATS server', { timeout: 300_000 }, () => {
     await expectCleanEnd(embedded);
   });
 
+  test('says in /readyz that what it acknowledges is on the disk', async ({ onTestFinished }) => {
+    const { env } = await openDataDir(onTestFinished);
+    const server = await startServerProcess({ ...env, ACK_LEVEL: 'synced' }, { group: true });
+    onTestFinished(async () => {
+      await server.end('SIGKILL');
+    });
+    const answer = await fetch(`http://127.0.0.1:${server.httpPort}/readyz`);
+    const { storage } = (await answer.json()) as { storage: unknown };
+    expect(storage).toEqual({
+      status: 'ok',
+      detail:
+        'synced: on 1 server, synced to disk before the answer (the embedded NATS server has sync_interval: always)',
+    });
+  });
+
   test('every process killed at once, as when a container ends: everything is there', async ({
     onTestFinished,
   }) => {

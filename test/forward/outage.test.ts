@@ -6,6 +6,7 @@ import { startJetStreamForwarder } from '../../src/server/forward/jetstream-forw
 import { openStreamWatch } from '../../src/server/forward/stream/stream-watch.js';
 import {
   noNatsSettings,
+  noPromise,
   openObserver,
   openTestForwarder,
   openTestLog,
@@ -153,7 +154,7 @@ describe.each(['batch', 'plain'] as const)('when NATS is frozen, NATS_INGEST=%s'
     forwarder = startJetStreamForwarder({
       link,
       limits: { ...testLimits, maxInFlightBytes: 4_194_304 },
-      watch: await openStreamWatch(link, wanted, log.log),
+      watch: await openStreamWatch(link, wanted, noPromise(), log.log),
       inboxPrefix: '_INBOX',
       ingest,
       log: log.log,

@@ -59,6 +59,13 @@ describe('requireStream', () => {
       maxMessageBytes: Number.POSITIVE_INFINITY,
       batchProblem: undefined,
       made: true,
+      keeping: {
+        stream: 'RAW',
+        inMemory: false,
+        writtenLate: false,
+        replicas: 1,
+        servers: undefined,
+      },
       warnings: [],
     });
     expect(first.count('stream_created')).toBe(1);
@@ -84,6 +91,13 @@ describe('requireStream', () => {
         maxMessageBytes: 2_000,
         batchProblem: 'stream MINE does not have allow_atomic',
         made: false,
+        keeping: {
+          stream: 'MINE',
+          inMemory: true,
+          writtenLate: false,
+          replicas: 1,
+          servers: undefined,
+        },
         warnings: ['stream_in_memory'],
       });
       expect((await manager.streams.info('MINE')).config).toEqual(before);

@@ -105,7 +105,8 @@ export async function openControlledBroker(
     state: () => ({
       connected: true,
       detail: 'played by the test',
-      ingest: 'plain',
+      ingest: 'plain' as const,
+      durability: undefined,
       inFlight: 0,
       inFlightBytes: 0,
       holdingLanes: 0,

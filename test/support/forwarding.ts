@@ -8,7 +8,10 @@ import { startCoreForwarder } from '../../src/server/forward/core-forwarder.js';
 import type { Forwarder, IngestSetting, UplinkMessage } from '../../src/server/forward/forwarder.js';
 import type { ForwarderLimits } from '../../src/server/forward/forwarding.js';
 import { startJetStreamForwarder } from '../../src/server/forward/jetstream-forwarder.js';
+import type { AckPromise } from '../../src/server/forward/stream/ack-watch.js';
+import { openServerSync } from '../../src/server/forward/stream/server-sync.js';
 import { openStreamWatch } from '../../src/server/forward/stream/stream-watch.js';
+
 import { encodeHeaders } from '../../src/server/forward/subject.js';
 
 export interface LoggedLine {
@@ -46,6 +49,13 @@ export const testLimits: ForwarderLimits = {
   ackTimeoutMs: 2_000,
 };
 
+/** Nothing but that messages are stored. */
+export const noPromise = (): AckPromise => ({
+  level: 'stored',
+  onBreach: 'refuse',
+  sync: openServerSync({ embedded: () => undefined, monitorUrls: [], asserted: false, domain: undefined }),
+});
+
 /** Starts a forwarder on a NATS server of a test. */
 export async function openTestForwarder(
   url: string,
@@ -55,6 +65,7 @@ export async function openTestForwarder(
     jetstream?: boolean;
     ingest?: IngestSetting;
     nats?: Partial<NatsSettings>;
+    promise?: Partial<AckPromise>;
   } = {},
 ): Promise<Forwarder> {
   const limits = { ...testLimits, ...options.limits };
@@ -68,7 +79,7 @@ export async function openTestForwarder(
     ingest,
     domain: settings.natsJetstreamDomain,
   };
-  const watch = await openStreamWatch(link, wanted, log);
+  const watch = await openStreamWatch(link, wanted, { ...noPromise(), ...options.promise }, log);
   return startJetStreamForwarder({ link, limits, log, watch, inboxPrefix: settings.natsInboxPrefix, ingest });
 }
 

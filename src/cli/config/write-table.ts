@@ -2,5 +2,5 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { replaceConfigTable } from './table.js';
 
-const page = new URL('../../docs/configuration.md', import.meta.url);
+const page = new URL('../../../docs/configuration.md', import.meta.url);
 writeFileSync(page, replaceConfigTable(readFileSync(page, 'utf8')));

@@ -4,4 +4,4 @@ import { buildProgram } from '../program.js';
 import { renderCliReference } from './cli-reference.js';
 
 const { program, uses } = buildProgram(() => {});
-writeFileSync(new URL('../../docs/cli.md', import.meta.url), renderCliReference(program, uses));
+writeFileSync(new URL('../../../docs/cli.md', import.meta.url), renderCliReference(program, uses));

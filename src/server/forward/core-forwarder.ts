@@ -97,6 +97,7 @@ export function startCoreForwarder(options: {
           return wire.maxMessageBytes;
         },
         ingest: undefined,
+        durability: undefined,
         standstill: undefined,
       };
     },

@@ -1,3 +1,4 @@
+import type { Durability } from './stream/durability.js';
 import type { Standstill } from './troubles.js';
 
 /**
@@ -124,6 +125,8 @@ export interface ForwarderState {
   readonly detail: string;
   /** How the stream confirms messages: several with one answer, or each by itself; undefined without a stream. */
   readonly ingest: IngestMode | undefined;
+  /** What an acknowledgement is worth; undefined without a stream. */
+  readonly durability: Durability | undefined;
   readonly inFlight: number;
   readonly inFlightBytes: number;
   /** Lanes that wait because NATS refused a message or did not confirm it in time. */

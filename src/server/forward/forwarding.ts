@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../../log.js';
+
 import type { NatsLink } from './connection/nats-link.js';
 import { noWire } from './connection/nats-wire.js';
 import { type Forwarder, type ForwarderCounters, newForwarderCounters } from './forwarder.js';
@@ -123,6 +124,7 @@ export function startForwarding(options: {
       connected: link.open,
       detail: link.stalled ? `${link.detail} does not answer` : link.detail,
       ingest: outlet.ingest,
+      durability: outlet.durability,
       inFlight: inFlight.count,
       inFlightBytes: inFlight.bytes,
       holdingLanes: inFlight.holdingLanes,

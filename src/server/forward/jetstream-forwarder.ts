@@ -156,6 +156,9 @@ export function startJetStreamForwarder(options: {
         get ingest() {
           return mode;
         },
+        get durability() {
+          return watch.durability;
+        },
         get standstill() {
           return watch.standstill;
         },

@@ -1,6 +1,7 @@
 import type { NatsConnection } from 'nats';
 import type { NatsWire } from './connection/nats-wire.js';
 import type { IngestMode, UplinkMessage } from './forwarder.js';
+import type { Durability } from './stream/durability.js';
 import type { Standstill } from './troubles.js';
 
 /** Why a message is not stored: `cause` is a stable key, `permanent` that the same message can never be stored. */
@@ -51,6 +52,7 @@ export interface NatsOutlet extends Outlet, PlainOutlet {
   /** Largest message that NATS and the stream take, bytes. */
   readonly maxMessageBytes: number;
   readonly ingest: IngestMode | undefined;
+  readonly durability: Durability | undefined;
   /** What is known to keep messages from being stored, also while none is sent. */
   readonly standstill: Standstill | undefined;
 }

@@ -8,7 +8,9 @@ import { startCoreForwarder } from './core-forwarder.js';
 import { type EmbeddedNats, startEmbeddedNats } from './embedded/embedded-nats.js';
 import type { Forwarder } from './forwarder.js';
 import { startJetStreamForwarder } from './jetstream-forwarder.js';
+
 import { type Coverage, readCoverage } from './stream/coverage.js';
+import { openServerSync } from './stream/server-sync.js';
 import type { UnusableSubjects } from './stream/stream-config.js';
 import { openStreamWatch } from './stream/stream-watch.js';
 
@@ -23,6 +25,10 @@ export type ForwarderSettings = NatsSettings &
     | 'enableJetstream'
     | 'natsStream'
     | 'natsIngest'
+    | 'ackLevel'
+    | 'ackLevelOnBreach'
+    | 'natsMonitorUrl'
+    | 'natsSyncAlways'
     | 'natsSubject'
     | 'publishTimeoutSec'
     | 'maxInFlight'
@@ -57,6 +63,13 @@ export function checkForwarderSettings(config: ForwarderSettings): void {
       suggestion: 'Give it as raw.{id}',
     });
   }
+  if (!config.enableJetstream && config.ackLevel !== 'stored') {
+    throw new SvcMqttError(
+      'CONFIG_INVALID',
+      `ACK_LEVEL=${config.ackLevel} with ENABLE_JETSTREAM=false: nothing is stored`,
+      { suggestion: 'Set ENABLE_JETSTREAM=true, or leave ACK_LEVEL out' },
+    );
+  }
   if (config.natsUrl === undefined) return;
   const target = readNatsTarget(config);
   // Their files are read anew for each connection.
@@ -68,7 +81,7 @@ export function checkForwarderSettings(config: ForwarderSettings): void {
  * Starts the way to NATS: the embedded server when no NATS_URL is set, the connection, the stream, the forwarder. A
  * failed start undoes what it began.
  *
- * @throws SvcMqttError CONFIG_INVALID, NATS_UNREACHABLE, NATS_REFUSED, NATS_EMBEDDED or NATS_STREAM.
+ * @throws SvcMqttError CONFIG_INVALID, NATS_UNREACHABLE, NATS_REFUSED, NATS_EMBEDDED, NATS_STREAM or ACK_LEVEL.
  */
 export async function startForwarder(options: {
   config: ForwarderSettings;
@@ -100,7 +113,14 @@ export async function startForwarder(options: {
       ingest: config.natsIngest,
       domain: config.natsJetstreamDomain,
     };
-    const watch = config.enableJetstream ? await openStreamWatch(link, wanted, log) : undefined;
+    const sync = openServerSync({
+      embedded: () => embedded?.syncs,
+      monitorUrls: config.natsMonitorUrl?.split(',') ?? [],
+      asserted: config.natsSyncAlways,
+      domain: config.natsJetstreamDomain,
+    });
+    const promise = { level: config.ackLevel, onBreach: config.ackLevelOnBreach, sync };
+    const watch = config.enableJetstream ? await openStreamWatch(link, wanted, promise, log) : undefined;
     const forwarder =
       watch === undefined
         ? startCoreForwarder({ link, limits, log })

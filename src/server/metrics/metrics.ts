@@ -1,4 +1,5 @@
 import { Registry } from 'prom-client';
+import { ackLevels } from '../../ack-level.js';
 import type { Config } from '../../config.js';
 import type { DeviceDirectory } from '../device-directory.js';
 import type { Forwarder } from '../forward/forwarder.js';
@@ -16,7 +17,7 @@ export interface MetricSources {
   readonly directory: Pick<DeviceDirectory, 'live' | 'cacheState'>;
   /** Most connections: MAX_CONNECTIONS, or what the limit of open files allows. */
   readonly maxConnections: number;
-  readonly config: Pick<Config, 'maxInFlight' | 'maxInFlightBytes' | 'deviceCacheSize'>;
+  readonly config: Pick<Config, 'maxInFlight' | 'maxInFlightBytes' | 'deviceCacheSize' | 'ackLevel'>;
   readonly version: string;
   /** Those that are in use. */
   readonly certificates: { list(): Pick<CertificateInfo, 'path' | 'expiresAt'>[] };
@@ -155,6 +156,20 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config }: Metr
     'Messages stored in them',
     () => forwarder.state().counters.batched,
   );
+  series.gauge(
+    'svc_mqtt_ack_level',
+    'What an acknowledgement is worth: 1 at the level that holds',
+    () => {
+      const { durability } = forwarder.state();
+      if (durability === undefined) return [];
+      return ackLevels.map((level) => [{ level }, Number(level === durability.level)]);
+    },
+    ['level'],
+  );
+  series.gauge('svc_mqtt_ack_level_broken', '1 while ACK_LEVEL does not hold', () => {
+    const { breaches } = forwarder.state().durability ?? {};
+    return Number(breaches?.[config.ackLevel] !== undefined);
+  });
   series.gauge(
     'svc_mqtt_in_flight_messages',
     'Messages waiting for their store confirmation',

@@ -1,6 +1,9 @@
 import { join } from 'node:path';
 import { isAtLeast } from './nats-server-program.js';
 
+/** By it a server is known to sync before it acknowledges. */
+export const syncAlwaysLine = 'sync_interval: always';
+
 /** Files of the embedded server, all under the data directory. */
 export interface EmbeddedNatsFiles {
   readonly dir: string;
@@ -54,7 +57,7 @@ ${
     ? `  # JetStream acknowledges a message before it is on the disk, and syncs every two minutes unless told otherwise: a killed
   # process loses nothing, a power failure what was acknowledged since the last sync. From 2.15 on it syncs once for a whole
   # batch, so that "always", a sync before every acknowledgement, leaves most of the throughput.
-  sync_interval: ${isAtLeast(version, 2, 15) ? 'always' : '1s'}
+  ${isAtLeast(version, 2, 15) ? syncAlwaysLine : 'sync_interval: 1s'}
 `
     : ''
 }}

@@ -7,7 +7,14 @@ import { fileReasonOf, messageOf, SvcMqttError } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import { probeNats } from '../connection/nats-probe.js';
 import { programEnvironment } from './child-environment.js';
-import { type EmbeddedNatsFiles, embeddedNatsConfig, embeddedNatsFiles } from './embedded-nats-config.js';
+
+import {
+  type EmbeddedNatsFiles,
+  embeddedNatsConfig,
+  embeddedNatsFiles,
+  syncAlwaysLine,
+} from './embedded-nats-config.js';
+
 import { describeLacks, type NatsServerProgram, obtainNatsServer } from './nats-server-program.js';
 import { readProcessBirth } from './process-birth.js';
 import { readStoreLimit } from './store-space.js';
@@ -16,6 +23,8 @@ import { readStoreLimit } from './store-space.js';
 export interface EmbeddedNats {
   readonly url: string;
   readonly port: number;
+  /** It syncs to disk before it acknowledges; undefined for a server whose configuration svc-mqtt did not write. */
+  readonly syncs: boolean | undefined;
   /**
    * Its JetStream stores nothing more for want of space: if the volume has grown since its start, a server of ours is started
    * again with what there is now; if not, the log says what to do.
@@ -68,7 +77,7 @@ export async function startEmbeddedNats(options: {
   const files = embeddedNatsFiles(resolve(options.dataDir));
   const left = readState(files);
   if (left !== undefined && isAlive(left.server)) {
-    if (isAlive(left.owner) && left.owner.pid !== process.pid) return borrow(left.port, log);
+    if (isAlive(left.owner) && left.owner.pid !== process.pid) return borrow(left.port, files, log);
     if (options.port === 0 || options.port === left.port) {
       log.info(
         { event: 'nats_server_adopted', pid: left.server.pid, port: left.port },
@@ -79,7 +88,7 @@ export async function startEmbeddedNats(options: {
     await end(left.server);
   }
   const listener = options.port === 0 ? 'nothing' : await probeNats(options.port);
-  if (listener === 'nats') return borrow(options.port, log);
+  if (listener === 'nats') return borrow(options.port, undefined, log);
   if (listener === 'other') {
     throw new SvcMqttError(
       'NATS_EMBEDDED',
@@ -98,9 +107,27 @@ export function readEmbeddedNatsPort(dataDir: string): number | undefined {
   return state !== undefined && isAlive(state.server) ? state.port : undefined;
 }
 
-function borrow(port: number, log: Log): EmbeddedNats {
+/** The file is written when a server starts, so the one that runs has read it. */
+function readSync(files: EmbeddedNatsFiles): boolean | undefined {
+  try {
+    return readFileSync(files.config, 'utf8').includes(syncAlwaysLine);
+  } catch {
+    return undefined;
+  }
+}
+
+/** @param files those of the gateway that runs it; undefined for any other server. */
+function borrow(port: number, files: EmbeddedNatsFiles | undefined, log: Log): EmbeddedNats {
   log.info({ event: 'nats_server_found', port }, 'using the NATS server that runs on this machine');
-  return { url: `nats://127.0.0.1:${port}`, port, makeRoom() {}, close: async () => {} };
+  return {
+    url: `nats://127.0.0.1:${port}`,
+    port,
+    get syncs() {
+      return files && readSync(files);
+    },
+    makeRoom() {},
+    close: async () => {},
+  };
 }
 
 async function own(
@@ -186,6 +213,9 @@ async function own(
   return {
     url: `nats://127.0.0.1:${port}`,
     port,
+    get syncs() {
+      return readSync(files);
+    },
     makeRoom() {
       needsRoom = true;
     },

@@ -1,4 +1,4 @@
-import { RetentionPolicy, StorageType, type StreamConfig } from 'nats';
+import { type ClusterInfo, RetentionPolicy, StorageType, type StreamConfig, type StreamInfo } from 'nats';
 import type { Log } from '../../../log.js';
 
 /** The stream that takes the uplink. */
@@ -10,8 +10,20 @@ export interface UsableStream {
   readonly batchProblem: string | undefined;
   /** A gateway has made it, so one makes it again when it is gone. */
   readonly made: boolean;
+  readonly keeping: StreamKeeping;
   /** What is said of it in the log, as events: see `streamWarnings`. */
   readonly warnings: readonly string[];
+}
+
+/** How a stream keeps what it confirms, as NATS describes it. */
+export interface StreamKeeping {
+  readonly stream: string;
+  readonly inMemory: boolean;
+  /** It confirms before it writes (`persist_mode: async`). */
+  readonly writtenLate: boolean;
+  readonly replicas: number;
+  /** Names of the servers that store it and are there, empty while it has no leader; undefined without a cluster. */
+  readonly servers: readonly string[] | undefined;
 }
 
 /** Subjects of a stream that cannot do what an acknowledgement promises, and why. */
@@ -61,12 +73,14 @@ export function findStreamProblem({ name, subjects, sealed, no_ack }: StreamConf
 }
 
 /** @param made the caller has just made it; else its metadata say so. */
-export function readUsableStream(config: StreamConfig, made: boolean): UsableStream {
+export function readUsableStream(info: StreamInfo, made: boolean): UsableStream {
+  const { config } = info;
   return {
     name: config.name,
     maxMessageBytes: config.max_msg_size > 0 ? config.max_msg_size : Number.POSITIVE_INFINITY,
     batchProblem: findBatchProblem(config),
     made: made || Object.keys(madeMark).some((key) => config.metadata?.[key] !== undefined),
+    keeping: readKeeping(info),
     warnings: streamWarnings.filter(({ applies }) => applies(config)).map(({ event }) => event),
   };
 }
@@ -81,4 +95,19 @@ export function logWarnings(stream: UsableStream, before: UsableStream | undefin
 
 function findBatchProblem({ name, allow_atomic }: StreamConfig & LaterConfig): string | undefined {
   return allow_atomic === true ? undefined : `stream ${name} does not have allow_atomic`;
+}
+
+function readKeeping({ config, cluster }: StreamInfo): StreamKeeping {
+  return {
+    stream: config.name,
+    inMemory: config.storage === StorageType.Memory,
+    writtenLate: (config as LaterConfig).persist_mode === 'async',
+    replicas: config.num_replicas,
+    servers: cluster ? namesOf(cluster) : undefined,
+  };
+}
+
+function namesOf({ leader, replicas = [] }: ClusterInfo): string[] {
+  const followers = replicas.flatMap(({ name, offline }) => (offline ? [] : name));
+  return leader ? [leader, ...followers] : [];
 }

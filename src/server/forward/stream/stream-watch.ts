@@ -1,10 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { JetStreamManager, NatsConnection, StreamInfo } from 'nats';
+
 import { messageOf, SvcMqttError } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import { subjectsOfTemplate } from '../../../subject-template.js';
 import type { NatsLink } from '../connection/nats-link.js';
 import type { Standstill } from '../troubles.js';
+import { type AckPromise, openAckWatch } from './ack-watch.js';
+import type { Durability } from './durability.js';
+
 import {
   createStream,
   describePart,
@@ -28,6 +32,7 @@ import { covers } from './subject-match.js';
 /** The stream as it was when it was last looked at. */
 export interface StreamWatch {
   readonly stream: UsableStream;
+  readonly durability: Durability;
   /** The stream stores nothing; undefined while nothing speaks against it. */
   readonly standstill: Standstill | undefined;
   /**
@@ -70,9 +75,14 @@ interface Trouble extends Standstill {
  * A stream that a gateway made is made again when two looks have missed it. One that somebody else made is left to whoever
  * removed it, until the next connection: a NATS server may come back without its data.
  *
- * @throws SvcMqttError NATS_STREAM or NATS_UNREACHABLE.
+ * @throws SvcMqttError NATS_STREAM, NATS_UNREACHABLE, or ACK_LEVEL when the level is promised and cannot be kept, or not known to be.
  */
-export async function openStreamWatch(link: NatsLink, wanted: WantedStream, log: Log): Promise<StreamWatch> {
+export async function openStreamWatch(
+  link: NatsLink,
+  wanted: WantedStream,
+  promise: AckPromise,
+  log: Log,
+): Promise<StreamWatch> {
   const { needed } = subjectsOfTemplate(wanted.template);
   const firstConnection = link.connection;
   if (firstConnection === undefined) {
@@ -81,6 +91,17 @@ export async function openStreamWatch(link: NatsLink, wanted: WantedStream, log:
     });
   }
   let stream = await requireStream(firstConnection, wanted, log);
+  const worth = await openAckWatch(promise, log, {
+    connection: firstConnection,
+    keeping: stream.keeping,
+    /** A stream that was made just now may have no leader yet. */
+    async readAgain() {
+      const manager = await manageStreams(firstConnection, wanted.domain);
+      const info = await readStreamInfo(manager, stream.name).catch(() => undefined);
+      if (info !== undefined) stream = readUsableStream(info, stream.made);
+      return stream.keeping;
+    },
+  });
   let looking = new AbortController();
   let hurry = new AbortController();
   let lookedAtMs = 0;
@@ -149,7 +170,7 @@ export async function openStreamWatch(link: NatsLink, wanted: WantedStream, log:
       if (found !== undefined) {
         misses = 0;
         mayCreate = false;
-        adopt(found, onChanged);
+        await adopt(found);
         return;
       }
       misses += 1;
@@ -171,25 +192,25 @@ export async function openStreamWatch(link: NatsLink, wanted: WantedStream, log:
       }
       misses = 0;
       mayCreate = false;
-      change(created, onChanged);
+      await change(created);
       note(undefined, 'some');
     };
-  }
 
-  function adopt(info: StreamInfo, onChanged: () => void): void {
-    if (info.config.name !== stream.name) logFound(info, log);
-    const made = stream.made && info.config.name === stream.name;
-    const found = readUsableStream(info.config, made);
-    logWarnings(found, stream, log);
-    change(found, onChanged);
-    const problem = findStreamProblem(info.config);
-    note(problem, 'sending');
-  }
+    async function adopt(info: StreamInfo): Promise<void> {
+      if (info.config.name !== stream.name) logFound(info, log);
+      const made = stream.made && info.config.name === stream.name;
+      const found = readUsableStream(info, made);
+      logWarnings(found, stream, log);
+      note(findStreamProblem(info.config), 'sending');
+      await change(found);
+    }
 
-  function change(found: UsableStream, onChanged: () => void): void {
-    const { batchProblem } = stream;
-    stream = found;
-    if (found.batchProblem !== batchProblem) onChanged();
+    async function change(found: UsableStream): Promise<void> {
+      const { batchProblem } = stream;
+      stream = found;
+      if (found.batchProblem !== batchProblem) onChanged();
+      await worth.look(connection, found.keeping);
+    }
   }
 
   /** Takes down what is wrong now, and says so when it is something else than before. */
@@ -208,13 +229,17 @@ export async function openStreamWatch(link: NatsLink, wanted: WantedStream, log:
     get stream() {
       return stream;
     },
+    get durability() {
+      return worth.durability;
+    },
     get standstill() {
-      return trouble?.stops === 'some' ? undefined : trouble;
+      return trouble === undefined || trouble.stops === 'some' ? worth.breach : trouble;
     },
     findProblem(subject) {
-      if (unusable.length === 0 && trouble?.stops !== 'sending') return undefined;
+      const problem = trouble?.stops === 'sending' ? trouble.reason : worth.breach?.reason;
+      if (unusable.length === 0 && problem === undefined) return undefined;
       const text = decoder.decode(subject);
-      if (trouble?.stops === 'sending' && covers(needed, text)) return trouble.reason;
+      if (problem !== undefined && covers(needed, text)) return problem;
       return unusable.find(({ subjects }) => subjects.some((each) => covers(each, text)))?.problem;
     },
     setUnusable(subjects) {

@@ -107,7 +107,7 @@ async function findOrCreate(
   if (!takes(info, needed)) throw nameTaken(wanted, info);
   const problem = findStreamProblem(info.config);
   if (problem !== undefined) throw unusable(problem);
-  const stream = readUsableStream(info.config, false);
+  const stream = readUsableStream(info, false);
   logWarnings(stream, undefined, log);
   logFound(info, log);
   return stream;
@@ -182,7 +182,7 @@ export async function createStream(
   try {
     const created = await manager.streams.add(config);
     log.info({ event: 'stream_created', stream: name, subjects: [offered] }, 'created the stream');
-    return readUsableStream(created.config, true);
+    return readUsableStream(created, true);
   } catch (error) {
     if (apiCode(error) === nameInUse) return undefined;
     throw error;

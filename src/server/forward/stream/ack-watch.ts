@@ -1,0 +1,101 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { NatsConnection } from 'nats';
+import type { AckLevel } from '../../../ack-level.js';
+import { SvcMqttError } from '../../../errors.js';
+import type { Log } from '../../../log.js';
+import type { Standstill } from '../troubles.js';
+import { type Breach, type Durability, judgeDurability } from './durability.js';
+import type { ServerSync } from './server-sync.js';
+import type { StreamKeeping } from './stream-config.js';
+
+/** What every acknowledgement is to be worth. */
+export interface AckPromise {
+  readonly level: AckLevel;
+  /** Where it does not hold: acknowledge nothing, or say so and go on. */
+  readonly onBreach: 'refuse' | 'warn';
+  readonly sync: ServerSync;
+}
+
+/** Holds the promise against the stream and its servers. */
+export interface AckWatch {
+  readonly durability: Durability;
+  /** The promise does not hold, and nothing may be acknowledged until it does. */
+  readonly breach: Standstill | undefined;
+  look(connection: NatsConnection, keeping: StreamKeeping): Promise<void>;
+}
+
+/** So long a start waits until a level is known to hold. */
+const knownWithinMs = 3_000;
+const pollMs = 250;
+
+/** @throws SvcMqttError ACK_LEVEL when the level cannot be kept, or is not known to be. */
+export async function openAckWatch(
+  promise: AckPromise,
+  log: Log,
+  first: { connection: NatsConnection; keeping: StreamKeeping; readAgain(): Promise<StreamKeeping> },
+): Promise<AckWatch> {
+  const { level, sync } = promise;
+  const warns = promise.onBreach === 'warn';
+  let durability = await requireLevel();
+  let breach: Standstill | undefined;
+  note();
+
+  async function judge(connection: NatsConnection, keeping: StreamKeeping): Promise<Durability> {
+    return judgeDurability(keeping, await sync.read(connection, keeping, level === 'synced'));
+  }
+
+  async function requireLevel(): Promise<Durability> {
+    const endMs = performance.now() + knownWithinMs;
+    let { keeping } = first;
+    while (true) {
+      const judged = await judge(first.connection, keeping);
+      const broken = judged.breaches[level];
+      if (broken === undefined || warns) return judged;
+      if (performance.now() > endMs) throw refused(level, broken);
+      await delay(pollMs);
+      keeping = await first.readAgain();
+    }
+  }
+
+  /** Says so when acknowledgements are not worth any more, or again, what was promised. */
+  function note(): void {
+    const { reason, remedy } = durability.breaches[level] ?? {};
+    if (reason === undefined) {
+      const { why } = durability;
+      if (breach !== undefined)
+        log.info({ event: 'ack_level_kept', ackLevel: level, why }, 'ACK_LEVEL holds again');
+      breach = undefined;
+      return;
+    }
+    const detail = `ACK_LEVEL=${level} does not hold: ${reason}`;
+    if (detail !== breach?.reason) {
+      log[warns ? 'warn' : 'error'](
+        { event: 'ack_level_broken', ackLevel: level, reason, remedy },
+        warns
+          ? 'acknowledgements are worth less than ACK_LEVEL says'
+          : 'acknowledgements would be worth less than ACK_LEVEL says: nothing is acknowledged',
+      );
+    }
+    breach = { reason: detail, sinceMs: breach?.sinceMs ?? Date.now() };
+  }
+
+  return {
+    get durability() {
+      return durability;
+    },
+    get breach() {
+      return warns ? undefined : breach;
+    },
+    async look(connection, keeping) {
+      durability = await judge(connection, keeping);
+      note();
+    },
+  };
+}
+
+function refused(level: AckLevel, { reason, remedy, mayPass = false }: Breach): SvcMqttError {
+  return new SvcMqttError('ACK_LEVEL', `ACK_LEVEL=${level} does not hold: ${reason}`, {
+    suggestion: `${remedy}; or promise less with ACK_LEVEL, or set ACK_LEVEL_ON_BREACH=warn`,
+    mayPass,
+  });
+}
