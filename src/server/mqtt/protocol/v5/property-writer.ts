@@ -1,3 +1,4 @@
+import type { UserProperties } from '../codec.js';
 import { type Place, type Properties, type Property, properties } from './property-table.js';
 import { variableIntegerBytes, writeVariableInteger } from './variable-integer.js';
 
@@ -52,9 +53,9 @@ export function writeProperties(
     const value = values[name];
     if (value === undefined) continue;
     if (type === 'pair') {
-      for (const [key, text] of value as [string, string][]) {
+      for (const pair of value as UserProperties) {
         target[at] = id;
-        at = writeField(target, writeField(target, at + 1, key), text);
+        at = writeField(target, writeField(target, at + 1, pair[0]), pair[1]);
       }
       continue;
     }
@@ -89,7 +90,19 @@ function fieldBytes(value: string | Buffer): number {
 /** Writes text or bytes behind their length, and answers where they end. */
 export function writeField(target: Buffer, offset: number, value: string | Buffer): number {
   const start = offset + 2;
-  const bytes = typeof value === 'string' ? target.write(value, start) : value.copy(target, start);
-  target.writeUInt16BE(bytes, offset);
+  const bytes = typeof value === 'string' ? writeText(target, start, value) : value.copy(target, start);
+  target[offset] = bytes >> 8;
+  target[offset + 1] = bytes & 0xff;
   return start + bytes;
+}
+
+/** Short ASCII text is written faster without leaving JavaScript. Answers how many bytes it has. */
+function writeText(target: Buffer, offset: number, text: string): number {
+  if (text.length > 40) return target.write(text, offset);
+  for (let index = 0; index < text.length; index += 1) {
+    const code = text.charCodeAt(index);
+    if (code >= 0x80) return target.write(text, offset);
+    target[offset + index] = code;
+  }
+  return text.length;
 }

@@ -1,7 +1,5 @@
 /** Variable byte integers (MQTT 5.0 §1.5.5). */
 
-export const maxVariableInteger = 268_435_455;
-
 /**
  * The value at `start`, or -1 when it does not fit, has more than four bytes, or more bytes than it needs
  * [MQTT-1.5.5-1]. So its size follows from its value.
