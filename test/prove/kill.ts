@@ -5,8 +5,9 @@ import { startNatsServer } from '../support/nats-server.js';
 import { createDatabase, startPostgres, withClient } from '../support/postgres.js';
 import { type ServerProcess, startServerProcess } from '../support/server-process.js';
 import { startBalancer } from './balancer.js';
-import { purge, startLoad } from './load.js';
+import { startLoad } from './load.js';
 import type { Bench, Proof } from './proof.js';
+import { purge } from './stream.js';
 
 const clients = 20;
 const mostKills = 3;

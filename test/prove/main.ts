@@ -1,26 +1,31 @@
 import { writeFileSync } from 'node:fs';
+import { isIsolated, prove } from './isolated.js';
 import { killProof } from './kill.js';
+import { networkCutProof } from './network-cut.js';
 import { type Options, readOptions } from './options.js';
+import { powerCutProofs } from './power-cut.js';
 import type { Proof } from './proof.js';
 import { formatReport, makeReport, writeDocs } from './report.js';
-import { type Outcome, runProof, type TakenRound } from './run-proof.js';
+import type { Outcome, TakenRound } from './run-proof.js';
 
-const proofs: readonly Proof[] = [killProof];
+const proofs: readonly Proof[] = [...powerCutProofs, killProof, networkCutProof];
 
 async function main(options: Options, stopping: AbortSignal): Promise<void> {
   const startedAt = new Date();
   const outcomes: Outcome[] = [];
   for (const proof of proofs.filter(({ name }) => options.proofs.includes(name))) {
     if (stopping.aborted) break;
-    say(`${proof.name}: ${proof.claim}`);
-    const outcome = await runProof(proof, {
+    if (!isIsolated) say(`${proof.name}: ${proof.claim}`);
+    const outcome = await prove(proof, {
       rounds: options.rounds,
       minutes: options.minutes,
       seed: options.seed,
       stopping,
+      onOutput: (text) => process.stderr.write(text),
       onRound: (round, rounds, mostRounds) => say(describe(proof, round, rounds, mostRounds)),
     });
-    say(`${proof.name}: ${outcome.result}${outcome.because.map((reason) => `\n  ${reason}`).join('')}`);
+    if (!isIsolated)
+      say(`${proof.name}: ${outcome.result}${outcome.because.map((reason) => `\n  ${reason}`).join('')}`);
     outcomes.push(outcome);
     // After each, so that a run that is ended has not been for nothing.
     const report = makeReport(outcomes, startedAt);

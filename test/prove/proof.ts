@@ -2,7 +2,13 @@ import type { OnFinished } from '../faults/gateway.js';
 import type { Random } from './random.js';
 import type { Verdict } from './verdict.js';
 
-export const proofNames = ['kill'] as const;
+export const proofNames = [
+  'power-cut-r1',
+  'power-cut-r3',
+  'power-cut-control',
+  'kill',
+  'network-cut',
+] as const;
 export type ProofName = (typeof proofNames)[number];
 
 /** What happened in one round. */
@@ -28,6 +34,8 @@ export interface Proof {
   readonly withinMs: number;
   /** The one that must lose something: a proof that cannot fail proves nothing. */
   readonly mustLose?: boolean;
+  /** Runs in a process with a network of its own. */
+  readonly isolated?: boolean;
   /** Why it cannot be had on this machine and what to do, or undefined. */
   findObstacle(): Promise<string | undefined>;
   /** Starts what all its rounds share. */

@@ -4,6 +4,7 @@ import type { Bench, Proof, Round } from './proof.js';
 import { openRandom } from './random.js';
 import { formatReport, makeReport } from './report.js';
 import { runProof } from './run-proof.js';
+import { expectHeld } from './short-form.js';
 import { judge, type Told } from './verdict.js';
 
 const told = (qos: 1 | 2, ...acknowledged: number[]): Told => ({
@@ -111,11 +112,4 @@ test('a control that loses nothing is broken: the test around it could not have 
   expect((await runProof(proofOf([{}, {}], mustLose).proof, limits)).result).toBe('broken');
 });
 
-/** The short form of a proof: what it needs must be there where everything is tested. */
-async function expectHeld(proof: Proof, rounds: number): Promise<void> {
-  const outcome = await runProof(proof, { rounds, minutes: undefined, seed: Date.now() });
-  expect(outcome.because).toEqual([]);
-  expect(outcome.result).toBe('held');
-}
-
-test('kill, two rounds', { timeout: 300_000 }, () => expectHeld(killProof, 2));
+test('two rounds of kills', () => expectHeld(killProof, 2));

@@ -25,6 +25,8 @@ export interface Limits {
   readonly seed: number;
   /** Called after each round. */
   onRound?(round: TakenRound, rounds: number, mostRounds: number): void;
+  /** Called with what an isolated proof says. */
+  onOutput?(text: string): void;
   /** No round begins any more. */
   readonly stopping?: AbortSignal;
 }

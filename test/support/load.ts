@@ -249,9 +249,9 @@ export interface StoredMessage {
   readonly payload: string;
 }
 
-/** Reads a whole stream back, in order. */
+/** Reads a whole stream back, in order. @param natsUrl one URL, or several with commas between them. */
 export async function readStored(natsUrl: string, stream = 'RAW'): Promise<StoredMessage[]> {
-  const connection = await connectNats({ servers: natsUrl, timeout: 10_000 });
+  const connection = await connectNats({ servers: natsUrl.split(','), timeout: 10_000 });
   try {
     const { state } = await (await connection.jetstreamManager()).streams.info(stream);
     const messages: StoredMessage[] = [];
