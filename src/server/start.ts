@@ -17,7 +17,7 @@ import { startDeviceDirectory } from './device-directory.js';
 import { startDropReport } from './drop-report.js';
 import { openEventFeed } from './event-feed.js';
 import { openDownlink } from './forward/downlink.js';
-import type { Forwarder } from './forward/forwarder.js';
+import type { Forwarder, ForwarderState } from './forward/forwarder.js';
 import { checkForwarderSettings, startForwarder } from './forward/start-forwarder.js';
 import type { Durability } from './forward/stream/durability.js';
 import { compileSubject, encodeHeaders } from './forward/subject.js';
@@ -363,7 +363,11 @@ async function drainBroker(broker: Broker, forwarder: Forwarder, timeoutMs: numb
   }
 }
 
-const ingestDetails = { batches: 'takes messages in batches', plain: 'confirms each message' } as const;
+/** How the stream is asked to confirm, now. */
+function describeIngest({ ingest, batching }: ForwarderState): string {
+  if (ingest === 'plain') return 'confirms each message';
+  return batching ? 'takes batches, used now' : 'takes batches, none used now';
+}
 
 function readReadiness(parts: {
   health: DatabaseHealth;
@@ -377,7 +381,7 @@ function readReadiness(parts: {
     database: { ok: parts.health.ok, detail: parts.health.detail },
     nats: {
       ok: nats.connected,
-      detail: nats.ingest === undefined ? nats.detail : `${nats.detail}, ${ingestDetails[nats.ingest]}`,
+      detail: nats.ingest === undefined ? nats.detail : `${nats.detail}, ${describeIngest(nats)}`,
     },
     storage: { needed: parts.needsStorage, ...readStorage(parts.forwarder, parts.ackLevel) },
     listeners: {

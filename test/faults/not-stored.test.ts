@@ -50,3 +50,39 @@ test.for([
     expect((await readReadyz(server.httpPort)).status).toBe(200);
   },
 );
+
+test('one client that is stuck in a quiet fleet is not taken for storage that stands still', async ({
+  onTestFinished,
+}) => {
+  const { server } = await startGateway(onTestFinished, { env: { READY_NEEDS_STORAGE: 'true' } });
+  const answer = await fetch(`http://127.0.0.1:${server.httpPort}/policies/sensor`, {
+    method: 'PUT',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ nats_subject: 'plant.{id}' }),
+  });
+  expect(answer.status).toBe(200);
+  const device = await addDevice(server.httpPort);
+  const client = await connected(onTestFinished, server.mqttPort, device);
+  client.send(publishPacket({ topic: `raw/${device.id}`, payload: 'x', qos: 1, packetId: 1 }));
+  const seen = new Set<number>();
+  await until('/readyz speaks of some clients', async () => {
+    const { status, body } = await readReadyz(server.httpPort);
+    seen.add(status);
+    return body.storage.detail === 'messages of some clients are not stored: no_stream (1)';
+  });
+  expect([...seen]).toEqual([200]);
+});
+
+test.for([
+  { ingest: 'auto', said: 'takes batches, none used now' },
+  { ingest: 'batch', said: 'takes batches, used now' },
+  { ingest: 'plain', said: 'confirms each message' },
+])(
+  '/readyz says with NATS_INGEST=$ingest how messages are confirmed now',
+  async ({ ingest, said }, context) => {
+    const { server } = await startGateway(context.onTestFinished, { env: { NATS_INGEST: ingest } });
+    const answer = await fetch(`http://127.0.0.1:${server.httpPort}/readyz`);
+    const { nats } = (await answer.json()) as { nats: { detail: string } };
+    expect(nats.detail).toMatch(new RegExp(`, ${said}$`));
+  },
+);

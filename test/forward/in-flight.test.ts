@@ -274,6 +274,62 @@ describe('messages in flight', () => {
     expect(bench.logged.map(({ event }) => event)).toEqual(['uplink_not_stored', 'uplink_stored_again']);
   });
 
+  describe('nothing is stored for anybody', () => {
+    const noStream = { cause: 'no_stream', detail: 'no stream takes the subject', permanent: false };
+    /** A client whose message is refused whenever it is tried. */
+    const openStuck = (bench: ReturnType<typeof openBench>, name: string, batchable = true) =>
+      bench.openLane().publish({ ...bench.message(name), batchable });
+    const fail = (bench: ReturnType<typeof openBench>, refusal = noStream) => {
+      for (let round = 0; round < 20; round += 1) {
+        for (const { token } of bench.takeSent()) bench.inFlight.settleRefused(token, refusal);
+        bench.pass(500);
+      }
+    };
+
+    it('when one client waits, and the reason is not the subject of its messages', () => {
+      const bench = openBench();
+      openStuck(bench, 'a');
+      fail(bench, refused);
+      expect(bench.inFlight.standstill).toMatchObject({ reason: refused.detail });
+      openStuck(bench, 'b');
+      const [{ token }] = bench.takeSent() as [Sent];
+      bench.inFlight.settleStored(token);
+      expect(bench.inFlight.standstill).toBeUndefined();
+    });
+
+    it('when two clients wait, but not when one does, for a reason that can be the subject of its messages', () => {
+      const bench = openBench();
+      openStuck(bench, 'a');
+      fail(bench);
+      expect(bench.inFlight.standstill).toBeUndefined();
+      openStuck(bench, 'b');
+      fail(bench);
+      expect(bench.inFlight.standstill).toMatchObject({ reason: noStream.detail });
+    });
+
+    it('but not when two clients wait that waited while messages of another were stored', () => {
+      const bench = openBench();
+      for (const name of ['a', 'b']) openStuck(bench, name);
+      fail(bench);
+      const lane = bench.openLane();
+      lane.publish(bench.message('c'));
+      bench.inFlight.settleStored(tokenOf(bench.takeSent(), 'c'));
+      fail(bench);
+      expect(bench.inFlight.holdingLanes).toBe(2);
+      expect(bench.inFlight.standstill).toBeUndefined();
+    });
+
+    it('but not when any number of clients wait for a stream that takes the subject of their policy', () => {
+      const bench = openBench();
+      for (const name of ['a', 'b', 'c']) openStuck(bench, name, false);
+      fail(bench);
+      expect(bench.inFlight.holdingLanes).toBe(3);
+      expect(bench.inFlight.standstill).toBeUndefined();
+      fail(bench, refused);
+      expect(bench.inFlight.standstill).toMatchObject({ reason: refused.detail });
+    });
+  });
+
   it('says why a lane waits and since when, and what lanes wait for together, until something is stored', () => {
     const bench = openBench({ ackTimeoutMs: 1_000 });
     const [one, two, three] = [bench.openLane(), bench.openLane(), bench.openLane()];

@@ -107,6 +107,7 @@ export async function openControlledBroker(
       detail: 'played by the test',
       ingest: 'plain' as const,
       durability: undefined,
+      batching: false,
       inFlight: 0,
       inFlightBytes: 0,
       holdingLanes: 0,

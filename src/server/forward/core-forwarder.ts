@@ -98,6 +98,7 @@ export function startCoreForwarder(options: {
         },
         ingest: undefined,
         durability: undefined,
+        batching: false,
         standstill: undefined,
       };
     },

@@ -1,5 +1,5 @@
+import type { Standstill } from './standstill.js';
 import type { Durability } from './stream/durability.js';
-import type { Standstill } from './troubles.js';
 
 /**
  * One message on its way from a device to NATS. The connection makes it, the forwarder keeps it until NATS has
@@ -127,6 +127,8 @@ export interface ForwarderState {
   readonly ingest: IngestMode | undefined;
   /** What an acknowledgement is worth; undefined without a stream. */
   readonly durability: Durability | undefined;
+  /** What waits goes in batches now; false also where the stream takes them and is quicker without. */
+  readonly batching: boolean;
   readonly inFlight: number;
   readonly inFlightBytes: number;
   /** Lanes that wait because NATS refused a message or did not confirm it in time. */

@@ -125,10 +125,14 @@ export function startForwarding(options: {
       detail: link.stalled ? `${link.detail} does not answer` : link.detail,
       ingest: outlet.ingest,
       durability: outlet.durability,
+      batching: outlet.batching,
       inFlight: inFlight.count,
       inFlightBytes: inFlight.bytes,
       holdingLanes: inFlight.holdingLanes,
-      standstill: outlet.standstill ?? inFlight.standstill,
+      /** Looks at all lanes that hold. */
+      get standstill() {
+        return outlet.standstill ?? inFlight.standstill;
+      },
       counters,
     }),
     troubles: () => inFlight.troubles(),

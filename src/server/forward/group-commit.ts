@@ -38,6 +38,8 @@ const disabledCode = '10174 ';
  * batch are sent by themselves, so that the one at fault is alone to suffer.
  */
 export interface GroupCommit {
+  /** What waits goes in batches now. */
+  readonly gathering: boolean;
   /**
    * The batch that a message sent now becomes a part of, or 0.
    *
@@ -302,6 +304,9 @@ export function openGroupCommit(options: {
   }
 
   return {
+    get gathering() {
+      return gathering;
+    },
     groupOf(message, again) {
       if (!allowed || again || !message.batchable) return 0;
       const room = promised ? 1 : window;

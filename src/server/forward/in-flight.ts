@@ -3,7 +3,8 @@ import type { ForwarderCounters, Lane, TroubleSum, UplinkMessage } from './forwa
 import { ClientLane, type LaneContext } from './lane.js';
 import type { Outlet, Refusal } from './outlet.js';
 import { openSlots, slotFree, slotHeld, slotSent } from './slots.js';
-import { openTroubles, type Standstill } from './troubles.js';
+import { type Failure, findStandstill, type Standstill } from './standstill.js';
+import { openTroubles } from './troubles.js';
 
 const decoder = new TextDecoder();
 
@@ -79,6 +80,10 @@ export function openInFlight(options: {
     }
   }
 
+  function* failures(): Generator<Failure | undefined> {
+    for (const { inFlight, failure } of holding) if (inFlight > 0) yield failure;
+  }
+
   function sumTroubles(): TroubleSum[] {
     const sums = new Map<string, { cause: string; detail: string; lanes: number; sinceMs: number }>();
     for (const { trouble } of holding) {
@@ -109,7 +114,7 @@ export function openInFlight(options: {
       return holding.size;
     },
     get standstill() {
-      return troubles.standstill;
+      return findStandstill(failures(), counters.stored, context.nowMs);
     },
     troubles: sumTroubles,
     openLane: () => new ClientLane(context),
@@ -163,7 +168,7 @@ export function openInFlight(options: {
       for (const lane of [...pending]) if (outlet.open) lane.resume();
       // At the bound, what absent clients left behind and NATS refuses makes way.
       if (options.full()) for (const lane of [...pending]) lane.abandon();
-      troubles.check(holding.size > 0, counters.stored, nowMs);
+      troubles.check(holding.size > 0, nowMs);
     },
   };
 }

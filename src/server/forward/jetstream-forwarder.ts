@@ -159,6 +159,9 @@ export function startJetStreamForwarder(options: {
         get durability() {
           return watch.durability;
         },
+        get batching() {
+          return commits.gathering;
+        },
         get standstill() {
           return watch.standstill;
         },

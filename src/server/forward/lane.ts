@@ -2,6 +2,7 @@ import { messageOf } from '../../errors.js';
 import type { ForwarderCounters, Lane, LaneTrouble, UplinkMessage } from './forwarder.js';
 import type { Outlet, Refusal } from './outlet.js';
 import { type Slots, slotHeld, slotSent, slotWaiting } from './slots.js';
+import { type Failure, nextFailure } from './standstill.js';
 
 const firstBackoffMs = 100;
 const lastBackoffMs = 5_000;
@@ -48,7 +49,7 @@ export class ClientLane implements Lane {
   private waiting: number[] = [];
   private resumeAtMs = 0;
   /** The last failure since the lane was open. */
-  private failure: (Omit<LaneTrouble, 'subject'> & { readonly subject: Uint8Array }) | undefined;
+  failure: Failure | undefined;
   /** What waits is being sent: a refusal meanwhile does not begin that anew. */
   private sending = false;
 
@@ -155,7 +156,7 @@ export class ClientLane implements Lane {
 
   /** It failed and is to be sent again. */
   fail(slot: number, cause: string, detail: string): void {
-    const { slots, nowMs, noteFailure } = this.context;
+    const { slots, counters, nowMs, noteFailure } = this.context;
     const token = slots.token(slot);
     if (!this.holding || this.probe === token) {
       this.resumeAtMs = nowMs + Math.min(firstBackoffMs * 2 ** this.failures, lastBackoffMs);
@@ -164,8 +165,8 @@ export class ClientLane implements Lane {
     this.hold();
     this.takeBack(slot);
     if (this.probe === token) this.probe = 0;
-    const { subject } = slots.message(slot);
-    this.failure = { cause, detail, subject, sinceMs: this.failure?.sinceMs ?? nowMs };
+    const message = slots.message(slot);
+    this.failure = nextFailure(this.failure, { message, cause, detail, stored: counters.stored, nowMs });
     noteFailure(cause, detail);
   }
 
@@ -322,7 +323,8 @@ export class ClientLane implements Lane {
       const detail = 'NATS is away, or does not answer';
       return { cause: 'nats_away', detail, subject: undefined, sinceMs: closedAtMs ?? nowMs };
     }
-    const { failure } = this;
-    return failure && { ...failure, subject: Buffer.from(failure.subject).toString() };
+    if (this.failure === undefined) return undefined;
+    const { cause, detail, subject, sinceMs } = this.failure;
+    return { cause, detail, subject: Buffer.from(subject).toString(), sinceMs };
   }
 }

@@ -1,8 +1,8 @@
 import type { NatsConnection } from 'nats';
 import type { NatsWire } from './connection/nats-wire.js';
 import type { IngestMode, UplinkMessage } from './forwarder.js';
+import type { Standstill } from './standstill.js';
 import type { Durability } from './stream/durability.js';
-import type { Standstill } from './troubles.js';
 
 /** Why a message is not stored: `cause` is a stable key, `permanent` that the same message can never be stored. */
 export interface Refusal {
@@ -53,6 +53,8 @@ export interface NatsOutlet extends Outlet, PlainOutlet {
   readonly maxMessageBytes: number;
   readonly ingest: IngestMode | undefined;
   readonly durability: Durability | undefined;
+  /** See `ForwarderState.batching`. */
+  readonly batching: boolean;
   /** What is known to keep messages from being stored, also while none is sent. */
   readonly standstill: Standstill | undefined;
 }

@@ -211,6 +211,10 @@ function addParts(
 ): void {
   series.gauge('svc_mqtt_database_up', '1 when the database answers', () => Number(directory.live));
   series.gauge('svc_mqtt_nats_up', '1 when NATS answers', () => Number(forwarder.state().connected));
+  series.gauge('svc_mqtt_storage_up', '0 while nothing can be stored, also while no device sends', () => {
+    const { connected, standstill } = forwarder.state();
+    return Number(connected && standstill === undefined);
+  });
   series.gauge(
     'svc_mqtt_device_cache_size',
     'Devices whose credentials are remembered',

@@ -5,10 +5,9 @@ import { messageOf, SvcMqttError } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import { subjectsOfTemplate } from '../../../subject-template.js';
 import type { NatsLink } from '../connection/nats-link.js';
-import type { Standstill } from '../troubles.js';
+import type { Standstill } from '../standstill.js';
 import { type AckPromise, openAckWatch } from './ack-watch.js';
 import type { Durability } from './durability.js';
-
 import {
   createStream,
   describePart,
