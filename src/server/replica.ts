@@ -138,7 +138,7 @@ function countFailures(counters: Readonly<BrokerCounters>, forwarder: Forwarder)
   const { dropped, refused, abandoned } = forwarder.state().counters;
   return {
     connects_refused: countRefused(counters),
-    publish_denied: counters.closed['publish-denied'],
+    publish_denied: counters.publishDenied,
     subscribe_denied: counters.subscribeDenied,
     messages_dropped: dropped + abandoned,
     messages_refused: refused,

@@ -1,5 +1,5 @@
 import { maxTopicLevels } from '../topic-template.js';
-import { count, setting } from './setting.js';
+import { count, setting, textOf } from './setting.js';
 
 /** Bounds: each says what happens at it. */
 export const limitsSettings = {
@@ -224,6 +224,30 @@ export const limitsSettings = {
     schema: count(1, 10_000_000),
     default: 100_000,
     help: 'Most persistent sessions kept for absent clients; at it those absent longest are discarded, first of devices that have more than their share',
+  }),
+  maxSessionExpiry: setting({
+    env: ['MAX_SESSION_EXPIRY'],
+    flag: 'max-session-expiry',
+    schema: textOf({
+      pattern: '^[1-9][0-9]{0,8}[smhd]$',
+      description: 'a whole number with the unit s, m, h or d, such as 12h',
+    }),
+    default: undefined,
+    help: 'Longest that a session outlives its connection, e.g. 12h or 7d; a client of MQTT 5 that asks for more is told what it gets; unset: as long as the client asks for, with MQTT 3 until MAX_SESSIONS is reached',
+  }),
+  maxKeepaliveSec: setting({
+    env: ['MAX_KEEPALIVE_SEC'],
+    flag: 'max-keepalive-sec',
+    schema: count(0, 65_535),
+    default: 0,
+    help: 'Longest keep alive of a client of MQTT 5, which is told; 0: the one that it asks for',
+  }),
+  maxTopicAliases: setting({
+    env: ['MAX_TOPIC_ALIASES'],
+    flag: 'max-topic-aliases',
+    schema: count(0, 65_535),
+    default: 16,
+    help: 'Most topic aliases of a connection of MQTT 5, for each direction; a client that gives a higher one is closed',
   }),
   deviceCacheSize: setting({
     env: ['DEVICE_CACHE_SIZE'],

@@ -684,7 +684,7 @@ describe('refusals', () => {
     ['an unknown user', { userName: 'nobody', password: 'x' }, 4],
     ['a wrong password', { userName: 'dev1', password: 'x' }, 4],
     ['a user without password', { userName: 'dev1' }, 4],
-    ['protocol level 5', { level: 5, userName: 'dev1', password: 'correct-horse' }, 1],
+    ['protocol level 6', { level: 6, userName: 'dev1', password: 'correct-horse' }, 1],
     [
       'an empty client id that wants a session',
       { clientId: '', clean: false, userName: 'dev1', password: 'x' },

@@ -46,6 +46,16 @@ export function escapeToken(text: string): string {
   return text === '' ? '%' : percentEncode(text, unsafeInToken);
 }
 
+/** Reads back what `percentEncode` made; a text that it cannot have made is answered as it is. */
+export function percentDecode(text: string): string {
+  if (!text.includes('%')) return text;
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 /** Reads back what `escapeToken` made. */
 export function unescapeToken(token: string): string {
   return token === '%' ? '' : decodeURIComponent(token);
@@ -81,7 +91,8 @@ export function readTopicHeader(header: (name: string) => string): string | unde
   }
 }
 
-function percentEncode(text: string, characters: RegExp): string {
+/** Each of the characters as `%` and two digits for each byte of its UTF-8. */
+export function percentEncode(text: string, characters: RegExp): string {
   return text.replace(characters, (character) =>
     Array.from(
       encoder.encode(character),

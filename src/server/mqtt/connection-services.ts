@@ -7,6 +7,7 @@ import type { EventFeed } from '../event-feed.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { Policy } from './admission/authorize.js';
+import type { TermsConfig } from './admission/connack.js';
 import { openDeviceRoom } from './admission/device-room.js';
 import type { LoginServices } from './admission/login.js';
 import { openLoginGuard } from './admission/login-guard.js';
@@ -20,10 +21,8 @@ import type { Addressing } from './uplink/route.js';
 import type { UplinkServices } from './uplink/uplink.js';
 
 /** The settings that a connection looks at. */
-export type ConnectionConfig = Pick<
-  Config,
-  'connectTimeoutSec' | 'maxConnectPacketBytes' | 'maxPacketBytes' | 'slowReaderTimeoutSec'
->;
+export type ConnectionConfig = TermsConfig &
+  Pick<Config, 'connectTimeoutSec' | 'maxConnectPacketBytes' | 'maxPacketBytes' | 'slowReaderTimeoutSec'>;
 
 /** What every connection shares. */
 export interface ConnectionServices {
@@ -116,6 +115,7 @@ export function createConnectionServices(
       maxInFlightBytesPerClient: config.maxInFlightBytesPerClient,
       maxExchangesPerClient: config.maxExchangesPerClient,
       topicLimits,
+      takesTtl: () => false,
       waitingWills: parts.waitingWills,
       counters,
       turns,

@@ -2,13 +2,20 @@ import { randomBytes } from 'node:crypto';
 import { type DeviceCredentials, type Secret, secretOf, validUntilMs } from '../../db/device-credentials.js';
 import { shortenText } from '../live.js';
 import type { Policy } from './admission/authorize.js';
+import { agreeOn, connackOf, maxSessionExpirySec, type Terms } from './admission/connack.js';
 import { checkConnect, logIn, type Refusal } from './admission/login.js';
 import { updatePublishRate } from './admission/publish-rate.js';
 import type { ConnectionServices } from './connection-services.js';
 import { countMessage } from './live/counters.js';
 import { limitOfReason } from './live/limit-names.js';
-import { type CloseReason, closeReasons, isExpected, suppressesWill } from './protocol/close-reason.js';
-import type { Codec, Connect, Will } from './protocol/codec.js';
+import {
+  type CloseReason,
+  closeReasons,
+  isExpected,
+  type Reason,
+  suppressesWill,
+} from './protocol/close-reason.js';
+import type { Codec, ConnackProperties, Connect, Will } from './protocol/codec.js';
 import { PacketType, type ProtocolVersion } from './protocol/packet-type.js';
 import { readFirstPacket } from './protocol/read-connect.js';
 import { codecs3 } from './protocol/v3/codec.js';
@@ -23,7 +30,14 @@ import { RoomRequest } from './uplink/room-request.js';
 import type { Rules } from './uplink/route.js';
 import { Uplink, type UplinkConnection } from './uplink/uplink.js';
 
+const protocolNames: Readonly<Record<ProtocolVersion, string>> = { 3: '3.1', 4: '3.1.1', 5: '5.0' };
 const pingresp = Buffer.from([PacketType.PINGRESP << 4, 0]);
+const unlimitedTerms: Terms = {
+  sessionExpirySec: 0,
+  keepaliveSec: 0,
+  receiveMaximum: Number.POSITIVE_INFINITY,
+  topicAliasMaximum: 0,
+};
 /** What is left of the time for CONNECT to refuse it. */
 const refusalMarginMs = 200;
 /**
@@ -49,6 +63,9 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   codec: Codec = codecs3[4];
   private version: ProtocolVersion = 4;
   clientLimits: ClientLimits = unlimited;
+  private terms: Terms = unlimitedTerms;
+  /** QoS 1 and 2 messages of the client that it has no final answer to. */
+  private unanswered = 0;
   keepaliveMs = 0;
   will: Will | undefined;
   client: Client | undefined;
@@ -95,7 +112,11 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
 
   /** The version of the protocol, as people call it. */
   get protocol(): string {
-    return this.version === 3 ? '3.1' : '3.1.1';
+    return protocolNames[this.version];
+  }
+
+  get aliasesTaken(): number {
+    return this.terms.topicAliasMaximum;
   }
 
   get isConnected(): boolean {
@@ -210,13 +231,16 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     this.device = device;
     this.secret = secret === undefined ? undefined : secretOf(device, secret);
     this.validUntilMs = this.loginUntilMs(device);
+    const terms = agreeOn(connect, this.codec, this.services.config);
+    this.terms = terms;
     this.version = connect.version;
     this.clientId = connect.clientId === '' ? `auto-${randomBytes(10).toString('hex')}` : connect.clientId;
     const admission = registry.admit(this, {
       deviceId: device.id,
       deviceType: device.type,
       clientId: this.clientId,
-      clean: connect.cleanStart,
+      cleanStart: connect.cleanStart,
+      sessionExpirySec: terms.sessionExpirySec,
       rules: { policy, addressing: this.services.addressingOf(device, policy) },
     });
     if (admission === undefined) {
@@ -232,7 +256,7 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     const { receiveMaximum, maxPacketBytes, topicAliasMaximum } = connect;
     this.clientLimits = { receiveMaximum, maxPacketBytes, topicAliasMaximum };
     this.will = connect.will;
-    this.keepaliveMs = connect.keepaliveSec * 1_500; // [MQTT-3.1.2-24]
+    this.keepaliveMs = terms.keepaliveSec * 1_500; // [MQTT-3.1.2-24]
     this.deadlineMs = this.keepaliveMs > 0 ? performance.now() + this.keepaliveMs : Number.POSITIVE_INFINITY;
     this.uplink = new Uplink(this.services.uplink, this, {
       client,
@@ -244,9 +268,20 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     this.accepted.socket.onLogin?.();
     directory.loggedIn(device, secret);
     this.tell('connected');
-    this.socket.write(this.codec.encodeConnack(sessionPresent, {}));
+    this.socket.write(
+      this.codec.encodeConnack(sessionPresent, this.codec.explains ? this.tellTerms(connect) : {}),
+    );
     client.session?.attach(this);
     this.socket.updateHold();
+  }
+
+  private tellTerms(connect: Connect): ConnackProperties {
+    const answersTo = `cmd/${this.device?.id}/`;
+    return connackOf(connect, this.terms, {
+      maxPacketBytes: this.maxPacketBytes(),
+      assignedClientId: connect.clientId === '' ? this.clientId : undefined,
+      responseInformation: this.policy?.maySubscribe(`${answersTo}#`) === true ? answersTo : undefined,
+    });
   }
 
   /** A session is not gone on with whose commands NATS refuses: the client is to subscribe again, and to be told so. */
@@ -308,6 +343,10 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
 
   /** Processes a packet, or keeps it while a message before it waits for room. */
   onPacket(packet: Buffer, bodyOffset: number): CloseReason | undefined {
+    if (isConfirmed(packet)) {
+      this.unanswered += 1;
+      if (this.unanswered > this.terms.receiveMaximum) return 'receive-maximum-exceeded'; // [MQTT-3.3.4-9]
+    }
     if (this.parked.isEmpty && this.mayProcess(packet, bodyOffset)) return this.handle(packet, bodyOffset);
     // A client whose messages have to wait is still answered that the server lives.
     if (this.isPing(packet)) this.socket.reply(pingresp);
@@ -344,19 +383,11 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     const uplink = this.uplink as Uplink;
     const publish = this.codec.decodePublish(packet, bodyOffset);
     if (typeof publish === 'string') return publish;
-    const { counters, log } = this.services;
+    const { counters } = this.services;
     countMessage(counters.received, publish.qos, publish.payload.length);
     this.received[publish.qos] += 1;
     this.lastMessageMs = this.lastReadMs;
-    const reason = uplink.receive(publish);
-    if (reason === 'publish-denied') {
-      const fields = {
-        ...this.describe(),
-        topic: packet.toString('utf8', publish.topicStart, publish.topicEnd),
-      };
-      log.warn('publish_denied', fields, 'A device published outside its policy and is disconnected');
-    }
-    return reason;
+    return uplink.receive(publish);
   }
 
   private onPubrel(packet: Buffer, bodyOffset: number): CloseReason | undefined {
@@ -366,7 +397,14 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
 
   private onDisconnect(packet: Buffer, bodyOffset: number): CloseReason {
     const disconnect = this.codec.decodeDisconnect(packet, bodyOffset);
-    return typeof disconnect === 'string' ? disconnect : 'client-disconnect';
+    if (typeof disconnect === 'string') return disconnect;
+    const { sessionExpirySec, withWill } = disconnect;
+    if (sessionExpirySec !== undefined && this.client !== undefined) {
+      // A session that was to end with its connection cannot be kept after all [MQTT-3.14.2-2].
+      if (this.client.sessionExpirySec === 0 && sessionExpirySec > 0) return 'session-expiry-zero';
+      this.client.sessionExpirySec = Math.min(sessionExpirySec, maxSessionExpirySec(this.services.config));
+    }
+    return withWill ? 'client-disconnect-with-will' : 'client-disconnect';
   }
 
   /** An acknowledgement of a message sent to the client. */
@@ -401,6 +439,18 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     });
   }
 
+  onPublishRefused(reason: CloseReason, topic: string): void {
+    const shown = shortenText(topic);
+    const { why } = closeReasons[reason];
+    this.lastRefusal = { atMs: Date.now(), detail: `message refused: ${shown}: ${why}` };
+    const limit = this.codec.explains ? limitOfReason[reason] : undefined;
+    if (limit !== undefined) this.services.counters.limits[limit] += 1;
+    if (reason !== 'publish-denied') return;
+    this.services.counters.publishDenied += 1;
+    const fields = { ...this.describe(), topic: shown };
+    this.services.log.warn('publish_denied', fields, 'A device published outside its policy');
+  }
+
   onSubscribeDenied(filter: string, why: string): void {
     this.services.counters.subscribeDenied += 1;
     const detail = `subscription refused: ${shortenText(filter)}: ${why}`;
@@ -410,7 +460,17 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   }
 
   acknowledge(type: PacketType, packetId: number): void {
-    if (this.phase === 'connected') this.socket.acknowledge(type, packetId);
+    if (this.phase !== 'connected') return;
+    if (type !== PacketType.PUBREC && this.unanswered > 0) this.unanswered -= 1;
+    this.socket.acknowledge(type, packetId);
+  }
+
+  /** Answers PUBACK or PUBREC with a refusal, which ends the exchange. */
+  answerRefusal(type: PacketType, packetId: number, reason: CloseReason): void {
+    if (this.phase !== 'connected') return;
+    if (this.unanswered > 0) this.unanswered -= 1;
+    const { code, why }: Reason = closeReasons[reason];
+    this.socket.reply(this.codec.encodeAcknowledge(type, packetId, code, { reasonString: why }));
   }
 
   onRoom(): void {
@@ -471,16 +531,38 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     const detail = { ...this.describe(), ...fields, ...limited, reason, why: closeReasons[reason].why };
     if (isExpected(reason)) log.debug('connection_closed', detail, 'A connection closed');
     else log.info(wasConnected ? 'connection_closed' : 'connect_refused', detail, 'A connection was closed');
+    if (wasConnected) {
+      const disconnect = this.codec.encodeDisconnect(reason, closeReasons[reason].why);
+      if (disconnect !== undefined) this.socket.write(disconnect);
+    }
     if (wasConnected) this.tell('disconnected', reason);
     else if (!isExpected(reason)) this.tell('refused', reason, fields.user);
 
     try {
-      if (this.will !== undefined && !suppressesWill(reason)) this.uplink?.publishWill(this.will);
+      if (this.will !== undefined && !suppressesWill(reason)) this.leaveWill(this.will);
       if (this.client !== undefined) registry.release(this, this.client);
     } finally {
       this.onClosed(this);
       this.socket.end();
     }
+  }
+
+  /** Publishes the will, or leaves it to the client's session until its delay is over (MQTT 5.0 §3.1.3.2.2). */
+  private leaveWill(will: Will): void {
+    const { uplink, client } = this;
+    const delaySec = Math.min(will.delaySec, client?.sessionExpirySec ?? 0);
+    if (client === undefined || delaySec === 0) {
+      uplink?.publishWill(will);
+      return;
+    }
+    client.delayedWill = {
+      dueAtMs: performance.now() + delaySec * 1_000,
+      publish() {
+        const { rules } = client.device;
+        if (rules !== undefined) uplink?.changePolicy(rules.policy, rules.addressing);
+        uplink?.publishWill(will);
+      },
+    };
   }
 
   /** Tells those who watch. Of a client that is not known the user name, as it may be shown, is all there is. */
@@ -496,4 +578,10 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
       ? { address: this.socket.address }
       : { address: this.socket.address, device: this.device.id, client: shortenText(this.clientId) };
   }
+}
+
+/** A PUBLISH that is to be answered. */
+function isConfirmed(packet: Buffer): boolean {
+  const first = packet[0] as number;
+  return first >> 4 === PacketType.PUBLISH && (first & 0b0110) !== 0;
 }

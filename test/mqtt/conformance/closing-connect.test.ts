@@ -103,7 +103,7 @@ const violations: Violation[] = [
       reason: 'protocol-name',
     }),
   ),
-  ...[0, 3, 5, 6, 0x84, 255].map(
+  ...[0, 3, 6, 0x84, 0x85, 255].map(
     (level): Violation => ({
       name: `[MQTT-3.1.2-2] [MQTT-3.2.2-4] [MQTT-3.2.2-5] MQTT with level ${level}`,
       send: login({ level }),
@@ -119,13 +119,6 @@ const violations: Violation[] = [
       connack: 1,
     }),
   ),
-  {
-    name: '[MQTT-3.1.2-2] a CONNECT of MQTT 5, with properties',
-    send: () =>
-      packet(0x10, Buffer.from('00044d5154540502003c05110000003c', 'hex'), Buffer.from([0, 1, 0x61])),
-    reason: 'protocol-version',
-    connack: 1,
-  },
 
   // Rules that MQTT 3.1 does not have.
   {
@@ -277,7 +270,7 @@ const violations: Violation[] = [
   },
   {
     name: '[MQTT-3.1.4-5] nor what follows one of an unknown version',
-    send: (h) => Buffer.concat([h.login({ level: 5 }), publishPacket({ topic: 'raw/dev1' }), h.login()]),
+    send: (h) => Buffer.concat([h.login({ level: 6 }), publishPacket({ topic: 'raw/dev1' }), h.login()]),
     reason: 'protocol-version',
     connack: 1,
   },

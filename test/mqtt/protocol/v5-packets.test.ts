@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { closeReasons, type Reason } from '../../../src/server/mqtt/protocol/close-reason.js';
 import { decodeAuth } from '../../../src/server/mqtt/protocol/v5/auth.js';
-import { codec5, createCodec } from '../../../src/server/mqtt/protocol/v5/codec.js';
+import { codec5, codecFor } from '../../../src/server/mqtt/protocol/v5/codec.js';
 import { decodeConnect5 } from '../../../src/server/mqtt/protocol/v5/connect.js';
 import { isReasonOf, ReasonCode, ReasonPlace } from '../../../src/server/mqtt/protocol/v5/reason-codes.js';
 
@@ -301,14 +301,17 @@ describe('what a client may not send', () => {
   });
 });
 
+/** There is no room for a Reason String. */
+const terse = { maxPacketBytes: 5, wantsProblemInformation: true };
+
 describe('what the server sends', () => {
   it.each([
     ['CONNACK', codec5.encodeConnack(true, {}), '20 03 01 00 00'],
     ['CONNACK of a bounded server', codec5.encodeConnack(false, { maximumQos: 1 }), '20 05 00 00 02 2401'],
-    ['CONNACK of a refusal', codec5.encodeRefusal('bad-credentials'), '20 03 00 86 00'],
+    ['CONNACK of a refusal', codecFor(terse).encodeRefusal('bad-credentials'), '20 03 00 86 00'],
     [
       'CONNACK that a code of DISCONNECT does not fit',
-      codec5.encodeRefusal('server-shutdown'),
+      codecFor(terse).encodeRefusal('server-shutdown'),
       '20 03 00 80 00',
     ],
     ['no CONNACK for bytes that are no MQTT', codec5.encodeRefusal('tls-handshake'), undefined],
@@ -352,18 +355,39 @@ describe('what the server sends', () => {
 
   it('leaves out what would make a packet too large [MQTT-3.2.2-19] [MQTT-3.2.2-20]', () => {
     const details = { reasonString: 'no', userProperties: [['a', 'b']] as const };
-    const puback = (max: number) => createCodec(max).encodeAcknowledge(4, 258, 0x87, details);
+    const puback = (max: number) =>
+      codecFor({ maxPacketBytes: max, wantsProblemInformation: true }).encodeAcknowledge(
+        4,
+        258,
+        0x87,
+        details,
+      );
     expect(puback(18)).toEqual(bytes('40 10 0102 87 0c 1f 0002 6e6f 26 0001 61 0001 62'));
     expect(puback(17)).toEqual(bytes('40 09 0102 87 05 1f 0002 6e6f'));
     expect(puback(11)).toEqual(bytes('40 09 0102 87 05 1f 0002 6e6f'));
     expect(puback(10)).toEqual(bytes('40 03 0102 87'));
-    expect(createCodec(4).encodeAcknowledge(4, 258, 0, details)).toEqual(bytes('40 02 0102'));
-    expect(createCodec(8).encodeDisconnect('kicked', 'no')).toEqual(bytes('e0 01 98'));
-    expect(createCodec(9).encodeDisconnect('kicked', 'no')).toEqual(bytes('e0 07 98 05 1f 0002 6e6f'));
-    expect(createCodec(9).encodeConnack(false, details)).toEqual(bytes('20 03 00 00 00'));
-    expect(createCodec(10).encodeConnack(false, details)).toEqual(bytes('20 08 00 00 05 1f 0002 6e6f'));
+    expect(
+      codecFor({ maxPacketBytes: 4, wantsProblemInformation: true }).encodeAcknowledge(4, 258, 0, details),
+    ).toEqual(bytes('40 02 0102'));
+    expect(
+      codecFor({ maxPacketBytes: 8, wantsProblemInformation: true }).encodeDisconnect('kicked', 'no'),
+    ).toEqual(bytes('e0 01 98'));
+    expect(
+      codecFor({ maxPacketBytes: 9, wantsProblemInformation: true }).encodeDisconnect('kicked', 'no'),
+    ).toEqual(bytes('e0 07 98 05 1f 0002 6e6f'));
+    expect(
+      codecFor({ maxPacketBytes: 9, wantsProblemInformation: true }).encodeConnack(false, details),
+    ).toEqual(bytes('20 03 00 00 00'));
+    expect(
+      codecFor({ maxPacketBytes: 10, wantsProblemInformation: true }).encodeConnack(false, details),
+    ).toEqual(bytes('20 08 00 00 05 1f 0002 6e6f'));
     // What is not optional stays.
-    expect(createCodec(5).encodeConnack(false, { receiveMaximum: 10, ...details })).toHaveLength(8);
+    expect(
+      codecFor({ maxPacketBytes: 5, wantsProblemInformation: true }).encodeConnack(false, {
+        receiveMaximum: 10,
+        ...details,
+      }),
+    ).toHaveLength(8);
   });
 });
 

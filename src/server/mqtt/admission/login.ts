@@ -46,8 +46,10 @@ export function checkConnect(
   bodyOffset: number,
 ): Refusal | undefined {
   const tooLong = typeof connect !== 'string' && Buffer.byteLength(connect.clientId) > maxClientIdBytes;
-  if (typeof connect !== 'string' && !tooLong) return undefined;
-  const refused = typeof connect === 'string' ? connect : 'identifier-rejected';
+  const wantsMethod = typeof connect !== 'string' && connect.authenticationMethod !== undefined;
+  if (typeof connect !== 'string' && !tooLong && !wantsMethod) return undefined;
+  const named = tooLong ? 'identifier-rejected' : 'auth-method';
+  const refused = typeof connect === 'string' ? connect : named;
   return { refused, fields: describeConnect(readIdentity(packet, bodyOffset)) };
 }
 

@@ -97,7 +97,7 @@ export function openConnectionList(options: {
         ...summarize(connection),
         atMs: Date.now(),
         keepaliveSec: Math.round(connection.keepaliveMs / 1_500),
-        persistentSession: client?.persistent === true,
+        persistentSession: (client?.sessionExpirySec ?? 0) > 0,
         will: will === undefined ? undefined : { topic: will.topic, qos: will.qos, retain: will.retain },
         held: socket.held,
         waits: waitsOf(connection),

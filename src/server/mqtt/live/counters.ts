@@ -37,6 +37,8 @@ export interface BrokerCounters {
   deliveriesRefused: number;
   /** Wills not forwarded because too many waited for NATS. */
   willsDropped: number;
+  /** Messages outside the policy of their device. */
+  publishDenied: number;
   /** Filters refused. */
   subscribeDenied: number;
   /** How often each bound was reached. A connection that is not read, or waits, counts once until it goes on. */
@@ -57,6 +59,7 @@ export function newBrokerCounters(): BrokerCounters {
     deliveriesTooLarge: 0,
     deliveriesRefused: 0,
     willsDropped: 0,
+    publishDenied: 0,
     subscribeDenied: 0,
     limits: zeroes(limitNames),
   };

@@ -14,6 +14,9 @@ export interface Reason {
  */
 export const closeReasons = {
   'client-disconnect': { why: 'the client sent DISCONNECT [3.14]' },
+  'client-disconnect-with-will': {
+    why: 'the client sent DISCONNECT and asked for its will [MQTT 5.0 3.14.2.1]',
+  },
   'connection-lost': { why: 'the network connection ended without DISCONNECT' },
   'server-shutdown': { why: 'the server is stopping', code: 0x8b },
 
@@ -119,7 +122,7 @@ export const closeReasons = {
   'packet-id-zero': { why: 'packet identifier 0 [MQTT-2.3.1-1]', code: 0x82 },
   'password-without-user-name': { why: 'a password without a user name [MQTT-3.1.2-22]', code: 0x81 },
   'empty-topic': { why: 'an empty topic name or filter [MQTT-4.7.3-1]', code: 0x82 },
-  'topic-with-wildcards': { why: 'a topic name with wildcards [MQTT-3.3.2-2]', code: 0x90 },
+  'topic-with-wildcards': { why: 'a topic name with wildcards [MQTT-3.3.2-2]', code: 0x82 },
   'topic-too-long': { why: 'a topic name of more than MAX_TOPIC_BYTES', code: 0x90, connack3: 5 },
   'topic-too-deep': { why: 'a topic name of more than MAX_TOPIC_LEVELS', code: 0x90, connack3: 5 },
   'malformed-filter': { why: 'a topic filter with misplaced wildcards [MQTT-4.7.1-2, 4.7.1-3]', code: 0x8f },
@@ -160,6 +163,15 @@ export const closeReasons = {
     why: 'a payload that its properties call text, and that is none [MQTT 5.0 3.3.2.3.2]',
     code: 0x99,
   },
+  'session-expiry-zero': {
+    why: 'DISCONNECT with a session expiry where CONNECT had none [MQTT-3.14.2-2]',
+    code: 0x82,
+  },
+  'receive-maximum-exceeded': {
+    why: 'more QoS 1 and 2 messages unanswered than CONNACK allowed [MQTT 5.0 4.9]',
+    code: 0x93,
+  },
+  'auth-method': { why: 'an authentication method, of which there is none here [MQTT 5.0 4.12]', code: 0x8c },
 } as const satisfies Readonly<Record<string, Reason>>;
 
 export type CloseReason = keyof typeof closeReasons;
@@ -181,5 +193,10 @@ export function suppressesWill(reason: CloseReason): boolean {
 
 /** What happens in the ordinary life of a fleet and is not worth a line of the log. */
 export function isExpected(reason: CloseReason): boolean {
-  return reason === 'client-disconnect' || reason === 'connection-lost' || reason === 'server-shutdown';
+  return (
+    reason === 'client-disconnect' ||
+    reason === 'client-disconnect-with-will' ||
+    reason === 'connection-lost' ||
+    reason === 'server-shutdown'
+  );
 }

@@ -1,20 +1,8 @@
+import type { MessageProperties, UserProperties } from '../../message-properties.js';
 import type { CloseReason } from './close-reason.js';
 import type { PacketType, ProtocolVersion, QoS } from './packet-type.js';
 
-/** User Properties in order; names may repeat (MQTT 5.0 §1.5.7). */
-export type UserProperties = readonly (readonly [name: string, value: string])[];
-
-/** What a message carries beside topic and payload (MQTT 5.0 §3.3.2.3). MQTT 3 carries none of it. */
-export interface MessageProperties {
-  /** The payload is UTF-8 text: Payload Format Indicator 1. */
-  readonly isText?: boolean | undefined;
-  /** Message Expiry Interval, seconds. */
-  readonly expirySec?: number | undefined;
-  readonly contentType?: string | undefined;
-  readonly responseTopic?: string | undefined;
-  readonly correlationData?: Buffer | undefined;
-  readonly userProperties?: UserProperties | undefined;
-}
+export type { MessageProperties, UserProperties };
 
 /** The properties of a PUBLISH that a client sends. */
 export interface PublishProperties extends MessageProperties {
@@ -155,6 +143,8 @@ export interface Delivery {
  * otherwise is well-formed. Every property of MQTT 5 has a place here; a version that does not know it leaves it out.
  */
 export interface Codec {
+  /** It can tell a client on which terms it is served, and why a message is refused. */
+  readonly explains: boolean;
   /** Checks the flags of any packet but PUBLISH. */
   checkFlags(firstByte: number): CloseReason | undefined;
   decodePublish(packet: Buffer, bodyOffset: number): Publish | CloseReason;

@@ -14,6 +14,7 @@ export const PacketType = {
   PINGREQ: 12,
   PINGRESP: 13,
   DISCONNECT: 14,
+  AUTH: 15,
 } as const;
 
 export type PacketType = (typeof PacketType)[keyof typeof PacketType];

@@ -5,6 +5,8 @@ import { checkFlags } from './fixed-header.js';
 import { PacketType } from './packet-type.js';
 import { codecs3 } from './v3/codec.js';
 import { decodeConnect } from './v3/connect.js';
+import { codec5, codecFor } from './v5/codec.js';
+import { decodeConnect5 } from './v5/connect.js';
 
 /** What the first packet of a connection says, and the language in which it is to be answered. */
 export interface FirstPacket {
@@ -20,6 +22,11 @@ export function readFirstPacket(packet: Buffer, bodyOffset: number): FirstPacket
   // MQTT 3.1 does not use these flags.
   if (checkFlags(first, 4) !== undefined && protocolLevel !== 3)
     return { connect: 'reserved-bits', codec: codecs3[4] };
+  const nameEnd = fieldEnd(packet, bodyOffset);
+  if (protocolLevel === 5 && readText(packet, bodyOffset, nameEnd) === 'MQTT') {
+    const connect = decodeConnect5(packet, nameEnd + 1);
+    return { connect, codec: typeof connect === 'string' ? codec5 : codecFor(connect) };
+  }
   const connect = decodeConnect(packet, bodyOffset);
   return { connect, codec: codecs3[protocolLevel === 3 ? 3 : 4] };
 }

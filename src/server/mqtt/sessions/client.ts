@@ -44,6 +44,13 @@ export interface WaitingWill {
   readonly bytes: number;
 }
 
+/** A will that is published when its time has come, unless the client is back. */
+export interface DelayedWill {
+  /** `performance.now()`. */
+  readonly dueAtMs: number;
+  publish(): void;
+}
+
 /**
  * What is known of one client id of one device. It outlives the connection while the session is persistent or
  * messages are on their way to NATS, so that order and QoS 2 exchanges hold across a reconnect.
@@ -58,8 +65,12 @@ export interface Client {
   /** Wills of earlier connections that wait for room, in order. */
   readonly wills: WaitingWill[];
   connection: ClientConnection | undefined;
-  /** The last CONNECT asked for a persistent session. */
-  persistent: boolean;
+  /** How long the session outlives the connection; 0: it ends with it; infinite: it never expires. */
+  sessionExpirySec: number;
+  /** `performance.now()` when the session of an absent client expires. */
+  expiresAtMs: number;
+  /** The will of its last connection, until its delay is over or the session ends (MQTT 5.0 §3.1.3.2.2). */
+  delayedWill: DelayedWill | undefined;
   readonly exchanges: Exchanges<UplinkPublish>;
   /** Subscriptions and messages to the client; there is none before the first SUBSCRIBE. */
   session: ClientSession | undefined;

@@ -2,7 +2,7 @@ import type { Forwarder } from '../../forward/forwarder.js';
 import type { DeviceRoom } from '../admission/device-room.js';
 import { openSpentRates } from '../admission/spent-rates.js';
 import type { BrokerCounters } from '../live/counters.js';
-import type { CloseReason } from '../protocol/close-reason.js';
+import { type CloseReason, suppressesWill } from '../protocol/close-reason.js';
 import type { Rules } from '../uplink/route.js';
 import { type Client, type ClientConnection, changeRules, type DeviceClients } from './client.js';
 import { Exchanges } from './exchanges.js';
@@ -24,7 +24,14 @@ export interface Registry {
    */
   admit(
     connection: ClientConnection,
-    request: { deviceId: string; deviceType: string; clientId: string; clean: boolean; rules: Rules },
+    request: {
+      deviceId: string;
+      deviceType: string;
+      clientId: string;
+      cleanStart: boolean;
+      sessionExpirySec: number;
+      rules: Rules;
+    },
   ): Admission | undefined;
   /** The client begins anew: what was kept of its session is forgotten. */
   discardSession(client: Client): void;
@@ -41,7 +48,10 @@ export interface Registry {
   deviceIds(): Iterable<string>;
   /** The same devices, with what is known of their clients. */
   devices(): Iterable<DeviceClients>;
-  /** Forgets clients and rates that have nothing left to do, and the sessions absent longest when there are too many. */
+  /**
+   * Publishes the wills whose delay is over, ends the sessions that have expired, forgets clients and rates that have nothing
+   * left to do, and the sessions absent longest when there are too many.
+   */
   sweep(): void;
 }
 
@@ -63,6 +73,10 @@ export function openRegistry(options: {
   const spentRates = openSpentRates({ maxDevices: options.maxSpentRates });
   /** Persistent sessions without a connection, the one absent longest first. */
   const absent = new Set<Client>();
+  /** Those of them that expire. */
+  const expiring = new Set<Client>();
+  /** Absent clients whose wills have a delay. */
+  const delayed = new Set<Client>();
   /** Clients without a connection whose messages or wills are still on their way to NATS, and since when. */
   const unsettled = new Map<Client, number>();
 
@@ -88,7 +102,9 @@ export function openRegistry(options: {
       inFlightBytes: 0,
       wills: [],
       connection: undefined,
-      persistent: false,
+      sessionExpirySec: 0,
+      expiresAtMs: Number.POSITIVE_INFINITY,
+      delayedWill: undefined,
       exchanges: new Exchanges(options.exchangeRoom, deviceId),
       session: undefined,
     };
@@ -112,6 +128,8 @@ export function openRegistry(options: {
   function forget(state: Client): void {
     clients.delete(state.key);
     absent.delete(state);
+    expiring.delete(state);
+    delayed.delete(state);
     unsettled.delete(state);
     state.lane.close();
     const { device } = state;
@@ -128,11 +146,21 @@ export function openRegistry(options: {
     state.session = undefined;
   }
 
+  /** The session has ended, and with it the delay of the will [MQTT-3.1.3-9]. */
+  function publishDelayedWill(state: Client): void {
+    const { delayedWill } = state;
+    state.delayedWill = undefined;
+    delayed.delete(state);
+    delayedWill?.publish();
+  }
+
   /** Ends a session; the client is remembered only while messages of it are on their way. */
   function discard(state: Client): void {
     discardSession(state);
-    state.persistent = false;
+    publishDelayedWill(state);
+    state.sessionExpirySec = 0;
     absent.delete(state);
+    expiring.delete(state);
     if (isSettled(state)) forget(state);
     else unsettled.set(state, performance.now());
   }
@@ -146,7 +174,13 @@ export function openRegistry(options: {
 
   function drop(state: Client, reason: CloseReason): void {
     state.connection?.close(reason);
+    if (suppressesWill(reason)) cancelDelayedWill(state);
     discard(state);
+  }
+
+  function cancelDelayedWill(state: Client): void {
+    state.delayedWill = undefined;
+    delayed.delete(state);
   }
 
   /** Discards sessions absent longest, first of devices that have more than their share of them. */
@@ -169,7 +203,7 @@ export function openRegistry(options: {
   /** The client has been gone for long: what it left behind may be given up when others need the room. */
   function closeLane(state: Client): void {
     unsettled.delete(state);
-    if (state.persistent) {
+    if (state.sessionExpirySec > 0) {
       state.lane.close();
       state.lane = options.forwarder.openLane();
     } else {
@@ -180,7 +214,7 @@ export function openRegistry(options: {
   return {
     setType,
 
-    admit(connection, { deviceId, deviceType, clientId, clean, rules }) {
+    admit(connection, { deviceId, deviceType, clientId, cleanStart, sessionExpirySec, rules }) {
       setType(deviceId, deviceType, () => rules);
       const key = keyOf(deviceId, clientId);
       clients.get(key)?.connection?.close('taken-over');
@@ -190,12 +224,18 @@ export function openRegistry(options: {
       state.device.clients.add(state);
       devices.set(deviceId, state.device);
       absent.delete(state);
+      expiring.delete(state);
       unsettled.delete(state);
       // A session whose subscriptions the policy does not allow is not gone on with, however they came about.
       const isAllowed = state.session === undefined || state.session.isAllowedBy(rules.policy);
-      const sessionPresent = !clean && state.persistent && isAllowed;
+      const isExpired = state.expiresAtMs <= performance.now();
+      const sessionPresent = !cleanStart && state.sessionExpirySec > 0 && !isExpired && isAllowed;
+      // Back within the delay, with the session that it had: the will is not published [MQTT-3.1.3-9].
+      if (sessionPresent) cancelDelayedWill(state);
+      else publishDelayedWill(state);
       if (!sessionPresent) discardSession(state);
-      state.persistent = !clean;
+      state.sessionExpirySec = sessionExpirySec;
+      state.expiresAtMs = Number.POSITIVE_INFINITY;
       state.connection = connection;
       return { client: state, sessionPresent };
     },
@@ -209,11 +249,16 @@ export function openRegistry(options: {
       state.device.clients.delete(state);
       state.device.clients.add(state);
       state.session?.detach();
-      if (!state.persistent) {
+      if (state.sessionExpirySec === 0) {
         discard(state);
         return;
       }
       absent.add(state);
+      if (state.sessionExpirySec !== Number.POSITIVE_INFINITY) {
+        state.expiresAtMs = performance.now() + state.sessionExpirySec * 1_000;
+        expiring.add(state);
+      }
+      if (state.delayedWill !== undefined) delayed.add(state);
       if (!isSettled(state)) unsettled.set(state, performance.now());
     },
 
@@ -238,7 +283,10 @@ export function openRegistry(options: {
     devices: () => devices.values(),
 
     sweep() {
-      const longAgoMs = performance.now() - laneGraceMs;
+      const nowMs = performance.now();
+      for (const state of delayed) if ((state.delayedWill?.dueAtMs ?? 0) <= nowMs) publishDelayedWill(state);
+      for (const state of expiring) if (state.expiresAtMs <= nowMs) discard(state);
+      const longAgoMs = nowMs - laneGraceMs;
       for (const [state, sinceMs] of unsettled) {
         if (isSettled(state) || sinceMs < longAgoMs) closeLane(state);
       }

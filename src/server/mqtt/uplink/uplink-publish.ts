@@ -1,6 +1,7 @@
 import { type Lane, natsBytesOf, type UplinkMessage } from '../../forward/forwarder.js';
 import { shortenText } from '../../live.js';
 import type { CloseReason } from '../protocol/close-reason.js';
+import type { MessageProperties } from '../protocol/codec.js';
 import type { QoS } from '../protocol/packet-type.js';
 import type { Exchanges } from '../sessions/exchanges.js';
 import type { Route, Rules } from './route.js';
@@ -36,7 +37,7 @@ const smallBytes = 1_024;
 /** One PUBLISH of a client on its way to NATS. */
 export class UplinkPublish implements UplinkMessage {
   subject: Uint8Array;
-  readonly headers: Uint8Array;
+  headers: Uint8Array;
   payload: Buffer;
   readonly confirm: boolean;
   readonly messageId: string | undefined;
@@ -50,6 +51,8 @@ export class UplinkPublish implements UplinkMessage {
   readonly topic: string;
   /** Microseconds modulo 2^32: a whole number of 32 bits is kept in the object, a larger one beside it. */
   readonly receivedUs: number;
+  /** Those of MQTT 5, for subscribers. */
+  properties: MessageProperties | undefined;
   stored = false;
   /** The connection's uplink that is to answer; a client that reconnects brings a new one. */
   uplink: PublishOwner;

@@ -1,15 +1,18 @@
 import { type Forwarder, natsBytesOf } from '../../forward/forwarder.js';
+import { encodeProperties } from '../../forward/mqtt-headers.js';
 import type { Policy } from '../admission/authorize.js';
 import type { BrokerCounters } from '../live/counters.js';
 import type { LimitName } from '../live/limit-names.js';
 import type { CloseReason } from '../protocol/close-reason.js';
-import type { Publish, Will } from '../protocol/codec.js';
+import type { Codec, Publish, Will } from '../protocol/codec.js';
 import { isMqttText } from '../protocol/field.js';
 import { PacketType, type QoS } from '../protocol/packet-type.js';
 import { checkTopic, checkTopicSize, type TopicLimits } from '../protocol/topics.js';
 import type { Client, DeviceClients } from '../sessions/client.js';
 import type { Exchanges } from '../sessions/exchanges.js';
+import { expiryOf, type Message } from '../sessions/message.js';
 import type { TurnQueue } from '../transport/turn-queue.js';
+import { PropertiesReader, type ReadProperties } from './publish-properties.js';
 import { RecentRoutes } from './recent-routes.js';
 import type { Addressing, Route } from './route.js';
 import { type PublishOwner, UplinkPublish } from './uplink-publish.js';
@@ -20,6 +23,8 @@ interface Awaited {
   readonly packetId: number;
   readonly stored: boolean;
   readonly exchanges: Exchanges<UplinkPublish> | undefined;
+  /** It is answered with a refusal; undefined: it is stored, or will be. */
+  readonly refusal?: CloseReason;
 }
 
 /** What every client's uplink shares. */
@@ -30,12 +35,14 @@ export interface UplinkServices {
   /** QoS 2 exchanges that a client may have begun and not ended. */
   readonly maxExchangesPerClient: number;
   readonly topicLimits: TopicLimits;
+  /** Whether the stream takes times to live. */
+  takesTtl(): boolean;
   /** Wills that wait for room, of all clients. */
   readonly waitingWills: { count: number; bytes: number };
   readonly counters: BrokerCounters;
   readonly turns: TurnQueue;
   /** Gives a message to the MQTT subscribers of this replica. */
-  deliver(message: { topic: string; payload: Buffer; qos: QoS; retain: boolean }): void;
+  deliver(message: Message): void;
   /** A replica-wide unique id for JetStream's duplicate window. */
   nextMessageId(): string;
 }
@@ -44,12 +51,28 @@ export interface UplinkServices {
 export interface UplinkConnection {
   /** `performance.now()` of the last bytes received. */
   readonly lastReadMs: number;
+  readonly codec: Codec;
+  /** Topic aliases that the client may give. */
+  readonly aliasesTaken: number;
   acknowledge(type: PacketType, packetId: number): void;
+  /** Answers PUBACK or PUBREC with a refusal, where the version has one. */
+  answerRefusal(type: PacketType, packetId: number, reason: CloseReason): void;
+  /** A message is refused, and the connection goes on. */
+  onPublishRefused(reason: CloseReason, topic: string): void;
   /** Something was stored: there may be room for a message that waits. */
   onRoom(): void;
   close(reason: CloseReason, fields?: Readonly<Record<string, unknown>>): void;
 }
 
+const lineEnd = Buffer.from('\r\n');
+/** What a client is told in PUBACK or PUBREC, where its version can say it. */
+const answerable: ReadonlySet<CloseReason> = new Set<CloseReason>([
+  'publish-denied',
+  'topic-too-long',
+  'topic-too-deep',
+  'payload-not-utf8',
+  'packet-too-large',
+]);
 /** A device takes at most one message for so many that are free; the same for bytes. */
 const deviceShare = 8;
 /** Most bytes of wills that wait for room; further ones are dropped and counted. */
@@ -70,6 +93,11 @@ export class Uplink implements PublishOwner {
   private waiting: Awaited[] = [];
   private head = 0;
   readonly routes = new RecentRoutes();
+  /** There is none before the first message that has properties. */
+  private properties: PropertiesReader | undefined;
+  private last:
+    | { readonly route: Route; readonly lines: Uint8Array; readonly headers: Uint8Array }
+    | undefined;
 
   constructor(
     services: UplinkServices,
@@ -129,8 +157,14 @@ export class Uplink implements PublishOwner {
   /** Takes a PUBLISH for which there is room. Answers why the connection must close, if it must. */
   receive(publish: Publish): CloseReason | undefined {
     const { packet, topicStart, topicEnd, retain } = publish;
-    const route = this.routeOf(packet, topicStart, topicEnd, retain);
-    if (typeof route === 'string') return route;
+    const read = publish.propertiesEnd > publish.propertiesStart ? this.readProperties(publish) : undefined;
+    if (typeof read === 'string') return this.refuseOrClose(publish, read);
+    const alias = read?.topicBytes;
+    const route =
+      alias === undefined
+        ? this.routeOf(packet, topicStart, topicEnd, retain)
+        : this.routeOf(alias, 0, alias.length, retain);
+    if (typeof route === 'string') return this.refuseOrClose(publish, route, alias);
     if (publish.qos === 2 && this.resume(publish.packetId)) return undefined;
 
     const { exchanges } = this.client;
@@ -140,11 +174,34 @@ export class Uplink implements PublishOwner {
     }
     const exchange = publish.qos === 2 ? { messageId: this.services.nextMessageId(), exchanges } : undefined;
     const message = new UplinkPublish(this, route, publish, exchange);
-    if (natsBytesOf(message) > this.services.forwarder.maxPayloadBytes) return 'packet-too-large';
+    if (read !== undefined) {
+      message.headers = this.headersOf(route, read.headers);
+      message.properties = read.properties;
+    }
+    if (natsBytesOf(message) > this.services.forwarder.maxPayloadBytes)
+      return this.refuseOrClose(publish, 'packet-too-large', alias);
     if (publish.qos === 2 && !exchanges.begin(message)) return 'too-many-exchanges-in-all';
     if (publish.qos > 0) this.waiting.push(message);
     else if (this.policy.localDelivery) this.deliver(message);
     message.publish(this.client.lane);
+    return undefined;
+  }
+
+  /** What the client's version has an answer for is refused, in its turn; else the connection must close. */
+  private refuseOrClose(
+    publish: Publish,
+    reason: CloseReason,
+    alias: Buffer = publish.packet.subarray(publish.topicStart, publish.topicEnd),
+  ): CloseReason | undefined {
+    const { qos, packetId } = publish;
+    const { connection } = this;
+    if (!answerable.has(reason)) return reason;
+    connection.onPublishRefused(reason, alias.toString('utf8'));
+    if (!connection.codec.explains) return reason;
+    if (qos > 0) {
+      this.waiting.push({ qos, packetId, stored: true, exchanges: undefined, refusal: reason });
+      this.answerStored();
+    }
     return undefined;
   }
 
@@ -166,6 +223,11 @@ export class Uplink implements PublishOwner {
     if (typeof route === 'string') return;
     const exchange = will.qos === 2 ? { messageId: this.services.nextMessageId() } : undefined;
     const message = new UplinkPublish(this, route, { ...will, packetId: 0 }, exchange);
+    if (will.properties !== undefined) {
+      const lines = encodeProperties(will.properties, { ttl: this.services.takesTtl() });
+      message.headers = this.headersOf(route, Buffer.from(lines));
+      message.properties = will.properties;
+    }
     const bytes = message.payload.length + willOverheadBytes;
     const limit = this.checkBounds(message.confirm, lane.inFlight);
     const waits = limit !== undefined || wills.length > 0;
@@ -234,7 +296,9 @@ export class Uplink implements PublishOwner {
     while (this.head < waiting.length) {
       const first = waiting[this.head] as Awaited;
       if (!first.stored) break;
-      this.connection.acknowledge(first.qos === 1 ? PacketType.PUBACK : PacketType.PUBREC, first.packetId);
+      const type = first.qos === 1 ? PacketType.PUBACK : PacketType.PUBREC;
+      if (first.refusal === undefined) this.connection.acknowledge(type, first.packetId);
+      else this.connection.answerRefusal(type, first.packetId, first.refusal);
       if (first.exchanges?.get(first.packetId) === first) first.exchanges.answer(first.packetId);
       this.head += 1;
     }
@@ -266,6 +330,26 @@ export class Uplink implements PublishOwner {
     return true;
   }
 
+  private readProperties(publish: Publish): ReadProperties | CloseReason {
+    const { connection } = this;
+    this.properties ??= new PropertiesReader(
+      connection.codec,
+      connection.aliasesTaken,
+      this.services.takesTtl,
+    );
+    return this.properties.read(publish);
+  }
+
+  /** The headers of a message with properties; a client sends the same ones again and again. */
+  private headersOf(route: Route, lines: Uint8Array): Uint8Array {
+    if (lines.length === 0) return route.headers;
+    const { last } = this;
+    if (last?.route === route && last.lines === lines) return last.headers;
+    const headers = Buffer.concat([route.headers.subarray(0, -lineEnd.length), lines, lineEnd]);
+    this.last = { route, lines, headers };
+    return headers;
+  }
+
   /** The route of the topic that stands in `packet` from `start` to `end`. */
   private routeOf(packet: Buffer, start: number, end: number, retain: boolean): Route | CloseReason {
     return (
@@ -292,8 +376,16 @@ export class Uplink implements PublishOwner {
   }
 
   private deliver(message: UplinkPublish): void {
-    const { topic, qos, retain } = message;
+    const { topic, qos, retain, properties } = message;
     // Subscribers' queues may keep the payload for long, and the socket's chunk with it if it were not copied.
-    this.services.deliver({ topic, payload: Buffer.from(message.payload), qos, retain });
+    this.services.deliver({
+      topic,
+      payload: Buffer.from(message.payload),
+      qos,
+      retain,
+      properties,
+      expiresAtMs: expiryOf(properties),
+      sender: this.client.key,
+    });
   }
 }

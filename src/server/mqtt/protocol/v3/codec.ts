@@ -9,6 +9,7 @@ import { decodeSubscribe, decodeUnsubscribe } from './subscribe.js';
 /** The codec of MQTT 3.1 (3) or 3.1.1 (4), which are alike but for some bits. */
 function createCodec(version: 3 | 4): Codec {
   return {
+    explains: false,
     checkFlags: (firstByte) => checkFlags(firstByte, version),
     decodePublish: (packet, bodyOffset) => decodePublish(packet, bodyOffset, version),
     decodePublishProperties: () => 'malformed-packet',

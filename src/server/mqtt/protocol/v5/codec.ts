@@ -1,5 +1,5 @@
 import { type CloseReason, closeReasons, type Reason } from '../close-reason.js';
-import type { Codec } from '../codec.js';
+import type { Codec, Connect } from '../codec.js';
 import { checkFlags } from '../fixed-header.js';
 import { decodeAcknowledge, encodeAcknowledge, encodeSuback, encodeUnsuback } from './acknowledge.js';
 import { encodeConnack, encodeRefusal } from './connack.js';
@@ -9,11 +9,19 @@ import { isReasonOf, ReasonCode, ReasonPlace } from './reason-codes.js';
 import { decodeSubscribe, decodeUnsubscribe } from './subscribe.js';
 
 /**
- * The codec of MQTT 5.0 for clients that take packets up to so many bytes: Reason Strings and User Properties that would
- * make an answer larger are left out.
+ * The codec of MQTT 5.0 for a client that takes packets up to so many bytes: Reason Strings and User Properties that would
+ * make an answer larger are left out, as they are from acknowledgements when it wants none [MQTT-3.1.2-29].
  */
-export function createCodec(maxPacketBytes: number): Codec {
+export function codecFor(client: Pick<Connect, 'maxPacketBytes' | 'wantsProblemInformation'>): Codec {
+  const { maxPacketBytes, wantsProblemInformation } = client;
+  return maxPacketBytes === Number.POSITIVE_INFINITY && wantsProblemInformation
+    ? codec5
+    : createCodec(maxPacketBytes, wantsProblemInformation);
+}
+
+function createCodec(maxPacketBytes: number, wantsProblemInformation: boolean): Codec {
   return {
+    explains: true,
     checkFlags: (firstByte) => checkFlags(firstByte, 5),
     decodePublish,
     decodePublishProperties,
@@ -24,10 +32,16 @@ export function createCodec(maxPacketBytes: number): Codec {
     encodeConnack: (sessionPresent, properties) => encodeConnack(sessionPresent, properties, maxPacketBytes),
     encodeRefusal(reason) {
       const code = codeOf(reason, ReasonPlace.connack);
-      return code === undefined ? undefined : encodeRefusal(code, undefined, maxPacketBytes);
+      return code === undefined ? undefined : encodeRefusal(code, closeReasons[reason].why, maxPacketBytes);
     },
     encodeAcknowledge: (type, packetId, reasonCode, details) =>
-      encodeAcknowledge(type, packetId, reasonCode, details, maxPacketBytes),
+      encodeAcknowledge(
+        type,
+        packetId,
+        reasonCode,
+        wantsProblemInformation ? details : undefined,
+        maxPacketBytes,
+      ),
     encodePublish,
     encodeSuback,
     encodeUnsuback,
@@ -38,8 +52,8 @@ export function createCodec(maxPacketBytes: number): Codec {
   };
 }
 
-/** The codec of every client that names no limit. */
-export const codec5: Codec = createCodec(Number.POSITIVE_INFINITY);
+/** The codec of every client that names no limit, and of a CONNECT that cannot be read. */
+export const codec5: Codec = createCodec(Number.POSITIVE_INFINITY, true);
 
 function codeOf(reason: CloseReason, place: ReasonPlace): number | undefined {
   const { code }: Reason = closeReasons[reason];
