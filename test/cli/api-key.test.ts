@@ -6,7 +6,8 @@ import { migrate } from '../../src/db/migrate.js';
 import { type Database, openDatabase } from '../../src/db/open.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { readConfig } from '../../src/read-config.js';
-import { borrowPostgres, createDatabase } from '../support/postgres.js';
+import { copyEmbedded } from '../support/embedded-template.js';
+import { borrowPostgres, createDatabase, postgresTemplateVariable } from '../support/postgres.js';
 import { fakeIo, jsonLines, makeTempDir } from './support.js';
 
 async function run(env: Record<string, string>, ...args: string[]) {
@@ -23,8 +24,11 @@ let dir: ReturnType<typeof makeTempDir>;
 beforeAll(async () => {
   dir = makeTempDir();
   postgres = await borrowPostgres();
+  await copyEmbedded(dir.path);
   environments.embedded = { DATA_DIR: dir.path };
-  environments.postgres = { DATABASE_URL: await createDatabase(postgres.url) };
+  environments.postgres = {
+    DATABASE_URL: await createDatabase(postgres.url, process.env[postgresTemplateVariable]),
+  };
   for (const [kind, env] of Object.entries(environments)) {
     const db = await openDatabase(readConfig({ env }), pino({ level: 'silent' }));
     databases[kind] = db;

@@ -12,7 +12,8 @@ import { type Database, openDatabase } from '../../src/db/open.js';
 import { hashSecret } from '../../src/db/secrets.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { readConfig } from '../../src/read-config.js';
-import { borrowPostgres, createDatabase } from '../support/postgres.js';
+import { copyEmbedded } from '../support/embedded-template.js';
+import { borrowPostgres, createDatabase, postgresTemplateVariable } from '../support/postgres.js';
 import { fakeIo, jsonLines, makeTempDir, runCli } from './support.js';
 
 const secret = 'q8Zr1xW0vT7yLk3mNs5uBd'; // 22 characters of base64
@@ -81,9 +82,11 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
     if (kind === 'postgres') {
       const postgres = await borrowPostgres();
       releases.push(() => postgres.release());
-      env = { DATABASE_URL: await createDatabase(postgres.url) };
+      env = { DATABASE_URL: await createDatabase(postgres.url, process.env[postgresTemplateVariable]) };
     } else {
-      env = { DATA_DIR: join(dir.path, 'data') };
+      const dataDir = join(dir.path, 'data');
+      await copyEmbedded(dataDir);
+      env = { DATA_DIR: dataDir };
     }
     db = await openDatabase(readConfig({ env }), pino({ level: 'silent' }));
     releases.push(() => db.close());

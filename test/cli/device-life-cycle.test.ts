@@ -7,7 +7,8 @@ import { migrate } from '../../src/db/migrate.js';
 import { type Database, openDatabase } from '../../src/db/open.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { readConfig } from '../../src/read-config.js';
-import { borrowPostgres, createDatabase } from '../support/postgres.js';
+import { copyEmbedded } from '../support/embedded-template.js';
+import { borrowPostgres, createDatabase, postgresTemplateVariable } from '../support/postgres.js';
 import { fakeIo, jsonLines, makeTempDir } from './support.js';
 
 describe.each(['postgres', 'embedded'])('on %s', (kind) => {
@@ -18,10 +19,11 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
     if (kind === 'postgres') {
       const postgres = await borrowPostgres();
       releases.push(() => postgres.release());
-      env = { DATABASE_URL: await createDatabase(postgres.url) };
+      env = { DATABASE_URL: await createDatabase(postgres.url, process.env[postgresTemplateVariable]) };
     } else {
       const dir = makeTempDir();
       releases.push(() => dir.remove());
+      await copyEmbedded(dir.path);
       env = { DATA_DIR: dir.path };
     }
     db = await openDatabase(readConfig({ env }), pino({ level: 'silent' }));

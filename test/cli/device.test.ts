@@ -5,6 +5,7 @@ import { Interrupted } from '../../src/cli/terminal/io.js';
 import { type Database, openDatabase } from '../../src/db/open.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { readConfig } from '../../src/read-config.js';
+import { copyEmbedded } from '../support/embedded-template.js';
 import { borrowPostgres, createDatabase } from '../support/postgres.js';
 import { fakeIo, fakeTerminal, jsonLines, makeTempDir, runCli, until } from './support.js';
 
@@ -23,6 +24,7 @@ const environments: Record<string, Record<string, string>> = {};
 
 beforeAll(async () => {
   dir = makeTempDir();
+  await copyEmbedded(dir.path, 'without schema');
   environments.embedded = { DATA_DIR: dir.path };
   holder = await openDatabase(readConfig({ env: environments.embedded }), pino({ level: 'silent' }));
   postgres = await borrowPostgres();

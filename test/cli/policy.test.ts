@@ -6,8 +6,9 @@ import { migrate } from '../../src/db/migrate.js';
 import { type Database, openDatabase } from '../../src/db/open.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { readConfig } from '../../src/read-config.js';
+import { copyEmbedded } from '../support/embedded-template.js';
 import { startNatsServer } from '../support/nats-server.js';
-import { borrowPostgres, createDatabase } from '../support/postgres.js';
+import { borrowPostgres, createDatabase, postgresTemplateVariable } from '../support/postgres.js';
 import { fakeIo, jsonLines, makeTempDir } from './support.js';
 
 async function run(env: Record<string, string>, ...args: string[]) {
@@ -24,9 +25,10 @@ let dir: ReturnType<typeof makeTempDir>;
 beforeAll(async () => {
   dir = makeTempDir();
   postgres = await borrowPostgres();
+  await copyEmbedded(dir.path);
   environments.embedded = { DATA_DIR: dir.path, EMBEDDED_NATS_PORT: '0' };
   environments.postgres = {
-    DATABASE_URL: await createDatabase(postgres.url),
+    DATABASE_URL: await createDatabase(postgres.url, process.env[postgresTemplateVariable]),
     DATA_DIR: dir.path,
     EMBEDDED_NATS_PORT: '0',
   };

@@ -1,4 +1,4 @@
-import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
@@ -6,7 +6,8 @@ import type { Actor } from '../../src/db/audit.js';
 import { migrate } from '../../src/db/migrate.js';
 import { type Database, type DatabaseConfig, openDatabase } from '../../src/db/open.js';
 import { openLog } from '../../src/log.js';
-import { borrowPostgres, createDatabase } from '../support/postgres.js';
+import { copyEmbedded } from '../support/embedded-template.js';
+import { borrowPostgres, createDatabase, postgresTemplateVariable } from '../support/postgres.js';
 
 export const kinds = ['postgres', 'embedded'] as const;
 export type Kind = (typeof kinds)[number];
@@ -31,6 +32,7 @@ export async function openTestDatabase(
   options: { migrated?: boolean; adminUrl?: string; timeoutMs?: number } = {},
 ): Promise<TestDatabase> {
   const releases: (() => Promise<void>)[] = [];
+  const migrated = options.migrated !== false;
   const config: { -readonly [K in keyof DatabaseConfig]: DatabaseConfig[K] } = {
     databaseUrl: undefined,
     dataDir: '',
@@ -43,14 +45,19 @@ export async function openTestDatabase(
         ? await borrowPostgres()
         : { url: options.adminUrl, release: async () => {} };
     releases.push(release);
-    config.databaseUrl = await createDatabase(url);
+    const hasTemplate = migrated && options.adminUrl === undefined;
+    config.databaseUrl = await createDatabase(
+      url,
+      hasTemplate ? process.env[postgresTemplateVariable] : undefined,
+    );
   } else {
     config.dataDir = await temporaryDirectory();
     releases.push(() => rm(config.dataDir, { recursive: true, force: true }));
+    await copyEmbedded(config.dataDir, migrated ? 'migrated' : 'without schema');
   }
   const db = await openDatabase(config, silentLog);
   releases.push(() => db.close());
-  if (options.migrated !== false) await migrate(db);
+  if (migrated) await migrate(db);
   return {
     kind,
     config,
@@ -81,33 +88,6 @@ async function connectPlainly(db: Database, config: DatabaseConfig): Promise<pg.
 /** A new directory with a space in its name. */
 export async function temporaryDirectory(): Promise<string> {
   return await mkdtemp(path.join(tmpdir(), 'svc mqtt-'));
-}
-
-/** A new directory with a space in its name, holding a copy of a migrated embedded database: it opens sooner. */
-export async function embeddedDirectory(): Promise<string> {
-  template ??= createTemplate();
-  const directory = await temporaryDirectory();
-  await cp(path.join(await template, 'database'), path.join(directory, 'database'), { recursive: true });
-  return directory;
-}
-
-let template: Promise<string> | undefined;
-
-/** Removes what `embeddedDirectory` copies from. */
-export async function removeTemplate(): Promise<void> {
-  if (template !== undefined) await rm(await template, { recursive: true, force: true });
-  template = undefined;
-}
-
-async function createTemplate(): Promise<string> {
-  const dataDir = await temporaryDirectory();
-  const db = await openDatabase(
-    { databaseUrl: undefined, dataDir, databasePoolSize: 2, databaseTimeoutMs: 5_000 },
-    silentLog,
-  );
-  await migrate(db);
-  await db.close();
-  return dataDir;
 }
 
 /** Waits until `condition` holds; fails, naming it, when it does not within `timeoutMs`. */

@@ -1,27 +1,20 @@
 import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import pg from 'pg';
-import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { addDevices, findDevice, listDevices } from '../../src/db/devices.js';
 import { claimDirectory, connectToOwner } from '../../src/db/embedded-claim.js';
 import { migrate } from '../../src/db/migrate.js';
 import { type Database, openDatabase } from '../../src/db/open.js';
 import { SvcMqttError } from '../../src/errors.js';
-import {
-  embeddedDirectory,
-  removeTemplate,
-  silentLog,
-  temporaryDirectory,
-  testActor,
-  until,
-} from './databases.js';
+import { embeddedDirectory } from '../support/embedded-template.js';
+import { silentLog, temporaryDirectory, testActor, until } from './databases.js';
 import { databaseProcesses, startWorker } from './processes.js';
 
 const releases: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
   for (const release of releases.splice(0).reverse()) await release();
 });
-afterAll(removeTemplate);
 
 async function dataDirectory(): Promise<string> {
   const directory = await temporaryDirectory();

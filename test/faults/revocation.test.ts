@@ -1,9 +1,9 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runCommand } from '../support/command.js';
+import { embeddedDirectory } from '../support/embedded-template.js';
 import { type Credentials, numbersByClient, readStored, startPublisher } from '../support/load.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 import { type ServerProcess, startServerProcess } from '../support/server-process.js';
@@ -31,7 +31,7 @@ const databases = {
     return { replicas, env, connection: { connectionString: env.DATABASE_URL } };
   },
   async 'embedded PGlite'(nats: TestNatsServer, later: Later): Promise<Fleet> {
-    const dataDir = await mkdtemp(path.join(tmpdir(), 'svc-mqtt-faults-'));
+    const dataDir = await embeddedDirectory();
     later(() => rm(dataDir, { recursive: true, force: true }));
     const env = { DATA_DIR: dataDir, NATS_URL: nats.url };
     const replica = await startServerProcess(env);

@@ -1,7 +1,6 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
+import { rm } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { embeddedDirectory } from '../support/embedded-template.js';
 import type { Credentials } from '../support/load.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 import type { RawClient } from '../support/raw-client.js';
@@ -29,7 +28,7 @@ const fleets = {
     return await Promise.all([startServerProcess(env), startServerProcess(env)]);
   },
   async 'embedded PGlite'(nats: TestNatsServer, later: Later) {
-    const dataDir = await mkdtemp(path.join(tmpdir(), 'svc-mqtt-faults-'));
+    const dataDir = await embeddedDirectory();
     later(() => rm(dataDir, { recursive: true, force: true }));
     return [await startServerProcess({ DATA_DIR: dataDir, NATS_URL: nats.url })];
   },

@@ -1,8 +1,12 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { migrate } from '../../src/db/migrate.js';
 import { openDatabase } from '../../src/db/open.js';
 import { openLog } from '../../src/log.js';
 import { readConfig } from '../../src/read-config.js';
 import { obtainNatsServer } from '../../src/server/forward/embedded/nats-server-program.js';
+import { embeddedTemplatesVariable } from './embedded-template.js';
 import { createDatabase, postgresTemplateVariable, postgresUrlVariable, startPostgres } from './postgres.js';
 
 /** Starts one PostgreSQL with a migrated template database, and sees to it that there is a nats-server. */
@@ -26,5 +30,10 @@ export default async function setup(): Promise<() => Promise<void>> {
     await postgres.stop();
     throw error;
   }
-  return () => postgres.stop();
+  const templates = await mkdtemp(path.join(tmpdir(), 'svc-mqtt-templates-'));
+  process.env[embeddedTemplatesVariable] = templates;
+  return async () => {
+    await postgres.stop();
+    await rm(templates, { recursive: true, force: true });
+  };
 }
