@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -22,7 +22,9 @@ export async function copyEmbedded(
   state: 'migrated' | 'without schema' = 'migrated',
 ): Promise<void> {
   const template = await (state === 'migrated' ? migratedTemplate() : bareTemplate());
-  await cp(path.join(template, 'database'), path.join(dataDir, 'database'), { recursive: true });
+  await cp(path.join(template, 'database', 'data'), path.join(dataDir, 'database', 'data'), {
+    recursive: true,
+  });
 }
 
 /** A new directory with a space in its name, holding a migrated embedded database. */
@@ -74,4 +76,8 @@ async function openAndClose(dataDir: string, migrated: boolean): Promise<void> {
   } finally {
     await db.close();
   }
+  // Its process may still be on the way to its end; the claim is the last that it removes.
+  const isClaimed = async () =>
+    (await readdir(path.join(dataDir, 'database'))).some((name) => name.startsWith('claim-'));
+  while (await isClaimed()) await delay(20);
 }
