@@ -31,6 +31,7 @@ import {
 } from './problem.js';
 import { logFailure, logRequest } from './request-log.js';
 import { describeMissingRoute, openRouteTable, type RouteTable, requireRoles } from './routes.js';
+import { buildSerializer } from './serializer.js';
 import { addStatsRoute } from './stats.js';
 import type { TypedApp } from './typed-app.js';
 import { compileValidator, describeFaults, parseBody } from './validate.js';
@@ -80,6 +81,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   const app: TypedApp = fastify({
     // The log lines are this program's own, with its event names and without request headers.
     logger: false,
+    schemaController: { compilersFactory: { buildSerializer } },
     bodyLimit: limits.maxBodyBytes,
     routerOptions: { maxParamLength: limits.maxUrlBytes },
     // A request that arrives while the server closes is still answered, and its connection closed.
