@@ -1,6 +1,6 @@
 import Type from 'typebox';
+import { sortFields } from './constants.js';
 import { closed, count, refer, time, timeOrNull } from './schema.js';
-import { sortFields } from './words.js';
 
 const summary = {
   id: Type.String({ description: 'Id of the connection, of this replica', examples: ['5f21c0-1a'] }),

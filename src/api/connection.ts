@@ -1,6 +1,6 @@
 import type { Static } from 'typebox';
 import type * as schema from './connection-schema.js';
-import type { sortFields } from './words.js';
+import type { sortFields } from './constants.js';
 
 export type SortField = (typeof sortFields)[number];
 

@@ -1,6 +1,6 @@
 import Type from 'typebox';
+import { eventKinds } from './constants.js';
 import { closed, time } from './schema.js';
-import { eventKinds } from './words.js';
 
 export const FleetEventResponse = Type.Object(
   {

@@ -1,6 +1,6 @@
 import type { Static } from 'typebox';
+import type { eventKinds } from './constants.js';
 import type * as schema from './event-schema.js';
-import type { eventKinds } from './words.js';
 
 export type EventKind = (typeof eventKinds)[number];
 

@@ -1,9 +1,10 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { findSubjectTemplate } from '../../src/cli/device/subject.js';
 import { runProgram } from '../../src/cli/program.js';
 import { createApiKey, type Role } from '../../src/db/api-keys.js';
+import { hashSecret } from '../../src/db/secrets.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { describeRisks } from '../../src/policy.js';
 import { readConfig } from '../../src/read-config.js';
@@ -215,22 +216,113 @@ describe('a command', () => {
     expect(nobody.outcome).toEqual(expect.arrayContaining(['UNAUTHENTICATED']));
   });
 
-  test('that the API has no way for says so, and does nothing', async () => {
-    const dir = makeTempDir();
-    onTestFinished(() => dir.remove());
-    const output = join(dir.path, 'out.csv');
-    for (const args of [
-      ['device', 'import', '-', '--output', output],
-      ['device', 'export', '--hashed', '--output', output],
-    ]) {
-      const { outcome } = await run(overApi(), args, 'type\nsensor\n');
-      expect(outcome).toEqual([
-        'USAGE',
-        expect.stringContaining('works on the database'),
+  describe('on many devices', () => {
+    const secret = 'q8Zr1xW0vT7yLk3mNs5uBd';
+    const exportHashed = async (env: Record<string, string>, ...args: string[]) =>
+      (await run(env, ['device', 'export', '--hashed', ...args])).out;
+    const openDir = () => {
+      const dir = makeTempDir();
+      onTestFinished(() => dir.remove());
+      return dir.path;
+    };
+
+    test('imports what has secrets, and keeps the file of those that it makes', async () => {
+      const output = join(openDir(), 'out.csv');
+      const csv = `id,type,secret,metadata.site\nd1,sensor,${secret},lyon\nd2,sensor,,\n,sensor,,\n`;
+      const { outcome, out } = await run(
+        overApi(),
+        ['device', 'import', '-', '--output', output, '--json'],
+        csv,
+      );
+      expect([outcome, out]).toEqual([0, '{"imported":3,"refused":0,"generated":2}\n']);
+      const made = readFileSync(output, 'utf8').trim().split('\n').slice(1);
+      const secrets = new Map(made.map((line) => line.split(',')).map((cells) => [cells[0], cells[3]]));
+      secrets.set('d1', secret);
+      const rows = await database.sql<{ id: string; secret_hash: Buffer; secret_salt: Buffer }>(
+        'select id, secret_hash, secret_salt from devices',
+      );
+      expect(rows.map(({ id }) => id).sort()).toEqual([...secrets.keys()].sort());
+      for (const { id, secret_hash, secret_salt } of rows)
+        expect(hashSecret(secret_salt, Buffer.from(secrets.get(id) ?? ''))).toEqual(secret_hash);
+      const audit = jsonLines((await run(overApi(), ['audit', '--json'])).out);
+      expect(audit.slice(-3).map(({ action, actor }) => [action, actor])).toEqual(
+        Array(3).fill(['device.import', 'the-operator']),
+      );
+    });
+
+    test.each([['--json'], ['--format=csv']])(
+      'exports hashes as the database does, to be restored: %s',
+      async (form) => {
+        await run(overApi(), ['device', 'add', '--type', 'sensor', '--count', '20']);
+        await run(overApi(), ['device', 'add', '--type', 'pump', '--id', 'p1', '--metadata', 'site=lyon']);
+        await run(overApi(), ['device', 'rotate', 'p1', '--grace', '1d', '--until-used']);
+        await run(overApi(), ['device', 'revoke', 'p1', '--yes']);
+        const before = await exportHashed(overDatabase(), form);
+        expect(before.trim().split('\n').length).toBeGreaterThan(20);
+        expect(await exportHashed(overApi(), form)).toBe(before);
+        const some = ['--type', 'pump', '--metadata', 'site=lyon', form];
+        expect(await exportHashed(overApi(), ...some)).toBe(await exportHashed(overDatabase(), ...some));
+        await database.sql('truncate devices');
+        expect((await run(overApi(), ['device', 'import', '-', '--hashed'], before)).outcome).toBe(0);
+        expect(await exportHashed(overDatabase(), form)).toBe(before);
+      },
+    );
+
+    test('imports all or none, and says as the database does which ids are taken', async () => {
+      const dir = openDir();
+      await run(overApi(), ['device', 'add', '--type', 'sensor', '--id', 'd2']);
+      const csv = 'id,type\nd1,sensor\nd2,sensor\nd3,sensor\n';
+      const args = (name: string) => ['device', 'import', '-', '--output', join(dir, name)];
+      const remotely = await run(overApi(), args('one.csv'), csv);
+      expect(remotely.outcome).toEqual([
+        'INPUT_INVALID',
+        expect.stringMatching(/line 3,.*d?.*exists/),
         expect.any(String),
       ]);
-    }
-    expect(existsSync(output)).toBe(false);
+      expect(remotely).toEqual(await run(overDatabase(), args('other.csv'), csv));
+      expect(await database.sql('select from devices')).toHaveLength(1);
+      expect(readdirSync(dir)).toEqual([]);
+    });
+
+    test('imports with --continue what is good of more than one request takes', async () => {
+      const dir = openDir();
+      await run(overApi(), ['device', 'add', '--type', 'sensor', '--id', 'd1234']);
+      const lines = Array.from({ length: 2_345 }, (_, index) => `d${index},sensor\n`).join('');
+      const csv = `id,type\n${lines}bad/id,sensor\n`;
+      const refused = await run(
+        overApi(),
+        ['device', 'import', '-', '--output', join(dir, 'a.csv')],
+        `id,type\n${lines}`,
+      );
+      expect(refused.outcome).toEqual([
+        'INPUT_INVALID',
+        'Over the API all or none goes up to 1,000 devices, and there are more; nothing was imported',
+        expect.stringContaining('--continue --report'),
+      ]);
+      expect(await database.sql('select from devices')).toHaveLength(1);
+      const files = ['--output', join(dir, 'b.csv'), '--report', join(dir, 'report.csv')];
+      const { outcome, out } = await run(
+        overApi(),
+        ['device', 'import', '-', '--continue', ...files, '--json'],
+        csv,
+      );
+      expect([outcome, out]).toEqual([1, '{"imported":2344,"refused":2,"generated":2344}\n']);
+      expect(readdirSync(dir).sort()).toEqual(['b.csv', 'report.csv']);
+      expect(readFileSync(join(dir, 'report.csv'), 'utf8')).toMatch(/1236,[^\n]*d1234/);
+      expect(readFileSync(join(dir, 'b.csv'), 'utf8').trim().split('\n')).toHaveLength(2_345);
+    });
+
+    test('is refused to others than operators, and leaves no file', async () => {
+      const dir = openDir();
+      for (const args of [
+        ['device', 'import', '-', '--output', join(dir, 'in.csv')],
+        ['device', 'export', '--hashed', '--output', join(dir, 'out.csv')],
+      ]) {
+        const { outcome } = await run(overApi(keys.viewer), args, 'type\nsensor\n');
+        expect(outcome).toEqual(expect.arrayContaining(['FORBIDDEN']));
+      }
+      expect(readdirSync(dir)).toEqual([]);
+    });
   });
 
   test('that reads from NATS looks its device up where the others do', async () => {

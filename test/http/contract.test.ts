@@ -110,6 +110,21 @@ const body = (fields: Record<string, fc.Arbitrary<unknown>>) =>
 const mapValues = (fields: Record<string, fc.Arbitrary<unknown>>) =>
   Object.fromEntries(Object.entries(fields).map(([name, arbitrary]) => [name, field(arbitrary)]));
 
+const bytes = fc.constantFrom(
+  'ab'.repeat(16),
+  'ab'.repeat(32),
+  'AB'.repeat(32),
+  'a'.repeat(65),
+  'xy'.repeat(32),
+);
+const imported = fc.record(
+  {
+    ...{ id: fc.oneof(texts, fc.uuid()), type: texts, metadata, secret_salt: bytes, secret_hash: bytes },
+    ...{ created_at: times, expires_at: fc.option(times), previous_secret_until_used: fc.boolean() },
+  },
+  { requiredKeys: ['id', 'type', 'secret_salt', 'secret_hash'] },
+);
+
 describe('what the specification refuses the route refuses, and nothing else', () => {
   it.each<[string, string, string, Record<string, fc.Arbitrary<unknown>>]>([
     ['post', '/devices', '/devices', { type: texts, id: texts, expires_at: times, metadata }],
@@ -119,6 +134,13 @@ describe('what the specification refuses the route refuses, and nothing else', (
       '/devices/{id}/rotate',
       '/devices/d1/rotate',
       { grace_seconds: numbers, until_used: fc.boolean() },
+    ],
+    ['post', '/devices/export', '/devices/export', { type: texts, metadata, limit: numbers }],
+    [
+      'post',
+      '/devices/import',
+      '/devices/import',
+      { devices: fc.array(imported, { maxLength: 2 }), skip_existing: fc.boolean() },
     ],
     ['post', '/claims', '/claims', { type: texts, uses: numbers, expires_at: times }],
     ['post', '/claims/redeem', '/claims/redeem', { claim: texts, metadata }],
@@ -216,6 +238,7 @@ describe('what the specification refuses the route refuses, and nothing else', (
     }
     expect(bodies.filter(({ required }) => !required).map(({ path }) => path)).toEqual([
       '/devices/{id}/rotate',
+      '/devices/export',
     ]);
   });
 });

@@ -90,6 +90,8 @@ describe('/openapi.json', () => {
       'post /claims',
       'post /claims/redeem',
       'post /devices',
+      'post /devices/export',
+      'post /devices/import',
       'post /devices/{id}/enable',
       'post /devices/{id}/remove',
       'post /devices/{id}/rotate',

@@ -189,6 +189,8 @@ with --hashed in place of secret:
   previous_secret_salt, previous_secret_hash, previous_secret_until, previous_secret_until_used
                           a secret that is being replaced, as \`device export --hashed\` writes it
 
+Over the HTTP API all or none goes up to 1,000 devices; --continue imports any number.
+
 In CSV an apostrophe before = + - @ is left out: export and --output put it there to keep spreadsheets from taking
 the cell for a formula.`,
     );

@@ -1,9 +1,7 @@
 import type { Config } from '../../config.js';
 import type { Metadata } from '../../db/device-fields.js';
-import type { ExportedDevice } from '../../db/device-import.js';
-import type { Device } from '../../db/devices.js';
 import { withStore } from '../store/open.js';
-import { requireDatabase } from '../store/target.js';
+import type { ExportedRow } from '../store/store.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { openOutputFile } from '../terminal/output-file.js';
 import { formatCount, toJsonLine } from '../terminal/text.js';
@@ -24,6 +22,15 @@ export interface DeviceExportOptions {
 }
 
 const pageSize = 1_000;
+const shownColumns = ['id', 'type', 'metadata', 'created_at', 'expires_at', 'revoked_at', 'last_seen_at'];
+const hashedColumns = [
+  'secret_salt',
+  'secret_hash',
+  'previous_secret_salt',
+  'previous_secret_hash',
+  'previous_secret_until',
+  'previous_secret_until_used',
+];
 
 /**
  * Writes every device, revoked ones too, in the form that `device import` reads, page by page: memory does not grow
@@ -40,21 +47,21 @@ export async function exportAllDevices(
   const output = options.output === '-' ? undefined : options.output;
   const format = options.json === true ? 'jsonl' : options.format;
   const isJson = format === undefined ? holdsJsonLines(output ?? '') : format === 'jsonl';
-  if (hashed) requireDatabase('device export --hashed', 'the API gives no salts and hashes', config, io);
+  const columns = hashed ? [...shownColumns, ...hashedColumns] : shownColumns;
   await withStore(config, io, async (store) => {
     const file =
       output === undefined ? undefined : await openOutputFile(output, { force: options.force === true });
     const put = (text: string) => (file === undefined ? write(io.stdout, text) : file.write(text));
     try {
       let count = 0;
-      let after: Device | undefined;
+      let after: ExportedRow | undefined;
       for (;;) {
-        const page = await store.devices.export({ type, metadata, state: 'all', after, limit: pageSize });
-        const rows = page.map((device) => toRow(device, hashed));
-        if (isJson) await put(rows.map((row) => toJsonLine(row)).join(''));
+        const page = await store.devices.export({ type, metadata, hashed, after, limit: pageSize });
+        const rows = page.map((device: Record<string, unknown>) => columns.map((name) => device[name]));
+        if (isJson) await put(rows.map((row) => toJsonLine(toObject(columns, row))).join(''));
         else {
-          const header = after === undefined ? [Object.keys(toRow(undefined, hashed))] : [];
-          await put(formatCsv([...header, ...rows.map((row) => Object.values(row).map(toCell))]));
+          const header = after === undefined ? [columns] : [];
+          await put(formatCsv([...header, ...rows.map((row) => row.map(toCell))]));
         }
         count += page.length;
         after = page.at(-1) ?? after;
@@ -68,33 +75,8 @@ export async function exportAllDevices(
   });
 }
 
-/** The columns of a device in their order; without a device, for their names. */
-function toRow(
-  device: (Device & Partial<ExportedDevice>) | undefined,
-  hashed: boolean,
-): Record<string, unknown> {
-  const time = (value: Date | null | undefined) => value?.toISOString() ?? null;
-  const hasPrevious = device !== undefined && device.previousSecretUntil !== null;
-  const previous = hasPrevious ? device : undefined;
-  return {
-    id: device?.id,
-    type: device?.type,
-    metadata: device?.metadata,
-    created_at: time(device?.createdAt),
-    expires_at: time(device?.expiresAt),
-    revoked_at: time(device?.revokedAt),
-    last_seen_at: time(device?.lastSeenAt),
-    ...(hashed
-      ? {
-          secret_salt: device?.secretSalt?.toString('hex'),
-          secret_hash: device?.secretHash?.toString('hex'),
-          previous_secret_salt: previous?.previousSecretSalt?.toString('hex') ?? null,
-          previous_secret_hash: previous?.previousSecretHash?.toString('hex') ?? null,
-          previous_secret_until: time(previous?.previousSecretUntil),
-          previous_secret_until_used: previous?.previousSecretUntilUsed ?? false,
-        }
-      : {}),
-  };
+function toObject(names: readonly string[], values: readonly unknown[]): Record<string, unknown> {
+  return Object.fromEntries(names.map((name, at) => [name, values[at]]));
 }
 
 function toCell(value: unknown): string {

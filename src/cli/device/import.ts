@@ -1,13 +1,10 @@
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { Config } from '../../config.js';
-import { importDevices } from '../../db/device-import.js';
-import type { Database } from '../../db/open.js';
 import { messageOf, SvcMqttError } from '../../errors.js';
 import { usageError } from '../command/usage-error.js';
-import { readCliActor } from '../store/actor.js';
-import { requireSchema, withDatabase } from '../store/database.js';
-import { requireDatabase } from '../store/target.js';
+import { withStore } from '../store/open.js';
+import type { DeviceStore, Store } from '../store/store.js';
 import { type CommandIo, type InputStream, Interrupted, write } from '../terminal/io.js';
 import { type OutputFile, openOutputFile } from '../terminal/output-file.js';
 import { startProgress } from '../terminal/progress-report.js';
@@ -61,7 +58,6 @@ export async function importFromFile(
     if (options[option] !== '-') continue;
     throw usageError(`--${option} cannot be "-": stdout is for the result`, 'Name a file');
   }
-  requireDatabase('device import', 'the API takes no secrets that were made elsewhere', config, io);
   const total = options.file === '-' ? undefined : await countRows(options.file);
   const input = options.file === '-' ? io.stdin : createReadStream(options.file);
   const force = options.force === true;
@@ -70,17 +66,16 @@ export async function importFromFile(
   const abort = () => input.destroy(new Interrupted(String(io.signal.reason)));
   io.signal.addEventListener('abort', abort, { once: true });
   try {
-    const work = async (db: Database) => {
-      await requireSchema(db);
+    const work = async ({ devices }: Store) => {
       if (options.output !== undefined)
         files.credentials = await openCredentialsFile(options.output, { force });
       if (options.report !== undefined) {
         files.report = await openOutputFile(options.report, { force });
         await files.report.write(formatCsv([['line', 'column', 'id', 'problem']]));
       }
-      await importRows({ db, input, options, files, tally, total, io });
+      await importRows({ devices, input, options, files, tally, total, io });
     };
-    await withDatabase(config, io, work, { creates: true });
+    await withStore(config, io, work, { creates: true });
     await files.credentials?.keep();
     await files.report?.keep();
   } finally {
@@ -97,7 +92,7 @@ export async function importFromFile(
 }
 
 async function importRows(work: {
-  db: Database;
+  devices: DeviceStore;
   input: InputStream;
   options: DeviceImportOptions;
   files: { readonly credentials?: CredentialsFile; readonly report?: OutputFile };
@@ -105,7 +100,7 @@ async function importRows(work: {
   total: number | undefined;
   io: CommandIo;
 }): Promise<void> {
-  const { db, input, options, files, tally, total, io } = work;
+  const { devices, input, options, files, tally, total, io } = work;
   const hashed = options.hashed === true;
   const allOrNone = options.continue !== true;
   const causes = collectCauses();
@@ -128,7 +123,7 @@ async function importRows(work: {
     await files.credentials?.sync();
   };
   try {
-    await importDevices(db, readCliActor(), batches(), {
+    await devices.import(batches(), {
       allOrNone,
       async onStored(batch, stored) {
         await refuse(batch.filter(({ id }) => !stored.has(id)).map(takenId));
@@ -145,6 +140,7 @@ async function importRows(work: {
         progress.update({ step: 'importing devices', done, total: total && Math.max(total, done) });
       },
     });
+    if (allOrNone && tally.refused > 0) throw causes.toError();
     const done = tally.imported + tally.refused;
     progress.update({ step: 'importing devices', done, total: done });
   } finally {

@@ -5,26 +5,30 @@ import type { Remote } from './target.js';
 
 /** Requests of the API whose answers are JSON. */
 export interface ApiCall {
-  get<T>(path: string, query?: Readonly<Record<string, Parameter>>): Promise<T>;
+  get<T>(path: string, query?: Parameters): Promise<T>;
   /** Undefined when the answer is a problem of this code. */
   getUnless<T>(code: ErrorCode, path: string): Promise<T | undefined>;
   /** Undefined where there is nothing to answer. */
   send<T = undefined>(method: Method, path: string, body?: unknown): Promise<T>;
+  /** The same with a body that is JSON already. */
+  sendText<T>(method: Method, path: string, body: string): Promise<T>;
   /**
    * The page after a row, of a list that has pages of its own. A row is known by its identity.
    *
+   * @param query what is asked for: parameters of GET, fields of the body of POST.
    * @param read makes the rows of an answer.
    */
   page<Row extends object>(
+    method: 'GET' | 'POST',
     path: string,
-    query: Readonly<Record<string, Parameter>>,
+    query: Readonly<Record<string, unknown>>,
     after: Row | undefined,
     limit: number,
     read: (answer: never) => readonly Row[],
   ): Promise<Row[]>;
 }
 
-type Parameter = string | number | readonly string[] | undefined;
+type Parameters = Readonly<Record<string, string | number | readonly string[] | undefined>>;
 
 /** Longer than the server waits for its database. */
 const timeoutMs = 60_000;
@@ -38,25 +42,29 @@ export function openApiCall(remote: Remote, signal: AbortSignal): ApiCall {
   const send = waitInTurn(sendOverHttp(remote.url, remote.key, timeoutMs), signal);
   /** Where the page after a row begins; null: there is none. */
   const cursors = new WeakMap<object, string | null>();
-  const get = async <T>(path: string, query: Readonly<Record<string, Parameter>> = {}) => {
+  const get = async <T>(path: string, query: Parameters = {}) => {
     const parameters = new URLSearchParams();
     for (const [name, value] of Object.entries(query)) {
       for (const each of value === undefined ? [] : [value].flat()) parameters.append(name, String(each));
     }
     return parseAnswer<T>(await callApi(send, 'GET', parameters.size === 0 ? path : `${path}?${parameters}`));
   };
+  const sendText = async <T>(method: Method, path: string, body?: string) => {
+    const text = await callApi(send, method, path, body);
+    return (text === '' ? undefined : parseAnswer<T>(text)) as T;
+  };
   return {
     get,
     async getUnless<T>(code: ErrorCode, path: string) {
       return await orUndefined(code, get<T>(path));
     },
-    async send<T>(method: Method, path: string, body?: unknown) {
-      const text = await callApi(send, method, path, body);
-      return (text === '' ? undefined : parseAnswer<T>(text)) as T;
-    },
+    send: <T>(method: Method, path: string, body?: unknown) =>
+      sendText<T>(method, path, body === undefined ? undefined : JSON.stringify(body)),
+    sendText,
     async page<Row extends object>(
+      method: 'GET' | 'POST',
       path: string,
-      query: Readonly<Record<string, Parameter>>,
+      query: Readonly<Record<string, unknown>>,
       after: Row | undefined,
       limit: number,
       read: (answer: never) => readonly Row[],
@@ -64,11 +72,11 @@ export function openApiCall(remote: Remote, signal: AbortSignal): ApiCall {
       const rows: Row[] = [];
       let cursor = after === undefined ? undefined : (cursors.get(after) ?? null);
       while (cursor !== null && rows.length < limit) {
-        const answer: { next_cursor: string | null } = await get(path, {
-          ...query,
-          limit: Math.min(rowsPerPage, limit - rows.length),
-          cursor,
-        });
+        const asked = { ...query, limit: Math.min(rowsPerPage, limit - rows.length), cursor };
+        const answer: { next_cursor: string | null } =
+          method === 'GET'
+            ? await get(path, asked as Parameters)
+            : await sendText('POST', path, JSON.stringify(asked));
         rows.push(...read(answer as never));
         cursor = answer.next_cursor;
       }

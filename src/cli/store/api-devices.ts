@@ -1,9 +1,12 @@
-import type { DeviceJson, NewDeviceJson, RotatedDeviceJson } from '../../api/device.js';
+import type { DeviceJson, DevicePageJson, NewDeviceJson, RotatedDeviceJson } from '../../api/device.js';
+import type { StoredDevicePageJson } from '../../api/stored-device.js';
 import type { Outcomes } from '../../db/device-changes.js';
+import type { Metadata } from '../../db/device-fields.js';
 import type { Device, DeviceFilter, DeviceSort, NewDevice, SortedDevice } from '../../db/devices.js';
 import { SvcMqttError } from '../../errors.js';
 import { type ApiCall, orUndefined } from './api-call.js';
-import { type DeviceStore, PartlyAdded } from './store.js';
+import { openApiImport } from './api-import.js';
+import { type DeviceStore, type ExportedRow, PartlyAdded } from './store.js';
 
 /** Requests of one command under way at once. */
 const atOnce = 8;
@@ -43,10 +46,11 @@ export function openApiDevices(api: ApiCall): DeviceStore {
   ) => {
     const { type, state, metadata = {}, sort, descending, after, limit } = request;
     return api.page<SortedDevice>(
+      'GET',
       '/devices',
       {
         ...{ type, state, sort, order: descending ? 'desc' : 'asc' },
-        metadata: Object.entries(metadata).map(([key, value]) => `${key}=${value}`),
+        metadata: toEntries(metadata),
       },
       // A row is known by its identity alone.
       after as SortedDevice | undefined,
@@ -75,7 +79,14 @@ export function openApiDevices(api: ApiCall): DeviceStore {
       return added;
     },
     list,
-    export: (request) => list({ ...request, sort: 'id', descending: false }),
+    import: openApiImport(api),
+    export({ hashed, type, metadata = {}, after, limit }) {
+      type Page = DevicePageJson | StoredDevicePageJson;
+      const rowsOf = ({ devices }: Page): readonly ExportedRow[] => devices;
+      if (hashed) return api.page('POST', '/devices/export', { type, metadata }, after, limit, rowsOf);
+      const query = { type, state: 'all', metadata: toEntries(metadata) };
+      return api.page('GET', '/devices', query, after, limit, rowsOf);
+    },
     find,
     async set(id, { expiresAt, metadata }) {
       const expiry = expiresAt instanceof Date ? expiresAt.toISOString() : expiresAt;
@@ -119,6 +130,11 @@ export function openApiDevices(api: ApiCall): DeviceStore {
         return (await orUndefined(unknownDevice, removed)) ?? 'unknown';
       }),
   };
+}
+
+/** The metadata that a list is filtered by, as its parameters say it. */
+function toEntries(metadata: Metadata): string[] {
+  return Object.entries(metadata).map(([key, value]) => `${key}=${value}`);
 }
 
 /** Does something to each device, some at once, and sorts their ids by what came of it. */

@@ -1,12 +1,13 @@
+import type { FieldProblem, Problem } from '../../api/problem.js';
 import { type ErrorCode, errorCodes, messageOf, SvcMqttError } from '../../errors.js';
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 
-/** One request of the API, with its body as a value. */
+/** One request of the API, with its body as JSON text. */
 export type Send = (
   method: Method,
   path: string,
-  body?: unknown,
+  body?: string,
 ) => Promise<{ readonly status: number; readonly text: string; readonly retryAfterSec?: number | undefined }>;
 
 /**
@@ -14,14 +15,14 @@ export type Send = (
  *
  * @throws SvcMqttError with the code of the problem that the API answers.
  */
-export async function callApi(send: Send, method: Method, path: string, body?: unknown): Promise<string> {
+export async function callApi(send: Send, method: Method, path: string, body?: string): Promise<string> {
   const { status, text } = await send(method, path, body);
   if (status >= 200 && status < 300) return text;
   throw describeProblem(status, text);
 }
 
 /** The same for an answer in JSON. */
-export async function callForJson<T>(send: Send, method: Method, path: string, body?: unknown): Promise<T> {
+export async function callForJson<T>(send: Send, method: Method, path: string, body?: string): Promise<T> {
   return parseAnswer<T>(await callApi(send, method, path, body));
 }
 
@@ -36,33 +37,52 @@ export function parseAnswer<T>(text: string): T {
   }
 }
 
-/** The API's problem details as an error of the command; its code is the API's, where this program knows it. */
-function describeProblem(status: number, text: string): SvcMqttError {
-  let problem: { code?: unknown; detail?: unknown; suggestion?: unknown } | null = {};
-  try {
-    problem = JSON.parse(text) as typeof problem;
-  } catch {
-    // Not the API's own answer, such as that of a proxy.
+/** A problem that the API answers, as an error of the command. */
+export class ApiProblem extends SvcMqttError {
+  /** Each field at fault. */
+  readonly faults: readonly FieldProblem[];
+
+  constructor(code: ErrorCode, { detail, suggestion, errors }: Partial<Problem> & { detail: string }) {
+    super(code, detail, suggestion === undefined ? {} : { suggestion });
+    this.faults = errors ?? [];
   }
-  const { code, detail } = problem ?? {};
-  const message = typeof detail === 'string' ? detail : `The API answers with status ${status}`;
-  const known = typeof code === 'string' && Object.hasOwn(errorCodes, code) ? (code as ErrorCode) : undefined;
+}
+
+/** The API's problem details; the code is the API's, where this program knows it. */
+function describeProblem(status: number, text: string): SvcMqttError {
+  const problem = readProblem(text);
+  const { code = '', detail = `The API answers with status ${status}` } = problem;
+  const known = Object.hasOwn(errorCodes, code) ? (code as ErrorCode) : undefined;
   if (known === 'UNAUTHENTICATED' || (known === undefined && status === 401)) {
     const suggestion = 'Run `svc-mqtt login`, or give a key in API_KEY or API_KEY_FILE';
-    return new SvcMqttError('UNAUTHENTICATED', message, { suggestion });
+    return new SvcMqttError('UNAUTHENTICATED', detail, { suggestion });
   }
   // What does not fit the API of this version is no defect of this program.
   const isForeign = known === undefined || known === 'ROUTE_NOT_FOUND' || known === 'INTERNAL';
-  const suggestion = typeof problem?.suggestion === 'string' ? { suggestion: problem.suggestion } : {};
-  return new SvcMqttError(isForeign ? 'API_UNREACHABLE' : known, message, suggestion);
+  return new ApiProblem(isForeign ? 'API_UNREACHABLE' : known, { ...problem, detail });
+}
+
+/** What of an answer has the form of problem details; a proxy answers others. */
+function readProblem(text: string): Partial<Problem> {
+  let answer: Record<string, unknown> = {};
+  try {
+    answer = (JSON.parse(text) ?? {}) as typeof answer;
+  } catch {
+    // Nothing of it has.
+  }
+  const textOf = (name: string) => (typeof answer[name] === 'string' ? { [name]: answer[name] } : {});
+  const errors = Array.isArray(answer.errors) ? answer.errors : [];
+  const isFault = (each: Partial<FieldProblem> | null): each is FieldProblem =>
+    typeof each?.field === 'string' && typeof each.problem === 'string';
+  return { ...textOf('code'), ...textOf('detail'), ...textOf('suggestion'), errors: errors.filter(isFault) };
 }
 
 /** Sends requests over HTTP; `key` is a key or token of the API. */
 export function sendOverHttp(url: string, key: string | undefined, timeoutMs = 5_000): Send {
   const base = url.replace(/\/+$/, '');
   const headers: Record<string, string> = key === undefined ? {} : { authorization: `Bearer ${key}` };
-  return async (method, path, value) => {
-    const body = value === undefined ? {} : { body: JSON.stringify(value) };
+  return async (method, path, text) => {
+    const body = text === undefined ? {} : { body: text };
     try {
       const signal = AbortSignal.timeout(timeoutMs);
       const response = await fetch(`${base}${path}`, { method, headers, signal, redirect: 'error', ...body });

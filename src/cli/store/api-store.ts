@@ -20,7 +20,7 @@ export function openApiStore(remote: Remote, signal: AbortSignal): Store {
     claims: openApiClaims(api),
     apiKeys: openApiKeys(api),
     listAudit: ({ device, since, after, limit }) =>
-      api.page('/audit', { device, since: since?.toISOString() }, after, limit, toAuditRecords),
+      api.page('GET', '/audit', { device, since: since?.toISOString() }, after, limit, toAuditRecords),
   };
 }
 
@@ -32,7 +32,7 @@ function openApiPolicies(api: ApiCall): PolicyStore {
   };
   return {
     list: ({ after, limit }) =>
-      api.page('/policies', {}, after, limit, ({ policies }: { policies: PolicyJson[] }) =>
+      api.page('GET', '/policies', {}, after, limit, ({ policies }: { policies: PolicyJson[] }) =>
         policies.map(toPolicy),
       ),
     find,
@@ -62,7 +62,7 @@ function openApiPolicies(api: ApiCall): PolicyStore {
 
 function openApiClaims(api: ApiCall): ClaimStore {
   const list: ClaimStore['list'] = ({ state, after, limit }) =>
-    api.page('/claims', { state }, after, limit, ({ claims }: { claims: ClaimJson[] }) =>
+    api.page('GET', '/claims', { state }, after, limit, ({ claims }: { claims: ClaimJson[] }) =>
       claims.map(toClaim),
     );
   return {
@@ -87,7 +87,7 @@ function openApiClaims(api: ApiCall): ClaimStore {
 
 function openApiKeys(api: ApiCall): ApiKeyStore {
   const list: ApiKeyStore['list'] = ({ state, after, limit }) =>
-    api.page('/api-keys', { state }, after, limit, ({ api_keys: keys }: { api_keys: ApiKeyJson[] }) =>
+    api.page('GET', '/api-keys', { state }, after, limit, ({ api_keys: keys }: { api_keys: ApiKeyJson[] }) =>
       keys.map(toApiKey),
     );
   return {

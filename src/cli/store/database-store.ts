@@ -1,3 +1,5 @@
+import { toDeviceJson } from '../../api/device.js';
+import { toStoredDeviceJson } from '../../api/stored-device.js';
 import type { Config } from '../../config.js';
 import { createApiKey, hasApiKeys, listApiKeys, revokeApiKey } from '../../db/api-keys.js';
 import { listAudit } from '../../db/audit-log.js';
@@ -9,7 +11,7 @@ import {
   rotateSecret,
   setDevice,
 } from '../../db/device-changes.js';
-import { exportDevices } from '../../db/device-import.js';
+import { exportDevices, importDevices } from '../../db/device-import.js';
 import { addDevices, findDevice, listDevices, listSortedDevices } from '../../db/devices.js';
 import type { Database } from '../../db/open.js';
 import { changePolicy, findPolicy, listPolicies, removePolicy } from '../../db/policies.js';
@@ -23,7 +25,11 @@ export function openDatabaseStore(db: Database, config: Config): Store {
     devices: {
       add: (request, made) => addDevices(db, actor, request, made),
       list: (request) => listSortedDevices(db, request),
-      export: ({ after, ...request }) => exportDevices(db, { ...request, after: after?.id }),
+      import: (batches, options) => importDevices(db, actor, batches, options),
+      async export({ hashed, after, ...request }) {
+        const rows = await exportDevices(db, { ...request, state: 'all', after: after?.id });
+        return hashed ? rows.map(toStoredDeviceJson) : rows.map(toDeviceJson);
+      },
       find: (id) => findDevice(db, id),
       set: (id, changes) => setDevice(db, actor, id, changes),
       rotate: (id, request) => rotateSecret(db, actor, id, request),

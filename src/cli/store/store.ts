@@ -1,8 +1,10 @@
+import type { DeviceJson } from '../../api/device.js';
+import type { StoredDeviceJson } from '../../api/stored-device.js';
 import type { ApiKey, ApiKeyState, NewApiKey, Role } from '../../db/api-keys.js';
 import type { AuditRecord } from '../../db/audit-log.js';
 import type { Claim, NewClaim } from '../../db/claims.js';
 import type { DeviceChanges, Outcomes, RotatedDevice, Rotation } from '../../db/device-changes.js';
-import type { ExportedDevice } from '../../db/device-import.js';
+import type { DeviceRow } from '../../db/device-insert.js';
 import type {
   AddRequest,
   Device,
@@ -41,6 +43,16 @@ export class PartlyAdded extends SvcMqttError {
   }
 }
 
+export type ExportedRow = DeviceJson | StoredDeviceJson;
+
+export type ImportArguments<Row extends DeviceRow> = [
+  batches: AsyncIterable<readonly Row[]>,
+  options: {
+    readonly allOrNone: boolean;
+    onStored(batch: readonly Row[], stored: ReadonlyMap<string, Date>): Promise<void>;
+  },
+];
+
 export interface DeviceStore {
   /**
    * Adds devices: in the database all or none, over the API one by one.
@@ -58,10 +70,19 @@ export interface DeviceStore {
       readonly limit: number;
     },
   ): Promise<readonly SortedDevice[]>;
-  /** Devices in order of id, revoked ones too; the database also gives what is stored of their secrets. */
+  /**
+   * Stores devices that come from elsewhere; the interface is that of `importDevices` in `src/db`. Over the API all or none
+   * goes as far as one request does, and `onStored` is called when the devices are there.
+   */
+  import<Row extends DeviceRow>(...request: ImportArguments<Row>): Promise<void>;
+  /** Devices in order of id, revoked ones too; hashed: with what is stored of their secrets. */
   export(
-    request: DeviceFilter & { readonly after: Device | undefined; readonly limit: number },
-  ): Promise<readonly (Device & Partial<ExportedDevice>)[]>;
+    request: Pick<DeviceFilter, 'type' | 'metadata'> & {
+      readonly hashed: boolean;
+      readonly after: ExportedRow | undefined;
+      readonly limit: number;
+    },
+  ): Promise<readonly ExportedRow[]>;
   find(id: string): Promise<Device | undefined>;
   set(id: string, changes: DeviceChanges): Promise<Device | undefined>;
   rotate(id: string, request: Rotation): Promise<RotatedDevice | undefined>;

@@ -91,21 +91,6 @@ export function chooseKey(
   return config.apiKey ?? config.apiToken ?? readContexts(env).contexts.find((each) => each.url === url)?.key;
 }
 
-/**
- * Refuses an API for what only the database can do.
- *
- * @throws SvcMqttError USAGE.
- */
-export function requireDatabase(what: string, why: string, config: TargetConfig, io: CommandIo): void {
-  const remote = findRemote(config, io.env);
-  if (remote === undefined) return;
-  const otherwise = remote.context === undefined ? 'leave out the address of the API' : 'add --context local';
-  throw usageError(
-    `${what} works on the database, and not over ${remote.url}: ${why}`,
-    `Give --database-url or DATABASE_URL, or ${otherwise} where the database is`,
-  );
-}
-
 /** Says which API is asked when nothing in the command says so. */
 export function announce({ url, context }: Remote, io: CommandIo): void {
   if (context !== undefined)

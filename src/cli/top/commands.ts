@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander';
-import { sortFields } from '../../api/words.js';
+import { sortFields } from '../../api/constants.js';
 import type { Add } from '../command/command.js';
 import { toCount } from '../command/usage-error.js';
 

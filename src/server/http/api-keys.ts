@@ -8,6 +8,7 @@ import {
   NewApiKeyRequest,
   NewApiKeyResponse,
 } from '../../api/api-key-schema.js';
+import type { FieldProblem } from '../../api/problem.js';
 import { defaultPageLimit, refer } from '../../api/schema.js';
 import {
   type ApiKey,
@@ -29,7 +30,7 @@ import type { Log } from '../../log.js';
 import { decodeCursor, makePage } from './cursor.js';
 import { requireTime } from './fields.js';
 import type { KeyQueries } from './key-directory.js';
-import { createInputProblem, createProblem, type FieldProblem, ProblemError } from './problem.js';
+import { createInputProblem, createProblem, ProblemError } from './problem.js';
 import { listProblems } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 

@@ -10,6 +10,7 @@ import { addAuditRoute, type ListAudit } from './audit.js';
 import type { AccessLevel, AccessSettings, Role } from './auth.js';
 import { addClaimRoutes, type ClaimQueries } from './claims.js';
 import { addConnectionRoutes } from './connections.js';
+import { addDeviceBulkRoutes } from './device-bulk.js';
 import type { DeviceQueries } from './device-queries.js';
 import { addDeviceRoutes } from './devices.js';
 import { addDocumentationRoutes, openSpecification } from './docs.js';
@@ -89,7 +90,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
     serverFactory: (handler) => createLimitedServer(limits, options.certificates, handler),
     clientErrorHandler: refuseBytes,
     frameworkErrors: (error, _request, reply) => {
-      sendProblem(reply, describeFailure(error));
+      sendProblem(reply, describeFailure(error, limits.maxBodyBytes));
     },
   });
   const routes = openRouteTable(app);
@@ -97,7 +98,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   app.addHook('onClose', async () => gate.close());
   app.setValidatorCompiler(compileValidator);
   readBodiesAsJson(app);
-  answerFailures(app, routes, log);
+  answerFailures(app, routes, limits, log);
   app.decorateRequest('actor');
   app.decorateRequest('caller');
   app.decorateRequest('madeBy', undefined);
@@ -119,6 +120,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   addEventRoute(app, { events, replica, limits, log });
   addStatsRoute(app, options.fleet);
   addDeviceRoutes(app, { devices: options.devices, log });
+  addDeviceBulkRoutes(app, { devices: options.devices, log, limits });
   addPolicyRoutes(app, { policies: options.policies, log });
   addClaimRoutes(app, { claims: options.claims, log });
   const { keys, keyDirectory } = options;
@@ -194,7 +196,7 @@ function sendMissingRoute(routes: RouteTable, request: FastifyRequest, reply: Fa
   return sendProblem(reply, problem);
 }
 
-function answerFailures(app: TypedApp, routes: RouteTable, log: Log): void {
+function answerFailures(app: TypedApp, routes: RouteTable, limits: HttpLimits, log: Log): void {
   app.setNotFoundHandler((request, reply) => sendMissingRoute(routes, request, reply));
   app.setErrorHandler((error: Error, request, reply) => {
     const { validation, validationContext } = error as Partial<FastifyError>;
@@ -202,7 +204,7 @@ function answerFailures(app: TypedApp, routes: RouteTable, log: Log): void {
       const part = validationContext === 'querystring' ? 'query' : (validationContext ?? 'request');
       return sendProblem(reply, createInputProblem(describeFaults(validation, part)));
     }
-    const problem = describeFailure(error);
+    const problem = describeFailure(error, request.routeOptions.bodyLimit ?? limits.maxBodyBytes);
     if (error instanceof ProblemError && error.retryAfterSec !== undefined) {
       reply.header('retry-after', error.retryAfterSec);
     }

@@ -1,3 +1,4 @@
+import type { Problem } from '../../api/problem.js';
 import {
   checkDeviceType,
   checkExpiry,
@@ -6,7 +7,7 @@ import {
   type Metadata,
 } from '../../db/device-fields.js';
 import { requireField, requireTime } from './fields.js';
-import { createProblem, type Problem } from './problem.js';
+import { createProblem } from './problem.js';
 
 /** No control characters, well-formed Unicode. */
 export function requireType(type: string): void {

@@ -1,6 +1,30 @@
-import type { Actor } from '../../db/audit.js';
-import type { DeviceChanges, RotatedDevice, Rotation } from '../../db/device-changes.js';
-import type { AddRequest, Device, DeviceFilter, DeviceSort, NewDevice } from '../../db/devices.js';
+import { type Actor, writeAudit } from '../../db/audit.js';
+import {
+  type DeviceChanges,
+  enableDevices,
+  type RotatedDevice,
+  type Rotation,
+  removeDevices,
+  revokeDevices,
+  rotateSecret,
+  setDevice,
+} from '../../db/device-changes.js';
+import { type ExportedDevice, exportDevices, importDevices } from '../../db/device-import.js';
+import type { DeviceRow } from '../../db/device-insert.js';
+import {
+  type AddRequest,
+  addDevices,
+  type Device,
+  type DeviceFilter,
+  type DeviceSort,
+  findDevice,
+  listDevices,
+  listSortedDevices,
+  type NewDevice,
+} from '../../db/devices.js';
+import type { Database } from '../../db/open.js';
+import { query } from '../../db/query.js';
+import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 
 /** Where a page begins: behind the device with this id, which has this key of the order. */
@@ -28,6 +52,79 @@ export interface DeviceQueries {
   remove(actor: Actor, id: string): Promise<boolean>;
   set(actor: Actor, id: string, changes: DeviceChanges): Promise<Device | undefined>;
   rotate(actor: Actor, id: string, request: Rotation): Promise<RotatedDevice | undefined>;
+  /**
+   * Stores devices in one transaction, without those whose ids are taken.
+   *
+   * @param check called with the ids that are taken before the others are there; when it throws, none is stored.
+   * @returns when each of those stored was made, by id.
+   */
+  import(
+    actor: Actor,
+    rows: readonly DeviceRow[],
+    check: (taken: ReadonlySet<string>) => void,
+  ): Promise<ReadonlyMap<string, Date>>;
+  /** A page of devices with their hashes, and one more where there are more; the page is noted in the audit log first. */
+  export(
+    actor: Actor,
+    request: Pick<DeviceFilter, 'type' | 'metadata'> & { after: string | undefined; limit: number },
+  ): Promise<ExportedDevice[]>;
+}
+
+export function bindDeviceQueries(db: Database): DeviceQueries {
+  return {
+    async add(actor, request) {
+      const [device] = await addDevices(db, actor, request);
+      if (device === undefined) throw new SvcMqttError('INTERNAL', 'Adding one device made none');
+      return device;
+    },
+    list({ sort, descending, after, ...request }) {
+      // Only in order of id is the next page found without looking through all devices.
+      if (sort === 'id' && !descending) return listDevices(db, { ...request, after: after?.id });
+      return listSortedDevices(db, { ...request, sort, descending, after });
+    },
+    find: (id, madeBy) => findDevice(db, id, madeBy),
+    async revoke(actor, id) {
+      const { changed, unknown } = await revokeDevices(db, actor, [id]);
+      if (unknown.length > 0) return 'unknown';
+      return changed.length > 0 ? 'revoked' : 'already revoked';
+    },
+    async enable(actor, id) {
+      await enableDevices(db, actor, [id]);
+      return await findDevice(db, id);
+    },
+    async remove(actor, id) {
+      const { changed } = await removeDevices(db, actor, [id]);
+      return changed.length > 0;
+    },
+    set: (actor, id, changes) => setDevice(db, actor, id, changes),
+    rotate: (actor, id, request) => rotateSecret(db, actor, id, request),
+    async import(actor, rows, check) {
+      let stored: ReadonlyMap<string, Date> = new Map();
+      const batches = (async function* () {
+        yield rows.map((row) => ({ ...row, madeBy: actor.keyId }));
+      })();
+      await importDevices(db, actor, batches, {
+        allOrNone: true,
+        async onStored(_batch, made) {
+          check(new Set(rows.map(({ id }) => id).filter((id) => !made.has(id))));
+          stored = made;
+        },
+      });
+      return stored;
+    },
+    async export(actor, { after, limit, ...filter }) {
+      const rows = await exportDevices(db, { ...filter, state: 'all', after, limit: limit + 1 });
+      const page = rows.slice(0, limit);
+      const details = {
+        count: page.length,
+        first: page[0]?.id ?? null,
+        last: page.at(-1)?.id ?? null,
+        ...filter,
+      };
+      await query(db, () => writeAudit(db.orm, actor, [{ action: 'device.export', target: '*', details }]));
+      return rows;
+    },
+  };
 }
 
 export interface DeviceOptions {

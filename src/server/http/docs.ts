@@ -1,7 +1,7 @@
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyContextConfig, FastifyPluginAsync, FastifySchema } from 'fastify';
-import { Problem } from './problem.js';
+import { Problem } from '../../api/problem-schema.js';
 import { pathOf } from './routes.js';
 import type { TypedApp } from './typed-app.js';
 
@@ -65,7 +65,7 @@ export async function openSpecification(app: TypedApp, version: string): Promise
           'Adds, lists and revokes the devices of the gateway. Errors are problem details (RFC 9457) with a stable `code`. ' +
           'Log in with an API key or API_TOKEN (Authorize); each operation names the role that it needs. ' +
           'While there is neither, only requests from this machine are answered. ' +
-          'Limits: 16 KiB a body (413), 4 KiB an address (414), 16 KiB a header (431), 15 s for a request to arrive (408).',
+          'Limits: 16 KiB a body, 1 MiB of an import (413), 4 KiB an address (414), 16 KiB a header (431), 15 s for a request to arrive (408).',
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },
       tags: [

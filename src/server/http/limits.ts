@@ -6,6 +6,10 @@ export interface HttpLimits {
   readonly maxConnectionsPerAddress: number;
   /** A request body; over it 413. */
   readonly maxBodyBytes: number;
+  /** The body of an import of devices; over it 413. */
+  readonly maxBulkBytes: number;
+  /** Imports and exports of devices under way; at it further ones are answered 429. */
+  readonly maxBulkRequests: number;
   /** The path with its query; over it 414. */
   readonly maxUrlBytes: number;
   /** Request line and header fields together; over it 431. */
@@ -40,6 +44,8 @@ export const defaultHttpLimits: HttpLimits = {
   maxConnections: 1_024,
   maxConnectionsPerAddress: 512,
   maxBodyBytes: 16_384,
+  maxBulkBytes: 1_048_576,
+  maxBulkRequests: 2,
   maxUrlBytes: 4_096,
   maxHeaderBytes: 16_384,
   headersTimeoutMs: 10_000,

@@ -1,60 +1,9 @@
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply } from 'fastify';
-import Type, { type Static } from 'typebox';
+import type { FieldProblem, Problem } from '../../api/problem.js';
 import { maskSecrets } from '../../db/secrets.js';
 import { type ErrorCode, errorCodes, SvcMqttError } from '../../errors.js';
-
-const FieldProblem = Type.Object(
-  {
-    field: Type.String({ description: 'The field or parameter; `body` for the body as a whole' }),
-    problem: Type.String({ description: 'What is wrong with it, in words that follow its name' }),
-  },
-  { additionalProperties: false },
-);
-
-/** An error as RFC 9457 problem details, with the error's code and, for bad input, each field at fault. */
-export const Problem = Type.Object(
-  {
-    type: Type.String({
-      format: 'uri',
-      description: 'Identifies the kind of problem: `urn:svc-mqtt:error:` and the code',
-    }),
-    title: Type.String({ description: 'The kind of problem, the same for every occurrence' }),
-    status: Type.Integer({ description: 'The HTTP status' }),
-    detail: Type.String({ description: 'What happened this time' }),
-    suggestion: Type.Optional(
-      Type.String({ description: 'What to do about it, where `detail` does not say so already' }),
-    ),
-    code: Type.String({ description: 'The code of the error, stable between releases' }),
-    errors: Type.Optional(Type.Array(FieldProblem, { description: 'Each field or parameter at fault' })),
-  },
-  {
-    $id: 'Problem',
-    description: 'An error, as RFC 9457 problem details',
-    examples: [
-      {
-        type: 'urn:svc-mqtt:error:INPUT_INVALID',
-        title: 'The request is invalid',
-        status: 400,
-        detail: 'type is missing',
-        code: 'INPUT_INVALID',
-        errors: [{ field: 'type', problem: 'is missing' }],
-      },
-      {
-        type: 'urn:svc-mqtt:error:DEVICE_EXISTS',
-        title: 'The device exists already',
-        status: 409,
-        detail: 'A device with the id roof-7 exists already',
-        suggestion: 'Choose another id, or leave it out to have one generated',
-        code: 'DEVICE_EXISTS',
-      },
-    ],
-  },
-);
-
-export type Problem = Static<typeof Problem>;
-export type FieldProblem = Static<typeof FieldProblem>;
 
 const titles: Partial<Record<ErrorCode, string>> = {
   DEVICE_NOT_FOUND: 'The device does not exist',
@@ -136,8 +85,10 @@ export function tooManyRequests(detail: string, waitMs: number): ProblemError {
 /**
  * Describes anything thrown while a request was handled. What failed inside the server is named by its code
  * alone: its message may hold addresses and statements, which belong in the log.
+ *
+ * @param maxBodyBytes the limit of the route.
  */
-export function describeFailure(error: unknown): Problem {
+export function describeFailure(error: unknown, maxBodyBytes: number): Problem {
   if (error instanceof ProblemError) return error.problem;
   if (error instanceof SvcMqttError) {
     const { code, suggestion } = error;
@@ -146,7 +97,8 @@ export function describeFailure(error: unknown): Problem {
   }
   const status = statusOf(error);
   if (status === 413) {
-    return createProblem('BODY_TOO_LARGE', 'The body is over the limit of 16 KiB; nothing was stored');
+    const detail = `The body is over the limit of ${maxBodyBytes / 1_024} KiB; nothing was stored`;
+    return createProblem('BODY_TOO_LARGE', detail);
   }
   if ((error as { code?: unknown }).code === 'FST_ERR_BAD_URL') {
     return createProblem(

@@ -1,8 +1,8 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Problem } from '../../api/problem.js';
 import { maskSecrets } from '../../db/secrets.js';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
-import type { Problem } from './problem.js';
 import { pathOf } from './routes.js';
 
 /** Writes one line for an answered request. Headers and queries are left out. */

@@ -1,5 +1,6 @@
+import { Problem } from '../../api/problem-schema.js';
 import { refer } from '../../api/schema.js';
-import { Problem, problemMediaType } from './problem.js';
+import { problemMediaType } from './problem.js';
 
 const descriptions = {
   400: 'A field or parameter is missing, wrong or unknown; `errors` names each',
@@ -7,7 +8,7 @@ const descriptions = {
   403: 'The role of the key is too low; or a web page of another site, or a foreign host name, stands behind the request',
   404: 'There is no such thing; `detail` names it',
   410: 'It is used up; `detail` says what to do',
-  413: 'The body is over 16 KiB',
+  413: 'The body is over the limit: 16 KiB, unless the route says otherwise',
   409: 'There is one already; `detail` says which and what to do',
   429: 'Too many requests, or too many attempts to log in; `Retry-After` says when to try again',
   500: 'The server failed; its log says why',

@@ -1,6 +1,7 @@
 import type { FastifyRequest, RouteOptions } from 'fastify';
+import type { Problem } from '../../api/problem.js';
 import type { AccessLevel, Role } from './auth.js';
-import { createProblem, type Problem } from './problem.js';
+import { createProblem } from './problem.js';
 import type { TypedApp } from './typed-app.js';
 
 /** The routes of an app as they are added. */

@@ -1,15 +1,6 @@
 import type { AddressInfo } from 'node:net';
 import type { Config } from '../../config.js';
-import {
-  enableDevices,
-  removeDevices,
-  revokeDevices,
-  rotateSecret,
-  setDevice,
-} from '../../db/device-changes.js';
-import { addDevices, findDevice, listDevices, listSortedDevices } from '../../db/devices.js';
 import type { Database } from '../../db/open.js';
-import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { FleetView } from '../live.js';
 import { plainAddress } from '../peer-address.js';
@@ -18,7 +9,7 @@ import { type ApiKeyQueries, bindApiKeyQueries } from './api-keys.js';
 import { createApp } from './app.js';
 import { bindAuditQuery, type ListAudit } from './audit.js';
 import { bindClaimQueries, type ClaimQueries } from './claims.js';
-import type { DeviceQueries } from './device-queries.js';
+import { bindDeviceQueries, type DeviceQueries } from './device-queries.js';
 import type { ReadReadiness } from './health.js';
 import { openKeyDirectory } from './key-directory.js';
 import { defaultHttpLimits, type HttpLimits } from './limits.js';
@@ -69,7 +60,7 @@ export async function startHttp(options: {
   const { db, urgent = db, policyRisks } = options;
   return startHttpWith({
     ...options,
-    devices: bindQueries(db),
+    devices: bindDeviceQueries(db),
     policies: bindPolicyQueries(db, policyRisks),
     claims: bindClaimQueries(db),
     keys: bindApiKeyQueries(db, urgent),
@@ -156,35 +147,4 @@ function warnOfAccess(config: HttpConfig, keysExist: boolean, log: Log): void {
   const message =
     'Anyone who reaches the HTTP API can add and revoke devices (API_ALLOW_UNAUTHENTICATED=true)';
   log.warn({ event: 'http_unauthenticated' }, message);
-}
-
-function bindQueries(db: Database): DeviceQueries {
-  return {
-    async add(actor, request) {
-      const [device] = await addDevices(db, actor, request);
-      if (device === undefined) throw new SvcMqttError('INTERNAL', 'Adding one device made none');
-      return device;
-    },
-    list({ sort, descending, after, ...request }) {
-      // Only in order of id is the next page found without looking through all devices.
-      if (sort === 'id' && !descending) return listDevices(db, { ...request, after: after?.id });
-      return listSortedDevices(db, { ...request, sort, descending, after });
-    },
-    find: (id, madeBy) => findDevice(db, id, madeBy),
-    async revoke(actor, id) {
-      const { changed, unknown } = await revokeDevices(db, actor, [id]);
-      if (unknown.length > 0) return 'unknown';
-      return changed.length > 0 ? 'revoked' : 'already revoked';
-    },
-    async enable(actor, id) {
-      await enableDevices(db, actor, [id]);
-      return await findDevice(db, id);
-    },
-    async remove(actor, id) {
-      const { changed } = await removeDevices(db, actor, [id]);
-      return changed.length > 0;
-    },
-    set: (actor, id, changes) => setDevice(db, actor, id, changes),
-    rotate: (actor, id, request) => rotateSecret(db, actor, id, request),
-  };
 }

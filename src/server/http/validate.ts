@@ -1,7 +1,8 @@
 import type { FastifySchemaCompiler } from 'fastify';
 import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
-import { createInputProblem, type FieldProblem, ProblemError } from './problem.js';
+import type { FieldProblem } from '../../api/problem.js';
+import { createInputProblem, ProblemError } from './problem.js';
 
 /** Most faults one answer names. */
 const maxFaults = 16;
