@@ -2,6 +2,7 @@ import { createServer, type Socket } from 'node:net';
 import fc from 'fast-check';
 import { connect, type NatsConnection, headers as newHeaders } from 'nats';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openNatsInternals } from '../../src/server/forward/connection/nats-internals.js';
 import { openNatsWire } from '../../src/server/forward/connection/nats-wire.js';
 import { until, uplink } from '../support/forwarding.js';
 
@@ -96,7 +97,7 @@ const samples = fc.record<Sample>({
 
 describe('what is published', () => {
   it('reaches the socket as the protocol has it, whole and in order', async () => {
-    const wire = openNatsWire(connection);
+    const wire = openNatsWire(connection, openNatsInternals(connection));
     await fc.assert(
       fc.asyncProperty(fc.array(samples, { minLength: 1, maxLength: 40 }), async (list) => {
         listener.clear();
@@ -123,7 +124,7 @@ describe('what is published', () => {
   });
 
   it('is not mixed with what the library writes, and leaves before it after a flush', async () => {
-    const wire = openNatsWire(connection);
+    const wire = openNatsWire(connection, openNatsInternals(connection));
     listener.clear();
     wire.publish(uplink('one', { headers: Buffer.from(headerBlock) }));
     wire.flush();
@@ -138,7 +139,7 @@ describe('what is published', () => {
   });
 
   it('is kept unchanged while the server does not read', async () => {
-    const wire = openNatsWire(connection);
+    const wire = openNatsWire(connection, openNatsInternals(connection));
     listener.clear();
     for (const socket of listener.sockets) socket.pause();
     const frames: Buffer[] = [];
@@ -161,12 +162,12 @@ describe('what is published', () => {
 
   it('is refused once the connection has ended', async () => {
     const other = await connect({ servers: `127.0.0.1:${listener.port}`, reconnect: false });
-    const wire = openNatsWire(other);
+    const wire = openNatsWire(other, openNatsInternals(other));
     await other.close();
     expect(() => wire.publish(uplink('late'))).toThrow('ended');
   });
 });
 
 it('a library that is built in another way is noticed at once', () => {
-  expect(() => openNatsWire({} as NatsConnection)).toThrow('not known');
+  expect(() => openNatsInternals({} as NatsConnection)).toThrow('not known');
 });

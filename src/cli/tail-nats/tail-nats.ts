@@ -1,7 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { AckPolicy, DeliverPolicy, type MsgHdrs, type NatsConnection, nanos } from 'nats';
 import type { Config } from '../../config.js';
 import { messageOf, SvcMqttError } from '../../errors.js';
+import {
+  AckPolicy,
+  DeliverPolicy,
+  type MsgHdrs,
+  type NatsConnection,
+  nanos,
+} from '../../server/forward/connection/nats-library.js';
 import { connectNats, type NatsLink } from '../../server/forward/connection/nats-link.js';
 import { apiOptions, manageStreams } from '../../server/forward/stream/stream.js';
 import { covers } from '../../server/forward/stream/subject-match.js';

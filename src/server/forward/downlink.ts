@@ -1,6 +1,6 @@
-import type { Subscription } from 'nats';
 import { messageOf } from '../../errors.js';
 import { type Log, limitLog } from '../../log.js';
+import type { Subscription } from './connection/nats-library.js';
 import type { NatsLink } from './connection/nats-link.js';
 import { escapeToken, tokensToTopic } from './subject.js';
 

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import type { Msg } from 'nats';
 import { openBatchTrial, type TrialStep } from './batch-trial.js';
+import type { Msg } from './connection/nats-library.js';
 import { type NatsWire, noWire } from './connection/nats-wire.js';
 import { type ForwarderCounters, natsBytesOf, type UplinkMessage } from './forwarder.js';
 import type { InFlight } from './in-flight.js';

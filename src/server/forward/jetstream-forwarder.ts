@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import type { Msg, NatsConnection } from 'nats';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
+import type { Msg, NatsConnection } from './connection/nats-library.js';
 import type { NatsLink } from './connection/nats-link.js';
 import { findSizeProblem, noWire, requireSize } from './connection/nats-wire.js';
 import type { Forwarder, IngestMode, IngestSetting } from './forwarder.js';

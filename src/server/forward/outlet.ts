@@ -1,4 +1,4 @@
-import type { NatsConnection } from 'nats';
+import type { NatsConnection } from './connection/nats-library.js';
 import type { NatsWire } from './connection/nats-wire.js';
 import type { IngestMode, UplinkMessage } from './forwarder.js';
 import type { Standstill } from './standstill.js';

@@ -1,4 +1,5 @@
-import type { Msg } from 'nats';
+import { subjectBytesOf } from './connection/nats-internals.js';
+import type { Msg } from './connection/nats-library.js';
 import type { Refusal } from './outlet.js';
 
 /** What JetStream answered to a published message. */
@@ -23,6 +24,7 @@ const permanentCodes = new Set([10_054, 10_097]);
 const prefix = new TextEncoder().encode('{"stream":');
 const sequenceKey = new TextEncoder().encode('"seq":');
 const decoder = new TextDecoder();
+const encoder = new TextEncoder();
 const zero = 48;
 const nine = 57;
 const dot = 46;
@@ -95,13 +97,9 @@ function readRefusal(error: { err_code?: unknown; description?: unknown }): Refu
   return { cause: `${code} ${detail}`, detail, permanent: permanentCodes.has(code) };
 }
 
-/**
- * Reads the number that is the last token of a subject; -1 when it is none. From bytes where the library lets us at
- * them: decoding the subject to a string costs more than all else that is done with an answer.
- */
+/** Reads the number that is the last token of a subject; -1 when it is none. */
 export function readToken(message: Msg): number {
-  const raw = (message as { _msg?: { subject?: unknown } })._msg?.subject;
-  return raw instanceof Uint8Array ? tokenOfBytes(raw) : tokenOfText(message.subject);
+  return tokenOfBytes(subjectBytesOf(message) ?? encoder.encode(message.subject));
 }
 
 function tokenOfBytes(subject: Uint8Array): number {
@@ -115,8 +113,4 @@ function tokenOfBytes(subject: Uint8Array): number {
     scale *= 10;
   }
   return -1;
-}
-
-function tokenOfText(subject: string): number {
-  return tokenOfBytes(new TextEncoder().encode(subject));
 }

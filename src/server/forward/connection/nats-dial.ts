@@ -1,6 +1,13 @@
 import { isIP } from 'node:net';
-import { type ConnectionOptions, connect, type NatsConnection, NatsError, type TlsOptions } from 'nats';
 import { messageOf, SvcMqttError } from '../../../errors.js';
+import { writeChunk } from './nats-internals.js';
+import {
+  type ConnectionOptions,
+  connect,
+  type NatsConnection,
+  NatsError,
+  type TlsOptions,
+} from './nats-library.js';
 import { awaitGreeting } from './nats-probe.js';
 import { type NatsAddress, type NatsTarget, showAddress } from './nats-settings.js';
 
@@ -48,7 +55,7 @@ async function dialOne(target: NatsTarget, address: NatsAddress, name: string): 
       ? { host: address.tlsName, servername: address.tlsName }
       : { host: address.tlsName };
   const tls = { ...certificates, ...names } as TlsOptions;
-  const options: ConnectionOptions & { pendingLimit: number } = {
+  const options: ConnectionOptions = {
     servers: [showAddress(address)],
     name,
     timeout: dialTimeoutMs,
@@ -58,7 +65,7 @@ async function dialOne(target: NatsTarget, address: NatsAddress, name: string): 
     reconnect: false,
     ignoreClusterUpdates: true,
     noAsyncTraces: true,
-    pendingLimit: writeChunkBytes,
+    ...writeChunk(writeChunkBytes),
     inboxPrefix: target.inboxPrefix,
     ...(authenticator === undefined ? {} : { authenticator }),
     ...(target.tls ? { tls } : {}),

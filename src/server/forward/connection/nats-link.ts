@@ -1,9 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { NatsConnection } from 'nats';
 import { messageOf } from '../../../errors.js';
 import { type Log, limitLog } from '../../../log.js';
 import { type DialledNats, dialNats } from './nats-dial.js';
-import { type NatsErrorReport, type NatsReplies, openNatsReplies } from './nats-replies.js';
+import { type NatsErrorReport, openNatsInternals } from './nats-internals.js';
+import type { NatsConnection } from './nats-library.js';
+import { type NatsReplies, openNatsReplies } from './nats-replies.js';
 import { type NatsAddress, type NatsSettings, readNatsTarget, showAddress } from './nats-settings.js';
 import { type NatsWire, openNatsWire } from './nats-wire.js';
 
@@ -127,7 +128,8 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
 
   function adopt({ connection, address }: DialledNats): void {
     current = connection;
-    wire = openNatsWire(connection);
+    const internals = openNatsInternals(connection);
+    wire = openNatsWire(connection, internals);
     detail = showAddress(address);
     stalled = false;
     pingsUnderWay = 0;
@@ -137,7 +139,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     lastTickAtMs = lastHeardAtMs;
     lastInMessages = 0;
     discovered = readDiscovered(connection.info?.connect_urls ?? [], address);
-    replies = openNatsReplies(connection, errors.report);
+    replies = openNatsReplies(internals, errors.report);
     const { server_name: server, version } = connection.info ?? {};
     log.info({ event: 'nats_connected', url: detail, server, version }, 'connected to NATS');
     for (const listener of listeners) listener.connected(connection, wire);

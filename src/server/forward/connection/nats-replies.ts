@@ -1,11 +1,4 @@
-import type { NatsConnection } from 'nats';
-
-/** An error that the server reported. */
-export interface NatsErrorReport {
-  readonly type: 'error';
-  readonly data: string;
-  readonly permissionContext?: { readonly operation: string; readonly subject: string };
-}
+import type { NatsErrorReport, NatsInternals } from './nats-internals.js';
 
 /** What a server refused since the PING before was answered. */
 export interface Refusals {
@@ -21,49 +14,30 @@ export interface NatsReplies {
   ping(): Promise<Refusals>;
 }
 
-/** The part of the library's connection that is used: see `ProtocolHandler` in nats 2.29. */
-interface Protocol {
-  flush(answer: { resolve(): void; reject(error: unknown): void }): void;
-  /** The last error that is not one of permissions. */
-  readonly lastError?: { readonly message: string };
-  readonly listeners: { push(status: NatsErrorReport | { readonly type: 'other' }): void; stop(): void }[];
-}
-
 /**
  * Follows errors and answers to PINGs where the library reads them. What it offers of both, `status()` and `flush()`,
  * hands them on some promises later, each after its own number of them, so that their order is lost.
  *
  * @param onError must not throw.
- * @throws Error when the library is not built as is expected here.
  */
 export function openNatsReplies(
-  connection: NatsConnection,
+  internals: NatsInternals,
   onError: (report: NatsErrorReport) => void,
 ): NatsReplies {
-  const { protocol } = connection as unknown as { protocol?: Protocol };
-  if (typeof protocol?.flush !== 'function' || !Array.isArray(protocol.listeners)) {
-    throw new Error('this version of the nats library is not known');
-  }
   let denied = new Set<string>();
   let hasUnnamed = false;
-  protocol.listeners.push({
-    push(status) {
-      if (status.type !== 'error') return;
-      const { operation, subject } = status.permissionContext ?? {};
-      if (operation === 'publish' && subject !== undefined) denied.add(subject);
-      if (subject === undefined) hasUnnamed = true;
-      onError(status);
-    },
-    stop() {},
+  internals.onError((error) => {
+    const { operation, subject } = error.permissionContext ?? {};
+    if (operation === 'publish' && subject !== undefined) denied.add(subject);
+    if (subject === undefined) hasUnnamed = true;
+    onError(error);
   });
   return {
     ping: () =>
       new Promise((resolve, reject) => {
-        protocol.flush({
+        internals.ping({
           resolve() {
-            const unnamed = hasUnnamed
-              ? (protocol.lastError?.message ?? 'NATS reported an error')
-              : undefined;
+            const unnamed = hasUnnamed ? (internals.lastError ?? 'NATS reported an error') : undefined;
             const before = denied;
             denied = new Set();
             hasUnnamed = false;

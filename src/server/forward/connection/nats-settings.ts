@@ -1,14 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import type { Config } from '../../../config.js';
+import { messageOf, SvcMqttError } from '../../../errors.js';
 import {
   type Authenticator,
   credsAuthenticator,
   nkeyAuthenticator,
   tokenAuthenticator,
   usernamePasswordAuthenticator,
-} from 'nats';
-import type { Config } from '../../../config.js';
-import { messageOf, SvcMqttError } from '../../../errors.js';
+} from './nats-library.js';
 
 /** The settings that say how to reach NATS. */
 export type NatsSettings = Pick<

@@ -1,5 +1,6 @@
-import type { NatsConnection } from 'nats';
 import { headerBytesOf, natsBytesOf, type UplinkMessage } from '../forwarder.js';
+import type { NatsInternals } from './nats-internals.js';
+import type { NatsConnection } from './nats-library.js';
 
 /** Bytes collected before they are sent without waiting for the end of the turn; they stay in the processor's cache. */
 const slabBytes = 128 * 1024;
@@ -90,20 +91,8 @@ export function requireSize(message: UplinkMessage, maxBytes: number): void {
   if (problem !== undefined) throw new Error(problem);
 }
 
-/** The part of the library's connection that is used: see `NodeTransport` in nats 2.29. */
-interface Transport {
-  send(frame: Uint8Array): void;
-  readonly socket: { readonly writableLength: number; cork(): void; uncork(): void } | undefined;
-}
-
-/** @throws Error when the library is not built as is expected here. */
-export function openNatsWire(connection: NatsConnection): NatsWire {
-  const { protocol } = connection as unknown as { protocol?: { transport?: Transport } };
-  const transport = protocol?.transport;
-  if (typeof transport?.send !== 'function' || typeof transport.socket?.cork !== 'function') {
-    throw new Error('this version of the nats library is not known');
-  }
-  const { socket } = transport;
+export function openNatsWire(connection: NatsConnection, internals: NatsInternals): NatsWire {
+  const { socket, send } = internals;
   let slab = Buffer.allocUnsafeSlow(slabBytes);
   /** Where what is not in `parts` yet begins, and where it ends. */
   let start = 0;
@@ -116,17 +105,17 @@ export function openNatsWire(connection: NatsConnection): NatsWire {
   function flush(): void {
     if (end === 0) return;
     if (parts.length === 0) {
-      transport?.send(slab.subarray(0, end));
+      send(slab.subarray(0, end));
     } else {
       sealSlab();
-      socket?.cork();
-      for (const part of parts) transport?.send(part);
-      socket?.uncork();
+      socket.cork();
+      for (const part of parts) send(part);
+      socket.uncork();
       parts = [];
       viewedBytes = 0;
     }
     // What the socket could not pass on at once it still holds.
-    if (socket?.writableLength !== 0 || slab.length !== slabBytes) slab = Buffer.allocUnsafeSlow(slabBytes);
+    if (socket.writableLength !== 0 || slab.length !== slabBytes) slab = Buffer.allocUnsafeSlow(slabBytes);
     start = 0;
     end = 0;
   }

@@ -1,5 +1,5 @@
-import type { NatsConnection } from 'nats';
 import { subjectsOfTemplate } from '../../../subject-template.js';
+import type { NatsConnection } from '../connection/nats-library.js';
 import { manageStreams } from './stream.js';
 import { findStreamProblem, type UnusableSubjects } from './stream-config.js';
 import { covers, overlap } from './subject-match.js';

@@ -1,5 +1,5 @@
-import { DiscardPolicy, RetentionPolicy, StorageType, type StreamInfo } from 'nats';
 import { dialNats } from '../connection/nats-dial.js';
+import { DiscardPolicy, RetentionPolicy, StorageType, type StreamInfo } from '../connection/nats-library.js';
 import { type NatsSettings, readNatsTarget, showAddress } from '../connection/nats-settings.js';
 import { manageStreams } from './stream.js';
 import { covers, overlap } from './subject-match.js';

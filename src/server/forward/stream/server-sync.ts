@@ -1,5 +1,5 @@
-import { type NatsConnection, RequestStrategy } from 'nats';
 import { messageOf } from '../../../errors.js';
+import { type NatsConnection, RequestStrategy } from '../connection/nats-library.js';
 import { isAtLeast } from '../embedded/nats-server-program.js';
 import type { StreamKeeping } from './stream-config.js';
 

@@ -1,5 +1,11 @@
-import { type ClusterInfo, RetentionPolicy, StorageType, type StreamConfig, type StreamInfo } from 'nats';
 import type { Log } from '../../../log.js';
+import {
+  type ClusterInfo,
+  RetentionPolicy,
+  StorageType,
+  type StreamConfig,
+  type StreamInfo,
+} from '../connection/nats-library.js';
 
 /** The stream that takes the uplink. */
 export interface UsableStream {

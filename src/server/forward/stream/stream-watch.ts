@@ -1,9 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { JetStreamManager, NatsConnection, StreamInfo } from 'nats';
-
 import { messageOf, SvcMqttError } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import { subjectsOfTemplate } from '../../../subject-template.js';
+import type { JetStreamManager, NatsConnection, StreamInfo } from '../connection/nats-library.js';
 import type { NatsLink } from '../connection/nats-link.js';
 import type { Standstill } from '../standstill.js';
 import { type AckPromise, openAckWatch } from './ack-watch.js';

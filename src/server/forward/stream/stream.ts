@@ -1,4 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { messageOf, SvcMqttError } from '../../../errors.js';
+import type { Log } from '../../../log.js';
+import { subjectsOfTemplate } from '../../../subject-template.js';
 import {
   DiscardPolicy,
   type JetStreamManager,
@@ -9,10 +12,7 @@ import {
   StorageType,
   type StreamConfig,
   type StreamInfo,
-} from 'nats';
-import { messageOf, SvcMqttError } from '../../../errors.js';
-import type { Log } from '../../../log.js';
-import { subjectsOfTemplate } from '../../../subject-template.js';
+} from '../connection/nats-library.js';
 import { isAtLeast } from '../embedded/nats-server-program.js';
 import type { IngestSetting } from '../forwarder.js';
 import {

@@ -1,0 +1,81 @@
+import type { ConnectionOptions, Msg, NatsConnection } from './nats-library.js';
+
+/**
+ * What is used of the library beyond its public interface, all of it here: nats 2.29, `ProtocolHandler`, `NodeTransport`, `MsgImpl`.
+ * `test/forward/nats-internals.test.ts` fails when another version does not have it.
+ */
+
+/** An error that the server reported. */
+export interface NatsErrorReport {
+  readonly type: 'error';
+  readonly data: string;
+  readonly permissionContext?: { readonly operation: string; readonly subject: string };
+}
+
+/** Writes and reads at the socket, ahead of the queues and promises that the library has around it. */
+export interface NatsInternals {
+  /** Sends whole commands of the protocol, in order with those of the library. */
+  send(frame: Uint8Array): void;
+  readonly socket: { readonly writableLength: number; cork(): void; uncork(): void };
+  /** Sends a PING; answered when the PONG is read, before what is read behind it. */
+  ping(answer: { resolve(): void; reject(error: unknown): void }): void;
+  /** Told of errors when they are read. Must not throw. */
+  onError(report: (error: NatsErrorReport) => void): void;
+  /** The last error that is not one of permissions, in the server's words. */
+  readonly lastError: string | undefined;
+}
+
+interface Protocol {
+  flush(answer: { resolve(): void; reject(error: unknown): void }): void;
+  readonly lastError?: { readonly message: string };
+  readonly listeners: { push(status: NatsErrorReport | { readonly type: 'other' }): void; stop(): void }[];
+  readonly transport?: {
+    send(frame: Uint8Array): void;
+    readonly socket: NatsInternals['socket'] | undefined;
+  };
+}
+
+/** @throws Error when the library is not built as is expected here. */
+export function openNatsInternals(connection: NatsConnection): NatsInternals {
+  const { protocol } = connection as unknown as { protocol?: Protocol };
+  const transport = protocol?.transport;
+  const socket = transport?.socket;
+  if (
+    typeof protocol?.flush !== 'function' ||
+    !Array.isArray(protocol.listeners) ||
+    typeof transport?.send !== 'function' ||
+    typeof socket?.cork !== 'function'
+  ) {
+    throw new Error('this version of the nats library is not known');
+  }
+  return {
+    send: (frame) => transport.send(frame),
+    socket,
+    ping: (answer) => protocol.flush(answer),
+    onError(report) {
+      protocol.listeners.push({
+        push(status) {
+          if (status.type === 'error') report(status);
+        },
+        stop() {},
+      });
+    },
+    get lastError() {
+      return protocol.lastError?.message;
+    },
+  };
+}
+
+/**
+ * The subject of a message as it came: decoding it to a string costs more than all else that is done with an answer. Undefined
+ * when the library has it no more.
+ */
+export function subjectBytesOf(message: Msg): Uint8Array | undefined {
+  const subject = (message as { _msg?: { subject?: unknown } })._msg?.subject;
+  return subject instanceof Uint8Array ? subject : undefined;
+}
+
+/** The library collects so many bytes before it writes them within a turn. */
+export function writeChunk(bytes: number): ConnectionOptions {
+  return { pendingLimit: bytes } as ConnectionOptions;
+}

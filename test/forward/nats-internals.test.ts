@@ -1,0 +1,77 @@
+import { connect, type Msg, type NatsConnection } from 'nats';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  type NatsErrorReport,
+  openNatsInternals,
+  subjectBytesOf,
+  writeChunk,
+} from '../../src/server/forward/connection/nats-internals.js';
+import { until } from '../support/forwarding.js';
+import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
+
+/** What the gateway uses of the NATS library beyond its public interface; another version must have it, or all of this is rewritten. */
+describe('the nats library has inside', () => {
+  let server: TestNatsServer;
+  let connection: NatsConnection;
+  beforeAll(async () => {
+    server = await startNatsServer({
+      configExtra: 'authorization { users = [{ user: u, password: p, permissions: { publish: ["ok"] } }] }',
+    });
+    connection = await connect({
+      servers: server.url,
+      user: 'u',
+      pass: 'p',
+      reconnect: false,
+      ...writeChunk(12_345),
+    });
+  });
+  afterAll(async () => {
+    await connection.close();
+    await server.stop();
+  });
+
+  it('a way to write commands, in order with its own', async () => {
+    const received: string[] = [];
+    connection.subscribe('ok', { callback: (_error, message) => void received.push(message.string()) });
+    connection.publish('ok', '1');
+    await connection.flush();
+    const { send, socket } = openNatsInternals(connection);
+    socket.cork();
+    send(Buffer.from('PUB ok 1\r\n2\r\n'));
+    socket.uncork();
+    connection.publish('ok', '3');
+    await connection.flush();
+    expect(received).toEqual(['1', '2', '3']);
+    expect(socket.writableLength).toBe(0);
+  });
+
+  it('errors and answers to PINGs, in the order in which the server says them', async () => {
+    const internals = openNatsInternals(connection);
+    const said: unknown[] = [];
+    internals.onError(({ data, permissionContext }: NatsErrorReport) =>
+      said.push([data, permissionContext?.operation, permissionContext?.subject]),
+    );
+    const ping = (name: string) => internals.ping({ resolve: () => said.push(name), reject: () => {} });
+    ping('first');
+    internals.send(Buffer.from('PUB denied 0\r\n\r\n'));
+    ping('second');
+    await until(() => said.includes('second'));
+    expect(said).toEqual(['first', ['PERMISSIONS_VIOLATION', 'publish', 'denied'], 'second']);
+    expect(internals.lastError).toBeUndefined();
+  });
+
+  it('the bytes of a subject', async () => {
+    const received: Msg[] = [];
+    connection.subscribe('ok', { callback: (_error, message) => void received.push(message) });
+    connection.publish('ok');
+    await connection.flush();
+    await until(() => received.length === 1);
+    expect(Buffer.from(subjectBytesOf(received[0] as Msg) ?? []).toString()).toBe('ok');
+  });
+
+  it('the size of a write', () => {
+    expect((connection as unknown as { protocol: { pendingLimit: number } }).protocol.pendingLimit).toBe(
+      12_345,
+    );
+  });
+});
