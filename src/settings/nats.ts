@@ -184,6 +184,6 @@ export const natsSettings = {
     flag: 'publish-timeout-sec',
     schema: count(1, 600),
     default: 5,
-    help: 'Longest wait for a store confirmation before the message is sent to NATS again',
+    help: 'After so long without a store confirmation NATS is late: its stream is sent no more than a message at a time. A message is sent again when it is lost, and after six times this in any case',
   }),
 } as const;

@@ -62,6 +62,16 @@ async function readLeader(observer: NatsConnection): Promise<string | undefined>
   }
 }
 
+/** Who leads, and since when. */
+async function readLeadership(observer: NatsConnection): Promise<string> {
+  const manager = await observer.jetstreamManager({ timeout: 5_000, checkAPI: false });
+  const { leader, leader_since } = ((await manager.streams.info('RAW')).cluster ?? {}) as {
+    leader?: string;
+    leader_since?: string;
+  };
+  return `${leader} ${leader_since}`;
+}
+
 /** The leader gives way; which server is the next one is for them to decide. */
 async function stepDown(observer: NatsConnection): Promise<void> {
   await observer.request('$JS.API.STREAM.LEADER.STEPDOWN.RAW', '', { timeout: 5_000 }).catch(() => undefined);
@@ -180,6 +190,49 @@ describe('a stream of three replicas', () => {
       const present = new Set(await readWhenLed(observer));
       expect([...senders.confirmed].filter((each) => !present.has(each))).toEqual([]);
       expect(present.size).toBe(senders.given.reduce((sum, count) => sum + count, 0));
+    },
+  );
+
+  it.each(['batch', 'plain'] as const)(
+    'stores once what its majority confirms late, NATS_INGEST=%s',
+    { timeout: 300_000 },
+    async (ingest) => {
+      const servers = await startCluster();
+      const [first] = servers;
+      if (first === undefined) throw new Error('no server');
+      const observer = await openObserver(first.url);
+      undo.push(() => observer.close());
+      await addReplicatedStream(observer);
+      let name: string | undefined;
+      await until(async () => {
+        name = await readLeader(observer);
+        return name !== undefined;
+      }, 40_000);
+      const leader = servers[Number(name?.slice(1))];
+      if (leader === undefined) throw new Error('no leader');
+      const log = openTestLog();
+      const forwarder = await openTestForwarder(leader.url, log.log, {
+        ingest,
+        limits: { ackTimeoutMs: 1_000 },
+      });
+      undo.push(() => forwarder.close());
+      const senders = startSenders(forwarder);
+      await until(() => senders.confirmed.size > 2_000);
+      const before = await readLeadership(observer);
+      for (const server of servers) if (server !== leader) await server.pause();
+      await until(() => forwarder.state().holdingLanes > 0);
+      const endMs = performance.now() + 1_500;
+      await until(() => performance.now() > endMs);
+      for (const server of servers) server.resume();
+      const { size } = senders.confirmed;
+      await until(() => senders.confirmed.size > size + 2_000);
+      senders.stop();
+      expect(await forwarder.drain(30_000)).toBe(0);
+
+      const stored = await readWhenLed(observer);
+      expect(new Set(stored).size).toBe(senders.given.reduce((sum, count) => sum + count, 0));
+      const sameLeader = (await readLeadership(observer)) === before;
+      if (sameLeader) expect(stored.length).toBe(new Set(stored).size);
     },
   );
 });

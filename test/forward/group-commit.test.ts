@@ -48,6 +48,8 @@ function openBench() {
           open.add(token);
           return true;
         },
+        sentAtMs: () => 0,
+        nowMs: 0,
         get underWay() {
           return open.size;
         },

@@ -29,6 +29,11 @@ function openBench(
   const outlet = {
     open: true,
     group: 0,
+    lost: true,
+    identify(message: UplinkMessage) {
+      message.messageId ??= 'again';
+    },
+    isLost: () => outlet.lost,
     groupOf: () => outlet.group,
     send(message: UplinkMessage, token: number) {
       const name = Buffer.from(message.subject).toString();
@@ -196,6 +201,63 @@ describe('messages in flight', () => {
     expect(bench.stored).toEqual(['a']);
     expect(bench.names()).toEqual([]);
     expect(bench.inFlight.holdingLanes).toBe(0);
+  });
+
+  describe('late answers', () => {
+    it('does not send again what is only late, sends nothing more of its client, and goes on when it is stored', () => {
+      const bench = openBench({ ackTimeoutMs: 1_000 });
+      bench.outlet.lost = false;
+      const lane = bench.openLane();
+      lane.publish(bench.message('a'));
+      lane.publish(bench.message('b'));
+      const first = bench.takeSent();
+      bench.pass(1_001);
+      lane.publish(bench.message('c'));
+      bench.pass(60_000);
+      expect(bench.names()).toEqual([]);
+      expect(lane.trouble).toMatchObject({ cause: 'timeout', subject: 'a' });
+      for (const { token } of first) bench.inFlight.settleStored(token);
+      bench.pass(200);
+      const next = bench.takeSent();
+      expect(next.map(({ name }) => name)).toEqual(['c']);
+      bench.inFlight.settleStored(tokenOf(next, 'c'));
+      expect(bench.stored).toEqual(['a', 'b', 'c']);
+      expect(bench.counters.retriedTimeout).toBe(0);
+      expect(lane.trouble).toBeUndefined();
+    });
+
+    it('sends again, with an identifier, what the stream has overtaken', () => {
+      const bench = openBench({ ackTimeoutMs: 1_000 });
+      bench.outlet.lost = false;
+      const lost = bench.message('a');
+      bench.openLane().publish(lost);
+      bench.pass(100);
+      bench.openLane().publish(bench.message('b'));
+      bench.inFlight.settleStored(tokenOf(bench.takeSent(), 'b'));
+      bench.pass(500);
+      expect(bench.names()).toEqual([]);
+      bench.pass(500);
+      bench.pass(200);
+      expect(bench.names()).toEqual(['a']);
+      expect(lost.messageId).toBe('again');
+      expect(bench.counters.retriedTimeout).toBe(1);
+    });
+
+    it.each([
+      ['that has an identifier, and may be one of before', { messageId: 'x' }],
+      ['of another stream', { batchable: false }],
+      ['sent in the same moment', undefined],
+    ])('is not overtaken by a message %s', (_what, parts) => {
+      const bench = openBench({ ackTimeoutMs: 1_000 });
+      bench.outlet.lost = false;
+      bench.openLane().publish(bench.message('a'));
+      if (parts !== undefined) bench.pass(100);
+      bench.openLane().publish({ ...bench.message('b'), ...parts });
+      bench.inFlight.settleStored(tokenOf(bench.takeSent(), 'b'));
+      bench.pass(2_000);
+      bench.pass(200);
+      expect(bench.names()).toEqual([]);
+    });
   });
 
   it('holds a lane after a refusal until all is settled, tries the oldest alone, then sends the rest in order', () => {

@@ -167,6 +167,28 @@ describe.each(['batch', 'plain'] as const)('the JetStream forwarder, NATS_INGEST
     expect(await readStream(observer, 'OTHER')).toEqual(['0', '1', '2', '3', '4']);
   });
 
+  it('stores once what NATS answers long after the time-out, while the connection lives', async () => {
+    const subject = await open({ limits: { ackTimeoutMs: 300 } });
+    const confirmed: string[] = [];
+    const given: string[] = [];
+    await server.pause();
+    for (let lane = 0; lane < 50; lane += 1) {
+      const order = subject.openLane();
+      for (let index = 0; index < 10; index += 1) {
+        const name = `${lane}:${index}`;
+        given.push(name);
+        order.publish(uplink(name, { onStored: () => confirmed.push(name) }));
+      }
+    }
+    await until(() => !subject.state().connected);
+    const endMs = performance.now() + 3_000;
+    await until(() => performance.now() > endMs);
+    server.resume();
+    await until(() => confirmed.length === given.length);
+    expect((await readStream(observer)).toSorted()).toEqual(given.toSorted());
+    expect(subject.state().counters).toMatchObject({ retriedTimeout: 0, retriedReconnect: 0 });
+  });
+
   it('takes no answer of a subscriber for a confirmation', async () => {
     const manager = await addStream();
     const lane = (await open({ limits: { ackTimeoutMs: 500 } })).openLane();

@@ -66,6 +66,7 @@ describe('requireStream', () => {
         replicas: 1,
         servers: undefined,
       },
+      incarnation: expect.any(String),
       warnings: [],
     });
     expect(first.count('stream_created')).toBe(1);
@@ -98,6 +99,7 @@ describe('requireStream', () => {
           replicas: 1,
           servers: undefined,
         },
+        incarnation: expect.any(String),
         warnings: ['stream_in_memory'],
       });
       expect((await manager.streams.info('MINE')).config).toEqual(before);

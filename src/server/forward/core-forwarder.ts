@@ -58,6 +58,8 @@ export function startCoreForwarder(options: {
           refuses = false;
         },
         groupOf: () => 0,
+        identify() {},
+        isLost: () => true,
         send(message, token) {
           const problem = findSizeProblem(message, wire.maxMessageBytes);
           if (problem !== undefined) return { cause: 'too_large', detail: problem, permanent: true };

@@ -18,10 +18,11 @@ export interface UplinkMessage {
    */
   readonly confirm: boolean;
   /**
-   * Unique id for JetStream's duplicate window, so that a second attempt by the forwarder is not stored twice;
-   * set for QoS 2 only, since the window costs the server memory. Added as `Nats-Msg-Id`.
+   * Unique id for JetStream's duplicate window, so that no attempt after the first with it is stored again. Set for QoS 2; of
+   * others the forwarder sets it when they are sent a second time, since the window costs the server memory. Added as
+   * `Nats-Msg-Id`.
    */
-  readonly messageId: string | undefined;
+  messageId: string | undefined;
   /**
    * It may be stored together with others. Only what goes to the subjects of NATS_SUBJECT may: others can belong to
    * another stream.

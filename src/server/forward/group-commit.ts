@@ -20,8 +20,6 @@ const assumedCommitMs = 20;
 const leftForMs = 300_000;
 /** With so many waiting or under way, the stream is loaded. */
 const loadedFrom = 16;
-/** A batch is given up before its messages are, which are then sent again. */
-const marginMs = 250;
 const firstPauseMs = 100;
 const lastPauseMs = 10_000;
 
@@ -54,6 +52,8 @@ export interface GroupCommit {
   send(message: UplinkMessage, token: number, group: number): boolean;
   /** The answer to a batch. */
   settle(answer: Msg): void;
+  /** Messages are not answered in time. */
+  noteLate(): void;
   /** A message that went by itself was answered. */
   noteAnswer(token: number): void;
   /** How long the way to the server and back takes, milliseconds. */
@@ -75,11 +75,13 @@ interface Batch {
   sent: number;
   bytes: number;
   sentAtMs: number;
+  /** As `InFlight.sentAtMs` says it of its messages. */
+  departedAtMs: number;
 }
 
 /**
  * @param options.inbox answers to batches come to `<inbox>.<number>.c`.
- * @param options.timeoutMs a batch that is not answered for so long is given up; the messages are timed out elsewhere.
+ * @param options.timeoutMs the stream is late when it has not answered for so long.
  * @param options.onUnavailable the stream takes no batches any more.
  */
 export function openGroupCommit(options: {
@@ -88,7 +90,7 @@ export function openGroupCommit(options: {
   /** Whatever waits goes in batches: nothing is measured. */
   always: boolean;
   settle: {
-    readonly confirmed: Pick<InFlight, 'settleStored' | 'departed' | 'underWay'>;
+    readonly confirmed: Pick<InFlight, 'settleStored' | 'departed' | 'underWay' | 'sentAtMs' | 'nowMs'>;
     readonly counters: ForwarderCounters;
   };
   /** Largest message with headers that the stream takes, bytes. */
@@ -125,6 +127,10 @@ export function openGroupCommit(options: {
   let answered = 0;
   let pauseMs = 0;
   let pausedUntilMs = 0;
+  /** Since the last tick, and since the one before, messages were late. */
+  let lateNow = false;
+  let late = false;
+  let lateProbeAtMs = 0;
 
   const singles = () => Math.max(settle.confirmed.underWay - committing, 0);
   /** So many messages cost as much as a batch. */
@@ -142,6 +148,7 @@ export function openGroupCommit(options: {
     const least = worth();
     const nowMs = performance.now();
     gathering =
+      !late &&
       allowed &&
       step === 'batches' &&
       least < maxMessages / 2 &&
@@ -168,6 +175,7 @@ export function openGroupCommit(options: {
       sent: 0,
       bytes: 0,
       sentAtMs: 0,
+      departedAtMs: 0,
     };
     waiting.push(batch);
     return batch;
@@ -221,13 +229,20 @@ export function openGroupCommit(options: {
     const { number } = batch;
     const nowMs = performance.now();
     const leaving = batch.tokens.map(
-      (token, index) => index >= batch.sent && settle.confirmed.departed(token, nowMs),
+      (token, index) => index >= batch.sent && settle.confirmed.departed(token),
     );
     const messages = batch.messages.filter((_message, index) => leaving[index]);
     const tokens = batch.tokens.filter((_token, index) => leaving[index]);
     if (tokens.length === 0) return;
     pace.abandon();
-    underWay.set(number, { ...batch, messages, tokens, sent: 0, sentAtMs: nowMs });
+    underWay.set(number, {
+      ...batch,
+      messages,
+      tokens,
+      sent: 0,
+      sentAtMs: nowMs,
+      departedAtMs: settle.confirmed.nowMs,
+    });
     committing += tokens.length;
     const place = { id: Buffer.from(`${name}-${number}`), sequence: 0, last: false };
     replyToBatch.token = number;
@@ -241,12 +256,11 @@ export function openGroupCommit(options: {
   /** Sends the next messages of a batch by themselves. */
   function sendSingly(batch: Batch, count: number): void {
     const end = batch.sent + count;
-    const nowMs = performance.now();
     while (batch.sent < end) {
       const message = batch.messages[batch.sent] as UplinkMessage;
       const token = batch.tokens[batch.sent] ?? 0;
       batch.sent += 1;
-      if (!settle.confirmed.departed(token, nowMs)) continue;
+      if (!settle.confirmed.departed(token)) continue;
       publishSingly(message, token);
       if (pace.idle && batch.sent === end && underWay.size === 0) pace.begin(token, singles());
     }
@@ -289,6 +303,26 @@ export function openGroupCommit(options: {
     commitMs = undefined;
     trial.restart();
     leftUntilMs = nowMs + leftForMs;
+  }
+
+  /** When the stream is late: no more than one message is sent in the time after which others are late. */
+  function slowDown(nowMs: number): void {
+    if (lateNow && !late) {
+      pace.slow();
+      lateProbeAtMs = nowMs - options.timeoutMs;
+    }
+    late = lateNow;
+    lateNow = false;
+    if (!late) return;
+    const [first] = waiting;
+    if (first === undefined || nowMs - lateProbeAtMs < options.timeoutMs) return;
+    lateProbeAtMs = nowMs;
+    sendSingly(first, 1);
+  }
+
+  /** All its messages were given up for lost, or are on their way anew. */
+  function isGone({ tokens, departedAtMs }: Batch): boolean {
+    return tokens.every((token) => settle.confirmed.sentAtMs(token) !== departedAtMs);
   }
 
   /** Nothing of the batch is stored. */
@@ -350,6 +384,9 @@ export function openGroupCommit(options: {
       if (pace.noteAnswer(token)) weigh();
       if (waiting.length > 0 || promised) schedule();
     },
+    noteLate() {
+      lateNow = true;
+    },
     setWay: pace.setWay,
     restart(problem) {
       allowed = problem === undefined;
@@ -372,11 +409,10 @@ export function openGroupCommit(options: {
       pace.abandon();
     },
     tick(nowMs) {
-      for (const batch of underWay.values()) {
-        if (nowMs - batch.sentAtMs >= options.timeoutMs - marginMs) end(batch);
-      }
+      for (const batch of underWay.values()) if (isGone(batch)) end(batch);
       judge(nowMs);
       pace.tick(nowMs, options.timeoutMs);
+      slowDown(nowMs);
       weigh();
       flush();
     },

@@ -21,7 +21,11 @@ export interface InFlight {
   troubles(): TroubleSum[];
   openLane(): Lane;
   /** The outlet is about to send what it has held. Answers whether it is still to be sent. */
-  departed(token: number, atMs: number): boolean;
+  departed(token: number): boolean;
+  /** When the message of this token was sent; undefined when it is not under way. */
+  sentAtMs(token: number): number | undefined;
+  /** The time as messages are given it: see `passTo`. */
+  readonly nowMs: number;
   /** The message of this token is stored. Unknown and old tokens are ignored. */
   settleStored(token: number): void;
   /** NATS refused the message of this token; `permanent` when it always will. */
@@ -30,7 +34,7 @@ export interface InFlight {
   settleDenied(subjects: ReadonlySet<string>): void;
   /** The connection is gone: everything under way is to be sent again, in order. */
   loseAll(): void;
-  /** The outlet was closed for a while and is open again: what is under way gets its full time. */
+  /** The outlet was closed for a while and is open again: what is under way gets its full time to be answered. */
   restartTimeouts(): void;
   /** Time passes here, and in `tick`, and nowhere else. */
   passTo(nowMs: number): void;
@@ -42,7 +46,7 @@ export function openInFlight(options: {
   outlet: Outlet;
   /** Takes the messages without `confirm`. */
   sendUnconfirmed(message: UplinkMessage): void;
-  /** Confirmations missing for so long count as failures. */
+  /** Confirmations missing for so long are late. */
   ackTimeoutMs: number;
   counters: ForwarderCounters;
   log: Log;
@@ -58,6 +62,7 @@ export function openInFlight(options: {
   const pending = new Set<ClientLane>();
   const holding = new Set<ClientLane>();
   let tickedAtMs = performance.now();
+  let openedAtMs = 0;
   const context: LaneContext = {
     slots,
     outlet,
@@ -65,6 +70,7 @@ export function openInFlight(options: {
     pending,
     holding,
     nowMs: tickedAtMs,
+    storedSentAtMs: 0,
     closedAtMs: undefined,
     noteFailure: (cause, detail) => troubles.note(cause, detail, context.nowMs),
     sendUnconfirmed: options.sendUnconfirmed,
@@ -82,6 +88,24 @@ export function openInFlight(options: {
 
   function* failures(): Generator<Failure | undefined> {
     for (const { inFlight, failure } of holding) if (inFlight > 0) yield failure;
+  }
+
+  /**
+   * Nothing is sent again because it is late: NATS may be at it, and would store it twice. It is lost when the stream has
+   * stored what was sent later, since it stores in order, or when the outlet says so.
+   */
+  function settleLate(slot: number): void {
+    const sentAtMs = slots.sentAtMs(slot);
+    const waitedMs = context.nowMs - Math.max(sentAtMs, openedAtMs);
+    if (waitedMs < ackTimeoutMs) return;
+    const message = slots.message(slot);
+    const overtaken = message.batchable && sentAtMs < context.storedSentAtMs;
+    if (overtaken || outlet.isLost(message, sentAtMs, waitedMs)) {
+      counters.retriedTimeout += 1;
+      slots.lane(slot).fail(slot, 'timeout', late);
+    } else {
+      slots.lane(slot).holdLate(slot, 'timeout', late);
+    }
   }
 
   function sumTroubles(): TroubleSum[] {
@@ -118,9 +142,16 @@ export function openInFlight(options: {
     },
     troubles: sumTroubles,
     openLane: () => new ClientLane(context),
-    departed(token, atMs) {
+    departed(token) {
       const slot = slots.find(token);
-      return slot >= 0 && slots.lane(slot).depart(slot, atMs);
+      return slot >= 0 && slots.lane(slot).depart(slot);
+    },
+    sentAtMs(token) {
+      const slot = slots.find(token);
+      return slot >= 0 && slots.phase(slot) === slotSent ? slots.sentAtMs(slot) : undefined;
+    },
+    get nowMs() {
+      return context.nowMs;
     },
     settleStored(token) {
       const slot = slots.find(token);
@@ -148,7 +179,7 @@ export function openInFlight(options: {
       for (const lane of pending) lane.beginAnew();
     },
     restartTimeouts() {
-      slots.eachSent((slot) => slots.setSent(slot, context.nowMs));
+      openedAtMs = context.nowMs;
     },
     passTo(nowMs) {
       context.nowMs = nowMs;
@@ -158,13 +189,7 @@ export function openInFlight(options: {
       context.nowMs = nowMs;
       tickedAtMs = nowMs;
       context.closedAtMs = outlet.open ? undefined : (context.closedAtMs ?? nowMs);
-      if (outlet.open) {
-        slots.eachSent((slot) => {
-          if (nowMs - slots.sentAtMs(slot) < ackTimeoutMs) return;
-          counters.retriedTimeout += 1;
-          slots.lane(slot).fail(slot, 'timeout', late);
-        });
-      }
+      if (outlet.open) slots.eachSent(settleLate);
       for (const lane of [...pending]) if (outlet.open) lane.resume();
       // At the bound, what absent clients left behind and NATS refuses makes way.
       if (options.full()) for (const lane of [...pending]) lane.abandon();

@@ -4,12 +4,18 @@ import type { Log } from '../../log.js';
 import type { Msg, NatsConnection } from './connection/nats-library.js';
 import type { NatsLink } from './connection/nats-link.js';
 import { findSizeProblem, noWire, requireSize } from './connection/nats-wire.js';
-import type { Forwarder, IngestMode, IngestSetting } from './forwarder.js';
+import { type Forwarder, type IngestMode, type IngestSetting, natsBytesOf } from './forwarder.js';
 import { type ForwarderLimits, startForwarding } from './forwarding.js';
 import { openGroupCommit } from './group-commit.js';
 import { readPubAck, readToken } from './pub-ack.js';
 import { slotSpan } from './slots.js';
 import type { StreamWatch } from './stream/stream-watch.js';
+
+/**
+ * The last resort: a message that has no answer for so many times its time-out is sent again, although the connection lives, the
+ * stream has the same leader, and nothing that was sent later is stored.
+ */
+const timeoutsUntilLost = 6;
 
 /**
  * Starts a forwarder to JetStream: a message counts as stored when a stream has answered so.
@@ -41,6 +47,8 @@ export function startJetStreamForwarder(options: {
     openOutlet(settle) {
       let wire = noWire;
       let mode: IngestMode | undefined;
+      const idPrefix = randomBytes(9).toString('base64url');
+      let ids = 0;
       const maxMessageBytes = () => Math.min(wire.maxMessageBytes, watch.stream.maxMessageBytes);
       const commits = openGroupCommit({
         inbox,
@@ -134,6 +142,21 @@ export function startJetStreamForwarder(options: {
           watch.disconnected();
         },
         groupOf: commits.groupOf,
+        identify(message) {
+          if (message.messageId !== undefined) return;
+          ids += 1;
+          const id = `${idPrefix}.${ids.toString(36)}`;
+          message.messageId = id;
+          // One that fits exactly is rather stored twice than refused.
+          if (natsBytesOf(message) > maxMessageBytes()) message.messageId = undefined;
+        },
+        isLost(message, sentAtMs, waitedMs) {
+          commits.noteLate();
+          watch.lookSoon();
+          // A stream other than that of NATS_SUBJECT is not watched.
+          if (!message.batchable || watch.changedAtMs >= sentAtMs) return true;
+          return waitedMs >= timeoutsUntilLost * limits.ackTimeoutMs;
+        },
         send(message, token, group) {
           const tooLarge = findSizeProblem(message, maxMessageBytes());
           if (tooLarge !== undefined) return { cause: 'too_large', detail: tooLarge, permanent: true };

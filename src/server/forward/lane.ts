@@ -16,6 +16,8 @@ export interface LaneContext {
   readonly pending: Set<ClientLane>;
   readonly holding: Set<ClientLane>;
   nowMs: number;
+  /** When the latest of the messages was sent that the stream has stored, of those that it stores in the order of sending. */
+  storedSentAtMs: number;
   /** Since when nothing can be sent. */
   closedAtMs: number | undefined;
   noteFailure(cause: string, detail: string): void;
@@ -83,6 +85,7 @@ export class ClientLane implements Lane {
 
   private send(slot: number): void {
     const { slots, outlet, nowMs } = this.context;
+    if (slots.sentAtMs(slot) > 0) outlet.identify(slots.message(slot));
     this.group = this.groupOf(slot);
     this.sent += 1;
     slots.setHeld(slot);
@@ -103,15 +106,15 @@ export class ClientLane implements Lane {
   }
 
   /** The outlet is about to send what it has held. Answers whether it is still to be sent. */
-  depart(slot: number, atMs: number): boolean {
-    const { slots } = this.context;
+  depart(slot: number): boolean {
+    const { slots, nowMs } = this.context;
     if (slots.phase(slot) === slotWaiting) return false;
     if (this.holding && this.probe !== slots.token(slot)) {
       this.takeBack(slot);
       return false;
     }
     if (slots.phase(slot) === slotHeld && !this.renew(slot)) return false;
-    slots.setSent(slot, atMs);
+    slots.setSent(slot, nowMs);
     return true;
   }
 
@@ -126,10 +129,14 @@ export class ClientLane implements Lane {
 
   /** It is stored. */
   stored(slot: number): void {
-    const { slots, counters, onRoom } = this.context;
+    const { slots, counters, onRoom, storedSentAtMs } = this.context;
     const token = slots.token(slot);
+    const sentAtMs = slots.sentAtMs(slot);
     const message = this.forget(slot);
     counters.stored += 1;
+    // One with an identifier may have been stored long before; others can be in a stream of their own.
+    if (sentAtMs > storedSentAtMs && message.batchable && message.messageId === undefined)
+      this.context.storedSentAtMs = sentAtMs;
     message.onStored();
     if (this.probe === token && this.holding) this.open();
     else this.goOn();
@@ -168,6 +175,19 @@ export class ClientLane implements Lane {
     const message = slots.message(slot);
     this.failure = nextFailure(this.failure, { message, cause, detail, stored: counters.stored, nowMs });
     noteFailure(cause, detail);
+  }
+
+  /** It is not answered in time, and perhaps will be: its client's others wait. */
+  holdLate(slot: number, cause: string, detail: string): void {
+    const { slots, counters, nowMs, pending, noteFailure } = this.context;
+    const { stored } = counters;
+    if (this.holding && this.failure?.quiet.stored === stored) return;
+    if (!this.holding) noteFailure(cause, detail);
+    this.hold();
+    pending.add(this);
+    this.failures = Math.max(this.failures, 1);
+    const message = slots.message(slot);
+    this.failure = nextFailure(this.failure, { message, cause, detail, stored, nowMs });
   }
 
   /** It is not on its way any more, and waits. */

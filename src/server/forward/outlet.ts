@@ -28,6 +28,15 @@ export interface Outlet {
    * @returns true when it has left; false when it is held until `InFlight.departed(token)` lets it go; or why it is not sent.
    */
   send(message: UplinkMessage, token: number, group: number): boolean | Refusal;
+  /** The message is sent again, and is perhaps stored: gives it an identifier if it has none. */
+  identify(message: UplinkMessage): void;
+  /**
+   * Whether a message that was not answered in time has to be sent again; else it is only late.
+   *
+   * @param sentAtMs `performance.now()`.
+   * @param waitedMs how long it could have been answered since.
+   */
+  isLost(message: UplinkMessage, sentAtMs: number, waitedMs: number): boolean;
 }
 
 /** How messages without confirmation leave. */

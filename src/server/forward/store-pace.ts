@@ -29,6 +29,8 @@ export interface StorePace {
   noteAnswer(token: number): boolean;
   /** What is under way is lost, or something else was, so that its time says nothing. */
   abandon(): void;
+  /** The stream answers nothing for long: one message at a time, until that tells how long it takes now. */
+  slow(): void;
   /** How long the way to the server and back takes, milliseconds. */
   setWay(tookMs: number): void;
   /** Nothing is known of the stream any more. */
@@ -82,6 +84,12 @@ export function openStorePace(): StorePace {
     },
     abandon() {
       token = -1;
+    },
+    slow() {
+      token = -1;
+      recent = [];
+      messageMs = undefined;
+      window = 1;
     },
     setWay(tookMs) {
       wayMs = tookMs;

@@ -17,6 +17,8 @@ export interface UsableStream {
   /** A gateway has made it, so one makes it again when it is gone. */
   readonly made: boolean;
   readonly keeping: StreamKeeping;
+  /** Another one when it was made anew or its leader has changed, even to the same server and back. */
+  readonly incarnation: string;
   /** What is said of it in the log, as events: see `streamWarnings`. */
   readonly warnings: readonly string[];
 }
@@ -87,6 +89,7 @@ export function readUsableStream(info: StreamInfo, made: boolean): UsableStream 
     batchProblem: findBatchProblem(config),
     made: made || Object.keys(madeMark).some((key) => config.metadata?.[key] !== undefined),
     keeping: readKeeping(info),
+    incarnation: describeIncarnation(info),
     warnings: streamWarnings.filter(({ applies }) => applies(config)).map(({ event }) => event),
   };
 }
@@ -116,4 +119,9 @@ function readKeeping({ config, cluster }: StreamInfo): StreamKeeping {
 function namesOf({ leader, replicas = [] }: ClusterInfo): string[] {
   const followers = replicas.flatMap(({ name, offline }) => (offline ? [] : name));
   return leader ? [leader, ...followers] : [];
+}
+
+function describeIncarnation({ config, created, cluster }: StreamInfo): string {
+  const { leader = '', leader_since = '' } = (cluster ?? {}) as { leader?: string; leader_since?: string };
+  return `${config.name} ${created} ${leader} ${leader_since}`;
 }

@@ -31,6 +31,8 @@ import { covers } from './subject-match.js';
 export interface StreamWatch {
   readonly stream: UsableStream;
   readonly durability: Durability;
+  /** When the stream was last seen to be gone, made anew or with another leader: what was sent before may be lost. `performance.now()`. */
+  readonly changedAtMs: number;
   /** The stream stores nothing; undefined while nothing speaks against it. */
   readonly standstill: Standstill | undefined;
   /**
@@ -103,6 +105,7 @@ export async function openStreamWatch(
   let looking = new AbortController();
   let hurry = new AbortController();
   let lookedAtMs = 0;
+  let changedAtMs = 0;
   let trouble: Trouble | undefined;
   let unusable: readonly UnusableSubjects[] = [];
 
@@ -172,6 +175,7 @@ export async function openStreamWatch(
         return;
       }
       misses += 1;
+      changedAtMs = performance.now();
       const again = stream.made && misses >= missesUntilMade;
       if (!mayCreate && !again) {
         note(`no stream takes ${needed}`, 'storing');
@@ -204,8 +208,9 @@ export async function openStreamWatch(
     }
 
     async function change(found: UsableStream): Promise<void> {
-      const { batchProblem } = stream;
+      const { batchProblem, incarnation } = stream;
       stream = found;
+      if (found.incarnation !== incarnation) changedAtMs = performance.now();
       if (found.batchProblem !== batchProblem) onChanged();
       await worth.look(connection, found.keeping);
     }
@@ -229,6 +234,9 @@ export async function openStreamWatch(
     },
     get durability() {
       return worth.durability;
+    },
+    get changedAtMs() {
+      return changedAtMs;
     },
     get standstill() {
       return trouble === undefined || trouble.stops === 'some' ? worth.breach : trouble;

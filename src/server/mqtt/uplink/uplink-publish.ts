@@ -40,7 +40,7 @@ export class UplinkPublish implements UplinkMessage {
   headers: Uint8Array;
   payload: Buffer;
   readonly confirm: boolean;
-  readonly messageId: string | undefined;
+  messageId: string | undefined;
   batchable: boolean;
   /** Those that it is held against. */
   private rules: Rules | undefined;
