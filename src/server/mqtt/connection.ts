@@ -21,7 +21,7 @@ import { readFirstPacket } from './protocol/read-connect.js';
 import { codecs3 } from './protocol/v3/codec.js';
 import type { Client, ClientConnection, DeviceClients } from './sessions/client.js';
 import { awaitCommands, CommandsRequest } from './sessions/commands-request.js';
-import { type ClientLimits, unlimited } from './sessions/outgoing.js';
+import { type ClientLimits, unknownPacketId, unlimited } from './sessions/outgoing.js';
 import { isSubscribeReady, type Subscriber, takeSubscribe, takeUnsubscribe } from './sessions/subscribing.js';
 import type { AcceptedSocket } from './transport/accepted-socket.js';
 import { ClientSocket, type PacketProcessor } from './transport/client-socket.js';
@@ -135,8 +135,10 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     this.socket.write(packet);
   }
 
+  /** Adds an answer of any length to what leaves at the end of this turn, unless the client takes none so long. */
   reply(packet: Buffer): void {
-    this.socket.reply(packet);
+    if (packet.length > this.clientLimits.maxPacketBytes) this.close('answer-too-large');
+    else this.socket.reply(packet);
   }
 
   closeSlowReader(): void {
@@ -173,6 +175,8 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   private handle(packet: Buffer, bodyOffset: number): CloseReason | undefined {
     const first = packet[0] as number;
     const type = first >> 4;
+    // A remaining length of more bytes than it needs [MQTT 5.0 MQTT-1.5.5-1].
+    if (bodyOffset > 2 && packet[bodyOffset - 1] === 0 && this.codec.explains) return 'remaining-length';
     if (type === PacketType.PUBLISH && this.uplink !== undefined) return this.onPublish(packet, bodyOffset);
     if (this.phase === 'new') return this.onFirstPacket(packet, bodyOffset);
     const flags = type === PacketType.PUBLISH ? undefined : this.codec.checkFlags(first);
@@ -253,7 +257,15 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     this.updatePublishRate(client.device, policy);
     const sessionPresent = admission.sessionPresent && (await this.mayGoOnWith(client));
     if (!this.isAuthenticating) return;
+    const connack = this.codec.encodeConnack(
+      sessionPresent,
+      this.codec.explains ? this.tellTerms(connect) : {},
+    );
     const { receiveMaximum, maxPacketBytes, topicAliasMaximum } = connect;
+    if (connack.length > maxPacketBytes) {
+      this.refuse({ refused: 'answer-too-large' });
+      return;
+    }
     this.clientLimits = { receiveMaximum, maxPacketBytes, topicAliasMaximum };
     this.will = connect.will;
     this.keepaliveMs = terms.keepaliveSec * 1_500; // [MQTT-3.1.2-24]
@@ -268,9 +280,7 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     this.accepted.socket.onLogin?.();
     directory.loggedIn(device, secret);
     this.tell('connected');
-    this.socket.write(
-      this.codec.encodeConnack(sessionPresent, this.codec.explains ? this.tellTerms(connect) : {}),
-    );
+    this.socket.write(connack);
     client.session?.attach(this);
     this.socket.updateHold();
   }
@@ -417,7 +427,7 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     if (session !== undefined) return session.onAcknowledge(type, packetId, reasonCode);
     // Without a session no identifier is in use; the client's exchange is to end all the same.
     if (type === PacketType.PUBREC && reasonCode < 0x80)
-      this.socket.reply(this.codec.encodeAcknowledge(PacketType.PUBREL, packetId, 0x92));
+      this.socket.reply(this.codec.encodeAcknowledge(PacketType.PUBREL, packetId, unknownPacketId));
     return undefined;
   }
 
@@ -471,6 +481,12 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     if (this.unanswered > 0) this.unanswered -= 1;
     const { code, why }: Reason = closeReasons[reason];
     this.socket.reply(this.codec.encodeAcknowledge(type, packetId, code, { reasonString: why }));
+  }
+
+  answerUnknown(packetId: number): void {
+    if (this.phase !== 'connected') return;
+    if (this.unanswered > 0) this.unanswered -= 1;
+    this.reply(this.codec.encodeAcknowledge(PacketType.PUBCOMP, packetId, unknownPacketId));
   }
 
   onRoom(): void {

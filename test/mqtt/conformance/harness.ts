@@ -26,6 +26,7 @@ export const pubcomp = 7;
 export const suback = 9;
 export const unsuback = 11;
 export const pingresp = 13;
+export const disconnect = 14;
 
 export interface LoginOptions extends ConnectOptions {
   /** Which of the two devices of the controlled broker. */
@@ -108,9 +109,10 @@ export function openHarness(config: Partial<BrokerConfig> = {}): Harness {
     },
     async subscribed(filters, options) {
       const client = await harness.connected(options);
-      client.send(subscribePacket(1, filters));
+      const isMqtt5 = options?.level === 5;
+      client.send(subscribePacket(1, filters, isMqtt5 ? Buffer.alloc(0) : undefined));
       const answer = await nextOf(client, suback);
-      expect([...answer.body.subarray(2)]).toEqual(filters.map(([, qos]) => qos));
+      expect([...answer.body.subarray(isMqtt5 ? 3 : 2)]).toEqual(filters.map(([, qos]) => qos));
       return client;
     },
     async publish({ topic, payload = 'x', qos = 1, retain = false }) {

@@ -215,8 +215,8 @@ describe('what a client may not send', () => {
     ['SUBSCRIBE: no options', '82 06 0001 00 0001 61', 'malformed-packet'],
     ['SUBSCRIBE: bit 6 of the options [MQTT-3.8.3-5]', '82 07 0001 00 0001 61 40', 'reserved-bits'],
     ['SUBSCRIBE: bit 7 of the options [MQTT-3.8.3-5]', '82 07 0001 00 0001 61 80', 'reserved-bits'],
-    ['SUBSCRIBE: QoS 3 [3.8.3.1]', '82 07 0001 00 0001 61 03', 'invalid-qos'],
-    ['SUBSCRIBE: retain handling 3 [3.8.3.1]', '82 07 0001 00 0001 61 30', 'invalid-retain-handling'],
+    ['SUBSCRIBE: QoS 3 [3.8.3.1]', '82 07 0001 00 0001 61 03', 'invalid-subscription-options'],
+    ['SUBSCRIBE: retain handling 3 [3.8.3.1]', '82 07 0001 00 0001 61 30', 'invalid-subscription-options'],
     [
       'SUBSCRIBE: No Local with a share [MQTT-3.8.3-4]',
       '82 10 0001 00 000a 2473686172652f782f23 04',

@@ -114,7 +114,10 @@ export const closeReasons = {
   'protocol-name': { why: 'an unknown protocol name [MQTT-3.1.2-1]', code: 0x84 },
   'server-packet': { why: 'a packet that only servers send, or a reserved packet type [2.2.1]', code: 0x82 },
   'reserved-bits': { why: 'reserved bits or flags that are not as prescribed [MQTT-2.2.2-2]', code: 0x81 },
-  'remaining-length': { why: 'a remaining length of more than four bytes [2.2.3]', code: 0x81 },
+  'remaining-length': {
+    why: 'a remaining length of more than four bytes [2.2.3], or of more than it needs [MQTT 5.0 1.5.5]',
+    code: 0x81,
+  },
   'packet-too-large': { why: 'a packet over the limit', code: 0x95 },
   'malformed-packet': { why: 'a packet whose fields are shorter or longer than it says', code: 0x81 },
   'invalid-utf8': { why: 'ill-formed UTF-8 or U+0000 in a string [MQTT-1.5.3-1, 1.5.3-2]', code: 0x81 },
@@ -153,10 +156,17 @@ export const closeReasons = {
     code: 0x82,
   },
   'invalid-reason-code': { why: 'a reason code that the packet does not have [MQTT 5.0 2.4]', code: 0x81 },
-  'invalid-retain-handling': { why: 'retain handling 3 of a subscription [MQTT 5.0 3.8.3.1]', code: 0x82 },
+  'invalid-subscription-options': {
+    why: 'QoS 3 or retain handling 3 of a subscription [MQTT 5.0 3.8.3.1]',
+    code: 0x82,
+  },
   'topic-alias-invalid': {
-    why: 'a topic alias that is 0, over the maximum or not given before [MQTT 5.0 3.3.2.3.4]',
+    why: 'a topic alias that is 0 or over the maximum [MQTT 5.0 3.3.2.3.4]',
     code: 0x94,
+  },
+  'topic-alias-unknown': {
+    why: 'no topic, and a topic alias that was not given one before [MQTT 5.0 3.3.2.3.4]',
+    code: 0x82,
   },
   'shared-no-local': { why: 'a shared subscription with No Local [MQTT 5.0 MQTT-3.8.3-4]', code: 0x82 },
   'payload-not-utf8': {
@@ -170,6 +180,10 @@ export const closeReasons = {
   'receive-maximum-exceeded': {
     why: 'more QoS 1 and 2 messages unanswered than CONNACK allowed [MQTT 5.0 4.9]',
     code: 0x93,
+  },
+  'answer-too-large': {
+    why: 'an answer larger than the client takes, by its Maximum Packet Size [MQTT 5.0 MQTT-3.1.2-24]',
+    code: 0x95,
   },
   'auth-method': { why: 'an authentication method, of which there is none here [MQTT 5.0 4.12]', code: 0x8c },
 } as const satisfies Readonly<Record<string, Reason>>;

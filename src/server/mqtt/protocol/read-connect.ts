@@ -24,6 +24,8 @@ export function readFirstPacket(packet: Buffer, bodyOffset: number): FirstPacket
     return { connect: 'reserved-bits', codec: codecs3[4] };
   const nameEnd = fieldEnd(packet, bodyOffset);
   if (protocolLevel === 5 && readText(packet, bodyOffset, nameEnd) === 'MQTT') {
+    // [MQTT 5.0 MQTT-1.5.5-1]
+    if (bodyOffset > 2 && packet[bodyOffset - 1] === 0) return { connect: 'remaining-length', codec: codec5 };
     const connect = decodeConnect5(packet, nameEnd + 1);
     return { connect, codec: typeof connect === 'string' ? codec5 : codecFor(connect) };
   }

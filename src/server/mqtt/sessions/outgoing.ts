@@ -67,8 +67,8 @@ const socketBytes = 65_536;
 /** A client holds at most one byte for so many that are free, so that there is room for another, however many hold theirs. */
 const clientShare = 8;
 
-/** The client began no exchange with this identifier (MQTT 5.0 §3.6.2.1). */
-const unknownPacketId = 0x92;
+/** There is no exchange with this identifier (MQTT 5.0 §3.6.2.1, §3.7.2.1). */
+export const unknownPacketId = 0x92;
 
 /**
  * The messages to one client: sent in order, acknowledged, sent again after a reconnect (MQTT 3.1.1 §4.3, §4.4,

@@ -39,15 +39,16 @@ export class PropertiesReader {
     const { topicAlias, isText } = read.properties;
     // [MQTT-3.3.2-8] [MQTT-3.3.2-9]
     if (topicAlias !== undefined && topicAlias > this.topicAliasMaximum) return 'topic-alias-invalid';
-    if (isText === true && !isUtf8(publish.payload)) return 'payload-not-utf8';
     const { packet, topicStart, topicEnd } = publish;
     let topicBytes: Buffer | undefined;
     if (topicAlias !== undefined && topicStart === topicEnd) {
       topicBytes = this.topicsByAlias.get(topicAlias);
-      if (topicBytes === undefined) return 'topic-alias-invalid';
+      if (topicBytes === undefined) return 'topic-alias-unknown';
     } else if (topicAlias !== undefined) {
       this.topicsByAlias.set(topicAlias, Buffer.from(packet.subarray(topicStart, topicEnd)));
     }
+    // Last: what is refused has given its alias all the same.
+    if (isText === true && !isUtf8(publish.payload)) return 'payload-not-utf8';
     return { topicBytes, properties: read.properties, headers: read.headers };
   }
 

@@ -57,6 +57,8 @@ export interface UplinkConnection {
   acknowledge(type: PacketType, packetId: number): void;
   /** Answers PUBACK or PUBREC with a refusal, where the version has one. */
   answerRefusal(type: PacketType, packetId: number, reason: CloseReason): void;
+  /** Answers PUBREL of an exchange that there is not. */
+  answerUnknown(packetId: number): void;
   /** A message is refused, and the connection goes on. */
   onPublishRefused(reason: CloseReason, topic: string): void;
   /** Something was stored: there may be room for a message that waits. */
@@ -196,6 +198,8 @@ export class Uplink implements PublishOwner {
     const { qos, packetId } = publish;
     const { connection } = this;
     if (!answerable.has(reason)) return reason;
+    // What PUBREC has taken it takes again, whatever holds by now [MQTT 5.0 MQTT-4.3.3-10].
+    if (qos === 2 && connection.codec.explains && this.resume(packetId)) return undefined;
     connection.onPublishRefused(reason, alias.toString('utf8'));
     if (!connection.codec.explains) return reason;
     if (qos > 0) {
@@ -210,7 +214,8 @@ export class Uplink implements PublishOwner {
     const exchange = this.client.exchanges.get(packetId);
     if (exchange !== undefined && exchange !== 'answered') return 'early-pubrel';
     this.client.exchanges.end(packetId);
-    this.connection.acknowledge(PacketType.PUBCOMP, packetId);
+    if (exchange === undefined) this.connection.answerUnknown(packetId);
+    else this.connection.acknowledge(PacketType.PUBCOMP, packetId);
     return undefined;
   }
 

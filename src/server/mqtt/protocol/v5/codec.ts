@@ -32,7 +32,9 @@ function createCodec(maxPacketBytes: number, wantsProblemInformation: boolean): 
     encodeConnack: (sessionPresent, properties) => encodeConnack(sessionPresent, properties, maxPacketBytes),
     encodeRefusal(reason) {
       const code = codeOf(reason, ReasonPlace.connack);
-      return code === undefined ? undefined : encodeRefusal(code, closeReasons[reason].why, maxPacketBytes);
+      if (code === undefined) return undefined;
+      const connack = encodeRefusal(code, closeReasons[reason].why, maxPacketBytes);
+      return connack.length > maxPacketBytes ? undefined : connack; // [MQTT-3.1.2-24]
     },
     encodeAcknowledge: (type, packetId, reasonCode, details) =>
       encodeAcknowledge(

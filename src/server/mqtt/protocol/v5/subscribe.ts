@@ -77,7 +77,6 @@ function checkShare(filter: string): CloseReason | undefined {
 
 function checkOptions(options: number, filter: string): CloseReason | undefined {
   if ((options & 0xc0) !== 0) return 'reserved-bits'; // [MQTT-3.8.3-5]
-  if ((options & 0x03) === 3) return 'invalid-qos'; // §3.8.3.1
-  if ((options & 0x30) === 0x30) return 'invalid-retain-handling'; // §3.8.3.1
+  if ((options & 0x03) === 3 || (options & 0x30) === 0x30) return 'invalid-subscription-options'; // §3.8.3.1
   return (options & 0x04) !== 0 && filter.startsWith(sharePrefix) ? 'shared-no-local' : undefined; // [MQTT-3.8.3-4]
 }
