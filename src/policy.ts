@@ -132,6 +132,8 @@ function isShared(template: string): boolean {
   return !isOwn(template);
 }
 
+export type RulesJson = ReturnType<typeof toRulesJson>;
+
 /** What a policy says, without its type and times. */
 export function toRulesJson(rules: PolicyRules) {
   return {

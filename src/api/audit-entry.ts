@@ -3,6 +3,7 @@ import type { AuditRecord } from '../db/audit-log.js';
 import type * as schema from './audit-entry-schema.js';
 
 export type AuditJson = Static<typeof schema.AuditEntry>;
+export type AuditPageJson = Static<typeof schema.AuditPage>;
 
 export function toAuditJson(record: AuditRecord): AuditJson {
   return {

@@ -93,13 +93,14 @@ test('times are relative for people and ISO 8601 for machines', () => {
 test('a list stops at its limit, over several pages, and says that there is more', async () => {
   const numbers = Array.from({ length: 10 }, (_, index) => index);
   const list = async (limit: number | undefined, io = fakeIo()) => {
-    await writeListing<number>(io, {
+    await writeListing<{ number: number }>(io, {
       json: true,
       limit,
-      pageSize: 3,
-      read: async (after = -1, most) => numbers.slice(after + 1, after + 1 + most),
-      toJson: (number) => ({ number }),
-      columns: () => [{ title: 'N', text: String }],
+      async *read(most) {
+        const rows = numbers.slice(0, most).map((number) => ({ number }));
+        for (let at = 0; at < rows.length; at += 3) yield rows.slice(at, at + 3);
+      },
+      columns: () => [{ title: 'N', text: ({ number }) => String(number) }],
     });
     return [io.out().trimEnd().split('\n').length, io.err()] as const;
   };

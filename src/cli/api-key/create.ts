@@ -1,4 +1,3 @@
-import { toNewApiKeyJson } from '../../api/api-key.js';
 import type { Config } from '../../config.js';
 import type { Role } from '../../db/api-keys.js';
 import { usageError } from '../command/usage-error.js';
@@ -33,14 +32,14 @@ export async function createKey(config: Config, options: ApiKeyCreateOptions, io
     apiKeys.create({ name, role, expiresAt }),
   );
   if (options.json === true) {
-    await write(io.stdout, toJsonLine(toNewApiKeyJson(key)));
+    await write(io.stdout, toJsonLine(key));
   } else {
     const rows: [string, string][] = [
       ['id', key.id],
       ['name', key.name],
       ['role', key.role],
       ['key', key.key],
-      ['expires', key.expiresAt === null ? 'never' : blockTime(io)(key.expiresAt)],
+      ['expires', key.expires_at === null ? 'never' : blockTime(io)(key.expires_at)],
     ];
     await write(io.stdout, formatBlock(rows));
     await write(io.stderr, 'Keep the key: nothing can show it again.\n');

@@ -1,8 +1,8 @@
 import { isDeepStrictEqual } from 'node:util';
-import { toAuditJson } from '../../api/audit-entry.js';
+import type { AuditJson } from '../../api/audit-entry.js';
 import type { Config } from '../../config.js';
-import type { AuditRecord } from '../../db/audit-log.js';
 import { withStore } from '../store/open.js';
+import type { Pages } from '../store/store.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { type FormatTime, openTable, type TableColumn, tableTime, timeWidth } from '../terminal/table.js';
 import { toJsonLine } from '../terminal/text.js';
@@ -16,7 +16,6 @@ export interface AuditOptions {
 }
 
 const defaultLimit = 100;
-const pageSize = 1_000;
 const columns: readonly TableColumn[] = [
   { title: 'TIME', keep: timeWidth },
   { title: 'ACTOR', keep: 12 },
@@ -34,7 +33,7 @@ const targetsShown = 3;
 /** What one change did, perhaps to many: an entry for each of them. */
 interface Change {
   /** The first entry of it. */
-  readonly record: AuditRecord;
+  readonly record: AuditJson;
   readonly targets: readonly string[];
   readonly count: number;
 }
@@ -48,13 +47,11 @@ interface Change {
 export async function showAudit(config: Config, options: AuditOptions, io: CommandIo): Promise<void> {
   const limit = options.limit ?? defaultLimit;
   const since = options.since === undefined ? undefined : new Date(Date.now() - options.since);
-  const { changes, more } = await withStore(config, io, ({ listAudit }) => {
-    const read = (after: AuditRecord | undefined) =>
-      listAudit({ device: options.device, since, after, limit: pageSize });
-    return collectChanges(read, { limit, folds: options.json !== true });
-  });
+  const { changes, more } = await withStore(config, io, ({ listAudit }) =>
+    collectChanges(listAudit({ device: options.device, since }), { limit, folds: options.json !== true }),
+  );
   if (options.json === true) {
-    for (const { record } of changes) await write(io.stdout, toJsonLine(toAuditJson(record)));
+    for (const { record } of changes) await write(io.stdout, toJsonLine(record));
   } else if (changes.length > 0) {
     const time = tableTime(io);
     await openTable(io, columns)(changes.map((change) => toCells(change, time)));
@@ -65,17 +62,16 @@ export async function showAudit(config: Config, options: AuditOptions, io: Comma
 
 /** The latest changes, oldest first, and whether there are older ones. */
 async function collectChanges(
-  read: (after: AuditRecord | undefined) => Promise<readonly AuditRecord[]>,
+  pages: Pages<AuditJson>,
   { limit, folds }: { limit: number; folds: boolean },
 ): Promise<{ changes: Change[]; more: boolean }> {
   const newestFirst: Change[] = [];
   let total = 0;
-  let last: AuditRecord | undefined;
-  for (;;) {
-    const page: readonly AuditRecord[] = await read(last);
-    last = page.at(-1);
+  for await (const page of pages) {
     for (const record of page) {
       const newer = newestFirst.at(-1);
+      if (total === mostRead) return { changes: newestFirst.reverse(), more: true };
+      total += 1;
       if (folds && newer !== undefined && isSameChange(newer.record, record)) {
         const targets = [record.target, ...newer.targets].slice(0, targetsShown);
         newestFirst[newestFirst.length - 1] = {
@@ -87,25 +83,23 @@ async function collectChanges(
         return { changes: newestFirst.reverse(), more: true };
       } else newestFirst.push({ record, targets: [record.target], count: 1 });
     }
-    total += page.length;
-    const ended = page.length < pageSize;
-    if (ended || total >= mostRead) return { changes: newestFirst.reverse(), more: !ended };
   }
+  return { changes: newestFirst.reverse(), more: false };
 }
 
 /** Entries of one transaction have one time. */
-function isSameChange(one: AuditRecord, other: AuditRecord): boolean {
+function isSameChange(one: AuditJson, other: AuditJson): boolean {
   return (
-    one.at.getTime() === other.at.getTime() &&
+    one.at === other.at &&
     one.action === other.action &&
     one.actor === other.actor &&
-    one.actorKind === other.actorKind &&
+    one.actor_kind === other.actor_kind &&
     one.address === other.address
   );
 }
 
 /** An entry with those details only that another has too. */
-function merge(record: AuditRecord, other: AuditRecord): AuditRecord {
+function merge(record: AuditJson, other: AuditJson): AuditJson {
   const common = Object.entries(record.details).filter(([name, value]) =>
     isDeepStrictEqual(value, other.details[name]),
   );
@@ -123,7 +117,7 @@ function toCells(change: Change, time: FormatTime): string[] {
   const details = Object.entries(record.details).map(([name, value]) => `${name}=${toDetail(name, value)}`);
   return [
     time(record.at),
-    record.actorKind === record.actor ? record.actor : `${record.actorKind}:${record.actor}`,
+    record.actor_kind === record.actor ? record.actor : `${record.actor_kind}:${record.actor}`,
     record.address ?? '-',
     record.action,
     toTarget(change),

@@ -1,4 +1,3 @@
-import { toNewClaimJson } from '../../api/claim.js';
 import type { Config } from '../../config.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
@@ -35,7 +34,7 @@ export async function createDeviceClaim(
     claims.create({ type, uses, expiresAt: new Date(Date.now() + expires) }),
   );
   if (options.json === true) {
-    await write(io.stdout, toJsonLine(toNewClaimJson(claim)));
+    await write(io.stdout, toJsonLine(claim));
     return;
   }
   await write(
@@ -45,7 +44,7 @@ export async function createDeviceClaim(
       ['claim', claim.claim],
       ['type', claim.type],
       ['uses', String(claim.uses)],
-      ['expires', blockTime(io)(claim.expiresAt)],
+      ['expires', blockTime(io)(claim.expires_at)],
     ]),
   );
   await write(io.stderr, 'Keep the claim: nothing can show it again.\n');

@@ -1,12 +1,9 @@
-import { toClaimJson } from '../../api/claim.js';
+import type { ClaimJson } from '../../api/claim.js';
 import type { Config } from '../../config.js';
-import type { Claim } from '../../db/claims.js';
 import { withStore } from '../store/open.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { type ListColumn, writeListing } from '../terminal/listing.js';
 import { tableTime, timeWidth, uncut } from '../terminal/table.js';
-
-const pageSize = 1_000;
 
 /**
  * Lists claims in order of id, a page at a time.
@@ -24,12 +21,10 @@ export async function listAllClaims(
 ): Promise<void> {
   const state = options.all === true ? 'all' : 'active';
   await withStore(config, io, async ({ claims }) => {
-    const found = await writeListing<Claim>(io, {
+    const found = await writeListing<ClaimJson>(io, {
       json: options.json,
       limit: options.limit,
-      pageSize,
-      read: (after, limit) => claims.list({ state, after, limit }),
-      toJson: toClaimJson,
+      read: (limit) => claims.list({ state, limit }),
       columns: () => toColumns(io),
     });
     const note = state === 'all' ? 'No claims.\n' : 'No active claims; --all shows the others.\n';
@@ -37,14 +32,14 @@ export async function listAllClaims(
   });
 }
 
-function toColumns(io: CommandIo): ListColumn<Claim>[] {
+function toColumns(io: CommandIo): ListColumn<ClaimJson>[] {
   const time = tableTime(io);
   return [
     { title: 'ID', keep: uncut, text: ({ id }) => id },
     { title: 'TYPE', text: ({ type }) => type },
     { title: 'STATE', keep: 7, text: ({ state }) => state },
-    { title: 'USES LEFT', text: ({ usesLeft, uses }) => `${usesLeft} of ${uses}` },
-    { title: 'EXPIRES', keep: timeWidth, text: ({ expiresAt }) => time(expiresAt) },
-    { title: 'CREATED', keep: timeWidth, text: ({ createdAt }) => time(createdAt) },
+    { title: 'USES LEFT', text: ({ uses_left: left, uses }) => `${left} of ${uses}` },
+    { title: 'EXPIRES', keep: timeWidth, text: ({ expires_at: at }) => time(at) },
+    { title: 'CREATED', keep: timeWidth, text: ({ created_at: at }) => time(at) },
   ];
 }

@@ -22,8 +22,7 @@ export async function showConnection(
 
 function toRows(found: ConnectionDetailsJson, io: CommandIo): [string, string][] {
   const { received, outgoing, will, waits, last_error: error, last_message_at: last } = found;
-  const format = blockTime(io);
-  const time = (at: string) => format(new Date(at));
+  const time = blockTime(io);
   const { qos0, qos1, qos2 } = received;
   return [
     ['id', found.id],

@@ -1,7 +1,7 @@
-import { toNewDeviceJson } from '../../api/device.js';
+import type { NewDeviceJson } from '../../api/device.js';
 import type { Config } from '../../config.js';
 import type { Metadata } from '../../db/device-fields.js';
-import { type AddRequest, type NewDevice, requireAddable } from '../../db/devices.js';
+import { type AddRequest, requireAddable } from '../../db/devices.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import { PartlyAdded, type Store } from '../store/store.js';
@@ -38,7 +38,7 @@ export async function addDevice(config: Config, options: DeviceAddOptions, io: C
   requireAddable(request);
   if (options.output !== undefined && options.output !== '-')
     return addToFile(config, request, { ...options, output: options.output }, io);
-  const made: NewDevice[] = [];
+  const made: NewDeviceJson[] = [];
   const devices = await withStore(
     config,
     io,
@@ -54,15 +54,15 @@ export async function addDevice(config: Config, options: DeviceAddOptions, io: C
 
 /** Shows devices with their secrets. */
 async function writeSecrets(
-  devices: readonly NewDevice[],
+  devices: readonly NewDeviceJson[],
   options: DeviceAddOptions,
   io: CommandIo,
 ): Promise<void> {
   if (options.json === true) {
-    for (const device of devices) await write(io.stdout, toJsonLine(toNewDeviceJson(device)));
+    for (const device of devices) await write(io.stdout, toJsonLine(device));
     return;
   }
-  if (options.output === '-') await write(io.stdout, formatCredentials(devices.map(toNewDeviceJson)));
+  if (options.output === '-') await write(io.stdout, formatCredentials(devices));
   else await writeReadable(devices, io);
   const [secret, it] = devices.length === 1 ? ['password', 'it'] : ['passwords', 'them'];
   await write(io.stderr, `Keep the ${secret}: nothing can show ${it} again.\n`);
@@ -79,7 +79,7 @@ async function addToFile(
     const file = await openCredentialsFile(options.output, { force: options.force === true });
     try {
       const devices = await store.add(request, async (made) => {
-        await file.add(made.map(toNewDeviceJson));
+        await file.add(made);
         await file.sync();
       });
       await file.keep();
@@ -99,19 +99,19 @@ async function addToFile(
   await write(io.stderr, `Keep ${escapeControls(options.output)}: it has the only copy of ${secrets}.\n`);
 }
 
-async function writeReadable(devices: readonly NewDevice[], io: CommandIo): Promise<void> {
+async function writeReadable(devices: readonly NewDeviceJson[], io: CommandIo): Promise<void> {
   const [first] = devices;
   // All of them have the expiry and the metadata that were given, or none.
-  const { expiresAt, metadata } = first ?? {};
+  const { expires_at: expiresAt, metadata } = first ?? {};
   if (first !== undefined && devices.length === 1) {
     await write(
       io.stdout,
       formatBlock([
         ['id', first.id],
         ['type', first.type],
-        ['mqtt_user', first.mqttUser],
-        ['mqtt_password', first.mqttPassword],
-        ['created_at', formatTime(first.createdAt)],
+        ['mqtt_user', first.mqtt_user],
+        ['mqtt_password', first.mqtt_password],
+        ['created_at', formatTime(first.created_at)],
         ...(expiresAt === undefined ? [] : [['expires_at', formatTime(expiresAt)] as const]),
         ...(metadata === undefined ? [] : [['metadata', formatMetadata({ metadata })] as const]),
       ]),
@@ -134,9 +134,9 @@ async function writeReadable(devices: readonly NewDevice[], io: CommandIo): Prom
         .slice(at, at + rowsPerWrite)
         .map((device) => [
           device.id,
-          device.mqttUser,
-          device.mqttPassword,
-          time(device.createdAt),
+          device.mqtt_user,
+          device.mqtt_password,
+          time(device.created_at),
           device.type,
           ...(expiresAt === undefined ? [] : [time(expiresAt)]),
           ...(metadata === undefined ? [] : [formatMetadata({ metadata })]),

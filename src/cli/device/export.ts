@@ -1,7 +1,6 @@
 import type { Config } from '../../config.js';
 import type { Metadata } from '../../db/device-fields.js';
 import { withStore } from '../store/open.js';
-import type { ExportedRow } from '../store/store.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { openOutputFile } from '../terminal/output-file.js';
 import { formatCount, toJsonLine } from '../terminal/text.js';
@@ -21,7 +20,6 @@ export interface DeviceExportOptions {
   readonly force?: boolean | undefined;
 }
 
-const pageSize = 1_000;
 const shownColumns = ['id', 'type', 'metadata', 'created_at', 'expires_at', 'revoked_at', 'last_seen_at'];
 const hashedColumns = [
   'secret_salt',
@@ -54,18 +52,13 @@ export async function exportAllDevices(
     const put = (text: string) => (file === undefined ? write(io.stdout, text) : file.write(text));
     try {
       let count = 0;
-      let after: ExportedRow | undefined;
-      for (;;) {
-        const page = await store.devices.export({ type, metadata, hashed, after, limit: pageSize });
+      if (!isJson) await put(formatCsv([columns]));
+      for await (const page of store.devices.export({ type, metadata, hashed })) {
         const rows = page.map((device: Record<string, unknown>) => columns.map((name) => device[name]));
         if (isJson) await put(rows.map((row) => toJsonLine(toObject(columns, row))).join(''));
-        else {
-          const header = after === undefined ? [columns] : [];
-          await put(formatCsv([...header, ...rows.map((row) => row.map(toCell))]));
-        }
+        else await put(formatCsv(rows.map((row) => row.map(toCell))));
         count += page.length;
-        after = page.at(-1) ?? after;
-        if (page.length < pageSize || io.outputClosed.aborted) break;
+        if (io.outputClosed.aborted) break;
       }
       await file?.keep();
       if (output !== undefined) await write(io.stderr, `exported ${formatCount(count, 'device')}\n`);

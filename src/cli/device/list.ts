@@ -1,7 +1,7 @@
-import { toDeviceJson } from '../../api/device.js';
+import type { DeviceJson } from '../../api/device.js';
 import type { Config } from '../../config.js';
 import type { Metadata } from '../../db/device-fields.js';
-import type { DeviceSort, DeviceState, SortedDevice } from '../../db/devices.js';
+import type { DeviceSort, DeviceState } from '../../db/devices.js';
 import { withStore } from '../store/open.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { type ListColumn, writeListing } from '../terminal/listing.js';
@@ -21,9 +21,6 @@ export interface DeviceListOptions {
   readonly json?: boolean | undefined;
 }
 
-const pageSize = 1_000;
-/** Each page of another order looks through all devices. */
-const sortedPageSize = 10_000;
 /** The latest come first. */
 const newestFirst: ReadonlySet<DeviceSort> = new Set(['created', 'last_seen']);
 
@@ -41,12 +38,10 @@ export async function listAllDevices(
   const { type, metadata, state = 'active', sort = 'id', reverse = false } = options;
   const request = { type, metadata, state, sort, descending: newestFirst.has(sort) !== reverse };
   await withStore(config, io, async ({ devices }) => {
-    const found = await writeListing<SortedDevice>(io, {
+    const found = await writeListing<DeviceJson>(io, {
       json: options.json,
       limit: options.limit,
-      pageSize: sort === 'id' ? pageSize : sortedPageSize,
-      read: (after, limit) => devices.list({ ...request, after, limit }),
-      toJson: toDeviceJson,
+      read: (limit) => devices.list({ ...request, limit }),
       async columns([first]) {
         const asks = forPeople(io) && (state === 'active' || state === 'all');
         return toColumns(state, io, asks ? await readOnline(config, first, io) : undefined);
@@ -57,7 +52,7 @@ export async function listAllDevices(
 }
 
 /** Which devices are connected; undefined where nobody can say, which stderr explains. */
-async function readOnline(config: Config, known: SortedDevice | undefined, io: CommandIo) {
+async function readOnline(config: Config, known: DeviceJson | undefined, io: CommandIo) {
   const online = await readOnlineDevices(config, known, io);
   if ('unknown' in online) {
     await write(io.stderr, `Which devices are connected is not known: ${escapeControls(online.unknown)}.\n`);
@@ -71,29 +66,29 @@ function toColumns(
   state: DeviceState,
   io: CommandIo,
   online: ReadonlySet<string> | undefined,
-): ListColumn<SortedDevice>[] {
+): ListColumn<DeviceJson>[] {
   const time = tableTime(io);
-  const timeOr = (at: Date | null, none: string) => (at === null ? none : time(at));
+  const timeOr = (at: string | null, none: string) => (at === null ? none : time(at));
   const keep = timeWidth;
-  const columns: ListColumn<SortedDevice>[] = [
+  const columns: ListColumn<DeviceJson>[] = [
     { title: 'ID', keep: 36, text: ({ id }) => id },
     { title: 'TYPE', text: ({ type }) => type },
     { title: 'STATE', keep: 7, text: stateOf },
-    { title: 'LAST SEEN', keep, text: ({ lastSeenAt }) => timeOr(lastSeenAt, 'never') },
-    { title: 'CREATED', keep, text: ({ createdAt }) => time(createdAt) },
-    { title: 'EXPIRES', keep, text: ({ expiresAt }) => timeOr(expiresAt, '-') },
+    { title: 'LAST SEEN', keep, text: ({ last_seen_at: at }) => timeOr(at, 'never') },
+    { title: 'CREATED', keep, text: ({ created_at: at }) => time(at) },
+    { title: 'EXPIRES', keep, text: ({ expires_at: at }) => timeOr(at, '-') },
     { title: 'METADATA', text: formatMetadata },
   ];
   if (online !== undefined)
     columns.splice(3, 0, { title: 'ONLINE', text: ({ id }) => (online.has(id) ? 'yes' : '-') });
   if (!forPeople(io) || state === 'all' || state === 'revoked')
-    columns.splice(-1, 0, { title: 'REVOKED', keep, text: ({ revokedAt }) => timeOr(revokedAt, '-') });
+    columns.splice(-1, 0, { title: 'REVOKED', keep, text: ({ revoked_at: at }) => timeOr(at, '-') });
   return columns;
 }
 
-function stateOf({ revokedAt, expiresAt }: SortedDevice): string {
-  if (revokedAt !== null) return 'revoked';
-  return expiresAt !== null && expiresAt.getTime() <= Date.now() ? 'expired' : 'active';
+function stateOf({ revoked_at: revoked, expires_at: expires }: DeviceJson): string {
+  if (revoked !== null) return 'revoked';
+  return expires !== null && Date.parse(expires) <= Date.now() ? 'expired' : 'active';
 }
 
 async function writeEmptyNote(type: string | undefined, state: DeviceState, io: CommandIo): Promise<void> {

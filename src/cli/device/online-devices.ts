@@ -1,6 +1,6 @@
 import type { ConnectionJson } from '../../api/connection.js';
+import type { DeviceJson } from '../../api/device.js';
 import type { Config } from '../../config.js';
-import type { Device } from '../../db/devices.js';
 import { messageOf } from '../../errors.js';
 import { openApi } from '../store/api-address.js';
 import type { RemoteApi } from '../store/live-api.js';
@@ -30,7 +30,7 @@ interface Answered {
  */
 export async function readOnlineDevices(
   config: Config,
-  known: Device | undefined,
+  known: DeviceJson | undefined,
   io: CommandIo,
 ): Promise<Unknown | (Answered & { readonly ids: ReadonlySet<string> })> {
   return await ask(config, known, io, async (api) => {
@@ -48,7 +48,7 @@ export async function readOnlineDevices(
 /** Asks in the same way for the connections of one device, at most 500 of them. */
 export async function readConnectionsOf(
   config: Config,
-  device: Device,
+  device: DeviceJson,
   io: CommandIo,
 ): Promise<Unknown | (Answered & { readonly connections: readonly ConnectionJson[] })> {
   return await ask(config, device, io, async (api) => ({
@@ -60,14 +60,14 @@ const all = { filter: '', sort: 'device', descending: false, offset: 0, limit: p
 
 async function ask<T extends object>(
   config: Config,
-  known: Device | undefined,
+  known: DeviceJson | undefined,
   io: CommandIo,
   read: (api: RemoteApi) => Promise<T | Unknown>,
 ): Promise<Unknown | (T & Answered)> {
   try {
     const { url, api } = openApi(config, io, { timeoutMs, quietly: true });
     const createdAt = known === undefined ? undefined : await api.deviceCreatedAt(known.id);
-    if (createdAt !== known?.createdAt.toISOString())
+    if (createdAt !== known?.created_at)
       return { unknown: `${url} serves another database than this command uses` };
     const [answer, { replica, replicas }] = await Promise.all([read(api), api.stats()]);
     if ('unknown' in answer) return answer;

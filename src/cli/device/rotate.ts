@@ -1,6 +1,5 @@
-import { toRotatedDeviceJson } from '../../api/device.js';
+import type { RotatedDeviceJson } from '../../api/device.js';
 import type { Config } from '../../config.js';
-import type { RotatedDevice } from '../../db/device-changes.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import { confirm } from '../terminal/ask.js';
@@ -47,25 +46,25 @@ export async function rotateDevice(
   });
   if (rotated === undefined) throw deviceNotFound([options.id]);
   if (options.json === true) {
-    await write(io.stdout, toJsonLine(toRotatedDeviceJson(rotated)));
+    await write(io.stdout, toJsonLine(rotated));
     return 0;
   }
   await write(
     io.stdout,
     formatBlock([
       ['id', rotated.id],
-      ['mqtt_user', rotated.mqttUser],
-      ['mqtt_password', rotated.mqttPassword],
+      ['mqtt_user', rotated.mqtt_user],
+      ['mqtt_password', rotated.mqtt_password],
     ]),
   );
   await write(io.stderr, `Keep the password: nothing can show it again. ${describeOld(rotated)}.\n`);
   return 0;
 }
 
-function describeOld({ previousSecretUntil, previousSecretUntilUsed }: RotatedDevice): string {
-  if (previousSecretUntil === null) return 'The old one has ended';
-  const until = formatTime(previousSecretUntil);
-  return previousSecretUntilUsed
+function describeOld(rotated: RotatedDeviceJson): string {
+  if (rotated.previous_secret_until === null) return 'The old one has ended';
+  const until = formatTime(rotated.previous_secret_until);
+  return rotated.previous_secret_until_used
     ? `The old one is valid until this one is used, at most until ${until}`
     : `The old one is valid until ${until}`;
 }

@@ -1,6 +1,5 @@
-import { toDeviceJson } from '../../api/device.js';
+import type { DeviceJson } from '../../api/device.js';
 import type { Config } from '../../config.js';
-import type { Device } from '../../db/devices.js';
 import { SvcMqttError } from '../../errors.js';
 import { withStore } from '../store/open.js';
 import { type CommandIo, write } from '../terminal/io.js';
@@ -27,14 +26,14 @@ export async function showDevice(
 
 /** Writes all that may be shown of a device; as JSON, `online` is null where nobody can say. */
 export async function writeDevice(
-  device: Device,
+  device: DeviceJson,
   json: boolean,
   io: CommandIo,
   connections?: Connections,
 ): Promise<void> {
   if (json) {
     const online = connections === undefined ? {} : { online: isOnline(connections) };
-    await write(io.stdout, toJsonLine({ ...toDeviceJson(device), ...online }));
+    await write(io.stdout, toJsonLine({ ...device, ...online }));
     return;
   }
   const time = blockTime(io);
@@ -43,22 +42,22 @@ export async function writeDevice(
     formatBlock([
       ['id', device.id],
       ['type', device.type],
-      ['created', time(device.createdAt)],
-      ['updated', time(device.updatedAt)],
-      ['revoked', device.revokedAt === null ? 'no' : time(device.revokedAt)],
+      ['created', time(device.created_at)],
+      ['updated', time(device.updated_at)],
+      ['revoked', device.revoked_at === null ? 'no' : time(device.revoked_at)],
       ['expires', describeExpiry(device, time)],
       ...(connections === undefined ? [] : describeConnections(connections, time)),
-      ['last seen', device.lastSeenAt === null ? 'never' : time(device.lastSeenAt)],
-      ['last login by', device.lastSecretUsed === null ? '-' : `the ${device.lastSecretUsed} secret`],
+      ['last seen', device.last_seen_at === null ? 'never' : time(device.last_seen_at)],
+      ['last login by', device.last_secret_used === null ? '-' : `the ${device.last_secret_used} secret`],
       ['previous secret', describePrevious(device, time)],
       ['metadata', formatMetadata(device)],
     ]),
   );
 }
 
-function describeExpiry({ expiresAt }: Device, time: FormatTime): string {
-  if (expiresAt === null) return 'never';
-  return `${time(expiresAt)}${expiresAt.getTime() <= Date.now() ? ' (expired)' : ''}`;
+function describeExpiry({ expires_at: at }: DeviceJson, time: FormatTime): string {
+  if (at === null) return 'never';
+  return `${time(at)}${Date.parse(at) <= Date.now() ? ' (expired)' : ''}`;
 }
 
 /** Of several replicas one is asked: it can say yes, and no only for itself. */
@@ -74,21 +73,21 @@ function describeConnections(connections: Connections, time: FormatTime): [strin
   if (rows.length === 0) return [['connected', `no${beside}`]];
   return rows.map(({ id, client, address, transport, connected_at: at }, index) => [
     index === 0 ? 'connected' : '',
-    `since ${time(new Date(at))}, client ${client} from ${address} by ${transport}, connection ${id}`,
+    `since ${time(at)}, client ${client} from ${address} by ${transport}, connection ${id}`,
   ]);
 }
 
 function describePrevious(
-  { previousSecretUntil, previousSecretUntilUsed }: Device,
+  { previous_secret_until: at, previous_secret_until_used: untilUsed }: DeviceJson,
   time: FormatTime,
 ): string {
-  if (previousSecretUntil === null) return 'none';
-  const until = `valid until ${time(previousSecretUntil)}`;
-  return previousSecretUntilUsed ? `${until}, or until the current one is used` : until;
+  if (at === null) return 'none';
+  const until = `valid until ${time(at)}`;
+  return untilUsed ? `${until}, or until the current one is used` : until;
 }
 
 /** `key=value` for each entry, `-` for none. */
-export function formatMetadata({ metadata }: Pick<Device, 'metadata'>): string {
+export function formatMetadata({ metadata }: Pick<DeviceJson, 'metadata'>): string {
   const entries = Object.entries(metadata).map(([key, value]) => `${key}=${value}`);
   return entries.length === 0 ? '-' : entries.join(', ');
 }

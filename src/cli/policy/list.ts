@@ -1,11 +1,8 @@
-import { toPolicyJson } from '../../api/policy.js';
+import type { PolicyJson } from '../../api/policy.js';
 import type { Config } from '../../config.js';
-import type { DevicePolicy } from '../../db/policies.js';
 import { withStore } from '../store/open.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { type ListColumn, writeListing } from '../terminal/listing.js';
-
-const pageSize = 1_000;
 
 /**
  * Lists all policies in order of type.
@@ -18,12 +15,10 @@ export async function listAllPolicies(
   io: CommandIo,
 ): Promise<void> {
   await withStore(config, io, async ({ policies }) => {
-    const found = await writeListing<DevicePolicy>(io, {
+    const found = await writeListing<PolicyJson>(io, {
       json: options.json,
       limit: options.limit,
-      pageSize,
-      read: (after, limit) => policies.list({ after, limit }),
-      toJson: toPolicyJson,
+      read: (limit) => policies.list({ limit }),
       columns: () => columns,
     });
     if (!found) await write(io.stderr, 'No policies: every device has the default.\n');
@@ -32,14 +27,14 @@ export async function listAllPolicies(
 
 const listed = (templates: readonly string[]) => (templates.length === 0 ? 'nothing' : templates.join(' '));
 
-const columns: readonly ListColumn<DevicePolicy>[] = [
+const columns: readonly ListColumn<PolicyJson>[] = [
   { title: 'TYPE', keep: 16, text: ({ type }) => type },
-  { title: 'RATE', text: ({ publishRate }) => (publishRate === null ? '-' : `${publishRate}/s`) },
+  { title: 'RATE', text: ({ publish_rate: rate }) => (rate === null ? '-' : `${rate}/s`) },
   {
     title: 'MAX PACKET',
-    text: ({ maxPacketBytes }) => (maxPacketBytes === null ? '-' : `${maxPacketBytes}`),
+    text: ({ max_packet_bytes: bytes }) => (bytes === null ? '-' : `${bytes}`),
   },
-  { title: 'NATS SUBJECT', text: ({ natsSubject }) => natsSubject ?? '-' },
+  { title: 'NATS SUBJECT', text: ({ nats_subject: subject }) => subject ?? '-' },
   { title: 'PUBLISH', text: ({ publish }) => listed(publish) },
   { title: 'SUBSCRIBE', text: ({ subscribe }) => listed(subscribe) },
 ];

@@ -1,7 +1,6 @@
-import { toPolicyJson } from '../../api/policy.js';
+import type { PolicyJson } from '../../api/policy.js';
 import type { Config } from '../../config.js';
-import type { PolicyChange } from '../../db/policies.js';
-import { defaultRules } from '../../policy.js';
+import { defaultRules, toRulesJson } from '../../policy.js';
 import { withStore } from '../store/open.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { blockTime } from '../terminal/table.js';
@@ -22,22 +21,22 @@ export async function setDevicePolicy(
 ): Promise<void> {
   const { type } = options;
   const changes = toPolicyChanges(options);
-  const { change, warnings, hasDevices } = await withStore(config, io, (store) =>
+  const { before, after, warnings, hasDevices } = await withStore(config, io, (store) =>
     store.policies.change(type, changes),
   );
   if (options.json === true) {
-    await write(io.stdout, toJsonLine({ ...toPolicyJson(change.after), warnings }));
+    await write(io.stdout, toJsonLine({ ...after, warnings }));
   } else {
-    await write(io.stdout, formatBlock(toPolicyRows(change.after, blockTime(io))));
-    for (const line of describeChange(change)) await write(io.stderr, `${line}\n`);
+    await write(io.stdout, formatBlock(toPolicyRows(after, blockTime(io))));
+    for (const line of describeChange(before, after)) await write(io.stderr, `${line}\n`);
     for (const warning of warnings) await write(io.stderr, `Warning: ${escapeControls(warning)}\n`);
   }
   if (!hasDevices) await write(io.stderr, `No device has the type ${escapeControls(type)} yet.\n`);
 }
 
 /** A line for each field that is different now. */
-function describeChange({ before, after }: PolicyChange): string[] {
-  const old = new Map(toRuleRows(before ?? defaultRules));
+function describeChange(before: PolicyJson | undefined, after: PolicyJson): string[] {
+  const old = new Map(toRuleRows(before ?? toRulesJson(defaultRules)));
   const lines = toRuleRows(after)
     .filter(([name, value]) => old.get(name) !== value)
     .map(([name, value]) => `Changed ${name}: ${escapeControls(`${old.get(name)} → ${value}`)}`);

@@ -1,9 +1,8 @@
-import { toDefaultPolicyJson, toPolicyJson } from '../../api/policy.js';
+import { type PolicyJson, toDefaultPolicyJson } from '../../api/policy.js';
 import type { Config } from '../../config.js';
 import { checkDeviceType, requireValid } from '../../db/device-fields.js';
-import type { DevicePolicy } from '../../db/policies.js';
 import { SvcMqttError } from '../../errors.js';
-import { defaultRules, type PolicyRules } from '../../policy.js';
+import { defaultRules, type RulesJson, toRulesJson } from '../../policy.js';
 import { withStore } from '../store/open.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { blockTime, type FormatTime } from '../terminal/table.js';
@@ -22,27 +21,31 @@ export async function showPolicy(
   const { type } = options;
   requireValid('type', checkDeviceType(type));
   const policy = await withStore(config, io, ({ policies }) => policies.find(type));
-  const json = policy === undefined ? toDefaultPolicyJson(type) : toPolicyJson(policy);
+  const json = policy ?? toDefaultPolicyJson(type);
   const rows = policy === undefined ? toDefaultRows(type) : toPolicyRows(policy, blockTime(io));
   await write(io.stdout, options.json === true ? toJsonLine(json) : formatBlock(rows));
 }
 
 /** A policy as names and values for people. */
-export function toPolicyRows(policy: DevicePolicy, time: FormatTime): [string, string][] {
+export function toPolicyRows(policy: PolicyJson, time: FormatTime): [string, string][] {
   return [
     ['type', policy.type],
     ...spreadTemplates(policy),
-    ['created', time(policy.createdAt)],
-    ['updated', time(policy.updatedAt)],
+    ['created', time(policy.created_at)],
+    ['updated', time(policy.updated_at)],
   ];
 }
 
 function toDefaultRows(type: string): [string, string][] {
-  return [['type', type], ['policy', 'none of its own; the default holds'], ...spreadTemplates(defaultRules)];
+  return [
+    ['type', type],
+    ['policy', 'none of its own; the default holds'],
+    ...spreadTemplates(toRulesJson(defaultRules)),
+  ];
 }
 
 /** The rows of `toRuleRows`, with a line for each template. */
-function spreadTemplates(rules: PolicyRules): [string, string][] {
+function spreadTemplates(rules: RulesJson): [string, string][] {
   return toRuleRows(rules).flatMap(([name, value]): [string, string][] => {
     const templates = name === 'publish' || name === 'subscribe' ? rules[name] : [];
     if (templates.length === 0) return [[name, value]];
@@ -51,16 +54,16 @@ function spreadTemplates(rules: PolicyRules): [string, string][] {
 }
 
 /** What a policy says, as names and values for people, each value on one line. */
-export function toRuleRows(rules: PolicyRules): [string, string][] {
-  const { publish, subscribe, publishRate, maxPacketBytes, natsSubject } = rules;
+export function toRuleRows(rules: RulesJson): [string, string][] {
+  const { publish, subscribe, publish_rate: rate, max_packet_bytes: bytes, nats_subject: subject } = rules;
   const bySetting = (setting: string) => `as the server's ${setting}`;
   const listed = (templates: readonly string[]) => (templates.length === 0 ? 'nothing' : templates.join(' '));
   return [
     ['publish', listed(publish)],
     ['subscribe', listed(subscribe)],
-    ['publish rate', publishRate === null ? bySetting('setting') : `${publishRate} messages/s`],
-    ['max packet', maxPacketBytes === null ? bySetting('MAX_PACKET_BYTES') : `${maxPacketBytes} bytes`],
-    ['nats subject', natsSubject ?? bySetting('NATS_SUBJECT')],
+    ['publish rate', rate === null ? bySetting('setting') : `${rate} messages/s`],
+    ['max packet', bytes === null ? bySetting('MAX_PACKET_BYTES') : `${bytes} bytes`],
+    ['nats subject', subject ?? bySetting('NATS_SUBJECT')],
   ];
 }
 

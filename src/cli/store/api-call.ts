@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, SvcMqttError } from '../../errors.js';
 import { callApi, type Method, parseAnswer, type Send, sendOverHttp } from './api-send.js';
+import type { Pages } from './store.js';
 import type { Remote } from './target.js';
 
 /** Requests of the API whose answers are JSON. */
@@ -13,19 +14,19 @@ export interface ApiCall {
   /** The same with a body that is JSON already. */
   sendText<T>(method: Method, path: string, body: string): Promise<T>;
   /**
-   * The page after a row, of a list that has pages of its own. A row is known by its identity.
+   * The pages of a list.
    *
    * @param query what is asked for: parameters of GET, fields of the body of POST.
-   * @param read makes the rows of an answer.
+   * @param rowsOf the rows of an answer.
+   * @param limit most rows in all.
    */
-  page<Row extends object>(
+  pages<Page extends { readonly next_cursor: string | null }, Row>(
     method: 'GET' | 'POST',
     path: string,
     query: Readonly<Record<string, unknown>>,
-    after: Row | undefined,
-    limit: number,
-    read: (answer: never) => readonly Row[],
-  ): Promise<Row[]>;
+    rowsOf: (answer: Page) => readonly Row[],
+    limit?: number,
+  ): Pages<Row>;
 }
 
 type Parameters = Readonly<Record<string, string | number | readonly string[] | undefined>>;
@@ -40,8 +41,6 @@ const mostPauses = 60;
 /** Opens the API; nothing is asked yet. */
 export function openApiCall(remote: Remote, signal: AbortSignal): ApiCall {
   const send = waitInTurn(sendOverHttp(remote.url, remote.key, timeoutMs), signal);
-  /** Where the page after a row begins; null: there is none. */
-  const cursors = new WeakMap<object, string | null>();
   const get = async <T>(path: string, query: Parameters = {}) => {
     const parameters = new URLSearchParams();
     for (const [name, value] of Object.entries(query)) {
@@ -61,28 +60,25 @@ export function openApiCall(remote: Remote, signal: AbortSignal): ApiCall {
     send: <T>(method: Method, path: string, body?: unknown) =>
       sendText<T>(method, path, body === undefined ? undefined : JSON.stringify(body)),
     sendText,
-    async page<Row extends object>(
+    async *pages<Page extends { readonly next_cursor: string | null }, Row>(
       method: 'GET' | 'POST',
       path: string,
       query: Readonly<Record<string, unknown>>,
-      after: Row | undefined,
-      limit: number,
-      read: (answer: never) => readonly Row[],
+      rowsOf: (answer: Page) => readonly Row[],
+      limit = Number.POSITIVE_INFINITY,
     ) {
-      const rows: Row[] = [];
-      let cursor = after === undefined ? undefined : (cursors.get(after) ?? null);
-      while (cursor !== null && rows.length < limit) {
-        const asked = { ...query, limit: Math.min(rowsPerPage, limit - rows.length), cursor };
-        const answer: { next_cursor: string | null } =
+      let cursor: string | null | undefined;
+      for (let left = limit; left > 0 && cursor !== null; ) {
+        const asked = { ...query, limit: Math.min(rowsPerPage, left), cursor };
+        const answer: Page =
           method === 'GET'
             ? await get(path, asked as Parameters)
             : await sendText('POST', path, JSON.stringify(asked));
-        rows.push(...read(answer as never));
+        const rows = rowsOf(answer);
+        yield rows;
+        left -= rows.length;
         cursor = answer.next_cursor;
       }
-      const last = rows.at(-1);
-      if (last !== undefined) cursors.set(last, cursor ?? null);
-      return rows;
     },
   };
 }

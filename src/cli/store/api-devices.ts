@@ -1,12 +1,11 @@
-import type { DeviceJson, DevicePageJson, NewDeviceJson, RotatedDeviceJson } from '../../api/device.js';
-import type { StoredDevicePageJson } from '../../api/stored-device.js';
+import type { DeviceJson, NewDeviceJson, RotatedDeviceJson } from '../../api/device.js';
+import type { StoredDeviceJson } from '../../api/stored-device.js';
 import type { Outcomes } from '../../db/device-changes.js';
 import type { Metadata } from '../../db/device-fields.js';
-import type { Device, DeviceFilter, DeviceSort, NewDevice, SortedDevice } from '../../db/devices.js';
 import { SvcMqttError } from '../../errors.js';
 import { type ApiCall, orUndefined } from './api-call.js';
 import { openApiImport } from './api-import.js';
-import { type DeviceStore, type ExportedRow, PartlyAdded } from './store.js';
+import { type DeviceStore, PartlyAdded } from './store.js';
 
 /** Requests of one command under way at once. */
 const atOnce = 8;
@@ -15,14 +14,11 @@ const unknownDevice = 'DEVICE_NOT_FOUND';
 /** The devices of an API. */
 export function openApiDevices(api: ApiCall): DeviceStore {
   const pathOf = (id: string, verb = '') => `/devices/${encodeURIComponent(id)}${verb}`;
-  const find = async (id: string) => {
-    const found = await api.getUnless<DeviceJson>(unknownDevice, pathOf(id));
-    return found && toDevice(found);
-  };
+  const find = (id: string) => api.getUnless<DeviceJson>(unknownDevice, pathOf(id));
   /** Changes devices that are not yet as they are wanted. */
   const changeEach = (
     ids: readonly string[],
-    isDone: (device: Device) => boolean,
+    isDone: (device: DeviceJson) => boolean,
     change: (id: string) => Promise<unknown>,
   ) =>
     sortOut(ids, async (id) => {
@@ -36,34 +32,12 @@ export function openApiDevices(api: ApiCall): DeviceStore {
         )) ?? 'unknown'
       );
     });
-  const list = (
-    request: DeviceFilter & {
-      sort: DeviceSort;
-      descending: boolean;
-      after: Device | undefined;
-      limit: number;
-    },
-  ) => {
-    const { type, state, metadata = {}, sort, descending, after, limit } = request;
-    return api.page<SortedDevice>(
-      'GET',
-      '/devices',
-      {
-        ...{ type, state, sort, order: descending ? 'desc' : 'asc' },
-        metadata: toEntries(metadata),
-      },
-      // A row is known by its identity alone.
-      after as SortedDevice | undefined,
-      limit,
-      ({ devices }: { devices: DeviceJson[] }) => devices.map(toDevice),
-    );
-  };
   return {
     async add({ count = 1, type, id, expiresAt, metadata }, made) {
       const request = { type, id, expires_at: expiresAt?.toISOString(), metadata };
-      const added: NewDevice[] = [];
+      const added: NewDeviceJson[] = [];
       while (added.length < count) {
-        const one = async () => toNewDevice(await api.send<NewDeviceJson>('POST', '/devices', request));
+        const one = () => api.send<NewDeviceJson>('POST', '/devices', request);
         const asked = Array.from({ length: Math.min(atOnce, count - added.length) }, one);
         const settled = await Promise.allSettled(asked);
         // What was added is added, whatever became of the others: its secret must not be lost.
@@ -78,21 +52,26 @@ export function openApiDevices(api: ApiCall): DeviceStore {
       }
       return added;
     },
-    list,
-    import: openApiImport(api),
-    export({ hashed, type, metadata = {}, after, limit }) {
-      type Page = DevicePageJson | StoredDevicePageJson;
-      const rowsOf = ({ devices }: Page): readonly ExportedRow[] => devices;
-      if (hashed) return api.page('POST', '/devices/export', { type, metadata }, after, limit, rowsOf);
-      const query = { type, state: 'all', metadata: toEntries(metadata) };
-      return api.page('GET', '/devices', query, after, limit, rowsOf);
+    list({ type, state, metadata, sort, descending, limit }) {
+      const order = { sort, order: descending ? 'desc' : 'asc' };
+      const query = { type, state, ...order, metadata: toEntries(metadata) };
+      return api.pages('GET', '/devices', query, rowsOf<DeviceJson>, limit);
     },
+    import: openApiImport(api),
+    export: ({ hashed, type, metadata }) =>
+      hashed
+        ? api.pages('POST', '/devices/export', { type, metadata }, rowsOf<StoredDeviceJson>)
+        : api.pages(
+            'GET',
+            '/devices',
+            { type, state: 'all', metadata: toEntries(metadata) },
+            rowsOf<DeviceJson>,
+          ),
     find,
     async set(id, { expiresAt, metadata }) {
       const expiry = expiresAt instanceof Date ? expiresAt.toISOString() : expiresAt;
       const changed = api.send<DeviceJson>('PATCH', pathOf(id), { expires_at: expiry, metadata });
-      const device = await orUndefined(unknownDevice, changed);
-      return device && toDevice(device);
+      return await orUndefined(unknownDevice, changed);
     },
     async rotate(id, { graceMs, untilUsed }) {
       const body = {
@@ -100,28 +79,18 @@ export function openApiDevices(api: ApiCall): DeviceStore {
         until_used: untilUsed,
       };
       const rotated = api.send<RotatedDeviceJson>('POST', pathOf(id, '/rotate'), body);
-      const device = await orUndefined(unknownDevice, rotated);
-      if (device === undefined) return undefined;
-      const until = device.previous_secret_until;
-      return {
-        id: device.id,
-        type: device.type,
-        mqttUser: device.mqtt_user,
-        mqttPassword: device.mqtt_password,
-        previousSecretUntil: until === null ? null : new Date(until),
-        previousSecretUntilUsed: device.previous_secret_until_used,
-      };
+      return await orUndefined(unknownDevice, rotated);
     },
     revoke: (ids) =>
       changeEach(
         ids,
-        ({ revokedAt }) => revokedAt !== null,
+        ({ revoked_at: at }) => at !== null,
         (id) => api.send('DELETE', pathOf(id)),
       ),
     enable: (ids) =>
       changeEach(
         ids,
-        ({ revokedAt }) => revokedAt === null,
+        ({ revoked_at: at }) => at === null,
         (id) => api.send('POST', pathOf(id, '/enable')),
       ),
     remove: (ids) =>
@@ -132,8 +101,12 @@ export function openApiDevices(api: ApiCall): DeviceStore {
   };
 }
 
+function rowsOf<Row>({ devices }: { devices: Row[]; next_cursor: string | null }): Row[] {
+  return devices;
+}
+
 /** The metadata that a list is filtered by, as its parameters say it. */
-function toEntries(metadata: Metadata): string[] {
+function toEntries(metadata: Metadata = {}): string[] {
   return Object.entries(metadata).map(([key, value]) => `${key}=${value}`);
 }
 
@@ -150,35 +123,4 @@ async function sortOut(
     for (const [index, kind] of kinds.entries()) outcomes[kind].push(batch[index] ?? '');
   }
   return outcomes;
-}
-
-function toDevice(device: DeviceJson): SortedDevice {
-  const time = (text: string | null) => (text === null ? null : new Date(text));
-  return {
-    id: device.id,
-    type: device.type,
-    createdAt: new Date(device.created_at),
-    updatedAt: new Date(device.updated_at),
-    revokedAt: time(device.revoked_at),
-    lastSeenAt: time(device.last_seen_at),
-    expiresAt: time(device.expires_at),
-    metadata: device.metadata,
-    lastSecretUsed: device.last_secret_used,
-    previousSecretUntil: time(device.previous_secret_until),
-    previousSecretUntilUsed: device.previous_secret_until_used,
-    // The API's cursor says where the next page begins.
-    sortKey: '',
-  };
-}
-
-function toNewDevice(device: NewDeviceJson): NewDevice {
-  return {
-    id: device.id,
-    type: device.type,
-    mqttUser: device.mqtt_user,
-    mqttPassword: device.mqtt_password,
-    createdAt: new Date(device.created_at),
-    expiresAt: device.expires_at === undefined ? undefined : new Date(device.expires_at),
-    metadata: device.metadata,
-  };
 }

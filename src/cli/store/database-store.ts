@@ -1,5 +1,9 @@
-import { toDeviceJson } from '../../api/device.js';
-import { toStoredDeviceJson } from '../../api/stored-device.js';
+import { toApiKeyJson, toNewApiKeyJson } from '../../api/api-key.js';
+import { toAuditJson } from '../../api/audit-entry.js';
+import { toClaimJson, toNewClaimJson } from '../../api/claim.js';
+import { type DeviceJson, toDeviceJson, toNewDeviceJson, toRotatedDeviceJson } from '../../api/device.js';
+import { toPolicyJson } from '../../api/policy.js';
+import { type StoredDeviceJson, toStoredDeviceJson } from '../../api/stored-device.js';
 import type { Config } from '../../config.js';
 import { createApiKey, hasApiKeys, listApiKeys, revokeApiKey } from '../../db/api-keys.js';
 import { listAudit } from '../../db/audit-log.js';
@@ -11,58 +15,131 @@ import {
   rotateSecret,
   setDevice,
 } from '../../db/device-changes.js';
-import { exportDevices, importDevices } from '../../db/device-import.js';
-import { addDevices, findDevice, listDevices, listSortedDevices } from '../../db/devices.js';
+import { type ExportedDevice, exportDevices, importDevices } from '../../db/device-import.js';
+import {
+  addDevices,
+  findDevice,
+  listDevices,
+  listSortedDevices,
+  type NewDevice,
+  type SortedDevice,
+} from '../../db/devices.js';
 import type { Database } from '../../db/open.js';
 import { changePolicy, findPolicy, listPolicies, removePolicy } from '../../db/policies.js';
 import { readCliActor } from './actor.js';
 import type { Store } from './store.js';
+
+/** Each page of another order than that of ids looks through all devices. */
+const sortedPageSize = 10_000;
+const pageSize = 1_000;
 
 /** The database as commands work on it, in the name of the user of this machine. */
 export function openDatabaseStore(db: Database, config: Config): Store {
   const actor = readCliActor();
   return {
     devices: {
-      add: (request, made) => addDevices(db, actor, request, made),
-      list: (request) => listSortedDevices(db, request),
-      import: (batches, options) => importDevices(db, actor, batches, options),
-      async export({ hashed, after, ...request }) {
-        const rows = await exportDevices(db, { ...request, state: 'all', after: after?.id });
-        return hashed ? rows.map(toStoredDeviceJson) : rows.map(toDeviceJson);
+      add: async (request, made) => {
+        const keep = (added: readonly NewDevice[]) => made(added.map(toNewDeviceJson));
+        return (await addDevices(db, actor, request, keep)).map(toNewDeviceJson);
       },
-      find: (id) => findDevice(db, id),
-      set: (id, changes) => setDevice(db, actor, id, changes),
-      rotate: (id, request) => rotateSecret(db, actor, id, request),
+      list: ({ limit, ...request }) =>
+        readPages<SortedDevice, DeviceJson>(
+          (after, most) => listSortedDevices(db, { ...request, after, limit: most }),
+          toDeviceJson,
+          limit,
+          request.sort === 'id' ? pageSize : sortedPageSize,
+        ),
+      import: (batches, options) => importDevices(db, actor, batches, options),
+      export: ({ hashed, ...filter }) =>
+        readPages<ExportedDevice, DeviceJson | StoredDeviceJson>(
+          (after, limit) => exportDevices(db, { ...filter, state: 'all', after: after?.id, limit }),
+          hashed ? toStoredDeviceJson : toDeviceJson,
+        ),
+      async find(id) {
+        const device = await findDevice(db, id);
+        return device && toDeviceJson(device);
+      },
+      async set(id, changes) {
+        const device = await setDevice(db, actor, id, changes);
+        return device && toDeviceJson(device);
+      },
+      async rotate(id, request) {
+        const device = await rotateSecret(db, actor, id, request);
+        return device && toRotatedDeviceJson(device);
+      },
       revoke: (ids) => revokeDevices(db, actor, ids),
       enable: (ids) => enableDevices(db, actor, ids),
       remove: (ids) => removeDevices(db, actor, ids),
     },
     policies: {
-      list: ({ after, limit }) => listPolicies(db, { after: after?.type, limit }),
-      find: (type) => findPolicy(db, type),
+      list: ({ limit }) =>
+        readPages(
+          (after, most) => listPolicies(db, { after: after?.type, limit: most }),
+          toPolicyJson,
+          limit,
+        ),
+      async find(type) {
+        const policy = await findPolicy(db, type);
+        return policy && toPolicyJson(policy);
+      },
       async change(type, changes) {
-        const change = await changePolicy(db, actor, type, changes);
+        const { before, after } = await changePolicy(db, actor, type, changes);
         const devices = await listDevices(db, { type, state: 'all', limit: 1 });
         // The NATS client takes longer to load than the other commands run.
         const { readPolicyWarnings } = await import('../policy/warnings.js');
-        const warnings = await readPolicyWarnings(config, change.after);
-        return { change, warnings, hasDevices: devices.length > 0 };
+        const warnings = await readPolicyWarnings(config, after);
+        return {
+          before: before && toPolicyJson(before),
+          after: toPolicyJson(after),
+          warnings,
+          hasDevices: devices.length > 0,
+        };
       },
       remove: (type) => removePolicy(db, actor, type),
     },
     claims: {
-      create: (request) => createClaim(db, actor, request),
-      list: ({ state, after, limit }) => listClaims(db, { state, after: after?.id, limit }),
+      create: async (request) => toNewClaimJson(await createClaim(db, actor, request)),
+      list: ({ state, limit }) =>
+        readPages(
+          (after, most) => listClaims(db, { state, after: after?.id, limit: most }),
+          toClaimJson,
+          limit,
+        ),
       revoke: (id) => revokeClaim(db, actor, id),
     },
     apiKeys: {
       async create(request) {
         const isFirst = !(await hasApiKeys(db));
-        return { key: await createApiKey(db, actor, request), isFirst };
+        return { key: toNewApiKeyJson(await createApiKey(db, actor, request)), isFirst };
       },
-      list: (request) => listApiKeys(db, request),
+      list: ({ state, limit }) =>
+        readPages((after, most) => listApiKeys(db, { state, after, limit: most }), toApiKeyJson, limit),
       revoke: (nameOrId) => revokeApiKey(db, actor, nameOrId),
     },
-    listAudit: ({ after, ...request }) => listAudit(db, { ...request, before: after?.id }),
+    listAudit: (request) =>
+      readPages((after, limit) => listAudit(db, { ...request, before: after?.id, limit }), toAuditJson),
   };
+}
+
+/**
+ * The pages of a list, in the form of the API.
+ *
+ * @param read reads the rows behind one, the first ones behind none.
+ * @param limit most rows in all.
+ */
+async function* readPages<Row, Json>(
+  read: (after: Row | undefined, limit: number) => Promise<readonly Row[]>,
+  toJson: (row: Row) => Json,
+  limit = Number.POSITIVE_INFINITY,
+  size = pageSize,
+): AsyncGenerator<Json[]> {
+  let after: Row | undefined;
+  for (let left = limit; left > 0; ) {
+    const asked = Math.min(size, left);
+    const rows = await read(after, asked);
+    yield rows.map(toJson);
+    if (rows.length < asked) return;
+    left -= rows.length;
+    after = rows.at(-1);
+  }
 }

@@ -56,13 +56,14 @@ function noEmbeddedDatabase(where: string): SvcMqttError {
  * Requires a schema that this program can work with. An embedded database is brought up to date, since nobody
  * else does; a PostgreSQL database may belong to running replicas, so there the operator decides.
  *
+ * @param looks an embedded database is left as it is, too.
  * @throws SvcMqttError DATABASE_SCHEMA.
  */
-export async function requireSchema(db: Database): Promise<void> {
+export async function requireSchema(db: Database, looks: boolean): Promise<void> {
   const status = await readMigrationStatus(db);
   if (status.newer) throw newerSchema(db);
   if (status.pending.length === 0) return;
-  if (db.kind === 'embedded') {
+  if (db.kind === 'embedded' && !looks) {
     await migrate(db);
     return;
   }

@@ -8,20 +8,21 @@ import { announce, findRemote } from './target.js';
  * logged in to, else the database.
  *
  * @param options.creates of the database: see `withDatabase`.
+ * @param options.looks a database whose schema is not up to date is refused, an embedded one too.
  * @throws SvcMqttError as `withDatabase`, `findRemote` and `work`; Interrupted when a signal came first.
  */
 export async function withStore<T>(
   config: Config,
   io: CommandIo,
   work: (store: Store) => Promise<T>,
-  options: { readonly creates?: boolean } = {},
+  options: { readonly creates?: boolean; readonly looks?: boolean } = {},
 ): Promise<T> {
   const remote = findRemote(config, io.env);
   if (remote === undefined) {
     const { requireSchema, withDatabase } = await import('./database.js');
     const { openDatabaseStore } = await import('./database-store.js');
     const onDatabase = async (db: Parameters<typeof openDatabaseStore>[0]) => {
-      await requireSchema(db);
+      await requireSchema(db, options.looks === true);
       return work(openDatabaseStore(db, config));
     };
     return withDatabase(config, io, onDatabase, options);

@@ -1,25 +1,22 @@
-import type { DeviceJson } from '../../api/device.js';
+import type { ApiKeyJson, NewApiKeyJson } from '../../api/api-key.js';
+import type { AuditJson } from '../../api/audit-entry.js';
+import type { ClaimJson, NewClaimJson } from '../../api/claim.js';
+import type { DeviceJson, NewDeviceJson, RotatedDeviceJson } from '../../api/device.js';
+import type { PolicyJson } from '../../api/policy.js';
 import type { StoredDeviceJson } from '../../api/stored-device.js';
-import type { ApiKey, ApiKeyState, NewApiKey, Role } from '../../db/api-keys.js';
-import type { AuditRecord } from '../../db/audit-log.js';
-import type { Claim, NewClaim } from '../../db/claims.js';
-import type { DeviceChanges, Outcomes, RotatedDevice, Rotation } from '../../db/device-changes.js';
+import type { ApiKeyState, Role } from '../../db/api-keys.js';
+import type { DeviceChanges, Outcomes, Rotation } from '../../db/device-changes.js';
 import type { DeviceRow } from '../../db/device-insert.js';
-import type {
-  AddRequest,
-  Device,
-  DeviceFilter,
-  DeviceSort,
-  NewDevice,
-  SortedDevice,
-} from '../../db/devices.js';
-import type { DevicePolicy, PolicyChange } from '../../db/policies.js';
+import type { AddRequest, DeviceFilter, DeviceSort } from '../../db/devices.js';
 import { SvcMqttError } from '../../errors.js';
 import type { PolicyRules } from '../../policy.js';
 
+/** The pages of a list, read as they are asked for. */
+export type Pages<Row> = AsyncIterable<readonly Row[]>;
+
 /**
- * What commands work on: the database, or the HTTP API of a server. Errors are those of the queries in `src/db`, and of
- * the API UNAUTHENTICATED, FORBIDDEN and API_UNREACHABLE. A list answers the page after a row, the first one after none.
+ * What commands work on: the database, or the HTTP API of a server. Answers have the form of the API. Errors are those of
+ * the queries in `src/db`, and of the API UNAUTHENTICATED, FORBIDDEN and API_UNREACHABLE.
  */
 export interface Store {
   readonly devices: DeviceStore;
@@ -27,12 +24,7 @@ export interface Store {
   readonly claims: ClaimStore;
   readonly apiKeys: ApiKeyStore;
   /** Newest first. */
-  listAudit(request: {
-    device?: string | undefined;
-    since?: Date | undefined;
-    after: AuditRecord | undefined;
-    limit: number;
-  }): Promise<readonly AuditRecord[]>;
+  listAudit(request: { device: string | undefined; since: Date | undefined }): Pages<AuditJson>;
 }
 
 /** A failure after which some devices are there; `made` was called with all of them. */
@@ -42,8 +34,6 @@ export class PartlyAdded extends SvcMqttError {
     super(cause.code, detail, { cause, ...(cause.suggestion && { suggestion: cause.suggestion }) });
   }
 }
-
-export type ExportedRow = DeviceJson | StoredDeviceJson;
 
 export type ImportArguments<Row extends DeviceRow> = [
   batches: AsyncIterable<readonly Row[]>,
@@ -61,15 +51,18 @@ export interface DeviceStore {
    *   else, over the API as each is there. When it fails, nothing more is added.
    * @throws PartlyAdded over the API.
    */
-  add(request: AddRequest, made: (added: readonly NewDevice[]) => Promise<void>): Promise<NewDevice[]>;
+  add(
+    request: AddRequest,
+    made: (added: readonly NewDeviceJson[]) => Promise<void>,
+  ): Promise<NewDeviceJson[]>;
   list(
     request: DeviceFilter & {
       readonly sort: DeviceSort;
       readonly descending: boolean;
-      readonly after: SortedDevice | undefined;
+      /** Most devices in all. */
       readonly limit: number;
     },
-  ): Promise<readonly SortedDevice[]>;
+  ): Pages<DeviceJson>;
   /**
    * Stores devices that come from elsewhere; the interface is that of `importDevices` in `src/db`. Over the API all or none
    * goes as far as one request does, and `onStored` is called when the devices are there.
@@ -77,38 +70,38 @@ export interface DeviceStore {
   import<Row extends DeviceRow>(...request: ImportArguments<Row>): Promise<void>;
   /** Devices in order of id, revoked ones too; hashed: with what is stored of their secrets. */
   export(
-    request: Pick<DeviceFilter, 'type' | 'metadata'> & {
-      readonly hashed: boolean;
-      readonly after: ExportedRow | undefined;
-      readonly limit: number;
-    },
-  ): Promise<readonly ExportedRow[]>;
-  find(id: string): Promise<Device | undefined>;
-  set(id: string, changes: DeviceChanges): Promise<Device | undefined>;
-  rotate(id: string, request: Rotation): Promise<RotatedDevice | undefined>;
+    request: Pick<DeviceFilter, 'type' | 'metadata'> & { readonly hashed: boolean },
+  ): Pages<DeviceJson | StoredDeviceJson>;
+  find(id: string): Promise<DeviceJson | undefined>;
+  set(id: string, changes: DeviceChanges): Promise<DeviceJson | undefined>;
+  rotate(id: string, request: Rotation): Promise<RotatedDeviceJson | undefined>;
   revoke(ids: readonly string[]): Promise<Outcomes>;
   enable(ids: readonly string[]): Promise<Outcomes>;
   remove(ids: readonly string[]): Promise<Outcomes>;
 }
 
 export interface PolicyStore {
-  list(request: { after: DevicePolicy | undefined; limit: number }): Promise<readonly DevicePolicy[]>;
-  find(type: string): Promise<DevicePolicy | undefined>;
-  /** `warnings`: what the policy allows that should be intended. `hasDevices`: whether there are any of the type. */
+  list(request: { limit: number }): Pages<PolicyJson>;
+  find(type: string): Promise<PolicyJson | undefined>;
+  /**
+   * `before` is undefined where the type had the default. `warnings`: what the policy allows that should be intended.
+   * `hasDevices`: whether there are any of the type.
+   */
   change(
     type: string,
     changes: Partial<PolicyRules>,
-  ): Promise<{ change: PolicyChange; warnings: readonly string[]; hasDevices: boolean }>;
+  ): Promise<{
+    before: PolicyJson | undefined;
+    after: PolicyJson;
+    warnings: readonly string[];
+    hasDevices: boolean;
+  }>;
   remove(type: string): Promise<boolean>;
 }
 
 export interface ClaimStore {
-  create(request: { type: string; uses: number; expiresAt: Date }): Promise<NewClaim>;
-  list(request: {
-    state: 'active' | 'all';
-    after: Claim | undefined;
-    limit: number;
-  }): Promise<readonly Claim[]>;
+  create(request: { type: string; uses: number; expiresAt: Date }): Promise<NewClaimJson>;
+  list(request: { state: 'active' | 'all'; limit: number }): Pages<ClaimJson>;
   revoke(id: string): Promise<'revoked' | 'already revoked' | 'unknown'>;
 }
 
@@ -118,9 +111,9 @@ export interface ApiKeyStore {
     name: string;
     role: Role;
     expiresAt: Date | undefined;
-  }): Promise<{ key: NewApiKey; isFirst: boolean }>;
-  list(request: { state: ApiKeyState; after: ApiKey | undefined; limit: number }): Promise<readonly ApiKey[]>;
+  }): Promise<{ key: NewApiKeyJson; isFirst: boolean }>;
+  list(request: { state: ApiKeyState; limit: number }): Pages<ApiKeyJson>;
   revoke(
     nameOrId: string,
-  ): Promise<{ key: Pick<ApiKey, 'id' | 'name'>; outcome: 'revoked' | 'already revoked' } | undefined>;
+  ): Promise<{ key: Pick<ApiKeyJson, 'id' | 'name'>; outcome: 'revoked' | 'already revoked' } | undefined>;
 }

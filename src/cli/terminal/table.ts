@@ -23,11 +23,11 @@ export function forPeople(io: CommandIo): boolean {
   return io.stdout.isTTY === true;
 }
 
-export type FormatTime = (time: Date) => string;
+export type FormatTime = (time: Date | string) => string;
 
 /** A time in a table: how long ago or how soon for people, as ISO 8601 has it for machines. */
 export function tableTime(io: CommandIo, nowMs: number = Date.now()): FormatTime {
-  return forPeople(io) ? (time) => formatRelative(time, nowMs) : (time) => time.toISOString();
+  return forPeople(io) ? (time) => formatRelative(time, nowMs) : (time) => new Date(time).toISOString();
 }
 
 /** A time that stands alone; for people, also how long ago or how soon that is. */

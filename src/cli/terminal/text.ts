@@ -18,19 +18,19 @@ export function unicodeEscapes(text: string): string {
 }
 
 /** A time for people: `2026-01-31 14:05:09Z`. */
-export function formatTime(time: Date): string {
-  return time
+export function formatTime(time: Date | string): string {
+  return new Date(time)
     .toISOString()
     .replace('T', ' ')
     .replace(/\.\d+Z$/, 'Z');
 }
 
 /** How long ago a time is, or how soon, in one unit: `42s ago`, `3m ago`, `12d ago`, `in 5h`. */
-export function formatRelative(time: Date, nowMs: number): string {
-  const seconds = Math.floor(Math.abs(nowMs - time.getTime()) / 1_000);
+export function formatRelative(time: Date | string, nowMs: number): string {
+  const seconds = Math.floor(Math.abs(nowMs - new Date(time).getTime()) / 1_000);
   const [each, unit] = units.find(([size]) => seconds >= size) ?? [1, 's'];
   const span = `${Math.floor(seconds / each)}${unit}`;
-  return time.getTime() > nowMs ? `in ${span}` : `${span} ago`;
+  return new Date(time).getTime() > nowMs ? `in ${span}` : `${span} ago`;
 }
 
 const units: readonly (readonly [seconds: number, unit: string])[] = [
