@@ -1,5 +1,5 @@
 import { timingSafeEqual } from 'node:crypto';
-import { and, eq, isNotNull, isNull, sql } from 'drizzle-orm';
+import { and, eq, inArray, isNotNull, isNull, sql } from 'drizzle-orm';
 import { SvcMqttError } from '../errors.js';
 import { type Actor, writeAudit } from './audit.js';
 import { codeOf } from './database-errors.js';
@@ -227,9 +227,9 @@ export async function revokeApiKey(
   );
 }
 
-/** What the server needs to check the key with an id, revoked or not, or undefined. */
-export async function loadApiKey(db: Database, id: string): Promise<ApiKeyCredentials | undefined> {
-  const [key] = await readQuery(db, () =>
+/** What the server needs to check those of the keys that exist, revoked or not. */
+export async function loadApiKeys(db: Database, ids: readonly string[]): Promise<ApiKeyCredentials[]> {
+  return await readQuery(db, () =>
     db.orm
       .select({
         id: apiKeys.id,
@@ -241,9 +241,8 @@ export async function loadApiKey(db: Database, id: string): Promise<ApiKeyCreden
         revoked: sql<boolean>`${apiKeys.revokedAt} is not null`,
       })
       .from(apiKeys)
-      .where(eq(apiKeys.id, id)),
+      .where(inArray(apiKeys.id, [...ids])),
   );
-  return key;
 }
 
 /** Whether a key was ever made, though it be revoked or expired by now. */

@@ -1,41 +1,49 @@
 import type pg from 'pg';
 import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
-import { type Changes, keptMs, type Position, pruneChanges, readChanges } from './change-log.js';
+import { within } from '../time-limit.js';
+import { keptMs, type Position, pruneChanges, readChanges } from './change-log.js';
 import { codeOf, readOnlyCode, toDatabaseError } from './database-errors.js';
+import { channelOf, type FollowedTable, followedTables, listenStatement } from './followed-tables.js';
 import type { Database } from './open.js';
 import { replicaApplicationName } from './replicas.js';
 import { setForSession } from './session.js';
 
-/** What the feed tells. */
-export interface ChangeFeedListener {
-  /** The database answers, for the first time or again: anything may have changed meanwhile. */
-  onLive(): void;
+/** Who is told of the changes of one table. */
+export interface ChangeFollower {
+  /** The database answers again, or on another connection: any row may have changed meanwhile. */
+  onLive?(): void;
   /** The database no longer answers. */
-  onAway(): void;
-  /** These devices were changed or deleted, or may have been. */
-  onChanged(ids: readonly string[]): void;
-  /** So much has changed that it is not told one by one. */
-  onAnyChanged(): void;
-  /** The policies were changed, or may have been; also called with every `onLive`. */
-  onPoliciesChanged(): void;
+  onAway?(): void;
+  /** These rows were changed or deleted, or may have been; undefined: any may have been. */
+  onChanged?(ids: readonly string[] | undefined): void;
   /** Called at every sweep, which proves that the database answers. */
-  onSweep(): void;
+  onSweep?(): void;
 }
 
+/** What replicas follow in the database, as it changes. */
 export interface ChangeFeed {
+  /** The database answers. */
   readonly live: boolean;
+  /** When the database went away, ms as of `performance.now()`; Infinity while it is not. */
+  readonly awaySinceMs: number;
+  /** DATABASE_TIMEOUT_MS. */
+  readonly timeoutMs: number;
+  /**
+   * Tells of the changes of a table from now on.
+   *
+   * @returns a function that ends it.
+   */
+  follow(table: FollowedTable, follower: ChangeFollower): () => void;
   close(): Promise<void>;
 }
 
-const channel = 'devices_changed';
-const policiesChannel = 'policies_changed';
 const sweepEveryMs = 500;
 const retryFirstMs = 50;
 const retryMostMs = 1_000;
 
 /**
- * Follows the changes of devices on a connection of its own: notifications tell a change, of whatever kind, when
+ * Follows the changes of the tables that replicas keep in memory, on a connection of its own: notifications tell a change when
  * it commits; and a sweep twice a second asks what was committed since the one before, which finds what a notification
  * missed, as behind a connection pooler that does not pass them on, and proves that the database answers. A
  * connection that ends, or is silent for DATABASE_TIMEOUT_MS, is replaced; when that fails the database is away.
@@ -45,46 +53,37 @@ const retryMostMs = 1_000;
  *
  * @throws SvcMqttError DATABASE_UNREACHABLE, DATABASE_REFUSED or DATABASE_SCHEMA when the first attempt fails.
  */
-export async function startChangeFeed(
-  db: Database,
-  log: Log,
-  listener: ChangeFeedListener,
-): Promise<ChangeFeed> {
+export async function startChangeFeed(db: Database, log: Log): Promise<ChangeFeed> {
+  const followers = new Set<ChangeFollower & { readonly table: FollowedTable }>();
   let live = false;
+  let awaySinceMs = Number.POSITIVE_INFINITY;
   let closed = false;
   let client: pg.Client | undefined;
   /** Ends the wait between two sweeps. */
   let wake = () => {};
-  /** What the last sweep saw. */
-  let seen: Changes | undefined;
+  /** How far the last sweep saw. */
+  let seen: Position | undefined;
   /** A position that every replica has gone on from when changes before it are pruned. */
   let mark: { position: Position; atMs: number } | undefined;
   let pruning = false;
   let pruneProblem: string | undefined;
 
-  const tell = (name: string, payload: string) => {
+  const tell = (table: FollowedTable, ids: readonly string[] | undefined) => {
     if (closed) return;
-    if (name === policiesChannel) listener.onPoliciesChanged();
-    else if (name === channel && payload === '') listener.onAnyChanged();
-    else if (name === channel) listener.onChanged([payload]);
+    for (const follower of followers) if (follower.table === table) follower.onChanged?.(ids);
   };
-  /** A query that is given up when it is not answered in time; the driver's types do not know the option. */
-  const askOn =
-    (connection: pg.Client) =>
-    async <R extends pg.QueryResultRow>(text: string, values: unknown[]) => {
-      const query: pg.QueryConfig & { query_timeout: number } = { text, values, query_timeout: db.timeoutMs };
-      return await connection.query<R>(query);
-    };
-  const sweep = async (connected: pg.Client) => {
-    const before = seen;
-    seen = await readChanges(askOn(connected), before?.position);
-    if (closed) return;
-    const { position, ids, policies } = seen;
-    if (ids === undefined) listener.onAnyChanged();
-    else if (ids.length > 0) listener.onChanged(ids);
-    if (before !== undefined && before.policies !== policies) listener.onPoliciesChanged();
+  const onNotification = (channel: string, id: string) => {
+    const table = followedTables.find((each) => channelOf(each) === channel);
+    if (table !== undefined) tell(table, id === '' ? undefined : [id]);
+  };
+  const sweep = async (connection: pg.Client) => {
+    const ask = <R extends pg.QueryResultRow>(text: string, values: unknown[]) =>
+      within(db.timeoutMs, connection.query<R>(text, values));
+    const { position, changed } = await readChanges(ask, seen);
+    seen = position;
+    for (const [table, ids] of changed) tell(table, ids);
     mark ??= { position, atMs: performance.now() };
-    if (performance.now() - mark.atMs > keptMs && !pruning) void prune(mark.position);
+    if (performance.now() - mark.atMs > keptMs && !pruning && !closed) void prune(mark.position);
   };
   const prune = async (before: Position) => {
     pruning = true;
@@ -98,7 +97,7 @@ export async function startChangeFeed(
       if (reason !== pruneProblem && !closed && codeOf(error) !== readOnlyCode) {
         log.warn(
           { event: 'device_changes_not_pruned', reason },
-          'Old rows of the table device_changes could not be deleted',
+          'Old rows of the tables device_changes and table_changes could not be deleted',
         );
       }
       pruneProblem = reason;
@@ -134,26 +133,24 @@ export async function startChangeFeed(
       wake();
     });
     connected.on('notification', (message) => {
-      tell(message.channel, message.payload ?? '');
+      onNotification(message.channel, message.payload ?? '');
     });
     await sweep(connected);
     // Otherwise each query that is given up while a table is locked would leave a connection behind in the server.
-    if (
-      db.embedded === undefined &&
-      (await setForSession(connected, 'statement_timeout', String(db.timeoutMs)))
-    ) {
-      await askOn(connected)(`listen ${channel}; listen ${policiesChannel}`, []).catch((error: unknown) => {
+    const limitTime = () => setForSession(connected, 'statement_timeout', String(db.timeoutMs));
+    if (db.embedded === undefined && (await within(db.timeoutMs, limitTime()))) {
+      await within(db.timeoutMs, connected.query(listenStatement)).catch((error: unknown) => {
         // A standby knows no LISTEN; the sweep tells what it receives.
         if (codeOf(error) !== readOnlyCode) throw error;
       });
     }
     if (closed) return;
     live = true;
+    awaySinceMs = Number.POSITIVE_INFINITY;
     onReady();
-    listener.onLive();
-    listener.onPoliciesChanged();
+    for (const follower of followers) follower.onLive?.();
     while (!closed) {
-      listener.onSweep();
+      for (const follower of followers) follower.onSweep?.();
       await pause(sweepEveryMs);
       if (closed) return;
       if (lost) throw new Error('Connection terminated');
@@ -198,7 +195,8 @@ export async function startChangeFeed(
         }
         if (live && !closed && failures > 1) {
           live = false;
-          listener.onAway();
+          awaySinceMs = performance.now();
+          for (const follower of followers) follower.onAway?.();
         }
       }
       letGo();
@@ -211,13 +209,9 @@ export async function startChangeFeed(
   };
 
   const unwatch = db.embedded?.watch({
-    onNotification(name, payload) {
-      tell(name, payload);
-    },
+    onNotification,
     onUp() {
-      if (!live || closed) return;
-      listener.onAnyChanged();
-      listener.onPoliciesChanged();
+      if (live) for (const table of followedTables) tell(table, undefined);
     },
     onDown() {
       wake();
@@ -235,6 +229,15 @@ export async function startChangeFeed(
   return {
     get live() {
       return live;
+    },
+    get awaySinceMs() {
+      return awaySinceMs;
+    },
+    timeoutMs: db.timeoutMs,
+    follow(table, follower) {
+      const entry = { ...follower, table };
+      followers.add(entry);
+      return () => followers.delete(entry);
     },
     async close() {
       closed = true;

@@ -1,8 +1,9 @@
 import type pg from 'pg';
+import { type FollowedTable, followedTables } from './followed-tables.js';
 import type { Database } from './open.js';
 import { query } from './query.js';
 
-/** How far the changes of devices have been read. */
+/** How far the changes have been read. */
 export interface Position {
   /** Which transactions had ended: `pg_snapshot` as text. */
   readonly snapshot: string;
@@ -15,10 +16,8 @@ export interface Position {
 /** What has been committed since a position. */
 export interface Changes {
   readonly position: Position;
-  /** The devices that were changed or deleted; undefined: any may have been. */
-  readonly ids: readonly string[] | undefined;
-  /** Differs from that of another time when the policies have changed. */
-  readonly policies: string;
+  /** The tables that were changed, each with the ids of the rows, or undefined: any may have been. */
+  readonly changed: ReadonlyMap<FollowedTable, readonly string[] | undefined>;
 }
 
 /** Most changed devices that are told one by one. */
@@ -26,13 +25,17 @@ const maxIds = 10_000;
 /** A position can be gone on from for half as long as changes are kept. */
 const keptSec = 60;
 export const keptMs = keptSec * 1_000;
-const idsPerPrune = 5_000;
+const rowsPerPrune = 5_000;
+
+/** A row of a log that was written by a transaction that ended since the position. */
+const isNew = `xid >= pg_snapshot_xmin($1) and xid < pg_snapshot_xmax(pg_current_snapshot())
+  and not pg_visible_in_snapshot(xid, $1)`;
 
 /**
- * Reads which devices were changed by transactions that ended since `since`, however long they ran: a transaction's
+ * Reads what was changed by transactions that ended since `since`, however long they ran: a transaction's
  * changes become visible when it commits, so neither their time nor the order of their transactions' numbers tells which are
- * new, only the snapshots do. Where the database's transactions do not go on from `since`, as on a server that took over, any
- * device may have changed.
+ * new, only the snapshots do. Where the database's transactions do not go on from `since`, as on a server that took over,
+ * anything may have changed.
  *
  * @param ask runs the query.
  * @param since undefined: only the position of now is wanted.
@@ -41,14 +44,9 @@ export async function readChanges(
   ask: <R extends pg.QueryResultRow>(text: string, values: unknown[]) => Promise<pg.QueryResult<R>>,
   since: Position | undefined,
 ): Promise<Changes> {
-  const { rows } = await ask<Position & { ids: string[]; policies: string; broken: boolean | null }>(
-    `select array(
-       select distinct device_id from device_changes
-       where xid >= pg_snapshot_xmin($1) and xid < pg_snapshot_xmax(pg_current_snapshot())
-         and not pg_visible_in_snapshot(xid, $1)
-       limit ${maxIds + 1}
-     ) as ids,
-     (select count(*) || ' ' || coalesce(sum(extract(epoch from updated_at)), 0) from policies) as policies,
+  const { rows } = await ask<Position & { ids: string[]; tables: string[]; broken: boolean | null }>(
+    `select array(select distinct device_id from device_changes where ${isNew} limit ${maxIds + 1}) as ids,
+     array(select distinct table_name from table_changes where ${isNew}) as tables,
      pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax($1::pg_snapshot)
        or now() > $2::timestamptz + interval '${keptSec / 2} seconds' as broken,
      -- A standby does not say which transactions are under way: what may have been read is read once more.
@@ -58,9 +56,14 @@ export async function readChanges(
   );
   const [row] = rows;
   if (row === undefined) throw new Error('the database answered no row');
-  const { ids, policies, broken, ...position } = row;
-  const any = broken === true || ids.length > maxIds || ids.includes('');
-  return { position, ids: any ? undefined : ids, policies };
+  const { ids, tables, broken, ...position } = row;
+  const changed = new Map<FollowedTable, readonly string[] | undefined>();
+  for (const table of followedTables)
+    if (broken === true || tables.includes(table)) changed.set(table, undefined);
+  if (ids.length > 0 && broken !== true) {
+    changed.set('devices', ids.length > maxIds || ids.includes('') ? undefined : ids);
+  }
+  return { position, changed };
 }
 
 /**
@@ -70,13 +73,17 @@ export async function readChanges(
  * @returns whether there may be more.
  */
 export async function pruneChanges(db: Database, before: Position): Promise<boolean> {
-  const { rowCount } = await query(db, () =>
-    db.pool.query(
-      `delete from device_changes where ctid = any(array(
-         select ctid from device_changes where xid < $1 limit ${idsPerPrune} for update skip locked
-       ))`,
-      [before.xmin],
-    ),
-  );
-  return rowCount === idsPerPrune;
+  let more = false;
+  for (const log of ['device_changes', 'table_changes']) {
+    const { rowCount } = await query(db, () =>
+      db.pool.query(
+        `delete from ${log} where ctid = any(array(
+           select ctid from ${log} where xid < $1 limit ${rowsPerPrune} for update skip locked
+         ))`,
+        [before.xmin],
+      ),
+    );
+    more ||= rowCount === rowsPerPrune;
+  }
+  return more;
 }

@@ -6,6 +6,7 @@ import { PGlite } from '@electric-sql/pglite';
 import { PGLiteSocketServer } from '@electric-sql/pglite-socket';
 import { messageOf } from '../errors.js';
 import { type Claim, claimDirectory } from './embedded-claim.js';
+import { listenStatement } from './followed-tables.js';
 import { startNotificationScanner } from './notification-scanner.js';
 
 /**
@@ -119,7 +120,7 @@ async function openDatabase(): Promise<OpenDatabase> {
 
   // Every connection shares PGlite's one session, so a notification arrives in the answer to whichever query
   // caused it; it is read there and passed on to everyone.
-  await db.exec('LISTEN devices_changed; LISTEN policies_changed');
+  await db.exec(listenStatement);
   let notify: (channel: string, payload: string) => void = () => {};
   const scan = startNotificationScanner((channel, payload) => notify(channel, payload));
   const run = db.execProtocolRawStream.bind(db);

@@ -79,7 +79,20 @@ export const deviceChanges = pgTable(
   (table) => [primaryKey({ columns: [table.xid, table.deviceId] })],
 );
 
-/** What devices of a type may do, where it differs from the default. A trigger notifies `policies_changed`. */
+/**
+ * Which of the other tables that replicas follow, `policies` and `api_keys`, each transaction of the last minutes changed.
+ * Their triggers write it and notify the channel `policies_changed` or `api_keys_changed`.
+ */
+export const tableChanges = pgTable(
+  'table_changes',
+  {
+    xid: xid8('xid').notNull().default(sql`pg_current_xact_id()`),
+    tableName: text('table_name').notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.xid, table.tableName] })],
+);
+
+/** What devices of a type may do, where it differs from the default. */
 export const policies = pgTable(
   'policies',
   {

@@ -3,7 +3,7 @@ import { type DeviceCredentials, endPreviousSecrets, markSeen } from '../db/devi
 import type { Database } from '../db/open.js';
 import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
-import type { DeviceCache } from './device-cache.js';
+import type { LiveTable } from './live-table.js';
 
 /** What the server notes of devices that use it, on its way to the database. */
 export interface DeviceUses {
@@ -19,6 +19,20 @@ export interface DeviceUses {
   close(): Promise<void>;
 }
 
+/** What is kept with a device that is remembered. */
+export interface DeviceNote {
+  /** When its being seen was last passed on to be written, ms of a monotonic clock. */
+  seenAtMs: number;
+  /** The hash of the secret of its last login here. */
+  secretUsed: Buffer | undefined;
+  /** That it has expired was passed on. */
+  expiryTold: boolean;
+}
+
+export function makeDeviceNote(): DeviceNote {
+  return { seenAtMs: Number.NEGATIVE_INFINITY, secretUsed: undefined, expiryTold: false };
+}
+
 /** A little more than the minute that the database insists on, so that no write is in vain. */
 const seenEveryMs = 62_000;
 const writeEveryMs = 2_000;
@@ -32,11 +46,11 @@ const actor = { kind: 'server', name: hostname() } as const;
 /** Starts to write uses, every two seconds, while the database is live. */
 export function startDeviceUses(options: {
   db: Database;
-  cache: DeviceCache;
+  table: LiveTable<DeviceCredentials, DeviceNote>;
   log: Log;
   isLive(): boolean;
 }): DeviceUses {
-  const { db, cache, log, isLive } = options;
+  const { db, table, log, isLive } = options;
   let nowMs = performance.now();
   const sightings = openWriter<Buffer | undefined>({
     isLive,
@@ -83,13 +97,13 @@ export function startDeviceUses(options: {
   };
   return {
     seen(id, secretHash) {
-      const entry = cache.peek(id);
-      if (entry !== undefined) {
-        const sameSecret = secretHash === undefined || entry.secretUsed?.equals(secretHash) === true;
-        if (sameSecret && nowMs - entry.seenAtMs < seenEveryMs) return;
-        entry.seenAtMs = nowMs;
-        entry.secretUsed = secretHash ?? entry.secretUsed;
-        cache.use(id);
+      const note = table.peek(id)?.note;
+      if (note !== undefined) {
+        const sameSecret = secretHash === undefined || note.secretUsed?.equals(secretHash) === true;
+        if (sameSecret && nowMs - note.seenAtMs < seenEveryMs) return;
+        note.seenAtMs = nowMs;
+        note.secretUsed = secretHash ?? note.secretUsed;
+        table.use(id);
       }
       sightings.put(id, secretHash ?? sightings.waiting.get(id));
     },

@@ -1,18 +1,20 @@
+import type { ChangeFeed } from '../db/change-feed.js';
+import { toDatabaseError } from '../db/database-errors.js';
 import type { Database } from '../db/open.js';
 import { type DevicePolicy, loadPolicies } from '../db/policies.js';
 import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
 import { checkPolicy } from '../policy.js';
 import { checkTopicTemplate } from '../topic-template.js';
+import { openLiveTable } from './live-table.js';
 
-/** All policies in memory, loaded again when they may have changed; while the database is away the last known stay. */
+/** All policies, loaded again when they have changed; while the database is away the last known stay. */
 export interface PolicyDirectory {
-  /** The policies may have changed. */
-  reload(): void;
   close(): void;
 }
 
-const retryMs = 1_000;
+/** There are few policies and each is in force all the time: to the live table all of them are one row. */
+const all = 'all';
 
 /**
  * Loads the policies and keeps them true.
@@ -22,57 +24,43 @@ const retryMs = 1_000;
  */
 export async function startPolicyDirectory(options: {
   db: Database;
+  feed: ChangeFeed;
   log: Log;
   onLoaded(policies: readonly DevicePolicy[]): void;
 }): Promise<PolicyDirectory> {
-  const { db, log, onLoaded } = options;
-  let closed = false;
-  let wanted = false;
-  let loading = false;
+  const { db, feed, log, onLoaded } = options;
+  let started = false;
   let lastReason: string | undefined;
-  let retry: NodeJS.Timeout | undefined;
-
-  const load = async () => {
-    const policies = (await loadPolicies(db)).map((policy) => requireSound(policy, log));
-    if (!closed) onLoaded(policies);
-  };
-  const keepLoading = async () => {
-    while (wanted && !closed) {
-      wanted = false;
-      try {
-        await load();
-        lastReason = undefined;
-      } catch (error) {
-        wanted = true;
-        const reason = messageOf(error);
-        if (reason !== lastReason) {
-          log.warn(
-            { event: 'policies_not_loaded', reason },
-            'Policies could not be loaded; the last known ones stay in force',
-          );
-        }
-        lastReason = reason;
-        await new Promise<void>((resolve) => {
-          retry = setTimeout(resolve, retryMs);
-          retry.unref();
-        });
+  const table = openLiveTable({
+    feed,
+    table: 'policies',
+    limit: 1,
+    rowsPerSweep: 0,
+    fetch: async () => [{ id: all, policies: await loadPolicies(db) }],
+    rowsInUse: () => [all],
+    makeNote: () => undefined,
+    onLoaded({ row }) {
+      lastReason = undefined;
+      onLoaded((row?.policies ?? []).map((policy) => requireSound(policy, log)));
+    },
+    onFailed(error) {
+      const reason = messageOf(error);
+      if (started && reason !== lastReason) {
+        log.warn(
+          { event: 'policies_not_loaded', reason },
+          'Policies could not be loaded; the last known ones stay in force',
+        );
       }
-    }
-    loading = false;
-  };
-  await load();
-  return {
-    reload() {
-      wanted = true;
-      if (loading || closed) return;
-      loading = true;
-      void keepLoading();
+      lastReason = reason;
     },
-    close() {
-      closed = true;
-      clearTimeout(retry);
-    },
-  };
+  });
+  const first = await table.load(all);
+  if ('error' in first) {
+    table.close();
+    throw toDatabaseError(first.error, db.where);
+  }
+  started = true;
+  return { close: () => table.close() };
 }
 
 /** A policy written by hand in SQL can be unsound: what is wrong in it allows nothing. */

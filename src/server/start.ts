@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { AckLevel } from '../ack-level.js';
 import type { Config } from '../config.js';
 import type { Actor } from '../db/audit.js';
+import { startChangeFeed } from '../db/change-feed.js';
 import { revokeDevices } from '../db/device-changes.js';
 import { migrate, readMigrationStatus } from '../db/migrate.js';
 import { type Database, openDatabase } from '../db/open.js';
@@ -71,7 +72,7 @@ export interface StartOptions {
  * comes back at 2,000 connections a second and not 240, and the messages wait a few milliseconds more.
  */
 const acceptsPerTurn = 16;
-/** Connections to the database for logins, revocations, policies and the keys of the API, beside the pool. */
+/** Connections to the database for logins, revocations, policies and the keys of the API, beside the pool and the change feed's. */
 const urgentConnections = 2;
 
 /**
@@ -166,8 +167,11 @@ async function start(
     log,
   });
   releasers.add('subject coverage', () => coverage.close());
+  const feed = await startChangeFeed(urgent, log);
+  releasers.add('change feed', () => feed.close());
   const policies = await startPolicyDirectory({
     db: urgent,
+    feed,
     log,
     onLoaded(loaded) {
       core.setPolicies(loaded);
@@ -176,13 +180,13 @@ async function start(
   });
   releasers.add('policy directory', () => policies.close());
 
-  const directory = await startDeviceDirectory({
+  const directory = startDeviceDirectory({
     db: urgent,
+    feed,
     cacheSize: config.deviceCacheSize,
     holdMs: config.connectTimeoutSec * 1_000,
     log,
     connectedIds: () => core.deviceIds(),
-    onPoliciesChanged: () => policies.reload(),
     onLost: (id, reason, isNews, device) => {
       const connections = core.kick(id, reason, device);
       if (isNews || connections > 0) events.emit({ kind: 'revoked', device: id, reason, count: connections });
@@ -193,7 +197,7 @@ async function start(
   });
   releasers.add('device directory', () => directory.close());
 
-  const health = await startDatabaseHealth({ db, log, isLive: () => directory.live });
+  const health = await startDatabaseHealth({ db, log, isLive: () => feed.live });
   releasers.add('database health', () => health.close());
 
   const version = readVersion();
@@ -223,6 +227,7 @@ async function start(
   const http = await startHttp({
     db,
     urgent,
+    feed,
     config,
     certificates: certificates.http,
     limits: { maxConnections: openFiles.http, maxConnectionsPerAddress: Math.ceil(openFiles.http / 2) },

@@ -1,3 +1,5 @@
+import { RecencyMap } from './recency-map.js';
+
 /** A token bucket for each of a bounded number of keys, to slow what one peer may do. */
 export interface TokenBuckets {
   /**
@@ -29,22 +31,18 @@ export function createTokenBuckets(options: {
   readonly nowMs?: () => number;
 }): TokenBuckets {
   const { capacity, perSecond, maxKeys, nowMs = () => performance.now() } = options;
-  // A Map keeps the order of insertion: to use a bucket is to insert it again.
-  const buckets = new Map<string, { tokens: number; atMs: number }>();
+  const buckets = new RecencyMap<string, { tokens: number; atMs: number }>(maxKeys);
 
   const fill = (key: string) => {
     const now = nowMs();
-    const bucket = buckets.get(key);
+    const bucket = buckets.use(key);
     if (bucket === undefined) {
-      if (buckets.size >= maxKeys) forgetOldest(buckets);
       const full = { tokens: capacity, atMs: now };
       buckets.set(key, full);
       return full;
     }
     bucket.tokens = Math.min(capacity, bucket.tokens + ((now - bucket.atMs) * perSecond) / 1_000);
     bucket.atMs = now;
-    buckets.delete(key);
-    buckets.set(key, bucket);
     return bucket;
   };
 
@@ -69,11 +67,4 @@ export function createTokenBuckets(options: {
       return buckets.size;
     },
   };
-}
-
-function forgetOldest(map: Map<string, unknown>): void {
-  for (const oldest of map.keys()) {
-    map.delete(oldest);
-    return;
-  }
 }

@@ -34,9 +34,10 @@ beforeEach(async () => {
   }
 });
 
-function start(apiRequestsPerSecond = openConfig.apiRequestsPerSecond): Promise<RunningHttp> {
-  return startHttp({
+async function start(apiRequestsPerSecond = openConfig.apiRequestsPerSecond): Promise<RunningHttp> {
+  return await startHttp({
     db: database.db,
+    feed: await database.feed(),
     config: { ...openConfig, apiRequestsPerSecond },
     log: openTestLog().log,
     readMetrics: async () => ({ contentType: 'text/plain', text: '' }),

@@ -6,7 +6,7 @@ import {
   createApiKey,
   hasApiKeys,
   listApiKeys,
-  loadApiKey,
+  loadApiKeys,
   markApiKeyUsed,
   matchesApiKey,
   parseApiKey,
@@ -88,7 +88,7 @@ describe.each(kinds)('keys in %s', (kind) => {
       lastUsedAt: null,
     });
     const secret = parseApiKey(made.key)?.secret ?? '';
-    const credentials = await loadApiKey(database.db, made.id);
+    const [credentials] = await loadApiKeys(database.db, [made.id, 'nobody']);
     if (credentials === undefined) throw new Error('not stored');
     expect(credentials).toMatchObject({ name: 'ci', role: 'provisioner', revoked: false, expiresAt: null });
     expect(matchesApiKey(credentials, secret)).toBe(true);
@@ -100,7 +100,7 @@ describe.each(kinds)('keys in %s', (kind) => {
     );
     expect(rows).toHaveLength(2);
     expect(JSON.stringify(rows)).not.toContain(secret);
-    expect(await loadApiKey(database.db, 'nobody')).toBeUndefined();
+    expect(await loadApiKeys(database.db, ['nobody'])).toEqual([]);
     expect(await hasApiKeys(database.db)).toBe(true);
   });
 
@@ -130,7 +130,7 @@ describe.each(kinds)('keys in %s', (kind) => {
       outcome: 'revoked',
       key: { id: second.id },
     });
-    expect(await loadApiKey(database.db, second.id)).toMatchObject({ revoked: true });
+    expect(await loadApiKeys(database.db, [second.id])).toMatchObject([{ revoked: true }]);
     for (const unknown of ['nobody', '', "'; drop table api_keys", 'a\0b']) {
       expect(await revokeApiKey(database.db, actor, unknown)).toBeUndefined();
     }

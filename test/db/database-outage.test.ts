@@ -36,8 +36,9 @@ describe.each(outages)('with PostgreSQL $name', ({ begin, end }) => {
   beforeAll(async () => {
     server = await startPostgres();
     database = await openTestDatabase('postgres', { adminUrl: server.url, timeoutMs: 1_500 });
-    directory = await startDeviceDirectory({
+    directory = startDeviceDirectory({
       db: database.db,
+      feed: await database.feed(),
       cacheSize: 1_000,
       holdMs: 3_000,
       log: silentLog,

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
 import type { Actor } from '../../src/db/audit.js';
+import { type ChangeFeed, startChangeFeed } from '../../src/db/change-feed.js';
 import { migrate } from '../../src/db/migrate.js';
 import { type Database, type DatabaseConfig, openDatabase } from '../../src/db/open.js';
 import { openLog } from '../../src/log.js';
@@ -24,6 +25,8 @@ export interface TestDatabase {
   readonly db: Database;
   /** Runs SQL on a connection of its own, as a person with psql would. */
   sql<R extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<R[]>;
+  /** The feed of its changes, opened when it is first asked for and closed with the database. */
+  feed(): Promise<ChangeFeed>;
   close(): Promise<void>;
 }
 
@@ -58,6 +61,7 @@ export async function openTestDatabase(
   const db = await openDatabase(config, silentLog);
   releases.push(() => db.close());
   if (migrated) await migrate(db);
+  let feed: Promise<ChangeFeed> | undefined;
   return {
     kind,
     config,
@@ -69,6 +73,13 @@ export async function openTestDatabase(
       } finally {
         await client.end();
       }
+    },
+    feed() {
+      feed ??= startChangeFeed(db, silentLog).then((opened) => {
+        releases.push(() => opened.close());
+        return opened;
+      });
+      return feed;
     },
     async close() {
       for (const release of releases.reverse()) await release();

@@ -20,8 +20,9 @@ describe.each(kinds)('device directory on %s', (kind) => {
 
   beforeAll(async () => {
     database = await openTestDatabase(kind);
-    directory = await startDeviceDirectory({
+    directory = startDeviceDirectory({
       db: database.db,
+      feed: await database.feed(),
       cacheSize: 100,
       holdMs: 10_000,
       log: silentLog,
@@ -191,15 +192,17 @@ describe.each(kinds)('device directory on %s', (kind) => {
     await rotateSecret(database.db, testActor, device.id, { graceMs: 60_000 });
     // What waits for its round is not written.
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
-    const own = await startDeviceDirectory({
+    const own = startDeviceDirectory({
       db: database.db,
+      feed: await database.feed(),
       cacheSize: 100,
       holdMs: 10_000,
       log: silentLog,
       connectedIds: () => [],
       onLost: () => {},
       onRefreshed: () => {},
-    }).finally(() => vi.useRealTimers());
+    });
+    vi.useRealTimers();
     onTestFinished(() => own.close());
     const answer = await own.find(device.id);
     if (answer.found !== 'yes') throw new Error(answer.found);
@@ -246,18 +249,18 @@ describe.each(kinds)('device directory on %s', (kind) => {
     const [device, old] = await addDevices(database.db, testActor, { type: 'sensor', count: 2 });
     if (device === undefined || old === undefined) throw new Error('no device');
     const newsOf = ({ id }: { id: string }) => news.filter(([of]) => of === id).map(([, reason]) => reason);
-    /** The sweep alone finds changes of metadata, in their order. */
-    const sweptTo = async (step: string) => {
-      for (const { id } of [device, old, marker])
-        await setDevice(database.db, testActor, id, { metadata: { step } });
-      refreshed = [];
-      await until('swept', () => refreshed.some(({ id }) => id === marker.id));
+    /** Changes all in another way, and waits until that is told, in order. */
+    const toldOf = async (expiresAt: Date) => {
+      for (const { id } of [device, old, marker]) await setDevice(database.db, testActor, id, { expiresAt });
+      await until('told', () =>
+        refreshed.some(({ id, expiresAtMs }) => id === marker.id && expiresAtMs === expiresAt.getTime()),
+      );
     };
     await database.sql(`update devices set revoked_at = now() - interval '1 hour' where id = $1`, [old.id]);
     await revokeDevices(database.db, testActor, [device.id]);
     await until('told', () => newsOf(device).length > 0);
-    await sweptTo('1');
-    await sweptTo('2');
+    await toldOf(new Date('2100-01-01'));
+    await toldOf(new Date('2200-01-01'));
     expect(newsOf(device)).toEqual(['revoked']);
     expect(lostOf(device).length).toBeGreaterThan(1);
     // What was revoked before the start is nothing that happens now.

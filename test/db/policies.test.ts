@@ -127,11 +127,12 @@ describe.each(kinds)('policies in %s', (kind) => {
 
   test('stay as they were last known while they cannot be loaded, and are loaded when they can', async () => {
     await setPolicy(database.db, actor, { type: 'a', ...rules });
-    const { log } = openTestLog();
+    const { log, lines } = openTestLog();
     let loaded: readonly DevicePolicy[] = [];
     let loads = 0;
     directory = await startPolicyDirectory({
       db: database.db,
+      feed: await database.feed(),
       log,
       onLoaded(policies) {
         loaded = policies;
@@ -139,13 +140,15 @@ describe.each(kinds)('policies in %s', (kind) => {
       },
     });
     expect(loaded.map(({ type }) => type)).toEqual(['a']);
-    await database.sql('alter table policies rename to elsewhere');
-    directory.reload();
-    directory.reload();
-    await database.sql(`insert into elsewhere (device_type, publish, subscribe) values ('b', '{}', '{}')`);
+    await database.sql(
+      `insert into policies (device_type, publish, subscribe) values ('b', '{}', '{}');
+       alter table policies rename to elsewhere`,
+    );
+    await until('they cannot be loaded', () => lines.some(({ event }) => event === 'policies_not_loaded'));
     expect(loads).toBe(1);
     await database.sql('alter table elsewhere rename to policies');
     await until('both are loaded', () => loaded.length === 2);
+    expect(lines.filter(({ event }) => event === 'policies_not_loaded')).toHaveLength(1);
   });
 
   test('written by hand allow nothing where they are unsound', async () => {
@@ -160,6 +163,7 @@ describe.each(kinds)('policies in %s', (kind) => {
     let loaded: readonly DevicePolicy[] = [];
     directory = await startPolicyDirectory({
       db: database.db,
+      feed: await database.feed(),
       log,
       onLoaded(policies) {
         loaded = policies;

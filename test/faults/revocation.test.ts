@@ -137,6 +137,39 @@ describe.each(Object.keys(databases) as (keyof typeof databases)[])('%s', (name)
     },
   );
 
+  test.for([
+    ['SQL UPDATE', 'update api_keys set revoked_at = now() where id = $1'],
+    ['SQL DELETE', 'delete from api_keys where id = $1'],
+  ] as const)('%s of an API key ends its streams of events on every replica', async (way, { annotate }) => {
+    const [, statement] = way;
+    const make = async (name: string) => {
+      const made = await runCommand(
+        ['api-key', 'create', '--name', name, '--role', 'viewer', '--json'],
+        fleet.env,
+      );
+      return JSON.parse(made.stdout) as { id: string; key: string };
+    };
+    // Without another one the API would be open to this machine when the key is deleted.
+    await make('other');
+    const { id, key } = await make('watcher');
+    const ask = (replica: ServerProcess, path: string) =>
+      fetch(`http://127.0.0.1:${replica.httpPort}${path}`, { headers: { authorization: `Bearer ${key}` } });
+    const streams = await Promise.all(fleet.replicas.map((replica) => ask(replica, '/events')));
+    expect(streams.map(({ status }) => status)).toEqual(streams.map(() => 200));
+    const ended = Promise.all(streams.map((stream) => stream.text().catch(() => undefined)));
+    await sql(statement, id);
+    const startedMs = performance.now();
+    await ended;
+    const tookMs = performance.now() - startedMs;
+    await annotate(`the last stream ended ${Math.round(tookMs)} ms after the change`);
+    expect(tookMs).toBeLessThan(withinMs);
+    for (const replica of fleet.replicas) expect((await ask(replica, '/stats')).status).toBe(401);
+    await sql('delete from api_keys where id <> $1', '');
+    for (const { httpPort } of fleet.replicas) {
+      await until('it is open again', async () => (await fetch(`http://127.0.0.1:${httpPort}/stats`)).ok);
+    }
+  });
+
   test('another secret, written by SQL, ends the connections; the old secret is of no use any more', async ({
     onTestFinished,
   }) => {

@@ -13,6 +13,7 @@ let database: TestDatabase;
 async function start(apiToken: string | undefined): Promise<RunningHttp> {
   return await startHttp({
     db: database.db,
+    feed: await database.feed(),
     config: { ...openConfig, apiToken },
     log,
     readiness: () => allReady,

@@ -18,6 +18,7 @@ beforeAll(async () => {
   database = await openTestDatabase('embedded');
   api = await startHttp({
     db: database.db,
+    feed: await database.feed(),
     config: openConfig,
     log: openTestLog().log,
     readMetrics: async () => ({ contentType: 'text/plain', text: '' }),

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { type ChangeFeed, startChangeFeed } from '../../src/db/change-feed.js';
 import { loadCredentials, matchSecret } from '../../src/db/device-credentials.js';
 import { migrate } from '../../src/db/migrate.js';
 import { type Database, openDatabase } from '../../src/db/open.js';
@@ -25,8 +26,10 @@ async function startOn(config: {
 }) {
   const db = await openDatabase({ databasePoolSize: 4, databaseTimeoutMs: 5_000, ...config }, log);
   await migrate(db);
+  const feed = await startChangeFeed(db, log);
   const api = await startHttp({
     db,
+    feed,
     config: openConfig,
     log,
     readiness: () => allReady,
@@ -35,7 +38,7 @@ async function startOn(config: {
     version: '1.2.3',
     policyRisks: async () => [],
   });
-  return { db, api };
+  return { db, feed, api };
 }
 
 const openers = {
@@ -54,13 +57,15 @@ const openers = {
 describe.each(['embedded', 'postgres'] as const)('on the database %s, the API', (kind) => {
   let db: Database;
   let api: RunningHttp;
+  let feed: ChangeFeed;
   let release: (() => Promise<void>) | undefined;
 
   beforeAll(async () => {
-    ({ db, api, release } = await openers[kind]());
+    ({ db, feed, api, release } = await openers[kind]());
   });
   afterAll(async () => {
     await api?.close();
+    await feed?.close();
     await db?.close();
     await release?.();
   });
@@ -129,9 +134,10 @@ describe('while PostgreSQL is away, the API', () => {
     const server = await startPostgres();
     releases.push(() => server.stop());
     const config = { databaseUrl: server.url, dataDir: '/nonexistent', databaseTimeoutMs: 2_000 };
-    const { db, api } = await startOn(config);
+    const { db, feed, api } = await startOn(config);
     releases.push(
       () => db.close(),
+      () => feed.close(),
       () => api.close(),
     );
     const expectAway = async () => {

@@ -18,6 +18,7 @@ beforeAll(async () => {
     keys[role] = (await createApiKey(database.db, testActor, { name: role, role })).key;
   api = await startHttp({
     db: database.db,
+    feed: await database.feed(),
     config: openConfig,
     log: log.log,
     readMetrics: async () => ({ contentType: 'text/plain', text: '' }),

@@ -116,10 +116,11 @@ test('one caller cannot take all streams of events', async () => {
     limits: { maxEventStreamsPerCaller: 2 },
     keys: {
       exist: async () => true,
-      load: async (id) => ({
-        ...{ id, name: `key ${id}`, role: 'viewer', secretSalt, secretHash },
-        ...{ expiresAt: null, revoked: false },
-      }),
+      load: async (ids) =>
+        ids.map((id) => ({
+          ...{ id, name: `key ${id}`, role: 'viewer', secretSalt, secretHash },
+          ...{ expiresAt: null, revoked: false },
+        })),
     },
   });
   const show = (credential: string) => `Authorization: Bearer ${credential}\r\n`;
@@ -159,7 +160,7 @@ test('nobody is kept as a reader of events who left while the key was looked up'
       async load() {
         asked = true;
         await answered;
-        return key;
+        return [key];
       },
     },
   });

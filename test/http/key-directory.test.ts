@@ -1,15 +1,12 @@
 import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
 import type { ApiKeyCredentials } from '../../src/db/api-keys.js';
-import {
-  defaultKeyTimes,
-  type KeyQueries,
-  type KeyTimes,
-  openKeyDirectory,
-} from '../../src/server/http/key-directory.js';
+import { type KeyQueries, openKeyDirectory } from '../../src/server/http/key-directory.js';
+import { openControlledFeed } from '../support/controlled-feed.js';
 
 const silent = pino({ level: 'silent' });
 const away = () => Promise.reject(new Error('away'));
+const minuteMs = 60_000;
 
 function makeKey(id: string, revoked = false): ApiKeyCredentials {
   const secret = { secretHash: Buffer.alloc(32), secretSalt: Buffer.alloc(16) };
@@ -17,17 +14,17 @@ function makeKey(id: string, revoked = false): ApiKeyCredentials {
 }
 
 /** A directory on a stand-in for the database that counts what it is asked. */
-function open(times: Partial<KeyTimes> = {}) {
+function open(timeoutMs?: number) {
   const asked = { load: 0, exist: 0, markUsed: 0 };
   const database: KeyQueries = {
-    load: async (id) => makeKey(id),
+    load: async (ids) => ids.map((id) => makeKey(id)),
     exist: async () => false,
     markUsed: async () => {},
   };
   const counted: KeyQueries = {
-    load: (id) => {
+    load: (ids) => {
       asked.load += 1;
-      return database.load(id);
+      return database.load(ids);
     },
     exist: () => {
       asked.exist += 1;
@@ -38,119 +35,158 @@ function open(times: Partial<KeyTimes> = {}) {
       return database.markUsed(id);
     },
   };
-  return { database, asked, keys: openKeyDirectory(counted, silent, { ...defaultKeyTimes, ...times }) };
+  const feed = openControlledFeed(timeoutMs);
+  return { database, asked, feed, keys: openKeyDirectory(counted, feed, silent) };
 }
 
 describe('the directory of keys', () => {
-  it('asks once for a second, and for many at a time', async () => {
-    const { keys, asked } = open({ freshMs: 60_000 });
-    const found = await Promise.all(Array.from({ length: 100 }, () => keys.find('a')));
+  it('asks once, and for many at a time', async () => {
+    const { keys, asked } = open();
+    const found = await Promise.all(Array.from({ length: 100 }, (_, index) => keys.find(`k${index % 50}`)));
     expect(found.every((one) => one.found === 'yes')).toBe(true);
-    expect(await keys.find('a')).toMatchObject({ found: 'yes', key: { name: 'name of a' } });
+    expect(await keys.find('k1')).toMatchObject({ found: 'yes', key: { name: 'name of k1' } });
     expect(asked.load).toBe(1);
-    keys.forget('a');
-    await keys.find('a');
+    keys.forget('k1');
+    await keys.find('k1');
     expect(asked.load).toBe(2);
   });
 
-  it('sees a revocation and a deletion once what it knows is no longer fresh', async () => {
-    const { keys, database } = open({ freshMs: 1 });
+  it('sees a revocation and a deletion when they are told, though nobody asks for the key', async () => {
+    const { keys, database, feed } = open();
+    let ended = 0;
+    keys.onEnded(() => {
+      ended += 1;
+    });
     await keys.find('a');
-    database.load = async (id) => makeKey(id, true);
-    await expect.poll(() => keys.find('a')).toMatchObject({ found: 'yes', key: { revoked: true } });
-    database.load = async () => undefined;
-    await expect.poll(() => keys.find('a')).toEqual({ found: 'no' });
-    expect(keys.peek('a')).toBeUndefined();
-    database.load = away;
-    expect(await keys.find('a')).toEqual({ found: 'away' });
+    database.load = async (ids) => ids.map((id) => makeKey(id, true));
+    feed.tell('api_keys');
+    await expect.poll(() => keys.peek('a')).toMatchObject({ revoked: true });
+    expect(ended).toBe(1);
+    await keys.find('b');
+    database.load = async () => [];
+    feed.tell('api_keys');
+    await expect.poll(() => keys.peek('a')).toBeUndefined();
+    expect(await keys.find('b')).toEqual({ found: 'no' });
+    // What was revoked has ended before.
+    expect(ended).toBe(1);
   });
 
-  it('knows a key for a while when the database is away, and then does not', async () => {
-    const { keys, database, asked } = open({ freshMs: 1, keepMs: 3_000, pauseMs: 60_000 });
+  it('answers nobody with what it knew before a change', async () => {
+    const { keys, database, feed } = open();
     await keys.find('a');
-    await expect.poll(() => asked.load).toBe(1);
+    database.load = async (ids) => ids.map((id) => makeKey(id, true));
+    feed.tell('api_keys');
+    expect(await keys.find('a')).toMatchObject({ found: 'yes', key: { revoked: true } });
+  });
+
+  it('knows a key for a minute when the database is away, and then does not', async () => {
+    const { keys, database, feed, asked } = open();
+    await keys.find('a');
     database.load = away;
     expect(await keys.find('unknown')).toEqual({ found: 'away' });
-    // The database is not asked at every request while it is away.
+    feed.leave();
     expect(await keys.find('a')).toMatchObject({ found: 'yes' });
     expect(await keys.find('unknown')).toEqual({ found: 'away' });
+    expect(keys.peek('a')).toMatchObject({ name: 'name of a' });
+    feed.leave(minuteMs);
+    expect(await keys.find('a')).toEqual({ found: 'away' });
+    expect(keys.peek('a')).toBeUndefined();
+    // The database is not asked while it is away.
     expect(asked.load).toBe(2);
-    await expect.poll(() => keys.find('a')).toEqual({ found: 'away' });
   });
 
-  it('does not wait long for a database that is frozen when it knows the key, and takes its late answer', async () => {
-    const { keys, database, asked } = open({ freshMs: 1, keepMs: 60_000, patienceMs: 20, pauseMs: 60_000 });
+  it('asks again when the database is back', async () => {
+    const { keys, database, feed } = open();
     await keys.find('a');
-    await expect.poll(() => asked.load).toBe(1);
-    let answer = (_key: ApiKeyCredentials) => {};
-    database.load = () =>
-      new Promise((resolve) => {
-        answer = resolve;
-      });
-    await expect.poll(() => keys.find('a').then(() => asked.load)).toBe(2);
+    feed.leave(minuteMs);
+    database.load = async (ids) => ids.map((id) => makeKey(id, true));
+    feed.comeBack();
+    expect(await keys.find('a')).toMatchObject({ found: 'yes', key: { revoked: true } });
+  });
+
+  it('answers what it knew when the database fails or is frozen, and goes on asking', async () => {
+    const { keys, database, feed } = open(100);
+    await keys.find('a');
+    database.load = () => new Promise(() => {});
+    feed.tell('api_keys');
     expect(await keys.find('a')).toMatchObject({ found: 'yes', key: { revoked: false } });
-    expect(asked.load).toBe(2);
-    answer(makeKey('a', true));
+    expect(await keys.find('unknown')).toEqual({ found: 'away' });
+    database.load = async (ids) => ids.map((id) => makeKey(id, true));
     await expect.poll(() => keys.peek('a')).toMatchObject({ revoked: true });
   });
 
   it('waits for a slow database when it does not know the key', async () => {
-    const { keys, database } = open({ patienceMs: 1 });
-    database.load = async (id) => {
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      return makeKey(id);
+    const { keys, database } = open();
+    let answer = () => {};
+    const answered = new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    database.load = async (ids) => {
+      await answered;
+      return ids.map((id) => makeKey(id));
     };
     database.exist = async () => {
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await answered;
       return true;
     };
-    expect(await keys.exist()).toBe(true);
-    expect(await keys.find('a')).toMatchObject({ found: 'yes' });
+    const both = Promise.all([keys.exist(), keys.find('a')]);
+    answer();
+    expect(await both).toMatchObject([true, { found: 'yes' }]);
   });
 
-  it('bounds what it asks of the database at a time', async () => {
-    const { keys, database, asked } = open({ pauseMs: 0 });
-    database.load = async () => {
-      await new Promise((resolve) => setTimeout(resolve, 200));
-      throw new Error('away');
-    };
+  it('asks one question at a time of a database that fails', async () => {
+    const { keys, database, asked } = open();
+    database.load = away;
     const found = await Promise.all(Array.from({ length: 500 }, (_, index) => keys.find(`key ${index}`)));
     expect(found.every((one) => one.found === 'away')).toBe(true);
-    expect(asked.load).toBeLessThanOrEqual(32);
+    expect(asked.load).toBe(1);
   });
 
-  it('writes the use of a key once for a minute, and again after a failure', async () => {
-    const { keys, database, asked } = open({ freshMs: 60_000, pauseMs: 0 });
+  it('writes the use of a key once for a minute, some at a time, and again after a failure', async () => {
+    const { keys, database, asked } = open();
     keys.used('nobody');
-    await keys.find('a');
-    for (let use = 0; use < 50; use += 1) keys.used('a');
+    const ids = Array.from({ length: 100 }, (_, index) => `key ${index}`);
+    await Promise.all(ids.map((id) => keys.find(id)));
+    for (let use = 0; use < 50; use += 1) keys.used('key 0');
     expect(asked.markUsed).toBe(1);
+    for (const id of ids) keys.used(id);
+    expect(asked.markUsed).toBe(32);
     database.markUsed = away;
-    await keys.find('b');
-    keys.used('b');
     await expect
       .poll(() => {
-        keys.used('b');
+        keys.used('key 99');
         return asked.markUsed;
       })
-      .toBeGreaterThan(2);
+      .toBeGreaterThan(34);
   });
 
-  it('knows whether there are keys, as of a second ago or of when the database last answered', async () => {
-    const { keys, database, asked } = open({ freshMs: 60_000 });
+  it('knows whether there are keys, and as of when the database last answered', async () => {
+    const { keys, database, feed, asked } = open();
+    let ended = 0;
+    keys.onEnded(() => {
+      ended += 1;
+    });
+    database.exist = away;
+    await expect(keys.exist()).rejects.toThrow('away');
+    database.exist = async () => false;
     expect(await keys.exist()).toBe(false);
+    expect(await keys.exist()).toBe(false);
+    expect(asked.exist).toBe(2);
     database.exist = async () => true;
-    expect(await keys.exist()).toBe(false);
-    expect(asked.exist).toBe(1);
+    feed.tell('api_keys');
+    expect(await keys.exist()).toBe(true);
+    expect(ended).toBe(1);
+    database.exist = away;
+    feed.tell('api_keys');
+    expect(await keys.exist()).toBe(true);
+    feed.leave(minuteMs);
+    expect(await keys.exist()).toBe(true);
+  });
 
-    const eager = open({ freshMs: 0, pauseMs: 0 });
-    eager.database.exist = away;
-    await expect(eager.keys.exist()).rejects.toThrow('away');
-    eager.database.exist = async () => true;
-    expect(await eager.keys.exist()).toBe(true);
-    eager.database.exist = away;
-    expect(await eager.keys.exist()).toBe(true);
-    eager.database.exist = async () => false;
-    expect(await eager.keys.exist()).toBe(false);
+  it('follows nothing once it is closed', () => {
+    const { keys, feed } = open();
+    expect(feed.followers).toBeGreaterThan(0);
+    keys.close();
+    expect(feed.followers).toBe(0);
   });
 });

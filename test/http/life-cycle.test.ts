@@ -15,6 +15,7 @@ describe.each(kinds)('the life of a device over HTTP, on %s', (kind) => {
     database = await openTestDatabase(kind);
     api = await startHttp({
       db: database.db,
+      feed: await database.feed(),
       config: openConfig,
       log,
       readMetrics: async () => ({ contentType: 'text/plain', text: '' }),

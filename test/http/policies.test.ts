@@ -14,6 +14,7 @@ beforeAll(async () => {
   database = await openTestDatabase('postgres');
   api = await startHttp({
     db: database.db,
+    feed: await database.feed(),
     config: { ...openConfig, apiToken: token },
     log,
     readiness: () => allReady,

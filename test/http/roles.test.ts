@@ -43,7 +43,9 @@ const includes: Record<Role, readonly Role[]> = {
 let api: TestApi;
 let specified: { method: string; path: string; role: string }[];
 beforeAll(async () => {
-  api = await startTestApi({ keys: { load: async (id) => stored.get(id), exist: async () => true } });
+  api = await startTestApi({
+    keys: { load: async (ids) => ids.flatMap((id) => stored.get(id) ?? []), exist: async () => true },
+  });
   const { paths } = (await call(api.port, 'GET', '/openapi.json')).json<{
     paths: Record<string, Record<string, { description: string; security?: unknown[] }>>;
   }>();

@@ -1,6 +1,7 @@
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { pino } from 'pino';
+import type { ChangeFeed } from '../../src/db/change-feed.js';
 import type { Device } from '../../src/db/devices.js';
 import { SvcMqttError } from '../../src/errors.js';
 import type { ApiKeyQueries } from '../../src/server/http/api-keys.js';
@@ -17,6 +18,7 @@ import {
 } from '../../src/server/http/start.js';
 import type { FleetView } from '../../src/server/live.js';
 import type { CertificateStore } from '../../src/server/tls/certificate-store.js';
+import { openControlledFeed } from '../support/controlled-feed.js';
 import { openIdleFleet } from '../support/idle-fleet.js';
 
 export interface TestApi extends RunningHttp {
@@ -142,7 +144,7 @@ export const openConfig: HttpConfig = {
 
 /** No keys, as after a first start. */
 export const noKeys: ApiKeyQueries = {
-  load: async () => undefined,
+  load: async () => [],
   exist: async () => false,
   markUsed: async () => {},
   create: async () => Promise.reject(new Error('no keys are made here')),
@@ -166,6 +168,7 @@ export async function startTestApi(
     fleet?: FleetView;
     certificates?: CertificateStore;
     keys?: Partial<ApiKeyQueries>;
+    feed?: ChangeFeed;
     listAudit?: ListAudit;
     readiness?: () => Promise<Readiness> | Readiness;
   } = {},
@@ -177,6 +180,7 @@ export async function startTestApi(
     policies: noPolicies,
     keys: { ...noKeys, ...options.keys },
     claims: noClaims,
+    feed: options.feed ?? openControlledFeed(),
     listAudit: options.listAudit ?? (async () => []),
     config: { ...openConfig, ...options.config },
     limits: options.limits ?? {},

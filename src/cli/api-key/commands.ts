@@ -30,7 +30,7 @@ export function addApiKeyCommands(program: Command, add: Add): void {
   add(
     apiKey,
     'revoke <name|id>',
-    'Revoke a key for good; it is refused within two seconds',
+    'Revoke a key for good; it is refused within a second',
     'store',
     async ({ config, options, args, io }) =>
       (await import('./revoke.js')).revokeKey(config, { ...options, key: args[0] ?? '' }, io),

@@ -18,7 +18,7 @@ import {
   createApiKey,
   hasApiKeys,
   listApiKeys,
-  loadApiKey,
+  loadApiKeys,
   markApiKeyUsed,
   type NewApiKey,
   type Role,
@@ -54,7 +54,7 @@ export interface ApiKeyQueries extends KeyQueries {
 /** @param urgent the database for what every request waits for. */
 export function bindApiKeyQueries(db: Database, urgent: Database): ApiKeyQueries {
   return {
-    load: (id) => loadApiKey(urgent, id),
+    load: (ids) => loadApiKeys(urgent, ids),
     exist: () => hasApiKeys(urgent),
     markUsed: (id) => markApiKeyUsed(db, id),
     create: (actor, request) => createApiKey(db, actor, request),
@@ -144,7 +144,7 @@ function addRevokeRoute(app: TypedApp, { keys, onRevoked, log }: Options): void 
         operationId: 'revokeApiKey',
         summary: 'Revoke an API key',
         description:
-          'Revokes a key for good: within two seconds it is refused everywhere. Revoking a revoked key changes nothing.',
+          'Revokes a key for good: within a second it is refused everywhere. Revoking a revoked key changes nothing.',
         params: ApiKeyParams,
         response: { 204: { type: 'null', description: 'The key is revoked' }, ...listProblems(400, 404) },
       },

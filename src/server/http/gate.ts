@@ -52,6 +52,7 @@ export interface Gate {
    * of a caller who showed none.
    */
   hold(caller: Caller, response: ServerResponse): void;
+  /** Closes the directory of keys as well. */
   close(): void;
 }
 
@@ -103,6 +104,7 @@ export function openGate(options: {
   const held: HeldResponses = holdResponses(async (holder) =>
     holder === local ? !(await isRequired()) : isValid(await keys.find(holder)),
   );
+  keys.onEnded(() => held.check());
 
   return {
     async admit(level, need, request, ownNeed) {
@@ -127,6 +129,7 @@ export function openGate(options: {
     close() {
       log.close();
       held.close();
+      keys.close();
     },
   };
 }

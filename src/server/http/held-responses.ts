@@ -4,6 +4,8 @@ import type { ServerResponse } from 'node:http';
 export interface HeldResponses {
   /** @param holder names whose right it is: the id of a key, or another word. */
   hold(holder: string, response: ServerResponse): void;
+  /** Asks now whether every holder still has its right. */
+  check(): void;
   close(): void;
 }
 
@@ -12,17 +14,14 @@ const checkEveryMs = 1_000;
 /**
  * Cuts responses that are still under way when their holder may no longer have them, a stream of events foremost.
  *
- * @param isValid asked about once a second for each holder of responses that have been under way for as long.
+ * @param isValid asked once a second for each holder.
  */
 export function holdResponses(isValid: (holder: string) => Promise<boolean>): HeldResponses {
-  const held = new Map<ServerResponse, { holder: string; sinceMs: number }>();
-  let checking = false;
+  const held = new Map<ServerResponse, string>();
 
-  const check = async () => {
-    const now = performance.now();
+  const checkAll = async () => {
     const byHolder = new Map<string, ServerResponse[]>();
-    for (const [response, { holder, sinceMs }] of held) {
-      if (now - sinceMs < checkEveryMs) continue;
+    for (const [response, holder] of held) {
       const responses = byHolder.get(holder);
       if (responses === undefined) byHolder.set(holder, [response]);
       else responses.push(response);
@@ -33,24 +32,20 @@ export function holdResponses(isValid: (holder: string) => Promise<boolean>): He
     }
   };
 
-  const timer = setInterval(() => {
-    if (checking || held.size === 0) return;
-    checking = true;
-    check()
-      .catch(() => undefined)
-      .finally(() => {
-        checking = false;
-      });
-  }, checkEveryMs);
+  const check = () => {
+    checkAll().catch(() => undefined);
+  };
+  const timer = setInterval(check, checkEveryMs);
   timer.unref();
 
   return {
     hold(holder, response) {
       // A peer that left while its right was being checked: there will be no further `close`.
       if (response.destroyed) return;
-      held.set(response, { holder, sinceMs: performance.now() });
+      held.set(response, holder);
       response.once('close', () => held.delete(response));
     },
+    check,
     close: () => clearInterval(timer),
   };
 }

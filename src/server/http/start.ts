@@ -1,5 +1,6 @@
 import type { AddressInfo } from 'node:net';
 import type { Config } from '../../config.js';
+import type { ChangeFeed } from '../../db/change-feed.js';
 import type { Database } from '../../db/open.js';
 import type { Log } from '../../log.js';
 import type { FleetView } from '../live.js';
@@ -45,6 +46,8 @@ export async function startHttp(options: {
   db: Database;
   /** The database for what every request waits for; `db` when it is not given. */
   urgent?: Database;
+  /** Tells of changes of keys. */
+  feed: ChangeFeed;
   config: HttpConfig;
   log: Log;
   readiness: ReadReadiness;
@@ -74,6 +77,7 @@ export async function startHttpWith(options: {
   policies: PolicyQueries;
   claims: ClaimQueries;
   keys: ApiKeyQueries;
+  feed: ChangeFeed;
   listAudit: ListAudit;
   config: HttpConfig;
   log: Log;
@@ -89,9 +93,12 @@ export async function startHttpWith(options: {
   // Whatever a line is about, an IPv4 address stands in it in its own form, as it does everywhere else.
   const log = options.log.child({}, { serializers: { remoteAddress: plainAddress } });
   const limits = { ...defaultHttpLimits, ...options.limits };
-  const keyDirectory = openKeyDirectory(options.keys, log);
+  const keyDirectory = openKeyDirectory(options.keys, options.feed, log);
   // Without an answer to this nobody could be let in as local, so the start waits for it.
-  const keysExist = await keyDirectory.exist();
+  const keysExist = await keyDirectory.exist().catch((error: unknown) => {
+    keyDirectory.close();
+    throw error;
+  });
   const app = await createApp({
     devices: options.devices,
     policies: options.policies,

@@ -1,8 +1,6 @@
-import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { DeviceCredentials } from '../../src/db/device-credentials.js';
-import { createDeviceCache } from '../../src/server/device-cache.js';
-import { createDeviceLoader } from '../../src/server/device-loader.js';
+import { openRowLoader, type RowLoader } from '../../src/server/row-loader.js';
 
 function device(id: string, type = 'sensor'): DeviceCredentials {
   return {
@@ -16,44 +14,9 @@ function device(id: string, type = 'sensor'): DeviceCredentials {
   };
 }
 
-test('the cache forgets what was unused longest, as a naive list does', () => {
-  const id = fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f');
-  const step = fc.record({ action: fc.constantFrom('set', 'use', 'peek', 'delete', 'doubtAll'), id });
-  fc.assert(
-    fc.property(fc.array(step, { maxLength: 60 }), fc.integer({ min: 1, max: 4 }), (steps, limit) => {
-      const cache = createDeviceCache(limit);
-      const naive: { id: string; verified: boolean }[] = [];
-      for (const { action, id } of steps) {
-        const index = naive.findIndex((entry) => entry.id === id);
-        const entry = naive[index];
-        if (action === 'set') {
-          cache.set(device(id));
-          if (entry === undefined) {
-            naive.push({ id, verified: true });
-            if (naive.length > limit) naive.shift();
-          } else entry.verified = true;
-        } else if (action === 'use') {
-          expect(cache.use(id)?.device.id).toBe(entry?.id);
-          if (entry !== undefined) naive.push(...naive.splice(index, 1));
-        } else if (action === 'peek') {
-          expect(cache.peek(id)?.verified).toBe(entry?.verified);
-        } else if (action === 'delete') {
-          cache.delete(id);
-          if (entry !== undefined) naive.splice(index, 1);
-        } else {
-          cache.doubtAll();
-          for (const each of naive) each.verified = false;
-        }
-        expect([...cache.ids()]).toEqual(naive.map((each) => each.id));
-        expect(cache.size).toBe(naive.length);
-      }
-    }),
-  );
-});
-
 describe('the loader', () => {
   const start = (fetch: (ids: readonly string[]) => Promise<DeviceCredentials[]>, timeoutMs = 1_000) =>
-    createDeviceLoader({ fetch, timeoutMs, onLoaded() {}, onFailed() {} });
+    openRowLoader({ fetch, timeoutMs, onLoaded() {}, onFailed() {} });
 
   test('asks once for all that is wanted in one turn, and once for each id', async () => {
     const asked: (readonly string[])[] = [];
@@ -63,12 +26,7 @@ describe('the loader', () => {
     });
     const loaded = await Promise.all(['a', 'b', 'a', 'none'].map((id) => loader.load(id)));
     expect(asked).toEqual([['a', 'b', 'none']]);
-    expect(loaded.map((each) => (each === undefined || each === 'away' ? each : each.id))).toEqual([
-      'a',
-      'b',
-      'a',
-      undefined,
-    ]);
+    expect(loaded.map((each) => 'row' in each && each.row?.id)).toEqual(['a', 'b', 'a', undefined]);
   });
 
   test('asks a slow database less often, for more at once', async () => {
@@ -100,7 +58,7 @@ describe('the loader', () => {
       return new Promise(() => {});
     }, 50);
     const loads = Array.from({ length: 4_500 }, (_, index) => loader.load(String(index)));
-    expect(new Set(await Promise.all(loads))).toEqual(new Set(['away']));
+    for (const loaded of await Promise.all(loads)) expect(loaded).toMatchObject({ error: expect.any(Error) });
     expect(queries).toBe(1);
   });
 
@@ -114,7 +72,10 @@ describe('the loader', () => {
     expect(sizes).toEqual([1_000, 1_000, 500]);
   });
 
-  test('answers nobody with what was read before a change', async () => {
+  test.each([
+    ['of a row', (loader: RowLoader<DeviceCredentials>) => loader.changed('a')],
+    ['of any', (loader: RowLoader<DeviceCredentials>) => loader.allChanged()],
+  ])('answers nobody with what was read before a change %s', async (_, change) => {
     let type = 'old';
     let reads = 0;
     const loader = start(async () => {
@@ -123,23 +84,23 @@ describe('the loader', () => {
       if (reads === 1) {
         // The change happens after the read and is told before its answer arrives.
         type = 'new';
-        loader.changed('a');
+        change(loader);
       }
       return [device('a', read)];
     });
-    expect(await loader.load('a')).toMatchObject({ type: 'new' });
+    expect(await loader.load('a')).toMatchObject({ row: { type: 'new' } });
     expect(reads).toBe(2);
   });
 
-  test('says away when the database fails or does not answer, and recovers', async () => {
+  test('says why when the database fails or does not answer, and recovers', async () => {
     const answers = [
       () => Promise.reject(new Error('broken')),
       () => new Promise<DeviceCredentials[]>(() => {}),
       () => Promise.resolve([device('a')]),
     ];
     const loader = start(() => (answers.shift() ?? (() => Promise.resolve([])))(), 50);
-    expect(await loader.load('a')).toBe('away');
-    expect(await loader.load('a')).toBe('away');
-    expect(await loader.load('a')).toMatchObject({ id: 'a' });
+    expect(await loader.load('a')).toMatchObject({ error: { message: 'broken' } });
+    expect(await loader.load('a')).toMatchObject({ error: expect.any(Error) });
+    expect(await loader.load('a')).toMatchObject({ row: { id: 'a' } });
   });
 });

@@ -1,0 +1,31 @@
+/** A Map with room for so many: at the limit the entry that was used longest ago makes room for a new one. */
+export class RecencyMap<K, V> extends Map<K, V> {
+  private readonly limit: number;
+
+  constructor(limit: number) {
+    super();
+    this.limit = limit;
+  }
+
+  /** Answers and counts as use, which `get` does not, nor `set` of a key that is there. */
+  use(key: K): V | undefined {
+    const value = this.get(key);
+    if (value === undefined) return undefined;
+    // A Map keeps the order of insertion.
+    this.delete(key);
+    super.set(key, value);
+    return value;
+  }
+
+  override set(key: K, value: V): this {
+    if (this.size >= this.limit && !this.has(key)) this.forgetOldest();
+    return super.set(key, value);
+  }
+
+  private forgetOldest(): void {
+    for (const oldest of this.keys()) {
+      this.delete(oldest);
+      return;
+    }
+  }
+}
