@@ -12,6 +12,7 @@ import { openDatabase } from '../../src/db/open.js';
 import { setPolicy } from '../../src/db/policies.js';
 import { openLog } from '../../src/log.js';
 import { readConfig } from '../../src/read-config.js';
+import { isAtLeast } from '../../src/server/forward/embedded/nats-server-program.js';
 import { startServer } from '../../src/server/start.js';
 import { openDatabase as createMigrated } from '../faults/gateway.js';
 import { createAuthority, openTestFiles } from '../support/certificates.js';
@@ -104,6 +105,47 @@ async function withDatabase<T>(
   }
 }
 
+describe('what an acknowledgement is worth', () => {
+  test('is told, with why', async () => {
+    await useStream({});
+    expect((await examine()).find('acknowledgement')).toMatchObject([
+      {
+        status: 'ok',
+        detail: expect.stringMatching(/^An acknowledgement is worth stored: on 1 server; whether /),
+      },
+    ]);
+  });
+
+  test('is a problem where it is less than ACK_LEVEL, and a warning where that is accepted', async () => {
+    await useStream({});
+    const less = { ACK_LEVEL: 'replicated' };
+    const { exit, find } = await examine(less);
+    expect(exit).toBe(1);
+    expect(find('acknowledgement')).toMatchObject([
+      {
+        status: 'problem',
+        detail: expect.stringMatching(
+          /^ACK_LEVEL=replicated does not hold: stream OWN\d+ is kept on 1 server/,
+        ),
+      },
+    ]);
+    expect((await examine({ ...less, ACK_LEVEL_ON_BREACH: 'warn' })).statusOf('acknowledgement')).toEqual([
+      'warning',
+    ]);
+  });
+
+  test('is a warning where a stream without allow_atomic has each message synced', async (context) => {
+    if (!isAtLeast(nats.version, 2, 15)) context.skip();
+    await useStream({});
+    const synced = { ACK_LEVEL: 'synced', NATS_SYNC_ALWAYS: 'true' };
+    expect((await examine(synced)).find('acknowledgement')).toMatchObject([
+      { status: 'warning', detail: expect.stringContaining('does not have allow_atomic') },
+    ]);
+    await useStream({ storage: StorageType.File, ...{ allow_atomic: true } });
+    expect((await examine(synced)).statusOf('acknowledgement')).toEqual(['ok']);
+  });
+});
+
 describe('on a healthy system', () => {
   test('finds everything in order, and sends a message through the server to the stream', async () => {
     await serve();
@@ -112,6 +154,7 @@ describe('on a healthy system', () => {
     expect(exit).toBe(0);
     const names = new Set(checks.map(({ check }) => check));
     expect([...names].toSorted()).toEqual([
+      'acknowledgement',
       'clock',
       'config',
       'data',

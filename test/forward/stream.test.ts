@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { SvcMqttError } from '../../src/errors.js';
 import { isAtLeast } from '../../src/server/forward/embedded/nats-server-program.js';
 import { requireStream } from '../../src/server/forward/stream/stream.js';
+import { madeMark } from '../../src/server/forward/stream/stream-config.js';
 import { openObserver, openTestLog } from '../support/forwarding.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 
@@ -118,6 +119,38 @@ describe('requireStream', () => {
       test.log,
     );
     expect(test.count('stream_written_late')).toBe(1);
+  });
+
+  it('lets a stream take batches that svc-mqtt made before, once', async (context) => {
+    const { version = '' } = connection.info ?? {};
+    if (!isAtLeast(version, 2, 15)) context.skip(`nats-server ${version} syncs each message of a batch`);
+    await add('RAW', ['raw.*'], { metadata: { ...madeMark }, max_msgs: 7 });
+    const wanted = { stream: 'RAW', template: 'raw.{id}', ingest: 'auto' as const, domain: undefined };
+    const test = openTestLog();
+    expect(await requireStream(connection, wanted, test.log)).toMatchObject({ batchProblem: undefined });
+    expect(test.count('stream_updated')).toBe(1);
+    const manager = await connection.jetstreamManager();
+    expect((await manager.streams.info('RAW')).config).toMatchObject({ allow_atomic: true, max_msgs: 7 });
+    await manager.streams.update('RAW', { subjects: ['raw.*'], ...{ allow_atomic: false } });
+    expect(await requireStream(connection, wanted, test.log)).toMatchObject({
+      batchProblem: 'stream RAW does not have allow_atomic',
+    });
+    expect(test.count('stream_updated')).toBe(1);
+  });
+
+  it.each([
+    ['somebody else made', 'auto', {}],
+    ['svc-mqtt made, with NATS_INGEST=plain', 'plain', { ...madeMark }],
+  ] as const)('does not change a stream that %s', async (_which, ingest, metadata) => {
+    await add('RAW', ['raw.*'], { metadata });
+    const manager = await connection.jetstreamManager();
+    const before = (await manager.streams.info('RAW')).config;
+    await requireStream(
+      connection,
+      { stream: 'RAW', template: 'raw.{id}', ingest, domain: undefined },
+      openTestLog().log,
+    );
+    expect((await manager.streams.info('RAW')).config).toEqual(before);
   });
 
   it('finds the stream among many', async () => {

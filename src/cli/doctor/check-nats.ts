@@ -5,6 +5,7 @@ import { readEmbeddedNatsPort } from '../../server/forward/embedded/embedded-nat
 import { describeLacks, findNatsServer } from '../../server/forward/embedded/nats-server-program.js';
 import { type NatsInspector, openNatsInspector } from '../../server/forward/stream/inspect-nats.js';
 import { checkSubjectTemplate, subjectsOfTemplate } from '../../subject-template.js';
+import { checkAcknowledgement } from './check-acknowledgement.js';
 import { checkClock } from './check-clock.js';
 import { checkStreamState, describeBytes } from './check-stream.js';
 import { type Finding, ok, problem, skipped, warning } from './finding.js';
@@ -151,6 +152,7 @@ async function checkStreams(
     if (looked.has(covering.name)) continue;
     looked.add(covering.name);
     for (const finding of checkStreamState(covering, needed, config)) add(finding);
+    if (template === config.natsSubject) add(await checkAcknowledgement(config, inspector, covering.name));
   }
   const { usedBytes, maxBytes } = await inspector.readStorage();
   if (maxBytes !== undefined && usedBytes > 0.8 * maxBytes) {

@@ -116,6 +116,13 @@ function readSync(files: EmbeddedNatsFiles): boolean | undefined {
   }
 }
 
+/** Whether the embedded server of a data directory syncs before it acknowledges; undefined while it does not run. */
+export function readEmbeddedNatsSync(dataDir: string): boolean | undefined {
+  const files = embeddedNatsFiles(resolve(dataDir));
+  const state = readState(files);
+  return state !== undefined && isAlive(state.server) ? readSync(files) : undefined;
+}
+
 /** @param files those of the gateway that runs it; undefined for any other server. */
 function borrow(port: number, files: EmbeddedNatsFiles | undefined, log: Log): EmbeddedNats {
   log.info({ event: 'nats_server_found', port }, 'using the NATS server that runs on this machine');

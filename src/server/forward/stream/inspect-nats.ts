@@ -1,7 +1,10 @@
 import { dialNats } from '../connection/nats-dial.js';
 import { DiscardPolicy, RetentionPolicy, StorageType, type StreamInfo } from '../connection/nats-library.js';
 import { type NatsSettings, readNatsTarget, showAddress } from '../connection/nats-settings.js';
+import { type Durability, judgeDurability } from './durability.js';
+import type { ServerSync } from './server-sync.js';
 import { manageStreams } from './stream.js';
+import { readUsableStream } from './stream-config.js';
 import { covers, overlap } from './subject-match.js';
 
 /** A stream as far as it concerns what devices send. */
@@ -56,6 +59,12 @@ export interface NatsInspector {
   ping(): Promise<number>;
   /** The streams that take any message of a subject, which may hold wildcards. */
   findStreams(subject: string): Promise<StreamInspection[]>;
+  /** What an acknowledgement of a stream is worth, and why it takes no batches. @param ask see `ServerSync.read`. */
+  judge(
+    name: string,
+    sync: ServerSync,
+    ask: boolean,
+  ): Promise<Durability & { readonly batchProblem: string | undefined }>;
   streamExists(name: string): Promise<boolean>;
   readStorage(): Promise<StorageInspection>;
   /** The last message of a stream on a subject; undefined when there is none. */
@@ -90,6 +99,11 @@ export async function openNatsInspector(settings: NatsSettings): Promise<NatsIns
         }
       }
       return found;
+    },
+    async judge(name, sync, ask) {
+      const info = await (await manage()).streams.info(name);
+      const { keeping, batchProblem } = readUsableStream(info, false);
+      return { ...judgeDurability(keeping, await sync.read(connection, keeping, ask)), batchProblem };
     },
     async streamExists(name) {
       try {

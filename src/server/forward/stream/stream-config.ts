@@ -87,11 +87,16 @@ export function readUsableStream(info: StreamInfo, made: boolean): UsableStream 
     name: config.name,
     maxMessageBytes: config.max_msg_size > 0 ? config.max_msg_size : Number.POSITIVE_INFINITY,
     batchProblem: findBatchProblem(config),
-    made: made || Object.keys(madeMark).some((key) => config.metadata?.[key] !== undefined),
+    made: made || wasMade(config),
     keeping: readKeeping(info),
     incarnation: describeIncarnation(info),
     warnings: streamWarnings.filter(({ applies }) => applies(config)).map(({ event }) => event),
   };
+}
+
+/** A gateway has made it. */
+export function wasMade({ metadata }: StreamConfig): boolean {
+  return Object.keys(madeMark).some((key) => metadata?.[key] !== undefined);
 }
 
 /** Logs what is to be said of a stream and was not said of it before. */

@@ -15,6 +15,7 @@ import {
 } from '../connection/nats-library.js';
 import { isAtLeast } from '../embedded/nats-server-program.js';
 import type { IngestSetting } from '../forwarder.js';
+import { allowBatches, batchMark, mayBatch } from './stream-batches.js';
 import {
   findStreamProblem,
   type LaterConfig,
@@ -48,7 +49,7 @@ const requestTimeoutMs = 5_000;
 
 /**
  * Finds the stream that covers the subjects of the template, and creates one when none touches them. An existing
- * stream is never changed.
+ * stream is never changed, but for one that a gateway made: see `allowBatches`.
  *
  * A stream that is created keeps its messages in files, without a limit of its own, and refuses new messages when a
  * limit that someone sets, or the server's own, is reached: with the other choice, `discard: old`, messages that
@@ -107,9 +108,10 @@ async function findOrCreate(
   if (!takes(info, needed)) throw nameTaken(wanted, info);
   const problem = findStreamProblem(info.config);
   if (problem !== undefined) throw unusable(problem);
-  const stream = readUsableStream(info, false);
+  const ready = await allowBatches(connection, manager, info, wanted.ingest, log);
+  const stream = readUsableStream(ready, false);
   logWarnings(stream, undefined, log);
-  logFound(info, log);
+  logFound(ready, log);
   return stream;
 }
 
@@ -169,6 +171,7 @@ export async function createStream(
   log: Log,
 ): Promise<UsableStream | undefined> {
   const version = connection.info?.version ?? '';
+  const batches = mayBatch(version, ingest);
   const { offered } = subjectsOfTemplate(template);
   const config: Partial<StreamConfig> & LaterConfig = {
     name,
@@ -176,8 +179,8 @@ export async function createStream(
     storage: StorageType.File,
     retention: RetentionPolicy.Limits,
     discard: DiscardPolicy.New,
-    ...(isAtLeast(version, 2, 10) ? { metadata: { ...madeMark } } : {}),
-    ...(mayBatch(version, ingest) ? { allow_atomic: true } : {}),
+    ...(isAtLeast(version, 2, 10) ? { metadata: { ...madeMark, ...(batches ? batchMark : {}) } } : {}),
+    ...(batches ? { allow_atomic: true } : {}),
   };
   try {
     const created = await manager.streams.add(config);
@@ -187,12 +190,6 @@ export async function createStream(
     if (apiCode(error) === nameInUse) return undefined;
     throw error;
   }
-}
-
-/** From 2.15 on a batch is synced once. Older servers have batches, and gain nothing by them. */
-function mayBatch(version: string, ingest: IngestSetting): boolean {
-  if (ingest === 'plain') return false;
-  return isAtLeast(version, 2, ingest === 'batch' ? 12 : 15);
 }
 
 export function logFound({ config }: StreamInfo, log: Log): void {
