@@ -13,7 +13,7 @@ import {
   readEmbeddedNatsPort,
   startEmbeddedNats,
 } from '../../src/server/forward/embedded/embedded-nats.js';
-import { readProcessBirth } from '../../src/server/forward/embedded/process-birth.js';
+import { readProcessBirth } from '../../src/server/forward/embedded/process-identity.js';
 import { startForwarder } from '../../src/server/forward/start-forwarder.js';
 import { openObserver, openTestLog, readStream, until, uplink } from '../support/forwarding.js';
 import { freePort } from '../support/free-port.js';

@@ -1,11 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { openBatchTrial, type TrialStep } from './batch-trial.js';
+import { openBatchWorth } from './batch-worth.js';
 import type { Msg } from './connection/nats-library.js';
 import { type NatsWire, noWire } from './connection/nats-wire.js';
 import { type ForwarderCounters, natsBytesOf, type UplinkMessage } from './forwarder.js';
 import type { InFlight } from './in-flight.js';
 import { readPubAck } from './pub-ack.js';
-import { openStorePace } from './store-pace.js';
 
 /** Bounds of nats-server: messages of an atomic batch, and what its headers add to each of them. */
 const maxMessages = 1_000;
@@ -14,14 +13,6 @@ const batchHeaderBytes = 96;
 const maxBytes = 1_048_576;
 /** A stream takes 50 batches at a time, from all replicas together; the second one is there when the first is stored. */
 const maxUnderWay = 2;
-/** What a batch is taken to cost before one was sent. */
-const assumedCommitMs = 20;
-/** Where batches do not pay, they are tried again after so long. */
-const leftForMs = 300_000;
-/** With so many waiting or under way, the stream is loaded. */
-const loadedFrom = 16;
-const firstPauseMs = 100;
-const lastPauseMs = 10_000;
 
 /** JetStream's code for "atomic publish is disabled". */
 const disabledCode = '10174 ';
@@ -104,9 +95,8 @@ export function openGroupCommit(options: {
   const replyTo = { prefix, token: 0, suffix: new Uint8Array() };
   const replyToBatch = { prefix, token: 0, suffix: Buffer.from('.c') };
   let wire = noWire;
-  const pace = openStorePace();
+  const worth = openBatchWorth(options.always);
 
-  let allowed = false;
   /** Oldest first; messages join the last one. */
   let waiting: Batch[] = [];
   const underWay = new Map<number, Batch>();
@@ -117,45 +107,10 @@ export function openGroupCommit(options: {
   let promised = false;
   let scheduled = false;
 
-  /** What a batch costs the stream, milliseconds, as far as it is known. */
-  let commitMs: number | undefined;
-  let committedAtMs = 0;
-  const trial = openBatchTrial();
-  let step: TrialStep = 'batches';
-  let leftUntilMs = 0;
-  /** Messages answered since the last tick. */
-  let answered = 0;
-  let pauseMs = 0;
-  let pausedUntilMs = 0;
-  /** Since the last tick, and since the one before, messages were late. */
-  let lateNow = false;
-  let late = false;
+  /** When a message was sent last though the stream was late. */
   let lateProbeAtMs = 0;
 
   const singles = () => Math.max(settle.confirmed.underWay - committing, 0);
-  /** So many messages cost as much as a batch. */
-  function worth(): number {
-    if (options.always) return 1;
-    if (pace.messageMs === undefined) return Number.POSITIVE_INFINITY;
-    return Math.max(1, (commitMs ?? assumedCommitMs) / pace.messageMs);
-  }
-  /** Messages that may be under way by themselves. */
-  let window = pace.window;
-  /** Whether a batch can be cheaper at all. */
-  let gathering = false;
-
-  function weigh(): void {
-    const least = worth();
-    const nowMs = performance.now();
-    gathering =
-      !late &&
-      allowed &&
-      step === 'batches' &&
-      least < maxMessages / 2 &&
-      nowMs >= pausedUntilMs &&
-      nowMs >= leftUntilMs;
-    window = gathering ? Math.min(Math.ceil(least), pace.window) : pace.window;
-  }
 
   /** The last batch, or those that go by themselves, when the next message may join it. */
   function joinable(batched: boolean): Batch | undefined {
@@ -203,14 +158,14 @@ export function openGroupCommit(options: {
   /** Sends the oldest batch or a part of it; answers whether the next one may be tried. */
   function sendSome(batch: Batch): boolean {
     const count = batch.messages.length - batch.sent;
-    if (batch.number !== 0 && gathering && count > 1 && count > worth()) {
+    if (batch.number !== 0 && worth.pays(count)) {
       if (underWay.size >= maxUnderWay) return false;
       waiting.shift();
       commit(batch);
       return true;
     }
     if (batch.number !== 0 && underWay.size > 0) return false;
-    const room = window - singles();
+    const room = worth.window - singles();
     if (room < count) {
       if (room > 0) sendSingly(batch, room);
       return false;
@@ -234,7 +189,7 @@ export function openGroupCommit(options: {
     const messages = batch.messages.filter((_message, index) => leaving[index]);
     const tokens = batch.tokens.filter((_token, index) => leaving[index]);
     if (tokens.length === 0) return;
-    pace.abandon();
+    worth.abandon();
     underWay.set(number, {
       ...batch,
       messages,
@@ -262,7 +217,7 @@ export function openGroupCommit(options: {
       batch.sent += 1;
       if (!settle.confirmed.departed(token)) continue;
       publishSingly(message, token);
-      if (pace.idle && batch.sent === end && underWay.size === 0) pace.begin(token, singles());
+      if (batch.sent === end && underWay.size === 0) worth.noteSingle(token, singles());
     }
     if (batch.sent >= maxMessages) drop(batch);
   }
@@ -279,41 +234,8 @@ export function openGroupCommit(options: {
     committing -= batch.tokens.length;
   }
 
-  function noteCommit(batch: Batch): void {
-    const nowMs = performance.now();
-    const tookMs = nowMs - Math.max(batch.sentAtMs, committedAtMs);
-    commitMs = commitMs === undefined ? tookMs : commitMs + 0.2 * (tookMs - commitMs);
-    committedAtMs = nowMs;
-    pauseMs = 0;
-    answered += batch.tokens.length;
-    settle.counters.batches += 1;
-    settle.counters.batched += batch.tokens.length;
-    weigh();
-  }
-
-  /** Whether batches still pay, once they are used. */
-  function judge(nowMs: number): void {
-    const stored = answered;
-    answered = 0;
-    if (commitMs === undefined || options.always) return;
-    const held = waiting.reduce((sum, { messages, sent }) => sum + messages.length - sent, 0);
-    step = trial.tick(stored, held + settle.confirmed.underWay >= loadedFrom);
-    if (step !== 'leave') return;
-    step = 'batches';
-    commitMs = undefined;
-    trial.restart();
-    leftUntilMs = nowMs + leftForMs;
-  }
-
-  /** When the stream is late: no more than one message is sent in the time after which others are late. */
-  function slowDown(nowMs: number): void {
-    if (lateNow && !late) {
-      pace.slow();
-      lateProbeAtMs = nowMs - options.timeoutMs;
-    }
-    late = lateNow;
-    lateNow = false;
-    if (!late) return;
+  /** While the stream is late, no more than one message is sent in the time after which others are late. */
+  function sendLate(nowMs: number): void {
     const [first] = waiting;
     if (first === undefined || nowMs - lateProbeAtMs < options.timeoutMs) return;
     lateProbeAtMs = nowMs;
@@ -327,32 +249,29 @@ export function openGroupCommit(options: {
 
   /** Nothing of the batch is stored. */
   function refuse(batch: Batch, detail: string, forGood: boolean): void {
-    pauseMs = Math.min(Math.max(2 * pauseMs, firstPauseMs), lastPauseMs);
-    pausedUntilMs = performance.now() + pauseMs;
-    if (forGood && allowed) {
-      allowed = false;
-      options.onUnavailable(detail);
-    }
-    weigh();
+    const takesNone = forGood && worth.allowed;
+    worth.noteRefused(forGood);
+    if (takesNone) options.onUnavailable(detail);
     sendSingly(batch, batch.messages.length);
   }
 
   return {
     get gathering() {
-      return gathering;
+      return worth.gathering;
     },
     groupOf(message, again) {
-      if (!allowed || again || !message.batchable) return 0;
-      const room = promised ? 1 : window;
+      if (!worth.allowed || again || !message.batchable) return 0;
+      const room = promised ? 1 : worth.window;
       if (waiting.length === 0 && underWay.size === 0 && settle.confirmed.underWay < room) return 0;
       if (natsBytesOf(message) + batchHeaderBytes > maxMessageBytes()) return 0;
       promised = true;
       return joinable(true)?.number ?? lastNumber + 1;
     },
     send(message, token, group) {
-      if (group === 0 && waiting.length === 0 && singles() < window) {
+      const alone = singles();
+      if (group === 0 && waiting.length === 0 && alone < worth.window) {
         publishSingly(message, token);
-        if (pace.idle && underWay.size === 0) pace.begin(token, singles() + 1);
+        if (underWay.size === 0) worth.noteSingle(token, alone + 1);
         return true;
       }
       const batch = joined(group !== 0);
@@ -371,7 +290,9 @@ export function openGroupCommit(options: {
       if (ack.kind === 'refused') {
         refuse(batch, ack.detail, ack.cause.startsWith(disabledCode));
       } else if (countOf(answer) === batch.tokens.length) {
-        noteCommit(batch);
+        settle.counters.batches += 1;
+        settle.counters.batched += batch.tokens.length;
+        worth.noteStored(batch.tokens.length, batch.sentAtMs);
         for (const token of batch.tokens) settle.confirmed.settleStored(token);
       } else {
         // A server that knows no batches stores what it gets; only of the last message it said so.
@@ -380,24 +301,12 @@ export function openGroupCommit(options: {
       flush();
     },
     noteAnswer(token) {
-      answered += 1;
-      if (pace.noteAnswer(token)) weigh();
+      worth.noteAnswer(token);
       if (waiting.length > 0 || promised) schedule();
     },
-    noteLate() {
-      lateNow = true;
-    },
-    setWay: pace.setWay,
-    restart(problem) {
-      allowed = problem === undefined;
-      pace.restart();
-      commitMs = undefined;
-      trial.restart();
-      step = 'batches';
-      leftUntilMs = 0;
-      pausedUntilMs = 0;
-      weigh();
-    },
+    noteLate: worth.noteLate,
+    setWay: worth.setWay,
+    restart: (problem) => worth.restart(problem === undefined),
     connected(newWire) {
       wire = newWire;
     },
@@ -406,14 +315,15 @@ export function openGroupCommit(options: {
       promised = false;
       underWay.clear();
       committing = 0;
-      pace.abandon();
+      worth.abandon();
     },
     tick(nowMs) {
       for (const batch of underWay.values()) if (isGone(batch)) end(batch);
-      judge(nowMs);
-      pace.tick(nowMs, options.timeoutMs);
-      slowDown(nowMs);
-      weigh();
+      const held = waiting.reduce((sum, { messages, sent }) => sum + messages.length - sent, 0);
+      const { late } = worth;
+      worth.tick(nowMs, options.timeoutMs, held + settle.confirmed.underWay);
+      if (worth.late && !late) lateProbeAtMs = nowMs - options.timeoutMs;
+      if (worth.late) sendLate(nowMs);
       flush();
     },
   };

@@ -1,23 +1,15 @@
-import { spawn } from 'node:child_process';
-import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { readFileSync, rmSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { makeOwnDirectory, requireOwnDirectory } from '../../../data-directory.js';
-import { fileReasonOf, messageOf, SvcMqttError } from '../../../errors.js';
+import { messageOf, SvcMqttError } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import { probeNats } from '../connection/nats-probe.js';
-import { programEnvironment } from './child-environment.js';
-
-import {
-  type EmbeddedNatsFiles,
-  embeddedNatsConfig,
-  embeddedNatsFiles,
-  syncAlwaysLine,
-} from './embedded-nats-config.js';
-
-import { describeLacks, type NatsServerProgram, obtainNatsServer } from './nats-server-program.js';
-import { readProcessBirth } from './process-birth.js';
-import { readStoreLimit } from './store-space.js';
+import { type EmbeddedNatsFiles, embeddedNatsFiles, syncAlwaysLine } from './embedded-nats-config.js';
+import { readState, writeState } from './embedded-nats-state.js';
+import { endNatsServer, launchNatsServer } from './nats-server-process.js';
+import { describeLacks, obtainNatsServer } from './nats-server-program.js';
+import { isAlive, type ProcessIdentity } from './process-identity.js';
+import { openFullStore } from './store-space.js';
 
 /** A NATS server on this machine, for a gateway without NATS_URL. */
 export interface EmbeddedNats {
@@ -34,27 +26,9 @@ export interface EmbeddedNats {
   close(): Promise<void>;
 }
 
-/** Written beside the store, so that whoever starts next knows a server that goes on without its gateway. */
-interface EmbeddedNatsState {
-  /** The gateway, and the server; a process number alone is no name, as it is used again. */
-  readonly owner: Identity;
-  readonly server: Identity;
-  readonly port: number;
-}
-
-interface Identity {
-  readonly pid: number;
-  readonly birth: string;
-}
-
-const readyWithinMs = 20_000;
-const endWithinMs = 10_000;
-const pollMs = 25;
 const watchMs = 500;
 const firstBackoffMs = 200;
 const lastBackoffMs = 5_000;
-/** It is not started again for less than so much more space. */
-const leastGrowth = 1.05;
 
 /**
  * Finds or starts a NATS server on 127.0.0.1: one that listens on the port already, whoever runs it; else a
@@ -85,7 +59,7 @@ export async function startEmbeddedNats(options: {
       );
       return own(options, files, left.port, left.server);
     }
-    await end(left.server);
+    await endNatsServer(left.server);
   }
   const listener = options.port === 0 ? 'nothing' : await probeNats(options.port);
   if (listener === 'nats') return borrow(options.port, undefined, log);
@@ -141,7 +115,7 @@ async function own(
   options: { program: string | undefined; downloadUrl?: string | undefined; log: Log },
   files: EmbeddedNatsFiles,
   wantedPort: number,
-  adopted: Identity | undefined,
+  adopted: ProcessIdentity | undefined,
 ): Promise<EmbeddedNats> {
   const { log } = options;
   const program = await obtainNatsServer({
@@ -157,9 +131,9 @@ async function own(
   /** What the store of the running server may take, bytes; of one that was taken over it is not known. */
   let storeBytes = 0;
   let needsRoom = false;
-  let toldFull = false;
+  const fullStore = openFullStore(files.store, log);
   if (server === undefined) {
-    ({ server, port, storeBytes } = await launch(program, files, wantedPort, log));
+    ({ server, port, storeBytes } = await launchNatsServer(program, files, wantedPort, log));
   } else {
     writeState(files, server, port);
   }
@@ -173,8 +147,10 @@ async function own(
       if (closing.signal.aborted) return;
       if (server !== undefined && isAlive(server)) {
         backoffMs = firstBackoffMs;
-        if (!needsRoom || !(await hasGrown())) continue;
-        await end(server);
+        if (!needsRoom) continue;
+        needsRoom = false;
+        if (!(await fullStore.hasGrown(storeBytes))) continue;
+        await endNatsServer(server);
       } else {
         log.error(
           { event: 'nats_server_ended', log: files.log },
@@ -182,7 +158,7 @@ async function own(
         );
       }
       try {
-        ({ server, storeBytes } = await launch(program, files, port, log));
+        ({ server, storeBytes } = await launchNatsServer(program, files, port, log));
       } catch (error) {
         server = undefined;
         log.error(
@@ -193,27 +169,6 @@ async function own(
         backoffMs = Math.min(backoffMs * 2, lastBackoffMs);
       }
     }
-  }
-
-  async function hasGrown(): Promise<boolean> {
-    needsRoom = false;
-    const bytes = await readStoreLimit(files.store).catch(() => 0);
-    if (bytes >= storeBytes * leastGrowth) {
-      log.warn(
-        { event: 'nats_server_grows', bytes, before: storeBytes },
-        'the store of the NATS server is full; it is started again to use what its volume has now',
-      );
-      toldFull = false;
-      return true;
-    }
-    if (!toldFull) {
-      log.error(
-        { event: 'nats_server_full', bytes: storeBytes, dir: files.store },
-        'the store of the NATS server is full: enlarge the volume of DATA_DIR, free space on it, or purge the stream',
-      );
-      toldFull = true;
-    }
-    return false;
   }
 
   let closed: Promise<void> | undefined;
@@ -230,138 +185,10 @@ async function own(
       closed ??= (async () => {
         closing.abort();
         await watching;
-        if (server !== undefined) await end(server);
+        if (server !== undefined) await endNatsServer(server);
         rmSync(files.state, { force: true });
       })();
       return closed;
     },
   };
-}
-
-/** Starts the program and waits until it listens. */
-async function launch(
-  program: NatsServerProgram,
-  files: EmbeddedNatsFiles,
-  wantedPort: number,
-  log: Log,
-): Promise<{ server: Identity; port: number; storeBytes: number }> {
-  let output: number;
-  let storeBytes: number;
-  try {
-    makeOwnDirectory(files.dir);
-    for (const name of readdirSync(files.dir).filter((name) => name.endsWith('.ports')))
-      rmSync(join(files.dir, name));
-    storeBytes = await readStoreLimit(files.store);
-    const { version } = program;
-    writeFileSync(files.config, embeddedNatsConfig(files, { port: wantedPort, version, storeBytes }));
-    output = openSync(files.output, 'w');
-  } catch (cause) {
-    throw new SvcMqttError('NATS_EMBEDDED', `Cannot write to ${files.dir}: ${fileReasonOf(cause)}`, {
-      suggestion: 'Set DATA_DIR to a directory that this user may write to',
-      cause,
-    });
-  }
-  // A group of its own, so that Ctrl-C in the terminal does not end it before the gateway has drained; files rather than
-  // pipes, so that it can go on when the gateway is killed.
-  const child = spawn(program.path, ['-c', files.config], {
-    stdio: ['ignore', output, output],
-    detached: true,
-    env: programEnvironment(),
-  });
-  closeSync(output);
-  const failed = new Promise<never>((_, reject) => child.once('error', reject));
-  failed.catch(() => {});
-  child.unref();
-  const birth = child.pid === undefined ? undefined : readProcessBirth(child.pid);
-  if (child.pid === undefined || birth === undefined) throw startFailed(files, program);
-  const server = { pid: child.pid, birth };
-  writeState(files, server, wantedPort);
-  const port = await Promise.race([failed, listening(server, files, program)]).catch(async (error) => {
-    await end(server);
-    rmSync(files.state, { force: true });
-    throw error;
-  });
-  writeState(files, server, port);
-  log.info(
-    { event: 'nats_server_started', version: program.version, port, pid: server.pid },
-    'started a NATS server of our own',
-  );
-  return { server, port, storeBytes };
-}
-
-/** Waits for the ports file, which the server writes when it listens. */
-async function listening(
-  server: Identity,
-  files: EmbeddedNatsFiles,
-  program: NatsServerProgram,
-): Promise<number> {
-  const endMs = performance.now() + readyWithinMs;
-  while (performance.now() < endMs) {
-    if (!isAlive(server)) throw startFailed(files, program);
-    const name = readdirSync(files.dir).find((candidate) => candidate.endsWith(`_${server.pid}.ports`));
-    const port =
-      name === undefined ? undefined : /:(\d+)/.exec(readFileSync(join(files.dir, name), 'utf8'))?.[1];
-    if (port !== undefined && (await probeNats(Number(port))) === 'nats') return Number(port);
-    await delay(pollMs);
-  }
-  throw startFailed(files, program);
-}
-
-function startFailed(files: EmbeddedNatsFiles, program: NatsServerProgram): SvcMqttError {
-  const said = [files.output, files.log].map(readLastLine).find((line) => line !== '');
-  return new SvcMqttError(
-    'NATS_EMBEDDED',
-    `${program.path} did not start${said === undefined ? '' : `: ${said}`}`,
-    {
-      suggestion: `See ${files.log}, or set NATS_URL to a NATS server that runs`,
-    },
-  );
-}
-
-function readLastLine(path: string): string {
-  try {
-    return readFileSync(path, 'utf8').trim().split('\n').at(-1)?.slice(-500) ?? '';
-  } catch {
-    return '';
-  }
-}
-
-async function end(server: Identity): Promise<void> {
-  for (const [signal, withinMs] of [
-    ['SIGTERM', endWithinMs],
-    ['SIGKILL', endWithinMs],
-  ] as const) {
-    const endMs = performance.now() + withinMs;
-    if (isAlive(server)) kill(server.pid, signal);
-    while (isAlive(server) && performance.now() < endMs) await delay(pollMs);
-    if (!isAlive(server)) return;
-  }
-}
-
-function kill(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal);
-  } catch {
-    // It ended by itself meanwhile.
-  }
-}
-
-function isAlive(identity: Identity): boolean {
-  return readProcessBirth(identity.pid) === identity.birth;
-}
-
-function writeState(files: EmbeddedNatsFiles, server: Identity, port: number): void {
-  const owner = { pid: process.pid, birth: readProcessBirth(process.pid) ?? '' };
-  writeFileSync(files.state, JSON.stringify({ owner, server, port } satisfies EmbeddedNatsState));
-}
-
-/** Of a directory that somebody else could write to nothing is believed: a server named there would be ended. */
-function readState(files: EmbeddedNatsFiles): EmbeddedNatsState | undefined {
-  try {
-    requireOwnDirectory(files.dir);
-    const state = JSON.parse(readFileSync(files.state, 'utf8')) as EmbeddedNatsState;
-    return typeof state.server?.pid === 'number' && typeof state.owner?.pid === 'number' ? state : undefined;
-  } catch {
-    return undefined;
-  }
 }

@@ -24,3 +24,19 @@ export function readProcessBirth(pid: number): string | undefined {
     return undefined;
   }
 }
+
+/** A process, beyond doubt. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  readonly birth: string;
+}
+
+/** @returns undefined when there is no such process. */
+export function identifyProcess(pid: number | undefined): ProcessIdentity | undefined {
+  const birth = pid === undefined ? undefined : readProcessBirth(pid);
+  return pid === undefined || birth === undefined ? undefined : { pid, birth };
+}
+
+export function isAlive({ pid, birth }: ProcessIdentity): boolean {
+  return readProcessBirth(pid) === birth;
+}

@@ -1,0 +1,28 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { requireOwnDirectory } from '../../../data-directory.js';
+import type { EmbeddedNatsFiles } from './embedded-nats-config.js';
+import { type ProcessIdentity, readProcessBirth } from './process-identity.js';
+
+/** Written beside the store, so that whoever starts next knows a server that goes on without its gateway. */
+export interface EmbeddedNatsState {
+  /** The gateway, and the server; a process number alone is no name, as it is used again. */
+  readonly owner: ProcessIdentity;
+  readonly server: ProcessIdentity;
+  readonly port: number;
+}
+
+export function writeState(files: EmbeddedNatsFiles, server: ProcessIdentity, port: number): void {
+  const owner = { pid: process.pid, birth: readProcessBirth(process.pid) ?? '' };
+  writeFileSync(files.state, JSON.stringify({ owner, server, port } satisfies EmbeddedNatsState));
+}
+
+/** Of a directory that somebody else could write to nothing is believed: a server named there would be ended. */
+export function readState(files: EmbeddedNatsFiles): EmbeddedNatsState | undefined {
+  try {
+    requireOwnDirectory(files.dir);
+    const state = JSON.parse(readFileSync(files.state, 'utf8')) as EmbeddedNatsState;
+    return typeof state.server?.pid === 'number' && typeof state.owner?.pid === 'number' ? state : undefined;
+  } catch {
+    return undefined;
+  }
+}
