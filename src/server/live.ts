@@ -25,7 +25,7 @@ export function shortenText(text: string): string {
 }
 
 /** What those see who look at a running replica. */
-export interface FleetView {
+export interface ReplicaView {
   readonly replica: string;
   readonly connections: LiveConnections;
   readonly events: EventFeed;

@@ -8,7 +8,7 @@ import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
 import type { EventFeed } from './event-feed.js';
 import type { Forwarder } from './forward/forwarder.js';
-import type { FleetView, LiveConnections } from './live.js';
+import type { LiveConnections, ReplicaView } from './live.js';
 import type { BrokerCounters } from './mqtt/live/counters.js';
 import { startTrafficHistory, type Traffic } from './traffic-history.js';
 
@@ -18,12 +18,12 @@ const replicasMs = 5_000;
 const recentEvents = 20;
 
 /** What a running replica shows of itself and its connections. */
-export interface RunningFleetView extends FleetView {
+export interface RunningReplicaView extends ReplicaView {
   close(): void;
 }
 
-/** Joins what is known of the fleet for those who look at it; keeps the last minute of traffic. */
-export function startFleetView(options: {
+/** Joins what is known of this replica for those who look at it; keeps the last minute of traffic. */
+export function startReplicaView(options: {
   /** Most connections: MAX_CONNECTIONS, or what the limit of open files allows. */
   maxConnections: number;
   version: string;
@@ -38,7 +38,7 @@ export function startFleetView(options: {
   health: { readonly ok: boolean; readonly detail: string };
   events: EventFeed;
   log: Log;
-}): RunningFleetView {
+}): RunningReplicaView {
   const { maxConnections, version, replica, db, broker, forwarder, health, events, log } = options;
   const { live, counters } = broker;
   const startedMs = performance.now();

@@ -25,14 +25,14 @@ import { compileSubject, encodeHeaders } from './forward/subject.js';
 import { holdAddress } from './http/listener.js';
 import type { PartReadiness, Readiness } from './http/start.js';
 import { startHttp } from './http/start.js';
-import type { FleetView } from './live.js';
+import type { ReplicaView } from './live.js';
 import { openMetrics } from './metrics/metrics.js';
 import { type Broker, openBroker } from './mqtt/broker.js';
 import { holdPorts, planListeners } from './mqtt/transport/listeners.js';
 import { readOpenFilesLimit, shareOpenFiles } from './open-files.js';
 import { startPolicyDirectory } from './policy-directory.js';
 import { openReleasers } from './releasers.js';
-import { startFleetView } from './replica.js';
+import { startReplicaView } from './replica.js';
 import { openStartWait } from './start-wait.js';
 import { openSubjectCoverage } from './subject-coverage.js';
 import { openServerCertificates } from './tls/server-certificates.js';
@@ -49,7 +49,7 @@ export interface RunningServer {
     readonly http: number;
   };
   /** What the replica shows of itself and its connections. */
-  readonly fleet: FleetView;
+  readonly view: ReplicaView;
   /** Revokes a device. @throws SvcMqttError DEVICE_NOT_FOUND. */
   revoke(deviceId: string, actor: Actor): Promise<void>;
   /** There are certificate files to read again. */
@@ -210,7 +210,7 @@ async function start(
     version,
     certificates,
   });
-  const fleet = startFleetView({
+  const view = startReplicaView({
     maxConnections,
     version,
     replica,
@@ -221,7 +221,7 @@ async function start(
     events,
     log,
   });
-  releasers.add('fleet view', () => fleet.close());
+  releasers.add('replica view', () => view.close());
   let broker: Broker | undefined;
   let stopping = false;
   const http = await startHttp({
@@ -241,7 +241,7 @@ async function start(
       ];
     },
     readMetrics: () => metrics.read(),
-    fleet,
+    view,
     readiness: () =>
       readReadiness({
         health,
@@ -276,7 +276,7 @@ async function start(
       wss: ports.wss,
       http: http.port,
     },
-    fleet,
+    view,
     async revoke(deviceId, actor) {
       const { unknown } = await revokeDevices(db, actor, [deviceId]);
       if (unknown.length > 0) throw new SvcMqttError('DEVICE_NOT_FOUND', `There is no device ${deviceId}`);

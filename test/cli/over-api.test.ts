@@ -42,7 +42,7 @@ async function start(apiRequestsPerSecond = openConfig.apiRequestsPerSecond): Pr
     log: openTestLog().log,
     readMetrics: async () => ({ contentType: 'text/plain', text: '' }),
     readiness: () => allReady,
-    fleet: openIdleFleet(),
+    view: openIdleFleet(),
     version: '1.2.3',
     policyRisks: async (rules) => describeRisks(rules, 262_144),
   });

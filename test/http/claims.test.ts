@@ -20,7 +20,7 @@ async function start(apiToken: string | undefined): Promise<RunningHttp> {
     readMetrics: async () => ({ contentType: 'text/plain', text: '' }),
     version: '1.2.3',
     policyRisks: async () => [],
-    fleet: openIdleFleet(),
+    view: openIdleFleet(),
   });
 }
 

@@ -34,7 +34,7 @@ async function startOn(config: {
     log,
     readiness: () => allReady,
     readMetrics: async () => ({ contentType: 'text/plain', text: '' }),
-    fleet: openIdleFleet(),
+    view: openIdleFleet(),
     version: '1.2.3',
     policyRisks: async () => [],
   });

@@ -23,7 +23,7 @@ beforeAll(async () => {
     log: log.log,
     readMetrics: async () => ({ contentType: 'text/plain', text: '' }),
     readiness: () => allReady,
-    fleet: openIdleFleet(),
+    view: openIdleFleet(),
     version: '1.2.3',
     policyRisks: async () => [],
     limits: { maxBulkBytes: 524_288 },

@@ -1,7 +1,7 @@
 import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { hashSecret } from '../../src/db/secrets.js';
-import type { FleetView } from '../../src/server/live.js';
+import type { ReplicaView } from '../../src/server/live.js';
 import { openIdleFleet } from '../support/idle-fleet.js';
 import { call, startTestApi, type TestApi } from './support.js';
 
@@ -15,9 +15,9 @@ afterEach(async () => {
 
 async function start(
   limits: Parameters<typeof startTestApi>[0] = {},
-): Promise<{ api: TestApi; fleet: FleetView }> {
+): Promise<{ api: TestApi; fleet: ReplicaView }> {
   const fleet = openIdleFleet();
-  const api = await startTestApi({ ...limits, fleet });
+  const api = await startTestApi({ ...limits, view: fleet });
   open.push(api);
   return { api, fleet };
 }

@@ -29,7 +29,7 @@ async function startApi(database: TestDatabase, config: Partial<HttpConfig> = {}
     log,
     readiness: () => allReady,
     readMetrics: async () => ({ contentType: 'text/plain', text: '' }),
-    fleet: openIdleFleet(),
+    view: openIdleFleet(),
     version: '1.2.3',
     policyRisks: async () => [],
   });

@@ -20,7 +20,7 @@ describe.each(kinds)('the life of a device over HTTP, on %s', (kind) => {
       log,
       readMetrics: async () => ({ contentType: 'text/plain', text: '' }),
       readiness: () => allReady,
-      fleet: openIdleFleet(),
+      view: openIdleFleet(),
       version: '1.2.3',
       policyRisks: async () => [],
     });

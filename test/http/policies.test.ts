@@ -21,7 +21,7 @@ beforeAll(async () => {
     readMetrics: async () => ({ contentType: 'text/plain', text: '' }),
     version: '1.2.3',
     policyRisks: async (rules) => describeRisks(rules, 1_048_576),
-    fleet: openIdleFleet(),
+    view: openIdleFleet(),
   });
 });
 afterEach(async () => {

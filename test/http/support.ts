@@ -16,7 +16,7 @@ import {
   type RunningHttp,
   startHttpWith,
 } from '../../src/server/http/start.js';
-import type { FleetView } from '../../src/server/live.js';
+import type { ReplicaView } from '../../src/server/live.js';
 import type { CertificateStore } from '../../src/server/tls/certificate-store.js';
 import { openControlledFeed } from '../support/controlled-feed.js';
 import { openIdleFleet } from '../support/idle-fleet.js';
@@ -165,7 +165,7 @@ export async function startTestApi(
     config?: Partial<HttpConfig>;
     limits?: Partial<HttpLimits>;
     devices?: Partial<DeviceQueries>;
-    fleet?: FleetView;
+    view?: ReplicaView;
     certificates?: CertificateStore;
     keys?: Partial<ApiKeyQueries>;
     feed?: ChangeFeed;
@@ -186,7 +186,7 @@ export async function startTestApi(
     limits: options.limits ?? {},
     readiness: options.readiness ?? (() => allReady),
     readMetrics: async () => ({ contentType: 'text/plain; version=0.0.4; charset=utf-8', text: 'up 1\n' }),
-    fleet: options.fleet ?? openIdleFleet(),
+    view: options.view ?? openIdleFleet(),
     certificates: options.certificates,
     version: '1.2.3',
     log,

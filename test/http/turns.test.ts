@@ -119,7 +119,7 @@ describe('lists of connections that take long', () => {
     };
     const api = await startTestApi({
       ...limits,
-      fleet: { ...idle, connections: { ...idle.connections, list } },
+      view: { ...idle, connections: { ...idle.connections, list } },
     });
     onTestFinished(() => api.close());
     return api;

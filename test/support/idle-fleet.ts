@@ -1,8 +1,8 @@
 import { openEventFeed } from '../../src/server/event-feed.js';
-import type { FleetView } from '../../src/server/live.js';
+import type { ReplicaView } from '../../src/server/live.js';
 
 /** A replica without connections, for tests of what has no part in them. */
-export function openIdleFleet(): FleetView {
+export function openIdleFleet(): ReplicaView {
   const none = { messages_in: 0, messages_out: 0, bytes_in: 0, bytes_out: 0 };
   return {
     replica: 'r1',

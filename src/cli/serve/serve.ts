@@ -64,7 +64,7 @@ export async function serve(
     `Ready: ${listening.join(', ')}`,
   );
   if (quiet) {
-    const { nats, database } = await server.fleet.readStats();
+    const { nats, database } = await server.view.readStats();
     const where = { ports: server.ports, nats: nats.detail, database: database.detail };
     quiet = false;
     io.stderr.write(toWelcome(config, where, io.env));

@@ -6,8 +6,8 @@ import type { RunningServer } from '../../server/start.js';
 import type { LiveApi } from '../store/live-api.js';
 
 /** The same answers from the server in this process. Who runs the server may do everything. */
-export function openLocalApi(server: Pick<RunningServer, 'fleet' | 'revoke'>, actor: Actor): LiveApi {
-  const { connections } = server.fleet;
+export function openLocalApi(server: Pick<RunningServer, 'view' | 'revoke'>, actor: Actor): LiveApi {
+  const { connections } = server.view;
   const ended = (id: string) =>
     new SvcMqttError('CONNECTION_NOT_FOUND', `There is no connection with the id ${id} any more`);
   return {
@@ -16,7 +16,7 @@ export function openLocalApi(server: Pick<RunningServer, 'fleet' | 'revoke'>, ac
         connections.list({ ...request, text: filter, device: undefined, type: undefined }),
       );
     },
-    stats: async () => hideCredentials(await server.fleet.readStats()),
+    stats: async () => hideCredentials(await server.view.readStats()),
     async details(id) {
       const found = connections.find(id);
       if (found === undefined) throw ended(id);

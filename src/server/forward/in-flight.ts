@@ -1,10 +1,10 @@
 import type { Log } from '../../log.js';
+import { openFailureLog } from './failure-log.js';
 import type { ForwarderCounters, Lane, TroubleSum, UplinkMessage } from './forwarder.js';
 import { ClientLane, type LaneContext } from './lane.js';
 import type { Outlet, Refusal } from './outlet.js';
 import { openSlots, slotFree, slotHeld, slotSent } from './slots.js';
 import { type Failure, findStandstill, type Standstill } from './standstill.js';
-import { openTroubles } from './troubles.js';
 
 const decoder = new TextDecoder();
 
@@ -58,7 +58,7 @@ export function openInFlight(options: {
   const { outlet, ackTimeoutMs, counters } = options;
   const late = `no confirmation within ${ackTimeoutMs} ms: the disk of NATS is full or slow, or its stream has no leader`;
   const slots = openSlots<ClientLane>();
-  const troubles = openTroubles(options.log);
+  const failureLog = openFailureLog(options.log);
   const pending = new Set<ClientLane>();
   const holding = new Set<ClientLane>();
   let tickedAtMs = performance.now();
@@ -72,7 +72,7 @@ export function openInFlight(options: {
     nowMs: tickedAtMs,
     storedSentAtMs: 0,
     closedAtMs: undefined,
-    noteFailure: (cause, detail) => troubles.note(cause, detail, context.nowMs),
+    noteFailure: (cause, detail) => failureLog.note(cause, detail, context.nowMs),
     sendUnconfirmed: options.sendUnconfirmed,
     onRoom: options.onRoom,
   };
@@ -193,7 +193,7 @@ export function openInFlight(options: {
       for (const lane of [...pending]) if (outlet.open) lane.resume();
       // At the bound, what absent clients left behind and NATS refuses makes way.
       if (options.full()) for (const lane of [...pending]) lane.abandon();
-      troubles.check(holding.size > 0, nowMs);
+      failureLog.check(holding.size > 0, nowMs);
     },
   };
 }

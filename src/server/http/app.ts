@@ -2,7 +2,7 @@ import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } fr
 import { includesRole } from '../../db/api-keys.js';
 import type { Actor } from '../../db/audit.js';
 import type { Log } from '../../log.js';
-import type { FleetView } from '../live.js';
+import type { ReplicaView } from '../live.js';
 import { peerAddressOf } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import { type ApiKeyQueries, addApiKeyRoutes } from './api-keys.js';
@@ -68,7 +68,7 @@ export interface AppOptions {
   readonly listAudit: ListAudit;
   readonly readiness: ReadReadiness;
   readonly readMetrics: ReadMetrics;
-  readonly fleet: FleetView;
+  readonly view: ReplicaView;
   readonly version: string;
   readonly log: Log;
   readonly limits: HttpLimits;
@@ -115,10 +115,10 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   await openSpecification(app, options.version);
   addHealthRoutes(app, { readiness: options.readiness, timeoutMs: limits.readinessTimeoutMs, log });
   addMetricsRoute(app, options.readMetrics);
-  const { connections, events, replica } = options.fleet;
+  const { connections, events, replica } = options.view;
   addConnectionRoutes(app, connections, limits.maxWaitingLists);
   addEventRoute(app, { events, replica, limits, log });
-  addStatsRoute(app, options.fleet);
+  addStatsRoute(app, options.view);
   addDeviceRoutes(app, { devices: options.devices, log });
   addDeviceBulkRoutes(app, { devices: options.devices, log, limits });
   addPolicyRoutes(app, { policies: options.policies, log });

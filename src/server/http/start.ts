@@ -3,7 +3,7 @@ import type { Config } from '../../config.js';
 import type { ChangeFeed } from '../../db/change-feed.js';
 import type { Database } from '../../db/open.js';
 import type { Log } from '../../log.js';
-import type { FleetView } from '../live.js';
+import type { ReplicaView } from '../live.js';
 import { plainAddress } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import { type ApiKeyQueries, bindApiKeyQueries } from './api-keys.js';
@@ -52,7 +52,7 @@ export async function startHttp(options: {
   log: Log;
   readiness: ReadReadiness;
   readMetrics: ReadMetrics;
-  fleet: FleetView;
+  view: ReplicaView;
   version: string;
   /** What a policy allows that should be intended. */
   policyRisks: PolicyQueries['risksOf'];
@@ -83,7 +83,7 @@ export async function startHttpWith(options: {
   log: Log;
   readiness: ReadReadiness;
   readMetrics: ReadMetrics;
-  fleet: FleetView;
+  view: ReplicaView;
   version: string;
   /** With them the API speaks HTTPS only. */
   certificates?: CertificateStore | undefined;
@@ -109,7 +109,7 @@ export async function startHttpWith(options: {
     access: config,
     readiness: options.readiness,
     readMetrics: options.readMetrics,
-    fleet: options.fleet,
+    view: options.view,
     version: options.version,
     log,
     limits,

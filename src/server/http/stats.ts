@@ -5,7 +5,7 @@ import { listProblems } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 
 /** Adds the route that tells how this replica is doing. */
-export function addStatsRoute(app: TypedApp, fleet: { readStats(): Promise<StatsJson> }): void {
+export function addStatsRoute(app: TypedApp, view: { readStats(): Promise<StatsJson> }): void {
   app.addSchema(StatsResponse);
   app.get(
     '/stats',
@@ -21,7 +21,7 @@ export function addStatsRoute(app: TypedApp, fleet: { readStats(): Promise<Stats
       },
     },
     async (_request, reply) => {
-      return reply.code(200).send(hideCredentials(await fleet.readStats()));
+      return reply.code(200).send(hideCredentials(await view.readStats()));
     },
   );
 }

@@ -4,10 +4,10 @@ const localTimeoutMs = 2_000;
 const greetingStart = 'INFO {';
 
 /** What listens on a port of this machine. */
-export type Listener = 'nats' | 'other' | 'nothing';
+export type PortUse = 'nats' | 'other' | 'nothing';
 
 /** Tells what listens on a port of 127.0.0.1. */
-export async function probeNats(port: number): Promise<Listener> {
+export async function probeNats(port: number): Promise<PortUse> {
   try {
     return await awaitGreeting('127.0.0.1', port, localTimeoutMs);
   } catch {

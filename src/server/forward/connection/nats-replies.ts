@@ -1,7 +1,7 @@
 import type { NatsErrorReport, NatsInternals } from './nats-internals.js';
 
 /** What a server refused since the PING before was answered. */
-export interface Refusals {
+export interface ReadRefusals {
   /** Subjects that may not be published to, as the server names them. */
   readonly denied: ReadonlySet<string>;
   /** The last refusal that names no subject, in the server's words. */
@@ -11,7 +11,7 @@ export interface Refusals {
 /** What a server says of what it was sent, in the order in which it says it. */
 export interface NatsReplies {
   /** Sends a PING. Rejected when the connection ends before it is answered. */
-  ping(): Promise<Refusals>;
+  ping(): Promise<ReadRefusals>;
 }
 
 /**

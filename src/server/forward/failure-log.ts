@@ -5,8 +5,9 @@ const quietMs = 2_000;
 /** A cause that goes on is logged again after so long. */
 const repeatMs = 600_000;
 const maxCauses = 50;
+
 /** What NATS refuses, logged once a cause when it begins and once when all is well again. */
-export interface Troubles {
+export interface FailureLog {
   /** @param cause stable key of the cause; `detail` is what NATS said. */
   note(cause: string, detail: string, nowMs: number): void;
   /**
@@ -17,7 +18,7 @@ export interface Troubles {
   check(waiting: boolean, nowMs: number): void;
 }
 
-export function openTroubles(log: Log): Troubles {
+export function openFailureLog(log: Log): FailureLog {
   const causes = new Map<string, { count: number; loggedAtMs: number }>();
   let beganAtMs = 0;
   let lastAtMs = 0;
