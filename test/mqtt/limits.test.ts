@@ -717,6 +717,32 @@ describe('messages to clients', () => {
     expect(limitsHit()).toEqual({ 'outgoing-bytes-in-all': 2 });
   });
 
+  it('messages that wait for the members of a shared subscription: when all are full one is dropped, and none closed', async () => {
+    await openBroker({ maxQueuedMessages: 1, maxOutgoingBytes: 65_536, acl: 'open' });
+    const away = await connected({ clientId: 'away', clean: false });
+    away.send(subscribePacket(1, [['$share/g/t', 1]]));
+    await nextOf(away, suback);
+    away.send(disconnectPacket);
+    await away.waitClosed();
+    const silent = await connected();
+    silent.send(subscribePacket(1, [['$share/g/t', 1]]));
+    await nextOf(silent, suback);
+    const sender = await connected({ device: 2 });
+    const payload = 'x'.repeat(40_000);
+    for (let packetId = 1; packetId <= 3; packetId += 1) {
+      sender.send(message(packetId, { topic: 't', payload }));
+      await nextOf(sender, puback);
+    }
+    expect(limitsHit()).toEqual({ 'shared-subscription': 1 });
+    expect(broker().broker.counters.deliveriesDropped).toBe(1);
+    const { body } = await nextOf(silent, publish);
+    await ping(silent);
+    // What it does not acknowledge has no room at the other, either.
+    silent.destroy();
+    await vi.waitFor(() => expect(limitsHit()).toEqual({ 'shared-subscription': 2 }));
+    expect(body.length).toBeGreaterThan(payload.length);
+  });
+
   it('a client that takes nothing: its connection ends after a time', async () => {
     await openBroker({ slowReaderTimeoutSec: 1, maxOutgoingBytes: 134_217_728, acl: 'open' });
     const stuck = await connected();

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { checkFilter, matches } from '../../src/server/mqtt/protocol/topics.js';
 import { createRetainedMessages } from '../../src/server/mqtt/sessions/retained-messages.js';
 
@@ -9,6 +9,10 @@ const message = (topic: string, payload: string) => ({
   qos: 1 as const,
   retain: true,
 });
+afterEach(() => {
+  vi.useRealTimers();
+});
+
 const limits = { maxMessages: 1_000, maxBytes: 1_000_000 };
 
 describe('retained messages', () => {
@@ -49,5 +53,28 @@ describe('retained messages', () => {
     expect(retained.store(message('c', '1'))).toBe(false);
     expect(retained.store(message('a', ''))).toBe(true);
     expect(retained.store(message('c', '1'))).toBe(true);
+  });
+
+  it('that have expired are not found [MQTT 5.0 MQTT-3.3.2-5], and make room', () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: 1_000_000 });
+    const retained = createRetainedMessages({ maxMessages: 3, maxBytes: 1_000 });
+    retained.store({ ...message('a', '1'), expiresAtMs: 1_002_000 });
+    retained.store({ ...message('b', '1'), expiresAtMs: 1_002_500 });
+    retained.store(message('c', '1'));
+    expect(retained.store(message('d', '1'))).toBe(false);
+    vi.setSystemTime(1_002_000);
+    const topics = (filter: string) => retained.find([filter]).map((entry) => entry.message.topic);
+    expect([topics('#'), topics('a'), topics('b')]).toEqual([['b', 'c'], [], ['b']]);
+    expect(retained.store(message('d', '1'))).toBe(true);
+    vi.setSystemTime(1_002_600);
+    expect(topics('+')).toEqual(['c', 'd']);
+    vi.setSystemTime(1_003_100);
+    expect(retained.store(message('e', '1'))).toBe(true);
+  });
+
+  it('count with their properties', () => {
+    const retained = createRetainedMessages({ maxMessages: 10, maxBytes: 100 });
+    const properties = { userProperties: [['name', 'v'.repeat(100)]] as const };
+    expect(retained.store({ ...message('a', '1'), properties })).toBe(false);
   });
 });

@@ -1,7 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { compilePolicy, confinedTemplate, openTemplate } from '../../src/server/mqtt/admission/authorize.js';
-import { checkFilter, checkTopic, covers, matches } from '../../src/server/mqtt/protocol/topics.js';
+import {
+  checkFilter,
+  checkTopic,
+  covers,
+  matches,
+  partFilter,
+} from '../../src/server/mqtt/protocol/topics.js';
 
 const level = fc.constantFrom('a', 'b', '', '$x', 'raw');
 const topic = fc.array(level, { minLength: 1, maxLength: 4 }).map((levels) => levels.join('/'));
@@ -136,5 +142,30 @@ describe('the policy of a device', () => {
         }
       }),
     );
+  });
+});
+
+describe('a filter that may be shared', () => {
+  it('has a name of one level and a filter that is well-formed [MQTT 5.0 MQTT-4.8.2-1] [MQTT 5.0 MQTT-4.8.2-2]', () => {
+    fc.assert(
+      fc.property(level, filter, (name, shared) => {
+        fc.pre(name !== '');
+        expect(partFilter(`$share/${name}/${shared}`)).toEqual({ shareName: name, filter: shared });
+        if (!shared.startsWith('$share/'))
+          expect(partFilter(shared)).toEqual({ shareName: undefined, filter: shared });
+      }),
+    );
+    for (const text of [
+      '$share/',
+      '$share/g',
+      '$share//a',
+      '$share/+/a',
+      '$share/g#/a',
+      '$share/g/',
+      '$share/g/#/a',
+    ])
+      expect(partFilter(text)).toBeUndefined();
+    for (const text of ['$share', '$shared/g/a', 'x/$share/g/a'])
+      expect(partFilter(text)).toEqual({ shareName: undefined, filter: text });
   });
 });

@@ -15,6 +15,7 @@ import type { RateLimits } from './admission/publish-rate.js';
 import type { BrokerCounters } from './live/counters.js';
 import type { SessionServices } from './sessions/client-session.js';
 import type { Registry } from './sessions/registry.js';
+import { createSharedSubscriptions } from './sessions/shared-subscriptions.js';
 import type { SessionEngine } from './sessions/subscription-matcher.js';
 import type { TurnQueue } from './transport/turn-queue.js';
 import type { Addressing } from './uplink/route.js';
@@ -124,6 +125,7 @@ export function createConnectionServices(
     },
     session: {
       engine,
+      shares: createSharedSubscriptions(engine, counters),
       limits: {
         maxMessages: config.maxQueuedMessages,
         maxBytes: config.maxOutgoingBytes,

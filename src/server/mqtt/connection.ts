@@ -261,7 +261,8 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
       sessionPresent,
       this.codec.explains ? this.tellTerms(connect) : {},
     );
-    const { receiveMaximum, maxPacketBytes, topicAliasMaximum } = connect;
+    const { receiveMaximum, maxPacketBytes } = connect;
+    const topicAliasMaximum = Math.min(connect.topicAliasMaximum, this.services.config.maxTopicAliases);
     if (connack.length > maxPacketBytes) {
       this.refuse({ refused: 'answer-too-large' });
       return;

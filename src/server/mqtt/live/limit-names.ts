@@ -33,6 +33,8 @@ export const limitNames = {
   'subscriptions-per-client': 'MAX_SUBSCRIPTIONS_PER_CLIENT: a filter is refused',
   'subscription-bytes-in-all':
     "MAX_SUBSCRIPTION_BYTES_IN_ALL, or a device's share of it: a filter is refused",
+  'shared-subscription':
+    'MAX_OUTGOING_BYTES or MAX_QUEUED_MESSAGES of every member of a shared subscription: a message is dropped',
   'retained-messages': 'MAX_RETAINED_MESSAGES or MAX_RETAINED_BYTES: a message is not retained',
   sessions: 'MAX_SESSIONS: a session is discarded',
   'waiting-wills': 'the wills that wait for NATS: a will is dropped',

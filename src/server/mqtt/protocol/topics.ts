@@ -58,6 +58,29 @@ export function checkFilter(filter: string): CloseReason | undefined {
   return isWellFormedFilter(filter) ? undefined : 'malformed-filter';
 }
 
+/** What a SUBSCRIBE asks for: a filter, and the name of the share where it is to be shared with other clients. */
+export interface FilterParts {
+  readonly shareName: string | undefined;
+  readonly filter: string;
+}
+
+const sharePrefix = '$share/';
+
+/**
+ * Parts `$share/<name>/<filter>` (MQTT 5.0 §4.8.2). Any other filter stands for itself.
+ *
+ * @returns undefined when the name or the filter behind it is not well-formed [MQTT 5.0 MQTT-4.8.2-1, 4.8.2-2].
+ */
+export function partFilter(text: string): FilterParts | undefined {
+  if (!text.startsWith(sharePrefix)) return { shareName: undefined, filter: text };
+  const nameEnd = text.indexOf('/', sharePrefix.length);
+  if (nameEnd === -1) return undefined;
+  const shareName = text.slice(sharePrefix.length, nameEnd);
+  const filter = text.slice(nameEnd + 1);
+  if (shareName === '' || /[+#]/.test(shareName) || checkFilter(filter) !== undefined) return undefined;
+  return { shareName, filter };
+}
+
 /**
  * A topic name matches a filter. A filter that begins with a wildcard does not match a topic that begins with `$`
  * [MQTT-4.7.2-1].

@@ -8,11 +8,14 @@ import type { PacketType, QoS } from '../protocol/packet-type.js';
 import { matches, type TopicLimits } from '../protocol/topics.js';
 import type { Message } from './message.js';
 import { Outgoing, type OutgoingConnection, type OutgoingLimits, type OutgoingTotal } from './outgoing.js';
+import type { SharedSubscriptions } from './shared-subscriptions.js';
+import { copyFor, memoryBytesOf, type SubscriptionTerms } from './subscription.js';
 import type { SessionEngine } from './subscription-matcher.js';
 
 /** What all sessions share. */
 export interface SessionServices {
   readonly engine: SessionEngine;
+  readonly shares: SharedSubscriptions;
   readonly limits: OutgoingLimits;
   readonly outgoing: OutgoingTotal;
   readonly maxSubscriptions: number;
@@ -24,8 +27,9 @@ export interface SessionServices {
 }
 
 interface Subscription {
-  readonly qos: QoS;
-  readonly end: () => void;
+  /** Those asked for last. */
+  terms: SubscriptionTerms;
+  end: () => void;
 }
 
 /** Commands for the device could match the filter. */
@@ -40,6 +44,7 @@ export function takesCommands(filter: string, deviceId: string): boolean {
 export class ClientSession {
   private readonly services: SessionServices;
   private readonly deviceId: string;
+  private readonly clientKey: string;
   private readonly outgoing: Outgoing;
   private readonly subscriptions = new Map<string, Subscription>();
   /** How many of them take commands, which are claimed while there is one. */
@@ -48,34 +53,68 @@ export class ClientSession {
   /** Number of the latest delivery; the message itself is not kept. */
   private lastDelivery = 0;
 
-  constructor(services: SessionServices, deviceId: string) {
+  /** @param client.key as messages name their sender. */
+  constructor(
+    services: SessionServices,
+    client: { readonly key: string; readonly device: { readonly id: string } },
+  ) {
     this.services = services;
-    this.deviceId = deviceId;
+    this.deviceId = client.device.id;
+    this.clientKey = client.key;
     this.outgoing = new Outgoing(services.limits, services.outgoing, services.counters);
   }
 
-  /** Adds or replaces a subscription [MQTT-3.8.4-3]; answers false when there are too many. */
-  subscribe(filter: string, qos: QoS): boolean {
-    const { engine } = this.services;
-    const known = this.subscriptions.get(filter);
-    if (known === undefined && !this.takeRoom(filter)) return false;
-    if (known === undefined && takesCommands(filter, this.deviceId)) {
+  /** Adds a subscription, or puts an existing one on other terms [MQTT-3.8.4-3]; 'full': there are too many. */
+  subscribe(terms: SubscriptionTerms): 'new' | 'known' | 'full' {
+    const { name, filter } = terms;
+    const known = this.subscriptions.get(name);
+    if (known !== undefined) {
+      known.terms = terms;
+      return 'known';
+    }
+    if (!this.takeRoom(name)) return 'full';
+    if (takesCommands(filter, this.deviceId)) {
       this.takingCommands += 1;
       this.commands ??= this.services.downlink.claim(this.deviceId);
     }
-    const end =
-      known?.end ?? engine.subscribe(filter, (message, delivery) => this.onMessage(message, delivery));
-    this.subscriptions.set(filter, { qos, end });
-    return true;
+    const subscription = { terms, end: () => {} };
+    this.subscriptions.set(name, subscription);
+    subscription.end =
+      terms.shareName === undefined ? this.listen(subscription) : this.join(terms.shareName, subscription);
+    return 'new';
   }
 
-  private takeRoom(filter: string): boolean {
+  private listen(subscription: Subscription): () => void {
+    return this.services.engine.subscribe(subscription.terms.filter, (message, delivery) => {
+      // A message comes once for each subscription that it matches, and goes out once [MQTT-3.3.5-1].
+      if (delivery === this.lastDelivery) return;
+      this.lastDelivery = delivery;
+      this.onMessage(message, subscription);
+    });
+  }
+
+  private join(shareName: string, subscription: Subscription): () => void {
+    const { outgoing } = this;
+    const copy = (message: Message) => copyFor([subscription.terms], message, false);
+    return this.services.shares.join(shareName, subscription.terms.filter, {
+      get isConnected() {
+        return outgoing.isConnected;
+      },
+      get isReady() {
+        return outgoing.isReady;
+      },
+      hasRoom: (message) => outgoing.hasRoom(copy(message)),
+      take: (message, handBack) => outgoing.offer({ ...copy(message), handBack }),
+    });
+  }
+
+  private takeRoom(name: string): boolean {
     const { maxSubscriptions, subscriptionRoom, counters } = this.services;
     if (this.subscriptions.size >= maxSubscriptions) {
       counters.limits['subscriptions-per-client'] += 1;
       return false;
     }
-    if (subscriptionRoom.take(this.deviceId, memoryBytesOf(filter))) return true;
+    if (subscriptionRoom.take(this.deviceId, memoryBytesOf(name))) return true;
     counters.limits['subscription-bytes-in-all'] += 1;
     return false;
   }
@@ -92,24 +131,29 @@ export class ClientSession {
   /** What the client has subscribed to and what is on its way to it. */
   describe(): { subscriptions: { filter: string; qos: QoS }[]; outgoing: ReturnType<Outgoing['describe']> } {
     return {
-      subscriptions: [...this.subscriptions].map(([filter, { qos }]) => ({ filter, qos })),
+      subscriptions: [...this.subscriptions].map(([filter, { terms }]) => ({ filter, qos: terms.qos })),
       outgoing: this.outgoing.describe(),
     };
   }
 
   /** Whether every subscription is one that `policy` allows. */
   isAllowedBy(policy: Policy): boolean {
-    for (const filter of this.subscriptions.keys()) if (!policy.maySubscribe(filter)) return false;
+    for (const { terms } of this.subscriptions.values()) if (!policy.maySubscribe(terms.filter)) return false;
     return true;
   }
 
-  unsubscribe(filter: string): void {
-    const subscription = this.subscriptions.get(filter);
-    if (subscription === undefined) return;
+  /** Ends a subscription; false: there was none of this name. */
+  unsubscribe(name: string): boolean {
+    const subscription = this.subscriptions.get(name);
+    if (subscription === undefined) return false;
     subscription.end();
-    this.subscriptions.delete(filter);
-    this.services.subscriptionRoom.giveBack(this.deviceId, memoryBytesOf(filter));
-    if (!takesCommands(filter, this.deviceId)) return;
+    this.subscriptions.delete(name);
+    this.services.subscriptionRoom.giveBack(this.deviceId, memoryBytesOf(name));
+    if (takesCommands(subscription.terms.filter, this.deviceId)) this.releaseCommands();
+    return true;
+  }
+
+  private releaseCommands(): void {
     this.takingCommands -= 1;
     if (this.takingCommands > 0) return;
     this.commands?.release();
@@ -118,9 +162,10 @@ export class ClientSession {
 
   /** Sends the retained messages of filters just subscribed to, each once [MQTT-3.3.1-6]. */
   sendRetained(filters: readonly string[]): void {
-    const found = this.services.engine.retained(filters).map(({ message, filters: by }) => {
-      const granted = Math.max(...by.map((filter) => this.subscriptions.get(filter)?.qos ?? 0));
-      return { ...withQos(message, granted as QoS), retain: true };
+    const found = this.services.engine.retained(filters).flatMap(({ message, filters: by }) => {
+      const terms = by.flatMap((filter) => this.subscriptions.get(filter)?.terms ?? []);
+      const wanting = terms.filter((each) => this.mayHave(each, message));
+      return wanting.length === 0 ? [] : copyFor(wanting, message, true);
     });
     if (found.length > 0) this.outgoing.offerRetained(found);
   }
@@ -143,37 +188,25 @@ export class ClientSession {
 
   /** Ends the session: nothing of it is kept. */
   end(): void {
+    // The shares first, so that what falls to their other members does not come back.
+    for (const name of [...this.subscriptions.keys()]) this.unsubscribe(name);
     this.outgoing.end();
-    for (const filter of [...this.subscriptions.keys()]) this.unsubscribe(filter);
   }
 
-  /** A message comes once for each subscription that it matches, and goes out once [MQTT-3.3.5-1]. */
-  private onMessage(message: Message, delivery: number): void {
-    if (delivery === this.lastDelivery) return;
-    this.lastDelivery = delivery;
-    this.outgoing.offer(withQos(message, this.grantedQos(message.topic)));
-  }
-
-  /** The highest QoS granted for a topic. */
-  private grantedQos(topic: string): QoS {
-    let granted: QoS = 0;
-    for (const [filter, { qos }] of this.subscriptions) {
-      if (qos > granted && matches(filter, topic)) granted = qos;
+  /** @param by one of the subscriptions that it matches, which may have ended while it was on its way. */
+  private onMessage(message: Message, by: Subscription): void {
+    const matching: SubscriptionTerms[] = [];
+    for (const { terms } of this.subscriptions.values()) {
+      const { shareName, filter } = terms;
+      if (shareName === undefined && this.mayHave(terms, message) && matches(filter, message.topic))
+        matching.push(terms);
     }
-    return granted;
+    if (matching.length === 0 && this.mayHave(by.terms, message)) matching.push(by.terms);
+    if (matching.length > 0) this.outgoing.offer(copyFor(matching, message, false));
   }
-}
 
-/** What a subscription takes in memory beside its filter, about. */
-const subscriptionBytes = 768;
-/** What the session engine's matcher takes for a level of a filter, about; a level is often longer there than in the text. */
-const levelBytes = 256;
-
-function memoryBytesOf(filter: string): number {
-  return subscriptionBytes + filter.split('/').length * levelBytes + filter.length;
-}
-
-/** The message with at most the granted QoS [MQTT-3.8.4-6]. */
-function withQos(message: Message, granted: QoS): Message {
-  return message.qos > granted ? { ...message, qos: granted } : message;
+  /** What a client has published itself does not come to it by a subscription with No Local [MQTT 5.0 MQTT-3.8.3-3]. */
+  private mayHave({ noLocal }: SubscriptionTerms, { sender }: Message): boolean {
+    return !noLocal || sender !== this.clientKey;
+  }
 }

@@ -6,6 +6,7 @@ export interface Message {
   readonly topic: string;
   readonly payload: Buffer;
   readonly qos: QoS;
+  /** As its publisher said. */
   readonly retain: boolean;
   readonly properties?: MessageProperties | undefined;
   /** `Date.now()` from which on it is not delivered; undefined: it does not expire. */

@@ -7,7 +7,7 @@ import { bytesOf, countDown, isExpired, type Message } from './message.js';
 import { TopicAliases } from './topic-aliases.js';
 import { type Waiting, WaitingMessages } from './waiting-messages.js';
 
-/** What a client takes, as it said in CONNECT. */
+/** What a client takes, as it said in CONNECT; topic aliases within MAX_TOPIC_ALIASES. */
 export type ClientLimits = Pick<Connect, 'receiveMaximum' | 'maxPacketBytes' | 'topicAliasMaximum'>;
 
 /** What a client takes that does not say. */
@@ -46,6 +46,8 @@ export interface OutgoingTotal {
 export interface OutgoingMessage extends Message {
   /** Of the client's subscriptions that it matches. */
   readonly subscriptionIds?: readonly number[] | undefined;
+  /** Called when the session ends before the message was sent, or before QoS 1 was acknowledged: others may have it. */
+  readonly handBack?: (() => void) | undefined;
 }
 
 /** A message sent with QoS 1 or 2 and not yet acknowledged; without a message, PUBREL was sent. */
@@ -114,9 +116,29 @@ export class Outgoing {
     };
   }
 
+  get isConnected(): boolean {
+    return this.connection !== undefined;
+  }
+
+  /** A message that is offered leaves at once. */
+  get isReady(): boolean {
+    const { connection } = this;
+    if (connection === undefined || connection.unsentBytes >= socketBytes) return false;
+    return this.waiting.size === 0 && this.resend.length === 0 && this.mayBegin;
+  }
+
+  /** A message that is offered is taken. */
+  hasRoom(message: OutgoingMessage): boolean {
+    return this.mayTake(message) && this.checkRoom(sizeOf(message)) === undefined;
+  }
+
+  private mayTake({ qos }: OutgoingMessage): boolean {
+    return !this.ended && (this.connection !== undefined || qos > 0);
+  }
+
   /** Takes a message; its QoS is the one to send it with. */
   offer(message: OutgoingMessage): void {
-    if (this.ended || (this.connection === undefined && message.qos === 0)) return;
+    if (!this.mayTake(message)) return;
     const bytes = sizeOf(message);
     const limit = this.checkRoom(bytes);
     if (limit !== undefined) {
@@ -199,9 +221,14 @@ export class Outgoing {
   end(): void {
     this.detach();
     this.ended = true;
-    this.waiting.takeAll();
+    // QoS 2 that was begun is nobody else's [MQTT 5.0 MQTT-4.8.2-5].
+    const begun = [...this.inFlight.values()].flatMap(({ qos, message }) =>
+      qos === 1 ? (message ?? []) : [],
+    );
+    const unsent = this.waiting.takeAll().map(({ message }) => message);
     this.inFlight.clear();
     this.hold(-this.heldBytes);
+    for (const { handBack } of [...begun, ...unsent]) handBack?.();
   }
 
   /**

@@ -1,11 +1,15 @@
 import type { Policy } from '../admission/authorize.js';
 import type { CloseReason } from '../protocol/close-reason.js';
 import type { SubscriptionRequest } from '../protocol/codec.js';
-import { checkFilterSize } from '../protocol/topics.js';
+import { checkFilterSize, partFilter } from '../protocol/topics.js';
 import type { Client } from './client.js';
 import { ClientSession, type SessionServices, takesCommands } from './client-session.js';
 import type { CommandsRequest } from './commands-request.js';
 import type { OutgoingConnection } from './outgoing.js';
+
+/** Codes of UNSUBACK (MQTT 5.0 §3.11.3). */
+const success = 0;
+const noSubscriptionExisted = 0x11;
 
 /** A connection whose client subscribes. */
 export interface Subscriber extends OutgoingConnection {
@@ -29,12 +33,19 @@ export function isSubscribeReady(subscriber: Subscriber, packet: Buffer, bodyOff
   const subscribe = codec.decodeSubscribe(packet, bodyOffset);
   if (typeof subscribe === 'string') return true;
   const { id } = client.device;
-  const takes = subscribe.requests.some(
-    ({ filter }) => takesCommands(filter, id) && policy?.maySubscribe(filter) === true,
-  );
+  const takes = subscribe.requests.some((request) => {
+    const filter = partFilter(request.filter)?.filter;
+    return filter !== undefined && takesCommands(filter, id) && policy?.maySubscribe(filter) === true;
+  });
   if (!takes) return true;
   commands.make(id);
   return commands.isAnswered;
+}
+
+/** Why a filter is refused: the code of SUBACK (MQTT 5.0 §3.9.3), and for people. */
+interface Denial {
+  readonly code: 0x80 | 0x87 | 0x8f | 0x97;
+  readonly why: string;
 }
 
 /**
@@ -51,43 +62,67 @@ export function takeSubscribe(
 ): number | CloseReason {
   const subscribe = subscriber.codec.decodeSubscribe(packet, bodyOffset);
   if (typeof subscribe === 'string') return subscribe;
-  const granted: string[] = [];
+  /** Filters whose retained messages are to be sent. */
+  const retained = new Set<string>();
+  let granted = 0;
   const codes = subscribe.requests.map((request) => {
     const { filter, qos } = request;
-    const problem = grant(subscriber, services, request);
-    if (problem === undefined) {
-      granted.push(filter);
-      return qos;
+    const outcome = grant(subscriber, services, request, subscribe.subscriptionId);
+    if (typeof outcome === 'object') {
+      subscriber.onSubscribeDenied(filter, outcome.why);
+      return outcome.code;
     }
-    subscriber.onSubscribeDenied(filter, problem);
-    return 0x80;
+    granted += 1;
+    if (wantsRetained(request, outcome)) retained.add(filter);
+    return qos;
   });
   subscriber.commands.end();
   subscriber.reply(subscriber.codec.encodeSuback(subscribe.packetId, codes, subscribe.requests));
-  subscriber.client?.session?.sendRetained([...new Set(granted)]);
-  return granted.length;
+  if (retained.size > 0) subscriber.client?.session?.sendRetained([...retained]);
+  return granted;
 }
 
-/** @returns why it is not granted. */
+/** Retain Handling [MQTT 5.0 MQTT-3.3.1-9..11]; a shared subscription gets none [§4.8.2]. */
+function wantsRetained(
+  { filter, retainHandling }: SubscriptionRequest,
+  subscription: 'new' | 'known',
+): boolean {
+  if (partFilter(filter)?.shareName !== undefined) return false;
+  return retainHandling === 0 || (retainHandling === 1 && subscription === 'new');
+}
+
+/** @returns whether the client had the subscription before, or why it is not granted. */
 function grant(
   subscriber: Subscriber,
   services: SessionServices,
-  { filter, qos }: SubscriptionRequest,
-): string | undefined {
+  request: SubscriptionRequest,
+  id: number | undefined,
+): 'new' | 'known' | Denial {
   const { client, policy, commands } = subscriber;
-  const sizeProblem = checkFilterSize(filter, services.topicLimits);
+  const name = request.filter;
+  const sizeProblem = checkFilterSize(name, services.topicLimits);
   if (sizeProblem !== undefined) {
     services.counters.limits[sizeProblem === 'topic-too-long' ? 'topic-bytes' : 'topic-levels'] += 1;
-    return `it is over ${sizeProblem === 'topic-too-long' ? 'MAX_TOPIC_BYTES, or 1,024 bytes' : 'MAX_TOPIC_LEVELS'}`;
+    const limit = sizeProblem === 'topic-too-long' ? 'MAX_TOPIC_BYTES, or 1,024 bytes' : 'MAX_TOPIC_LEVELS';
+    return { code: 0x8f, why: `it is over ${limit}` };
   }
-  if (client === undefined || policy?.maySubscribe(filter) !== true) return 'the policy does not allow it';
-  if (commands.problem !== undefined && takesCommands(filter, client.device.id)) return commands.problem;
-  const session = client.session ?? new ClientSession(services, client.device.id);
-  if (!session.subscribe(filter, qos))
-    return "MAX_SUBSCRIPTIONS_PER_CLIENT, or the device's share of MAX_SUBSCRIPTION_BYTES_IN_ALL, is reached";
+  const parts = partFilter(name);
+  if (parts === undefined) return { code: 0x8f, why: 'it is no $share/<name>/<filter>' };
+  const { filter } = parts;
+  if (client === undefined || policy?.maySubscribe(filter) !== true)
+    return { code: 0x87, why: 'the policy does not allow it' };
+  if (commands.problem !== undefined && takesCommands(filter, client.device.id))
+    return { code: 0x80, why: commands.problem };
+  const session = client.session ?? new ClientSession(services, client);
+  const outcome = session.subscribe({ ...request, ...parts, name, id });
+  if (outcome === 'full') {
+    const why =
+      "MAX_SUBSCRIPTIONS_PER_CLIENT, or the device's share of MAX_SUBSCRIPTION_BYTES_IN_ALL, is reached";
+    return { code: 0x97, why };
+  }
   if (client.session === undefined) session.attach(subscriber);
   client.session = session;
-  return undefined;
+  return outcome;
 }
 
 /** Takes an UNSUBSCRIBE. @returns why the connection must close, if it must. */
@@ -96,15 +131,13 @@ export function takeUnsubscribe(
   packet: Buffer,
   bodyOffset: number,
 ): CloseReason | undefined {
-  const unsubscribe = subscriber.codec.decodeUnsubscribe(packet, bodyOffset);
+  const { codec, client } = subscriber;
+  const unsubscribe = codec.decodeUnsubscribe(packet, bodyOffset);
   if (typeof unsubscribe === 'string') return unsubscribe;
-  for (const filter of unsubscribe.filters) subscriber.client?.session?.unsubscribe(filter);
-  // Also when there was no such subscription [MQTT-3.10.4-5].
-  subscriber.reply(
-    subscriber.codec.encodeUnsuback(
-      unsubscribe.packetId,
-      unsubscribe.filters.map(() => 0),
-    ),
+  // Answered also where there was no such subscription [MQTT-3.10.4-5].
+  const codes = unsubscribe.filters.map((filter) =>
+    client?.session?.unsubscribe(filter) === true ? success : noSubscriptionExisted,
   );
+  subscriber.reply(codec.encodeUnsuback(unsubscribe.packetId, codes));
   return undefined;
 }

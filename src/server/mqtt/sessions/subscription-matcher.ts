@@ -99,7 +99,7 @@ export async function startSessionEngine(options: {
         );
       }
       // A delivery can close a connection, and its will is a delivery again: that one waits for its turn.
-      queue.push(live(message));
+      queue.push(message);
       if (queue.length > 1) return;
       for (let next = queue[0]; next !== undefined; next = queue[0]) {
         try {
@@ -116,9 +116,4 @@ export async function startSessionEngine(options: {
       return new Promise((resolve) => broker.close(() => resolve()));
     },
   };
-}
-
-/** A message that is delivered as it comes is not marked as retained [MQTT-3.3.1-9]. */
-function live(message: Message): Message {
-  return message.retain ? { ...message, retain: false } : message;
 }

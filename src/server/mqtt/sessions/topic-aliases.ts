@@ -1,7 +1,5 @@
 import type { Delivery } from '../protocol/codec.js';
 
-/** Most topics of a connection that have one, however many the client would take. */
-const maxAliases = 16;
 /** Characters of the longest topic that has one: each is kept as long as the connection. */
 const maxTopicLength = 1_024;
 /** What an alias adds to a packet: below it the topic itself is shorter. */
@@ -9,13 +7,13 @@ const aliasBytes = 3;
 
 /** The topic aliases of one connection, from server to client (MQTT 5.0 §3.3.2.3.4): the topics used latest have one. */
 export class TopicAliases {
-  private readonly most: number;
+  private readonly maximum: number;
   /** The one used longest ago first. */
   private readonly numbers = new Map<string, number>();
 
-  /** @param maximum what the client takes, at least 1. */
+  /** @param maximum how many there may be, at least 1. */
   constructor(maximum: number) {
-    this.most = Math.min(maximum, maxAliases);
+    this.maximum = maximum;
   }
 
   /** The alias with which to send a topic; a new one is to be given when the packet is. */
@@ -24,7 +22,7 @@ export class TopicAliases {
     const { numbers } = this;
     const known = numbers.get(topic);
     if (known === undefined) {
-      const isFull = numbers.size === this.most;
+      const isFull = numbers.size === this.maximum;
       const number = isFull ? (numbers.values().next().value as number) : numbers.size + 1;
       return { number, isNew: true };
     }
@@ -36,7 +34,7 @@ export class TopicAliases {
   /** The client has been told a new alias that was found for a topic. */
   give(topic: string, number: number): void {
     const { numbers } = this;
-    if (numbers.size === this.most) numbers.delete(numbers.keys().next().value as string);
+    if (numbers.size === this.maximum) numbers.delete(numbers.keys().next().value as string);
     numbers.set(topic, number);
   }
 }

@@ -2,11 +2,9 @@ import type { CloseReason } from '../close-reason.js';
 import type { Subscribe, SubscriptionRequest, Unsubscribe } from '../codec.js';
 import { fieldEnd, readText } from '../field.js';
 import type { QoS } from '../packet-type.js';
-import { checkFilter } from '../topics.js';
+import { checkFilter, partFilter } from '../topics.js';
 import { propertiesEnd, readProperties } from './property-reader.js';
 import { Place } from './property-table.js';
-
-const sharePrefix = '$share/';
 
 /** SUBSCRIBE (MQTT 5.0 §3.8). */
 export function decodeSubscribe(packet: Buffer, bodyOffset: number): Subscribe | CloseReason {
@@ -65,18 +63,14 @@ function checkHead(packet: Buffer, bodyOffset: number): CloseReason | undefined 
 function readFilter(packet: Buffer, start: number, end: number): string | { problem: CloseReason } {
   const filter = readText(packet, start, end);
   if (filter === undefined) return { problem: 'invalid-utf8' }; // [MQTT-3.8.3-1] [MQTT-3.10.3-1]
-  const problem = checkFilter(filter) ?? checkShare(filter);
-  return problem === undefined ? filter : { problem };
-}
-
-/** `$share/`, a name without wildcards, `/`, and a filter [MQTT-4.8.2-1] [MQTT-4.8.2-2]. */
-function checkShare(filter: string): CloseReason | undefined {
-  if (!filter.startsWith(sharePrefix)) return undefined;
-  return /^\$share\/[^/+#]+\/./s.test(filter) ? undefined : 'malformed-filter';
+  const problem = checkFilter(filter);
+  if (problem !== undefined) return { problem };
+  return partFilter(filter) === undefined ? { problem: 'malformed-filter' } : filter; // [MQTT-4.8.2-1] [MQTT-4.8.2-2]
 }
 
 function checkOptions(options: number, filter: string): CloseReason | undefined {
   if ((options & 0xc0) !== 0) return 'reserved-bits'; // [MQTT-3.8.3-5]
   if ((options & 0x03) === 3 || (options & 0x30) === 0x30) return 'invalid-subscription-options'; // §3.8.3.1
-  return (options & 0x04) !== 0 && filter.startsWith(sharePrefix) ? 'shared-no-local' : undefined; // [MQTT-3.8.3-4]
+  const isShared = partFilter(filter)?.shareName !== undefined;
+  return (options & 0x04) !== 0 && isShared ? 'shared-no-local' : undefined; // [MQTT-3.8.3-4]
 }
