@@ -157,8 +157,12 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   }
 
   maxPacketBytes(): number {
+    return this.phase === 'connected' ? this.agreedPacketBytes : this.services.config.maxConnectPacketBytes;
+  }
+
+  /** Of a client that has logged in. */
+  private get agreedPacketBytes(): number {
     const { config, uplink } = this.services;
-    if (this.phase !== 'connected') return config.maxConnectPacketBytes;
     const byPolicy = this.policy?.maxPacketBytes ?? config.maxPacketBytes;
     return Math.min(config.maxPacketBytes, uplink.forwarder.maxPayloadBytes, byPolicy);
   }
@@ -289,7 +293,7 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   private tellTerms(connect: Connect): ConnackProperties {
     const answersTo = `cmd/${this.device?.id}/`;
     return connackOf(connect, this.terms, {
-      maxPacketBytes: this.maxPacketBytes(),
+      maxPacketBytes: this.agreedPacketBytes,
       assignedClientId: connect.clientId === '' ? this.clientId : undefined,
       responseInformation: this.policy?.maySubscribe(`${answersTo}#`) === true ? answersTo : undefined,
     });
