@@ -1,6 +1,9 @@
 import { checkSubjectTemplate, subjectTemplatePattern } from './subject-template.js';
 import { checkTopicTemplate, defaultTemplates, templatesMeet } from './topic-template.js';
 
+/** What a client that can be told learns of a message that NATS refuses: nothing until it is stored, or the reason. */
+export type RefusalRule = 'withhold' | 'answer';
+
 /** What a policy says of the devices of its type. */
 export interface PolicyRules {
   /** Templates of the topics to publish to; none: nothing. */

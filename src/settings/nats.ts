@@ -141,6 +141,13 @@ export const natsSettings = {
     default: 'raw.{id}',
     help: 'Subject of a device message, with {id}, {type} and {topic}',
   }),
+  traceContext: setting({
+    env: ['TRACE_CONTEXT'],
+    flag: 'trace-context',
+    schema: oneOf('pass', 'make'),
+    default: 'pass',
+    help: 'pass: traceparent and tracestate, which clients of MQTT 5 give as User Properties, are headers of the NATS message; make: a message without traceparent is given a new one, those of MQTT 3 too',
+  }),
   natsIngest: setting({
     env: ['NATS_INGEST'],
     flag: 'nats-ingest',

@@ -316,7 +316,7 @@ describe('the embedded NATS server', () => {
     const started = await startForwarder({ config, log: test.log });
     try {
       await new Promise<void>((resolve) =>
-        started.forwarder.openLane().publish(uplink('a', { onStored: resolve })),
+        started.forwarder.openLane().publish(uplink('a', { onStored: () => resolve() })),
       );
       const observer = await openObserver(`nats://127.0.0.1:${readEmbeddedNatsPort(dataDir)}`);
       expect(await readStream(observer)).toEqual(['a']);

@@ -66,7 +66,7 @@ describe.each(['batch', 'plain'] as const)('the JetStream forwarder, NATS_INGEST
   it('creates the stream, stores the message with its bytes and headers, and confirms it', async () => {
     const lane = (await open()).openLane();
     const payload = randomBytes(1_000);
-    await new Promise<void>((resolve) => lane.publish(uplink(payload, { onStored: resolve })));
+    await new Promise<void>((resolve) => lane.publish(uplink(payload, { onStored: () => resolve() })));
     const manager = await observer.jetstreamManager();
     const stored = await manager.streams.getMessage('RAW', { seq: 1 });
     expect(Buffer.compare(stored.data, payload)).toBe(0);

@@ -59,6 +59,7 @@ describe('requireStream', () => {
       name: 'RAW',
       maxMessageBytes: Number.POSITIVE_INFINITY,
       batchProblem: undefined,
+      takesTtl: false,
       made: true,
       keeping: {
         stream: 'RAW',
@@ -92,6 +93,7 @@ describe('requireStream', () => {
         name: 'MINE',
         maxMessageBytes: 2_000,
         batchProblem: 'stream MINE does not have allow_atomic',
+        takesTtl: false,
         made: false,
         keeping: {
           stream: 'MINE',

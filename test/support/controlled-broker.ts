@@ -67,6 +67,7 @@ export async function openControlledBroker(
 
   const forwarder: Forwarder = {
     fullFor: () => controlled.full,
+    takesTtl: false,
     maxPayloadBytes: 1_048_576,
     get free() {
       return controlled.room - inFlightOfAll;
@@ -183,6 +184,7 @@ export async function openControlledBroker(
       maxFailedLoginsPerAddress: 0,
       deviceCacheSize: 1_000,
       maxInFlightPerClient: 512,
+      traceContext: 'pass',
       maxKeepaliveSec: 0,
       maxTopicAliases: 16,
       maxSessionExpiry: undefined,

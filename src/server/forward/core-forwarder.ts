@@ -95,6 +95,7 @@ export function startCoreForwarder(options: {
           }
           settle.unconfirmed.settleMark(read.mark, true);
         },
+        takesTtl: false,
         get maxMessageBytes() {
           return wire.maxMessageBytes;
         },

@@ -1,7 +1,9 @@
 import { messageOf } from '../../errors.js';
 import { type Log, limitLog } from '../../log.js';
-import type { Subscription } from './connection/nats-library.js';
+import type { MessageProperties } from '../message-properties.js';
+import type { MsgHdrs, Subscription } from './connection/nats-library.js';
 import type { NatsLink } from './connection/nats-link.js';
+import { decodeProperties } from './mqtt-headers.js';
 import { escapeToken, tokensToTopic } from './subject.js';
 
 /** A message for a device. */
@@ -9,6 +11,8 @@ export interface DownlinkMessage {
   /** `cmd/<device id>/…` */
   readonly topic: string;
   readonly payload: Buffer;
+  /** Those of MQTT 5, from its headers. */
+  readonly properties?: MessageProperties | undefined;
 }
 
 /** What NATS has said to a subscription: it holds, or why it does not. */
@@ -81,7 +85,12 @@ export function openDownlink(link: NatsLink, log: Log): Downlink & { close(): vo
       const subscription = connection?.subscribe(`cmd.${escapeToken(device.deviceId)}.>`, {
         callback(error, message) {
           if (error === null) {
-            downlink.deliver({ topic: topicOf(message.subject), payload: Buffer.from(message.data) });
+            downlink.deliver({
+              topic: topicOf(message.subject),
+              payload: Buffer.from(message.data),
+              properties:
+                message.headers === undefined ? undefined : decodeProperties(pairsOf(message.headers)),
+            });
           } else if (device.subscription === subscription) {
             refuse(device, messageOf(error));
           }
@@ -237,4 +246,9 @@ function topicOf(subject: string): string {
   } catch {
     return subject.replaceAll('.', '/');
   }
+}
+
+/** The headers in their order; those of one name stand together, as the library keeps them. */
+function* pairsOf(headers: MsgHdrs): Iterable<readonly [string, string]> {
+  for (const name of headers.keys()) for (const value of headers.values(name)) yield [name, value];
 }

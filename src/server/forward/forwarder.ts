@@ -41,8 +41,11 @@ export interface UplinkMessage {
   /**
    * Called at most once, when the stream has confirmed the message (JetStream), or the server has taken it
    * (core NATS). Never called for a message without `confirm`. Still called after `Lane.close()`. Must not throw.
+   *
+   * @param ack the stream's answer, as `readPlace` reads it; only good during the call; undefined with core NATS.
+   * @param behind how many messages that the answer also stands for were stored after this one.
    */
-  onStored(): void;
+  onStored(ack?: Uint8Array, behind?: number): void;
   /**
    * Called instead of `onStored` when the stream will never take this message (it is larger than the stream or the
    * server allows), when `renew` denied it, or when it was given up (`Lane.close`): the forwarder has forgotten it, and it must not be
@@ -51,8 +54,13 @@ export interface UplinkMessage {
    * throw.
    *
    * @param reason what NATS answered, for the log.
+   * @param cause its stable key.
    */
-  onRefused(reason: string): void;
+  onRefused(reason: string, cause?: string): void;
+  /**
+   * The client is told when NATS refuses the message, which is then given up, instead of sent again until it is stored.
+   */
+  readonly tellsRefusal?: boolean;
 }
 
 /** What `Nats-Msg-Id: ` and its line end add to the headers. */
@@ -177,6 +185,8 @@ export function newForwarderCounters(): ForwarderCounters {
 
 /** What takes uplink messages to NATS and reports when they are stored. */
 export interface Forwarder {
+  /** The stream takes a time to live with a message (`allow_msg_ttl`, NATS 2.11). */
+  readonly takesTtl: boolean;
   /**
    * A bound is reached and the sender is not to be read until `whenReady` calls. With `confirm`: messages or bytes
    * waiting for their confirmation. Without: bytes sent that NATS has not taken yet, while it makes progress; when

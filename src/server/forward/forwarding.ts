@@ -113,6 +113,9 @@ export function startForwarding(options: {
     get freeBytes() {
       return limits.maxInFlightBytes - inFlight.bytes;
     },
+    get takesTtl() {
+      return outlet.takesTtl;
+    },
     get maxPayloadBytes() {
       return outlet.maxMessageBytes;
     },

@@ -293,7 +293,8 @@ export function openGroupCommit(options: {
         settle.counters.batches += 1;
         settle.counters.batched += batch.tokens.length;
         worth.noteStored(batch.tokens.length, batch.sentAtMs);
-        for (const token of batch.tokens) settle.confirmed.settleStored(token);
+        for (const [index, token] of batch.tokens.entries())
+          settle.confirmed.settleStored(token, answer.data, batch.tokens.length - 1 - index);
       } else {
         // A server that knows no batches stores what it gets; only of the last message it said so.
         refuse(batch, 'the stream confirms each message of a batch', true);

@@ -27,7 +27,7 @@ export interface InFlight {
   /** The time as messages are given it: see `passTo`. */
   readonly nowMs: number;
   /** The message of this token is stored. Unknown and old tokens are ignored. */
-  settleStored(token: number): void;
+  settleStored(token: number, ack?: Uint8Array, behind?: number): void;
   /** NATS refused the message of this token; `permanent` when it always will. */
   settleRefused(token: number, refusal: Refusal): void;
   /** NATS refused what was sent to these subjects: what is under way to them is tried again later. */
@@ -153,9 +153,9 @@ export function openInFlight(options: {
     get nowMs() {
       return context.nowMs;
     },
-    settleStored(token) {
+    settleStored(token, ack, behind) {
       const slot = slots.find(token);
-      if (slot >= 0) slots.lane(slot).stored(slot);
+      if (slot >= 0) slots.lane(slot).stored(slot, ack, behind);
     },
     settleRefused(token, refusal) {
       const slot = slots.find(token);

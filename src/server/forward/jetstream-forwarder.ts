@@ -99,7 +99,7 @@ export function startJetStreamForwarder(options: {
           return;
         }
         if (ack.kind === 'stored') {
-          settle.confirmed.settleStored(token);
+          settle.confirmed.settleStored(token, answer.data);
         } else {
           // Its limit is another one than was known.
           if (ack.permanent) watch.lookSoon();
@@ -172,6 +172,9 @@ export function startJetStreamForwarder(options: {
         tick: commits.tick,
         ponged(denied) {
           if (denied.size > 0) settle.confirmed.settleDenied(denied);
+        },
+        get takesTtl() {
+          return watch.stream.takesTtl;
         },
         get maxMessageBytes() {
           return maxMessageBytes();

@@ -128,7 +128,7 @@ export class ClientLane implements Lane {
   }
 
   /** It is stored. */
-  stored(slot: number): void {
+  stored(slot: number, ack?: Uint8Array, behind?: number): void {
     const { slots, counters, onRoom, storedSentAtMs } = this.context;
     const token = slots.token(slot);
     const sentAtMs = slots.sentAtMs(slot);
@@ -137,7 +137,7 @@ export class ClientLane implements Lane {
     // One with an identifier may have been stored long before; others can be in a stream of their own.
     if (sentAtMs > storedSentAtMs && message.batchable && message.messageId === undefined)
       this.context.storedSentAtMs = sentAtMs;
-    message.onStored();
+    message.onStored(ack, behind);
     if (this.probe === token && this.holding) this.open();
     else this.goOn();
     onRoom();
@@ -147,6 +147,12 @@ export class ClientLane implements Lane {
   refused(slot: number, refusal: Refusal): void {
     const { slots, counters } = this.context;
     if (slots.phase(slot) === slotWaiting) return;
+    if (slots.message(slot).tellsRefusal === true && !this.closed) {
+      this.giveUp(slot, refusal.detail, refusal.cause);
+      if (this.holding && this.sent === 0) this.open();
+      else this.goOn();
+      return;
+    }
     if (!refusal.permanent) {
       counters.retriedRefused += 1;
       this.fail(slot, refusal.cause, refusal.detail);
@@ -212,11 +218,11 @@ export class ClientLane implements Lane {
   }
 
   /** It is never sent again. */
-  private giveUp(slot: number, detail: string): void {
+  private giveUp(slot: number, detail: string, cause?: string): void {
     const { slots, counters, onRoom } = this.context;
     if (this.probe === slots.token(slot)) this.probe = 0;
     counters.refused += 1;
-    this.forget(slot).onRefused(detail);
+    this.forget(slot).onRefused(detail, cause);
     onRoom();
   }
 

@@ -60,6 +60,8 @@ export interface NatsOutlet extends Outlet, PlainOutlet {
   ponged?(denied: ReadonlySet<string>): void;
   /** Largest message that NATS and the stream take, bytes. */
   readonly maxMessageBytes: number;
+  /** The stream takes a time to live with a message. */
+  readonly takesTtl: boolean;
   readonly ingest: IngestMode | undefined;
   readonly durability: Durability | undefined;
   /** See `ForwarderState.batching`. */

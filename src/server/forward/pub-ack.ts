@@ -89,6 +89,22 @@ function parsePubAck(data: Uint8Array): PubAck {
     : other;
 }
 
+/** Where a message is stored. */
+export interface StoredPlace {
+  readonly stream: string;
+  readonly sequence: number;
+}
+
+/**
+ * The place that an answer tells, of which `readPubAck` has said that it means stored.
+ *
+ * @param behind how many messages of the same answer were stored after the one that is asked for.
+ */
+export function readPlace(ack: Uint8Array, behind = 0): StoredPlace {
+  const { stream, seq } = JSON.parse(decoder.decode(ack)) as { stream: string; seq: number };
+  return { stream, sequence: seq - behind };
+}
+
 /** Reads the `error` of an answer of JetStream. */
 function readRefusal(error: { err_code?: unknown; description?: unknown }): Refusal {
   const code = typeof error.err_code === 'number' ? error.err_code : 0;

@@ -21,6 +21,7 @@ import { type BrokerCounters, newBrokerCounters } from './live/counters.js';
 import { type CloseReason, closeReasons, isExpected } from './protocol/close-reason.js';
 import { isMqttText } from './protocol/field.js';
 import { checkTopic, hasMoreLevels } from './protocol/topics.js';
+import { expiryOf } from './sessions/message.js';
 import { applyPolicies } from './sessions/policy-change.js';
 import { openRegistry } from './sessions/registry.js';
 import { startSessionEngine } from './sessions/subscription-matcher.js';
@@ -147,7 +148,12 @@ export async function openBroker(options: {
       counters.limits['topic-levels'] += 1;
       refuse(`its topic has more levels than MAX_TOPIC_LEVELS, ${config.maxTopicLevels}`);
     } else {
-      engine.deliver({ ...message, qos: 1, retain: false });
+      engine.deliver({
+        ...message,
+        qos: 1,
+        retain: false,
+        expiresAtMs: expiryOf(message.properties),
+      });
     }
   };
   let policies = createPolicySet(config.acl, []);

@@ -62,6 +62,7 @@ export type ConnectionServicesConfig = ConnectionConfig &
     | 'maxOutgoingBytesInAll'
     | 'maxSubscriptionsPerClient'
     | 'maxSubscriptionBytesInAll'
+    | 'traceContext'
   >;
 
 /** Puts together what the connections share. */
@@ -116,7 +117,8 @@ export function createConnectionServices(
       maxInFlightBytesPerClient: config.maxInFlightBytesPerClient,
       maxExchangesPerClient: config.maxExchangesPerClient,
       topicLimits,
-      takesTtl: () => false,
+      takesTtl: () => forwarder.takesTtl,
+      makesTraces: config.traceContext === 'make',
       waitingWills: parts.waitingWills,
       counters,
       turns,

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { type DeviceCredentials, type Secret, secretOf, validUntilMs } from '../../db/device-credentials.js';
+import type { StoredPlace } from '../forward/pub-ack.js';
 import { shortenText } from '../live.js';
 import type { Policy } from './admission/authorize.js';
 import { agreeOn, connackOf, maxSessionExpirySec, type Terms } from './admission/connack.js';
@@ -64,6 +65,7 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   private version: ProtocolVersion = 4;
   clientLimits: ClientLimits = unlimited;
   private terms: Terms = unlimitedTerms;
+  private asksForReceipts = false;
   /** QoS 1 and 2 messages of the client that it has no final answer to. */
   private unanswered = 0;
   keepaliveMs = 0;
@@ -117,6 +119,10 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
 
   get aliasesTaken(): number {
     return this.terms.topicAliasMaximum;
+  }
+
+  get wantsReceipts(): boolean {
+    return this.asksForReceipts || (this.policy?.receipts === true && this.codec.explains);
   }
 
   get isConnected(): boolean {
@@ -241,6 +247,9 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     this.validUntilMs = this.loginUntilMs(device);
     const terms = agreeOn(connect, this.codec, this.services.config);
     this.terms = terms;
+    this.asksForReceipts = connect.userProperties.some(
+      ([name, value]) => name === 'receipt' && value === '1',
+    );
     this.version = connect.version;
     this.clientId = connect.clientId === '' ? `auto-${randomBytes(10).toString('hex')}` : connect.clientId;
     const admission = registry.admit(this, {
@@ -454,10 +463,10 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     });
   }
 
-  onPublishRefused(reason: CloseReason, topic: string): void {
+  onPublishRefused(reason: CloseReason, topic: string, said?: string): void {
     const shown = shortenText(topic);
     const { why } = closeReasons[reason];
-    this.lastRefusal = { atMs: Date.now(), detail: `message refused: ${shown}: ${why}` };
+    this.lastRefusal = { atMs: Date.now(), detail: `message refused: ${shown}: ${said ?? why}` };
     const limit = this.codec.explains ? limitOfReason[reason] : undefined;
     if (limit !== undefined) this.services.counters.limits[limit] += 1;
     if (reason !== 'publish-denied') return;
@@ -474,10 +483,18 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     this.services.log.warn('subscribe_denied', fields, 'A subscription was refused');
   }
 
-  acknowledge(type: PacketType, packetId: number): void {
+  acknowledge(type: PacketType, packetId: number, place?: StoredPlace): void {
     if (this.phase !== 'connected') return;
     if (type !== PacketType.PUBREC && this.unanswered > 0) this.unanswered -= 1;
-    this.socket.acknowledge(type, packetId);
+    if (place === undefined) {
+      this.socket.acknowledge(type, packetId);
+      return;
+    }
+    const userProperties = [
+      ['nats-stream', place.stream],
+      ['nats-sequence', String(place.sequence)],
+    ] as const;
+    this.socket.reply(this.codec.encodeAcknowledge(type, packetId, 0, { userProperties }));
   }
 
   /** Answers PUBACK or PUBREC with a refusal, which ends the exchange. */

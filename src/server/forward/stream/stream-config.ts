@@ -14,6 +14,8 @@ export interface UsableStream {
   readonly maxMessageBytes: number;
   /** Why it takes no atomic batches; undefined when it does (`allow_atomic`, NATS 2.12). */
   readonly batchProblem: string | undefined;
+  /** It takes a time to live with a message (`allow_msg_ttl`, NATS 2.11). */
+  readonly takesTtl: boolean;
   /** A gateway has made it, so one makes it again when it is gone. */
   readonly made: boolean;
   readonly keeping: StreamKeeping;
@@ -43,6 +45,7 @@ export interface UnusableSubjects {
 /** What the library does not know yet. */
 export interface LaterConfig {
   readonly allow_atomic?: boolean;
+  readonly allow_msg_ttl?: boolean;
   readonly persist_mode?: 'default' | 'async';
 }
 
@@ -87,6 +90,7 @@ export function readUsableStream(info: StreamInfo, made: boolean): UsableStream 
     name: config.name,
     maxMessageBytes: config.max_msg_size > 0 ? config.max_msg_size : Number.POSITIVE_INFINITY,
     batchProblem: findBatchProblem(config),
+    takesTtl: (config as LaterConfig).allow_msg_ttl === true,
     made: made || wasMade(config),
     keeping: readKeeping(info),
     incarnation: describeIncarnation(info),

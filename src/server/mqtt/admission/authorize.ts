@@ -1,3 +1,4 @@
+import type { RefusalRule } from '../../../policy.js';
 import { defaultTemplates, fillTemplate } from '../../../topic-template.js';
 import { covers, matches } from '../protocol/topics.js';
 
@@ -13,6 +14,10 @@ export interface PolicyTemplate {
   readonly maxPacketBytes?: number | undefined;
   /** Template of the NATS subject; undefined: the server's setting. */
   readonly natsSubject?: string | undefined;
+  /** PUBACK and PUBREC say where a message is stored, for clients that can be told. */
+  readonly receipts?: boolean;
+  /** What becomes of a message that NATS refuses; undefined: it is withheld, and sent again until it is stored. */
+  readonly onRefusal?: RefusalRule | undefined;
 }
 
 /** What one device may do. Everything that is not allowed is denied; the order of the rules has no effect. */
@@ -24,6 +29,8 @@ export interface Policy {
   readonly maxPacketBytes: number;
   /** Template of the NATS subject; undefined: the server's setting. */
   readonly natsSubject: string | undefined;
+  readonly receipts: boolean;
+  readonly onRefusal: RefusalRule;
   mayPublish(topic: string): boolean;
   maySubscribe(filter: string): boolean;
 }
@@ -46,6 +53,8 @@ export function compilePolicy(template: PolicyTemplate, device: { id: string; ty
     publishRate: template.publishRate,
     maxPacketBytes: template.maxPacketBytes ?? Number.POSITIVE_INFINITY,
     natsSubject: template.natsSubject,
+    receipts: template.receipts ?? false,
+    onRefusal: template.onRefusal ?? 'withhold',
     mayPublish: (topic) => !topic.startsWith('$') && publish.some((filter) => matches(filter, topic)),
     maySubscribe: (filter) => !filter.startsWith('$') && subscribe.some((allowed) => covers(allowed, filter)),
   };

@@ -185,6 +185,8 @@ export const closeReasons = {
     why: 'an answer larger than the client takes, by its Maximum Packet Size [MQTT 5.0 MQTT-3.1.2-24]',
     code: 0x95,
   },
+  'storage-full': { why: 'the stream takes no more messages', code: 0x97 },
+  'denied-by-nats': { why: 'NATS does not let the gateway publish there', code: 0x87 },
   'auth-method': { why: 'an authentication method, of which there is none here [MQTT 5.0 4.12]', code: 0x8c },
 } as const satisfies Readonly<Record<string, Reason>>;
 

@@ -1,5 +1,5 @@
 import type { PacketType } from '../protocol/packet-type.js';
-import { acknowledgeBytes, writeAcknowledge } from '../protocol/v3/acknowledge.js';
+import { acknowledgeBytes, encodeAcknowledge, writeAcknowledge } from '../protocol/v3/acknowledge.js';
 
 /**
  * The answers of one connection in one turn of the event loop, which leave in one write: a write costs more than the
@@ -12,7 +12,9 @@ export class TurnOutput {
 
   /** Adds PUBACK, PUBREC or PUBCOMP. */
   acknowledge(type: PacketType, packetId: number): void {
-    this.acknowledgements.push((type << 16) | packetId);
+    // Behind a packet it is a packet itself: what is answered leaves in the order in which it was asked for.
+    if (this.packets.length > 0) this.packets.push(encodeAcknowledge(type, packetId));
+    else this.acknowledgements.push((type << 16) | packetId);
   }
 
   /** Adds a whole packet. */

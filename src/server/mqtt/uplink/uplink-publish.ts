@@ -1,4 +1,5 @@
 import { type Lane, natsBytesOf, type UplinkMessage } from '../../forward/forwarder.js';
+import { readPlace, type StoredPlace } from '../../forward/pub-ack.js';
 import { shortenText } from '../../live.js';
 import type { CloseReason } from '../protocol/close-reason.js';
 import type { MessageProperties } from '../protocol/codec.js';
@@ -25,6 +26,8 @@ export interface PublishOwner {
   readonly receivedUs: number;
   /** It was stored. */
   settle(message: UplinkPublish): void;
+  /** It is not stored, and its client is told so in its turn. */
+  answerRefused(message: UplinkPublish, detail: string): void;
   /** It can never be stored. */
   refuse(reason: CloseReason, fields: Readonly<Record<string, unknown>>): void;
   /** The client's connection, this one or a later one, may go on. */
@@ -51,6 +54,12 @@ export class UplinkPublish implements UplinkMessage {
   readonly topic: string;
   /** Microseconds modulo 2^32: a whole number of 32 bits is kept in the object, a larger one beside it. */
   readonly receivedUs: number;
+  /** PUBACK or PUBREC says where it is stored, once that is known. */
+  wantsReceipt = false;
+  place: StoredPlace | undefined;
+  /** PUBACK or PUBREC says why it is not stored. */
+  tellsRefusal = false;
+  refusal: CloseReason | undefined;
   /** Those of MQTT 5, for subscribers. */
   properties: MessageProperties | undefined;
   stored = false;
@@ -132,20 +141,36 @@ export class UplinkPublish implements UplinkMessage {
     for (const waiter of waiting) waiter.onRoom();
   }
 
-  onStored(): void {
+  onStored(ack?: Uint8Array, behind?: number): void {
     this.leave();
     this.stored = true;
+    if (this.wantsReceipt && ack !== undefined) this.place = readPlace(ack, behind);
     this.uplink.settle(this);
   }
 
-  onRefused(detail: string): void {
+  onRefused(detail: string, cause?: string): void {
     this.leave();
-    // The exchange is over without an answer; the client may send the message again.
+    // The exchange is over; the client may send the message again.
     if (this.exchanges?.get(this.packetId) === this) this.exchanges.end(this.packetId);
+    if (this.tellsRefusal && cause !== undefined) {
+      this.refusal = refusalOf(cause);
+      this.stored = true;
+      this.uplink.answerRefused(this, detail);
+      return;
+    }
     this.uplink.refuse(this.denied ? 'publish-denied' : 'refused-by-nats', {
       topic: shortenText(this.topic),
       bytes: natsBytesOf(this),
       detail,
     });
   }
+}
+
+/** What is told of a refusal of NATS. JetStream's codes are those of its `errors.json`. */
+function refusalOf(cause: string): CloseReason {
+  if (cause === 'too_large' || /^(10054|10097)\b/.test(cause)) return 'packet-too-large';
+  if (cause === 'publish_denied') return 'denied-by-nats';
+  // Store failed (a limit of messages, of bytes, or of a subject), no resources, and the account's limits.
+  if (/^(10077|10047|10023|10028|10002)\b/.test(cause)) return 'storage-full';
+  return 'refused-by-nats';
 }

@@ -1,5 +1,6 @@
 import { type Forwarder, natsBytesOf } from '../../forward/forwarder.js';
 import { encodeProperties } from '../../forward/mqtt-headers.js';
+import type { StoredPlace } from '../../forward/pub-ack.js';
 import type { Policy } from '../admission/authorize.js';
 import type { BrokerCounters } from '../live/counters.js';
 import type { LimitName } from '../live/limit-names.js';
@@ -15,6 +16,7 @@ import type { TurnQueue } from '../transport/turn-queue.js';
 import { PropertiesReader, type ReadProperties } from './publish-properties.js';
 import { RecentRoutes } from './recent-routes.js';
 import type { Addressing, Route } from './route.js';
+import { hasTraceparent, newTraceparentLine } from './trace-context.js';
 import { type PublishOwner, UplinkPublish } from './uplink-publish.js';
 
 /** Something that a client waits to be answered with PUBACK or PUBREC, when it is stored and its turn has come. */
@@ -24,7 +26,9 @@ interface Awaited {
   readonly stored: boolean;
   readonly exchanges: Exchanges<UplinkPublish> | undefined;
   /** It is answered with a refusal; undefined: it is stored, or will be. */
-  readonly refusal?: CloseReason;
+  readonly refusal?: CloseReason | undefined;
+  /** PUBACK or PUBREC tells it. */
+  readonly place?: StoredPlace | undefined;
 }
 
 /** What every client's uplink shares. */
@@ -37,6 +41,8 @@ export interface UplinkServices {
   readonly topicLimits: TopicLimits;
   /** Whether the stream takes times to live. */
   takesTtl(): boolean;
+  /** A message without `traceparent` is given one. */
+  readonly makesTraces: boolean;
   /** Wills that wait for room, of all clients. */
   readonly waitingWills: { count: number; bytes: number };
   readonly counters: BrokerCounters;
@@ -54,13 +60,15 @@ export interface UplinkConnection {
   readonly codec: Codec;
   /** Topic aliases that the client may give. */
   readonly aliasesTaken: number;
-  acknowledge(type: PacketType, packetId: number): void;
+  acknowledge(type: PacketType, packetId: number, place?: StoredPlace): void;
+  /** The client wants to know where its messages are stored. */
+  readonly wantsReceipts: boolean;
   /** Answers PUBACK or PUBREC with a refusal, where the version has one. */
   answerRefusal(type: PacketType, packetId: number, reason: CloseReason): void;
   /** Answers PUBREL of an exchange that there is not. */
   answerUnknown(packetId: number): void;
   /** A message is refused, and the connection goes on. */
-  onPublishRefused(reason: CloseReason, topic: string): void;
+  onPublishRefused(reason: CloseReason, topic: string, detail?: string): void;
   /** Something was stored: there may be room for a message that waits. */
   onRoom(): void;
   close(reason: CloseReason, fields?: Readonly<Record<string, unknown>>): void;
@@ -176,10 +184,14 @@ export class Uplink implements PublishOwner {
     }
     const exchange = publish.qos === 2 ? { messageId: this.services.nextMessageId(), exchanges } : undefined;
     const message = new UplinkPublish(this, route, publish, exchange);
+    message.wantsReceipt = this.connection.wantsReceipts;
+    message.tellsRefusal = this.connection.codec.explains && this.policy.onRefusal === 'answer';
     if (read !== undefined) {
       message.headers = this.headersOf(route, read.headers);
       message.properties = read.properties;
     }
+    if (this.services.makesTraces && !hasTraceparent(read?.properties))
+      message.headers = addLines(message.headers, Buffer.from(newTraceparentLine()));
     if (natsBytesOf(message) > this.services.forwarder.maxPayloadBytes)
       return this.refuseOrClose(publish, 'packet-too-large', alias);
     if (publish.qos === 2 && !exchanges.begin(message)) return 'too-many-exchanges-in-all';
@@ -290,6 +302,12 @@ export class Uplink implements PublishOwner {
     this.answerStored();
   }
 
+  answerRefused(message: UplinkPublish, detail: string): void {
+    const { refusal = 'refused-by-nats', topic } = message;
+    this.connection.onPublishRefused(refusal, topic, detail);
+    this.answerStored();
+  }
+
   /** The client's connection, this one or a later one, may go on. */
   wakeClient(): void {
     this.client.connection?.onRoom();
@@ -302,8 +320,8 @@ export class Uplink implements PublishOwner {
       const first = waiting[this.head] as Awaited;
       if (!first.stored) break;
       const type = first.qos === 1 ? PacketType.PUBACK : PacketType.PUBREC;
-      if (first.refusal === undefined) this.connection.acknowledge(type, first.packetId);
-      else this.connection.answerRefusal(type, first.packetId, first.refusal);
+      if (first.refusal !== undefined) this.connection.answerRefusal(type, first.packetId, first.refusal);
+      else this.connection.acknowledge(type, first.packetId, first.place);
       if (first.exchanges?.get(first.packetId) === first) first.exchanges.answer(first.packetId);
       this.head += 1;
     }
@@ -350,7 +368,7 @@ export class Uplink implements PublishOwner {
     if (lines.length === 0) return route.headers;
     const { last } = this;
     if (last?.route === route && last.lines === lines) return last.headers;
-    const headers = Buffer.concat([route.headers.subarray(0, -lineEnd.length), lines, lineEnd]);
+    const headers = addLines(route.headers, lines);
     this.last = { route, lines, headers };
     return headers;
   }
@@ -393,4 +411,9 @@ export class Uplink implements PublishOwner {
       sender: this.client.key,
     });
   }
+}
+
+/** Adds lines to a header block, in front of the blank line that ends it. */
+function addLines(block: Uint8Array, lines: Uint8Array): Uint8Array {
+  return Buffer.concat([block.subarray(0, -lineEnd.length), lines, lineEnd]);
 }

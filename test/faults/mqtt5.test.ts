@@ -1,0 +1,116 @@
+import mqtt, { type IClientOptions, type IPublishPacket } from 'mqtt';
+import { connect, headers as natsHeaders } from 'nats';
+import { expect, test } from 'vitest';
+import type { Credentials } from '../support/load.js';
+import { addDevice, type OnFinished, startGateway } from './gateway.js';
+
+/** A client of MQTT 5 that is connected. */
+async function connected(
+  onFinished: OnFinished,
+  port: number,
+  device: Credentials,
+  options: IClientOptions = {},
+) {
+  const client = await mqtt.connectAsync(`mqtt://127.0.0.1:${port}`, {
+    protocolVersion: 5,
+    username: device.id,
+    password: device.password,
+    reconnectPeriod: 0,
+    ...options,
+  });
+  onFinished(() => client.endAsync(true));
+  return client;
+}
+
+/** The user properties of PUBACK or PUBCOMP's PUBREC, as they come. */
+function collectAnswers(client: mqtt.MqttClient) {
+  const answers: {
+    cmd: string;
+    reasonCode: number | undefined;
+    userProperties: unknown;
+    reasonString: unknown;
+  }[] = [];
+  client.on('packetreceive', (packet) => {
+    if (packet.cmd !== 'puback' && packet.cmd !== 'pubrec') return;
+    const { cmd, reasonCode, properties } = packet;
+    answers.push({
+      cmd,
+      reasonCode,
+      userProperties: properties?.userProperties,
+      reasonString: properties?.reasonString,
+    });
+  });
+  return answers;
+}
+
+test('properties become headers, receipts name the place, and headers become properties of a command', async ({
+  onTestFinished,
+}) => {
+  const { server, nats } = await startGateway(onTestFinished, { env: { TRACE_CONTEXT: 'make' } });
+  const device = await addDevice(server.httpPort);
+  const client = await connected(onTestFinished, server.mqttPort, device, {
+    properties: { userProperties: { receipt: '1' } },
+  });
+  const answers = collectAnswers(client);
+  const topic = `raw/${device.id}/level`;
+  await client.publishAsync(topic, '21', {
+    qos: 1,
+    properties: {
+      payloadFormatIndicator: true,
+      messageExpiryInterval: 3_600,
+      contentType: 'text/plain',
+      responseTopic: `cmd/${device.id}/answer`,
+      correlationData: Buffer.from('no 1'),
+      userProperties: { site: ['graz', 'wien'], 'Nats-Msg-Id': 'mine', 'room no': '7', traceparent: 'given' },
+      topicAlias: 2,
+    },
+  });
+  await client.publishAsync('', '22', { qos: 2, properties: { topicAlias: 2 } });
+
+  const observer = await connect({ servers: nats.url });
+  onTestFinished(() => observer.close());
+  const { streams } = await observer.jetstreamManager();
+  const first = await streams.getMessage('RAW', { seq: 1 });
+  const headersOf = ({ header }: typeof first) =>
+    Object.fromEntries(header.keys().map((name) => [name, header.values(name)]));
+  expect(headersOf(first)).toEqual({
+    'Mqtt-Topic': [topic],
+    'Mqtt-Payload-Format': ['1'],
+    'Mqtt-Message-Expiry': ['3600'],
+    'Content-Type': ['text/plain'],
+    'Mqtt-Response-Topic': [`cmd/${device.id}/answer`],
+    'Mqtt-Correlation-Data': ['no%201'],
+    site: ['graz', 'wien'],
+    'Mqtt-Property-Nats-Msg-Id': ['mine'],
+    'Mqtt-Property-room%20no': ['7'],
+    traceparent: ['given'],
+  });
+  const second = await streams.getMessage('RAW', { seq: 2 });
+  expect(headersOf(second)).toMatchObject({
+    'Mqtt-Topic': [topic],
+    traceparent: [expect.stringMatching(/^00-[0-9a-f]{32}-[0-9a-f]{16}-01$/)],
+  });
+  expect(second.string()).toBe('22');
+  expect(answers).toMatchObject([
+    { cmd: 'puback', userProperties: { 'nats-stream': 'RAW', 'nats-sequence': '1' } },
+    { cmd: 'pubrec', userProperties: { 'nats-stream': 'RAW', 'nats-sequence': '2' } },
+  ]);
+
+  const commands: IPublishPacket[] = [];
+  client.on('message', (_topic, _payload, packet) => commands.push(packet));
+  await client.subscribeAsync(`cmd/${device.id}/#`, { qos: 1 });
+  const headers = natsHeaders();
+  headers.append('Content-Type', 'application/json');
+  headers.append('Mqtt-Correlation-Data', 'no%202');
+  headers.append('Mqtt-Message-Expiry', '60');
+  headers.append('Nats-Msg-Id', 'not for the device');
+  headers.append('site', 'graz');
+  observer.publish(`cmd.${device.id}.set`, '{}', { headers });
+  await expect.poll(() => commands.length, { timeout: 20_000 }).toBe(1);
+  expect(commands[0]?.properties).toEqual({
+    contentType: 'application/json',
+    correlationData: Buffer.from('no 2'),
+    messageExpiryInterval: 60,
+    userProperties: { site: 'graz' },
+  });
+});
