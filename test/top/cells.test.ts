@@ -1,7 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { cellWidth, fitLine, lineWidth, plainText, toCellText, toWidth } from '../../src/cli/top/cells.js';
-import { formatAge, formatBytes, formatMs, formatShort, sparkline } from '../../src/cli/top/format.js';
+import {
+  cellWidth,
+  fitLine,
+  lineWidth,
+  plainText,
+  toCellText,
+  toWidth,
+} from '../../src/cli/terminal/cells.js';
+import { formatAge, formatBytes, formatMs, formatShort, sparkline } from '../../src/cli/terminal/format.js';
 
 describe('text of clients', () => {
   test.each([

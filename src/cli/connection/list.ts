@@ -1,9 +1,9 @@
 import type { ConnectionJson, SortField } from '../../api/connection.js';
 import { type ApiConfig, openApi } from '../store/api-address.js';
+import { toCellText } from '../terminal/cells.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { forPeople, gap, openTable, terminalWidth, uncut } from '../terminal/table.js';
 import { formatCount, toJsonLine } from '../terminal/text.js';
-import { toCellText } from '../top/cells.js';
 import {
   type Column,
   columns,

@@ -1,10 +1,10 @@
 import type { ConnectionDetailsJson } from '../../api/connection.js';
 import { type ApiConfig, openApi } from '../store/api-address.js';
+import { formatBytes, formatInteger } from '../terminal/format.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { blockTime } from '../terminal/table.js';
 import { formatBlock, toJsonLine } from '../terminal/text.js';
 import { describeWaiting } from '../top/details.js';
-import { formatBytes, formatInteger } from '../top/format.js';
 
 /**
  * Shows a live connection.

@@ -1,10 +1,10 @@
 import { usageError } from '../command/usage-error.js';
 import type { ApiConfig } from '../store/api-address.js';
+import { readContexts, writeContexts } from '../store/contexts.js';
 import { findRemote, localContext } from '../store/target.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { openTable } from '../terminal/table.js';
 import { escapeControls, toJsonLine } from '../terminal/text.js';
-import { readContexts, writeContexts } from './contexts.js';
 
 /**
  * Shows the logins, or chooses the one that commands use.

@@ -2,12 +2,12 @@ import { SvcMqttError } from '../../errors.js';
 import { usageError } from '../command/usage-error.js';
 import type { ApiConfig } from '../store/api-address.js';
 import { callForJson, sendOverHttp } from '../store/api-send.js';
+import { readContexts, writeContexts } from '../store/contexts.js';
 import { ownApiUrl } from '../store/own-server.js';
 import { checkUrl, localContext } from '../store/target.js';
 import { askSecret } from '../terminal/ask.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { escapeControls, toJsonLine } from '../terminal/text.js';
-import { readContexts, writeContexts } from './contexts.js';
 
 export interface LoginOptions {
   readonly url?: string | undefined;

@@ -86,7 +86,7 @@ export function openDatabaseStore(db: Database, config: Config): Store {
         const { before, after } = await changePolicy(db, actor, type, changes);
         const devices = await listDevices(db, { type, state: 'all', limit: 1 });
         // The NATS client takes longer to load than the other commands run.
-        const { readPolicyWarnings } = await import('../policy/warnings.js');
+        const { readPolicyWarnings } = await import('./policy-warnings.js');
         const warnings = await readPolicyWarnings(config, after);
         return {
           before: before && toPolicyJson(before),

@@ -1,9 +1,9 @@
 import type { Config, SettingName } from '../../config.js';
 import type { ReadSettings } from '../../read-config.js';
 import { usageError } from '../command/usage-error.js';
-import { readContexts } from '../login/contexts.js';
 import type { CommandIo } from '../terminal/io.js';
 import { escapeControls } from '../terminal/text.js';
+import { readContexts } from './contexts.js';
 
 /** The name that stands for no login: what is on this machine. */
 export const localContext = 'local';

@@ -1,4 +1,4 @@
-import { cellWidth, toCellText, toWidth } from '../top/cells.js';
+import { cellWidth, toCellText, toWidth } from './cells.js';
 import { type CommandIo, write } from './io.js';
 import { escapeControls, formatRelative, formatTime } from './text.js';
 

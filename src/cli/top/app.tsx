@@ -1,7 +1,7 @@
 import { Box, render, Text, useInput } from 'ink';
 import { useSyncExternalStore } from 'react';
+import type { Line } from '../terminal/cells.js';
 import type { InputStream, OutputStream } from '../terminal/io.js';
-import type { Line } from './cells.js';
 import { type FrameWriter, openFrameWriter } from './frame-writer.js';
 import { type SpecialKeys, toAction } from './keys.js';
 import { drawScreen } from './screen.js';

@@ -1,6 +1,6 @@
 import type { ConnectionJson, SortField } from '../../api/connection.js';
-import { cellWidth, toCellText } from './cells.js';
-import { formatAge, formatBytes, formatCountShort, formatShort } from './format.js';
+import { cellWidth, toCellText } from '../terminal/cells.js';
+import { formatAge, formatBytes, formatCountShort, formatShort } from '../terminal/format.js';
 
 /** One column of the table. */
 export interface Column {

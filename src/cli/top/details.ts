@@ -1,7 +1,7 @@
 import type { ConnectionDetailsJson } from '../../api/connection.js';
-import { type Line, type Span, toCellText, toWidth } from './cells.js';
+import { type Line, type Span, toCellText, toWidth } from '../terminal/cells.js';
+import { formatAge, formatBytes, formatInteger, formatShort } from '../terminal/format.js';
 import { formatMix } from './columns.js';
-import { formatAge, formatBytes, formatInteger, formatShort } from './format.js';
 import { keyHelp } from './keys.js';
 import type { TopState } from './state.js';
 

@@ -1,5 +1,5 @@
 import type { StatsJson } from '../../api/stats.js';
-import { cellWidth, type Line, lineWidth, type Span, toCellText, toWidth } from './cells.js';
+import { cellWidth, type Line, lineWidth, type Span, toCellText, toWidth } from '../terminal/cells.js';
 import {
   formatAge,
   formatBytes,
@@ -8,7 +8,7 @@ import {
   formatMs,
   formatShort,
   sparkline,
-} from './format.js';
+} from '../terminal/format.js';
 
 const gapText = '   ';
 const widestSpark = 60;

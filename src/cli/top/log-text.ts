@@ -1,4 +1,4 @@
-import { formatClock } from './format.js';
+import { formatClock } from '../terminal/format.js';
 
 const levels: Readonly<Record<number, string>> = {
   10: 'trace',

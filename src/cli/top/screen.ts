@@ -1,7 +1,7 @@
-import { fitLine, type Line, lineWidth, type Span, toCellText } from './cells.js';
+import { fitLine, type Line, lineWidth, type Span, toCellText } from '../terminal/cells.js';
+import { formatInteger } from '../terminal/format.js';
 import { columns } from './columns.js';
 import { drawDetails, drawHelp, drawLog } from './details.js';
-import { formatInteger } from './format.js';
 import { drawHeader } from './header.js';
 import { chromeOf, type Question, type TopState } from './state.js';
 import { drawEvents, drawTable } from './table.js';

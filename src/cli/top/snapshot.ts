@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConnectionPageJson } from '../../api/connection.js';
 import type { StatsJson } from '../../api/stats.js';
 import type { LiveApi, PageRequest } from '../store/live-api.js';
-import { plainText } from './cells.js';
+import { plainText } from '../terminal/cells.js';
 import { growWidths } from './columns.js';
 import { drawHeader } from './header.js';
 import { initialState, type TopState } from './state.js';

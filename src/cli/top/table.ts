@@ -1,8 +1,8 @@
 import type { ConnectionJson } from '../../api/connection.js';
 import type { EventJson } from '../../api/event.js';
-import { fitLine, type Line, type Span, toCellText, toWidth } from './cells.js';
+import { fitLine, type Line, type Span, toCellText, toWidth } from '../terminal/cells.js';
+import { formatClock, formatCountShort } from '../terminal/format.js';
 import { gap, type PlacedColumn, placeColumns } from './columns.js';
-import { formatClock, formatCountShort } from './format.js';
 import { isSelected, rowAt, type TopState } from './state.js';
 
 const gapText = ' '.repeat(gap);

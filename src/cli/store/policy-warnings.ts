@@ -4,7 +4,7 @@ import { dialNats } from '../../server/forward/connection/nats-dial.js';
 import { readNatsTarget } from '../../server/forward/connection/nats-settings.js';
 import { type Coverage, readCoverage } from '../../server/forward/stream/coverage.js';
 import { describeCoverage } from '../../server/subject-coverage.js';
-import { chooseNatsUrl } from '../store/nats-url.js';
+import { chooseNatsUrl } from './nats-url.js';
 
 /** What a policy allows that should be intended, and of a subject that no stream covers; each is a sentence. */
 export async function readPolicyWarnings(config: Config, rules: PolicyRules): Promise<string[]> {

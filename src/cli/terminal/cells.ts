@@ -1,4 +1,4 @@
-import { escapeControls } from '../terminal/text.js';
+import { escapeControls } from './text.js';
 
 /** Marks that join the character before them, and what shows nothing: they would hide what an id really is. */
 const invisible = /[\p{M}\p{Cf}\p{Zl}\p{Zp}\u115f-\u11ff\u3164\ud7b0-\ud7ff\uffa0]/gu;
