@@ -1,4 +1,5 @@
 import { writeFileSync } from 'node:fs';
+import { fuzzProof } from './fuzz.js';
 import { isIsolated, prove } from './isolated.js';
 import { killProof } from './kill.js';
 import { networkCutProof } from './network-cut.js';
@@ -7,8 +8,9 @@ import { powerCutProofs } from './power-cut.js';
 import type { Proof } from './proof.js';
 import { formatReport, makeReport, writeDocs } from './report.js';
 import type { Outcome, TakenRound } from './run-proof.js';
+import { slowDiskProof } from './slow-disk.js';
 
-const proofs: readonly Proof[] = [...powerCutProofs, killProof, networkCutProof];
+const proofs: readonly Proof[] = [...powerCutProofs, killProof, networkCutProof, slowDiskProof, fuzzProof];
 
 async function main(options: Options, stopping: AbortSignal): Promise<void> {
   const startedAt = new Date();
@@ -22,7 +24,7 @@ async function main(options: Options, stopping: AbortSignal): Promise<void> {
       seed: options.seed,
       stopping,
       onOutput: (text) => process.stderr.write(text),
-      onRound: (round, rounds, mostRounds) => say(describe(proof, round, rounds, mostRounds)),
+      onRound: (round, rounds, share) => say(describe(proof, round, rounds, share)),
     });
     if (!isIsolated)
       say(`${proof.name}: ${outcome.result}${outcome.because.map((reason) => `\n  ${reason}`).join('')}`);
@@ -39,18 +41,25 @@ async function main(options: Options, stopping: AbortSignal): Promise<void> {
   if (outcomes.some(({ result }) => result === 'broken')) process.exitCode = 1;
 }
 
-/** A line with a bar of the rounds done, on a terminal and in a log alike. */
-function describe(proof: Proof, round: TakenRound, rounds: number, mostRounds: number): string {
+/** A line with a bar of how much of the proof is done, on a terminal and in a log alike. */
+function describe(proof: Proof, round: TakenRound, rounds: number, share: number): string {
   const { verdict } = round;
   const width = 20;
-  const filled = Number.isFinite(mostRounds) ? Math.round((rounds / mostRounds) * width) : 0;
-  const bar = Number.isFinite(mostRounds) ? `[${'#'.repeat(filled).padEnd(width, '.')}] ` : '';
+  const bar = '#'.repeat(Math.round(share * width)).padEnd(width, '.');
   const doubled = verdict.doubled.qos1 + verdict.doubled.qos2;
   return [
-    `${bar}${proof.name} ${rounds}${Number.isFinite(mostRounds) ? `/${mostRounds}` : ''}, seed ${round.seed}, ${round.seconds.toFixed(1)} s: ${round.done.join('; ')}`,
+    `[${bar}] ${proof.name} round ${rounds}, seed ${round.seed}, ${round.seconds.toFixed(1)} s: ${shorten(round.done)}`,
     `acknowledged ${verdict.acknowledged}, lost ${verdict.lost.length}, doubled ${doubled}, reordered ${verdict.reordered.length}`,
-    ...round.problems,
+    ...(round.problems.length === 0 ? [] : [shorten(round.problems)]),
   ].join(' | ');
+}
+
+/** What a line has room for. */
+function shorten(items: readonly string[]): string {
+  const most = 8;
+  return [...items.slice(0, most), ...(items.length > most ? [`and ${items.length - most} more`] : [])].join(
+    '; ',
+  );
 }
 
 function say(line: string): void {

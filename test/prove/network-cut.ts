@@ -6,7 +6,7 @@ import { startServerProcess } from '../support/server-process.js';
 import { startLoad } from './load.js';
 import { findNetworkObstacle, startCabledCluster } from './network.js';
 import type { Bench, Proof } from './proof.js';
-import { makeStream, purge } from './stream.js';
+import { clusterCatchUpMs, makeStream, purge } from './stream.js';
 
 const clients = 16;
 /** New messages of each client a second. */
@@ -48,7 +48,12 @@ async function open(onFinished: OnFinished): Promise<Bench> {
     versions: { 'nats-server': cluster.version },
     async run(random) {
       await purge(url);
-      const load = startLoad(devices, { port: () => server.mqttPort, perSec, window: random.between(1, 50) });
+      const load = startLoad(devices, {
+        port: () => server.mqttPort,
+        perSec,
+        window: random.between(1, 50),
+        catchUpMs: clusterCatchUpMs,
+      });
       const done: string[] = [];
       try {
         for (let cut = random.between(1, mostCuts); cut > 0; cut -= 1) {

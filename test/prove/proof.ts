@@ -8,6 +8,8 @@ export const proofNames = [
   'power-cut-control',
   'kill',
   'network-cut',
+  'slow-disk',
+  'fuzz',
 ] as const;
 export type ProofName = (typeof proofNames)[number];
 

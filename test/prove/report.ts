@@ -57,7 +57,9 @@ export function formatReport(report: Report): string {
     return `| \`${outcome.name}\` | ${cells.join(' | ')} | ${outcome.result} |`;
   });
   const notes = outcomes.flatMap(({ name, result, because, rounds }) => [
-    ...(result === 'held' ? [] : because.map((reason) => `- \`${name}\`: ${reason.split('\n')[0]}`)),
+    ...(result === 'held'
+      ? []
+      : because.slice(0, 10).map((reason) => `- \`${name}\`: ${reason.split('\n')[0]}`)),
     ...(rounds.length === 0 ? [] : [`- \`${name}\`: ${describeSeeds(rounds)}${describeFigures(rounds)}`]),
   ]);
   return [

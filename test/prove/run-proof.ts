@@ -23,8 +23,8 @@ export interface Limits {
   readonly rounds: number | undefined;
   readonly minutes: number | undefined;
   readonly seed: number;
-  /** Called after each round. */
-  onRound?(round: TakenRound, rounds: number, mostRounds: number): void;
+  /** Called after each round. @param share how much of the proof is done, 0 to 1. */
+  onRound?(round: TakenRound, rounds: number, share: number): void;
   /** Called with what an isolated proof says. */
   onOutput?(text: string): void;
   /** No round begins any more. */
@@ -45,18 +45,20 @@ export async function runProof(proof: Proof, limits: Limits): Promise<Outcome> {
   let bench: Bench | undefined;
   try {
     bench = await proof.open((work) => void undo.push(work));
-    const endMs =
-      limits.minutes === undefined ? Number.POSITIVE_INFINITY : performance.now() + limits.minutes * 60_000;
+    const beganMs = performance.now();
+    const lastsMs = (limits.minutes ?? Number.POSITIVE_INFINITY) * 60_000;
+    /** How much is done: of the rounds or of the time, whichever ends first. */
+    const share = () => Math.max(rounds.length / mostRounds, (performance.now() - beganMs) / lastsMs);
     const mostRounds =
       limits.rounds ?? (limits.minutes === undefined ? proof.rounds : Number.POSITIVE_INFINITY);
-    while (rounds.length < mostRounds && performance.now() < endMs && limits.stopping?.aborted !== true) {
+    while (share() < 1 && limits.stopping?.aborted !== true) {
       const seed = (limits.seed + rounds.length) >>> 0;
       const startMs = performance.now();
       const round = await within(bench.run(openRandom(seed)), proof.withinMs, seed);
       const taken = { ...round, seed, seconds: (performance.now() - startMs) / 1_000 };
       rounds.push(taken);
       if (proof.mustLose !== true) because.push(...faultsOf(taken));
-      limits.onRound?.(taken, rounds.length, mostRounds);
+      limits.onRound?.(taken, rounds.length, Math.min(share(), 1));
     }
   } catch (error) {
     because.push(error instanceof Error ? (error.stack ?? error.message) : String(error));
@@ -81,6 +83,9 @@ export async function runProof(proof: Proof, limits: Limits): Promise<Outcome> {
   };
 }
 
+/** Of a round. */
+const mostProblems = 5;
+
 /** What of a round must not be, a sentence each. */
 export function faultsOf({ verdict, problems, seed }: TakenRound): string[] {
   const some = (what: string, items: readonly string[]) =>
@@ -89,7 +94,8 @@ export function faultsOf({ verdict, problems, seed }: TakenRound): string[] {
     ...some('acknowledged messages lost', verdict.lost),
     ...some('messages out of order', verdict.reordered),
     ...some('messages under another subject', verdict.astray),
-    ...problems,
+    ...problems.slice(0, mostProblems),
+    ...(problems.length > mostProblems ? [`and ${problems.length - mostProblems} more`] : []),
   ].map((fault) => `seed ${seed}: ${fault}`);
 }
 

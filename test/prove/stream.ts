@@ -33,6 +33,9 @@ export async function whenAnswered<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
+/** Longest time in which servers that were away have caught up, milliseconds. */
+export const clusterCatchUpMs = 90_000;
+
 /** Empties the stream for the next round. @param natsUrl one URL, or several with commas between them. */
 export const purge = (natsUrl: string): Promise<void> => whenAnswered(() => purgeNow(natsUrl));
 

@@ -253,7 +253,10 @@ export interface StoredMessage {
 export async function readStored(natsUrl: string, stream = 'RAW'): Promise<StoredMessage[]> {
   const connection = await connectNats({ servers: natsUrl.split(','), timeout: 10_000 });
   try {
-    const { state } = await (await connection.jetstreamManager()).streams.info(stream);
+    const { state, cluster } = await (await connection.jetstreamManager()).streams.info(stream);
+    // Without a leader a server answers with what it has by chance.
+    if (cluster?.replicas !== undefined && (cluster.leader ?? '') === '')
+      throw new Error(`${stream} has no leader`);
     const messages: StoredMessage[] = [];
     const consumer = await connection.jetstream().consumers.get(stream, {});
     while (messages.length < state.messages) {

@@ -46,7 +46,12 @@ export async function obtainKernel(): Promise<Kernel> {
       const [file = ''] = readdirSync(staging);
       const contents = path.join(staging, 'contents');
       await run('dpkg-deb', ['-x', path.join(staging, file), contents]);
-      renameSync(contents, directory);
+      try {
+        renameSync(contents, directory);
+      } catch (error) {
+        // Another process was quicker.
+        if (!existsSync(directory)) throw error;
+      }
     } finally {
       rmSync(staging, { recursive: true, force: true });
     }
