@@ -1,4 +1,6 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
+import { isLong } from './test/support/rounds.js';
 
 export default defineConfig({
   test: {
@@ -9,6 +11,7 @@ export default defineConfig({
     testTimeout: 300_000,
     hookTimeout: 180_000,
     pool: 'forks',
-    maxWorkers: 2,
+    // Most of the time goes by waiting for what is away, so that there is work for more of them than processors.
+    maxWorkers: isLong ? 2 : Math.max(4, availableParallelism()),
   },
 });

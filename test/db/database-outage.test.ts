@@ -159,14 +159,13 @@ describe.each(outages)('with PostgreSQL $name', ({ begin, end }) => {
     expect((await looking).found).toBe('yes');
   });
 
-  test('closing does not wait for it', async () => {
+  test('closing does not wait for it', { timeout: 60_000 }, async () => {
     await until('live', () => directory.live);
     await begin(server);
     try {
-      const at = performance.now();
       directory.seen('somebody');
+      // The database comes back only behind this, so that a wait for it would not end.
       await directory.close();
-      expect(performance.now() - at).toBeLessThan(25_000);
     } finally {
       await end(server);
     }

@@ -2,6 +2,7 @@ import { connect } from 'node:net';
 import { expect, test } from 'vitest';
 import type { Credentials } from '../support/load.js';
 import { connectPacket, openRawClient, pingreqPacket, publishPacket } from '../support/raw-client.js';
+import { inCi } from '../support/rounds.js';
 import {
   addDevices,
   connected,
@@ -46,7 +47,7 @@ const bound = (maxInFlightBytes + toleratedBytes) / mebibyte;
 
 test('small messages that wait for NATS do not keep the large ones that came along with them', {
   timeout: 300_000,
-}, async ({ onTestFinished }) => {
+}, async ({ onTestFinished, annotate }) => {
   const { gateway, devices, growth, away } = await startWithoutNats(onTestFinished, {
     MAX_IN_FLIGHT: '65536',
   });
@@ -72,19 +73,20 @@ test('small messages that wait for NATS do not keep the large ones that came alo
       expect((await client.next(60_000)).type).toBe(13);
     }),
   );
+  await annotate(`grew by ${Math.round(growth())} MiB`);
   // What came within a moment is let go a moment later, so there is more of it than of what waits.
   expect(growth()).toBeLessThan(2 * bound);
 });
 
 test('clients that come, send and go while NATS is away, over and over, leave nothing behind at the bound', {
   timeout: 300_000,
-}, async ({ onTestFinished }) => {
+}, async ({ onTestFinished, annotate }) => {
   const { gateway, devices, growth, away } = await startWithoutNats(onTestFinished, { MAX_IN_FLIGHT: '100' });
   const { server } = gateway;
   await away();
   await Promise.all(
     devices.map(async ({ id, password }, index) => {
-      for (let round = 0; round < 400; round += 1) {
+      for (let round = 0; round < inCi(400, 100); round += 1) {
         const clientId = `c${index}-${round}`;
         const messages = Array.from({ length: 10 }, (_, number) =>
           publishPacket({ topic: `raw/${id}`, payload: Buffer.alloc(6_000), qos: 1, packetId: number + 1 }),
@@ -96,12 +98,13 @@ test('clients that come, send and go while NATS is away, over and over, leave no
       }
     }),
   );
+  await annotate(`grew by ${Math.round(growth())} MiB`);
   expect(growth()).toBeLessThan(bound);
 });
 
 test('wills of clients that come and go while NATS is away are bounded like other messages', {
   timeout: 300_000,
-}, async ({ onTestFinished }) => {
+}, async ({ onTestFinished, annotate }) => {
   const { gateway, devices, growth, away } = await startWithoutNats(onTestFinished, {
     MAX_IN_FLIGHT: '100',
     MAX_WILL_BYTES: '65536',
@@ -111,12 +114,13 @@ test('wills of clients that come and go while NATS is away are bounded like othe
   await Promise.all(
     devices.map(async ({ id, password }, index) => {
       const will = { topic: `raw/${id}`, payload: Buffer.alloc(16_000, 'w'), qos: 1 };
-      for (let round = 0; round < 1_000; round += 1) {
+      for (let round = 0; round < inCi(1_000, 250); round += 1) {
         const clientId = `c${index}-${round}`;
         await comeAndGo(server.mqttPort, connectPacket({ userName: id, password, clientId, will }));
       }
     }),
   );
+  await annotate(`grew by ${Math.round(growth())} MiB`);
   expect(growth()).toBeLessThan(bound);
   // None of this is in the way when NATS comes back.
   await gateway.nats.restart();

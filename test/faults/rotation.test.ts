@@ -34,7 +34,8 @@ const fleets = {
   },
 };
 
-describe.each(Object.keys(fleets) as (keyof typeof fleets)[])('%s', (name) => {
+// Each has a device of its own, and most of the time goes by waiting.
+describe.concurrent.each(Object.keys(fleets) as (keyof typeof fleets)[])('%s', (name) => {
   const undo: (() => Promise<void> | void)[] = [];
   let replicas: readonly ServerProcess[] = [];
   beforeAll(async () => {

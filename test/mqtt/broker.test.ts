@@ -1,3 +1,6 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -20,13 +23,19 @@ import {
 
 let controlled: ControlledBroker;
 let clients: RawClient[];
+/** The broker's ends of the connections, in the order in which they were accepted. */
+let accepted: Socket[];
+const onAccepted = (message: unknown) => void accepted.push((message as { socket: Socket }).socket);
 
 beforeEach(async () => {
   clients = [];
+  accepted = [];
+  subscribe('net.server.socket', onAccepted);
   controlled = await openControlledBroker();
 });
 
 afterEach(async () => {
+  unsubscribe('net.server.socket', onAccepted);
   for (const client of clients) client.destroy();
   await controlled.close();
 });
@@ -196,7 +205,7 @@ describe('uplink', () => {
     for (const payload of ['a', 'b', 'c']) client.send(publishPacket({ topic: 'raw/dev1', qos: 0, payload }));
     client.send(disconnectPacket);
     client.socket.end();
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await vi.waitFor(() => expect(accepted[0]?.readableEnded).toBe(true));
     controlled.setFull(false);
     await client.waitClosed();
     expect(controlled.taken.map(({ payload }) => Buffer.from(payload).toString())).toEqual(['a', 'b', 'c']);
@@ -206,10 +215,12 @@ describe('uplink', () => {
   it('processes what was sent before the end of the side, also what was not read yet', async () => {
     const client = await connected({ will: { topic: 'raw/dev1', payload: 'will', qos: 1 } });
     controlled.setFull(true);
-    const payloads = Array.from({ length: 100 }, (_, index) => `${index}`.padEnd(500));
+    const payloads = Array.from({ length: 1_000 }, (_, index) => `${index}`.padEnd(500));
     const packets = payloads.map((payload) => publishPacket({ topic: 'raw/dev1', qos: 0, payload }));
     client.socket.end(Buffer.concat([...packets, disconnectPacket]));
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await vi.waitFor(() =>
+      expect([accepted[0]?.isPaused(), accepted[0]?.readableEnded]).toEqual([true, false]),
+    );
     controlled.setFull(false);
     await client.waitClosed();
     expect(controlled.taken.map(({ payload }) => Buffer.from(payload).toString())).toEqual(payloads);
@@ -218,8 +229,9 @@ describe('uplink', () => {
 
   it('processes what came with CONNECT although the client ended its side while it was looked up', async () => {
     const { id, password } = controlled.device;
-    controlled.beforeAnswer = () => delay(100);
     const client = await open();
+    const ended = once(client.socket, 'finish');
+    controlled.beforeAnswer = async () => void (await ended);
     client.socket.end(
       Buffer.concat([
         connectPacket({ userName: id, password }),
@@ -273,9 +285,11 @@ describe('uplink', () => {
     const first = await connected();
     first.send(...packets);
     await vi.waitFor(() => expect(controlled.taken).toHaveLength(4));
+    const { limits } = controlled.broker.counters;
+    const waits = limits['in-flight-per-client'];
     const second = await connected();
     second.send(...packets);
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await vi.waitFor(() => expect(limits['in-flight-per-client']).toBeGreaterThan(waits));
     for (let stored = 0; stored < 10; stored++) {
       await vi.waitFor(() => expect(controlled.taken.length).toBeGreaterThan(stored));
       controlled.taken[stored]?.onStored();
@@ -290,7 +304,11 @@ describe('uplink', () => {
     for (let packetId = 1; packetId <= 500; packetId++) {
       client.send(publishPacket({ topic: 'raw/dev1', qos: 1, packetId, payload }));
     }
-    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    await vi.waitFor(() => expect(accepted[0]?.isPaused()).toBe(true));
+    // Another client that is silent for as long, and is read, shows when its time is over.
+    const silent = await connected({ keepaliveSec: 1, clientId: 'silent' });
+    await silent.waitClosed();
+    expect(controlled.broker.counters.closed['keepalive-timeout']).toBe(1);
     expect(client.closed).toBe(false);
     expect(client.socket.writableLength).toBeGreaterThan(0);
     controlled.setFull(false);

@@ -408,6 +408,8 @@ test('messages that wait for the rate of a policy go on when it is raised', asyn
   });
   const client = await connected(device, { clientId: 'slow' });
   // At the rate of before, all would take more than an hour.
+  // More than that wait for the same socket at a time, and each listens to it.
+  client.stream.setMaxListeners(0);
   const all = Array.from({ length: 5_000 }, () => client.publishAsync(`raw/${device.id}`, 'x', { qos: 1 }));
   await until(async () => (await waitsOf(device))?.cause === 'publish-rate');
   await setPolicy('slow', {});
