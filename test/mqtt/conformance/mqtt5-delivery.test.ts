@@ -179,6 +179,33 @@ describe('the expiry of a message', () => {
     }
   });
 
+  it('[MQTT-3.3.2-5] goes on while a message waits to be stored', async () => {
+    const { controlled } = harness;
+    const subscriber = await subscribed([['late']]);
+    const publisher = await connected({ device: 2 });
+    controlled.autoStore = false;
+    for (const expiry of [5, 60])
+      publisher.send(
+        publish5({
+          topic: 'late',
+          qos: 1,
+          packetId: expiry,
+          properties: listOf([['messageExpiry', expiry]]),
+        }),
+      );
+    await ping(publisher);
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 10_000 });
+    try {
+      controlled.autoStore = true;
+      for (const message of controlled.taken.slice(-2)) message.onStored();
+      const { properties } = await next(subscriber);
+      expect(properties.messageExpiry?.[0]).toBeLessThanOrEqual(50);
+      await expectQuiet(subscriber);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it('[MQTT-3.3.2-5] holds for retained messages', async () => {
     await send({ topic: 'kept/e/1', retain: true, properties: [['messageExpiry', 2]] });
     await send({ topic: 'kept/e/2', retain: true, properties: [['messageExpiry', 100]] });

@@ -62,6 +62,8 @@ export class UplinkPublish implements UplinkMessage {
   refusal: CloseReason | undefined;
   /** Those of MQTT 5, for subscribers. */
   properties: MessageProperties | undefined;
+  /** `Date.now()` from which on they do not get it. */
+  expiresAtMs: number | undefined;
   stored = false;
   /** The connection's uplink that is to answer; a client that reconnects brings a new one. */
   uplink: PublishOwner;

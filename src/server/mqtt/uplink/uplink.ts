@@ -189,6 +189,7 @@ export class Uplink implements PublishOwner {
     if (read !== undefined) {
       message.headers = this.headersOf(route, read.headers);
       message.properties = read.properties;
+      message.expiresAtMs = expiryOf(read.properties);
     }
     if (this.services.makesTraces && !hasTraceparent(read?.properties))
       message.headers = addLines(message.headers, Buffer.from(newTraceparentLine()));
@@ -244,6 +245,7 @@ export class Uplink implements PublishOwner {
       const lines = encodeProperties(will.properties, { ttl: this.services.takesTtl() });
       message.headers = this.headersOf(route, Buffer.from(lines));
       message.properties = will.properties;
+      message.expiresAtMs = expiryOf(will.properties);
     }
     const bytes = message.payload.length + willOverheadBytes;
     const limit = this.checkBounds(message.confirm, lane.inFlight);
@@ -399,7 +401,7 @@ export class Uplink implements PublishOwner {
   }
 
   private deliver(message: UplinkPublish): void {
-    const { topic, qos, retain, properties } = message;
+    const { topic, qos, retain, properties, expiresAtMs } = message;
     // Subscribers' queues may keep the payload for long, and the socket's chunk with it if it were not copied.
     this.services.deliver({
       topic,
@@ -407,7 +409,7 @@ export class Uplink implements PublishOwner {
       qos,
       retain,
       properties,
-      expiresAtMs: expiryOf(properties),
+      expiresAtMs,
       sender: this.client.key,
     });
   }
