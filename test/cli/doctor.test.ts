@@ -12,7 +12,7 @@ import { openDatabase } from '../../src/db/open.js';
 import { setPolicy } from '../../src/db/policies.js';
 import { openLog } from '../../src/log.js';
 import { readConfig } from '../../src/read-config.js';
-import { isAtLeast } from '../../src/server/forward/embedded/nats-server-program.js';
+import { isAtLeast } from '../../src/server/forward/connection/server-version.js';
 import { startServer } from '../../src/server/start.js';
 import { openDatabase as createMigrated } from '../faults/gateway.js';
 import { createAuthority, openTestFiles } from '../support/certificates.js';

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsConnection } from 'nats';
 import { afterEach, describe, expect, it } from 'vitest';
-import { isAtLeast } from '../../src/server/forward/embedded/nats-server-program.js';
+import { isAtLeast } from '../../src/server/forward/connection/server-version.js';
 import type { Forwarder } from '../../src/server/forward/forwarder.js';
 import {
   openObserver,

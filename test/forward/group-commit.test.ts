@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import type { Msg, NatsConnection } from 'nats';
 import { headers } from 'nats';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, type TestContext } from 'vitest';
-import { isAtLeast } from '../../src/server/forward/embedded/nats-server-program.js';
+import { isAtLeast } from '../../src/server/forward/connection/server-version.js';
 import { type Forwarder, type Lane, newForwarderCounters } from '../../src/server/forward/forwarder.js';
 import { openGroupCommit } from '../../src/server/forward/group-commit.js';
 import {

@@ -4,11 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
+import { isAtLeast } from '../../src/server/forward/connection/server-version.js';
 import {
   embeddedNatsConfig,
   embeddedNatsFiles,
 } from '../../src/server/forward/embedded/embedded-nats-config.js';
-import { isAtLeast, obtainNatsServer } from '../../src/server/forward/embedded/nats-server-program.js';
+import { obtainNatsServer } from '../../src/server/forward/embedded/nats-server-program.js';
 
 const run = promisify(execFile);
 

@@ -8,11 +8,11 @@ import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { isAtLeast } from '../../src/server/forward/connection/server-version.js';
 import { natsServerCacheDir } from '../../src/server/forward/embedded/nats-server-cache.js';
 import {
   describeLacks,
   findNatsServer,
-  isAtLeast,
   obtainNatsServer,
   pinnedNatsVersion,
 } from '../../src/server/forward/embedded/nats-server-program.js';

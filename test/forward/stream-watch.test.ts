@@ -1,6 +1,6 @@
 import type { JetStreamManager, NatsConnection, StreamConfig } from 'nats';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { isAtLeast } from '../../src/server/forward/embedded/nats-server-program.js';
+import { isAtLeast } from '../../src/server/forward/connection/server-version.js';
 import type { Forwarder } from '../../src/server/forward/forwarder.js';
 import { madeMark } from '../../src/server/forward/stream/stream-config.js';
 import {

@@ -2,7 +2,7 @@ import type { NatsConnection } from 'nats';
 import { StorageType } from 'nats';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { SvcMqttError } from '../../src/errors.js';
-import { isAtLeast } from '../../src/server/forward/embedded/nats-server-program.js';
+import { isAtLeast } from '../../src/server/forward/connection/server-version.js';
 import { requireStream } from '../../src/server/forward/stream/stream.js';
 import { madeMark } from '../../src/server/forward/stream/stream-config.js';
 import { openObserver, openTestLog } from '../support/forwarding.js';

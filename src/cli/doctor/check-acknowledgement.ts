@@ -1,6 +1,6 @@
 import type { Config } from '../../config.js';
+import { isAtLeast } from '../../server/forward/connection/server-version.js';
 import { readEmbeddedNatsSync } from '../../server/forward/embedded/embedded-nats.js';
-import { isAtLeast } from '../../server/forward/embedded/nats-server-program.js';
 import type { NatsInspector } from '../../server/forward/stream/inspect-nats.js';
 import { openServerSync } from '../../server/forward/stream/server-sync.js';
 import { type Finding, ok, problem, warning } from './finding.js';

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { isAtLeast } from './nats-server-program.js';
+import { isAtLeast } from '../connection/server-version.js';
 
 /** By it a server is known to sync before it acknowledges. */
 export const syncAlwaysLine = 'sync_interval: always';

@@ -5,6 +5,7 @@ import { delimiter, isAbsolute, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { messageOf, SvcMqttError } from '../../../errors.js';
+import { isAtLeast } from '../connection/server-version.js';
 import { installerEnvironment, programEnvironment } from './child-environment.js';
 import { isOwnCache, makeNatsServerCache, natsServerCacheDir } from './nats-server-cache.js';
 import { downloadRelease, releaseUrl } from './nats-server-release.js';
@@ -123,12 +124,6 @@ export async function obtainNatsServer(options: {
       suggestion: `Install nats-server (https://docs.nats.io/running-a-nats-service/introduction/installation) on the PATH, name it in NATS_SERVER_BIN, or set NATS_URL to a server that runs`,
     },
   );
-}
-
-/** Whether a version is at least the wanted one. */
-export function isAtLeast(version: string, major: number, minor: number): boolean {
-  const [hasMajor = 0, hasMinor = 0] = version.split('.').map(Number);
-  return hasMajor > major || (hasMajor === major && hasMinor >= minor);
 }
 
 /** Whether a version is of an older minor release than the pinned one. */

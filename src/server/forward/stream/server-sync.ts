@@ -1,6 +1,6 @@
 import { messageOf } from '../../../errors.js';
 import { type NatsConnection, RequestStrategy } from '../connection/nats-library.js';
-import { isAtLeast } from '../embedded/nats-server-program.js';
+import { isAtLeast } from '../connection/server-version.js';
 import type { StreamKeeping } from './stream-config.js';
 
 /** Whether the servers of a stream sync to disk before they answer. */

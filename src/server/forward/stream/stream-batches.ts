@@ -1,7 +1,7 @@
 import { messageOf } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import type { JetStreamManager, NatsConnection, StreamInfo } from '../connection/nats-library.js';
-import { isAtLeast } from '../embedded/nats-server-program.js';
+import { isAtLeast } from '../connection/server-version.js';
 import type { IngestSetting } from '../forwarder.js';
 import { type LaterConfig, wasMade } from './stream-config.js';
 

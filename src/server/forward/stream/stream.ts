@@ -13,7 +13,7 @@ import {
   type StreamConfig,
   type StreamInfo,
 } from '../connection/nats-library.js';
-import { isAtLeast } from '../embedded/nats-server-program.js';
+import { isAtLeast } from '../connection/server-version.js';
 import type { IngestSetting } from '../forwarder.js';
 import { allowBatches, batchMark, mayBatch } from './stream-batches.js';
 import {
