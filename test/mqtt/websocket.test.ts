@@ -88,7 +88,7 @@ const bytesReadFrom = (clientId: string) => connectionOf(clientId)?.bytesIn;
 const closedFor = (reason: CloseReason) => controlled.broker.counters.closed[reason];
 
 describe('the handshake', () => {
-  it('answers with the sub-protocol mqtt', async () => {
+  it('answers with the sub-protocol mqtt [MQTT-6.0.0-4]', async () => {
     await open();
     expect((await openClient('/mqtt', ['other', 'mqtt'])).webSocket.protocol).toBe('mqtt');
     expect((await openClient('/mqtt?token=x', ['mqtt'])).webSocket.protocol).toBe('mqtt');
@@ -102,7 +102,7 @@ describe('the handshake', () => {
 
   it.each([
     ['another sub-protocol', '/mqtt', ['amqp'], 400],
-    ['no sub-protocol', '/mqtt', [], 400],
+    ['no sub-protocol [MQTT-6.0.0-3]', '/mqtt', [], 400],
     ['another path', '/', ['mqtt'], 404],
     ['a longer path', '/mqtt/x', ['mqtt'], 404],
   ] as const)('refuses %s', async (_name, path, protocols, status) => {

@@ -267,7 +267,7 @@ describe('what the client takes', () => {
     expect(counters.deliveriesTooLarge - before).toBe(1);
   });
 
-  it('[MQTT-3.1.2-26, 3.1.2-27, 3.3.2-8] no alias where it takes none, and none above what it takes', async () => {
+  it('[MQTT-3.1.2-26, 3.1.2-27, 3.3.2-11] no alias where it takes none, and none above what it takes', async () => {
     const none = await subscribed([['alias/+', { qos: 0 }]]);
     const two = await subscribed([['alias/+', { qos: 0 }]], { properties: [['topicAliasMaximum', 2]] });
     const known = new Map<unknown, string>();

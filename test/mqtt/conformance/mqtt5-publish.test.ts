@@ -16,6 +16,7 @@ import {
 import {
   connected5,
   expectDisconnect,
+  jump,
   nextPublish,
   none,
   publish5,
@@ -430,6 +431,30 @@ describe('MQTT 5, what is sent to a client', () => {
     await fresh.publish({ topic: 'plain/a', qos: 0 });
     expect((await nextPublish(client)).topic).toBe('plain/a');
     await expectQuiet(client);
+  });
+
+  it('[MQTT-4.3.3-7] is not taken back when its time is over once it was sent', async () => {
+    const options = { clientId: 'late', clean: false, properties: property(Id.sessionExpiry, 1_000) };
+    const client = await subscribed5(harness, [['late', 2]], options);
+    const sender = await connected5(harness);
+    sender.send(publish5({ topic: 'late', qos: 2, properties: property(Id.messageExpiry, 10) }));
+    const { packetId } = await nextPublish(client);
+    jump(20);
+    client.destroy();
+    const again = await connected5(harness, options);
+    expect(await nextPublish(again)).toMatchObject({ packetId, dup: true });
+  });
+
+  it('[MQTT-3.3.4-10] other packets do not wait while the client has as many as it takes', async () => {
+    const client = await subscribed5(harness, [['most', 1]], { properties: property(Id.receiveMaximum, 1) });
+    for (const payload of ['1', '2']) await harness.publish({ topic: 'most', qos: 1, payload });
+    const { packetId } = await nextPublish(client, { acknowledge: false });
+    client.send(publish5({ topic: 'own', qos: 1, packetId: 3 }));
+    await nextOf(client, puback);
+    expect((await subscribe5(client, [['own', 0]])).codes).toEqual([0]);
+    await ping(client);
+    client.send(acknowledgePacket(4, packetId, 0));
+    expect((await nextPublish(client)).payload).toBe('2');
   });
 
   it('is acknowledged with the wrong packet: 0x82', async () => {

@@ -173,13 +173,16 @@ describe('MQTT 5, DISCONNECT of the server', () => {
   it.each([
     [30, undefined],
     [200, 1],
-  ])('[MQTT-3.14.2-3] in words only where it stays below the maximum packet size of %i', async (most, count) => {
-    const client = await connected5(harness, { properties: property(Id.maximumPacketSize, most) });
-    harness.controlled.core.kick('dev1', 'kicked');
-    const received = await nextOf(client, disconnect);
-    expect(received.body.length + 2).toBeLessThanOrEqual(most);
-    expect(readDisconnect(received).properties.get(Id.reasonString)?.length).toBe(count);
-  });
+  ])(
+    '[MQTT-3.14.2-3] in words only where it stays below the maximum packet size of %i',
+    async (most, count) => {
+      const client = await connected5(harness, { properties: property(Id.maximumPacketSize, most) });
+      harness.controlled.core.kick('dev1', 'kicked');
+      const received = await nextOf(client, disconnect);
+      expect(received.body.length + 2).toBeLessThanOrEqual(most);
+      expect(readDisconnect(received).properties.get(Id.reasonString)?.length).toBe(count);
+    },
+  );
 
   it('when it stops: 0x8B', async () => {
     const client = await connected5(stopping);

@@ -69,18 +69,20 @@ const violations: Violation5[] = [
       name === 'SUBSCRIBE' ? subscribePacket(1, [[filter, 0]], none) : unsubscribePacket(1, [filter], none);
     const first = name === 'SUBSCRIBE' ? 0x82 : 0xa2;
     const [utf8, empty] =
-      name === 'SUBSCRIBE' ? ['MQTT-3.8.3-1', 'MQTT-3.8.3-2'] : ['MQTT-3.10.3-1', 'MQTT-3.10.3-2'];
+      name === 'SUBSCRIBE'
+        ? ['[MQTT-3.8.3-1] SUBSCRIBE', '[MQTT-3.8.3-2] SUBSCRIBE']
+        : ['[MQTT-3.10.3-1] UNSUBSCRIBE', '[MQTT-3.10.3-2] UNSUBSCRIBE'];
     return [
       ...malformedTexts.map(
         ([what, text]): Violation5 => ({
-          name: `[${utf8}] [MQTT-4.7.3-2] ${name} with a filter of ${what}`,
+          name: `${utf8} with a filter of ${what} [MQTT-4.7.3-2]`,
           send: () => make(text),
           reason: 'invalid-utf8',
           code: 0x81,
         }),
       ),
       {
-        name: `[${empty}] ${name} without a filter`,
+        name: `${empty} without a filter`,
         send: () => packet(first, uint16(1), Buffer.from([0])),
         reason: 'no-topic-filter',
         code: 0x82,
@@ -175,7 +177,11 @@ describe('MQTT 5, SUBSCRIBE', () => {
 
 describe('MQTT 5, UNSUBSCRIBE', () => {
   it('[MQTT-3.10.4-1] [MQTT-3.10.4-2] ends the subscription of exactly this filter', async () => {
-    const client = await subscribed5(harness, [['un/+', 0], ['un/#', 0], ['other', 0]]);
+    const client = await subscribed5(harness, [
+      ['un/+', 0],
+      ['un/#', 0],
+      ['other', 0],
+    ]);
     client.send(unsubscribePacket(5, ['un/a', 'un/+', 'UN/#'], none));
     const { codes } = readSuback(await nextOf(client, unsuback));
     expect(codes[1]).toBe(0);
