@@ -1,7 +1,8 @@
 import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
 import type { ApiKeyCredentials } from '../../src/db/api-keys.js';
-import { type KeyQueries, openKeyDirectory } from '../../src/server/http/key-directory.js';
+import { openKeyDirectory } from '../../src/server/http/key-directory.js';
+import type { Queries } from '../../src/server/http/queries.js';
 import { openControlledFeed } from '../support/controlled-feed.js';
 
 const silent = pino({ level: 'silent' });
@@ -16,12 +17,12 @@ function makeKey(id: string, revoked = false): ApiKeyCredentials {
 /** A directory on a stand-in for the database that counts what it is asked. */
 function open(timeoutMs?: number) {
   const asked = { load: 0, exist: 0, markUsed: 0 };
-  const database: KeyQueries = {
+  const database: Pick<Queries['keys'], 'load' | 'exist' | 'markUsed'> = {
     load: async (ids) => ids.map((id) => makeKey(id)),
     exist: async () => false,
     markUsed: async () => {},
   };
-  const counted: KeyQueries = {
+  const counted: Pick<Queries['keys'], 'load' | 'exist' | 'markUsed'> = {
     load: (ids) => {
       asked.load += 1;
       return database.load(ids);

@@ -4,12 +4,9 @@ import { pino } from 'pino';
 import type { ChangeFeed } from '../../src/db/change-feed.js';
 import type { Device } from '../../src/db/devices.js';
 import { SvcMqttError } from '../../src/errors.js';
-import type { ApiKeyQueries } from '../../src/server/http/api-keys.js';
-import type { ListAudit } from '../../src/server/http/audit.js';
-import type { ClaimQueries } from '../../src/server/http/claims.js';
 import type { DeviceQueries } from '../../src/server/http/device-queries.js';
 import type { HttpLimits } from '../../src/server/http/limits.js';
-import type { PolicyQueries } from '../../src/server/http/policies.js';
+import type { Queries } from '../../src/server/http/queries.js';
 import {
   type HttpConfig,
   type Readiness,
@@ -110,7 +107,7 @@ export const allReady: Readiness = {
 };
 
 /** No policies, and no place to keep one. */
-const noPolicies: PolicyQueries = {
+const noPolicies: Queries['policies'] = {
   list: async () => [],
   find: async () => undefined,
   set: async () => {
@@ -123,7 +120,7 @@ const noPolicies: PolicyQueries = {
   risksOf: async () => [],
 };
 
-const noClaims: ClaimQueries = {
+const noClaims: Queries['claims'] = {
   create: async () => {
     throw new Error('not kept here');
   },
@@ -143,7 +140,7 @@ export const openConfig: HttpConfig = {
 };
 
 /** No keys, as after a first start. */
-export const noKeys: ApiKeyQueries = {
+export const noKeys: Queries['keys'] = {
   load: async () => [],
   exist: async () => false,
   markUsed: async () => {},
@@ -167,21 +164,23 @@ export async function startTestApi(
     devices?: Partial<DeviceQueries>;
     view?: ReplicaView;
     certificates?: CertificateStore;
-    keys?: Partial<ApiKeyQueries>;
+    keys?: Partial<Queries['keys']>;
     feed?: ChangeFeed;
-    listAudit?: ListAudit;
+    listAudit?: Queries['listAudit'];
     readiness?: () => Promise<Readiness> | Readiness;
   } = {},
 ): Promise<TestApi> {
   const rows = new Map<string, Device>();
   const { log, lines } = openTestLog();
   const running = await startHttpWith({
-    devices: { ...openMemoryQueries(rows), ...options.devices },
-    policies: noPolicies,
-    keys: { ...noKeys, ...options.keys },
-    claims: noClaims,
+    queries: {
+      devices: { ...openMemoryQueries(rows), ...options.devices },
+      policies: noPolicies,
+      keys: { ...noKeys, ...options.keys },
+      claims: noClaims,
+      listAudit: options.listAudit ?? (async () => []),
+    },
     feed: options.feed ?? openControlledFeed(),
-    listAudit: options.listAudit ?? (async () => []),
     config: { ...openConfig, ...options.config },
     limits: options.limits ?? {},
     readiness: options.readiness ?? (() => allReady),

@@ -10,61 +10,17 @@ import {
 } from '../../api/api-key-schema.js';
 import type { FieldProblem } from '../../api/problem.js';
 import { defaultPageLimit, refer } from '../../api/schema.js';
-import {
-  type ApiKey,
-  type ApiKeyState,
-  checkApiKeyName,
-  checkLifetime,
-  createApiKey,
-  hasApiKeys,
-  listApiKeys,
-  loadApiKeys,
-  markApiKeyUsed,
-  type NewApiKey,
-  type Role,
-  revokeApiKey,
-} from '../../db/api-keys.js';
-import type { Actor } from '../../db/audit.js';
-import type { Database } from '../../db/open.js';
+import { checkApiKeyName, checkLifetime } from '../../db/api-keys.js';
 import type { Log } from '../../log.js';
 import { decodeCursor, makePage } from './cursor.js';
 import { requireTime } from './fields.js';
-import type { KeyQueries } from './key-directory.js';
 import { createInputProblem, createProblem, ProblemError } from './problem.js';
+import type { Queries } from './queries.js';
 import { listProblems } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 
-/** The queries on keys that the API makes, with the errors of their namesakes in `src/db/api-keys.ts`. */
-export interface ApiKeyQueries extends KeyQueries {
-  create(
-    actor: Actor,
-    request: { name: string; role: Role; expiresAt: Date | undefined },
-  ): Promise<NewApiKey>;
-  list(request: {
-    state: ApiKeyState;
-    after: Pick<ApiKey, 'name' | 'id'> | undefined;
-    limit: number;
-  }): Promise<ApiKey[]>;
-  revoke(
-    actor: Actor,
-    nameOrId: string,
-  ): Promise<{ key: ApiKey; outcome: 'revoked' | 'already revoked' } | undefined>;
-}
-
-/** @param urgent the database for what every request waits for. */
-export function bindApiKeyQueries(db: Database, urgent: Database): ApiKeyQueries {
-  return {
-    load: (ids) => loadApiKeys(urgent, ids),
-    exist: () => hasApiKeys(urgent),
-    markUsed: (id) => markApiKeyUsed(db, id),
-    create: (actor, request) => createApiKey(db, actor, request),
-    list: (request) => listApiKeys(db, request),
-    revoke: (actor, nameOrId) => revokeApiKey(db, actor, nameOrId),
-  };
-}
-
 interface Options {
-  readonly keys: ApiKeyQueries;
+  readonly keys: Queries['keys'];
   /** Called with the id of a key that was revoked. */
   readonly onRevoked: (id: string) => void;
   readonly log: Log;
@@ -180,7 +136,7 @@ function requireSound(request: { name: string; expiresAt: Date | undefined }): v
 }
 
 async function readPage(
-  keys: ApiKeyQueries,
+  keys: Queries['keys'],
   query: Static<typeof ApiKeyListQuery>,
 ): Promise<Static<typeof ApiKeyPage>> {
   const limit = query.limit ?? defaultPageLimit;

@@ -5,13 +5,12 @@ import type { Log } from '../../log.js';
 import type { ReplicaView } from '../live.js';
 import { peerAddressOf } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
-import { type ApiKeyQueries, addApiKeyRoutes } from './api-keys.js';
-import { addAuditRoute, type ListAudit } from './audit.js';
+import { addApiKeyRoutes } from './api-keys.js';
+import { addAuditRoute } from './audit.js';
 import type { AccessLevel, AccessSettings, Role } from './auth.js';
-import { addClaimRoutes, type ClaimQueries } from './claims.js';
+import { addClaimRoutes } from './claims.js';
 import { addConnectionRoutes } from './connections.js';
 import { addDeviceBulkRoutes } from './device-bulk.js';
-import type { DeviceQueries } from './device-queries.js';
 import { addDeviceRoutes } from './devices.js';
 import { addDocumentationRoutes, openSpecification } from './docs.js';
 import { addEventRoute } from './events.js';
@@ -21,7 +20,7 @@ import type { KeyDirectory } from './key-directory.js';
 import type { HttpLimits } from './limits.js';
 import { createLimitedServer } from './listener.js';
 import { addMetricsRoute, type ReadMetrics } from './metrics.js';
-import { addPolicyRoutes, type PolicyQueries } from './policies.js';
+import { addPolicyRoutes } from './policies.js';
 import {
   createInputProblem,
   createProblem,
@@ -30,6 +29,7 @@ import {
   refuseBytes,
   sendProblem,
 } from './problem.js';
+import type { Queries } from './queries.js';
 import { logFailure, logRequest } from './request-log.js';
 import { describeMissingRoute, openRouteTable, type RouteTable, requireRoles } from './routes.js';
 import { buildSerializer } from './serializer.js';
@@ -59,13 +59,9 @@ declare module 'fastify' {
 }
 
 export interface AppOptions {
-  readonly devices: DeviceQueries;
-  readonly policies: PolicyQueries;
-  readonly claims: ClaimQueries;
+  readonly queries: Queries;
   readonly access: AccessSettings;
-  readonly keys: ApiKeyQueries;
   readonly keyDirectory: KeyDirectory;
-  readonly listAudit: ListAudit;
   readonly readiness: ReadReadiness;
   readonly readMetrics: ReadMetrics;
   readonly view: ReplicaView;
@@ -78,7 +74,7 @@ export interface AppOptions {
 
 /** Builds the API, ready for requests and not listening. */
 export async function createApp(options: AppOptions): Promise<TypedApp> {
-  const { log, limits } = options;
+  const { log, limits, queries, keyDirectory } = options;
   const app: TypedApp = fastify({
     // The log lines are this program's own, with its event names and without request headers.
     logger: false,
@@ -119,13 +115,12 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   addConnectionRoutes(app, connections, limits.maxWaitingLists);
   addEventRoute(app, { events, replica, limits, log });
   addStatsRoute(app, options.view);
-  addDeviceRoutes(app, { devices: options.devices, log });
-  addDeviceBulkRoutes(app, { devices: options.devices, log, limits });
-  addPolicyRoutes(app, { policies: options.policies, log });
-  addClaimRoutes(app, { claims: options.claims, log });
-  const { keys, keyDirectory } = options;
-  addApiKeyRoutes(app, { keys, onRevoked: (id) => keyDirectory.forget(id), log });
-  addAuditRoute(app, options.listAudit);
+  addDeviceRoutes(app, { devices: queries.devices, log });
+  addDeviceBulkRoutes(app, { devices: queries.devices, log, limits });
+  addPolicyRoutes(app, { policies: queries.policies, log });
+  addClaimRoutes(app, { claims: queries.claims, log });
+  addApiKeyRoutes(app, { keys: queries.keys, onRevoked: (id) => keyDirectory.forget(id), log });
+  addAuditRoute(app, queries.listAudit);
   await addDocumentationRoutes(app);
   await app.ready();
   requireRoles(routes.list());

@@ -1,28 +1,15 @@
 import { toAuditJson } from '../../api/audit-entry.js';
 import { AuditEntry, AuditPage, AuditQuery } from '../../api/audit-entry-schema.js';
 import { defaultPageLimit, refer } from '../../api/schema.js';
-import { type AuditRecord, listAudit } from '../../db/audit-log.js';
-import type { Database } from '../../db/open.js';
 import { decodeCursor, makePage } from './cursor.js';
 import { requireTime } from './fields.js';
 import { createInputProblem, ProblemError } from './problem.js';
+import type { Queries } from './queries.js';
 import { listProblems } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 
-/** The query that the API makes, with the errors of `listAudit`. */
-export type ListAudit = (request: {
-  device: string | undefined;
-  since: Date | undefined;
-  before: number | undefined;
-  limit: number;
-}) => Promise<AuditRecord[]>;
-
-export function bindAuditQuery(db: Database): ListAudit {
-  return (request) => listAudit(db, request);
-}
-
 /** Adds the route of the audit log. */
-export function addAuditRoute(app: TypedApp, list: ListAudit): void {
+export function addAuditRoute(app: TypedApp, list: Queries['listAudit']): void {
   for (const schema of [AuditEntry, AuditPage]) app.addSchema(schema);
   app.get(
     '/audit',

@@ -11,18 +11,7 @@ import {
 import { toNewDeviceJson } from '../../api/device.js';
 import { NewDeviceResponse } from '../../api/device-schema.js';
 import { defaultPageLimit, refer } from '../../api/schema.js';
-import type { Actor } from '../../db/audit.js';
-import {
-  type Claim,
-  createClaim,
-  listClaims,
-  type NewClaim,
-  redeemClaim,
-  revokeClaim,
-} from '../../db/claims.js';
 import { checkMetadata } from '../../db/device-fields.js';
-import type { NewDevice } from '../../db/devices.js';
-import type { Database } from '../../db/open.js';
 import { SvcMqttError } from '../../errors.js';
 import { type Log, limitLog } from '../../log.js';
 import { addressGroup, peerAddressOf } from '../peer-address.js';
@@ -30,32 +19,12 @@ import { createTokenBuckets } from '../token-buckets.js';
 import { decodeCursor, makePage } from './cursor.js';
 import { nameField, requireTime } from './fields.js';
 import { createInputProblem, createProblem, ProblemError, tooManyRequests } from './problem.js';
+import type { Queries } from './queries.js';
 import { listProblems, listPublicProblems } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 
-/** The claim queries that the API makes, with the errors of their namesakes in `src/db/claims.ts`. */
-export interface ClaimQueries {
-  create(actor: Actor, request: { type: string; uses: number; expiresAt: Date }): Promise<NewClaim>;
-  list(request: { state: 'active' | 'all'; after: string | undefined; limit: number }): Promise<Claim[]>;
-  revoke(actor: Actor, id: string): Promise<'revoked' | 'already revoked' | 'unknown'>;
-  redeem(request: {
-    claim: string;
-    metadata: Readonly<Record<string, string>> | undefined;
-    address: string | undefined;
-  }): Promise<NewDevice>;
-}
-
-export function bindClaimQueries(db: Database): ClaimQueries {
-  return {
-    create: (actor, request) => createClaim(db, actor, request),
-    list: (request) => listClaims(db, request),
-    revoke: (actor, id) => revokeClaim(db, actor, id),
-    redeem: (request) => redeemClaim(db, request),
-  };
-}
-
 interface Options {
-  readonly claims: ClaimQueries;
+  readonly claims: Queries['claims'];
   readonly log: Log;
 }
 

@@ -3,14 +3,7 @@ import type { ChangeFeed } from '../../db/change-feed.js';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { openLiveTable } from '../live-table.js';
-
-/** What the directory asks of the database; see their likes in `src/db/api-keys.ts`. */
-export interface KeyQueries {
-  load(ids: readonly string[]): Promise<ApiKeyCredentials[]>;
-  /** Whether a key was ever made. */
-  exist(): Promise<boolean>;
-  markUsed(id: string): Promise<void>;
-}
+import type { Queries } from './queries.js';
 
 /** `away`: the database does not answer, and the key is not remembered or that has lasted for a minute. */
 export type KeyLookUp =
@@ -53,7 +46,11 @@ const maxWriting = 32;
 const any = 'any';
 
 /** Opens the directory. */
-export function openKeyDirectory(queries: KeyQueries, feed: ChangeFeed, log: Log): KeyDirectory {
+export function openKeyDirectory(
+  queries: Pick<Queries['keys'], 'load' | 'exist' | 'markUsed'>,
+  feed: ChangeFeed,
+  log: Log,
+): KeyDirectory {
   const listeners = new Set<() => void>();
   const tellEnded = () => {
     for (const listener of listeners) listener();

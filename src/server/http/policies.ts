@@ -10,53 +10,18 @@ import {
   SetPolicyResponse,
 } from '../../api/policy-schema.js';
 import { defaultPageLimit, refer } from '../../api/schema.js';
-import type { Actor } from '../../db/audit.js';
 import { checkDeviceType } from '../../db/device-fields.js';
-import type { Database } from '../../db/open.js';
-import {
-  changePolicy,
-  type DevicePolicy,
-  findPolicy,
-  listPolicies,
-  removePolicy,
-  setPolicy,
-} from '../../db/policies.js';
 import type { Log } from '../../log.js';
 import { checkPolicy, defaultRules, type PolicyRules } from '../../policy.js';
 import { defaultTemplates } from '../../topic-template.js';
 import { decodeCursor, makePage } from './cursor.js';
 import { createInputProblem, createProblem, ProblemError } from './problem.js';
+import type { Queries } from './queries.js';
 import { listProblems } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 
-/** The policy queries that the API makes, with the errors of their namesakes in `src/db/policies.ts`. */
-export interface PolicyQueries {
-  list(request: { after: string | undefined; limit: number }): Promise<DevicePolicy[]>;
-  find(type: string): Promise<DevicePolicy | undefined>;
-  set(actor: Actor, policy: PolicyRules & { readonly type: string }): Promise<DevicePolicy>;
-  change(
-    actor: Actor,
-    type: string,
-    changes: Partial<PolicyRules>,
-  ): Promise<{ readonly after: DevicePolicy }>;
-  remove(actor: Actor, type: string): Promise<boolean>;
-  /** What a sound policy allows that should be intended, each as a sentence. */
-  risksOf(rules: PolicyRules): Promise<string[]>;
-}
-
-export function bindPolicyQueries(db: Database, risksOf: PolicyQueries['risksOf']): PolicyQueries {
-  return {
-    list: (request) => listPolicies(db, request),
-    find: (type) => findPolicy(db, type),
-    set: (actor, policy) => setPolicy(db, actor, policy),
-    change: (actor, type, changes) => changePolicy(db, actor, type, changes),
-    remove: (actor, type) => removePolicy(db, actor, type),
-    risksOf,
-  };
-}
-
 interface Options {
-  readonly policies: PolicyQueries;
+  readonly policies: Queries['policies'];
   readonly log: Log;
 }
 
@@ -69,7 +34,7 @@ export function addPolicyRoutes(app: TypedApp, options: Options): void {
   addChangingRoutes(app, options);
 }
 
-function addReadingRoutes(app: TypedApp, policies: PolicyQueries): void {
+function addReadingRoutes(app: TypedApp, policies: Queries['policies']): void {
   app.get(
     '/policies',
     {

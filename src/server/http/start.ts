@@ -6,17 +6,13 @@ import type { Log } from '../../log.js';
 import type { ReplicaView } from '../live.js';
 import { plainAddress } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
-import { type ApiKeyQueries, bindApiKeyQueries } from './api-keys.js';
 import { createApp } from './app.js';
-import { bindAuditQuery, type ListAudit } from './audit.js';
-import { bindClaimQueries, type ClaimQueries } from './claims.js';
-import { bindDeviceQueries, type DeviceQueries } from './device-queries.js';
 import type { ReadReadiness } from './health.js';
 import { openKeyDirectory } from './key-directory.js';
 import { defaultHttpLimits, type HttpLimits } from './limits.js';
 import { requireListening, trackRequests } from './listener.js';
 import type { ReadMetrics } from './metrics.js';
-import { bindPolicyQueries, type PolicyQueries } from './policies.js';
+import { bindQueries, type Queries, type RisksOf } from './queries.js';
 
 export type { PartReadiness, Readiness, ReadReadiness } from './health.js';
 
@@ -55,7 +51,7 @@ export async function startHttp(options: {
   view: ReplicaView;
   version: string;
   /** What a policy allows that should be intended. */
-  policyRisks: PolicyQueries['risksOf'];
+  policyRisks: RisksOf;
   /** With them the API speaks HTTPS only. */
   certificates?: CertificateStore | undefined;
   limits?: Partial<HttpLimits>;
@@ -63,22 +59,14 @@ export async function startHttp(options: {
   const { db, urgent = db, policyRisks } = options;
   return startHttpWith({
     ...options,
-    devices: bindDeviceQueries(db),
-    policies: bindPolicyQueries(db, policyRisks),
-    claims: bindClaimQueries(db),
-    keys: bindApiKeyQueries(db, urgent),
-    listAudit: bindAuditQuery(db),
+    queries: bindQueries(db, urgent, policyRisks),
   });
 }
 
-/** The same on device queries of the caller's choice. */
+/** The same on queries of the caller's choice. */
 export async function startHttpWith(options: {
-  devices: DeviceQueries;
-  policies: PolicyQueries;
-  claims: ClaimQueries;
-  keys: ApiKeyQueries;
+  queries: Queries;
   feed: ChangeFeed;
-  listAudit: ListAudit;
   config: HttpConfig;
   log: Log;
   readiness: ReadReadiness;
@@ -93,19 +81,15 @@ export async function startHttpWith(options: {
   // Whatever a line is about, an IPv4 address stands in it in its own form, as it does everywhere else.
   const log = options.log.child({}, { serializers: { remoteAddress: plainAddress } });
   const limits = { ...defaultHttpLimits, ...options.limits };
-  const keyDirectory = openKeyDirectory(options.keys, options.feed, log);
+  const keyDirectory = openKeyDirectory(options.queries.keys, options.feed, log);
   // Without an answer to this nobody could be let in as local, so the start waits for it.
   const keysExist = await keyDirectory.exist().catch((error: unknown) => {
     keyDirectory.close();
     throw error;
   });
   const app = await createApp({
-    devices: options.devices,
-    policies: options.policies,
-    claims: options.claims,
-    keys: options.keys,
+    queries: options.queries,
     keyDirectory,
-    listAudit: options.listAudit,
     access: config,
     readiness: options.readiness,
     readMetrics: options.readMetrics,

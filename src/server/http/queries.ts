@@ -1,0 +1,60 @@
+import {
+  createApiKey,
+  hasApiKeys,
+  listApiKeys,
+  loadApiKeys,
+  markApiKeyUsed,
+  revokeApiKey,
+} from '../../db/api-keys.js';
+import { listAudit } from '../../db/audit-log.js';
+import { createClaim, listClaims, redeemClaim, revokeClaim } from '../../db/claims.js';
+import type { Database } from '../../db/open.js';
+import { changePolicy, findPolicy, listPolicies, removePolicy, setPolicy } from '../../db/policies.js';
+import type { PolicyRules } from '../../policy.js';
+import { bindDeviceQueries } from './device-queries.js';
+
+/** What a sound policy allows that should be intended, each as a sentence. */
+export type RisksOf = (rules: PolicyRules) => Promise<string[]>;
+
+/**
+ * The queries that the API makes, each with the errors of its namesake in `src/db`.
+ *
+ * @param urgent the database for what every request waits for.
+ */
+export function bindQueries(db: Database, urgent: Database, risksOf: RisksOf) {
+  return {
+    devices: bindDeviceQueries(db),
+    policies: {
+      list: bind(db, listPolicies),
+      find: bind(db, findPolicy),
+      set: bind(db, setPolicy),
+      change: bind(db, changePolicy),
+      remove: bind(db, removePolicy),
+      risksOf,
+    },
+    claims: {
+      create: bind(db, createClaim),
+      list: bind(db, listClaims),
+      revoke: bind(db, revokeClaim),
+      redeem: bind(db, redeemClaim),
+    },
+    keys: {
+      load: bind(urgent, loadApiKeys),
+      exist: bind(urgent, hasApiKeys),
+      markUsed: bind(db, markApiKeyUsed),
+      create: bind(db, createApiKey),
+      list: bind(db, listApiKeys),
+      revoke: bind(db, revokeApiKey),
+    },
+    listAudit: bind(db, listAudit),
+  };
+}
+
+export type Queries = ReturnType<typeof bindQueries>;
+
+function bind<Given extends unknown[], Answer>(
+  db: Database,
+  query: (db: Database, ...given: Given) => Answer,
+): (...given: Given) => Answer {
+  return (...given) => query(db, ...given);
+}
