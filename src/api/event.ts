@@ -2,7 +2,7 @@ import type { Static } from 'typebox';
 import type { eventKinds } from './constants.js';
 import type * as schema from './event-schema.js';
 
-export type EventKind = (typeof eventKinds)[number];
+type EventKind = (typeof eventKinds)[number];
 
 /** Something that happened to the fleet. */
 export interface FleetEvent {

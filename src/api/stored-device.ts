@@ -6,7 +6,6 @@ import type { FieldProblem } from './problem.js';
 import type * as schema from './stored-device-schema.js';
 
 export type StoredDeviceJson = Static<typeof schema.StoredDevice>;
-export type StoredDevicePageJson = Static<typeof schema.StoredDevicePage>;
 export type ImportedDeviceJson = Static<typeof schema.ImportedDevice>;
 export type ImportJson = Static<typeof schema.ImportResponse>;
 
