@@ -1,3 +1,4 @@
+import { type AckLevel, ackLevels } from './ack-level.js';
 import { checkSubjectTemplate, subjectTemplatePattern } from './subject-template.js';
 import { checkTopicTemplate, defaultTemplates, templatesMeet } from './topic-template.js';
 
@@ -16,6 +17,8 @@ export interface PolicyRules {
   readonly maxPacketBytes: number | null;
   /** Template of the NATS subject; null: the server's setting. */
   readonly natsSubject: string | null;
+  /** What an acknowledgement is to be worth; null: the server's setting. */
+  readonly ackLevel: AckLevel | null;
 }
 
 /** What holds for a type without a policy. */
@@ -24,11 +27,18 @@ export const defaultRules: PolicyRules = {
   publishRate: null,
   maxPacketBytes: null,
   natsSubject: null,
+  ackLevel: null,
 };
 
 /** What is wrong with one field of a policy, in words that follow its name. */
 export interface PolicyFault {
-  readonly field: 'publish' | 'subscribe' | 'publish_rate' | 'max_packet_bytes' | 'nats_subject';
+  readonly field:
+    | 'publish'
+    | 'subscribe'
+    | 'publish_rate'
+    | 'max_packet_bytes'
+    | 'nats_subject'
+    | 'ack_level';
   readonly problem: string;
 }
 
@@ -57,7 +67,7 @@ export function checkPolicy(rules: PolicyRules): PolicyFault[] {
     }
     if (new Set(templates).size < templates.length) faults.push({ field, problem: 'has a template twice' });
   }
-  const { publishRate, maxPacketBytes, natsSubject } = rules;
+  const { publishRate, maxPacketBytes, natsSubject, ackLevel } = rules;
   if (publishRate !== null && !isWholeNumber(publishRate, 1, maxPublishRate)) {
     faults.push({ field: 'publish_rate', problem: `must be a whole number from 1 to ${maxPublishRate}` });
   }
@@ -67,6 +77,9 @@ export function checkPolicy(rules: PolicyRules): PolicyFault[] {
   }
   const problem = natsSubject === null ? undefined : checkSubject(natsSubject);
   if (problem !== undefined) faults.push({ field: 'nats_subject', problem });
+  if (ackLevel !== null && !ackLevels.includes(ackLevel)) {
+    faults.push({ field: 'ack_level', problem: `must be one of ${ackLevels.join(', ')}` });
+  }
   return faults;
 }
 
@@ -145,5 +158,6 @@ export function toRulesJson(rules: PolicyRules) {
     publish_rate: rules.publishRate,
     max_packet_bytes: rules.maxPacketBytes,
     nats_subject: rules.natsSubject,
+    ack_level: rules.ackLevel,
   };
 }

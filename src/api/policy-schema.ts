@@ -1,4 +1,5 @@
 import Type from 'typebox';
+import { ackLevels } from '../ack-level.js';
 import { fieldPatterns, maxDeviceTypeLength } from '../db/device-fields.js';
 import {
   maxPublishRate,
@@ -44,6 +45,11 @@ const natsSubject = Type.String({
   examples: ['raw.{id}'],
 });
 
+const ackLevel = Type.Enum([...ackLevels], {
+  description:
+    'What an acknowledgement is to be worth; where it does not hold, messages are not acknowledged',
+});
+
 const template = Type.String({ pattern: topicTemplatePattern });
 
 export const PolicyRequest = Type.Object(
@@ -55,6 +61,7 @@ export const PolicyRequest = Type.Object(
     nats_subject: Type.Optional(
       Type.String({ ...natsSubject, maxLength: maxSubjectLength, pattern: policySubjectPattern }),
     ),
+    ack_level: Type.Optional(ackLevel),
   },
   {
     $id: 'PolicyRequest',
@@ -73,6 +80,7 @@ export const PolicyChangesRequest = Type.Object(
     nats_subject: Type.Optional(
       orNull(Type.String({ ...natsSubject, maxLength: maxSubjectLength, pattern: policySubjectPattern })),
     ),
+    ack_level: Type.Optional(orNull(ackLevel)),
   },
   {
     $id: 'PolicyChanges',
@@ -89,6 +97,7 @@ const policyFields = {
   publish_rate: orNull(publishRate),
   max_packet_bytes: orNull(maxPacketBytes),
   nats_subject: orNull(natsSubject),
+  ack_level: orNull(ackLevel),
   created_at: Type.String({ format: 'date-time', description: 'When the type got a policy' }),
   updated_at: Type.String({ format: 'date-time', description: 'When the policy was last set' }),
 };

@@ -28,6 +28,7 @@ const columns = {
   publishRate: policies.publishRate,
   maxPacketBytes: policies.maxPacketBytes,
   natsSubject: policies.natsSubject,
+  ackLevel: policies.ackLevel,
   createdAt: policies.createdAt,
   updatedAt: policies.updatedAt,
 };
@@ -134,8 +135,8 @@ export async function changePolicy(
 }
 
 function rulesOf(rules: PolicyRules): PolicyRules {
-  const { publish, subscribe, publishRate, maxPacketBytes, natsSubject } = rules;
-  return { publish, subscribe, publishRate, maxPacketBytes, natsSubject };
+  const { publish, subscribe, publishRate, maxPacketBytes, natsSubject, ackLevel } = rules;
+  return { publish, subscribe, publishRate, maxPacketBytes, natsSubject, ackLevel };
 }
 
 function requireSound(type: string, rules: PolicyRules): void {

@@ -13,6 +13,7 @@ import {
   timestamp,
   uniqueIndex,
 } from 'drizzle-orm/pg-core';
+import type { AckLevel } from '../ack-level.js';
 
 const bytea = customType<{ data: Buffer; driverData: Buffer }>({ dataType: () => 'bytea' });
 const xid8 = customType<{ data: string }>({ dataType: () => 'xid8' });
@@ -105,6 +106,8 @@ export const policies = pgTable(
     maxPacketBytes: integer('max_packet_bytes'),
     /** With `{id}`, `{type}` and `{topic}`; null: the server's setting. */
     natsSubject: text('nats_subject'),
+    /** What an acknowledgement is to be worth; null: the server's setting. */
+    ackLevel: text('ack_level').$type<AckLevel>(),
     createdAt: timestamptz('created_at').notNull().defaultNow(),
     updatedAt: timestamptz('updated_at').notNull().defaultNow(),
   },
@@ -112,6 +115,7 @@ export const policies = pgTable(
     check('policies_device_type_check', sql`length(${table.deviceType}) between 1 and 128`),
     check('policies_publish_rate_check', sql`${table.publishRate} > 0`),
     check('policies_max_packet_bytes_check', sql`${table.maxPacketBytes} > 0`),
+    check('policies_ack_level_check', sql`${table.ackLevel} in ('stored', 'replicated', 'synced')`),
   ],
 );
 

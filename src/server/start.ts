@@ -157,6 +157,7 @@ async function start(
       subjectOf: compileSubject(policy.natsSubject ?? config.natsSubject, device),
       headersOf: encodeHeaders,
       batchable: (policy.natsSubject ?? config.natsSubject) === config.natsSubject,
+      ackLevel: policy.ackLevel,
     }),
   });
   releasers.add('session engine', () => core.close());
@@ -164,6 +165,7 @@ async function start(
   const coverage = openSubjectCoverage({
     readCoverage: nats.readCoverage,
     onUnusable: nats.setUnusable,
+    settings: config,
     log,
   });
   releasers.add('subject coverage', () => coverage.close());
@@ -176,6 +178,7 @@ async function start(
     onLoaded(loaded) {
       core.setPolicies(loaded);
       coverage.check(loaded);
+      nats.setPromised(new Set(loaded.flatMap(({ ackLevel }) => ackLevel ?? [])));
     },
   });
   releasers.add('policy directory', () => policies.close());
@@ -234,7 +237,7 @@ async function start(
     log,
     version,
     policyRisks: async (rules) => {
-      const uncovered = rules.natsSubject === null ? undefined : await coverage.describe(rules.natsSubject);
+      const uncovered = await coverage.describe(rules);
       return [
         ...describeRisks(rules, config.maxPacketBytes),
         ...(uncovered === undefined ? [] : [uncovered]),

@@ -380,6 +380,7 @@ describe('a stream', () => {
       publishRate: null,
       maxPacketBytes: null,
       natsSubject: 'meters.{id}',
+      ackLevel: null,
     };
     const actor = { kind: 'cli', name: 'test' } as const;
     await withDatabase((db) => setPolicy(db, actor, { type: 'meter', ...rules }));
@@ -389,7 +390,9 @@ describe('a stream', () => {
       { status: 'ok' },
       { status: 'problem', detail: expect.stringMatching(/policy of type meter.*meters\.\*/) },
     ]);
-    await withDatabase((db) => setPolicy(db, actor, { type: 'meter', ...rules, natsSubject: 'raw.{id}' }));
+    await withDatabase((db) =>
+      setPolicy(db, actor, { type: 'meter', ...rules, natsSubject: 'raw.{id}', ackLevel: null }),
+    );
   });
 
   test.each<[string, Partial<StreamConfig>, string, RegExp]>([

@@ -117,6 +117,7 @@ describe.each(['postgres', 'embedded'])('policies on %s', (kind) => {
         publish_rate: null,
         max_packet_bytes: null,
         nats_subject: null,
+        ack_level: null,
         created_at: null,
         updated_at: null,
         default: true,
@@ -190,6 +191,23 @@ describe.each(['postgres', 'embedded'])('policies on %s', (kind) => {
     const { outcome } = await run(env(), 'policy', 'set', 'meter', ...options);
     expect(outcome).toMatchObject({ code: 'USAGE', message: expect.stringContaining(message) });
     expect((await run(env(), 'policy', 'list')).out).toBe('');
+  });
+
+  test('take a level of acknowledgement, and warn where it does not hold', async () => {
+    const server = await startNatsServer();
+    onTestFinished(() => server.stop());
+    const connection = await connect({ servers: server.url });
+    const manager = await connection.jetstreamManager();
+    await manager.streams.add({ name: 'RAW', subjects: ['raw.>'] });
+    await connection.close();
+    const withNats = { ...env(), NATS_URL: server.url };
+    const set = (...options: string[]) => run(withNats, 'policy', 'set', 'strict', ...options, '--json');
+    expect((await set('--ack-level', 'replicated')).lines()).toMatchObject([
+      { ack_level: 'replicated', warnings: [expect.stringContaining('stream RAW is kept on 1 server')] },
+    ]);
+    expect((await run(env(), 'policy', 'show', 'strict')).out).toMatch(/^ack level +replicated$/m);
+    expect((await set('--default', 'ack-level')).lines()).toMatchObject([{ ack_level: null, warnings: [] }]);
+    expect((await set('--ack-level', 'written')).outcome).toMatchObject({ code: 'USAGE' });
   });
 
   test('whose subject no stream covers are set with a warning', async () => {

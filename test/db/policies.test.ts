@@ -21,6 +21,7 @@ const rules = {
   publishRate: 10,
   maxPacketBytes: 4_096,
   natsSubject: 'raw.{type}.{id}',
+  ackLevel: null,
 };
 
 describe.each(kinds)('policies in %s', (kind) => {
@@ -45,7 +46,7 @@ describe.each(kinds)('policies in %s', (kind) => {
   test('are set whole, found, listed in order and removed, each change in the audit log', async () => {
     const first = await setPolicy(database.db, actor, { type: 'b', ...rules });
     expect(first).toMatchObject({ type: 'b', ...rules });
-    const none = { publishRate: null, maxPacketBytes: null, natsSubject: null };
+    const none = { publishRate: null, maxPacketBytes: null, natsSubject: null, ackLevel: null };
     const second = await setPolicy(database.db, actor, { type: 'b', publish: [], subscribe: [], ...none });
     expect(second).toMatchObject({ type: 'b', publish: [], subscribe: [], ...none });
     expect(second.createdAt).toEqual(first.createdAt);
@@ -78,7 +79,7 @@ describe.each(kinds)('policies in %s', (kind) => {
       changePolicy(database.db, actor, 'a', { publishRate: 5 }),
       changePolicy(database.db, actor, 'a', { subscribe: [] }),
       changePolicy(database.db, actor, 'a', { maxPacketBytes: 4_096 }),
-      changePolicy(database.db, actor, 'a', { natsSubject: 'raw.{id}' }),
+      changePolicy(database.db, actor, 'a', { natsSubject: 'raw.{id}', ackLevel: null }),
     ]);
     const merged = {
       publish: [],
@@ -86,6 +87,7 @@ describe.each(kinds)('policies in %s', (kind) => {
       publishRate: 5,
       maxPacketBytes: 4_096,
       natsSubject: 'raw.{id}',
+      ackLevel: null,
     };
     const stored = await findPolicy(database.db, 'a');
     expect(stored).toMatchObject(merged);
@@ -171,7 +173,7 @@ describe.each(kinds)('policies in %s', (kind) => {
     });
     expect(loaded).toMatchObject([
       { type: 'a', publish: ['raw/{id}/#'], subscribe: ['cmd/{id}/#'] },
-      { type: 'b', publish: [], subscribe: ['cmd/{id}/#'], natsSubject: null },
+      { type: 'b', publish: [], subscribe: ['cmd/{id}/#'], natsSubject: null, ackLevel: null },
     ]);
     expect(lines.filter(({ event }) => event === 'policy_unsound')).toMatchObject([
       { type: 'a', problems: [expect.stringContaining('#/x'), expect.stringContaining('$SYS')] },

@@ -197,6 +197,37 @@ describe('other levels', () => {
     });
   });
 
+  it('holds a message to the level of its policy, and others to ACK_LEVEL', async () => {
+    await start('always');
+    const subject = await open({});
+    const stored: string[] = [];
+    for (const ackLevel of ['replicated', undefined, 'stored'] as const) {
+      const onStored = () => void stored.push(String(ackLevel));
+      subject.openLane().publish(uplink('a', { ackLevel, onStored }));
+    }
+    await until(() => stored.length === 2 && log.count('uplink_not_stored') === 1);
+    expect(stored).toEqual(['undefined', 'stored']);
+    expect(log.lines.find(({ event }) => event === 'uplink_not_stored')?.detail).toBe(
+      'ack_level replicated of the policy does not hold: stream RAW is kept on 1 server, and a majority that survives the loss of one needs 3',
+    );
+    expect(await countStored()).toBe(2);
+  });
+
+  it('holds no message to the level of its policy where a breach is a warning', async () => {
+    await start('always');
+    const message = { stored: false };
+    const subject = await open({ onBreach: 'warn' });
+    subject.openLane().publish(
+      uplink('a', {
+        ackLevel: 'replicated',
+        onStored: () => {
+          message.stored = true;
+        },
+      }),
+    );
+    await until(() => message.stored);
+  });
+
   it('ACK_LEVEL=stored asks nobody, and shows a higher level where it is known', async () => {
     await start('always');
     const subject = await open({});

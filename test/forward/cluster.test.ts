@@ -1,8 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsConnection } from 'nats';
 import { afterEach, describe, expect, it } from 'vitest';
+import type { AckLevel } from '../../src/ack-level.js';
 import { isAtLeast } from '../../src/server/forward/connection/server-version.js';
 import type { Forwarder } from '../../src/server/forward/forwarder.js';
+import { openServerSync } from '../../src/server/forward/stream/server-sync.js';
 import {
   openObserver,
   openTestForwarder,
@@ -21,16 +23,29 @@ afterEach(async () => {
   for (const release of undo.splice(0).reverse()) await release();
 });
 
-/** Three servers that hold every stream of three replicas. */
-async function startCluster(): Promise<TestNatsServer[]> {
+/**
+ * Three servers that hold every stream of three replicas.
+ *
+ * @param optionsOf what each is started with, read again at each start.
+ */
+async function startCluster(
+  optionsOf: readonly { jetstreamExtra?: string; http?: string }[] = [],
+): Promise<TestNatsServer[]> {
   const ports = [await freePort(), await freePort(), await freePort()];
   const routes = ports.map((port) => `nats://127.0.0.1:${port}`).join(', ');
   const servers = await Promise.all(
-    ports.map((port, index) =>
-      startNatsServer({
-        configExtra: `server_name: n${index}\ncluster { name: test, listen: "127.0.0.1:${port}", routes: [${routes}] }`,
-      }),
-    ),
+    ports.map((port, index) => {
+      const { http } = optionsOf[index] ?? {};
+      return startNatsServer(
+        Object.assign(optionsOf[index] ?? {}, {
+          configExtra: [
+            `server_name: n${index}`,
+            `cluster { name: test, listen: "127.0.0.1:${port}", routes: [${routes}] }`,
+            http === undefined ? '' : `http: "${http}"`,
+          ].join('\n'),
+        }),
+      );
+    }),
   );
   undo.push(() => Promise.all(servers.map((server) => server.stop())));
   return servers;
@@ -235,4 +250,106 @@ describe('a stream of three replicas', () => {
       if (sameLeader) expect(stored.length).toBe(new Set(stored).size);
     },
   );
+});
+
+describe('what an acknowledgement is worth in a cluster', () => {
+  async function start(extras: readonly string[]) {
+    const options = await Promise.all(
+      extras.map(async (jetstreamExtra) => ({ jetstreamExtra, http: `127.0.0.1:${await freePort()}` })),
+    );
+    const servers = await startCluster(options);
+    const observer = await openObserver(servers[0]?.url ?? '');
+    undo.push(() => observer.close());
+    await addReplicatedStream(observer);
+    const log = openTestLog();
+    const sync = openServerSync({
+      embedded: () => undefined,
+      monitorUrls: options.map(({ http }) => `http://${http}`),
+      asserted: false,
+      domain: undefined,
+    });
+    return {
+      servers,
+      options,
+      observer,
+      log,
+      open: async (level: AckLevel) => {
+        const forwarder = await openTestForwarder(servers[0]?.url ?? '', log.log, {
+          promise: { level, sync },
+        });
+        undo.push(() => forwarder.close());
+        return forwarder;
+      },
+    };
+  }
+
+  function publish(forwarder: Forwarder): { stored: boolean } {
+    const state = { stored: false };
+    forwarder.openLane().publish(
+      uplink('a', {
+        onStored: () => {
+          state.stored = true;
+        },
+      }),
+    );
+    return state;
+  }
+
+  it('is replicated on three servers, and nothing when one is to keep the stream alone', {
+    timeout: 300_000,
+  }, async () => {
+    const { open, observer, log } = await start(['', '', '']);
+    const forwarder = await open('replicated');
+    expect(forwarder.state().durability?.level).toBe('replicated');
+    const first = publish(forwarder);
+    await until(() => first.stored);
+    const manager = await observer.jetstreamManager({ timeout: 5_000 });
+    await manager.streams.update('RAW', { num_replicas: 1 });
+    await until(() => log.count('ack_level_broken') === 1);
+    const second = publish(forwarder);
+    await until(() => log.count('uplink_not_stored') > 0);
+    expect(second.stored).toBe(false);
+    await manager.streams.update('RAW', { num_replicas: 3 });
+    await until(() => second.stored);
+    expect(log.count('ack_level_kept')).toBe(1);
+  });
+
+  it('is synced when every server syncs, and nothing when one comes back and does not', {
+    timeout: 300_000,
+  }, async () => {
+    const always = 'sync_interval: always';
+    const { open, servers, options, observer, log } = await start([always, always, always]);
+    const forwarder = await open('synced');
+    expect(forwarder.state().durability).toMatchObject({
+      level: 'synced',
+      breaches: { replicated: undefined },
+    });
+    const first = publish(forwarder);
+    await until(() => first.stored);
+    let leader: string | undefined;
+    await until(async () => {
+      leader = await readLeader(observer);
+      return leader !== undefined;
+    });
+    // Neither the leader nor the server of the connection.
+    const other = [2, 1].find((index) => `n${index}` !== leader) ?? 1;
+    await servers[other]?.kill();
+    Object.assign(options[other] ?? {}, { jetstreamExtra: 'sync_interval: 10s' });
+    await servers[other]?.restart();
+    await until(() => log.count('ack_level_broken') === 1);
+    expect(log.lines.find(({ event }) => event === 'ack_level_broken')?.reason).toContain(
+      `n${other} syncs every 10 s`,
+    );
+    const second = publish(forwarder);
+    await until(() => log.count('uplink_not_stored') > 0);
+    expect(second.stored).toBe(false);
+  });
+
+  it('is not synced when one of three servers is not', { timeout: 300_000 }, async () => {
+    const { open } = await start(['sync_interval: always', 'sync_interval: always', '']);
+    await expect(open('synced')).rejects.toMatchObject({
+      code: 'ACK_LEVEL',
+      message: 'ACK_LEVEL=synced does not hold: NATS server n2 syncs every 120 s and not before it answers',
+    });
+  });
 });

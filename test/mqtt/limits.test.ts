@@ -531,6 +531,7 @@ describe('the publish rate', () => {
           publishRate,
           maxPacketBytes: null,
           natsSubject: null,
+          ackLevel: null,
           createdAt: new Date(),
           updatedAt: new Date(),
         },

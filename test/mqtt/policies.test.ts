@@ -221,6 +221,7 @@ describe('a policy', () => {
     publishRate: null,
     maxPacketBytes: null,
     natsSubject: null,
+    ackLevel: null,
   };
 
   it('has its faults named, all of them', () => {
@@ -233,6 +234,7 @@ describe('a policy', () => {
       publishRate: 0,
       maxPacketBytes: 127,
       natsSubject: '{id}.raw',
+      ackLevel: null,
     });
     expect(faults.map(({ field }) => field)).toEqual([
       'publish',
@@ -276,6 +278,7 @@ describe('the policies of all types', () => {
     publishRate: null,
     maxPacketBytes: null,
     natsSubject: null,
+    ackLevel: null,
     createdAt: new Date(),
     updatedAt: new Date(),
     ...part,

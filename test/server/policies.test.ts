@@ -1,5 +1,5 @@
 import { connect, connectAsync, type IClientOptions, type MqttClient } from 'mqtt';
-import { connect as connectNats, type NatsConnection } from 'nats';
+import { connect as connectNats, type NatsConnection, StorageType } from 'nats';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { readConfig } from '../../src/read-config.js';
@@ -462,3 +462,36 @@ test('a device that redeemed a claim connects with what it got', async () => {
   await client.publishAsync(`raw/${device.id}`, 'hello', { qos: 1 });
   await expect(call('POST', '/claims/redeem', { claim })).rejects.toThrow('410');
 });
+
+test.each([
+  ['replicated', {}, /^ack_level: .*stream RAW is kept on 1 server/, 'policy_ack_level_broken'],
+  [
+    'synced',
+    { nats_subject: 'strict.{id}' },
+    /^ack_level: .*stream STRICT is kept in memory/,
+    'policy_subject_ack_level_broken',
+  ],
+] as const)(
+  'a policy that promises %s where it does not hold has nothing acknowledged, until it promises less',
+  async (level, rules, warning, told) => {
+    const manager = await nats.jetstreamManager();
+    await manager.streams.add({ name: 'STRICT', subjects: ['strict.*'], storage: StorageType.Memory });
+    const type = `strict-${level}`;
+    const { warnings } = await setPolicy(type, { ...rules, ack_level: level });
+    expect(warnings).toEqual([expect.stringMatching(warning)]);
+    const [device, other] = [await add(type), await add('lenient')];
+    const [client, lenient] = [await connected(device), await connected(other)];
+    let acknowledged = false;
+    // Each replica looks at the streams of policies as soon as a policy is there.
+    await until(() => lines.filter(({ event }) => event === told).length === 2);
+    client.publish(`raw/${device.id}`, 'a', { qos: 1 }, (error) => {
+      acknowledged = error === undefined || error === null;
+    });
+    for (let count = 0; count < 20; count += 1)
+      await lenient.publishAsync(`raw/${other.id}`, 'b', { qos: 1 });
+    expect(acknowledged).toBe(false);
+    await setPolicy(type, { ...rules, ack_level: 'stored' });
+    await until(() => acknowledged);
+    await manager.streams.delete('STRICT');
+  },
+);

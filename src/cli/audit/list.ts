@@ -131,6 +131,7 @@ const nullWords: Readonly<Record<string, string>> = {
   publish_rate: 'default',
   max_packet_bytes: 'default',
   nats_subject: 'default',
+  ack_level: 'default',
 };
 
 function toDetail(name: string, value: unknown): string {

@@ -1,8 +1,7 @@
 import type { Config } from '../../config.js';
 import { isAtLeast } from '../../server/forward/connection/server-version.js';
-import { readEmbeddedNatsSync } from '../../server/forward/embedded/embedded-nats.js';
 import type { NatsInspector } from '../../server/forward/stream/inspect-nats.js';
-import { openServerSync } from '../../server/forward/stream/server-sync.js';
+import { openNatsSync } from '../store/nats-sync.js';
 import { type Finding, ok, problem, warning } from './finding.js';
 
 const check = 'acknowledgement';
@@ -14,12 +13,7 @@ export async function checkAcknowledgement(
   stream: string,
 ): Promise<Finding> {
   const { ackLevel, ackLevelOnBreach, natsIngest } = config;
-  const sync = openServerSync({
-    embedded: () => (config.natsUrl === undefined ? readEmbeddedNatsSync(config.dataDir) : undefined),
-    monitorUrls: config.natsMonitorUrl?.split(',') ?? [],
-    asserted: config.natsSyncAlways,
-    domain: config.natsJetstreamDomain,
-  });
+  const sync = openNatsSync(config);
   const { level, why, breaches, batchProblem } = await inspector.judge(stream, sync, ackLevel === 'synced');
   const breach = breaches[ackLevel];
   if (breach !== undefined) {

@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander';
+import { ackLevels } from '../../ack-level.js';
 import { maxPublishRate, mostPacketBytes } from '../../policy.js';
 import type { Add } from '../command/command.js';
 import { maxListed, toCount } from '../command/usage-error.js';
@@ -56,6 +57,7 @@ function addSetCommand(policy: Command, add: Add): void {
       toCount('--max-packet-bytes', mostPacketBytes),
     )
     .option('--nats-subject <template>', 'Subject in NATS, with {id}, {type} and {topic}')
+    .addOption(new Option('--ack-level <level>', 'What an acknowledgement is to be worth').choices(ackLevels))
     .addOption(
       new Option('--default <field>', 'A field to be as without a policy; may be repeated')
         .choices(resettableFields)

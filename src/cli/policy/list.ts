@@ -35,6 +35,7 @@ const columns: readonly ListColumn<PolicyJson>[] = [
     text: ({ max_packet_bytes: bytes }) => (bytes === null ? '-' : `${bytes}`),
   },
   { title: 'NATS SUBJECT', text: ({ nats_subject: subject }) => subject ?? '-' },
+  { title: 'ACK', text: ({ ack_level: level }) => level ?? '-' },
   { title: 'PUBLISH', text: ({ publish }) => listed(publish) },
   { title: 'SUBSCRIBE', text: ({ subscribe }) => listed(subscribe) },
 ];

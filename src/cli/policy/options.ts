@@ -1,3 +1,4 @@
+import type { AckLevel } from '../../ack-level.js';
 import { defaultRules, type PolicyRules } from '../../policy.js';
 import { usageError } from '../command/usage-error.js';
 
@@ -10,6 +11,7 @@ export interface PolicySetOptions {
   readonly publishRate?: number | undefined;
   readonly maxPacketBytes?: number | undefined;
   readonly natsSubject?: string | undefined;
+  readonly ackLevel?: AckLevel | undefined;
   /** Fields that are to be as without a policy. */
   readonly default?: readonly ResettableField[] | undefined;
   readonly json?: boolean | undefined;
@@ -22,6 +24,7 @@ const fields = {
   'publish-rate': 'publishRate',
   'max-packet-bytes': 'maxPacketBytes',
   'nats-subject': 'natsSubject',
+  'ack-level': 'ackLevel',
 } as const satisfies Record<string, keyof PolicyRules>;
 
 export type ResettableField = keyof typeof fields;

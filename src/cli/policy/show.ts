@@ -55,7 +55,14 @@ function spreadTemplates(rules: RulesJson): [string, string][] {
 
 /** What a policy says, as names and values for people, each value on one line. */
 export function toRuleRows(rules: RulesJson): [string, string][] {
-  const { publish, subscribe, publish_rate: rate, max_packet_bytes: bytes, nats_subject: subject } = rules;
+  const {
+    publish,
+    subscribe,
+    publish_rate: rate,
+    max_packet_bytes: bytes,
+    nats_subject: subject,
+    ack_level: level,
+  } = rules;
   const bySetting = (setting: string) => `as the server's ${setting}`;
   const listed = (templates: readonly string[]) => (templates.length === 0 ? 'nothing' : templates.join(' '));
   return [
@@ -64,6 +71,7 @@ export function toRuleRows(rules: RulesJson): [string, string][] {
     ['publish rate', rate === null ? bySetting('setting') : `${rate} messages/s`],
     ['max packet', bytes === null ? bySetting('MAX_PACKET_BYTES') : `${bytes} bytes`],
     ['nats subject', subject ?? bySetting('NATS_SUBJECT')],
+    ['ack level', level ?? bySetting('ACK_LEVEL')],
   ];
 }
 

@@ -40,6 +40,7 @@ function openApiPolicies(api: ApiCall): PolicyStore {
         publish_rate: changes.publishRate,
         max_packet_bytes: changes.maxPacketBytes,
         nats_subject: changes.natsSubject,
+        ack_level: changes.ackLevel,
       });
       const query = { type, state: 'all', limit: 1 };
       const { devices } = await api.get<{ devices: unknown[] }>('/devices', query);

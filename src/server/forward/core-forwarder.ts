@@ -28,8 +28,10 @@ export function startCoreForwarder(options: {
   link: NatsLink;
   limits: ForwarderLimits;
   log: Log;
+  /** What a policy promises of acknowledgements does not hold, and is not held to. */
+  warns?: boolean;
 }): Forwarder {
-  const { link } = options;
+  const { link, warns = false } = options;
   return startForwarding({
     ...options,
     openOutlet(settle) {
@@ -63,6 +65,10 @@ export function startCoreForwarder(options: {
         send(message, token) {
           const problem = findSizeProblem(message, wire.maxMessageBytes);
           if (problem !== undefined) return { cause: 'too_large', detail: problem, permanent: true };
+          if (message.ackLevel !== undefined && !warns) {
+            const detail = `ack_level ${message.ackLevel} of the policy does not hold: ENABLE_JETSTREAM=false`;
+            return { cause: 'stream_unusable', detail, permanent: false };
+          }
           join(message.subject);
           wire.publish(message);
           sent.tokens.push(token);

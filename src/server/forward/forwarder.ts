@@ -1,3 +1,4 @@
+import type { AckLevel } from '../../ack-level.js';
 import type { Standstill } from './standstill.js';
 import type { Durability } from './stream/durability.js';
 
@@ -28,8 +29,10 @@ export interface UplinkMessage {
    * another stream.
    */
   readonly batchable: boolean;
+  /** What its acknowledgement is to be worth; undefined: ACK_LEVEL. */
+  readonly ackLevel?: AckLevel | undefined;
   /**
-   * Called before a message that has waited is sent: `subject` and `batchable` are from then on what the policy of now
+   * Called before a message that has waited is sent: `subject`, `batchable` and `ackLevel` are from then on what the policy of now
    * makes of them. Answers why it may not be sent any more; the forwarder then refuses it.
    */
   renew(): string | undefined;

@@ -160,7 +160,7 @@ export function startJetStreamForwarder(options: {
         send(message, token, group) {
           const tooLarge = findSizeProblem(message, maxMessageBytes());
           if (tooLarge !== undefined) return { cause: 'too_large', detail: tooLarge, permanent: true };
-          const problem = watch.findProblem(message.subject);
+          const problem = watch.findProblem(message.subject, message.ackLevel);
           if (problem !== undefined) return { cause: 'stream_unusable', detail: problem, permanent: false };
           return commits.send(message, token, group);
         },

@@ -1,3 +1,4 @@
+import type { AckLevel } from '../../ack-level.js';
 import type { Config } from '../../config.js';
 import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
@@ -9,7 +10,7 @@ import { type EmbeddedNats, startEmbeddedNats } from './embedded/embedded-nats.j
 import type { Forwarder } from './forwarder.js';
 import { startJetStreamForwarder } from './jetstream-forwarder.js';
 
-import { type Coverage, readCoverage } from './stream/coverage.js';
+import { type Coverage, readCoverage, type WantedSubjects } from './stream/coverage.js';
 import { openServerSync } from './stream/server-sync.js';
 import type { UnusableSubjects } from './stream/stream-config.js';
 import { openStreamWatch } from './stream/stream-watch.js';
@@ -44,9 +45,11 @@ export interface RunningForwarder {
   /** The connection to NATS, for the messages that go the other way. */
   readonly link: NatsLink;
   /** Holds subject templates against the streams; undefined without JetStream. Rejects while NATS is away. */
-  readCoverage(templates: readonly string[]): Promise<Coverage | undefined>;
+  readCoverage(wanted: readonly WantedSubjects[]): Promise<Coverage | undefined>;
   /** To these subjects nothing is sent from now on: in place of those given before. */
   setUnusable(subjects: readonly UnusableSubjects[]): void;
+  /** Levels of acknowledgement that policies promise. */
+  setPromised(levels: ReadonlySet<AckLevel>): void;
   /** Ends the forwarder, the connection, and the embedded server when there is one. Idempotent. */
   close(): Promise<void>;
 }
@@ -123,7 +126,7 @@ export async function startForwarder(options: {
     const watch = config.enableJetstream ? await openStreamWatch(link, wanted, promise, log) : undefined;
     const forwarder =
       watch === undefined
-        ? startCoreForwarder({ link, limits, log })
+        ? startCoreForwarder({ link, limits, log, warns: config.ackLevelOnBreach === 'warn' })
         : startJetStreamForwarder({
             link,
             limits,
@@ -142,13 +145,14 @@ export async function startForwarder(options: {
     return {
       forwarder,
       link,
-      async readCoverage(templates) {
+      async readCoverage(wanted) {
         if (!config.enableJetstream) return undefined;
         const { connection, detail } = open;
         if (connection === undefined) throw new SvcMqttError('NATS_UNREACHABLE', `NATS is away (${detail})`);
-        return await readCoverage(connection, config.natsJetstreamDomain, templates);
+        return await readCoverage(connection, config.natsJetstreamDomain, wanted, sync);
       },
       setUnusable: (subjects) => watch?.setUnusable(subjects),
+      setPromised: (levels) => watch?.setPromised(levels),
       close() {
         clearInterval(spaceTimer);
         closed ??= forwarder.close().finally(() => running?.close());

@@ -106,6 +106,7 @@ function addChangingRoutes(app: TypedApp, { policies, log }: Options): void {
         publishRate: body.publish_rate ?? null,
         maxPacketBytes: body.max_packet_bytes ?? null,
         natsSubject: body.nats_subject ?? null,
+        ackLevel: body.ack_level ?? null,
       };
       requireSound(type, rules);
       const policy = await policies.set(request.actor, { type, ...rules });
@@ -175,13 +176,14 @@ function addChangingRoutes(app: TypedApp, { policies, log }: Options): void {
 
 /** The fields that a body names; null: as without a policy. */
 function toChanges(body: Static<typeof PolicyChangesRequest>): Partial<PolicyRules> {
-  const { publish, subscribe, publish_rate, max_packet_bytes, nats_subject } = body;
+  const { publish, subscribe, publish_rate, max_packet_bytes, nats_subject, ack_level } = body;
   return {
     ...(publish === undefined ? {} : { publish: publish ?? defaultTemplates.publish }),
     ...(subscribe === undefined ? {} : { subscribe: subscribe ?? defaultTemplates.subscribe }),
     ...(publish_rate === undefined ? {} : { publishRate: publish_rate }),
     ...(max_packet_bytes === undefined ? {} : { maxPacketBytes: max_packet_bytes }),
     ...(nats_subject === undefined ? {} : { natsSubject: nats_subject }),
+    ...(ack_level === undefined ? {} : { ackLevel: ack_level }),
   };
 }
 

@@ -22,6 +22,10 @@ export interface AckWatch {
   /** The promise does not hold, and nothing may be acknowledged until it does. */
   readonly breach: Standstill | undefined;
   look(connection: NatsConnection, keeping: StreamKeeping): Promise<void>;
+  /** Why a message must not be sent, of which this level, or else ACK_LEVEL, is promised. */
+  findProblem(level: AckLevel | undefined): string | undefined;
+  /** Levels that policies promise, in place of those given before. */
+  setPromised(levels: ReadonlySet<AckLevel>): void;
 }
 
 /** So long a start waits until a level is known to hold. */
@@ -36,12 +40,19 @@ export async function openAckWatch(
 ): Promise<AckWatch> {
   const { level, sync } = promise;
   const warns = promise.onBreach === 'warn';
+  /** Levels of policies. */
+  let promised: ReadonlySet<AckLevel> = new Set();
+  /** Of them, those that were said not to hold, and why. */
+  let told = new Map<AckLevel, string>();
   let durability = await requireLevel();
   let breach: Standstill | undefined;
   note();
 
   async function judge(connection: NatsConnection, keeping: StreamKeeping): Promise<Durability> {
-    return judgeDurability(keeping, await sync.read(connection, keeping, level === 'synced'));
+    return judgeDurability(
+      keeping,
+      await sync.read(connection, keeping, level === 'synced' || promised.has('synced')),
+    );
   }
 
   async function requireLevel(): Promise<Durability> {
@@ -79,6 +90,22 @@ export async function openAckWatch(
     breach = { reason: detail, sinceMs: breach?.sinceMs ?? Date.now() };
   }
 
+  /** The same of levels that policies promise. */
+  function noteOfPolicies(): void {
+    const before = told;
+    told = new Map();
+    for (const each of promised) {
+      const { reason, remedy } = durability.breaches[each] ?? {};
+      if (reason === undefined || each === level) continue;
+      told.set(each, reason);
+      if (before.get(each) === reason) continue;
+      log.warn(
+        { event: 'policy_ack_level_broken', ackLevel: each, reason, remedy },
+        'policies promise a level of acknowledgement that does not hold',
+      );
+    }
+  }
+
   return {
     get durability() {
       return durability;
@@ -89,6 +116,16 @@ export async function openAckWatch(
     async look(connection, keeping) {
       durability = await judge(connection, keeping);
       note();
+      noteOfPolicies();
+    },
+    findProblem(ofPolicy) {
+      if (warns) return undefined;
+      if (ofPolicy === undefined || ofPolicy === level) return breach?.reason;
+      const broken = durability.breaches[ofPolicy];
+      return broken && `ack_level ${ofPolicy} of the policy does not hold: ${broken.reason}`;
+    },
+    setPromised(levels) {
+      promised = levels;
     },
   };
 }

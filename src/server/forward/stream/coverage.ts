@@ -1,7 +1,10 @@
+import type { AckLevel } from '../../../ack-level.js';
 import { subjectsOfTemplate } from '../../../subject-template.js';
 import type { NatsConnection } from '../connection/nats-library.js';
+import { judgeDurability } from './durability.js';
+import type { ServerSync } from './server-sync.js';
 import { manageStreams } from './stream.js';
-import { findStreamProblem, type UnusableSubjects } from './stream-config.js';
+import { findStreamProblem, readUsableStream, type UnusableSubjects } from './stream-config.js';
 import { covers, overlap } from './subject-match.js';
 
 /** How streams stand to what devices send to subjects of their policies. */
@@ -12,27 +15,51 @@ export interface Coverage {
   readonly unusable: readonly UnusableSubjects[];
 }
 
+/** Subjects to which devices send, as a template, and what their acknowledgements are to be worth. */
+export interface WantedSubjects {
+  readonly template: string;
+  readonly level: AckLevel;
+}
+
 /** @param domain see `manageStreams`. @throws NatsError when JetStream does not answer. */
 export async function readCoverage(
   connection: NatsConnection,
   domain: string | undefined,
-  templates: readonly string[],
+  wanted: readonly WantedSubjects[],
+  sync: ServerSync,
 ): Promise<Coverage> {
   const manager = await manageStreams(connection, domain);
-  const needed = templates.map((template) => subjectsOfTemplate(template).needed);
+  const needed = wanted.map(({ template }) => subjectsOfTemplate(template).needed);
   const usable: string[] = [];
   const unusable: UnusableSubjects[] = [];
-  for await (const { config } of manager.streams.list()) {
+  for await (const info of manager.streams.list()) {
+    const { config } = info;
     const { subjects = [] } = config;
     const problem = findStreamProblem({ ...config, subjects });
+    const sentTo = wanted.filter((_, index) =>
+      subjects.some((subject) => overlap(subject, needed[index] ?? '')),
+    );
     if (problem === undefined) usable.push(...subjects);
-    else if (subjects.some((subject) => needed.some((each) => overlap(subject, each))))
-      unusable.push({ subjects, problem });
+    else if (sentTo.length > 0) unusable.push({ subjects, problem });
+    const levels = new Set(sentTo.map(({ level }) => level));
+    levels.delete('stored');
+    if (problem !== undefined || levels.size === 0) continue;
+    const { keeping } = readUsableStream(info, false);
+    const { breaches } = judgeDurability(keeping, await sync.read(connection, keeping, levels.has('synced')));
+    for (const level of levels) {
+      const { reason } = breaches[level] ?? {};
+      if (reason === undefined) continue;
+      unusable.push({ subjects, level, problem: `acknowledgements are not ${level}: ${reason}` });
+    }
   }
   return {
-    uncovered: templates.filter(
-      (_, index) => !usable.some((subject) => covers(subject, needed[index] ?? '')),
-    ),
+    uncovered: [
+      ...new Set(
+        wanted
+          .filter((_, index) => !usable.some((subject) => covers(subject, needed[index] ?? '')))
+          .map(({ template }) => template),
+      ),
+    ],
     unusable,
   };
 }

@@ -1,3 +1,4 @@
+import type { AckLevel } from '../../../ack-level.js';
 import type { Log } from '../../../log.js';
 import {
   type ClusterInfo,
@@ -40,6 +41,8 @@ export interface StreamKeeping {
 export interface UnusableSubjects {
   readonly subjects: readonly string[];
   readonly problem: string;
+  /** Of which promise; undefined: of every one. */
+  readonly level?: AckLevel;
 }
 
 /** What the library does not know yet. */

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import type { AckLevel } from '../../../ack-level.js';
 import { messageOf, SvcMqttError } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import { subjectsOfTemplate } from '../../../subject-template.js';
@@ -39,7 +40,9 @@ export interface StreamWatch {
    * Why a message to this subject must not be sent: the stream would not confirm it, so that it would be stored anew at
    * each attempt. Undefined when it may be sent.
    */
-  findProblem(subject: Uint8Array): string | undefined;
+  findProblem(subject: Uint8Array, level?: AckLevel): string | undefined;
+  /** Levels that policies promise. */
+  setPromised(levels: ReadonlySet<AckLevel>): void;
   /** Further subjects to which nothing is sent, those of policies: in place of the ones given before. */
   setUnusable(subjects: readonly UnusableSubjects[]): void;
   /**
@@ -241,12 +244,21 @@ export async function openStreamWatch(
     get standstill() {
       return trouble === undefined || trouble.stops === 'some' ? worth.breach : trouble;
     },
-    findProblem(subject) {
-      const problem = trouble?.stops === 'sending' ? trouble.reason : worth.breach?.reason;
+    findProblem(subject, level) {
+      const problem = trouble?.stops === 'sending' ? trouble.reason : worth.findProblem(level);
       if (unusable.length === 0 && problem === undefined) return undefined;
       const text = decoder.decode(subject);
       if (problem !== undefined && covers(needed, text)) return problem;
-      return unusable.find(({ subjects }) => subjects.some((each) => covers(each, text)))?.problem;
+      const own = level ?? promise.level;
+      return unusable.find(
+        (some) =>
+          (some.level === undefined || some.level === own) &&
+          some.subjects.some((each) => covers(each, text)),
+      )?.problem;
+    },
+    setPromised(levels) {
+      worth.setPromised(levels);
+      hurry.abort();
     },
     setUnusable(subjects) {
       unusable = subjects;

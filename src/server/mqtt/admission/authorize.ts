@@ -1,3 +1,4 @@
+import type { AckLevel } from '../../../ack-level.js';
 import type { RefusalRule } from '../../../policy.js';
 import { defaultTemplates, fillTemplate } from '../../../topic-template.js';
 import { covers, matches } from '../protocol/topics.js';
@@ -18,6 +19,8 @@ export interface PolicyTemplate {
   readonly receipts?: boolean;
   /** What becomes of a message that NATS refuses; undefined: it is withheld, and sent again until it is stored. */
   readonly onRefusal?: RefusalRule | undefined;
+  /** What an acknowledgement is to be worth; undefined: the server's setting. */
+  readonly ackLevel?: AckLevel | undefined;
 }
 
 /** What one device may do. Everything that is not allowed is denied; the order of the rules has no effect. */
@@ -31,6 +34,8 @@ export interface Policy {
   readonly natsSubject: string | undefined;
   readonly receipts: boolean;
   readonly onRefusal: RefusalRule;
+  /** What an acknowledgement is to be worth; undefined: the server's setting. */
+  readonly ackLevel: AckLevel | undefined;
   mayPublish(topic: string): boolean;
   maySubscribe(filter: string): boolean;
 }
@@ -55,6 +60,7 @@ export function compilePolicy(template: PolicyTemplate, device: { id: string; ty
     natsSubject: template.natsSubject,
     receipts: template.receipts ?? false,
     onRefusal: template.onRefusal ?? 'withhold',
+    ackLevel: template.ackLevel,
     mayPublish: (topic) => !topic.startsWith('$') && publish.some((filter) => matches(filter, topic)),
     maySubscribe: (filter) => !filter.startsWith('$') && subscribe.some((allowed) => covers(allowed, filter)),
   };

@@ -45,6 +45,7 @@ function draftOf(policy: DevicePolicy, base: PolicyTemplate, acl: Config['acl'])
     publishRate: policy.publishRate ?? undefined,
     maxPacketBytes: policy.maxPacketBytes ?? undefined,
     natsSubject: policy.natsSubject ?? undefined,
+    ackLevel: policy.ackLevel ?? undefined,
   };
 }
 
@@ -61,6 +62,7 @@ function isSame(one: PolicyTemplate, other: PolicyTemplate): boolean {
     one.publishRate === other.publishRate &&
     one.maxPacketBytes === other.maxPacketBytes &&
     one.natsSubject === other.natsSubject &&
+    one.ackLevel === other.ackLevel &&
     isSameList(one.publish, other.publish) &&
     isSameList(one.subscribe, other.subscribe)
   );

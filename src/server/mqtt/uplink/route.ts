@@ -1,3 +1,4 @@
+import type { AckLevel } from '../../../ack-level.js';
 import type { Policy } from '../admission/authorize.js';
 
 /** How subject and headers are made for one device. */
@@ -6,6 +7,8 @@ export interface Addressing {
   headersOf(topic: string, retain: boolean): Uint8Array;
   /** Its subjects are of NATS_SUBJECT, and not of the policy's own. */
   readonly batchable: boolean;
+  /** What an acknowledgement is to be worth; undefined: ACK_LEVEL. */
+  readonly ackLevel?: AckLevel | undefined;
 }
 
 /** What a device may do and where its messages go. */
@@ -22,4 +25,5 @@ export interface Route {
   readonly subject: Uint8Array;
   readonly headers: Uint8Array;
   readonly batchable: boolean;
+  readonly ackLevel?: AckLevel | undefined;
 }

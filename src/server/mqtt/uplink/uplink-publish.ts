@@ -1,3 +1,4 @@
+import type { AckLevel } from '../../../ack-level.js';
 import { type Lane, natsBytesOf, type UplinkMessage } from '../../forward/forwarder.js';
 import { readPlace, type StoredPlace } from '../../forward/pub-ack.js';
 import { shortenText } from '../../live.js';
@@ -45,6 +46,7 @@ export class UplinkPublish implements UplinkMessage {
   readonly confirm: boolean;
   messageId: string | undefined;
   batchable: boolean;
+  ackLevel: AckLevel | undefined;
   /** Those that it is held against. */
   private rules: Rules | undefined;
   private denied = false;
@@ -91,6 +93,7 @@ export class UplinkPublish implements UplinkMessage {
     this.confirm = packet.qos > 0;
     this.messageId = exchange?.messageId;
     this.batchable = route.batchable;
+    this.ackLevel = route.ackLevel;
     this.exchanges = exchange?.exchanges;
   }
 
@@ -104,6 +107,7 @@ export class UplinkPublish implements UplinkMessage {
     }
     this.subject = Buffer.from(rules.addressing.subjectOf(this.topic));
     this.batchable = rules.addressing.batchable;
+    this.ackLevel = rules.addressing.ackLevel;
     return undefined;
   }
 

@@ -395,6 +395,7 @@ export class Uplink implements PublishOwner {
       subject: Buffer.from(this.addressing.subjectOf(topic)),
       headers: this.addressing.headersOf(topic, retain),
       batchable: this.addressing.batchable,
+      ackLevel: this.addressing.ackLevel,
     };
     this.routes.add(route);
     return route;

@@ -1,0 +1,2 @@
+ALTER TABLE "policies" ADD COLUMN "ack_level" text;--> statement-breakpoint
+ALTER TABLE "policies" ADD CONSTRAINT "policies_ack_level_check" CHECK ("policies"."ack_level" in ('stored', 'replicated', 'synced'));
