@@ -1,3 +1,4 @@
+import { type AddressInfo, connect as connectTo, createServer } from 'node:net';
 import fc from 'fast-check';
 import type { Msg, NatsConnection } from 'nats';
 import { headers } from 'nats';
@@ -394,6 +395,44 @@ describe.each(['batch', 'auto'] as const)(
       await expectInOrder(5, 30);
       await updateStream({ max_msgs_per_subject: 100 });
       await until(() => confirmed.length === 155);
+    });
+
+    it('stores nothing of a batch of which half has left when the connection ends, and all of it afterwards', async () => {
+      const half = 'Nats-Batch-Sequence: 20';
+      let cuts = 0;
+      const proxy = createServer((near) => {
+        const far = connectTo(server.port, '127.0.0.1');
+        for (const socket of [near, far]) socket.on('error', () => {});
+        near.on('close', () => far.destroy());
+        far.on('close', () => near.destroy());
+        far.pipe(near);
+        near.on('data', (data) => {
+          const at = cuts === 0 ? data.indexOf(half) : -1;
+          if (at < 0) {
+            far.write(data);
+            return;
+          }
+          cuts += 1;
+          far.write(data.subarray(0, at), () => near.destroy());
+        });
+      });
+      await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+      const through = await openTestForwarder(
+        `nats://127.0.0.1:${(proxy.address() as AddressInfo).port}`,
+        log.log,
+        { ingest: 'batch' },
+      );
+      try {
+        const confirmed: string[] = [];
+        const lanes = Array.from({ length: 10 }, () => through.openLane());
+        give(lanes, 100, confirmed, 0, true);
+        await until(() => confirmed.length === 1_000);
+        expect(cuts).toBe(1);
+        await expectInOrder(10, 100);
+      } finally {
+        await through.close();
+        proxy.close();
+      }
     });
 
     it('stores everything, in order, over a kill of the server under batches', async () => {
