@@ -3,7 +3,8 @@ import { checkSubjectTemplate, subjectTemplatePattern } from './subject-template
 import { checkTopicTemplate, defaultTemplates, templatesMeet } from './topic-template.js';
 
 /** What a client that can be told learns of a message that NATS refuses: nothing until it is stored, or the reason. */
-export type RefusalRule = 'withhold' | 'answer';
+export type RefusalRule = (typeof refusalRules)[number];
+export const refusalRules = ['withhold', 'answer'] as const;
 
 /** What a policy says of the devices of its type. */
 export interface PolicyRules {
@@ -19,6 +20,10 @@ export interface PolicyRules {
   readonly natsSubject: string | null;
   /** What an acknowledgement is to be worth; null: the server's setting. */
   readonly ackLevel: AckLevel | null;
+  /** Null: `withhold`. */
+  readonly onRefusal: RefusalRule | null;
+  /** PUBACK and PUBREC tell where a message is stored; null: where the client asks for it. */
+  readonly receipts: boolean | null;
 }
 
 /** What holds for a type without a policy. */
@@ -28,6 +33,8 @@ export const defaultRules: PolicyRules = {
   maxPacketBytes: null,
   natsSubject: null,
   ackLevel: null,
+  onRefusal: null,
+  receipts: null,
 };
 
 /** What is wrong with one field of a policy, in words that follow its name. */
@@ -38,7 +45,8 @@ export interface PolicyFault {
     | 'publish_rate'
     | 'max_packet_bytes'
     | 'nats_subject'
-    | 'ack_level';
+    | 'ack_level'
+    | 'on_refusal';
   readonly problem: string;
 }
 
@@ -79,6 +87,10 @@ export function checkPolicy(rules: PolicyRules): PolicyFault[] {
   if (problem !== undefined) faults.push({ field: 'nats_subject', problem });
   if (ackLevel !== null && !ackLevels.includes(ackLevel)) {
     faults.push({ field: 'ack_level', problem: `must be one of ${ackLevels.join(', ')}` });
+  }
+  const { onRefusal } = rules;
+  if (onRefusal !== null && !refusalRules.includes(onRefusal)) {
+    faults.push({ field: 'on_refusal', problem: `must be one of ${refusalRules.join(', ')}` });
   }
   return faults;
 }
@@ -159,5 +171,7 @@ export function toRulesJson(rules: PolicyRules) {
     max_packet_bytes: rules.maxPacketBytes,
     nats_subject: rules.natsSubject,
     ack_level: rules.ackLevel,
+    on_refusal: rules.onRefusal,
+    receipts: rules.receipts,
   };
 }

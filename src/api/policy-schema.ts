@@ -8,6 +8,7 @@ import {
   minPacketBytes,
   mostPacketBytes,
   policySubjectPattern,
+  refusalRules,
 } from '../policy.js';
 import { defaultTemplates, topicTemplatePattern } from '../topic-template.js';
 import { closed, cursorParameter, nextCursor, orNull, pageLimit, refer } from './schema.js';
@@ -50,6 +51,14 @@ const ackLevel = Type.Enum([...ackLevels], {
     'What an acknowledgement is to be worth; where it does not hold, messages are not acknowledged',
 });
 
+const onRefusal = Type.Enum([...refusalRules], {
+  description:
+    'What a client of MQTT 5 learns of a message that NATS refuses: `withhold`, nothing until it is stored; `answer`, the reason, and the message is given up',
+});
+const receipts = Type.Boolean({
+  description: 'PUBACK and PUBREC say where a message is stored, to clients of MQTT 5',
+});
+
 const template = Type.String({ pattern: topicTemplatePattern });
 
 export const PolicyRequest = Type.Object(
@@ -62,6 +71,8 @@ export const PolicyRequest = Type.Object(
       Type.String({ ...natsSubject, maxLength: maxSubjectLength, pattern: policySubjectPattern }),
     ),
     ack_level: Type.Optional(ackLevel),
+    on_refusal: Type.Optional(onRefusal),
+    receipts: Type.Optional(receipts),
   },
   {
     $id: 'PolicyRequest',
@@ -81,6 +92,8 @@ export const PolicyChangesRequest = Type.Object(
       orNull(Type.String({ ...natsSubject, maxLength: maxSubjectLength, pattern: policySubjectPattern })),
     ),
     ack_level: Type.Optional(orNull(ackLevel)),
+    on_refusal: Type.Optional(orNull(onRefusal)),
+    receipts: Type.Optional(orNull(receipts)),
   },
   {
     $id: 'PolicyChanges',
@@ -98,6 +111,8 @@ const policyFields = {
   max_packet_bytes: orNull(maxPacketBytes),
   nats_subject: orNull(natsSubject),
   ack_level: orNull(ackLevel),
+  on_refusal: orNull(onRefusal),
+  receipts: orNull(receipts),
   created_at: Type.String({ format: 'date-time', description: 'When the type got a policy' }),
   updated_at: Type.String({ format: 'date-time', description: 'When the policy was last set' }),
 };

@@ -29,6 +29,8 @@ const columns = {
   maxPacketBytes: policies.maxPacketBytes,
   natsSubject: policies.natsSubject,
   ackLevel: policies.ackLevel,
+  onRefusal: policies.onRefusal,
+  receipts: policies.receipts,
   createdAt: policies.createdAt,
   updatedAt: policies.updatedAt,
 };
@@ -135,8 +137,9 @@ export async function changePolicy(
 }
 
 function rulesOf(rules: PolicyRules): PolicyRules {
-  const { publish, subscribe, publishRate, maxPacketBytes, natsSubject, ackLevel } = rules;
-  return { publish, subscribe, publishRate, maxPacketBytes, natsSubject, ackLevel };
+  const { publish, subscribe, publishRate, maxPacketBytes, natsSubject } = rules;
+  const { ackLevel, onRefusal, receipts } = rules;
+  return { publish, subscribe, publishRate, maxPacketBytes, natsSubject, ackLevel, onRefusal, receipts };
 }
 
 function requireSound(type: string, rules: PolicyRules): void {

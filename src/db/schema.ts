@@ -14,6 +14,7 @@ import {
   uniqueIndex,
 } from 'drizzle-orm/pg-core';
 import type { AckLevel } from '../ack-level.js';
+import type { RefusalRule } from '../policy.js';
 
 const bytea = customType<{ data: Buffer; driverData: Buffer }>({ dataType: () => 'bytea' });
 const xid8 = customType<{ data: string }>({ dataType: () => 'xid8' });
@@ -108,6 +109,10 @@ export const policies = pgTable(
     natsSubject: text('nats_subject'),
     /** What an acknowledgement is to be worth; null: the server's setting. */
     ackLevel: text('ack_level').$type<AckLevel>(),
+    /** What a client that can be told learns of a message that NATS refuses; null: nothing. */
+    onRefusal: text('on_refusal').$type<RefusalRule>(),
+    /** PUBACK tells where a message is stored; null: where the client asks for it. */
+    receipts: boolean('receipts'),
     createdAt: timestamptz('created_at').notNull().defaultNow(),
     updatedAt: timestamptz('updated_at').notNull().defaultNow(),
   },
@@ -116,6 +121,7 @@ export const policies = pgTable(
     check('policies_publish_rate_check', sql`${table.publishRate} > 0`),
     check('policies_max_packet_bytes_check', sql`${table.maxPacketBytes} > 0`),
     check('policies_ack_level_check', sql`${table.ackLevel} in ('stored', 'replicated', 'synced')`),
+    check('policies_on_refusal_check', sql`${table.onRefusal} in ('withhold', 'answer')`),
   ],
 );
 

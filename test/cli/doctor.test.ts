@@ -381,6 +381,8 @@ describe('a stream', () => {
       maxPacketBytes: null,
       natsSubject: 'meters.{id}',
       ackLevel: null,
+      onRefusal: null,
+      receipts: null,
     };
     const actor = { kind: 'cli', name: 'test' } as const;
     await withDatabase((db) => setPolicy(db, actor, { type: 'meter', ...rules }));
@@ -391,7 +393,14 @@ describe('a stream', () => {
       { status: 'problem', detail: expect.stringMatching(/policy of type meter.*meters\.\*/) },
     ]);
     await withDatabase((db) =>
-      setPolicy(db, actor, { type: 'meter', ...rules, natsSubject: 'raw.{id}', ackLevel: null }),
+      setPolicy(db, actor, {
+        type: 'meter',
+        ...rules,
+        natsSubject: 'raw.{id}',
+        ackLevel: null,
+        onRefusal: null,
+        receipts: null,
+      }),
     );
   });
 

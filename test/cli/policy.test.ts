@@ -118,6 +118,8 @@ describe.each(['postgres', 'embedded'])('policies on %s', (kind) => {
         max_packet_bytes: null,
         nats_subject: null,
         ack_level: null,
+        on_refusal: null,
+        receipts: null,
         created_at: null,
         updated_at: null,
         default: true,
@@ -206,7 +208,9 @@ describe.each(['postgres', 'embedded'])('policies on %s', (kind) => {
       { ack_level: 'replicated', warnings: [expect.stringContaining('stream RAW is kept on 1 server')] },
     ]);
     expect((await run(env(), 'policy', 'show', 'strict')).out).toMatch(/^ack level +replicated$/m);
-    expect((await set('--default', 'ack-level')).lines()).toMatchObject([{ ack_level: null, warnings: [] }]);
+    expect((await set('--default', 'ack-level')).lines()).toMatchObject([
+      { ack_level: null, on_refusal: null, receipts: null, warnings: [] },
+    ]);
     expect((await set('--ack-level', 'written')).outcome).toMatchObject({ code: 'USAGE' });
   });
 

@@ -22,6 +22,8 @@ const rules = {
   maxPacketBytes: 4_096,
   natsSubject: 'raw.{type}.{id}',
   ackLevel: null,
+  onRefusal: null,
+  receipts: null,
 };
 
 describe.each(kinds)('policies in %s', (kind) => {
@@ -46,7 +48,14 @@ describe.each(kinds)('policies in %s', (kind) => {
   test('are set whole, found, listed in order and removed, each change in the audit log', async () => {
     const first = await setPolicy(database.db, actor, { type: 'b', ...rules });
     expect(first).toMatchObject({ type: 'b', ...rules });
-    const none = { publishRate: null, maxPacketBytes: null, natsSubject: null, ackLevel: null };
+    const none = {
+      publishRate: null,
+      maxPacketBytes: null,
+      natsSubject: null,
+      ackLevel: null,
+      onRefusal: null,
+      receipts: null,
+    };
     const second = await setPolicy(database.db, actor, { type: 'b', publish: [], subscribe: [], ...none });
     expect(second).toMatchObject({ type: 'b', publish: [], subscribe: [], ...none });
     expect(second.createdAt).toEqual(first.createdAt);
@@ -79,7 +88,12 @@ describe.each(kinds)('policies in %s', (kind) => {
       changePolicy(database.db, actor, 'a', { publishRate: 5 }),
       changePolicy(database.db, actor, 'a', { subscribe: [] }),
       changePolicy(database.db, actor, 'a', { maxPacketBytes: 4_096 }),
-      changePolicy(database.db, actor, 'a', { natsSubject: 'raw.{id}', ackLevel: null }),
+      changePolicy(database.db, actor, 'a', {
+        natsSubject: 'raw.{id}',
+        ackLevel: null,
+        onRefusal: null,
+        receipts: null,
+      }),
     ]);
     const merged = {
       publish: [],
@@ -88,6 +102,8 @@ describe.each(kinds)('policies in %s', (kind) => {
       maxPacketBytes: 4_096,
       natsSubject: 'raw.{id}',
       ackLevel: null,
+      onRefusal: null,
+      receipts: null,
     };
     const stored = await findPolicy(database.db, 'a');
     expect(stored).toMatchObject(merged);
@@ -173,7 +189,15 @@ describe.each(kinds)('policies in %s', (kind) => {
     });
     expect(loaded).toMatchObject([
       { type: 'a', publish: ['raw/{id}/#'], subscribe: ['cmd/{id}/#'] },
-      { type: 'b', publish: [], subscribe: ['cmd/{id}/#'], natsSubject: null, ackLevel: null },
+      {
+        type: 'b',
+        publish: [],
+        subscribe: ['cmd/{id}/#'],
+        natsSubject: null,
+        ackLevel: null,
+        onRefusal: null,
+        receipts: null,
+      },
     ]);
     expect(lines.filter(({ event }) => event === 'policy_unsound')).toMatchObject([
       { type: 'a', problems: [expect.stringContaining('#/x'), expect.stringContaining('$SYS')] },

@@ -1,5 +1,5 @@
 import mqtt, { type IClientOptions, type IPublishPacket } from 'mqtt';
-import { connect, headers as natsHeaders } from 'nats';
+import { connect, DiscardPolicy, type NatsConnection, headers as natsHeaders } from 'nats';
 import { expect, test } from 'vitest';
 import type { Credentials } from '../support/load.js';
 import { addDevice, type OnFinished, startGateway } from './gateway.js';
@@ -113,4 +113,69 @@ test('properties become headers, receipts name the place, and headers become pro
     messageExpiryInterval: 60,
     userProperties: { site: 'graz' },
   });
+});
+
+test('a stream that is full is answered where the policy says so, and waited for where not', async ({
+  onTestFinished,
+}) => {
+  let observer: NatsConnection | undefined;
+  const { server, nats } = await startGateway(onTestFinished, {
+    async beforeServer(url) {
+      observer = await connect({ servers: url });
+      const { streams } = await observer.jetstreamManager();
+      await streams.add({ name: 'RAW', subjects: ['raw.>'], max_msgs: 1, discard: DiscardPolicy.New });
+      await observer.jetstream().publish('raw.first', 'fills it');
+    },
+  });
+  onTestFinished(() => observer?.close());
+  const setPolicy = async (rules: object) => {
+    const answer = await fetch(`http://127.0.0.1:${server.httpPort}/policies/sensor`, {
+      method: 'PATCH',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(rules),
+    });
+    expect(answer.status).toBe(200);
+  };
+  const device = await addDevice(server.httpPort);
+  const client = await connected(onTestFinished, server.mqttPort, device);
+  const answers = collectAnswers(client);
+  const topic = `raw/${device.id}`;
+
+  let stored = false;
+  const waiting = client.publishAsync(topic, 'waits', { qos: 1 }).then(() => {
+    stored = true;
+  });
+  await expect.poll(() => server.count('uplink_not_stored'), { timeout: 30_000 }).toBeGreaterThan(0);
+  expect(stored).toBe(false);
+
+  await setPolicy({ on_refusal: 'answer', receipts: true });
+  const other = await connected(onTestFinished, server.mqttPort, await addDevice(server.httpPort));
+  const told = collectAnswers(other);
+  const otherTopic = `raw/${other.options.username}`;
+  await expect
+    .poll(
+      async () => {
+        await other.publishAsync(otherTopic, 'is told', { qos: 1 }).catch(() => {});
+        return told.at(-1)?.reasonCode;
+      },
+      { timeout: 30_000 },
+    )
+    .toBe(0x97);
+  await other.publishAsync(otherTopic, 'is told', { qos: 2 }).catch(() => {});
+  expect(told.at(-1)).toMatchObject({
+    cmd: 'pubrec',
+    reasonCode: 0x97,
+    reasonString: 'the stream takes no more messages',
+  });
+
+  // There is room again: what waited is stored, and what was refused was given up.
+  await setPolicy({ on_refusal: null });
+  const admin = await connect({ servers: nats.url });
+  onTestFinished(() => admin.close());
+  const { streams } = await admin.jetstreamManager();
+  await streams.update('RAW', { max_msgs: 10 });
+  await waiting;
+  await other.publishAsync(otherTopic, 'is stored', { qos: 1 });
+  expect(told.at(-1)?.userProperties).toMatchObject({ 'nats-stream': 'RAW', 'nats-sequence': '3' });
+  expect(answers.at(-1)).toMatchObject({ cmd: 'puback' });
 });

@@ -532,6 +532,8 @@ describe('the publish rate', () => {
           maxPacketBytes: null,
           natsSubject: null,
           ackLevel: null,
+          onRefusal: null,
+          receipts: null,
           createdAt: new Date(),
           updatedAt: new Date(),
         },

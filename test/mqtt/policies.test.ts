@@ -222,6 +222,8 @@ describe('a policy', () => {
     maxPacketBytes: null,
     natsSubject: null,
     ackLevel: null,
+    onRefusal: null,
+    receipts: null,
   };
 
   it('has its faults named, all of them', () => {
@@ -235,6 +237,8 @@ describe('a policy', () => {
       maxPacketBytes: 127,
       natsSubject: '{id}.raw',
       ackLevel: null,
+      onRefusal: null,
+      receipts: null,
     });
     expect(faults.map(({ field }) => field)).toEqual([
       'publish',
@@ -279,6 +283,8 @@ describe('the policies of all types', () => {
     maxPacketBytes: null,
     natsSubject: null,
     ackLevel: null,
+    onRefusal: null,
+    receipts: null,
     createdAt: new Date(),
     updatedAt: new Date(),
     ...part,

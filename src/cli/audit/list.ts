@@ -132,6 +132,8 @@ const nullWords: Readonly<Record<string, string>> = {
   max_packet_bytes: 'default',
   nats_subject: 'default',
   ack_level: 'default',
+  on_refusal: 'default',
+  receipts: 'default',
 };
 
 function toDetail(name: string, value: unknown): string {

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import { ackLevels } from '../../ack-level.js';
-import { maxPublishRate, mostPacketBytes } from '../../policy.js';
+import { maxPublishRate, mostPacketBytes, refusalRules } from '../../policy.js';
 import type { Add } from '../command/command.js';
 import { maxListed, toCount } from '../command/usage-error.js';
 import { collectFields, collectTemplates, refuseTemplates, resettableFields } from './options.js';
@@ -58,6 +58,14 @@ function addSetCommand(policy: Command, add: Add): void {
     )
     .option('--nats-subject <template>', 'Subject in NATS, with {id}, {type} and {topic}')
     .addOption(new Option('--ack-level <level>', 'What an acknowledgement is to be worth').choices(ackLevels))
+    .addOption(
+      new Option(
+        '--on-refusal <rule>',
+        'What a client of MQTT 5 learns of a message that NATS refuses',
+      ).choices(refusalRules),
+    )
+    .option('--receipts', 'PUBACK and PUBREC say where a message is stored, to clients of MQTT 5')
+    .option('--no-receipts', 'They do not, unless the client asks for it')
     .addOption(
       new Option('--default <field>', 'A field to be as without a policy; may be repeated')
         .choices(resettableFields)

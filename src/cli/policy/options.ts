@@ -1,5 +1,5 @@
 import type { AckLevel } from '../../ack-level.js';
-import { defaultRules, type PolicyRules } from '../../policy.js';
+import { defaultRules, type PolicyRules, type RefusalRule } from '../../policy.js';
 import { usageError } from '../command/usage-error.js';
 
 /** What `policy set` is asked to change; what is left out stays. */
@@ -12,6 +12,8 @@ export interface PolicySetOptions {
   readonly maxPacketBytes?: number | undefined;
   readonly natsSubject?: string | undefined;
   readonly ackLevel?: AckLevel | undefined;
+  readonly onRefusal?: RefusalRule | undefined;
+  readonly receipts?: boolean | undefined;
   /** Fields that are to be as without a policy. */
   readonly default?: readonly ResettableField[] | undefined;
   readonly json?: boolean | undefined;
@@ -25,6 +27,8 @@ const fields = {
   'max-packet-bytes': 'maxPacketBytes',
   'nats-subject': 'natsSubject',
   'ack-level': 'ackLevel',
+  'on-refusal': 'onRefusal',
+  receipts: 'receipts',
 } as const satisfies Record<string, keyof PolicyRules>;
 
 export type ResettableField = keyof typeof fields;

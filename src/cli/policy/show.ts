@@ -62,6 +62,8 @@ export function toRuleRows(rules: RulesJson): [string, string][] {
     max_packet_bytes: bytes,
     nats_subject: subject,
     ack_level: level,
+    on_refusal: rule,
+    receipts,
   } = rules;
   const bySetting = (setting: string) => `as the server's ${setting}`;
   const listed = (templates: readonly string[]) => (templates.length === 0 ? 'nothing' : templates.join(' '));
@@ -72,6 +74,8 @@ export function toRuleRows(rules: RulesJson): [string, string][] {
     ['max packet', bytes === null ? bySetting('MAX_PACKET_BYTES') : `${bytes} bytes`],
     ['nats subject', subject ?? bySetting('NATS_SUBJECT')],
     ['ack level', level ?? bySetting('ACK_LEVEL')],
+    ['on refusal', rule ?? 'withhold'],
+    ['receipts', receipts === true ? 'always' : 'where the client asks for them'],
   ];
 }
 

@@ -41,6 +41,8 @@ function openApiPolicies(api: ApiCall): PolicyStore {
         max_packet_bytes: changes.maxPacketBytes,
         nats_subject: changes.natsSubject,
         ack_level: changes.ackLevel,
+        on_refusal: changes.onRefusal,
+        receipts: changes.receipts,
       });
       const query = { type, state: 'all', limit: 1 };
       const { devices } = await api.get<{ devices: unknown[] }>('/devices', query);

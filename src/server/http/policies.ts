@@ -107,6 +107,8 @@ function addChangingRoutes(app: TypedApp, { policies, log }: Options): void {
         maxPacketBytes: body.max_packet_bytes ?? null,
         natsSubject: body.nats_subject ?? null,
         ackLevel: body.ack_level ?? null,
+        onRefusal: body.on_refusal ?? null,
+        receipts: body.receipts ?? null,
       };
       requireSound(type, rules);
       const policy = await policies.set(request.actor, { type, ...rules });
@@ -176,7 +178,16 @@ function addChangingRoutes(app: TypedApp, { policies, log }: Options): void {
 
 /** The fields that a body names; null: as without a policy. */
 function toChanges(body: Static<typeof PolicyChangesRequest>): Partial<PolicyRules> {
-  const { publish, subscribe, publish_rate, max_packet_bytes, nats_subject, ack_level } = body;
+  const {
+    publish,
+    subscribe,
+    publish_rate,
+    max_packet_bytes,
+    nats_subject,
+    ack_level,
+    on_refusal,
+    receipts,
+  } = body;
   return {
     ...(publish === undefined ? {} : { publish: publish ?? defaultTemplates.publish }),
     ...(subscribe === undefined ? {} : { subscribe: subscribe ?? defaultTemplates.subscribe }),
@@ -184,6 +195,8 @@ function toChanges(body: Static<typeof PolicyChangesRequest>): Partial<PolicyRul
     ...(max_packet_bytes === undefined ? {} : { maxPacketBytes: max_packet_bytes }),
     ...(nats_subject === undefined ? {} : { natsSubject: nats_subject }),
     ...(ack_level === undefined ? {} : { ackLevel: ack_level }),
+    ...(on_refusal === undefined ? {} : { onRefusal: on_refusal }),
+    ...(receipts === undefined ? {} : { receipts }),
   };
 }
 

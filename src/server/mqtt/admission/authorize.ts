@@ -16,7 +16,7 @@ export interface PolicyTemplate {
   /** Template of the NATS subject; undefined: the server's setting. */
   readonly natsSubject?: string | undefined;
   /** PUBACK and PUBREC say where a message is stored, for clients that can be told. */
-  readonly receipts?: boolean;
+  readonly receipts?: boolean | undefined;
   /** What becomes of a message that NATS refuses; undefined: it is withheld, and sent again until it is stored. */
   readonly onRefusal?: RefusalRule | undefined;
   /** What an acknowledgement is to be worth; undefined: the server's setting. */

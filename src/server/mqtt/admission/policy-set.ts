@@ -45,6 +45,8 @@ function draftOf(policy: DevicePolicy, base: PolicyTemplate, acl: Config['acl'])
     publishRate: policy.publishRate ?? undefined,
     maxPacketBytes: policy.maxPacketBytes ?? undefined,
     natsSubject: policy.natsSubject ?? undefined,
+    onRefusal: policy.onRefusal ?? undefined,
+    receipts: policy.receipts ?? undefined,
     ackLevel: policy.ackLevel ?? undefined,
   };
 }
@@ -62,6 +64,8 @@ function isSame(one: PolicyTemplate, other: PolicyTemplate): boolean {
     one.publishRate === other.publishRate &&
     one.maxPacketBytes === other.maxPacketBytes &&
     one.natsSubject === other.natsSubject &&
+    one.onRefusal === other.onRefusal &&
+    one.receipts === other.receipts &&
     one.ackLevel === other.ackLevel &&
     isSameList(one.publish, other.publish) &&
     isSameList(one.subscribe, other.subscribe)
