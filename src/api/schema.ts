@@ -1,5 +1,6 @@
 import Type, { type Static, type TSchema, type TUnsafe } from 'typebox';
 import { fieldPatterns, maxMetadataKeyLength, maxMetadataValueLength } from '../db/device-fields.js';
+import { timePattern } from './constants.js';
 
 /** The API takes no field that it does not know. */
 export const closed = { additionalProperties: false };
@@ -19,10 +20,6 @@ export const timeOrNull = (description: string) => orNull(time(description));
 
 /** A number in an answer that is never below zero. */
 export const count = (description: string) => Type.Number({ minimum: 0, description });
-
-/** A time of RFC 3339 that a Date and the database have too: no leap second, no year before 1970. */
-export const timePattern =
-  '^(?:19[7-9]\\d|[2-9]\\d{3})-\\d\\d-\\d\\d[Tt](?:[01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(?:\\.\\d{1,9})?(?:[Zz]|[+-](?:[01]\\d|2[0-3]):[0-5]\\d)$';
 
 /** A time in a request. */
 export const timeField = (description: string) =>

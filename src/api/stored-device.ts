@@ -2,6 +2,7 @@ import type { Static } from 'typebox';
 import { checkDeviceId, checkDeviceType, checkMetadata, checkTime, parseTime } from '../db/device-fields.js';
 import type { ExportedDevice } from '../db/device-import.js';
 import type { DeviceRow } from '../db/device-insert.js';
+import { timePattern } from './constants.js';
 import type { FieldProblem } from './problem.js';
 import type * as schema from './stored-device-schema.js';
 
@@ -49,6 +50,8 @@ export function toImportedDeviceJson(row: DeviceRow): ImportedDeviceJson {
   };
 }
 
+const timeForm = new RegExp(timePattern);
+
 /** Makes a row of a device that has the shape of its schema, or says what its rules find wrong. */
 export function readImportedDevice(device: ImportedDeviceJson): DeviceRow | FieldProblem {
   const idProblem = checkDeviceId(device.id);
@@ -60,7 +63,7 @@ export function readImportedDevice(device: ImportedDeviceJson): DeviceRow | Fiel
   const times = new Map<string, Date>();
   for (const field of timeFields) {
     const text = device[field];
-    const time = text === undefined || text === null ? undefined : parseTime(text);
+    const time = text && timeForm.test(text) ? parseTime(text) : undefined;
     if (time !== undefined && checkTime(time) === undefined) times.set(field, time);
     else if (text !== undefined && text !== null)
       return { field, problem: 'must be a time with its offset from UTC, such as 2027-01-31T12:00:00Z' };

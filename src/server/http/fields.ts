@@ -1,4 +1,4 @@
-import { timePattern } from '../../api/schema.js';
+import { timePattern } from '../../api/constants.js';
 import { checkTime, parseTime } from '../../db/device-fields.js';
 import { SvcMqttError } from '../../errors.js';
 import { createInputProblem, ProblemError } from './problem.js';
