@@ -43,6 +43,13 @@ export const ConnectionDetailsResponse = Type.Object(
     at: time('When this was read'),
     keepalive_seconds: count('Keep alive that the client asked for; 0: none'),
     persistent_session: Type.Boolean({ description: 'The session outlives the connection' }),
+    session_expiry_seconds: Type.Union([Type.Number(), Type.Null()], {
+      description: 'How long the session outlives the connection; null: it does not expire',
+    }),
+    receive_maximum: Type.Number({
+      description: 'Messages of QoS 1 and 2 that the client takes before it acknowledges them',
+    }),
+    topic_alias_maximum: Type.Number({ description: 'Topic aliases that the client takes' }),
     will: Type.Union([
       Type.Object({ topic: Type.String(), qos: Type.Number(), retain: Type.Boolean() }, closed),
       Type.Null(),

@@ -56,6 +56,11 @@ export interface ConnectionDetails extends ConnectionSummary {
   readonly atMs: number;
   readonly keepaliveSec: number;
   readonly persistentSession: boolean;
+  /** Seconds that the session outlives the connection; infinite: it does not expire. */
+  readonly sessionExpirySec: number;
+  /** What the client takes unacknowledged, and how many topic aliases (MQTT 5). */
+  readonly receiveMaximum: number;
+  readonly topicAliasMaximum: number;
   readonly will: { readonly topic: string; readonly qos: number; readonly retain: boolean } | undefined;
   /** The socket is not read at the moment, since the client or the process is at a bound. */
   readonly held: boolean;
@@ -127,6 +132,9 @@ export function toConnectionDetailsJson(details: ConnectionDetails): ConnectionD
     at: new Date(details.atMs).toISOString(),
     keepalive_seconds: details.keepaliveSec,
     persistent_session: details.persistentSession,
+    session_expiry_seconds: Number.isFinite(details.sessionExpirySec) ? details.sessionExpirySec : null,
+    receive_maximum: details.receiveMaximum,
+    topic_alias_maximum: details.topicAliasMaximum,
     will: will === undefined ? null : { topic: will.topic, qos: will.qos, retain: will.retain },
     held: details.held,
     waits:

@@ -33,6 +33,9 @@ export const details: ConnectionDetailsJson = {
   at,
   keepalive_seconds: 60,
   persistent_session: true,
+  session_expiry_seconds: null,
+  receive_maximum: 65_535,
+  topic_alias_maximum: 0,
   will: { topic: 'raw/device0003/gone', qos: 1, retain: false },
   held: true,
   waits: {

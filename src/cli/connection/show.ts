@@ -4,7 +4,7 @@ import { formatBytes, formatInteger } from '../terminal/format.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { blockTime } from '../terminal/table.js';
 import { formatBlock, toJsonLine } from '../terminal/text.js';
-import { describeWaiting } from '../top/details.js';
+import { describeSession, describeWaiting } from '../top/details.js';
 
 /**
  * Shows a live connection.
@@ -33,7 +33,7 @@ function toRows(found: ConnectionDetailsJson, io: CommandIo): [string, string][]
     ['by', `${found.transport}, MQTT ${found.protocol}`],
     ['connected', time(found.connected_at)],
     ['keep alive', found.keepalive_seconds === 0 ? 'none' : `${found.keepalive_seconds} s`],
-    ['session', found.persistent_session ? 'persistent' : 'clean'],
+    ['session', describeSession(found)],
     ['will', will === null ? 'none' : `${will.topic} (QoS ${will.qos}${will.retain ? ', retained' : ''})`],
     ['messages in', `${formatInteger(qos0 + qos1 + qos2)} (QoS 0/1/2: ${qos0}/${qos1}/${qos2})`],
     ['last message', last === null ? 'none' : time(last)],

@@ -45,7 +45,7 @@ function describe(found: ConnectionDetailsJson): Line[] {
     ),
     labelled(
       'session',
-      { text: found.persistent_session ? 'persistent' : 'clean' },
+      { text: describeSession(found) },
       dim(
         `   keep alive ${found.keepalive_seconds === 0 ? 'none' : `${found.keepalive_seconds} s`}   will ${
           will === null
@@ -93,6 +93,15 @@ function describe(found: ConnectionDetailsJson): Line[] {
         : { text: `${since(error.at)} ago: ${toCellText(error.detail)}`, color: 'yellow' },
     ),
   ];
+}
+
+/** How long the session of a connection lasts. */
+export function describeSession(
+  found: Pick<ConnectionDetailsJson, 'persistent_session' | 'session_expiry_seconds'>,
+): string {
+  const { persistent_session: persistent, session_expiry_seconds: seconds } = found;
+  if (!persistent) return 'clean';
+  return seconds === null ? 'persistent' : `persistent for ${seconds} s`;
 }
 
 /** Why messages of a client wait. */
