@@ -225,6 +225,13 @@ export const limitsSettings = {
     default: 100_000,
     help: 'Most persistent sessions kept for absent clients; at it those absent longest are discarded, first of devices that have more than their share',
   }),
+  maxDelayedWills: setting({
+    env: ['MAX_DELAYED_WILLS'],
+    flag: 'max-delayed-wills',
+    schema: count(0, 10_000_000),
+    default: 10_000,
+    help: 'Most wills of MQTT 5 that wait for their delay, each of at most MAX_WILL_BYTES; at it a will is published at once',
+  }),
   maxSessionExpiry: setting({
     env: ['MAX_SESSION_EXPIRY'],
     flag: 'max-session-expiry',

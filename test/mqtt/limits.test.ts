@@ -16,6 +16,7 @@ import {
   uint16,
   unsubscribePacket,
 } from '../support/raw-client.js';
+import { Id, property } from '../support/raw-mqtt5.js';
 import {
   expectQuiet,
   nextOf,
@@ -331,6 +332,19 @@ describe('messages to NATS', () => {
     broker().setFull(false);
     await vi.waitFor(() => expect(broker().taken).toHaveLength(10));
     await storeAll(client);
+  });
+
+  it('wills that wait for their delay: a further one is published at once', async () => {
+    await openBroker({ maxDelayedWills: 2 });
+    const will = { topic: 'raw/dev1', payload: 'w', qos: 1, properties: property(Id.willDelay, 1_000) };
+    const properties = property(Id.sessionExpiry, 1_000);
+    const dying = await Promise.all(
+      Array.from({ length: 3 }, () => connected({ level: 5, clean: false, properties, will })),
+    );
+    for (const client of dying) client.destroy();
+    await vi.waitFor(() => expect(broker().broker.connectionCount()).toBe(0));
+    await vi.waitFor(() => expect(broker().taken).toHaveLength(1));
+    expect(limitsHit()).toEqual({ 'delayed-wills': 1 });
   });
 
   it('wills that wait: a further one is dropped, and counted among what is left at the end', async () => {

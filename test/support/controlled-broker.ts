@@ -186,6 +186,7 @@ export async function openControlledBroker(
       maxInFlightPerClient: 512,
       traceContext: 'pass',
       maxKeepaliveSec: 0,
+      maxDelayedWills: 10_000,
       maxTopicAliases: 16,
       maxSessionExpiry: undefined,
       maxSessions: 100,

@@ -39,6 +39,7 @@ export type BrokerConfig = ConnectionServicesConfig &
     | 'acl'
     | 'maxSessions'
     | 'maxClientsPerDevice'
+    | 'maxDelayedWills'
     | 'maxExchangesInAll'
     | 'maxRetainedMessages'
     | 'maxRetainedBytes'
@@ -123,6 +124,7 @@ export async function openBroker(options: {
     forwarder,
     maxSessions: config.maxSessions,
     maxClientsPerDevice: config.maxClientsPerDevice,
+    maxDelayedWills: config.maxDelayedWills,
     maxSpentRates: config.deviceCacheSize,
     exchangeRoom: openDeviceRoom(config.maxExchangesInAll),
     counters,

@@ -1,31 +1,31 @@
 import { randomBytes } from 'node:crypto';
 import { type DeviceCredentials, type Secret, secretOf, validUntilMs } from '../../db/device-credentials.js';
-import type { StoredPlace } from '../forward/pub-ack.js';
-import { shortenText } from '../live.js';
 import type { Policy } from './admission/authorize.js';
 import { agreeOn, connackOf, maxSessionExpirySec, type Terms } from './admission/connack.js';
 import { checkConnect, logIn, type Refusal } from './admission/login.js';
 import { updatePublishRate } from './admission/publish-rate.js';
+import { ConnectionReport } from './connection-report.js';
 import type { ConnectionServices } from './connection-services.js';
 import { countMessage } from './live/counters.js';
-import { limitOfReason } from './live/limit-names.js';
+import { type CloseReason, closeReasons, suppressesWill } from './protocol/close-reason.js';
 import {
-  type CloseReason,
-  closeReasons,
-  isExpected,
-  type Reason,
-  suppressesWill,
-} from './protocol/close-reason.js';
-import type { Codec, ConnackProperties, Connect, Will } from './protocol/codec.js';
+  type Codec,
+  type ConnackProperties,
+  type Connect,
+  unknownPacketId,
+  type Will,
+} from './protocol/codec.js';
 import { PacketType, type ProtocolVersion } from './protocol/packet-type.js';
 import { readFirstPacket } from './protocol/read-connect.js';
 import { codecs3 } from './protocol/v3/codec.js';
 import type { Client, ClientConnection, DeviceClients } from './sessions/client.js';
 import { awaitCommands, CommandsRequest } from './sessions/commands-request.js';
-import { type ClientLimits, unknownPacketId, unlimited } from './sessions/outgoing.js';
+import { type ClientLimits, unlimited } from './sessions/outgoing.js';
 import { isSubscribeReady, type Subscriber, takeSubscribe, takeUnsubscribe } from './sessions/subscribing.js';
 import type { AcceptedSocket } from './transport/accepted-socket.js';
 import { ClientSocket, type PacketProcessor } from './transport/client-socket.js';
+import { Answers } from './uplink/answers.js';
+import { leaveWill } from './uplink/leave-will.js';
 import { ParkedPackets } from './uplink/parked-packets.js';
 import { RoomRequest } from './uplink/room-request.js';
 import type { Rules } from './uplink/route.js';
@@ -57,8 +57,6 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   readonly received: [number, number, number] = [0, 0, 0];
   /** `performance.now()` of the bytes that the last PUBLISH came with; 0 when there was none. */
   lastMessageMs = 0;
-  /** What the client was last refused without losing its connection. */
-  lastRefusal: { readonly atMs: number; readonly detail: string } | undefined;
   readonly socket: ClientSocket;
   /** The language of the client, once it has said which it speaks. */
   codec: Codec = codecs3[4];
@@ -66,8 +64,6 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   clientLimits: ClientLimits = unlimited;
   private terms: Terms = unlimitedTerms;
   private asksForReceipts = false;
-  /** QoS 1 and 2 messages of the client that it has no final answer to. */
-  private unanswered = 0;
   keepaliveMs = 0;
   will: Will | undefined;
   client: Client | undefined;
@@ -89,6 +85,8 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   readonly parked = new ParkedPackets();
   readonly room: RoomRequest;
   readonly commands: CommandsRequest;
+  readonly answers: Answers;
+  readonly report: ConnectionReport;
 
   /** @param onClosed called once, when it has ended. */
   constructor(
@@ -100,6 +98,8 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     this.onClosed = onClosed;
     this.room = new RoomRequest(this, services.uplink.forwarder, services.counters);
     this.commands = new CommandsRequest(services.session.downlink, this);
+    this.answers = new Answers(this);
+    this.report = new ConnectionReport(this, services);
     this.id = services.nextConnectionId();
     this.lastReadMs = performance.now();
     this.openedAtMs = this.lastReadMs;
@@ -157,8 +157,7 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   }
 
   fail(error: unknown): void {
-    const fields = { ...this.describe(), err: error };
-    this.services.log.error('connection_failed', fields, 'A defect ended a connection');
+    this.report.failed(error);
     this.close('internal-error');
   }
 
@@ -171,15 +170,6 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     const { config, uplink } = this.services;
     const byPolicy = this.policy?.maxPacketBytes ?? config.maxPacketBytes;
     return Math.min(config.maxPacketBytes, uplink.forwarder.maxPayloadBytes, byPolicy);
-  }
-
-  /** For the log. */
-  private describePacketLimit(): { limit: number; setBy: string } {
-    const limit = this.maxPacketBytes();
-    const { config, uplink } = this.services;
-    if (this.phase !== 'connected') return { limit, setBy: 'MAX_CONNECT_PACKET_BYTES' };
-    if (limit === config.maxPacketBytes) return { limit, setBy: 'MAX_PACKET_BYTES' };
-    return { limit, setBy: limit === uplink.forwarder.maxPayloadBytes ? 'NATS or its stream' : 'the policy' };
   }
 
   private handle(packet: Buffer, bodyOffset: number): CloseReason | undefined {
@@ -233,7 +223,7 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
 
   /** Authenticates and answers; packets that the client sent ahead wait meanwhile. */
   private async accept(connect: Connect): Promise<void> {
-    const { directory, registry, counters } = this.services;
+    const { directory, registry } = this.services;
     // What the database does not answer is refused before the time for CONNECT ends the connection without a word.
     const login = await logIn(connect, this.accepted, this.services.login, this.deadlineMs - refusalMarginMs);
     if (this.phase !== 'authenticating') return;
@@ -290,10 +280,9 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
       addressing: this.services.addressingOf(device, this.policy),
     });
     this.phase = 'connected';
-    counters.accepted += 1;
     this.accepted.socket.onLogin?.();
     directory.loggedIn(device, secret);
-    this.tell('connected');
+    this.report.connected();
     this.socket.write(connack);
     client.session?.attach(this);
     this.socket.updateHold();
@@ -367,10 +356,8 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
 
   /** Processes a packet, or keeps it while a message before it waits for room. */
   onPacket(packet: Buffer, bodyOffset: number): CloseReason | undefined {
-    if (isConfirmed(packet)) {
-      this.unanswered += 1;
-      if (this.unanswered > this.terms.receiveMaximum) return 'receive-maximum-exceeded'; // [MQTT-3.3.4-9]
-    }
+    if (isConfirmed(packet) && this.answers.note() > this.terms.receiveMaximum)
+      return 'receive-maximum-exceeded'; // [MQTT-3.3.4-9]
     if (this.parked.isEmpty && this.mayProcess(packet, bodyOffset)) return this.handle(packet, bodyOffset);
     // A client whose messages have to wait is still answered that the server lives.
     if (this.isPing(packet)) this.socket.reply(pingresp);
@@ -463,54 +450,6 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     });
   }
 
-  onPublishRefused(reason: CloseReason, topic: string, said?: string): void {
-    const shown = shortenText(topic);
-    const { why } = closeReasons[reason];
-    this.lastRefusal = { atMs: Date.now(), detail: `message refused: ${shown}: ${said ?? why}` };
-    const limit = this.codec.explains ? limitOfReason[reason] : undefined;
-    if (limit !== undefined) this.services.counters.limits[limit] += 1;
-    if (reason !== 'publish-denied') return;
-    this.services.counters.publishDenied += 1;
-    const fields = { ...this.describe(), topic: shown };
-    this.services.log.warn('publish_denied', fields, 'A device published outside its policy');
-  }
-
-  onSubscribeDenied(filter: string, why: string): void {
-    this.services.counters.subscribeDenied += 1;
-    const detail = `subscription refused: ${shortenText(filter)}: ${why}`;
-    this.lastRefusal = { atMs: Date.now(), detail };
-    const fields = { ...this.describe(), filter: shortenText(filter), reason: why };
-    this.services.log.warn('subscribe_denied', fields, 'A subscription was refused');
-  }
-
-  acknowledge(type: PacketType, packetId: number, place?: StoredPlace): void {
-    if (this.phase !== 'connected') return;
-    if (type !== PacketType.PUBREC && this.unanswered > 0) this.unanswered -= 1;
-    if (place === undefined) {
-      this.socket.acknowledge(type, packetId);
-      return;
-    }
-    const userProperties = [
-      ['nats-stream', place.stream],
-      ['nats-sequence', String(place.sequence)],
-    ] as const;
-    this.socket.reply(this.codec.encodeAcknowledge(type, packetId, 0, { userProperties }));
-  }
-
-  /** Answers PUBACK or PUBREC with a refusal, which ends the exchange. */
-  answerRefusal(type: PacketType, packetId: number, reason: CloseReason): void {
-    if (this.phase !== 'connected') return;
-    if (this.unanswered > 0) this.unanswered -= 1;
-    const { code, why }: Reason = closeReasons[reason];
-    this.socket.reply(this.codec.encodeAcknowledge(type, packetId, code, { reasonString: why }));
-  }
-
-  answerUnknown(packetId: number): void {
-    if (this.phase !== 'connected') return;
-    if (this.unanswered > 0) this.unanswered -= 1;
-    this.reply(this.codec.encodeAcknowledge(PacketType.PUBCOMP, packetId, unknownPacketId));
-  }
-
   onRoom(): void {
     if (!this.parked.isEmpty) this.socket.scheduleTurn();
   }
@@ -555,66 +494,26 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   close(reason: CloseReason, fields: Readonly<Record<string, unknown>> = {}): void {
     if (this.phase === 'closed') return;
     const wasConnected = this.phase === 'connected';
-    const limited = reason === 'packet-too-large' ? this.describePacketLimit() : {};
+    this.report.closing(reason, fields);
     this.phase = 'closed';
     this.parked.clear();
     this.room.close(this.uplink);
     this.commands.end();
-    const { counters, log, registry } = this.services;
-    counters.closed[reason] += 1;
-    if (!wasConnected) counters.refused[reason] += 1;
-    const limit = limitOfReason[reason];
-    if (limit !== undefined)
-      counters.limits[limit === 'packet-bytes' && !wasConnected ? 'connect-packet-bytes' : limit] += 1;
-    const detail = { ...this.describe(), ...fields, ...limited, reason, why: closeReasons[reason].why };
-    if (isExpected(reason)) log.debug('connection_closed', detail, 'A connection closed');
-    else log.info(wasConnected ? 'connection_closed' : 'connect_refused', detail, 'A connection was closed');
     if (wasConnected) {
       const disconnect = this.codec.encodeDisconnect(reason, closeReasons[reason].why);
       if (disconnect !== undefined) this.socket.write(disconnect);
     }
-    if (wasConnected) this.tell('disconnected', reason);
-    else if (!isExpected(reason)) this.tell('refused', reason, fields.user);
 
     try {
-      if (this.will !== undefined && !suppressesWill(reason)) this.leaveWill(this.will);
-      if (this.client !== undefined) registry.release(this, this.client);
+      const { will, uplink, client } = this;
+      if (client === undefined) return;
+      if (will !== undefined && uplink !== undefined && !suppressesWill(reason))
+        leaveWill(will, uplink, client);
+      this.services.registry.release(this, client);
     } finally {
       this.onClosed(this);
       this.socket.end();
     }
-  }
-
-  /** Publishes the will, or leaves it to the client's session until its delay is over (MQTT 5.0 §3.1.3.2.2). */
-  private leaveWill(will: Will): void {
-    const { uplink, client } = this;
-    const delaySec = Math.min(will.delaySec, client?.sessionExpirySec ?? 0);
-    if (client === undefined || delaySec === 0) {
-      uplink?.publishWill(will);
-      return;
-    }
-    client.delayedWill = {
-      dueAtMs: performance.now() + delaySec * 1_000,
-      publish() {
-        const { rules } = client.device;
-        if (rules !== undefined) uplink?.changePolicy(rules.policy, rules.addressing);
-        uplink?.publishWill(will);
-      },
-    };
-  }
-
-  /** Tells those who watch. Of a client that is not known the user name, as it may be shown, is all there is. */
-  private tell(kind: 'connected' | 'disconnected' | 'refused', reason?: CloseReason, user?: unknown): void {
-    const { address } = this.socket;
-    const device = this.device?.id ?? (typeof user === 'string' ? user : undefined);
-    const client = this.clientId === '' ? undefined : shortenText(this.clientId);
-    this.services.events.emit({ kind, device, client, address, connection: this.id, reason });
-  }
-
-  private describe(): Record<string, unknown> {
-    return this.device === undefined
-      ? { address: this.socket.address }
-      : { address: this.socket.address, device: this.device.id, client: shortenText(this.clientId) };
   }
 }
 

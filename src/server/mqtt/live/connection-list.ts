@@ -50,7 +50,8 @@ export function openConnectionList(options: {
   }
 
   function lastErrorOf(connection: Connection): ConnectionDetails['lastError'] {
-    if (connection.lastRefusal !== undefined) return connection.lastRefusal;
+    const { lastRefusal } = connection.report;
+    if (lastRefusal !== undefined) return lastRefusal;
     const ended = events.findLast(
       ({ kind, device, client, connection: id }) =>
         kind === 'disconnected' &&

@@ -37,6 +37,7 @@ export const limitNames = {
     'MAX_OUTGOING_BYTES or MAX_QUEUED_MESSAGES of every member of a shared subscription: a message is dropped',
   'retained-messages': 'MAX_RETAINED_MESSAGES or MAX_RETAINED_BYTES: a message is not retained',
   sessions: 'MAX_SESSIONS: a session is discarded',
+  'delayed-wills': 'MAX_DELAYED_WILLS: a will is published without its delay',
   'waiting-wills': 'the wills that wait for NATS: a will is dropped',
 } as const;
 

@@ -4,6 +4,9 @@ import type { PacketType, ProtocolVersion, QoS } from './packet-type.js';
 
 export type { MessageProperties, UserProperties };
 
+/** Packet Identifier not found: there is no such exchange (MQTT 5.0 §2.4). */
+export const unknownPacketId = 0x92;
+
 /** The properties of a PUBLISH that a client sends. */
 export interface PublishProperties extends MessageProperties {
   /** 1 to 65,535. */

@@ -1,7 +1,7 @@
 import { type BrokerCounters, countMessage } from '../live/counters.js';
 import type { LimitName } from '../live/limit-names.js';
 import type { CloseReason } from '../protocol/close-reason.js';
-import type { Codec, Connect, Delivery } from '../protocol/codec.js';
+import { type Codec, type Connect, type Delivery, unknownPacketId } from '../protocol/codec.js';
 import { PacketType, type QoS } from '../protocol/packet-type.js';
 import { bytesOf, countDown, isExpired, type Message } from './message.js';
 import { TopicAliases } from './topic-aliases.js';
@@ -68,9 +68,6 @@ const maxInFlight = 128;
 const socketBytes = 65_536;
 /** A client holds at most one byte for so many that are free, so that there is room for another, however many hold theirs. */
 const clientShare = 8;
-
-/** There is no exchange with this identifier (MQTT 5.0 §3.6.2.1, §3.7.2.1). */
-export const unknownPacketId = 0x92;
 
 /**
  * The messages to one client: sent in order, acknowledged, sent again after a reconnect (MQTT 3.1.1 §4.3, §4.4,

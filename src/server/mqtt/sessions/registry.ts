@@ -62,6 +62,8 @@ export function openRegistry(options: {
   forwarder: Forwarder;
   maxSessions: number;
   maxClientsPerDevice: number;
+  /** Most wills that wait for their delay. */
+  maxDelayedWills: number;
   /** Most devices without a client whose publish rates are kept. */
   maxSpentRates: number;
   /** QoS 2 exchanges of all clients. */
@@ -258,7 +260,13 @@ export function openRegistry(options: {
         state.expiresAtMs = performance.now() + state.sessionExpirySec * 1_000;
         expiring.add(state);
       }
-      if (state.delayedWill !== undefined) delayed.add(state);
+      if (state.delayedWill !== undefined) {
+        delayed.add(state);
+        if (delayed.size > options.maxDelayedWills) {
+          options.counters.limits['delayed-wills'] += 1;
+          publishDelayedWill(state);
+        }
+      }
       if (!isSettled(state)) unsettled.set(state, performance.now());
     },
 

@@ -19,7 +19,7 @@ export interface Subscriber extends OutgoingConnection {
   readonly commands: CommandsRequest;
   /** Adds a packet to what leaves at the end of this turn. */
   reply(packet: Buffer): void;
-  onSubscribeDenied(filter: string, why: string): void;
+  readonly report: { subscribeDenied(filter: string, why: string): void };
 }
 
 /**
@@ -69,7 +69,7 @@ export function takeSubscribe(
     const { filter, qos } = request;
     const outcome = grant(subscriber, services, request, subscribe.subscriptionId);
     if (typeof outcome === 'object') {
-      subscriber.onSubscribeDenied(filter, outcome.why);
+      subscriber.report.subscribeDenied(filter, outcome.why);
       return outcome.code;
     }
     granted += 1;

@@ -13,6 +13,7 @@ import type { Client, DeviceClients } from '../sessions/client.js';
 import type { Exchanges } from '../sessions/exchanges.js';
 import { expiryOf, type Message } from '../sessions/message.js';
 import type { TurnQueue } from '../transport/turn-queue.js';
+import type { Answers } from './answers.js';
 import { PropertiesReader, type ReadProperties } from './publish-properties.js';
 import { RecentRoutes } from './recent-routes.js';
 import type { Addressing, Route } from './route.js';
@@ -60,15 +61,13 @@ export interface UplinkConnection {
   readonly codec: Codec;
   /** Topic aliases that the client may give. */
   readonly aliasesTaken: number;
-  acknowledge(type: PacketType, packetId: number, place?: StoredPlace): void;
   /** The client wants to know where its messages are stored. */
   readonly wantsReceipts: boolean;
-  /** Answers PUBACK or PUBREC with a refusal, where the version has one. */
-  answerRefusal(type: PacketType, packetId: number, reason: CloseReason): void;
-  /** Answers PUBREL of an exchange that there is not. */
-  answerUnknown(packetId: number): void;
-  /** A message is refused, and the connection goes on. */
-  onPublishRefused(reason: CloseReason, topic: string, detail?: string): void;
+  readonly answers: Answers;
+  readonly report: {
+    /** A message is refused; the connection goes on where its version has an answer. */
+    publishRefused(reason: CloseReason, topic: string, said?: string): void;
+  };
   /** Something was stored: there may be room for a message that waits. */
   onRoom(): void;
   close(reason: CloseReason, fields?: Readonly<Record<string, unknown>>): void;
@@ -213,7 +212,7 @@ export class Uplink implements PublishOwner {
     if (!answerable.has(reason)) return reason;
     // What PUBREC has taken it takes again, whatever holds by now [MQTT 5.0 MQTT-4.3.3-10].
     if (qos === 2 && connection.codec.explains && this.resume(packetId)) return undefined;
-    connection.onPublishRefused(reason, alias.toString('utf8'));
+    connection.report.publishRefused(reason, alias.toString('utf8'));
     if (!connection.codec.explains) return reason;
     if (qos > 0) {
       this.waiting.push({ qos, packetId, stored: true, exchanges: undefined, refusal: reason });
@@ -227,8 +226,8 @@ export class Uplink implements PublishOwner {
     const exchange = this.client.exchanges.get(packetId);
     if (exchange !== undefined && exchange !== 'answered') return 'early-pubrel';
     this.client.exchanges.end(packetId);
-    if (exchange === undefined) this.connection.answerUnknown(packetId);
-    else this.connection.acknowledge(PacketType.PUBCOMP, packetId);
+    if (exchange === undefined) this.connection.answers.answerUnknown(packetId);
+    else this.connection.answers.acknowledge(PacketType.PUBCOMP, packetId);
     return undefined;
   }
 
@@ -306,7 +305,7 @@ export class Uplink implements PublishOwner {
 
   answerRefused(message: UplinkPublish, detail: string): void {
     const { refusal = 'refused-by-nats', topic } = message;
-    this.connection.onPublishRefused(refusal, topic, detail);
+    this.connection.report.publishRefused(refusal, topic, detail);
     this.answerStored();
   }
 
@@ -322,8 +321,8 @@ export class Uplink implements PublishOwner {
       const first = waiting[this.head] as Awaited;
       if (!first.stored) break;
       const type = first.qos === 1 ? PacketType.PUBACK : PacketType.PUBREC;
-      if (first.refusal !== undefined) this.connection.answerRefusal(type, first.packetId, first.refusal);
-      else this.connection.acknowledge(type, first.packetId, first.place);
+      if (first.refusal !== undefined) this.connection.answers.refuse(type, first.packetId, first.refusal);
+      else this.connection.answers.acknowledge(type, first.packetId, first.place);
       if (first.exchanges?.get(first.packetId) === first) first.exchanges.answer(first.packetId);
       this.head += 1;
     }
