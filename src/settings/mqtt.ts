@@ -24,6 +24,13 @@ export const mqttSettings = {
     help: 'Listen on MQTT_PORT, without encryption; false: on the other ports only',
     offHelp: 'Do not listen on MQTT_PORT, which is without encryption, but on the other ports only',
   }),
+  onDeniedPublish: setting({
+    env: ['ON_DENIED_PUBLISH'],
+    flag: 'on-denied-publish',
+    schema: oneOf('answer', 'disconnect'),
+    default: 'answer',
+    help: 'A client of MQTT 5 that publishes outside its policy: answer, PUBACK or PUBREC 0x87, and QoS 0 is dropped; disconnect, DISCONNECT 0x87. Clients of MQTT 3 are always disconnected',
+  }),
   tlsCert: setting({
     env: ['TLS_CERT'],
     flag: 'tls-cert',

@@ -185,6 +185,7 @@ export async function openControlledBroker(
       deviceCacheSize: 1_000,
       maxInFlightPerClient: 512,
       traceContext: 'pass',
+      onDeniedPublish: 'answer',
       maxKeepaliveSec: 0,
       maxDelayedWills: 10_000,
       maxTopicAliases: 16,

@@ -63,6 +63,7 @@ export type ConnectionServicesConfig = ConnectionConfig &
     | 'maxSubscriptionsPerClient'
     | 'maxSubscriptionBytesInAll'
     | 'traceContext'
+    | 'onDeniedPublish'
   >;
 
 /** Puts together what the connections share. */
@@ -117,6 +118,7 @@ export function createConnectionServices(
       maxInFlightBytesPerClient: config.maxInFlightBytesPerClient,
       maxExchangesPerClient: config.maxExchangesPerClient,
       topicLimits,
+      closesDenied: config.onDeniedPublish === 'disconnect',
       takesTtl: () => forwarder.takesTtl,
       makesTraces: config.traceContext === 'make',
       waitingWills: parts.waitingWills,

@@ -26,6 +26,7 @@ import {
 
 const harness = openHarness({ acl: 'open', maxInFlightPerClient: 4, maxExchangesPerClient: 4 });
 const confined = openHarness();
+const strict = openHarness({ onDeniedPublish: 'disconnect' });
 /** Where nothing is retained. */
 const fresh = openHarness({ acl: 'open' });
 
@@ -132,6 +133,16 @@ describe('MQTT 5, a PUBLISH that is refused', () => {
     await ping(client);
     expect(payloadsFrom(from, confined)).toEqual([]);
   });
+
+  it.each([0, 1, 2])(
+    'with QoS %i outside the policy ends the connection where ON_DENIED_PUBLISH says so',
+    async (qos) => {
+      const client = await connected5(strict);
+      client.send(publish5({ topic: 'raw/dev2', qos, packetId: 1 }));
+      await expectDisconnect(client, 0x87);
+      expect(payloadsFrom(0, strict)).toEqual([]);
+    },
+  );
 
   it('[MQTT-4.3.3-9] with QoS 2 ends its exchange: the identifier is that of another message at once', async () => {
     const client = await connected5(confined);

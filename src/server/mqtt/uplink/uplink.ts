@@ -40,6 +40,8 @@ export interface UplinkServices {
   /** QoS 2 exchanges that a client may have begun and not ended. */
   readonly maxExchangesPerClient: number;
   readonly topicLimits: TopicLimits;
+  /** Who publishes outside its policy is disconnected, also where it could be answered. */
+  readonly closesDenied: boolean;
   /** Whether the stream takes times to live. */
   takesTtl(): boolean;
   /** A message without `traceparent` is given one. */
@@ -213,7 +215,8 @@ export class Uplink implements PublishOwner {
     // What PUBREC has taken it takes again, whatever holds by now [MQTT 5.0 MQTT-4.3.3-10].
     if (qos === 2 && connection.codec.explains && this.resume(packetId)) return undefined;
     connection.report.publishRefused(reason, alias.toString('utf8'));
-    if (!connection.codec.explains) return reason;
+    const closes = reason === 'publish-denied' && this.services.closesDenied;
+    if (closes || !connection.codec.explains) return reason;
     if (qos > 0) {
       this.waiting.push({ qos, packetId, stored: true, exchanges: undefined, refusal: reason });
       this.answerStored();
