@@ -108,9 +108,9 @@ const bars: readonly Bar[] = [
   figureBar('storm', 'cold: CPU a connect', 'cold µs/connect', { most: 200, unit: 'µs' }),
   figureBar('storm', 'logins lost', 'lost', { most: 0, unit: '' }),
   {
-    scenario: 'rush',
+    scenario: 'rush-paced',
     text: 'connects a second beside messages',
-    measure: (find) => find('rush', 'gateway')?.ratePerSec,
+    measure: (find) => find('rush-paced', 'gateway')?.ratePerSec,
     least: 1_500,
     unit: '/s',
   },

@@ -2,7 +2,7 @@ import { endurance } from './endurance.js';
 import { frozen } from './frozen.js';
 import { idle } from './idle.js';
 import { mixed } from './mixed.js';
-import { rush } from './rush.js';
+import { rush, rushPaced } from './rush.js';
 import type { Scenario } from './scenario.js';
 import { storm } from './storm.js';
 import { throughputScenarios } from './throughput.js';
@@ -11,6 +11,7 @@ export const scenarios: readonly Scenario[] = [
   ...throughputScenarios,
   storm,
   rush,
+  rushPaced,
   idle,
   mixed,
   frozen,

@@ -8,23 +8,32 @@ const publishers = 50;
 const connectWithinMs = 120_000;
 const drainWithinMs = 30_000;
 
-/** Devices come back while the others send as fast as they can: neither may starve the other. */
-export const rush: Scenario = {
-  name: 'rush',
-  load: 'as many devices as a storm has connect, 1,000 at a time, beside durable: 50 clients, QoS 1, 64 B, 100 in flight each',
-  unit: 'connect',
-  systems: ['gateway', 'nats-mqtt', 'mosquitto', 'aedes'],
-  devices: (sizes) => publishers + sizes.stormClients,
-  clients: (sizes) => sizes.stormClients,
-  run: runRush,
-};
+/** Devices come back while the others send: neither may starve the other. */
+function rushOf(name: string, beside: string, ratePerSec: number | undefined): Scenario {
+  return {
+    name,
+    load: `as many devices as a storm has connect, 1,000 at a time, beside ${beside}: 50 clients, QoS 1, 64 B, 100 in flight each`,
+    unit: 'connect',
+    systems: ['gateway', 'nats-mqtt', 'mosquitto', 'aedes'],
+    devices: (sizes) => publishers + sizes.stormClients,
+    clients: (sizes) => sizes.stormClients,
+    run: (context) => runRush(name, ratePerSec, context),
+  };
+}
 
-async function runRush(context: RunContext): Promise<Measurement> {
+export const rush = rushOf('rush', 'durable, as fast as it can', undefined);
+export const rushPaced = rushOf('rush-paced', '29,000 messages a second', 29_000);
+
+async function runRush(
+  name: string,
+  ratePerSec: number | undefined,
+  context: RunContext,
+): Promise<Measurement> {
   const { scope, fleet, sizes, system } = context;
   const port = system.mqttPort;
   const publisher = await startLoad(scope, 'publisher', {
     ...{ port, identities: fleet.identities.slice(0, publishers), firstIndex: 0 },
-    ...{ qos: 1, payloadBytes: 64, window: 100, ratePerSec: undefined },
+    ...{ qos: 1, payloadBytes: 64, window: 100, ratePerSec },
   });
   const identities = fleet.identities.slice(publishers, publishers + sizes.stormClients);
   const connector = await startLoad(scope, 'connector', { port, identities });
@@ -50,7 +59,7 @@ async function runRush(context: RunContext): Promise<Measurement> {
   const rateOf = (before: typeof alone, after: typeof alone) =>
     ((after.done - before.done) * 1_000) / (after.atMs - before.atMs);
   return {
-    scenario: rush.name,
+    scenario: name,
     system: system.name,
     ratePerSec: (connects.accepted * 1_000) / connects.elapsedMs,
     ...readCosts(system, from, to, Math.max(connects.accepted, 1)),
