@@ -2,7 +2,18 @@ import { type AddressInfo, connect as connectTo, createServer } from 'node:net';
 import fc from 'fast-check';
 import type { Msg, NatsConnection } from 'nats';
 import { headers } from 'nats';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, type TestContext } from 'vitest';
+import {
+  afterAll,
+  afterEach,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  it,
+  onTestFinished,
+  type TestContext,
+  vi,
+} from 'vitest';
 import { isAtLeast } from '../../src/server/forward/connection/server-version.js';
 import { type Forwarder, type Lane, newForwarderCounters } from '../../src/server/forward/forwarder.js';
 import { openGroupCommit } from '../../src/server/forward/group-commit.js';
@@ -101,6 +112,43 @@ const refusal = (code: number, description: string) => ({
 });
 
 describe('group commit', () => {
+  it('sends all of what waits when more of it was let through than there was, while the stream was late', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const bench = openBench();
+    const tick = (late: boolean) => {
+      vi.advanceTimersByTime(6_000);
+      if (late) bench.commits.noteLate();
+      bench.commits.tick(performance.now());
+    };
+    bench.give(1);
+    tick(true);
+    // Late: one at a time is let through, and then nobody is left to be.
+    bench.give(1);
+    await turn();
+    for (let times = 0; times < 3; times += 1) tick(true);
+    bench.give(2);
+    await turn();
+    tick(true);
+    for (const token of [1, 2]) bench.answerSingle(token);
+    for (let times = 0; times < 3; times += 1) {
+      tick(false);
+      await turn();
+      for (const token of bench.singly) if (!bench.stored.includes(token)) bench.answerSingle(token);
+    }
+    const inBatches = bench.batches.reduce((sum, { sequences }) => sum + sequences.length, 0);
+    expect(bench.singly.length + inBatches).toBe(4);
+  });
+
+  it('sends what goes to the subject of a policy at once, however the stream of the others does', async () => {
+    const bench = openBench();
+    bench.give(1);
+    bench.give(20);
+    const message = { ...uplink('x'), batchable: false };
+    expect(bench.commits.send(message, 99, bench.commits.groupOf(message, false))).toBe(true);
+    expect(bench.singly).toEqual([1, 99]);
+  });
+
   it('sends a message that is alone alone, and what waits meanwhile as one batch', async () => {
     const bench = openBench();
     bench.give(1);

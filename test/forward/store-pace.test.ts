@@ -80,7 +80,7 @@ describe('the trial of batches', () => {
     const trial = openBatchTrial();
     let step: string = 'batches';
     return Array.from({ length: ticks }, () => {
-      step = trial.tick(step === 'singly' ? alone : batched, true);
+      step = trial.tick(step === 'singly' ? alone : batched, true, 1, false);
       return step;
     });
   }
@@ -99,6 +99,23 @@ describe('the trial of batches', () => {
 
   it('compares nothing while there is no load', () => {
     const trial = openBatchTrial();
-    for (let tick = 0; tick < 1_000; tick += 1) expect(trial.tick(1, false)).toBe('batches');
+    for (let tick = 0; tick < 1_000; tick += 1) expect(trial.tick(1, false, 1, false)).toBe('batches');
+  });
+
+  it('keeps to batches that take longer than it looks at a time, and counts none of theirs for single ones', () => {
+    const trial = openBatchTrial();
+    let step: string = 'batches';
+    const steps: string[] = [];
+    // Two batches of 300 are under way, each stored 600 ms after the other; messages by themselves make one a tick.
+    let passing = 0;
+    for (let tick = 1; tick <= 400; tick += 1) {
+      passing = step === 'singly' ? passing + 1 : 0;
+      const underWay = step !== 'singly' || passing <= 12;
+      const stored = underWay ? (tick % 6 === 0 ? 300 : 0) : 1;
+      step = trial.tick(stored, true, 6, underWay);
+      steps.push(step);
+    }
+    expect(steps).toContain('singly');
+    expect(steps).not.toContain('leave');
   });
 });

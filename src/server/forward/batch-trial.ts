@@ -19,8 +19,10 @@ export interface BatchTrial {
   /**
    * @param stored messages stored since the tick before.
    * @param loaded messages have been waiting all the time.
+   * @param batchTicks how long a batch takes: fewer than four of them say nothing.
+   * @param underWay batches are, whose messages would count for those that go by themselves.
    */
-  tick(stored: number, loaded: boolean): TrialStep;
+  tick(stored: number, loaded: boolean, batchTicks: number, underWay: boolean): TrialStep;
   /** Begins anew, with batches. */
   restart(): void;
 }
@@ -33,12 +35,13 @@ export function openBatchTrial(): BatchTrial {
   let inBatches: number[] = [];
   let alone = 0;
   return {
-    tick(stored, loaded) {
-      if (!loaded) return singly ? 'singly' : 'batches';
+    tick(stored, loaded, batchTicks, underWay) {
+      if (!loaded || (singly && underWay)) return singly ? 'singly' : 'batches';
+      const needed = Math.max(measuredTicks, 4 * batchTicks);
       ticks += 1;
       if (!singly) {
-        if (ticks > passingTicks) inBatches = [...inBatches.slice(1 - measuredTicks), stored];
-        singly = ticks >= pause + passingTicks;
+        if (ticks > passingTicks) inBatches = [...inBatches.slice(1 - needed), stored];
+        singly = ticks >= Math.max(pause, needed) + passingTicks;
         if (singly) ticks = 0;
         return singly ? 'singly' : 'batches';
       }

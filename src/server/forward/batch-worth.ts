@@ -9,6 +9,8 @@ const mostWorth = 500;
 const leftForMs = 300_000;
 /** With so many waiting or under way, the stream is loaded. */
 const loadedFrom = 16;
+/** How often `tick` is called. */
+const tickMs = 100;
 const firstPauseMs = 100;
 const lastPauseMs = 10_000;
 
@@ -42,8 +44,9 @@ export interface BatchWorth {
   /**
    * @param timeoutMs what is not answered by then tells how slow the stream is at least.
    * @param present messages that wait or are under way.
+   * @param underWay batches are under way.
    */
-  tick(nowMs: number, timeoutMs: number, present: number): void;
+  tick(nowMs: number, timeoutMs: number, present: number, underWay: boolean): void;
 }
 
 /** @param always whatever waits goes in batches: nothing is compared. */
@@ -86,11 +89,11 @@ export function openBatchWorth(always: boolean): BatchWorth {
   }
 
   /** Whether batches still pay, once they are used. */
-  function judge(nowMs: number, present: number): void {
+  function judge(nowMs: number, present: number, underWay: boolean): void {
     const stored = answered;
     answered = 0;
     if (commitMs === undefined || always) return;
-    step = trial.tick(stored, present >= loadedFrom);
+    step = trial.tick(stored, present >= loadedFrom, Math.ceil(commitMs / tickMs), underWay);
     if (step !== 'leave') return;
     step = 'batches';
     commitMs = undefined;
@@ -149,8 +152,8 @@ export function openBatchWorth(always: boolean): BatchWorth {
       pausedUntilMs = 0;
       weigh();
     },
-    tick(nowMs, timeoutMs, present) {
-      judge(nowMs, present);
+    tick(nowMs, timeoutMs, present, underWay) {
+      judge(nowMs, present, underWay);
       pace.tick(nowMs, timeoutMs);
       if (lateNow && !late) pace.slow();
       late = lateNow;

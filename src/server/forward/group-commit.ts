@@ -158,6 +158,10 @@ export function openGroupCommit(options: {
   /** Sends the oldest batch or a part of it; answers whether the next one may be tried. */
   function sendSome(batch: Batch): boolean {
     const count = batch.messages.length - batch.sent;
+    if (count === 0) {
+      waiting.shift();
+      return true;
+    }
     if (batch.number !== 0 && worth.pays(count)) {
       if (underWay.size >= maxUnderWay) return false;
       waiting.shift();
@@ -210,7 +214,7 @@ export function openGroupCommit(options: {
 
   /** Sends the next messages of a batch by themselves. */
   function sendSingly(batch: Batch, count: number): void {
-    const end = batch.sent + count;
+    const end = Math.min(batch.sent + count, batch.messages.length);
     while (batch.sent < end) {
       const message = batch.messages[batch.sent] as UplinkMessage;
       const token = batch.tokens[batch.sent] ?? 0;
@@ -268,6 +272,11 @@ export function openGroupCommit(options: {
       return joinable(true)?.number ?? lastNumber + 1;
     },
     send(message, token, group) {
+      // Another stream than that of NATS_SUBJECT is not measured, and neither slows it nor waits for it.
+      if (group === 0 && !message.batchable) {
+        publishSingly(message, token);
+        return true;
+      }
       const alone = singles();
       if (group === 0 && waiting.length === 0 && alone < worth.window) {
         publishSingly(message, token);
@@ -322,7 +331,7 @@ export function openGroupCommit(options: {
       for (const batch of underWay.values()) if (isGone(batch)) end(batch);
       const held = waiting.reduce((sum, { messages, sent }) => sum + messages.length - sent, 0);
       const { late } = worth;
-      worth.tick(nowMs, options.timeoutMs, held + settle.confirmed.underWay);
+      worth.tick(nowMs, options.timeoutMs, held + settle.confirmed.underWay, underWay.size > 0);
       if (worth.late && !late) lateProbeAtMs = nowMs - options.timeoutMs;
       if (worth.late) sendLate(nowMs);
       flush();

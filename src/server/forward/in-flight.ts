@@ -162,12 +162,17 @@ export function openInFlight(options: {
       if (slot >= 0) slots.lane(slot).refused(slot, refusal);
     },
     settleDenied(subjects) {
+      const denied: number[] = [];
       slots.eachSent((slot) => {
-        const subject = decoder.decode(slots.message(slot).subject);
-        if (!subjects.has(subject)) return;
-        counters.retriedRefused += 1;
-        slots.lane(slot).fail(slot, 'publish_denied', `the user may not publish to ${subject}`);
+        if (subjects.has(decoder.decode(slots.message(slot).subject))) denied.push(slots.token(slot));
       });
+      // What is refused may let others be sent, so all of them are found first.
+      for (const token of denied) {
+        const slot = slots.find(token);
+        if (slot < 0) continue;
+        const detail = `the user may not publish to ${decoder.decode(slots.message(slot).subject)}`;
+        slots.lane(slot).refused(slot, { cause: 'publish_denied', detail, permanent: false });
+      }
     },
     loseAll() {
       for (let slot = 0; slot < slots.used; slot += 1) {

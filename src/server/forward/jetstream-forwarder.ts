@@ -151,10 +151,11 @@ export function startJetStreamForwarder(options: {
           if (natsBytesOf(message) > maxMessageBytes()) message.messageId = undefined;
         },
         isLost(message, sentAtMs, waitedMs) {
-          commits.noteLate();
           watch.lookSoon();
-          // A stream other than that of NATS_SUBJECT is not watched.
-          if (!message.batchable || watch.changedAtMs >= sentAtMs) return true;
+          // A stream other than that of NATS_SUBJECT is not watched, and says nothing of how that one keeps up.
+          if (!message.batchable) return true;
+          commits.noteLate();
+          if (watch.changedAtMs >= sentAtMs) return true;
           return waitedMs >= timeoutsUntilLost * limits.ackTimeoutMs;
         },
         send(message, token, group) {

@@ -6,6 +6,8 @@ import { type Failure, nextFailure } from './standstill.js';
 
 const firstBackoffMs = 100;
 const lastBackoffMs = 5_000;
+/** Refusals that pass when a stream, or its leader, is there. */
+const passing: ReadonlySet<string> = new Set(['no_stream', 'stream_unusable']);
 
 /** What all lanes have in common. */
 export interface LaneContext {
@@ -50,6 +52,8 @@ export class ClientLane implements Lane {
   /** Tokens to be sent; some may have been settled meanwhile. */
   private waiting: number[] = [];
   private resumeAtMs = 0;
+  /** Tokens of messages that were sent, and lost from sight before they were answered. */
+  private uncertain: Set<number> | undefined;
   /** The last failure since the lane was open. */
   failure: Failure | undefined;
   /** What waits is being sent: a refusal meanwhile does not begin that anew. */
@@ -147,9 +151,11 @@ export class ClientLane implements Lane {
   refused(slot: number, refusal: Refusal): void {
     const { slots, counters } = this.context;
     if (slots.phase(slot) === slotWaiting) return;
-    if (slots.message(slot).tellsRefusal === true && !this.closed) {
+    if (this.mayTell(slot, refusal)) {
+      const wasProbe = this.holding && this.probe === slots.token(slot);
+      this.context.noteFailure(refusal.cause, refusal.detail);
       this.giveUp(slot, refusal.detail, refusal.cause);
-      if (this.holding && this.sent === 0) this.open();
+      if (wasProbe) this.open();
       else this.goOn();
       return;
     }
@@ -165,6 +171,16 @@ export class ClientLane implements Lane {
       if (other >= 0) this.giveUp(other, 'a message before it was refused');
     }
     this.goOn();
+  }
+
+  /**
+   * The client is told of a refusal that is final. One for want of a stream or of its leader passes; and what was sent before may be
+   * stored, so that it is sent again until the stream says so.
+   */
+  private mayTell(slot: number, { cause }: Refusal): boolean {
+    const { slots } = this.context;
+    if (slots.message(slot).tellsRefusal !== true || this.closed) return false;
+    return !passing.has(cause) && this.uncertain?.has(slots.token(slot)) !== true;
   }
 
   /** It failed and is to be sent again. */
@@ -198,6 +214,11 @@ export class ClientLane implements Lane {
 
   /** It is not on its way any more, and waits. */
   takeBack(slot: number): void {
+    const { slots } = this.context;
+    if (slots.phase(slot) === slotSent && slots.message(slot).tellsRefusal === true) {
+      this.uncertain ??= new Set();
+      this.uncertain.add(slots.token(slot));
+    }
     this.setBack(slot);
     this.context.slots.setWaiting(slot);
     this.wait(this.context.slots.token(slot));
@@ -211,6 +232,7 @@ export class ClientLane implements Lane {
   private forget(slot: number): UplinkMessage {
     const { slots } = this.context;
     const message = slots.message(slot);
+    this.uncertain?.delete(slots.token(slot));
     this.setBack(slot);
     slots.release(slot);
     this.inFlight -= 1;

@@ -24,7 +24,7 @@ export interface Slots<L> {
   /** Messages in flight, and their bytes. */
   readonly count: number;
   readonly bytes: number;
-  /** Messages that were sent and are not answered. */
+  /** Messages to NATS_SUBJECT that were sent and are not answered. */
   readonly underWay: number;
   /** Takes a slot, phase `slotWaiting`, and answers the token. */
   take(message: UplinkMessage, lane: L): number;
@@ -73,8 +73,10 @@ export function openSlots<L>(): Slots<L> {
   }
 
   function setPhase(slot: number, phase: number): void {
-    if (phases[slot] === slotSent) underWay -= 1;
-    if (phase === slotSent) underWay += 1;
+    if (phases[slot] !== phase && messages[slot]?.batchable === true) {
+      if (phases[slot] === slotSent) underWay -= 1;
+      if (phase === slotSent) underWay += 1;
+    }
     phases[slot] = phase;
   }
 
@@ -118,9 +120,9 @@ export function openSlots<L>(): Slots<L> {
     },
     release(slot) {
       bytes -= sizeOf(held(messages, slot));
+      setPhase(slot, slotFree);
       messages[slot] = undefined;
       lanes[slot] = undefined;
-      setPhase(slot, slotFree);
       free.push(slot);
     },
     token: (slot) => held(tokens, slot),

@@ -1,5 +1,7 @@
 /** Messages under way while nothing is known of the stream; a round of so many tells something of it. */
 const firstWindow = 16;
+/** A round that is not over by then says enough: the stream is slow. */
+const longestRoundMs = 1_000;
 /** All of so many rounds count together: a server may hold answers back for a moment and then give many at once. */
 const rounds = 8;
 /** So much work of the stream is under way: enough that it never waits for more, too little to be late. */
@@ -101,7 +103,7 @@ export function openStorePace(): StorePace {
       window = firstWindow;
     },
     tick(nowMs, timeoutMs) {
-      if (token !== -1 && nowMs - beganAtMs >= timeoutMs) learn(nowMs - beganAtMs);
+      if (token !== -1 && nowMs - beganAtMs >= Math.min(timeoutMs, longestRoundMs)) learn(nowMs - beganAtMs);
     },
   };
 }

@@ -93,10 +93,19 @@ export function readTopicHeader(header: (name: string) => string): string | unde
 
 /** Each of the characters as `%` and two digits for each byte of its UTF-8. */
 export function percentEncode(text: string, characters: RegExp): string {
-  return text.replace(characters, (character) =>
-    Array.from(
-      encoder.encode(character),
-      (byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`,
-    ).join(''),
-  );
+  return text.replace(characters, encodeCharacter);
+}
+
+/** For each byte. */
+const escapes = Array.from(
+  { length: 256 },
+  (_, byte) => `%${byte.toString(16).toUpperCase().padStart(2, '0')}`,
+);
+
+function encodeCharacter(character: string): string {
+  const code = character.charCodeAt(0);
+  if (code < 0x80) return escapes[code] as string;
+  let text = '';
+  for (const byte of encoder.encode(character)) text += escapes[byte];
+  return text;
 }

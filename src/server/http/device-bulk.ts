@@ -1,4 +1,4 @@
-import type { FastifyReply } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { FieldProblem } from '../../api/problem.js';
 import { defaultPageLimit, refer } from '../../api/schema.js';
 import { readImportedDevice, toStoredDeviceJson } from '../../api/stored-device.js';
@@ -31,21 +31,29 @@ type Options = DeviceOptions & { readonly limits: HttpLimits };
 export function addDeviceBulkRoutes(app: TypedApp, options: Options): void {
   for (const schema of [StoredDevice, StoredDevicePage, ImportResponse]) app.addSchema(schema);
   let underWay = 0;
-  const enter = async (_request: unknown, reply: FastifyReply) => {
+  const enter = async (request: FastifyRequest, reply: FastifyReply) => {
     if (underWay >= options.limits.maxBulkRequests) {
       const detail = `${underWay} imports and exports are under way, which is the limit`;
       throw tooManyRequests(detail, comeAgainMs);
     }
+    // Who has gone by now is not told of the end again.
+    if (reply.raw.destroyed || request.raw.socket.destroyed) return;
     underWay += 1;
-    reply.raw.once('close', () => {
-      underWay -= 1;
-    });
+    let left = false;
+    const leave = () => {
+      request.raw.socket.off('close', leave);
+      if (!left) underWay -= 1;
+      left = true;
+    };
+    reply.raw.once('close', leave);
+    // An answer that waits behind another one on its connection is not closed with it.
+    request.raw.socket.once('close', leave);
   };
   addImportRoute(app, options, enter);
   addExportRoute(app, options, enter);
 }
 
-type Enter = (request: unknown, reply: FastifyReply) => Promise<void>;
+type Enter = (request: FastifyRequest, reply: FastifyReply) => Promise<void>;
 
 function addImportRoute(app: TypedApp, { devices, log, limits }: Options, enter: Enter): void {
   app.post(

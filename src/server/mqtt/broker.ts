@@ -280,6 +280,8 @@ export async function openBroker(options: {
         await listeners.close();
         opened.close();
         for (const connection of [...connections]) connection.close('server-shutdown');
+        // Their sessions end with the process.
+        registry.publishDelayedWills();
       },
     };
   }

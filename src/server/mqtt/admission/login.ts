@@ -9,6 +9,7 @@ import type { CloseReason } from '../protocol/close-reason.js';
 import type { Connect, Will } from '../protocol/codec.js';
 import { readIdentity } from '../protocol/read-connect.js';
 import { checkTopicSize, type TopicLimits } from '../protocol/topics.js';
+import { bytesOf } from '../sessions/message.js';
 import type { AcceptedSocket } from '../transport/accepted-socket.js';
 import { type Authenticated, type Authentication, authenticate, isGiven, problemOf } from './authenticate.js';
 import type { Policy } from './authorize.js';
@@ -125,6 +126,7 @@ function checkWill(
 ): CloseReason | undefined {
   const sizeProblem = checkTopicSize(will.topic, topicLimits);
   if (sizeProblem !== undefined) return sizeProblem;
-  if (Buffer.byteLength(will.topic) + will.payload.length > config.maxWillBytes) return 'will-too-large';
+  const bytes = bytesOf(will) - will.topic.length + Buffer.byteLength(will.topic);
+  if (bytes > config.maxWillBytes) return 'will-too-large';
   return policy.mayPublish(will.topic) ? undefined : 'will-denied';
 }

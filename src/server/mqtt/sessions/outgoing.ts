@@ -187,6 +187,7 @@ export class Outgoing {
    * anyway, so they do not count.
    */
   offerRetained(messages: readonly OutgoingMessage[]): void {
+    if (this.connection === undefined) return;
     if (this.waiting.size + messages.length > maxRetainedWaiting) {
       this.counters.limits['outgoing-bytes'] += 1;
       this.connection?.closeSlowReader();

@@ -43,6 +43,8 @@ export interface Registry {
   kick(deviceId: string, reason: CloseReason): number;
   /** The device has this type, whose rules hold for what it sends and for what of it waits. */
   setType(deviceId: string, type: string, rules: () => Rules): void;
+  /** Publishes the wills that wait for their delay. */
+  publishDelayedWills(): void;
   connectionsOf(deviceId: string): ClientConnection[];
   /** Ids of the devices that have a connection or a session here. */
   deviceIds(): Iterable<string>;
@@ -284,6 +286,10 @@ export function openRegistry(options: {
     connectionsOf(deviceId) {
       const clients = [...(devices.get(deviceId)?.clients ?? [])];
       return clients.flatMap(({ connection }) => connection ?? []);
+    },
+
+    publishDelayedWills() {
+      for (const state of [...delayed]) publishDelayedWill(state);
     },
 
     deviceIds: () => devices.keys(),

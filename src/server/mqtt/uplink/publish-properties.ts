@@ -13,6 +13,10 @@ export interface ReadProperties {
 }
 
 const encoder = new TextEncoder();
+/** JetStream stores no message with more headers (`max_header_size` of a stream: 64 KiB). */
+const maxPropertiesBytes = 65_535;
+/** Longer ones are not remembered: every connection could hold them. */
+const maxRememberedBytes = 1_024;
 
 /**
  * Reads the properties of what one connection publishes. Most clients send the same ones again and again, so the last are
@@ -21,20 +25,22 @@ const encoder = new TextEncoder();
 export class PropertiesReader {
   private readonly codec: Codec;
   private readonly topicAliasMaximum: number;
-  private readonly ttl: () => boolean;
+  private readonly maxTopicBytes: number;
   private readonly topicsByAlias = new Map<number, Buffer>();
   private lastBytes: Buffer | undefined;
+  private lastTtl = false;
   private last: { readonly properties: PublishProperties; readonly headers: Uint8Array } | undefined;
 
-  /** @param ttl whether the stream takes times to live now. */
-  constructor(codec: Codec, topicAliasMaximum: number, ttl: () => boolean) {
+  constructor(codec: Codec, limits: { readonly topicAliasMaximum: number; readonly maxTopicBytes: number }) {
     this.codec = codec;
-    this.topicAliasMaximum = topicAliasMaximum;
-    this.ttl = ttl;
+    this.topicAliasMaximum = limits.topicAliasMaximum;
+    this.maxTopicBytes = limits.maxTopicBytes;
   }
 
-  read(publish: Publish): ReadProperties | CloseReason {
-    const read = this.parse(publish);
+  /** @param ttl whether the stream takes times to live. */
+  read(publish: Publish, ttl: boolean): ReadProperties | CloseReason {
+    if (publish.propertiesEnd - publish.propertiesStart > maxPropertiesBytes) return 'packet-too-large';
+    const read = this.parse(publish, ttl);
     if (typeof read === 'string') return read;
     const { topicAlias, isText } = read.properties;
     // [MQTT-3.3.2-8] [MQTT-3.3.2-9]
@@ -45,6 +51,7 @@ export class PropertiesReader {
       topicBytes = this.topicsByAlias.get(topicAlias);
       if (topicBytes === undefined) return 'topic-alias-unknown';
     } else if (topicAlias !== undefined) {
+      if (topicEnd - topicStart > this.maxTopicBytes) return 'topic-too-long';
       this.topicsByAlias.set(topicAlias, Buffer.from(packet.subarray(topicStart, topicEnd)));
     }
     // Last: what is refused has given its alias all the same.
@@ -52,11 +59,12 @@ export class PropertiesReader {
     return { topicBytes, properties: read.properties, headers: read.headers };
   }
 
-  private parse(publish: Publish): NonNullable<PropertiesReader['last']> | CloseReason {
+  private parse(publish: Publish, ttl: boolean): NonNullable<PropertiesReader['last']> | CloseReason {
     const { packet, propertiesStart: start, propertiesEnd: end } = publish;
     const { last, lastBytes } = this;
     if (
       last !== undefined &&
+      this.lastTtl === ttl &&
       lastBytes?.length === end - start &&
       lastBytes.compare(packet, start, end) === 0
     )
@@ -65,8 +73,10 @@ export class PropertiesReader {
     const bytes = Buffer.from(packet.subarray(start, end));
     const properties = this.codec.decodePublishProperties(bytes, 0, bytes.length);
     if (typeof properties === 'string') return properties;
-    const read = { properties, headers: encoder.encode(encodeProperties(properties, { ttl: this.ttl() })) };
+    const read = { properties, headers: encoder.encode(encodeProperties(properties, { ttl })) };
+    if (bytes.length > maxRememberedBytes) return read;
     this.lastBytes = bytes;
+    this.lastTtl = ttl;
     this.last = read;
     return read;
   }

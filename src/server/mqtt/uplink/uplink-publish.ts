@@ -61,6 +61,8 @@ export class UplinkPublish implements UplinkMessage {
   place: StoredPlace | undefined;
   /** PUBACK or PUBREC says why it is not stored. */
   tellsRefusal = false;
+  /** The client can be told. */
+  mayTellRefusal = false;
   refusal: CloseReason | undefined;
   /** Those of MQTT 5, for subscribers. */
   properties: MessageProperties | undefined;
@@ -108,6 +110,7 @@ export class UplinkPublish implements UplinkMessage {
     this.subject = Buffer.from(rules.addressing.subjectOf(this.topic));
     this.batchable = rules.addressing.batchable;
     this.ackLevel = rules.addressing.ackLevel;
+    this.tellsRefusal = this.mayTellRefusal && rules.policy.onRefusal === 'answer';
     return undefined;
   }
 

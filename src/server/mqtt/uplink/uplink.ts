@@ -1,4 +1,4 @@
-import { type Forwarder, natsBytesOf } from '../../forward/forwarder.js';
+import { type Forwarder, headerBytesOf, natsBytesOf } from '../../forward/forwarder.js';
 import { encodeProperties } from '../../forward/mqtt-headers.js';
 import type { StoredPlace } from '../../forward/pub-ack.js';
 import type { Policy } from '../admission/authorize.js';
@@ -76,6 +76,10 @@ export interface UplinkConnection {
 }
 
 const lineEnd = Buffer.from('\r\n');
+/** Longer header lines are not remembered. */
+const maxRememberedBytes = 4_096;
+/** JetStream stores no message with more. */
+const maxHeaderBytes = 65_535;
 /** What a client is told in PUBACK or PUBREC, where its version can say it. */
 const answerable: ReadonlySet<CloseReason> = new Set<CloseReason>([
   'publish-denied',
@@ -186,15 +190,17 @@ export class Uplink implements PublishOwner {
     const exchange = publish.qos === 2 ? { messageId: this.services.nextMessageId(), exchanges } : undefined;
     const message = new UplinkPublish(this, route, publish, exchange);
     message.wantsReceipt = this.connection.wantsReceipts;
-    message.tellsRefusal = this.connection.codec.explains && this.policy.onRefusal === 'answer';
+    message.mayTellRefusal = this.connection.codec.explains;
+    message.tellsRefusal = message.mayTellRefusal && this.policy.onRefusal === 'answer';
     if (read !== undefined) {
       message.headers = this.headersOf(route, read.headers);
-      message.properties = read.properties;
+      if (this.policy.localDelivery) message.properties = read.properties;
       message.expiresAtMs = expiryOf(read.properties);
     }
     if (this.services.makesTraces && !hasTraceparent(read?.properties))
       message.headers = addLines(message.headers, Buffer.from(newTraceparentLine()));
-    if (natsBytesOf(message) > this.services.forwarder.maxPayloadBytes)
+    const tooManyHeaders = read !== undefined && headerBytesOf(message) > maxHeaderBytes;
+    if (natsBytesOf(message) > this.services.forwarder.maxPayloadBytes || tooManyHeaders)
       return this.refuseOrClose(publish, 'packet-too-large', alias);
     if (publish.qos === 2 && !exchanges.begin(message)) return 'too-many-exchanges-in-all';
     if (publish.qos > 0) this.waiting.push(message);
@@ -244,12 +250,14 @@ export class Uplink implements PublishOwner {
     const exchange = will.qos === 2 ? { messageId: this.services.nextMessageId() } : undefined;
     const message = new UplinkPublish(this, route, { ...will, packetId: 0 }, exchange);
     if (will.properties !== undefined) {
-      const lines = encodeProperties(will.properties, { ttl: this.services.takesTtl() });
+      const lines = encodeProperties(will.properties, { ttl: this.takesTtl });
       message.headers = this.headersOf(route, Buffer.from(lines));
       message.properties = will.properties;
       message.expiresAtMs = expiryOf(will.properties);
     }
-    const bytes = message.payload.length + willOverheadBytes;
+    message.mayTellRefusal = this.connection.codec.explains;
+    message.tellsRefusal = message.mayTellRefusal && this.policy.onRefusal === 'answer';
+    const bytes = message.headers.length + message.payload.length + willOverheadBytes;
     const limit = this.checkBounds(message.confirm, lane.inFlight);
     const waits = limit !== undefined || wills.length > 0;
     if (waits && waitingWills.bytes + bytes > maxWaitingWillBytes) {
@@ -308,6 +316,8 @@ export class Uplink implements PublishOwner {
 
   answerRefused(message: UplinkPublish, detail: string): void {
     const { refusal = 'refused-by-nats', topic } = message;
+    // A will has no identifier, and nobody to tell.
+    if (message.packetId === 0) this.services.counters.willsDropped += 1;
     this.connection.report.publishRefused(refusal, topic, detail);
     this.answerStored();
   }
@@ -359,12 +369,16 @@ export class Uplink implements PublishOwner {
 
   private readProperties(publish: Publish): ReadProperties | CloseReason {
     const { connection } = this;
-    this.properties ??= new PropertiesReader(
-      connection.codec,
-      connection.aliasesTaken,
-      this.services.takesTtl,
-    );
-    return this.properties.read(publish);
+    this.properties ??= new PropertiesReader(connection.codec, {
+      topicAliasMaximum: connection.aliasesTaken,
+      maxTopicBytes: this.services.topicLimits.maxTopicBytes,
+    });
+    return this.properties.read(publish, this.takesTtl);
+  }
+
+  /** Of the stream of NATS_SUBJECT it is known; a policy's own subject can be another stream's. */
+  private get takesTtl(): boolean {
+    return this.addressing.batchable && this.services.takesTtl();
   }
 
   /** The headers of a message with properties; a client sends the same ones again and again. */
@@ -373,7 +387,7 @@ export class Uplink implements PublishOwner {
     const { last } = this;
     if (last?.route === route && last.lines === lines) return last.headers;
     const headers = addLines(route.headers, lines);
-    this.last = { route, lines, headers };
+    if (lines.length <= maxRememberedBytes) this.last = { route, lines, headers };
     return headers;
   }
 

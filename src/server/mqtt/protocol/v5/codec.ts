@@ -1,6 +1,7 @@
 import { type CloseReason, closeReasons, type Reason } from '../close-reason.js';
 import type { Codec, Connect } from '../codec.js';
 import { checkFlags } from '../fixed-header.js';
+import { PacketType } from '../packet-type.js';
 import { decodeAcknowledge, encodeAcknowledge, encodeSuback, encodeUnsuback } from './acknowledge.js';
 import { encodeConnack, encodeRefusal } from './connack.js';
 import { decodeDisconnect, encodeDisconnect } from './disconnect.js';
@@ -40,7 +41,9 @@ function createCodec(maxPacketBytes: number, wantsProblemInformation: boolean): 
       encodeAcknowledge(
         type,
         packetId,
-        reasonCode,
+        reasonCode === undefined || isReasonOf(reasonCode, placeOf(type))
+          ? reasonCode
+          : ReasonCode.quotaExceeded,
         wantsProblemInformation ? details : undefined,
         maxPacketBytes,
       ),
@@ -56,6 +59,13 @@ function createCodec(maxPacketBytes: number, wantsProblemInformation: boolean): 
 
 /** The codec of every client that names no limit, and of a CONNECT that cannot be read. */
 export const codec5: Codec = createCodec(Number.POSITIVE_INFINITY, true);
+
+/** PUBACK and PUBREC have codes of their own, PUBREL and PUBCOMP others; packet too large is not among them (§3.4.2.1). */
+function placeOf(type: PacketType): ReasonPlace {
+  return type === PacketType.PUBACK || type === PacketType.PUBREC
+    ? ReasonPlace.received
+    : ReasonPlace.released;
+}
 
 function codeOf(reason: CloseReason, place: ReasonPlace): number | undefined {
   const { code }: Reason = closeReasons[reason];
