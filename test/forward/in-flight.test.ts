@@ -30,6 +30,10 @@ function openBench(
     open: true,
     group: 0,
     lost: true,
+    /** What is given is held, until it may depart. */
+    holds: false,
+    problem: undefined as string | undefined,
+    problemOf: (): string | undefined => outlet.problem,
     identify(message: UplinkMessage) {
       message.messageId ??= 'again';
     },
@@ -41,7 +45,7 @@ function openBench(
         return { ...refused, detail: 'too large', permanent: true };
       }
       sent.push({ name, token });
-      return true;
+      return !outlet.holds;
     },
   };
   const inFlight = openInFlight({
@@ -90,6 +94,21 @@ function tokenOf(sent: readonly Sent[], name: string): number {
 }
 
 describe('messages in flight', () => {
+  it('are held against the stream once more when they leave after they were held', () => {
+    const bench = openBench();
+    bench.outlet.holds = true;
+    bench.openLane().publish(bench.message('a'));
+    const token = tokenOf(bench.takeSent(), 'a');
+    // Meanwhile the stream is not worth any more what was promised.
+    bench.outlet.problem = 'the stream does not sync';
+    expect(bench.inFlight.departed(token)).toBe(false);
+    expect(bench.inFlight.underWay).toBe(0);
+    bench.outlet.problem = undefined;
+    bench.outlet.holds = false;
+    bench.pass(1_000);
+    expect(bench.names()).toEqual(['a']);
+  });
+
   it('reports each message once, however often its confirmation comes', () => {
     const bench = openBench();
     bench.openLane().publish(bench.message('a'));

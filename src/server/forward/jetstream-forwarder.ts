@@ -4,7 +4,13 @@ import type { Log } from '../../log.js';
 import type { Msg, NatsConnection } from './connection/nats-library.js';
 import type { NatsLink } from './connection/nats-link.js';
 import { findSizeProblem, noWire, requireSize } from './connection/nats-wire.js';
-import { type Forwarder, type IngestMode, type IngestSetting, natsBytesOf } from './forwarder.js';
+import {
+  type Forwarder,
+  type IngestMode,
+  type IngestSetting,
+  natsBytesOf,
+  type UplinkMessage,
+} from './forwarder.js';
 import { type ForwarderLimits, startForwarding } from './forwarding.js';
 import { openGroupCommit } from './group-commit.js';
 import { readPubAck, readToken } from './pub-ack.js';
@@ -49,6 +55,7 @@ export function startJetStreamForwarder(options: {
       let mode: IngestMode | undefined;
       const idPrefix = randomBytes(9).toString('base64url');
       let ids = 0;
+      const problemOf = (message: UplinkMessage) => watch.findProblem(message.subject, message.ackLevel);
       const maxMessageBytes = () => Math.min(wire.maxMessageBytes, watch.stream.maxMessageBytes);
       const commits = openGroupCommit({
         inbox,
@@ -142,6 +149,7 @@ export function startJetStreamForwarder(options: {
           watch.disconnected();
         },
         groupOf: commits.groupOf,
+        problemOf,
         identify(message) {
           if (message.messageId !== undefined) return;
           ids += 1;
@@ -161,7 +169,7 @@ export function startJetStreamForwarder(options: {
         send(message, token, group) {
           const tooLarge = findSizeProblem(message, maxMessageBytes());
           if (tooLarge !== undefined) return { cause: 'too_large', detail: tooLarge, permanent: true };
-          const problem = watch.findProblem(message.subject, message.ackLevel);
+          const problem = problemOf(message);
           if (problem !== undefined) return { cause: 'stream_unusable', detail: problem, permanent: false };
           return commits.send(message, token, group);
         },

@@ -117,7 +117,14 @@ export class ClientLane implements Lane {
       this.takeBack(slot);
       return false;
     }
-    if (slots.phase(slot) === slotHeld && !this.renew(slot)) return false;
+    if (slots.phase(slot) === slotHeld) {
+      if (!this.renew(slot)) return false;
+      const problem = this.context.outlet.problemOf?.(slots.message(slot));
+      if (problem !== undefined) {
+        this.fail(slot, 'stream_unusable', problem);
+        return false;
+      }
+    }
     slots.setSent(slot, nowMs);
     return true;
   }

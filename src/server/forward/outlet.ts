@@ -28,6 +28,8 @@ export interface Outlet {
    * @returns true when it has left; false when it is held until `InFlight.departed(token)` lets it go; or why it is not sent.
    */
   send(message: UplinkMessage, token: number, group: number): boolean | Refusal;
+  /** Why a message that was held may not leave now, undefined when it may: the stream may be another one since. */
+  problemOf?(message: UplinkMessage): string | undefined;
   /** The message is sent again, and is perhaps stored: gives it an identifier if it has none. */
   identify(message: UplinkMessage): void;
   /**
