@@ -141,14 +141,21 @@ test('a stream that is full is answered where the policy says so, and waited for
   const answers = collectAnswers(client);
   const topic = `raw/${device.id}`;
 
-  let stored = false;
-  const waiting = client.publishAsync(topic, 'waits', { qos: 1 }).then(() => {
-    stored = true;
+  let answered = false;
+  const waiting = client.publishAsync(topic, 'waits', { qos: 1 }).then(
+    () => 0,
+    ({ code }: { code: number }) => code,
+  );
+  void waiting.then(() => {
+    answered = true;
   });
   await expect.poll(() => server.count('uplink_not_stored'), { timeout: 30_000 }).toBeGreaterThan(0);
-  expect(stored).toBe(false);
+  expect(answered).toBe(false);
 
+  // What waits is held against the policy of now, too.
   await setPolicy({ on_refusal: 'answer', receipts: true });
+  expect(await waiting).toBe(0x97);
+  const still = await connected(onTestFinished, server.mqttPort, await addDevice(server.httpPort));
   const other = await connected(onTestFinished, server.mqttPort, await addDevice(server.httpPort));
   const told = collectAnswers(other);
   const otherTopic = `raw/${other.options.username}`;
@@ -168,14 +175,24 @@ test('a stream that is full is answered where the policy says so, and waited for
     reasonString: 'the stream takes no more messages',
   });
 
-  // There is room again: what waited is stored, and what was refused was given up.
+  // There is room again: what waits is stored, and what was refused was given up.
   await setPolicy({ on_refusal: null });
+  const second = (async () => {
+    const stillTopic = `raw/${still.options.username}`;
+    for (;;) {
+      const outcome = await still.publishAsync(stillTopic, 'waits', { qos: 1 }).then(
+        () => 'stored',
+        () => 'told',
+      );
+      if (outcome === 'stored') return;
+    }
+  })();
   const admin = await connect({ servers: nats.url });
   onTestFinished(() => admin.close());
   const { streams } = await admin.jetstreamManager();
   await streams.update('RAW', { max_msgs: 10 });
-  await waiting;
+  await second;
   await other.publishAsync(otherTopic, 'is stored', { qos: 1 });
   expect(told.at(-1)?.userProperties).toMatchObject({ 'nats-stream': 'RAW', 'nats-sequence': '3' });
-  expect(answers.at(-1)).toMatchObject({ cmd: 'puback' });
+  expect(answers.at(-1)).toMatchObject({ cmd: 'puback', reasonCode: 0x97 });
 });
