@@ -1,5 +1,4 @@
 #!/usr/bin/env node
-import { createRequire } from 'node:module';
 import { runProgram } from './program.js';
 import type { CommandIo } from './terminal/io.js';
 import { flush, Interrupted, signalStatus } from './terminal/io.js';
@@ -60,8 +59,6 @@ async function main(): Promise<void> {
   };
   let status: number;
   try {
-    // `import` opens hundreds of files at once, more than a process may with few open files; `require` reads one at a time.
-    if (process.argv.includes('serve')) createRequire(import.meta.url)('./serve/serve.js');
     status = await runProgram(process.argv.slice(2), io);
   } catch (error) {
     status = report(error);
