@@ -58,7 +58,7 @@ test('a database that falls silent at any moment of the start is told as one tha
     const network = await startNetwork(postgres.port, { swallowFrom: answered });
     const server = launchServer({
       DATABASE_URL: throughNetwork(databaseUrl, network),
-      DATABASE_TIMEOUT_MS: '500',
+      DATABASE_TIMEOUT_MS: '1500',
       START_WAIT: '0',
       NATS_URL: nats.url,
     });
