@@ -126,7 +126,6 @@ export function unsubscribePacket(
 export const pingreqPacket = Buffer.from([0xc0, 0]);
 export const disconnectPacket = Buffer.from([0xe0, 0]);
 export const pubrelPacket = (packetId: number): Buffer => packet(0x62, uint16(packetId));
-export const pubackPacket = (packetId: number): Buffer => packet(0x40, uint16(packetId));
 
 /** A packet received: its first byte and what follows the fixed header. */
 export interface ReceivedPacket {

@@ -1,7 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { closeReasons, type Reason } from '../../../src/server/mqtt/protocol/close-reason.js';
-import { decodeAuth } from '../../../src/server/mqtt/protocol/v5/auth.js';
 import { codec5, codecFor } from '../../../src/server/mqtt/protocol/v5/codec.js';
 import { decodeConnect5 } from '../../../src/server/mqtt/protocol/v5/connect.js';
 import { isReasonOf, ReasonCode, ReasonPlace } from '../../../src/server/mqtt/protocol/v5/reason-codes.js';
@@ -27,8 +26,6 @@ function decode(packet: Buffer): unknown {
       return codec5.decodeUnsubscribe(packet, 2);
     case 14:
       return codec5.decodeDisconnect(packet, 2);
-    case 15:
-      return decodeAuth(packet, 2);
     default:
       return codec5.decodeAcknowledge(packet, 2);
   }
@@ -52,11 +49,6 @@ describe('what a client may send', () => {
       'DISCONNECT with a session expiry',
       'e0 07 00 05 11 0000000a',
       { withWill: false, sessionExpirySec: 10 },
-    ],
-    [
-      'AUTH',
-      'f0 06 18 04 15 0001 78',
-      { reasonCode: 0x18, authenticationMethod: 'x', authenticationData: undefined },
     ],
     [
       'SUBSCRIBE with every option',
@@ -255,13 +247,6 @@ describe('what a client may not send', () => {
       'invalid-property',
     ],
     ['DISCONNECT: a server reference [3.14.2.2.5]', 'e0 06 00 04 1c 0001 61', 'invalid-property'],
-
-    ['AUTH: reserved flags [MQTT-3.15.1-1]', 'f1 00', 'reserved-bits'],
-    ['AUTH: success, which servers say [MQTT-3.15.2-1]', 'f0 00', 'invalid-reason-code'],
-    ['AUTH: a code of nobody [MQTT-3.15.2-1]', 'f0 02 20 00', 'invalid-reason-code'],
-    ['AUTH: no properties', 'f0 01 18', 'malformed-property'],
-    ['AUTH: no method [3.15.2.2.2]', 'f0 02 18 00', 'invalid-property'],
-    ['AUTH: bytes behind the properties', 'f0 07 18 04 15 0001 78 00', 'malformed-packet'],
   ])('%s', (_, packet, reason) => {
     expect(decode(bytes(packet))).toBe(reason);
   });

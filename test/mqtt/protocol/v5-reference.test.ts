@@ -2,7 +2,6 @@ import { createRequire } from 'node:module';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { UserProperties } from '../../../src/server/mqtt/protocol/codec.js';
-import { decodeAuth } from '../../../src/server/mqtt/protocol/v5/auth.js';
 import { codec5 } from '../../../src/server/mqtt/protocol/v5/codec.js';
 import { decodeConnect5 } from '../../../src/server/mqtt/protocol/v5/connect.js';
 import { isReasonOf, ReasonCode, ReasonPlace } from '../../../src/server/mqtt/protocol/v5/reason-codes.js';
@@ -330,13 +329,6 @@ it('reads DISCONNECT and AUTH', () => {
         withWill: reasonCode !== 0,
         sessionExpirySec: values.sessionExpirySec,
       });
-    }),
-  );
-  fc.assert(
-    fc.property(codeOf(ReasonPlace.clientAuth), text(), bytes(), (reasonCode, method, data) => {
-      const values = { authenticationMethod: method, authenticationData: data };
-      const { packet, bodyOffset } = generateBy({ cmd: 'auth', reasonCode, properties: values });
-      expect(decodeAuth(packet, bodyOffset)).toEqual({ reasonCode, ...values });
     }),
   );
 });

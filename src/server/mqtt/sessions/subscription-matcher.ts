@@ -1,5 +1,6 @@
 import { Aedes, type AedesPublishPacket, type PublishPacket } from 'aedes';
 import { type Log, limitLog } from '../../../log.js';
+import { shortenText } from '../../live.js';
 import { matches } from '../protocol/topics.js';
 import type { Message } from './message.js';
 import { createRetainedMessages, type RetainedLimits } from './retained-messages.js';
@@ -94,7 +95,7 @@ export async function startSessionEngine(options: {
         options.onRetainedRefused();
         limitedLog.warn(
           'retained_refused',
-          { topic: message.topic },
+          { topic: shortenText(message.topic) },
           'A message was not retained: the bound is reached',
         );
       }
