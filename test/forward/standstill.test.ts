@@ -112,6 +112,7 @@ describe('nothing is stored, and the reason is known:', () => {
   });
 
   test('the user may not publish, which names no device and is one line for all of them', async () => {
+    const sinceMs = performance.now();
     const setting = await open({ configExtra: denying, gatewayUser: 'gateway' });
     for (let device = 0; device < 100; device += 1)
       setting.forwarder.openLane().publish(uplink('x', { subject: Buffer.from(`raw.d${device}`) }));
@@ -123,7 +124,8 @@ describe('nothing is stored, and the reason is known:', () => {
     expect(told).toMatchObject([
       { cause: 'publish_denied', detail: expect.stringMatching(/^the user may not publish to raw\.d\d+$/) },
     ]);
-    expect(setting.log.count('nats_error')).toBeLessThanOrEqual(10);
+    const minutes = Math.ceil((performance.now() - sinceMs) / 60_000);
+    expect(setting.log.count('nats_error')).toBeLessThanOrEqual(10 * minutes);
   });
 
   test('the disk is full', async (context) => {
