@@ -274,11 +274,8 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     this.will = connect.will;
     this.keepaliveMs = terms.keepaliveSec * 1_500; // [MQTT-3.1.2-24]
     this.deadlineMs = this.keepaliveMs > 0 ? performance.now() + this.keepaliveMs : Number.POSITIVE_INFINITY;
-    this.uplink = new Uplink(this.services.uplink, this, {
-      client,
-      policy: this.policy,
-      addressing: this.services.addressingOf(device, this.policy),
-    });
+    const rules = { policy: this.policy, addressing: this.services.addressingOf(device, this.policy) };
+    this.uplink = new Uplink(this.services.uplink, this, { client, rules });
     this.phase = 'connected';
     this.accepted.socket.onLogin?.();
     directory.loggedIn(device, secret);
@@ -310,9 +307,10 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   }
 
   /** The policy of the device has changed: what is processed from now on is held against the new one. */
-  changePolicy({ policy, addressing }: Rules): void {
+  changePolicy(rules: Rules): void {
+    const { policy } = rules;
     this.policy = policy;
-    this.uplink?.changePolicy(policy, addressing);
+    this.uplink?.routing.change(rules);
     if (this.client !== undefined) this.updatePublishRate(this.client.device, policy);
     // What waits for a token of the rate before may not need one now.
     this.onRoom();

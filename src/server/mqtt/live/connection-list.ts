@@ -108,7 +108,7 @@ export function openConnectionList(options: {
         unsentBytes: socket.unsentBytes,
         outgoing: session?.outgoing ?? { waiting: 0, waitingBytes: 0, unacknowledged: 0, dropped: 0 },
         subscribedTo: session?.subscriptions ?? [],
-        lastTopics: connection.uplink?.routes.topics ?? [],
+        lastTopics: connection.uplink?.routing.topics ?? [],
         lastError: lastErrorOf(connection),
       };
     },

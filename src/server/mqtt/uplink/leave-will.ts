@@ -13,7 +13,7 @@ export function leaveWill(will: Will, uplink: Uplink, client: Client): void {
     dueAtMs: performance.now() + delaySec * 1_000,
     publish() {
       const { rules } = client.device;
-      if (rules !== undefined) uplink.changePolicy(rules.policy, rules.addressing);
+      if (rules !== undefined) uplink.routing.change(rules);
       uplink.publishWill(will);
     },
   };

@@ -1,24 +1,22 @@
-import { type Forwarder, headerBytesOf, natsBytesOf } from '../../forward/forwarder.js';
+import { headerBytesOf, natsBytesOf } from '../../forward/forwarder.js';
 import { encodeProperties } from '../../forward/mqtt-headers.js';
 import type { StoredPlace } from '../../forward/pub-ack.js';
-import type { Policy } from '../admission/authorize.js';
-import type { BrokerCounters } from '../live/counters.js';
 import type { LimitName } from '../live/limit-names.js';
 import type { CloseReason } from '../protocol/close-reason.js';
 import type { Codec, Publish, Will } from '../protocol/codec.js';
-import { isMqttText } from '../protocol/field.js';
 import { PacketType, type QoS } from '../protocol/packet-type.js';
-import { checkTopic, checkTopicSize, type TopicLimits } from '../protocol/topics.js';
+import type { TopicLimits } from '../protocol/topics.js';
 import type { Client, DeviceClients } from '../sessions/client.js';
 import type { Exchanges } from '../sessions/exchanges.js';
 import { expiryOf, type Message } from '../sessions/message.js';
 import type { TurnQueue } from '../transport/turn-queue.js';
 import type { Answers } from './answers.js';
 import { PropertiesReader, type ReadProperties } from './publish-properties.js';
-import { RecentRoutes } from './recent-routes.js';
-import type { Addressing, Route } from './route.js';
+import type { Rules } from './route.js';
+import { addLines, Routing } from './routing.js';
 import { hasTraceparent, newTraceparentLine } from './trace-context.js';
 import { type PublishOwner, UplinkPublish } from './uplink-publish.js';
+import { type WillServices, Wills } from './wills.js';
 
 /** Something that a client waits to be answered with PUBACK or PUBREC, when it is stored and its turn has come. */
 interface Awaited {
@@ -33,8 +31,7 @@ interface Awaited {
 }
 
 /** What every client's uplink shares. */
-export interface UplinkServices {
-  readonly forwarder: Forwarder;
+export interface UplinkServices extends WillServices {
   readonly maxInFlightPerClient: number;
   readonly maxInFlightBytesPerClient: number;
   /** QoS 2 exchanges that a client may have begun and not ended. */
@@ -46,9 +43,6 @@ export interface UplinkServices {
   takesTtl(): boolean;
   /** A message without `traceparent` is given one. */
   readonly makesTraces: boolean;
-  /** Wills that wait for room, of all clients. */
-  readonly waitingWills: { count: number; bytes: number };
-  readonly counters: BrokerCounters;
   readonly turns: TurnQueue;
   /** Gives a message to the MQTT subscribers of this replica. */
   deliver(message: Message): void;
@@ -75,9 +69,6 @@ export interface UplinkConnection {
   close(reason: CloseReason, fields?: Readonly<Record<string, unknown>>): void;
 }
 
-const lineEnd = Buffer.from('\r\n');
-/** Longer header lines are not remembered. */
-const maxRememberedBytes = 4_096;
 /** JetStream stores no message with more. */
 const maxHeaderBytes = 65_535;
 /** What a client is told in PUBACK or PUBREC, where its version can say it. */
@@ -90,9 +81,6 @@ const answerable: ReadonlySet<CloseReason> = new Set<CloseReason>([
 ]);
 /** A device takes at most one message for so many that are free; the same for bytes. */
 const deviceShare = 8;
-/** Most bytes of wills that wait for room; further ones are dropped and counted. */
-const maxWaitingWillBytes = 8_388_608;
-const willOverheadBytes = 2_048;
 
 /**
  * The path of one connection's messages: PUBLISH → policy → subject → forwarder → stored → PUBACK or PUBREC, in the
@@ -102,28 +90,26 @@ export class Uplink implements PublishOwner {
   private readonly services: UplinkServices;
   private readonly connection: UplinkConnection;
   readonly client: Client;
-  private policy: Policy;
-  private addressing: Addressing;
+  readonly routing: Routing;
+  private readonly wills: Wills;
   /** Messages to be answered, in order of arrival, from `head` on. */
   private waiting: Awaited[] = [];
   private head = 0;
-  readonly routes = new RecentRoutes();
   /** There is none before the first message that has properties. */
   private properties: PropertiesReader | undefined;
-  private last:
-    | { readonly route: Route; readonly lines: Uint8Array; readonly headers: Uint8Array }
-    | undefined;
 
   constructor(
     services: UplinkServices,
     connection: UplinkConnection,
-    start: { client: Client; policy: Policy; addressing: Addressing },
+    start: { client: Client; rules: Rules },
   ) {
     this.services = services;
     this.connection = connection;
     this.client = start.client;
-    this.policy = start.policy;
-    this.addressing = start.addressing;
+    this.routing = new Routing(start.rules, services.topicLimits);
+    this.wills = new Wills(services, start.client, (confirm, inFlight) =>
+      this.checkBounds(confirm, inFlight),
+    );
   }
 
   /**
@@ -133,7 +119,7 @@ export class Uplink implements PublishOwner {
   checkRoom(confirm: boolean): LimitName | undefined {
     const { client } = this;
     // The will of an earlier connection comes before what this one sends.
-    if (confirm && client.wills.length > 0) this.sendWills();
+    if (confirm && client.wills.length > 0) this.wills.send();
     // What is answered in its turn counts too: repeats of a QoS 2 message that PUBREC has answered are not in flight.
     const unanswered = this.waiting.length - this.head;
     return this.checkBounds(confirm, Math.max(client.lane.inFlight, unanswered));
@@ -158,13 +144,6 @@ export class Uplink implements PublishOwner {
     return (this.connection.lastReadMs * 1_000) | 0;
   }
 
-  /** The policy of the device has changed: every topic is held against the new one. */
-  changePolicy(policy: Policy, addressing: Addressing): void {
-    this.policy = policy;
-    this.addressing = addressing;
-    this.routes.clear();
-  }
-
   get device(): DeviceClients {
     return this.client.device;
   }
@@ -177,8 +156,8 @@ export class Uplink implements PublishOwner {
     const alias = read?.topicBytes;
     const route =
       alias === undefined
-        ? this.routeOf(packet, topicStart, topicEnd, retain)
-        : this.routeOf(alias, 0, alias.length, retain);
+        ? this.routing.find(packet, topicStart, topicEnd, retain)
+        : this.routing.find(alias, 0, alias.length, retain);
     if (typeof route === 'string') return this.refuseOrClose(publish, route, alias);
     if (publish.qos === 2 && this.resume(publish.packetId)) return undefined;
 
@@ -191,10 +170,10 @@ export class Uplink implements PublishOwner {
     const message = new UplinkPublish(this, route, publish, exchange);
     message.wantsReceipt = this.connection.wantsReceipts;
     message.mayTellRefusal = this.connection.codec.explains;
-    message.tellsRefusal = message.mayTellRefusal && this.policy.onRefusal === 'answer';
+    message.tellsRefusal = message.mayTellRefusal && this.routing.policy.onRefusal === 'answer';
     if (read !== undefined) {
-      message.headers = this.headersOf(route, read.headers);
-      if (this.policy.localDelivery) message.properties = read.properties;
+      message.headers = this.routing.headersOf(route, read.headers);
+      if (this.routing.policy.localDelivery) message.properties = read.properties;
       message.expiresAtMs = expiryOf(read.properties);
     }
     if (this.services.makesTraces && !hasTraceparent(read?.properties))
@@ -204,7 +183,7 @@ export class Uplink implements PublishOwner {
       return this.refuseOrClose(publish, 'packet-too-large', alias);
     if (publish.qos === 2 && !exchanges.begin(message)) return 'too-many-exchanges-in-all';
     if (publish.qos > 0) this.waiting.push(message);
-    else if (this.policy.localDelivery) this.deliver(message);
+    else if (this.routing.policy.localDelivery) this.deliver(message);
     message.publish(this.client.lane);
     return undefined;
   }
@@ -242,66 +221,21 @@ export class Uplink implements PublishOwner {
 
   /** Sends the will [MQTT-3.1.2-8], within the bounds: it waits for room, of its client too, behind what that one sent. */
   publishWill(will: Will): void {
-    const { waitingWills, counters } = this.services;
-    const { lane, wills } = this.client;
     const topic = Buffer.from(will.topic, 'utf8');
-    const route = this.routeOf(topic, 0, topic.length, will.retain);
+    const route = this.routing.find(topic, 0, topic.length, will.retain);
     if (typeof route === 'string') return;
     const exchange = will.qos === 2 ? { messageId: this.services.nextMessageId() } : undefined;
     const message = new UplinkPublish(this, route, { ...will, packetId: 0 }, exchange);
     if (will.properties !== undefined) {
       const lines = encodeProperties(will.properties, { ttl: this.takesTtl });
-      message.headers = this.headersOf(route, Buffer.from(lines));
+      message.headers = this.routing.headersOf(route, Buffer.from(lines));
       message.properties = will.properties;
       message.expiresAtMs = expiryOf(will.properties);
     }
     message.mayTellRefusal = this.connection.codec.explains;
-    message.tellsRefusal = message.mayTellRefusal && this.policy.onRefusal === 'answer';
-    const bytes = message.headers.length + message.payload.length + willOverheadBytes;
-    const limit = this.checkBounds(message.confirm, lane.inFlight);
-    const waits = limit !== undefined || wills.length > 0;
-    if (waits && waitingWills.bytes + bytes > maxWaitingWillBytes) {
-      counters.willsDropped += 1;
-      counters.limits['waiting-wills'] += 1;
-      return;
-    }
-    if (will.qos === 0 && this.policy.localDelivery) this.deliver(message);
-    if (!waits) {
-      message.publish(lane);
-      return;
-    }
-    waitingWills.count += 1;
-    waitingWills.bytes += bytes;
-    wills.push({ message, lane, bytes });
-    // Others of the client wait for the first one.
-    if (limit !== undefined && wills.length === 1) this.awaitRoomForWills(limit);
-  }
-
-  /** Sends the client's waiting wills as far as there is room; answers the bound at which the next one waits. */
-  private sendWills(): LimitName | undefined {
-    const { waitingWills } = this.services;
-    const { wills } = this.client;
-    for (let first = wills[0]; first !== undefined; first = wills[0]) {
-      const { message, lane, bytes } = first;
-      const limit = this.checkBounds(message.confirm, lane.inFlight);
-      if (limit !== undefined) return limit;
-      wills.shift();
-      waitingWills.count -= 1;
-      waitingWills.bytes -= bytes;
-      if (message.renew() === undefined) message.publish(lane);
-      else this.services.counters.willsDropped += 1;
-    }
-    return undefined;
-  }
-
-  private awaitRoomForWills(limit: LimitName): void {
-    const goOn = () => {
-      const next = this.sendWills();
-      if (next !== undefined) this.awaitRoomForWills(next);
-    };
-    // At the other bounds something of the device is in flight, and makes room when it is settled.
-    if (limit !== 'in-flight') this.device.awaitingRoom.add({ onRoom: goOn });
-    else this.services.forwarder.whenReady(goOn, this.client.wills[0]?.message.confirm);
+    message.tellsRefusal = message.mayTellRefusal && this.routing.policy.onRefusal === 'answer';
+    if (this.wills.publish(message) && will.qos === 0 && this.routing.policy.localDelivery)
+      this.deliver(message);
   }
 
   /** A message was stored. */
@@ -310,7 +244,7 @@ export class Uplink implements PublishOwner {
     // A will has no packet identifier, and did not arrive when its connection ended.
     if (message.packetId !== 0)
       counters.ackLatency.record((((turns.nowMs() * 1_000) | 0) - message.receivedUs) | 0);
-    if (this.policy.localDelivery) this.deliver(message);
+    if (this.routing.policy.localDelivery) this.deliver(message);
     this.answerStored();
   }
 
@@ -378,43 +312,7 @@ export class Uplink implements PublishOwner {
 
   /** Of the stream of NATS_SUBJECT it is known; a policy's own subject can be another stream's. */
   private get takesTtl(): boolean {
-    return this.addressing.batchable && this.services.takesTtl();
-  }
-
-  /** The headers of a message with properties; a client sends the same ones again and again. */
-  private headersOf(route: Route, lines: Uint8Array): Uint8Array {
-    if (lines.length === 0) return route.headers;
-    const { last } = this;
-    if (last?.route === route && last.lines === lines) return last.headers;
-    const headers = addLines(route.headers, lines);
-    if (lines.length <= maxRememberedBytes) this.last = { route, lines, headers };
-    return headers;
-  }
-
-  /** The route of the topic that stands in `packet` from `start` to `end`. */
-  private routeOf(packet: Buffer, start: number, end: number, retain: boolean): Route | CloseReason {
-    return (
-      this.routes.find(packet, start, end, retain) ?? this.makeRoute(packet.subarray(start, end), retain)
-    );
-  }
-
-  private makeRoute(topicBytes: Buffer, retain: boolean): Route | CloseReason {
-    if (!isMqttText(topicBytes)) return 'invalid-utf8';
-    const topic = topicBytes.toString('utf8');
-    const problem = checkTopic(topic) ?? checkTopicSize(topic, this.services.topicLimits);
-    if (problem !== undefined) return problem;
-    if (!this.policy.mayPublish(topic)) return 'publish-denied';
-    const route = {
-      topicBytes: Buffer.from(topicBytes),
-      topic,
-      retain,
-      subject: Buffer.from(this.addressing.subjectOf(topic)),
-      headers: this.addressing.headersOf(topic, retain),
-      batchable: this.addressing.batchable,
-      ackLevel: this.addressing.ackLevel,
-    };
-    this.routes.add(route);
-    return route;
+    return this.routing.addressing.batchable && this.services.takesTtl();
   }
 
   private deliver(message: UplinkPublish): void {
@@ -430,9 +328,4 @@ export class Uplink implements PublishOwner {
       sender: this.client.key,
     });
   }
-}
-
-/** Adds lines to a header block, in front of the blank line that ends it. */
-function addLines(block: Uint8Array, lines: Uint8Array): Uint8Array {
-  return Buffer.concat([block.subarray(0, -lineEnd.length), lines, lineEnd]);
 }
