@@ -425,8 +425,8 @@ test('why a client waits is told of it, and of all clients in the statistics', a
   const { client } = await wedge(device, tried);
   // While somebody listens there, NATS does not tell that no stream does.
   watching.unsubscribe();
-  const at = Date.now();
   await until(async () => (await waitsOf(device))?.cause === 'no_stream');
+  const at = Date.now();
   expect(await waitsOf(device)).toMatchObject({
     cause: 'no_stream',
     detail: 'no stream takes the subject',
