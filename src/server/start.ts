@@ -26,6 +26,7 @@ import { holdAddress } from './http/listener.js';
 import type { PartReadiness, Readiness } from './http/start.js';
 import { startHttp } from './http/start.js';
 import type { ReplicaView } from './live.js';
+import { memoryBoundsOf } from './memory-bounds.js';
 import { openMetrics } from './metrics/metrics.js';
 import { type Broker, openBroker } from './mqtt/broker.js';
 import { holdPorts, planListeners } from './mqtt/transport/listeners.js';
@@ -146,7 +147,12 @@ async function start(
   const replica = randomBytes(3).toString('hex');
   const events = openEventFeed();
   const core = await openBroker({
-    config: { ...config, maxOpenSockets: openFiles.mqtt, acceptsPerTurn },
+    config: {
+      ...config,
+      ...memoryBoundsOf(config.memoryBudgetMib),
+      maxOpenSockets: openFiles.mqtt,
+      acceptsPerTurn,
+    },
     replica,
     events,
     certificates: certificates.mqtt,

@@ -96,14 +96,6 @@ export const limitsSettings = {
     default: 16_384,
     help: 'Most QoS 2 messages of one client that it has not ended with PUBREL; a further one closes the connection',
   }),
-  maxExchangesInAll: setting({
-    env: ['MAX_EXCHANGES_IN_ALL'],
-    flag: 'max-exchanges-in-all',
-    schema: count(8_192, 1_073_741_824),
-    // Some 60 bytes of memory each.
-    default: 4_194_304,
-    help: 'The same of all clients, absent ones included, one device having at most an eighth of what is free; a further one closes the connection',
-  }),
   maxPublishRatePerDevice: setting({
     env: ['MAX_PUBLISH_RATE_PER_DEVICE'],
     flag: 'max-publish-rate-per-device',
@@ -168,13 +160,6 @@ export const limitsSettings = {
     default: 4_194_304,
     help: 'Most bytes of messages that one client has not taken or not acknowledged; at it the connection is closed, and for an absent client with a persistent session new messages are dropped',
   }),
-  maxOutgoingBytesInAll: setting({
-    env: ['MAX_OUTGOING_BYTES_IN_ALL'],
-    flag: 'max-outgoing-bytes-in-all',
-    schema: count(1_048_576, 68_719_476_736),
-    default: 268_435_456,
-    help: 'The same of all clients, one having at most an eighth of what is free; at it a connection that has messages waiting is closed, and new ones for absent clients are dropped',
-  }),
   maxQueuedMessages: setting({
     env: ['MAX_QUEUED_MESSAGES'],
     flag: 'max-queued-messages',
@@ -202,14 +187,6 @@ export const limitsSettings = {
     schema: count(1, 65_535),
     default: 100,
     help: 'Most subscriptions of one client; at it a further one is refused',
-  }),
-  maxSubscriptionBytesInAll: setting({
-    env: ['MAX_SUBSCRIPTION_BYTES_IN_ALL'],
-    flag: 'max-subscription-bytes-in-all',
-    schema: count(1_048_576, 68_719_476_736),
-    // Some 340,000 subscriptions to `cmd/<id>/#`.
-    default: 536_870_912,
-    help: 'Most bytes of memory for the subscriptions of all clients, absent ones included: 768 each, 256 for each level of its filter, and the filter; one device having at most an eighth of what is free; at it a further one is refused',
   }),
   maxClientsPerDevice: setting({
     env: ['MAX_CLIENTS_PER_DEVICE'],
@@ -255,6 +232,13 @@ export const limitsSettings = {
     schema: count(0, 65_535),
     default: 16,
     help: 'Most topic aliases of a connection of MQTT 5, for each direction; a client that gives a higher one is closed',
+  }),
+  memoryBudgetMib: setting({
+    env: ['MEMORY_BUDGET_MIB'],
+    flag: 'memory-budget-mib',
+    schema: count(16, 16_777_216),
+    default: undefined,
+    help: "MiB of memory for all clients together, absent ones included: a half for subscriptions (768 bytes each, 256 for each level of the filter, and the filter), at which a further one is refused; a quarter for messages not taken or not acknowledged, at which a connection that has some waiting is closed, and new ones for absent clients are dropped; a quarter for QoS 2 messages not ended with PUBREL (64 bytes each), at which a further one closes the connection; of each, one device or client has at most an eighth of what is free; unset: half of the machine's or the container's memory, at most 1,024",
   }),
   deviceCacheSize: setting({
     env: ['DEVICE_CACHE_SIZE'],

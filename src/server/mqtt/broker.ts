@@ -40,7 +40,6 @@ export type BrokerConfig = ConnectionServicesConfig &
     | 'maxSessions'
     | 'maxClientsPerDevice'
     | 'maxDelayedWills'
-    | 'maxExchangesInAll'
     | 'maxRetainedMessages'
     | 'maxRetainedBytes'
   >;

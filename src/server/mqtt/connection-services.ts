@@ -6,6 +6,7 @@ import type { DeviceDirectory } from '../device-directory.js';
 import type { EventFeed } from '../event-feed.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
+import type { MemoryBounds } from '../memory-bounds.js';
 import type { Policy } from './admission/authorize.js';
 import type { TermsConfig } from './admission/connack.js';
 import { openDeviceRoom } from './admission/device-room.js';
@@ -45,6 +46,7 @@ export interface ConnectionServices {
 
 export type ConnectionServicesConfig = ConnectionConfig &
   LoginServices['config'] &
+  MemoryBounds &
   Pick<
     Config,
     | 'maxFailedLoginsPerDevice'
@@ -59,9 +61,7 @@ export type ConnectionServicesConfig = ConnectionConfig &
     | 'publishBurstSec'
     | 'maxQueuedMessages'
     | 'maxOutgoingBytes'
-    | 'maxOutgoingBytesInAll'
     | 'maxSubscriptionsPerClient'
-    | 'maxSubscriptionBytesInAll'
     | 'traceContext'
     | 'onDeniedPublish'
   >;

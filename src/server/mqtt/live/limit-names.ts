@@ -24,15 +24,14 @@ export const limitNames = {
   'in-flight': 'MAX_IN_FLIGHT or MAX_IN_FLIGHT_BYTES: the socket is not read',
   'publish-rate': "MAX_PUBLISH_RATE_PER_DEVICE, or the policy's rate: the socket is read more slowly",
   'exchanges-per-client': 'MAX_EXCHANGES_PER_CLIENT: the connection is closed',
-  'exchanges-in-all': "MAX_EXCHANGES_IN_ALL, or a device's share of it: the connection is closed",
+  'exchanges-in-all': "a device's share of MEMORY_BUDGET_MIB for QoS 2 messages: the connection is closed",
   'outgoing-bytes': 'MAX_OUTGOING_BYTES: the connection is closed, or a message for an absent client dropped',
   'outgoing-bytes-in-all':
-    "a client's share of MAX_OUTGOING_BYTES_IN_ALL: the connection is closed, or a message for an absent client dropped",
+    "a client's share of MEMORY_BUDGET_MIB for messages to clients: the connection is closed, or a message for an absent client dropped",
   'slow-reader': 'SLOW_READER_TIMEOUT_SEC: the connection is closed',
   'queued-messages': 'MAX_QUEUED_MESSAGES: a message for an absent client is dropped',
   'subscriptions-per-client': 'MAX_SUBSCRIPTIONS_PER_CLIENT: a filter is refused',
-  'subscription-bytes-in-all':
-    "MAX_SUBSCRIPTION_BYTES_IN_ALL, or a device's share of it: a filter is refused",
+  'subscription-bytes-in-all': "a device's share of MEMORY_BUDGET_MIB for subscriptions: a filter is refused",
   'shared-subscription':
     'MAX_OUTGOING_BYTES or MAX_QUEUED_MESSAGES of every member of a shared subscription: a message is dropped',
   'retained-messages': 'MAX_RETAINED_MESSAGES or MAX_RETAINED_BYTES: a message is not retained',

@@ -138,7 +138,7 @@ export const closeReasons = {
     code: 0x93,
   },
   'too-many-exchanges-in-all': {
-    why: "MAX_EXCHANGES_IN_ALL, or the device's share of it, of QoS 2 are begun and not ended with PUBREL",
+    why: "the device's share of MEMORY_BUDGET_MIB is taken by QoS 2 messages begun and not ended with PUBREL",
     code: 0x97,
   },
   'early-pubrel': { why: 'PUBREL for a message that PUBREC has not answered yet [MQTT-4.3.3-1]', code: 0x82 },

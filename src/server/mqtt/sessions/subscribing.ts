@@ -116,8 +116,7 @@ function grant(
   const session = client.session ?? new ClientSession(services, client);
   const outcome = session.subscribe({ ...request, ...parts, name, id });
   if (outcome === 'full') {
-    const why =
-      "MAX_SUBSCRIPTIONS_PER_CLIENT, or the device's share of MAX_SUBSCRIPTION_BYTES_IN_ALL, is reached";
+    const why = "MAX_SUBSCRIPTIONS_PER_CLIENT, or the device's share of MEMORY_BUDGET_MIB, is reached";
     return { code: 0x97, why };
   }
   if (client.session === undefined) session.attach(subscriber);

@@ -1,0 +1,38 @@
+import { totalmem } from 'node:os';
+
+const mebibyte = 1_048_576;
+/** Of what a machine has that has more than enough. */
+const mostByDefault = 1_024 * mebibyte;
+/** What a QoS 2 exchange takes, about. */
+const exchangeBytes = 64;
+
+/** What all clients together may take, by MEMORY_BUDGET_MIB. */
+export interface MemoryBounds {
+  /** Messages on their way to clients, bytes. */
+  readonly maxOutgoingBytesInAll: number;
+  /** Subscriptions, bytes. */
+  readonly maxSubscriptionBytesInAll: number;
+  /** QoS 2 exchanges that clients have begun and not ended. */
+  readonly maxExchangesInAll: number;
+}
+
+/**
+ * Divides the budget: a half for subscriptions, a quarter for messages, a quarter for exchanges.
+ *
+ * @param budgetMib undefined: half of the memory that this process may have, at most 1,024 MiB.
+ */
+export function memoryBoundsOf(budgetMib: number | undefined): MemoryBounds {
+  const budget =
+    budgetMib === undefined ? Math.min(mostByDefault, availableBytes() / 2) : budgetMib * mebibyte;
+  return {
+    maxOutgoingBytesInAll: Math.floor(budget / 4),
+    maxSubscriptionBytesInAll: Math.floor(budget / 2),
+    maxExchangesInAll: Math.floor(budget / 4 / exchangeBytes),
+  };
+}
+
+/** Of the container, where it has a limit, or of the machine. */
+function availableBytes(): number {
+  const limit = process.constrainedMemory();
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
+}
