@@ -1,39 +1,34 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { AckLevel } from '../ack-level.js';
 import type { Config } from '../config.js';
 import type { Actor } from '../db/audit.js';
 import { startChangeFeed } from '../db/change-feed.js';
 import { revokeDevices } from '../db/device-changes.js';
-import { migrate, readMigrationStatus } from '../db/migrate.js';
-import { type Database, openDatabase } from '../db/open.js';
 import { readDurationMs } from '../duration.js';
-import { openFilesAdvice, SvcMqttError } from '../errors.js';
-import { type Log, limitLog } from '../log.js';
+import { SvcMqttError } from '../errors.js';
+import type { Log } from '../log.js';
 import { describeRisks } from '../policy.js';
 import { readVersion } from '../version.js';
 import { startAuditRetention } from './audit-retention.js';
-import { type DatabaseHealth, startDatabaseHealth } from './database-health.js';
+import { startDatabaseHealth } from './database-health.js';
 import { startDeviceDirectory } from './device-directory.js';
 import { startDropReport } from './drop-report.js';
 import { openEventFeed } from './event-feed.js';
 import { openDownlink } from './forward/downlink.js';
-import type { Forwarder, ForwarderState } from './forward/forwarder.js';
-import { checkForwarderSettings, startForwarder } from './forward/start-forwarder.js';
-import type { Durability } from './forward/stream/durability.js';
+import type { Forwarder } from './forward/forwarder.js';
+import { startForwarder } from './forward/start-forwarder.js';
 import { compileSubject, encodeHeaders } from './forward/subject.js';
-import { holdAddress } from './http/listener.js';
-import type { PartReadiness, Readiness } from './http/start.js';
 import { startHttp } from './http/start.js';
 import type { ReplicaView } from './live.js';
 import { memoryBoundsOf } from './memory-bounds.js';
 import { openMetrics } from './metrics/metrics.js';
 import { type Broker, openBroker } from './mqtt/broker.js';
-import { holdPorts, planListeners } from './mqtt/transport/listeners.js';
-import { readOpenFilesLimit, shareOpenFiles } from './open-files.js';
 import { startPolicyDirectory } from './policy-directory.js';
+import { readReadiness } from './readiness.js';
 import { openReleasers } from './releasers.js';
 import { startReplicaView } from './replica.js';
+import { bringSchemaUpToDate, startDatabase } from './start-database.js';
+import { planStart, requirePorts } from './start-plan.js';
 import { openStartWait } from './start-wait.js';
 import { openSubjectCoverage } from './subject-coverage.js';
 import { openServerCertificates } from './tls/server-certificates.js';
@@ -108,28 +103,12 @@ async function start(
 ): Promise<RunningServer> {
   const certificates = await openServerCertificates(config, log);
   releasers.add('certificates', () => certificates.close());
-  const { planned } = planListeners(config, certificates.mqtt !== undefined);
-  checkForwarderSettings(config);
-  const openFiles = shareOpenFiles(readOpenFilesLimit() ?? Number.POSITIVE_INFINITY, config);
-  const maxConnections = Math.min(config.maxConnections, openFiles.mqtt);
-  if (maxConnections < 1) {
-    throw new SvcMqttError(
-      'LISTEN_FAILED',
-      'The limit of open files leaves no room for connections of devices',
-      {
-        suggestion: openFilesAdvice,
-      },
-    );
-  }
-  if (maxConnections < config.maxConnections) tellOfOpenFiles(maxConnections, config, log);
-  await requirePorts(config, planned, log);
+  const plan = planStart(config, certificates.mqtt !== undefined, log);
+  const { openFiles, maxConnections } = plan;
+  await requirePorts(config, plan, log);
   const wait = openStartWait({ timeMs: readDurationMs(config.startWait) ?? 0, log, ...options });
 
-  // What is embedded is started here, and not waited for.
-  const openTheDatabase = () => openDatabase(config, log);
-  const db = await (config.databaseUrl === undefined
-    ? openTheDatabase()
-    : wait.until('PostgreSQL', openTheDatabase));
+  const db = await startDatabase(config, wait, log);
   releasers.add('database', () => db.close());
   const urgent = db.reserve(urgentConnections);
   await bringSchemaUpToDate(config, db, log);
@@ -299,62 +278,6 @@ async function start(
   };
 }
 
-/** Fewer connections than this are less than anybody expects; else the setting is only its default. */
-const fewConnections = 10_000;
-
-function tellOfOpenFiles(connections: number, { maxConnections }: Config, log: Log): void {
-  log[connections < fewConnections ? 'warn' : 'info'](
-    { event: 'open_files_low', connections, maxConnections },
-    `The limit of open files leaves room for ${connections} connections of devices, not ${maxConnections} (MAX_CONNECTIONS): raise it (ulimit -n, LimitNOFILE in systemd)`,
-  );
-}
-
-/**
- * Takes every port for a moment. Nobody is let in before everything else is up, and what asks on the port of the API whether
- * the process lives takes the answer for ready; so they are not kept.
- */
-async function requirePorts(
-  config: Config,
-  planned: Parameters<typeof holdPorts>[1],
-  log: Log,
-): Promise<void> {
-  const limitedLog = limitLog(log);
-  try {
-    const letHttpGo = await holdAddress(config.listenAddr);
-    try {
-      const letMqttGo = await holdPorts(config, planned, limitedLog);
-      await letMqttGo();
-    } finally {
-      letHttpGo();
-    }
-  } finally {
-    limitedLog.close();
-  }
-}
-
-async function bringSchemaUpToDate(config: Config, db: Database, log: Log): Promise<void> {
-  if (config.migrate) {
-    const { applied, converted } = await migrate(db);
-    if (applied.length > 0)
-      log.info({ event: 'schema_migrated', applied, converted }, 'The schema was brought up to date');
-    return;
-  }
-  const status = await readMigrationStatus(db);
-  if (status.newer || status.pending.length > 0) {
-    throw new SvcMqttError(
-      'DATABASE_SCHEMA',
-      status.newer
-        ? 'The database has a newer schema than this program knows'
-        : `The database lacks ${status.pending.length} migration${status.pending.length === 1 ? '' : 's'}`,
-      {
-        suggestion: status.newer
-          ? 'Run a newer svc-mqtt'
-          : 'Run "svc-mqtt migrate", or start without --no-migrate',
-      },
-    );
-  }
-}
-
 /** How often wills that wait for room are looked at when the server stops. */
 const waitingWillsPollMs = 20;
 
@@ -375,62 +298,4 @@ async function drainBroker(broker: Broker, forwarder: Forwarder, timeoutMs: numb
       'Messages were not stored in time and are not acknowledged',
     );
   }
-}
-
-/** How the stream is asked to confirm, now. */
-function describeIngest({ ingest, batching }: ForwarderState): string {
-  if (ingest === 'plain') return 'confirms each message';
-  return batching ? 'takes batches, used now' : 'takes batches, none used now';
-}
-
-function readReadiness(parts: {
-  health: DatabaseHealth;
-  forwarder: Forwarder;
-  needsStorage: boolean;
-  ackLevel: AckLevel;
-  listening: boolean;
-}): Readiness {
-  const nats = parts.forwarder.state();
-  return {
-    database: { ok: parts.health.ok, detail: parts.health.detail },
-    nats: {
-      ok: nats.connected,
-      detail: nats.ingest === undefined ? nats.detail : `${nats.detail}, ${describeIngest(nats)}`,
-    },
-    storage: { needed: parts.needsStorage, ...readStorage(parts.forwarder, parts.ackLevel) },
-    listeners: {
-      ok: parts.listening,
-      detail: parts.listening ? 'accepting devices' : 'not accepting devices',
-    },
-  };
-}
-
-/** Messages that wait for less are not spoken of: the next attempt may store them. */
-const heldForMs = 5_000;
-
-/** Anybody may ask, so that no subject is named: `/stats` and `connection show` do. */
-function readStorage(forwarder: Forwarder, promised: AckLevel): PartReadiness {
-  const { connected, standstill, ingest, durability } = forwarder.state();
-  if (!connected) return { ok: false, detail: 'nothing is stored while NATS is away' };
-  const what = ingest === undefined ? 'acknowledged' : 'stored';
-  if (standstill !== undefined) {
-    const since = new Date(standstill.sinceMs).toISOString();
-    return { ok: false, detail: `nothing is ${what} since ${since}: ${standstill.reason}` };
-  }
-  const longAgoMs = performance.now() - heldForMs;
-  const held = forwarder.troubles().filter(({ sinceMs }) => sinceMs < longAgoMs);
-  if (held.length > 0) {
-    const causes = held.map(({ cause, lanes }) => `${cause} (${lanes})`).join(', ');
-    // A replica that stores for the others is no worse than the next one.
-    return { ok: false, needed: false, detail: `messages of some clients are not ${what}: ${causes}` };
-  }
-  return { ok: true, detail: describeDurability(durability, promised) };
-}
-
-/** What an acknowledgement is worth now: `synced: on 1 server, …`. */
-function describeDurability(durability: Durability | undefined, promised: AckLevel): string {
-  if (durability === undefined) return 'off (ENABLE_JETSTREAM=false)';
-  const { level, why, breaches } = durability;
-  if (breaches[promised] === undefined) return `${level}: ${why}`;
-  return `ACK_LEVEL=${promised} does not hold, and messages are acknowledged all the same (ACK_LEVEL_ON_BREACH=warn): ${level}, ${why}`;
 }
