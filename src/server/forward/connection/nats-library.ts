@@ -11,6 +11,7 @@ export {
   credsAuthenticator,
   DeliverPolicy,
   DiscardPolicy,
+  headers,
   type JetStreamManager,
   type JetStreamManagerOptions,
   type Msg,

@@ -1,0 +1,210 @@
+import { type MsgHdrs, nanos, headers as newHeaders } from '../connection/nats-library.js';
+import { apiPrefix, ask, askJson, JetStreamError } from './jetstream-api.js';
+import { openStateStream, type StateContext } from './state-stream.js';
+
+export type KvGone = 'removed' | 'expired';
+
+/** An entry of a bucket. */
+export interface KvEntry {
+  readonly revision: number;
+  /** It was removed, or has expired, and only the mark of that is left, without a value. */
+  readonly gone: KvGone | undefined;
+  readonly value: Uint8Array;
+  /** The empty text when there is none. */
+  header(name: string): string;
+}
+
+/** What is known of an entry without its value. */
+export interface KvNews {
+  readonly key: string;
+  readonly revision: number;
+  readonly gone: KvGone | undefined;
+  header(name: string): string;
+}
+
+export interface KvFollower {
+  /** It begins: what is not told until it has caught up is not there any more. */
+  onBegin(): void;
+  onNews(news: KvNews): void;
+  onCaughtUp(): void;
+}
+
+export interface KvWrite {
+  /** The revision that it replaces; 0: there is none; undefined: whichever. */
+  readonly expected: number | undefined;
+  /** Seconds until it expires; undefined: never. */
+  readonly ttlSec?: number | undefined;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+}
+
+/**
+ * A key-value bucket of JetStream (ADR-8), with history 1 and a time to live for each entry (ADR-48). `nats kv` reads it.
+ * Everything that asks NATS throws JetStreamError.
+ */
+export interface KvBucket {
+  /** NATS is connected and answers. */
+  readonly reachable: boolean;
+  /**
+   * Reads one entry; undefined: there is none, nor a mark of one.
+   *
+   * @param fromLeader never older than what was written before; else it can be, in a cluster.
+   */
+  get(key: string, fromLeader?: boolean): Promise<KvEntry | undefined>;
+  /** Writes an entry. @returns its revision; undefined: another one than expected is there. */
+  put(key: string, value: Uint8Array | string, write: KvWrite): Promise<number | undefined>;
+  /** Removes an entry and leaves a mark for a while. @returns as `put` does. */
+  remove(key: string, write: Omit<KvWrite, 'ttlSec'>): Promise<number | undefined>;
+  /** Why it cannot be used; undefined while nothing is known to speak against it. */
+  readonly problem: string | undefined;
+  /** Every entry was told, and every change is. */
+  readonly caughtUp: boolean;
+  /** Resolves when it has caught up or cannot be used, at the latest after `timeoutMs`. */
+  ready(timeoutMs: number): Promise<void>;
+  /** Who is told of every entry, then of every change, without values; set in the turn in which the bucket is opened. */
+  follower: KvFollower;
+  close(): void;
+}
+
+export interface KvBucketOptions extends StateContext {
+  readonly name: string;
+  /** Shown by `nats kv ls`. */
+  readonly description: string;
+  /** What is done without it, for the log. */
+  readonly without: string;
+}
+
+/** The mark of what was removed or has expired stays so long: whoever follows sees it. */
+const markSec = 60;
+/** JetStream's code for another revision than expected. */
+const wrongLastSequence = 10_071;
+
+/** Finds the bucket, or makes it; it is made again when it is gone. */
+export function openKvBucket(options: KvBucketOptions): KvBucket {
+  const { link, domain } = options;
+  const stream = `KV_${options.name}`;
+  const subjects = `$KV.${options.name}.`;
+  const prefix = apiPrefix(domain);
+  let follower: KvFollower = { onBegin() {}, onNews() {}, onCaughtUp() {} };
+  // What the library does not know yet.
+  const later = { subject_delete_marker_ttl: nanos(markSec * 1_000) };
+  const state = openStateStream({
+    ...options,
+    name: stream,
+    subject: `${subjects}>`,
+    headersOnly: true,
+    config: {
+      description: options.description,
+      max_msgs_per_subject: 1,
+      allow_direct: true,
+      allow_rollup_hdrs: true,
+      deny_delete: true,
+      allow_msg_ttl: true,
+      ...later,
+    },
+    // What was removed while nobody looked is told by what is not there any more.
+    begin() {
+      follower.onBegin();
+      return 1;
+    },
+    onMessage({ subject, sequence, message }) {
+      const header = headerOf(message.headers);
+      const key = subject.slice(subjects.length);
+      follower.onNews({ key, revision: sequence, gone: goneOf(header), header });
+    },
+    onCaughtUp: () => follower.onCaughtUp(),
+  });
+
+  async function write(
+    key: string,
+    value: Uint8Array | string,
+    { expected, ttlSec, headers = {} }: KvWrite,
+    operation?: string,
+  ): Promise<number | undefined> {
+    const fields = newHeaders();
+    for (const [field, text] of Object.entries(headers)) fields.set(field, text);
+    if (operation !== undefined) fields.set('KV-Operation', operation);
+    if (expected !== undefined) fields.set('Nats-Expected-Last-Subject-Sequence', String(expected));
+    if (ttlSec !== undefined) fields.set('Nats-TTL', `${ttlSec}s`);
+    try {
+      const answer = await askJson<{ seq: number }>(link.connection, subjects + key, value, fields);
+      return answer.seq;
+    } catch (error) {
+      if (error instanceof JetStreamError && error.apiCode === wrongLastSequence) return undefined;
+      throw error;
+    }
+  }
+
+  return {
+    get reachable() {
+      return link.open;
+    },
+    get: (key, fromLeader = false) =>
+      fromLeader ? getFromLeader(subjects + key) : getDirectly(subjects + key),
+    put: (key, value, options) => write(key, value, options),
+    remove: (key, options) => write(key, '', { ...options, ttlSec: markSec }, 'DEL'),
+    get problem() {
+      return state.problem;
+    },
+    get caughtUp() {
+      return state.caughtUp;
+    },
+    ready: (timeoutMs) => state.ready(timeoutMs),
+    get follower() {
+      return follower;
+    },
+    set follower(given) {
+      follower = given;
+    },
+    close: () => state.close(),
+  };
+
+  async function getDirectly(subject: string): Promise<KvEntry | undefined> {
+    const answer = await ask(link.connection, `${prefix}.DIRECT.GET.${stream}.${subject}`, '');
+    if (answer.headers?.code === 404) return undefined;
+    const header = headerOf(answer.headers);
+    const revision = Number(header('Nats-Sequence'));
+    if (!(revision > 0))
+      throw new JetStreamError(`an answer without a sequence: ${answer.headers?.description}`);
+    return { revision, gone: goneOf(header), value: answer.data, header };
+  }
+
+  async function getFromLeader(subject: string): Promise<KvEntry | undefined> {
+    try {
+      const { message } = await askJson<{ message: { seq: number; hdrs?: string; data?: string } }>(
+        link.connection,
+        `${prefix}.STREAM.MSG.GET.${stream}`,
+        JSON.stringify({ last_by_subj: subject }),
+      );
+      const header = headerOfText(Buffer.from(message.hdrs ?? '', 'base64').toString('utf8'));
+      const value = Buffer.from(message.data ?? '', 'base64');
+      return { revision: message.seq, gone: goneOf(header), value, header };
+    } catch (error) {
+      if (error instanceof JetStreamError && error.apiCode === noMessageFound) return undefined;
+      throw error;
+    }
+  }
+}
+
+const noMessageFound = 10_037;
+
+function headerOf(headers: MsgHdrs | undefined): (name: string) => string {
+  return (name) => headers?.get(name) ?? '';
+}
+
+/** Reads an encoded header block. */
+function headerOfText(block: string): (name: string) => string {
+  const fields = new Map<string, string>();
+  for (const line of block.split('\r\n').slice(1)) {
+    const colon = line.indexOf(':');
+    if (colon > 0) fields.set(line.slice(0, colon), line.slice(colon + 1).trim());
+  }
+  return (name) => fields.get(name) ?? '';
+}
+
+function goneOf(header: (name: string) => string): KvGone | undefined {
+  const operation = header('KV-Operation');
+  if (operation === 'DEL' || operation === 'PURGE') return 'removed';
+  const reason = header('Nats-Marker-Reason');
+  if (reason === '') return undefined;
+  return reason === 'MaxAge' ? 'expired' : 'removed';
+}

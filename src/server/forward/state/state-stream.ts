@@ -1,0 +1,259 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { messageOf } from '../../../errors.js';
+import type { Log } from '../../../log.js';
+import {
+  DiscardPolicy,
+  type JetStreamManager,
+  type NatsConnection,
+  NatsError,
+  RetentionPolicy,
+  StorageType,
+  type StreamConfig,
+  type StreamInfo,
+} from '../connection/nats-library.js';
+import type { NatsLink } from '../connection/nats-link.js';
+import { isAtLeast } from '../connection/server-version.js';
+import { manageStreams, readStreamInfo, takes } from '../stream/stream.js';
+import { type LaterConfig, madeMark, type StreamKeeping } from '../stream/stream-config.js';
+import { type FollowedMessage, followStream } from '../stream/stream-follower.js';
+
+/** What all streams of svc-mqtt itself share. */
+export interface StateContext {
+  readonly link: NatsLink;
+  readonly domain: string | undefined;
+  readonly inboxPrefix: string;
+  /** How the stream of the uplink keeps what it confirms: a stream that is made keeps it alike. */
+  keeping(): StreamKeeping;
+  readonly log: Log;
+}
+
+export interface StateStreamOptions extends StateContext {
+  readonly name: string;
+  readonly subject: string;
+  /** What it is made with beside name, subjects, storage and replicas; an existing one has to have it. */
+  readonly config: Partial<StreamConfig> & LaterConfig;
+  /** What is done without it, for the log. */
+  readonly without: string;
+  /** Default: messages come whole. */
+  readonly headersOnly?: boolean;
+  /**
+   * It is read from now on; answers from which sequence. Called again whenever reading begins anew.
+   *
+   * @param anew it is another stream than before: that one was deleted, with all that it held.
+   */
+  begin(stream: { readonly lastSequence: number; readonly anew: boolean }): number;
+  onMessage(message: FollowedMessage): void;
+  onCaughtUp(): void;
+}
+
+/** A stream of svc-mqtt itself that every replica reads in order. */
+export interface StateStream {
+  /** Why it cannot be used; undefined while nothing is known to speak against it. */
+  readonly problem: string | undefined;
+  /** All that it held when reading began has been read. */
+  readonly caughtUp: boolean;
+  /** Resolves when it has caught up or cannot be used, at the latest after `timeoutMs`. */
+  ready(timeoutMs: number): Promise<void>;
+  /** Begins to read it anew. */
+  readAgain(): void;
+  /** NATS does not let anything be written, on the connection at hand. */
+  deny(reason: string): void;
+  close(): void;
+}
+
+/** Messages have a time to live from nats-server 2.11 on. */
+const needs = [2, 11] as const;
+const firstPauseMs = 100;
+const lastPauseMs = 5_000;
+/** What needs somebody to change something is looked at again after so long. */
+const problemPauseMs = 30_000;
+
+/**
+ * Finds the stream, or makes it, and reads it for as long as there is a connection. One that is gone is made again. What
+ * cannot be used for want of rights, of room or of JetStream is said once, and tried again.
+ */
+export function openStateStream(options: StateStreamOptions): StateStream {
+  const { link, name, log } = options;
+  let problem: string | undefined;
+  let denial: string | undefined;
+  let created: string | undefined;
+  let isCaughtUp = false;
+  let connected = new AbortController();
+  let reading = new AbortController();
+  const waiters = new Set<() => void>();
+
+  function wake(): void {
+    for (const waiter of waiters) waiter();
+    waiters.clear();
+  }
+
+  function note(found: string | undefined): void {
+    if (found === problem) return;
+    problem = found;
+    if (found === undefined) {
+      log.info({ event: 'state_stream_usable', stream: name }, 'The stream can be used');
+    } else {
+      log.warn(
+        { event: 'state_stream_unusable', stream: name, reason: found },
+        `The stream cannot be used: ${options.without}`,
+      );
+      wake();
+    }
+  }
+
+  async function follow(connection: NatsConnection, signal: AbortSignal): Promise<void> {
+    let failures = 0;
+    while (!signal.aborted) {
+      let pauseMs = firstPauseMs;
+      try {
+        const manager = await manageStreams(connection, options.domain);
+        const info = await requireStateStream(connection, manager, options);
+        if (signal.aborted) return;
+        note(denial);
+        await read(connection, manager, info, signal);
+        failures = 0;
+      } catch (error) {
+        if (signal.aborted) return;
+        const reason = describeProblem(error);
+        failures += 1;
+        if (reason !== undefined) note(reason);
+        pauseMs = reason === undefined ? Math.min(firstPauseMs * 2 ** failures, lastPauseMs) : problemPauseMs;
+        log.debug({ event: 'state_stream_waits', stream: name, reason: messageOf(error) }, 'tried again');
+      }
+      await delay(pauseMs, undefined, { signal, ref: false }).catch(() => {});
+    }
+  }
+
+  async function read(
+    connection: NatsConnection,
+    manager: JetStreamManager,
+    info: StreamInfo,
+    signal: AbortSignal,
+  ): Promise<void> {
+    reading = new AbortController();
+    const anew = created !== undefined && created !== info.created;
+    created = info.created;
+    if (anew) log.warn({ event: 'state_stream_anew', stream: name }, 'The stream is another one than before');
+    isCaughtUp = false;
+    await followStream(connection, manager, {
+      stream: name,
+      filter: options.subject,
+      from: options.begin({ lastSequence: info.state.last_seq, anew }),
+      headersOnly: options.headersOnly ?? false,
+      inboxPrefix: options.inboxPrefix,
+      signal: AbortSignal.any([signal, reading.signal]),
+      onMessage(message) {
+        try {
+          options.onMessage(message);
+        } catch (error) {
+          // A throw would end the library's reader and with it every further answer.
+          const { sequence } = message;
+          log.error({ event: 'state_message_failed', stream: name, sequence, err: error }, 'not understood');
+        }
+      },
+      onCaughtUp() {
+        isCaughtUp = true;
+        options.onCaughtUp();
+        wake();
+      },
+    });
+  }
+
+  link.listen({
+    connected(connection) {
+      connected.abort();
+      connected = new AbortController();
+      denial = undefined;
+      void follow(connection, connected.signal);
+    },
+    disconnected() {
+      connected.abort();
+    },
+  });
+
+  return {
+    get problem() {
+      return problem;
+    },
+    get caughtUp() {
+      return isCaughtUp;
+    },
+    async ready(timeoutMs) {
+      if (isCaughtUp || problem !== undefined) return;
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, timeoutMs);
+        waiters.add(() => {
+          clearTimeout(timer);
+          resolve();
+        });
+      });
+    },
+    readAgain: () => reading.abort(),
+    deny(reason) {
+      denial = reason;
+      note(reason);
+    },
+    close: () => connected.abort(),
+  };
+}
+
+/** Something that somebody has to change. */
+class Unusable extends Error {}
+
+async function requireStateStream(
+  connection: NatsConnection,
+  manager: JetStreamManager,
+  { name, subject, config, keeping, log }: StateStreamOptions,
+): Promise<StreamInfo> {
+  const version = connection.info?.version ?? '';
+  if (!isAtLeast(version, ...needs))
+    throw new Unusable(`nats-server ${version} is older than ${needs.join('.')}`);
+  const found = await readStreamInfo(manager, name);
+  if (found !== undefined) {
+    const lacks = findLack(found, subject, config);
+    if (lacks !== undefined) throw new Unusable(lacks);
+    return found;
+  }
+  const { replicas, inMemory } = keeping();
+  const info = await manager.streams.add({
+    name,
+    subjects: [subject],
+    storage: inMemory ? StorageType.Memory : StorageType.File,
+    num_replicas: replicas,
+    retention: RetentionPolicy.Limits,
+    discard: DiscardPolicy.New,
+    metadata: madeMark,
+    ...config,
+  });
+  log.info({ event: 'stream_created', stream: name, subjects: [subject] }, 'created the stream');
+  return info;
+}
+
+/** What an existing stream lacks. It is never changed. */
+function findLack(
+  info: StreamInfo,
+  subject: string,
+  config: Partial<StreamConfig> & LaterConfig,
+): string | undefined {
+  if (!takes(info, subject)) return `it exists and does not take ${subject}`;
+  if (info.config.sealed) return 'it exists and is sealed';
+  const actual = info.config as StreamConfig & LaterConfig;
+  for (const key of ['max_msgs_per_subject', 'allow_msg_ttl', 'allow_direct', 'discard'] as const) {
+    const wanted = config[key];
+    if (wanted !== undefined && actual[key] !== wanted) return `it exists and does not have ${key} ${wanted}`;
+  }
+  return undefined;
+}
+
+/** Why the stream cannot be used before somebody changes something; undefined: it may pass. */
+function describeProblem(error: unknown): string | undefined {
+  if (error instanceof Unusable) return error.message;
+  if (!(error instanceof NatsError)) return undefined;
+  const { permissionContext } = error as {
+    permissionContext?: { readonly operation: string; readonly subject: string };
+  };
+  if (permissionContext !== undefined)
+    return `NATS does not let the user ${permissionContext.operation} to ${permissionContext.subject}`;
+  const { api_error: refusal } = error;
+  return refusal === undefined || refusal.code === 503 ? undefined : refusal.description;
+}

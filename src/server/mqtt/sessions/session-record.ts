@@ -1,0 +1,189 @@
+import type { QoS } from '../protocol/packet-type.js';
+
+/** A subscription as it is kept. */
+export interface StoredSubscription {
+  /** As the client names it: with the share. */
+  readonly name: string;
+  readonly qos: QoS;
+  readonly noLocal: boolean;
+  readonly retainAsPublished: boolean;
+  readonly retainHandling: 0 | 1 | 2;
+  /** Its identifier; undefined: it has none. */
+  readonly id: number | undefined;
+  /** Sequence in the stream of commands when the client subscribed: it takes those behind it. */
+  readonly from: number;
+}
+
+/** The streams that a session reads. */
+export type CursorName = 'commands' | 'messages';
+
+/** For each stream: all up to this sequence is acknowledged, or in `unacked`. */
+export type Cursors = Readonly<Record<CursorName, number>>;
+
+/** A message sent with QoS 1 or 2 and not yet acknowledged. */
+export interface Unacked {
+  readonly packetId: number;
+  readonly stream: CursorName;
+  readonly sequence: number;
+  /** PUBREC has come: PUBREL is what is sent again. */
+  readonly released: boolean;
+}
+
+/** The QoS 2 exchanges that the client began. */
+export interface ReceivedExchanges {
+  /** Part of the identity of a message at NATS, so that a packet identifier that is used again is another message. */
+  readonly generation: number;
+  /** First and last packet identifiers of ranges whose exchanges of this generation PUBREL has ended. */
+  readonly completed: readonly (readonly [first: number, last: number])[];
+  /** Exchanges of earlier generations that are still open. */
+  readonly open: readonly (readonly [packetId: number, generation: number])[];
+}
+
+/** What of a session outlives its connection and its replica (MQTT 5.0 §4.1, the server's part). */
+export interface SessionRecord {
+  /** Random, made with the session. */
+  readonly id: string;
+  /** One more with each CONNECT: the higher one is in the right. */
+  readonly epoch: number;
+  /** The replica that has the connection; undefined: there is none. */
+  readonly owner: string | undefined;
+  /** How long it outlives its connection; infinite: for ever. */
+  readonly expirySec: number;
+  /** `Date.now()` when the connection ended; undefined while there is one. */
+  readonly awaySinceMs: number | undefined;
+  readonly subscriptions: readonly StoredSubscription[];
+  readonly cursors: Cursors;
+  readonly unacked: readonly Unacked[];
+  readonly received: ReceivedExchanges;
+}
+
+/** Of the encoding; a replica refuses a session whose record has another one. */
+const version = 1;
+
+/** Bytes that the names of a session's subscriptions may have, so that a record stays far below what NATS takes. */
+export const maxNameBytes = 262_144;
+
+export function encodeRecord(record: SessionRecord): string {
+  const { subscriptions, expirySec, unacked, awaySinceMs, ...rest } = record;
+  return JSON.stringify({
+    v: version,
+    ...rest,
+    expirySec: expirySec === Number.POSITIVE_INFINITY ? null : expirySec,
+    awaySince: awaySinceMs,
+    subscriptions: subscriptions.map(({ id, ...others }) => ({
+      ...others,
+      ...(id === undefined ? {} : { id }),
+    })),
+    unacked: unacked.map(({ packetId, stream, sequence, released }) => [
+      packetId,
+      stream,
+      sequence,
+      released,
+    ]),
+  });
+}
+
+/** @returns the record, or why it cannot be read, as a sentence. */
+export function decodeRecord(bytes: Uint8Array): SessionRecord | string {
+  let json: unknown;
+  try {
+    json = JSON.parse(Buffer.from(bytes).toString('utf8'));
+  } catch {
+    return 'it is no JSON';
+  }
+  if (!isObject(json)) return 'it is no object';
+  if (json.v !== version)
+    return `it has version ${JSON.stringify(json.v)}, and this program reads version ${version}`;
+  const problem = checks.find(([, holds]) => !holds(json));
+  if (problem !== undefined) return `its field ${problem[0]} is damaged`;
+  const record = json as unknown as Omit<SessionRecord, 'expirySec' | 'unacked' | 'awaySinceMs'> & {
+    expirySec: number | null;
+    awaySince: number | undefined;
+    unacked: [number, CursorName, number, boolean][];
+  };
+  const { id, epoch, owner, cursors, received } = record;
+  return {
+    id,
+    epoch,
+    owner,
+    expirySec: record.expirySec ?? Number.POSITIVE_INFINITY,
+    awaySinceMs: record.awaySince,
+    subscriptions: record.subscriptions.map((each) => ({ ...each, id: each.id })),
+    cursors: { commands: cursors.commands, messages: cursors.messages },
+    unacked: record.unacked.map(([packetId, stream, sequence, released]) => ({
+      packetId,
+      stream,
+      sequence,
+      released,
+    })),
+    received: { generation: received.generation, completed: received.completed, open: received.open },
+  };
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+function isObject(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isCount(value: unknown, most = Number.MAX_SAFE_INTEGER): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= most;
+}
+
+function isPacketId(value: unknown): boolean {
+  return isCount(value, 65_535) && value > 0;
+}
+
+function isListOf(value: unknown, holds: (entry: unknown) => boolean): boolean {
+  return Array.isArray(value) && value.every(holds);
+}
+
+function isSubscription(value: unknown): boolean {
+  return (
+    isObject(value) &&
+    typeof value.name === 'string' &&
+    value.name !== '' &&
+    isCount(value.qos, 2) &&
+    typeof value.noLocal === 'boolean' &&
+    typeof value.retainAsPublished === 'boolean' &&
+    isCount(value.retainHandling, 2) &&
+    (value.id === undefined || isCount(value.id)) &&
+    isCount(value.from)
+  );
+}
+
+function isUnacked(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length !== 4) return false;
+  const [packetId, stream, sequence, released] = value as unknown[];
+  const isStream = stream === 'commands' || stream === 'messages';
+  return isPacketId(packetId) && isStream && isCount(sequence) && typeof released === 'boolean';
+}
+
+function isRange(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length !== 2) return false;
+  const [first, last] = value as [number, number];
+  return isPacketId(first) && isPacketId(last) && first <= last;
+}
+
+function isOpen(value: unknown): boolean {
+  return Array.isArray(value) && value.length === 2 && isPacketId(value[0]) && isCount(value[1]);
+}
+
+const checks: readonly [field: string, holds: (json: Json) => boolean][] = [
+  ['id', ({ id }) => typeof id === 'string' && /^[\w-]{8,64}$/.test(id)],
+  ['epoch', ({ epoch }) => isCount(epoch)],
+  ['owner', ({ owner }) => owner === undefined || typeof owner === 'string'],
+  ['expirySec', ({ expirySec }) => expirySec === null || isCount(expirySec)],
+  ['awaySince', ({ awaySince }) => awaySince === undefined || isCount(awaySince)],
+  ['subscriptions', ({ subscriptions }) => isListOf(subscriptions, isSubscription)],
+  ['cursors', ({ cursors }) => isObject(cursors) && isCount(cursors.commands) && isCount(cursors.messages)],
+  ['unacked', ({ unacked }) => isListOf(unacked, isUnacked)],
+  [
+    'received',
+    ({ received }) =>
+      isObject(received) &&
+      isCount(received.generation) &&
+      isListOf(received.completed, isRange) &&
+      isListOf(received.open, isOpen),
+  ],
+];

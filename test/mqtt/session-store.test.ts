@@ -1,0 +1,128 @@
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { connectNats } from '../../src/server/forward/connection/nats-link.js';
+import { openKvBucket } from '../../src/server/forward/state/kv-bucket.js';
+import { openJetStreamSessionStore } from '../../src/server/mqtt/sessions/jetstream-session-store.js';
+import { openMemorySessionStore } from '../../src/server/mqtt/sessions/memory-session-store.js';
+import type { SessionNews } from '../../src/server/mqtt/sessions/session-store.js';
+import { noNatsSettings, openTestLog, until } from '../support/forwarding.js';
+import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
+import { recordOf, testSessionStore } from './session-store-suite.js';
+
+describe('in memory', () => {
+  const store = openMemorySessionStore('for the test');
+  testSessionStore(async () => store);
+});
+
+describe('in JetStream', () => {
+  let nats: TestNatsServer;
+  beforeAll(async () => {
+    nats = await startNatsServer();
+  });
+  afterAll(() => nats.stop());
+
+  async function openStore(replica = 'r1', server = nats) {
+    const { log } = openTestLog();
+    const link = await connectNats({ ...noNatsSettings, natsUrl: server.url }, log);
+    const bucket = openKvBucket({
+      link,
+      domain: undefined,
+      inboxPrefix: '_INBOX',
+      name: 'svc-mqtt-sessions',
+      description: 'for the test',
+      without: 'the test fails',
+      keeping: () => ({
+        stream: 'RAW',
+        replicas: 1,
+        inMemory: false,
+        writtenLate: false,
+        servers: undefined,
+      }),
+      log,
+    });
+    const store = openJetStreamSessionStore({ bucket, replica });
+    onTestFinished(async () => {
+      store.close();
+      await link.close();
+    });
+    await bucket.ready(10_000);
+    expect([bucket.caughtUp, bucket.problem]).toEqual([true, undefined]);
+    return store;
+  }
+
+  testSessionStore(() => openStore());
+
+  test('each replica knows what the others write, with its owner, and is told of it', async () => {
+    const first = await openStore('one');
+    const news: SessionNews[] = [];
+    first.listener = { onNews: (each) => void news.push(each), onCaughtUp() {} };
+    const second = await openStore('two');
+    const owned = recordOf({ owner: 'two', epoch: 5 });
+    const revision = await second.write('n.a', owned, 0, second.nextWriteId());
+    await until(() => first.has('n.a'));
+    expect([...first.owned()]).toContainEqual(['n.a', 'two']);
+    expect([...second.owned()]).not.toContainEqual(['n.a', 'two']);
+    expect(news).toEqual([{ key: 'n.a', revision, epoch: 5, removed: false }]);
+    await first.write('n.a', recordOf({ owner: 'one', epoch: 6 }), revision ?? 0, first.nextWriteId());
+    await until(() => [...second.owned()].some(([key, owner]) => key === 'n.a' && owner === 'one'));
+    expect([...first.owned()].map(([key]) => key)).not.toContain('n.a');
+    expect(news).toHaveLength(1);
+    await second.remove('n.a', undefined);
+    await until(() => !first.has('n.a'));
+    expect(news[1]).toMatchObject({ key: 'n.a', removed: true });
+  });
+
+  test('a record that cannot be read is told from one that can, and another can take its place', async () => {
+    const store = await openStore();
+    const { connect, headers } = await import('nats');
+    const connection = await connect({ servers: nats.url });
+    onTestFinished(() => connection.close());
+    const good = JSON.parse('{"v":1,"id":"abcdefgh","epoch":1}') as object;
+    for (const text of ['', '{', '[]', '{"v":2}', JSON.stringify(good)]) {
+      const fields = headers();
+      fields.set('Svc-Mqtt-Epoch', '41');
+      const answer = await connection.request('$KV.svc-mqtt-sessions.bad.one', text, {
+        headers: fields,
+        timeout: 5_000,
+      });
+      const { seq } = answer.json<{ seq: number }>();
+      const loaded = await store.load('bad.one');
+      expect(loaded).toMatchObject({ revision: seq, epoch: 41, record: expect.stringMatching(/^(it|its) /) });
+    }
+    const { revision = 0 } = (await store.load('bad.one')) ?? {};
+    expect(await store.write('bad.one', recordOf(), revision, store.nextWriteId())).toBeDefined();
+  });
+
+  test('it knows all again after NATS was away, and after its bucket was deleted', async () => {
+    const own = await startNatsServer();
+    onTestFinished(() => own.stop());
+    const store = await openStore('one', own);
+    const other = await openStore('two', own);
+    let caughtUp = 0;
+    store.listener = {
+      onNews() {},
+      onCaughtUp: () => {
+        caughtUp += 1;
+      },
+    };
+    const revision = (await store.write('k.a', recordOf(), 0, store.nextWriteId())) ?? 0;
+    await own.kill();
+    await until(() => !store.reachable);
+    expect(store.has('k.a')).toBe(true);
+    await expect(store.load('k.a')).rejects.toMatchObject({ away: true });
+    await own.restart();
+    await until(() => caughtUp === 1 && other.caughtUp);
+    expect(store.has('k.a')).toBe(true);
+    expect(await store.load('k.a')).toMatchObject({ revision });
+    await other.write('k.b', recordOf(), 0, other.nextWriteId());
+    await until(() => store.has('k.b'));
+
+    const { connect } = await import('nats');
+    const connection = await connect({ servers: own.url });
+    onTestFinished(() => connection.close());
+    const manager = await connection.jetstreamManager();
+    await manager.streams.delete('KV_svc-mqtt-sessions');
+    await until(() => caughtUp === 2 && !store.has('k.a'));
+    expect(await store.write('k.a', recordOf(), revision, store.nextWriteId())).toBeDefined();
+    await until(() => other.caughtUp && other.has('k.a'));
+  });
+});
