@@ -7,7 +7,7 @@ export const AuditEntry = Type.Object(
     at: time('When it was made'),
     actor_kind: Type.String({
       description:
-        '`cli`: a command; `api-key`; `api-token`: who has API_TOKEN; `local`: the API without keys; `claim`; `server`',
+        '`cli`: a command; `api-key`; `api-token`: who has API_TOKEN; `local`: the API without keys; `claim`; `server`; `sql`: a role of the database',
       examples: ['api-key'],
     }),
     actor: Type.String({
