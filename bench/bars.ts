@@ -90,6 +90,22 @@ const bars: readonly Bar[] = [
   },
   ...(
     [
+      ['gateway-mqtt5', 'MQTT 5 without properties', 1.05],
+      ['gateway-mqtt5-properties', 'with an alias, a content type and three user properties', 1.6],
+      ['gateway-mqtt5-receipts', 'with receipts', 1.2],
+    ] as const
+  ).map(
+    ([system, what, most]): Bar => ({
+      scenario: 'durable-mqtt5',
+      text: `${what}: gateway CPU a message, of 3.1.1's`,
+      measure: (find) =>
+        ratio(find('durable-mqtt5', system)?.cpuUs.broker, find('durable-mqtt5', 'gateway')?.cpuUs.broker),
+      most,
+      unit: '×',
+    }),
+  ),
+  ...(
+    [
       ['direct', "the direct publisher's"],
       ['direct-each', "direct-each's"],
     ] as const
@@ -115,6 +131,18 @@ const bars: readonly Bar[] = [
     unit: '/s',
   },
   figureBar('idle', 'RSS a connection that only publishes', 'KB/connection', { most: 12, unit: 'KB' }),
+  {
+    scenario: 'idle',
+    text: 'RSS a connection of MQTT 5, more than of 3.1.1',
+    measure: (find) => {
+      const [five, old] = (['gateway-mqtt5', 'gateway'] as const).map(
+        (system) => find('idle', system)?.figures['KB/connection'],
+      );
+      return five === undefined || old === undefined ? undefined : five - old;
+    },
+    most: 1,
+    unit: 'KB',
+  },
   figureBar('idle', 'RSS a connection with a subscription', 'KB subscribed', { most: 22, unit: 'KB' }),
   figureBar('idle', 'CPU at rest', 'rest CPU %', { most: 1, unit: '%' }),
   figureBar('idle', 'CPU at rest, subscribed', 'rest CPU % subscribed', { most: 1, unit: '%' }),

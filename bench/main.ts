@@ -47,7 +47,7 @@ async function main(options: Options, scope: Scope, stopping: AbortSignal): Prom
     for (let repetition = 1; repetition <= options.repeat; repetition += 1) {
       for (const name of names) {
         const directory =
-          profileDirectory === undefined ? undefined : path.join(profileDirectory, scenario.name);
+          profileDirectory === undefined ? undefined : path.join(profileDirectory, scenario.name, name);
         if (directory !== undefined) mkdirSync(directory, { recursive: true });
         const measurement = await runOnce(scenario, name, directory, repetition === 1);
         stopping.throwIfAborted();
@@ -64,7 +64,10 @@ async function main(options: Options, scope: Scope, stopping: AbortSignal): Prom
     text += `${formatScenario(scenario, mine, true)}\n`;
     process.stdout.write(`${table}\n`);
     if (profileDirectory !== undefined)
-      process.stdout.write(`${formatHotFunctions(path.join(profileDirectory, scenario.name), 30)}\n`);
+      for (const name of names.filter(isGateway))
+        process.stdout.write(
+          `${name}: ${formatHotFunctions(path.join(profileDirectory, scenario.name, name), 30)}\n`,
+        );
   }
   const bars = formatBars(summaries);
   process.stdout.write(`${formatSystems(summaries)}\n${bars}`);
@@ -84,7 +87,7 @@ async function main(options: Options, scope: Scope, stopping: AbortSignal): Prom
   ): Promise<Measurement> {
     const runScope = openScope();
     const release = scope.add(() => runScope.close());
-    const mine = name === 'gateway' ? directory : undefined;
+    const mine = isGateway(name) ? directory : undefined;
     const work = async () => {
       await fleet.settle();
       const system = await systems[name].start({ scope: runScope, fleet, profileDirectory: mine });
@@ -103,6 +106,10 @@ async function main(options: Options, scope: Scope, stopping: AbortSignal): Prom
       await release();
     }
   }
+}
+
+function isGateway(name: SystemName): boolean {
+  return name.startsWith('gateway');
 }
 
 function isAlive(pid: number): boolean {
@@ -130,8 +137,7 @@ async function makePlan(
     scenario,
     names: scenario.systems.filter(
       (name) =>
-        !absent.has(name) &&
-        (name.startsWith('gateway') || options.peers === undefined || options.peers.includes(name)),
+        !absent.has(name) && (isGateway(name) || options.peers === undefined || options.peers.includes(name)),
     ),
   }));
 }

@@ -8,13 +8,22 @@ export interface OnAcknowledgement {
   unexpected(first: number): void;
 }
 
-/** Cuts PUBACK, PUBREC, PUBCOMP and PINGRESP out of a stream that may be cut anywhere; allocates nothing. */
+/** Cuts PUBACK, PUBREC, PUBCOMP and PINGRESP of less than 128 bytes out of a stream that may be cut anywhere. */
 export function openAcknowledgementReader(on: OnAcknowledgement) {
-  const carry = new Uint8Array(4);
+  const carry = new Uint8Array(2 + 0x7f);
   let carried = 0;
 
-  function take(first: number, packetId: number): void {
-    if (first === 0x40) on.puback(packetId);
+  function take(bytes: Uint8Array, at: number): void {
+    const first = bytes[at] as number;
+    if (first === 0xd0) {
+      on.pingresp();
+      return;
+    }
+    const packetId = ((bytes[at + 2] as number) << 8) | (bytes[at + 3] as number);
+    // MQTT 5 may say more, a failure from 0x80 on.
+    const refused = (bytes[at + 1] as number) > 2 && (bytes[at + 4] as number) >= 0x80;
+    if (refused) on.unexpected(first);
+    else if (first === 0x40) on.puback(packetId);
     else if (first === 0x50) on.pubrec(packetId);
     else if (first === 0x70) on.pubcomp(packetId);
     else on.unexpected(first);
@@ -26,28 +35,19 @@ export function openAcknowledgementReader(on: OnAcknowledgement) {
       carry[carried] = bytes[at] as number;
       carried += 1;
       at += 1;
-      if (carry[0] === 0xd0) {
-        carried = 0;
-        on.pingresp();
-      } else if (carried === 4) {
-        carried = 0;
-        take(carry[0] as number, ((carry[2] as number) << 8) | (carry[3] as number));
-      }
+      if (carried < 2 || carried < 2 + (carry[1] as number)) continue;
+      carried = 0;
+      take(carry, 0);
     }
     while (at < to) {
-      const first = bytes[at] as number;
-      if (first === 0xd0 && at + 2 <= to) {
-        on.pingresp();
-        at += 2;
-      } else if (at + 4 <= to && first !== 0xd0) {
-        take(first, ((bytes[at + 2] as number) << 8) | (bytes[at + 3] as number));
-        at += 4;
-      } else {
-        for (; at < to; at += 1) {
-          carry[carried] = bytes[at] as number;
-          carried += 1;
-        }
+      const end = at + 1 < to ? at + 2 + (bytes[at + 1] as number) : to + 1;
+      if (end > to) {
+        carry.set(bytes.subarray(at, to));
+        carried = to - at;
+        return;
       }
+      take(bytes, at);
+      at = end;
     }
   };
 }

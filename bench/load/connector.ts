@@ -1,10 +1,12 @@
 import { openHistogram } from './histogram.js';
 import { type Link, openLink } from './link.js';
-import { disconnect, encodeConnect, encodeSubscribe, type Identity } from './packets.js';
+import { type Dialect, disconnect, encodeConnect, encodeSubscribe, type Identity } from './packets.js';
 
 export interface ConnectorConfig {
   readonly port: number;
   readonly identities: readonly Identity[];
+  /** Default: 3.1.1. */
+  readonly dialect?: Dialect | undefined;
 }
 
 export interface ConnectResult {
@@ -31,7 +33,7 @@ export function openConnector(config: ConnectorConfig) {
     const identity = config.identities[index] as Identity;
     const link = openLink(
       config.port,
-      encodeConnect(identity, `bench-${index}`),
+      encodeConnect(identity, `bench-${index}`, config),
       (bytes, from) => {
         // The only packet that comes here without a subscription's messages is SUBACK.
         if (bytes[from] !== 0x90) return;
@@ -86,7 +88,7 @@ export function openConnector(config: ConnectorConfig) {
         };
       });
       for (const [index, link] of links.entries())
-        link?.socket.write(encodeSubscribe(1, `cmd/${config.identities[index]?.id}/#`, 1));
+        link?.socket.write(encodeSubscribe(1, `cmd/${config.identities[index]?.id}/#`, 1, config.dialect));
       await all;
     },
     /** Connections that the broker ended. */

@@ -19,7 +19,9 @@ export function openLink(port: number, connectPacket: Buffer, onBytes: OnBytes, 
   const accepted = new Promise<number>((resolve) => {
     settle = resolve;
   });
-  const connack = new Uint8Array(4);
+  // CONNACK of MQTT 5 is longer, of less than 128 bytes here.
+  const connack = new Uint8Array(2 + 0x7f);
+  let connackBytes = 4;
   let filled = 0;
   const socket = connect({
     host: '127.0.0.1',
@@ -29,11 +31,12 @@ export function openLink(port: number, connectPacket: Buffer, onBytes: OnBytes, 
       buffer: readBuffer,
       callback(length, bytes) {
         let from = 0;
-        while (filled < 4 && from < length) {
+        while (filled < connackBytes && from < length) {
           connack[filled] = bytes[from] as number;
           filled += 1;
           from += 1;
-          if (filled === 4) {
+          if (filled === 2) connackBytes = Math.min(2 + (connack[1] as number), connack.length);
+          if (filled === connackBytes) {
             settle?.(connack[0] === 0x20 ? (connack[3] as number) : -1);
             settle = undefined;
           }

@@ -5,6 +5,9 @@ export interface Identity {
   readonly password: string;
 }
 
+/** What the clients of a load speak: 3.1.1, or MQTT 5, also with properties on each message or with receipts. */
+export type Dialect = '3.1.1' | '5' | '5-properties' | '5-receipts';
+
 /** Bytes of a payload that say whose message it is and which: client index and number, four bytes each. */
 export const stampBytes = 8;
 
@@ -16,13 +19,20 @@ export function uplinkTopic(id: string): string {
   return `raw/${id}`;
 }
 
-/** CONNECT of MQTT 3.1.1: clean session, with user name and password. */
-export function encodeConnect(identity: Identity, clientId: string, keepaliveSec = 600): Buffer {
+/** CONNECT: clean session, with user name and password. */
+export function encodeConnect(
+  identity: Identity,
+  clientId: string,
+  { keepaliveSec = 600, dialect = '3.1.1' }: { keepaliveSec?: number; dialect?: Dialect | undefined } = {},
+): Buffer {
+  const isOld = dialect === '3.1.1';
+  const properties = dialect === '5-receipts' ? userProperty('receipt', '1') : Buffer.alloc(0);
   return packet(
     0x10,
     Buffer.concat([
       field('MQTT'),
-      Buffer.from([4, 0b1100_0010, keepaliveSec >> 8, keepaliveSec & 0xff]),
+      Buffer.from([isOld ? 4 : 5, 0b1100_0010, keepaliveSec >> 8, keepaliveSec & 0xff]),
+      ...(isOld ? [] : [Buffer.from([properties.length]), properties]),
       field(clientId),
       field(identity.user),
       field(identity.password),
@@ -31,23 +41,49 @@ export function encodeConnect(identity: Identity, clientId: string, keepaliveSec
 }
 
 /** A PUBLISH with room for a packet identifier (QoS 1 and 2) and a stamp; see `publishOffsets`. */
-export function encodePublish(topic: string, qos: number, payload: Buffer): Buffer {
-  const parts = [field(topic), ...(qos > 0 ? [Buffer.alloc(2)] : []), payload];
+export function encodePublish(
+  topic: string,
+  qos: number,
+  payload: Buffer,
+  dialect: Dialect = '3.1.1',
+): Buffer {
+  const properties = dialect === '5-properties' ? aliasAndProperties : Buffer.alloc(0);
+  const parts = [
+    field(topic),
+    ...(qos > 0 ? [Buffer.alloc(2)] : []),
+    ...(dialect === '3.1.1' ? [] : [Buffer.from([properties.length]), properties]),
+    payload,
+  ];
   return packet(0x30 | (qos << 1), Buffer.concat(parts));
 }
 
 /** Where packet identifier and payload of a PUBLISH begin. */
-export function publishOffsets(publish: Buffer, qos: number): { packetId: number; payload: number } {
+export function publishOffsets(
+  publish: Buffer,
+  qos: number,
+  dialect: Dialect = '3.1.1',
+): { packetId: number; payload: number } {
   let at = 1;
   while (((publish[at] ?? 0) & 0x80) !== 0) at += 1;
   const packetId = at + 1 + 2 + publish.readUInt16BE(at + 1);
-  return { packetId, payload: packetId + (qos > 0 ? 2 : 0) };
+  const behindId = packetId + (qos > 0 ? 2 : 0);
+  return { packetId, payload: dialect === '3.1.1' ? behindId : behindId + 1 + (publish[behindId] as number) };
 }
 
-export function encodeSubscribe(packetId: number, filter: string, qos: number): Buffer {
+export function encodeSubscribe(
+  packetId: number,
+  filter: string,
+  qos: number,
+  dialect: Dialect = '3.1.1',
+): Buffer {
+  const properties = dialect === '3.1.1' ? [] : [0];
   return packet(
     0x82,
-    Buffer.concat([Buffer.from([packetId >> 8, packetId & 0xff]), field(filter), Buffer.from([qos])]),
+    Buffer.concat([
+      Buffer.from([packetId >> 8, packetId & 0xff, ...properties]),
+      field(filter),
+      Buffer.from([qos]),
+    ]),
   );
 }
 
@@ -80,3 +116,16 @@ function packet(first: number, body: Buffer): Buffer {
   } while (left > 0);
   return Buffer.concat([Buffer.from(header), body]);
 }
+
+function userProperty(name: string, value: string): Buffer {
+  return Buffer.concat([Buffer.from([0x26]), field(name), field(value)]);
+}
+
+/** Topic alias 1, a content type, three user properties. */
+const aliasAndProperties = Buffer.concat([
+  Buffer.from([0x23, 0, 1, 0x03]),
+  field('application/json'),
+  userProperty('site', 'graz'),
+  userProperty('line', '7'),
+  userProperty('unit', 'celsius'),
+]);

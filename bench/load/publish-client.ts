@@ -3,6 +3,7 @@ import { openAcknowledgementReader } from './acknowledgements.js';
 import type { Histogram } from './histogram.js';
 import { openLink } from './link.js';
 import {
+  type Dialect,
   encodeConnect,
   encodePublish,
   type Identity,
@@ -54,12 +55,16 @@ export function openPublishClient(options: {
   qos: number;
   payloadBytes: number;
   window: number;
+  dialect?: Dialect | undefined;
   tally: Tally;
   latency: Histogram;
 }): PublishClient {
-  const { index, identity, qos, window, tally, latency } = options;
-  const publish = encodePublish(uplinkTopic(identity.id), qos, makePayload(index, options.payloadBytes));
-  const offsets = publishOffsets(publish, qos);
+  const { index, identity, qos, window, tally, latency, dialect = '3.1.1' } = options;
+  const payload = makePayload(index, options.payloadBytes);
+  const topic = uplinkTopic(identity.id);
+  const hasAlias = dialect === '5-properties';
+  const publish = encodePublish(hasAlias ? '' : topic, qos, payload, dialect);
+  const offsets = publishOffsets(publish, qos, dialect);
   const packetBytes = publish.length;
   const ring = Buffer.alloc(packetBytes * window);
   for (let slot = 0; slot < window; slot += 1) publish.copy(ring, slot * packetBytes);
@@ -153,7 +158,17 @@ export function openPublishClient(options: {
         sentAtMs[slot + each] = atMs;
         sent += 1;
       }
-      const bytes = ring.subarray(from, from + run * packetBytes);
+      // The first message gives the topic its alias: the same packet, with the topic in it.
+      if (hasAlias && sent === run) {
+        const { packetId: at } = offsets;
+        const named = encodePublish(topic, qos, payload, dialect);
+        ring.copy(named, named.length - packetBytes + at, from + at, from + packetBytes);
+        socket.write(named);
+      }
+      const bytes = ring.subarray(
+        from + (hasAlias && sent === run ? packetBytes : 0),
+        from + run * packetBytes,
+      );
       if (qos === 0) {
         socket.cork();
         socket.write(bytes);
@@ -170,7 +185,7 @@ export function openPublishClient(options: {
   }
 
   let closed = false;
-  const link = openLink(options.port, encodeConnect(identity, `bench-${index}`), onBytes, () => {
+  const link = openLink(options.port, encodeConnect(identity, `bench-${index}`, { dialect }), onBytes, () => {
     if (!closed) tally.disconnected += 1;
     closed = true;
   });

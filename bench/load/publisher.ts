@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { openHistogram } from './histogram.js';
-import type { Identity } from './packets.js';
+import type { Dialect, Identity } from './packets.js';
 import { openPublishClient, type PublishClient, type Tally } from './publish-client.js';
 
 export interface PublisherConfig {
@@ -14,6 +14,8 @@ export interface PublisherConfig {
   readonly window: number;
   /** Messages a second of all clients together; undefined: as many as are acknowledged. */
   readonly ratePerSec: number | undefined;
+  /** Default: 3.1.1. */
+  readonly dialect?: Dialect | undefined;
 }
 
 /** Where a load stands. */

@@ -15,7 +15,7 @@ export const idle: Scenario = {
   name: 'idle',
   load: '10,000 clients connected and silent, then with one subscription each',
   unit: 'connect',
-  systems: ['gateway', 'nats-mqtt', 'mosquitto', 'aedes'],
+  systems: ['gateway', 'gateway-mqtt5', 'nats-mqtt', 'mosquitto', 'aedes'],
   devices: (sizes) => sizes.idleClients,
   clients: (sizes) => sizes.idleClients,
   run: runIdle,
@@ -26,6 +26,7 @@ async function runIdle({ scope, fleet, sizes, system }: RunContext): Promise<Mea
   const warmUp = await startLoad(scope, 'connector', {
     port,
     identities: fleet.identities.slice(0, warmUpClients),
+    dialect: system.dialect,
   });
   await warmUp.call('connect', { atOnce }, connectWithinMs);
   await warmUp.call('disconnect');
@@ -33,7 +34,7 @@ async function runIdle({ scope, fleet, sizes, system }: RunContext): Promise<Mea
   await delay(sizes.restMs / 2);
 
   const identities = fleet.identities.slice(0, sizes.idleClients);
-  const load = await startLoad(scope, 'connector', { port, identities });
+  const load = await startLoad(scope, 'connector', { port, identities, dialect: system.dialect });
   const emptyBytes = readBrokerRss(system);
   const result = await load.call('connect', { atOnce }, connectWithinMs);
   const silent = await rest(system, sizes.restMs);

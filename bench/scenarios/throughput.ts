@@ -27,6 +27,12 @@ const loads: readonly Load[] = [
     ...{ clients: 50, qos: 1, payloadBytes: 64, window: 100 },
   },
   {
+    name: 'durable-mqtt5',
+    load: '50 clients, QoS 1, 64 B, 100 in flight each: MQTT 3.1.1 beside MQTT 5',
+    systems: ['gateway', 'gateway-mqtt5', 'gateway-mqtt5-properties', 'gateway-mqtt5-receipts'],
+    ...{ clients: 50, qos: 1, payloadBytes: 64, window: 100 },
+  },
+  {
     name: 'synced',
     load: '50 clients, QoS 1, 64 B, 100 in flight each, each confirmed once it is on disk',
     systems: ['gateway-synced', 'gateway-synced-plain'],
@@ -154,6 +160,7 @@ async function startPublisher(
     payloadBytes,
     window,
     ratePerSec,
+    dialect: system.dialect,
   });
 }
 

@@ -1,12 +1,23 @@
 import { aedes, aedesNats } from './aedes.js';
 import { direct, directEach } from './direct.js';
-import { gateway, gatewayCore, gatewaySynced, gatewaySyncedPlain } from './gateway.js';
+import {
+  gateway,
+  gatewayCore,
+  gatewayMqtt5,
+  gatewayMqtt5Properties,
+  gatewayMqtt5Receipts,
+  gatewaySynced,
+  gatewaySyncedPlain,
+} from './gateway.js';
 import { mosquitto } from './mosquitto.js';
 import { natsMqtt } from './nats-mqtt.js';
 import type { System, SystemName } from './system.js';
 
 export const systems: Record<SystemName, System> = {
   gateway,
+  'gateway-mqtt5': gatewayMqtt5,
+  'gateway-mqtt5-properties': gatewayMqtt5Properties,
+  'gateway-mqtt5-receipts': gatewayMqtt5Receipts,
   'gateway-synced': gatewaySynced,
   'gateway-synced-plain': gatewaySyncedPlain,
   'gateway-core': gatewayCore,

@@ -1,9 +1,12 @@
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import type { Dialect } from '../load/packets.js';
 import { programFile, readProgramVersion } from '../root.js';
 import { startChild, stopChild, waitForOutput } from '../scope.js';
 import { startNats } from './nats.js';
-import type { RunningSystem, StartRequest, System } from './system.js';
+import type { RunningSystem, StartRequest, System, SystemName } from './system.js';
+
+type GatewayName = Extract<SystemName, `gateway${string}`>;
 
 /** The gateway with its default limits, but for connects per second, a nats-server and the fleet's PostgreSQL. */
 export const gateway: System = {
@@ -13,6 +16,33 @@ export const gateway: System = {
   version: async () => readProgramVersion(),
   start: (request) => startGateway(request, 'gateway'),
 };
+
+/** The same with clients of MQTT 5, whose messages have no properties. */
+export const gatewayMqtt5 = speaking('gateway-mqtt5', '5', 'svc-mqtt, clients of MQTT 5');
+
+/** The same with properties on each message. */
+export const gatewayMqtt5Properties = speaking(
+  'gateway-mqtt5-properties',
+  '5-properties',
+  'svc-mqtt, clients of MQTT 5, each message with an alias, a content type and three user properties',
+);
+
+/** The same with where it is stored on each PUBACK. */
+export const gatewayMqtt5Receipts = speaking(
+  'gateway-mqtt5-receipts',
+  '5-receipts',
+  'svc-mqtt, clients of MQTT 5 that ask for receipts',
+);
+
+function speaking(name: GatewayName, dialect: Dialect, title: string): System {
+  return {
+    name,
+    title,
+    stores: true,
+    version: async () => readProgramVersion(),
+    start: async (request) => ({ ...(await startGateway(request, name)), dialect }),
+  };
+}
 
 /** The same on a NATS that syncs to disk before it confirms. */
 export const gatewaySynced: System = {
@@ -41,10 +71,7 @@ export const gatewayCore: System = {
   start: (request) => startGateway(request, 'gateway-core'),
 };
 
-async function startGateway(
-  request: StartRequest,
-  name: 'gateway' | 'gateway-synced' | 'gateway-synced-plain' | 'gateway-core',
-): Promise<RunningSystem> {
+async function startGateway(request: StartRequest, name: GatewayName): Promise<RunningSystem> {
   const jetstream = name !== 'gateway-core';
   const { scope, fleet, profileDirectory } = request;
   const nats = await startNats(scope, { syncAlways: name.startsWith('gateway-synced') });

@@ -1,8 +1,12 @@
 import type { Fleet } from '../fleet.js';
+import type { Dialect } from '../load/packets.js';
 import type { Scope } from '../scope.js';
 
 export const systemNames = [
   'gateway',
+  'gateway-mqtt5',
+  'gateway-mqtt5-properties',
+  'gateway-mqtt5-receipts',
   'gateway-synced',
   'gateway-synced-plain',
   'gateway-core',
@@ -31,6 +35,8 @@ export interface RunningSystem {
   readonly parts: readonly Part[];
   /** The NATS server behind it. */
   readonly nats: NatsAccess | undefined;
+  /** What the load speaks with it; default: 3.1.1. */
+  readonly dialect?: Dialect | undefined;
   /** Ends it, orderly. */
   stop(): Promise<void>;
 }

@@ -101,8 +101,30 @@ export interface StoredPlace {
  * @param behind how many messages of the same answer were stored after the one that is asked for.
  */
 export function readPlace(ack: Uint8Array, behind = 0): StoredPlace {
+  const place = readAsLast(ack) ?? parsePlace(ack);
+  return behind === 0 ? place : { stream: place.stream, sequence: place.sequence - behind };
+}
+
+/** The beginning of the last answer, up to its number: most come from one stream. */
+let lastStream = '';
+let lastHead: Uint8Array = encoder.encode('none');
+
+function readAsLast(ack: Uint8Array): StoredPlace | undefined {
+  if (!startsWith(ack, lastHead, 0)) return undefined;
+  let sequence = 0;
+  for (let at = lastHead.length; at < ack.length - 1; at += 1) {
+    const digit = (ack[at] as number) - zero;
+    if (digit < 0 || digit > 9) return undefined;
+    sequence = sequence * 10 + digit;
+  }
+  return { stream: lastStream, sequence };
+}
+
+function parsePlace(ack: Uint8Array): StoredPlace {
   const { stream, seq } = JSON.parse(decoder.decode(ack)) as { stream: string; seq: number };
-  return { stream, sequence: seq - behind };
+  lastStream = stream;
+  lastHead = encoder.encode(`{"stream":${JSON.stringify(stream)},"seq":`);
+  return { stream, sequence: seq };
 }
 
 /** Reads the `error` of an answer of JetStream. */

@@ -91,6 +91,12 @@ export interface Acknowledge {
   readonly reasonCode: number;
 }
 
+/** Where a message is stored. */
+export interface Receipt {
+  readonly stream: string;
+  readonly sequence: number;
+}
+
 /** One filter of SUBSCRIBE and its options (MQTT 5.0 §3.8.3.1). */
 export interface SubscriptionRequest {
   readonly filter: string;
@@ -169,6 +175,8 @@ export interface Codec {
     reasonCode?: number,
     details?: { readonly reasonString?: string; readonly userProperties?: UserProperties },
   ): Buffer;
+  /** PUBACK or PUBREC of a message that is stored, and where, as far as the version can say that. */
+  encodeReceipt(type: PacketType, packetId: number, receipt: Receipt): Buffer;
   encodePublish(message: OutgoingPublish, delivery: Delivery): Buffer;
   /** One code for each filter: the granted QoS, or a refusal of MQTT 5.0 §3.9.3, in their order. */
   encodeSuback(packetId: number, codes: readonly number[], requests: readonly SubscriptionRequest[]): Buffer;

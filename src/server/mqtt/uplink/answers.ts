@@ -37,15 +37,8 @@ export class Answers {
     const { connection } = this;
     if (!connection.isConnected) return;
     if (type !== PacketType.PUBREC) this.settle();
-    if (place === undefined) {
-      connection.socket.acknowledge(type, packetId);
-      return;
-    }
-    const userProperties = [
-      ['nats-stream', place.stream],
-      ['nats-sequence', String(place.sequence)],
-    ] as const;
-    connection.reply(connection.codec.encodeAcknowledge(type, packetId, 0, { userProperties }));
+    if (place === undefined) connection.socket.acknowledge(type, packetId);
+    else connection.reply(connection.codec.encodeReceipt(type, packetId, place));
   }
 
   /** Answers PUBACK or PUBREC with a refusal, which ends the exchange. */

@@ -25,6 +25,7 @@ function createCodec(version: 3 | 4): Codec {
       return connack3 === undefined ? undefined : encodeConnack(connack3, false);
     },
     encodeAcknowledge: (type, packetId) => encodeAcknowledge(type, packetId),
+    encodeReceipt: (type, packetId) => encodeAcknowledge(type, packetId),
     encodePublish,
     encodeSuback: (packetId, codes, requests) => encodeSuback(packetId, codes, requests, version),
     encodeUnsuback: (packetId) => encodeUnsuback(packetId),

@@ -1,5 +1,5 @@
 import type { CloseReason } from '../close-reason.js';
-import type { Acknowledge, UserProperties } from '../codec.js';
+import type { Acknowledge, Receipt, UserProperties } from '../codec.js';
 import { encodeLength } from '../fixed-header.js';
 import { PacketType } from '../packet-type.js';
 import { encodeReasoned } from './packet-writer.js';
@@ -42,6 +42,56 @@ export function encodeAcknowledge(
   const firstByte = (type << 4) | (type === PacketType.PUBREL ? 0x02 : 0);
   const head = [packetId >> 8, packetId & 0xff];
   return encodeReasoned(firstByte, head, reasonCode, details, list, maxPacketBytes);
+}
+
+/** The last receipt and what it can be made of: sequences of as many digits in the same stream. */
+let pattern: {
+  readonly stream: string;
+  readonly from: number;
+  readonly below: number;
+  readonly packet: Buffer;
+} = {
+  stream: '',
+  from: 0,
+  below: 0,
+  packet: Buffer.alloc(0),
+};
+
+/**
+ * PUBACK or PUBREC that says where a message is stored: user properties `nats-stream` and `nats-sequence`, of which the
+ * digits of the sequence are the end of the packet. Each message of a client that asks has one, so what differs is
+ * written into the last one, which is answered.
+ */
+export function encodeReceipt(
+  type: PacketType,
+  packetId: number,
+  { stream, sequence }: Receipt,
+  maxPacketBytes = Number.POSITIVE_INFINITY,
+): Buffer {
+  if (pattern.stream !== stream || sequence < pattern.from || sequence >= pattern.below) {
+    const digits = String(sequence);
+    const userProperties = [
+      ['nats-stream', stream],
+      ['nats-sequence', digits],
+    ] as const;
+    const below = 10 ** digits.length;
+    const made = encodeAcknowledge(type, packetId, 0, { userProperties });
+    pattern = { stream, from: below / 10, below, packet: made };
+  }
+  const { packet } = pattern;
+  if (packet.length > maxPacketBytes) return encodeAcknowledge(type, packetId);
+  packet[0] = type << 4;
+  const idAt = (packet[1] as number) < 0x80 ? 2 : 3;
+  packet[idAt] = packetId >> 8;
+  packet[idAt + 1] = packetId & 0xff;
+  let at = packet.length;
+  for (let left = sequence; left > 0; ) {
+    const rest = Math.floor(left / 10);
+    at -= 1;
+    packet[at] = 0x30 + (left - 10 * rest);
+    left = rest;
+  }
+  return packet;
 }
 
 /** SUBACK (§3.9) with a code for each filter, in their order [MQTT-3.9.3-1]. */

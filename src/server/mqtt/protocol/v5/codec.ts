@@ -2,7 +2,13 @@ import { type CloseReason, closeReasons, type Reason } from '../close-reason.js'
 import type { Codec, Connect } from '../codec.js';
 import { checkFlags } from '../fixed-header.js';
 import { PacketType } from '../packet-type.js';
-import { decodeAcknowledge, encodeAcknowledge, encodeSuback, encodeUnsuback } from './acknowledge.js';
+import {
+  decodeAcknowledge,
+  encodeAcknowledge,
+  encodeReceipt,
+  encodeSuback,
+  encodeUnsuback,
+} from './acknowledge.js';
 import { encodeConnack, encodeRefusal } from './connack.js';
 import { decodeDisconnect, encodeDisconnect } from './disconnect.js';
 import { decodePublish, decodePublishProperties, encodePublish } from './publish.js';
@@ -47,6 +53,10 @@ function createCodec(maxPacketBytes: number, wantsProblemInformation: boolean): 
         wantsProblemInformation ? details : undefined,
         maxPacketBytes,
       ),
+    encodeReceipt: (type, packetId, receipt) =>
+      wantsProblemInformation
+        ? encodeReceipt(type, packetId, receipt, maxPacketBytes)
+        : encodeAcknowledge(type, packetId),
     encodePublish,
     encodeSuback,
     encodeUnsuback,
