@@ -4,7 +4,7 @@ import type { Add } from '../command/command.js';
 const notes = `
 Each line has a mark (✔ in order, ! works and should be looked at, ✖ a problem, - not looked at), what was looked at,
 how it is, and what to do. Run it with the settings of the server, beside the server or before its start. While a server
-runs, one message goes through it: a device of the type svc-mqtt-doctor is added for that and removed again.
+runs, a message goes through it by MQTT 3.1.1 and one by MQTT 5: a device of the type svc-mqtt-doctor is added for them and removed again.
 
 Exit status: 0 no problem, 1 a problem, 2 the command line is wrong.`;
 

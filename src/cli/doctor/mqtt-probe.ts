@@ -2,13 +2,18 @@ import { connect as connectTcp } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { encodeLength } from '../../server/mqtt/protocol/fixed-header.js';
 import { PacketType } from '../../server/mqtt/protocol/packet-type.js';
-import { encodePublish } from '../../server/mqtt/protocol/v3/publish.js';
+import { codecs3 } from '../../server/mqtt/protocol/v3/codec.js';
+import { codec5 } from '../../server/mqtt/protocol/v5/codec.js';
 import { FrameReader } from '../../server/mqtt/transport/frame-reader.js';
 
 /** How far one message of one device got. */
 export type ProbeOutcome =
   | { readonly reached: 'acknowledged'; readonly timeMs: number }
   | { readonly reached: 'nowhere' | 'connected' | 'logged-in'; readonly why: string };
+
+/** The versions of MQTT that are tried, with what people call them. */
+export const probedVersions = { 4: '3.1.1', 5: '5' } as const;
+export type ProbedVersion = keyof typeof probedVersions;
 
 const disconnect = Buffer.from([PacketType.DISCONNECT << 4, 0]);
 const keepaliveSec = 30;
@@ -22,6 +27,7 @@ export function probeMqtt(options: {
   tls: boolean;
   /** Sent before anything else, for a server that expects a proxy here. */
   preamble: string;
+  version: ProbedVersion;
   user: string;
   password: string;
   topic: string;
@@ -32,6 +38,7 @@ export function probeMqtt(options: {
 }): Promise<ProbeOutcome> {
   return new Promise((resolve) => {
     const { host, port } = options;
+    const codec = options.version === 5 ? codec5 : codecs3[4];
     const tcp = connectTcp({ host, port, noDelay: true });
     if (options.preamble !== '') tcp.write(options.preamble);
     const socket = options.tls ? connectTls({ socket: tcp, rejectUnauthorized: false }) : tcp;
@@ -62,18 +69,23 @@ export function probeMqtt(options: {
       const packet = reader.next(maxAnswerBytes);
       if (packet === undefined) return;
       const type = typeof packet === 'string' ? undefined : (packet[0] as number) >> 4;
-      if (typeof packet !== 'string' && reached === 'connected' && type === PacketType.CONNACK) {
-        if (packet[3] !== 0) {
-          end({ reached, why: `CONNACK ${packet[3]}` });
+      // Of CONNACK and PUBACK, each less than 128 bytes long here, and of DISCONNECT; MQTT 5 leaves out a 0.
+      const code = packet[type === PacketType.PUBACK ? 4 : type === PacketType.CONNACK ? 3 : 2] ?? 0;
+      if (reached === 'connected' && type === PacketType.CONNACK) {
+        if (code !== 0) {
+          end({ reached, why: `CONNACK ${code}` });
           return;
         }
         reached = 'logged-in';
         sentAtMs = performance.now();
         const message = { topic: options.topic, payload: options.payload, retain: false };
-        socket.write(encodePublish(message, { qos: 1, packetId: 1, dup: false }));
+        socket.write(codec.encodePublish(message, { qos: 1, packetId: 1, dup: false }));
       } else if (reached === 'logged-in' && type === PacketType.PUBACK) {
         socket.write(disconnect);
-        end({ reached: 'acknowledged', timeMs: performance.now() - sentAtMs });
+        if (code === 0) end({ reached: 'acknowledged', timeMs: performance.now() - sentAtMs });
+        else end({ reached, why: `PUBACK ${code}` });
+      } else if (reached === 'logged-in' && type === PacketType.DISCONNECT) {
+        end({ reached, why: `DISCONNECT ${code}` });
       } else {
         end({ reached, why: 'an answer that is not MQTT' });
       }
@@ -83,9 +95,12 @@ export function probeMqtt(options: {
   });
 }
 
-/** CONNECT with user name, password and a clean session (MQTT 3.1.1 §3.1). */
-function encodeConnect({ user, password }: { user: string; password: string }): Buffer {
-  const header = Buffer.from([0, 4, ...Buffer.from('MQTT'), 4, 0b1100_0010, 0, keepaliveSec]);
+/** CONNECT with user name, password and a clean session (MQTT 3.1.1 §3.1); in MQTT 5 there are no properties. */
+function encodeConnect(options: { version: ProbedVersion; user: string; password: string }): Buffer {
+  const { version, user, password } = options;
+  const properties = version === 5 ? [0] : [];
+  const flags = 0b1100_0010;
+  const header = Buffer.from([0, 4, ...Buffer.from('MQTT'), version, flags, 0, keepaliveSec, ...properties]);
   const body = Buffer.concat([header, field('doctor'), field(user), field(password)]);
   return Buffer.concat([Buffer.from([PacketType.CONNECT << 4, ...encodeLength(body.length)]), body]);
 }

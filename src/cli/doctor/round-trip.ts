@@ -10,15 +10,15 @@ import { readAddressRanges } from '../../server/mqtt/admission/address-ranges.js
 import { readCliActor } from '../store/actor.js';
 import { reachable } from '../store/own-server.js';
 import { type Finding, ok, problem, skipped } from './finding.js';
-import { type ProbeOutcome, probeMqtt } from './mqtt-probe.js';
+import { type ProbedVersion, type ProbeOutcome, probedVersions, probeMqtt } from './mqtt-probe.js';
 
 const probeTimeoutMs = 8_000;
 const passedOnWithinMs = 2_000;
 const pollMs = 20;
 
 /**
- * Sends one message as a device does and looks for it in NATS: a device is added for it and removed again; the message
- * stays in the stream.
+ * Sends a message as a device does, by MQTT 3.1.1 and by MQTT 5, and looks for each in NATS: a device is added for them and
+ * removed again; the messages stay in the stream.
  */
 export async function checkRoundTrip(
   config: Config,
@@ -33,7 +33,8 @@ export async function checkRoundTrip(
   const { db, inspector, signal } = parts;
   const device = await addSyntheticDevice(db, readCliActor());
   try {
-    await send(config, door, { inspector, device, signal }, add);
+    for (const version of [4, 5] as const)
+      await send(config, door, { inspector, device, signal, version }, add);
   } finally {
     await removeSyntheticDevice(db, readCliActor(), device.id);
   }
@@ -68,9 +69,11 @@ function proxyPreamble({ proxyProtocolFrom }: Config): string {
 async function send(
   config: Config,
   door: Door,
-  { inspector, device, signal }: { inspector: NatsInspector; device: NewDevice; signal: AbortSignal },
+  parts: { inspector: NatsInspector; device: NewDevice; signal: AbortSignal; version: ProbedVersion },
   add: (finding: Finding) => void,
 ): Promise<void> {
+  const { inspector, device, signal, version } = parts;
+  const by = `by MQTT ${probedVersions[version]}`;
   const topic = `raw/${device.id}`;
   const subject = compileSubject(config.natsSubject, device)(topic);
   const payload = Buffer.from(JSON.stringify({ doctor: randomUUID() }));
@@ -79,6 +82,7 @@ async function send(
     host: reachable(config.mqttHost).replace(/^\[|\]$/g, ''),
     ...door,
     preamble: proxyPreamble(config),
+    version,
     user: device.mqttUser,
     password: device.mqttPassword,
     topic,
@@ -87,7 +91,7 @@ async function send(
     signal,
   });
   if (outcome.reached !== 'acknowledged') {
-    add(explainProbe(door.port, outcome));
+    add(explainProbe(door.port, by, outcome));
     return;
   }
   const timeMs = Math.round(outcome.timeMs * 10) / 10;
@@ -97,10 +101,13 @@ async function send(
     while (!arrived() && performance.now() < endMs) await delay(pollMs);
     add(
       arrived()
-        ? ok('message', `A message went from a device to ${subject} in NATS, acknowledged in ${timeMs} ms`)
+        ? ok(
+            'message',
+            `A message went ${by} from a device to ${subject} in NATS, acknowledged in ${timeMs} ms`,
+          )
         : problem(
             'message',
-            `A message was acknowledged and did not come to ${subject} in NATS`,
+            `A message was acknowledged ${by} and did not come to ${subject} in NATS`,
             'See that server and doctor have the same NATS_URL, NATS_SUBJECT and account',
           ),
     );
@@ -112,7 +119,7 @@ async function send(
     add(
       ok(
         'message',
-        `A message went from a device to stream ${name} and back (${subject}, number ${stored.sequence}), acknowledged in ${timeMs} ms; it stays there`,
+        `A message went ${by} from a device to stream ${name} and back (${subject}, number ${stored.sequence}), acknowledged in ${timeMs} ms; it stays there`,
       ),
     );
     return;
@@ -120,7 +127,7 @@ async function send(
   add(
     problem(
       'message',
-      `A message was acknowledged and is in no stream under ${subject}`,
+      `A message was acknowledged ${by} and is in no stream under ${subject}`,
       'See that server and doctor have the same NATS_URL, NATS_SUBJECT and account, and that the stream keeps messages',
     ),
   );
@@ -128,6 +135,7 @@ async function send(
 
 function explainProbe(
   port: number,
+  by: string,
   { reached, why }: Exclude<ProbeOutcome, { reached: 'acknowledged' }>,
 ): Finding {
   if (reached === 'nowhere') {
@@ -135,14 +143,14 @@ function explainProbe(
     return problem('message', detail, 'See that the server listens there (MQTT_HOST, MQTT_PORT)');
   }
   if (reached === 'connected') {
-    const detail = `A device added just now was not let in on port ${port}: ${why}`;
+    const detail = `A device added just now was not let in ${by} on port ${port}: ${why}`;
     return problem(
       'message',
       detail,
       'See that the server has this database; its log says why (connect_refused)',
     );
   }
-  const detail = `A message of a device was not acknowledged: ${why}`;
+  const detail = `A message of a device was not acknowledged ${by}: ${why}`;
   return problem(
     'message',
     detail,
