@@ -15,7 +15,14 @@ export const FleetEventResponse = Type.Object(
     client: Type.Optional(Type.String({ description: 'Client id' })),
     address: Type.Optional(Type.String({ description: 'Address and port of the peer' })),
     connection: Type.Optional(Type.String({ description: 'Id of the connection' })),
+    protocol: Type.Optional(Type.String({ description: 'Version of MQTT of a client that connected' })),
     reason: Type.Optional(Type.String({ description: 'Why, as a word', examples: ['keepalive-timeout'] })),
+    code: Type.Optional(
+      Type.Number({
+        description: 'What the client was told: the code of CONNACK, or of DISCONNECT of MQTT 5',
+        examples: [0x98],
+      }),
+    ),
     count: Type.Optional(Type.Number({ description: 'How many connections or messages' })),
   },
   { $id: 'FleetEvent', ...closed },

@@ -16,8 +16,12 @@ export interface FleetEvent {
   readonly address?: string | undefined;
   /** Id of the connection. */
   readonly connection?: string | undefined;
+  /** Version of MQTT of a client that connected. */
+  readonly protocol?: string | undefined;
   /** Why, as a word: a close reason, or what was dropped. */
   readonly reason?: string | undefined;
+  /** What the client was told: the code of CONNACK, or of DISCONNECT of MQTT 5. */
+  readonly code?: number | undefined;
   /** How many connections or messages it is about, where it may be several. */
   readonly count?: number | undefined;
 }

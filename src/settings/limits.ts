@@ -94,7 +94,7 @@ export const limitsSettings = {
     schema: count(1, 65_535),
     // Some clients send all they have before they read the first answer.
     default: 16_384,
-    help: 'Most QoS 2 messages of one client that it has not ended with PUBREL; a further one closes the connection',
+    help: 'Most QoS 2 messages of one client that it has not ended with PUBREL; a further one closes the connection, with MQTT 5 it is refused',
   }),
   maxPublishRatePerDevice: setting({
     env: ['MAX_PUBLISH_RATE_PER_DEVICE'],

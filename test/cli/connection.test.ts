@@ -89,6 +89,7 @@ describe('connections', () => {
     expect(out).toMatch(/^messages in {4}1 \(QoS 0\/1\/2: 0\/1\/0\)$/m);
     expect(out).toMatch(/^subscriptions {2}cmd\/device-0\/# {2}QoS 1$/m);
     expect(out).toMatch(/^last topics {4}raw\/device-0$/m);
+    expect(out).not.toMatch(/^takes/m);
     expect((await run(['show', id, '--json'])).lines()).toMatchObject([{ id, device: 'device-0' }]);
     expect((await run(['show', 'none'])).outcome).toMatchObject({ code: 'CONNECTION_NOT_FOUND' });
   });

@@ -67,6 +67,33 @@ describe('GET /metrics', () => {
     expect(page.text).not.toContain(device.password);
   });
 
+  it('counts connections by version of MQTT, and messages that a client of MQTT 5 was told are refused', async () => {
+    const { server } = await startReplica(onTestFinished);
+    const { http, mqtt: port } = server.ports;
+    const device = await addDevice(http);
+    for (const protocolVersion of [4, 5, 5] as const) {
+      const client = await mqtt.connectAsync(`mqtt://127.0.0.1:${port}`, {
+        username: device.id,
+        password: device.password,
+        protocolVersion,
+        reconnectPeriod: 0,
+      });
+      onTestFinished(() => client.endAsync(true));
+      if (protocolVersion === 5)
+        await expect(client.publishAsync('raw/another', 'x', { qos: 1 })).rejects.toMatchObject({
+          code: 0x87,
+        });
+    }
+    const page = await readMetricsPage(http);
+    const connections = ['3.1', '3.1.1', '5.0'].map((protocol) =>
+      page.value('svc_mqtt_protocol_connections', { protocol }),
+    );
+    expect(connections).toEqual([0, 1, 2]);
+    expect(page.value('svc_mqtt_refusals_told_total', { reason: 'publish-denied' })).toBe(2);
+    expect(page.value('svc_mqtt_messages_refused_total', { reason: 'policy' })).toBe(2);
+    expect(page.value('svc_mqtt_closes_total', { reason: 'publish-denied' })).toBe(0);
+  });
+
   it('types and explains every metric, and says what is dropped and held while NATS is away', async () => {
     const { server, nats } = await startReplica(onTestFinished);
     const { http, mqtt: port } = server.ports;

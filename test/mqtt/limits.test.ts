@@ -428,6 +428,36 @@ describe('messages to NATS', () => {
     expect(broker().broker.counters.closed['too-many-exchanges']).toBe(1);
   });
 
+  it('QoS 2 exchanges, MQTT 5: a client that comes back with all of them open has its whole quota, and is told', async () => {
+    await openBroker({ maxExchangesPerClient: 3 });
+    const session = {
+      level: 5,
+      clientId: 'returns',
+      clean: false,
+      properties: property(Id.sessionExpiry, 100),
+    };
+    const begin = (client: RawClient, packetId: number) =>
+      client.send(message(packetId, { qos: 2, properties: Buffer.alloc(0) }));
+    const first = await connected(session);
+    for (const packetId of [1, 2, 3]) {
+      begin(first, packetId);
+      await nextOf(first, pubrec);
+    }
+    first.destroy();
+    await vi.waitFor(() => expect(broker().broker.connectionCount()).toBe(0));
+
+    const again = await connected(session);
+    begin(again, 4);
+    expect([...(await nextOf(again, pubrec)).body.subarray(0, 3)]).toEqual([0, 4, 0x97]);
+    again.send(pubrelPacket(1));
+    await nextOf(again, pubcomp);
+    begin(again, 4);
+    expect([...(await nextOf(again, pubrec)).body]).toEqual([0, 4]);
+    expect(broker().taken).toHaveLength(4);
+    expect(broker().broker.counters.publishesRefused['too-many-exchanges']).toBe(1);
+    expect(limitsHit()).toEqual({ 'exchanges-per-client': 1 });
+  });
+
   describe('QoS 2 exchanges of all clients', () => {
     /** Begins exchanges until the connection is closed; answers how many were begun. */
     async function begin(options: Parameters<typeof login>[0] = {}): Promise<number> {

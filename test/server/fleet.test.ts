@@ -222,6 +222,48 @@ describe('DELETE /connections/{id}', () => {
     ]);
   });
 
+  test('shows what a client of MQTT 5 takes, and the code that it was told', async () => {
+    const device = await addDevice('sensor');
+    const connectFive = async () => {
+      const client = await connectAsync(`mqtt://127.0.0.1:${server.ports.mqtt}`, {
+        protocolVersion: 5,
+        username: device.id,
+        password: device.mqtt_password,
+        clientId: 'five',
+        properties: { sessionExpiryInterval: 600, receiveMaximum: 7, topicAliasMaximum: 3 },
+        reconnectPeriod: 0,
+      });
+      client.on('error', () => {});
+      clients.push(client);
+      return client;
+    };
+    const find = async () => {
+      const [row] = (await list('?q=five')).connections;
+      return (await call('GET', `/connections/${row?.id}`)).body;
+    };
+    const client = await connectFive();
+    await expect(client.publishAsync('raw/another', 'x', { qos: 1 })).rejects.toMatchObject({ code: 0x87 });
+    const found = await find();
+    expect(found).toMatchObject({
+      protocol: '5.0',
+      session_expiry_seconds: 600,
+      receive_maximum: 7,
+      topic_alias_maximum: 3,
+    });
+    expect((found.last_error as Json).detail).toMatch(/^message refused \(0x87\): raw\/another: /);
+
+    const ended = new Promise<void>((resolve) => client.once('close', () => resolve()));
+    expect((await call('DELETE', `/connections/${found.id}`)).status).toBe(204);
+    await ended;
+    await connectFive();
+    expect(((await find()).last_error as Json).detail).toMatch(/ended: kicked \(0x98\), /);
+    const stats = (await call('GET', '/stats')).body as { recent_events: Json[] };
+    expect(stats.recent_events.slice(-2)).toMatchObject([
+      { kind: 'disconnected', reason: 'kicked', code: 0x98 },
+      { kind: 'connected', protocol: '5.0' },
+    ]);
+  });
+
   test('logs a kick that cannot be noted, without the statement and what it was given', async () => {
     await connect('sensor', 'kicked-unnoted');
     const [row] = (await list('?q=kicked-unnoted')).connections;

@@ -155,6 +155,14 @@ describe('the screen', () => {
     );
   });
 
+  test('tells what a client of MQTT 5 takes, which one of 3.1.1 cannot say', () => {
+    const screen = screensOf(120, 30).details as TopState;
+    expect(textOf(screen)).not.toContain('topic aliases');
+    const found = { ...details, protocol: '5.0', receive_maximum: 2_000, topic_alias_maximum: 3 };
+    const text = textOf(act(screen, { type: 'details', id: 'r1-3', found }));
+    expect(text).toMatch(/takes +2,000 unacknowledged messages, 3 topic aliases/);
+  });
+
   test('tells what a connection does', () => {
     const text = textOf(open(200, 24));
     expect(text).toMatch(

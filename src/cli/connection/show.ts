@@ -4,7 +4,7 @@ import { formatBytes, formatInteger } from '../terminal/format.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { blockTime } from '../terminal/table.js';
 import { formatBlock, toJsonLine } from '../terminal/text.js';
-import { describeSession, describeWaiting } from '../top/details.js';
+import { describeSession, describeTerms, describeWaiting } from '../top/details.js';
 
 /**
  * Shows a live connection.
@@ -24,6 +24,7 @@ function toRows(found: ConnectionDetailsJson, io: CommandIo): [string, string][]
   const { received, outgoing, will, waits, last_error: error, last_message_at: last } = found;
   const time = blockTime(io);
   const { qos0, qos1, qos2 } = received;
+  const terms = describeTerms(found);
   return [
     ['id', found.id],
     ['device', found.device],
@@ -34,6 +35,7 @@ function toRows(found: ConnectionDetailsJson, io: CommandIo): [string, string][]
     ['connected', time(found.connected_at)],
     ['keep alive', found.keepalive_seconds === 0 ? 'none' : `${found.keepalive_seconds} s`],
     ['session', describeSession(found)],
+    ...(terms === undefined ? [] : [['takes', terms] satisfies [string, string]]),
     ['will', will === null ? 'none' : `${will.topic} (QoS ${will.qos}${will.retain ? ', retained' : ''})`],
     ['messages in', `${formatInteger(qos0 + qos1 + qos2)} (QoS 0/1/2: ${qos0}/${qos1}/${qos2})`],
     ['last message', last === null ? 'none' : time(last)],

@@ -30,6 +30,7 @@ function describe(found: ConnectionDetailsJson): Line[] {
   const { received, outgoing, will, waits, last_error: error, last_message_at: last } = found;
   const total = received.qos0 + received.qos1 + received.qos2;
   const dim = (text: string): Span => ({ text, dim: true });
+  const terms = describeTerms(found);
   return [
     [],
     labelled(
@@ -54,6 +55,7 @@ function describe(found: ConnectionDetailsJson): Line[] {
         }`,
       ),
     ),
+    ...(terms === undefined ? [] : [labelled('takes', { text: terms })]),
     labelled(
       'messages in',
       { text: formatInteger(total), bold: true },
@@ -102,6 +104,15 @@ export function describeSession(
   const { persistent_session: persistent, session_expiry_seconds: seconds } = found;
   if (!persistent) return 'clean';
   return seconds === null ? 'persistent' : `persistent for ${seconds} s`;
+}
+
+/** What a client of MQTT 5 has said it takes; undefined: it speaks an older version, which cannot say so. */
+export function describeTerms(
+  found: Pick<ConnectionDetailsJson, 'protocol' | 'receive_maximum' | 'topic_alias_maximum'>,
+): string | undefined {
+  if (found.protocol !== '5.0') return undefined;
+  const { receive_maximum: messages, topic_alias_maximum: aliases } = found;
+  return `${formatInteger(messages)} unacknowledged messages, ${formatInteger(aliases)} topic aliases`;
 }
 
 /** Why messages of a client wait. */

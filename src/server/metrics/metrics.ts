@@ -53,6 +53,11 @@ function addClients(series: SeriesRegistry, { broker, maxConnections }: MetricSo
     byLabel('transport', broker.connectionCounts()),
   );
   series.gauge(
+    'svc_mqtt_protocol_connections',
+    'MQTT connections that were accepted and are open now, by version of MQTT',
+    () => byLabel('protocol', broker.protocolCounts()),
+  );
+  series.gauge(
     'svc_mqtt_connections_limit',
     'Most MQTT connections: MAX_CONNECTIONS, or what the limit of open files allows',
     () => maxConnections,
@@ -125,14 +130,21 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config }: Metr
   });
   series.counter(
     'svc_mqtt_messages_refused_total',
-    'Messages refused, by reason; each also closes its connection',
-    () =>
-      byLabel('reason', {
+    'Messages refused, by reason; each also closes its connection, where the client cannot be told',
+    () => {
+      const { closed, refused, publishesRefused: told } = counters;
+      return byLabel('reason', {
         nats: forwarder.state().counters.refused,
-        policy: counters.closed['publish-denied'],
+        policy: closed['publish-denied'] + told['publish-denied'],
         // What comes before CONNECT, such as of another protocol, is no message.
-        'too-large': counters.closed['packet-too-large'] - counters.refused['packet-too-large'],
-      }),
+        'too-large': closed['packet-too-large'] - refused['packet-too-large'] + told['packet-too-large'],
+      });
+    },
+  );
+  series.counter(
+    'svc_mqtt_refusals_told_total',
+    'Messages of clients of MQTT 5 that were refused and whose connection goes on, by reason',
+    () => byLabel('reason', counters.publishesRefused),
   );
   series.counter(
     'svc_mqtt_forward_retries_total',

@@ -20,6 +20,7 @@ import { openConnectionMeters } from './live/connection-meters.js';
 import { type BrokerCounters, newBrokerCounters } from './live/counters.js';
 import { type CloseReason, closeReasons, isExpected } from './protocol/close-reason.js';
 import { isMqttText } from './protocol/field.js';
+import { protocolNames } from './protocol/packet-type.js';
 import { checkTopic, hasMoreLevels } from './protocol/topics.js';
 import { expiryOf } from './sessions/message.js';
 import { applyPolicies } from './sessions/policy-change.js';
@@ -55,6 +56,8 @@ export interface BrokerView {
   waitingWills(): number;
   /** The same by transport; looks at each of them. */
   connectionCounts(): Record<Transport, number>;
+  /** Of those that were accepted, by version of MQTT. */
+  protocolCounts(): Readonly<Record<string, number>>;
   /** Packets read that wait for room, of all connections; looks at each of them. */
   waiting(): { packets: number; bytes: number };
 }
@@ -176,6 +179,12 @@ export async function openBroker(options: {
     connectionCounts() {
       const counts = { tcp: 0, tls: 0, ws: 0, wss: 0 };
       for (const { accepted } of connections) counts[accepted.transport] += 1;
+      return counts;
+    },
+    protocolCounts() {
+      const counts = Object.fromEntries(Object.values(protocolNames).map((name) => [name, 0]));
+      for (const { isConnected, protocol } of connections)
+        if (isConnected) counts[protocol] = (counts[protocol] ?? 0) + 1;
       return counts;
     },
     waiting() {

@@ -1,4 +1,5 @@
 import type { DeviceCredentials } from '../../db/device-credentials.js';
+import type { NewFleetEvent } from '../event-feed.js';
 import { shortenText } from '../live.js';
 import type { ConnectionServices } from './connection-services.js';
 import { limitOfReason } from './live/limit-names.js';
@@ -10,6 +11,8 @@ interface Reported {
   readonly id: string;
   readonly device: DeviceCredentials | undefined;
   readonly clientId: string;
+  /** The version of the protocol, as people call it. */
+  readonly protocol: string;
   readonly codec: Codec;
   readonly isConnected: boolean;
   readonly socket: { readonly address: string };
@@ -32,7 +35,7 @@ export class ConnectionReport {
   /** It was accepted. */
   connected(): void {
     this.services.counters.accepted += 1;
-    this.tell('connected');
+    this.tell('connected', { protocol: this.connection.protocol });
   }
 
   /** A defect met it. */
@@ -45,7 +48,8 @@ export class ConnectionReport {
   publishRefused(reason: CloseReason, topic: string, said = closeReasons[reason].why): void {
     const { counters, log } = this.services;
     const shown = shortenText(topic);
-    this.lastRefusal = { atMs: Date.now(), detail: `message refused: ${shown}: ${said}` };
+    const code = this.connection.codec.codeOf(reason, 'puback');
+    this.lastRefusal = { atMs: Date.now(), detail: `message refused${formatCode(code)}: ${shown}: ${said}` };
     // Where the version has no answer the connection is closed, and the bound counted then.
     const limit = this.connection.codec.explains ? limitOfReason[reason] : undefined;
     if (limit !== undefined) counters.limits[limit] += 1;
@@ -68,8 +72,9 @@ export class ConnectionReport {
    * It is about to end.
    *
    * @param fields what is known of the cause, for the log.
+   * @param code what the client was told by CONNACK or DISCONNECT.
    */
-  closing(reason: CloseReason, fields: Readonly<Record<string, unknown>>): void {
+  closing(reason: CloseReason, fields: Readonly<Record<string, unknown>>, code: number | undefined): void {
     const { counters, log } = this.services;
     const { isConnected } = this.connection;
     counters.closed[reason] += 1;
@@ -78,11 +83,11 @@ export class ConnectionReport {
     if (limit !== undefined)
       counters.limits[limit === 'packet-bytes' && !isConnected ? 'connect-packet-bytes' : limit] += 1;
     const limited = reason === 'packet-too-large' ? this.describePacketLimit() : {};
-    const detail = { ...this.describe(), ...fields, ...limited, reason, why: closeReasons[reason].why };
+    const detail = { ...this.describe(), ...fields, ...limited, reason, why: closeReasons[reason].why, code };
     if (isExpected(reason)) log.debug('connection_closed', detail, 'A connection closed');
     else log.info(isConnected ? 'connection_closed' : 'connect_refused', detail, 'A connection was closed');
-    if (isConnected) this.tell('disconnected', reason);
-    else if (!isExpected(reason)) this.tell('refused', reason, fields.user);
+    if (isConnected) this.tell('disconnected', { reason, code });
+    else if (!isExpected(reason)) this.tell('refused', { reason, code }, fields.user);
   }
 
   private describePacketLimit(): { limit: number; setBy: string } {
@@ -94,11 +99,15 @@ export class ConnectionReport {
   }
 
   /** Tells those who watch. Of a client that is not known the user name, as it may be shown, is all there is. */
-  private tell(kind: 'connected' | 'disconnected' | 'refused', reason?: CloseReason, user?: unknown): void {
+  private tell(
+    kind: 'connected' | 'disconnected' | 'refused',
+    about: Pick<NewFleetEvent, 'protocol' | 'reason' | 'code'>,
+    user?: unknown,
+  ): void {
     const { device: known, clientId, id, socket } = this.connection;
     const device = known?.id ?? (typeof user === 'string' ? user : undefined);
     const client = clientId === '' ? undefined : shortenText(clientId);
-    this.services.events.emit({ kind, device, client, address: socket.address, connection: id, reason });
+    this.services.events.emit({ kind, device, client, address: socket.address, connection: id, ...about });
   }
 
   private describe(): Record<string, unknown> {
@@ -107,4 +116,9 @@ export class ConnectionReport {
       ? { address: socket.address }
       : { address: socket.address, device: device.id, client: shortenText(clientId) };
   }
+}
+
+/** A reason code as the specification writes it, in brackets; nothing where there is none. */
+export function formatCode(code: number | undefined): string {
+  return code === undefined ? '' : ` (0x${code.toString(16).toUpperCase().padStart(2, '0')})`;
 }

@@ -15,7 +15,7 @@ import {
   unknownPacketId,
   type Will,
 } from './protocol/codec.js';
-import { PacketType, type ProtocolVersion } from './protocol/packet-type.js';
+import { PacketType, type ProtocolVersion, protocolNames } from './protocol/packet-type.js';
 import { readFirstPacket } from './protocol/read-connect.js';
 import { codecs3 } from './protocol/v3/codec.js';
 import type { Client, ClientConnection, DeviceClients } from './sessions/client.js';
@@ -31,7 +31,6 @@ import { RoomRequest } from './uplink/room-request.js';
 import type { Rules } from './uplink/route.js';
 import { Uplink, type UplinkConnection } from './uplink/uplink.js';
 
-const protocolNames: Readonly<Record<ProtocolVersion, string>> = { 3: '3.1', 4: '3.1.1', 5: '5.0' };
 const pingresp = Buffer.from([PacketType.PINGRESP << 4, 0]);
 const unlimitedTerms: Terms = {
   sessionExpirySec: 0,
@@ -349,7 +348,7 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     if (this.phase === 'closed') return;
     const connack = this.codec.encodeRefusal(refused);
     if (connack !== undefined) this.socket.write(connack);
-    this.close(refused, fields);
+    this.close(refused, fields, connack === undefined ? undefined : this.codec.codeOf(refused, 'connack'));
   }
 
   /** Processes a packet, or keeps it while a message before it waits for room. */
@@ -488,20 +487,22 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     this.close(this.phase === 'connected' ? 'keepalive-timeout' : 'connect-timeout');
   }
 
-  /** Ends the connection, once, with what is queued for the client sent if it reads. */
-  close(reason: CloseReason, fields: Readonly<Record<string, unknown>> = {}): void {
+  /**
+   * Ends the connection, once, with what is queued for the client sent if it reads.
+   *
+   * @param told the code that CONNACK has told the client.
+   */
+  close(reason: CloseReason, fields: Readonly<Record<string, unknown>> = {}, told?: number): void {
     if (this.phase === 'closed') return;
-    const wasConnected = this.phase === 'connected';
-    this.report.closing(reason, fields);
+    const disconnect =
+      this.phase === 'connected' ? this.codec.encodeDisconnect(reason, closeReasons[reason].why) : undefined;
+    const code = disconnect === undefined ? told : this.codec.codeOf(reason, 'disconnect');
+    this.report.closing(reason, fields, code);
     this.phase = 'closed';
     this.parked.clear();
     this.room.close(this.uplink);
     this.commands.end();
-    if (wasConnected) {
-      const disconnect = this.codec.encodeDisconnect(reason, closeReasons[reason].why);
-      if (disconnect !== undefined) this.socket.write(disconnect);
-    }
-
+    if (disconnect !== undefined) this.socket.write(disconnect);
     try {
       const { will, uplink, client } = this;
       if (client === undefined) return;

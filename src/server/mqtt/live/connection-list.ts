@@ -8,6 +8,7 @@ import type { Log } from '../../../log.js';
 import type { EventFeed } from '../../event-feed.js';
 import type { LiveConnections } from '../../live.js';
 import type { Connection } from '../connection.js';
+import { formatCode } from '../connection-report.js';
 import { closeReasons, type Reason } from '../protocol/close-reason.js';
 import { type ConnectionMeters, countOf } from './connection-meters.js';
 import { selectPage } from './select-page.js';
@@ -62,7 +63,8 @@ export function openConnectionList(options: {
     const reason = ended?.reason;
     if (ended === undefined || reason === undefined || reason === 'client-disconnect') return undefined;
     const why = (closeReasons as Readonly<Record<string, Reason>>)[reason]?.why ?? '';
-    return { atMs: ended.atMs, detail: `the connection before this one ended: ${reason}, ${why}` };
+    const code = formatCode(ended.code);
+    return { atMs: ended.atMs, detail: `the connection before this one ended: ${reason}${code}, ${why}` };
   }
 
   return {

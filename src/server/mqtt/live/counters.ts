@@ -1,4 +1,9 @@
-import { type CloseReason, closeReasons } from '../protocol/close-reason.js';
+import {
+  type CloseReason,
+  closeReasons,
+  type MessageRefusal,
+  messageRefusals,
+} from '../protocol/close-reason.js';
 import { type LatencyHistogram, openLatencyHistogram } from './latency-histogram.js';
 import { type LimitName, limitNames } from './limit-names.js';
 
@@ -37,6 +42,8 @@ export interface BrokerCounters {
   deliveriesRefused: number;
   /** Wills not forwarded because too many waited for NATS. */
   willsDropped: number;
+  /** Messages of clients that were told so, if they asked to be, and whose connection went on, by reason. */
+  readonly publishesRefused: Record<MessageRefusal, number>;
   /** Messages outside the policy of their device. */
   publishDenied: number;
   /** Filters refused. */
@@ -49,8 +56,8 @@ export function newBrokerCounters(): BrokerCounters {
   return {
     opened: 0,
     accepted: 0,
-    refused: zeroes(closeReasons),
-    closed: zeroes(closeReasons),
+    refused: zeroes(keysOf(closeReasons)),
+    closed: zeroes(keysOf(closeReasons)),
     received: newTraffic(),
     sent: newTraffic(),
     ackLatency: openLatencyHistogram(),
@@ -59,15 +66,20 @@ export function newBrokerCounters(): BrokerCounters {
     deliveriesTooLarge: 0,
     deliveriesRefused: 0,
     willsDropped: 0,
+    publishesRefused: zeroes(messageRefusals),
     publishDenied: 0,
     subscribeDenied: 0,
-    limits: zeroes(limitNames),
+    limits: zeroes(keysOf(limitNames)),
   };
 }
 
 /** A count of 0 for each name of a closed list. */
-function zeroes<K extends string>(names: Readonly<Record<K, unknown>>): Record<K, number> {
-  return Object.fromEntries(Object.keys(names).map((name) => [name, 0])) as Record<K, number>;
+function zeroes<K extends string>(names: readonly K[]): Record<K, number> {
+  return Object.fromEntries(names.map((name) => [name, 0])) as Record<K, number>;
+}
+
+function keysOf<K extends string>(list: Readonly<Record<K, unknown>>): K[] {
+  return Object.keys(list) as K[];
 }
 
 function newTraffic(): Traffic {

@@ -23,8 +23,10 @@ export const limitNames = {
   'in-flight-per-device': "a device's share of MAX_IN_FLIGHT and MAX_IN_FLIGHT_BYTES: the socket is not read",
   'in-flight': 'MAX_IN_FLIGHT or MAX_IN_FLIGHT_BYTES: the socket is not read',
   'publish-rate': "MAX_PUBLISH_RATE_PER_DEVICE, or the policy's rate: the socket is read more slowly",
-  'exchanges-per-client': 'MAX_EXCHANGES_PER_CLIENT: the connection is closed',
-  'exchanges-in-all': "a device's share of MEMORY_BUDGET_MIB for QoS 2 messages: the connection is closed",
+  'exchanges-per-client':
+    'MAX_EXCHANGES_PER_CLIENT: the connection is closed; MQTT 5: the message is refused',
+  'exchanges-in-all':
+    "a device's share of MEMORY_BUDGET_MIB for QoS 2 messages: the connection is closed; MQTT 5: the message is refused",
   'outgoing-bytes': 'MAX_OUTGOING_BYTES: the connection is closed, or a message for an absent client dropped',
   'outgoing-bytes-in-all':
     "a client's share of MEMORY_BUDGET_MIB for messages to clients: the connection is closed, or a message for an absent client dropped",

@@ -135,7 +135,7 @@ export const closeReasons = {
   },
   'too-many-exchanges': {
     why: 'MAX_EXCHANGES_PER_CLIENT of QoS 2 are begun and not ended with PUBREL',
-    code: 0x93,
+    code: 0x97,
   },
   'too-many-exchanges-in-all': {
     why: "the device's share of MEMORY_BUDGET_MIB is taken by QoS 2 messages begun and not ended with PUBREL",
@@ -191,6 +191,26 @@ export const closeReasons = {
 } as const satisfies Readonly<Record<string, Reason>>;
 
 export type CloseReason = keyof typeof closeReasons;
+
+/** What a message is refused for while its connection goes on, where the version has an answer to it. */
+export const messageRefusals = [
+  'publish-denied',
+  'topic-too-long',
+  'topic-too-deep',
+  'payload-not-utf8',
+  'packet-too-large',
+  'too-many-exchanges',
+  'too-many-exchanges-in-all',
+  'storage-full',
+  'denied-by-nats',
+  'refused-by-nats',
+] as const satisfies readonly CloseReason[];
+
+export type MessageRefusal = (typeof messageRefusals)[number];
+
+export function isMessageRefusal(reason: CloseReason): reason is MessageRefusal {
+  return (messageRefusals as readonly CloseReason[]).includes(reason);
+}
 
 /** After these the will is not published: the client said goodbye, or lost the right to speak. */
 const willSuppressing: ReadonlySet<CloseReason> = new Set<CloseReason>([

@@ -166,6 +166,8 @@ export interface Codec {
 
   /** CONNACK 0. */
   encodeConnack(sessionPresent: boolean, properties: ConnackProperties): Buffer;
+  /** The code by which a packet of the server tells a reason; undefined: it does not. PUBREC has those of PUBACK. */
+  codeOf(reason: CloseReason, packet: 'connack' | 'puback' | 'disconnect'): number | undefined;
   /** CONNACK with the code that a refusal has in this version, undefined when it is to end without an answer. */
   encodeRefusal(reason: CloseReason): Buffer | undefined;
   /** PUBACK, PUBREC, PUBREL or PUBCOMP. */
@@ -175,7 +177,10 @@ export interface Codec {
     reasonCode?: number,
     details?: { readonly reasonString?: string; readonly userProperties?: UserProperties },
   ): Buffer;
-  /** PUBACK or PUBREC of a message that is stored, and where, as far as the version can say that. */
+  /**
+   * PUBACK or PUBREC of a message that is stored, and where, as far as the version can say that. The bytes hold until the
+   * next one is encoded.
+   */
   encodeReceipt(type: PacketType, packetId: number, receipt: Receipt): Buffer;
   encodePublish(message: OutgoingPublish, delivery: Delivery): Buffer;
   /** One code for each filter: the granted QoS, or a refusal of MQTT 5.0 §3.9.3, in their order. */

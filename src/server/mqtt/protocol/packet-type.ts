@@ -22,4 +22,7 @@ export type PacketType = (typeof PacketType)[keyof typeof PacketType];
 /** Protocol level of CONNECT: 3 is MQTT 3.1, 4 is MQTT 3.1.1, 5 is MQTT 5.0. */
 export type ProtocolVersion = 3 | 4 | 5;
 
+/** The versions as people call them. */
+export const protocolNames: Readonly<Record<ProtocolVersion, string>> = { 3: '3.1', 4: '3.1.1', 5: '5.0' };
+
 export type QoS = 0 | 1 | 2;

@@ -1,5 +1,5 @@
 import type { StoredPlace } from '../../forward/pub-ack.js';
-import { type CloseReason, closeReasons, type Reason } from '../protocol/close-reason.js';
+import { closeReasons, type MessageRefusal } from '../protocol/close-reason.js';
 import { type Codec, unknownPacketId } from '../protocol/codec.js';
 import { PacketType } from '../protocol/packet-type.js';
 
@@ -42,12 +42,13 @@ export class Answers {
   }
 
   /** Answers PUBACK or PUBREC with a refusal, which ends the exchange. */
-  refuse(type: PacketType, packetId: number, reason: CloseReason): void {
+  refuse(type: PacketType, packetId: number, reason: MessageRefusal): void {
     const { connection } = this;
     if (!connection.isConnected) return;
     this.settle();
-    const { code, why }: Reason = closeReasons[reason];
-    connection.reply(connection.codec.encodeAcknowledge(type, packetId, code, { reasonString: why }));
+    const { codec } = connection;
+    const details = { reasonString: closeReasons[reason].why };
+    connection.reply(codec.encodeAcknowledge(type, packetId, codec.codeOf(reason, 'puback'), details));
   }
 
   /** Answers PUBREL of no exchange with PUBCOMP. */

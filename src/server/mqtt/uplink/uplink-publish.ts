@@ -2,7 +2,7 @@ import type { AckLevel } from '../../../ack-level.js';
 import { type Lane, natsBytesOf, type UplinkMessage } from '../../forward/forwarder.js';
 import { readPlace, type StoredPlace } from '../../forward/pub-ack.js';
 import { shortenText } from '../../live.js';
-import type { CloseReason } from '../protocol/close-reason.js';
+import type { CloseReason, MessageRefusal } from '../protocol/close-reason.js';
 import type { MessageProperties } from '../protocol/codec.js';
 import type { QoS } from '../protocol/packet-type.js';
 import type { Exchanges } from '../sessions/exchanges.js';
@@ -63,7 +63,7 @@ export class UplinkPublish implements UplinkMessage {
   tellsRefusal = false;
   /** The client can be told. */
   mayTellRefusal = false;
-  refusal: CloseReason | undefined;
+  refusal: MessageRefusal | undefined;
   /** Those of MQTT 5, for subscribers. */
   properties: MessageProperties | undefined;
   /** `Date.now()` from which on they do not get it. */
@@ -176,7 +176,7 @@ export class UplinkPublish implements UplinkMessage {
 }
 
 /** What is told of a refusal of NATS. JetStream's codes are those of its `errors.json`. */
-function refusalOf(cause: string): CloseReason {
+function refusalOf(cause: string): MessageRefusal {
   if (cause === 'too_large' || /^(10054|10097)\b/.test(cause)) return 'packet-too-large';
   if (cause === 'publish_denied') return 'denied-by-nats';
   // Store failed (a limit of messages, of bytes, or of a subject), no resources, and the account's limits.

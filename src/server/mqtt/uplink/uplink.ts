@@ -2,7 +2,7 @@ import { headerBytesOf, natsBytesOf } from '../../forward/forwarder.js';
 import { encodeProperties } from '../../forward/mqtt-headers.js';
 import type { StoredPlace } from '../../forward/pub-ack.js';
 import type { LimitName } from '../live/limit-names.js';
-import type { CloseReason } from '../protocol/close-reason.js';
+import { type CloseReason, isMessageRefusal, type MessageRefusal } from '../protocol/close-reason.js';
 import type { Codec, Publish, Will } from '../protocol/codec.js';
 import { PacketType, type QoS } from '../protocol/packet-type.js';
 import type { TopicLimits } from '../protocol/topics.js';
@@ -25,7 +25,7 @@ interface Awaited {
   readonly stored: boolean;
   readonly exchanges: Exchanges<UplinkPublish> | undefined;
   /** It is answered with a refusal; undefined: it is stored, or will be. */
-  readonly refusal?: CloseReason | undefined;
+  readonly refusal?: MessageRefusal | undefined;
   /** PUBACK or PUBREC tells it. */
   readonly place?: StoredPlace | undefined;
 }
@@ -71,14 +71,6 @@ export interface UplinkConnection {
 
 /** JetStream stores no message with more. */
 const maxHeaderBytes = 65_535;
-/** What a client is told in PUBACK or PUBREC, where its version can say it. */
-const answerable: ReadonlySet<CloseReason> = new Set<CloseReason>([
-  'publish-denied',
-  'topic-too-long',
-  'topic-too-deep',
-  'payload-not-utf8',
-  'packet-too-large',
-]);
 /** A device takes at most one message for so many that are free; the same for bytes. */
 const deviceShare = 8;
 
@@ -162,10 +154,10 @@ export class Uplink implements PublishOwner {
     if (publish.qos === 2 && this.resume(publish.packetId)) return undefined;
 
     const { exchanges } = this.client;
-    // A client of 3.1.1 cannot be told to wait, and the PUBREL that would make room comes behind what is read.
-    if (publish.qos === 2 && exchanges.size >= this.services.maxExchangesPerClient) {
-      return 'too-many-exchanges';
-    }
+    // A client cannot be made to wait: the PUBREL that would make room comes behind what is read. MQTT 5 gives a client
+    // that comes back its whole quota (§4.9), however many exchanges of its session are open.
+    if (publish.qos === 2 && exchanges.size >= this.services.maxExchangesPerClient)
+      return this.refuseOrClose(publish, 'too-many-exchanges', alias);
     const exchange = publish.qos === 2 ? { messageId: this.services.nextMessageId(), exchanges } : undefined;
     const message = new UplinkPublish(this, route, publish, exchange);
     message.wantsReceipt = this.connection.wantsReceipts;
@@ -181,7 +173,8 @@ export class Uplink implements PublishOwner {
     const tooManyHeaders = read !== undefined && headerBytesOf(message) > maxHeaderBytes;
     if (natsBytesOf(message) > this.services.forwarder.maxPayloadBytes || tooManyHeaders)
       return this.refuseOrClose(publish, 'packet-too-large', alias);
-    if (publish.qos === 2 && !exchanges.begin(message)) return 'too-many-exchanges-in-all';
+    if (publish.qos === 2 && !exchanges.begin(message))
+      return this.refuseOrClose(publish, 'too-many-exchanges-in-all', alias);
     if (publish.qos > 0) this.waiting.push(message);
     else if (this.routing.policy.localDelivery) this.deliver(message);
     message.publish(this.client.lane);
@@ -196,12 +189,13 @@ export class Uplink implements PublishOwner {
   ): CloseReason | undefined {
     const { qos, packetId } = publish;
     const { connection } = this;
-    if (!answerable.has(reason)) return reason;
+    if (!isMessageRefusal(reason)) return reason;
     // What PUBREC has taken it takes again, whatever holds by now [MQTT 5.0 MQTT-4.3.3-10].
     if (qos === 2 && connection.codec.explains && this.resume(packetId)) return undefined;
     connection.report.publishRefused(reason, alias.toString('utf8'));
     const closes = reason === 'publish-denied' && this.services.closesDenied;
     if (closes || !connection.codec.explains) return reason;
+    this.services.counters.publishesRefused[reason] += 1;
     if (qos > 0) {
       this.waiting.push({ qos, packetId, stored: true, exchanges: undefined, refusal: reason });
       this.answerStored();
@@ -252,6 +246,7 @@ export class Uplink implements PublishOwner {
     const { refusal = 'refused-by-nats', topic } = message;
     // A will has no identifier, and nobody to tell.
     if (message.packetId === 0) this.services.counters.willsDropped += 1;
+    this.services.counters.publishesRefused[refusal] += 1;
     this.connection.report.publishRefused(refusal, topic, detail);
     this.answerStored();
   }

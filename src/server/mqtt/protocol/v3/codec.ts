@@ -1,4 +1,4 @@
-import { closeReasons, type Reason } from '../close-reason.js';
+import { type CloseReason, closeReasons, type Reason } from '../close-reason.js';
 import type { Codec } from '../codec.js';
 import { checkFlags } from '../fixed-header.js';
 import { decodeAcknowledge, encodeAcknowledge, encodeSuback, encodeUnsuback } from './acknowledge.js';
@@ -20,9 +20,10 @@ function createCodec(version: 3 | 4): Codec {
       packet.length === bodyOffset ? { withWill: false, sessionExpirySec: undefined } : 'malformed-packet',
     // In MQTT 3.1 the byte of the session is reserved.
     encodeConnack: (sessionPresent) => encodeConnack(0, sessionPresent && version === 4),
+    codeOf: (reason, packet) => (packet === 'connack' ? returnCodeOf(reason) : undefined),
     encodeRefusal(reason) {
-      const { connack3 }: Reason = closeReasons[reason];
-      return connack3 === undefined ? undefined : encodeConnack(connack3, false);
+      const code = returnCodeOf(reason);
+      return code === undefined ? undefined : encodeConnack(code, false);
     },
     encodeAcknowledge: (type, packetId) => encodeAcknowledge(type, packetId),
     encodeReceipt: (type, packetId) => encodeAcknowledge(type, packetId),
@@ -31,6 +32,11 @@ function createCodec(version: 3 | 4): Codec {
     encodeUnsuback: (packetId) => encodeUnsuback(packetId),
     encodeDisconnect: () => undefined,
   };
+}
+
+function returnCodeOf(reason: CloseReason): Reason['connack3'] {
+  const { connack3 }: Reason = closeReasons[reason];
+  return connack3;
 }
 
 export const codecs3: Readonly<Record<3 | 4, Codec>> = { 3: createCodec(3), 4: createCodec(4) };

@@ -1,7 +1,6 @@
 import { type CloseReason, closeReasons, type Reason } from '../close-reason.js';
 import type { Codec, Connect } from '../codec.js';
 import { checkFlags } from '../fixed-header.js';
-import { PacketType } from '../packet-type.js';
 import {
   decodeAcknowledge,
   encodeAcknowledge,
@@ -37,8 +36,9 @@ function createCodec(maxPacketBytes: number, wantsProblemInformation: boolean): 
     decodeUnsubscribe,
     decodeDisconnect,
     encodeConnack: (sessionPresent, properties) => encodeConnack(sessionPresent, properties, maxPacketBytes),
+    codeOf,
     encodeRefusal(reason) {
-      const code = codeOf(reason, ReasonPlace.connack);
+      const code = codeOf(reason, 'connack');
       if (code === undefined) return undefined;
       const connack = encodeRefusal(code, closeReasons[reason].why, maxPacketBytes);
       return connack.length > maxPacketBytes ? undefined : connack; // [MQTT-3.1.2-24]
@@ -47,9 +47,7 @@ function createCodec(maxPacketBytes: number, wantsProblemInformation: boolean): 
       encodeAcknowledge(
         type,
         packetId,
-        reasonCode === undefined || isReasonOf(reasonCode, placeOf(type))
-          ? reasonCode
-          : ReasonCode.quotaExceeded,
+        reasonCode,
         wantsProblemInformation ? details : undefined,
         maxPacketBytes,
       ),
@@ -61,7 +59,7 @@ function createCodec(maxPacketBytes: number, wantsProblemInformation: boolean): 
     encodeSuback,
     encodeUnsuback,
     encodeDisconnect(reason, reasonString) {
-      const code = codeOf(reason, ReasonPlace.serverDisconnect);
+      const code = codeOf(reason, 'disconnect');
       return code === undefined ? undefined : encodeDisconnect(code, reasonString, maxPacketBytes);
     },
   };
@@ -70,14 +68,15 @@ function createCodec(maxPacketBytes: number, wantsProblemInformation: boolean): 
 /** The codec of every client that names no limit, and of a CONNECT that cannot be read. */
 export const codec5: Codec = createCodec(Number.POSITIVE_INFINITY, true);
 
-/** PUBACK and PUBREC have codes of their own, PUBREL and PUBCOMP others; packet too large is not among them (§3.4.2.1). */
-function placeOf(type: PacketType): ReasonPlace {
-  return type === PacketType.PUBACK || type === PacketType.PUBREC
-    ? ReasonPlace.received
-    : ReasonPlace.released;
-}
+/** What stands for a code that a packet does not have. PUBACK has none for a packet that is too large (§3.4.2.1). */
+const places = {
+  connack: { codes: ReasonPlace.connack, otherwise: ReasonCode.unspecifiedError },
+  puback: { codes: ReasonPlace.received, otherwise: ReasonCode.quotaExceeded },
+  disconnect: { codes: ReasonPlace.serverDisconnect, otherwise: ReasonCode.unspecifiedError },
+};
 
-function codeOf(reason: CloseReason, place: ReasonPlace): number | undefined {
+function codeOf(reason: CloseReason, packet: keyof typeof places): number | undefined {
   const { code }: Reason = closeReasons[reason];
-  return code === undefined || isReasonOf(code, place) ? code : ReasonCode.unspecifiedError;
+  const { codes, otherwise } = places[packet];
+  return code === undefined || isReasonOf(code, codes) ? code : otherwise;
 }
