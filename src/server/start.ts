@@ -27,6 +27,7 @@ import { startPolicyDirectory } from './policy-directory.js';
 import { readReadiness } from './readiness.js';
 import { openReleasers } from './releasers.js';
 import { startReplicaView } from './replica.js';
+import { openSessionStorage } from './session-storage.js';
 import { bringSchemaUpToDate, startDatabase } from './start-database.js';
 import { planStart, requirePorts } from './start-plan.js';
 import { openStartWait } from './start-wait.js';
@@ -125,6 +126,8 @@ async function start(
 
   const replica = randomBytes(3).toString('hex');
   const events = openEventFeed();
+  const store = await openSessionStorage(nats.state, `${replica}${randomBytes(5).toString('hex')}`);
+  releasers.add('session store', () => store.close());
   const core = await openBroker({
     config: {
       ...config,
@@ -133,6 +136,7 @@ async function start(
       acceptsPerTurn,
     },
     replica,
+    store,
     events,
     certificates: certificates.mqtt,
     forwarder,
@@ -278,7 +282,7 @@ async function start(
   };
 }
 
-/** How often wills that wait for room are looked at when the server stops. */
+/** How often wills that wait for room, and sessions that wait for NATS, are looked at when the server stops. */
 const waitingWillsPollMs = 20;
 
 /**
@@ -290,7 +294,8 @@ async function drainBroker(broker: Broker, forwarder: Forwarder, timeoutMs: numb
   // Wills are stored last; a message that cannot be stored must not take all of the time.
   await forwarder.drain((endMs - performance.now()) * 0.75);
   await broker.close();
-  while (broker.waitingWills() > 0 && performance.now() < endMs) await delay(waitingWillsPollMs);
+  while (broker.waitingWills() + broker.unstoredSessions() > 0 && performance.now() < endMs)
+    await delay(waitingWillsPollMs);
   const left = (await forwarder.drain(endMs - performance.now())) + broker.waitingWills();
   if (left > 0) {
     log.warn(

@@ -68,6 +68,20 @@ export async function startGateway(
   };
 }
 
+/** Starts another server on the database and the NATS of a gateway. */
+export async function startReplica(
+  onFinished: OnFinished,
+  { env }: Gateway,
+  more: Record<string, string> = {},
+): Promise<ServerProcess> {
+  const ports = { MQTT_PORT: String(await freePort()), LISTEN_ADDR: `127.0.0.1:${await freePort()}` };
+  const server = await startServerProcess({ ...env, ...ports, ...more });
+  onFinished(async () => {
+    await server.end('SIGKILL');
+  });
+  return server;
+}
+
 /** A migrated database of the test's own on the PostgreSQL of the test run. */
 export async function openDatabase(onFinished: OnFinished): Promise<string> {
   const postgres = await borrowPostgres();

@@ -10,6 +10,8 @@ import {
   type UplinkMessage,
 } from '../../src/server/forward/forwarder.js';
 import { type Broker, type BrokerConfig, type BrokerCore, openBroker } from '../../src/server/mqtt/broker.js';
+import { openMemorySessionStore } from '../../src/server/mqtt/sessions/memory-session-store.js';
+import type { SessionStore } from '../../src/server/mqtt/sessions/session-store.js';
 import type { CertificateStore } from '../../src/server/tls/certificate-store.js';
 
 /**
@@ -54,7 +56,7 @@ const salt = Buffer.alloc(16, 1);
 
 export async function openControlledBroker(
   config: Partial<BrokerConfig> = {},
-  options: { certificates?: CertificateStore; log?: Log } = {},
+  options: { certificates?: CertificateStore; log?: Log; store?: SessionStore } = {},
 ): Promise<ControlledBroker> {
   const log = options.log ?? openLog({ level: 'silent', format: 'json' });
   const device = { id: 'dev1', password: 'correct-horse' };
@@ -214,6 +216,7 @@ export async function openControlledBroker(
       ...config,
     },
     replica: 'r1',
+    store: options.store ?? openMemorySessionStore('the test has no NATS'),
     events: openEventFeed(),
     forwarder,
     downlink,

@@ -10,6 +10,7 @@ import { type EmbeddedNats, startEmbeddedNats } from './embedded/embedded-nats.j
 import type { Forwarder } from './forwarder.js';
 import { startJetStreamForwarder } from './jetstream-forwarder.js';
 
+import type { StateContext } from './state/state-stream.js';
 import { type Coverage, readCoverage, type WantedSubjects } from './stream/coverage.js';
 import { openServerSync } from './stream/server-sync.js';
 import type { UnusableSubjects } from './stream/stream-config.js';
@@ -44,6 +45,8 @@ export interface RunningForwarder {
   readonly forwarder: Forwarder;
   /** The connection to NATS, for the messages that go the other way. */
   readonly link: NatsLink;
+  /** What streams and buckets of the gateway's own are made with; undefined without JetStream. */
+  readonly state: StateContext | undefined;
   /** Holds subject templates against the streams; undefined without JetStream. Rejects while NATS is away. */
   readCoverage(wanted: readonly WantedSubjects[]): Promise<Coverage | undefined>;
   /** To these subjects nothing is sent from now on: in place of those given before. */
@@ -145,6 +148,16 @@ export async function startForwarder(options: {
     return {
       forwarder,
       link,
+      state:
+        watch === undefined
+          ? undefined
+          : {
+              link,
+              domain: config.natsJetstreamDomain,
+              inboxPrefix: config.natsInboxPrefix,
+              keeping: () => watch.stream.keeping,
+              log,
+            },
       async readCoverage(wanted) {
         if (!config.enableJetstream) return undefined;
         const { connection, detail } = open;

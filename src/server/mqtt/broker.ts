@@ -25,6 +25,8 @@ import { checkTopic, hasMoreLevels } from './protocol/topics.js';
 import { expiryOf } from './sessions/message.js';
 import { applyPolicies } from './sessions/policy-change.js';
 import { openRegistry } from './sessions/registry.js';
+import type { SessionStore } from './sessions/session-store.js';
+import { openSessionWriter } from './sessions/session-writer.js';
 import { startSessionEngine } from './sessions/subscription-matcher.js';
 import type { Transport } from './transport/accepted-socket.js';
 import type { EntranceKeeper } from './transport/handshakes.js';
@@ -54,6 +56,8 @@ export interface BrokerView {
   arrivals(): { ports: readonly number[]; waiting: number };
   /** Wills that wait for room. */
   waitingWills(): number;
+  /** Sessions of which not all is stored. */
+  unstoredSessions(): number;
   /** The same by transport; looks at each of them. */
   connectionCounts(): Record<Transport, number>;
   /** Of those that were accepted, by version of MQTT. */
@@ -107,6 +111,8 @@ export async function openBroker(options: {
   downlink: Downlink;
   /** Begins the id of every connection of this replica. */
   replica: string;
+  /** Where sessions are that outlive their connection. */
+  store: SessionStore;
   events: EventFeed;
   /** For TLS; undefined: there is none. */
   certificates?: CertificateStore | undefined;
@@ -129,6 +135,7 @@ export async function openBroker(options: {
     maxDelayedWills: config.maxDelayedWills,
     maxSpentRates: config.deviceCacheSize,
     exchangeRoom: openDeviceRoom(config.maxExchangesInAll),
+    durable: options.store.durable,
     counters,
   });
 
@@ -137,6 +144,7 @@ export async function openBroker(options: {
   const live = openConnectionList({ connections, meters, events, log });
   const turns = openTurnQueue();
   const limitedLog = limitLog(log);
+  const writer = openSessionWriter({ counters, log: limitedLog });
   downlink.deliver = (message) => {
     const { topic } = message;
     const refuse = (reason: string) =>
@@ -176,6 +184,7 @@ export async function openBroker(options: {
     connectionCount: () => connections.size,
     arrivals: () => ({ ports: Object.values(ports), waiting: gate?.waiting ?? 0 }),
     waitingWills: () => waitingWills.count,
+    unstoredSessions: () => writer.pending,
     connectionCounts() {
       const counts = { tcp: 0, tls: 0, ws: 0, wss: 0 };
       for (const { accepted } of connections) counts[accepted.transport] += 1;
@@ -211,6 +220,8 @@ export async function openBroker(options: {
       log: limitedLog,
       waitingWills,
       replica: options.replica,
+      store: options.store,
+      writer,
       policyOf,
       addressingOf: options.addressingOf,
     });
@@ -288,7 +299,8 @@ export async function openBroker(options: {
         await listeners.close();
         opened.close();
         for (const connection of [...connections]) connection.close('server-shutdown');
-        // Their sessions end with the process.
+        writer.flush();
+        // Nobody is there to wait for their delay.
         registry.publishDelayedWills();
       },
     };
@@ -316,6 +328,8 @@ export async function openBroker(options: {
     },
     listen,
     close: () => {
+      writer.close();
+      options.store.close();
       closing ??= engine.close().finally(() => limitedLog.close());
       return closing;
     },

@@ -16,6 +16,9 @@ import type { RateLimits } from './admission/publish-rate.js';
 import type { BrokerCounters } from './live/counters.js';
 import type { SessionServices } from './sessions/client-session.js';
 import type { Registry } from './sessions/registry.js';
+import type { SessionStore } from './sessions/session-store.js';
+import { openSessionTaking, type SessionTaking } from './sessions/session-taking.js';
+import type { SessionWriter } from './sessions/session-writer.js';
 import { createSharedSubscriptions } from './sessions/shared-subscriptions.js';
 import type { SessionEngine } from './sessions/subscription-matcher.js';
 import type { TurnQueue } from './transport/turn-queue.js';
@@ -35,6 +38,7 @@ export interface ConnectionServices {
   readonly turns: TurnQueue;
   readonly uplink: UplinkServices;
   readonly session: SessionServices;
+  readonly taking: SessionTaking;
   readonly counters: BrokerCounters;
   readonly events: EventFeed;
   readonly log: LimitedLog;
@@ -81,6 +85,10 @@ export function createConnectionServices(
     log: LimitedLog;
     waitingWills: UplinkServices['waitingWills'];
     replica: string;
+    /** Where sessions are that outlive their connection. */
+    store: SessionStore;
+    /** Writes to it. */
+    writer: SessionWriter;
     policyOf(device: DeviceCredentials): Policy;
     addressingOf(device: DeviceCredentials, policy: Policy): Addressing;
   },
@@ -90,6 +98,21 @@ export function createConnectionServices(
   const messageIdPrefix = randomBytes(9).toString('base64url');
   let messageIds = 0;
   let connectionIds = 0;
+  const session: SessionServices = {
+    engine,
+    shares: createSharedSubscriptions(engine, counters),
+    limits: {
+      maxMessages: config.maxQueuedMessages,
+      maxBytes: config.maxOutgoingBytes,
+      maxBytesInAll: config.maxOutgoingBytesInAll,
+    },
+    outgoing: { bytes: 0 },
+    maxSubscriptions: config.maxSubscriptionsPerClient,
+    topicLimits,
+    subscriptionRoom: openDeviceRoom(config.maxSubscriptionBytesInAll),
+    counters,
+    downlink,
+  };
   return {
     config,
     directory,
@@ -127,21 +150,14 @@ export function createConnectionServices(
       deliver: (message) => engine.deliver(message),
       nextMessageId: () => `${messageIdPrefix}.${(messageIds++).toString(36)}`,
     },
-    session: {
-      engine,
-      shares: createSharedSubscriptions(engine, counters),
-      limits: {
-        maxMessages: config.maxQueuedMessages,
-        maxBytes: config.maxOutgoingBytes,
-        maxBytesInAll: config.maxOutgoingBytesInAll,
-      },
-      outgoing: { bytes: 0 },
-      maxSubscriptions: config.maxSubscriptionsPerClient,
-      topicLimits,
-      subscriptionRoom: openDeviceRoom(config.maxSubscriptionBytesInAll),
-      counters,
-      downlink,
-    },
+    session,
+    taking: openSessionTaking({
+      store: parts.store,
+      writer: parts.writer,
+      registry,
+      session,
+      log,
+    }),
     publishRateOf: (policy) => {
       const perSecond = policy.publishRate ?? config.maxPublishRatePerDevice;
       return perSecond > 0 ? { perSecond, burst: perSecond * config.publishBurstSec } : undefined;

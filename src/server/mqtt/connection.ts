@@ -21,6 +21,8 @@ import { codecs3 } from './protocol/v3/codec.js';
 import type { Client, ClientConnection, DeviceClients } from './sessions/client.js';
 import { awaitCommands, CommandsRequest } from './sessions/commands-request.js';
 import { type ClientLimits, unlimited } from './sessions/outgoing.js';
+import type { Admission } from './sessions/registry.js';
+import type { Taken } from './sessions/session-taking.js';
 import { isSubscribeReady, type Subscriber, takeSubscribe, takeUnsubscribe } from './sessions/subscribing.js';
 import type { AcceptedSocket } from './transport/accepted-socket.js';
 import { ClientSocket, type PacketProcessor } from './transport/client-socket.js';
@@ -254,10 +256,15 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
       return;
     }
     const { client } = admission;
-    this.client = client;
     this.policy = policy;
     this.updatePublishRate(client.device, policy);
-    const sessionPresent = admission.sessionPresent && (await this.mayGoOnWith(client));
+    const taken = await this.takeSession(connect, admission);
+    if (!this.isAuthenticating) return;
+    if ('refused' in taken) {
+      this.refuse(taken);
+      return;
+    }
+    const sessionPresent = taken.sessionPresent && (await this.mayGoOnWith(client));
     if (!this.isAuthenticating) return;
     const connack = this.codec.encodeConnack(
       sessionPresent,
@@ -290,6 +297,21 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
       maxPacketBytes: this.agreedPacketBytes,
       assignedClientId: connect.clientId === '' ? this.clientId : undefined,
       responseInformation: this.policy?.maySubscribe(`${answersTo}#`) === true ? answersTo : undefined,
+    });
+  }
+
+  /** The client's session, where it has or wants one that outlives its connection; no other client waits. */
+  private takeSession(connect: Connect, { client, sessionPresent }: Admission): Taken | Promise<Taken> {
+    const { taking } = this.services;
+    const { sessionExpirySec } = this.terms;
+    if (!taking.concerns(client, sessionExpirySec)) return { sessionPresent };
+    return taking.take(client, {
+      cleanStart: connect.cleanStart,
+      sessionExpirySec,
+      sessionPresent,
+      untilMs: this.deadlineMs - refusalMarginMs,
+      policy: () => this.policy as Policy,
+      isWanted: () => this.isAuthenticating,
     });
   }
 

@@ -44,6 +44,8 @@ export interface BrokerCounters {
   willsDropped: number;
   /** Messages of clients that were told so, if they asked to be, and whose connection went on, by reason. */
   readonly publishesRefused: Record<MessageRefusal, number>;
+  /** Attempts to store a session that failed; each is repeated. */
+  sessionWritesFailed: number;
   /** Messages outside the policy of their device. */
   publishDenied: number;
   /** Filters refused. */
@@ -67,6 +69,7 @@ export function newBrokerCounters(): BrokerCounters {
     deliveriesRefused: 0,
     willsDropped: 0,
     publishesRefused: zeroes(messageRefusals),
+    sessionWritesFailed: 0,
     publishDenied: 0,
     subscribeDenied: 0,
     limits: zeroes(keysOf(limitNames)),

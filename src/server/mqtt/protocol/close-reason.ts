@@ -50,6 +50,16 @@ export const closeReasons = {
     code: 0x88,
     connack3: 3,
   },
+  'sessions-away': {
+    why: 'NATS did not give or take the session of the client in time, and this replica does not have it',
+    code: 0x88,
+    connack3: 3,
+  },
+  'session-unreadable': {
+    why: 'the session of the client is stored in a form that this program cannot read',
+    code: 0x88,
+    connack3: 3,
+  },
   'protocol-version': {
     why: 'a protocol level that is not spoken here [MQTT-3.1.2-2]',
     code: 0x84,

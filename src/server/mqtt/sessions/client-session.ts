@@ -8,7 +8,9 @@ import type { PacketType, QoS } from '../protocol/packet-type.js';
 import { matches, type TopicLimits } from '../protocol/topics.js';
 import type { Message } from './message.js';
 import { Outgoing, type OutgoingConnection, type OutgoingLimits, type OutgoingTotal } from './outgoing.js';
+import { type Cursors, maxNameBytes, type SessionRecord, type Unacked } from './session-record.js';
 import type { SharedSubscriptions } from './shared-subscriptions.js';
+import type { StoredSession } from './stored-session.js';
 import { copyFor, memoryBytesOf, type SubscriptionTerms } from './subscription.js';
 import type { SessionEngine } from './subscription-matcher.js';
 
@@ -29,8 +31,20 @@ export interface SessionServices {
 interface Subscription {
   /** Those asked for last. */
   terms: SubscriptionTerms;
+  /** Sequence in the stream of commands when it was made: it takes those behind it. */
+  from: number;
   end: () => void;
 }
+
+/** The client of a session. */
+interface SessionClient {
+  /** As messages name their sender. */
+  readonly key: string;
+  readonly device: { readonly id: string };
+  readonly stored: StoredSession | undefined;
+}
+
+const noCursors: Cursors = { commands: 0, messages: 0 };
 
 /** Commands for the device could match the filter. */
 export function takesCommands(filter: string, deviceId: string): boolean {
@@ -43,29 +57,81 @@ export function takesCommands(filter: string, deviceId: string): boolean {
  */
 export class ClientSession {
   private readonly services: SessionServices;
+  private readonly client: SessionClient;
   private readonly deviceId: string;
   private readonly clientKey: string;
   private readonly outgoing: Outgoing;
   private readonly subscriptions = new Map<string, Subscription>();
   /** How many of them take commands, which are claimed while there is one. */
   private takingCommands = 0;
+  /** Bytes of the names of all subscriptions. */
+  private nameBytes = 0;
   private commands: DownlinkClaim | undefined;
   /** Number of the latest delivery; the message itself is not kept. */
   private lastDelivery = 0;
 
-  /** @param client.key as messages name their sender. */
+  /** What each stream has delivered, as the store has it or is to have it. */
+  cursors: Cursors;
+  /** What was sent and not acknowledged when the session was stored, by an earlier replica. */
+  readonly restoredUnacked: readonly Unacked[];
+
+  /** @param restored what the store had; its subscriptions are to be made again. */
   constructor(
     services: SessionServices,
-    client: { readonly key: string; readonly device: { readonly id: string } },
+    client: SessionClient,
+    restored?: Pick<SessionRecord, 'cursors' | 'unacked'>,
   ) {
     this.services = services;
+    this.client = client;
     this.deviceId = client.device.id;
     this.clientKey = client.key;
     this.outgoing = new Outgoing(services.limits, services.outgoing, services.counters);
+    this.cursors = restored?.cursors ?? noCursors;
+    this.restoredUnacked = restored?.unacked ?? [];
   }
 
-  /** Adds a subscription, or puts an existing one on other terms [MQTT-3.8.4-3]; 'full': there are too many. */
-  subscribe(terms: SubscriptionTerms): 'new' | 'known' | 'full' {
+  /**
+   * Stores the session as it is now, where it outlives its connection.
+   *
+   * @returns when that is done; false: another connection has the session by now, and this one is being closed.
+   */
+  persist(): Promise<boolean> {
+    return this.client.stored?.persist() ?? Promise.resolve(true);
+  }
+
+  /** What may be lost has changed: it is stored with the next write, or within a second. */
+  touch(): void {
+    this.client.stored?.touch();
+  }
+
+  /** What of it is to be stored. */
+  snapshot(): Pick<SessionRecord, 'subscriptions' | 'cursors' | 'unacked'> {
+    return {
+      subscriptions: [...this.subscriptions.values()].map(({ terms, from }) => ({
+        name: terms.name,
+        qos: terms.qos,
+        noLocal: terms.noLocal,
+        retainAsPublished: terms.retainAsPublished,
+        retainHandling: terms.retainHandling,
+        id: terms.id,
+        from,
+      })),
+      cursors: this.cursors,
+      unacked: this.restoredUnacked,
+    };
+  }
+
+  /** Nothing is lost when its client, which is away, is forgotten here: what comes for it waits elsewhere. */
+  get mayLeave(): boolean {
+    return this.subscriptions.size === 0 && this.outgoing.isEmpty;
+  }
+
+  /**
+   * Adds a subscription, or puts an existing one on other terms [MQTT-3.8.4-3]; 'full': there are too many.
+   *
+   * @param from see `Subscription`.
+   */
+  subscribe(terms: SubscriptionTerms, from = 0): 'new' | 'known' | 'full' {
     const { name, filter } = terms;
     const known = this.subscriptions.get(name);
     if (known !== undefined) {
@@ -77,7 +143,8 @@ export class ClientSession {
       this.takingCommands += 1;
       this.commands ??= this.services.downlink.claim(this.deviceId);
     }
-    const subscription = { terms, end: () => {} };
+    const subscription = { terms, from, end: () => {} };
+    this.nameBytes += Buffer.byteLength(name);
     this.subscriptions.set(name, subscription);
     subscription.end =
       terms.shareName === undefined ? this.listen(subscription) : this.join(terms.shareName, subscription);
@@ -110,7 +177,10 @@ export class ClientSession {
 
   private takeRoom(name: string): boolean {
     const { maxSubscriptions, subscriptionRoom, counters } = this.services;
-    if (this.subscriptions.size >= maxSubscriptions) {
+    if (
+      this.subscriptions.size >= maxSubscriptions ||
+      this.nameBytes + Buffer.byteLength(name) > maxNameBytes
+    ) {
       counters.limits['subscriptions-per-client'] += 1;
       return false;
     }
@@ -148,6 +218,7 @@ export class ClientSession {
     if (subscription === undefined) return false;
     subscription.end();
     this.subscriptions.delete(name);
+    this.nameBytes -= Buffer.byteLength(name);
     this.services.subscriptionRoom.giveBack(this.deviceId, memoryBytesOf(name));
     if (takesCommands(subscription.terms.filter, this.deviceId)) this.releaseCommands();
     return true;

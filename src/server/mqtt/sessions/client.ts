@@ -6,9 +6,12 @@ import type { Rules } from '../uplink/route.js';
 import type { UplinkPublish } from '../uplink/uplink-publish.js';
 import type { ClientSession } from './client-session.js';
 import type { Exchanges } from './exchanges.js';
+import type { StoredSession } from './stored-session.js';
 
 /** The connection of a client, as those see it who know the client. */
 export interface ClientConnection {
+  /** Set when it becomes that of its client. */
+  client: Client | undefined;
   /** There may be room for a message that waits. */
   onRoom(): void;
   /** The policy of the device has changed. */
@@ -56,7 +59,7 @@ export interface DelayedWill {
  * messages are on their way to NATS, so that order and QoS 2 exchanges hold across a reconnect.
  */
 export interface Client {
-  /** Made of device id and client id by the registry; no two clients share one. */
+  /** Made of device id and client id, see `session-key.ts`; no two clients of the fleet share one. */
   readonly key: string;
   readonly device: DeviceClients;
   lane: Lane;
@@ -74,6 +77,8 @@ export interface Client {
   readonly exchanges: Exchanges<UplinkPublish>;
   /** Subscriptions and messages to the client; there is none before the first SUBSCRIBE. */
   session: ClientSession | undefined;
+  /** Its session as the store has it; undefined: it has none there, or is about to be given it. */
+  stored: StoredSession | undefined;
 }
 
 /** Puts a device under other rules: what it sends, and what of it waits, goes where those say. */

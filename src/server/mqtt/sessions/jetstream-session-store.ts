@@ -75,6 +75,7 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
 
   const store: SessionStore = {
     durable: true,
+    owner: replica,
     detail: 'sessions are in JetStream',
     listener: undefined,
     get caughtUp() {

@@ -26,6 +26,7 @@ export function openMemorySessionStore(detail: string): SessionStore {
 
   return {
     durable: false,
+    owner: 'self',
     detail,
     caughtUp: true,
     reachable: true,

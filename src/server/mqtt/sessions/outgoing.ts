@@ -113,6 +113,11 @@ export class Outgoing {
     };
   }
 
+  /** Nothing waits or is unacknowledged. */
+  get isEmpty(): boolean {
+    return this.waiting.size === 0 && this.inFlight.size === 0;
+  }
+
   get isConnected(): boolean {
     return this.connection !== undefined;
   }

@@ -6,6 +6,7 @@ import { type CloseReason, suppressesWill } from '../protocol/close-reason.js';
 import type { Rules } from '../uplink/route.js';
 import { type Client, type ClientConnection, changeRules, type DeviceClients } from './client.js';
 import { Exchanges } from './exchanges.js';
+import { sessionKey } from './session-key.js';
 
 export interface Admission {
   readonly client: Client;
@@ -33,8 +34,16 @@ export interface Registry {
       rules: Rules;
     },
   ): Admission | undefined;
-  /** The client begins anew: what was kept of its session is forgotten. */
+  /** The client begins anew: what was kept of its session is forgotten here. */
   discardSession(client: Client): void;
+  /**
+   * The client's session is elsewhere by now: its connection is closed, and what is here of it forgotten.
+   *
+   * @param ended it has ended there, and with it the delay of a will.
+   */
+  lose(client: Client, ended: boolean): void;
+  /** The client of a key, see `session-key.ts`, if it is known here. */
+  find(key: string): Client | undefined;
   /** Parts a client from its connection, which has closed. */
   release(connection: ClientConnection, client: Client): void;
   /** Closes a client's connection and discards its session. */
@@ -59,6 +68,8 @@ export interface Registry {
 
 /** A client that comes back within this time has its new messages stored after its earlier ones. */
 const laneGraceMs = 60_000;
+/** A client that comes back within this time needs nothing of NATS to go on with its session. */
+const awayGraceMs = 30_000;
 
 export function openRegistry(options: {
   forwarder: Forwarder;
@@ -70,6 +81,8 @@ export function openRegistry(options: {
   maxSpentRates: number;
   /** QoS 2 exchanges of all clients. */
   exchangeRoom: DeviceRoom;
+  /** Sessions outlive this process: a client that is away need not be remembered for its session. */
+  durable: boolean;
   counters: BrokerCounters;
 }): Registry {
   const clients = new Map<string, Client>();
@@ -83,6 +96,10 @@ export function openRegistry(options: {
   const delayed = new Set<Client>();
   /** Clients without a connection whose messages or wills are still on their way to NATS, and since when. */
   const unsettled = new Map<Client, number>();
+  /** Clients that are being lost to another replica. */
+  const moved = new Set<Client>();
+  /** Absent clients whose sessions are stored, and since when: they are forgotten when nothing here needs them. */
+  const leaving = new Map<Client, number>();
 
   function remember(key: string, deviceId: string, deviceType: string): Client | undefined {
     const device = devices.get(deviceId) ?? {
@@ -111,6 +128,7 @@ export function openRegistry(options: {
       delayedWill: undefined,
       exchanges: new Exchanges(options.exchangeRoom, deviceId),
       session: undefined,
+      stored: undefined,
     };
     clients.set(key, state);
     device.clients.add(state);
@@ -135,6 +153,7 @@ export function openRegistry(options: {
     expiring.delete(state);
     delayed.delete(state);
     unsettled.delete(state);
+    leaving.delete(state);
     state.lane.close();
     const { device } = state;
     device.clients.delete(state);
@@ -160,13 +179,32 @@ export function openRegistry(options: {
 
   /** Ends a session; the client is remembered only while messages of it are on their way. */
   function discard(state: Client): void {
+    state.stored?.remove();
+    state.stored = undefined;
     discardSession(state);
-    publishDelayedWill(state);
+    // A client that is connected elsewhere is so before the delay is over [MQTT-3.1.3-9].
+    if (moved.has(state)) cancelDelayedWill(state);
+    else publishDelayedWill(state);
     state.sessionExpirySec = 0;
     absent.delete(state);
     expiring.delete(state);
+    leaving.delete(state);
     if (isSettled(state)) forget(state);
     else unsettled.set(state, performance.now());
+  }
+
+  /** What is here of the session of an absent client is forgotten, and the session is not: the store has it. */
+  function leave(state: Client): void {
+    state.stored = undefined;
+    discard(state);
+  }
+
+  function lose(state: Client, ended: boolean): void {
+    state.stored = undefined;
+    if (!ended) moved.add(state);
+    if (state.connection === undefined) leave(state);
+    else state.connection.close('taken-over');
+    moved.delete(state);
   }
 
   function setType(deviceId: string, type: string, rules: () => Rules): void {
@@ -199,7 +237,8 @@ export function openRegistry(options: {
         if (count <= atMost) continue;
         counts.set(state.device, count - 1);
         options.counters.limits.sessions += 1;
-        discard(state);
+        if (options.durable) leave(state);
+        else discard(state);
       }
     }
   }
@@ -220,7 +259,7 @@ export function openRegistry(options: {
 
     admit(connection, { deviceId, deviceType, clientId, cleanStart, sessionExpirySec, rules }) {
       setType(deviceId, deviceType, () => rules);
-      const key = keyOf(deviceId, clientId);
+      const key = sessionKey(deviceId, clientId);
       clients.get(key)?.connection?.close('taken-over');
       // Closing may have forgotten the client, so it is looked up again.
       const state = clients.get(key) ?? remember(key, deviceId, deviceType);
@@ -230,6 +269,7 @@ export function openRegistry(options: {
       absent.delete(state);
       expiring.delete(state);
       unsettled.delete(state);
+      leaving.delete(state);
       // A session whose subscriptions the policy does not allow is not gone on with, however they came about.
       const isAllowed = state.session === undefined || state.session.isAllowedBy(rules.policy);
       const isExpired = state.expiresAtMs <= performance.now();
@@ -241,10 +281,15 @@ export function openRegistry(options: {
       state.sessionExpirySec = sessionExpirySec;
       state.expiresAtMs = Number.POSITIVE_INFINITY;
       state.connection = connection;
+      connection.client = state;
       return { client: state, sessionPresent };
     },
 
     discardSession,
+
+    lose,
+
+    find: (key) => clients.get(key),
 
     release(connection, state) {
       if (state.connection !== connection) return;
@@ -253,10 +298,15 @@ export function openRegistry(options: {
       state.device.clients.delete(state);
       state.device.clients.add(state);
       state.session?.detach();
-      if (state.sessionExpirySec === 0) {
+      const { stored } = state;
+      // What the store was not asked for is not here; what is in the store stays there.
+      if (state.sessionExpirySec === 0 || stored?.isHeld !== true) {
         discard(state);
         return;
       }
+      void stored.park(state.sessionExpirySec).then((isStored) => {
+        if (isStored && options.durable && absent.has(state)) leaving.set(state, performance.now());
+      });
       absent.add(state);
       if (state.sessionExpirySec !== Number.POSITIVE_INFINITY) {
         state.expiresAtMs = performance.now() + state.sessionExpirySec * 1_000;
@@ -304,17 +354,25 @@ export function openRegistry(options: {
       for (const [state, sinceMs] of unsettled) {
         if (isSettled(state) || sinceMs < longAgoMs) closeLane(state);
       }
+      for (const [state, sinceMs] of leaving) {
+        if (sinceMs > nowMs - awayGraceMs) break;
+        leaving.delete(state);
+        if (mayLeave(state)) leave(state);
+        else leaving.set(state, nowMs);
+      }
       if (absent.size > options.maxSessions) evict();
       spentRates.sweep();
     },
   };
 }
 
-/** Either id may hold any character, so the length says where the first one ends: no two clients share a key. */
-function keyOf(deviceId: string, clientId: string): string {
-  return `${deviceId.length} ${deviceId}${clientId}`;
-}
-
 function isSettled({ lane, wills }: Client): boolean {
   return lane.inFlight === 0 && wills.length === 0;
+}
+
+/** The store has everything of an absent client that somebody could ask for. */
+function mayLeave(state: Client): boolean {
+  const { session, exchanges, delayedWill, stored } = state;
+  if (!isSettled(state) || exchanges.size > 0 || delayedWill !== undefined) return false;
+  return stored?.isDirty === false && (session === undefined || session.mayLeave);
 }

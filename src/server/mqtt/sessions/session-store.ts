@@ -35,6 +35,8 @@ export interface SessionStoreListener {
 export interface SessionStore {
   /** Outlives the process: a client that is away need not be kept in memory for it. */
   readonly durable: boolean;
+  /** The name of this replica in the records. */
+  readonly owner: string;
   /** In words: where sessions are, for people. */
   readonly detail: string;
   /** Every key is known. */

@@ -14,6 +14,7 @@ const noSubscriptionExisted = 0x11;
 /** A connection whose client subscribes. */
 export interface Subscriber extends OutgoingConnection {
   readonly client: Client | undefined;
+  readonly isConnected: boolean;
   readonly policy: Policy | undefined;
   /** What a SUBSCRIBE waits for. */
   readonly commands: CommandsRequest;
@@ -77,9 +78,24 @@ export function takeSubscribe(
     return qos;
   });
   subscriber.commands.end();
-  subscriber.reply(subscriber.codec.encodeSuback(subscribe.packetId, codes, subscribe.requests));
-  if (retained.size > 0) subscriber.client?.session?.sendRetained([...retained]);
+  const suback = subscriber.codec.encodeSuback(subscribe.packetId, codes, subscribe.requests);
+  answerWhenStored(subscriber, granted > 0, () => {
+    subscriber.reply(suback);
+    if (retained.size > 0) subscriber.client?.session?.sendRetained([...retained]);
+  });
   return granted;
+}
+
+/** Answers at once, or when what was changed of a session that outlives its connection is stored. */
+function answerWhenStored(subscriber: Subscriber, isChanged: boolean, answer: () => void): void {
+  const session = subscriber.client?.session;
+  if (!isChanged || session === undefined || subscriber.client?.stored === undefined) {
+    answer();
+    return;
+  }
+  void session.persist().then((isStored) => {
+    if (isStored && subscriber.isConnected) answer();
+  });
 }
 
 /** Retain Handling [MQTT 5.0 MQTT-3.3.1-9..11]; a shared subscription gets none [§4.8.2]. */
@@ -137,6 +153,7 @@ export function takeUnsubscribe(
   const codes = unsubscribe.filters.map((filter) =>
     client?.session?.unsubscribe(filter) === true ? success : noSubscriptionExisted,
   );
-  subscriber.reply(codec.encodeUnsuback(unsubscribe.packetId, codes));
+  const unsuback = codec.encodeUnsuback(unsubscribe.packetId, codes);
+  answerWhenStored(subscriber, codes.includes(success), () => subscriber.reply(unsuback));
   return undefined;
 }

@@ -1,0 +1,245 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { messageOf } from '../../../errors.js';
+import type { LimitedLog } from '../../../log.js';
+import type { Policy } from '../admission/authorize.js';
+import type { CloseReason } from '../protocol/close-reason.js';
+import { partFilter } from '../protocol/topics.js';
+import type { Client } from './client.js';
+import { ClientSession, type SessionServices } from './client-session.js';
+import type { Registry } from './registry.js';
+import type { SessionRecord, StoredSubscription } from './session-record.js';
+import { type SessionStore, type StoredRecord, StoreError } from './session-store.js';
+import type { SessionWriter } from './session-writer.js';
+import { newTerms, type SessionState, StoredSession } from './stored-session.js';
+
+/** What CONNECT asks for. */
+export interface TakeRequest {
+  readonly cleanStart: boolean;
+  /** 0: the session ends with the connection; infinite: it never expires. */
+  readonly sessionExpirySec: number;
+  /** The client goes on with a session that this replica has in memory. */
+  readonly sessionPresent: boolean;
+  /** `performance.now()` until which the store is waited for. */
+  readonly untilMs: number;
+  policy(): Policy;
+  /** The connection still waits for it. */
+  isWanted(): boolean;
+}
+
+export type Taken = { readonly sessionPresent: boolean } | { readonly refused: CloseReason };
+
+/** Gives a client that connects its session, which from then on no other connection can write. */
+export interface SessionTaking {
+  /** The client has a session that outlives its connection, or is to have one; others are not made to wait. */
+  concerns(client: Client, sessionExpirySec: number): boolean;
+  /**
+   * Takes the session: reads it, unless this replica has it, and makes it this connection's.
+   *
+   * @returns whether the client goes on with one, or why it is refused.
+   */
+  take(client: Client, request: TakeRequest): Promise<Taken>;
+}
+
+const pauseMs = 100;
+/** The longest that CONNECT waits for the store. */
+const maxWaitMs = 5_000;
+const emptyState: SessionState = {
+  subscriptions: [],
+  cursors: { commands: 0, messages: 0 },
+  unacked: [],
+  received: { generation: 0, completed: [], open: [] },
+};
+const late = Symbol('late');
+
+export function openSessionTaking(options: {
+  store: SessionStore;
+  writer: SessionWriter;
+  registry: Registry;
+  /** What clients' sessions share. */
+  session: SessionServices;
+  log: LimitedLog;
+}): SessionTaking {
+  const { store, writer, registry, log } = options;
+  const services = { store, writer, owner: store.owner };
+  /** Clients that go on with what this replica has, while the store is asked whether it still may. */
+  const begun = new Set<Client>();
+
+  store.listener = {
+    onNews({ key, revision, epoch, removed }) {
+      const stored = registry.find(key)?.stored;
+      if (stored === undefined || (epoch < stored.epoch && !removed)) return;
+      stored.onNews(revision).catch(() => {
+        // The next write finds out.
+      });
+    },
+    onCaughtUp() {
+      // A store that was lost as a whole is written anew.
+      for (const { clients } of registry.devices())
+        for (const { key, stored } of clients)
+          if (stored !== undefined && !store.has(key)) void stored.persist();
+    },
+  };
+
+  /** @returns undefined where the session has been lost to another replica meanwhile. */
+  async function goOn(
+    client: Client,
+    stored: StoredSession,
+    request: TakeRequest,
+  ): Promise<Taken | undefined> {
+    const { sessionPresent, sessionExpirySec, untilMs } = request;
+    if (!sessionPresent && sessionExpirySec === 0) {
+      client.stored = undefined;
+      stored.remove();
+      if (store.reachable) await within(stored.settled(), untilMs);
+      return { sessionPresent: false };
+    }
+    stored.begin(sessionExpirySec, !sessionPresent);
+    const written = stored.persist();
+    // This replica has it: it need not wait for a store that is away.
+    if (!store.reachable) return { sessionPresent };
+    return (await within(written, untilMs)) === false ? undefined : { sessionPresent };
+  }
+
+  async function fetch(client: Client, request: TakeRequest): Promise<Taken> {
+    const { key } = client;
+    const { untilMs, isWanted } = request;
+    let problem = '';
+    while (isWanted() && performance.now() < untilMs) {
+      try {
+        await writer.find(key)?.settled();
+        const taken = await tryOnce(client, request, await store.load(key));
+        if (taken !== undefined) return taken;
+      } catch (error) {
+        problem = messageOf(error);
+        if (!(error instanceof StoreError)) throw error;
+        if (!error.away) break;
+        await delay(pauseMs, undefined, { ref: false });
+      }
+    }
+    if (isWanted())
+      log.warn(
+        'session_not_taken',
+        { session: key, reason: problem },
+        'A client is refused: its session is out of reach',
+      );
+    return { refused: 'sessions-away' };
+  }
+
+  /** @returns undefined when another one was quicker. */
+  async function tryOnce(
+    client: Client,
+    { cleanStart, sessionExpirySec, policy, isWanted }: TakeRequest,
+    found: StoredRecord | undefined,
+  ): Promise<Taken | undefined> {
+    const { key } = client;
+    if (found !== undefined && typeof found.record === 'string' && !cleanStart) {
+      log.error(
+        'session_unreadable',
+        { session: key, reason: found.record },
+        'A stored session cannot be read; its client is refused',
+      );
+      return { refused: 'session-unreadable' };
+    }
+    const before = found === undefined || typeof found.record === 'string' ? undefined : found.record;
+    const isAllowed = before?.subscriptions.every((each) => allows(policy(), each));
+    const kept = !cleanStart && isAllowed ? before : undefined;
+    if (kept === undefined && sessionExpirySec === 0) {
+      if (found !== undefined && !(await store.remove(key, found.revision))) return undefined;
+      return { sessionPresent: false };
+    }
+    const epoch = (found?.epoch ?? 0) + 1;
+    const record: SessionRecord =
+      kept === undefined
+        ? { ...newTerms(store.owner, sessionExpirySec, epoch), ...emptyState }
+        : { ...kept, epoch, owner: store.owner, expirySec: sessionExpirySec, awaySinceMs: undefined };
+    const revision = await store.write(key, record, found?.revision ?? 0, store.nextWriteId());
+    if (revision === undefined) return undefined;
+    const stored = new StoredSession(services, { key, record, revision }, clientOf(client));
+    if (!isWanted()) {
+      // Nobody is there any more: it waits for the client to come back.
+      void (sessionExpirySec === 0 ? stored.remove() : stored.park(sessionExpirySec));
+      return { refused: 'connection-lost' };
+    }
+    if (kept === undefined || restore(client, kept)) {
+      client.stored = stored;
+      return { sessionPresent: kept !== undefined };
+    }
+    registry.discardSession(client);
+    const back = { ...record, owner: undefined, awaySinceMs: Date.now() };
+    await store.write(key, back, revision, store.nextWriteId());
+    log.warn(
+      'session_not_restored',
+      { session: key },
+      'A client is refused: there is no room here for its subscriptions',
+    );
+    return { refused: 'too-many-clients' };
+  }
+
+  function clientOf(client: Client) {
+    return {
+      collect: (): SessionState => ({ ...emptyState, ...client.session?.snapshot() }),
+      onLost: (removed: boolean) => {
+        if (client.stored?.isHeld === false && !begun.has(client)) registry.lose(client, removed);
+      },
+    };
+  }
+
+  /** @returns false when there is no room. */
+  function restore(client: Client, record: SessionRecord): boolean {
+    const session = new ClientSession(options.session, client, record);
+    client.session = session;
+    return record.subscriptions.every((each) => {
+      const parts = partFilter(each.name);
+      const { name, from, ...terms } = each;
+      // A filter that cannot be is nobody's.
+      return parts === undefined || session.subscribe({ ...terms, ...parts, name }, from) !== 'full';
+    });
+  }
+
+  return {
+    concerns: ({ key, stored }, sessionExpirySec) =>
+      sessionExpirySec > 0 ||
+      stored !== undefined ||
+      (store.size > 0 && store.has(key)) ||
+      writer.find(key) !== undefined,
+    async take(client, asked) {
+      const request = { ...asked, untilMs: Math.min(asked.untilMs, performance.now() + maxWaitMs) };
+      const { stored } = client;
+      if (stored?.isHeld === true) {
+        begun.add(client);
+        const taken = await goOn(client, stored, request);
+        begun.delete(client);
+        if (taken !== undefined) return taken;
+        if (!request.isWanted()) {
+          if (client.connection === undefined && client.stored === stored) registry.lose(client, false);
+          return { refused: 'taken-over' };
+        }
+      }
+      client.stored = undefined;
+      registry.discardSession(client);
+      const taken = await within(fetch(client, request), request.untilMs + pauseMs);
+      return taken === late ? { refused: 'sessions-away' } : taken;
+    },
+  };
+}
+
+function allows(policy: Policy, { name }: StoredSubscription): boolean {
+  const filter = partFilter(name)?.filter;
+  return filter === undefined || policy.maySubscribe(filter);
+}
+
+/** What a promise brings, or `late` when it is not there in time. */
+async function within<T>(promise: Promise<T>, untilMs: number): Promise<T | typeof late> {
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    return await Promise.race([
+      promise,
+      new Promise<typeof late>((resolve) => {
+        timer = setTimeout(resolve, Math.max(0, untilMs - performance.now()), late);
+        timer.unref();
+      }),
+    ]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,203 @@
+import { randomBytes } from 'node:crypto';
+import type { SessionRecord } from './session-record.js';
+import type { SessionStore } from './session-store.js';
+import type { SessionWriter, Writable } from './session-writer.js';
+
+/** What of a session changes while its client is connected. */
+export type SessionState = Pick<SessionRecord, 'subscriptions' | 'cursors' | 'unacked' | 'received'>;
+
+type Terms = Omit<SessionRecord, keyof SessionState>;
+
+/** After so many acknowledgements that wait to be written they are written. */
+const maxTouches = 64;
+
+/** The parts of a new record that its client's CONNECT decides. */
+export function newTerms(owner: string, expirySec: number, epoch: number): Terms {
+  const id = randomBytes(12).toString('base64url');
+  return { id, epoch, owner, expirySec, awaySinceMs: undefined };
+}
+
+/**
+ * The session of a client of this replica as the store has it, with one write under way: what changes meanwhile goes into the
+ * next one. Where another connection has the session by now, nothing of it is written any more.
+ */
+export class StoredSession implements Writable {
+  readonly key: string;
+  private readonly store: SessionStore;
+  private readonly writer: SessionWriter;
+  private readonly owner: string;
+  private readonly collect: () => SessionState;
+  private readonly onLost: (removed: boolean) => void;
+  private terms: Terms;
+  private revision: number;
+  private phase: 'held' | 'removing' | 'over' = 'held';
+  /** Counts what was asked for to be stored, and what of it is. */
+  private asked = 0;
+  private stored = 0;
+  private waiters: { readonly upTo: number; readonly resolve: (stored: boolean) => void }[] = [];
+  /** What is being written, or was, without a definite answer. */
+  private attempt:
+    | { readonly record: SessionRecord; readonly upTo: number; readonly writeId: string }
+    | undefined;
+  private idlers: (() => void)[] = [];
+  private touches = 0;
+
+  /**
+   * @param start what the store has.
+   * @param client.collect what is to be stored now.
+   * @param client.onLost another connection has the session, or it was removed.
+   */
+  constructor(
+    services: { readonly store: SessionStore; readonly writer: SessionWriter; readonly owner: string },
+    start: { readonly key: string; readonly record: SessionRecord; readonly revision: number },
+    client: { collect(): SessionState; onLost(removed: boolean): void },
+  ) {
+    this.store = services.store;
+    this.writer = services.writer;
+    this.owner = services.owner;
+    this.key = start.key;
+    const { id, epoch, owner, expirySec, awaySinceMs } = start.record;
+    this.terms = { id, epoch, owner, expirySec, awaySinceMs };
+    this.revision = start.revision;
+    this.collect = () => client.collect();
+    this.onLost = (removed) => client.onLost(removed);
+  }
+
+  get id(): string {
+    return this.terms.id;
+  }
+
+  get epoch(): number {
+    return this.terms.epoch;
+  }
+
+  /** It is this replica's, as far as is known. */
+  get isHeld(): boolean {
+    return this.phase === 'held';
+  }
+
+  get isDirty(): boolean {
+    return this.phase === 'removing' || (this.phase === 'held' && this.stored < this.asked);
+  }
+
+  /** Its client has connected again. @param anew with a new session. */
+  begin(expirySec: number, anew: boolean): void {
+    const epoch = this.epoch + 1;
+    this.terms = anew
+      ? newTerms(this.owner, expirySec, epoch)
+      : { ...this.terms, epoch, owner: this.owner, expirySec, awaySinceMs: undefined };
+  }
+
+  /** Its client has gone: the session expires from now on. @returns as `persist` does. */
+  park(expirySec: number): Promise<boolean> {
+    this.terms = { ...this.terms, owner: undefined, expirySec, awaySinceMs: Date.now() };
+    return this.persist();
+  }
+
+  /** Stores what is now. @returns when that is done; false: the session is not this connection's any more. */
+  persist(): Promise<boolean> {
+    if (this.phase !== 'held') return Promise.resolve(false);
+    this.touches = 0;
+    this.asked += 1;
+    const upTo = this.asked;
+    const done = new Promise<boolean>((resolve) => this.waiters.push({ upTo, resolve }));
+    this.writer.enqueue(this);
+    return done;
+  }
+
+  /** Something has changed that may be lost: it is stored with the next write, or soon. */
+  touch(): void {
+    if (this.phase !== 'held') return;
+    this.touches += 1;
+    if (this.touches === 1) {
+      this.asked += 1;
+      this.writer.enqueueLazily(this);
+    } else if (this.touches >= maxTouches) {
+      this.touches = 0;
+      this.asked += 1;
+      this.writer.enqueue(this);
+    }
+  }
+
+  /** The session has ended: nothing of it is kept. */
+  remove(): void {
+    if (this.phase !== 'held') return;
+    this.phase = 'removing';
+    this.settle(Number.POSITIVE_INFINITY, false);
+    this.writer.enqueue(this);
+  }
+
+  /** Resolves when all of it is stored, or it is not this connection's any more. */
+  settled(): Promise<void> {
+    return this.isDirty ? new Promise((resolve) => this.idlers.push(resolve)) : Promise.resolve();
+  }
+
+  /** Another replica has written or removed it. */
+  async onNews(revision: number): Promise<void> {
+    if (this.phase === 'held' && revision > this.revision) await this.look();
+  }
+
+  async write(): Promise<void> {
+    if (this.phase === 'removing') {
+      await this.writeRemoval();
+      return;
+    }
+    if (this.phase !== 'held') return;
+    this.touches = 0;
+    this.attempt ??= {
+      record: { ...this.terms, ...this.collect() },
+      upTo: this.asked,
+      writeId: this.store.nextWriteId(),
+    };
+    const { record, upTo, writeId } = this.attempt;
+    const revision = await this.store.write(this.key, record, this.revision, writeId);
+    if (revision === undefined) {
+      await this.look();
+      return;
+    }
+    this.attempt = undefined;
+    this.revision = revision;
+    this.stored = upTo;
+    this.settle(upTo, true);
+  }
+
+  private async writeRemoval(): Promise<void> {
+    if (!(await this.store.remove(this.key, this.revision))) {
+      const found = await this.store.load(this.key);
+      if (found !== undefined && this.isOwn(found.record)) {
+        this.revision = found.revision;
+        return;
+      }
+    }
+    this.phase = 'over';
+    this.settle(Number.POSITIVE_INFINITY, true);
+  }
+
+  /** Looks whose the session is: one that was taken for dead, and marked as away, is still this connection's. */
+  private async look(): Promise<void> {
+    const found = await this.store.load(this.key);
+    if (this.phase !== 'held') return;
+    if (found !== undefined && this.isOwn(found.record)) {
+      if (found.revision <= this.revision) return;
+      this.revision = found.revision;
+      this.attempt = undefined;
+      if (this.terms.owner !== undefined) void this.persist();
+      return;
+    }
+    this.phase = 'over';
+    this.settle(Number.POSITIVE_INFINITY, false);
+    this.onLost(found === undefined);
+  }
+
+  private isOwn(record: SessionRecord | string): boolean {
+    return typeof record !== 'string' && record.id === this.id && record.epoch === this.epoch;
+  }
+
+  private settle(upTo: number, stored: boolean): void {
+    const over = this.waiters.filter((waiter) => waiter.upTo <= upTo);
+    this.waiters = this.waiters.filter((waiter) => waiter.upTo > upTo);
+    for (const { resolve } of over) resolve(stored);
+    if (this.isDirty) return;
+    for (const resolve of this.idlers.splice(0)) resolve();
+  }
+}

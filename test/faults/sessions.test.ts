@@ -1,0 +1,272 @@
+import { connect, headers } from 'nats';
+import { describe, expect, test } from 'vitest';
+import {
+  disconnectPacket,
+  pingreqPacket,
+  publishPacket,
+  type RawClient,
+  subscribePacket,
+  unsubscribePacket,
+} from '../support/raw-client.js';
+import { Id, property } from '../support/raw-mqtt5.js';
+import {
+  addDevice,
+  connectDevice,
+  connected,
+  type Gateway,
+  type OnFinished,
+  startGateway,
+  startReplica,
+  until,
+} from './gateway.js';
+
+/** Sessions over the life of the replica that has the connection, with real processes and a real NATS. */
+
+const suback = 9;
+const publish = 3;
+const pingresp = 13;
+
+async function nextOf(client: RawClient, type: number): Promise<Buffer> {
+  const packet = await client.next();
+  expect(packet.type).toBe(type);
+  return packet.body;
+}
+
+async function ping(client: RawClient): Promise<void> {
+  client.send(pingreqPacket);
+  await nextOf(client, pingresp);
+}
+
+async function openNats(onFinished: OnFinished, { nats }: Gateway) {
+  const connection = await connect({ servers: nats.url });
+  onFinished(() => connection.close());
+  return connection;
+}
+
+test('subscriptions outlive the death of every replica, and are there on another one', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(onTestFinished);
+  const other = await startReplica(onTestFinished, gateway);
+  const device = await addDevice(gateway.server.httpPort);
+  const nats = await openNats(onTestFinished, gateway);
+  const first = await connected(onTestFinished, gateway.server.mqttPort, device, { clean: false });
+  first.send(
+    subscribePacket(1, [[`cmd/${device.id}/a`, 1]]),
+    subscribePacket(2, [[`cmd/${device.id}/b/#`, 0]]),
+  );
+  expect([...(await nextOf(first, suback))]).toEqual([0, 1, 1]);
+  expect([...(await nextOf(first, suback))]).toEqual([0, 2, 0]);
+  first.send(subscribePacket(3, [[`cmd/${device.id}/c`, 1]]));
+  await nextOf(first, suback);
+  first.send(unsubscribePacket(4, [`cmd/${device.id}/c`]));
+  await nextOf(first, 11);
+
+  await Promise.all([gateway.server.end('SIGKILL'), other.end('SIGKILL')]);
+  const third = await startReplica(onTestFinished, gateway);
+  const back = await connectDevice(third.mqttPort, device, { clean: false });
+  onTestFinished(() => back.client.destroy());
+  expect([back.code, back.sessionPresent]).toEqual([0, true]);
+  for (const [name, qos] of [
+    ['a', 1],
+    ['b/x', 0],
+  ] as const) {
+    nats.publish(`cmd.${device.id}.${name.replace('/', '.')}`, name);
+    await nats.flush();
+    const packet = await back.client.next();
+    expect([packet.type, (packet.flags >> 1) & 3]).toEqual([publish, qos]);
+    expect(packet.body.toString()).toContain(name);
+  }
+  nats.publish(`cmd.${device.id}.c`, 'c');
+  await nats.flush();
+  await ping(back.client);
+
+  // An orderly stop keeps them as well.
+  await third.end('SIGTERM');
+  const fourth = await startReplica(onTestFinished, gateway);
+  const again = await connectDevice(fourth.mqttPort, device, { clean: false });
+  onTestFinished(() => again.client.destroy());
+  expect([again.code, again.sessionPresent]).toEqual([0, true]);
+});
+
+test('a client goes on with its session on another replica, and back; a clean start ends it everywhere', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(onTestFinished);
+  const replicas = [gateway.server, await startReplica(onTestFinished, gateway)] as const;
+  const device = await addDevice(gateway.server.httpPort);
+  const nats = await openNats(onTestFinished, gateway);
+  const first = await connected(onTestFinished, replicas[0].mqttPort, device, { clean: false });
+  first.send(subscribePacket(1, [[`cmd/${device.id}/#`, 1]]));
+  await nextOf(first, suback);
+  let last = first;
+  for (let round = 0; round < 10; round += 1) {
+    const { client, code, sessionPresent } = await connectDevice(
+      (replicas[round % 2 === 0 ? 1 : 0] as (typeof replicas)[0]).mqttPort,
+      device,
+      { clean: false },
+    );
+    onTestFinished(() => client.destroy());
+    expect([code, sessionPresent], `round ${round}`).toEqual([0, true]);
+    await last.waitClosed();
+    last = client;
+    if (round % 3 === 2) {
+      client.send(disconnectPacket);
+      await client.waitClosed();
+    } else {
+      nats.publish(`cmd.${device.id}.n`, `round ${round}`);
+      await nats.flush();
+      expect((await nextOf(client, publish)).toString()).toContain(`round ${round}`);
+    }
+  }
+  const clean = await connectDevice(replicas[0].mqttPort, device, { clean: true });
+  expect([clean.code, clean.sessionPresent]).toEqual([0, false]);
+  clean.client.send(disconnectPacket);
+  await clean.client.waitClosed();
+  for (const { mqttPort } of replicas) {
+    const { code, sessionPresent, client } = await connectDevice(mqttPort, device, { clean: false });
+    expect([code, sessionPresent]).toEqual([0, mqttPort === replicas[1].mqttPort]);
+    client.destroy();
+  }
+});
+
+test('what MQTT 5 says of a session and its subscriptions is kept, and the session expires when it says', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(onTestFinished, { env: { ACL: 'open' } });
+  const other = await startReplica(onTestFinished, gateway);
+  const device = await addDevice(gateway.server.httpPort);
+  const options = (seconds: number) => ({
+    level: 5,
+    clean: false,
+    properties: property(Id.sessionExpiry, seconds),
+  });
+  const first = await connected(onTestFinished, gateway.server.mqttPort, device, options(3_600));
+  first.send(subscribePacket(1, [['t/+', 2 | 4 | 8]], property(Id.subscriptionId, 77)));
+  await nextOf(first, suback);
+  await gateway.server.end('SIGKILL');
+  const { client, sessionPresent } = await connectDevice(other.mqttPort, device, options(1));
+  expect(sessionPresent).toBe(true);
+  // No Local: its own message does not come; another's does, with the identifier and as published.
+  client.send(publishPacket({ topic: 't/own', payload: 'own', properties: Buffer.alloc(0) }));
+  await ping(client);
+  const { client: sender } = await connectDevice(other.mqttPort, await addDevice(other.httpPort), {});
+  onTestFinished(() => sender.destroy());
+  sender.send(publishPacket({ topic: 't/other', payload: 'other', retain: true }));
+  const packet = await client.next();
+  expect([packet.type, packet.flags & 1]).toEqual([publish, 1]);
+  expect(packet.body.includes(property(Id.subscriptionId, 77))).toBe(true);
+  client.destroy();
+  await until('it has expired', async () => {
+    const nats = await connect({ servers: gateway.nats.url });
+    const manager = await nats.jetstreamManager();
+    const { state } = await manager.streams.info('KV_svc-mqtt-sessions', { subjects_filter: '>' });
+    const message = await manager.streams
+      .getMessage('KV_svc-mqtt-sessions', { last_by_subj: Object.keys(state.subjects ?? {})[0] ?? 'none' })
+      .catch(() => undefined);
+    await nats.close();
+    return message === undefined || message.header.get('Nats-Marker-Reason') === 'MaxAge';
+  });
+  const late = await connectDevice(other.mqttPort, device, options(1));
+  expect([late.code, late.sessionPresent]).toEqual([0, false]);
+  late.client.destroy();
+});
+
+describe('while NATS is away', () => {
+  test('a client whose session this replica has goes on with it, another one is told to come back; SUBACK waits', async ({
+    onTestFinished,
+  }) => {
+    const gateway = await startGateway(onTestFinished, { env: { CONNECT_TIMEOUT_SEC: '3' } });
+    const { server, nats } = gateway;
+    const device = await addDevice(server.httpPort);
+    const stranger = await addDevice(server.httpPort);
+    const client = await connected(onTestFinished, server.mqttPort, device, { clean: false });
+    client.send(subscribePacket(1, [[`cmd/${device.id}/a`, 1]]));
+    await nextOf(client, suback);
+    await nats.halt();
+    await until('the server knows', async () => (await server.readiness()).nats === 'failed');
+    const back = await connectDevice(server.mqttPort, device, { clean: false });
+    onTestFinished(() => back.client.destroy());
+    expect([back.code, back.sessionPresent]).toEqual([0, true]);
+    expect((await connectDevice(server.mqttPort, stranger, { clean: false })).code).toBe(3);
+    expect((await connectDevice(server.mqttPort, stranger, { clean: true })).code).toBe(0);
+    back.client.send(unsubscribePacket(2, [`cmd/${device.id}/a`]));
+    await ping(back.client);
+    await ping(back.client);
+    await nats.restart();
+    await nextOf(back.client, 11);
+    expect((await connectDevice(server.mqttPort, stranger, { clean: false })).code).toBe(0);
+  });
+});
+
+test('a record that cannot be read keeps its own client out, and nobody else; a clean start takes its place', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(onTestFinished);
+  const { server } = gateway;
+  const nats = await openNats(onTestFinished, gateway);
+  const device = await addDevice(server.httpPort);
+  const other = await addDevice(server.httpPort);
+  const fields = headers();
+  fields.set('Svc-Mqtt-Epoch', '3');
+  await nats.request(`$KV.svc-mqtt-sessions.${device.id}.c`, '{"v":99}', { headers: fields, timeout: 5_000 });
+  expect((await connectDevice(server.mqttPort, device, { clean: false })).code).toBe(3);
+  expect(server.log.find(({ event }) => event === 'session_unreadable')).toMatchObject({
+    session: `${device.id}.c`,
+    reason: expect.stringContaining('version 99'),
+  });
+  expect((await connectDevice(server.mqttPort, other, { clean: false })).code).toBe(0);
+  const clean = await connectDevice(server.mqttPort, device, { clean: true });
+  expect([clean.code, clean.sessionPresent]).toEqual([0, false]);
+  clean.client.send(disconnectPacket);
+  await clean.client.waitClosed();
+  expect((await connectDevice(server.mqttPort, device, { clean: false })).code).toBe(0);
+});
+
+test('a bucket that is deleted is made again, with the sessions of those who are connected', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(onTestFinished);
+  const { server } = gateway;
+  const nats = await openNats(onTestFinished, gateway);
+  const device = await addDevice(server.httpPort);
+  const client = await connected(onTestFinished, server.mqttPort, device, { clean: false });
+  client.send(subscribePacket(1, [[`cmd/${device.id}/a`, 1]]));
+  await nextOf(client, suback);
+  const manager = await nats.jetstreamManager();
+  await manager.streams.delete('KV_svc-mqtt-sessions');
+  await until('it is written anew', async () => {
+    const info = await manager.streams.info('KV_svc-mqtt-sessions').catch(() => undefined);
+    return info?.state.messages === 1;
+  });
+  await ping(client);
+  await server.end('SIGKILL');
+  const other = await startReplica(onTestFinished, gateway);
+  const back = await connectDevice(other.mqttPort, device, { clean: false });
+  onTestFinished(() => back.client.destroy());
+  expect([back.code, back.sessionPresent]).toEqual([0, true]);
+});
+
+test('without the right to the bucket sessions are in memory, and that is said', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(onTestFinished, {
+    nats: {
+      configExtra: `authorization { users = [ { user: gateway, password: gateway, permissions: {
+        publish: { deny: ["$JS.API.STREAM.CREATE.KV_svc-mqtt-sessions"] } } } ] }`,
+    },
+    env: { NATS_USER: 'gateway', NATS_PASSWORD: 'gateway' },
+  });
+  const { server } = gateway;
+  expect(server.log.find(({ event }) => event === 'state_stream_unusable')).toMatchObject({
+    stream: 'KV_svc-mqtt-sessions',
+    reason: expect.stringContaining('STREAM.CREATE.KV_svc-mqtt-sessions'),
+  });
+  const device = await addDevice(server.httpPort);
+  const first = await connected(onTestFinished, server.mqttPort, device, { clean: false });
+  first.send(subscribePacket(1, [[`cmd/${device.id}/a`, 1]]));
+  await nextOf(first, suback);
+  const back = await connectDevice(server.mqttPort, device, { clean: false });
+  onTestFinished(() => back.client.destroy());
+  expect([back.code, back.sessionPresent]).toEqual([0, true]);
+});
