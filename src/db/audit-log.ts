@@ -1,4 +1,4 @@
-import { and, desc, eq, gte, like, lt, or, sql } from 'drizzle-orm';
+import { and, desc, eq, getTableColumns, gte, like, lt, or, sql } from 'drizzle-orm';
 import type { Database } from './open.js';
 import { query } from './query.js';
 import { auditLog } from './schema.js';
@@ -14,6 +14,9 @@ export interface AuditRecord {
   readonly target: string;
   readonly details: Readonly<Record<string, unknown>>;
 }
+
+/** A record as it may be shown. */
+const { xid: _, ...shownColumns } = getTableColumns(auditLog);
 
 /** Most records that one page of `listAudit` holds. */
 export const maxAuditRecordsPerPage = 1_000;
@@ -39,7 +42,7 @@ export async function listAudit(
   if (device?.includes('\0') === true) return [];
   return await query(db, () =>
     db.orm
-      .select()
+      .select(shownColumns)
       .from(auditLog)
       .where(
         and(

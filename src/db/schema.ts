@@ -180,9 +180,23 @@ export const auditLog = pgTable(
     target: text('target').notNull(),
     address: text('address'),
     details: jsonb('details').$type<Record<string, unknown>>().notNull().default({}),
+    /** The transaction of the change; null: it was made before this was kept. */
+    xid: xid8('xid').default(sql`pg_current_xact_id()`),
   },
   (table) => [
+    index('audit_log_xid_idx').on(table.xid).where(sql`${table.xid} is not null`),
     index('audit_log_target_idx').on(table.target, table.id),
     index('audit_log_at_idx').on(table.at, table.id),
   ],
+);
+
+/** Up to where services have been told of the life of devices (DEVICE_EVENTS): one row, which whoever tells them locks. */
+export const eventCursor = pgTable(
+  'event_cursor',
+  {
+    only: boolean('only').primaryKey().default(true),
+    /** Which transactions had ended: `pg_snapshot` as text. */
+    snapshot: text('snapshot').notNull(),
+  },
+  (table) => [check('event_cursor_only_check', sql`${table.only}`)],
 );

@@ -12,8 +12,10 @@ import { readVersion } from '../version.js';
 import { startAuditRetention } from './audit-retention.js';
 import { startDatabaseHealth } from './database-health.js';
 import { startDeviceDirectory } from './device-directory.js';
+import { startDeviceEvents } from './device-events.js';
 import { startDropReport } from './drop-report.js';
 import { openEventFeed } from './event-feed.js';
+import { openCloudEvents } from './forward/cloud-events.js';
 import { openDownlink } from './forward/downlink.js';
 import type { Forwarder } from './forward/forwarder.js';
 import { startForwarder } from './forward/start-forwarder.js';
@@ -189,6 +191,11 @@ async function start(
   });
   releasers.add('device directory', () => directory.close());
 
+  const deviceEvents = config.deviceEvents
+    ? startDeviceEvents({ db, feed, events, sender: openCloudEvents(nats.link), replica, log })
+    : undefined;
+  if (deviceEvents !== undefined) releasers.add('device events', () => deviceEvents.close());
+
   const health = await startDatabaseHealth({ db, log, isLive: () => feed.live });
   releasers.add('database health', () => health.close());
 
@@ -201,6 +208,7 @@ async function start(
     config,
     version,
     certificates,
+    deviceEvents,
   });
   const view = startReplicaView({
     maxConnections,

@@ -141,6 +141,13 @@ export const natsSettings = {
     default: 'raw.{id}',
     help: 'Subject of a device message, with {id}, {type} and {topic}',
   }),
+  deviceEvents: setting({
+    env: ['DEVICE_EVENTS'],
+    flag: 'device-events',
+    schema: boolean,
+    default: false,
+    help: 'Tell services by NATS what becomes of devices, as CloudEvents on event.device.<id>.<kind>: connected, disconnected, refused, and provisioned, revoked and the like; the user needs the permission to publish to event.device.>',
+  }),
   traceContext: setting({
     env: ['TRACE_CONTEXT'],
     flag: 'trace-context',

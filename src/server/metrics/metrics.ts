@@ -21,6 +21,8 @@ export interface MetricSources {
   readonly version: string;
   /** Those that are in use. */
   readonly certificates: { list(): Pick<CertificateInfo, 'path' | 'expiresAt'>[] };
+  /** Undefined without DEVICE_EVENTS. */
+  readonly deviceEvents?: { readonly sent: number; readonly dropped: number } | undefined;
 }
 
 /** The metrics of a replica. */
@@ -219,7 +221,7 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config }: Metr
 
 function addParts(
   series: SeriesRegistry,
-  { directory, forwarder, config, version, certificates }: MetricSources,
+  { directory, forwarder, config, version, certificates, deviceEvents }: MetricSources,
 ): void {
   series.gauge('svc_mqtt_database_up', '1 when the database answers', () => Number(directory.live));
   series.gauge('svc_mqtt_nats_up', '1 when NATS answers', () => Number(forwarder.state().connected));
@@ -244,6 +246,11 @@ function addParts(
       const { hits, misses } = directory.cacheState();
       return byLabel('result', { hit: hits, miss: misses });
     },
+  );
+  series.counter(
+    'svc_mqtt_device_events_total',
+    'Events of devices for services: sent to NATS, or dropped because it was away or refusals came too fast',
+    () => byLabel('result', { sent: deviceEvents?.sent ?? 0, dropped: deviceEvents?.dropped ?? 0 }),
   );
   series.gauge(
     'svc_mqtt_certificate_expiry_timestamp_seconds',

@@ -1,0 +1,81 @@
+import type { NatsLink } from './connection/nats-link.js';
+import { type NatsWire, noWire } from './connection/nats-wire.js';
+import type { UplinkMessage } from './forwarder.js';
+import { escapeToken, percentEncode } from './subject.js';
+
+/** Something that services are told of a device. */
+export interface DeviceEvent {
+  /** Last token of the subject, and of the type. */
+  readonly kind: string;
+  readonly device: string;
+  readonly at: Date;
+  /** Unique among those of the source. */
+  readonly id: string;
+  /** URI-reference: who tells it. */
+  readonly source: string;
+  /** The JSON body has these after `kind`, `device` and `at`. */
+  readonly data: Readonly<Record<string, unknown>>;
+}
+
+/** What an attribute has percent-encoded in a header (§3.1.3.2). */
+const unfitInAttribute = /[^\x21\x23\x24\x26-\x7e]/gu;
+
+/** Sends events to NATS as CloudEvents 1.0 in binary mode (CloudEvents NATS Protocol Binding, §3.1). */
+export interface CloudEventSender {
+  /** @returns false when NATS is away or slow, and the event is not sent. */
+  send(event: DeviceEvent): boolean;
+  /** NATS has taken what was sent before. @throws Error when it may not have. */
+  flush(): Promise<void>;
+}
+
+export function openCloudEvents(link: NatsLink): CloudEventSender {
+  let wire: NatsWire = noWire;
+  link.listen({
+    connected(_connection, newWire) {
+      wire = newWire;
+    },
+    disconnected() {
+      wire = noWire;
+    },
+  });
+  return {
+    send(event) {
+      if (!link.open) return false;
+      try {
+        wire.publish(encodeCloudEvent(event));
+        return true;
+      } catch {
+        // The connection has ended in this turn.
+        return false;
+      }
+    },
+    async flush() {
+      const { connection } = link;
+      if (connection === undefined || !link.open) throw new Error('NATS is away');
+      wire.flush();
+      await connection.flush();
+    },
+  };
+}
+
+/** The message of an event. `Nats-Msg-Id` lets a stream over the events keep one of those that are sent twice. */
+export function encodeCloudEvent({ kind, device, at, id, source, data }: DeviceEvent): UplinkMessage {
+  const time = at.toISOString();
+  const headers =
+    'NATS/1.0\r\nce-specversion: 1.0\r\n' +
+    `ce-type: svc-mqtt.device.${kind}\r\nce-source: ${source}\r\nce-id: ${id}\r\nce-time: ${time}\r\n` +
+    `ce-subject: ${percentEncode(device, unfitInAttribute)}\r\nce-datacontenttype: application/json\r\n` +
+    `Content-Type: application/json\r\nNats-Msg-Id: ${source}#${id}\r\n\r\n`;
+  return {
+    subject: Buffer.from(`event.device.${escapeToken(device)}.${kind}`),
+    headers: Buffer.from(headers),
+    payload: Buffer.from(JSON.stringify({ kind, device, at: time, ...data })),
+    confirm: false,
+    messageId: undefined,
+    batchable: false,
+    renew: () => undefined,
+    compact() {},
+    onStored() {},
+    onRefused() {},
+  };
+}
