@@ -4,6 +4,7 @@ import type { Device, NewDevice } from '../db/devices.js';
 import type * as schema from './device-schema.js';
 
 export type DeviceJson = Static<typeof schema.DeviceResponse>;
+export type DevicePageJson = Static<typeof schema.DevicePage>;
 /** A device just added, with its secret. */
 export type NewDeviceJson = Static<typeof schema.NewDeviceResponse>;
 /** A device's new secret. */

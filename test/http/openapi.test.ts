@@ -79,6 +79,7 @@ describe('/openapi.json', () => {
       'get /devices/{id}',
       'get /events',
       'get /healthz',
+      'get /me',
       'get /metrics',
       'get /policies',
       'get /policies/{type}',
@@ -112,7 +113,7 @@ describe('/openapi.json', () => {
       const everywhere = isForDevices ? ['429', '500', '503'] : ['401', '403', '429', '500', '503'];
       if (!isProbe && !isForDevices) {
         expect(operation.description, name).toMatch(
-          /Role: `(enroller|viewer|provisioner|operator)`(; `enroller` for what it made)?\.$/,
+          /Role: `(any|enroller|viewer|provisioner|operator)`(; `enroller` for what it made)?\.$/,
         );
       }
       for (const status of isProbe ? [] : everywhere) {
@@ -286,14 +287,7 @@ describe('the documentation pages', () => {
     async (prefix) => {
       // What a proxy does that takes the prefix away: the browser sees addresses with it, the server without.
       const seen = (path: string) => `http://gateway.example${prefix}${path}`;
-      for (const path of [
-        '/',
-        '/docs',
-        '/docs/',
-        '/docs/json',
-        '/docs/static/index.html',
-        '/docs/json?a=/b/c',
-      ]) {
+      for (const path of ['/docs', '/docs/', '/docs/json', '/docs/static/index.html', '/docs/json?a=/b/c']) {
         const answer = await call(api.port, 'GET', path);
         expect(answer.status).toBe(302);
         expect(new URL(String(answer.headers.location), seen(path)).href).toBe(seen('/docs/index.html'));

@@ -10,6 +10,7 @@ import { addAuditRoute } from './audit.js';
 import type { AccessLevel, AccessSettings, Role } from './auth.js';
 import { addClaimRoutes } from './claims.js';
 import { addConnectionRoutes } from './connections.js';
+import { addConsoleRoutes } from './console.js';
 import { addDeviceBulkRoutes } from './device-bulk.js';
 import { addDeviceRoutes } from './devices.js';
 import { addDocumentationRoutes, openSpecification } from './docs.js';
@@ -19,6 +20,7 @@ import { addHealthRoutes, type ReadReadiness } from './health.js';
 import type { KeyDirectory } from './key-directory.js';
 import type { HttpLimits } from './limits.js';
 import { createLimitedServer } from './listener.js';
+import { addMeRoute } from './me.js';
 import { addMetricsRoute, type ReadMetrics } from './metrics.js';
 import { addPolicyRoutes } from './policies.js';
 import {
@@ -41,8 +43,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** What the route asks of who calls it; `protected` when it does not say. */
     access?: AccessLevel;
-    /** The lowest role that may call a protected route, each of which has to say. */
-    role?: Role;
+    /** The lowest role that may call a protected route, each of which has to say; `any`: every one. */
+    role?: Role | 'any';
     /** The role that is enough for what the caller has made itself: the route looks at `request.madeBy`. */
     ownRole?: Role;
     /** No body is the same as an empty object. */
@@ -53,6 +55,8 @@ declare module 'fastify' {
     actor: Actor;
     /** Names who calls, for what is counted: the id of a key, `API_TOKEN`, or `local`; only on protected routes. */
     caller: string;
+    /** The role of who calls; only on protected routes. */
+    role: Role;
     /** The id of the key whose things alone the caller may see; undefined: those of everybody. */
     madeBy: string | undefined;
   }
@@ -97,6 +101,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   answerFailures(app, routes, limits, log);
   app.decorateRequest('actor');
   app.decorateRequest('caller');
+  app.decorateRequest('role');
   app.decorateRequest('madeBy', undefined);
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(defaultHeaders);
@@ -121,6 +126,8 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   addClaimRoutes(app, { claims: queries.claims, log });
   addApiKeyRoutes(app, { keys: queries.keys, onRevoked: (id) => keyDirectory.forget(id), log });
   addAuditRoute(app, queries.listAudit);
+  addMeRoute(app);
+  addConsoleRoutes(app);
   await addDocumentationRoutes(app);
   await app.ready();
   requireRoles(routes.list());
@@ -165,7 +172,7 @@ async function admit(
   const { access = 'protected', role = 'operator', ownRole } = request.routeOptions.config;
   const admission = await gate.admit(
     access,
-    request.is404 ? undefined : role,
+    request.is404 || role === 'any' ? undefined : role,
     { remoteAddress: peerAddressOf(request.socket), headers: request.headers },
     ownRole,
   );
@@ -178,8 +185,10 @@ async function admit(
   if (admission.caller !== undefined) {
     request.actor = admission.caller.actor;
     request.caller = nameCaller(admission.caller);
+    request.role = admission.caller.role;
     // Without a key there is nothing that could be the caller's own: then nothing is found.
-    if (!includesRole(admission.caller.role, role)) request.madeBy = admission.caller.keyId ?? '';
+    if (role !== 'any' && !includesRole(admission.caller.role, role))
+      request.madeBy = admission.caller.keyId ?? '';
     gate.hold(admission.caller, reply.raw);
   }
   return request.is404 ? sendMissingRoute(routes, request, reply) : undefined;

@@ -117,13 +117,11 @@ function describeRole(schema: FastifySchema, config: FastifyContextConfig | unde
 }
 
 /**
- * Adds `/openapi.json` and the pages under `/docs/`, all of whose files come from this process; `/` leads there. Every
- * address is relative, so that it holds behind a proxy that puts a path before it.
+ * Adds `/openapi.json` and the pages under `/docs/`, all of whose files come from this process. Every address is relative,
+ * so that it holds behind a proxy that puts a path before it.
  */
 export async function addDocumentationRoutes(app: TypedApp): Promise<void> {
   const documentation = { config: { access: 'documentation' }, schema: hidden } as const;
-
-  app.get('/', documentation, async (_request, reply) => reply.redirect('docs/index.html'));
 
   app.get('/openapi.json', documentation, async () => ({ ...app.swagger(), servers }));
 

@@ -17,7 +17,7 @@ export interface ListedRoute {
   readonly url: string;
   readonly access: AccessLevel;
   /** Of a protected route the lowest role that may call it; undefined when the route forgets to say. */
-  readonly role: Role | undefined;
+  readonly role: Role | 'any' | undefined;
 }
 
 /** Starts to note the routes that are added to an app from now on. */

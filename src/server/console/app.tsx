@@ -1,0 +1,134 @@
+import type { ComponentChildren } from 'preact';
+import { useCallback, useEffect, useMemo, useState } from 'preact/hooks';
+import type { MeJson } from '../../api/me.js';
+import { ConnectionPage } from './connection.js';
+import { ConnectionsPage } from './connections.js';
+import { FleetPage } from './fleet.js';
+import { linkTo, usePlace } from './hooks.js';
+import { LogIn } from './log-in.js';
+import { SecretDialog } from './secret.js';
+import { type Secret, type Session, SessionContext } from './session.js';
+import { ApiError, openSource } from './source.js';
+import { StatsProvider, StatusLine } from './stats.js';
+import { shown } from './text.js';
+import { Empty } from './ui.js';
+
+interface Page {
+  readonly name: string;
+  readonly title: string;
+  /** The role that it takes to see it. */
+  readonly role: MeJson['role'];
+  render(rest: readonly string[]): ComponentChildren;
+}
+
+const pages: readonly Page[] = [
+  { name: '', title: 'Fleet', role: 'viewer', render: () => <FleetPage /> },
+  {
+    name: 'connections',
+    title: 'Connections',
+    role: 'viewer',
+    render: ([id]) => (id === undefined ? <ConnectionsPage /> : <ConnectionPage key={id} id={id} />),
+  },
+];
+
+/** The console: log-in, then the pages. */
+export function App() {
+  /** The key in use, which is nowhere but here; undefined: none is asked for, as far as is known. */
+  const [key, setKey] = useState<string>();
+  const [me, setMe] = useState<MeJson>();
+  const [refusal, setRefusal] = useState<ApiError>();
+  const [secret, setSecret] = useState<Secret>();
+  const onRefused = useCallback((error: ApiError) => {
+    setMe(undefined);
+    setRefusal(error);
+  }, []);
+  const source = useMemo(() => openSource(key, onRefused), [key, onRefused]);
+
+  useEffect(() => {
+    let over = false;
+    source.me().then(
+      (who) => {
+        if (over) return;
+        setMe(who);
+        setRefusal(undefined);
+      },
+      (error: unknown) => !over && setRefusal(error instanceof ApiError ? error : undefined),
+    );
+    return () => {
+      over = true;
+    };
+  }, [source]);
+
+  const session = useMemo(
+    (): Session | undefined =>
+      me && { source, me, may: (role) => me.may.includes(role), reveal: setSecret, logIn: setKey },
+    [source, me],
+  );
+  return (
+    <>
+      {session === undefined ? (
+        <LogIn refusal={refusal} hasKey={key !== undefined} onKey={setKey} />
+      ) : (
+        <SessionContext.Provider value={session}>
+          <StatsProvider>
+            <Shell session={session} onLogOut={key === undefined ? undefined : () => location.reload()} />
+          </StatsProvider>
+        </SessionContext.Provider>
+      )}
+      {secret !== undefined && <SecretDialog secret={secret} onClose={() => setSecret(undefined)} />}
+    </>
+  );
+}
+
+function Shell({ session, onLogOut }: { session: Session; onLogOut: (() => void) | undefined }) {
+  const { me, may } = session;
+  const [name = '', ...rest] = usePlace().path;
+  const open = pages.filter(({ role }) => may(role));
+  const page = name === '' ? open[0] : open.find((each) => each.name === name);
+  const title = page?.title ?? 'Not found';
+  useEffect(() => {
+    document.title = `${title} · svc-mqtt`;
+  }, [title]);
+  return (
+    <>
+      <button type="button" class="skip" onClick={() => document.getElementById('main')?.focus()}>
+        To the content
+      </button>
+      <header>
+        <span class="brand">svc-mqtt</span>
+        <nav aria-label="Pages">
+          {open.map((each) => (
+            <a key={each.name} href={linkTo([each.name])} aria-current={each === page ? 'page' : undefined}>
+              {each.title}
+            </a>
+          ))}
+          <a href="../docs/index.html">API</a>
+        </nav>
+        <div class="who">
+          {me.kind === 'local' ? (
+            <span>no key is asked for</span>
+          ) : (
+            <span>
+              {shown(me.name)} <span class="role">{me.role}</span>
+            </span>
+          )}
+          {onLogOut !== undefined && (
+            <button type="button" onClick={onLogOut}>
+              Log out
+            </button>
+          )}
+        </div>
+      </header>
+      <StatusLine />
+      <main id="main" tabIndex={-1}>
+        {page?.render(rest) ?? (
+          <Empty title="There is no such page, or not for this key.">
+            <p>
+              <a href={linkTo([''])}>To the first page</a>
+            </p>
+          </Empty>
+        )}
+      </main>
+    </>
+  );
+}

@@ -1,0 +1,193 @@
+import type { ConnectionJson } from '../../api/connection.js';
+import { linkTo, useLoad, usePlace } from './hooks.js';
+import { useSession } from './session.js';
+import { ago, brief, bytes, integer, shown, span } from './text.js';
+import { type Column, Command, Empty, Heading, ProblemBox, Table } from './ui.js';
+
+const everyMs = 1_000;
+const pageSize = 50;
+
+const total = ({ received }: ConnectionJson) => received.qos0 + received.qos1 + received.qos2;
+
+const columnsAt = (now: number): Column<ConnectionJson>[] => [
+  {
+    key: 'device',
+    title: 'Device',
+    sortable: true,
+    render: ({ device, id }) => <a href={linkTo(['connections', id])}>{shown(device)}</a>,
+  },
+  { key: 'type', title: 'Type', from: 'wide', sortable: true, render: ({ type }) => shown(type) },
+  {
+    key: 'client',
+    title: 'Client id',
+    from: 'medium',
+    sortable: true,
+    render: ({ client }) => shown(client),
+  },
+  { key: 'address', title: 'Address', from: 'wide', sortable: true, render: ({ address }) => shown(address) },
+  {
+    key: 'transport',
+    title: 'By',
+    width: '7rem',
+    from: 'wide',
+    sortable: true,
+    render: ({ transport, protocol }) => `${transport}, ${protocol}`,
+  },
+  {
+    key: 'rate',
+    title: 'Msg/s',
+    width: '5rem',
+    align: 'right',
+    sortable: true,
+    render: ({ rate }) => (rate === null ? '…' : brief(rate)),
+  },
+  {
+    key: 'messages',
+    title: 'Messages',
+    width: '6.5rem',
+    align: 'right',
+    from: 'medium',
+    sortable: true,
+    render: (row) => brief(total(row)),
+  },
+  {
+    key: 'bytes',
+    title: 'Bytes',
+    width: '6rem',
+    align: 'right',
+    from: 'wide',
+    sortable: true,
+    render: ({ bytes_in, bytes_out }) => bytes(bytes_in + bytes_out),
+  },
+  {
+    key: 'in_flight',
+    title: 'Waiting',
+    width: '5.5rem',
+    align: 'right',
+    from: 'medium',
+    sortable: true,
+    render: ({ in_flight }) => brief(in_flight),
+  },
+  {
+    key: 'connected',
+    title: 'For',
+    width: '5rem',
+    align: 'right',
+    sortable: true,
+    render: ({ connected_at }) => span(now - Date.parse(connected_at)),
+  },
+  {
+    key: 'last_message',
+    title: 'Last message',
+    width: '8rem',
+    align: 'right',
+    from: 'medium',
+    sortable: true,
+    render: ({ last_message_at }) => (last_message_at === null ? '–' : ago(last_message_at, now)),
+  },
+];
+
+/** A table of connections, with its order where it can be chosen. */
+export function ConnectionTable(props: {
+  rows: readonly ConnectionJson[];
+  at: string;
+  sort?: { key: string; descending: boolean };
+  onSort?(key: string): void;
+}) {
+  const { rows, at, sort, onSort } = props;
+  const columns = columnsAt(Date.parse(at));
+  return (
+    <Table
+      caption="Connections"
+      rows={rows}
+      keyOf={({ id }) => id}
+      columns={onSort === undefined ? columns.map((column) => ({ ...column, sortable: false })) : columns}
+      {...(sort && { sort })}
+      {...(onSort && { onSort })}
+    />
+  );
+}
+
+/** The live connections; what is looked for stands in the address. */
+export function ConnectionsPage() {
+  const { source } = useSession();
+  const { query } = usePlace();
+  const [q, sort, order] = [query.get('q') ?? '', query.get('sort') ?? 'rate', query.get('order') ?? 'desc'];
+  const offset = Number(query.get('offset') ?? 0);
+  const go = (changes: Record<string, string>) => {
+    location.replace(linkTo(['connections'], { q, sort, order, offset: '', ...changes }));
+  };
+  const asked = { q, sort, order, offset, limit: pageSize };
+  const { data, error } = useLoad(JSON.stringify(asked), () => source.connections(asked), everyMs);
+  const onSort = (key: string) => {
+    // What is counted begins with the most, what is named with A.
+    const first = ['device', 'type', 'client', 'address', 'transport', 'connected'].includes(key)
+      ? 'asc'
+      : 'desc';
+    const other = order === 'asc' ? 'desc' : 'asc';
+    go({ sort: key, order: key === sort ? other : first });
+  };
+  return (
+    <>
+      <Heading title="Connections">
+        {data !== undefined && (
+          <span class="note">
+            {q === '' ? integer(data.total) : `${integer(data.matching)} of ${integer(data.total)}`}
+          </span>
+        )}
+      </Heading>
+      <form class="filter" onSubmit={(event) => event.preventDefault()}>
+        <input
+          type="search"
+          aria-label="Filter by words in device, type, client id or address"
+          placeholder="Filter: words in device, type, client id, address"
+          value={q}
+          maxLength={256}
+          onInput={(event) => go({ q: event.currentTarget.value })}
+        />
+      </form>
+      <ProblemBox error={error} />
+      {data !== undefined && data.connections.length > 0 && (
+        <ConnectionTable
+          rows={data.connections}
+          at={data.at}
+          sort={{ key: sort, descending: order === 'desc' }}
+          onSort={onSort}
+        />
+      )}
+      {data?.connections.length === 0 && <NoConnections filtered={q !== ''} />}
+      {data !== undefined && data.matching > pageSize && (
+        <div class="pager">
+          <button
+            type="button"
+            disabled={offset === 0}
+            onClick={() => go({ offset: String(Math.max(0, offset - pageSize)) })}
+          >
+            Before
+          </button>
+          <span>
+            {integer(offset + 1)}–{integer(Math.min(offset + pageSize, data.matching))} of{' '}
+            {integer(data.matching)}
+          </span>
+          <button
+            type="button"
+            disabled={offset + pageSize >= data.matching}
+            onClick={() => go({ offset: String(offset + pageSize) })}
+          >
+            After
+          </button>
+        </div>
+      )}
+    </>
+  );
+}
+
+function NoConnections({ filtered }: { filtered: boolean }) {
+  if (filtered) return <Empty title="No connection has all of these words." />;
+  return (
+    <Empty title="No device is connected.">
+      <p>Add one, and publish as that device:</p>
+      <Command text={`mosquitto_pub -h ${location.hostname} -u ID -P PASSWORD -q 1 -t raw/ID -m hello`} />
+    </Empty>
+  );
+}

@@ -1,0 +1,51 @@
+import type { EventJson } from '../../api/event.js';
+import { linkTo } from './hooks.js';
+import { shown, time } from './text.js';
+import { Badge, Table, type Tone } from './ui.js';
+
+const tones: Record<EventJson['kind'], Tone> = {
+  connected: 'good',
+  disconnected: 'dim',
+  refused: 'bad',
+  revoked: 'bad',
+  dropped: 'warn',
+};
+
+/** Events, as they are given. */
+export function EventTable({ events }: { events: readonly EventJson[] }) {
+  return (
+    <Table
+      caption="Events, the latest first"
+      rows={events}
+      keyOf={({ number }) => number}
+      columns={[
+        { key: 'at', title: 'Time', width: '5.2rem', render: ({ at }) => time(at).slice(11) },
+        {
+          key: 'kind',
+          title: 'Event',
+          width: '7.2rem',
+          render: ({ kind }) => <Badge tone={tones[kind]}>{kind}</Badge>,
+        },
+        {
+          key: 'device',
+          title: 'Device',
+          render: ({ device, kind }) =>
+            device === undefined ? (
+              ''
+            ) : kind === 'refused' ? (
+              shown(device)
+            ) : (
+              <a href={linkTo(['devices', device])}>{shown(device)}</a>
+            ),
+        },
+        {
+          key: 'reason',
+          title: 'Reason',
+          from: 'medium',
+          render: ({ reason = '', count }) => shown(count === undefined ? reason : `${reason} (${count})`),
+        },
+        { key: 'address', title: 'Address', from: 'wide', render: ({ address = '' }) => shown(address) },
+      ]}
+    />
+  );
+}

@@ -1,0 +1,85 @@
+import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
+import type { ApiError } from './source.js';
+
+export interface Loaded<T> {
+  /** The latest answer, also while a newer one is waited for or fails. */
+  readonly data: T | undefined;
+  /** Why the last one failed. */
+  readonly error: ApiError | undefined;
+  /** Asks now. */
+  refresh(): void;
+}
+
+/**
+ * Asks at once, and again so long after every answer; not while the page is hidden.
+ *
+ * @param what names what is asked for: another name is another question.
+ * @param everyMs undefined: only once.
+ */
+export function useLoad<T>(what: string, ask: () => Promise<T>, everyMs?: number): Loaded<T> {
+  const [state, setState] = useState<{ data?: T | undefined; error?: ApiError | undefined }>({});
+  const latest = useRef(ask);
+  latest.current = ask;
+  const [round, setRound] = useState(0);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: a round more is to ask again.
+  useEffect(() => {
+    let over = false;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let asking = false;
+    const run = async () => {
+      clearTimeout(timer);
+      if (over || asking || document.hidden) return;
+      asking = true;
+      try {
+        const data = await latest.current();
+        if (!over) setState({ data });
+      } catch (error) {
+        if (!over) setState(({ data }) => ({ data, error: error as ApiError }));
+      }
+      asking = false;
+      if (!over && everyMs !== undefined) timer = setTimeout(run, everyMs);
+    };
+    const onVisible = () => void run();
+    void run();
+    if (everyMs !== undefined) document.addEventListener('visibilitychange', onVisible);
+    return () => {
+      over = true;
+      clearTimeout(timer);
+      document.removeEventListener('visibilitychange', onVisible);
+    };
+  }, [what, everyMs, round]);
+  const refresh = useCallback(() => setRound((before) => before + 1), []);
+  return { data: state.data, error: state.error, refresh };
+}
+
+/** Where one is: the part of the address behind the #, as path and query. */
+export interface Place {
+  readonly path: readonly string[];
+  readonly query: URLSearchParams;
+}
+
+export function usePlace(): Place {
+  const [hash, setHash] = useState(location.hash);
+  useEffect(() => {
+    const onChange = () => setHash(location.hash);
+    addEventListener('hashchange', onChange);
+    return () => removeEventListener('hashchange', onChange);
+  }, []);
+  const [path = '', query = ''] = hash.replace(/^#\/?/, '').split('?');
+  return { path: path.split('/').map(decode), query: new URLSearchParams(query) };
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+/** The address of a place, for links. */
+export function linkTo(path: readonly string[], query: Readonly<Record<string, string>> = {}): string {
+  const named = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== ''));
+  const text = named.toString();
+  return `#/${path.map(encodeURIComponent).join('/')}${text === '' ? '' : `?${text}`}`;
+}

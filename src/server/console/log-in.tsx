@@ -1,0 +1,74 @@
+import type { TargetedEvent } from 'preact';
+import { useState } from 'preact/hooks';
+import { ApiError } from './source.js';
+import { Field, ProblemBox, textOf } from './ui.js';
+
+/** Asks for a key, once it is known that the API asks for one. */
+export function LogIn(props: { refusal: ApiError | undefined; hasKey: boolean; onKey(key: string): void }) {
+  const { refusal, hasKey, onKey } = props;
+  const [fault, setFault] = useState<ApiError>();
+  /** The key that was given last, so that a wrong one can be told from none. */
+  const [given, setGiven] = useState<string>();
+  if (refusal === undefined && !hasKey)
+    return (
+      <main class="login">
+        <p role="status">Asking the API …</p>
+      </main>
+    );
+  const onSubmit = (event: TargetedEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    const key = textOf(new FormData(event.currentTarget), 'key');
+    if (key === undefined || !/^[\x21-\x7e]+$/.test(key)) {
+      setFault(
+        new ApiError(0, {
+          title: 'That is no key',
+          detail: 'A key has no spaces and no characters beyond ASCII',
+        }),
+      );
+      return;
+    }
+    setFault(undefined);
+    // The same one again is asked about again.
+    setGiven(key);
+    onKey(key);
+  };
+  const isAsked = refusal?.status === 401;
+  return (
+    <main class="login">
+      <h1>svc-mqtt</h1>
+      {refusal !== undefined && !isAsked ? (
+        <>
+          <ProblemBox error={refusal} />
+          <button type="button" onClick={() => location.reload()}>
+            Try again
+          </button>
+        </>
+      ) : (
+        <form onSubmit={onSubmit}>
+          {/* Keepers of passwords keep one beside a name. */}
+          <input name="user" type="text" autocomplete="username" value="svc-mqtt" hidden readOnly />
+          <Field label="API key" hint="Kept in the memory of this page only: loading it anew asks again">
+            <input
+              name="key"
+              type="password"
+              autocomplete="current-password"
+              required
+              autofocus
+              spellcheck={false}
+            />
+          </Field>
+          {(hasKey || given !== undefined) && <ProblemBox error={fault ?? refusal} />}
+          {!hasKey && fault !== undefined && given === undefined && <ProblemBox error={fault} />}
+          <button type="submit" class="primary">
+            Log in
+          </button>
+          <p class="hint">
+            <code>svc-mqtt api-key create --name me --role viewer</code> makes a key to look with, the role{' '}
+            <code>operator</code> one to act with. API_TOKEN is taken, too.{' '}
+            <a href="../docs/index.html">The API</a>
+          </p>
+        </form>
+      )}
+    </main>
+  );
+}

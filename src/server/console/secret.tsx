@@ -1,0 +1,65 @@
+import { generate } from 'lean-qr';
+import { useMemo, useState } from 'preact/hooks';
+import type { Secret } from './session.js';
+import { Dialog } from './ui.js';
+
+/** Shows what is shown once; only its button puts it away. */
+export function SecretDialog({ secret, onClose }: { secret: Secret; onClose(): void }) {
+  const { title, text, fields, code } = secret;
+  return (
+    <Dialog title={title} onClose={onClose} locked>
+      <p>{text}</p>
+      <p>
+        <strong>It is shown now and never again.</strong>
+      </p>
+      {fields.map(([name, value]) => (
+        <SecretField key={name} name={name} value={value} />
+      ))}
+      {code !== undefined && <QrCode text={code} label={`${title}, as a QR code`} />}
+      <div class="buttons">
+        <button type="button" class="primary" onClick={onClose}>
+          I have kept it
+        </button>
+      </div>
+    </Dialog>
+  );
+}
+
+function SecretField({ name, value }: { name: string; value: string }) {
+  const [copied, setCopied] = useState(false);
+  const copy = async () => {
+    // There is no clipboard for pages of plain HTTP from another machine: the text can be selected.
+    await navigator.clipboard?.writeText(value);
+    setCopied(navigator.clipboard !== undefined);
+  };
+  return (
+    <div class="secret">
+      <span>{name}</span>
+      <code>{value}</code>
+      {navigator.clipboard !== undefined && (
+        <button type="button" aria-label={`Copy ${name}`} onClick={() => void copy()}>
+          {copied ? 'Copied' : 'Copy'}
+        </button>
+      )}
+    </div>
+  );
+}
+
+/** Modules around a code that stay light, so that a camera finds it (ISO/IEC 18004). */
+const quietZone = 4;
+
+function QrCode({ text, label }: { text: string; label: string }) {
+  const { size, path } = useMemo(() => {
+    const code = generate(text);
+    let drawn = '';
+    for (let y = 0; y < code.size; y += 1)
+      for (let x = 0; x < code.size; x += 1) if (code.get(x, y)) drawn += `M${x} ${y}h1v1h-1z`;
+    return { size: code.size, path: drawn };
+  }, [text]);
+  const side = size + 2 * quietZone;
+  return (
+    <svg class="qr" role="img" aria-label={label} viewBox={`${-quietZone} ${-quietZone} ${side} ${side}`}>
+      <path d={path} />
+    </svg>
+  );
+}

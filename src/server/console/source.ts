@@ -1,0 +1,122 @@
+import type { ApiKeyPageJson, NewApiKeyJson } from '../../api/api-key.js';
+import type { AuditPageJson } from '../../api/audit-entry.js';
+import type { ClaimPageJson, NewClaimJson } from '../../api/claim.js';
+import type { ConnectionDetailsJson, ConnectionPageJson } from '../../api/connection.js';
+import type { DeviceJson, DevicePageJson, NewDeviceJson, RotatedDeviceJson } from '../../api/device.js';
+import type { EventJson } from '../../api/event.js';
+import type { MeJson } from '../../api/me.js';
+import type { PolicyPageJson, SetPolicyJson } from '../../api/policy.js';
+import type { Problem } from '../../api/problem.js';
+import type { StatsJson } from '../../api/stats.js';
+import { followStream } from './event-stream.js';
+
+/** The API as seen from the page, which lies one below it: so it holds behind a proxy that puts a path before both. */
+const api = new URL('../', document.baseURI);
+
+/** Why the API did not do what it was asked; status 0: it did not answer at all. */
+export class ApiError extends Error {
+  readonly status: number;
+  readonly problem: Partial<Problem> & { readonly detail: string };
+
+  constructor(status: number, problem: Partial<Problem> & { readonly detail: string }) {
+    super(problem.detail);
+    this.status = status;
+    this.problem = problem;
+  }
+}
+
+/** What a query may name; undefined is left out. */
+export type Query = Readonly<Record<string, string | number | readonly string[] | undefined>>;
+
+/** Everything that the console shows and does goes through here. */
+export type Source = ReturnType<typeof openSource>;
+
+/**
+ * Opens the API for a caller.
+ *
+ * @param key undefined where the API asks for none. It is kept in memory only and sent as a header, never in an address.
+ * @param onRefused called when the key is not, or no longer, taken.
+ */
+export function openSource(key: string | undefined, onRefused: (error: ApiError) => void) {
+  const send = async (
+    method: string,
+    path: string,
+    options: { query?: Query; body?: unknown; headers?: Record<string, string>; signal?: AbortSignal } = {},
+  ): Promise<Response> => {
+    const url = new URL(path, api);
+    for (const [name, value] of Object.entries(options.query ?? {}))
+      for (const each of [value ?? []].flat()) if (each !== '') url.searchParams.append(name, String(each));
+    const headers: Record<string, string> = { ...options.headers };
+    if (key !== undefined) headers.authorization = `Bearer ${key}`;
+    const answer = await fetch(url, {
+      method,
+      headers,
+      body: options.body === undefined ? null : JSON.stringify(options.body),
+      signal: options.signal ?? null,
+      credentials: 'omit',
+      redirect: 'error',
+    }).catch((error: unknown) => {
+      if (options.signal?.aborted) throw error;
+      throw new ApiError(0, { detail: 'The server does not answer', suggestion: 'It is asked again' });
+    });
+    if (answer.ok) return answer;
+    const error = new ApiError(answer.status, await readProblem(answer));
+    if (answer.status === 401) onRefused(error);
+    throw error;
+  };
+  const get = async <T>(path: string, query: Query = {}): Promise<T> =>
+    (await send('GET', path, { query })).json();
+  const change = async <T = void>(
+    method: string,
+    path: string,
+    body?: unknown,
+    query: Query = {},
+  ): Promise<T> => {
+    const answer = await send(method, path, { body, query });
+    return answer.status === 204 ? (undefined as T) : answer.json();
+  };
+  const of = (collection: string, id: string) => `${collection}/${encodeURIComponent(id)}`;
+
+  return {
+    me: () => get<MeJson>('me'),
+    stats: () => get<StatsJson>('stats'),
+    follow: (query: Query, listener: (event: EventJson | { missed: number }) => void, signal: AbortSignal) =>
+      followStream((headers) => send('GET', 'events', { query, headers, signal }), listener, signal),
+
+    connections: (query: Query) => get<ConnectionPageJson>('connections', query),
+    connection: (id: string) => get<ConnectionDetailsJson>(of('connections', id)),
+    kick: (id: string) => change('DELETE', of('connections', id)),
+
+    devices: (query: Query) => get<DevicePageJson>('devices', query),
+    device: (id: string) => get<DeviceJson>(of('devices', id)),
+    addDevice: (body: object) => change<NewDeviceJson>('POST', 'devices', body),
+    setDevice: (id: string, body: object) => change<DeviceJson>('PATCH', of('devices', id), body),
+    rotateDevice: (id: string, body: object) =>
+      change<RotatedDeviceJson>('POST', `${of('devices', id)}/rotate`, body),
+    revokeDevice: (id: string, reason: string | undefined) =>
+      change('DELETE', of('devices', id), undefined, { reason }),
+    enableDevice: (id: string) => change<DeviceJson>('POST', `${of('devices', id)}/enable`),
+    removeDevice: (id: string) => change('POST', `${of('devices', id)}/remove`),
+
+    policies: (query: Query) => get<PolicyPageJson>('policies', query),
+    setPolicy: (type: string, body: object) => change<SetPolicyJson>('PUT', of('policies', type), body),
+    removePolicy: (type: string) => change('DELETE', of('policies', type)),
+
+    claims: (query: Query) => get<ClaimPageJson>('claims', query),
+    createClaim: (body: object) => change<NewClaimJson>('POST', 'claims', body),
+    revokeClaim: (id: string) => change('DELETE', of('claims', id)),
+
+    keys: (query: Query) => get<ApiKeyPageJson>('api-keys', query),
+    createKey: (body: object) => change<NewApiKeyJson>('POST', 'api-keys', body),
+    revokeKey: (id: string) => change('DELETE', of('api-keys', id)),
+
+    audit: (query: Query) => get<AuditPageJson>('audit', query),
+  };
+}
+
+/** What a refusal says of itself; a proxy in between says it in its own form. */
+async function readProblem(answer: Response): Promise<Partial<Problem> & { detail: string }> {
+  const problem: Partial<Problem> | undefined = await answer.json().catch(() => undefined);
+  if (typeof problem?.detail === 'string') return { ...problem, detail: problem.detail };
+  return { detail: `The answer is ${answer.status} ${answer.statusText}, not from svc-mqtt` };
+}

@@ -1,0 +1,244 @@
+import type { ComponentChildren, TargetedEvent } from 'preact';
+import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import type { ApiError } from './source.js';
+import { shown } from './text.js';
+
+/** What the API says of a refusal: what happened, each field at fault, and what to do. */
+export function ProblemBox({ error }: { error: ApiError | undefined }) {
+  if (error === undefined) return null;
+  const { title, detail, suggestion, code } = error.problem;
+  return (
+    <div class="problem" role="alert">
+      <strong>{shown(title ?? 'It did not work')}</strong>
+      <p>{shown(detail)}.</p>
+      {suggestion !== undefined && <p>{shown(suggestion)}.</p>}
+      {code !== undefined && <code>{code}</code>}
+    </div>
+  );
+}
+
+/** What a list without rows says: what would stand there, and how it comes to. */
+export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
+  return (
+    <div class="empty">
+      <p>{title}</p>
+      {children}
+    </div>
+  );
+}
+
+export function Command({ text }: { text: string }) {
+  return (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: what is wider than the page is scrolled by keyboard, too.
+    <pre class="command" tabIndex={0}>
+      <code>{text}</code>
+    </pre>
+  );
+}
+
+export type Tone = 'good' | 'warn' | 'bad' | 'dim';
+
+export function Badge({ tone, children }: { tone: Tone; children: ComponentChildren }) {
+  return <span class={`badge ${tone}`}>{children}</span>;
+}
+
+/** A heading with what can be done beside it. */
+export function Heading({ title, children }: { title: string; children?: ComponentChildren }) {
+  return (
+    <div class="heading">
+      <h1>{title}</h1>
+      <div class="actions">{children}</div>
+    </div>
+  );
+}
+
+export interface Column<Row> {
+  readonly key: string;
+  readonly title: string;
+  /** A CSS width; without one the column shares what is left. */
+  readonly width?: string;
+  readonly align?: 'right';
+  /** From which width of the window on it is shown. */
+  readonly from?: 'medium' | 'wide';
+  readonly sortable?: boolean;
+  render(row: Row): ComponentChildren;
+}
+
+/** A table whose columns keep their places whatever is in them. */
+export function Table<Row>(props: {
+  caption: string;
+  columns: readonly Column<Row>[];
+  rows: readonly Row[];
+  keyOf(row: Row): string | number;
+  sort?: { readonly key: string; readonly descending: boolean };
+  onSort?(key: string): void;
+}) {
+  const { caption, columns, rows, keyOf, sort, onSort } = props;
+  const classOf = ({ align, from }: Column<Row>) => [align, from].filter(Boolean).join(' ');
+  return (
+    <table>
+      <caption>{caption}</caption>
+      <colgroup>
+        {columns.map((column) => (
+          <col key={column.key} class={classOf(column)} style={{ width: column.width ?? 'auto' }} />
+        ))}
+      </colgroup>
+      <thead>
+        <tr>
+          {columns.map((column) => {
+            const sorted =
+              sort?.key === column.key ? (sort.descending ? 'descending' : 'ascending') : undefined;
+            return (
+              <th
+                key={column.key}
+                scope="col"
+                class={classOf(column)}
+                {...(sorted && { 'aria-sort': sorted })}
+              >
+                {column.sortable === true ? (
+                  <button type="button" class="sort" onClick={() => onSort?.(column.key)}>
+                    {column.title}
+                    <span aria-hidden="true">
+                      {sorted === undefined ? '' : sort?.descending ? ' ↓' : ' ↑'}
+                    </span>
+                  </button>
+                ) : (
+                  column.title
+                )}
+              </th>
+            );
+          })}
+        </tr>
+      </thead>
+      <tbody>
+        {rows.map((row) => (
+          <tr key={keyOf(row)}>
+            {columns.map((column) => (
+              <td key={column.key} class={classOf(column)}>
+                {column.render(row)}
+              </td>
+            ))}
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+/** Names and values, one under the other. */
+export function Facts({ facts }: { facts: readonly (readonly [name: string, value: ComponentChildren])[] }) {
+  return (
+    <dl class="facts">
+      {facts.map(([name, value]) => (
+        <div key={name}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+export function Dialog(props: {
+  title: string;
+  onClose(): void;
+  /** It is closed by its own buttons only. */
+  locked?: boolean;
+  children: ComponentChildren;
+}) {
+  const { title, onClose, locked = false, children } = props;
+  const element = useRef<HTMLDialogElement>(null);
+  const id = useId();
+  useEffect(() => {
+    const dialog = element.current;
+    dialog?.showModal();
+    // The focus goes back to where it was.
+    return () => dialog?.close();
+  }, []);
+  return (
+    <dialog
+      ref={element}
+      aria-labelledby={id}
+      onCancel={(event) => {
+        event.preventDefault();
+        if (!locked) onClose();
+      }}
+      onClose={() => {
+        // A browser lets go of a dialog at the second Escape, whatever was said to the first.
+        if (element.current?.isConnected && locked) element.current.showModal();
+      }}
+    >
+      <h2 id={id}>{title}</h2>
+      {children}
+    </dialog>
+  );
+}
+
+/** A dialog that asks before something is done, and shows why it could not be. */
+export function FormDialog(props: {
+  title: string;
+  submit: string;
+  danger?: boolean;
+  onClose(): void;
+  onSubmit(form: FormData): Promise<unknown>;
+  children: ComponentChildren;
+}) {
+  const { title, submit, danger = false, onClose, onSubmit, children } = props;
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<ApiError>();
+  const onFormSubmit = async (event: TargetedEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    const form = new FormData(event.currentTarget);
+    setBusy(true);
+    setError(undefined);
+    try {
+      await onSubmit(form);
+      onClose();
+    } catch (failure) {
+      setError(failure as ApiError);
+      setBusy(false);
+    }
+  };
+  return (
+    <Dialog title={title} onClose={onClose}>
+      <form onSubmit={onFormSubmit}>
+        {children}
+        <ProblemBox error={error} />
+        <div class="buttons">
+          <button type="button" onClick={onClose}>
+            Cancel
+          </button>
+          <button type="submit" class={danger ? 'danger' : 'primary'} disabled={busy}>
+            {submit}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}
+
+/** A labelled field of a form. */
+export function Field({
+  label,
+  hint,
+  children,
+}: {
+  label: string;
+  hint?: string;
+  children: ComponentChildren;
+}) {
+  return (
+    // biome-ignore lint/a11y/noLabelWithoutControl: the control is what is given.
+    <label class="field">
+      <span>{label}</span>
+      {children}
+      {hint !== undefined && <small>{hint}</small>}
+    </label>
+  );
+}
+
+/** The text of a field, without the space around it; undefined when there is none. */
+export function textOf(form: FormData, name: string): string | undefined {
+  const text = String(form.get(name) ?? '').trim();
+  return text === '' ? undefined : text;
+}

@@ -1,0 +1,138 @@
+import { readFileSync } from 'node:fs';
+import { gzipSync } from 'node:zlib';
+import type { Browser } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { addDevice, connected, type Gateway, publishAndWait, startGateway } from '../faults/gateway.js';
+import { expectAccessible, launchBrowser, noBrowser, openPage } from './browser.js';
+
+const built = (name: string) => readFileSync(new URL(`../../dist/server/console/${name}`, import.meta.url));
+
+test('what a browser loads is under 150 KB compressed, in all', () => {
+  const sizes = ['main.js', 'style.css'].map((name) => gzipSync(built(name)).length);
+  expect(sizes.reduce((sum, size) => sum + size)).toBeLessThan(150_000);
+});
+
+test('the licences of what is bundled are with it', () => {
+  const text = built('licences.txt').toString();
+  for (const name of ['lean-qr', 'preact', 'uplot']) expect(text).toContain(`${name}\n\n`);
+});
+
+const undo: (() => Promise<void> | void)[] = [];
+const onFinished = (step: () => Promise<void> | void) => void undo.push(step);
+let gateway: Gateway;
+let browser: Browser;
+let base: string;
+/** Keys by role, made by the first test that needs them: from then on the API asks for one. */
+const keys: Record<string, string> = {};
+
+/** Asks the API, as the operator once there is one. */
+async function ask<T>(method: string, path: string, body?: object): Promise<T> {
+  const answer = await fetch(`${base}${path}`, {
+    method,
+    headers: keys.operator === undefined ? {} : { authorization: `Bearer ${keys.operator}` },
+    body: body === undefined ? null : JSON.stringify(body),
+  });
+  if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
+  return (answer.status === 204 ? undefined : await answer.json()) as T;
+}
+
+async function needKeys(): Promise<void> {
+  if (keys.operator !== undefined) return;
+  const made = await ask<{ key: string }>('POST', '/api-keys', { name: 'the-operator', role: 'operator' });
+  keys.operator = made.key;
+  for (const role of ['viewer', 'enroller'])
+    keys[role] = (await ask<{ key: string }>('POST', '/api-keys', { name: `the-${role}`, role })).key;
+}
+
+describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
+  beforeAll(async () => {
+    gateway = await startGateway(onFinished);
+    base = `http://127.0.0.1:${gateway.server.httpPort}`;
+    browser = await launchBrowser();
+    onFinished(() => browser.close());
+  });
+  afterAll(async () => {
+    for (const step of undo.reverse()) await step();
+  });
+
+  /** Opens the console, and logs in where a key is given. */
+  async function open(role?: string, options: Parameters<typeof openPage>[1] = {}) {
+    const watched = await openPage(browser, options);
+    onFinished(() => watched.page.context().close());
+    await watched.page.goto(`${base}/`);
+    if (role !== undefined) {
+      await watched.page.getByLabel('API key').fill(keys[role] ?? '');
+      await watched.page.getByRole('button', { name: 'Log in' }).click();
+    }
+    return watched;
+  }
+
+  test('asks for no key where the API asks for none, and shows a device that connects and publishes', async () => {
+    const { page, complaints, origins } = await open();
+    await page.getByRole('heading', { name: 'Fleet', level: 1 }).waitFor();
+    expect(new URL(page.url()).pathname).toBe('/console/');
+    await page.getByText('No device has connected yet').waitFor();
+    const device = await addDevice(gateway.server.httpPort);
+    const client = await connected(onFinished, gateway.server.mqttPort, device, { clientId: 'roof<b>7' });
+    await publishAndWait(client, device, 'hello');
+    await page.getByRole('cell', { name: device.id }).waitFor();
+    await page.getByRole('link', { name: 'Connections' }).click();
+    await page.getByRole('searchbox').fill('roof');
+    await page.getByRole('cell', { name: 'roof<b>7' }).waitFor();
+    await page.getByRole('link', { name: device.id }).click();
+    await page.getByText(`raw/${device.id}`).waitFor();
+    await page.getByText('QoS 0: 0, 1: 1, 2: 0').waitFor();
+
+    await page.getByRole('button', { name: 'Kick' }).click();
+    const dialog = page.getByRole('dialog', { name: `Kick roof<b>7 of ${device.id}?` });
+    await dialog.getByRole('button', { name: 'Kick' }).click();
+    await client.waitClosed();
+    await page.getByText('This connection has ended').waitFor();
+    expect(complaints).toEqual([]);
+    expect([...origins]).toEqual([base]);
+  });
+
+  test('takes a key that the API knows, keeps it nowhere, and says why it does not take another', async () => {
+    await needKeys();
+    const { page, complaints } = await open();
+    await page.getByLabel('API key').fill('svcmqtt_wrong');
+    await page.getByRole('button', { name: 'Log in' }).click();
+    await page.getByRole('alert').getByText('The key or token is not valid here').waitFor();
+    await page.getByLabel('API key').fill(keys.viewer ?? '');
+    await page.getByRole('button', { name: 'Log in' }).click();
+    await page.getByRole('heading', { name: 'Fleet', level: 1 }).waitFor();
+    await page.getByText('the-viewer').waitFor();
+    expect(await page.context().storageState()).toEqual({ cookies: [], origins: [] });
+    expect(page.url()).not.toContain('svcmqtt_');
+    await page.reload();
+    await page.getByLabel('API key').waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  test('offers a viewer nothing that it may not do', async () => {
+    await needKeys();
+    const device = await ask<{ id: string; mqtt_password: string }>('POST', '/devices', { type: 'sensor' });
+    await connected(onFinished, gateway.server.mqttPort, { id: device.id, password: device.mqtt_password });
+    const { page } = await open('viewer');
+    await page.getByRole('link', { name: 'Connections' }).click();
+    await page.getByRole('link', { name: device.id }).click();
+    await page.getByText('keep alive').waitFor();
+    expect(await page.getByRole('main').getByRole('button').count()).toBe(0);
+  });
+
+  test.each(['light', 'dark'] as const)('axe finds no violation in it, %s', async (colorScheme) => {
+    await needKeys();
+    const { page, complaints } = await open(undefined, { colorScheme });
+    await page.getByLabel('API key').waitFor();
+    await expectAccessible(page, 'log-in');
+    await page.getByLabel('API key').fill(keys.operator ?? '');
+    await page.getByRole('button', { name: 'Log in' }).click();
+    for (const name of ['Fleet', 'Connections']) {
+      await page.getByRole('navigation').getByRole('link', { name }).click();
+      await page.getByRole('heading', { name, level: 1 }).waitFor();
+      await page.waitForLoadState('networkidle');
+      await expectAccessible(page, name);
+    }
+    expect(complaints).toEqual([]);
+  });
+});
