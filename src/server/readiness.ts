@@ -8,6 +8,8 @@ import type { PartReadiness, Readiness } from './http/start.js';
 export function readReadiness(parts: {
   health: DatabaseHealth;
   forwarder: Forwarder;
+  /** Streams that replicas share and do without. */
+  unusable: readonly string[];
   needsStorage: boolean;
   ackLevel: AckLevel;
   listening: boolean;
@@ -17,7 +19,11 @@ export function readReadiness(parts: {
     database: { ok: parts.health.ok, detail: parts.health.detail },
     nats: {
       ok: nats.connected,
-      detail: nats.ingest === undefined ? nats.detail : `${nats.detail}, ${describeIngest(nats)}`,
+      detail: [
+        nats.detail,
+        ...(nats.ingest === undefined ? [] : [describeIngest(nats)]),
+        ...parts.unusable.map((stream) => `${stream} cannot be used`),
+      ].join(', '),
     },
     storage: { needed: parts.needsStorage, ...readStorage(parts.forwarder, parts.ackLevel) },
     listeners: {

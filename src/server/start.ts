@@ -71,6 +71,8 @@ export interface StartOptions {
  * comes back at 2,000 connections a second and not 240, and the messages wait a few milliseconds more.
  */
 const acceptsPerTurn = 16;
+/** The listener waits so long for what replicas share to be read. */
+const stateReadyMs = 10_000;
 /** Connections to the database for logins, revocations, policies and the keys of the API, beside the pool and the change feed's. */
 const urgentConnections = 2;
 
@@ -143,6 +145,7 @@ async function start(
     certificates: certificates.mqtt,
     forwarder,
     downlink,
+    retainedStore: nats.shared?.retained,
     log,
     addressingOf: (device, policy) => ({
       subjectOf: compileSubject(policy.natsSubject ?? config.natsSubject, device),
@@ -204,6 +207,7 @@ async function start(
     broker: core,
     maxConnections,
     forwarder,
+    streams: () => nats.shared?.streams() ?? [],
     directory,
     config,
     version,
@@ -246,6 +250,7 @@ async function start(
       readReadiness({
         health,
         forwarder,
+        unusable: (nats.shared?.streams() ?? []).flatMap(({ name, usable }) => (usable ? [] : name)),
         needsStorage: config.readyNeedsStorage,
         ackLevel: config.ackLevel,
         listening: broker !== undefined && !stopping,
@@ -253,6 +258,7 @@ async function start(
   });
   releasers.add('HTTP API', () => http.close());
 
+  await nats.shared?.ready(stateReadyMs);
   broker = await core.listen(directory);
   const listening = broker;
   const { ports } = broker;
@@ -266,7 +272,13 @@ async function start(
     (reason, count) => events.emit({ kind: 'dropped', reason, count }),
   );
   releasers.add('drop report', endDropReport);
-  releasers.add('broker', () => drainBroker(listening, forwarder, config.shutdownTimeoutSec * 1_000, log));
+  // What is stored may have to be kept for others, too.
+  const drain = async (timeoutMs: number) => {
+    const endMs = performance.now() + timeoutMs;
+    const left = await forwarder.drain(timeoutMs);
+    return left + ((await nats.shared?.drain(endMs - performance.now())) ?? 0);
+  };
+  releasers.add('broker', () => drainBroker(listening, drain, config.shutdownTimeoutSec * 1_000, log));
 
   return {
     ports: {
@@ -296,15 +308,20 @@ const waitingWillsPollMs = 20;
 /**
  * Nothing more is read; what was taken is stored and acknowledged; then connections close, and their wills are stored.
  */
-async function drainBroker(broker: Broker, forwarder: Forwarder, timeoutMs: number, log: Log): Promise<void> {
+async function drainBroker(
+  broker: Broker,
+  drain: Forwarder['drain'],
+  timeoutMs: number,
+  log: Log,
+): Promise<void> {
   const endMs = performance.now() + timeoutMs;
   await broker.stopReading();
   // Wills are stored last; a message that cannot be stored must not take all of the time.
-  await forwarder.drain((endMs - performance.now()) * 0.75);
+  await drain((endMs - performance.now()) * 0.75);
   await broker.close();
   while (broker.waitingWills() + broker.unstoredSessions() > 0 && performance.now() < endMs)
     await delay(waitingWillsPollMs);
-  const left = (await forwarder.drain(endMs - performance.now())) + broker.waitingWills();
+  const left = (await drain(endMs - performance.now())) + broker.waitingWills();
   if (left > 0) {
     log.warn(
       { event: 'drain_incomplete', messages: left },

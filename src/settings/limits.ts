@@ -172,14 +172,14 @@ export const limitsSettings = {
     flag: 'max-retained-messages',
     schema: count(0, 10_000_000),
     default: 10_000,
-    help: 'Most retained messages of a replica; at it a message for a further topic is delivered and not retained',
+    help: 'Most retained messages that a replica keeps; at it a message for a further topic is delivered and not retained',
   }),
   maxRetainedBytes: setting({
     env: ['MAX_RETAINED_BYTES'],
     flag: 'max-retained-bytes',
     schema: count(0, 68_719_476_736),
     default: 67_108_864,
-    help: 'Most bytes of retained messages of a replica; at it a message is delivered and not retained',
+    help: 'Most bytes of retained messages that a replica keeps; at it a message is delivered and not retained',
   }),
   maxSubscriptionsPerClient: setting({
     env: ['MAX_SUBSCRIPTIONS_PER_CLIENT'],

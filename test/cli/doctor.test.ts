@@ -515,3 +515,32 @@ describe('what it prints', () => {
     expect(io.out().includes('\u001b[32m✔\u001b[0m')).toBe(coloured);
   });
 });
+
+describe('what replicas share', () => {
+  const open = { ACL: 'open' };
+
+  test('is looked at where devices reach each other, before a server runs and while one does', async () => {
+    await useStream({});
+    const shared = async (more: Record<string, string>) =>
+      (await examine(more, ['--no-message']))
+        .find('stream')
+        .filter(({ detail }) => detail.includes('SVC_MQTT_'));
+    expect(await shared({})).toEqual([]);
+    expect(await shared(open)).toMatchObject([
+      { status: 'ok', detail: 'serve creates SVC_MQTT_RETAINED for retained messages' },
+    ]);
+    await serve(open);
+    expect(await shared(open)).toMatchObject([
+      { status: 'ok', detail: 'Stream SVC_MQTT_RETAINED holds 0 messages: retained messages' },
+    ]);
+  });
+
+  test('is a warning where another stream has its subjects', async () => {
+    await useStream({ subjects: ['raw.>', 'svc-mqtt.>'] });
+    await serve(open);
+    const { find } = await examine(open, ['--no-message']);
+    expect(find('stream').filter(({ status }) => status === 'warning')).toMatchObject([
+      { detail: expect.stringMatching(/^Stream OWN\d+ takes the subjects of SVC_MQTT_RETAINED, /) },
+    ]);
+  });
+});

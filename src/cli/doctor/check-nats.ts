@@ -3,10 +3,15 @@ import type { DevicePolicy } from '../../db/policies.js';
 import { probeNats } from '../../server/forward/connection/nats-probe.js';
 import { readEmbeddedNatsPort } from '../../server/forward/embedded/embedded-nats.js';
 import { describeLacks, findNatsServer } from '../../server/forward/embedded/nats-server-program.js';
-import { type NatsInspector, openNatsInspector } from '../../server/forward/stream/inspect-nats.js';
+import {
+  type NatsInspector,
+  openNatsInspector,
+  type StreamInspection,
+} from '../../server/forward/stream/inspect-nats.js';
 import { checkSubjectTemplate, subjectsOfTemplate } from '../../subject-template.js';
 import { checkAcknowledgement } from './check-acknowledgement.js';
 import { checkClock } from './check-clock.js';
+import { checkStateStreams } from './check-state-streams.js';
 import { checkStreamState, describeBytes } from './check-stream.js';
 import { type Finding, ok, problem, skipped, warning } from './finding.js';
 
@@ -110,6 +115,7 @@ async function checkStreams(
 ): Promise<void> {
   const looked = new Set<string>();
   let clockChecked = false;
+  let uplink: StreamInspection | undefined;
   for (const { template, source } of templatesOf(config, around.policies)) {
     const unsound = checkSubjectTemplate(template);
     if (unsound !== undefined) {
@@ -152,8 +158,10 @@ async function checkStreams(
     if (looked.has(covering.name)) continue;
     looked.add(covering.name);
     for (const finding of checkStreamState(covering, needed, config)) add(finding);
+    if (template === config.natsSubject) uplink = covering;
     if (template === config.natsSubject) add(await checkAcknowledgement(config, inspector, covering.name));
   }
+  for (const finding of await checkStateStreams(config, around, inspector, uplink)) add(finding);
   const { usedBytes, maxBytes } = await inspector.readStorage();
   if (maxBytes !== undefined && usedBytes > 0.8 * maxBytes) {
     const detail = `JetStream has used ${describeBytes(usedBytes)} of the ${describeBytes(maxBytes)} of this account`;

@@ -249,6 +249,6 @@ function topicOf(subject: string): string {
 }
 
 /** The headers in their order; those of one name stand together, as the library keeps them. */
-function* pairsOf(headers: MsgHdrs): Iterable<readonly [string, string]> {
+export function* pairsOf(headers: MsgHdrs): Iterable<readonly [string, string]> {
   for (const name of headers.keys()) for (const value of headers.values(name)) yield [name, value];
 }

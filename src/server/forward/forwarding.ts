@@ -27,9 +27,10 @@ export interface Settle {
   readonly counters: ForwarderCounters;
 }
 
-/** Joins a link, what is in flight and an outlet to a forwarder. Closing it closes the link. */
+/** Joins a link, what is in flight and an outlet to a forwarder. Closing it closes the link, unless that is another's. */
 export function startForwarding(options: {
   link: NatsLink;
+  sharesLink?: boolean;
   limits: ForwarderLimits;
   log: Log;
   openOutlet(settle: Settle): NatsOutlet;
@@ -158,7 +159,7 @@ export function startForwarding(options: {
       closed ??= (async () => {
         clearInterval(ticker);
         wire.flush();
-        await link.close();
+        if (options.sharesLink !== true) await link.close();
       })();
       return closed;
     },

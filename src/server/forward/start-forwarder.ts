@@ -9,7 +9,7 @@ import { startCoreForwarder } from './core-forwarder.js';
 import { type EmbeddedNats, startEmbeddedNats } from './embedded/embedded-nats.js';
 import type { Forwarder } from './forwarder.js';
 import { startJetStreamForwarder } from './jetstream-forwarder.js';
-
+import { openSharedState, type SharedState } from './state/shared-state.js';
 import type { StateContext } from './state/state-stream.js';
 import { type Coverage, readCoverage, type WantedSubjects } from './stream/coverage.js';
 import { openServerSync } from './stream/server-sync.js';
@@ -47,6 +47,8 @@ export interface RunningForwarder {
   readonly link: NatsLink;
   /** What streams and buckets of the gateway's own are made with; undefined without JetStream. */
   readonly state: StateContext | undefined;
+  /** What replicas share in streams; undefined without JetStream. */
+  readonly shared: SharedState | undefined;
   /** Holds subject templates against the streams; undefined without JetStream. Rejects while NATS is away. */
   readCoverage(wanted: readonly WantedSubjects[]): Promise<Coverage | undefined>;
   /** To these subjects nothing is sent from now on: in place of those given before. */
@@ -138,6 +140,12 @@ export async function startForwarder(options: {
             ingest: config.natsIngest,
             log,
           });
+    const { natsJetstreamDomain: domain, natsInboxPrefix: inboxPrefix } = config;
+    const state =
+      watch === undefined
+        ? undefined
+        : { link, domain, inboxPrefix, keeping: () => watch.stream.keeping, log };
+    const shared = state && openSharedState(state, limits);
     const running = embedded;
     const spaceTimer = setInterval(() => {
       if (forwarder.state().standstill?.outOfSpace) running?.makeRoom();
@@ -148,16 +156,8 @@ export async function startForwarder(options: {
     return {
       forwarder,
       link,
-      state:
-        watch === undefined
-          ? undefined
-          : {
-              link,
-              domain: config.natsJetstreamDomain,
-              inboxPrefix: config.natsInboxPrefix,
-              keeping: () => watch.stream.keeping,
-              log,
-            },
+      state,
+      shared,
       async readCoverage(wanted) {
         if (!config.enableJetstream) return undefined;
         const { connection, detail } = open;
@@ -168,7 +168,9 @@ export async function startForwarder(options: {
       setPromised: (levels) => watch?.setPromised(levels),
       close() {
         clearInterval(spaceTimer);
-        closed ??= forwarder.close().finally(() => running?.close());
+        closed ??= Promise.all([shared?.close(), forwarder.close()])
+          .then(() => {})
+          .finally(() => running?.close());
         return closed;
       },
     };

@@ -14,10 +14,15 @@ import { openSeriesRegistry, type Series, type SeriesRegistry } from './series.j
 export interface MetricSources {
   readonly broker: BrokerView;
   readonly forwarder: Pick<Forwarder, 'state'>;
+  /** Streams that svc-mqtt has made for itself. */
+  streams?(): readonly { readonly name: string; readonly usable: boolean }[];
   readonly directory: Pick<DeviceDirectory, 'live' | 'cacheState'>;
   /** Most connections: MAX_CONNECTIONS, or what the limit of open files allows. */
   readonly maxConnections: number;
-  readonly config: Pick<Config, 'maxInFlight' | 'maxInFlightBytes' | 'deviceCacheSize' | 'ackLevel'>;
+  readonly config: Pick<
+    Config,
+    'maxInFlight' | 'maxInFlightBytes' | 'maxRetainedMessages' | 'deviceCacheSize' | 'ackLevel'
+  >;
   readonly version: string;
   /** Those that are in use. */
   readonly certificates: { list(): Pick<CertificateInfo, 'path' | 'expiresAt'>[] };
@@ -212,6 +217,22 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config }: Metr
     'Clients whose messages are held back because NATS refused one or did not confirm it in time',
     () => forwarder.state().holdingLanes,
   );
+  series.gauge(
+    'svc_mqtt_retained_messages',
+    'Retained messages that this replica knows',
+    () => broker.retained().messages,
+  );
+  series.gauge(
+    'svc_mqtt_retained_messages_limit',
+    'Most of them: MAX_RETAINED_MESSAGES',
+    () => config.maxRetainedMessages,
+  );
+  series.gauge('svc_mqtt_retained_bytes', 'Bytes of retained messages', () => broker.retained().bytes);
+  series.gauge(
+    'svc_mqtt_retained_waiting',
+    'Retained messages that the stream of the fleet has not confirmed yet',
+    () => broker.retained().waiting,
+  );
   series.latency(
     'svc_mqtt_ack_latency_seconds',
     'Time from the arrival of a PUBLISH of QoS 1 or 2 until it is stored',
@@ -219,12 +240,16 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config }: Metr
   );
 }
 
-function addParts(
-  series: SeriesRegistry,
-  { directory, forwarder, config, version, certificates, deviceEvents }: MetricSources,
-): void {
+function addParts(series: SeriesRegistry, sources: MetricSources): void {
+  const { directory, forwarder, config, version, certificates, deviceEvents } = sources;
   series.gauge('svc_mqtt_database_up', '1 when the database answers', () => Number(directory.live));
   series.gauge('svc_mqtt_nats_up', '1 when NATS answers', () => Number(forwarder.state().connected));
+  series.gauge(
+    'svc_mqtt_state_stream_up',
+    '1 while a stream of svc-mqtt itself can be used; nothing without JetStream, or while it is not needed',
+    () => (sources.streams?.() ?? []).map(({ name, usable }) => [{ stream: name }, Number(usable)]),
+    ['stream'],
+  );
   series.gauge('svc_mqtt_storage_up', '0 while nothing can be stored, also while no device sends', () => {
     const { connected, standstill } = forwarder.state();
     return Number(connected && standstill === undefined);

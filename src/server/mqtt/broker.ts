@@ -6,6 +6,7 @@ import type { DeviceDirectory } from '../device-directory.js';
 import type { EventFeed } from '../event-feed.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
+import type { RetainedStore } from '../forward/state/retained-store.js';
 import type { LiveConnections } from '../live.js';
 import { shortenText } from '../live.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
@@ -25,6 +26,7 @@ import { checkTopic, hasMoreLevels } from './protocol/topics.js';
 import { expiryOf } from './sessions/message.js';
 import { applyPolicies } from './sessions/policy-change.js';
 import { openRegistry } from './sessions/registry.js';
+import { createRetainedMessages, type RetainedMessages } from './sessions/retained-messages.js';
 import type { SessionStore } from './sessions/session-store.js';
 import { openSessionWriter } from './sessions/session-writer.js';
 import { startSessionEngine } from './sessions/subscription-matcher.js';
@@ -62,6 +64,7 @@ export interface BrokerView {
   connectionCounts(): Record<Transport, number>;
   /** Of those that were accepted, by version of MQTT. */
   protocolCounts(): Readonly<Record<string, number>>;
+  retained(): RetainedMessages['state'];
   /** Packets read that wait for room, of all connections; looks at each of them. */
   waiting(): { packets: number; bytes: number };
 }
@@ -109,6 +112,8 @@ export async function openBroker(options: {
   forwarder: Forwarder;
   /** Messages for devices, wanted for those that have subscribed. */
   downlink: Downlink;
+  /** Where retained messages outlive this replica; undefined: nowhere. */
+  retainedStore?: RetainedStore | undefined;
   /** Begins the id of every connection of this replica. */
   replica: string;
   /** Where sessions are that outlive their connection. */
@@ -121,13 +126,20 @@ export async function openBroker(options: {
 }): Promise<BrokerCore> {
   const { config, forwarder, downlink, events, log } = options;
   const counters = newBrokerCounters();
-  const engine = await startSessionEngine({
-    log,
-    retainedLimits: { maxMessages: config.maxRetainedMessages, maxBytes: config.maxRetainedBytes },
-    onRetainedRefused: () => {
+  const limitedLog = limitLog(log);
+  const retained = createRetainedMessages({
+    limits: { maxMessages: config.maxRetainedMessages, maxBytes: config.maxRetainedBytes },
+    store: options.retainedStore,
+    onRefused(topic, reason) {
       counters.limits['retained-messages'] += 1;
+      limitedLog.warn(
+        'retained_refused',
+        { topic: shortenText(topic), reason },
+        'A message was delivered and not retained',
+      );
     },
   });
+  const engine = await startSessionEngine({ log, retained });
   const registry = openRegistry({
     forwarder,
     maxSessions: config.maxSessions,
@@ -143,7 +155,6 @@ export async function openBroker(options: {
   const meters = openConnectionMeters(connections);
   const live = openConnectionList({ connections, meters, events, log });
   const turns = openTurnQueue();
-  const limitedLog = limitLog(log);
   const writer = openSessionWriter({ counters, log: limitedLog });
   downlink.deliver = (message) => {
     const { topic } = message;
@@ -185,6 +196,7 @@ export async function openBroker(options: {
     arrivals: () => ({ ports: Object.values(ports), waiting: gate?.waiting ?? 0 }),
     waitingWills: () => waitingWills.count,
     unstoredSessions: () => writer.pending,
+    retained: () => retained.state,
     connectionCounts() {
       const counts = { tcp: 0, tls: 0, ws: 0, wss: 0 };
       for (const { accepted } of connections) counts[accepted.transport] += 1;
@@ -323,6 +335,7 @@ export async function openBroker(options: {
     setPolicies(loaded) {
       const before = policies;
       policies = createPolicySet(config.acl, loaded, before);
+      if (policies.anyDelivery) options.retainedStore?.start();
       const isChanged = (type: string) => before.templateOf(type) !== policies.templateOf(type);
       applyPolicies({ registry, rulesOf, isChanged, log });
     },

@@ -147,7 +147,7 @@ export function createConnectionServices(
       waitingWills: parts.waitingWills,
       counters,
       turns,
-      deliver: (message) => engine.deliver(message),
+      deliver: (message, onKept) => engine.deliver(message, onKept),
       nextMessageId: () => `${messageIdPrefix}.${(messageIds++).toString(36)}`,
     },
     session,

@@ -34,6 +34,8 @@ export interface StateStreamOptions extends StateContext {
   readonly config: Partial<StreamConfig> & LaterConfig;
   /** What is done without it, for the log. */
   readonly without: string;
+  /** It is not looked for before `start` is called. */
+  readonly startsLater?: boolean;
   /** Default: messages come whole. */
   readonly headersOnly?: boolean;
   /**
@@ -48,11 +50,14 @@ export interface StateStreamOptions extends StateContext {
 
 /** A stream of svc-mqtt itself that every replica reads in order. */
 export interface StateStream {
+  /** Looks for it from now on, and reads it. Idempotent. */
+  start(): void;
+  readonly started: boolean;
   /** Why it cannot be used; undefined while nothing is known to speak against it. */
   readonly problem: string | undefined;
   /** All that it held when reading began has been read. */
   readonly caughtUp: boolean;
-  /** Resolves when it has caught up or cannot be used, at the latest after `timeoutMs`. */
+  /** Resolves when it has caught up, cannot be used or was not started, at the latest after `timeoutMs`. */
   ready(timeoutMs: number): Promise<void>;
   /** Begins to read it anew. */
   readAgain(): void;
@@ -77,6 +82,7 @@ export function openStateStream(options: StateStreamOptions): StateStream {
   let problem: string | undefined;
   let denial: string | undefined;
   let created: string | undefined;
+  let isStarted = false;
   let isCaughtUp = false;
   let connected = new AbortController();
   let reading = new AbortController();
@@ -159,19 +165,28 @@ export function openStateStream(options: StateStreamOptions): StateStream {
     });
   }
 
-  link.listen({
-    connected(connection) {
-      connected.abort();
-      connected = new AbortController();
-      denial = undefined;
-      void follow(connection, connected.signal);
-    },
-    disconnected() {
-      connected.abort();
-    },
-  });
+  function start(): void {
+    if (isStarted) return;
+    isStarted = true;
+    link.listen({
+      connected(connection) {
+        connected.abort();
+        connected = new AbortController();
+        denial = undefined;
+        void follow(connection, connected.signal);
+      },
+      disconnected() {
+        connected.abort();
+      },
+    });
+  }
+  if (options.startsLater !== true) start();
 
   return {
+    start,
+    get started() {
+      return isStarted;
+    },
     get problem() {
       return problem;
     },
@@ -179,7 +194,7 @@ export function openStateStream(options: StateStreamOptions): StateStream {
       return isCaughtUp;
     },
     async ready(timeoutMs) {
-      if (isCaughtUp || problem !== undefined) return;
+      if (!isStarted || isCaughtUp || problem !== undefined) return;
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, timeoutMs);
         waiters.add(() => {

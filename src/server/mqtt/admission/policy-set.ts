@@ -5,6 +5,8 @@ import { confinedTemplate, openTemplate, type PolicyTemplate } from './authorize
 
 /** The templates of all device types. */
 export interface PolicySet {
+  /** What some type publishes can reach subscribers. */
+  readonly anyDelivery: boolean;
   templateOf(type: string): PolicyTemplate;
 }
 
@@ -34,7 +36,10 @@ export function createPolicySet(
   const templates = new Map(
     [...drafts].map(([type, draft]) => [type, finish(draft, before?.templateOf(type))]),
   );
-  return { templateOf: (type) => templates.get(type) ?? fallback };
+  return {
+    anyDelivery: [fallback, ...templates.values()].some(({ localDelivery }) => localDelivery),
+    templateOf: (type) => templates.get(type) ?? fallback,
+  };
 }
 
 function draftOf(policy: DevicePolicy, base: PolicyTemplate, acl: Config['acl']): PolicyTemplate {

@@ -1,9 +1,8 @@
 import { Aedes, type AedesPublishPacket, type PublishPacket } from 'aedes';
 import { type Log, limitLog } from '../../../log.js';
-import { shortenText } from '../../live.js';
 import { matches } from '../protocol/topics.js';
 import type { Message } from './message.js';
-import { createRetainedMessages, type RetainedLimits } from './retained-messages.js';
+import type { RetainedMessages } from './retained-messages.js';
 
 /**
  * What is called for each message that a filter matches.
@@ -21,8 +20,13 @@ export interface SessionEngine {
   subscribe(filter: string, listener: Listener): () => void;
   /** The retained messages that any of the filters matches [MQTT-3.3.1-6], each with the filters that do. */
   retained(filters: readonly string[]): { message: Message; filters: string[] }[];
-  /** Gives a message to the subscribers of this replica, and keeps it when it is to be retained [MQTT-3.3.1-5]. */
-  deliver(message: Message): void;
+  /**
+   * Gives a message to the subscribers of this replica, and keeps it when it is to be retained [MQTT-3.3.1-5].
+   *
+   * @param onKept called when it is kept for all replicas.
+   * @returns true: it is already, or there is nothing to keep, and `onKept` is not called.
+   */
+  deliver(message: Message, onKept?: () => void): boolean;
   close(): Promise<void>;
 }
 
@@ -37,12 +41,9 @@ interface Carrier {
  */
 export async function startSessionEngine(options: {
   log: Log;
-  retainedLimits: RetainedLimits;
-  /** A message was not retained since a bound is reached. */
-  onRetainedRefused(): void;
+  retained: RetainedMessages;
 }): Promise<SessionEngine> {
-  const { log } = options;
-  const retained = createRetainedMessages(options.retainedLimits);
+  const { log, retained } = options;
   const limitedLog = limitLog(log);
   const broker = await Aedes.createBroker({
     // A delivery slot that is not given back must not hold up the others, so they are not limited.
@@ -90,18 +91,11 @@ export async function startSessionEngine(options: {
 
     retained: (filters) => retained.find(filters),
 
-    deliver(message) {
-      if (message.retain && !retained.store(message)) {
-        options.onRetainedRefused();
-        limitedLog.warn(
-          'retained_refused',
-          { topic: shortenText(message.topic) },
-          'A message was not retained: the bound is reached',
-        );
-      }
+    deliver(message, onKept) {
+      const waits = message.retain && retained.store(message, onKept) === 'waits';
       // A delivery can close a connection, and its will is a delivery again: that one waits for its turn.
       queue.push(message);
-      if (queue.length > 1) return;
+      if (queue.length > 1) return !waits;
       for (let next = queue[0]; next !== undefined; next = queue[0]) {
         try {
           publish(next);
@@ -110,6 +104,7 @@ export async function startSessionEngine(options: {
         }
         queue.shift();
       }
+      return !waits;
     },
 
     close: () => {

@@ -25,7 +25,9 @@ export interface PublishOwner {
   readonly client: Sender;
   /** When the client's last bytes arrived, in microseconds modulo 2^32. */
   readonly receivedUs: number;
-  /** It was stored. */
+  /** It was stored: gives it to its subscribers. Answers false when `onKept` follows, before which nothing is acknowledged. */
+  pass(message: UplinkPublish): boolean;
+  /** It is stored and kept wherever it has to be. */
   settle(message: UplinkPublish): void;
   /** It is not stored, and its client is told so in its turn. */
   answerRefused(message: UplinkPublish, detail: string): void;
@@ -151,9 +153,16 @@ export class UplinkPublish implements UplinkMessage {
   }
 
   onStored(ack?: Uint8Array, behind?: number): void {
+    if (this.wantsReceipt && ack !== undefined) this.place = readPlace(ack, behind);
+    if (this.uplink.pass(this)) this.onKept();
+    // What it waits for now is not the forwarder's, which would see to it.
+    else if (!this.stored) this.compact();
+  }
+
+  /** It may be acknowledged. */
+  onKept(): void {
     this.leave();
     this.stored = true;
-    if (this.wantsReceipt && ack !== undefined) this.place = readPlace(ack, behind);
     this.uplink.settle(this);
   }
 

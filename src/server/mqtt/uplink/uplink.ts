@@ -44,8 +44,13 @@ export interface UplinkServices extends WillServices {
   /** A message without `traceparent` is given one. */
   readonly makesTraces: boolean;
   readonly turns: TurnQueue;
-  /** Gives a message to the MQTT subscribers of this replica. */
-  deliver(message: Message): void;
+  /**
+   * Gives a message to MQTT subscribers, and retains it when it is to be.
+   *
+   * @param onKept called when everything that an acknowledgement promises of it is certain.
+   * @returns true: it is already, and `onKept` is not called.
+   */
+  deliver(message: Message, onKept?: () => void): boolean;
   /** A replica-wide unique id for JetStream's duplicate window. */
   nextMessageId(): string;
 }
@@ -232,13 +237,21 @@ export class Uplink implements PublishOwner {
       this.deliver(message);
   }
 
-  /** A message was stored. */
+  /**
+   * A message was stored: its subscribers get it.
+   *
+   * @returns false: it is not to be acknowledged before `message.onKept` is called.
+   */
+  pass(message: UplinkPublish): boolean {
+    return !this.routing.policy.localDelivery || this.deliver(message, () => message.onKept());
+  }
+
+  /** A message is stored, and kept wherever it has to be. */
   settle(message: UplinkPublish): void {
     const { counters, turns } = this.services;
     // A will has no packet identifier, and did not arrive when its connection ended.
     if (message.packetId !== 0)
       counters.ackLatency.record((((turns.nowMs() * 1_000) | 0) - message.receivedUs) | 0);
-    if (this.routing.policy.localDelivery) this.deliver(message);
     this.answerStored();
   }
 
@@ -310,17 +323,11 @@ export class Uplink implements PublishOwner {
     return this.routing.addressing.batchable && this.services.takesTtl();
   }
 
-  private deliver(message: UplinkPublish): void {
+  private deliver(message: UplinkPublish, onKept?: () => void): boolean {
     const { topic, qos, retain, properties, expiresAtMs } = message;
     // Subscribers' queues may keep the payload for long, and the socket's chunk with it if it were not copied.
-    this.services.deliver({
-      topic,
-      payload: Buffer.from(message.payload),
-      qos,
-      retain,
-      properties,
-      expiresAtMs,
-      sender: this.client.key,
-    });
+    const payload = Buffer.from(message.payload);
+    const sender = this.client.key;
+    return this.services.deliver({ topic, payload, qos, retain, properties, expiresAtMs, sender }, onKept);
   }
 }

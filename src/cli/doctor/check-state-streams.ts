@@ -1,0 +1,76 @@
+import type { Config } from '../../config.js';
+import type { DevicePolicy } from '../../db/policies.js';
+import { isAtLeast } from '../../server/forward/connection/server-version.js';
+import { retainedStream, retainedSubjects } from '../../server/forward/state/retained-store.js';
+import type { NatsInspector, StreamInspection } from '../../server/forward/stream/inspect-nats.js';
+import { createPolicySet } from '../../server/mqtt/admission/policy-set.js';
+import { formatCount } from '../terminal/text.js';
+import { type Finding, ok, warning } from './finding.js';
+
+/** Streams that svc-mqtt makes for itself once a policy lets devices reach each other, and what becomes of it without one. */
+const stateStreams = [
+  {
+    name: retainedStream,
+    subjects: retainedSubjects,
+    what: 'retained messages',
+    without: 'retained messages are those of each replica and end with it',
+  },
+] as const;
+
+/** Looks whether what replicas share can be kept, where there is anything to share. */
+export async function checkStateStreams(
+  config: Config,
+  around: { policies: readonly DevicePolicy[]; serverRuns: boolean },
+  inspector: NatsInspector,
+  uplink: StreamInspection | undefined,
+): Promise<Finding[]> {
+  if (!createPolicySet(config.acl, around.policies).anyDelivery) return [];
+  const findings: Finding[] = [];
+  for (const { name, subjects, what, without } of stateStreams) {
+    const found = (await inspector.findStreams(subjects)).find((stream) => stream.covering);
+    if (!isAtLeast(inspector.version, 2, 11)) {
+      findings.push(
+        warning('stream', `NATS ${inspector.version}: ${without}`, 'Run nats-server 2.11 or later'),
+      );
+    } else if (found !== undefined) {
+      findings.push(checkStateStream(found, name, what, uplink));
+    } else if (around.serverRuns) {
+      const action = `See state_stream_unusable in the log, and let the user of svc-mqtt make ${name} (docs/services.md)`;
+      findings.push(warning('stream', `There is no stream ${name}: ${without}`, action));
+    } else {
+      findings.push(ok('stream', `serve creates ${name} for ${what}`));
+    }
+  }
+  return findings;
+}
+
+function checkStateStream(
+  { name, replicas, inMemory, lagging, hasLeader, messages }: StreamInspection,
+  expected: string,
+  what: string,
+  uplink: StreamInspection | undefined,
+): Finding {
+  const find = (detail: string, action: string) => warning('stream', detail, action);
+  if (name !== expected)
+    return find(
+      `Stream ${name} takes the subjects of ${expected}, which cannot be made beside it`,
+      `Take them from ${name}, so that svc-mqtt can make ${expected}`,
+    );
+  if (!hasLeader) return find(`Stream ${name} has no leader`, 'Bring back the servers of its cluster');
+  if (lagging.length > 0)
+    return find(
+      `Replicas of stream ${name} lag or are away: ${lagging.join(', ')}`,
+      'Bring them back before another one fails',
+    );
+  if (uplink !== undefined && replicas < uplink.replicas)
+    return find(
+      `Stream ${name} is on ${formatCount(replicas, 'server')}, ${uplink.name} on ${uplink.replicas}`,
+      `Run: nats stream edit ${name} --replicas ${uplink.replicas}`,
+    );
+  if (inMemory && uplink?.inMemory === false)
+    return find(
+      `Stream ${name} keeps ${what} in memory: they are lost when its server ends`,
+      'Remove it; svc-mqtt makes it again with file storage',
+    );
+  return ok('stream', `Stream ${name} holds ${formatCount(messages, 'message')}: ${what}`);
+}

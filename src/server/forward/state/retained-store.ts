@@ -1,0 +1,133 @@
+import { randomBytes } from 'node:crypto';
+import type { Forwarder } from '../forwarder.js';
+import { readPlace } from '../pub-ack.js';
+import type { FollowedMessage } from '../stream/stream-follower.js';
+import { topicToTokens } from '../subject.js';
+import { encodeStateHeaders, readStateMessage, readTopic, type StateMessage } from './state-message.js';
+import { openStateStream, type StateContext } from './state-stream.js';
+
+/** What became of a message that was to be stored. */
+export type SaveOutcome =
+  | { readonly kind: 'stored'; readonly sequence: number }
+  /** There was one already. */
+  | { readonly kind: 'superseded' }
+  /** NATS does not take it, and why. */
+  | { readonly kind: 'refused'; readonly reason: string };
+
+/** Who keeps in memory what the stream holds. */
+export interface RetainedReader {
+  /**
+   * All that the stream holds comes next.
+   *
+   * @param anew it is another stream than before, and lacks what that one held.
+   */
+  begin(anew: boolean): void;
+  /** One of the stream, in its order; without payload: there is none of its topic any more. */
+  take(message: StateMessage, sequence: number): void;
+  /** All has come. */
+  caughtUp(): void;
+}
+
+/** The retained messages of the fleet, in JetStream: one a topic. */
+export interface RetainedStore {
+  /** Messages may be retained from now on. Idempotent. */
+  start(): void;
+  readonly started: boolean;
+  /** Set before anything is saved. */
+  reader: RetainedReader;
+  /** Why nothing can be stored; undefined: it can, as far as is known. */
+  readonly problem: string | undefined;
+  readonly caughtUp: boolean;
+  ready(timeoutMs: number): Promise<void>;
+  /**
+   * Stores a message in place of the one before; without payload, removes that. Tried until NATS has answered; those of one
+   * topic are to be given one after the other.
+   *
+   * @param ifNone only when the stream has none of the topic.
+   */
+  save(message: StateMessage, ifNone: boolean, onSettled: (outcome: SaveOutcome) => void): void;
+  /** Has the reader given everything again. */
+  readAgain(): void;
+  close(): void;
+}
+
+export const retainedStream = 'SVC_MQTT_RETAINED';
+const prefix = 'svc-mqtt.retained.';
+export const retainedSubjects = `${prefix}>`;
+/** So long the stream remembers that there is no message any more: replicas that are connected hear of it at once. */
+const removalTtlSec = 3_600;
+
+export function openRetainedStore(context: StateContext, writer: Forwarder): RetainedStore {
+  const idPrefix = randomBytes(9).toString('base64url');
+  let ids = 0;
+  let reader: RetainedReader = { begin() {}, take() {}, caughtUp() {} };
+
+  const stream = openStateStream({
+    ...context,
+    name: retainedStream,
+    subject: retainedSubjects,
+    startsLater: true,
+    config: { max_msgs_per_subject: 1, allow_msg_ttl: true },
+    without: 'retained messages are those of each replica, in its memory',
+    begin({ anew }) {
+      reader.begin(anew);
+      return 1;
+    },
+    onMessage({ subject, sequence, storedAtMs, message }: FollowedMessage) {
+      const topic = readTopic(subject.slice(prefix.length));
+      if (topic !== undefined) reader.take(readStateMessage(topic, message, storedAtMs), sequence);
+    },
+    onCaughtUp: () => reader.caughtUp(),
+  });
+
+  return {
+    get reader() {
+      return reader;
+    },
+    set reader(given) {
+      reader = given;
+    },
+    start: () => stream.start(),
+    get started() {
+      return stream.started;
+    },
+    get problem() {
+      return stream.problem;
+    },
+    get caughtUp() {
+      return stream.caughtUp;
+    },
+    ready: (timeoutMs) => stream.ready(timeoutMs),
+    save(message, ifNone, onSettled) {
+      ids += 1;
+      const isRemoval = message.payload.length === 0;
+      const lines = [
+        ...(isRemoval ? [`Nats-TTL: ${removalTtlSec}s`] : []),
+        ...(ifNone ? ['Nats-Expected-Last-Subject-Sequence: 0'] : []),
+      ];
+      writer.openLane().publish({
+        subject: Buffer.from(`${prefix}${topicToTokens(message.topic)}`),
+        headers: encodeStateHeaders(isRemoval ? { ...message, properties: undefined } : message, lines),
+        payload: message.payload,
+        confirm: true,
+        messageId: `${idPrefix}.${ids.toString(36)}`,
+        batchable: false,
+        tellsRefusal: true,
+        renew: () => stream.problem,
+        compact() {},
+        onStored: (ack) =>
+          onSettled(
+            ack === undefined
+              ? { kind: 'superseded' }
+              : { kind: 'stored', sequence: readPlace(ack).sequence },
+          ),
+        onRefused(reason, cause) {
+          if (cause === 'publish_denied') stream.deny(reason);
+          onSettled({ kind: 'refused', reason });
+        },
+      });
+    },
+    readAgain: () => stream.readAgain(),
+    close: () => stream.close(),
+  };
+}

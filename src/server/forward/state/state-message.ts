@@ -1,0 +1,69 @@
+import type { MessageProperties } from '../../message-properties.js';
+import type { Msg } from '../connection/nats-library.js';
+import { pairsOf } from '../downlink.js';
+import { decodeProperties, encodeProperties } from '../mqtt-headers.js';
+import { percentDecode, percentEncode, tokensToTopic } from '../subject.js';
+
+/** A message of one client for others, as the streams of svc-mqtt itself keep it. */
+export interface StateMessage {
+  readonly topic: string;
+  readonly payload: Buffer;
+  readonly qos: 0 | 1 | 2;
+  readonly properties?: MessageProperties | undefined;
+  /** `Date.now()` from which on it is not delivered; undefined: it does not expire. */
+  readonly expiresAtMs?: number | undefined;
+  /** Key of the client that published it, for No Local; undefined: none did. */
+  readonly sender?: string | undefined;
+}
+
+const encoder = new TextEncoder();
+const unfitForHeader = /[\p{Cc}\p{Z}\uFEFF%]/gu;
+
+/**
+ * The headers that a message has in NATS: its properties as those of the uplink, less the time that has passed; QoS and sender.
+ *
+ * @param lines further ones.
+ */
+export function encodeStateHeaders(message: StateMessage, lines: readonly string[] = []): Uint8Array {
+  const { qos, sender, properties, expiresAtMs } = message;
+  // NATS lets nothing live for less than a second.
+  const left =
+    expiresAtMs === undefined ? undefined : Math.max(1, Math.ceil((expiresAtMs - Date.now()) / 1_000));
+  const all = [
+    `Mqtt-Qos: ${qos}`,
+    ...(sender === undefined ? [] : [`Mqtt-Sender: ${percentEncode(sender, unfitForHeader)}`]),
+    ...lines,
+  ];
+  const own = encodeProperties({ ...properties, expirySec: left }, { ttl: true });
+  return encoder.encode(`NATS/1.0\r\n${all.join('\r\n')}\r\n${own}\r\n`);
+}
+
+/** The topic of the tokens behind a stream's own; undefined: no gateway made them. */
+export function readTopic(tokens: string): string | undefined {
+  try {
+    return tokensToTopic(tokens);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Reads a message back; whoever published it, it is one that can be sent to clients. */
+export function readStateMessage(topic: string, message: Msg, storedAtMs: number): StateMessage {
+  const { headers } = message;
+  const properties = headers === undefined ? undefined : decodeProperties(pairsOf(headers));
+  const sender = headers?.get('Mqtt-Sender');
+  const { expirySec } = properties ?? {};
+  return {
+    topic,
+    payload: Buffer.from(message.data),
+    qos: readQos(headers?.get('Mqtt-Qos')),
+    properties,
+    expiresAtMs: expirySec === undefined ? undefined : storedAtMs + expirySec * 1_000,
+    sender: sender ? percentDecode(sender) : undefined,
+  };
+}
+
+/** A service that says nothing of it wants its message delivered. */
+function readQos(value: string | undefined): 0 | 1 | 2 {
+  return value === '0' ? 0 : value === '2' ? 2 : 1;
+}

@@ -1,0 +1,95 @@
+import { randomBytes } from 'node:crypto';
+import { messageOf } from '../../../errors.js';
+import type { Log } from '../../../log.js';
+import type { Msg } from '../connection/nats-library.js';
+import type { NatsLink } from '../connection/nats-link.js';
+import { findSizeProblem, noWire, requireSize } from '../connection/nats-wire.js';
+import type { Forwarder } from '../forwarder.js';
+import { type ForwarderLimits, startForwarding } from '../forwarding.js';
+import { readPubAck, readToken } from '../pub-ack.js';
+import { slotSpan } from '../slots.js';
+
+/** JetStream's code for "wrong last sequence": what was to be written only where nothing is met something. */
+const supersededCode = '10071 ';
+
+/**
+ * Starts a forwarder to the streams of svc-mqtt itself, beside that of the uplink and with bounds of its own, so that neither
+ * waits for the other. Every message is confirmed by itself and has an identifier from the beginning: one that is sent again
+ * must not come behind what another replica has written since.
+ *
+ * `onStored` has no answer when the message was to be written only where nothing is, and something is there.
+ */
+export function startStateWriter(options: {
+  link: NatsLink;
+  limits: ForwarderLimits;
+  inboxPrefix: string;
+  log: Log;
+}): Forwarder {
+  const { link, log } = options;
+  const inbox = `${options.inboxPrefix}.${randomBytes(12).toString('hex')}`;
+  /** One object for all messages: nothing keeps it. */
+  const replyTo = { prefix: Buffer.from(`${inbox}.`), token: 0, suffix: new Uint8Array() };
+  return startForwarding({
+    link,
+    limits: options.limits,
+    log: log.child({ of: 'state' }),
+    sharesLink: true,
+    openOutlet(settle) {
+      let wire = noWire;
+
+      function onAnswer(error: Error | null, answer: Msg): void {
+        try {
+          if (error !== null) throw error;
+          const ack = readPubAck(answer);
+          const token = readToken(answer);
+          if (ack.kind === 'other') return;
+          if (token < slotSpan) settle.unconfirmed.settleMark(token, ack.kind === 'stored');
+          else if (ack.kind === 'stored') settle.confirmed.settleStored(token, answer.data);
+          else if (ack.cause.startsWith(supersededCode)) settle.confirmed.settleStored(token);
+          else settle.confirmed.settleRefused(token, ack);
+        } catch (failure) {
+          // A throw would end the library's reader and with it every further answer.
+          const reason = messageOf(failure);
+          log.error({ event: 'nats_answer_failed', reason }, 'an answer of NATS was not handled');
+        }
+      }
+
+      return {
+        get open() {
+          return link.open;
+        },
+        connected(connection, newWire) {
+          wire = newWire;
+          connection.subscribe(`${inbox}.*`, { callback: onAnswer });
+        },
+        disconnected() {},
+        groupOf: () => 0,
+        identify() {},
+        isLost: () => true,
+        send(message, token) {
+          const problem = findSizeProblem(message, wire.maxMessageBytes);
+          if (problem !== undefined) return { cause: 'too_large', detail: problem, permanent: true };
+          replyTo.token = token;
+          wire.publish(message, replyTo);
+          return true;
+        },
+        sendPlain(message, mark) {
+          requireSize(message, wire.maxMessageBytes);
+          replyTo.token = mark;
+          wire.publish(message, mark === 0 ? undefined : replyTo);
+        },
+        ponged(denied) {
+          if (denied.size > 0) settle.confirmed.settleDenied(denied);
+        },
+        takesTtl: true,
+        get maxMessageBytes() {
+          return wire.maxMessageBytes;
+        },
+        ingest: undefined,
+        durability: undefined,
+        batching: false,
+        standstill: undefined,
+      };
+    },
+  });
+}
