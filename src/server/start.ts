@@ -19,6 +19,7 @@ import { openCloudEvents } from './forward/cloud-events.js';
 import { openDownlink } from './forward/downlink.js';
 import type { Forwarder } from './forward/forwarder.js';
 import { startForwarder } from './forward/start-forwarder.js';
+import { openFleetSubject } from './forward/state/fleet-subject.js';
 import { compileSubject, encodeHeaders } from './forward/subject.js';
 import { startHttp } from './http/start.js';
 import type { ReplicaView } from './live.js';
@@ -130,7 +131,8 @@ async function start(
 
   const replica = randomBytes(3).toString('hex');
   const events = openEventFeed();
-  const store = await openSessionStorage(nats.state, `${replica}${randomBytes(5).toString('hex')}`);
+  const fullName = `${replica}${randomBytes(5).toString('hex')}`;
+  const store = await openSessionStorage(nats.state, fullName);
   releasers.add('session store', () => store.close());
   const core = await openBroker({
     config: {
@@ -141,6 +143,7 @@ async function start(
     },
     replica,
     store,
+    taken: openFleetSubject(nats.link, 'svc-mqtt.taken', log),
     events,
     certificates: certificates.mqtt,
     forwarder,

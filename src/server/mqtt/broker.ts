@@ -6,6 +6,7 @@ import type { DeviceDirectory } from '../device-directory.js';
 import type { EventFeed } from '../event-feed.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
+import type { FleetSubject } from '../forward/state/fleet-subject.js';
 import type { RetainedStore } from '../forward/state/retained-store.js';
 import type { LiveConnections } from '../live.js';
 import { shortenText } from '../live.js';
@@ -30,6 +31,7 @@ import { createRetainedMessages, type RetainedMessages } from './sessions/retain
 import type { SessionStore } from './sessions/session-store.js';
 import { openSessionWriter } from './sessions/session-writer.js';
 import { startSessionEngine } from './sessions/subscription-matcher.js';
+import { openTakeOver } from './sessions/take-over.js';
 import type { Transport } from './transport/accepted-socket.js';
 import type { EntranceKeeper } from './transport/handshakes.js';
 import { type ListenersConfig, type Ports, startListeners } from './transport/listeners.js';
@@ -118,6 +120,8 @@ export async function openBroker(options: {
   replica: string;
   /** Where sessions are that outlive their connection. */
   store: SessionStore;
+  /** Where replicas tell each other of connections; undefined: this one is alone. */
+  taken?: FleetSubject | undefined;
   events: EventFeed;
   /** For TLS; undefined: there is none. */
   certificates?: CertificateStore | undefined;
@@ -156,6 +160,14 @@ export async function openBroker(options: {
   const live = openConnectionList({ connections, meters, events, log });
   const turns = openTurnQueue();
   const writer = openSessionWriter({ counters, log: limitedLog });
+  const { taken: subject, replica } = options;
+  const takeOver = openTakeOver({
+    subject,
+    registry,
+    replica,
+    durable: options.store.durable,
+    log: limitedLog,
+  });
   downlink.deliver = (message) => {
     const { topic } = message;
     const refuse = (reason: string) =>
@@ -234,6 +246,7 @@ export async function openBroker(options: {
       replica: options.replica,
       store: options.store,
       writer,
+      takeOver,
       policyOf,
       addressingOf: options.addressingOf,
     });
@@ -341,6 +354,7 @@ export async function openBroker(options: {
     },
     listen,
     close: () => {
+      takeOver.close();
       writer.close();
       options.store.close();
       closing ??= engine.close().finally(() => limitedLog.close());

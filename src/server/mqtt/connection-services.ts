@@ -21,6 +21,7 @@ import { openSessionTaking, type SessionTaking } from './sessions/session-taking
 import type { SessionWriter } from './sessions/session-writer.js';
 import { createSharedSubscriptions } from './sessions/shared-subscriptions.js';
 import type { SessionEngine } from './sessions/subscription-matcher.js';
+import type { TakeOver } from './sessions/take-over.js';
 import type { TurnQueue } from './transport/turn-queue.js';
 import type { Addressing } from './uplink/route.js';
 import type { UplinkServices } from './uplink/uplink.js';
@@ -39,6 +40,7 @@ export interface ConnectionServices {
   readonly uplink: UplinkServices;
   readonly session: SessionServices;
   readonly taking: SessionTaking;
+  readonly takeOver: TakeOver;
   readonly counters: BrokerCounters;
   readonly events: EventFeed;
   readonly log: LimitedLog;
@@ -89,6 +91,7 @@ export function createConnectionServices(
     store: SessionStore;
     /** Writes to it. */
     writer: SessionWriter;
+    takeOver: TakeOver;
     policyOf(device: DeviceCredentials): Policy;
     addressingOf(device: DeviceCredentials, policy: Policy): Addressing;
   },
@@ -158,6 +161,7 @@ export function createConnectionServices(
       session,
       log,
     }),
+    takeOver: parts.takeOver,
     publishRateOf: (policy) => {
       const perSecond = policy.publishRate ?? config.maxPublishRatePerDevice;
       return perSecond > 0 ? { perSecond, burst: perSecond * config.publishBurstSec } : undefined;

@@ -287,6 +287,7 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     directory.loggedIn(device, secret);
     this.report.connected();
     this.socket.write(connack);
+    this.services.takeOver.announce(client);
     client.session?.attach(this);
     this.socket.updateHold();
   }

@@ -12,6 +12,8 @@ import type { StoredSession } from './stored-session.js';
 export interface ClientConnection {
   /** Set when it becomes that of its client. */
   client: Client | undefined;
+  /** CONNACK has been sent. */
+  readonly isConnected: boolean;
   /** There may be room for a message that waits. */
   onRoom(): void;
   /** The policy of the device has changed. */
@@ -68,6 +70,8 @@ export interface Client {
   /** Wills of earlier connections that wait for room, in order. */
   readonly wills: WaitingWill[];
   connection: ClientConnection | undefined;
+  /** `performance.now()` when its last connection became that of the client. */
+  admittedAtMs: number;
   /** How long the session outlives the connection; 0: it ends with it; infinite: it never expires. */
   sessionExpirySec: number;
   /** `performance.now()` when the session of an absent client expires. */

@@ -123,6 +123,7 @@ export function openRegistry(options: {
       inFlightBytes: 0,
       wills: [],
       connection: undefined,
+      admittedAtMs: 0,
       sessionExpirySec: 0,
       expiresAtMs: Number.POSITIVE_INFINITY,
       delayedWill: undefined,
@@ -281,6 +282,7 @@ export function openRegistry(options: {
       state.sessionExpirySec = sessionExpirySec;
       state.expiresAtMs = Number.POSITIVE_INFINITY;
       state.connection = connection;
+      state.admittedAtMs = performance.now();
       connection.client = state;
       return { client: state, sessionPresent };
     },

@@ -1,0 +1,117 @@
+import { expect, test } from 'vitest';
+import type { Credentials } from '../support/load.js';
+import { pingreqPacket, type RawClient } from '../support/raw-client.js';
+import { addDevice, connectDevice, connected, startGateway, startReplica, until } from './gateway.js';
+
+/** A client has one connection in the fleet, with a session that outlives it or without. */
+
+const memory = { ENABLE_JETSTREAM: 'false' };
+const variants = [
+  ['a clean session', { clean: true }],
+  ['a session', { clean: false }],
+] as const;
+
+test.for(variants)(
+  '%s: the replica that has the older connection closes it',
+  async ([, options], context) => {
+    const { onTestFinished } = context;
+    const gateway = await startGateway(onTestFinished);
+    const other = await startReplica(onTestFinished, gateway);
+    const ports = [gateway.server.mqttPort, other.mqttPort] as const;
+    const device = await addDevice(gateway.server.httpPort);
+    let last: RawClient | undefined;
+    const tookMs: number[] = [];
+    for (let round = 0; round < 300; round += 1) {
+      const { client, code } = await connectDevice(ports[round % 2 === 0 ? 0 : 1], device, options);
+      onTestFinished(() => client.destroy());
+      expect(code).toBe(0);
+      const startMs = performance.now();
+      await last?.waitClosed();
+      tookMs.push(performance.now() - startMs);
+      last = client;
+    }
+    if (last === undefined) throw new Error('no connection');
+    last.send(pingreqPacket);
+    expect((await last.next()).type).toBe(13);
+    const sorted = tookMs.toSorted((a, b) => a - b);
+    process.stdout.write(`closed after ${sorted[150]?.toFixed(1)} ms, p99 ${sorted[296]?.toFixed(1)} ms\n`);
+    const level5 = { level: 5, properties: Buffer.alloc(0), ...options };
+    const before = await connected(onTestFinished, ports[0], device, level5);
+    await connected(onTestFinished, ports[1], device, level5);
+    const packet = await before.next();
+    expect([packet.type, packet.body[0]]).toEqual([14, 0x8e]);
+  },
+);
+
+test.for(variants)(
+  '%s: of connections made at the same time on two replicas, at most one is left',
+  async ([, options], context) => {
+    const { onTestFinished } = context;
+    const gateway = await startGateway(onTestFinished);
+    const other = await startReplica(onTestFinished, gateway);
+    const ports = [gateway.server.mqttPort, other.mqttPort];
+    const devices = await Promise.all(Array.from({ length: 20 }, () => addDevice(gateway.server.httpPort)));
+    for (let round = 0; round < 10; round += 1) {
+      const open: { client: RawClient; device: Credentials }[] = [];
+      await Promise.all(
+        [...devices, ...devices].map(async (device, index) => {
+          const attempt = connectDevice(ports[(index + round) % 2] as number, device, options);
+          const { client } = await attempt.catch(() => ({ client: undefined }));
+          if (client === undefined) return;
+          onTestFinished(() => client.destroy());
+          open.push({ client, device });
+        }),
+      );
+      await until('at most one of each is left', () => {
+        const left = open.filter(({ client }) => !client.closed).map(({ device }) => device.id);
+        return new Set(left).size === left.length;
+      });
+      for (const { client } of open) client.destroy();
+    }
+  },
+);
+
+test.for(variants)(
+  '%s: what was connected twice while NATS was away is told apart when it is back',
+  async ([, options], context) => {
+    const { onTestFinished } = context;
+    const gateway = await startGateway(onTestFinished);
+    const other = await startReplica(onTestFinished, gateway);
+    const device = await addDevice(gateway.server.httpPort);
+    const servers = [gateway.server, other];
+    const older = await connected(onTestFinished, gateway.server.mqttPort, device, options);
+    await gateway.nats.halt();
+    for (const server of servers)
+      await until('it knows', async () => (await server.readiness()).nats === 'failed');
+    const younger = await connectDevice(other.mqttPort, device, options);
+    onTestFinished(() => younger.client.destroy());
+    await gateway.nats.restart();
+    if (options.clean) {
+      expect(younger.code).toBe(0);
+      await older.waitClosed();
+      younger.client.send(pingreqPacket);
+      expect((await younger.client.next()).type).toBe(13);
+    } else {
+      // Its session is with the other replica, which cannot be asked.
+      expect(younger.code).toBe(3);
+      older.send(pingreqPacket);
+      expect((await older.next()).type).toBe(13);
+    }
+  },
+);
+
+test('with sessions in the memory of each replica the older connection is closed too, and its session kept there', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(onTestFinished, { env: memory });
+  const other = await startReplica(onTestFinished, gateway);
+  const device = await addDevice(gateway.server.httpPort);
+  const first = await connected(onTestFinished, gateway.server.mqttPort, device, { clean: false });
+  const second = await connectDevice(other.mqttPort, device, { clean: false });
+  expect([second.code, second.sessionPresent]).toEqual([0, false]);
+  await first.waitClosed();
+  const third = await connectDevice(gateway.server.mqttPort, device, { clean: false });
+  onTestFinished(() => third.client.destroy());
+  expect([third.code, third.sessionPresent]).toEqual([0, true]);
+  await second.client.waitClosed();
+});
