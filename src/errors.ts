@@ -29,6 +29,8 @@ export const errorCodes = {
   ACK_LEVEL: { exit: 1, http: 503 },
   /** A port to listen on is taken or not allowed. */
   LISTEN_FAILED: { exit: 1, http: 500 },
+  /** A worker of `serve --workers` ends before it takes devices. */
+  WORKER_FAILED: { exit: 1, http: 500 },
   /** A named device does not exist. */
   DEVICE_NOT_FOUND: { exit: 1, http: 404 },
   /** A device with this id exists already. */

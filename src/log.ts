@@ -73,6 +73,15 @@ function showTo(
   };
 }
 
+/** The events of a start that tell why one has to wait. */
+const waits: ReadonlySet<string> = new Set(['embedded_database_creating', 'nats_server_install']);
+
+/** Whether a line of the log is shown while the server starts: warnings, errors, and what takes long. */
+export function isShownAtStart(line: string): boolean {
+  const { level, event } = JSON.parse(line) as { level: number; event?: string };
+  return level > 30 || waits.has(event ?? '');
+}
+
 function escapeTwice(character: string): string {
   return `\\${unicodeEscape(character)}`;
 }

@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { readVersion } from '../version.js';
 import { addApiKeyCommands } from './api-key/commands.js';
@@ -90,8 +89,6 @@ export function buildProgram(call: (run: Run, command: Command) => void | Promis
   };
 
   add(program, 'serve', 'Run the gateway: MQTT broker, forwarder and HTTP API', 'all', async (call) => {
-    // `import` opens hundreds of files at once, more than a process with few open files may; `require` reads one at a time.
-    if (import.meta.url.endsWith('.js')) createRequire(import.meta.url)('./serve/serve.js');
     await (await import('./serve/serve.js')).serve(call.config, call.options, call.io);
   })
     .option('--tui', 'Show the live connections, as svc-mqtt top does; the log goes to serve.log in DATA_DIR')

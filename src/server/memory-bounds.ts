@@ -19,11 +19,14 @@ export interface MemoryBounds {
 /**
  * Divides the budget: a half for subscriptions, a quarter for messages, a quarter for exchanges.
  *
- * @param budgetMib undefined: half of the memory that this process may have, at most 1,024 MiB.
+ * @param budgetMib undefined: half of the memory of the machine or container, at most 1,024 MiB for each worker.
+ * @param workers how many processes share it.
  */
-export function memoryBoundsOf(budgetMib: number | undefined): MemoryBounds {
+export function memoryBoundsOf(budgetMib: number | undefined, workers = 1): MemoryBounds {
   const budget =
-    budgetMib === undefined ? Math.min(mostByDefault, availableBytes() / 2) : budgetMib * mebibyte;
+    budgetMib === undefined
+      ? Math.min(mostByDefault, availableBytes() / 2 / workers)
+      : (budgetMib * mebibyte) / workers;
   return {
     maxOutgoingBytesInAll: Math.floor(budget / 4),
     maxSubscriptionBytesInAll: Math.floor(budget / 2),

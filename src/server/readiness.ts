@@ -13,6 +13,8 @@ export function readReadiness(parts: {
   needsStorage: boolean;
   ackLevel: AckLevel;
   listening: boolean;
+  /** Of a worker: how many take devices, of how many. */
+  workers: { readonly ready: number; readonly all: number } | undefined;
 }): Readiness {
   const nats = parts.forwarder.state();
   return {
@@ -28,7 +30,7 @@ export function readReadiness(parts: {
     storage: { needed: parts.needsStorage, ...readStorage(parts.forwarder, parts.ackLevel) },
     listeners: {
       ok: parts.listening,
-      detail: parts.listening ? 'accepting devices' : 'not accepting devices',
+      detail: `${parts.listening ? 'accepting devices' : 'not accepting devices'}${describeWorkers(parts)}`,
     },
   };
 }
@@ -37,6 +39,10 @@ export function readReadiness(parts: {
 function describeIngest({ ingest, batching }: ForwarderState): string {
   if (ingest === 'plain') return 'confirms each message';
   return batching ? 'takes batches, used now' : 'takes batches, none used now';
+}
+
+function describeWorkers({ workers }: { workers: { ready: number; all: number } | undefined }): string {
+  return workers === undefined ? '' : `, ${workers.ready} of ${workers.all} workers`;
 }
 
 /** Messages that wait for less are not spoken of: the next attempt may store them. */

@@ -20,7 +20,7 @@ export interface StartPlan {
  * @param withTls the broker has a certificate.
  * @throws SvcMqttError CONFIG_INVALID, LISTEN_FAILED.
  */
-export function planStart(config: Config, withTls: boolean, log: Log): StartPlan {
+export function planStart(config: Config, withTls: boolean): StartPlan {
   const { planned } = planListeners(config, withTls);
   checkForwarderSettings(config);
   const openFiles = shareOpenFiles(readOpenFilesLimit() ?? Number.POSITIVE_INFINITY, config);
@@ -34,14 +34,19 @@ export function planStart(config: Config, withTls: boolean, log: Log): StartPlan
       },
     );
   }
-  if (maxConnections < config.maxConnections) tellOfOpenFiles(maxConnections, config, log);
   return { planned, openFiles, maxConnections };
 }
 
 /** Fewer connections than this are less than anybody expects; else the setting is only its default. */
 const fewConnections = 10_000;
 
-function tellOfOpenFiles(connections: number, { maxConnections }: Config, log: Log): void {
+/** Says when the limit of open files is what bounds the connections. */
+export function tellOfOpenFiles(
+  { maxConnections: connections }: StartPlan,
+  { maxConnections }: Config,
+  log: Log,
+): void {
+  if (connections >= maxConnections) return;
   log[connections < fewConnections ? 'warn' : 'info'](
     { event: 'open_files_low', connections, maxConnections },
     `The limit of open files leaves room for ${connections} connections of devices, not ${maxConnections} (MAX_CONNECTIONS): raise it (ulimit -n, LimitNOFILE in systemd)`,

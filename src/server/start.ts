@@ -17,6 +17,7 @@ import { startDropReport } from './drop-report.js';
 import { openEventFeed } from './event-feed.js';
 import { openCloudEvents } from './forward/cloud-events.js';
 import { openDownlink } from './forward/downlink.js';
+import { borrowEmbeddedNats, type EmbeddedNats } from './forward/embedded/embedded-nats.js';
 import type { Forwarder } from './forward/forwarder.js';
 import { startForwarder } from './forward/start-forwarder.js';
 import { openFleetSubject } from './forward/state/fleet-subject.js';
@@ -30,24 +31,19 @@ import { startPolicyDirectory } from './policy-directory.js';
 import { readReadiness } from './readiness.js';
 import { openReleasers } from './releasers.js';
 import { startReplicaView } from './replica.js';
+import type { ServerPorts } from './server-ports.js';
 import { openSessionStorage } from './session-storage.js';
 import { bringSchemaUpToDate, startDatabase } from './start-database.js';
-import { planStart, requirePorts } from './start-plan.js';
+import { planStart, requirePorts, tellOfOpenFiles } from './start-plan.js';
 import { openStartWait } from './start-wait.js';
 import { openSubjectCoverage } from './subject-coverage.js';
 import { openServerCertificates } from './tls/server-certificates.js';
+import { readAllMetrics } from './workers/all-metrics.js';
+import type { Peers } from './workers/peers.js';
 
 /** A running replica. */
 export interface RunningServer {
-  /** The ports in use, of interest when 0 was asked for. */
-  readonly ports: {
-    /** Undefined with MQTT_TCP=false; so are the others that are not listened on. */
-    readonly mqtt: number | undefined;
-    readonly mqtts: number | undefined;
-    readonly ws: number | undefined;
-    readonly wss: number | undefined;
-    readonly http: number;
-  };
+  readonly ports: ServerPorts;
   /** What the replica shows of itself and its connections. */
   readonly view: ReplicaView;
   /** Revokes a device. @throws SvcMqttError DEVICE_NOT_FOUND. */
@@ -65,6 +61,8 @@ export interface StartOptions {
   readonly signal?: AbortSignal | undefined;
   /** Is told, as the log is, what is waited for and why. */
   readonly onWaiting?: ((line: string) => void) | undefined;
+  /** Of a worker: the others. The process that started it has looked at ports and schema, and runs what is embedded. */
+  readonly peers?: Peers | undefined;
 }
 
 /**
@@ -109,20 +107,23 @@ async function start(
 ): Promise<RunningServer> {
   const certificates = await openServerCertificates(config, log);
   releasers.add('certificates', () => certificates.close());
-  const plan = planStart(config, certificates.mqtt !== undefined, log);
+  const { peers } = options;
+  const plan = planStart(config, certificates.mqtt !== undefined);
   const { openFiles, maxConnections } = plan;
-  await requirePorts(config, plan, log);
+  tellOfOpenFiles(plan, config, log);
+  if (peers === undefined) await requirePorts(config, plan, log);
   const wait = openStartWait({ timeMs: readDurationMs(config.startWait) ?? 0, log, ...options });
 
   const db = await startDatabase(config, wait, log);
   releasers.add('database', () => db.close());
   const urgent = db.reserve(urgentConnections);
-  await bringSchemaUpToDate(config, db, log);
+  if (peers === undefined) await bringSchemaUpToDate(config, db, log);
   const retention = startAuditRetention({ db, days: config.auditRetentionDays, log });
   releasers.add('audit retention', () => retention.close());
 
-  const openNats = () => startForwarder({ config, log });
-  const nats = await (config.natsUrl === undefined ? openNats() : wait.until('NATS', openNats));
+  const openNats = () => startForwarder({ config, log, borrowed: peers && borrowedNats(peers, config) });
+  const ownsNats = config.natsUrl === undefined && peers === undefined;
+  const nats = await (ownsNats ? openNats() : wait.until('NATS', openNats));
   releasers.add('forwarder', () => nats.close());
   const { forwarder } = nats;
 
@@ -137,7 +138,7 @@ async function start(
   const core = await openBroker({
     config: {
       ...config,
-      ...memoryBoundsOf(config.memoryBudgetMib),
+      ...memoryBoundsOf(config.memoryBudgetMib, config.workers),
       maxOpenSockets: openFiles.mqtt,
       acceptsPerTurn,
     },
@@ -216,7 +217,9 @@ async function start(
     version,
     certificates,
     deviceEvents,
+    worker: peers?.number,
   });
+  peers?.answer({ metrics: async () => (await metrics.read()).text });
   const view = startReplicaView({
     maxConnections,
     version,
@@ -247,7 +250,7 @@ async function start(
         ...(uncovered === undefined ? [] : [uncovered]),
       ];
     },
-    readMetrics: () => metrics.read(),
+    readMetrics: peers === undefined ? () => metrics.read() : () => readAllMetrics(metrics, peers),
     view,
     readiness: () =>
       readReadiness({
@@ -257,6 +260,7 @@ async function start(
         needsStorage: config.readyNeedsStorage,
         ackLevel: config.ackLevel,
         listening: broker !== undefined && !stopping,
+        workers: peers && { ready: peers.readyCount(), all: config.workers },
       }),
   });
   releasers.add('HTTP API', () => http.close());
@@ -303,6 +307,12 @@ async function start(
       return releasers.releaseAll();
     },
   };
+}
+
+/** The NATS server that the primary runs or has found; undefined with NATS_URL. */
+function borrowedNats({ embeddedNatsPort, tellNeedsRoom }: Peers, config: Config): EmbeddedNats | undefined {
+  if (embeddedNatsPort === undefined) return undefined;
+  return borrowEmbeddedNats(config.dataDir, embeddedNatsPort, tellNeedsRoom);
 }
 
 /** How often wills that wait for room, and sessions that wait for NATS, are looked at when the server stops. */

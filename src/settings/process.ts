@@ -2,6 +2,13 @@ import { count, oneOf, setting, textOf } from './setting.js';
 
 /** The process and its log. */
 export const processSettings = {
+  workers: setting({
+    env: ['WORKERS'],
+    flag: 'workers',
+    schema: count(1, 64),
+    default: 1,
+    help: 'Processes that serve devices behind the same ports, about one for each core; each is a replica, and limits hold for each, MEMORY_BUDGET_MIB for all of them. One that ends is started again',
+  }),
   startWait: setting({
     env: ['START_WAIT'],
     flag: 'wait',

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { isShownAtStart, toWelcome, welcomes } from '../../src/cli/serve/welcome.js';
+import { toWelcome, welcomes } from '../../src/cli/serve/welcome.js';
+import { isShownAtStart } from '../../src/log.js';
 import { readConfig } from '../../src/read-config.js';
 import { fakeIo } from './support.js';
 

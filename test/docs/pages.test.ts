@@ -1,8 +1,11 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { expect, test } from 'vitest';
+import type { Uses } from '../../src/cli/command/command.js';
+import { settingSelections } from '../../src/cli/command/setting-options.js';
 import { buildProgram } from '../../src/cli/program.js';
 import { listLeaves } from '../../src/cli/reference/cli-reference.js';
+import { settings } from '../../src/config.js';
 import { projectDir } from '../cli/support.js';
 
 const pages = ['.', 'docs', 'deploy', 'examples'].flatMap((directory) =>
@@ -36,6 +39,12 @@ test.for(pages)('%s links to what is there', (page) => {
 });
 
 const written = /^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:npx )?svc-mqtt ([a-z].*)$/;
+/** The options that a command has for settings. */
+function settingFlags(use: Uses | undefined): string[] {
+  if (use === undefined || use === 'none') return [];
+  return settingSelections[use].map((name) => `--${settings[name].flag}`);
+}
+
 /** In a text `device add` is enough. */
 const abridged = /^(?:device|policy|claim|api-key|connection) [a-z].*$/;
 
@@ -52,7 +61,8 @@ function callsIn(text: string): string[] {
 // The page on how it is built names things so that are no commands.
 const guides = pages.filter((page) => page !== 'docs/architecture.md');
 test.for(guides)('%s shows commands and options that exist', (page) => {
-  const leaves = listLeaves(buildProgram(() => {}).program);
+  const { program, uses } = buildProgram(() => {});
+  const leaves = listLeaves(program);
   for (const call of callsIn(read(page))) {
     // What follows in a pipe, or as a comment, is not of the command.
     const words = (call.split(/ [|#] | *[>|]\s/)[0] ?? '').split(' ');
@@ -64,7 +74,10 @@ test.for(guides)('%s shows commands and options that exist', (page) => {
       );
     });
     expect(commands.length, `svc-mqtt ${call} is a command`).toBeGreaterThan(0);
-    const known = commands.flatMap(({ command }) => command.options.map(({ long }) => long));
+    const known = commands.flatMap(({ command }) => [
+      ...command.options.map(({ long }) => long),
+      ...settingFlags(uses.get(command)),
+    ]);
     for (const [option] of call.matchAll(/(?<=[\s[|])--[a-z-]+/g))
       expect([...known, '--help'], `svc-mqtt ${call}`).toContain(option);
   }

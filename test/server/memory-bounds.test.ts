@@ -13,6 +13,11 @@ test('the budget is shared by subscriptions, messages and exchanges, and is not 
   });
 });
 
+test('workers share it', () => {
+  expect(memoryBoundsOf(256, 4)).toEqual(memoryBoundsOf(64));
+  expect(memoryBoundsOf(undefined, 64).maxSubscriptionBytesInAll).toBeLessThanOrEqual(totalmem() / 4 / 64);
+});
+
 test('without one it is half of what the machine has, and not more than 1,024 MiB', () => {
   const { maxOutgoingBytesInAll, maxSubscriptionBytesInAll } = memoryBoundsOf(undefined);
   expect(maxSubscriptionBytesInAll).toBe(2 * maxOutgoingBytesInAll);

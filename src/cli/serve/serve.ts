@@ -2,32 +2,39 @@ import { join } from 'node:path';
 import type { Config } from '../../config.js';
 import { makeOwnDirectory } from '../../data-directory.js';
 import { adviseOnMemory, fileReasonOf, messageOf } from '../../errors.js';
-import { type Log, openLog } from '../../log.js';
+import { isShownAtStart, type Log, openLog } from '../../log.js';
 import { type LogFile, openLogFile } from '../../log-file.js';
-import { type RunningServer, startServer } from '../../server/start.js';
+import type { RunningServer } from '../../server/start.js';
 import { StartAborted } from '../../server/start-wait.js';
 import { usageError } from '../command/usage-error.js';
 import { readCliActor } from '../store/actor.js';
 import { type CommandIo, canDraw } from '../terminal/io.js';
 import { describeFailure } from '../terminal/report.js';
 import { escapeControls } from '../terminal/text.js';
-import { isShownAtStart, toWelcome, welcomes } from './welcome.js';
+import { type Served, startServed } from './served.js';
+import { toWelcome, welcomes } from './welcome.js';
 
 /** No screen is higher. */
 const shownLogLines = 200;
 
 /**
- * Runs a replica until a signal comes, then drains it. A signal during the start ends a wait for PostgreSQL or NATS and
+ * Runs a replica, or with WORKERS several, until a signal comes, then drains it. A signal during the start ends a wait for PostgreSQL or NATS and
  * lets everything else end first, so that nothing half-made is left; a second signal, which `main` handles, exits at once. Where there are certificates,
  * SIGHUP has their files read again instead.
  *
- * @throws SvcMqttError as `startServer`.
+ * @throws SvcMqttError as `startServer` and `startWorkers`; USAGE.
  */
 export async function serve(
   config: Config,
   options: { readonly tui?: boolean | undefined },
   io: CommandIo,
 ): Promise<void> {
+  if (options.tui === true && config.workers > 1) {
+    throw usageError(
+      '--tui shows the connections of one process',
+      'Leave out --tui or --workers, and look with svc-mqtt top',
+    );
+  }
   const file = options.tui === true ? openScreenLog(config, io) : undefined;
   let quiet = file === undefined && welcomes(config, io);
   const log = openLog({
@@ -43,19 +50,20 @@ export async function serve(
       io.stderr.write(describeFailure(error, { withStack: false }).text);
     else tellDefect(log, error);
   });
-  const server = await startServer(config, log, {
+  const served = await startServed(config, log, {
     signal: io.signal,
     // The log is not seen where the screen will be.
     onWaiting: file === undefined ? undefined : (line) => io.stderr.write(`${escapeControls(line)}\n`),
+    quiet,
   }).catch((error: unknown) => {
     if (!(error instanceof StartAborted)) throw error;
     log.info({ event: 'serve_stopped' }, 'Stopped while it waited');
     return undefined;
   });
-  if (server === undefined) return;
+  if (served === undefined) return;
   starting = false;
-  if (server.hasCertificates) io.onHangUp(() => void server.reloadCertificates());
-  const { mqtt, mqtts, ws, wss, http } = server.ports;
+  if (served.hasCertificates) io.onHangUp(() => void served.reloadCertificates());
+  const { mqtt, mqtts, ws, wss, http } = served.ports;
   const listening = Object.entries({ MQTT: mqtt, MQTTS: mqtts, WS: ws, WSS: wss, 'HTTP API': http })
     .filter(([, port]) => port !== undefined)
     .map(([name, port]) => `${name} on port ${port}`);
@@ -64,19 +72,34 @@ export async function serve(
     `Ready: ${listening.join(', ')}`,
   );
   if (quiet) {
-    const { nats, database } = await server.view.readStats();
-    const where = { ports: server.ports, nats: nats.detail, database: database.detail };
+    const where = await served.readWhereabouts();
     quiet = false;
-    io.stderr.write(toWelcome(config, where, io.env));
+    served.show();
+    io.stderr.write(toWelcome(config, { ports: served.ports, ...where }, io.env));
   }
-  if (file === undefined) await untilAborted(io.signal);
-  else await showOwnScreen(server, file, log, io);
+  const failure = await untilOver(served, file, log, io);
   log.info(
     { event: 'serve_stopping', signal: io.signal.aborted ? String(io.signal.reason) : 'none' },
     'Stopping; a second signal exits at once',
   );
-  await server.close();
+  await served.close();
   log.info({ event: 'serve_stopped' }, 'Stopped');
+  if (failure !== undefined) throw failure.error;
+}
+
+/** Waits for a signal, the operator at the screen, or workers that cannot be kept running; answers what failed. */
+async function untilOver(
+  served: Served,
+  file: LogFile | undefined,
+  log: Log,
+  io: CommandIo,
+): Promise<{ error: unknown } | undefined> {
+  if (file !== undefined && served.server !== undefined) {
+    await showOwnScreen(served.server, file, log, io);
+    return undefined;
+  }
+  const failed = served.failed.catch((error: unknown) => ({ error }));
+  return await Promise.race([failed, untilAborted(io.signal).then(() => undefined)]);
 }
 
 function tellDefect(log: Log, error: unknown): void {

@@ -12,15 +12,6 @@ export function welcomes(config: Pick<Config, 'logLevel' | 'logFormat'>, io: Com
   return io.stderr.isTTY === true && config.logFormat === 'auto' && config.logLevel === 'info';
 }
 
-/** The events of a start that tell why one has to wait. */
-const waits: ReadonlySet<string> = new Set(['embedded_database_creating', 'nats_server_install']);
-
-/** Whether a line of the log is shown while the server starts: warnings, errors, and what takes long. */
-export function isShownAtStart(line: string): boolean {
-  const { level, event } = JSON.parse(line) as { level: number; event?: string };
-  return level > 30 || waits.has(event ?? '');
-}
-
 export interface Whereabouts {
   readonly ports: RunningServer['ports'];
   /** Where they are, as `/stats` says. */

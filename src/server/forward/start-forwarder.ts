@@ -86,6 +86,21 @@ export function checkForwarderSettings(config: ForwarderSettings): void {
 }
 
 /**
+ * Finds or starts the NATS server for a gateway without NATS_URL.
+ *
+ * @throws SvcMqttError NATS_EMBEDDED.
+ */
+export function startOwnNats(config: ForwarderSettings, log: Log): Promise<EmbeddedNats> {
+  return startEmbeddedNats({
+    dataDir: config.dataDir,
+    port: config.embeddedNatsPort,
+    program: config.natsServerBin,
+    downloadUrl: config.natsServerDownloadUrl,
+    log,
+  });
+}
+
+/**
  * Starts the way to NATS: the embedded server when no NATS_URL is set, the connection, the stream, the forwarder. A
  * failed start undoes what it began.
  *
@@ -94,20 +109,16 @@ export function checkForwarderSettings(config: ForwarderSettings): void {
 export async function startForwarder(options: {
   config: ForwarderSettings;
   log: Log;
+  /** The server to use without NATS_URL, which somebody else runs. */
+  borrowed?: EmbeddedNats | undefined;
 }): Promise<RunningForwarder> {
-  const { config, log } = options;
+  const { config, log, borrowed } = options;
   checkForwarderSettings(config);
   let embedded: EmbeddedNats | undefined;
   let link: NatsLink | undefined;
   try {
     if (config.natsUrl === undefined) {
-      embedded = await startEmbeddedNats({
-        dataDir: config.dataDir,
-        port: config.embeddedNatsPort,
-        program: config.natsServerBin,
-        downloadUrl: config.natsServerDownloadUrl,
-        log,
-      });
+      embedded = borrowed ?? (await startOwnNats(config, log));
     }
     link = await connectNats(embedded === undefined ? config : { ...config, natsUrl: embedded.url }, log);
     const limits = {

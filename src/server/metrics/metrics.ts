@@ -28,6 +28,8 @@ export interface MetricSources {
   readonly certificates: { list(): Pick<CertificateInfo, 'path' | 'expiresAt'>[] };
   /** Undefined without DEVICE_EVENTS. */
   readonly deviceEvents?: { readonly sent: number; readonly dropped: number } | undefined;
+  /** Of a worker its number, which every series bears. */
+  readonly worker: number | undefined;
 }
 
 /** The metrics of a replica. */
@@ -39,6 +41,7 @@ export interface Metrics {
 /** Prepares the metrics. Those of the process are watched from the first reading on: nobody who does not read pays. */
 export function openMetrics(sources: MetricSources): Metrics {
   const registry = new Registry();
+  if (sources.worker !== undefined) registry.setDefaultLabels({ worker: String(sources.worker) });
   const series = openSeriesRegistry(registry);
   addClients(series, sources);
   addAcceptQueue(registry, () => sources.broker.arrivals().ports);

@@ -97,16 +97,30 @@ export function readEmbeddedNatsSync(dataDir: string): boolean | undefined {
   return state !== undefined && isAlive(state.server) ? readSync(files) : undefined;
 }
 
+/**
+ * The server that another process has found or started by `startEmbeddedNats`, and looks after.
+ *
+ * @param onNeedsRoom is told in place of `makeRoom`.
+ */
+export function borrowEmbeddedNats(dataDir: string, port: number, onNeedsRoom: () => void): EmbeddedNats {
+  const files = embeddedNatsFiles(resolve(dataDir));
+  return borrowed(port, readState(files)?.port === port ? files : undefined, onNeedsRoom);
+}
+
 /** @param files those of the gateway that runs it; undefined for any other server. */
 function borrow(port: number, files: EmbeddedNatsFiles | undefined, log: Log): EmbeddedNats {
   log.info({ event: 'nats_server_found', port }, 'using the NATS server that runs on this machine');
+  return borrowed(port, files, () => {});
+}
+
+function borrowed(port: number, files: EmbeddedNatsFiles | undefined, makeRoom: () => void): EmbeddedNats {
   return {
     url: `nats://127.0.0.1:${port}`,
     port,
     get syncs() {
       return files && readSync(files);
     },
-    makeRoom() {},
+    makeRoom,
     close: async () => {},
   };
 }

@@ -1,0 +1,63 @@
+import type { Config } from '../../config.js';
+import type { ErrorCode } from '../../errors.js';
+import type { ServerPorts } from '../server-ports.js';
+
+/** What workers ask each other. All that goes between processes is cloned: no functions, no classes. */
+export interface Questions {
+  /** The metrics of a worker in the text format of Prometheus. */
+  metrics: { asked: undefined; answer: string };
+}
+
+export type QuestionName = keyof Questions;
+
+/** What a worker is told when it begins. */
+export interface WorkerBeginning {
+  readonly type: 'begin';
+  /** From 1 to `workers` of the configuration. */
+  readonly number: number;
+  readonly config: Config;
+  /** The port of the NATS server that the primary runs or has found; undefined with NATS_URL. */
+  readonly embeddedNatsPort: number | undefined;
+  /** Of the log only what tells why one has to wait is shown, until `show`. */
+  readonly quiet: boolean;
+}
+
+/** From the primary, the process that started the workers. */
+export type ToWorker =
+  | WorkerBeginning
+  | { readonly type: 'show' }
+  | { readonly type: 'stop'; readonly signal: string }
+  | { readonly type: 'reload-certificates' }
+  /** How many workers take devices now. */
+  | { readonly type: 'ready-count'; readonly count: number }
+  | { readonly type: 'question'; readonly id: number; readonly name: QuestionName; readonly asked: unknown }
+  | { readonly type: 'answers'; readonly id: number; readonly answers: readonly unknown[] };
+
+/** What a worker says when it takes devices. */
+export interface WorkerReady {
+  readonly type: 'ready';
+  readonly ports: ServerPorts;
+  /** Where they are, as `/stats` says. */
+  readonly nats: string;
+  readonly database: string;
+}
+
+/** Why a worker could not start. */
+export interface WorkerFailure {
+  readonly type: 'failed';
+  readonly code: ErrorCode;
+  readonly detail: string;
+  readonly suggestion: string | undefined;
+  readonly mayPass: boolean;
+}
+
+export type FromWorker =
+  /** It listens: what is sent before is lost, since the cluster module takes it. */
+  | { readonly type: 'listening' }
+  | WorkerReady
+  | WorkerFailure
+  | { readonly type: 'waiting'; readonly line: string }
+  /** The embedded NATS server stores nothing for want of space. */
+  | { readonly type: 'needs-room' }
+  | { readonly type: 'question'; readonly id: number; readonly name: QuestionName; readonly asked: unknown }
+  | { readonly type: 'answer'; readonly id: number; readonly answer: unknown };
