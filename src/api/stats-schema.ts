@@ -1,4 +1,5 @@
 import Type from 'typebox';
+import { ackLevels } from '../ack-level.js';
 import { FleetEventResponse } from './event-schema.js';
 import { closed, orNull, refer, time } from './schema.js';
 
@@ -68,6 +69,18 @@ export const StatsResponse = Type.Object(
         description:
           'From the arrival of a message until it is stored, of the last ten seconds; null: there were none',
       },
+    ),
+    acknowledgement: orNull(
+      Type.Object(
+        {
+          promised: Type.Enum([...ackLevels], { type: 'string', description: 'ACK_LEVEL' }),
+          holds: Type.Boolean({ description: 'Acknowledgements are worth it now' }),
+          level: Type.Enum([...ackLevels], { type: 'string', description: 'What they are worth now' }),
+          why: Type.String({ description: 'Where and how messages are kept, in words' }),
+        },
+        closed,
+      ),
+      { description: 'What an acknowledgement is worth; null without JetStream' },
     ),
     nats: Part,
     database: Part,

@@ -1,3 +1,4 @@
+import type { AckLevel } from '../ack-level.js';
 import { toEventJson } from '../api/event.js';
 import type { StatsJson } from '../api/stats.js';
 import { writeAudit } from '../db/audit.js';
@@ -8,6 +9,7 @@ import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
 import type { EventFeed } from './event-feed.js';
 import type { Forwarder } from './forward/forwarder.js';
+import type { Durability } from './forward/stream/durability.js';
 import type { LiveConnections, ReplicaView } from './live.js';
 import type { BrokerCounters } from './mqtt/live/counters.js';
 import { startTrafficHistory, type Traffic } from './traffic-history.js';
@@ -27,6 +29,7 @@ export function startReplicaView(options: {
   /** Most connections: MAX_CONNECTIONS, or what the limit of open files allows. */
   maxConnections: number;
   version: string;
+  ackLevel: AckLevel;
   replica: string;
   db: Database;
   broker: {
@@ -39,7 +42,7 @@ export function startReplicaView(options: {
   events: EventFeed;
   log: Log;
 }): RunningReplicaView {
-  const { maxConnections, version, replica, db, broker, forwarder, health, events, log } = options;
+  const { maxConnections, version, ackLevel, replica, db, broker, forwarder, health, events, log } = options;
   const { live, counters } = broker;
   const startedMs = performance.now();
   const startedAt = new Date().toISOString();
@@ -70,6 +73,12 @@ export function startReplicaView(options: {
     }));
   }
 
+  function readAcknowledgement(durability: Durability | undefined): StatsJson['acknowledgement'] {
+    if (durability === undefined) return null;
+    const { level, why, breaches } = durability;
+    return { promised: ackLevel, holds: breaches[ackLevel] === undefined, level, why };
+  }
+
   async function readStats(): Promise<StatsJson> {
     const nats = forwarder.state();
     const replicasNow = await readReplicas();
@@ -94,6 +103,7 @@ export function startReplicaView(options: {
       },
       waiting: { messages: nats.inFlight, bytes: nats.inFlightBytes, causes: readCauses() },
       ack_latency_ms: { p50: roundMs(p50Ms), p99: roundMs(p99Ms) },
+      acknowledgement: readAcknowledgement(nats.durability),
       nats: { ok: nats.connected, detail: nats.detail },
       database: { ok: health.ok, detail: `${db.where} ${health.detail}` },
       failures: {

@@ -223,6 +223,7 @@ async function start(
   const view = startReplicaView({
     maxConnections,
     version,
+    ackLevel: config.ackLevel,
     replica,
     db,
     broker: core,

@@ -317,6 +317,12 @@ describe('GET /stats', () => {
     expect(stats).toMatchObject({
       connections: { connected: 1, limit: 500 },
       replicas: 1,
+      acknowledgement: {
+        promised: 'stored',
+        holds: true,
+        level: 'stored',
+        why: expect.stringMatching(/^on 1 server; whether /),
+      },
       nats: { ok: true },
       database: { ok: true },
       waiting: { messages: 0, bytes: 0 },

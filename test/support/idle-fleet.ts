@@ -25,6 +25,7 @@ export function openIdleFleet(): ReplicaView {
       totals: { ...none, stored: 0, sent: 0 },
       waiting: { messages: 0, bytes: 0, causes: [] },
       ack_latency_ms: { p50: null, p99: null },
+      acknowledgement: { promised: 'stored', holds: true, level: 'stored', why: 'on 1 server' },
       nats: { ok: true, detail: 'nats://user:secret@127.0.0.1:4222' },
       database: { ok: true, detail: 'answers' },
       failures: { connects_refused: 0 },

@@ -63,6 +63,7 @@ export const stats: StatsJson = {
   totals: { messages_in: 5, messages_out: 6, bytes_in: 7, bytes_out: 8, stored: 9_876_543, sent: 1 },
   waiting: { messages: 17, bytes: 4_096, causes: [] },
   ack_latency_ms: { p50: 0.42, p99: 12.3 },
+  acknowledgement: { promised: 'stored', holds: true, level: 'stored', why: 'on 1 server' },
   nats: { ok: true, detail: 'connected to nats://127.0.0.1:4222' },
   database: { ok: true, detail: 'answers' },
   failures: { connects_refused: 12, messages_dropped: 0 },
