@@ -43,6 +43,9 @@ function openBench() {
   const batches: { sequences: number[]; committed: boolean }[] = [];
   const unavailable: string[] = [];
   const open = new Set<number>();
+  const given = new Map<number, ReturnType<typeof uplink>>();
+  /** What a change of policy sends elsewhere while it is held. */
+  const moved = new Set<number>();
   const counters = newForwarderCounters();
   const commits = openGroupCommit({
     inbox,
@@ -58,6 +61,7 @@ function openBench() {
         },
         departed(token) {
           open.add(token);
+          if (moved.has(token)) Object.assign(given.get(token) ?? {}, { batchable: false });
           return true;
         },
         sentAtMs: () => 0,
@@ -92,6 +96,7 @@ function openBench() {
     for (let index = 0; index < count; index += 1) {
       next += 1;
       const message = uplink('x'.repeat(size));
+      given.set(next, message);
       if (commits.send(message, next, commits.groupOf(message, false))) open.add(next);
     }
   };
@@ -101,7 +106,7 @@ function openBench() {
     stored.push(token);
     commits.noteAnswer(token);
   };
-  return { commits, counters, stored, singly, batches, unavailable, give, answerSingle };
+  return { commits, counters, stored, singly, batches, unavailable, moved, give, answerSingle };
 }
 
 const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
@@ -168,6 +173,19 @@ describe('group commit', () => {
     bench.answerSingle(1);
     bench.give(1);
     expect(bench.singly).toEqual([1, 2]);
+  });
+
+  it('keeps out of a batch what a change of policy sends to another stream while it waits', async () => {
+    const bench = openBench();
+    bench.give(1);
+    bench.give(4);
+    for (const token of [3, 4]) bench.moved.add(token);
+    await turn();
+    expect(bench.batches).toEqual([{ sequences: [1, 2], committed: true }]);
+    expect(bench.singly).toEqual([1, 3, 4]);
+    bench.commits.settle(answer(1, { stream: 'RAW', seq: 3, batch: 'b', count: 2 }));
+    expect(bench.stored).toEqual([2, 5]);
+    expect(bench.unavailable).toEqual([]);
   });
 
   it('has two batches under way, and gathers what comes in the next one', async () => {

@@ -9,6 +9,8 @@ import { readPubAck } from './pub-ack.js';
 /** Bounds of nats-server: messages of an atomic batch, and what its headers add to each of them. */
 const maxMessages = 1_000;
 const batchHeaderBytes = 96;
+/** Fewer messages that were sent are not worth letting go of before the others. */
+const leastDropped = 32;
 /** What a batch holds in the memory of gateway and server until it is committed. */
 const maxBytes = 1_048_576;
 /** A stream takes 50 batches at a time, from all replicas together; the second one is there when the first is stored. */
@@ -187,11 +189,21 @@ export function openGroupCommit(options: {
   function commit(batch: Batch): void {
     const { number } = batch;
     const nowMs = performance.now();
-    const leaving = batch.tokens.map(
-      (token, index) => index >= batch.sent && settle.confirmed.departed(token),
-    );
-    const messages = batch.messages.filter((_message, index) => leaving[index]);
-    const tokens = batch.tokens.filter((_token, index) => leaving[index]);
+    const messages: UplinkMessage[] = [];
+    const tokens: number[] = [];
+    for (let index = batch.sent; index < batch.messages.length; index += 1) {
+      const message = batch.messages[index] as UplinkMessage;
+      const token = batch.tokens[index] ?? 0;
+      if (!settle.confirmed.departed(token)) continue;
+      // By the policy of now it may be another stream's, which this one would refuse the whole batch for. All of a client's
+      // messages have the same policy, so none comes before another.
+      if (!message.batchable) {
+        publishSingly(message, token);
+        continue;
+      }
+      messages.push(message);
+      tokens.push(token);
+    }
     if (tokens.length === 0) return;
     worth.abandon();
     underWay.set(number, {
@@ -221,9 +233,9 @@ export function openGroupCommit(options: {
       batch.sent += 1;
       if (!settle.confirmed.departed(token)) continue;
       publishSingly(message, token);
-      if (batch.sent === end && underWay.size === 0) worth.noteSingle(token, singles());
+      if (batch.sent === end && underWay.size === 0 && message.batchable) worth.noteSingle(token, singles());
     }
-    if (batch.sent >= maxMessages) drop(batch);
+    if (batch.sent >= leastDropped && 2 * batch.sent >= batch.messages.length) drop(batch);
   }
 
   /** Lets go of what has been sent. */
