@@ -1,4 +1,7 @@
-import type { StreamConfig } from 'nats';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { NatsConnection, StreamConfig } from 'nats';
 import { StorageType } from 'nats';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import type { Forwarder } from '../../src/server/forward/forwarder.js';
@@ -82,6 +85,29 @@ describe('ACK_LEVEL=synced', () => {
     });
     const message = publish(subject);
     await until(() => message.stored);
+  });
+
+  it('remembers a server however many others were heard of before', async () => {
+    let name = '';
+    const monitor = createServer((_request, response) =>
+      response.end(
+        JSON.stringify({
+          server_name: name,
+          version: '2.15.3',
+          jetstream: { config: { sync_always: true, sync_interval: 0 } },
+        }),
+      ),
+    ).listen(0, '127.0.0.1');
+    await once(monitor, 'listening');
+    onTestFinished(() => void monitor.close());
+    const monitorUrl = `http://127.0.0.1:${(monitor.address() as AddressInfo).port}`;
+    const sync = knowing({ monitorUrls: [monitorUrl] });
+    const connection = { info: undefined } as unknown as NatsConnection;
+    for (let number = 0; number <= 1_001; number += 1) {
+      name = `server-${number}`;
+      const verdict = await sync.read(connection, { servers: [name], replicas: 1 }, true);
+      expect([name, verdict.syncs]).toEqual([name, true]);
+    }
   });
 
   it('holds where the account imports what servers say of themselves', async () => {

@@ -83,14 +83,16 @@ export function openServerSync(options: {
   function note(varz: Varz | undefined): string | undefined {
     const { server_name: name, version, jetstream } = varz ?? {};
     const { sync_always, sync_interval } = jetstream?.config ?? {};
-    if (typeof name !== 'string' || jetstream?.config === undefined || known.size >= maxServers)
-      return undefined;
+    if (typeof name !== 'string' || jetstream?.config === undefined) return undefined;
+    known.delete(name);
     known.set(name, {
       version: String(version),
       always: sync_always === true,
       intervalSec: typeof sync_interval === 'number' ? Math.round(sync_interval / 1e9) : 0,
       readAtMs: performance.now(),
     });
+    // The one that was not heard of for longest.
+    for (const oldest of known.keys()) if (known.size > maxServers) known.delete(oldest);
     return name;
   }
 
