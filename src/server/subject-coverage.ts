@@ -26,13 +26,19 @@ const covered: Coverage = { uncovered: [], unusable: [] };
 const lookEveryMs = 30_000;
 const longestWaitMs = 2_000;
 
+/** What a policy asks of streams, and which of its fields does. */
+export interface PolicyWants extends WantedSubjects {
+  readonly field: 'nats_subject' | 'ack_level';
+}
+
 /** What a policy asks of streams beside that of NATS_SUBJECT; undefined: nothing. */
 export function wantedOf(
   { natsSubject, ackLevel }: Pick<PolicyRules, 'natsSubject' | 'ackLevel'>,
   settings: Pick<Config, 'natsSubject' | 'ackLevel'>,
-): WantedSubjects | undefined {
+): PolicyWants | undefined {
   if (natsSubject === null && ackLevel === null) return undefined;
-  return { template: natsSubject ?? settings.natsSubject, level: ackLevel ?? settings.ackLevel };
+  const field = natsSubject === null ? 'ack_level' : 'nats_subject';
+  return { template: natsSubject ?? settings.natsSubject, level: ackLevel ?? settings.ackLevel, field };
 }
 
 /**
@@ -40,7 +46,7 @@ export function wantedOf(
  * does not say so within 2 seconds.
  */
 export async function describeCoverage(
-  wanted: WantedSubjects,
+  wanted: PolicyWants,
   readCoverage: ReadCoverage,
 ): Promise<string | undefined> {
   const { needed } = subjectsOfTemplate(wanted.template);
@@ -55,11 +61,15 @@ export async function describeCoverage(
       return first && `ack_level: ${first.problem}, so messages of these devices are not acknowledged`;
     }
     const why = first === undefined ? `no stream covers ${needed}` : first.problem;
-    return `nats_subject: ${why}, so messages of these devices are not acknowledged until one does`;
+    return `${wanted.field}: ${why}, so messages of these devices are not acknowledged until one does`;
   } catch (error) {
     const reason =
       error instanceof SvcMqttError ? messageOf(error) : `JetStream does not answer (${messageOf(error)})`;
-    return `nats_subject: whether a stream covers ${needed} was not checked: ${reason}`;
+    const what =
+      wanted.field === 'nats_subject'
+        ? `a stream covers ${needed}`
+        : `the stream of ${needed} keeps messages as ${wanted.level} says`;
+    return `${wanted.field}: whether ${what} was not checked: ${reason}`;
   } finally {
     done.abort();
   }

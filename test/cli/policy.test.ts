@@ -212,6 +212,12 @@ describe.each(['postgres', 'embedded'])('policies on %s', (kind) => {
       { ack_level: null, on_refusal: null, receipts: null, warnings: [] },
     ]);
     expect((await set('--ack-level', 'written')).outcome).toMatchObject({ code: 'USAGE' });
+    await server.halt();
+    expect((await set('--ack-level', 'synced')).lines()[0]?.warnings).toEqual([
+      expect.stringMatching(
+        /^ack_level: whether the stream of raw\.\* keeps messages as synced says was not checked: /,
+      ),
+    ]);
   });
 
   test('whose subject no stream covers are set with a warning', async () => {
