@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { createApiKey, type Role } from '../../src/db/api-keys.js';
 import { listAudit } from '../../src/db/audit-log.js';
 import { addDevices } from '../../src/db/devices.js';
@@ -110,6 +110,19 @@ describe('an export of devices with hashes', () => {
 });
 
 describe('an import of devices', () => {
+  it('that is refused costs no connection of the pool', async () => {
+    await addDevices(database.db, testActor, { type: 'sensor', id: 'b' });
+    let removed = 0;
+    const count = () => {
+      removed += 1;
+    };
+    database.db.pool.on('remove', count);
+    onTestFinished(() => void database.db.pool.off('remove', count));
+    const devices = [{ id: 'b', type: 'sensor', ...secret('b') }];
+    expect((await post('/devices/import', { devices })).json()).toMatchObject({ status: 409 });
+    expect(removed).toBe(0);
+  });
+
   it('is all or none, and names each device whose id is taken', async () => {
     await addDevices(database.db, testActor, { type: 'sensor', id: 'b' });
     const devices = ['a', 'b', 'c'].map((id) => ({ id, type: 'sensor', ...secret(id) }));

@@ -1,4 +1,3 @@
-import type { Problem } from '../../api/problem.js';
 import {
   checkDeviceType,
   checkExpiry,
@@ -7,7 +6,7 @@ import {
   type Metadata,
 } from '../../db/device-fields.js';
 import { requireField, requireTime } from './fields.js';
-import { createProblem } from './problem.js';
+import { createProblem, type OwnProblem } from './problem.js';
 
 /** No control characters, well-formed Unicode. */
 export function requireType(type: string): void {
@@ -49,6 +48,6 @@ export function canBeId(id: string): boolean {
   return id !== '' && !id.includes('\0');
 }
 
-export function createUnknownProblem(id: string): Problem {
+export function createUnknownProblem(id: string): OwnProblem {
   return createProblem('DEVICE_NOT_FOUND', `There is no device with the id ${JSON.stringify(id)}`);
 }

@@ -26,6 +26,9 @@ const titles: Partial<Record<ErrorCode, string>> = {
   INTERNAL: 'The server failed',
 };
 
+/** A problem with a code of ours. */
+export type OwnProblem = Problem & { readonly code: ErrorCode };
+
 export const problemMediaType = 'application/problem+json';
 
 /**
@@ -41,7 +44,7 @@ export function createProblem(
     suggestion?: string | undefined;
     errors?: readonly FieldProblem[] | undefined;
   } = {},
-): Problem {
+): OwnProblem {
   const status = options.status ?? errorCodes[code].http;
   return {
     type: `urn:svc-mqtt:error:${code}`,
@@ -57,19 +60,19 @@ export function createProblem(
 }
 
 /** Describes bad input, one field at fault after the other. */
-export function createInputProblem(errors: readonly FieldProblem[], suggestion?: string): Problem {
+export function createInputProblem(errors: readonly FieldProblem[], suggestion?: string): OwnProblem {
   const detail = errors.map((error) => `${error.field} ${error.problem}`).join('; ');
   return createProblem('INPUT_INVALID', detail, { errors, suggestion });
 }
 
-/** Carries a problem to the error handler from where nothing but a throw gets there. */
-export class ProblemError extends Error {
+/** Carries a problem to the error handler from where nothing but a throw gets there: a check of our own, and no defect. */
+export class ProblemError extends SvcMqttError {
   readonly problem: Problem;
   /** For the header Retry-After. */
   readonly retryAfterSec: number | undefined;
 
-  constructor(problem: Problem, options: { retryAfterSec?: number } = {}) {
-    super(problem.detail);
+  constructor(problem: OwnProblem, options: { retryAfterSec?: number } = {}) {
+    super(problem.code, problem.detail);
     this.problem = problem;
     this.retryAfterSec = options.retryAfterSec;
   }
