@@ -62,7 +62,7 @@ export const httpSettings = {
     flag: 'ready-needs-storage',
     schema: boolean,
     default: false,
-    help: 'Whether /readyz answers 503 while nothing can be stored; false: it only says so, since a replica that is taken out does not store better, and its devices would lose their connections',
+    help: 'Whether /readyz answers 503 while nothing can be stored: the stream stores nothing, or failed a message for a reason that is its own, or those of two clients; one client that is stuck is not enough; false: it only says so, since a replica that is taken out does not store better, and its devices would lose their connections',
   }),
   apiRequestsPerSecond: setting({
     env: ['API_REQUESTS_PER_SECOND'],
