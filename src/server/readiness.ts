@@ -1,5 +1,6 @@
 import type { AckLevel } from '../ack-level.js';
 import type { DatabaseHealth } from './database-health.js';
+import type { Downlink } from './forward/downlink.js';
 import type { Forwarder, ForwarderState } from './forward/forwarder.js';
 import type { Durability } from './forward/stream/durability.js';
 import type { PartReadiness, Readiness } from './http/start.js';
@@ -10,6 +11,7 @@ export function readReadiness(parts: {
   forwarder: Forwarder;
   /** Streams that replicas share and do without. */
   unusable: readonly string[];
+  downlink: Downlink;
   needsStorage: boolean;
   ackLevel: AckLevel;
   listening: boolean;
@@ -25,6 +27,7 @@ export function readReadiness(parts: {
         nats.detail,
         ...(nats.ingest === undefined ? [] : [describeIngest(nats)]),
         ...parts.unusable.map((stream) => `${stream} cannot be used`),
+        ...describeCommands(parts.downlink),
       ].join(', '),
     },
     storage: { needed: parts.needsStorage, ...readStorage(parts.forwarder, parts.ackLevel) },
@@ -43,6 +46,12 @@ function describeIngest({ ingest, batching }: ForwarderState): string {
 
 function describeWorkers({ workers }: { workers: { ready: number; all: number } | undefined }): string {
   return workers === undefined ? '' : `, ${workers.ready} of ${workers.all} workers`;
+}
+
+/** What is wrong with the way down. */
+function describeCommands({ notStored, store }: Downlink): string[] {
+  if (notStored !== undefined) return [`commands are not stored: ${notStored}`];
+  return store?.problem === undefined ? [] : [`commands are not delivered: ${store.problem}`];
 }
 
 /** Messages that wait for less are not spoken of: the next attempt may store them. */

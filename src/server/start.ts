@@ -16,9 +16,9 @@ import { startDeviceEvents } from './device-events.js';
 import { startDropReport } from './drop-report.js';
 import { openEventFeed } from './event-feed.js';
 import { openCloudEvents } from './forward/cloud-events.js';
-import { openDownlink } from './forward/downlink.js';
 import { borrowEmbeddedNats, type EmbeddedNats } from './forward/embedded/embedded-nats.js';
 import type { Forwarder } from './forward/forwarder.js';
+import { startDownlink } from './forward/start-downlink.js';
 import { startForwarder } from './forward/start-forwarder.js';
 import { openFleetSubject } from './forward/state/fleet-subject.js';
 import { compileSubject, encodeHeaders } from './forward/subject.js';
@@ -127,7 +127,7 @@ async function start(
   releasers.add('forwarder', () => nats.close());
   const { forwarder } = nats;
 
-  const downlink = openDownlink(nats.link, log);
+  const downlink = await startDownlink(nats, config, log);
   releasers.add('downlink', () => downlink.close());
 
   const replica = randomBytes(3).toString('hex');
@@ -258,6 +258,7 @@ async function start(
         health,
         forwarder,
         unusable: (nats.shared?.streams() ?? []).flatMap(({ name, usable }) => (usable ? [] : name)),
+        downlink,
         needsStorage: config.readyNeedsStorage,
         ackLevel: config.ackLevel,
         listening: broker !== undefined && !stopping,

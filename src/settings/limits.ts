@@ -167,6 +167,13 @@ export const limitsSettings = {
     default: 1_000,
     help: 'Most messages waiting for one absent client with a persistent session; at it new ones are dropped',
   }),
+  maxIndexedCommands: setting({
+    env: ['MAX_INDEXED_COMMANDS'],
+    flag: 'max-indexed-commands',
+    schema: count(1, 100_000_000),
+    default: 1_000_000,
+    help: 'Most stored commands of which a replica knows in memory whose they are, the latest, 16 bytes each; a device that comes back for older ones has them looked up in NATS, which is slower',
+  }),
   maxRetainedMessages: setting({
     env: ['MAX_RETAINED_MESSAGES'],
     flag: 'max-retained-messages',

@@ -81,7 +81,7 @@ test('without the permission to subscribe to cmd.> a subscription is refused, an
 }) => {
   const gateway = await startGateway(onTestFinished, {
     nats: { configExtra: users(['_INBOX.>']) },
-    env: { NATS_USER: 'gateway', NATS_PASSWORD: 'gateway', ACL: 'open' },
+    env: { NATS_USER: 'gateway', NATS_PASSWORD: 'gateway', ACL: 'open', ENABLE_JETSTREAM: 'false' },
   });
   const { server, nats } = gateway;
   const device = await addDevice(server.httpPort);

@@ -145,6 +145,8 @@ export async function openControlledBroker(
   const awaitingDownlink = new Set<() => void>();
   const downlink: Downlink = {
     deliver: () => {},
+    store: undefined,
+    notStored: undefined,
     reachable: true,
     claim(deviceId, onAnswer = () => {}) {
       claimed.push(deviceId);

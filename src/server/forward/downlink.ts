@@ -1,19 +1,11 @@
 import { messageOf } from '../../errors.js';
 import { type Log, limitLog } from '../../log.js';
-import type { MessageProperties } from '../message-properties.js';
-import type { MsgHdrs, Subscription } from './connection/nats-library.js';
+import type { CommandStore } from './commands/command-store.js';
+import type { DownlinkMessage } from './commands/stored-command.js';
+import type { Subscription } from './connection/nats-library.js';
 import type { NatsLink } from './connection/nats-link.js';
-import { decodeProperties } from './mqtt-headers.js';
-import { escapeToken, tokensToTopic } from './subject.js';
-
-/** A message for a device. */
-export interface DownlinkMessage {
-  /** `cmd/<device id>/…` */
-  readonly topic: string;
-  readonly payload: Buffer;
-  /** Those of MQTT 5, from its headers. */
-  readonly properties?: MessageProperties | undefined;
-}
+import { decodeHeaders } from './mqtt-headers.js';
+import { escapeToken, subjectToTopic } from './subject.js';
 
 /** What NATS has said to a subscription: it holds, or why it does not. */
 export type DownlinkAnswer = 'held' | { readonly refused: string };
@@ -33,6 +25,10 @@ export interface DownlinkClaim {
 export interface Downlink {
   /** Who takes the messages; set before the first claim. */
   deliver: (message: DownlinkMessage) => void;
+  /** Where commands are stored; undefined: nowhere, so that they come as NATS passes them on. */
+  readonly store: CommandStore | undefined;
+  /** Why they are not stored, where they could be. */
+  readonly notStored: string | undefined;
   /** NATS is connected and answers. */
   readonly reachable: boolean;
   /**
@@ -68,7 +64,7 @@ const retried = 8;
  * PING. A refusal for want of permission names its subject; one that names none, as `maximum subscriptions exceeded`, is of
  * any behind that PING, and each of them is asked for again alone.
  */
-export function openDownlink(link: NatsLink, log: Log): Downlink & { close(): void } {
+export function openDownlink(link: NatsLink, log: Log, notStored?: string): Downlink & { close(): void } {
   const limitedLog = limitLog(log);
   const devices = new Map<string, Claimed>();
   /** Those that do not hold and that NATS is not being asked for, the one asked longest ago first. */
@@ -86,10 +82,9 @@ export function openDownlink(link: NatsLink, log: Log): Downlink & { close(): vo
         callback(error, message) {
           if (error === null) {
             downlink.deliver({
-              topic: topicOf(message.subject),
+              topic: subjectToTopic(message.subject),
               payload: Buffer.from(message.data),
-              properties:
-                message.headers === undefined ? undefined : decodeProperties(pairsOf(message.headers)),
+              properties: decodeHeaders(message.headers),
             });
           } else if (device.subscription === subscription) {
             refuse(device, messageOf(error));
@@ -193,6 +188,8 @@ export function openDownlink(link: NatsLink, log: Log): Downlink & { close(): vo
 
   const downlink: Downlink & { close(): void } = {
     deliver: () => {},
+    store: undefined,
+    notStored,
     get reachable() {
       return link.open;
     },
@@ -237,18 +234,4 @@ function* take<T>(values: Iterable<T>, most: number): Generator<T> {
     taken += 1;
     yield value;
   }
-}
-
-/** The topic of a subject; what is not an escape that `escapeToken` makes stays as it is. */
-function topicOf(subject: string): string {
-  try {
-    return tokensToTopic(subject);
-  } catch {
-    return subject.replaceAll('.', '/');
-  }
-}
-
-/** The headers in their order; those of one name stand together, as the library keeps them. */
-export function* pairsOf(headers: MsgHdrs): Iterable<readonly [string, string]> {
-  for (const name of headers.keys()) for (const value of headers.values(name)) yield [name, value];
 }

@@ -1,4 +1,5 @@
 import type { MessageProperties, UserProperties } from '../message-properties.js';
+import type { MsgHdrs } from './connection/nats-library.js';
 import { percentDecode, percentEncode } from './subject.js';
 
 /**
@@ -80,6 +81,16 @@ function readBytes(text: string): Buffer | undefined {
     'latin1',
   );
   return bytes.length <= 65_535 ? bytes : undefined;
+}
+
+/** The properties of a command that the library has read. */
+export function decodeHeaders(headers: MsgHdrs | undefined): MessageProperties | undefined {
+  return headers === undefined ? undefined : decodeProperties(pairsOf(headers));
+}
+
+/** The headers in their order; those of one name stand together, as the library keeps them. */
+function* pairsOf(headers: MsgHdrs): Iterable<readonly [string, string]> {
+  for (const name of headers.keys()) for (const value of headers.values(name)) yield [name, value];
 }
 
 /**

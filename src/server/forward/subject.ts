@@ -38,6 +38,15 @@ export function tokensToTopic(tokens: string): string {
   return tokens.split('.').map(unescapeToken).join('/');
 }
 
+/** The topic of a subject; what is not an escape that `escapeToken` makes stays as it is. */
+export function subjectToTopic(subject: string): string {
+  try {
+    return tokensToTopic(subject);
+  } catch {
+    return subject.replaceAll('.', '/');
+  }
+}
+
 /**
  * Any text as one token of a subject: white space, control characters, `.`, `*`, `>` and `%` become `%` and two
  * digits for each byte of their UTF-8; the empty text becomes a lone `%`.

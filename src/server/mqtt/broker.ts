@@ -8,8 +8,7 @@ import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { FleetSubject } from '../forward/state/fleet-subject.js';
 import type { RetainedStore } from '../forward/state/retained-store.js';
-import type { LiveConnections } from '../live.js';
-import { shortenText } from '../live.js';
+import { type LiveConnections, shortenText } from '../live.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import { compilePolicy, type Policy } from './admission/authorize.js';
 import { type Gate, type GateConfig, openGate } from './admission/connection-gate.js';
@@ -21,10 +20,8 @@ import { openConnectionList } from './live/connection-list.js';
 import { openConnectionMeters } from './live/connection-meters.js';
 import { type BrokerCounters, newBrokerCounters } from './live/counters.js';
 import { type CloseReason, closeReasons, isExpected } from './protocol/close-reason.js';
-import { isMqttText } from './protocol/field.js';
 import { protocolNames } from './protocol/packet-type.js';
-import { checkTopic, hasMoreLevels } from './protocol/topics.js';
-import { expiryOf } from './sessions/message.js';
+import { openCommandTopics } from './sessions/command-topics.js';
 import { applyPolicies } from './sessions/policy-change.js';
 import { openRegistry } from './sessions/registry.js';
 import { createRetainedMessages, type RetainedMessages } from './sessions/retained-messages.js';
@@ -168,28 +165,16 @@ export async function openBroker(options: {
     durable: options.store.durable,
     log: limitedLog,
   });
-  downlink.deliver = (message) => {
-    const { topic } = message;
-    const refuse = (reason: string) =>
-      limitedLog.warn(
-        'downlink_refused',
-        { topic: shortenText(topic), reason },
-        'A command is not delivered',
-      );
-    // A subject can be such that its topic could not be sent to any client.
-    if (checkTopic(topic) !== undefined || !isMqttText(Buffer.from(topic))) {
-      refuse('its subject is no topic');
-    } else if (hasMoreLevels(topic, config.maxTopicLevels)) {
-      counters.limits['topic-levels'] += 1;
-      refuse(`its topic has more levels than MAX_TOPIC_LEVELS, ${config.maxTopicLevels}`);
-    } else {
-      engine.deliver({
-        ...message,
-        qos: 1,
-        retain: false,
-        expiresAtMs: expiryOf(message.properties),
-      });
-    }
+  const commandTopics = openCommandTopics({
+    store: downlink.store,
+    maxTopicLevels: config.maxTopicLevels,
+    deliver: (message) => engine.deliver(message),
+    counters,
+    log: limitedLog,
+  });
+  downlink.deliver = (command) => {
+    const message = commandTopics.toMessage(command);
+    if (message !== undefined) engine.deliver(message);
   };
   let policies = createPolicySet(config.acl, []);
   const policyOf = (device: { id: string; type: string }) =>
@@ -237,6 +222,7 @@ export async function openBroker(options: {
       registry,
       forwarder,
       downlink,
+      commandTopics,
       engine,
       turns,
       counters,

@@ -15,6 +15,7 @@ import { openLoginGuard } from './admission/login-guard.js';
 import type { RateLimits } from './admission/publish-rate.js';
 import type { BrokerCounters } from './live/counters.js';
 import type { SessionServices } from './sessions/client-session.js';
+import type { CommandTopics } from './sessions/command-topics.js';
 import type { Registry } from './sessions/registry.js';
 import type { SessionStore } from './sessions/session-store.js';
 import { openSessionTaking, type SessionTaking } from './sessions/session-taking.js';
@@ -80,6 +81,7 @@ export function createConnectionServices(
     registry: Registry;
     forwarder: Forwarder;
     downlink: Downlink;
+    commandTopics: CommandTopics;
     engine: SessionEngine;
     turns: TurnQueue;
     counters: BrokerCounters;
@@ -96,7 +98,8 @@ export function createConnectionServices(
     addressingOf(device: DeviceCredentials, policy: Policy): Addressing;
   },
 ): ConnectionServices {
-  const { directory, registry, forwarder, downlink, engine, turns, counters, events, log } = parts;
+  const { directory, registry, forwarder, downlink, commandTopics, engine, turns, counters, events, log } =
+    parts;
   const topicLimits = { maxTopicBytes: config.maxTopicBytes, maxTopicLevels: config.maxTopicLevels };
   const messageIdPrefix = randomBytes(9).toString('base64url');
   let messageIds = 0;
@@ -115,6 +118,7 @@ export function createConnectionServices(
     subscriptionRoom: openDeviceRoom(config.maxSubscriptionBytesInAll),
     counters,
     downlink,
+    commandTopics,
   };
   return {
     config,

@@ -1,7 +1,6 @@
 import type { MessageProperties } from '../../message-properties.js';
 import type { Msg } from '../connection/nats-library.js';
-import { pairsOf } from '../downlink.js';
-import { decodeProperties, encodeProperties } from '../mqtt-headers.js';
+import { decodeHeaders, encodeProperties } from '../mqtt-headers.js';
 import { percentDecode, percentEncode, tokensToTopic } from '../subject.js';
 
 /** A message of one client for others, as the streams of svc-mqtt itself keep it. */
@@ -50,7 +49,7 @@ export function readTopic(tokens: string): string | undefined {
 /** Reads a message back; whoever published it, it is one that can be sent to clients. */
 export function readStateMessage(topic: string, message: Msg, storedAtMs: number): StateMessage {
   const { headers } = message;
-  const properties = headers === undefined ? undefined : decodeProperties(pairsOf(headers));
+  const properties = decodeHeaders(headers);
   const sender = headers?.get('Mqtt-Sender');
   const { expirySec } = properties ?? {};
   return {

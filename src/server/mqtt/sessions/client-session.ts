@@ -1,14 +1,25 @@
 import { filtersOverlap } from '../../../topic-template.js';
+import type { CommandStore } from '../../forward/commands/command-store.js';
+import type { StoredCommand } from '../../forward/commands/stored-command.js';
 import type { Downlink, DownlinkClaim } from '../../forward/downlink.js';
+import { escapeToken } from '../../forward/subject.js';
 import type { Policy } from '../admission/authorize.js';
 import type { DeviceRoom } from '../admission/device-room.js';
 import type { BrokerCounters } from '../live/counters.js';
 import type { CloseReason } from '../protocol/close-reason.js';
 import type { PacketType, QoS } from '../protocol/packet-type.js';
 import { matches, type TopicLimits } from '../protocol/topics.js';
+import { CommandDelivery, type CommandTaker } from './command-delivery.js';
+import { type CommandTopics, isOwn } from './command-topics.js';
 import type { Message } from './message.js';
-import { Outgoing, type OutgoingConnection, type OutgoingLimits, type OutgoingTotal } from './outgoing.js';
-import { type Cursors, maxNameBytes, type SessionRecord, type Unacked } from './session-record.js';
+import {
+  Outgoing,
+  type OutgoingConnection,
+  type OutgoingLimits,
+  type OutgoingMessage,
+  type OutgoingTotal,
+} from './outgoing.js';
+import { type Cursors, maxNameBytes, type SessionRecord } from './session-record.js';
 import type { SharedSubscriptions } from './shared-subscriptions.js';
 import type { StoredSession } from './stored-session.js';
 import { copyFor, memoryBytesOf, type SubscriptionTerms } from './subscription.js';
@@ -26,6 +37,7 @@ export interface SessionServices {
   readonly subscriptionRoom: DeviceRoom;
   readonly counters: BrokerCounters;
   readonly downlink: Downlink;
+  readonly commandTopics: CommandTopics;
 }
 
 interface Subscription {
@@ -44,7 +56,7 @@ interface SessionClient {
   readonly stored: StoredSession | undefined;
 }
 
-const noCursors: Cursors = { commands: 0, messages: 0 };
+type RestoredSession = Pick<SessionRecord, 'cursors' | 'unacked' | 'owner'>;
 
 /** Commands for the device could match the filter. */
 export function takesCommands(filter: string, deviceId: string): boolean {
@@ -55,39 +67,36 @@ export function takesCommands(filter: string, deviceId: string): boolean {
  * The subscriptions of a client and the messages on their way to it (MQTT 3.1.1 §4.1, the server's part). Made with the
  * first SUBSCRIBE, kept over reconnects when the client asked for it.
  */
-export class ClientSession {
+export class ClientSession implements CommandTaker {
   private readonly services: SessionServices;
   private readonly client: SessionClient;
-  private readonly deviceId: string;
+  readonly deviceId: string;
+  private readonly deviceToken: string;
   private readonly clientKey: string;
-  private readonly outgoing: Outgoing;
+  readonly outgoing: Outgoing;
   private readonly subscriptions = new Map<string, Subscription>();
   /** How many of them take commands, which are claimed while there is one. */
   private takingCommands = 0;
   /** Bytes of the names of all subscriptions. */
   private nameBytes = 0;
   private commands: DownlinkClaim | undefined;
+  /** Of those that are stored. */
+  private delivery: CommandDelivery | undefined;
   /** Number of the latest delivery; the message itself is not kept. */
   private lastDelivery = 0;
 
-  /** What each stream has delivered, as the store has it or is to have it. */
-  cursors: Cursors;
-  /** What was sent and not acknowledged when the session was stored, by an earlier replica. */
-  readonly restoredUnacked: readonly Unacked[];
+  /** What the store had of a session that goes on here. */
+  private readonly restored: RestoredSession | undefined;
 
-  /** @param restored what the store had; its subscriptions are to be made again. */
-  constructor(
-    services: SessionServices,
-    client: SessionClient,
-    restored?: Pick<SessionRecord, 'cursors' | 'unacked'>,
-  ) {
+  /** @param restored its subscriptions are to be made again. */
+  constructor(services: SessionServices, client: SessionClient, restored?: RestoredSession) {
     this.services = services;
     this.client = client;
     this.deviceId = client.device.id;
+    this.deviceToken = escapeToken(client.device.id);
     this.clientKey = client.key;
     this.outgoing = new Outgoing(services.limits, services.outgoing, services.counters);
-    this.cursors = restored?.cursors ?? noCursors;
-    this.restoredUnacked = restored?.unacked ?? [];
+    this.restored = restored;
   }
 
   /**
@@ -117,21 +126,33 @@ export class ClientSession {
         from,
       })),
       cursors: this.cursors,
-      unacked: this.restoredUnacked,
+      unacked: this.outgoing
+        .listStored()
+        .map(([packetId, sequence]) => ({ packetId, stream: 'commands', sequence, released: false })),
     };
+  }
+
+  private get cursors(): Cursors {
+    const { delivery, restored } = this;
+    const before = restored?.cursors ?? { commands: 0, messages: 0 };
+    return delivery === undefined
+      ? before
+      : { ...before, commands: delivery.at.sequence, commandStream: delivery.at.incarnation };
   }
 
   /** Nothing is lost when its client, which is away, is forgotten here: what comes for it waits elsewhere. */
   get mayLeave(): boolean {
-    return this.subscriptions.size === 0 && this.outgoing.isEmpty;
+    const { delivery, outgoing, subscriptions } = this;
+    const isStored = ({ terms }: Subscription) => delivery !== undefined && isOwn(terms, this.deviceId);
+    return outgoing.isEmpty && [...subscriptions.values()].every(isStored);
   }
 
   /**
    * Adds a subscription, or puts an existing one on other terms [MQTT-3.8.4-3]; 'full': there are too many.
    *
-   * @param from see `Subscription`.
+   * @param from see `Subscription`; undefined: what is stored by now.
    */
-  subscribe(terms: SubscriptionTerms, from = 0): 'new' | 'known' | 'full' {
+  subscribe(terms: SubscriptionTerms, from?: number): 'new' | 'known' | 'full' {
     const { name, filter } = terms;
     const known = this.subscriptions.get(name);
     if (known !== undefined) {
@@ -139,16 +160,71 @@ export class ClientSession {
       return 'known';
     }
     if (!this.takeRoom(name)) return 'full';
-    if (takesCommands(filter, this.deviceId)) {
-      this.takingCommands += 1;
-      this.commands ??= this.services.downlink.claim(this.deviceId);
-    }
-    const subscription = { terms, from, end: () => {} };
+    const subscription = { terms, from: from ?? this.services.downlink.store?.end ?? 0, end: () => {} };
+    if (takesCommands(filter, this.deviceId)) this.claimCommands();
     this.nameBytes += Buffer.byteLength(name);
     this.subscriptions.set(name, subscription);
-    subscription.end =
+    const leave = this.services.commandTopics.join(this.deviceId, terms);
+    const end =
       terms.shareName === undefined ? this.listen(subscription) : this.join(terms.shareName, subscription);
+    subscription.end = () => {
+      leave();
+      end();
+    };
     return 'new';
+  }
+
+  private claimCommands(): void {
+    const { downlink } = this.services;
+    const { store } = downlink;
+    this.takingCommands += 1;
+    if (store === undefined) {
+      this.commands ??= downlink.claim(this.deviceId);
+    } else if (this.delivery === undefined) {
+      this.delivery = this.openDelivery(store);
+      this.outgoing.source = this.delivery;
+      if (this.outgoing.isConnected) this.delivery.attach();
+    } else if (this.takingCommands === 1) {
+      this.delivery.begin();
+    }
+  }
+
+  private openDelivery(store: CommandStore): CommandDelivery {
+    const delivery = new CommandDelivery(store, this.services.counters, this);
+    const { restored } = this;
+    if (restored === undefined) return delivery;
+    const { commands: sequence, commandStream: incarnation = store.incarnation } = restored.cursors;
+    delivery.restore({ incarnation, sequence }, restored.owner === undefined);
+    this.outgoing.restoreStored(
+      restored.unacked.flatMap((each) =>
+        each.stream === 'commands' ? [[each.packetId, each.sequence] as const] : [],
+      ),
+    );
+    return delivery;
+  }
+
+  onAcknowledged(): void {
+    this.touch();
+  }
+
+  get takesCommands(): boolean {
+    return this.takingCommands > 0;
+  }
+
+  copyOf(command: StoredCommand): OutgoingMessage | undefined {
+    const message = this.services.commandTopics.toMessage(command);
+    if (message === undefined) return undefined;
+    const matching: SubscriptionTerms[] = [];
+    for (const { terms, from } of this.subscriptions.values()) {
+      const { shareName, filter } = terms;
+      if (shareName === undefined && command.sequence > from && matches(filter, message.topic))
+        matching.push(terms);
+    }
+    return matching.length === 0 ? undefined : copyFor(matching, message, false);
+  }
+
+  onNewStream(): void {
+    for (const subscription of this.subscriptions.values()) subscription.from = 0;
   }
 
   private listen(subscription: Subscription): () => void {
@@ -224,6 +300,11 @@ export class ClientSession {
     return true;
   }
 
+  /** Commands stored for it that it has not been sent, up to `most`. */
+  pendingCommands(most: number): number {
+    return this.delivery?.count(most) ?? 0;
+  }
+
   private releaseCommands(): void {
     this.takingCommands -= 1;
     if (this.takingCommands > 0) return;
@@ -242,10 +323,12 @@ export class ClientSession {
   }
 
   attach(connection: OutgoingConnection): void {
+    this.delivery?.attach();
     this.outgoing.attach(connection);
   }
 
   detach(): void {
+    this.delivery?.detach();
     this.outgoing.detach();
   }
 
@@ -261,11 +344,13 @@ export class ClientSession {
   end(): void {
     // The shares first, so that what falls to their other members does not come back.
     for (const name of [...this.subscriptions.keys()]) this.unsubscribe(name);
+    this.delivery?.detach();
     this.outgoing.end();
   }
 
   /** @param by one of the subscriptions that it matches, which may have ended while it was on its way. */
   private onMessage(message: Message, by: Subscription): void {
+    if (message.storedFor !== undefined && message.storedFor === this.deviceToken) return;
     const matching: SubscriptionTerms[] = [];
     for (const { terms } of this.subscriptions.values()) {
       const { shareName, filter } = terms;

@@ -13,6 +13,8 @@ export interface Message {
   readonly expiresAtMs?: number | undefined;
   /** Key of the client that published it, for No Local; undefined: none did. */
   readonly sender?: string | undefined;
+  /** The device whose sessions have it from the stream, escaped as in a subject; undefined: it is in none. */
+  readonly storedFor?: string | undefined;
 }
 
 /** `Date.now()` from which on a message that has just come is not delivered (MQTT 5.0 §3.3.2.3.3). */

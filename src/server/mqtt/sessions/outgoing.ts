@@ -50,9 +50,20 @@ export interface OutgoingMessage extends Message {
   readonly handBack?: (() => void) | undefined;
 }
 
-/** A message sent with QoS 1 or 2 and not yet acknowledged; without a message, PUBREL was sent. */
+/** Where more messages are, kept elsewhere until there is room for them. */
+export interface OutgoingSource {
+  /** The client may take more; `sendStored` says how much. */
+  onRoom(): void;
+  /** The client has a message of it for good. */
+  onAcknowledged(): void;
+}
+
+/** A message sent with QoS 1 or 2 and not yet acknowledged. */
 interface InFlight {
+  /** Undefined: PUBREL was sent, or the message is stored. */
   message: OutgoingMessage | undefined;
+  /** Where it is stored, with QoS 1; its source sends it again. */
+  readonly sequence?: number;
   readonly qos: QoS;
   /** What it counts for. */
   bytes: number;
@@ -96,6 +107,8 @@ export class Outgoing {
   private unacknowledged = 0;
   /** Those of this connection; undefined: its client takes none. */
   private aliases: TopicAliases | undefined;
+  /** What comes behind all that waits here. */
+  source: OutgoingSource | undefined;
 
   constructor(limits: OutgoingLimits, total: OutgoingTotal, counters: BrokerCounters) {
     this.limits = limits;
@@ -113,9 +126,11 @@ export class Outgoing {
     };
   }
 
-  /** Nothing waits or is unacknowledged. */
+  /** Nothing waits or is unacknowledged but what is stored. */
   get isEmpty(): boolean {
-    return this.waiting.size === 0 && this.inFlight.size === 0;
+    return (
+      this.waiting.size === 0 && [...this.inFlight.values()].every(({ sequence }) => sequence !== undefined)
+    );
   }
 
   get isConnected(): boolean {
@@ -210,7 +225,7 @@ export class Outgoing {
     this.unacknowledged = 0;
     this.aliases = topicAliasMaximum === 0 ? undefined : new TopicAliases(topicAliasMaximum);
     for (const entry of this.inFlight.values()) entry.isSentHere = false;
-    this.resend = [...this.inFlight.keys()];
+    this.resend = [...this.inFlight].flatMap(([id, { sequence }]) => (sequence === undefined ? id : []));
     this.resendHead = 0;
     this.pump();
   }
@@ -251,7 +266,7 @@ export class Outgoing {
       const code = entry === undefined ? unknownPacketId : 0;
       connection?.write(connection.codec.encodeAcknowledge(PacketType.PUBREL, packetId, code));
     } else if (entry !== undefined) {
-      if (isRefused && entry.message !== undefined) this.counters.deliveriesRefused += 1;
+      if (isRefused && (entry.message ?? entry.sequence) !== undefined) this.counters.deliveriesRefused += 1;
       this.finish(packetId, entry);
       this.pump();
     }
@@ -262,6 +277,7 @@ export class Outgoing {
     this.release(entry);
     this.inFlight.delete(packetId);
     if (entry.isSentHere) this.unacknowledged -= 1;
+    if (entry.sequence !== undefined) this.source?.onAcknowledged();
   }
 
   /** The message is not kept any more. */
@@ -283,6 +299,84 @@ export class Outgoing {
       if (isExpired(next.message)) this.expire(next);
       else this.send(connection, next);
     }
+    if (this.connection === connection && this.waiting.size === 0) this.source?.onRoom();
+  }
+
+  /** How many messages of QoS 1 may be begun now. */
+  get room(): number {
+    return Math.max(0, Math.min(this.window - this.unacknowledged, maxInFlight - this.inFlight.size));
+  }
+
+  /**
+   * Sends a message that is stored, if the client takes one now. Nothing of it is kept here but its sequence, until it is
+   * acknowledged.
+   */
+  sendStored(message: OutgoingMessage, sequence: number, dup: boolean): boolean {
+    const { connection } = this;
+    const { qos } = message;
+    if (connection === undefined || !this.isFree(connection) || (qos > 0 && !this.mayBegin)) return false;
+    const packetId = qos > 0 ? this.storedPacketId(sequence) : 0;
+    const packet = this.encode(connection, message, { qos, packetId, dup: dup && qos > 0 });
+    if (packet === undefined || qos === 0) this.source?.onAcknowledged();
+    if (packet === undefined) return true;
+    if (qos > 0) {
+      this.inFlight.set(packetId, { message: undefined, sequence, qos, bytes: 0, isSentHere: true });
+      this.unacknowledged += 1;
+    }
+    connection.write(packet);
+    return true;
+  }
+
+  /** Sends one again that the connection before was sent [MQTT-4.4.0-1], if the client takes one now. */
+  sendAgain(packetId: number, message: OutgoingMessage): boolean {
+    const { connection } = this;
+    const entry = this.inFlight.get(packetId);
+    if (entry === undefined) return true;
+    if (connection === undefined || !this.isFree(connection) || this.unacknowledged >= this.window)
+      return false;
+    const packet = this.encode(connection, message, { qos: entry.qos, packetId, dup: true });
+    if (packet === undefined) {
+      this.finish(packetId, entry);
+      return true;
+    }
+    entry.isSentHere = true;
+    this.unacknowledged += 1;
+    connection.write(packet);
+    return true;
+  }
+
+  /** What is stored, was sent and not acknowledged, in the order in which it was sent. */
+  listStored(): [packetId: number, sequence: number][] {
+    return [...this.inFlight].flatMap(([packetId, { sequence }]) =>
+      sequence === undefined ? [] : [[packetId, sequence]],
+    );
+  }
+
+  /** The same, of a session that another replica had. */
+  restoreStored(list: readonly (readonly [packetId: number, sequence: number])[]): void {
+    for (const [packetId, sequence] of list)
+      this.inFlight.set(packetId, { message: undefined, sequence, qos: 1, bytes: 0, isSentHere: false });
+  }
+
+  /** It is not stored any more, or not wanted: what was begun is given up. */
+  forget(packetId: number): void {
+    const entry = this.inFlight.get(packetId);
+    if (entry !== undefined) this.finish(packetId, entry);
+  }
+
+  forgetStored(): void {
+    for (const [packetId] of this.listStored()) this.forget(packetId);
+  }
+
+  /** A message that is given to the connection leaves, and nothing comes before it. */
+  private isFree(connection: OutgoingConnection): boolean {
+    return connection.unsentBytes < socketBytes && this.waiting.size === 0 && this.resend.length === 0;
+  }
+
+  /** The same for a message whenever it is sent, if it can be had: so it is found again after a crash. */
+  private storedPacketId(sequence: number): number {
+    const wanted = (sequence % 65_535) + 1;
+    return this.inFlight.has(wanted) ? this.nextPacketId() : wanted;
   }
 
   /** The client takes another message of QoS 1 or 2 [MQTT 5.0 MQTT-3.3.4-9]. */

@@ -18,7 +18,10 @@ export interface StoredSubscription {
 export type CursorName = 'commands' | 'messages';
 
 /** For each stream: all up to this sequence is acknowledged, or in `unacked`. */
-export type Cursors = Readonly<Record<CursorName, number>>;
+export type Cursors = Readonly<Record<CursorName, number>> & {
+  /** Which stream of commands that is; undefined: it is not known. */
+  readonly commandStream?: string | undefined;
+};
 
 /** A message sent with QoS 1 or 2 and not yet acknowledged. */
 export interface Unacked {
@@ -109,7 +112,11 @@ export function decodeRecord(bytes: Uint8Array): SessionRecord | string {
     expirySec: record.expirySec ?? Number.POSITIVE_INFINITY,
     awaySinceMs: record.awaySince,
     subscriptions: record.subscriptions.map((each) => ({ ...each, id: each.id })),
-    cursors: { commands: cursors.commands, messages: cursors.messages },
+    cursors: {
+      commands: cursors.commands,
+      messages: cursors.messages,
+      commandStream: cursors.commandStream,
+    },
     unacked: record.unacked.map(([packetId, stream, sequence, released]) => ({
       packetId,
       stream,
@@ -176,7 +183,14 @@ const checks: readonly [field: string, holds: (json: Json) => boolean][] = [
   ['expirySec', ({ expirySec }) => expirySec === null || isCount(expirySec)],
   ['awaySince', ({ awaySince }) => awaySince === undefined || isCount(awaySince)],
   ['subscriptions', ({ subscriptions }) => isListOf(subscriptions, isSubscription)],
-  ['cursors', ({ cursors }) => isObject(cursors) && isCount(cursors.commands) && isCount(cursors.messages)],
+  [
+    'cursors',
+    ({ cursors }) =>
+      isObject(cursors) &&
+      isCount(cursors.commands) &&
+      isCount(cursors.messages) &&
+      (cursors.commandStream === undefined || typeof cursors.commandStream === 'string'),
+  ],
   ['unacked', ({ unacked }) => isListOf(unacked, isUnacked)],
   [
     'received',

@@ -1,0 +1,42 @@
+import type { MessageProperties } from '../../message-properties.js';
+import type { MsgHdrs } from '../connection/nats-library.js';
+import { decodeHeaders } from '../mqtt-headers.js';
+import { subjectToTopic } from '../subject.js';
+
+/** A message for a device. */
+export interface DownlinkMessage {
+  /** `cmd/<device id>/…` */
+  readonly topic: string;
+  readonly payload: Buffer;
+  /** Those of MQTT 5, from its headers. */
+  readonly properties?: MessageProperties | undefined;
+}
+
+/** A command as the stream has it. */
+export interface StoredCommand extends DownlinkMessage {
+  readonly sequence: number;
+  /** The device that it is for, escaped as in the subject. */
+  readonly device: string;
+  /** `Date.now()` from which on it is not delivered: its expiry counts from when it was stored, by the clock of NATS. */
+  readonly expiresAtMs: number | undefined;
+}
+
+export function toStoredCommand(found: {
+  readonly sequence: number;
+  readonly subject: string;
+  readonly storedAtMs: number;
+  readonly headers: MsgHdrs | undefined;
+  readonly payload: Uint8Array;
+}): StoredCommand {
+  const { sequence, subject, storedAtMs, headers, payload } = found;
+  const properties = decodeHeaders(headers);
+  const expirySec = properties?.expirySec;
+  return {
+    sequence,
+    device: subject.split('.', 2)[1] ?? '',
+    topic: subjectToTopic(subject),
+    payload: Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength),
+    properties,
+    expiresAtMs: expirySec === undefined ? undefined : storedAtMs + expirySec * 1_000,
+  };
+}

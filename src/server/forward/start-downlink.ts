@@ -1,0 +1,26 @@
+import type { Config } from '../../config.js';
+import type { Log } from '../../log.js';
+import { openCommandStore } from './commands/command-store.js';
+import { openStoredDownlink } from './commands/stored-downlink.js';
+import { type Downlink, openDownlink } from './downlink.js';
+import type { RunningForwarder } from './start-forwarder.js';
+
+/**
+ * Opens the way to the devices: from the stream of commands where there is one or one can be made, else as core NATS passes
+ * them on, which is said once.
+ */
+export async function startDownlink(
+  { link, state }: Pick<RunningForwarder, 'link' | 'state'>,
+  config: Pick<Config, 'enableJetstream' | 'natsJetstreamDomain' | 'natsInboxPrefix' | 'maxIndexedCommands'>,
+  log: Log,
+): Promise<Downlink & { close(): void }> {
+  if (state === undefined) return openDownlink(link, log);
+  const opened = await openCommandStore({ ...state, maxIndexed: config.maxIndexedCommands });
+  if (!('unavailable' in opened)) return openStoredDownlink(link, opened);
+  const { unavailable: reason } = opened;
+  log.warn(
+    { event: 'commands_not_stored', reason },
+    'commands are not stored: they reach devices that are connected, and no others; start again when that has changed',
+  );
+  return openDownlink(link, log, reason);
+}

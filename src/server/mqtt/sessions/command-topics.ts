@@ -1,0 +1,76 @@
+import type { LimitedLog } from '../../../log.js';
+import { filtersOverlap } from '../../../topic-template.js';
+import type { CommandStore } from '../../forward/commands/command-store.js';
+import type { DownlinkMessage, StoredCommand } from '../../forward/commands/stored-command.js';
+import { shortenText } from '../../live.js';
+import type { BrokerCounters } from '../live/counters.js';
+import { isMqttText } from '../protocol/field.js';
+import { checkTopic, hasMoreLevels } from '../protocol/topics.js';
+import { expiryOf, type Message } from './message.js';
+import type { SubscriptionTerms } from './subscription.js';
+
+/** Commands as messages of MQTT. */
+export interface CommandTopics {
+  /** @returns undefined when its topic could be sent to no client; that is logged. */
+  toMessage(command: DownlinkMessage | StoredCommand): Message | undefined;
+  /**
+   * A subscription of a device's client. One that is shared, or takes commands of other devices too, has them from the session
+   * engine: they go there only while there is such a one.
+   *
+   * @returns what is to be called at its end.
+   */
+  join(deviceId: string, terms: SubscriptionTerms): () => void;
+}
+
+/** It takes commands of the device, and nothing else, for its client alone. */
+export function isOwn({ filter, shareName }: SubscriptionTerms, deviceId: string): boolean {
+  return shareName === undefined && filter.startsWith(`cmd/${deviceId}/`);
+}
+
+export function openCommandTopics(options: {
+  readonly store: CommandStore | undefined;
+  readonly maxTopicLevels: number;
+  deliver(message: Message): void;
+  readonly counters: BrokerCounters;
+  readonly log: LimitedLog;
+}): CommandTopics {
+  const { store, maxTopicLevels, counters, log } = options;
+  let joined = 0;
+
+  function toMessage(command: DownlinkMessage | StoredCommand): Message | undefined {
+    const { topic, payload, properties } = command;
+    const refuse = (reason: string) => {
+      log.warn('downlink_refused', { topic: shortenText(topic), reason }, 'A command is not delivered');
+      return undefined;
+    };
+    // A subject can be such that its topic could not be sent to any client.
+    if (checkTopic(topic) !== undefined || !isMqttText(Buffer.from(topic)))
+      return refuse('its subject is no topic');
+    if (hasMoreLevels(topic, maxTopicLevels)) {
+      counters.limits['topic-levels'] += 1;
+      return refuse(`its topic has more levels than MAX_TOPIC_LEVELS, ${maxTopicLevels}`);
+    }
+    const expiresAtMs = 'sequence' in command ? command.expiresAtMs : expiryOf(properties);
+    const storedFor = 'sequence' in command ? command.device : undefined;
+    return { topic, payload, properties, qos: 1, retain: false, expiresAtMs, storedFor };
+  }
+
+  function deliver(command: StoredCommand): void {
+    const message = toMessage(command);
+    if (message !== undefined) options.deliver(message);
+  }
+
+  return {
+    toMessage,
+    join(deviceId, terms) {
+      if (store === undefined || isOwn(terms, deviceId) || !filtersOverlap(terms.filter, 'cmd/#'))
+        return () => {};
+      joined += 1;
+      store.onCommand = deliver;
+      return () => {
+        joined -= 1;
+        if (joined === 0) store.onCommand = undefined;
+      };
+    },
+  };
+}
