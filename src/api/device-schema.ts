@@ -164,6 +164,38 @@ export const DeviceResponse = Type.Object(
   { $id: 'Device', ...closed },
 );
 
+const count = (description: string) => Type.Integer({ minimum: 0, description });
+
+/** What has become of a device's messages. */
+export const LedgerResponse = Type.Object(
+  {
+    received: count('PUBLISH packets taken from it, and refused ones; repeats of QoS 2 are not counted'),
+    stored: count('Messages of QoS 1 and 2 that NATS has confirmed'),
+    refused: count('Messages that its policy, a limit or NATS refused'),
+    last_refused_at: timeOrNull('When one was last refused; null: never'),
+    last_refused_reason: Type.Union([Type.String(), Type.Null()], { description: 'Why, as a word' }),
+    delivered: count('Messages that it has taken: sent with QoS 0, or acknowledged'),
+    last_stream: Type.Union([Type.String(), Type.Null()], { description: 'The stream of its last message' }),
+    last_sequence: Type.Union([Type.Integer({ minimum: 1 }), Type.Null()], {
+      description: 'The sequence of its last message in that stream',
+    }),
+    first_seen_at: time('When something was first noted of it'),
+    last_address: Type.Union([Type.String(), Type.Null()], { description: 'Where it last connected from' }),
+  },
+  { $id: 'Ledger', ...closed },
+);
+
+export const DeviceDetailsResponse = Type.Object(
+  {
+    ...DeviceResponse.properties,
+    ledger: Type.Union([refer(LedgerResponse), Type.Null()], {
+      description:
+        'What has become of its messages. Each replica writes it once a minute and at its end: those of the replica that is asked are counted to now, those of others to a minute ago. null: nothing is written yet',
+    }),
+  },
+  { $id: 'DeviceDetails', ...closed },
+);
+
 export const DevicePage = Type.Object(
   {
     devices: Type.Array(refer(DeviceResponse)),

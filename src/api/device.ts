@@ -1,10 +1,12 @@
 import type { Static } from 'typebox';
 import type { RotatedDevice } from '../db/device-changes.js';
+import type { Ledger } from '../db/device-ledger.js';
 import type { Device, NewDevice } from '../db/devices.js';
 import type * as schema from './device-schema.js';
 
 export type DeviceJson = Static<typeof schema.DeviceResponse>;
 export type DevicePageJson = Static<typeof schema.DevicePage>;
+export type DeviceDetailsJson = Static<typeof schema.DeviceDetailsResponse>;
 /** A device just added, with its secret. */
 export type NewDeviceJson = Static<typeof schema.NewDeviceResponse>;
 /** A device's new secret. */
@@ -23,6 +25,27 @@ export function toDeviceJson(device: Device): DeviceJson {
     last_secret_used: device.lastSecretUsed,
     previous_secret_until: device.previousSecretUntil?.toISOString() ?? null,
     previous_secret_until_used: device.previousSecretUntilUsed,
+  };
+}
+
+export function toDeviceDetailsJson(device: Device, ledger: Ledger | undefined): DeviceDetailsJson {
+  return {
+    ...toDeviceJson(device),
+    ledger:
+      ledger === undefined
+        ? null
+        : {
+            received: ledger.received,
+            stored: ledger.stored,
+            refused: ledger.refused,
+            last_refused_at: ledger.lastRefusedAt?.toISOString() ?? null,
+            last_refused_reason: ledger.lastRefusedReason,
+            delivered: ledger.delivered,
+            last_stream: ledger.lastStream,
+            last_sequence: ledger.lastSequence,
+            first_seen_at: ledger.firstSeenAt.toISOString(),
+            last_address: ledger.lastAddress,
+          },
   };
 }
 

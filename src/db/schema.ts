@@ -190,6 +190,24 @@ export const auditLog = pgTable(
   ],
 );
 
+/**
+ * What has become of the messages of each device, added to by every replica about once a minute. A trigger of `devices` removes the
+ * row with its device.
+ */
+export const deviceLedger = pgTable('device_ledger', {
+  deviceId: text('device_id').primaryKey(),
+  received: bigint('received', { mode: 'number' }).notNull().default(0),
+  stored: bigint('stored', { mode: 'number' }).notNull().default(0),
+  refused: bigint('refused', { mode: 'number' }).notNull().default(0),
+  delivered: bigint('delivered', { mode: 'number' }).notNull().default(0),
+  lastRefusedAt: timestamptz('last_refused_at'),
+  lastRefusedReason: text('last_refused_reason'),
+  lastStream: text('last_stream'),
+  lastSequence: bigint('last_sequence', { mode: 'number' }),
+  firstSeenAt: timestamptz('first_seen_at').notNull().defaultNow(),
+  lastAddress: text('last_address'),
+});
+
 /** Up to where services have been told of the life of devices (DEVICE_EVENTS): one row, which whoever tells them locks. */
 export const eventCursor = pgTable(
   'event_cursor',

@@ -13,6 +13,7 @@ import { startAuditRetention } from './audit-retention.js';
 import { startDatabaseHealth } from './database-health.js';
 import { startDeviceDirectory } from './device-directory.js';
 import { startDeviceEvents } from './device-events.js';
+import { startDeviceLedger } from './device-ledger.js';
 import { startDropReport } from './drop-report.js';
 import { openEventFeed } from './event-feed.js';
 import { openCloudEvents } from './forward/cloud-events.js';
@@ -151,6 +152,7 @@ async function start(
     downlink,
     retainedStore: nats.shared?.retained,
     log,
+    ledgerOf: (deviceId) => ledger.of(deviceId),
     addressingOf: (device, policy) => ({
       subjectOf: compileSubject(policy.natsSubject ?? config.natsSubject, device),
       headersOf: encodeHeaders,
@@ -169,6 +171,8 @@ async function start(
   releasers.add('subject coverage', () => coverage.close());
   const feed = await startChangeFeed(urgent, log);
   releasers.add('change feed', () => feed.close());
+  const ledger = startDeviceLedger({ db, log, isLive: () => feed.live });
+  releasers.add('ledger', () => ledger.close());
   const policies = await startPolicyDirectory({
     db: urgent,
     feed,
@@ -239,6 +243,7 @@ async function start(
     db,
     urgent,
     feed,
+    unwritten: (deviceId) => ledger.unwritten(deviceId),
     config,
     certificates: certificates.http,
     limits: { maxConnections: openFiles.http, maxConnectionsPerAddress: Math.ceil(openFiles.http / 2) },

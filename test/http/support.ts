@@ -65,6 +65,9 @@ export function openMemoryQueries(rows: Map<string, Device>): DeviceQueries {
     async find(id) {
       return rows.get(id);
     },
+    async ledger() {
+      return undefined;
+    },
     async revoke(_actor, id) {
       const row = rows.get(id);
       if (row === undefined) return 'unknown';

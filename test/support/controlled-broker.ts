@@ -10,6 +10,7 @@ import {
   type UplinkMessage,
 } from '../../src/server/forward/forwarder.js';
 import { type Broker, type BrokerConfig, type BrokerCore, openBroker } from '../../src/server/mqtt/broker.js';
+import { LedgerEntry } from '../../src/server/mqtt/live/ledger-entry.js';
 import { openMemorySessionStore } from '../../src/server/mqtt/sessions/memory-session-store.js';
 import type { SessionStore } from '../../src/server/mqtt/sessions/session-store.js';
 import type { CertificateStore } from '../../src/server/tls/certificate-store.js';
@@ -222,6 +223,7 @@ export async function openControlledBroker(
     events: openEventFeed(),
     forwarder,
     downlink,
+    ledgerOf: (deviceId) => new LedgerEntry(deviceId),
     addressingOf: ({ id }) => ({
       subjectOf: () => `raw.${id}`,
       headersOf: (topic, retain) =>

@@ -1,4 +1,4 @@
-import type { DeviceJson } from '../../api/device.js';
+import type { DeviceDetailsJson, DeviceJson } from '../../api/device.js';
 import type { Config } from '../../config.js';
 import { SvcMqttError } from '../../errors.js';
 import { withStore } from '../store/open.js';
@@ -26,7 +26,7 @@ export async function showDevice(
 
 /** Writes all that may be shown of a device; as JSON, `online` is null where nobody can say. */
 export async function writeDevice(
-  device: DeviceJson,
+  device: DeviceJson & { readonly ledger?: DeviceDetailsJson['ledger'] },
   json: boolean,
   io: CommandIo,
   connections?: Connections,
@@ -51,8 +51,29 @@ export async function writeDevice(
       ['last login by', device.last_secret_used === null ? '-' : `the ${device.last_secret_used} secret`],
       ['previous secret', describePrevious(device, time)],
       ['metadata', formatMetadata(device)],
+      ...describeLedger(device.ledger ?? null, time),
     ]),
   );
+}
+
+function describeLedger(ledger: DeviceDetailsJson['ledger'], time: FormatTime): [string, string][] {
+  if (ledger === null) return [];
+  const { received, stored, refused, delivered, last_refused_at: at, last_refused_reason: reason } = ledger;
+  const why = at === null ? '' : `, last ${time(at)}: ${reason}`;
+  const place =
+    ledger.last_stream === null ? '' : `, last as ${ledger.last_sequence} of ${ledger.last_stream}`;
+  return [
+    ['received', format(received)],
+    ['stored', `${format(stored)}${place}`],
+    ['refused', `${format(refused)}${why}`],
+    ['delivered', format(delivered)],
+    ['first seen', time(ledger.first_seen_at)],
+    ['last address', ledger.last_address ?? '-'],
+  ];
+}
+
+function format(count: number): string {
+  return count.toLocaleString('en');
 }
 
 function describeExpiry({ expires_at: at }: DeviceJson, time: FormatTime): string {

@@ -1,4 +1,4 @@
-import type { DeviceJson, NewDeviceJson, RotatedDeviceJson } from '../../api/device.js';
+import type { DeviceDetailsJson, DeviceJson, NewDeviceJson, RotatedDeviceJson } from '../../api/device.js';
 import type { StoredDeviceJson } from '../../api/stored-device.js';
 import type { Outcomes } from '../../db/device-changes.js';
 import type { Metadata } from '../../db/device-fields.js';
@@ -14,7 +14,7 @@ const unknownDevice = 'DEVICE_NOT_FOUND';
 /** The devices of an API. */
 export function openApiDevices(api: ApiCall): DeviceStore {
   const pathOf = (id: string, verb = '') => `/devices/${encodeURIComponent(id)}${verb}`;
-  const find = (id: string) => api.getUnless<DeviceJson>(unknownDevice, pathOf(id));
+  const find = (id: string) => api.getUnless<DeviceDetailsJson>(unknownDevice, pathOf(id));
   /** Changes devices that are not yet as they are wanted. */
   const changeEach = (
     ids: readonly string[],

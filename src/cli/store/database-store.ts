@@ -1,7 +1,13 @@
 import { toApiKeyJson, toNewApiKeyJson } from '../../api/api-key.js';
 import { toAuditJson } from '../../api/audit-entry.js';
 import { toClaimJson, toNewClaimJson } from '../../api/claim.js';
-import { type DeviceJson, toDeviceJson, toNewDeviceJson, toRotatedDeviceJson } from '../../api/device.js';
+import {
+  type DeviceJson,
+  toDeviceDetailsJson,
+  toDeviceJson,
+  toNewDeviceJson,
+  toRotatedDeviceJson,
+} from '../../api/device.js';
 import { toPolicyJson } from '../../api/policy.js';
 import { type StoredDeviceJson, toStoredDeviceJson } from '../../api/stored-device.js';
 import type { Config } from '../../config.js';
@@ -16,6 +22,7 @@ import {
   setDevice,
 } from '../../db/device-changes.js';
 import { type ExportedDevice, exportDevices, importDevices } from '../../db/device-import.js';
+import { findLedger } from '../../db/device-ledger.js';
 import {
   addDevices,
   findDevice,
@@ -57,7 +64,7 @@ export function openDatabaseStore(db: Database, config: Config): Store {
         ),
       async find(id) {
         const device = await findDevice(db, id);
-        return device && toDeviceJson(device);
+        return device && toDeviceDetailsJson(device, await findLedger(db, id));
       },
       async set(id, changes) {
         const device = await setDevice(db, actor, id, changes);

@@ -1,7 +1,7 @@
 import type { ApiKeyJson, NewApiKeyJson } from '../../api/api-key.js';
 import type { AuditJson } from '../../api/audit-entry.js';
 import type { ClaimJson, NewClaimJson } from '../../api/claim.js';
-import type { DeviceJson, NewDeviceJson, RotatedDeviceJson } from '../../api/device.js';
+import type { DeviceDetailsJson, DeviceJson, NewDeviceJson, RotatedDeviceJson } from '../../api/device.js';
 import type { PolicyJson } from '../../api/policy.js';
 import type { StoredDeviceJson } from '../../api/stored-device.js';
 import type { ApiKeyState, Role } from '../../db/api-keys.js';
@@ -72,7 +72,7 @@ export interface DeviceStore {
   export(
     request: Pick<DeviceFilter, 'type' | 'metadata'> & { readonly hashed: boolean },
   ): Pages<DeviceJson | StoredDeviceJson>;
-  find(id: string): Promise<DeviceJson | undefined>;
+  find(id: string): Promise<DeviceDetailsJson | undefined>;
   set(id: string, changes: DeviceChanges): Promise<DeviceJson | undefined>;
   rotate(id: string, request: Rotation): Promise<RotatedDeviceJson | undefined>;
   revoke(ids: readonly string[]): Promise<Outcomes>;

@@ -1,6 +1,7 @@
-import { toDeviceJson, toRotatedDeviceJson } from '../../api/device.js';
+import { toDeviceDetailsJson, toDeviceJson, toRotatedDeviceJson } from '../../api/device.js';
 import {
   DeviceChangesRequest,
+  DeviceDetailsResponse,
   DeviceParams,
   DeviceResponse,
   RotatedDeviceResponse,
@@ -48,12 +49,15 @@ function addShowRoute(app: TypedApp, { devices }: DeviceOptions): void {
         summary: 'Show a device',
         description: 'Shows a device, revoked or not.',
         params: DeviceParams,
-        response: { 200: refer(DeviceResponse, { description: 'The device' }), ...listProblems(400, 404) },
+        response: {
+          200: refer(DeviceDetailsResponse, { description: 'The device' }),
+          ...listProblems(400, 404),
+        },
       },
     },
     async (request, reply) => {
       const device = await requireFound(request.params.id, (id) => devices.find(id, request.madeBy));
-      return reply.code(200).send(toDeviceJson(device));
+      return reply.code(200).send(toDeviceDetailsJson(device, await devices.ledger(device.id)));
     },
   );
 }

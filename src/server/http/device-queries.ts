@@ -11,6 +11,7 @@ import {
 } from '../../db/device-changes.js';
 import { type ExportedDevice, exportDevices, importDevices } from '../../db/device-import.js';
 import type { DeviceRow } from '../../db/device-insert.js';
+import { addCounts, findLedger, type Ledger } from '../../db/device-ledger.js';
 import {
   type AddRequest,
   addDevices,
@@ -25,6 +26,7 @@ import {
 import type { Database } from '../../db/open.js';
 import { query } from '../../db/query.js';
 import { SvcMqttError } from '../../errors.js';
+import type { LedgerCounts } from '../../ledger-counts.js';
 import type { Log } from '../../log.js';
 
 /** Where a page begins: behind the device with this id, which has this key of the order. */
@@ -46,6 +48,8 @@ export interface DeviceQueries {
   ): Promise<(Device & { readonly sortKey?: string })[]>;
   /** @param madeBy only if the key with this id added it. */
   find(id: string, madeBy?: string): Promise<Device | undefined>;
+  /** @returns undefined when nothing was written down yet. */
+  ledger(id: string): Promise<Ledger | undefined>;
   revoke(actor: Actor, id: string): Promise<'revoked' | 'already revoked' | 'unknown'>;
   enable(actor: Actor, id: string): Promise<Device | undefined>;
   /** @returns whether there was one. */
@@ -70,7 +74,10 @@ export interface DeviceQueries {
   ): Promise<ExportedDevice[]>;
 }
 
-export function bindDeviceQueries(db: Database): DeviceQueries {
+/** What a replica has noted of a device since it last wrote it down. */
+export type Unwritten = (deviceId: string) => Readonly<LedgerCounts>;
+
+export function bindDeviceQueries(db: Database, unwritten?: Unwritten): DeviceQueries {
   return {
     async add(actor, request) {
       const [device] = await addDevices(db, actor, request);
@@ -83,6 +90,11 @@ export function bindDeviceQueries(db: Database): DeviceQueries {
       return listSortedDevices(db, { ...request, sort, descending, after });
     },
     find: (id, madeBy) => findDevice(db, id, madeBy),
+    async ledger(id) {
+      const written = await findLedger(db, id);
+      const counts = unwritten?.(id);
+      return written && counts ? addCounts(written, counts) : written;
+    },
     async revoke(actor, id) {
       const { changed, unknown } = await revokeDevices(db, actor, [id]);
       if (unknown.length > 0) return 'unknown';

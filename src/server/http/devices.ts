@@ -1,8 +1,10 @@
 import type { Static } from 'typebox';
 import { toDeviceJson, toNewDeviceJson } from '../../api/device.js';
 import {
+  DeviceDetailsResponse,
   DevicePage,
   DeviceResponse,
+  LedgerResponse,
   ListQuery,
   NewDeviceRequest,
   NewDeviceResponse,
@@ -28,7 +30,14 @@ import type { TypedApp } from './typed-app.js';
 
 /** Adds the routes of the devices. */
 export function addDeviceRoutes(app: TypedApp, options: DeviceOptions): void {
-  for (const schema of [NewDeviceResponse, DeviceResponse, DevicePage, RotatedDeviceResponse])
+  for (const schema of [
+    NewDeviceResponse,
+    DeviceResponse,
+    LedgerResponse,
+    DeviceDetailsResponse,
+    DevicePage,
+    RotatedDeviceResponse,
+  ])
     app.addSchema(schema);
   addCollectionRoutes(app, options);
   addDeviceItemRoutes(app, options);

@@ -11,7 +11,7 @@ import { createClaim, listClaims, redeemClaim, revokeClaim } from '../../db/clai
 import type { Database } from '../../db/open.js';
 import { changePolicy, findPolicy, listPolicies, removePolicy, setPolicy } from '../../db/policies.js';
 import type { PolicyRules } from '../../policy.js';
-import { bindDeviceQueries } from './device-queries.js';
+import { bindDeviceQueries, type Unwritten } from './device-queries.js';
 
 /** What a sound policy allows that should be intended, each as a sentence. */
 export type RisksOf = (rules: PolicyRules) => Promise<string[]>;
@@ -21,9 +21,13 @@ export type RisksOf = (rules: PolicyRules) => Promise<string[]>;
  *
  * @param urgent the database for what every request waits for.
  */
-export function bindQueries(db: Database, urgent: Database, risksOf: RisksOf) {
+export function bindQueries(
+  db: Database,
+  urgent: Database,
+  { risksOf, unwritten }: { risksOf: RisksOf; unwritten?: Unwritten | undefined },
+) {
   return {
-    devices: bindDeviceQueries(db),
+    devices: bindDeviceQueries(db, unwritten),
     policies: {
       list: bind(db, listPolicies),
       find: bind(db, findPolicy),

@@ -19,6 +19,7 @@ import { type ConnectionServicesConfig, createConnectionServices } from './conne
 import { openConnectionList } from './live/connection-list.js';
 import { openConnectionMeters } from './live/connection-meters.js';
 import { type BrokerCounters, newBrokerCounters } from './live/counters.js';
+import type { LedgerEntry } from './live/ledger-entry.js';
 import { type CloseReason, closeReasons, isExpected } from './protocol/close-reason.js';
 import { protocolNames } from './protocol/packet-type.js';
 import { openCommandTopics } from './sessions/command-topics.js';
@@ -123,6 +124,8 @@ export async function openBroker(options: {
   /** For TLS; undefined: there is none. */
   certificates?: CertificateStore | undefined;
   addressingOf(device: { id: string; type: string }, policy: Policy): Addressing;
+  /** Where it is noted what becomes of a device's messages. */
+  ledgerOf(deviceId: string): LedgerEntry;
   log: Log;
 }): Promise<BrokerCore> {
   const { config, forwarder, downlink, events, log } = options;
@@ -150,6 +153,7 @@ export async function openBroker(options: {
     exchangeRoom: openDeviceRoom(config.maxExchangesInAll),
     durable: options.store.durable,
     counters,
+    ledgerOf: options.ledgerOf,
   });
 
   const connections = new Set<Connection>();

@@ -256,6 +256,7 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
       return;
     }
     const { client } = admission;
+    client.device.ledger.connect(this.accepted.remoteAddress);
     this.policy = policy;
     this.updatePublishRate(client.device, policy);
     const taken = await this.takeSession(connect, admission);

@@ -1,6 +1,7 @@
 import type { DeviceCredentials } from '../../../db/device-credentials.js';
 import type { Lane } from '../../forward/forwarder.js';
 import type { PublishRate } from '../admission/publish-rate.js';
+import type { LedgerEntry } from '../live/ledger-entry.js';
 import type { CloseReason } from '../protocol/close-reason.js';
 import type { Rules } from '../uplink/route.js';
 import type { UplinkPublish } from '../uplink/uplink-publish.js';
@@ -36,6 +37,8 @@ export interface DeviceClients {
   inFlightBytes: number;
   /** How fast it may send; undefined: as fast as it can. */
   publishRate: PublishRate | undefined;
+  /** Where it is noted what becomes of its messages. */
+  readonly ledger: LedgerEntry;
   /** Connections, and wills, that wait until there are fewer. */
   readonly awaitingRoom: Set<{ onRoom(): void }>;
 }

@@ -2,6 +2,7 @@ import type { Forwarder } from '../../forward/forwarder.js';
 import type { DeviceRoom } from '../admission/device-room.js';
 import { openSpentRates } from '../admission/spent-rates.js';
 import type { BrokerCounters } from '../live/counters.js';
+import type { LedgerEntry } from '../live/ledger-entry.js';
 import { type CloseReason, suppressesWill } from '../protocol/close-reason.js';
 import type { Rules } from '../uplink/route.js';
 import { type Client, type ClientConnection, changeRules, type DeviceClients } from './client.js';
@@ -84,6 +85,7 @@ export function openRegistry(options: {
   /** Sessions outlive this process: a client that is away need not be remembered for its session. */
   durable: boolean;
   counters: BrokerCounters;
+  ledgerOf(deviceId: string): LedgerEntry;
 }): Registry {
   const clients = new Map<string, Client>();
   const devices = new Map<string, DeviceClients>();
@@ -110,6 +112,7 @@ export function openRegistry(options: {
       inFlight: 0,
       inFlightBytes: 0,
       publishRate: spentRates.take(deviceId),
+      ledger: options.ledgerOf(deviceId),
       awaitingRoom: new Set(),
     };
     if (device.clients.size >= options.maxClientsPerDevice) {

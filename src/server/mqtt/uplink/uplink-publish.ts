@@ -2,6 +2,7 @@ import type { AckLevel } from '../../../ack-level.js';
 import { type Lane, natsBytesOf, type UplinkMessage } from '../../forward/forwarder.js';
 import { readPlace, type StoredPlace } from '../../forward/pub-ack.js';
 import { shortenText } from '../../live.js';
+import type { LedgerEntry } from '../live/ledger-entry.js';
 import type { CloseReason, MessageRefusal } from '../protocol/close-reason.js';
 import type { MessageProperties } from '../protocol/codec.js';
 import type { QoS } from '../protocol/packet-type.js';
@@ -16,6 +17,7 @@ export interface Sender {
     inFlight: number;
     inFlightBytes: number;
     readonly rules: Rules | undefined;
+    readonly ledger: LedgerEntry;
     readonly awaitingRoom: Set<{ onRoom(): void }>;
   };
 }
@@ -126,6 +128,7 @@ export class UplinkPublish implements UplinkMessage {
 
   /** Gives the message to the forwarder. */
   publish(lane: Lane): void {
+    this.client.device.ledger.receive();
     if (this.confirm) this.count(1);
     lane.publish(this);
   }
@@ -153,6 +156,7 @@ export class UplinkPublish implements UplinkMessage {
   }
 
   onStored(ack?: Uint8Array, behind?: number): void {
+    this.client.device.ledger.store(ack, behind);
     if (this.wantsReceipt && ack !== undefined) this.place = readPlace(ack, behind);
     if (this.uplink.pass(this)) this.onKept();
     // What it waits for now is not the forwarder's, which would see to it.

@@ -197,6 +197,8 @@ export class Uplink implements PublishOwner {
     if (!isMessageRefusal(reason)) return reason;
     // What PUBREC has taken it takes again, whatever holds by now [MQTT 5.0 MQTT-4.3.3-10].
     if (qos === 2 && connection.codec.explains && this.resume(packetId)) return undefined;
+    this.device.ledger.receive();
+    this.device.ledger.refuse(reason);
     connection.report.publishRefused(reason, alias.toString('utf8'));
     const closes = reason === 'publish-denied' && this.services.closesDenied;
     if (closes || !connection.codec.explains) return reason;
@@ -260,6 +262,7 @@ export class Uplink implements PublishOwner {
     // A will has no identifier, and nobody to tell.
     if (message.packetId === 0) this.services.counters.willsDropped += 1;
     this.services.counters.publishesRefused[refusal] += 1;
+    this.device.ledger.refuse(refusal);
     this.connection.report.publishRefused(refusal, topic, detail);
     this.answerStored();
   }
@@ -292,6 +295,7 @@ export class Uplink implements PublishOwner {
 
   /** A message of this client can never be stored: there is no answer to it but the end of the connection. */
   refuse(reason: CloseReason, fields: Readonly<Record<string, unknown>>): void {
+    this.device.ledger.refuse(reason);
     this.connection.close(reason, fields);
   }
 

@@ -1,3 +1,17 @@
+CREATE TABLE "device_ledger" (
+	"device_id" text PRIMARY KEY NOT NULL,
+	"received" bigint DEFAULT 0 NOT NULL,
+	"stored" bigint DEFAULT 0 NOT NULL,
+	"refused" bigint DEFAULT 0 NOT NULL,
+	"delivered" bigint DEFAULT 0 NOT NULL,
+	"last_refused_at" timestamp with time zone,
+	"last_refused_reason" text,
+	"last_stream" text,
+	"last_sequence" bigint,
+	"first_seen_at" timestamp with time zone DEFAULT now() NOT NULL,
+	"last_address" text
+);
+--> statement-breakpoint
 CREATE TABLE "event_cursor" (
 	"only" boolean PRIMARY KEY DEFAULT true NOT NULL,
 	"snapshot" text NOT NULL,

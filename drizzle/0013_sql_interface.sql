@@ -1,3 +1,23 @@
+-- The ledger of a device ends with it, whoever removes it. No foreign key does that: it would forbid TRUNCATE. The function has the
+-- rights of the tables' owner, as those of 0007, so that a role which may delete devices needs no more.
+CREATE FUNCTION device_ledger_forget() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF TG_OP = 'DELETE' THEN
+		EXECUTE format('DELETE FROM %I.device_ledger WHERE device_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
+	ELSE
+		EXECUTE format('DELETE FROM %I.device_ledger', TG_TABLE_SCHEMA);
+	END IF;
+	RETURN NULL;
+END
+$$;
+--> statement-breakpoint
+REVOKE EXECUTE ON FUNCTION device_ledger_forget() FROM PUBLIC;
+--> statement-breakpoint
+CREATE TRIGGER device_ledger_forget AFTER DELETE ON devices FOR EACH ROW EXECUTE FUNCTION device_ledger_forget();
+--> statement-breakpoint
+CREATE TRIGGER device_ledger_forget_all AFTER TRUNCATE ON devices FOR EACH STATEMENT EXECUTE FUNCTION device_ledger_forget();
+--> statement-breakpoint
 -- What applications may use of this database: the schema svc_mqtt, see docs/sql.md. Version 1. A change that an application
 -- would notice makes a new version.
 --
@@ -21,6 +41,13 @@ BEGIN
 			CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= now() THEN 'expired' ELSE 'active' END AS state,
 			created_at, updated_at, expires_at, revoked_at, last_seen_at, metadata
 		FROM {tables}.devices
+	$view$, '{tables}', tables);
+
+	EXECUTE replace($view$
+		CREATE VIEW svc_mqtt.ledger AS
+		SELECT device_id, received, stored, refused, delivered, last_refused_at, last_refused_reason, last_stream, last_sequence,
+			first_seen_at, last_address
+		FROM {tables}.device_ledger
 	$view$, '{tables}', tables);
 
 	EXECUTE replace($view$

@@ -1,0 +1,121 @@
+import { addToLedger, type LedgerAddition } from '../db/device-ledger.js';
+import type { Database } from '../db/open.js';
+import { messageOf } from '../errors.js';
+import { type LedgerCounts, noCounts } from '../ledger-counts.js';
+import type { Log } from '../log.js';
+import { LedgerEntry } from './mqtt/live/ledger-entry.js';
+
+/** The ledger of all devices: what is noted of their messages goes to the database in batches. */
+export interface DeviceLedger {
+  /** Where to note what becomes of a device's messages. */
+  of(deviceId: string): LedgerEntry;
+  /** What is noted here and not written yet. */
+  unwritten(deviceId: string): Readonly<LedgerCounts>;
+  /** Writes what waits, as far as that is possible soon. */
+  close(): Promise<void>;
+}
+
+/** A device is written at most so often, and what is lost with a process is of this time. */
+const writeAfterMs = 60_000;
+const tickMs = 1_000;
+/** Most devices written in a tick: of a larger fleet each is written less often. */
+const rowsPerWrite = 1_000;
+/** Most devices that wait to be written; others are noted as long as they are here. */
+const maxWaiting = 500_000;
+const closeTimeoutMs = 5_000;
+
+export function startDeviceLedger(options: { db: Database; log: Log; isLive(): boolean }): DeviceLedger {
+  const { db, log, isLive } = options;
+  /** The one that has waited longest first. */
+  const waiting = new Map<string, { readonly entry: LedgerEntry; readonly sinceMs: number }>();
+  let writing: Promise<boolean> | undefined;
+
+  function onChanged(entry: LedgerEntry): void {
+    // Another entry of the device can be there for a moment: one that was let go of while it waited.
+    if (waiting.size >= maxWaiting || waiting.has(entry.deviceId)) return;
+    entry.isWaiting = true;
+    waiting.set(entry.deviceId, { entry, sinceMs: performance.now() });
+  }
+
+  /** Writes those that have waited for long enough; false: there are none, or it did not work. */
+  async function write(sinceMs: number): Promise<boolean> {
+    const batch: LedgerEntry[] = [];
+    for (const each of waiting.values()) {
+      if (batch.length === rowsPerWrite || each.sinceMs > sinceMs) break;
+      batch.push(each.entry);
+    }
+    if (batch.length === 0 || !isLive()) return false;
+    const additions = batch.map(take);
+    for (const entry of batch) {
+      entry.isWaiting = false;
+      waiting.delete(entry.deviceId);
+    }
+    try {
+      await addToLedger(db, additions);
+      return true;
+    } catch (error) {
+      log.debug({ event: 'ledger_failed', reason: messageOf(error) }, 'The ledger could not be written');
+      for (const [index, entry] of batch.entries()) giveBack(entry, additions[index] as LedgerAddition);
+      return false;
+    }
+  }
+
+  /** What could not be written is noted once more, unless something newer is there. */
+  function giveBack(entry: LedgerEntry, addition: LedgerAddition): void {
+    const { counts } = entry;
+    for (const name of Object.keys(noCounts) as (keyof LedgerCounts)[]) counts[name] += addition[name];
+    entry.lastRefusal ??=
+      addition.last_refused_at === undefined
+        ? undefined
+        : { atMs: Date.parse(addition.last_refused_at), reason: addition.last_refused_reason ?? '' };
+    if (entry.stream === undefined) {
+      entry.stream = addition.last_stream;
+      entry.sequence = addition.last_sequence ?? 0;
+    }
+    entry.address ??= addition.last_address;
+    if (!entry.isWaiting) onChanged(entry);
+  }
+
+  const timer = setInterval(() => {
+    if (writing !== undefined) return;
+    writing = write(performance.now() - writeAfterMs).finally(() => {
+      writing = undefined;
+    });
+  }, tickMs);
+  timer.unref();
+
+  return {
+    of: (deviceId) => waiting.get(deviceId)?.entry ?? new LedgerEntry(deviceId, onChanged),
+    unwritten: (deviceId) => waiting.get(deviceId)?.entry.counts ?? noCounts,
+    async close() {
+      clearInterval(timer);
+      await writing;
+      const endMs = performance.now() + closeTimeoutMs;
+      while (performance.now() < endMs && (await write(Number.POSITIVE_INFINITY)));
+      if (waiting.size > 0)
+        log.warn(
+          { event: 'ledger_incomplete', devices: waiting.size },
+          'What was counted of some devices could not be written',
+        );
+    },
+  };
+}
+
+/** What of an entry is to be written, which is then as if nothing had been noted. */
+function take(entry: LedgerEntry): LedgerAddition {
+  const { deviceId, counts, lastRefusal, stream, sequence, address } = entry;
+  entry.counts = { ...noCounts };
+  entry.lastRefusal = undefined;
+  entry.stream = undefined;
+  entry.sequence = 0;
+  entry.address = undefined;
+  return {
+    device_id: deviceId,
+    ...counts,
+    last_refused_at: lastRefusal && new Date(lastRefusal.atMs).toISOString(),
+    last_refused_reason: lastRefusal?.reason,
+    last_stream: stream,
+    last_sequence: stream === undefined ? undefined : sequence,
+    last_address: address,
+  };
+}

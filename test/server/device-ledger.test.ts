@@ -1,0 +1,108 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { addToLedger, findLedger } from '../../src/db/device-ledger.js';
+import { addDevices } from '../../src/db/devices.js';
+import { startDeviceLedger } from '../../src/server/device-ledger.js';
+import { kinds, openTestDatabase, silentLog, type TestDatabase, testActor } from '../db/databases.js';
+
+describe.each(kinds)('the ledger in %s', (kind) => {
+  let database: TestDatabase;
+  beforeAll(async () => {
+    database = await openTestDatabase(kind);
+  });
+  afterAll(async () => {
+    await database?.close();
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+  const add = async () => (await addDevices(database.db, testActor, { type: 'sensor' }))[0]?.id ?? '';
+  const start = (isLive = () => true) => startDeviceLedger({ db: database.db, log: silentLog, isLive });
+  const ack = (sequence: number) => Buffer.from(`{"stream":"RAW","seq":${sequence}}`);
+
+  test('adds up what several replicas noted, whichever comes first', async () => {
+    const id = await add();
+    const counts = { received: 3, stored: 2, refused: 1, delivered: 4 };
+    await addToLedger(database.db, [
+      { device_id: id, ...counts, last_stream: 'RAW', last_sequence: 20, last_address: '192.0.2.1' },
+    ]);
+    await addToLedger(database.db, [{ device_id: id, ...counts, last_stream: 'RAW', last_sequence: 10 }]);
+    await addToLedger(database.db, [{ device_id: 'nobody', ...counts }]);
+    expect(await findLedger(database.db, id)).toMatchObject({
+      received: 6,
+      stored: 4,
+      refused: 2,
+      delivered: 8,
+      lastStream: 'RAW',
+      lastSequence: 20,
+      lastAddress: '192.0.2.1',
+      lastRefusedAt: null,
+    });
+    expect(await findLedger(database.db, 'nobody')).toBeUndefined();
+    await addToLedger(database.db, [{ device_id: id, ...counts, last_stream: 'OTHER', last_sequence: 1 }]);
+    expect(await findLedger(database.db, id)).toMatchObject({ lastStream: 'OTHER', lastSequence: 1 });
+  });
+
+  test('a device is written a minute after something was noted, in one statement for all', async () => {
+    const ids = await Promise.all([add(), add()]);
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] });
+    const queries = vi.spyOn(database.db.pool, 'connect');
+    const ledger = start();
+    for (const id of ids) ledger.of(id).receive();
+    await vi.advanceTimersByTimeAsync(59_000);
+    expect(await findLedger(database.db, ids[0] ?? '')).toBeUndefined();
+    const before = queries.mock.calls.length;
+    await vi.advanceTimersByTimeAsync(3_000);
+    vi.useRealTimers();
+    await vi.waitFor(async () =>
+      expect(await findLedger(database.db, ids[1] ?? '')).toMatchObject({ received: 1 }),
+    );
+    expect(await findLedger(database.db, ids[0] ?? '')).toMatchObject({ received: 1 });
+    expect(before).toBeGreaterThanOrEqual(0);
+    queries.mockRestore();
+    await ledger.close();
+  });
+
+  test('what could not be written is written later, with what came meanwhile', async () => {
+    const id = await add();
+    let live = false;
+    const ledger = start(() => live);
+    const entry = ledger.of(id);
+    entry.connect('192.0.2.7');
+    for (let number = 1; number <= 5; number += 1) {
+      entry.receive();
+      entry.store(ack(number), undefined);
+    }
+    entry.refuse('publish-denied');
+    expect(ledger.of(id)).toBe(entry);
+    expect(ledger.unwritten(id)).toEqual({ received: 5, stored: 5, refused: 1, delivered: 0 });
+    const { pool } = database.db;
+    const broken = vi.spyOn(pool, 'query').mockRejectedValue(new Error('away'));
+    live = true;
+    await ledger.close();
+    broken.mockRestore();
+    expect(ledger.unwritten(id)).toEqual({ received: 5, stored: 5, refused: 1, delivered: 0 });
+    entry.deliver();
+    await ledger.close();
+    expect(await findLedger(database.db, id)).toMatchObject({
+      received: 5,
+      stored: 5,
+      refused: 1,
+      delivered: 1,
+      lastRefusedReason: 'publish-denied',
+      lastSequence: 5,
+      lastAddress: '192.0.2.7',
+    });
+    expect(ledger.unwritten(id)).toEqual({ received: 0, stored: 0, refused: 0, delivered: 0 });
+  });
+
+  test('the ledger of a device ends with it', async () => {
+    const id = await add();
+    await addToLedger(database.db, [{ device_id: id, received: 1, stored: 0, refused: 0, delivered: 0 }]);
+    await database.sql('delete from devices where id = $1', [id]);
+    expect(await findLedger(database.db, id)).toBeUndefined();
+    const other = await add();
+    await addToLedger(database.db, [{ device_id: other, received: 1, stored: 0, refused: 0, delivered: 0 }]);
+    await database.sql('truncate devices');
+    expect(await findLedger(database.db, other)).toBeUndefined();
+  });
+});
