@@ -8,6 +8,7 @@ import {
   maxMetadataKeyLength,
   maxMetadataKeys,
   maxMetadataValueLength,
+  maxReasonLength,
 } from '../db/device-fields.js';
 import {
   closed,
@@ -209,8 +210,32 @@ const metadataEntry = Type.String({
   examples: ['site=lyon'],
 });
 
+/** What `DELETE /devices/{id}` takes. */
+export const RevokeQuery = Type.Object(
+  {
+    reason: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: maxReasonLength,
+        pattern: fieldPatterns.reason,
+        description: 'Why; kept in the audit log',
+        examples: ['stolen'],
+      }),
+    ),
+  },
+  closed,
+);
+
 export const ListQuery = Type.Object(
   {
+    id_prefix: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: maxDeviceIdLength,
+        pattern: fieldPatterns.type,
+        description: 'Only devices whose id begins with this; looks through all devices for each page',
+      }),
+    ),
     type: Type.Optional(
       Type.String({ ...describeType('Only devices of this type'), pattern: fieldPatterns.type }),
     ),

@@ -5,6 +5,7 @@ import {
   checkExpiry,
   checkMetadata,
   checkMetadataKey,
+  checkReason,
   isStorable,
   type Metadata,
   maxGraceMs,
@@ -24,10 +25,22 @@ export interface Outcomes {
   readonly unknown: string[];
 }
 
-/** Revokes devices. Revoking a revoked device changes nothing and is not an error. */
-export async function revokeDevices(db: Database, actor: Actor, ids: readonly string[]): Promise<Outcomes> {
+/**
+ * Revokes devices. Revoking a revoked device changes nothing and is not an error.
+ *
+ * @param reason kept in the audit log.
+ * @throws SvcMqttError INPUT_INVALID, DATABASE_*.
+ */
+export async function revokeDevices(
+  db: Database,
+  actor: Actor,
+  ids: readonly string[],
+  reason?: string,
+): Promise<Outcomes> {
+  if (reason !== undefined) requireValid('reason', checkReason(reason));
   return await changeRevocation(db, actor, ids, {
     action: 'device.revoke',
+    details: reason === undefined ? {} : { reason },
     when: sql`revoked_at is null`,
     revokedAt: sql`clock_timestamp()`,
   });
@@ -46,7 +59,12 @@ async function changeRevocation(
   db: Database,
   actor: Actor,
   ids: readonly string[],
-  change: { action: string; when: ReturnType<typeof sql>; revokedAt: ReturnType<typeof sql> },
+  change: {
+    action: string;
+    details?: Record<string, unknown>;
+    when: ReturnType<typeof sql>;
+    revokedAt: ReturnType<typeof sql>;
+  },
 ): Promise<Outcomes> {
   const wanted = [...new Set(ids)];
   const outcomes = new Map<string, boolean>();
@@ -67,7 +85,7 @@ async function changeRevocation(
         await writeAudit(
           orm,
           actor,
-          changed.map(({ id }) => ({ action: change.action, target: id })),
+          changed.map(({ id }) => ({ action: change.action, target: id, details: change.details ?? {} })),
         );
         return held;
       }),

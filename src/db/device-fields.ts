@@ -6,6 +6,8 @@ export const maxDeviceIdLength = 128;
 export const maxMetadataKeys = 32;
 export const maxMetadataKeyLength = 64;
 export const maxMetadataValueLength = 256;
+/** Longest reason of a revocation; the functions in SQL have the same limit. */
+export const maxReasonLength = 1_024;
 /** Longest that a replaced secret may stay valid. */
 export const maxGraceMs = 365 * 86_400_000;
 
@@ -42,6 +44,7 @@ export const fieldPatterns = {
   newType: `^(?!-)${plain}*$`,
   metadataKey: '^[A-Za-z0-9][A-Za-z0-9_.-]*$',
   metadataValue: `^${plain}*$`,
+  reason: `^${plain}*$`,
 } as const;
 
 /** What is wrong with a text that is to have a form, or undefined. */
@@ -151,6 +154,17 @@ export function parseTime(text: string): Date | undefined {
   if (day > new Date(Date.UTC(year, month, 0)).getUTCDate()) return undefined;
   const time = new Date(text.replace(' ', 'T').toUpperCase());
   return Number.isNaN(time.getTime()) ? undefined : time;
+}
+
+/**
+ * Checks why a device is revoked: 1 to 1,024 characters, no control characters, well-formed Unicode, no secret.
+ *
+ * @returns what is wrong, in words that follow "reason", or undefined when nothing is.
+ */
+export function checkReason(reason: string): string | undefined {
+  return reason === ''
+    ? 'must not be empty'
+    : (checkText(reason, maxReasonLength) ?? checkHoldsNoKey(reason));
 }
 
 function checkText(text: string, most: number): string | undefined {

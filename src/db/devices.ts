@@ -161,6 +161,8 @@ export const shownColumns = {
 
 /** Which devices are wanted. */
 export interface DeviceFilter {
+  /** What its id begins with. */
+  readonly idPrefix?: string | undefined;
   readonly type?: string | undefined;
   readonly state?: DeviceState | undefined;
   /** Entries that the device has among its metadata. */
@@ -235,9 +237,10 @@ export async function listSortedDevices(
 
 /** The condition on the rows that a filter wants, after an id. */
 export function whereDevices(filter: DeviceFilter & { readonly after?: string | undefined }) {
-  const { type, state = 'active', metadata = {}, after } = filter;
+  const { idPrefix, type, state = 'active', metadata = {}, after } = filter;
   const expired = lte(devices.expiresAt, sql`now()`);
   return and(
+    idPrefix === undefined ? undefined : sql`starts_with(${devices.id}, ${idPrefix})`,
     type === undefined ? undefined : eq(devices.type, type),
     state === 'active'
       ? and(isNull(devices.revokedAt), or(isNull(devices.expiresAt), sql`not ${expired}`))

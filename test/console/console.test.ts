@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
+import jsQR from 'jsqr';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { addDevice, connected, type Gateway, publishAndWait, startGateway } from '../faults/gateway.js';
@@ -16,6 +17,27 @@ test('the licences of what is bundled are with it', () => {
   const text = built('licences.txt').toString();
   for (const name of ['lean-qr', 'preact', 'uplot']) expect(text).toContain(`${name}\n\n`);
 });
+
+/** Reads the path of a QR code, of squares of 1, as a camera does. */
+function readQrCode(svg: string): string {
+  const squares = [...svg.matchAll(/M(\d+) (\d+)h1v1h-1z/g)].map(([, x, y]) => [
+    Number(x) + 4,
+    Number(y) + 4,
+  ]);
+  const modules = Math.max(...squares.flat()) + 5;
+  const scale = 4;
+  const side = modules * scale;
+  const pixels = new Uint8ClampedArray(side * side * 4).fill(255);
+  for (const [x = 0, y = 0] of squares)
+    for (let row = 0; row < scale; row += 1)
+      for (let column = 0; column < scale; column += 1)
+        pixels.fill(
+          0,
+          ((y * scale + row) * side + x * scale + column) * 4,
+          ((y * scale + row) * side + x * scale + column) * 4 + 3,
+        );
+  return jsQR.default(pixels, side, side)?.data ?? '';
+}
 
 const undo: (() => Promise<void> | void)[] = [];
 const onFinished = (step: () => Promise<void> | void) => void undo.push(step);
@@ -109,6 +131,97 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     expect(complaints).toEqual([]);
   });
 
+  test('adds a device, whose secret is shown once, also to a camera; sees it connect; rotates and revokes it', async () => {
+    await needKeys();
+    const { page, complaints, origins } = await open('operator');
+    await page.getByRole('link', { name: 'Devices' }).click();
+    await page.getByRole('button', { name: 'Add a device' }).click();
+    const form = page.getByRole('dialog', { name: 'Add a device' });
+    await form.getByLabel('Type').fill('sensor');
+    await form.getByLabel('Id').fill('-no');
+    await form.getByRole('button', { name: 'Add' }).click();
+    await form.getByRole('alert').getByText('must not begin with a hyphen').waitFor();
+    await form.getByLabel('Id').fill('roof-7');
+    await form.getByLabel('Metadata').fill('note=<img src=x onerror=alert(1)>\nsite=lyon');
+    await form.getByRole('button', { name: 'Add' }).click();
+    const shown = page.getByRole('dialog', { name: 'Device roof-7 is added' });
+    const password = (await shown.locator('.secret code').nth(1).textContent()) ?? '';
+    expect(JSON.parse(readQrCode(await shown.locator('svg').innerHTML()))).toEqual({
+      mqtt_user: 'roof-7',
+      mqtt_password: password,
+    });
+    // Nothing but its button puts it away.
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('Escape');
+    await shown.getByRole('button', { name: 'I have kept it' }).click();
+    expect(await page.content()).not.toContain(password);
+
+    await page.getByLabel('Id, or how it begins').fill('roof');
+    await page.getByRole('link', { name: 'roof-7' }).click();
+    await page.getByText('<img src=x onerror=alert(1)>').waitFor();
+    const device = { id: 'roof-7', password };
+    const client = await connected(onFinished, gateway.server.mqttPort, device, { clientId: 'console' });
+    await publishAndWait(client, device, 'hello');
+    await page.getByRole('link', { name: 'console', exact: true }).waitFor();
+
+    await page.getByRole('button', { name: 'New secret' }).click();
+    await page.getByLabel('The secret until now').selectOption('ends at once');
+    await page.getByRole('button', { name: 'Make a new secret' }).click();
+    const renewed = page.getByRole('dialog', { name: 'The new secret of roof-7' });
+    const second = (await renewed.locator('.secret code').nth(1).textContent()) ?? '';
+    await renewed.getByRole('button', { name: 'I have kept it' }).click();
+    await client.waitClosed();
+    const again = await connected(onFinished, gateway.server.mqttPort, { id: 'roof-7', password: second });
+
+    await page.getByRole('button', { name: 'Change' }).click();
+    await page.getByRole('dialog').getByLabel('Metadata').fill('site=graz');
+    await page.getByRole('dialog').getByRole('button', { name: 'Change' }).click();
+    await page.getByText('graz').waitFor();
+    expect((await ask<{ metadata: object }>('GET', '/devices/roof-7')).metadata).toEqual({ site: 'graz' });
+
+    await page.getByRole('button', { name: 'Revoke' }).click();
+    const question = page.getByRole('dialog', { name: 'Revoke roof-7?' });
+    await question.getByLabel('Reason').fill('stolen from the roof');
+    await question.getByRole('button', { name: 'Revoke' }).click();
+    await again.waitClosed();
+    await page.getByRole('main').getByText('revoked', { exact: true }).first().waitFor();
+    const { entries } = await ask<{ entries: { action: string; details: object }[] }>(
+      'GET',
+      '/audit?device=roof-7',
+    );
+    expect(entries.find(({ action }) => action === 'device.revoke')?.details).toEqual({
+      reason: 'stolen from the roof',
+    });
+    await page.getByRole('button', { name: 'Enable' }).click();
+    await page
+      .getByRole('dialog', { name: 'Enable roof-7?' })
+      .getByRole('button', { name: 'Enable' })
+      .click();
+    await page.getByRole('button', { name: 'Remove' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Remove for good' }).click();
+    await page.getByRole('alert').getByText('DEVICE_NOT_FOUND').waitFor();
+    expect(complaints).toEqual([]);
+    expect([...origins]).toEqual([base]);
+  });
+
+  test('offers an enroller what it may: to add devices, and to look at those', async () => {
+    await needKeys();
+    const { page } = await open('enroller');
+    await page.getByRole('button', { name: 'Add a device' }).click();
+    await page.getByRole('dialog').getByLabel('Type').fill('sensor');
+    await page.getByRole('dialog').getByLabel('Id').fill('own-1');
+    await page.getByRole('dialog').getByRole('button', { name: 'Add' }).click();
+    await page.getByRole('button', { name: 'I have kept it' }).click();
+    await page.getByLabel('Id of a device that this key has added').fill('own-1');
+    await page.getByRole('button', { name: 'Show' }).click();
+    await page.getByText('none since it was made').waitFor();
+    expect(await page.getByRole('navigation').getByRole('link').allTextContents()).toEqual([
+      'Devices',
+      'API',
+    ]);
+    expect(await page.getByRole('main').getByRole('button').count()).toBe(0);
+  });
+
   test('offers a viewer nothing that it may not do', async () => {
     await needKeys();
     const device = await ask<{ id: string; mqtt_password: string }>('POST', '/devices', { type: 'sensor' });
@@ -117,6 +230,10 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     await page.getByRole('link', { name: 'Connections' }).click();
     await page.getByRole('link', { name: device.id }).click();
     await page.getByText('keep alive').waitFor();
+    expect(await page.getByRole('main').getByRole('button').count()).toBe(0);
+    await page.getByRole('link', { name: 'Devices' }).click();
+    await page.getByRole('link', { name: device.id }).click();
+    await page.getByText('secret in use').waitFor();
     expect(await page.getByRole('main').getByRole('button').count()).toBe(0);
   });
 
@@ -127,12 +244,14 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     await expectAccessible(page, 'log-in');
     await page.getByLabel('API key').fill(keys.operator ?? '');
     await page.getByRole('button', { name: 'Log in' }).click();
-    for (const name of ['Fleet', 'Connections']) {
+    for (const name of ['Fleet', 'Connections', 'Devices']) {
       await page.getByRole('navigation').getByRole('link', { name }).click();
       await page.getByRole('heading', { name, level: 1 }).waitFor();
       await page.waitForLoadState('networkidle');
       await expectAccessible(page, name);
     }
+    await page.getByRole('button', { name: 'Add a device' }).click();
+    await expectAccessible(page, 'Add a device');
     expect(complaints).toEqual([]);
   });
 });

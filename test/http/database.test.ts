@@ -117,6 +117,21 @@ describe.each(['embedded', 'postgres'] as const)('on the database %s, the API', 
     expect((await call(api.port, 'GET', path)).json()).toEqual(revoked);
     const gone = await call(api.port, 'GET', '/devices?type=paged&state=revoked');
     expect(gone.json()).toEqual({ devices: [revoked], next_cursor: null });
+    await call(api.port, 'DELETE', `/devices/${added[1]}?reason=stolen%20%F0%9F%98%80`);
+    const { entries } = (await call(api.port, 'GET', `/audit?device=${added[1]}`)).json<{
+      entries: { action: string; details: object }[];
+    }>();
+    expect(entries[0]).toMatchObject({ action: 'device.revoke', details: { reason: 'stolen 😀' } });
+    for (const reason of ['', '%0A', 'x'.repeat(1_025)])
+      expect((await call(api.port, 'DELETE', `/devices/${added[2]}?reason=${reason}`)).status).toBe(400);
+
+    const begins = async (prefix: string, more = '') =>
+      (await call(api.port, 'GET', `/devices?id_prefix=${prefix}${more}`))
+        .json<Page>()
+        .devices.map(({ id }) => id);
+    for (const order of ['', '&sort=created'])
+      expect(await begins(String(added[3]).slice(0, 12), order)).toEqual([added[3]]);
+    expect(await begins('%25')).toEqual([]);
     for (const id of ['nobody', '%00', '%27%3B--', 'x'.repeat(3_000)]) {
       expect((await call(api.port, 'DELETE', `/devices/${id}`)).status).toBe(404);
       expect((await call(api.port, 'GET', `/devices/${id}`)).status).toBe(404);

@@ -130,6 +130,7 @@ function addRevocationCommands(device: Command, add: Add): void {
   add(device, 'revoke <id...>', 'Revoke devices; - reads ids from stdin', 'store', async (call) =>
     (await import('./revoke.js')).revokeDevice(call.config, { ...call.options, ids: call.args }, call.io),
   )
+    .option('--reason <text>', 'Why; kept in the audit log')
     .option('-y, --yes', 'Do not ask')
     .option('--json', 'One JSON object a line: id and outcome (revoked, already_revoked, unknown)');
   add(

@@ -1,5 +1,6 @@
 import type { Config } from '../../config.js';
 import type { Outcomes } from '../../db/device-changes.js';
+import { checkReason, requireValid } from '../../db/device-fields.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import { confirm, type Question, requireTerminal } from '../terminal/ask.js';
@@ -11,6 +12,8 @@ import { deviceNotFound } from './show.js';
 export interface DeviceRevokeOptions {
   /** Device ids; `-` stands for the ids on stdin, separated by white space. */
   readonly ids: readonly string[];
+  /** Of a revocation, for the audit log. */
+  readonly reason?: string | undefined;
   readonly yes?: boolean | undefined;
   readonly json?: boolean | undefined;
 }
@@ -80,6 +83,7 @@ export async function revokeDevice(
   options: DeviceRevokeOptions,
   io: CommandIo,
 ): Promise<number> {
+  if (options.reason !== undefined) requireValid('reason', checkReason(options.reason));
   return await askAndChange(config, revocation, revocationQuestion, options, io);
 }
 
@@ -113,7 +117,7 @@ async function askAndChange(
   const ids = await collectIds(options.ids, io);
   const text = toQuestionText(question, ids);
   if (!(await confirm({ doing, text, declined }, options.yes, io))) return 1;
-  await changeDevices(config, change, { ids, json: options.json }, io);
+  await changeDevices(config, change, { ...options, ids }, io);
   return 0;
 }
 
@@ -133,13 +137,13 @@ export async function enableDevice(
 async function changeDevices(
   config: Config,
   change: Change,
-  { ids, json }: { ids: readonly string[]; json?: boolean | undefined },
+  { ids, reason, json }: Omit<DeviceRevokeOptions, 'yes'>,
   io: CommandIo,
 ): Promise<void> {
   const unknown: string[] = [];
   await withStore(config, io, async ({ devices }) => {
     for (let start = 0; start < ids.length && !io.signal.aborted; start += batchSize) {
-      const outcomes = await devices[change.verb](ids.slice(start, start + batchSize));
+      const outcomes = await devices[change.verb](ids.slice(start, start + batchSize), reason);
       unknown.push(...outcomes.unknown);
       await writeOutcomes(outcomes, change.words, json === true, io);
     }

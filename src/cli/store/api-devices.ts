@@ -81,11 +81,15 @@ export function openApiDevices(api: ApiCall): DeviceStore {
       const rotated = api.send<RotatedDeviceJson>('POST', pathOf(id, '/rotate'), body);
       return await orUndefined(unknownDevice, rotated);
     },
-    revoke: (ids) =>
+    revoke: (ids, reason) =>
       changeEach(
         ids,
         ({ revoked_at: at }) => at !== null,
-        (id) => api.send('DELETE', pathOf(id)),
+        (id) =>
+          api.send(
+            'DELETE',
+            `${pathOf(id)}${reason === undefined ? '' : `?${new URLSearchParams({ reason })}`}`,
+          ),
       ),
     enable: (ids) =>
       changeEach(

@@ -74,7 +74,7 @@ export function openDatabaseStore(db: Database, config: Config): Store {
         const device = await rotateSecret(db, actor, id, request);
         return device && toRotatedDeviceJson(device);
       },
-      revoke: (ids) => revokeDevices(db, actor, ids),
+      revoke: (ids, reason) => revokeDevices(db, actor, ids, reason),
       enable: (ids) => enableDevices(db, actor, ids),
       remove: (ids) => removeDevices(db, actor, ids),
     },

@@ -75,7 +75,7 @@ export interface DeviceStore {
   find(id: string): Promise<DeviceDetailsJson | undefined>;
   set(id: string, changes: DeviceChanges): Promise<DeviceJson | undefined>;
   rotate(id: string, request: Rotation): Promise<RotatedDeviceJson | undefined>;
-  revoke(ids: readonly string[]): Promise<Outcomes>;
+  revoke(ids: readonly string[], reason?: string): Promise<Outcomes>;
   enable(ids: readonly string[]): Promise<Outcomes>;
   remove(ids: readonly string[]): Promise<Outcomes>;
 }

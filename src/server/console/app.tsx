@@ -3,6 +3,8 @@ import { useCallback, useEffect, useMemo, useState } from 'preact/hooks';
 import type { MeJson } from '../../api/me.js';
 import { ConnectionPage } from './connection.js';
 import { ConnectionsPage } from './connections.js';
+import { DevicePage } from './device.js';
+import { DevicesPage } from './devices.js';
 import { FleetPage } from './fleet.js';
 import { linkTo, usePlace } from './hooks.js';
 import { LogIn } from './log-in.js';
@@ -17,7 +19,7 @@ interface Page {
   readonly name: string;
   readonly title: string;
   /** The role that it takes to see it. */
-  readonly role: MeJson['role'];
+  readonly role: MeJson['role'] | 'any';
   render(rest: readonly string[]): ComponentChildren;
 }
 
@@ -28,6 +30,12 @@ const pages: readonly Page[] = [
     title: 'Connections',
     role: 'viewer',
     render: ([id]) => (id === undefined ? <ConnectionsPage /> : <ConnectionPage key={id} id={id} />),
+  },
+  {
+    name: 'devices',
+    title: 'Devices',
+    role: 'any',
+    render: ([id]) => (id === undefined ? <DevicesPage /> : <DevicePage key={id} id={id} />),
   },
 ];
 
@@ -83,7 +91,7 @@ export function App() {
 function Shell({ session, onLogOut }: { session: Session; onLogOut: (() => void) | undefined }) {
   const { me, may } = session;
   const [name = '', ...rest] = usePlace().path;
-  const open = pages.filter(({ role }) => may(role));
+  const open = pages.filter(({ role }) => role === 'any' || may(role));
   const page = name === '' ? open[0] : open.find((each) => each.name === name);
   const title = page?.title ?? 'Not found';
   useEffect(() => {

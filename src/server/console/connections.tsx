@@ -1,7 +1,7 @@
 import type { ConnectionJson } from '../../api/connection.js';
 import { linkTo, useLoad, usePlace } from './hooks.js';
 import { useSession } from './session.js';
-import { ago, brief, bytes, integer, shown, span } from './text.js';
+import { ago, brief, bytes, integer, perSecond, shown, span } from './text.js';
 import { type Column, Command, Empty, Heading, ProblemBox, Table } from './ui.js';
 
 const everyMs = 1_000;
@@ -9,13 +9,11 @@ const pageSize = 50;
 
 const total = ({ received }: ConnectionJson) => received.qos0 + received.qos1 + received.qos2;
 
-const columnsAt = (now: number): Column<ConnectionJson>[] => [
-  {
-    key: 'device',
-    title: 'Device',
-    sortable: true,
-    render: ({ device, id }) => <a href={linkTo(['connections', id])}>{shown(device)}</a>,
-  },
+const link = (id: string, text: string) => <a href={linkTo(['connections', id])}>{shown(text)}</a>;
+
+/** Of connections of many devices. */
+const deviceColumns: Column<ConnectionJson>[] = [
+  { key: 'device', title: 'Device', sortable: true, render: ({ device, id }) => link(id, device) },
   { key: 'type', title: 'Type', from: 'wide', sortable: true, render: ({ type }) => shown(type) },
   {
     key: 'client',
@@ -24,6 +22,18 @@ const columnsAt = (now: number): Column<ConnectionJson>[] => [
     sortable: true,
     render: ({ client }) => shown(client),
   },
+];
+
+/** Of connections of one device. */
+const clientColumns: Column<ConnectionJson>[] = [
+  {
+    key: 'client',
+    title: 'Client id',
+    render: ({ client, id }) => link(id, client === '' ? '(empty)' : client),
+  },
+];
+
+const columnsAt = (now: number): Column<ConnectionJson>[] => [
   { key: 'address', title: 'Address', from: 'wide', sortable: true, render: ({ address }) => shown(address) },
   {
     key: 'transport',
@@ -36,15 +46,15 @@ const columnsAt = (now: number): Column<ConnectionJson>[] => [
   {
     key: 'rate',
     title: 'Msg/s',
-    width: '5rem',
+    width: '5.5rem',
     align: 'right',
     sortable: true,
-    render: ({ rate }) => (rate === null ? '…' : brief(rate)),
+    render: ({ rate }) => (rate === null ? '…' : perSecond(rate)),
   },
   {
     key: 'messages',
     title: 'Messages',
-    width: '6.5rem',
+    width: '7rem',
     align: 'right',
     from: 'medium',
     sortable: true,
@@ -62,7 +72,7 @@ const columnsAt = (now: number): Column<ConnectionJson>[] => [
   {
     key: 'in_flight',
     title: 'Waiting',
-    width: '5.5rem',
+    width: '6rem',
     align: 'right',
     from: 'medium',
     sortable: true,
@@ -79,7 +89,7 @@ const columnsAt = (now: number): Column<ConnectionJson>[] => [
   {
     key: 'last_message',
     title: 'Last message',
-    width: '8rem',
+    width: '9rem',
     align: 'right',
     from: 'medium',
     sortable: true,
@@ -91,11 +101,13 @@ const columnsAt = (now: number): Column<ConnectionJson>[] => [
 export function ConnectionTable(props: {
   rows: readonly ConnectionJson[];
   at: string;
+  /** What the details are behind; the client where all are of one device. */
+  link?: 'device' | 'client';
   sort?: { key: string; descending: boolean };
   onSort?(key: string): void;
 }) {
-  const { rows, at, sort, onSort } = props;
-  const columns = columnsAt(Date.parse(at));
+  const { rows, at, link = 'device', sort, onSort } = props;
+  const columns = [...(link === 'device' ? deviceColumns : clientColumns), ...columnsAt(Date.parse(at))];
   return (
     <Table
       caption="Connections"

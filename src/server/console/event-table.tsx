@@ -19,7 +19,7 @@ export function EventTable({ events }: { events: readonly EventJson[] }) {
       rows={events}
       keyOf={({ number }) => number}
       columns={[
-        { key: 'at', title: 'Time', width: '5.2rem', render: ({ at }) => time(at).slice(11) },
+        { key: 'at', title: 'Time', width: '6.2rem', render: ({ at }) => time(at).slice(11) },
         {
           key: 'kind',
           title: 'Event',

@@ -14,6 +14,9 @@ export const integer = (number: number): string => whole.format(number);
 /** A number in few characters: `0`, `0.25`, `123`, `12.3K`. */
 export const brief = (number: number): string => short.format(number);
 
+/** A rate in few characters, the point always in the same place: `0.3`, `12.0`, `12,345`. */
+export const perSecond = (rate: number): string => (rate < 1_000 ? rate.toFixed(1) : whole.format(rate));
+
 /** Bytes in few characters: `512 B`, `12.3 MB`. */
 export function bytes(number: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
@@ -22,7 +25,7 @@ export function bytes(number: number): string {
 }
 
 export const milliseconds = (ms: number | null): string =>
-  ms === null ? '–' : `${ms < 10 ? ms.toFixed(1) : whole.format(ms)} ms`;
+  ms === null ? '–' : `${ms > 0 && ms < 10 ? ms.toFixed(1) : whole.format(ms)} ms`;
 
 /** A time span in few characters: `12 s`, `3 min`, `4 h`, `5 d`. */
 export function span(ms: number): string {

@@ -217,6 +217,18 @@ export function FormDialog(props: {
   );
 }
 
+/** Asks for the next page of a list, where there is one. */
+export function MoreButton({ more }: { more: (() => Promise<void>) | undefined }) {
+  if (more === undefined) return null;
+  return (
+    <div class="pager">
+      <button type="button" onClick={() => void more()}>
+        Show more
+      </button>
+    </div>
+  );
+}
+
 /** A labelled field of a form. */
 export function Field({
   label,

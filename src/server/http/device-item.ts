@@ -4,13 +4,15 @@ import {
   DeviceDetailsResponse,
   DeviceParams,
   DeviceResponse,
+  RevokeQuery,
   RotatedDeviceResponse,
   RotateRequest,
 } from '../../api/device-schema.js';
 import { refer } from '../../api/schema.js';
+import { checkReason } from '../../db/device-fields.js';
 import { canBeId, createUnknownProblem, requireExpiry } from './device-input.js';
 import type { DeviceOptions } from './device-queries.js';
-import { nameField } from './fields.js';
+import { nameField, requireField } from './fields.js';
 import { ProblemError } from './problem.js';
 import { listProblems } from './responses.js';
 import type { TypedApp } from './typed-app.js';
@@ -107,12 +109,15 @@ function addRevokeRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
         description:
           'Revokes a device: its connections are closed and it cannot connect again until it is enabled. Revoking a revoked device changes nothing.',
         params: DeviceParams,
+        querystring: RevokeQuery,
         response: { 204: { type: 'null', description: 'The device is revoked' }, ...listProblems(400, 404) },
       },
     },
     async (request, reply) => {
       const { id } = request.params;
-      const outcome = canBeId(id) ? await devices.revoke(request.actor, id) : 'unknown';
+      const { reason } = request.query;
+      if (reason !== undefined) requireField('reason', checkReason(reason));
+      const outcome = canBeId(id) ? await devices.revoke(request.actor, id, reason) : 'unknown';
       if (outcome === 'unknown') throw new ProblemError(createUnknownProblem(id));
       if (outcome === 'revoked') {
         log.info(

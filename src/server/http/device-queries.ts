@@ -50,7 +50,7 @@ export interface DeviceQueries {
   find(id: string, madeBy?: string): Promise<Device | undefined>;
   /** @returns undefined when nothing was written down yet. */
   ledger(id: string): Promise<Ledger | undefined>;
-  revoke(actor: Actor, id: string): Promise<'revoked' | 'already revoked' | 'unknown'>;
+  revoke(actor: Actor, id: string, reason?: string): Promise<'revoked' | 'already revoked' | 'unknown'>;
   enable(actor: Actor, id: string): Promise<Device | undefined>;
   /** @returns whether there was one. */
   remove(actor: Actor, id: string): Promise<boolean>;
@@ -95,8 +95,8 @@ export function bindDeviceQueries(db: Database, unwritten?: Unwritten): DeviceQu
       const counts = unwritten?.(id);
       return written && counts ? addCounts(written, counts) : written;
     },
-    async revoke(actor, id) {
-      const { changed, unknown } = await revokeDevices(db, actor, [id]);
+    async revoke(actor, id, reason) {
+      const { changed, unknown } = await revokeDevices(db, actor, [id], reason);
       if (unknown.length > 0) return 'unknown';
       return changed.length > 0 ? 'revoked' : 'already revoked';
     },

@@ -107,6 +107,7 @@ async function readPage(
   const sort = query.sort ?? 'id';
   const after = query.cursor === undefined ? undefined : readCursor(query.cursor, sort);
   const rows = await devices.list({
+    idPrefix: query.id_prefix,
     type: query.type,
     state: query.state ?? 'active',
     metadata: query.metadata === undefined ? undefined : readMetadataFilter(query.metadata),

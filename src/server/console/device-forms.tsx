@@ -1,0 +1,218 @@
+import type { DeviceJson } from '../../api/device.js';
+import { type Session, useSession } from './session.js';
+import { ApiError } from './source.js';
+import { shown } from './text.js';
+import { Field, FormDialog, textOf } from './ui.js';
+
+/** What a camera reads off a device's secret: the fields that the API answers, as JSON. */
+function reveal(session: Session, title: string, made: { mqtt_user: string; mqtt_password: string }): void {
+  const { mqtt_user, mqtt_password } = made;
+  session.reveal({
+    title,
+    text: 'Put user name and password into the device.',
+    fields: [
+      ['MQTT user name', mqtt_user],
+      ['MQTT password', mqtt_password],
+    ],
+    code: JSON.stringify({ mqtt_user, mqtt_password }),
+  });
+}
+
+/** The lines `key=value` of a field. */
+function readMetadata(form: FormData): Record<string, string> {
+  const lines = (textOf(form, 'metadata') ?? '').split('\n').filter((line) => line.trim() !== '');
+  return Object.fromEntries(
+    lines.map((line) => {
+      const at = line.indexOf('=');
+      if (at < 1) {
+        const detail = `The line "${line}" is not of the form key=value`;
+        throw new ApiError(0, { title: 'The metadata is wrong', detail });
+      }
+      return [line.slice(0, at).trim(), line.slice(at + 1).trim()];
+    }),
+  );
+}
+
+/** The time in a field of kind datetime-local, which is that of the time zone of who looks. */
+export function readTime(form: FormData, name: string): string | undefined {
+  const text = textOf(form, name);
+  return text === undefined ? undefined : new Date(text).toISOString();
+}
+
+function toLocal(iso: string | null): string {
+  if (iso === null) return '';
+  const at = new Date(iso);
+  return new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+}
+
+const writeMetadata = (metadata: Readonly<Record<string, string>>): string =>
+  Object.entries(metadata)
+    .map(([key, value]) => `${key}=${value}`)
+    .join('\n');
+
+function MetadataField({ value }: { value: string }) {
+  return (
+    <Field label="Metadata" hint="One key=value a line, such as site=lyon; never a secret">
+      <textarea name="metadata" rows={3} spellcheck={false} defaultValue={value} />
+    </Field>
+  );
+}
+
+export function AddDevice({ onClose, onAdded }: { onClose(): void; onAdded(): void }) {
+  const session = useSession();
+  return (
+    <FormDialog
+      title="Add a device"
+      submit="Add"
+      onClose={onClose}
+      onSubmit={async (form) => {
+        const metadata = readMetadata(form);
+        const added = await session.source.addDevice({
+          type: textOf(form, 'type') ?? '',
+          id: textOf(form, 'id'),
+          expires_at: readTime(form, 'expires'),
+          metadata: Object.keys(metadata).length === 0 ? undefined : metadata,
+        });
+        onAdded();
+        reveal(session, `Device ${added.id} is added`, added);
+      }}
+    >
+      <div class="pair">
+        <Field label="Type" hint="What kind of device it is, such as sensor">
+          <input name="type" required maxLength={128} />
+        </Field>
+        <Field label="Id" hint="Generated when left empty">
+          <input name="id" maxLength={128} spellcheck={false} autocapitalize="off" />
+        </Field>
+      </div>
+      <MetadataField value="" />
+      <Field label="Expires" hint="Never when left empty">
+        <input name="expires" type="datetime-local" />
+      </Field>
+    </FormDialog>
+  );
+}
+
+interface FormProps {
+  readonly device: DeviceJson;
+  onClose(): void;
+  onDone(): void;
+}
+
+export function ChangeDevice({ device, onClose, onDone }: FormProps) {
+  const { source } = useSession();
+  return (
+    <FormDialog
+      title={`Change ${shown(device.id)}`}
+      submit="Change"
+      onClose={onClose}
+      onSubmit={async (form) => {
+        const metadata: Record<string, string | null> = readMetadata(form);
+        for (const key of Object.keys(device.metadata)) metadata[key] ??= null;
+        const before = toLocal(device.expires_at);
+        const expires = textOf(form, 'expires') ?? '';
+        await source.setDevice(device.id, {
+          metadata,
+          ...(expires === before ? {} : { expires_at: readTime(form, 'expires') ?? null }),
+        });
+        onDone();
+      }}
+    >
+      <MetadataField value={writeMetadata(device.metadata)} />
+      <Field label="Expires" hint="Never when left empty">
+        <input name="expires" type="datetime-local" defaultValue={toLocal(device.expires_at)} />
+      </Field>
+    </FormDialog>
+  );
+}
+
+export function RotateDevice({ device, onClose, onDone }: FormProps) {
+  const session = useSession();
+  return (
+    <FormDialog
+      title={`Make a new secret for ${shown(device.id)}?`}
+      submit="Make a new secret"
+      danger
+      onClose={onClose}
+      onSubmit={async (form) => {
+        const seconds = Number(form.get('grace'));
+        const rotated = await session.source.rotateDevice(
+          device.id,
+          seconds === 0 ? {} : { grace_seconds: seconds, until_used: true },
+        );
+        onDone();
+        reveal(session, `The new secret of ${rotated.id}`, rotated);
+      }}
+    >
+      <Field
+        label="The secret until now"
+        hint="Ends with its connections; with a grace at the latest then, and as soon as the new one has been used"
+      >
+        <select name="grace">
+          <option value="86400">stays valid for a day at most</option>
+          <option value="604800">stays valid for a week at most</option>
+          <option value="0">ends at once</option>
+        </select>
+      </Field>
+    </FormDialog>
+  );
+}
+
+export function RevokeDevice({ device, onClose, onDone }: FormProps) {
+  const { source } = useSession();
+  return (
+    <FormDialog
+      title={`Revoke ${shown(device.id)}?`}
+      submit="Revoke"
+      danger
+      onClose={onClose}
+      onSubmit={async (form) => {
+        await source.revokeDevice(device.id, textOf(form, 'reason'));
+        onDone();
+      }}
+    >
+      <p>Its connections and sessions end at once, on every replica. It can be enabled again.</p>
+      <Field label="Reason" hint="Kept in the audit log">
+        <input name="reason" maxLength={1024} />
+      </Field>
+    </FormDialog>
+  );
+}
+
+export function EnableDevice({ device, onClose, onDone }: FormProps) {
+  const { source } = useSession();
+  return (
+    <FormDialog
+      title={`Enable ${shown(device.id)}?`}
+      submit="Enable"
+      onClose={onClose}
+      onSubmit={async () => {
+        await source.enableDevice(device.id);
+        onDone();
+      }}
+    >
+      <p>It can connect again, with the secret that it has.</p>
+    </FormDialog>
+  );
+}
+
+export function RemoveDevice({ device, onClose, onDone }: FormProps) {
+  const { source } = useSession();
+  return (
+    <FormDialog
+      title={`Remove ${shown(device.id)} for good?`}
+      submit="Remove for good"
+      danger
+      onClose={onClose}
+      onSubmit={async () => {
+        await source.removeDevice(device.id);
+        onDone();
+      }}
+    >
+      <p>
+        Its connections end at once, and nothing brings its secret and metadata back. To keep it out and be
+        able to let it in again, revoke it.
+      </p>
+    </FormDialog>
+  );
+}

@@ -1,0 +1,124 @@
+import { useState } from 'preact/hooks';
+import type { DeviceJson } from '../../api/device.js';
+import { ConnectionTable } from './connections.js';
+import { ChangeDevice, EnableDevice, RemoveDevice, RevokeDevice, RotateDevice } from './device-forms.js';
+import { DeviceState } from './devices.js';
+import { linkTo, useLoad } from './hooks.js';
+import { useSession } from './session.js';
+import { ago, shown, time } from './text.js';
+import { Command, Empty, Facts, Heading, ProblemBox } from './ui.js';
+
+const deviceEveryMs = 5_000;
+const connectionsEveryMs = 1_000;
+
+const forms = {
+  change: ChangeDevice,
+  rotate: RotateDevice,
+  revoke: RevokeDevice,
+  enable: EnableDevice,
+  remove: RemoveDevice,
+};
+
+/** One device: what is known of it, its connections, and what can be done with it. */
+export function DevicePage({ id }: { id: string }) {
+  const { source, may } = useSession();
+  const { data, error, refresh } = useLoad(id, () => source.device(id), deviceEveryMs);
+  const [open, setOpen] = useState<keyof typeof forms>();
+  const Form = open === undefined ? undefined : forms[open];
+  const action = (name: keyof typeof forms, text: string, danger = false) => (
+    <button type="button" class={danger ? 'danger' : ''} onClick={() => setOpen(name)}>
+      {text}
+    </button>
+  );
+  return (
+    <>
+      <Heading title={shown(id)}>
+        <a href={linkTo(['devices'])}>{may('viewer') ? 'All devices' : 'Devices'}</a>
+        {may('operator') && <a href={linkTo(['audit'], { device: id })}>Who changed what</a>}
+        {data !== undefined && may('operator') && (
+          <>
+            {action('change', 'Change')}
+            {action('rotate', 'New secret')}
+            {data.revoked_at === null ? action('revoke', 'Revoke', true) : action('enable', 'Enable')}
+            {action('remove', 'Remove', true)}
+          </>
+        )}
+      </Heading>
+      <ProblemBox error={error} />
+      {data !== undefined && <Details device={data} />}
+      {data !== undefined && may('viewer') && <Connections id={id} />}
+      {Form !== undefined && data !== undefined && (
+        <Form device={data} onClose={() => setOpen(undefined)} onDone={refresh} />
+      )}
+    </>
+  );
+}
+
+function Details({ device }: { device: DeviceJson }) {
+  const now = Date.now();
+  const { last_seen_at: seen, expires_at: expires, revoked_at: revoked, last_secret_used: used } = device;
+  const until = device.previous_secret_until;
+  return (
+    <div class="halves">
+      <Facts
+        facts={[
+          ['state', <DeviceState key="state" device={device} />],
+          ['type', shown(device.type)],
+          ['last seen', seen === null ? 'never' : `${ago(seen, now)}, ${time(seen)}`],
+          ['added', time(device.created_at)],
+          ...(revoked === null ? [] : [['revoked', time(revoked)] as const]),
+          ['expires', expires === null ? 'never' : time(expires)],
+          [
+            'secret in use',
+            used === null
+              ? 'none since it was made'
+              : used === 'current'
+                ? 'the current one'
+                : 'the one before',
+          ],
+          ...(until === null
+            ? []
+            : [
+                [
+                  'the one before',
+                  `valid until ${time(until)}${device.previous_secret_until_used ? ', or the new one is used' : ''}`,
+                ] as const,
+              ]),
+        ]}
+      />
+      <section aria-labelledby="metadata">
+        <h2 id="metadata">Metadata</h2>
+        {Object.keys(device.metadata).length === 0 ? (
+          <Empty title="Nothing is noted about it." />
+        ) : (
+          <Facts
+            facts={Object.entries(device.metadata).map(([key, value]) => [shown(key), shown(value)] as const)}
+          />
+        )}
+      </section>
+    </div>
+  );
+}
+
+function Connections({ id }: { id: string }) {
+  const { source } = useSession();
+  const asked = { device: id, sort: 'client', order: 'asc' };
+  const { data, error } = useLoad(id, () => source.connections(asked), connectionsEveryMs);
+  return (
+    <section aria-labelledby="connections">
+      <h2 id="connections">Connections</h2>
+      <ProblemBox error={error} />
+      {data !== undefined && data.connections.length > 0 && (
+        <ConnectionTable rows={data.connections} at={data.at} link="client" />
+      )}
+      {data?.connections.length === 0 && (
+        <Empty title="It is not connected.">
+          <p>With its password it publishes by:</p>
+          <Command
+            text={`mosquitto_pub -h ${location.hostname} -u ${shown(id)} -P PASSWORD -q 1 -t raw/${shown(id)} -m hello`}
+          />
+        </Empty>
+      )}
+    </section>
+  );
+}

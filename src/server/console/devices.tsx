@@ -1,0 +1,169 @@
+import { useState } from 'preact/hooks';
+import type { DeviceJson } from '../../api/device.js';
+import { AddDevice } from './device-forms.js';
+import { linkTo, usePlace } from './hooks.js';
+import { usePages } from './pages.js';
+import { useSession } from './session.js';
+import { ago, shown } from './text.js';
+import { Badge, Command, Empty, Field, Heading, MoreButton, ProblemBox, Table, textOf } from './ui.js';
+
+const pageSize = 100;
+
+/** What a device is at the moment. */
+export function DeviceState({ device }: { device: DeviceJson }) {
+  if (device.revoked_at !== null) return <Badge tone="bad">revoked</Badge>;
+  const expired = device.expires_at !== null && Date.parse(device.expires_at) <= Date.now();
+  return expired ? <Badge tone="warn">expired</Badge> : <Badge tone="good">active</Badge>;
+}
+
+/** All devices, or those that are looked for; what for stands in the address. */
+export function DevicesPage() {
+  const { may } = useSession();
+  const [adding, setAdding] = useState(false);
+  const [added, setAdded] = useState(0);
+  return (
+    <>
+      <Heading title="Devices">
+        {may('enroller') && (
+          <button type="button" class="primary" onClick={() => setAdding(true)}>
+            Add a device
+          </button>
+        )}
+      </Heading>
+      {may('viewer') ? <DeviceList key={added} /> : <OpenDevice />}
+      {adding && (
+        <AddDevice onClose={() => setAdding(false)} onAdded={() => setAdded((before) => before + 1)} />
+      )}
+    </>
+  );
+}
+
+/** For who may look at single devices only. */
+function OpenDevice() {
+  return (
+    <form
+      class="filter"
+      onSubmit={(event) => {
+        event.preventDefault();
+        const id = textOf(new FormData(event.currentTarget), 'id');
+        if (id !== undefined) location.hash = linkTo(['devices', id]);
+      }}
+    >
+      <Field label="Id of a device that this key has added">
+        <input name="id" required spellcheck={false} autocapitalize="off" />
+      </Field>
+      <button type="submit">Show</button>
+    </form>
+  );
+}
+
+function DeviceList() {
+  const { source, may } = useSession();
+  const { query } = usePlace();
+  const filter = {
+    id_prefix: query.get('id_prefix') ?? '',
+    type: query.get('type') ?? '',
+    metadata: query.get('metadata') ?? '',
+    state: query.get('state') ?? 'active',
+  };
+  const go = (changes: Partial<typeof filter>) =>
+    location.replace(linkTo(['devices'], { ...filter, ...changes }));
+  const { rows, error, more } = usePages(
+    JSON.stringify(filter),
+    (cursor) => source.devices({ ...filter, limit: pageSize, cursor }),
+    ({ devices }) => devices,
+  );
+  const isFiltered = filter.id_prefix + filter.type + filter.metadata !== '';
+  const now = Date.now();
+  return (
+    <>
+      <form class="filter" onSubmit={(event) => event.preventDefault()}>
+        <input
+          type="search"
+          aria-label="Id, or how it begins"
+          placeholder="Id, or how it begins"
+          value={filter.id_prefix}
+          maxLength={128}
+          onInput={(event) => go({ id_prefix: event.currentTarget.value.trim() })}
+        />
+        <input
+          type="search"
+          aria-label="Type"
+          placeholder="Type"
+          value={filter.type}
+          maxLength={128}
+          onChange={(event) => go({ type: event.currentTarget.value.trim() })}
+        />
+        <input
+          type="search"
+          aria-label="Metadata, as key=value"
+          placeholder="Metadata: key=value"
+          value={filter.metadata}
+          onChange={(event) => go({ metadata: event.currentTarget.value.trim() })}
+        />
+        <select
+          aria-label="State"
+          value={filter.state}
+          onChange={(event) => go({ state: event.currentTarget.value })}
+        >
+          <option value="active">active</option>
+          <option value="expired">expired</option>
+          <option value="revoked">revoked</option>
+          <option value="all">all states</option>
+        </select>
+      </form>
+      <ProblemBox error={error} />
+      {rows !== undefined && rows.length > 0 && (
+        <Table
+          caption="Devices"
+          rows={rows}
+          keyOf={({ id }) => id}
+          columns={[
+            { key: 'id', title: 'Id', render: ({ id }) => <a href={linkTo(['devices', id])}>{shown(id)}</a> },
+            { key: 'type', title: 'Type', from: 'medium', render: ({ type }) => shown(type) },
+            {
+              key: 'state',
+              title: 'State',
+              width: '6rem',
+              render: (device) => <DeviceState device={device} />,
+            },
+            {
+              key: 'seen',
+              title: 'Last seen',
+              width: '8rem',
+              align: 'right',
+              render: ({ last_seen_at: seen }) => (seen === null ? 'never' : ago(seen, now)),
+            },
+            {
+              key: 'metadata',
+              title: 'Metadata',
+              from: 'wide',
+              render: ({ metadata }) =>
+                shown(
+                  Object.entries(metadata)
+                    .map(([key, value]) => `${key}=${value}`)
+                    .join('  '),
+                ),
+            },
+          ]}
+        />
+      )}
+      <MoreButton more={more} />
+      {rows?.length === 0 &&
+        (isFiltered || filter.state !== 'active' ? (
+          <Empty title={`No device is like this${filter.state === 'all' ? '' : ` and ${filter.state}`}.`} />
+        ) : (
+          <Empty title="There is no device yet.">
+            {may('enroller') ? (
+              <>
+                <p>Add one here, or by command:</p>
+                <Command text="svc-mqtt device add --type sensor" />
+              </>
+            ) : (
+              <p>It takes a key of the role enroller, provisioner or operator to add one.</p>
+            )}
+          </Empty>
+        ))}
+    </>
+  );
+}

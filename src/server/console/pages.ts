@@ -1,0 +1,41 @@
+import { useState } from 'preact/hooks';
+import { type Loaded, useLoad } from './hooks.js';
+
+/** A list that comes page by page. */
+export interface Pages<Row> extends Pick<Loaded<unknown>, 'error' | 'refresh'> {
+  /** Undefined until the first page is there. */
+  readonly rows: readonly Row[] | undefined;
+  /** Asks for the next page; undefined: this is all. */
+  readonly more: (() => Promise<void>) | undefined;
+}
+
+/**
+ * Loads a list from its beginning, and page after page as one asks for more.
+ *
+ * @param what names what is asked for: another name begins anew.
+ */
+export function usePages<Page extends { next_cursor: string | null }, Row>(
+  what: string,
+  ask: (cursor: string | undefined) => Promise<Page>,
+  rowsOf: (page: Page) => readonly Row[],
+): Pages<Row> {
+  const { data: first, error, refresh } = useLoad(what, () => ask(undefined));
+  const [further, setFurther] = useState<{ of: Page | undefined; pages: readonly Page[] }>({
+    of: undefined,
+    pages: [],
+  });
+  const pages = first === undefined ? [] : [first, ...(further.of === first ? further.pages : [])];
+  const cursor = pages.at(-1)?.next_cursor ?? undefined;
+  return {
+    rows: first === undefined ? undefined : pages.flatMap(rowsOf),
+    error,
+    refresh,
+    more:
+      cursor === undefined
+        ? undefined
+        : async () => {
+            const page = await ask(cursor).catch(() => undefined);
+            if (page !== undefined) setFurther({ of: first, pages: [...pages.slice(1), page] });
+          },
+  };
+}
