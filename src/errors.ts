@@ -39,6 +39,8 @@ export const errorCodes = {
   API_UNREACHABLE: { exit: 1, http: 503 },
   /** A named connection does not exist, or not any more, or on another replica. */
   CONNECTION_NOT_FOUND: { exit: 1, http: 404 },
+  /** A named session does not exist, or has ended. */
+  SESSION_NOT_FOUND: { exit: 1, http: 404 },
   /** A device type has no policy of its own. */
   POLICY_NOT_FOUND: { exit: 1, http: 404 },
   /** A claim does not exist, or what was shown is not its secret. */

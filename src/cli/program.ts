@@ -17,6 +17,7 @@ import { addLoginCommands } from './login/commands.js';
 import { addMigrateCommand } from './migrate/commands.js';
 import { addPolicyCommands } from './policy/commands.js';
 import { listLeaves } from './reference/cli-reference.js';
+import { addSessionCommands } from './session/commands.js';
 import { addTailCommand } from './tail-nats/commands.js';
 import type { CommandIo } from './terminal/io.js';
 import { addTopCommand } from './top/commands.js';
@@ -101,6 +102,7 @@ LOG_FORMAT=pretty or LOG_LEVEL=debug shows all of it.`,
   addTopCommand(program, add);
   addLoginCommands(program, add);
   addConnectionCommands(program, add);
+  addSessionCommands(program, add);
   addDeviceCommands(program, add);
   addPolicyCommands(program, add);
   addClaimCommands(program, add);

@@ -1,4 +1,5 @@
 import type { ConnectionDetails, ConnectionPage, ConnectionRequest } from '../api/connection.js';
+import type { SessionSummary } from '../api/session.js';
 import type { StatsJson } from '../api/stats.js';
 import type { Actor } from '../db/audit.js';
 import { maskSecrets } from '../db/secrets.js';
@@ -12,6 +13,22 @@ export interface LiveConnections {
   find(id: string): ConnectionDetails | undefined;
   /** Ends a connection; answers which it was, or undefined when there is no such connection. */
   kick(id: string, actor: Actor): { deviceId: string; clientId: string } | undefined;
+}
+
+/** The sessions that outlive their connection, wherever they are. Each rejects with SvcMqttError NATS_* when NATS does not answer. */
+export interface LiveSessions {
+  /**
+   * @param request.after the id behind which the page begins.
+   * @returns in order of id, and after which one the next page begins; undefined: there is none.
+   */
+  list(request: {
+    readonly device: string | undefined;
+    readonly after: string | undefined;
+    readonly limit: number;
+  }): Promise<{ readonly sessions: SessionSummary[]; readonly next: string | undefined }>;
+  find(id: string): Promise<SessionSummary | undefined>;
+  /** Ends a session, and the connection that has it; answers whose it was, or undefined when there is no such session. */
+  end(id: string, actor: Actor): Promise<{ deviceId: string; clientId: string } | undefined>;
 }
 
 const maxShownCharacters = 256;
@@ -28,6 +45,7 @@ export function shortenText(text: string): string {
 export interface ReplicaView {
   readonly replica: string;
   readonly connections: LiveConnections;
+  readonly sessions: LiveSessions;
   readonly events: EventFeed;
   readStats(): Promise<StatsJson>;
 }

@@ -1,7 +1,7 @@
 import type { AckLevel } from '../ack-level.js';
 import { toEventJson } from '../api/event.js';
 import type { StatsJson } from '../api/stats.js';
-import { writeAudit } from '../db/audit.js';
+import { type Actor, writeAudit } from '../db/audit.js';
 import { toDatabaseError } from '../db/database-errors.js';
 import type { Database } from '../db/open.js';
 import { countReplicas } from '../db/replicas.js';
@@ -10,7 +10,7 @@ import type { Log } from '../log.js';
 import type { EventFeed } from './event-feed.js';
 import type { Forwarder } from './forward/forwarder.js';
 import type { Durability } from './forward/stream/durability.js';
-import type { LiveConnections, ReplicaView } from './live.js';
+import type { LiveConnections, LiveSessions, ReplicaView } from './live.js';
 import type { BrokerCounters } from './mqtt/live/counters.js';
 import { startTrafficHistory, type Traffic } from './traffic-history.js';
 
@@ -37,12 +37,14 @@ export function startReplicaView(options: {
     readonly counters: Readonly<BrokerCounters>;
     connectionCount(): number;
   };
+  sessions: LiveSessions;
   forwarder: Forwarder;
   health: { readonly ok: boolean; readonly detail: string };
   events: EventFeed;
   log: Log;
 }): RunningReplicaView {
-  const { maxConnections, version, ackLevel, replica, db, broker, forwarder, health, events, log } = options;
+  const { maxConnections, version, ackLevel, replica, db, broker, sessions, forwarder, health, events, log } =
+    options;
   const { live, counters } = broker;
   const startedMs = performance.now();
   const startedAt = new Date().toISOString();
@@ -115,25 +117,33 @@ export function startReplicaView(options: {
     };
   }
 
+  /** It is done, whether the database is there to note it or not. */
+  function note(actor: Actor, action: string, target: string, details: Record<string, unknown>): void {
+    writeAudit(db.orm, actor, [{ action, target, details }]).catch((error: unknown) => {
+      // The driver's own error is wrapped in one that quotes the statement with what it was given.
+      const reason = messageOf(toDatabaseError(error, db.where));
+      log.error({ event: 'audit_failed', action, reason }, 'What was ended is not in the audit log');
+    });
+  }
+
   const connections: LiveConnections = {
     ...live,
     kick(id, actor) {
       const kicked = live.kick(id, actor);
       if (kicked === undefined) return undefined;
-      const details = { client: kicked.clientId, connection: id };
-      // It is done, whether the database is there to note it or not.
-      writeAudit(db.orm, actor, [{ action: 'connection.kick', target: kicked.deviceId, details }]).catch(
-        (error: unknown) => {
-          // The driver's own error is wrapped in one that quotes the statement with what it was given.
-          const reason = messageOf(toDatabaseError(error, db.where));
-          const fields = { event: 'audit_failed', action: 'connection.kick', reason };
-          log.error(fields, 'A kick is not in the audit log');
-        },
-      );
+      note(actor, 'connection.kick', kicked.deviceId, { client: kicked.clientId, connection: id });
       return kicked;
     },
   };
-  return { replica, connections, events, readStats, close: () => history.close() };
+  const ownSessions: LiveSessions = {
+    ...sessions,
+    async end(id, actor) {
+      const ended = await sessions.end(id, actor);
+      if (ended !== undefined) note(actor, 'session.end', ended.deviceId, { client: ended.clientId });
+      return ended;
+    },
+  };
+  return { replica, connections, sessions: ownSessions, events, readStats, close: () => history.close() };
 }
 
 function toTrafficJson<T>({ messagesIn, messagesOut, bytesIn, bytesOut }: Traffic<T>) {

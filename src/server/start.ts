@@ -33,6 +33,7 @@ import { readReadiness } from './readiness.js';
 import { openReleasers } from './releasers.js';
 import { startReplicaView } from './replica.js';
 import type { ServerPorts } from './server-ports.js';
+import { openSessionList } from './session-list.js';
 import { openSessionStorage } from './session-storage.js';
 import { bringSchemaUpToDate, startDatabase } from './start-database.js';
 import { planStart, requirePorts, tellOfOpenFiles } from './start-plan.js';
@@ -231,6 +232,7 @@ async function start(
     replica,
     db,
     broker: core,
+    sessions: openSessionList({ store, drop: (key) => core.dropSession(key) }),
     forwarder,
     health,
     events,

@@ -12,6 +12,11 @@ export function openIdleFleet(): ReplicaView {
       find: () => undefined,
       kick: () => undefined,
     },
+    sessions: {
+      list: async () => ({ sessions: [], next: undefined }),
+      find: async () => undefined,
+      end: async () => undefined,
+    },
     events: openEventFeed(),
     readStats: async () => ({
       at: new Date().toISOString(),

@@ -21,6 +21,12 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
     'svc-mqtt connection list --limit 100000 --json | jq -r .device',
   ],
   'connection show': ['svc-mqtt connection show 5f21c0-1a'],
+  'session list': [
+    'svc-mqtt session list --device roof-7',
+    'svc-mqtt session list --limit 100000 --json | jq -r .id',
+  ],
+  'session show': ['svc-mqtt session show roof-7.pump-1'],
+  'session end': ['svc-mqtt session end roof-7.pump-1', 'svc-mqtt session end --device roof-7 --yes'],
   'connection kick': [
     'svc-mqtt connection kick 5f21c0-1a 5f21c0-2f',
     'svc-mqtt connection kick --device roof-7 --yes',

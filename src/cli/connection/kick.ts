@@ -1,18 +1,11 @@
 import { SvcMqttError } from '../../errors.js';
 import { usageError } from '../command/usage-error.js';
 import { type ApiConfig, openApi } from '../store/api-address.js';
+import { type EndManyOptions, endMany } from '../store/end-many.js';
 import type { LiveApi } from '../store/live-api.js';
 import { confirm, requireTerminal } from '../terminal/ask.js';
-import { type CommandIo, write } from '../terminal/io.js';
-import { escapeControls, formatCount, toJsonLine } from '../terminal/text.js';
-
-export interface KickOptions {
-  readonly ids: readonly string[];
-  /** All connections of this device, in place of ids. */
-  readonly device?: string | undefined;
-  readonly yes?: boolean | undefined;
-  readonly json?: boolean | undefined;
-}
+import type { CommandIo } from '../terminal/io.js';
+import { escapeControls, formatCount } from '../terminal/text.js';
 
 const doing = 'Kicking';
 const pageSize = 500;
@@ -25,7 +18,7 @@ const pageSize = 500;
  */
 export async function kickConnections(
   config: ApiConfig,
-  options: KickOptions,
+  options: EndManyOptions,
   io: CommandIo,
 ): Promise<number> {
   const { device } = options;
@@ -37,21 +30,11 @@ export async function kickConnections(
   const ids = device === undefined ? [...new Set(options.ids)] : await listIdsOf(device, api);
   const question = { doing, text: toQuestionText(ids, device), declined: 'Nothing was kicked.' };
   if (!(await confirm(question, options.yes, io))) return 1;
-  const unknown: string[] = [];
-  for (const id of ids) {
-    if (io.signal.aborted) break;
-    const kicked = await api.kick(id).then(
-      () => true,
-      (error: unknown) => {
-        if (error instanceof SvcMqttError && error.code === 'CONNECTION_NOT_FOUND') return false;
-        throw error;
-      },
-    );
-    if (!kicked) unknown.push(id);
-    if (options.json === true) {
-      await write(io.stdout, toJsonLine({ id, outcome: kicked ? 'kicked' : 'unknown' }));
-    } else if (kicked) await write(io.stdout, `${escapeControls(id)} kicked\n`);
-  }
+  const unknown = await endMany(
+    ids,
+    { end: (id) => api.kick(id), notFound: 'CONNECTION_NOT_FOUND', done: 'kicked', json: options.json },
+    io,
+  );
   // Of a device's connections one that has gone by itself is no failure.
   if (unknown.length > 0 && device === undefined) throw connectionsNotFound(unknown);
   return 0;

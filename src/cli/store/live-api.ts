@@ -1,4 +1,5 @@
 import type { ConnectionDetailsJson, ConnectionPageJson, SortField } from '../../api/connection.js';
+import type { SessionJson, SessionPageJson } from '../../api/session.js';
 import type { StatsJson } from '../../api/stats.js';
 import { SvcMqttError } from '../../errors.js';
 import { callApi, callForJson, type Send } from './api-send.js';
@@ -25,9 +26,19 @@ export interface LiveApi {
 
 /** What commands ask beside it. */
 export interface RemoteApi extends LiveApi {
+  /** The pages of at most so many sessions. */
+  sessions(request: {
+    readonly device: string | undefined;
+    readonly limit: number;
+  }): AsyncIterable<readonly SessionJson[]>;
+  session(id: string): Promise<SessionJson>;
+  endSession(id: string): Promise<void>;
   /** When a device was created, as ISO 8601 has it; undefined: the API knows no such device. */
   deviceCreatedAt(id: string): Promise<string | undefined>;
 }
+
+/** Sessions that are asked for at a time. */
+const sessionPage = 500;
 
 export function openLiveApi(send: Send): RemoteApi {
   const get = <T>(path: string) => callForJson<T>(send, 'GET', path);
@@ -51,6 +62,23 @@ export function openLiveApi(send: Send): RemoteApi {
     },
     async revoke(device) {
       await callApi(send, 'DELETE', `/devices/${encodeURIComponent(device)}`);
+    },
+    async *sessions({ device, limit }) {
+      let left = limit;
+      let cursor: string | null = null;
+      do {
+        const query = new URLSearchParams({ limit: String(Math.min(left, sessionPage)) });
+        if (device !== undefined) query.set('device', device);
+        if (cursor !== null) query.set('cursor', cursor);
+        const page: SessionPageJson = await get(`/sessions?${query}`);
+        yield page.sessions;
+        left -= page.sessions.length;
+        cursor = page.next_cursor;
+      } while (cursor !== null && left > 0);
+    },
+    session: (id) => get(`/sessions/${encodeURIComponent(id)}`),
+    async endSession(id) {
+      await callApi(send, 'DELETE', `/sessions/${encodeURIComponent(id)}`);
     },
     async deviceCreatedAt(id) {
       try {

@@ -35,6 +35,7 @@ import type { Queries } from './queries.js';
 import { logFailure, logRequest } from './request-log.js';
 import { describeMissingRoute, openRouteTable, type RouteTable, requireRoles } from './routes.js';
 import { buildSerializer } from './serializer.js';
+import { addSessionRoutes } from './sessions.js';
 import { addStatsRoute } from './stats.js';
 import type { TypedApp } from './typed-app.js';
 import { compileValidator, describeFaults, parseBody } from './validate.js';
@@ -116,8 +117,9 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   await openSpecification(app, options.version);
   addHealthRoutes(app, { readiness: options.readiness, timeoutMs: limits.readinessTimeoutMs, log });
   addMetricsRoute(app, options.readMetrics);
-  const { connections, events, replica } = options.view;
+  const { connections, sessions, events, replica } = options.view;
   addConnectionRoutes(app, connections, limits.maxWaitingLists);
+  addSessionRoutes(app, sessions);
   addEventRoute(app, { events, replica, limits, log });
   addStatsRoute(app, options.view);
   addDeviceRoutes(app, { devices: queries.devices, log });

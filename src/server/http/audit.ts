@@ -20,7 +20,7 @@ export function addAuditRoute(app: TypedApp, list: Queries['listAudit']): void {
         operationId: 'listAudit',
         summary: 'List who changed what',
         description:
-          'Lists changes of devices, policies, claims and keys, and connections that were ended, newest first, a page at a time. Entries older than AUDIT_RETENTION_DAYS are deleted.',
+          'Lists changes of devices, policies, claims and keys, and connections and sessions that were ended, newest first, a page at a time. Entries older than AUDIT_RETENTION_DAYS are deleted.',
         querystring: AuditQuery,
         response: { 200: refer(AuditPage, { description: 'One page' }), ...listProblems(400) },
       },

@@ -1,7 +1,7 @@
 import { createInputProblem, ProblemError } from './problem.js';
 
 /** Makes the cursor of the page after a row. It says nothing to clients, which keeps paging free to change. */
-function encodeCursor(lastKey: string): string {
+export function encodeCursor(lastKey: string): string {
   return Buffer.from(lastKey).toString('base64url');
 }
 

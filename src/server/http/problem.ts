@@ -8,6 +8,7 @@ import { type ErrorCode, errorCodes, SvcMqttError } from '../../errors.js';
 const titles: Partial<Record<ErrorCode, string>> = {
   DEVICE_NOT_FOUND: 'The device does not exist',
   CONNECTION_NOT_FOUND: 'The connection does not exist',
+  SESSION_NOT_FOUND: 'The session does not exist',
   DEVICE_EXISTS: 'The device exists already',
   POLICY_NOT_FOUND: 'The policy does not exist',
   CLAIM_NOT_FOUND: 'The claim does not exist',

@@ -12,7 +12,7 @@ const descriptions = {
   409: 'There is one already; `detail` says which and what to do',
   429: 'Too many requests, or too many attempts to log in; `Retry-After` says when to try again',
   500: 'The server failed; its log says why',
-  503: 'The database does not answer, or takes no changes, as `code` says; `Retry-After` says when to try again',
+  503: 'The database, or NATS where it is asked, does not answer or takes no changes, as `code` says; `Retry-After` says when to try again',
 } as const;
 
 type ProblemStatus = keyof typeof descriptions;

@@ -89,6 +89,8 @@ export interface BrokerCore extends BrokerView {
   ): number;
   /** Ends the connections whose login is no longer good, and learns until when the others' is. */
   refresh(device: DeviceCredentials): void;
+  /** Ends what this replica has of the session of this key, and its connection here. */
+  dropSession(key: string): void;
   /** The connections, for those who look at them. */
   readonly live: LiveConnections;
   /** Since the start, also before it listens. */
@@ -332,6 +334,10 @@ export async function openBroker(options: {
     refresh(device) {
       registry.setType(device.id, device.type, () => rulesOf(device));
       for (const connection of registry.connectionsOf(device.id)) connection.refresh(device);
+    },
+    dropSession(key) {
+      const client = registry.find(key);
+      if (client !== undefined) registry.drop(client, 'kicked');
     },
     live,
     counters,

@@ -6,6 +6,11 @@ export function sessionKey(deviceId: string, clientId: string): string {
   return `${escapePart(deviceId)}.${escapePart(clientId)}`;
 }
 
+/** What the keys of a device's sessions, and of no other's, begin with. */
+export function keyPrefix(deviceId: string): string {
+  return `${escapePart(deviceId)}.`;
+}
+
 /** The device of a key. */
 export function deviceOfKey(key: string): string {
   return unescapePart(key.slice(0, key.indexOf('.')));

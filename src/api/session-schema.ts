@@ -1,0 +1,58 @@
+import Type from 'typebox';
+import {
+  closed,
+  count,
+  cursorParameter,
+  nextCursor,
+  orNull,
+  pageLimit,
+  refer,
+  timeOrNull,
+} from './schema.js';
+
+export const SessionResponse = Type.Object(
+  {
+    id: Type.String({
+      description:
+        'Id of the session, the same on every replica: device and client id, with `=` and two digits for signs that it cannot hold',
+      examples: ['roof-7.pump-1'],
+    }),
+    device: Type.String({ description: 'Id of the device' }),
+    client: Type.String({ description: 'Client id; any text that the client chose' }),
+    connected: Type.Boolean({ description: 'The client is connected, to some replica' }),
+    away_since: timeOrNull('When its connection ended; null: it is connected'),
+    expires_at: timeOrNull(
+      'When the session ends if the client does not come back; null: it is connected, or never',
+    ),
+    expiry_seconds: orNull(Type.Number(), {
+      description: 'How long the session outlives its connection; null: it does not expire',
+    }),
+    subscriptions: Type.Array(Type.Object({ filter: Type.String(), qos: Type.Number() }, closed), {
+      description: 'As they are stored',
+    }),
+    unacknowledged: count('Messages sent to the client and not acknowledged, as stored'),
+    problem: orNull(Type.String(), {
+      description:
+        'Why its record cannot be read, so that the client is refused; what is in it is not shown. null: it can',
+    }),
+  },
+  { $id: 'Session', ...closed },
+);
+
+export const SessionPageResponse = Type.Object(
+  { sessions: Type.Array(refer(SessionResponse)), next_cursor: nextCursor },
+  { $id: 'SessionPage', ...closed },
+);
+
+export const SessionQuery = Type.Object(
+  {
+    device: Type.Optional(Type.String({ minLength: 1, description: 'Only sessions of this device' })),
+    limit: Type.Optional(pageLimit('sessions')),
+    cursor: Type.Optional(cursorParameter),
+  },
+  closed,
+);
+
+export const SessionParams = Type.Object({
+  id: Type.String({ minLength: 1, description: 'Id of the session, as the list has it' }),
+});
