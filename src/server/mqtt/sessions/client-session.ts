@@ -56,7 +56,7 @@ interface SessionClient {
   readonly stored: StoredSession | undefined;
 }
 
-type RestoredSession = Pick<SessionRecord, 'cursors' | 'unacked' | 'owner'>;
+type RestoredSession = Pick<SessionRecord, 'cursors' | 'unacked'>;
 
 /** Commands for the device could match the filter. */
 export function takesCommands(filter: string, deviceId: string): boolean {
@@ -135,9 +135,14 @@ export class ClientSession implements CommandTaker {
   private get cursors(): Cursors {
     const { delivery, restored } = this;
     const before = restored?.cursors ?? { commands: 0, messages: 0 };
-    return delivery === undefined
-      ? before
-      : { ...before, commands: delivery.at.sequence, commandStream: delivery.at.incarnation };
+    if (delivery === undefined) return before;
+    const { incarnation, sequence, sentUpTo } = delivery.at;
+    return {
+      ...before,
+      commands: sequence,
+      commandStream: incarnation,
+      commandsSent: sentUpTo > sequence ? sentUpTo : undefined,
+    };
   }
 
   /** Nothing is lost when its client, which is away, is forgotten here: what comes for it waits elsewhere. */
@@ -194,7 +199,7 @@ export class ClientSession implements CommandTaker {
     const { restored } = this;
     if (restored === undefined) return delivery;
     const { commands: sequence, commandStream: incarnation = store.incarnation } = restored.cursors;
-    delivery.restore({ incarnation, sequence }, restored.owner === undefined);
+    delivery.restore({ incarnation, sequence, sentUpTo: restored.cursors.commandsSent ?? 0 });
     this.outgoing.restoreStored(
       restored.unacked.flatMap((each) =>
         each.stream === 'commands' ? [[each.packetId, each.sequence] as const] : [],

@@ -24,6 +24,8 @@ export interface CommandPosition {
   readonly incarnation: string;
   /** All commands up to here were sent or are not for the client. */
   readonly sequence: number;
+  /** Those up to here may have been sent before, by another replica: they bear DUP. */
+  readonly sentUpTo: number;
 }
 
 /** A command that was read for the client. */
@@ -75,7 +77,7 @@ export class CommandDelivery {
   }
 
   get at(): CommandPosition {
-    return { incarnation: this.incarnation, sequence: this.position };
+    return { incarnation: this.incarnation, sequence: this.position, sentUpTo: this.sentUpTo };
   }
 
   /** Commands that the client has not been sent, up to `most`. */
@@ -85,16 +87,12 @@ export class CommandDelivery {
     return store.countAfter(taker.deviceId, position, most);
   }
 
-  /**
-   * Goes on where the session came to.
-   *
-   * @param isExact nothing was sent beyond; else what is stored by now may have been, and bears DUP.
-   */
-  restore({ incarnation, sequence }: CommandPosition, isExact: boolean): void {
+  /** Goes on where the session came to. */
+  restore({ incarnation, sequence, sentUpTo }: CommandPosition): void {
+    const { store } = this;
     this.incarnation = incarnation;
     this.position = sequence;
-    if (isExact) return;
-    this.sentUpTo = this.store.isCaughtUp ? this.store.end : Number.POSITIVE_INFINITY;
+    this.sentUpTo = store.isCaughtUp ? Math.min(sentUpTo, store.end) : sentUpTo;
   }
 
   /** Begins behind what is stored now: no subscription took commands so far. */

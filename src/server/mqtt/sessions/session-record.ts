@@ -21,7 +21,21 @@ export type CursorName = 'commands' | 'messages';
 export type Cursors = Readonly<Record<CursorName, number>> & {
   /** Which stream of commands that is; undefined: it is not known. */
   readonly commandStream?: string | undefined;
+  /** Commands up to this sequence may have been sent, though they are beyond the cursor; undefined: none. */
+  readonly commandsSent?: number | undefined;
 };
+
+/** Beyond every sequence. */
+const anySequence = Number.MAX_SAFE_INTEGER;
+
+/**
+ * The session as one that nobody has goes on with it. A replica that had it, and did not part from it in an orderly way, may have sent
+ * more than it has written.
+ */
+export function disown(record: SessionRecord): SessionRecord {
+  if (record.owner === undefined) return record;
+  return { ...record, owner: undefined, cursors: { ...record.cursors, commandsSent: anySequence } };
+}
 
 /** A message sent with QoS 1 or 2 and not yet acknowledged. */
 export interface Unacked {
@@ -116,6 +130,7 @@ export function decodeRecord(bytes: Uint8Array): SessionRecord | string {
       commands: cursors.commands,
       messages: cursors.messages,
       commandStream: cursors.commandStream,
+      commandsSent: cursors.commandsSent,
     },
     unacked: record.unacked.map(([packetId, stream, sequence, released]) => ({
       packetId,
@@ -159,6 +174,17 @@ function isSubscription(value: unknown): boolean {
   );
 }
 
+function isCursors(value: unknown): boolean {
+  if (!isObject(value)) return false;
+  const { commands, messages, commandStream, commandsSent } = value;
+  return (
+    isCount(commands) &&
+    isCount(messages) &&
+    (commandStream === undefined || typeof commandStream === 'string') &&
+    (commandsSent === undefined || isCount(commandsSent))
+  );
+}
+
 function isUnacked(value: unknown): boolean {
   if (!Array.isArray(value) || value.length !== 4) return false;
   const [packetId, stream, sequence, released] = value as unknown[];
@@ -183,14 +209,7 @@ const checks: readonly [field: string, holds: (json: Json) => boolean][] = [
   ['expirySec', ({ expirySec }) => expirySec === null || isCount(expirySec)],
   ['awaySince', ({ awaySince }) => awaySince === undefined || isCount(awaySince)],
   ['subscriptions', ({ subscriptions }) => isListOf(subscriptions, isSubscription)],
-  [
-    'cursors',
-    ({ cursors }) =>
-      isObject(cursors) &&
-      isCount(cursors.commands) &&
-      isCount(cursors.messages) &&
-      (cursors.commandStream === undefined || typeof cursors.commandStream === 'string'),
-  ],
+  ['cursors', ({ cursors }) => isCursors(cursors)],
   ['unacked', ({ unacked }) => isListOf(unacked, isUnacked)],
   [
     'received',

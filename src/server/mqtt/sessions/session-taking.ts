@@ -7,7 +7,7 @@ import { partFilter } from '../protocol/topics.js';
 import type { Client } from './client.js';
 import { ClientSession, type SessionServices } from './client-session.js';
 import type { Registry } from './registry.js';
-import type { SessionRecord, StoredSubscription } from './session-record.js';
+import { disown, type SessionRecord, type StoredSubscription } from './session-record.js';
 import { type SessionStore, type StoredRecord, StoreError } from './session-store.js';
 import type { SessionWriter } from './session-writer.js';
 import { newTerms, type SessionState, StoredSession } from './stored-session.js';
@@ -142,7 +142,7 @@ export function openSessionTaking(options: {
     }
     const before = found === undefined || typeof found.record === 'string' ? undefined : found.record;
     const isAllowed = before?.subscriptions.every((each) => allows(policy(), each));
-    const kept = !cleanStart && isAllowed ? before : undefined;
+    const kept = !cleanStart && isAllowed && before !== undefined ? disown(before) : undefined;
     if (kept === undefined && sessionExpirySec === 0) {
       if (found !== undefined && !(await store.remove(key, found.revision))) return undefined;
       return { sessionPresent: false };
@@ -154,19 +154,27 @@ export function openSessionTaking(options: {
         : { ...kept, epoch, owner: store.owner, expirySec: sessionExpirySec, awaySinceMs: undefined };
     const revision = await store.write(key, record, found?.revision ?? 0, store.nextWriteId());
     if (revision === undefined) return undefined;
-    const stored = new StoredSession(services, { key, record, revision }, clientOf(client));
+    const putBack = () =>
+      sessionExpirySec === 0
+        ? store.remove(key, revision)
+        : store.write(
+            key,
+            { ...record, owner: undefined, awaySinceMs: Date.now() },
+            revision,
+            store.nextWriteId(),
+          );
     if (!isWanted()) {
       // Nobody is there any more: it waits for the client to come back.
-      void (sessionExpirySec === 0 ? stored.remove() : stored.park(sessionExpirySec));
+      await putBack();
       return { refused: 'connection-lost' };
     }
+    const stored = new StoredSession(services, { key, record, revision }, clientOf(client));
     if (kept === undefined || restore(client, kept)) {
       client.stored = stored;
       return { sessionPresent: kept !== undefined };
     }
     registry.discardSession(client);
-    const back = { ...record, owner: undefined, awaySinceMs: Date.now() };
-    await store.write(key, back, revision, store.nextWriteId());
+    await putBack();
     log.warn(
       'session_not_restored',
       { session: key },
