@@ -25,7 +25,16 @@ export async function readMachine(names: readonly SystemName[], fleet: Fleet): P
     postgresql: fleet.postgresVersion,
   };
   for (const name of names) {
-    if (['gateway-synced', 'gateway-synced-plain', 'gateway-core', 'nats-mqtt', 'aedes-nats'].includes(name))
+    if (
+      [
+        'gateway-synced',
+        'gateway-synced-plain',
+        'gateway-workers',
+        'gateway-core',
+        'nats-mqtt',
+        'aedes-nats',
+      ].includes(name)
+    )
       continue;
     const label = { gateway: 'svc-mqtt', direct: 'nats (library)' }[name as string] ?? name;
     versions[label] = (await systems[name].version()) ?? 'not installed';

@@ -33,6 +33,12 @@ const loads: readonly Load[] = [
     ...{ clients: 50, qos: 1, payloadBytes: 64, window: 100 },
   },
   {
+    name: 'durable-workers',
+    load: '50 clients, QoS 1, 64 B, 100 in flight each: one process beside two workers',
+    systems: ['gateway', 'gateway-workers'],
+    ...{ clients: 50, qos: 1, payloadBytes: 64, window: 100 },
+  },
+  {
     name: 'synced',
     load: '50 clients, QoS 1, 64 B, 100 in flight each, each confirmed once it is on disk',
     systems: ['gateway-synced', 'gateway-synced-plain'],

@@ -8,6 +8,7 @@ import {
   gatewayMqtt5Receipts,
   gatewaySynced,
   gatewaySyncedPlain,
+  gatewayWorkers,
 } from './gateway.js';
 import { mosquitto } from './mosquitto.js';
 import { natsMqtt } from './nats-mqtt.js';
@@ -20,6 +21,7 @@ export const systems: Record<SystemName, System> = {
   'gateway-mqtt5-receipts': gatewayMqtt5Receipts,
   'gateway-synced': gatewaySynced,
   'gateway-synced-plain': gatewaySyncedPlain,
+  'gateway-workers': gatewayWorkers,
   'gateway-core': gatewayCore,
   'nats-mqtt': natsMqtt,
   mosquitto,

@@ -62,6 +62,15 @@ export const gatewaySyncedPlain: System = {
   start: (request) => startGateway(request, 'gateway-synced-plain'),
 };
 
+/** The same with WORKERS=2. */
+export const gatewayWorkers: System = {
+  name: 'gateway-workers',
+  title: 'svc-mqtt with two workers',
+  stores: true,
+  version: async () => readProgramVersion(),
+  start: (request) => startGateway(request, 'gateway-workers'),
+};
+
 /** The same with ENABLE_JETSTREAM=false: messages go to core NATS and nothing is stored. */
 export const gatewayCore: System = {
   name: 'gateway-core',
@@ -89,6 +98,7 @@ async function startGateway(request: StartRequest, name: GatewayName): Promise<R
         DATABASE_URL: fleet.databaseUrl,
         NATS_URL: nats.url,
         ENABLE_JETSTREAM: String(jetstream),
+        WORKERS: name === 'gateway-workers' ? '2' : '1',
         NATS_INGEST: name === 'gateway-synced-plain' ? 'plain' : 'auto',
         // All clients share an address here, and `storm` asks what a connect costs.
         MAX_CONNECTS_PER_SECOND: '1000000',

@@ -9,6 +9,7 @@ export const systemNames = [
   'gateway-mqtt5-receipts',
   'gateway-synced',
   'gateway-synced-plain',
+  'gateway-workers',
   'gateway-core',
   'nats-mqtt',
   'mosquitto',

@@ -31,6 +31,10 @@ export const SessionResponse = Type.Object(
       description: 'As they are stored',
     }),
     unacknowledged: count('Messages sent to the client and not acknowledged, as stored'),
+    pending: orNull(Type.Number(), {
+      description:
+        'Commands of its device behind the last that the client was sent or has acknowledged, also those that its filters do not match; 1000: so many or more; null: commands are not stored',
+    }),
     problem: orNull(Type.String(), {
       description:
         'Why its record cannot be read, so that the client is refused; what is in it is not shown. null: it can',

@@ -16,6 +16,8 @@ export interface SessionSummary {
         readonly expirySec: number;
         readonly subscriptions: readonly { readonly filter: string; readonly qos: number }[];
         readonly unacknowledged: number;
+        /** Commands that wait for it; undefined: commands are not stored. */
+        readonly pending: number | undefined;
       }
     | string;
 }
@@ -27,9 +29,9 @@ export function toSessionJson({ id, deviceId, clientId, stored }: SessionSummary
   const names = { id, device: deviceId, client: clientId };
   if (typeof stored === 'string') {
     const unknown = { connected: false, away_since: null, expires_at: null, expiry_seconds: null };
-    return { ...names, ...unknown, subscriptions: [], unacknowledged: 0, problem: stored };
+    return { ...names, ...unknown, subscriptions: [], unacknowledged: 0, pending: null, problem: stored };
   }
-  const { connected, awaySinceMs, expirySec, subscriptions, unacknowledged } = stored;
+  const { connected, awaySinceMs, expirySec, subscriptions, unacknowledged, pending } = stored;
   const expires = Number.isFinite(expirySec);
   return {
     ...names,
@@ -39,6 +41,7 @@ export function toSessionJson({ id, deviceId, clientId, stored }: SessionSummary
     expiry_seconds: expires ? expirySec : null,
     subscriptions: subscriptions.map(({ filter, qos }) => ({ filter, qos })),
     unacknowledged,
+    pending: pending ?? null,
     problem: null,
   };
 }

@@ -1,28 +1,34 @@
 import type { SessionSummary } from '../api/session.js';
 import { SvcMqttError } from '../errors.js';
+import type { CommandStore } from './forward/commands/command-store.js';
 import type { LiveSessions } from './live.js';
 import { clientOfKey, deviceOfKey, keyPrefix } from './mqtt/sessions/session-key.js';
 import type { SessionRecord } from './mqtt/sessions/session-record.js';
 import { type SessionStore, type StoredRecord, StoreError } from './mqtt/sessions/session-store.js';
 
+/** So many commands that wait for a session are counted, and no more. */
+const mostPending = 1_000;
 /** Records that are read at the same time. */
 const readAtOnce = 32;
 
 /**
  * Lists, shows and ends the sessions that the store has: of the fleet, or without JetStream of this replica.
  *
+ * @param options.commands undefined: commands are not stored.
  * @param options.drop ends what this replica has of a session, and its connection here.
  */
 export function openSessionList({
   store,
+  commands,
   drop,
 }: {
   store: SessionStore;
+  commands: Commands;
   drop(key: string): void;
 }): LiveSessions {
   async function load(key: string): Promise<SessionSummary | undefined> {
     const found = await store.load(key).catch(fail);
-    return found === undefined ? undefined : summarize(key, found);
+    return found === undefined ? undefined : summarize(key, found, commands);
   }
 
   return {
@@ -66,19 +72,40 @@ function firstOf(keys: Iterable<string>, prefix: string, after: string | undefin
   return kept.sort().slice(0, limit);
 }
 
-function summarize(key: string, { record }: StoredRecord): SessionSummary {
+type Commands = Pick<CommandStore, 'incarnation' | 'countAfter'> | undefined;
+
+function summarize(key: string, { record }: StoredRecord, commands: Commands): SessionSummary {
   const names = { id: key, deviceId: deviceOfKey(key), clientId: clientOfKey(key) };
-  return { ...names, stored: typeof record === 'string' ? record : describe(record) };
+  return {
+    ...names,
+    stored: typeof record === 'string' ? record : describe(record, names.deviceId, commands),
+  };
 }
 
-function describe({ owner, awaySinceMs, expirySec, subscriptions, unacked }: SessionRecord) {
+function describe(record: SessionRecord, deviceId: string, commands: Commands) {
+  const { owner, awaySinceMs, expirySec, subscriptions, unacked } = record;
   return {
+    pending: commands && countPending(record, deviceId, commands),
     connected: owner !== undefined,
     awaySinceMs,
     expirySec,
     subscriptions: subscriptions.map(({ name, qos }) => ({ filter: name, qos })),
     unacknowledged: unacked.length,
   };
+}
+
+/** Commands of the device behind what the session has had. Those that none of its filters matches are counted, too. */
+function countPending(
+  { subscriptions, cursors }: SessionRecord,
+  deviceId: string,
+  commands: Exclude<Commands, undefined>,
+): number {
+  const own = subscriptions.filter(({ name }) => name.startsWith(`cmd/${deviceId}/`));
+  if (own.length === 0) return 0;
+  // Of a stream that was made anew nothing has been had.
+  const isSame = cursors.commandStream === commands.incarnation;
+  const had = isSame ? Math.max(cursors.commands, Math.min(...own.map(({ from }) => from))) : 0;
+  return commands.countAfter(deviceId, had, mostPending);
 }
 
 function fail(error: unknown): never {

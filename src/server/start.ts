@@ -232,7 +232,7 @@ async function start(
     replica,
     db,
     broker: core,
-    sessions: openSessionList({ store, drop: (key) => core.dropSession(key) }),
+    sessions: openSessionList({ store, commands: downlink.store, drop: (key) => core.dropSession(key) }),
     forwarder,
     health,
     events,

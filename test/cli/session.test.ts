@@ -1,4 +1,5 @@
 import { connectAsync, type MqttClient } from 'mqtt';
+import { connect as connectNats } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import type { SvcMqttError } from '../../src/errors.js';
@@ -71,6 +72,12 @@ test('sessions are listed, shown and ended on whichever replica is asked', { tim
   await gone.endAsync();
   await until('one is away', async () => (await list()).some(({ away_since: at }) => at !== null));
 
+  const nats = await connectNats({ servers: gateway.nats.url });
+  undo.push(() => nats.close());
+  for (const what of ['a', 'b', 'c']) nats.publish(`cmd.roof-2.${what}`, 'x');
+  await nats.flush();
+  await until('they wait', async () => (await list('--device', 'roof-2'))[0]?.pending === 3);
+
   const [first, second, ...more] = await list();
   expect(more).toEqual([]);
   expect(first).toMatchObject({
@@ -81,6 +88,7 @@ test('sessions are listed, shown and ended on whichever replica is asked', { tim
     away_since: null,
     expires_at: null,
     subscriptions: [{ filter: 'cmd/roof-1/#', qos: 1 }],
+    pending: 0,
     problem: null,
   });
   expect(second).toMatchObject({ id: 'roof-2.pump-2', connected: false, away_since: expect.any(String) });

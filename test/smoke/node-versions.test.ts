@@ -25,38 +25,36 @@ describe('start, add, publish, stored, stop, as the README says, on Node', () =>
     },
   );
 
-  test.for(tried.map((program) => [majorOf(program), program] as const))(
-    '%i',
-    { timeout: 300_000 },
-    async ([, node], { onTestFinished }) => {
-      const dataDir = await mkdtemp(path.join(tmpdir(), 'svc mqtt smoke-'));
-      onTestFinished(() => rm(dataDir, { recursive: true, force: true }));
-      const natsPort = await freePort();
-      const env = { DATA_DIR: dataDir, EMBEDDED_NATS_PORT: String(natsPort) };
-      const server = await startServerProcess(env, { node });
-      onTestFinished(async () => {
-        await server.end();
-      });
-      expect(await server.readiness()).toEqual({
-        status: 200,
-        database: 'ok',
-        nats: 'ok',
-        storage: 'ok',
-        listeners: 'ok',
-      });
+  test.for(
+    tried.flatMap((program) => [1, 2].map((workers) => [majorOf(program), workers, program] as const)),
+  )('%i, WORKERS=%i', { timeout: 300_000 }, async ([, workers, node], { onTestFinished }) => {
+    const dataDir = await mkdtemp(path.join(tmpdir(), 'svc mqtt smoke-'));
+    onTestFinished(() => rm(dataDir, { recursive: true, force: true }));
+    const natsPort = await freePort();
+    const env = { DATA_DIR: dataDir, EMBEDDED_NATS_PORT: String(natsPort), WORKERS: String(workers) };
+    const server = await startServerProcess(env, { node });
+    onTestFinished(async () => {
+      await server.end();
+    });
+    expect(await server.readiness()).toEqual({
+      status: 200,
+      database: 'ok',
+      nats: 'ok',
+      storage: 'ok',
+      listeners: 'ok',
+    });
 
-      const device = await addDevice(server.httpPort);
-      const client = await connected(onTestFinished, server.mqttPort, device);
-      await publishAndWait(client, device, 'smoke');
-      const stored = await readStored(`nats://127.0.0.1:${natsPort}`);
-      expect(stored).toEqual([{ subject: `raw.${device.id}`, payload: 'smoke' }]);
+    const device = await addDevice(server.httpPort);
+    const client = await connected(onTestFinished, server.mqttPort, device);
+    await publishAndWait(client, device, 'smoke');
+    const stored = await readStored(`nats://127.0.0.1:${natsPort}`);
+    expect(stored).toEqual([{ subject: `raw.${device.id}`, payload: 'smoke' }]);
 
-      expect(await server.end()).toBe(0);
-      await client.waitClosed();
-      await until('no process is left', async () => (await processesOf(dataDir)).length === 0);
-      // Neither warnings of Node nor anything else besides the log.
-      expect(server.stderr.filter((line) => !line.startsWith('{'))).toEqual([]);
-      expect(server.log.filter(({ level }) => Number(level) >= 40)).toEqual([]);
-    },
-  );
+    expect(await server.end()).toBe(0);
+    await client.waitClosed();
+    await until('no process is left', async () => (await processesOf(dataDir)).length === 0);
+    // Neither warnings of Node nor anything else besides the log.
+    expect(server.stderr.filter((line) => !line.startsWith('{'))).toEqual([]);
+    expect(server.log.filter(({ level }) => Number(level) >= 40)).toEqual([]);
+  });
 });

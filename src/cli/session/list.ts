@@ -45,6 +45,7 @@ function toColumns(io: CommandIo): ListColumn<SessionJson>[] {
     { title: 'AWAY SINCE', keep: timeWidth, text: ({ away_since: at }) => (at === null ? '-' : time(at)) },
     { title: 'EXPIRES', keep: timeWidth, text: ({ expires_at: at }) => (at === null ? '-' : time(at)) },
     { title: 'SUBSCRIPTIONS', text: ({ subscriptions }) => String(subscriptions.length) },
+    { title: 'PENDING', text: ({ pending }) => String(pending ?? '-') },
     { title: 'UNACKNOWLEDGED', text: ({ unacknowledged }) => String(unacknowledged) },
   ];
 }

@@ -35,6 +35,7 @@ function toRows(found: SessionJson, io: CommandIo): [string, string][] {
     ['away since', since === null ? '-' : time(since)],
     ['outlives its connection', sec === null ? 'for ever' : `${sec} s`],
     ['expires', at === null ? '-' : time(at)],
+    ['pending commands', String(found.pending ?? '-')],
     ['unacknowledged', String(found.unacknowledged)],
     ...(subscriptions.length === 0 ? ['none'] : subscriptions).map(
       (text, index) => [index === 0 ? 'subscriptions' : '', text] satisfies [string, string],
