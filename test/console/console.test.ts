@@ -59,11 +59,8 @@ async function ask<T>(method: string, path: string, body?: object): Promise<T> {
 }
 
 async function needKeys(): Promise<void> {
-  if (keys.operator !== undefined) return;
-  const made = await ask<{ key: string }>('POST', '/api-keys', { name: 'the-operator', role: 'operator' });
-  keys.operator = made.key;
-  for (const role of ['viewer', 'enroller'])
-    keys[role] = (await ask<{ key: string }>('POST', '/api-keys', { name: `the-${role}`, role })).key;
+  for (const role of ['operator', 'viewer', 'enroller'])
+    keys[role] ??= (await ask<{ key: string }>('POST', '/api-keys', { name: `the-${role}`, role })).key;
 }
 
 describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
@@ -112,6 +109,23 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     await page.getByText('This connection has ended').waitFor();
     expect(complaints).toEqual([]);
     expect([...origins]).toEqual([base]);
+  });
+
+  test('makes the first key, and goes on with it', async () => {
+    const { page, complaints } = await open();
+    await page.getByRole('link', { name: 'Keys' }).click();
+    await page.getByText('There is no key').waitFor();
+    await page.getByRole('button', { name: 'Make a key' }).click();
+    await page.getByLabel('Name').fill('the-operator');
+    await page.getByRole('button', { name: 'Make', exact: true }).click();
+    const shown = page.getByRole('dialog', { name: 'The key the-operator, of role operator' });
+    keys.operator = (await shown.locator('.secret code').textContent()) ?? '';
+    await expect.poll(async () => (await fetch(`${base}/stats`)).status).toBe(401);
+    await shown.getByRole('button', { name: 'I have kept it' }).click();
+    await page.getByRole('cell', { name: 'the-operator', exact: true }).waitFor();
+    await page.getByRole('button', { name: 'Log out' }).click();
+    await page.getByLabel('API key').waitFor();
+    expect(complaints).toEqual([]);
   });
 
   test('takes a key that the API knows, keeps it nowhere, and says why it does not take another', async () => {
@@ -204,6 +218,63 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     expect([...origins]).toEqual([base]);
   });
 
+  test('sets a policy, makes a claim, shows who did it, and what happens as it happens', async () => {
+    await needKeys();
+    const { page, complaints } = await open('operator');
+    await page.getByRole('link', { name: 'Policies' }).click();
+    await page.getByRole('button', { name: 'Set a policy' }).click();
+    const form = page.getByRole('dialog', { name: 'Set a policy' });
+    await form.getByLabel('Type of the devices').fill('meter');
+    await form.getByLabel('They publish to').fill('raw/{id}/#\nbad/#/topic');
+    await form.getByLabel('Messages a second').fill('20');
+    await form.getByRole('button', { name: 'Set' }).click();
+    await form.getByRole('alert').getByText('INPUT_INVALID').waitFor();
+    await form.getByLabel('They publish to').fill('raw/{id}/#');
+    await form.getByRole('button', { name: 'Set' }).click();
+    const policy = page.getByRole('region', { name: 'Policy of meter' });
+    await policy.getByText('raw/{id}/#').waitFor();
+    const stored = await ask<object>('GET', '/policies/meter');
+    expect(stored).toMatchObject({
+      publish: ['raw/{id}/#'],
+      publish_rate: 20,
+      ack_level: null,
+      receipts: null,
+    });
+    await policy.getByRole('button', { name: 'Remove meter' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
+    await page.getByText('No type has a policy of its own').waitFor();
+
+    await page.getByRole('link', { name: 'Claims' }).click();
+    await page.getByRole('button', { name: 'Make a claim' }).click();
+    await page.getByLabel('Type of the devices').fill('meter');
+    await page.getByRole('button', { name: 'Make', exact: true }).click();
+    const shown = page.getByRole('dialog', { name: 'A claim for 1 of type meter' });
+    const claim = await shown.locator('.secret code').textContent();
+    expect(readQrCode(await shown.locator('svg').innerHTML())).toBe(claim);
+    await shown.getByRole('button', { name: 'I have kept it' }).click();
+    await page.getByRole('button', { name: 'Revoke claim' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Revoke' }).click();
+    await page.getByText('No claim is active').waitFor();
+
+    await page.getByRole('link', { name: 'Audit' }).click();
+    for (const action of ['policy.set', 'policy.remove', 'claim.create', 'claim.revoke', 'api-key.create'])
+      await page.getByRole('cell', { name: action }).first().waitFor();
+    await page.getByRole('cell', { name: 'api-key the-operator' }).first().waitFor();
+
+    await page.getByRole('link', { name: 'Events' }).click();
+    await page.getByLabel('Kind').selectOption('disconnected');
+    const device = await ask<{ id: string; mqtt_password: string }>('POST', '/devices', { type: 'sensor' });
+    const credentials = { id: device.id, password: device.mqtt_password };
+    (await connected(onFinished, gateway.server.mqttPort, credentials)).destroy();
+    await page.getByRole('row', { name: device.id }).getByText('disconnected').waitFor();
+
+    await page.getByRole('link', { name: 'Keys' }).click();
+    await page.getByRole('button', { name: 'Revoke the-operator' }).click();
+    await page.getByText('the one that you are logged in with').waitFor();
+    await page.getByRole('button', { name: 'Cancel' }).click();
+    expect(complaints).toEqual([]);
+  });
+
   test('offers an enroller what it may: to add devices, and to look at those', async () => {
     await needKeys();
     const { page } = await open('enroller');
@@ -235,23 +306,49 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     await page.getByRole('link', { name: device.id }).click();
     await page.getByText('secret in use').waitFor();
     expect(await page.getByRole('main').getByRole('button').count()).toBe(0);
+    await ask('PUT', '/policies/valve', { publish_rate: 5 });
+    await page.getByRole('link', { name: 'Policies' }).click();
+    await page.getByText('messages a second').waitFor();
+    expect(await page.getByRole('main').getByRole('button').count()).toBe(0);
+    const links = await page.getByRole('navigation').getByRole('link').allTextContents();
+    expect(links).toEqual(['Fleet', 'Connections', 'Devices', 'Policies', 'Events', 'API']);
+    await page.goto(`${base}/console/#/keys`);
+    await page.getByText('There is no such page, or not for this key').waitFor();
   });
 
   test.each(['light', 'dark'] as const)('axe finds no violation in it, %s', async (colorScheme) => {
     await needKeys();
+    const device = await ask<{ id: string; mqtt_password: string }>('POST', '/devices', { type: 'sensor' });
+    const credentials = { id: device.id, password: device.mqtt_password };
+    await connected(onFinished, gateway.server.mqttPort, credentials, { clientId: 'axe' });
     const { page, complaints } = await open(undefined, { colorScheme });
     await page.getByLabel('API key').waitFor();
     await expectAccessible(page, 'log-in');
     await page.getByLabel('API key').fill(keys.operator ?? '');
     await page.getByRole('button', { name: 'Log in' }).click();
-    for (const name of ['Fleet', 'Connections', 'Devices']) {
+    for (const name of ['Fleet', 'Connections', 'Devices', 'Policies', 'Claims', 'Keys', 'Audit', 'Events']) {
       await page.getByRole('navigation').getByRole('link', { name }).click();
       await page.getByRole('heading', { name, level: 1 }).waitFor();
       await page.waitForLoadState('networkidle');
       await expectAccessible(page, name);
     }
-    await page.getByRole('button', { name: 'Add a device' }).click();
-    await expectAccessible(page, 'Add a device');
+    await page.goto(`${base}/console/#/devices/${device.id}`);
+    await page.getByRole('link', { name: 'axe' }).waitFor();
+    await expectAccessible(page, 'a device');
+    await page.getByRole('link', { name: 'axe' }).click();
+    await page.getByText('keep alive').waitFor();
+    await expectAccessible(page, 'a connection');
+    for (const [name, button] of [
+      ['Devices', 'Add a device'],
+      ['Policies', 'Set a policy'],
+      ['Claims', 'Make a claim'],
+      ['Keys', 'Make a key'],
+    ] as const) {
+      await page.getByRole('navigation').getByRole('link', { name }).click();
+      await page.getByRole('button', { name: button }).click();
+      await expectAccessible(page, button);
+      await page.keyboard.press('Escape');
+    }
     expect(complaints).toEqual([]);
   });
 });

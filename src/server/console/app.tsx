@@ -1,13 +1,18 @@
 import type { ComponentChildren } from 'preact';
-import { useCallback, useEffect, useMemo, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { MeJson } from '../../api/me.js';
+import { AuditPage } from './audit.js';
+import { ClaimsPage } from './claims.js';
 import { ConnectionPage } from './connection.js';
 import { ConnectionsPage } from './connections.js';
 import { DevicePage } from './device.js';
 import { DevicesPage } from './devices.js';
+import { EventsPage } from './events.js';
 import { FleetPage } from './fleet.js';
 import { linkTo, usePlace } from './hooks.js';
+import { KeysPage } from './keys.js';
 import { LogIn } from './log-in.js';
+import { PoliciesPage } from './policies.js';
 import { SecretDialog } from './secret.js';
 import { type Secret, type Session, SessionContext } from './session.js';
 import { ApiError, openSource } from './source.js';
@@ -37,6 +42,11 @@ const pages: readonly Page[] = [
     role: 'any',
     render: ([id]) => (id === undefined ? <DevicesPage /> : <DevicePage key={id} id={id} />),
   },
+  { name: 'policies', title: 'Policies', role: 'viewer', render: () => <PoliciesPage /> },
+  { name: 'claims', title: 'Claims', role: 'operator', render: () => <ClaimsPage /> },
+  { name: 'keys', title: 'Keys', role: 'operator', render: () => <KeysPage /> },
+  { name: 'audit', title: 'Audit', role: 'operator', render: () => <AuditPage /> },
+  { name: 'events', title: 'Events', role: 'viewer', render: () => <EventsPage /> },
 ];
 
 /** The console: log-in, then the pages. */
@@ -46,11 +56,18 @@ export function App() {
   const [me, setMe] = useState<MeJson>();
   const [refusal, setRefusal] = useState<ApiError>();
   const [secret, setSecret] = useState<Secret>();
-  const onRefused = useCallback((error: ApiError) => {
-    setMe(undefined);
-    setRefusal(error);
-  }, []);
-  const source = useMemo(() => openSource(key, onRefused), [key, onRefused]);
+  const current = useRef(key);
+  current.current = key;
+  const source = useMemo(
+    () =>
+      openSource(key, (error) => {
+        // A late answer to the key before says nothing of this one.
+        if (key !== current.current) return;
+        setMe(undefined);
+        setRefusal(error);
+      }),
+    [key],
+  );
 
   useEffect(() => {
     let over = false;
@@ -78,7 +95,7 @@ export function App() {
         <LogIn refusal={refusal} hasKey={key !== undefined} onKey={setKey} />
       ) : (
         <SessionContext.Provider value={session}>
-          <StatsProvider>
+          <StatsProvider key={`${session.me.kind} ${session.me.name}`}>
             <Shell session={session} onLogOut={key === undefined ? undefined : () => location.reload()} />
           </StatsProvider>
         </SessionContext.Provider>

@@ -1,11 +1,11 @@
 import { useState } from 'preact/hooks';
-import type { DeviceJson } from '../../api/device.js';
+import type { DeviceDetailsJson } from '../../api/device.js';
 import { ConnectionTable } from './connections.js';
 import { ChangeDevice, EnableDevice, RemoveDevice, RevokeDevice, RotateDevice } from './device-forms.js';
 import { DeviceState } from './devices.js';
 import { linkTo, useLoad } from './hooks.js';
 import { useSession } from './session.js';
-import { ago, shown, time } from './text.js';
+import { ago, integer, shown, time } from './text.js';
 import { Command, Empty, Facts, Heading, ProblemBox } from './ui.js';
 
 const deviceEveryMs = 5_000;
@@ -54,7 +54,7 @@ export function DevicePage({ id }: { id: string }) {
   );
 }
 
-function Details({ device }: { device: DeviceJson }) {
+function Details({ device }: { device: DeviceDetailsJson }) {
   const now = Date.now();
   const { last_seen_at: seen, expires_at: expires, revoked_at: revoked, last_secret_used: used } = device;
   const until = device.previous_secret_until;
@@ -86,6 +86,10 @@ function Details({ device }: { device: DeviceJson }) {
               ]),
         ]}
       />
+      <section aria-labelledby="messages">
+        <h2 id="messages">Messages</h2>
+        <Ledger ledger={device.ledger} />
+      </section>
       <section aria-labelledby="metadata">
         <h2 id="metadata">Metadata</h2>
         {Object.keys(device.metadata).length === 0 ? (
@@ -97,6 +101,24 @@ function Details({ device }: { device: DeviceJson }) {
         )}
       </section>
     </div>
+  );
+}
+
+function Ledger({ ledger }: Pick<DeviceDetailsJson, 'ledger'>) {
+  if (ledger === null) return <Empty title="Nothing has come of it yet." />;
+  const { last_refused_at: at, last_refused_reason: reason, last_stream: stream } = ledger;
+  const last = at === null ? '' : `, the last ${time(at)}: ${shown(reason ?? '')}`;
+  return (
+    <Facts
+      facts={[
+        ['received', integer(ledger.received)],
+        ['stored', integer(ledger.stored)],
+        ['refused', `${integer(ledger.refused)}${last}`],
+        ['delivered to it', integer(ledger.delivered)],
+        ['latest in', stream === null ? '–' : `${shown(stream)}, ${integer(ledger.last_sequence ?? 0)}`],
+        ['last address', shown(ledger.last_address ?? '–')],
+      ]}
+    />
   );
 }
 

@@ -2,7 +2,13 @@ import type { ApiKeyPageJson, NewApiKeyJson } from '../../api/api-key.js';
 import type { AuditPageJson } from '../../api/audit-entry.js';
 import type { ClaimPageJson, NewClaimJson } from '../../api/claim.js';
 import type { ConnectionDetailsJson, ConnectionPageJson } from '../../api/connection.js';
-import type { DeviceJson, DevicePageJson, NewDeviceJson, RotatedDeviceJson } from '../../api/device.js';
+import type {
+  DeviceDetailsJson,
+  DeviceJson,
+  DevicePageJson,
+  NewDeviceJson,
+  RotatedDeviceJson,
+} from '../../api/device.js';
 import type { EventJson } from '../../api/event.js';
 import type { MeJson } from '../../api/me.js';
 import type { PolicyPageJson, SetPolicyJson } from '../../api/policy.js';
@@ -88,7 +94,7 @@ export function openSource(key: string | undefined, onRefused: (error: ApiError)
     kick: (id: string) => change('DELETE', of('connections', id)),
 
     devices: (query: Query) => get<DevicePageJson>('devices', query),
-    device: (id: string) => get<DeviceJson>(of('devices', id)),
+    device: (id: string) => get<DeviceDetailsJson>(of('devices', id)),
     addDevice: (body: object) => change<NewDeviceJson>('POST', 'devices', body),
     setDevice: (id: string, body: object) => change<DeviceJson>('PATCH', of('devices', id), body),
     rotateDevice: (id: string, body: object) =>

@@ -61,6 +61,8 @@ export interface Column<Row> {
   /** From which width of the window on it is shown. */
   readonly from?: 'medium' | 'wide';
   readonly sortable?: boolean;
+  /** Its text is shown whole, on several lines. */
+  readonly wrap?: boolean;
   render(row: Row): ComponentChildren;
 }
 
@@ -74,7 +76,8 @@ export function Table<Row>(props: {
   onSort?(key: string): void;
 }) {
   const { caption, columns, rows, keyOf, sort, onSort } = props;
-  const classOf = ({ align, from }: Column<Row>) => [align, from].filter(Boolean).join(' ');
+  const classOf = ({ align, from, wrap }: Column<Row>) =>
+    [align, from, wrap === true && 'wrap'].filter(Boolean).join(' ');
   return (
     <table>
       <caption>{caption}</caption>

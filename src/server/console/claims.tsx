@@ -1,0 +1,153 @@
+import { useState } from 'preact/hooks';
+import type { ClaimJson } from '../../api/claim.js';
+import { readTime } from './device-forms.js';
+import { usePages } from './pages.js';
+import { useSession } from './session.js';
+import { integer, shown, time } from './text.js';
+import {
+  Badge,
+  Command,
+  Empty,
+  Field,
+  FormDialog,
+  Heading,
+  MoreButton,
+  ProblemBox,
+  Table,
+  textOf,
+} from './ui.js';
+
+const tones = { active: 'good', spent: 'dim', expired: 'warn', revoked: 'bad' } as const;
+
+/** By which devices get their credentials themselves. */
+export function ClaimsPage() {
+  const session = useSession();
+  const { source, may } = session;
+  const [state, setState] = useState('active');
+  const { rows, error, more, refresh } = usePages(
+    state,
+    (cursor) => source.claims({ state, cursor }),
+    ({ claims }) => claims,
+  );
+  const [making, setMaking] = useState(false);
+  const [revoking, setRevoking] = useState<ClaimJson>();
+  return (
+    <>
+      <Heading title="Claims">
+        {may('operator') && (
+          <button type="button" class="primary" onClick={() => setMaking(true)}>
+            Make a claim
+          </button>
+        )}
+        <select aria-label="State" value={state} onChange={(event) => setState(event.currentTarget.value)}>
+          <option value="active">active</option>
+          <option value="all">all states</option>
+        </select>
+      </Heading>
+      <ProblemBox error={error} />
+      {rows?.length === 0 && (
+        <Empty title={state === 'active' ? 'No claim is active.' : 'No claim was ever made.'}>
+          <p>A claim lets a number of devices get their own credentials, each once. Here, or by command:</p>
+          <Command text="svc-mqtt claim create --type sensor --uses 100 --expires 7d" />
+        </Empty>
+      )}
+      {rows !== undefined && rows.length > 0 && (
+        <Table
+          caption="Claims"
+          rows={rows}
+          keyOf={({ id }) => id}
+          columns={[
+            { key: 'id', title: 'Id', from: 'medium', render: ({ id }) => id },
+            { key: 'type', title: 'Type', render: ({ type }) => shown(type) },
+            {
+              key: 'state',
+              title: 'State',
+              width: '6rem',
+              render: (claim) => <Badge tone={tones[claim.state]}>{claim.state}</Badge>,
+            },
+            {
+              key: 'uses',
+              title: 'Left',
+              width: '6rem',
+              align: 'right',
+              render: ({ uses, uses_left: left }) => `${integer(left)}/${integer(uses)}`,
+            },
+            {
+              key: 'expires',
+              title: 'Ends',
+              width: '12rem',
+              from: 'medium',
+              render: ({ expires_at }) => time(expires_at),
+            },
+            {
+              key: 'act',
+              title: 'Action',
+              width: '6.5rem',
+              align: 'right',
+              render: (claim) =>
+                may('operator') &&
+                claim.state === 'active' && (
+                  <button
+                    type="button"
+                    class="danger small"
+                    aria-label={`Revoke claim ${claim.id}`}
+                    onClick={() => setRevoking(claim)}
+                  >
+                    Revoke
+                  </button>
+                ),
+            },
+          ]}
+        />
+      )}
+      <MoreButton more={more} />
+      {making && (
+        <FormDialog
+          title="Make a claim"
+          submit="Make"
+          onClose={() => setMaking(false)}
+          onSubmit={async (form) => {
+            const made = await source.createClaim({
+              type: textOf(form, 'type') ?? '',
+              uses: Number(textOf(form, 'uses') ?? 1),
+              expires_at: readTime(form, 'expires'),
+            });
+            refresh();
+            session.reveal({
+              title: `A claim for ${integer(made.uses)} of type ${shown(made.type)}`,
+              text: `Devices show it to POST /claims/redeem until ${time(made.expires_at)}.`,
+              fields: [['Claim', made.claim]],
+              code: made.claim,
+            });
+          }}
+        >
+          <Field label="Type of the devices">
+            <input name="type" required maxLength={128} />
+          </Field>
+          <div class="pair">
+            <Field label="How many devices">
+              <input name="uses" type="number" min={1} defaultValue="1" required />
+            </Field>
+            <Field label="Ends" hint="In a day when left empty">
+              <input name="expires" type="datetime-local" />
+            </Field>
+          </div>
+        </FormDialog>
+      )}
+      {revoking !== undefined && (
+        <FormDialog
+          title={`Revoke claim ${revoking.id}?`}
+          submit="Revoke"
+          danger
+          onClose={() => setRevoking(undefined)}
+          onSubmit={async () => {
+            await source.revokeClaim(revoking.id);
+            refresh();
+          }}
+        >
+          <p>It makes no further device of type {shown(revoking.type)}. Those that it has made stay.</p>
+        </FormDialog>
+      )}
+    </>
+  );
+}

@@ -1,0 +1,99 @@
+import { useEffect, useState } from 'preact/hooks';
+import { eventKinds } from '../../api/constants.js';
+import type { EventJson } from '../../api/event.js';
+import { EventTable } from './event-table.js';
+import { linkTo, usePlace } from './hooks.js';
+import { useSession } from './session.js';
+import { useStats } from './stats.js';
+import { integer } from './text.js';
+import { Empty, Heading } from './ui.js';
+
+/** Most events that are kept; of more, the oldest go. */
+const kept = 500;
+/** Events of a storm are drawn so often. */
+const drawEveryMs = 250;
+
+/** What happens, as it happens. */
+export function EventsPage() {
+  const { source } = useSession();
+  const { data: stats } = useStats();
+  const { query } = usePlace();
+  const [kind, device] = [query.get('kind') ?? '', query.get('device') ?? ''];
+  const [events, setEvents] = useState<readonly EventJson[]>([]);
+  const [missed, setMissed] = useState(0);
+  /** What is shown while one reads, whatever comes. */
+  const [held, setHeld] = useState<readonly EventJson[]>();
+  const go = (changes: { kind?: string; device?: string }) =>
+    location.replace(linkTo(['events'], { kind, device, ...changes }));
+
+  useEffect(() => {
+    const end = new AbortController();
+    let waiting: EventJson[] = [];
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const draw = () => {
+      timer = undefined;
+      const latest = waiting.reverse();
+      waiting = [];
+      setEvents((before) => [...latest, ...before].slice(0, kept));
+    };
+    const onEvent = (event: EventJson | { missed: number }) => {
+      if ('missed' in event) {
+        setMissed((before) => before + event.missed);
+        return;
+      }
+      waiting.push(event);
+      if (waiting.length > kept) waiting = waiting.slice(-kept);
+      timer ??= setTimeout(draw, drawEveryMs);
+    };
+    void source.follow({ kind, device }, onEvent, end.signal);
+    return () => {
+      end.abort();
+      clearTimeout(timer);
+    };
+  }, [source, kind, device]);
+
+  // Before the first one comes there are those of a moment ago.
+  const isWanted = (event: EventJson) =>
+    (kind === '' || event.kind === kind) && (device === '' || event.device === device);
+  const oldest = events.at(-1)?.number ?? Number.POSITIVE_INFINITY;
+  const before = (stats?.recent_events ?? []).filter(({ number }) => number < oldest).reverse();
+  const all = [...events.filter(isWanted), ...before.filter(isWanted)];
+  return (
+    <>
+      <Heading title="Events">
+        <button
+          type="button"
+          aria-pressed={held !== undefined}
+          onClick={() => setHeld(held === undefined ? all : undefined)}
+        >
+          Pause
+        </button>
+        {missed > 0 && <span class="note">{integer(missed)} were missed</span>}
+      </Heading>
+      <form class="filter" onSubmit={(event) => event.preventDefault()}>
+        <input
+          type="search"
+          aria-label="Id of a device"
+          placeholder="Id of a device"
+          value={device}
+          onChange={(event) => go({ device: event.currentTarget.value.trim() })}
+        />
+        <select aria-label="Kind" value={kind} onChange={(event) => go({ kind: event.currentTarget.value })}>
+          <option value="">all kinds</option>
+          {eventKinds.map((each) => (
+            <option key={each} value={each}>
+              {each}
+            </option>
+          ))}
+        </select>
+      </form>
+      {(held ?? all).length === 0 ? (
+        <Empty title="Nothing has happened since this page was opened.">
+          <p>Connections, refusals and revocations are shown here as they come.</p>
+        </Empty>
+      ) : (
+        <EventTable events={held ?? all} />
+      )}
+    </>
+  );
+}

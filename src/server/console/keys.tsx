@@ -1,0 +1,184 @@
+import { useState } from 'preact/hooks';
+import type { ApiKeyJson } from '../../api/api-key.js';
+import { readTime } from './device-forms.js';
+import { usePages } from './pages.js';
+import { useSession } from './session.js';
+import { ago, shown, time } from './text.js';
+import {
+  Badge,
+  Command,
+  Empty,
+  Field,
+  FormDialog,
+  Heading,
+  MoreButton,
+  ProblemBox,
+  Table,
+  textOf,
+} from './ui.js';
+
+function KeyState({ apiKey }: { apiKey: ApiKeyJson }) {
+  if (apiKey.revoked_at !== null) return <Badge tone="bad">revoked</Badge>;
+  const expired = apiKey.expires_at !== null && Date.parse(apiKey.expires_at) <= Date.now();
+  return expired ? <Badge tone="warn">expired</Badge> : <Badge tone="good">active</Badge>;
+}
+
+/** Who may use the API, and with it the console. */
+export function KeysPage() {
+  const { source, me } = useSession();
+  const [state, setState] = useState('active');
+  const { rows, error, more, refresh } = usePages(
+    state,
+    (cursor) => source.keys({ state, cursor }),
+    (page) => page.api_keys,
+  );
+  const [making, setMaking] = useState(false);
+  const [revoking, setRevoking] = useState<ApiKeyJson>();
+  const now = Date.now();
+  return (
+    <>
+      <Heading title="Keys">
+        <button type="button" class="primary" onClick={() => setMaking(true)}>
+          Make a key
+        </button>
+        <select aria-label="State" value={state} onChange={(event) => setState(event.currentTarget.value)}>
+          <option value="active">active</option>
+          <option value="all">all states</option>
+        </select>
+      </Heading>
+      <ProblemBox error={error} />
+      {rows?.length === 0 && (
+        <Empty title="There is no key.">
+          <p>
+            {me.kind === 'local'
+              ? 'The API answers without one. From the first one on it asks everybody for one. Here, or by command:'
+              : 'Here, or by command:'}
+          </p>
+          <Command text="svc-mqtt api-key create --name ci --role provisioner --expires 90d" />
+        </Empty>
+      )}
+      {rows !== undefined && rows.length > 0 && (
+        <Table
+          caption="API keys"
+          rows={rows}
+          keyOf={({ id }) => id}
+          columns={[
+            { key: 'name', title: 'Name', render: ({ name }) => shown(name) },
+            { key: 'role', title: 'Role', width: '7rem', render: ({ role }) => role },
+            {
+              key: 'state',
+              title: 'State',
+              width: '6rem',
+              from: 'medium',
+              render: (key) => <KeyState apiKey={key} />,
+            },
+            {
+              key: 'used',
+              title: 'Last used',
+              width: '8rem',
+              align: 'right',
+              from: 'medium',
+              render: ({ last_used_at: used }) => (used === null ? 'never' : ago(used, now)),
+            },
+            {
+              key: 'expires',
+              title: 'Expires',
+              width: '12rem',
+              from: 'medium',
+              render: ({ expires_at: at }) => (at === null ? 'never' : time(at)),
+            },
+            {
+              key: 'act',
+              title: 'Action',
+              width: '6.5rem',
+              align: 'right',
+              render: (key) =>
+                key.revoked_at === null && (
+                  <button
+                    type="button"
+                    class="danger small"
+                    aria-label={`Revoke ${key.name}`}
+                    onClick={() => setRevoking(key)}
+                  >
+                    Revoke
+                  </button>
+                ),
+            },
+          ]}
+        />
+      )}
+      <MoreButton more={more} />
+      {making && <MakeKey onClose={() => setMaking(false)} onMade={refresh} />}
+      {revoking !== undefined && (
+        <FormDialog
+          title={`Revoke the key ${shown(revoking.name)}?`}
+          submit="Revoke"
+          danger
+          onClose={() => setRevoking(undefined)}
+          onSubmit={async () => {
+            await source.revokeKey(revoking.id);
+            refresh();
+          }}
+        >
+          <p>
+            Within a second it is refused everywhere, for good.
+            {me.kind === 'api-key' && me.name === revoking.name
+              ? ' It is the one that you are logged in with.'
+              : ''}
+          </p>
+        </FormDialog>
+      )}
+    </>
+  );
+}
+
+function MakeKey({ onClose, onMade }: { onClose(): void; onMade(): void }) {
+  const session = useSession();
+  const isFirst = session.me.kind === 'local';
+  return (
+    <FormDialog
+      title="Make a key"
+      submit="Make"
+      onClose={onClose}
+      onSubmit={async (form) => {
+        const made = await session.source.createKey({
+          name: textOf(form, 'name') ?? '',
+          role: textOf(form, 'role'),
+          expires_at: readTime(form, 'expires'),
+        });
+        session.reveal({
+          title: `The key ${made.name}, of role ${made.role}`,
+          text: isFirst
+            ? 'From now on the API asks everybody for a key. The console goes on with this one.'
+            : 'Send it as the header "Authorization: Bearer <key>".',
+          fields: [['Key', made.key]],
+        });
+        if (isFirst) session.logIn(made.key);
+        else onMade();
+      }}
+    >
+      {isFirst && (
+        <p>
+          <strong>It is the first key:</strong> from then on the API asks everybody for one, this machine too.
+          Make that of an operator first.
+        </p>
+      )}
+      <div class="pair">
+        <Field label="Name">
+          <input name="name" required maxLength={64} spellcheck={false} autocapitalize="off" />
+        </Field>
+        <Field label="Role">
+          <select name="role">
+            <option value="operator">operator: everything</option>
+            <option value="provisioner">provisioner: look, add devices</option>
+            <option value="viewer">viewer: look</option>
+            <option value="enroller">enroller: add devices</option>
+          </select>
+        </Field>
+      </div>
+      <Field label="Expires" hint="Never when left empty">
+        <input name="expires" type="datetime-local" />
+      </Field>
+    </FormDialog>
+  );
+}
