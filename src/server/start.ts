@@ -22,17 +22,20 @@ import type { Forwarder } from './forward/forwarder.js';
 import { startDownlink } from './forward/start-downlink.js';
 import { startForwarder } from './forward/start-forwarder.js';
 import { openFleetSubject } from './forward/state/fleet-subject.js';
+import { openPresence } from './forward/state/presence.js';
 import { compileSubject, encodeHeaders } from './forward/subject.js';
 import { startHttp } from './http/start.js';
 import type { ReplicaView } from './live.js';
 import { memoryBoundsOf } from './memory-bounds.js';
 import { openMetrics } from './metrics/metrics.js';
 import { type Broker, openBroker } from './mqtt/broker.js';
+import { deviceOfKey } from './mqtt/sessions/session-key.js';
 import { startPolicyDirectory } from './policy-directory.js';
 import { readReadiness } from './readiness.js';
 import { openReleasers } from './releasers.js';
 import { startReplicaView } from './replica.js';
 import type { ServerPorts } from './server-ports.js';
+import { startSessionCheck } from './session-check.js';
 import { openSessionList } from './session-list.js';
 import { openSessionStorage } from './session-storage.js';
 import { bringSchemaUpToDate, startDatabase } from './start-database.js';
@@ -137,6 +140,8 @@ async function start(
   const fullName = `${replica}${randomBytes(5).toString('hex')}`;
   const store = await openSessionStorage(nats.state, fullName);
   releasers.add('session store', () => store.close());
+  const presence = store.durable && nats.state ? openPresence(nats.state, fullName) : undefined;
+  releasers.add('presence', () => presence?.close());
   const core = await openBroker({
     config: {
       ...config,
@@ -146,6 +151,7 @@ async function start(
     },
     replica,
     store,
+    presence,
     taken: openFleetSubject(nats.link, 'svc-mqtt.taken', log),
     events,
     certificates: certificates.mqtt,
@@ -208,6 +214,13 @@ async function start(
     : undefined;
   if (deviceEvents !== undefined) releasers.add('device events', () => deviceEvents.close());
 
+  const sessionCheck = startSessionCheck({
+    db: urgent,
+    readDevices: () => (store.caughtUp ? new Set([...store.keys()].map(deviceOfKey)) : undefined),
+    onLost: (id) => core.removeSessions(id),
+    log,
+  });
+  releasers.add('session check', () => sessionCheck.close());
   const health = await startDatabaseHealth({ db, log, isLive: () => feed.live });
   releasers.add('database health', () => health.close());
 

@@ -108,9 +108,14 @@ describe.each(Object.keys(databases) as (keyof typeof databases)[])('%s', (name)
           will: { topic: `raw/${who.id}/will`, payload: 'will', qos: 1 },
         });
       const clients = await Promise.all(
-        fleet.replicas.flatMap((replica) => ['one', 'two'].map((id) => open(replica, device, id))),
+        fleet.replicas.flatMap((replica, index) =>
+          // A client id has one connection in the fleet.
+          ['one', 'two'].map((id) => open(replica, device, `${id}-${index}`)),
+        ),
       );
-      const others = await Promise.all(fleet.replicas.map((replica) => open(replica, other, 'one')));
+      const others = await Promise.all(
+        fleet.replicas.map((replica, index) => open(replica, other, `one-${index}`)),
+      );
 
       const startedMs = performance.now();
       const closed = Promise.all(
@@ -177,7 +182,9 @@ describe.each(Object.keys(databases) as (keyof typeof databases)[])('%s', (name)
     if (first === undefined) throw new Error('no server');
     const device = await addDevice(first.httpPort);
     const clients = await Promise.all(
-      fleet.replicas.map((replica) => connected(onTestFinished, replica.mqttPort, device)),
+      fleet.replicas.map((replica, index) =>
+        connected(onTestFinished, replica.mqttPort, device, { clientId: `c-${index}` }),
+      ),
     );
     await sql(
       `update devices set secret_salt = decode(repeat('00', 16), 'hex'),

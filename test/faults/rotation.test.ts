@@ -78,7 +78,11 @@ describe.concurrent.each(Object.keys(fleets) as (keyof typeof fleets)[])('%s', (
   }) => {
     const old = await addDevice(first().httpPort);
     const open = (who: Credentials, clientId: string) =>
-      Promise.all(replicas.map((replica) => connected(onTestFinished, replica.mqttPort, who, { clientId })));
+      Promise.all(
+        replicas.map((replica, index) =>
+          connected(onTestFinished, replica.mqttPort, who, { clientId: `${clientId}-${index}` }),
+        ),
+      );
     const before = await open(old, 'before');
     const renewed = await rotate(old, { grace_seconds: 10 });
     const during = await open(old, 'during');
@@ -116,7 +120,9 @@ describe.concurrent.each(Object.keys(fleets) as (keyof typeof fleets)[])('%s', (
   }) => {
     const old = await addDevice(first().httpPort);
     const clients = await Promise.all(
-      replicas.map((replica) => connected(onTestFinished, replica.mqttPort, old, { clientId: 'old' })),
+      replicas.map((replica, index) =>
+        connected(onTestFinished, replica.mqttPort, old, { clientId: `old-${index}` }),
+      ),
     );
     await until(
       'the login is written',
@@ -148,7 +154,9 @@ describe.concurrent.each(Object.keys(fleets) as (keyof typeof fleets)[])('%s', (
   test('without a grace the old secret and its connections end at once', async ({ onTestFinished }) => {
     const old = await addDevice(first().httpPort);
     const clients = await Promise.all(
-      replicas.map((replica) => connected(onTestFinished, replica.mqttPort, old)),
+      replicas.map((replica, index) =>
+        connected(onTestFinished, replica.mqttPort, old, { clientId: `c-${index}` }),
+      ),
     );
     const renewed = await rotate(old, {});
     await Promise.all(clients.map((client) => client.waitClosed(withinMs)));
@@ -161,7 +169,11 @@ describe.concurrent.each(Object.keys(fleets) as (keyof typeof fleets)[])('%s', (
   }) => {
     const device = await addDevice(first().httpPort);
     const open = () =>
-      Promise.all(replicas.map((replica) => connected(onTestFinished, replica.mqttPort, device)));
+      Promise.all(
+        replicas.map((replica, index) =>
+          connected(onTestFinished, replica.mqttPort, device, { clientId: `c-${index}` }),
+        ),
+      );
     const inSeconds = (seconds: number) => new Date(Date.now() + seconds * 1_000).toISOString();
     const clients = await open();
     await ask('PATCH', device.id, { expires_at: inSeconds(3_600) });

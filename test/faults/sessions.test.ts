@@ -1,4 +1,5 @@
 import { connect, headers } from 'nats';
+import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import {
   disconnectPacket,
@@ -171,6 +172,75 @@ test('what MQTT 5 says of a session and its subscriptions is kept, and the sessi
   const late = await connectDevice(other.mqttPort, device, options(1));
   expect([late.code, late.sessionPresent]).toEqual([0, false]);
   late.client.destroy();
+});
+
+/** The sessions that the bucket has: not those of which only a mark is left. */
+async function countSessions(nats: Awaited<ReturnType<typeof openNats>>): Promise<number> {
+  const manager = await nats.jetstreamManager();
+  const { state } = await manager.streams.info('KV_svc-mqtt-sessions', { subjects_filter: '>' });
+  let count = 0;
+  for (const subject of Object.keys(state.subjects ?? {})) {
+    const { header } = await manager.streams.getMessage('KV_svc-mqtt-sessions', { last_by_subj: subject });
+    if (header.get('KV-Operation') === '' && header.get('Nats-Marker-Reason') === '') count += 1;
+  }
+  return count;
+}
+
+test('the session of a client whose replica died expires, unless it comes back before', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(onTestFinished);
+  const other = await startReplica(onTestFinished, gateway);
+  const nats = await openNats(onTestFinished, gateway);
+  const options = (seconds: number, clientId: string) => ({
+    level: 5,
+    clean: false,
+    clientId,
+    properties: property(Id.sessionExpiry, seconds),
+  });
+  const device = await addDevice(gateway.server.httpPort);
+  for (const [seconds, id] of [
+    [1, 'short'],
+    [3_600, 'long'],
+  ] as const)
+    await connected(onTestFinished, gateway.server.mqttPort, device, options(seconds, id));
+  await connected(onTestFinished, other.mqttPort, device, options(1, 'connected'));
+  expect(await countSessions(nats)).toBe(3);
+  await gateway.server.end('SIGKILL');
+  await until('the short one has expired', async () => (await countSessions(nats)) === 2);
+  expect(other.count('sessions_parted')).toBeGreaterThan(0);
+  const long = await connectDevice(other.mqttPort, device, options(1, 'long'));
+  onTestFinished(() => long.client.destroy());
+  expect(long.sessionPresent).toBe(true);
+  await ping(long.client);
+});
+
+test('a device that is revoked has no session when it is enabled again, whether a replica runs meanwhile or none', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(onTestFinished);
+  const nats = await openNats(onTestFinished, gateway);
+  const { server } = gateway;
+  const [running, stopped] = [await addDevice(server.httpPort), await addDevice(server.httpPort)];
+  for (const device of [running, stopped]) {
+    const client = await connected(onTestFinished, server.mqttPort, device, { clean: false });
+    client.send(disconnectPacket);
+    await client.waitClosed();
+  }
+  // So that it is in the memory of none.
+  await server.end('SIGTERM');
+  await gateway.restart();
+  expect(await countSessions(nats)).toBe(2);
+  const port = gateway.server.httpPort;
+  await fetch(`http://127.0.0.1:${port}/devices/${running.id}`, { method: 'DELETE' });
+  await until('its session is removed', async () => (await countSessions(nats)) === 1);
+  await gateway.server.end('SIGTERM');
+  const database = new pg.Client({ connectionString: gateway.databaseUrl });
+  await database.connect();
+  await database.query('update devices set revoked_at = now() where id = $1', [stopped.id]);
+  await database.end();
+  await gateway.restart();
+  await until('its session is removed', async () => (await countSessions(nats)) === 0);
 });
 
 describe('while NATS is away', () => {

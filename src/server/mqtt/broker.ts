@@ -7,6 +7,7 @@ import type { EventFeed } from '../event-feed.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { FleetSubject } from '../forward/state/fleet-subject.js';
+import type { Presence } from '../forward/state/presence.js';
 import type { RetainedStore } from '../forward/state/retained-store.js';
 import { type LiveConnections, shortenText } from '../live.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
@@ -26,6 +27,7 @@ import { openCommandTopics } from './sessions/command-topics.js';
 import { applyPolicies } from './sessions/policy-change.js';
 import { openRegistry } from './sessions/registry.js';
 import { createRetainedMessages, type RetainedMessages } from './sessions/retained-messages.js';
+import { openSessionReaper } from './sessions/session-reaper.js';
 import type { SessionStore } from './sessions/session-store.js';
 import { openSessionWriter } from './sessions/session-writer.js';
 import { startSessionEngine } from './sessions/subscription-matcher.js';
@@ -87,6 +89,8 @@ export interface BrokerCore extends BrokerView {
     reason: CloseReason,
     device?: { readonly id: string; readonly type: string },
   ): number;
+  /** The device is no more: its sessions that are away are removed. */
+  removeSessions(deviceId: string): void;
   /** Ends the connections whose login is no longer good, and learns until when the others' is. */
   refresh(device: DeviceCredentials): void;
   /** Ends what this replica has of the session of this key, and its connection here. */
@@ -120,6 +124,8 @@ export async function openBroker(options: {
   replica: string;
   /** Where sessions are that outlive their connection. */
   store: SessionStore;
+  /** Which replicas live; undefined: nobody knows. */
+  presence?: Presence | undefined;
   /** Where replicas tell each other of connections; undefined: this one is alone. */
   taken?: FleetSubject | undefined;
   events: EventFeed;
@@ -163,12 +169,18 @@ export async function openBroker(options: {
   const live = openConnectionList({ connections, meters, events, log });
   const turns = openTurnQueue();
   const writer = openSessionWriter({ counters, log: limitedLog });
-  const { taken: subject, replica } = options;
+  const { taken: subject, replica, store } = options;
+  const reaper = openSessionReaper({
+    store,
+    presence: options.presence,
+    isHere: (key) => registry.find(key) !== undefined,
+    log: limitedLog,
+  });
   const takeOver = openTakeOver({
     subject,
     registry,
     replica,
-    durable: options.store.durable,
+    durable: store.durable,
     log: limitedLog,
   });
   const commandTopics = openCommandTopics({
@@ -236,7 +248,7 @@ export async function openBroker(options: {
       log: limitedLog,
       waitingWills,
       replica: options.replica,
-      store: options.store,
+      store,
       writer,
       takeOver,
       policyOf,
@@ -292,7 +304,7 @@ export async function openBroker(options: {
         const { device } = connection;
         if (wallMs >= connection.validUntilMs && device !== undefined) {
           // A device that has expired loses its sessions too; one whose secret or certificate has ended may come back.
-          if (isExpired(device, wallMs)) registry.kick(device.id, 'expired');
+          if (isExpired(device, wallMs)) kick(device.id, 'expired');
           else connection.closeLapsed();
         }
         if (reportSeen && device !== undefined && connection.lastReadMs >= seenAtMs)
@@ -323,14 +335,20 @@ export async function openBroker(options: {
     };
   }
 
+  function kick(deviceId: string, reason: CloseReason): number {
+    reaper.removeDevice(deviceId);
+    return registry.kick(deviceId, reason);
+  }
+
   let closing: Promise<void> | undefined;
   return {
     ...view,
     deviceIds: () => registry.deviceIds(),
     kick(deviceId, reason, device) {
       if (device !== undefined) registry.setType(deviceId, device.type, () => rulesOf(device));
-      return registry.kick(deviceId, reason);
+      return kick(deviceId, reason);
     },
+    removeSessions: (deviceId) => reaper.removeDevice(deviceId),
     refresh(device) {
       registry.setType(device.id, device.type, () => rulesOf(device));
       for (const connection of registry.connectionsOf(device.id)) connection.refresh(device);
@@ -351,8 +369,9 @@ export async function openBroker(options: {
     listen,
     close: () => {
       takeOver.close();
+      reaper.close();
       writer.close();
-      options.store.close();
+      store.close();
       closing ??= engine.close().finally(() => limitedLog.close());
       return closing;
     },

@@ -36,7 +36,7 @@ export function openMemorySessionStore(detail: string): SessionStore {
     },
     has: (key) => find(key) !== undefined,
     keys: () => entries.keys(),
-    owned: () => [],
+    owned: () => new Map(),
     async load(key) {
       const entry = find(key);
       return entry === undefined ? undefined : { ...entry, epoch: entry.record.epoch };

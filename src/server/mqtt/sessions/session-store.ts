@@ -49,7 +49,7 @@ export interface SessionStore {
   /** Every key that is known. */
   keys(): Iterable<string>;
   /** Keys of sessions whose connection is on a replica other than this one, with its name. */
-  owned(): Iterable<readonly [key: string, owner: string]>;
+  owned(): ReadonlyMap<string, string>;
   /** @returns undefined when there is none. */
   load(key: string): Promise<StoredRecord | undefined>;
   /**

@@ -1,0 +1,66 @@
+import { messageOf } from '../../../errors.js';
+import { openKvBucket } from './kv-bucket.js';
+import type { StateContext } from './state-stream.js';
+
+/** Which replicas live. */
+export interface Presence {
+  /** It is known, as far as NATS has it. */
+  readonly known: boolean;
+  /** Names of the replicas that have said lately that they live, this one among them. */
+  readonly alive: ReadonlySet<string>;
+  /** Takes this replica's name away. */
+  close(): Promise<void>;
+}
+
+const sayEveryMs = 3_000;
+/** A replica that has said nothing for so long is dead. */
+const aliveSec = 10;
+
+/** @param replica a name that no other replica has. */
+export function openPresence(context: StateContext, replica: string): Presence {
+  const alive = new Set<string>();
+  let fresh: Set<string> | undefined;
+  const bucket = openKvBucket({
+    ...context,
+    name: 'svc-mqtt-replicas',
+    description: 'Replicas of the gateway svc-mqtt that live',
+    without: 'sessions of a replica that died do not expire before their client is back',
+  });
+  bucket.follower = {
+    onBegin() {
+      fresh = new Set();
+    },
+    onNews({ key, gone }) {
+      for (const names of fresh === undefined ? [alive] : [alive, fresh]) {
+        if (gone === undefined) names.add(key);
+        else names.delete(key);
+      }
+    },
+    onCaughtUp() {
+      for (const name of alive) if (fresh?.has(name) === false) alive.delete(name);
+      fresh = undefined;
+      say();
+    },
+  };
+
+  function say(): void {
+    if (!bucket.reachable || bucket.problem !== undefined) return;
+    bucket.put(replica, '', { expected: undefined, ttlSec: aliveSec }).catch((error: unknown) => {
+      context.log.debug({ event: 'presence_not_said', reason: messageOf(error) }, 'tried again');
+    });
+  }
+  const timer = setInterval(say, sayEveryMs);
+  timer.unref();
+
+  return {
+    get known() {
+      return bucket.reachable && bucket.caughtUp && bucket.problem === undefined && alive.has(replica);
+    },
+    alive,
+    async close() {
+      clearInterval(timer);
+      if (bucket.reachable) await bucket.remove(replica, { expected: undefined }).catch(() => undefined);
+      bucket.close();
+    },
+  };
+}
