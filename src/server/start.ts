@@ -16,6 +16,7 @@ import { startDeviceEvents } from './device-events.js';
 import { startDeviceLedger } from './device-ledger.js';
 import { startDropReport } from './drop-report.js';
 import { openEventFeed } from './event-feed.js';
+import { openCalls } from './forward/calls.js';
 import { openCloudEvents } from './forward/cloud-events.js';
 import { borrowEmbeddedNats, type EmbeddedNats } from './forward/embedded/embedded-nats.js';
 import type { Forwarder } from './forward/forwarder.js';
@@ -134,6 +135,7 @@ async function start(
 
   const downlink = await startDownlink(nats, config, log);
   releasers.add('downlink', () => downlink.close());
+  const calls = openCalls(nats.link, log);
 
   const replica = randomBytes(3).toString('hex');
   const events = openEventFeed();
@@ -157,6 +159,7 @@ async function start(
     certificates: certificates.mqtt,
     forwarder,
     downlink,
+    calls,
     retainedStore: nats.shared?.retained,
     log,
     ledgerOf: (deviceId) => ledger.of(deviceId),

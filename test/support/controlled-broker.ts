@@ -3,6 +3,7 @@ import type { DeviceCredentials } from '../../src/db/device-credentials.js';
 import { type Log, openLog } from '../../src/log.js';
 import type { DeviceDirectory, LookUp } from '../../src/server/device-directory.js';
 import { openEventFeed } from '../../src/server/event-feed.js';
+import { noCalls } from '../../src/server/forward/calls.js';
 import type { Downlink, DownlinkAnswer } from '../../src/server/forward/downlink.js';
 import {
   type Forwarder,
@@ -223,6 +224,7 @@ export async function openControlledBroker(
     events: openEventFeed(),
     forwarder,
     downlink,
+    calls: noCalls,
     ledgerOf: (deviceId) => new LedgerEntry(deviceId),
     addressingOf: ({ id }) => ({
       subjectOf: () => `raw.${id}`,

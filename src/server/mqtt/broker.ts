@@ -4,6 +4,7 @@ import type { DevicePolicy } from '../../db/policies.js';
 import { type Log, limitLog } from '../../log.js';
 import type { DeviceDirectory } from '../device-directory.js';
 import type { EventFeed } from '../event-feed.js';
+import type { Calls } from '../forward/calls.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { FleetSubject } from '../forward/state/fleet-subject.js';
@@ -24,6 +25,7 @@ import type { LedgerEntry } from './live/ledger-entry.js';
 import { type CloseReason, closeReasons, isExpected } from './protocol/close-reason.js';
 import { protocolNames } from './protocol/packet-type.js';
 import { openCommandTopics } from './sessions/command-topics.js';
+import { openDeviceCalls } from './sessions/device-calls.js';
 import { applyPolicies } from './sessions/policy-change.js';
 import { openRegistry } from './sessions/registry.js';
 import { createRetainedMessages, type RetainedMessages } from './sessions/retained-messages.js';
@@ -118,6 +120,8 @@ export async function openBroker(options: {
   forwarder: Forwarder;
   /** Messages for devices, wanted for those that have subscribed. */
   downlink: Downlink;
+  /** What services ask devices. */
+  calls: Calls;
   /** Where retained messages outlive this replica; undefined: nowhere. */
   retainedStore?: RetainedStore | undefined;
   /** Begins the id of every connection of this replica. */
@@ -201,6 +205,10 @@ export async function openBroker(options: {
     const policy = policyOf(device);
     return { policy, addressing: options.addressingOf(device, policy) };
   };
+  const deviceCalls = openDeviceCalls({
+    calls: options.calls,
+    clientsOf: (deviceId) => registry.clientsOf(deviceId),
+  });
   const waitingWills = { count: 0, bytes: 0 };
   let gate: Gate | undefined;
   let ports: Ports = {};
@@ -241,6 +249,8 @@ export async function openBroker(options: {
       forwarder,
       downlink,
       commandTopics,
+      calls: options.calls,
+      deviceCalls,
       engine,
       turns,
       counters,
@@ -330,6 +340,7 @@ export async function openBroker(options: {
         for (const connection of [...connections]) connection.close('server-shutdown');
         writer.flush();
         // Nobody is there to wait for their delay.
+        deviceCalls.close();
         registry.publishDelayedWills();
       },
     };

@@ -4,6 +4,7 @@ import type { DeviceCredentials } from '../../db/device-credentials.js';
 import type { LimitedLog } from '../../log.js';
 import type { DeviceDirectory } from '../device-directory.js';
 import type { EventFeed } from '../event-feed.js';
+import type { Calls } from '../forward/calls.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { MemoryBounds } from '../memory-bounds.js';
@@ -16,6 +17,7 @@ import type { RateLimits } from './admission/publish-rate.js';
 import type { BrokerCounters } from './live/counters.js';
 import type { SessionServices } from './sessions/client-session.js';
 import type { CommandTopics } from './sessions/command-topics.js';
+import type { DeviceCalls } from './sessions/device-calls.js';
 import type { Registry } from './sessions/registry.js';
 import type { SessionStore } from './sessions/session-store.js';
 import { openSessionTaking, type SessionTaking } from './sessions/session-taking.js';
@@ -82,6 +84,8 @@ export function createConnectionServices(
     forwarder: Forwarder;
     downlink: Downlink;
     commandTopics: CommandTopics;
+    calls: Calls;
+    deviceCalls: DeviceCalls;
     engine: SessionEngine;
     turns: TurnQueue;
     counters: BrokerCounters;
@@ -119,6 +123,7 @@ export function createConnectionServices(
     counters,
     downlink,
     commandTopics,
+    calls: parts.calls,
   };
   return {
     config,
@@ -148,6 +153,7 @@ export function createConnectionServices(
       maxInFlightBytesPerClient: config.maxInFlightBytesPerClient,
       maxExchangesPerClient: config.maxExchangesPerClient,
       topicLimits,
+      deviceCalls: parts.deviceCalls,
       closesDenied: config.onDeniedPublish === 'disconnect',
       takesTtl: () => forwarder.takesTtl,
       makesTraces: config.traceContext === 'make',

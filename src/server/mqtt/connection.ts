@@ -98,7 +98,7 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     this.services = services;
     this.onClosed = onClosed;
     this.room = new RoomRequest(this, services.uplink.forwarder, services.counters);
-    this.commands = new CommandsRequest(services.session.downlink, this);
+    this.commands = new CommandsRequest(services.session.downlink, services.session.calls, this);
     this.answers = new Answers(this);
     this.report = new ConnectionReport(this, services);
     this.id = services.nextConnectionId();

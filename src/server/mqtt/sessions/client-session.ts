@@ -1,4 +1,5 @@
 import { filtersOverlap } from '../../../topic-template.js';
+import type { Calls } from '../../forward/calls.js';
 import type { CommandStore } from '../../forward/commands/command-store.js';
 import type { StoredCommand } from '../../forward/commands/stored-command.js';
 import type { Downlink, DownlinkClaim } from '../../forward/downlink.js';
@@ -11,6 +12,7 @@ import type { PacketType, QoS } from '../protocol/packet-type.js';
 import { matches, type TopicLimits } from '../protocol/topics.js';
 import { CommandDelivery, type CommandTaker } from './command-delivery.js';
 import { type CommandTopics, isOwn } from './command-topics.js';
+import type { Question } from './device-calls.js';
 import type { Message } from './message.js';
 import {
   Outgoing,
@@ -38,6 +40,7 @@ export interface SessionServices {
   readonly counters: BrokerCounters;
   readonly downlink: Downlink;
   readonly commandTopics: CommandTopics;
+  readonly calls: Calls;
 }
 
 interface Subscription {
@@ -52,7 +55,7 @@ interface Subscription {
 interface SessionClient {
   /** As messages name their sender. */
   readonly key: string;
-  readonly device: { readonly id: string };
+  readonly device: { readonly id: string; readonly ledger: { deliver(): void } };
   readonly stored: StoredSession | undefined;
 }
 
@@ -80,6 +83,8 @@ export class ClientSession implements CommandTaker {
   /** Bytes of the names of all subscriptions. */
   private nameBytes = 0;
   private commands: DownlinkClaim | undefined;
+  /** Ends that the device can be called by this client. */
+  private uncall: (() => void) | undefined;
   /** Of those that are stored. */
   private delivery: CommandDelivery | undefined;
   /** Number of the latest delivery; the message itself is not kept. */
@@ -95,7 +100,9 @@ export class ClientSession implements CommandTaker {
     this.deviceId = client.device.id;
     this.deviceToken = escapeToken(client.device.id);
     this.clientKey = client.key;
-    this.outgoing = new Outgoing(services.limits, services.outgoing, services.counters);
+    this.outgoing = new Outgoing(services.limits, services.outgoing, services.counters, () =>
+      client.device.ledger.deliver(),
+    );
     this.restored = restored;
   }
 
@@ -183,6 +190,7 @@ export class ClientSession implements CommandTaker {
     const { downlink } = this.services;
     const { store } = downlink;
     this.takingCommands += 1;
+    this.updateCalls();
     if (store === undefined) {
       this.commands ??= downlink.claim(this.deviceId);
     } else if (this.delivery === undefined) {
@@ -313,6 +321,7 @@ export class ClientSession implements CommandTaker {
   private releaseCommands(): void {
     this.takingCommands -= 1;
     if (this.takingCommands > 0) return;
+    this.updateCalls();
     this.commands?.release();
     this.commands = undefined;
   }
@@ -330,11 +339,37 @@ export class ClientSession implements CommandTaker {
   attach(connection: OutgoingConnection): void {
     this.delivery?.attach();
     this.outgoing.attach(connection);
+    this.updateCalls();
+  }
+
+  /** A device can be called while a client of it is connected that takes commands. */
+  private updateCalls(): void {
+    if (this.outgoing.isConnected && this.takingCommands > 0) {
+      this.uncall ??= this.services.calls.claim(this.deviceId);
+    } else {
+      this.uncall?.();
+      this.uncall = undefined;
+    }
+  }
+
+  /** Asks the client, if it has subscribed to what it is asked. */
+  ask(question: Question): 'asked' | 'busy' | 'not subscribed' {
+    const { outgoing } = this;
+    const message = question.messageFor(outgoing.explains);
+    const matching = [...this.subscriptions.values()].flatMap(({ terms }) =>
+      terms.shareName === undefined && matches(terms.filter, message.topic) ? terms : [],
+    );
+    const isConfirmed = matching.some(({ qos }) => qos > 0);
+    if (matching.length === 0 || (question.wantsAck && !isConfirmed)) return 'not subscribed';
+    if (!outgoing.isReady) return 'busy';
+    outgoing.offer({ ...copyFor(matching, message, false), onSettled: question.onSettled });
+    return 'asked';
   }
 
   detach(): void {
     this.delivery?.detach();
     this.outgoing.detach();
+    this.updateCalls();
   }
 
   onDrain(): void {
@@ -351,6 +386,7 @@ export class ClientSession implements CommandTaker {
     for (const name of [...this.subscriptions.keys()]) this.unsubscribe(name);
     this.delivery?.detach();
     this.outgoing.end();
+    this.updateCalls();
   }
 
   /** @param by one of the subscriptions that it matches, which may have ended while it was on its way. */

@@ -1,3 +1,4 @@
+import type { Calls } from '../../forward/calls.js';
 import type { Downlink, DownlinkClaim } from '../../forward/downlink.js';
 
 /**
@@ -11,6 +12,8 @@ const resumeWithinMs = 1_000;
 /** A client's request that NATS sends the commands of its device here, before the client is told that it does. */
 export class CommandsRequest {
   private readonly downlink: Downlink;
+  private readonly calls: Calls;
+  private uncall: (() => void) | undefined;
   private readonly waiter: { onRoom(): void };
   private claim: DownlinkClaim | undefined;
   private timer: NodeJS.Timeout | undefined;
@@ -19,8 +22,9 @@ export class CommandsRequest {
   sinceMs = 0;
 
   /** @param waiter is called when there is an answer, or no more time for one. */
-  constructor(downlink: Downlink, waiter: { onRoom(): void }) {
+  constructor(downlink: Downlink, calls: Calls, waiter: { onRoom(): void }) {
     this.downlink = downlink;
+    this.calls = calls;
     this.waiter = waiter;
   }
 
@@ -42,6 +46,8 @@ export class CommandsRequest {
   }
 
   make(deviceId: string): void {
+    // What NATS answers to the claim it answers to this too.
+    this.uncall = this.calls.claim(deviceId);
     this.claim = this.downlink.claim(deviceId, () => this.waiter.onRoom());
     if (this.isAnswered) return;
     this.sinceMs = performance.now();
@@ -56,6 +62,7 @@ export class CommandsRequest {
   end(): void {
     clearTimeout(this.timer);
     this.claim?.release();
+    this.uncall?.();
     this.claim = undefined;
     this.late = false;
   }

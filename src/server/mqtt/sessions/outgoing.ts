@@ -48,6 +48,8 @@ export interface OutgoingMessage extends Message {
   readonly subscriptionIds?: readonly number[] | undefined;
   /** Called when the session ends before the message was sent, or before QoS 1 was acknowledged: others may have it. */
   readonly handBack?: (() => void) | undefined;
+  /** Called when the client has acknowledged it, or does not take it. */
+  readonly onSettled?: ((taken: boolean) => void) | undefined;
 }
 
 /** Where more messages are, kept elsewhere until there is room for them. */
@@ -90,6 +92,7 @@ export class Outgoing {
   private readonly limits: OutgoingLimits;
   private readonly total: OutgoingTotal;
   private readonly counters: BrokerCounters;
+  private readonly onDelivered: () => void;
   private ended = false;
   private connection: OutgoingConnection | undefined;
   /** In the order in which they were sent. */
@@ -110,7 +113,14 @@ export class Outgoing {
   /** What comes behind all that waits here. */
   source: OutgoingSource | undefined;
 
-  constructor(limits: OutgoingLimits, total: OutgoingTotal, counters: BrokerCounters) {
+  /** @param onDelivered called when the client has a message: it was sent with QoS 0, or acknowledged. */
+  constructor(
+    limits: OutgoingLimits,
+    total: OutgoingTotal,
+    counters: BrokerCounters,
+    onDelivered: () => void = () => {},
+  ) {
+    this.onDelivered = onDelivered;
     this.limits = limits;
     this.total = total;
     this.counters = counters;
@@ -135,6 +145,11 @@ export class Outgoing {
 
   get isConnected(): boolean {
     return this.connection !== undefined;
+  }
+
+  /** Its client speaks MQTT 5, so that it can be told more than the topic. */
+  get explains(): boolean {
+    return this.connection?.codec.explains === true;
   }
 
   /** A message that is offered leaves at once. */
@@ -267,6 +282,8 @@ export class Outgoing {
       connection?.write(connection.codec.encodeAcknowledge(PacketType.PUBREL, packetId, code));
     } else if (entry !== undefined) {
       if (isRefused && (entry.message ?? entry.sequence) !== undefined) this.counters.deliveriesRefused += 1;
+      entry.message?.onSettled?.(!isRefused);
+      if (!isRefused) this.onDelivered();
       this.finish(packetId, entry);
       this.pump();
     }
@@ -414,6 +431,7 @@ export class Outgoing {
     const { qos } = message;
     const packetId = qos > 0 ? this.nextPacketId() : 0;
     const packet = this.encode(connection, message, { qos, packetId, dup: false });
+    if (packet === undefined) message.onSettled?.(false);
     if (packet === undefined || qos === 0) {
       this.hold(-bytes);
     } else {
@@ -449,6 +467,7 @@ export class Outgoing {
     }
     if (alias !== undefined && isGiven) aliases?.give(message.topic, alias.number);
     countMessage(counters.sent, delivery.qos, message.payload.length);
+    if (delivery.qos === 0) this.onDelivered();
     return packet;
   }
 

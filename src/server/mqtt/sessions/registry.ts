@@ -56,6 +56,8 @@ export interface Registry {
   /** Publishes the wills that wait for their delay. */
   publishDelayedWills(): void;
   connectionsOf(deviceId: string): ClientConnection[];
+  /** The clients of a device that are connected here. */
+  clientsOf(deviceId: string): Client[];
   /** Ids of the devices that have a connection or a session here. */
   deviceIds(): Iterable<string>;
   /** The same devices, with what is known of their clients. */
@@ -337,6 +339,9 @@ export function openRegistry(options: {
       }
       return closed;
     },
+
+    clientsOf: (deviceId) =>
+      [...(devices.get(deviceId)?.clients ?? [])].filter(({ connection }) => connection !== undefined),
 
     connectionsOf(deviceId) {
       const clients = [...(devices.get(deviceId)?.clients ?? [])];

@@ -7,6 +7,7 @@ import type { Codec, Publish, Will } from '../protocol/codec.js';
 import { PacketType, type QoS } from '../protocol/packet-type.js';
 import type { TopicLimits } from '../protocol/topics.js';
 import type { Client, DeviceClients } from '../sessions/client.js';
+import type { DeviceCalls } from '../sessions/device-calls.js';
 import type { Exchanges } from '../sessions/exchanges.js';
 import { expiryOf, type Message } from '../sessions/message.js';
 import type { TurnQueue } from '../transport/turn-queue.js';
@@ -44,6 +45,8 @@ export interface UplinkServices extends WillServices {
   /** A message without `traceparent` is given one. */
   readonly makesTraces: boolean;
   readonly turns: TurnQueue;
+  /** Is told what devices publish while somebody waits for an answer. */
+  readonly deviceCalls: DeviceCalls;
   /**
    * Gives a message to MQTT subscribers, and retains it when it is to be.
    *
@@ -180,6 +183,9 @@ export class Uplink implements PublishOwner {
       return this.refuseOrClose(publish, 'packet-too-large', alias);
     if (publish.qos === 2 && !exchanges.begin(message))
       return this.refuseOrClose(publish, 'too-many-exchanges-in-all', alias);
+    const { deviceCalls } = this.services;
+    if (deviceCalls.pending > 0)
+      deviceCalls.onPublish(this.device.id, route.topic, message.payload, read?.properties);
     if (publish.qos > 0) this.waiting.push(message);
     else if (this.routing.policy.localDelivery) this.deliver(message);
     message.publish(this.client.lane);

@@ -1,0 +1,140 @@
+import { messageOf } from '../../errors.js';
+import type { Log } from '../../log.js';
+import type { MessageProperties } from '../message-properties.js';
+import { type Msg, headers as newHeaders, type Subscription } from './connection/nats-library.js';
+import type { NatsLink } from './connection/nats-link.js';
+import { decodeHeaders, encodeProperties } from './mqtt-headers.js';
+import { escapeToken, subjectToTopic } from './subject.js';
+
+/** Why a call is not answered, as codes of HTTP, which NATS services use too (ADR-32). */
+export type CallFailure = 400 | 404 | 408 | 413 | 429 | 503;
+
+/** A question that somebody asks a device by a NATS request on `call.<device id>.<what>`. */
+export interface Call {
+  readonly deviceId: string;
+  /** What is asked, as a topic. */
+  readonly what: string;
+  readonly payload: Buffer;
+  readonly properties: MessageProperties | undefined;
+  /** `Mqtt-Answer: ack`: that the device has it is answer enough. */
+  readonly wantsAck: boolean;
+  /** `Mqtt-Answer-Within`, seconds. */
+  readonly timeoutMs: number;
+  /** @param by what the answer is: what the device published, or its acknowledgement. */
+  answer(by: 'reply' | 'ack', payload: Uint8Array, properties: MessageProperties | undefined): void;
+  fail(code: CallFailure, reason: string): void;
+}
+
+/**
+ * The calls of devices that are here. NATS has a subscription for each of them and for no other, so that it answers itself, and
+ * at once, that nobody responds for one that is nowhere.
+ */
+export interface Calls {
+  /** Who takes them; set before the first claim. */
+  onCall: (call: Call) => void;
+  /** @returns a function that ends it; of several claims of a device the last one does. */
+  claim(deviceId: string): () => void;
+}
+
+const defaultTimeoutMs = 5_000;
+const maxTimeoutMs = 60_000;
+
+interface Claimed {
+  claims: number;
+  subscription: Subscription | undefined;
+}
+
+export function openCalls(link: NatsLink, log: Log): Calls {
+  const devices = new Map<string, Claimed>();
+
+  function subscribe(deviceId: string, claimed: Claimed): void {
+    try {
+      claimed.subscription = link.connection?.subscribe(`call.${escapeToken(deviceId)}.>`, {
+        callback(error, message) {
+          // A user that may not subscribe is told by NATS once; there are no calls then.
+          if (error === null) receive(deviceId, message);
+        },
+      });
+    } catch (error) {
+      // The connection has just ended; all subscriptions are made again on the next one.
+      log.debug({ event: 'calls_wait', device: deviceId, reason: messageOf(error) }, 'NATS is away');
+    }
+  }
+
+  function receive(deviceId: string, message: Msg): void {
+    // Nobody waits for an answer.
+    if (message.reply === undefined || message.reply === '') return;
+    const call = toCall(deviceId, message);
+    if (call.what.search(/[+#*>]/) >= 0) call.fail(400, 'a call must not have wildcards in its subject');
+    else if (Number.isNaN(call.timeoutMs))
+      call.fail(400, 'Mqtt-Answer-Within is a number of seconds from 0.1 to 60');
+    else calls.onCall(call);
+  }
+
+  link.listen({
+    connected() {
+      for (const [deviceId, claimed] of devices) subscribe(deviceId, claimed);
+    },
+    disconnected() {
+      for (const claimed of devices.values()) claimed.subscription = undefined;
+    },
+  });
+
+  const calls: Calls = {
+    onCall: () => {},
+    claim(deviceId) {
+      const claimed = devices.get(deviceId) ?? { claims: 0, subscription: undefined };
+      claimed.claims += 1;
+      if (claimed.claims === 1) {
+        devices.set(deviceId, claimed);
+        subscribe(deviceId, claimed);
+      }
+      let ended = false;
+      return () => {
+        if (ended) return;
+        ended = true;
+        claimed.claims -= 1;
+        if (claimed.claims > 0) return;
+        devices.delete(deviceId);
+        claimed.subscription?.unsubscribe();
+      };
+    },
+  };
+  return calls;
+}
+
+function toCall(deviceId: string, message: Msg): Call {
+  const { headers } = message;
+  const within = headers?.get('Mqtt-Answer-Within') ?? '';
+  const seconds = within === '' ? defaultTimeoutMs / 1_000 : Number(within);
+  const timeoutMs = seconds >= 0.1 && seconds * 1_000 <= maxTimeoutMs ? seconds * 1_000 : Number.NaN;
+  return {
+    deviceId,
+    // Behind `call` and the device.
+    what: subjectToTopic(message.subject.split('.').slice(2).join('.')),
+    payload: Buffer.from(message.data),
+    properties: decodeHeaders(headers),
+    wantsAck: headers?.get('Mqtt-Answer').toLowerCase() === 'ack',
+    timeoutMs,
+    answer(by, payload, properties) {
+      const lines = newHeaders();
+      lines.set('Mqtt-Answered-By', by);
+      for (const line of properties === undefined
+        ? []
+        : encodeProperties(properties, { ttl: false }).split('\r\n')) {
+        const colon = line.indexOf(':');
+        if (colon > 0) lines.append(line.slice(0, colon), line.slice(colon + 1).trim());
+      }
+      message.respond(payload, { headers: lines });
+    },
+    fail(code, reason) {
+      const lines = newHeaders();
+      lines.set('Nats-Service-Error-Code', String(code));
+      lines.set('Nats-Service-Error', reason);
+      message.respond('', { headers: lines });
+    },
+  };
+}
+
+/** Where there is no NATS to call by. */
+export const noCalls: Calls = { onCall: () => {}, claim: () => () => {} };
