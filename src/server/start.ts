@@ -233,6 +233,7 @@ async function start(
     maxConnections,
     forwarder,
     streams: () => nats.shared?.streams() ?? [],
+    downlink,
     directory,
     config,
     version,

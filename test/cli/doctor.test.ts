@@ -156,6 +156,7 @@ describe('on a healthy system', () => {
     expect([...names].toSorted()).toEqual([
       'acknowledgement',
       'clock',
+      'commands',
       'config',
       'data',
       'database',
@@ -542,5 +543,38 @@ describe('what replicas share', () => {
     expect(find('stream').filter(({ status }) => status === 'warning')).toMatchObject([
       { detail: expect.stringMatching(/^Stream OWN\d+ takes the subjects of SVC_MQTT_RETAINED, /) },
     ]);
+  });
+});
+
+describe('the stream of commands', () => {
+  const found = async (more: Record<string, string> = {}) =>
+    (await examine(more, ['--no-message'])).find('commands');
+
+  test('is made by serve, and looked at then', async () => {
+    await useStream({});
+    expect(await found()).toMatchObject([{ status: 'ok', detail: 'serve creates CMD for commands' }]);
+    await serve();
+    expect(await found()).toMatchObject([
+      { status: 'ok', detail: 'Stream CMD holds 0 commands for devices' },
+    ]);
+  });
+
+  test.for<[Partial<StreamConfig>, string]>([
+    [{ subjects: ['cmd.pump.>'] }, 'takes only a part'],
+    [{ subjects: ['cmd.>'], retention: RetentionPolicy.Workqueue }, 'has retention workqueue'],
+    [{ subjects: ['cmd.>'] }, 'does not have allow_direct'],
+    [{ subjects: ['cmd.>'], allow_direct: true, storage: StorageType.Memory }, 'in memory'],
+  ])('is a warning where commands would not wait as they should: %o', async ([config, text]) => {
+    await useStream({});
+    const connection = await connect({ servers: nats.url });
+    const manager = await connection.jetstreamManager();
+    await manager.streams.add({ name: 'COMMANDS', ...config });
+    onTestFinished(async () => {
+      await manager.streams.delete('COMMANDS');
+      await connection.close();
+    });
+    const findings = await found();
+    expect(findings).toMatchObject([{ status: 'warning' }]);
+    expect(findings[0]?.detail).toContain(text);
   });
 });

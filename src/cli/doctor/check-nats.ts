@@ -11,6 +11,7 @@ import {
 import { checkSubjectTemplate, subjectsOfTemplate } from '../../subject-template.js';
 import { checkAcknowledgement } from './check-acknowledgement.js';
 import { checkClock } from './check-clock.js';
+import { checkCommands } from './check-commands.js';
 import { checkStateStreams } from './check-state-streams.js';
 import { checkStreamState, describeBytes } from './check-stream.js';
 import { type Finding, ok, problem, skipped, warning } from './finding.js';
@@ -161,6 +162,7 @@ async function checkStreams(
     if (template === config.natsSubject) uplink = covering;
     if (template === config.natsSubject) add(await checkAcknowledgement(config, inspector, covering.name));
   }
+  for (const finding of await checkCommands(around, inspector)) add(finding);
   for (const finding of await checkStateStreams(config, around, inspector, uplink)) add(finding);
   const { usedBytes, maxBytes } = await inspector.readStorage();
   if (maxBytes !== undefined && usedBytes > 0.8 * maxBytes) {

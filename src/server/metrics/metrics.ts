@@ -2,6 +2,7 @@ import { Registry } from 'prom-client';
 import { ackLevels } from '../../ack-level.js';
 import type { Config } from '../../config.js';
 import type { DeviceDirectory } from '../device-directory.js';
+import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { BrokerView } from '../mqtt/broker.js';
 import type { Traffic } from '../mqtt/live/counters.js';
@@ -16,12 +17,18 @@ export interface MetricSources {
   readonly forwarder: Pick<Forwarder, 'state'>;
   /** Streams that svc-mqtt has made for itself. */
   streams?(): readonly { readonly name: string; readonly usable: boolean }[];
+  readonly downlink: Pick<Downlink, 'store' | 'notStored'>;
   readonly directory: Pick<DeviceDirectory, 'live' | 'cacheState'>;
   /** Most connections: MAX_CONNECTIONS, or what the limit of open files allows. */
   readonly maxConnections: number;
   readonly config: Pick<
     Config,
-    'maxInFlight' | 'maxInFlightBytes' | 'maxRetainedMessages' | 'deviceCacheSize' | 'ackLevel'
+    | 'maxInFlight'
+    | 'maxInFlightBytes'
+    | 'maxRetainedMessages'
+    | 'deviceCacheSize'
+    | 'ackLevel'
+    | 'maxIndexedCommands'
   >;
   readonly version: string;
   /** Those that are in use. */
@@ -46,6 +53,7 @@ export function openMetrics(sources: MetricSources): Metrics {
   addClients(series, sources);
   addAcceptQueue(registry, () => sources.broker.arrivals().ports);
   addMessages(series, sources);
+  addCommands(series, sources);
   addParts(series, sources);
   let watching = false;
   return {
@@ -240,6 +248,52 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config }: Metr
     'svc_mqtt_ack_latency_seconds',
     'Time from the arrival of a PUBLISH of QoS 1 or 2 until it is stored',
     () => counters.ackLatency.snapshot(),
+  );
+}
+
+function addCommands(series: SeriesRegistry, { broker, downlink, config }: MetricSources): void {
+  const { store, notStored } = downlink;
+  series.gauge(
+    'svc_mqtt_commands_up',
+    '1 while commands are stored and delivered from their stream; nothing without JetStream',
+    () =>
+      store === undefined && notStored === undefined
+        ? []
+        : [[{}, Number(store?.isCaughtUp === true && store.problem === undefined)]],
+    [],
+  );
+  series.gauge(
+    'svc_mqtt_commands_pending',
+    'Stored commands that clients connected here have not been sent yet, up to 1,000 of each client',
+    () => broker.pendingCommands(),
+  );
+  series.gauge(
+    'svc_mqtt_commands_indexed',
+    'Stored commands of which the replica knows in memory whose they are',
+    () => store?.known ?? 0,
+  );
+  series.gauge(
+    'svc_mqtt_commands_indexed_limit',
+    'Most of them: MAX_INDEXED_COMMANDS',
+    () => config.maxIndexedCommands,
+  );
+  series.counter(
+    'svc_mqtt_commands_read_total',
+    'Commands read from the stream for clients that came back or did not keep up; gone: it did not have them any more',
+    () => {
+      const { read, gone } = store?.counters ?? { read: 0, gone: 0 };
+      return byLabel('result', { found: read - gone, gone });
+    },
+  );
+  series.counter(
+    'svc_mqtt_commands_looked_up_total',
+    'Look-ups in NATS of commands older than those known in memory',
+    () => store?.counters.lookedUp ?? 0,
+  );
+  series.gauge(
+    'svc_mqtt_command_catch_up_seconds',
+    'How long it took last to take in what is stored, at the start or after NATS was away',
+    () => store?.counters.catchUpSec ?? 0,
   );
 }
 

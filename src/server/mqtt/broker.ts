@@ -62,6 +62,8 @@ export interface BrokerView {
   arrivals(): { ports: readonly number[]; waiting: number };
   /** Wills that wait for room. */
   waitingWills(): number;
+  /** Stored commands that connected clients have not been sent, up to 1,000 of each; looks at each of them. */
+  pendingCommands(): number;
   /** Sessions of which not all is stored. */
   unstoredSessions(): number;
   /** The same by transport; looks at each of them. */
@@ -218,6 +220,11 @@ export async function openBroker(options: {
     connectionCount: () => connections.size,
     arrivals: () => ({ ports: Object.values(ports), waiting: gate?.waiting ?? 0 }),
     waitingWills: () => waitingWills.count,
+    pendingCommands() {
+      let pending = 0;
+      for (const { client } of connections) pending += client?.session?.pendingCommands(1_000) ?? 0;
+      return pending;
+    },
     unstoredSessions: () => writer.pending,
     retained: () => retained.state,
     connectionCounts() {

@@ -42,7 +42,11 @@ export interface CommandStream {
 }
 
 /** Why commands cannot be delivered from a stream, in words without a full stop; undefined when they can. */
-export function findCommandProblem({ name, retention, sealed }: StreamConfig): string | undefined {
+export function describeRetentionProblem(
+  name: string,
+  retention: string,
+  sealed: boolean,
+): string | undefined {
   if (sealed) return `stream ${name} is sealed and takes no commands`;
   if (retention !== RetentionPolicy.Limits)
     return `stream ${name} has retention ${retention}: only with limits does a command stay until its device comes`;
@@ -50,7 +54,7 @@ export function findCommandProblem({ name, retention, sealed }: StreamConfig): s
 }
 
 /** What a stream lacks that works. */
-export function commandWarnings(config: StreamConfig & LaterConfig): string[] {
+function commandWarnings(config: StreamConfig & LaterConfig): string[] {
   const { name, storage, allow_direct, discard } = config;
   const limited = config.max_bytes > 0 || config.max_msgs > 0;
   return [
@@ -124,7 +128,7 @@ export function readCommandStream(
   made = wasMade(info.config),
 ): CommandStream | { readonly problem: string } {
   const { config, created, state } = info;
-  const problem = findCommandProblem(config);
+  const problem = describeRetentionProblem(config.name, config.retention, config.sealed);
   if (problem !== undefined) return { problem };
   return {
     name: config.name,

@@ -17,6 +17,8 @@ export interface StreamInspection {
   readonly sealed: boolean;
   readonly noAck: boolean;
   readonly inMemory: boolean;
+  /** Each of its servers answers for what it holds (`allow_direct`). */
+  readonly direct: boolean;
   readonly retention: 'limits' | 'interest' | 'workqueue';
   /** At a limit the oldest messages go; otherwise new ones are refused. */
   readonly discardsOld: boolean;
@@ -155,6 +157,7 @@ function inspectStream(info: StreamInfo, subject: string): StreamInspection {
     sealed: config.sealed,
     noAck: config.no_ack === true,
     inMemory: config.storage === StorageType.Memory,
+    direct: config.allow_direct === true,
     retention:
       config.retention === RetentionPolicy.Limits
         ? 'limits'
