@@ -90,6 +90,35 @@ const bars: readonly Bar[] = [
   },
   ...(
     [
+      ['synced', 'gateway-synced', 'gateway-synced-plain', 'rate, of one by one', 10],
+      ['synced', 'gateway-synced', 'atomic', "rate, of the atomic publisher's without MQTT", 0.6],
+      ['synced-r3', 'gateway-synced-r3', 'gateway-synced-r3-plain', 'rate, of one by one', 15],
+      ['synced-r3', 'gateway-synced-r3', 'atomic-r3', "rate, of the atomic publisher's without MQTT", 0.6],
+    ] as const
+  ).map(
+    ([scenario, system, peer, text, least]): Bar => ({
+      scenario,
+      text,
+      measure: (find) => ratio(find(scenario, system)?.ratePerSec, find(scenario, peer)?.ratePerSec),
+      least,
+      unit: '×',
+    }),
+  ),
+  ...(['synced-one', 'synced-each'] as const).map(
+    (scenario): Bar => ({
+      scenario,
+      text: 'p50, of one by one',
+      measure: (find) =>
+        ratio(
+          find(scenario, 'gateway-synced')?.latency?.p50Us,
+          find(scenario, 'gateway-synced-plain')?.latency?.p50Us,
+        ),
+      most: 1.3,
+      unit: '×',
+    }),
+  ),
+  ...(
+    [
       ['gateway-mqtt5', 'MQTT 5 without properties', 1.05],
       ['gateway-mqtt5-properties', 'with an alias, a content type and three user properties', 1.6],
       ['gateway-mqtt5-receipts', 'with receipts', 1.2],

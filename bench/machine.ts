@@ -25,18 +25,11 @@ export async function readMachine(names: readonly SystemName[], fleet: Fleet): P
     postgresql: fleet.postgresVersion,
   };
   for (const name of names) {
-    if (
-      [
-        'gateway-synced',
-        'gateway-synced-plain',
-        'gateway-workers',
-        'gateway-core',
-        'nats-mqtt',
-        'aedes-nats',
-      ].includes(name)
-    )
+    // The same programs as the others.
+    if (name.startsWith('gateway-') || ['nats-mqtt', 'aedes-nats', 'direct-each', 'atomic-r3'].includes(name))
       continue;
-    const label = { gateway: 'svc-mqtt', direct: 'nats (library)' }[name as string] ?? name;
+    const label =
+      { gateway: 'svc-mqtt', direct: 'nats (library)', atomic: 'nats (library)' }[name as string] ?? name;
     versions[label] = (await systems[name].version()) ?? 'not installed';
   }
   return {

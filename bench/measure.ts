@@ -50,7 +50,7 @@ export function readCosts(system: RunningSystem, from: Mark, to: Mark, units: nu
   for (const [index, { role }] of system.parts.entries()) {
     const partUs = (to.partUs[index] ?? 0) - (from.partUs[index] ?? 0);
     spentUs += partUs;
-    cpuUs[role] = partUs / units;
+    cpuUs[role] = (cpuUs[role] ?? 0) + partUs / units;
   }
   cpuUs.load = (to.loadUs - from.loadUs) / units;
   const elapsedUs = (to.atMs - from.atMs) * 1_000;
@@ -59,7 +59,9 @@ export function readCosts(system: RunningSystem, from: Mark, to: Mark, units: nu
 }
 
 export function readPeaks(system: RunningSystem): Measurement['peakBytes'] {
-  return Object.fromEntries(system.parts.map(({ role, pid }) => [role, readMemory(pid).peakBytes]));
+  const peaks: { [P in Part['role']]?: number } = {};
+  for (const { role, pid } of system.parts) peaks[role] = (peaks[role] ?? 0) + readMemory(pid).peakBytes;
+  return peaks;
 }
 
 /** Resident memory of the process that speaks MQTT. */

@@ -1,3 +1,4 @@
+import { openAtomic } from './atomic.js';
 import { openChurn } from './churn.js';
 import { openConnector } from './connector.js';
 import { openDirect } from './direct.js';
@@ -8,6 +9,7 @@ import { openSubscribers } from './subscribers.js';
 export const roles = {
   publisher: openPublisher,
   direct: openDirect,
+  atomic: openAtomic,
   connector: openConnector,
   subscribers: openSubscribers,
   churn: openChurn,

@@ -41,7 +41,13 @@ const loads: readonly Load[] = [
   {
     name: 'synced',
     load: '50 clients, QoS 1, 64 B, 100 in flight each, each confirmed once it is on disk',
-    systems: ['gateway-synced', 'gateway-synced-plain'],
+    systems: ['gateway-synced', 'gateway-synced-plain', 'atomic'],
+    ...{ clients: 50, qos: 1, payloadBytes: 64, window: 100 },
+  },
+  {
+    name: 'synced-r3',
+    load: 'the same with three replicas on three nats-servers',
+    systems: ['gateway-synced-r3', 'gateway-synced-r3-plain', 'atomic-r3'],
     ...{ clients: 50, qos: 1, payloadBytes: 64, window: 100 },
   },
   {
@@ -136,7 +142,7 @@ async function runThroughput(context: RunContext, load: Load): Promise<Measureme
   };
 }
 
-/** The direct publisher answers the same calls as the MQTT clients that it stands for. */
+/** The direct publishers answer the same calls as the MQTT clients that it stands for. */
 async function startPublisher(
   context: RunContext,
   load: Load,
@@ -157,6 +163,16 @@ async function startPublisher(
       ratePerSec,
     });
     return { ...direct, call: direct.call as unknown as LoadProcess<'publisher'>['call'] };
+  }
+  if ((system.name === 'atomic' || system.name === 'atomic-r3') && system.nats !== undefined) {
+    const { url, subjectOf } = system.nats;
+    const subjects = identities.map(({ id }) => subjectOf(id));
+    const atomic = await startLoad(scope, 'atomic', {
+      ...{ natsUrl: url, subjects, payloadBytes },
+      // The largest that NATS takes, and as many as the gateway has under way.
+      ...{ batchMessages: 1_000, batches: 2 },
+    });
+    return { ...atomic, call: atomic.call as unknown as LoadProcess<'publisher'>['call'] };
   }
   return await startLoad(scope, 'publisher', {
     port: system.mqttPort,

@@ -1,4 +1,5 @@
 import { aedes, aedesNats } from './aedes.js';
+import { atomic, atomicReplicated } from './atomic.js';
 import { direct, directEach } from './direct.js';
 import {
   gateway,
@@ -8,6 +9,8 @@ import {
   gatewayMqtt5Receipts,
   gatewaySynced,
   gatewaySyncedPlain,
+  gatewaySyncedReplicated,
+  gatewaySyncedReplicatedPlain,
   gatewayWorkers,
 } from './gateway.js';
 import { mosquitto } from './mosquitto.js';
@@ -22,6 +25,8 @@ export const systems: Record<SystemName, System> = {
   'gateway-synced': gatewaySynced,
   'gateway-synced-plain': gatewaySyncedPlain,
   'gateway-workers': gatewayWorkers,
+  'gateway-synced-r3': gatewaySyncedReplicated,
+  'gateway-synced-r3-plain': gatewaySyncedReplicatedPlain,
   'gateway-core': gatewayCore,
   'nats-mqtt': natsMqtt,
   mosquitto,
@@ -29,4 +34,6 @@ export const systems: Record<SystemName, System> = {
   'aedes-nats': aedesNats,
   direct,
   'direct-each': directEach,
+  atomic,
+  'atomic-r3': atomicReplicated,
 };

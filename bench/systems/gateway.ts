@@ -3,7 +3,7 @@ import path from 'node:path';
 import type { Dialect } from '../load/packets.js';
 import { programFile, readProgramVersion } from '../root.js';
 import { startChild, stopChild, waitForOutput } from '../scope.js';
-import { startNats } from './nats.js';
+import { createRawStream, startNats, startNatsCluster } from './nats.js';
 import type { RunningSystem, StartRequest, System, SystemName } from './system.js';
 
 type GatewayName = Extract<SystemName, `gateway${string}`>;
@@ -71,6 +71,24 @@ export const gatewayWorkers: System = {
   start: (request) => startGateway(request, 'gateway-workers'),
 };
 
+/** On three nats-servers that all have the stream, and sync before they confirm. */
+export const gatewaySyncedReplicated: System = {
+  name: 'gateway-synced-r3',
+  title: 'svc-mqtt, synced to disk on three nats-servers before PUBACK',
+  stores: true,
+  version: async () => readProgramVersion(),
+  start: (request) => startGateway(request, 'gateway-synced-r3'),
+};
+
+/** The same with NATS_INGEST=plain. */
+export const gatewaySyncedReplicatedPlain: System = {
+  name: 'gateway-synced-r3-plain',
+  title: 'svc-mqtt, synced to disk on three nats-servers message by message',
+  stores: true,
+  version: async () => readProgramVersion(),
+  start: (request) => startGateway(request, 'gateway-synced-r3-plain'),
+};
+
 /** The same with ENABLE_JETSTREAM=false: messages go to core NATS and nothing is stored. */
 export const gatewayCore: System = {
   name: 'gateway-core',
@@ -83,7 +101,12 @@ export const gatewayCore: System = {
 async function startGateway(request: StartRequest, name: GatewayName): Promise<RunningSystem> {
   const jetstream = name !== 'gateway-core';
   const { scope, fleet, profileDirectory } = request;
-  const nats = await startNats(scope, { syncAlways: name.startsWith('gateway-synced') });
+  const servers = name.includes('-r3')
+    ? await startNatsCluster(scope)
+    : [await startNats(scope, { syncAlways: name.startsWith('gateway-synced') })];
+  const [nats] = servers;
+  if (nats === undefined) throw new Error('no nats-server was started');
+  if (servers.length > 1) await createRawStream(nats.url, { replicas: 3, batches: true });
   const logFile = path.join(scope.directory, 'gateway.log');
   const log = openSync(logFile, 'w');
   const child = startChild(
@@ -96,10 +119,10 @@ async function startGateway(request: StartRequest, name: GatewayName): Promise<R
       env: {
         PATH: process.env.PATH,
         DATABASE_URL: fleet.databaseUrl,
-        NATS_URL: nats.url,
+        NATS_URL: servers.map(({ url }) => url).join(','),
         ENABLE_JETSTREAM: String(jetstream),
         WORKERS: name === 'gateway-workers' ? '2' : '1',
-        NATS_INGEST: name === 'gateway-synced-plain' ? 'plain' : 'auto',
+        NATS_INGEST: name.endsWith('-plain') ? 'plain' : 'auto',
         // All clients share an address here, and `storm` asks what a connect costs.
         MAX_CONNECTS_PER_SECOND: '1000000',
         MAX_CONNECTS_PER_SECOND_PER_ADDRESS: '1000000',
@@ -115,7 +138,7 @@ async function startGateway(request: StartRequest, name: GatewayName): Promise<R
   closeSync(log);
   const stop = scope.add(async () => {
     await stopChild(child);
-    await nats.stop();
+    for (const server of servers) await server.stop();
   });
   const mqttPort = await waitForOutput(
     child,
@@ -131,7 +154,7 @@ async function startGateway(request: StartRequest, name: GatewayName): Promise<R
     mqttPort,
     parts: [
       { role: 'broker', pid: child.pid as number },
-      { role: 'nats', pid: nats.pid },
+      ...servers.map(({ pid }) => ({ role: 'nats', pid }) as const),
       { role: 'postgres', pid: fleet.postgresPid },
     ],
     nats: {

@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { connect, DiscardPolicy, type NatsConnection, RetentionPolicy, StorageType } from 'nats';
 import { obtainNatsServer } from '../../src/server/forward/embedded/nats-server-program.js';
@@ -35,7 +36,12 @@ export async function readNatsVersion(): Promise<string> {
 
 export async function startNats(
   scope: Scope,
-  options: { mqtt?: boolean; syncAlways?: boolean } = {},
+  options: {
+    mqtt?: boolean;
+    syncAlways?: boolean;
+    /** Of a cluster: which it is, and the ports of all. */
+    cluster?: { readonly index: number; readonly ports: readonly number[] };
+  } = {},
 ): Promise<NatsServer> {
   const command = await obtainProgram();
   servers += 1;
@@ -50,8 +56,9 @@ export async function startNats(
     [
       `listen: "127.0.0.1:${port}"`,
       `http: "127.0.0.1:${monitoringPort}"`,
-      'server_name: "bench"',
+      `server_name: "bench${options.cluster?.index ?? ''}"`,
       `jetstream { store_dir: ${JSON.stringify(path.join(directory, 'store'))}${options.syncAlways === true ? ', sync_interval: always' : ''} }`,
+      ...describeCluster(options.cluster),
       ...(mqttPort === 0 ? [] : [`mqtt { listen: "127.0.0.1:${mqttPort}" }`]),
     ].join('\n'),
   );
@@ -75,6 +82,21 @@ export async function startNats(
   };
 }
 
+function describeCluster(cluster: { index: number; ports: readonly number[] } | undefined): string[] {
+  if (cluster === undefined) return [];
+  const { index, ports } = cluster;
+  const routes = ports.map((port) => `nats://127.0.0.1:${port}`).join(', ');
+  return [`cluster { name: bench, listen: "127.0.0.1:${ports[index]}", routes: [${routes}] }`];
+}
+
+/** Three servers in a cluster, each of which syncs before it answers. */
+export async function startNatsCluster(scope: Scope): Promise<NatsServer[]> {
+  const ports = [await findFreePort(), await findFreePort(), await findFreePort()];
+  return await Promise.all(
+    ports.map((_port, index) => startNats(scope, { syncAlways: true, cluster: { index, ports } })),
+  );
+}
+
 export async function withNats<T>(url: string, work: (connection: NatsConnection) => Promise<T>): Promise<T> {
   const connection = await connect({ servers: url });
   try {
@@ -84,17 +106,37 @@ export async function withNats<T>(url: string, work: (connection: NatsConnection
   }
 }
 
-/** The stream RAW as the gateway creates it. */
-export async function createRawStream(url: string): Promise<void> {
+const clusterReadyWithinMs = 60_000;
+
+/** The stream RAW as the gateway creates it; in a cluster as soon as that can. */
+export async function createRawStream(
+  url: string,
+  { replicas = 1, batches = false }: { replicas?: 1 | 3; batches?: boolean } = {},
+): Promise<void> {
   await withNats(url, async (connection) => {
-    const manager = await connection.jetstreamManager();
-    await manager.streams.add({
-      name: 'RAW',
-      subjects: ['raw.>'],
-      storage: StorageType.File,
-      retention: RetentionPolicy.Limits,
-      discard: DiscardPolicy.New,
-    });
+    const endMs = performance.now() + clusterReadyWithinMs;
+    for (;;) {
+      try {
+        await addRawStream(connection, replicas, batches);
+        return;
+      } catch (error) {
+        if (replicas === 1 || performance.now() > endMs) throw error;
+        await delay(250);
+      }
+    }
+  });
+}
+
+async function addRawStream(connection: NatsConnection, replicas: 1 | 3, batches: boolean): Promise<void> {
+  const manager = await connection.jetstreamManager({ timeout: 5_000 });
+  await manager.streams.add({
+    num_replicas: replicas,
+    ...(batches ? { allow_atomic: true } : {}),
+    name: 'RAW',
+    subjects: ['raw.>'],
+    storage: StorageType.File,
+    retention: RetentionPolicy.Limits,
+    discard: DiscardPolicy.New,
   });
 }
 

@@ -10,6 +10,8 @@ export const systemNames = [
   'gateway-synced',
   'gateway-synced-plain',
   'gateway-workers',
+  'gateway-synced-r3',
+  'gateway-synced-r3-plain',
   'gateway-core',
   'nats-mqtt',
   'mosquitto',
@@ -17,6 +19,8 @@ export const systemNames = [
   'aedes-nats',
   'direct',
   'direct-each',
+  'atomic',
+  'atomic-r3',
 ] as const;
 
 export type SystemName = (typeof systemNames)[number];

@@ -1,6 +1,7 @@
+import fc from 'fast-check';
 import type { Msg } from 'nats';
 import { describe, expect, it } from 'vitest';
-import { readPubAck, readToken } from '../../src/server/forward/pub-ack.js';
+import { readPlace, readPubAck, readToken } from '../../src/server/forward/pub-ack.js';
 
 function answer(text: string, status?: number): Msg {
   return {
@@ -76,4 +77,22 @@ describe('readToken', () => {
     expect(readToken(bytes(subject))).toBe(token);
     expect(readToken({ subject } as Msg)).toBe(token);
   });
+});
+
+it('reads from an answer where the message is stored, whatever was answered before', () => {
+  const name = fc.constantFrom('RAW', 'RAW2', 'Ä', 'A B', 'with\u0001');
+  const answer = fc.record({
+    stream: name,
+    seq: fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }),
+    behind: fc.integer({ min: 0, max: 1_000 }),
+    tail: fc.constantFrom({}, { duplicate: true }, { batch: 'b', count: 7 }, { domain: 'd' }),
+  });
+  fc.assert(
+    fc.property(fc.array(answer, { minLength: 1, maxLength: 10 }), (answers) => {
+      for (const { stream, seq, behind, tail } of answers) {
+        const ack = Buffer.from(JSON.stringify({ stream, seq, ...tail }));
+        expect(readPlace(ack, behind)).toEqual({ stream, sequence: seq - behind });
+      }
+    }),
+  );
 });

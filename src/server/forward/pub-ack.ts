@@ -27,6 +27,7 @@ const decoder = new TextDecoder();
 const encoder = new TextEncoder();
 const zero = 48;
 const nine = 57;
+const comma = 44;
 const dot = 46;
 const brace = 125;
 
@@ -101,30 +102,31 @@ export interface StoredPlace {
  * @param behind how many messages of the same answer were stored after the one that is asked for.
  */
 export function readPlace(ack: Uint8Array, behind = 0): StoredPlace {
-  const place = readAsLast(ack) ?? parsePlace(ack);
-  return behind === 0 ? place : { stream: place.stream, sequence: place.sequence - behind };
+  return readAsLast(ack, behind) ?? parsePlace(ack, behind);
 }
 
 /** The beginning of the last answer, up to its number: most come from one stream. */
 let lastStream = '';
 let lastHead: Uint8Array = encoder.encode('none');
 
-function readAsLast(ack: Uint8Array): StoredPlace | undefined {
+/** The answer to a batch goes on behind the number, and is read for each of its messages. */
+function readAsLast(ack: Uint8Array, behind: number): StoredPlace | undefined {
   if (!startsWith(ack, lastHead, 0)) return undefined;
   let sequence = 0;
-  for (let at = lastHead.length; at < ack.length - 1; at += 1) {
-    const digit = (ack[at] as number) - zero;
-    if (digit < 0 || digit > 9) return undefined;
-    sequence = sequence * 10 + digit;
+  for (let at = lastHead.length; at < ack.length; at += 1) {
+    const byte = ack[at] as number;
+    if (byte === comma || byte === brace) return { stream: lastStream, sequence: sequence - behind };
+    if (byte < zero || byte > nine) return undefined;
+    sequence = sequence * 10 + (byte - zero);
   }
-  return { stream: lastStream, sequence };
+  return undefined;
 }
 
-function parsePlace(ack: Uint8Array): StoredPlace {
+function parsePlace(ack: Uint8Array, behind: number): StoredPlace {
   const { stream, seq } = JSON.parse(decoder.decode(ack)) as { stream: string; seq: number };
   lastStream = stream;
   lastHead = encoder.encode(`{"stream":${JSON.stringify(stream)},"seq":`);
-  return { stream, sequence: seq };
+  return { stream, sequence: seq - behind };
 }
 
 /** Reads the `error` of an answer of JetStream. */
