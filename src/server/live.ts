@@ -15,6 +15,14 @@ export interface LiveConnections {
   kick(id: string, actor: Actor): { deviceId: string; clientId: string } | undefined;
 }
 
+/** Connections for the API: those of this replica are listed, and those of the other workers beside it are found, too. */
+export interface ShownConnections {
+  list(request: ConnectionRequest): ConnectionPage;
+  find(id: string): Promise<ConnectionDetails | undefined>;
+  /** Ends a connection; answers which it was, or undefined when there is no such connection. */
+  kick(id: string, actor: Actor): Promise<{ deviceId: string; clientId: string } | undefined>;
+}
+
 /** The sessions that outlive their connection, wherever they are. Each rejects with SvcMqttError NATS_* when NATS does not answer. */
 export interface LiveSessions {
   /**
@@ -44,7 +52,7 @@ export function shortenText(text: string): string {
 /** What those see who look at a running replica. */
 export interface ReplicaView {
   readonly replica: string;
-  readonly connections: LiveConnections;
+  readonly connections: ShownConnections;
   readonly sessions: LiveSessions;
   readonly events: EventFeed;
   readStats(): Promise<StatsJson>;

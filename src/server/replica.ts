@@ -10,7 +10,7 @@ import type { Log } from '../log.js';
 import type { EventFeed } from './event-feed.js';
 import type { Forwarder } from './forward/forwarder.js';
 import type { Durability } from './forward/stream/durability.js';
-import type { LiveConnections, LiveSessions, ReplicaView } from './live.js';
+import type { LiveConnections, LiveSessions, ReplicaView, ShownConnections } from './live.js';
 import type { BrokerCounters } from './mqtt/live/counters.js';
 import { startTrafficHistory, type Traffic } from './traffic-history.js';
 
@@ -126,9 +126,10 @@ export function startReplicaView(options: {
     });
   }
 
-  const connections: LiveConnections = {
-    ...live,
-    kick(id, actor) {
+  const connections: ShownConnections = {
+    list: live.list,
+    find: async (id) => live.find(id),
+    async kick(id, actor) {
       const kicked = live.kick(id, actor);
       if (kicked === undefined) return undefined;
       note(actor, 'connection.kick', kicked.deviceId, { client: kicked.clientId, connection: id });

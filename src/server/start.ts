@@ -44,6 +44,7 @@ import { planStart, requirePorts, tellOfOpenFiles } from './start-plan.js';
 import { openStartWait } from './start-wait.js';
 import { openSubjectCoverage } from './subject-coverage.js';
 import { openServerCertificates } from './tls/server-certificates.js';
+import { joinConnections } from './workers/all-connections.js';
 import { readAllMetrics } from './workers/all-metrics.js';
 import type { Peers } from './workers/peers.js';
 
@@ -241,7 +242,6 @@ async function start(
     deviceEvents,
     worker: peers?.number,
   });
-  peers?.answer({ metrics: async () => (await metrics.read()).text });
   const view = startReplicaView({
     maxConnections,
     version,
@@ -256,6 +256,11 @@ async function start(
     log,
   });
   releasers.add('replica view', () => view.close());
+  peers?.answer({
+    metrics: async () => (await metrics.read()).text,
+    connection: (id) => view.connections.find(id),
+    kick: ({ id, actor }) => view.connections.kick(id, actor),
+  });
   let broker: Broker | undefined;
   let stopping = false;
   const http = await startHttp({
@@ -276,7 +281,7 @@ async function start(
       ];
     },
     readMetrics: peers === undefined ? () => metrics.read() : () => readAllMetrics(metrics, peers),
-    view,
+    view: peers === undefined ? view : { ...view, connections: joinConnections(view.connections, peers) },
     readiness: () =>
       readReadiness({
         health,

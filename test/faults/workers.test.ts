@@ -3,6 +3,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, test } from 'vitest';
+import { call } from '../http/support.js';
 import { copyEmbedded } from '../support/embedded-template.js';
 import { freePort } from '../support/free-port.js';
 import { numbersByClient, type Publisher, readStored, startPublisher } from '../support/load.js';
@@ -61,9 +62,10 @@ function expectAllGone(pids: readonly number[]): Promise<void> {
   });
 }
 
+/** What `/readyz` says of the listeners; empty when the worker that answers has just died. */
 async function listenersDetail({ httpPort }: ServerProcess): Promise<string> {
-  const answer = await fetch(`http://127.0.0.1:${httpPort}/readyz`);
-  return ((await answer.json()) as { listeners: { detail: string } }).listeners.detail;
+  const answer = await call(httpPort, 'GET', '/readyz').catch(() => undefined);
+  return answer?.json<{ listeners: { detail: string } }>().listeners.detail ?? '';
 }
 
 test.for([1, 2] as const)(
@@ -89,7 +91,7 @@ test.for([1, 2] as const)(
       process.kill(pidOf(server, victim), 'SIGKILL');
       await until('the other takes all clients', async () => {
         const some = devices[0];
-        return some !== undefined && (await tryConnect(server.mqttPort, some)) === 0;
+        return some !== undefined && (await tryConnect(server.mqttPort, some).catch(() => undefined)) === 0;
       });
       await until('the dead one is back', () => ready() > before);
     }
@@ -117,26 +119,56 @@ test('a connection of one worker outlives the death of the other, and /metrics h
   const open = await Promise.all(
     devices.map((device) => connected(onTestFinished, server.mqttPort, device, { clientId: device.id })),
   );
-  const connections = async (): Promise<number[]> => {
-    const text = await (await fetch(`http://127.0.0.1:${server.httpPort}/metrics`)).text();
-    expect(text.match(/^# TYPE svc_mqtt_connections gauge$/gm)).toHaveLength(1);
-    return [...text.matchAll(/^svc_mqtt_connections\{transport="tcp",worker="[12]"\} (\d+)$/gm)].map(
-      ([, count]) => Number(count),
+  /** Of each worker; undefined when the one that answers has just died. */
+  const connections = async (): Promise<Record<string, number> | undefined> => {
+    const answer = await call(server.httpPort, 'GET', '/metrics').catch(() => undefined);
+    if (answer === undefined) return undefined;
+    expect(answer.text.match(/^# TYPE svc_mqtt_connections gauge$/gm)).toHaveLength(1);
+    return Object.fromEntries(
+      [...answer.text.matchAll(/^svc_mqtt_connections\{transport="tcp",worker="([12])"\} (\d+)$/gm)].map(
+        ([, worker, count]) => [worker, Number(count)],
+      ),
     );
   };
-  const [first = 0, second = 0] = await connections();
+  const { 1: first = 0, 2: second = 0 } = (await connections()) ?? {};
   expect(first + second).toBe(devices.length);
   // Whoever has time accepts: neither has all.
   expect(Math.min(first, second)).toBeGreaterThan(0);
 
   process.kill(pidOf(server, 1), 'SIGKILL');
-  await until('the connections of the dead one are gone', async () => (await connections())[0] === second);
+  await until('the dead one is back without its connections', async () => {
+    const now = await connections();
+    return now?.[1] === 0 && now[2] === second;
+  });
   const survivors = open.filter(({ closed }) => !closed);
   expect(survivors).toHaveLength(second);
   for (const client of survivors) {
     const device = devices[open.indexOf(client)];
     if (device !== undefined) await publishAndWait(client, device, 'still here');
   }
+});
+
+test('a connection is shown and ended whichever worker has it', { timeout: 120_000 }, async ({
+  onTestFinished,
+}) => {
+  const { server } = await startWorkers(onTestFinished);
+  const devices = await addDevices(server.httpPort, 20);
+  const clients = await Promise.all(
+    devices.map((device) => connected(onTestFinished, server.mqttPort, device, { clientId: device.id })),
+  );
+  const ids = new Set<string>();
+  await until('every worker has listed its own', async () => {
+    const { status, ...page } = await call(server.httpPort, 'GET', '/connections');
+    expect(status).toBe(200);
+    for (const { id } of page.json<{ connections: { id: string }[] }>().connections) ids.add(id);
+    return ids.size === devices.length;
+  });
+  for (const id of ids) {
+    expect((await call(server.httpPort, 'GET', `/connections/${id}`)).status).toBe(200);
+    expect((await call(server.httpPort, 'DELETE', `/connections/${id}`)).status).toBe(204);
+  }
+  await Promise.all(clients.map((client) => client.waitClosed()));
+  expect((await call(server.httpPort, 'DELETE', `/connections/${[...ids][0]}`)).status).toBe(404);
 });
 
 test('SIGTERM to one worker drains it, and another takes its place; a second signal to the server ends all at once', {

@@ -7,10 +7,9 @@ export function openIdleFleet(): ReplicaView {
   return {
     replica: 'r1',
     connections: {
-      count: () => 0,
       list: () => ({ atMs: Date.now(), matching: 0, total: 0, rows: [] }),
-      find: () => undefined,
-      kick: () => undefined,
+      find: async () => undefined,
+      kick: async () => undefined,
     },
     sessions: {
       list: async () => ({ sessions: [], next: undefined }),

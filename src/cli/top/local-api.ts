@@ -18,12 +18,12 @@ export function openLocalApi(server: Pick<RunningServer, 'view' | 'revoke'>, act
     },
     stats: async () => hideCredentials(await server.view.readStats()),
     async details(id) {
-      const found = connections.find(id);
+      const found = await connections.find(id);
       if (found === undefined) throw ended(id);
       return toConnectionDetailsJson(found);
     },
     async kick(id) {
-      if (connections.kick(id, actor) === undefined) throw ended(id);
+      if ((await connections.kick(id, actor)) === undefined) throw ended(id);
     },
     revoke: (device) => server.revoke(device, actor),
   };

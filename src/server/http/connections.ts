@@ -8,7 +8,7 @@ import {
   defaultConnectionPage,
 } from '../../api/connection-schema.js';
 import { refer } from '../../api/schema.js';
-import type { LiveConnections } from '../live.js';
+import type { ShownConnections } from '../live.js';
 import { createProblem, ProblemError } from './problem.js';
 import { listProblems } from './responses.js';
 import { openTurns } from './turns.js';
@@ -20,7 +20,7 @@ const tags = ['connections'];
  * Adds the routes of the connections of this replica. A list reads every connection in one go, so that lists of a large
  * fleet take turns, with rests in which devices are served.
  */
-export function addConnectionRoutes(app: TypedApp, live: LiveConnections, maxWaitingLists: number): void {
+export function addConnectionRoutes(app: TypedApp, live: ShownConnections, maxWaitingLists: number): void {
   const turns = openTurns(maxWaitingLists);
   for (const schema of [ConnectionResponse, ConnectionPageResponse, ConnectionDetailsResponse])
     app.addSchema(schema);
@@ -80,7 +80,7 @@ export function addConnectionRoutes(app: TypedApp, live: LiveConnections, maxWai
     },
     async (request, reply) => {
       const { id } = request.params;
-      const details = live.find(id);
+      const details = await live.find(id);
       if (details === undefined) throw new ProblemError(createUnknownProblem(id));
       return reply.code(200).send(toConnectionDetailsJson(details));
     },
@@ -105,7 +105,8 @@ export function addConnectionRoutes(app: TypedApp, live: LiveConnections, maxWai
     },
     async (request, reply) => {
       const { id } = request.params;
-      if (live.kick(id, request.actor) === undefined) throw new ProblemError(createUnknownProblem(id));
+      if ((await live.kick(id, request.actor)) === undefined)
+        throw new ProblemError(createUnknownProblem(id));
       return reply.code(204).send(null);
     },
   );
