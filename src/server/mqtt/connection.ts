@@ -396,6 +396,8 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   private mayProcess(packet: Buffer, bodyOffset: number): boolean {
     const type = (packet[0] as number) >> 4;
     if (type === PacketType.SUBSCRIBE) return isSubscribeReady(this, packet, bodyOffset);
+    const isQos2 = type === PacketType.PUBLISH && ((packet[0] as number) & 0b0110) === 0b0100;
+    if (isQos2 && this.uplink?.isReady(packet, bodyOffset) === false) return false;
     return this.room.isGranted(packet, this.uplink, !this.parked.isEmpty);
   }
 

@@ -7,6 +7,7 @@ import type { Rules } from '../uplink/route.js';
 import type { UplinkPublish } from '../uplink/uplink-publish.js';
 import type { ClientSession } from './client-session.js';
 import type { Exchanges } from './exchanges.js';
+import type { ReceivedGenerations } from './received-generations.js';
 import type { StoredSession } from './stored-session.js';
 
 /** The connection of a client, as those see it who know the client. */
@@ -86,6 +87,8 @@ export interface Client {
   session: ClientSession | undefined;
   /** Its session as the store has it; undefined: it has none there, or is about to be given it. */
   stored: StoredSession | undefined;
+  /** Names its QoS 2 messages, where its session is stored for all replicas. */
+  received: ReceivedGenerations | undefined;
 }
 
 /** Puts a device under other rules: what it sends, and what of it waits, goes where those say. */

@@ -25,6 +25,10 @@ export class Exchanges<M extends ExchangeMessage> {
     return this.entries.size;
   }
 
+  packetIds(): Iterable<number> {
+    return this.entries.keys();
+  }
+
   get(packetId: number): Exchange<M> | undefined {
     return this.entries.get(packetId);
   }

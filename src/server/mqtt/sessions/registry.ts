@@ -135,6 +135,7 @@ export function openRegistry(options: {
       exchanges: new Exchanges(options.exchangeRoom, deviceId),
       session: undefined,
       stored: undefined,
+      received: undefined,
     };
     clients.set(key, state);
     device.clients.add(state);
@@ -171,6 +172,7 @@ export function openRegistry(options: {
 
   function discardSession(state: Client): void {
     state.exchanges.endAll();
+    state.received = undefined;
     state.session?.end();
     state.session = undefined;
   }

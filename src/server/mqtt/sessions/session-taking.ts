@@ -6,6 +6,7 @@ import type { CloseReason } from '../protocol/close-reason.js';
 import { partFilter } from '../protocol/topics.js';
 import type { Client } from './client.js';
 import { ClientSession, type SessionServices } from './client-session.js';
+import { ReceivedGenerations } from './received-generations.js';
 import type { Registry } from './registry.js';
 import { disown, type SessionRecord, type StoredSubscription } from './session-record.js';
 import { type SessionStore, type StoredRecord, StoreError } from './session-store.js';
@@ -80,6 +81,11 @@ export function openSessionTaking(options: {
     },
   };
 
+  /** In the memory of this replica exchanges end with it, and nobody else has to find their names. */
+  function receivedOf(record: SessionRecord | undefined): ReceivedGenerations | undefined {
+    return store.durable ? new ReceivedGenerations(record?.received) : undefined;
+  }
+
   /** @returns undefined where the session has been lost to another replica meanwhile. */
   async function goOn(
     client: Client,
@@ -94,6 +100,7 @@ export function openSessionTaking(options: {
       return { sessionPresent: false };
     }
     stored.begin(sessionExpirySec, !sessionPresent);
+    if (!sessionPresent) client.received = receivedOf(undefined);
     const written = stored.persist();
     // This replica has it: it need not wait for a store that is away.
     if (!store.reachable) return { sessionPresent };
@@ -171,6 +178,7 @@ export function openSessionTaking(options: {
     const stored = new StoredSession(services, { key, record, revision }, clientOf(client));
     if (kept === undefined || restore(client, kept)) {
       client.stored = stored;
+      client.received = receivedOf(kept);
       return { sessionPresent: kept !== undefined };
     }
     registry.discardSession(client);
@@ -185,7 +193,11 @@ export function openSessionTaking(options: {
 
   function clientOf(client: Client) {
     return {
-      collect: (): SessionState => ({ ...emptyState, ...client.session?.snapshot() }),
+      collect: (): SessionState => ({
+        ...emptyState,
+        ...client.session?.snapshot(),
+        received: client.received?.snapshot() ?? emptyState.received,
+      }),
       onLost: (removed: boolean) => {
         if (client.stored?.isHeld === false && !begun.has(client)) registry.lose(client, removed);
       },

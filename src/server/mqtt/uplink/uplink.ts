@@ -10,6 +10,7 @@ import type { Client, DeviceClients } from '../sessions/client.js';
 import type { DeviceCalls } from '../sessions/device-calls.js';
 import type { Exchanges } from '../sessions/exchanges.js';
 import { expiryOf, type Message } from '../sessions/message.js';
+import type { ReceivedGenerations } from '../sessions/received-generations.js';
 import type { TurnQueue } from '../transport/turn-queue.js';
 import type { Answers } from './answers.js';
 import { PropertiesReader, type ReadProperties } from './publish-properties.js';
@@ -166,8 +167,10 @@ export class Uplink implements PublishOwner {
     // that comes back its whole quota (§4.9), however many exchanges of its session are open.
     if (publish.qos === 2 && exchanges.size >= this.services.maxExchangesPerClient)
       return this.refuseOrClose(publish, 'too-many-exchanges', alias);
-    const exchange = publish.qos === 2 ? { messageId: this.services.nextMessageId(), exchanges } : undefined;
+    const exchange = publish.qos === 2 ? { messageId: this.identify(publish), exchanges } : undefined;
     const message = new UplinkPublish(this, route, publish, exchange);
+    // Perhaps it is stored, by another replica: with others in a batch it would have all of them refused.
+    if (exchange !== undefined && isRepeated(publish)) message.batchable = false;
     message.wantsReceipt = this.connection.wantsReceipts;
     message.mayTellRefusal = this.connection.codec.explains;
     message.tellsRefusal = message.mayTellRefusal && this.routing.policy.onRefusal === 'answer';
@@ -190,6 +193,43 @@ export class Uplink implements PublishOwner {
     else if (this.routing.policy.localDelivery) this.deliver(message);
     message.publish(this.client.lane);
     return undefined;
+  }
+
+  /** The name of a QoS 2 message for JetStream's duplicate window. */
+  private identify(publish: Publish): string {
+    const { packetId } = publish;
+    const { stored, received } = this.client;
+    if (stored === undefined || received === undefined) return this.services.nextMessageId();
+    const generation = received.find(packetId, isRepeated(publish));
+    if (generation === undefined) throw new Error('a QoS 2 exchange begins before its generation is stored');
+    received.begin(packetId, generation);
+    return `${stored.id}.${generation}.${packetId}`;
+  }
+
+  /**
+   * Whether a QoS 2 PUBLISH can be processed now: its exchange has a name that no other message had. If not, the
+   * connection's `onRoom` is called when it can.
+   */
+  isReady(packet: Buffer, bodyOffset: number): boolean {
+    const { received, exchanges } = this.client;
+    if (received === undefined) return true;
+    if (received.isRaising) return false;
+    const publish = this.connection.codec.decodePublish(packet, bodyOffset);
+    if (typeof publish === 'string' || exchanges.get(publish.packetId) !== undefined) return true;
+    if (received.find(publish.packetId, isRepeated(publish)) !== undefined) return true;
+    void this.raise(received);
+    return false;
+  }
+
+  /** Stores the next generation. @returns false: the session is not this connection's any more. */
+  private async raise(received: ReceivedGenerations): Promise<boolean> {
+    const { client } = this;
+    received.raise(client.exchanges.packetIds());
+    received.isRaising = true;
+    const isStored = (await client.stored?.persist()) === true;
+    received.isRaising = false;
+    client.connection?.onRoom();
+    return isStored;
   }
 
   /** What the client's version has an answer for is refused, in its turn; else the connection must close. */
@@ -220,9 +260,24 @@ export class Uplink implements PublishOwner {
   release(packetId: number): CloseReason | undefined {
     const exchange = this.client.exchanges.get(packetId);
     if (exchange !== undefined && exchange !== 'answered') return 'early-pubrel';
-    this.client.exchanges.end(packetId);
-    if (exchange === undefined) this.connection.answers.answerUnknown(packetId);
-    else this.connection.answers.acknowledge(PacketType.PUBCOMP, packetId);
+    const { client } = this;
+    client.exchanges.end(packetId);
+    const answer = () => {
+      if (exchange === undefined) this.connection.answers.answerUnknown(packetId);
+      else this.connection.answers.acknowledge(PacketType.PUBCOMP, packetId);
+    };
+    const { received, stored } = client;
+    if (received === undefined || stored === undefined) {
+      answer();
+      return undefined;
+    }
+    // After PUBCOMP the client may give the identifier to another message: every replica has to know.
+    received.complete(packetId);
+    const isLast = client.exchanges.size === 0 && received.knowsAll && !received.isRaising;
+    const isStored = isLast ? this.raise(received) : stored.persist();
+    void isStored.then((done) => {
+      if (done) answer();
+    });
     return undefined;
   }
 
@@ -340,4 +395,9 @@ export class Uplink implements PublishOwner {
     const sender = this.client.key;
     return this.services.deliver({ topic, payload, qos, retain, properties, expiresAtMs, sender }, onKept);
   }
+}
+
+/** Its sender says that it may have come before (DUP). */
+function isRepeated({ packet }: Publish): boolean {
+  return ((packet[0] as number) & 0b1000) !== 0;
 }

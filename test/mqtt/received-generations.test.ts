@@ -1,0 +1,64 @@
+import { expect, test } from 'vitest';
+import { ReceivedGenerations } from '../../src/server/mqtt/sessions/received-generations.js';
+
+test('an identifier that was used for a message has another name for the next one, once that is stored', () => {
+  const received = new ReceivedGenerations();
+  for (const packetId of [3, 1, 2, 65_535]) {
+    expect(received.find(packetId, false)).toBe(0);
+    received.begin(packetId, 0);
+    received.complete(packetId);
+  }
+  expect(received.snapshot()).toEqual({
+    generation: 0,
+    completed: [
+      [1, 3],
+      [65_535, 65_535],
+    ],
+    open: [],
+  });
+  expect(received.find(2, false)).toBeUndefined();
+  received.raise([7]);
+  expect(received.snapshot()).toEqual({ generation: 1, completed: [], open: [[7, 0]] });
+  expect(received.find(2, false)).toBe(1);
+  expect(received.find(7, false)).toBe(0);
+  received.complete(7);
+  expect(received.snapshot()).toEqual({ generation: 1, completed: [], open: [] });
+});
+
+test('what was begun on another replica keeps its name when it is repeated, whatever has begun since', () => {
+  const received = new ReceivedGenerations({ generation: 4, completed: [[1, 9]], open: [[20, 3]] });
+  expect(received.knowsAll).toBe(false);
+  expect(received.find(10, true)).toBe(4);
+  expect(received.find(20, true)).toBe(3);
+  expect(received.find(5, true)).toBeUndefined();
+  received.raise([]);
+  expect(received.find(11, true)).toBe(4);
+  received.begin(11, 4);
+  expect(received.snapshot()).toEqual({
+    generation: 5,
+    completed: [],
+    open: [
+      [20, 3],
+      [11, 4],
+    ],
+  });
+  expect(received.find(5, false)).toBe(5);
+});
+
+test('ranges are those of a set, whatever the order', () => {
+  for (let round = 0; round < 50; round += 1) {
+    const received = new ReceivedGenerations();
+    const reference = new Set<number>();
+    for (let step = 0; step < 60; step += 1) {
+      const packetId = 1 + Math.floor(Math.random() * 40);
+      received.complete(packetId);
+      reference.add(packetId);
+    }
+    const { completed } = received.snapshot();
+    expect(
+      completed.flatMap(([first, last]) => Array.from({ length: last - first + 1 }, (_, at) => first + at)),
+    ).toEqual([...reference].toSorted((a, b) => a - b));
+    for (let packetId = 1; packetId <= 41; packetId += 1)
+      expect(received.find(packetId, false) === undefined).toBe(reference.has(packetId));
+  }
+});
