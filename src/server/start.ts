@@ -161,7 +161,7 @@ async function start(
     forwarder,
     downlink,
     calls,
-    retainedStore: nats.shared?.retained,
+    shared: nats.shared,
     log,
     ledgerOf: (deviceId) => ledger.of(deviceId),
     addressingOf: (device, policy) => ({
@@ -233,8 +233,8 @@ async function start(
     broker: core,
     maxConnections,
     forwarder,
-    streams: () => nats.shared?.streams() ?? [],
     downlink,
+    shared: nats.shared,
     directory,
     config,
     version,

@@ -529,10 +529,18 @@ describe('what replicas share', () => {
     expect(await shared({})).toEqual([]);
     expect(await shared(open)).toMatchObject([
       { status: 'ok', detail: 'serve creates SVC_MQTT_RETAINED for retained messages' },
+      {
+        status: 'ok',
+        detail: 'serve creates SVC_MQTT_MESSAGES for messages between devices on different replicas',
+      },
     ]);
     await serve(open);
     expect(await shared(open)).toMatchObject([
       { status: 'ok', detail: 'Stream SVC_MQTT_RETAINED holds 0 messages: retained messages' },
+      {
+        status: 'ok',
+        detail: 'Stream SVC_MQTT_MESSAGES holds 0 messages: messages between devices on different replicas',
+      },
     ]);
   });
 
@@ -542,6 +550,7 @@ describe('what replicas share', () => {
     const { find } = await examine(open, ['--no-message']);
     expect(find('stream').filter(({ status }) => status === 'warning')).toMatchObject([
       { detail: expect.stringMatching(/^Stream OWN\d+ takes the subjects of SVC_MQTT_RETAINED, /) },
+      { detail: expect.stringMatching(/^Stream OWN\d+ takes the subjects of SVC_MQTT_MESSAGES, /) },
     ]);
   });
 });

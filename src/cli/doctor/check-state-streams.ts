@@ -1,6 +1,7 @@
 import type { Config } from '../../config.js';
 import type { DevicePolicy } from '../../db/policies.js';
 import { isAtLeast } from '../../server/forward/connection/server-version.js';
+import { messagesStream, messagesSubjects } from '../../server/forward/state/fleet-messages.js';
 import { retainedStream, retainedSubjects } from '../../server/forward/state/retained-store.js';
 import type { NatsInspector, StreamInspection } from '../../server/forward/stream/inspect-nats.js';
 import { createPolicySet } from '../../server/mqtt/admission/policy-set.js';
@@ -14,6 +15,12 @@ const stateStreams = [
     subjects: retainedSubjects,
     what: 'retained messages',
     without: 'retained messages are those of each replica and end with it',
+  },
+  {
+    name: messagesStream,
+    subjects: messagesSubjects,
+    what: 'messages between devices on different replicas',
+    without: 'messages between devices stay on the replica to which they were published',
   },
 ] as const;
 

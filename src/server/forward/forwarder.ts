@@ -66,16 +66,19 @@ export interface UplinkMessage {
   readonly tellsRefusal?: boolean;
 }
 
+/** What of a message goes over the wire. */
+export type WireMessage = Pick<UplinkMessage, 'subject' | 'headers' | 'payload' | 'messageId'>;
+
 /** What `Nats-Msg-Id: ` and its line end add to the headers. */
 const messageIdFieldBytes = 15;
 
 /** Bytes of the header block that a message has in NATS, with its id. */
-export function headerBytesOf({ headers, messageId }: UplinkMessage): number {
+export function headerBytesOf({ headers, messageId }: WireMessage): number {
   return headers.length + (messageId === undefined ? 0 : messageId.length + messageIdFieldBytes);
 }
 
 /** Bytes of a message as NATS holds them against `max_payload` and the limits of a stream. */
-export function natsBytesOf(message: UplinkMessage): number {
+export function natsBytesOf(message: WireMessage): number {
   return headerBytesOf(message) + message.payload.length;
 }
 

@@ -4,6 +4,7 @@ import type { Config } from '../../config.js';
 import type { DeviceDirectory } from '../device-directory.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
+import type { SharedState } from '../forward/state/shared-state.js';
 import type { BrokerView } from '../mqtt/broker.js';
 import type { Traffic } from '../mqtt/live/counters.js';
 import type { CertificateInfo } from '../tls/certificate-info.js';
@@ -15,9 +16,9 @@ import { openSeriesRegistry, type Series, type SeriesRegistry } from './series.j
 export interface MetricSources {
   readonly broker: BrokerView;
   readonly forwarder: Pick<Forwarder, 'state'>;
-  /** Streams that svc-mqtt has made for itself. */
-  streams?(): readonly { readonly name: string; readonly usable: boolean }[];
   readonly downlink: Pick<Downlink, 'store' | 'notStored'>;
+  /** What replicas share; undefined without JetStream. */
+  readonly shared?: Pick<SharedState, 'streams' | 'messages'> | undefined;
   readonly directory: Pick<DeviceDirectory, 'live' | 'cacheState'>;
   /** Most connections: MAX_CONNECTIONS, or what the limit of open files allows. */
   readonly maxConnections: number;
@@ -110,7 +111,7 @@ function addClients(series: SeriesRegistry, { broker, maxConnections }: MetricSo
   );
 }
 
-function addMessages(series: SeriesRegistry, { broker, forwarder, config }: MetricSources): void {
+function addMessages(series: SeriesRegistry, { broker, forwarder, config, shared }: MetricSources): void {
   const { counters } = broker;
   const traffic = (unit: keyof Traffic): Series[] => [
     ...byQos('in', counters.received[unit]),
@@ -143,6 +144,7 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config }: Metr
       expired: counters.deliveriesExpired,
       'client-packet-bytes': counters.deliveriesTooLarge,
       'client-refused': counters.deliveriesRefused,
+      'not-passed': counters.deliveriesNotPassed,
       'will-queue-full': counters.willsDropped,
     });
   });
@@ -228,6 +230,20 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config }: Metr
     'Clients whose messages are held back because NATS refused one or did not confirm it in time',
     () => forwarder.state().holdingLanes,
   );
+  series.counter(
+    'svc_mqtt_fleet_messages_total',
+    'Messages of devices given to other replicas (out), and taken from them (in)',
+    () =>
+      byLabel('direction', {
+        out: shared?.messages.counts.passed ?? 0,
+        in: shared?.messages.counts.taken ?? 0,
+      }),
+  );
+  series.gauge(
+    'svc_mqtt_fleet_replicas',
+    'Other replicas that say what their clients subscribe to',
+    () => shared?.messages.interest.others ?? 0,
+  );
   series.gauge(
     'svc_mqtt_retained_messages',
     'Retained messages that this replica knows',
@@ -304,7 +320,7 @@ function addParts(series: SeriesRegistry, sources: MetricSources): void {
   series.gauge(
     'svc_mqtt_state_stream_up',
     '1 while a stream of svc-mqtt itself can be used; nothing without JetStream, or while it is not needed',
-    () => (sources.streams?.() ?? []).map(({ name, usable }) => [{ stream: name }, Number(usable)]),
+    () => (sources.shared?.streams() ?? []).map(({ name, usable }) => [{ stream: name }, Number(usable)]),
     ['stream'],
   );
   series.gauge('svc_mqtt_storage_up', '0 while nothing can be stored, also while no device sends', () => {

@@ -9,7 +9,7 @@ import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { FleetSubject } from '../forward/state/fleet-subject.js';
 import type { Presence } from '../forward/state/presence.js';
-import type { RetainedStore } from '../forward/state/retained-store.js';
+import type { SharedState } from '../forward/state/shared-state.js';
 import { type LiveConnections, shortenText } from '../live.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import { compilePolicy, type Policy } from './admission/authorize.js';
@@ -124,8 +124,8 @@ export async function openBroker(options: {
   downlink: Downlink;
   /** What services ask devices. */
   calls: Calls;
-  /** Where retained messages outlive this replica; undefined: nowhere. */
-  retainedStore?: RetainedStore | undefined;
+  /** What replicas share; undefined: each has its own. */
+  shared?: Pick<SharedState, 'retained' | 'messages'> | undefined;
   /** Begins the id of every connection of this replica. */
   replica: string;
   /** Where sessions are that outlive their connection. */
@@ -147,7 +147,7 @@ export async function openBroker(options: {
   const limitedLog = limitLog(log);
   const retained = createRetainedMessages({
     limits: { maxMessages: config.maxRetainedMessages, maxBytes: config.maxRetainedBytes },
-    store: options.retainedStore,
+    store: options.shared?.retained,
     onRefused(topic, reason) {
       counters.limits['retained-messages'] += 1;
       limitedLog.warn(
@@ -157,7 +157,8 @@ export async function openBroker(options: {
       );
     },
   });
-  const engine = await startSessionEngine({ log, retained });
+  const interest = options.shared?.messages.interest;
+  const engine = await startSessionEngine({ log, retained, interest });
   const registry = openRegistry({
     forwarder,
     maxSessions: config.maxSessions,
@@ -259,6 +260,7 @@ export async function openBroker(options: {
       calls: options.calls,
       deviceCalls,
       engine,
+      fleet: options.shared?.messages,
       turns,
       counters,
       events,
@@ -380,7 +382,10 @@ export async function openBroker(options: {
     setPolicies(loaded) {
       const before = policies;
       policies = createPolicySet(config.acl, loaded, before);
-      if (policies.anyDelivery) options.retainedStore?.start();
+      if (policies.anyDelivery) {
+        options.shared?.retained.start();
+        options.shared?.messages.start();
+      }
       const isChanged = (type: string) => before.templateOf(type) !== policies.templateOf(type);
       applyPolicies({ registry, rulesOf, isChanged, log });
     },

@@ -7,6 +7,8 @@ import type { EventFeed } from '../event-feed.js';
 import type { Calls } from '../forward/calls.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
+import type { FleetMessages } from '../forward/state/fleet-messages.js';
+import { shortenText } from '../live.js';
 import type { MemoryBounds } from '../memory-bounds.js';
 import type { Policy } from './admission/authorize.js';
 import type { TermsConfig } from './admission/connack.js';
@@ -17,6 +19,7 @@ import type { RateLimits } from './admission/publish-rate.js';
 import type { BrokerCounters } from './live/counters.js';
 import type { SessionServices } from './sessions/client-session.js';
 import type { CommandTopics } from './sessions/command-topics.js';
+import { createDeliveries } from './sessions/deliveries.js';
 import type { DeviceCalls } from './sessions/device-calls.js';
 import type { Registry } from './sessions/registry.js';
 import type { SessionStore } from './sessions/session-store.js';
@@ -87,6 +90,7 @@ export function createConnectionServices(
     calls: Calls;
     deviceCalls: DeviceCalls;
     engine: SessionEngine;
+    fleet: FleetMessages | undefined;
     turns: TurnQueue;
     counters: BrokerCounters;
     events: EventFeed;
@@ -104,13 +108,14 @@ export function createConnectionServices(
 ): ConnectionServices {
   const { directory, registry, forwarder, downlink, commandTopics, engine, turns, counters, events, log } =
     parts;
+  const shares = createSharedSubscriptions(engine, counters);
   const topicLimits = { maxTopicBytes: config.maxTopicBytes, maxTopicLevels: config.maxTopicLevels };
   const messageIdPrefix = randomBytes(9).toString('base64url');
   let messageIds = 0;
   let connectionIds = 0;
   const session: SessionServices = {
     engine,
-    shares: createSharedSubscriptions(engine, counters),
+    shares,
     limits: {
       maxMessages: config.maxQueuedMessages,
       maxBytes: config.maxOutgoingBytes,
@@ -160,7 +165,18 @@ export function createConnectionServices(
       waitingWills: parts.waitingWills,
       counters,
       turns,
-      deliver: (message, onKept) => engine.deliver(message, onKept),
+      deliver: createDeliveries({
+        engine,
+        shares,
+        fleet: parts.fleet,
+        counters,
+        onNotPassed: (topic, reason) =>
+          log.warn(
+            'message_not_passed',
+            { topic: shortenText(topic), reason },
+            'A message did not reach the clients of other replicas',
+          ),
+      }),
       nextMessageId: () => `${messageIdPrefix}.${(messageIds++).toString(36)}`,
     },
     session,

@@ -1,4 +1,4 @@
-import { headerBytesOf, natsBytesOf, type UplinkMessage } from '../forwarder.js';
+import { headerBytesOf, natsBytesOf, type UplinkMessage, type WireMessage } from '../forwarder.js';
 import type { NatsInternals } from './nats-internals.js';
 import type { NatsConnection } from './nats-library.js';
 
@@ -62,7 +62,7 @@ export interface NatsWire {
   /** Messages published since the connection was made. */
   readonly messagesOut: number;
   /** @throws Error when the connection has ended. */
-  publish(message: UplinkMessage, replyTo?: ReplyTo, place?: BatchPlace): void;
+  publish(message: WireMessage, replyTo?: ReplyTo, place?: BatchPlace): void;
   /** Sends what was published in this turn. Nothing that the library sends overtakes what was flushed before. */
   flush(): void;
 }

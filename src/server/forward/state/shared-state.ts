@@ -1,4 +1,7 @@
+import { randomBytes } from 'node:crypto';
 import type { ForwarderLimits } from '../forwarding.js';
+import { openFleetInterest } from './fleet-interest.js';
+import { type FleetMessages, messagesStream, openFleetMessages } from './fleet-messages.js';
 import { openRetainedStore, type RetainedStore, retainedStream } from './retained-store.js';
 import type { StateContext } from './state-stream.js';
 import { startStateWriter } from './state-writer.js';
@@ -6,6 +9,7 @@ import { startStateWriter } from './state-writer.js';
 /** What replicas share beside the messages of the uplink, in streams that svc-mqtt makes for itself. */
 export interface SharedState {
   readonly retained: RetainedStore;
+  readonly messages: FleetMessages;
   /** The streams that are in use. */
   streams(): readonly { readonly name: string; readonly usable: boolean }[];
   /** Resolves when everything has been read that there was, or cannot be, at the latest after `timeoutMs`. */
@@ -16,16 +20,29 @@ export interface SharedState {
 }
 
 export function openSharedState(context: StateContext, limits: ForwarderLimits): SharedState {
+  const { link, log } = context;
+  const replica = randomBytes(8).toString('hex');
   const writer = startStateWriter({ ...context, limits });
   const retained = openRetainedStore(context, writer);
+  const interest = openFleetInterest({ link, replica, log });
+  const messages = openFleetMessages(context, { writer, interest, replica });
+  const parts = [
+    { name: retainedStream, part: retained },
+    { name: messagesStream, part: messages },
+  ];
   return {
     retained,
+    messages,
     streams: () =>
-      retained.started ? [{ name: retainedStream, usable: retained.problem === undefined }] : [],
-    ready: (timeoutMs) => retained.ready(timeoutMs),
+      parts.flatMap(({ name, part: { started, problem } }) =>
+        started ? { name, usable: problem === undefined } : [],
+      ),
+    async ready(timeoutMs) {
+      await Promise.all(parts.map(({ part }) => part.ready(timeoutMs)));
+    },
     drain: (timeoutMs) => writer.drain(timeoutMs),
     close() {
-      retained.close();
+      for (const { part } of parts) part.close();
       return writer.close();
     },
   };

@@ -40,6 +40,8 @@ export interface BrokerCounters {
   deliveriesTooLarge: number;
   /** Messages to clients that they answered with a failure. */
   deliveriesRefused: number;
+  /** Messages for clients of other replicas that NATS did not take. */
+  deliveriesNotPassed: number;
   /** Wills not forwarded because too many waited for NATS. */
   willsDropped: number;
   /** Messages of clients that were told so, if they asked to be, and whose connection went on, by reason. */
@@ -67,6 +69,7 @@ export function newBrokerCounters(): BrokerCounters {
     deliveriesExpired: 0,
     deliveriesTooLarge: 0,
     deliveriesRefused: 0,
+    deliveriesNotPassed: 0,
     willsDropped: 0,
     publishesRefused: zeroes(messageRefusals),
     sessionWritesFailed: 0,

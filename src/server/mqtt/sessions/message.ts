@@ -15,6 +15,8 @@ export interface Message {
   readonly sender?: string | undefined;
   /** The device whose sessions have it from the stream, escaped as in a subject; undefined: it is in none. */
   readonly storedFor?: string | undefined;
+  /** Whether a shared subscription, `<name>/<filter>`, takes it on this replica; undefined: each does. */
+  readonly takesShare?: ((share: string) => boolean) | undefined;
 }
 
 /** `Date.now()` from which on a message that has just come is not delivered (MQTT 5.0 §3.3.2.3.3). */

@@ -14,8 +14,13 @@ export interface ShareMember {
   take(message: Message, handBack: () => void): void;
 }
 
-/** The shared subscriptions of this replica (MQTT 5.0 §4.8.2): each message goes to one of the members, in turn. */
+/**
+ * The shared subscriptions of this replica (MQTT 5.0 §4.8.2): each message that one takes here goes to one of the members,
+ * in turn. Which replica takes it is decided where it was published (`deliveries.ts`).
+ */
 export interface SharedSubscriptions {
+  /** A member of the subscription, `<name>/<filter>`, is connected here. */
+  hasConnected(share: string): boolean;
   /**
    * Adds a member to the subscription of this share name and filter, which is there as long as it has one.
    *
@@ -57,6 +62,7 @@ export function createSharedSubscriptions(
   }
 
   return {
+    hasConnected: (share) => shares.get(share)?.members.some(({ isConnected }) => isConnected) === true,
     join(name, filter, member) {
       // No share name has a slash.
       const key = `${name}/${filter}`;
@@ -65,7 +71,13 @@ export function createSharedSubscriptions(
         const created: Share = {
           members: [],
           turn: 0,
-          end: engine.subscribe(filter, (message) => deliver(created, message)),
+          end: engine.subscribe(
+            filter,
+            (message) => {
+              if (message.takesShare?.(key) !== false) deliver(created, message);
+            },
+            key,
+          ),
         };
         share = created;
         shares.set(key, share);

@@ -79,21 +79,30 @@ export function takeSubscribe(
   });
   subscriber.commands.end();
   const suback = subscriber.codec.encodeSuback(subscribe.packetId, codes, subscribe.requests);
-  answerWhenStored(subscriber, granted > 0, () => {
+  answerWhenKnown(subscriber, granted > 0, services.engine.announced(), () => {
     subscriber.reply(suback);
     if (retained.size > 0) subscriber.client?.session?.sendRetained([...retained]);
   });
   return granted;
 }
 
-/** Answers at once, or when what was changed of a session that outlives its connection is stored. */
-function answerWhenStored(subscriber: Subscriber, isChanged: boolean, answer: () => void): void {
-  const session = subscriber.client?.session;
-  if (!isChanged || session === undefined || subscriber.client?.stored === undefined) {
+/**
+ * Answers at once, or when what was changed of a session that outlives its connection is stored, and what other replicas have
+ * to know of it is known.
+ */
+function answerWhenKnown(
+  subscriber: Subscriber,
+  isChanged: boolean,
+  announced: Promise<void> | undefined,
+  answer: () => void,
+): void {
+  const { client } = subscriber;
+  const stored = isChanged && client?.stored !== undefined ? client.session?.persist() : undefined;
+  if (stored === undefined && announced === undefined) {
     answer();
     return;
   }
-  void session.persist().then((isStored) => {
+  void Promise.all([stored ?? true, announced]).then(([isStored]) => {
     if (isStored && subscriber.isConnected) answer();
   });
 }
@@ -154,6 +163,6 @@ export function takeUnsubscribe(
     client?.session?.unsubscribe(filter) === true ? success : noSubscriptionExisted,
   );
   const unsuback = codec.encodeUnsuback(unsubscribe.packetId, codes);
-  answerWhenStored(subscriber, codes.includes(success), () => subscriber.reply(unsuback));
+  answerWhenKnown(subscriber, codes.includes(success), undefined, () => subscriber.reply(unsuback));
   return undefined;
 }

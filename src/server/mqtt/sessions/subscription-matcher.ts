@@ -16,8 +16,13 @@ export type Listener = (message: Message, delivery: number) => void;
  * order of `deliver`.
  */
 export interface SessionEngine {
-  /** @returns a function that ends the subscription. */
-  subscribe(filter: string, listener: Listener): () => void;
+  /**
+   * @param share name and filter, when it is that of a shared subscription.
+   * @returns a function that ends the subscription.
+   */
+  subscribe(filter: string, listener: Listener, share?: string): () => void;
+  /** When other replicas know what was subscribed to; undefined: they do, or there is nothing to tell. Bounded, never rejects. */
+  announced(): Promise<void> | undefined;
   /** The retained messages that any of the filters matches [MQTT-3.3.1-6], each with the filters that do. */
   retained(filters: readonly string[]): { message: Message; filters: string[] }[];
   /**
@@ -27,7 +32,17 @@ export interface SessionEngine {
    * @returns true: it is already, or there is nothing to keep, and `onKept` is not called.
    */
   deliver(message: Message, onKept?: () => void): boolean;
+  /** Only gives it to them. */
+  pass(message: Message): void;
   close(): Promise<void>;
+}
+
+/** Is told what clients of this replica subscribe to. */
+interface Interest {
+  /** See `SessionEngine.announced`. */
+  announced(): Promise<void> | undefined;
+  add(filter: string, share?: string): void;
+  remove(filter: string, share?: string): void;
 }
 
 /** Where a message's own form travels: aedes copies this field by reference. */
@@ -42,8 +57,10 @@ interface Carrier {
 export async function startSessionEngine(options: {
   log: Log;
   retained: RetainedMessages;
+  /** Who is told what is subscribed to. */
+  interest?: Interest | undefined;
 }): Promise<SessionEngine> {
-  const { log, retained } = options;
+  const { log, retained, interest } = options;
   const limitedLog = limitLog(log);
   const broker = await Aedes.createBroker({
     // A delivery slot that is not given back must not hold up the others, so they are not limited.
@@ -77,8 +94,22 @@ export async function startSessionEngine(options: {
     });
   }
 
+  function pass(message: Message): void {
+    // A delivery can close a connection, and its will is a delivery again: that one waits for its turn.
+    queue.push(message);
+    if (queue.length > 1) return;
+    for (let next = queue[0]; next !== undefined; next = queue[0]) {
+      try {
+        publish(next);
+      } catch (error) {
+        onError(error);
+      }
+      queue.shift();
+    }
+  }
+
   return {
-    subscribe(filter, listener) {
+    subscribe(filter, listener, share) {
       const onPacket = (packet: AedesPublishPacket, done: () => void): void => {
         const { message, delivery } = (packet as unknown as Carrier).properties;
         // [MQTT-4.7.2-1]
@@ -86,26 +117,24 @@ export async function startSessionEngine(options: {
         done();
       };
       broker.subscribe(filter, onPacket, () => {});
-      return () => broker.unsubscribe(filter, onPacket, () => {});
+      interest?.add(filter, share);
+      return () => {
+        broker.unsubscribe(filter, onPacket, () => {});
+        interest?.remove(filter, share);
+      };
     },
+
+    announced: () => interest?.announced(),
 
     retained: (filters) => retained.find(filters),
 
     deliver(message, onKept) {
       const waits = message.retain && retained.store(message, onKept) === 'waits';
-      // A delivery can close a connection, and its will is a delivery again: that one waits for its turn.
-      queue.push(message);
-      if (queue.length > 1) return !waits;
-      for (let next = queue[0]; next !== undefined; next = queue[0]) {
-        try {
-          publish(next);
-        } catch (error) {
-          onError(error);
-        }
-        queue.shift();
-      }
+      pass(message);
       return !waits;
     },
+
+    pass,
 
     close: () => {
       limitedLog.close();

@@ -1,0 +1,246 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { messageOf } from '../../../errors.js';
+import type { Log } from '../../../log.js';
+import type { Msg } from '../connection/nats-library.js';
+import type { NatsLink } from '../connection/nats-link.js';
+import { type NatsWire, noWire } from '../connection/nats-wire.js';
+import { createInterestSummary, isWanted } from './interest-summary.js';
+
+/** What the clients of this replica want, and those of the others. */
+export interface FleetInterest {
+  /** Tells the others, and hears of them, from now on. Idempotent. */
+  start(): void;
+  /** A client of this replica has subscribed. @param share name and filter of a shared subscription. */
+  add(filter: string, share?: string): void;
+  remove(filter: string, share?: string): void;
+  /**
+   * When NATS has what was added, so that every replica hears of it before what is stored later; undefined: it has. Waits a
+   * second at most.
+   */
+  announced(): Promise<void> | undefined;
+  /** Other replicas that are known. */
+  readonly others: number;
+  /** A client of another replica could want it. */
+  isWanted(topic: string): boolean;
+  /** Shared subscriptions of other replicas, by `<name>/<filter>`, with the replicas that have members. */
+  readonly shares: ReadonlyMap<string, readonly string[]>;
+  close(): void;
+}
+
+const subject = 'svc-mqtt.interest';
+/** How often a replica says what it wants; and how long it may be silent until it counts as gone. */
+const tellEveryMs = 5_000;
+const goneAfterMs = 20_000;
+/**
+ * So long after it was connected, a replica takes it that everything is wanted: by then the others have answered what they want
+ * now.
+ */
+const unsureForMs = 2_000;
+/** Shared subscriptions that a replica tells of. */
+const maxShares = 1_000;
+const maxReplicas = 1_000;
+const announcedWithinMs = 1_000;
+
+interface Announcement {
+  readonly replica: string;
+  readonly prefixes: readonly string[];
+  readonly shares: readonly string[];
+  /** The others are to say what they want. */
+  readonly asks: boolean;
+}
+
+interface Other {
+  readonly prefixes: ReadonlySet<string>;
+  readonly shares: readonly string[];
+  heardAtMs: number;
+}
+
+/** Told over core NATS: it is of use only while both are connected, and is said again every five seconds. */
+export function openFleetInterest(options: {
+  link: NatsLink;
+  /** The name of this replica among the others. */
+  replica: string;
+  log: Log;
+}): FleetInterest {
+  const { link, replica, log } = options;
+  const summary = createInterestSummary();
+  const ownShares = new Map<string, number>();
+  const others = new Map<string, Other>();
+  const encodedSubject = Buffer.from(subject);
+  let wanted: ReadonlySet<string> = new Set();
+  let shares: ReadonlyMap<string, readonly string[]> = new Map();
+  let wire: NatsWire = noWire;
+  let told: ReadonlySet<string> = new Set();
+  let sureAtMs = 0;
+  let isStarted = false;
+  let ticker: NodeJS.Timeout | undefined;
+  /** There is something to tell that is new. */
+  let isDirty = false;
+  let telling: Promise<void> | undefined;
+
+  function tell(asks: boolean): void {
+    const shares = [...ownShares.keys()].slice(0, maxShares);
+    say({ replica, prefixes: summary.prefixes(), shares, asks });
+  }
+
+  function say(announcement: Announcement): void {
+    if (!link.open) return;
+    told = new Set([...announcement.prefixes, ...announcement.shares.map(shareMark)]);
+    try {
+      wire.publish({
+        subject: encodedSubject,
+        headers: Buffer.from('NATS/1.0\r\n\r\n'),
+        payload: Buffer.from(JSON.stringify(announcement)),
+        messageId: undefined,
+      });
+      wire.flush();
+    } catch {
+      // The connection has just ended; the next one begins with it.
+    }
+  }
+
+  /** What is new is told at once, all of a turn together; what is gone with what is told next. */
+  function tellSoon(): void {
+    if (!isStarted || isDirty) return;
+    isDirty = true;
+    queueMicrotask(tellNew);
+  }
+
+  function tellNew(): void {
+    if (!isDirty) return;
+    isDirty = false;
+    tell(false);
+    const answered = link.open ? link.connection?.flush() : undefined;
+    if (answered === undefined) return;
+    const now = Promise.race([
+      answered.catch(() => {}),
+      delay(announcedWithinMs, undefined, { ref: false }),
+    ]).then(() => {
+      if (telling === now) telling = undefined;
+    });
+    telling = now;
+  }
+
+  function onAnnouncement(message: Msg): void {
+    const heard = readAnnouncement(message.data);
+    if (heard === undefined || heard.replica === replica) return;
+    if (!others.has(heard.replica) && others.size >= maxReplicas) return;
+    const prefixes = new Set(heard.prefixes);
+    others.set(heard.replica, { prefixes, shares: heard.shares, heardAtMs: performance.now() });
+    sum();
+    if (heard.asks) tell(false);
+  }
+
+  function sum(): void {
+    wanted = new Set([...others.values()].flatMap(({ prefixes }) => [...prefixes]));
+    const found = new Map<string, string[]>();
+    for (const [name, { shares: theirs }] of others)
+      for (const share of theirs) found.set(share, [...(found.get(share) ?? []), name]);
+    shares = found;
+  }
+
+  function tick(): void {
+    tell(false);
+    const nowMs = performance.now();
+    // While NATS is away nobody is heard, and nobody is gone for it.
+    if (!link.open || nowMs < sureAtMs + goneAfterMs) return;
+    const gone = [...others].filter(([, { heardAtMs }]) => nowMs - heardAtMs > goneAfterMs);
+    for (const [name] of gone) others.delete(name);
+    if (gone.length > 0) sum();
+  }
+
+  function listen(): void {
+    link.listen({
+      connected(connection, newWire) {
+        wire = newWire;
+        sureAtMs = Number.POSITIVE_INFINITY;
+        connection.subscribe(subject, {
+          callback(error, message) {
+            if (error === null) onAnnouncement(message);
+            else
+              log.warn(
+                { event: 'fleet_interest_unknown', reason: messageOf(error) },
+                'What clients of other replicas subscribe to is not known: they get no messages of devices here',
+              );
+          },
+        });
+        // What is asked before NATS has the subscription is answered to nobody.
+        connection.flush().then(
+          () => {
+            sureAtMs = performance.now() + unsureForMs;
+            tell(true);
+          },
+          () => {},
+        );
+      },
+      disconnected() {
+        wire = noWire;
+      },
+    });
+  }
+
+  return {
+    start() {
+      if (isStarted) return;
+      isStarted = true;
+      listen();
+      ticker = setInterval(tick, tellEveryMs);
+      ticker.unref();
+    },
+    add(filter, share) {
+      if (share === undefined) {
+        if (summary.add(filter) && summary.prefixes().some((prefix) => !told.has(prefix))) tellSoon();
+      } else {
+        const count = ownShares.get(share) ?? 0;
+        ownShares.set(share, count + 1);
+        if (count === 0 && !told.has(shareMark(share))) tellSoon();
+      }
+    },
+    remove(filter, share) {
+      if (share === undefined) {
+        summary.remove(filter);
+      } else {
+        const count = ownShares.get(share) ?? 0;
+        if (count > 1) ownShares.set(share, count - 1);
+        else ownShares.delete(share);
+      }
+    },
+    announced() {
+      tellNew();
+      return telling;
+    },
+    get others() {
+      return others.size;
+    },
+    isWanted: (topic) => isWanted(wanted, topic) || (isStarted && performance.now() < sureAtMs),
+    get shares() {
+      return shares;
+    },
+    close() {
+      clearInterval(ticker);
+      if (isStarted) say({ replica, prefixes: [], shares: [], asks: false });
+    },
+  };
+}
+
+/** Shares beside prefixes: no prefix ends with this. */
+function shareMark(share: string): string {
+  return `${share} #`;
+}
+
+function readAnnouncement(bytes: Uint8Array): Announcement | undefined {
+  let json: unknown;
+  try {
+    json = JSON.parse(Buffer.from(bytes).toString('utf8'));
+  } catch {
+    return undefined;
+  }
+  if (typeof json !== 'object' || json === null) return undefined;
+  const { replica, prefixes, shares, asks } = json as Record<string, unknown>;
+  if (typeof replica !== 'string' || !isTexts(prefixes) || !isTexts(shares)) return undefined;
+  return { replica, prefixes, shares, asks: asks === true };
+}
+
+function isTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((each) => typeof each === 'string');
+}

@@ -1,0 +1,81 @@
+import type { FleetMessages, ShareTaker } from '../../forward/state/fleet-messages.js';
+import type { BrokerCounters } from '../live/counters.js';
+import { isMqttText } from '../protocol/field.js';
+import { checkTopic, matches } from '../protocol/topics.js';
+import type { Message } from './message.js';
+import type { SharedSubscriptions } from './shared-subscriptions.js';
+import type { SessionEngine } from './subscription-matcher.js';
+
+/**
+ * Gives a message that a client published to all who want it: the subscribers of this replica, those of others, and who
+ * subscribes later, when it is to be retained.
+ *
+ * @param onKept called when it is kept wherever it has to be.
+ * @returns true: it is already, and `onKept` is not called.
+ */
+export type Deliver = (message: Message, onKept?: () => void) => boolean;
+
+/**
+ * A shared subscription takes a message on one replica: that of the publisher where it has a member that is connected, else one
+ * of the others that have members, in turn.
+ *
+ * @param fleet undefined: messages stay on this replica.
+ */
+export function createDeliveries(parts: {
+  engine: SessionEngine;
+  shares: SharedSubscriptions;
+  fleet: FleetMessages | undefined;
+  counters: BrokerCounters;
+  /** NATS did not take a message for the other replicas. */
+  onNotPassed(topic: string, reason: string): void;
+}): Deliver {
+  const { engine, shares, fleet, counters } = parts;
+  let turn = 0;
+  if (fleet === undefined) return (message, onKept) => engine.deliver(message, onKept);
+
+  fleet.deliver = (message, here) => {
+    // Services may write to the stream, too.
+    if (checkTopic(message.topic) !== undefined || !isMqttText(Buffer.from(message.topic))) return;
+    engine.pass({ ...message, takesShare: (share) => here.has(share) });
+  };
+
+  /** Shared subscriptions that take the message elsewhere. */
+  function findTakers({ topic }: Message, theirs: ReadonlyMap<string, readonly string[]>): ShareTaker[] {
+    const takers: ShareTaker[] = [];
+    for (const [share, replicas] of theirs) {
+      if (!matches(share.slice(share.indexOf('/') + 1), topic) || shares.hasConnected(share)) continue;
+      turn += 1;
+      takers.push([share, replicas[turn % replicas.length] as string]);
+    }
+    return takers;
+  }
+
+  return (message, onKept) => {
+    const { interest, problem, started } = fleet;
+    if (!started || problem !== undefined) return engine.deliver(message, onKept);
+    const takers = interest.shares.size === 0 ? [] : findTakers(message, interest.shares);
+    const elsewhere = new Set(takers.map(([share]) => share));
+    // Counts what is not done, and this call as one, so that none of them is the last before it ends.
+    let open = 3;
+    const settle = () => {
+      open -= 1;
+      if (open === 0) onKept?.();
+    };
+    const local =
+      elsewhere.size === 0 ? message : { ...message, takesShare: (share: string) => !elsewhere.has(share) };
+    if (engine.deliver(local, settle)) open -= 1;
+    if (takers.length > 0 || interest.isWanted(message.topic)) {
+      fleet.pass(message, takers, (refusal) => {
+        if (refusal !== undefined) {
+          counters.deliveriesNotPassed += 1;
+          parts.onNotPassed(message.topic, refusal);
+        }
+        settle();
+      });
+    } else {
+      open -= 1;
+    }
+    open -= 1;
+    return open === 0;
+  };
+}
