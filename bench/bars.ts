@@ -200,6 +200,14 @@ const bars: readonly Bar[] = [
     most: 10,
     unit: '%',
   }),
+  {
+    scenario: 'command',
+    text: 'p99 of the same by core NATS',
+    measure: (find) =>
+      ratio(find('command', 'gateway')?.latency?.p99Us, find('command', 'gateway-core')?.latency?.p99Us),
+    most: 1.5,
+    unit: '×',
+  },
 ];
 
 function figureBar(

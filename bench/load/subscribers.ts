@@ -111,6 +111,11 @@ export function openSubscribers(config: SubscribersConfig) {
         while (commands < due) sendCommand();
       }, 2);
     },
+    /** Begins to measure. */
+    async clearLatency(): Promise<{ delivered: number }> {
+      latency.clear();
+      return { delivered };
+    },
     async finish(request: { timeoutMs: number }): Promise<SubscribersResult> {
       clearInterval(pacing);
       const endMs = performance.now() + request.timeoutMs;

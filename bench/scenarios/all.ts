@@ -1,3 +1,4 @@
+import { command } from './command.js';
 import { endurance } from './endurance.js';
 import { frozen } from './frozen.js';
 import { idle } from './idle.js';
@@ -14,6 +15,7 @@ export const scenarios: readonly Scenario[] = [
   rushPaced,
   idle,
   mixed,
+  command,
   frozen,
   endurance,
 ];

@@ -2,6 +2,7 @@ import { messageOf } from '../../../errors.js';
 import type { LimitedLog } from '../../../log.js';
 import type { Presence } from '../../forward/state/presence.js';
 import { keyPrefix } from './session-key.js';
+import { disown } from './session-record.js';
 import type { SessionStore } from './session-store.js';
 
 /** Looks after the sessions of replicas that died, and of devices that are no more. */
@@ -97,7 +98,7 @@ export function openSessionReaper(options: {
       await store.remove(key, found.revision);
       return;
     }
-    const away = { ...found.record, owner: undefined, awaySinceMs: Date.now() };
+    const away = { ...disown(found.record), awaySinceMs: Date.now() };
     await store.write(key, away, found.revision, store.nextWriteId());
   }
 
