@@ -15,6 +15,7 @@ svc-mqtt 1.2.3 is ready
   MQTT           mqtt://127.0.0.1:1883, and on every other address
                  ws://127.0.0.1:8083/mqtt, and on every other address
   HTTP API       http://127.0.0.1:9091
+  console        http://127.0.0.1:9091/
   documentation  http://127.0.0.1:9091/docs
   NATS           nats://127.0.0.1:4222, a server of its own
   database       /data, embedded

@@ -4,6 +4,7 @@ import jsQR from 'jsqr';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { addDevice, connected, type Gateway, publishAndWait, startGateway } from '../faults/gateway.js';
+import { subscribePacket } from '../support/raw-packets.js';
 import { expectAccessible, launchBrowser, noBrowser, openPage } from './browser.js';
 
 const built = (name: string) => readFileSync(new URL(`../../dist/server/console/${name}`, import.meta.url));
@@ -177,6 +178,18 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     const client = await connected(onFinished, gateway.server.mqttPort, device, { clientId: 'console' });
     await publishAndWait(client, device, 'hello');
     await page.getByRole('link', { name: 'console', exact: true }).waitFor();
+
+    await page.getByText('It has no session that outlives its connection').waitFor();
+    const sleeping = await connected(onFinished, gateway.server.mqttPort, device, {
+      clientId: 'sleeper',
+      clean: false,
+    });
+    sleeping.send(subscribePacket(1, [['cmd/roof-7/#', 1]]));
+    await sleeping.next();
+    await page.getByRole('button', { name: 'End the session of sleeper' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'End' }).click();
+    await page.getByText('It has no session that outlives its connection').waitFor();
+    await sleeping.waitClosed();
 
     await page.getByRole('button', { name: 'New secret' }).click();
     await page.getByLabel('The secret until now').selectOption('ends at once');

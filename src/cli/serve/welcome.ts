@@ -41,6 +41,7 @@ export function toWelcome(
   const rows = [
     ...addresses.map((address, index) => [index === 0 ? 'MQTT' : '', `${address}${everywhere}`]),
     ['HTTP API', api],
+    ['console', `${api}/`],
     ['documentation', `${api}/docs`],
     ['NATS', `${nats}${config.natsUrl === undefined ? ', a server of its own' : ''}`],
     ['database', config.databaseUrl === undefined ? `${config.dataDir}, embedded` : database],

@@ -1,8 +1,8 @@
 import { linkTo, usePlace } from './hooks.js';
 import { usePages } from './pages.js';
 import { useSession } from './session.js';
-import { shown, time } from './text.js';
-import { Empty, Heading, MoreButton, ProblemBox, Table } from './ui.js';
+import { shown } from './text.js';
+import { Empty, Heading, MoreButton, ProblemBox, Table, When } from './ui.js';
 
 /** Who changed what. */
 export function AuditPage() {
@@ -46,7 +46,7 @@ export function AuditPage() {
           rows={rows}
           keyOf={({ id }) => id}
           columns={[
-            { key: 'at', title: 'When', width: '11.5rem', from: 'medium', render: ({ at }) => time(at) },
+            { key: 'at', title: 'When', width: 'var(--when)', render: ({ at }) => <When at={at} /> },
             { key: 'action', title: 'What', width: '9rem', render: ({ action }) => shown(action) },
             {
               key: 'target',
@@ -61,6 +61,7 @@ export function AuditPage() {
             {
               key: 'actor',
               title: 'Who',
+              from: 'medium',
               render: ({ actor, actor_kind: kind }) =>
                 kind === actor ? shown(actor) : `${shown(kind)} ${shown(actor)}`,
             },

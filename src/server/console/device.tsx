@@ -2,6 +2,7 @@ import { useState } from 'preact/hooks';
 import type { DeviceDetailsJson } from '../../api/device.js';
 import { ConnectionTable } from './connections.js';
 import { ChangeDevice, EnableDevice, RemoveDevice, RevokeDevice, RotateDevice } from './device-forms.js';
+import { DeviceSessions } from './device-sessions.js';
 import { DeviceState } from './devices.js';
 import { linkTo, useLoad } from './hooks.js';
 import { useSession } from './session.js';
@@ -46,7 +47,12 @@ export function DevicePage({ id }: { id: string }) {
       </Heading>
       <ProblemBox error={error} />
       {data !== undefined && <Details device={data} />}
-      {data !== undefined && may('viewer') && <Connections id={id} />}
+      {data !== undefined && may('viewer') && (
+        <div class="stack">
+          <Connections id={id} />
+          <DeviceSessions id={id} />
+        </div>
+      )}
       {Form !== undefined && data !== undefined && (
         <Form device={data} onClose={() => setOpen(undefined)} onDone={refresh} />
       )}

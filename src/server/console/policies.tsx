@@ -193,7 +193,7 @@ function SetPolicy(props: {
           defaultValue={(policy?.subscribe ?? defaultTemplates.subscribe).join('\n')}
         />
       </Field>
-      <p class="hint">What is left empty is as the server is set.</p>
+      <p class="hint">A number or subject that is left empty is as the server is set.</p>
       <div class="pair">
         <Field label="Messages a second">
           <input name="publish_rate" type="number" min={1} defaultValue={policy?.publish_rate ?? ''} />
@@ -237,7 +237,7 @@ function Choice({ name, options, chosen }: { name: string; options: readonly str
     <select name={name}>
       {['', ...options].map((option) => (
         <option key={option} value={option} selected={option === chosen}>
-          {option}
+          {option === '' ? 'as the server is set' : option}
         </option>
       ))}
     </select>

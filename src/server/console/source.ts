@@ -13,6 +13,7 @@ import type { EventJson } from '../../api/event.js';
 import type { MeJson } from '../../api/me.js';
 import type { PolicyPageJson, SetPolicyJson } from '../../api/policy.js';
 import type { Problem } from '../../api/problem.js';
+import type { SessionPageJson } from '../../api/session.js';
 import type { StatsJson } from '../../api/stats.js';
 import { followStream } from './event-stream.js';
 
@@ -92,6 +93,9 @@ export function openSource(key: string | undefined, onRefused: (error: ApiError)
     connections: (query: Query) => get<ConnectionPageJson>('connections', query),
     connection: (id: string) => get<ConnectionDetailsJson>(of('connections', id)),
     kick: (id: string) => change('DELETE', of('connections', id)),
+
+    sessions: (query: Query) => get<SessionPageJson>('sessions', query),
+    endSession: (id: string) => change('DELETE', of('sessions', id)),
 
     devices: (query: Query) => get<DevicePageJson>('devices', query),
     device: (id: string) => get<DeviceDetailsJson>(of('devices', id)),

@@ -1,7 +1,7 @@
 import type { ComponentChildren, TargetedEvent } from 'preact';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import type { ApiError } from './source.js';
-import { shown } from './text.js';
+import { shown, time } from './text.js';
 
 /** What the API says of a refusal: what happened, each field at fault, and what to do. */
 export function ProblemBox({ error }: { error: ApiError | undefined }) {
@@ -40,6 +40,17 @@ export type Tone = 'good' | 'warn' | 'bad' | 'dim';
 
 export function Badge({ tone, children }: { tone: Tone; children: ComponentChildren }) {
   return <span class={`badge ${tone}`}>{children}</span>;
+}
+
+/** A time in a table, whose day gives way where there is little room. */
+export function When({ at }: { at: string }) {
+  const [day, clock] = time(at).split(' ');
+  return (
+    <time dateTime={at}>
+      <span class="day">{day} </span>
+      {clock}
+    </time>
+  );
 }
 
 /** A heading with what can be done beside it. */

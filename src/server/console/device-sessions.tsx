@@ -1,0 +1,113 @@
+import { useState } from 'preact/hooks';
+import type { SessionJson } from '../../api/session.js';
+import { useLoad } from './hooks.js';
+import { useSession } from './session.js';
+import { ago, integer, shown, time } from './text.js';
+import { Badge, Empty, FormDialog, ProblemBox, Table } from './ui.js';
+
+const everyMs = 5_000;
+
+/** The sessions of a device that outlive their connections, and what waits for them. */
+export function DeviceSessions({ id }: { id: string }) {
+  const { source, may } = useSession();
+  const { data, error, refresh } = useLoad(id, () => source.sessions({ device: id }), everyMs);
+  const [ending, setEnding] = useState<SessionJson>();
+  const now = Date.now();
+  return (
+    <section aria-labelledby="sessions">
+      <h2 id="sessions">Sessions</h2>
+      <ProblemBox error={error} />
+      {data?.sessions.length === 0 && (
+        <Empty title="It has no session that outlives its connection.">
+          <p>A client asks for one when it connects: clean session off, or an expiry in MQTT 5.</p>
+        </Empty>
+      )}
+      {data !== undefined && data.sessions.length > 0 && (
+        <Table
+          caption="Sessions"
+          rows={data.sessions}
+          keyOf={(session) => session.id}
+          columns={[
+            {
+              key: 'client',
+              title: 'Client id',
+              render: ({ client }) => shown(client === '' ? '(empty)' : client),
+            },
+            {
+              key: 'state',
+              title: 'Is',
+              width: '9rem',
+              render: (session) => <State session={session} now={now} />,
+            },
+            {
+              key: 'pending',
+              title: 'Commands',
+              width: '7rem',
+              align: 'right',
+              render: ({ pending }) =>
+                pending === null ? '–' : `${integer(pending)}${pending === 1_000 ? '+' : ''}`,
+            },
+            {
+              key: 'filters',
+              title: 'Subscriptions',
+              from: 'medium',
+              render: ({ subscriptions }) => shown(subscriptions.map(({ filter }) => filter).join('  ')),
+            },
+            {
+              key: 'expires',
+              title: 'Ends',
+              width: '12.5rem',
+              from: 'wide',
+              render: ({ expires_at: at }) => (at === null ? '–' : time(at)),
+            },
+            ...(may('operator')
+              ? [
+                  {
+                    key: 'act',
+                    title: 'Action',
+                    width: '5.5rem',
+                    align: 'right' as const,
+                    render: (session: SessionJson) => (
+                      <button
+                        type="button"
+                        class="danger small"
+                        aria-label={`End the session of ${session.client}`}
+                        onClick={() => setEnding(session)}
+                      >
+                        End
+                      </button>
+                    ),
+                  },
+                ]
+              : []),
+          ]}
+        />
+      )}
+      {ending !== undefined && (
+        <FormDialog
+          title={`End the session of ${shown(ending.client)}?`}
+          submit="End"
+          danger
+          onClose={() => setEnding(undefined)}
+          onSubmit={async () => {
+            await source.endSession(ending.id);
+            refresh();
+          }}
+        >
+          <p>
+            Its subscriptions are gone, and what waits for it is not sent. Its connection ends, too, if it has
+            one.
+          </p>
+        </FormDialog>
+      )}
+    </section>
+  );
+}
+
+function State({ session, now }: { session: SessionJson; now: number }) {
+  if (session.problem !== null) return <Badge tone="bad">unreadable</Badge>;
+  if (session.connected) return <Badge tone="good">connected</Badge>;
+  return (
+    <Badge tone="dim">{session.away_since === null ? 'away' : `away, ${ago(session.away_since, now)}`}</Badge>
+  );
+}
