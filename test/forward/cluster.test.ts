@@ -29,7 +29,7 @@ afterEach(async () => {
  * @param optionsOf what each is started with, read again at each start.
  */
 async function startCluster(
-  optionsOf: readonly { jetstreamExtra?: string; http?: string }[] = [],
+  optionsOf: readonly { jetstreamExtra?: string; http?: string; program?: string }[] = [],
 ): Promise<TestNatsServer[]> {
   const ports = [await freePort(), await freePort(), await freePort()];
   const routes = ports.map((port) => `nats://127.0.0.1:${port}`).join(', ');
@@ -251,6 +251,53 @@ describe('a stream of three replicas', () => {
     },
   );
 });
+
+/** A nats-server before 2.15, which syncs each message of a batch, and before others of the cluster. */
+const older = process.env.TEST_OLDER_NATS_SERVER;
+
+it.for(['batch', 'auto', 'plain'] as const)(
+  'a cluster with an older server stores all that it confirmed, whoever leads and dies, NATS_INGEST=%s',
+  { timeout: 300_000 },
+  async (ingest, { skip }) => {
+    if (older === undefined) return skip('TEST_OLDER_NATS_SERVER names no program');
+    const servers = await startCluster([{ program: older }]);
+    const [oldest, current] = servers;
+    if (oldest === undefined || current === undefined) throw new Error('no server');
+    expect(isAtLeast(oldest.version, 2, 15)).toBe(false);
+    const observer = await openObserver(current.url);
+    undo.push(() => observer.close());
+    await addReplicatedStream(observer);
+    const log = openTestLog();
+    const urls = servers.map(({ url }) => url).join(',');
+    const forwarder = await openTestForwarder(urls, log.log, { ingest, limits: { ackTimeoutMs: 2_000 } });
+    undo.push(() => forwarder.close());
+    const senders = startSenders(forwarder);
+    const goesOn = async () => {
+      const { size } = senders.confirmed;
+      await until(() => senders.confirmed.size > size + 1_000, 120_000);
+    };
+    await goesOn();
+    // Until the older one has led, and another after it.
+    let led = false;
+    await until(async () => {
+      await stepDown(observer);
+      await goesOn();
+      const leads = (await readLeader(observer)) === 'n0';
+      led ||= leads;
+      return led && !leads;
+    }, 200_000);
+    await oldest.kill();
+    await goesOn();
+    await oldest.restart();
+    await goesOn();
+    senders.stop();
+    expect(await forwarder.drain(60_000)).toBe(0);
+
+    const present = new Set(await readWhenLed(observer));
+    expect([...senders.confirmed].filter((each) => !present.has(each))).toEqual([]);
+    expect(present.size).toBe(senders.given.reduce((sum, count) => sum + count, 0));
+  },
+);
 
 describe('what an acknowledgement is worth in a cluster', () => {
   async function start(extras: readonly string[]) {

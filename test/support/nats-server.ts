@@ -38,6 +38,7 @@ const readyWithinMs = 15_000;
  * @param options.jetstream default true.
  * @param options.port default: any free one.
  * @param options.jetstreamExtra lines added to the `jetstream` block.
+ * @param options.program another one.
  * @param options.storeDir default: in a directory of its own, which is removed with it.
  */
 export async function startNatsServer(
@@ -45,12 +46,13 @@ export async function startNatsServer(
     configExtra?: string;
     jetstream?: boolean;
     port?: number;
+    program?: string;
     storeDir?: string;
     jetstreamExtra?: string;
   } = {},
 ): Promise<TestNatsServer> {
   const program = await obtainNatsServer({
-    program: process.env.NATS_SERVER_BIN,
+    program: options.program ?? process.env.NATS_SERVER_BIN,
     onProgress: (line) => process.stderr.write(`${line}\n`),
   });
   const dir = await mkdtemp(join(tmpdir(), 'svc-mqtt-nats-'));
