@@ -37,8 +37,10 @@ export const errorCodes = {
   DEVICE_EXISTS: { exit: 1, http: 409 },
   /** The HTTP API that a command asks does not answer, or something else answers in its place. */
   API_UNREACHABLE: { exit: 1, http: 503 },
-  /** A named connection does not exist, or not any more, or on another replica. */
+  /** A named connection does not exist, or not any more. */
   CONNECTION_NOT_FOUND: { exit: 1, http: 404 },
+  /** The replica that is asked for something of its own does not answer the others. */
+  REPLICA_UNAVAILABLE: { exit: 1, http: 503 },
   /** A named session does not exist, or has ended. */
   SESSION_NOT_FOUND: { exit: 1, http: 404 },
   /** A device type has no policy of its own. */

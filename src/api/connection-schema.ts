@@ -1,9 +1,10 @@
 import Type from 'typebox';
 import { sortFields } from './constants.js';
-import { closed, count, refer, time, timeOrNull } from './schema.js';
+import { closed, count, orNull, refer, time, timeOrNull } from './schema.js';
 
 const summary = {
-  id: Type.String({ description: 'Id of the connection, of this replica', examples: ['5f21c0-1a'] }),
+  id: Type.String({ description: 'Id of the connection', examples: ['5f21c0-1a'] }),
+  replica: Type.String({ description: 'The replica that has it', examples: ['5f21c0'] }),
   device: Type.String({ description: 'Id of the device' }),
   type: Type.String({ description: 'Type of the device' }),
   client: Type.String({ description: 'Client id; any text that the client chose' }),
@@ -27,12 +28,24 @@ const summary = {
 
 export const ConnectionResponse = Type.Object(summary, { $id: 'Connection', ...closed });
 
+export const ReplicaResponse = Type.Object(
+  {
+    replica: Type.String({ description: 'Its id', examples: ['5f21c0'] }),
+    host: Type.String({ description: 'The name of its machine or container' }),
+    version: Type.String({ description: 'Its version of svc-mqtt' }),
+    ok: Type.Boolean({ description: 'It has answered; where not, nothing of it is in this answer' }),
+    detail: orNull(Type.String(), { description: 'Why it has not; null: it has' }),
+  },
+  { $id: 'Replica', ...closed },
+);
+
 export const ConnectionPageResponse = Type.Object(
   {
     at: time('When the page was made'),
-    total: count('Connections of this replica'),
+    total: count('Connections of the replicas that answered'),
     matching: count('Those that the filter lets through'),
     connections: Type.Array(refer(ConnectionResponse)),
+    replicas: Type.Array(refer(ReplicaResponse), { description: 'The replicas that were asked' }),
   },
   { $id: 'ConnectionPage', ...closed },
 );
@@ -95,7 +108,7 @@ export const ConnectionDetailsResponse = Type.Object(
   { $id: 'ConnectionDetails', ...closed },
 );
 
-const maxConnectionPage = 500;
+export const maxConnectionPage = 500;
 export const defaultConnectionPage = 50;
 const maxOffset = 10_000_000;
 const maxTextLength = 256;
@@ -111,6 +124,9 @@ export const ConnectionQuery = Type.Object(
     ),
     device: Type.Optional(Type.String({ minLength: 1, description: 'Only connections of this device' })),
     type: Type.Optional(Type.String({ minLength: 1, description: 'Only devices of this type' })),
+    replica: Type.Optional(
+      Type.String({ minLength: 1, description: 'Only connections of this replica, which alone is asked' }),
+    ),
     sort: Type.Optional(
       Type.Enum([...sortFields], { type: 'string', default: 'rate', description: 'What to sort by' }),
     ),

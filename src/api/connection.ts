@@ -41,6 +41,21 @@ export interface ConnectionSummary {
   readonly lastMessageAtMs: number | undefined;
 }
 
+/** What connections of several replicas are sorted by; null: infinitely much. */
+export type SortKey = string | number | null;
+
+/** A connection as replicas compare it: what it is sorted by, when it was opened (wall-clock milliseconds), and its id. */
+export type ConnectionKey = readonly [key: SortKey, openedAtMs: number, id: string];
+
+export interface ConnectionKeys {
+  /** Connections that the filter lets through. */
+  readonly matching: number;
+  /** All accepted connections. */
+  readonly total: number;
+  /** The first ones in the order asked for. */
+  readonly keys: readonly ConnectionKey[];
+}
+
 export interface ConnectionPage {
   /** When the page was made. */
   readonly atMs: number;
@@ -91,23 +106,35 @@ export interface ConnectionDetails extends ConnectionSummary {
   readonly lastError: { readonly atMs: number; readonly detail: string } | undefined;
 }
 
+/** How a replica took part in an answer of the fleet. */
+export type ReplicaJson = Static<typeof schema.ReplicaResponse>;
 export type ConnectionJson = Static<typeof schema.ConnectionResponse>;
 export type ConnectionPageJson = Static<typeof schema.ConnectionPageResponse>;
 export type ConnectionDetailsJson = Static<typeof schema.ConnectionDetailsResponse>;
 
-export function toConnectionPageJson(page: ConnectionPage): ConnectionPageJson {
+/** The replica that has a connection: its id begins with it. */
+export function replicaOf(connectionId: string): string {
+  return connectionId.slice(0, Math.max(0, connectionId.indexOf('-')));
+}
+
+export function toConnectionPageJson(
+  page: ConnectionPage,
+  replicas: readonly ReplicaJson[],
+): ConnectionPageJson {
   return {
     at: new Date(page.atMs).toISOString(),
     total: page.total,
     matching: page.matching,
     connections: page.rows.map(toConnectionJson),
+    replicas: [...replicas],
   };
 }
 
-function toConnectionJson(connection: ConnectionSummary): ConnectionJson {
+export function toConnectionJson(connection: ConnectionSummary): ConnectionJson {
   const { received, messagesPerSecond, lastMessageAtMs } = connection;
   return {
     id: connection.id,
+    replica: replicaOf(connection.id),
     device: connection.deviceId,
     type: connection.deviceType,
     client: connection.clientId,

@@ -1,4 +1,12 @@
-import type { ConnectionDetails, ConnectionPage, ConnectionRequest } from '../api/connection.js';
+import type {
+  ConnectionDetails,
+  ConnectionDetailsJson,
+  ConnectionKeys,
+  ConnectionPage,
+  ConnectionPageJson,
+  ConnectionRequest,
+  ConnectionSummary,
+} from '../api/connection.js';
 import type { SessionSummary } from '../api/session.js';
 import type { StatsJson } from '../api/stats.js';
 import type { Actor } from '../db/audit.js';
@@ -10,17 +18,13 @@ export interface LiveConnections {
   /** Accepted connections. */
   count(): number;
   list(request: ConnectionRequest): ConnectionPage;
+  /** What the connections of a page are chosen by, to be compared with those of other replicas. */
+  keys(request: ConnectionRequest): ConnectionKeys;
+  /** Those of the ids that are still there, in any order. */
+  rows(ids: ReadonlySet<string>): ConnectionSummary[];
   find(id: string): ConnectionDetails | undefined;
   /** Ends a connection; answers which it was, or undefined when there is no such connection. */
   kick(id: string, actor: Actor): { deviceId: string; clientId: string } | undefined;
-}
-
-/** Connections for the API: those of this replica are listed, and those of the other workers beside it are found, too. */
-export interface ShownConnections {
-  list(request: ConnectionRequest): ConnectionPage;
-  find(id: string): Promise<ConnectionDetails | undefined>;
-  /** Ends a connection; answers which it was, or undefined when there is no such connection. */
-  kick(id: string, actor: Actor): Promise<{ deviceId: string; clientId: string } | undefined>;
 }
 
 /** The sessions that outlive their connection, wherever they are. Each rejects with SvcMqttError NATS_* when NATS does not answer. */
@@ -49,11 +53,38 @@ export function shortenText(text: string): string {
   return masked.length > maxShownCharacters ? `${masked.slice(0, maxShownCharacters)}…` : masked;
 }
 
+/** Does work that holds up the event loop when its turn comes. */
+export type TakeTurn = <T>(work: () => T) => Promise<T>;
+
+export interface FleetConnectionRequest extends ConnectionRequest {
+  /** Only those of this replica; undefined: of all. */
+  readonly replica: string | undefined;
+}
+
+/** The connections of all replicas, as one of them sees them. */
+export interface FleetConnections {
+  /** @throws SvcMqttError INPUT_INVALID when the page is too far behind the first, and what `take` throws. */
+  list(request: FleetConnectionRequest, take: TakeTurn): Promise<ConnectionPageJson>;
+  /** @throws SvcMqttError REPLICA_UNAVAILABLE. */
+  find(id: string): Promise<ConnectionDetailsJson | undefined>;
+  /**
+   * Ends a connection; answers whether there was one.
+   *
+   * @throws SvcMqttError REPLICA_UNAVAILABLE: then it may have been ended.
+   */
+  kick(id: string, actor: Actor): Promise<boolean>;
+}
+
 /** What those see who look at a running replica. */
 export interface ReplicaView {
   readonly replica: string;
-  readonly connections: ShownConnections;
+  readonly connections: FleetConnections;
   readonly sessions: LiveSessions;
   readonly events: EventFeed;
   readStats(): Promise<StatsJson>;
+}
+
+/** The same of this replica alone. */
+export interface LocalView extends Omit<ReplicaView, 'connections'> {
+  readonly connections: LiveConnections;
 }

@@ -10,7 +10,7 @@ import type { Log } from '../log.js';
 import type { EventFeed } from './event-feed.js';
 import type { Forwarder } from './forward/forwarder.js';
 import type { Durability } from './forward/stream/durability.js';
-import type { LiveConnections, LiveSessions, ReplicaView, ShownConnections } from './live.js';
+import type { LiveConnections, LiveSessions, LocalView } from './live.js';
 import type { BrokerCounters } from './mqtt/live/counters.js';
 import { startTrafficHistory, type Traffic } from './traffic-history.js';
 
@@ -20,7 +20,7 @@ const replicasMs = 5_000;
 const recentEvents = 20;
 
 /** What a running replica shows of itself and its connections. */
-export interface RunningReplicaView extends ReplicaView {
+export interface RunningReplicaView extends LocalView {
   close(): void;
 }
 
@@ -126,10 +126,9 @@ export function startReplicaView(options: {
     });
   }
 
-  const connections: ShownConnections = {
-    list: live.list,
-    find: async (id) => live.find(id),
-    async kick(id, actor) {
+  const connections: LiveConnections = {
+    ...live,
+    kick(id, actor) {
       const kicked = live.kick(id, actor);
       if (kicked === undefined) return undefined;
       note(actor, 'connection.kick', kicked.deviceId, { client: kicked.clientId, connection: id });

@@ -16,6 +16,7 @@ import { startDeviceEvents } from './device-events.js';
 import { startDeviceLedger } from './device-ledger.js';
 import { startDropReport } from './drop-report.js';
 import { openEventFeed } from './event-feed.js';
+import { joinFleet } from './fleet/fleet.js';
 import { openCalls } from './forward/calls.js';
 import { openCloudEvents } from './forward/cloud-events.js';
 import { borrowEmbeddedNats, type EmbeddedNats } from './forward/embedded/embedded-nats.js';
@@ -25,7 +26,9 @@ import { startForwarder } from './forward/start-forwarder.js';
 import { openFleetSubject } from './forward/state/fleet-subject.js';
 import { openPresence } from './forward/state/presence.js';
 import { compileSubject, encodeHeaders } from './forward/subject.js';
+import { defaultHttpLimits } from './http/limits.js';
 import { startHttp } from './http/start.js';
+import { openTurns } from './http/turns.js';
 import type { ReplicaView } from './live.js';
 import { memoryBoundsOf } from './memory-bounds.js';
 import { openMetrics } from './metrics/metrics.js';
@@ -44,7 +47,6 @@ import { planStart, requirePorts, tellOfOpenFiles } from './start-plan.js';
 import { openStartWait } from './start-wait.js';
 import { openSubjectCoverage } from './subject-coverage.js';
 import { openServerCertificates } from './tls/server-certificates.js';
-import { joinConnections } from './workers/all-connections.js';
 import { readAllMetrics } from './workers/all-metrics.js';
 import type { Peers } from './workers/peers.js';
 
@@ -242,7 +244,8 @@ async function start(
     deviceEvents,
     worker: peers?.number,
   });
-  const view = startReplicaView({
+  peers?.answer({ metrics: async () => (await metrics.read()).text });
+  const own = startReplicaView({
     maxConnections,
     version,
     ackLevel: config.ackLevel,
@@ -255,12 +258,16 @@ async function start(
     events,
     log,
   });
-  releasers.add('replica view', () => view.close());
-  peers?.answer({
-    metrics: async () => (await metrics.read()).text,
-    connection: (id) => view.connections.find(id),
-    kick: ({ id, actor }) => view.connections.kick(id, actor),
+  releasers.add('replica view', () => own.close());
+  const turns = openTurns(defaultHttpLimits.maxWaitingLists);
+  const view = joinFleet({
+    link: nats.link,
+    view: own,
+    version,
+    take: (work) => turns.take('fleet', () => false, work),
+    log,
   });
+  releasers.add('fleet', () => view.close());
   let broker: Broker | undefined;
   let stopping = false;
   const http = await startHttp({
@@ -281,7 +288,7 @@ async function start(
       ];
     },
     readMetrics: peers === undefined ? () => metrics.read() : () => readAllMetrics(metrics, peers),
-    view: peers === undefined ? view : { ...view, connections: joinConnections(view.connections, peers) },
+    view,
     readiness: () =>
       readReadiness({
         health,

@@ -112,10 +112,12 @@ describe('turns', () => {
 describe('lists of connections that take long', () => {
   async function startSlowApi(limits: Parameters<typeof startTestApi>[0] = {}) {
     const idle = openIdleFleet();
-    const list: typeof idle.connections.list = (request) => {
-      const endMs = performance.now() + 20;
-      while (performance.now() < endMs);
-      return idle.connections.list(request);
+    const list: typeof idle.connections.list = async (request, take) => {
+      await take(() => {
+        const endMs = performance.now() + 20;
+        while (performance.now() < endMs);
+      });
+      return await idle.connections.list(request, async (work) => work());
     };
     const api = await startTestApi({
       ...limits,

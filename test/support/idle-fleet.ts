@@ -7,9 +7,16 @@ export function openIdleFleet(): ReplicaView {
   return {
     replica: 'r1',
     connections: {
-      list: () => ({ atMs: Date.now(), matching: 0, total: 0, rows: [] }),
+      list: async (_request, take) =>
+        await take(() => ({
+          at: new Date().toISOString(),
+          matching: 0,
+          total: 0,
+          connections: [],
+          replicas: [],
+        })),
       find: async () => undefined,
-      kick: async () => undefined,
+      kick: async () => false,
     },
     sessions: {
       list: async () => ({ sessions: [], next: undefined }),

@@ -10,6 +10,7 @@ const before = (seconds: number) => new Date(Date.parse(at) - seconds * 1_000).t
 export function row(index: number, fields: Partial<ConnectionJson> = {}): ConnectionJson {
   return {
     id: `r1-${index}`,
+    replica: 'r1',
     device: `device${String(index).padStart(4, '0')}`,
     type: 'sensor',
     client: `client-${index}`,
@@ -82,11 +83,13 @@ export const stats: StatsJson = {
   ],
 };
 
+const replica = { replica: 'r1', host: 'gateway-1', version: '1.2.3', ok: true, detail: null };
+
 /** The part of a list of `count` connections that a request asks for. */
 export function pageOf(request: PageRequest, count: number, first = 0): ConnectionPageJson {
   const length = Math.max(0, Math.min(request.limit, count - request.offset));
   const connections = Array.from({ length }, (_, index) => row(first + request.offset + index));
-  return { at, total: count, matching: count, connections };
+  return { at, total: count, matching: count, connections, replicas: [replica] };
 }
 
 export function act(state: TopState, ...actions: readonly Action[]): TopState {

@@ -289,7 +289,8 @@ describe('whatever happens', () => {
         fc.shuffledSubarray([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], { minLength: 10 }),
         (by, order) => {
           const state = act(open(120, 40, 10), { type: 'move', by });
-          const page = { at, total: 10, matching: 10, connections: order.map((index) => row(index)) };
+          const connections = order.map((index) => row(index));
+          const page = { at, total: 10, matching: 10, connections, replicas: [] };
           const later = act(state, { type: 'page', request: requestOf(state), page });
           expect(rowAt(later, later.cursor)?.id).toBe(by === 0 ? `r1-${order[0]}` : `r1-${by}`);
         },

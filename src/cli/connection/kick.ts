@@ -50,11 +50,9 @@ async function listIdsOf(device: string, api: LiveApi): Promise<string[]> {
     if (offset + pageSize >= page.matching) break;
   }
   if (ids.size > 0) return [...ids];
-  throw new SvcMqttError(
-    'CONNECTION_NOT_FOUND',
-    `Device ${escapeControls(device)} has no connection to this replica`,
-    { suggestion: '`svc-mqtt connection list` shows who has; another replica has its own' },
-  );
+  throw new SvcMqttError('CONNECTION_NOT_FOUND', `Device ${escapeControls(device)} has no connection`, {
+    suggestion: '`svc-mqtt connection list` shows who has',
+  });
 }
 
 function toQuestionText(ids: readonly string[], device: string | undefined): string {
@@ -70,6 +68,6 @@ function connectionsNotFound(unknown: readonly string[]): SvcMqttError {
   return new SvcMqttError(
     'CONNECTION_NOT_FOUND',
     unknown.length === 1 ? `There is no connection ${shown}` : `There are no connections ${shown}${more}`,
-    { suggestion: '`svc-mqtt connection list` shows those of this replica; another one has its own' },
+    { suggestion: '`svc-mqtt connection list` shows those that there are' },
   );
 }

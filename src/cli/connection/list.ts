@@ -1,4 +1,5 @@
-import type { ConnectionJson, SortField } from '../../api/connection.js';
+import type { ConnectionJson, ConnectionPageJson, ReplicaJson, SortField } from '../../api/connection.js';
+import { usageError } from '../command/usage-error.js';
 import { type ApiConfig, openApi } from '../store/api-address.js';
 import { toCellText } from '../terminal/cells.js';
 import { type CommandIo, write } from '../terminal/io.js';
@@ -6,7 +7,7 @@ import { forPeople, gap, openTable, terminalWidth, uncut } from '../terminal/tab
 import { formatCount, toJsonLine } from '../terminal/text.js';
 import {
   type Column,
-  columns,
+  columnsOf,
   countReceived,
   growWidths,
   placeColumns,
@@ -16,6 +17,8 @@ import { awaitRates } from '../top/snapshot.js';
 
 export interface ConnectionListOptions {
   readonly filter?: string | undefined;
+  /** Only those of this replica. */
+  readonly replica?: string | undefined;
   readonly sort: SortField;
   readonly reverse?: boolean | undefined;
   readonly limit?: number | undefined;
@@ -26,7 +29,7 @@ const defaultLimit = 50;
 const pageSize = 500;
 
 /**
- * Lists live connections of a replica. They come and go while pages are read: one that moved from a page to the next is
+ * Lists the live connections of all replicas. They come and go while pages are read: one that moved from a page to the next is
  * listed once.
  *
  * @throws SvcMqttError USAGE, API_UNREACHABLE, UNAUTHENTICATED, FORBIDDEN.
@@ -36,26 +39,34 @@ export async function listConnections(
   options: ConnectionListOptions,
   io: CommandIo,
 ): Promise<void> {
-  const { filter = '', sort, reverse = false, limit = defaultLimit, json = false } = options;
+  const { filter = '', replica, sort, reverse = false, limit = defaultLimit, json = false } = options;
   const { api } = openApi(config, io);
-  const request = { filter, sort, descending: sortsDescending(sort, reverse), offset: 0, limit: 1 };
+  const request = { filter, replica, sort, descending: sortsDescending(sort, reverse), offset: 0, limit: 1 };
   // To sort by rates that are not known yet would be to sort by nothing.
   if (sort === 'rate') await awaitRates(api, request, io.signal);
   const seen = new Set<string>();
   let table: ReturnType<typeof openConnectionTable> | undefined;
   let matching = 0;
+  const silent = new Map<string, ReplicaJson>();
   for (let offset = 0; offset < limit && !io.signal.aborted && !io.outputClosed.aborted; offset += pageSize) {
     const page = await api.page({ ...request, offset, limit: Math.min(pageSize, limit - offset) });
     const rows = page.connections.filter(({ id }) => !seen.has(id));
     for (const { id } of rows) seen.add(id);
     matching = page.matching;
+    for (const each of page.replicas) if (!each.ok) silent.set(each.replica, each);
+    if (replica !== undefined && page.replicas.length === 0) throw replicaNotFound(replica);
     if (json) await write(io.stdout, rows.map((row) => toJsonLine(row)).join(''));
     else if (rows.length > 0) {
-      table ??= openConnectionTable(io, rows);
+      table ??= openConnectionTable(io, page);
       await table(rows, Date.parse(page.at));
     }
     if (offset + page.connections.length >= matching) break;
   }
+  for (const { replica: id, host, detail } of silent.values())
+    await write(
+      io.stderr,
+      `Without replica ${toCellText(id)} on ${toCellText(host)}: ${toCellText(detail ?? 'it does not answer')}.\n`,
+    );
   if (matching === 0) {
     const none = filter === '' ? 'No device is connected.' : `No connection matches “${toCellText(filter)}”.`;
     await write(io.stderr, `${none}\n`);
@@ -66,12 +77,14 @@ export async function listConnections(
 }
 
 /** The columns of `top` that the terminal has room for; elsewhere all of them. */
-function openConnectionTable(io: CommandIo, first: readonly ConnectionJson[]) {
+function openConnectionTable(io: CommandIo, page: ConnectionPageJson) {
+  const { connections: first } = page;
+  const shown = columnsOf(page);
   const people = forPeople(io);
   const idWidth = first.reduce((most, { id }) => Math.max(most, id.length), 0);
   const placed = people
-    ? placeColumns(terminalWidth(io) - idWidth - gap, growWidths({}, first))
-    : columns.map((column) => ({ ...column, width: uncut }));
+    ? placeColumns(terminalWidth(io) - idWidth - gap, growWidths({}, first), shown)
+    : shown.map((column) => ({ ...column, width: uncut }));
   const table = openTable(io, [
     { title: 'ID', keep: uncut },
     ...placed.map(({ title, width: keep, align }) => ({ title, keep, align })),
@@ -95,4 +108,11 @@ function toPlainText({ field, text }: Column, row: ConnectionJson, nowMs: number
   if (field === 'last_message') return row.last_message_at ?? '-';
   if (field === 'rate') return row.rate === null ? '-' : String(row.rate);
   return field === 'in_flight' || field === 'subscriptions' ? String(row[field]) : text(row, nowMs);
+}
+
+function replicaNotFound(replica: string) {
+  return usageError(
+    `There is no replica ${toCellText(replica)}`,
+    '`svc-mqtt connection list` names the replica of each connection where there are several',
+  );
 }

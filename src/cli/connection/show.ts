@@ -31,6 +31,7 @@ function toRows(found: ConnectionDetailsJson, io: CommandIo): [string, string][]
     ['type', found.type],
     ['client id', found.client],
     ['address', found.address],
+    ['replica', found.replica],
     ['by', `${found.transport}, MQTT ${found.protocol}`],
     ['connected', time(found.connected_at)],
     ['keep alive', found.keepalive_seconds === 0 ? 'none' : `${found.keepalive_seconds} s`],

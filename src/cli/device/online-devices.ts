@@ -1,4 +1,4 @@
-import type { ConnectionJson } from '../../api/connection.js';
+import type { ConnectionJson, ConnectionPageJson } from '../../api/connection.js';
 import type { DeviceJson } from '../../api/device.js';
 import type { Config } from '../../config.js';
 import { messageOf } from '../../errors.js';
@@ -33,14 +33,14 @@ export async function readOnlineDevices(
   known: DeviceJson | undefined,
   io: CommandIo,
 ): Promise<Unknown | (Answered & { readonly ids: ReadonlySet<string> })> {
-  return await ask(config, known, io, async (api) => {
+  return await ask<Replicas & { readonly ids: ReadonlySet<string> }>(config, known, io, async (api) => {
     const ids = new Set<string>();
     for (let offset = 0; ; offset += pageSize) {
       const page = await api.page({ ...all, offset });
       if (page.matching > maxConnections)
         return { unknown: `${formatCount(page.matching, 'connection')} are too many to look through` };
       for (const { device } of page.connections) ids.add(device);
-      if (offset + pageSize >= page.matching) return { ids };
+      if (offset + pageSize >= page.matching) return { ids, replicas: page.replicas };
     }
   });
 }
@@ -51,14 +51,14 @@ export async function readConnectionsOf(
   device: DeviceJson,
   io: CommandIo,
 ): Promise<Unknown | (Answered & { readonly connections: readonly ConnectionJson[] })> {
-  return await ask(config, device, io, async (api) => ({
-    connections: (await api.page({ ...all, device: device.id })).connections,
-  }));
+  return await ask<ConnectionPageJson>(config, device, io, (api) => api.page({ ...all, device: device.id }));
 }
 
 const all = { filter: '', sort: 'device', descending: false, offset: 0, limit: pageSize } as const;
 
-async function ask<T extends object>(
+type Replicas = Pick<ConnectionPageJson, 'replicas'>;
+
+async function ask<T extends Replicas>(
   config: Config,
   known: DeviceJson | undefined,
   io: CommandIo,
@@ -69,10 +69,14 @@ async function ask<T extends object>(
     const createdAt = known === undefined ? undefined : await api.deviceCreatedAt(known.id);
     if (createdAt !== known?.created_at)
       return { unknown: `${url} serves another database than this command uses` };
-    const [answer, { replica, replicas }] = await Promise.all([read(api), api.stats()]);
+    const [answer, { replicas: all }] = await Promise.all([read(api), api.stats()]);
     if ('unknown' in answer) return answer;
-    const one = replicas === null || replicas <= 1;
-    return { ...answer, note: one ? undefined : `Only replica ${replica}, one of ${replicas}, was asked` };
+    const answered = answer.replicas.filter(({ ok }) => ok).length;
+    const most = Math.max(all ?? 0, answer.replicas.length);
+    return {
+      ...answer,
+      note: answered >= most ? undefined : `Only ${answered} of ${most} replicas answered`,
+    };
   } catch (error) {
     return { unknown: messageOf(error).replace(/\.$/, '') };
   }

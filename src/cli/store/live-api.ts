@@ -13,9 +13,11 @@ export interface PageRequest {
   readonly limit: number;
   /** Only connections of this device. */
   readonly device?: string | undefined;
+  /** Only connections of this replica. */
+  readonly replica?: string | undefined;
 }
 
-/** What is asked of a running replica. Each throws SvcMqttError. */
+/** What is asked of a running replica, of connections for the whole fleet. Each throws SvcMqttError. */
 export interface LiveApi {
   page(request: PageRequest): Promise<ConnectionPageJson>;
   stats(): Promise<StatsJson>;
@@ -44,7 +46,7 @@ export function openLiveApi(send: Send): RemoteApi {
   const get = <T>(path: string) => callForJson<T>(send, 'GET', path);
 
   return {
-    page({ filter, sort, descending, offset, limit, device }) {
+    page({ filter, sort, descending, offset, limit, device, replica }) {
       const query = new URLSearchParams({
         sort,
         order: descending ? 'desc' : 'asc',
@@ -53,6 +55,7 @@ export function openLiveApi(send: Send): RemoteApi {
       });
       if (filter !== '') query.set('q', filter);
       if (device !== undefined) query.set('device', device);
+      if (replica !== undefined) query.set('replica', replica);
       return get(`/connections?${query}`);
     },
     stats: () => get('/stats'),

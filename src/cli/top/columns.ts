@@ -1,10 +1,10 @@
-import type { ConnectionJson, SortField } from '../../api/connection.js';
+import type { ConnectionJson, ConnectionPageJson, SortField } from '../../api/connection.js';
 import { cellWidth, toCellText } from '../terminal/cells.js';
 import { formatAge, formatBytes, formatCountShort, formatShort } from '../terminal/format.js';
 
 /** One column of the table. */
 export interface Column {
-  readonly field: SortField;
+  readonly field: SortField | 'replica';
   readonly title: string;
   readonly align: 'left' | 'right';
   /** The smallest numbers stay longest when the terminal is narrow. */
@@ -17,21 +17,21 @@ export interface Column {
   text(row: ConnectionJson, nowMs: number): string;
 }
 
-function column(
-  field: SortField,
+function column<F extends Column['field']>(
+  field: F,
   title: string,
   [priority, minWidth, maxWidth = minWidth]: readonly [number, number, number?],
   text: Column['text'],
   options: Partial<Pick<Column, 'align' | 'descendingFirst'>> = {},
-): Column {
+): Column & { readonly field: F } {
   const { align = 'right', descendingFirst = align === 'right' } = options;
   return { field, title, align, priority, minWidth, maxWidth, descendingFirst, text };
 }
 
 const left = { align: 'left' } as const;
 
-/** All columns, as they stand from left to right. */
-export const columns: readonly Column[] = [
+/** All columns that can be sorted by, as they stand from left to right. */
+export const columns: readonly (Column & { readonly field: SortField })[] = [
   column('device', 'DEVICE', [1, 10, 40], ({ device }) => toCellText(device), left),
   column('type', 'TYPE', [7, 6, 24], ({ type }) => toCellText(type), left),
   column('client', 'CLIENT ID', [2, 11, 64], ({ client }) => toCellText(client), left),
@@ -57,6 +57,15 @@ export const columns: readonly Column[] = [
   ),
 ];
 
+const replicaColumn = column('replica', 'REPLICA', [7.5, 7], ({ replica }) => toCellText(replica), left);
+/** It stands behind the type of the device. */
+const withReplica: readonly Column[] = [...columns.slice(0, 2), replicaColumn, ...columns.slice(2)];
+
+/** All columns there are, with that of the replica only where there are several. */
+export function columnsOf({ replicas }: Pick<ConnectionPageJson, 'replicas'>): readonly Column[] {
+  return replicas.length > 1 ? withReplica : columns;
+}
+
 /** Whether the largest comes first: as is natural for the column, or the other way round. */
 export function sortsDescending(sort: SortField, reverse: boolean): boolean {
   const first = columns.find(({ field }) => field === sort)?.descendingFirst ?? true;
@@ -81,7 +90,7 @@ export const gap = 2;
 const arrowWidth = 1;
 
 /** The widest text of each flexible column, at most its maximum. */
-export type Widths = Partial<Record<SortField, number>>;
+export type Widths = Partial<Record<Column['field'], number>>;
 
 /** Widths that hold the rows too. They only grow, so that columns do not jump while one watches. */
 export function growWidths(widths: Widths, rows: readonly ConnectionJson[]): Widths {
@@ -109,7 +118,11 @@ const spare = 13;
  * The columns that fit into a width, with their widths: first each as narrow as it may be, by priority; then what is
  * left goes to those that want more, the most important one first.
  */
-export function placeColumns(width: number, widths: Widths): PlacedColumn[] {
+export function placeColumns(
+  width: number,
+  widths: Widths,
+  shown: readonly Column[] = columns,
+): PlacedColumn[] {
   const narrowest = ({ field, minWidth, title }: Column) =>
     Math.max(
       minWidth,
@@ -126,7 +139,7 @@ export function placeColumns(width: number, widths: Widths): PlacedColumn[] {
       left -= needed;
     }
   };
-  const byPriority = [...columns].sort((a, b) => a.priority - b.priority);
+  const byPriority = [...shown].sort((a, b) => a.priority - b.priority);
   place(byPriority.filter(({ priority }) => priority < spare));
   const isWhole = placed.size === byPriority.filter(({ priority }) => priority < spare).length;
   for (const [each, at] of placed) {
@@ -135,7 +148,7 @@ export function placeColumns(width: number, widths: Widths): PlacedColumn[] {
     left -= extra;
   }
   if (isWhole) place(byPriority.filter(({ priority }) => priority >= spare));
-  return columns.flatMap((each) => {
+  return shown.flatMap((each) => {
     const at = placed.get(each);
     return at === undefined ? [] : [{ ...each, width: at }];
   });

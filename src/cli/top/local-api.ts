@@ -1,4 +1,3 @@
-import { toConnectionDetailsJson, toConnectionPageJson } from '../../api/connection.js';
 import { hideCredentials } from '../../api/stats.js';
 import type { Actor } from '../../db/audit.js';
 import { SvcMqttError } from '../../errors.js';
@@ -11,19 +10,18 @@ export function openLocalApi(server: Pick<RunningServer, 'view' | 'revoke'>, act
   const ended = (id: string) =>
     new SvcMqttError('CONNECTION_NOT_FOUND', `There is no connection with the id ${id} any more`);
   return {
-    async page({ filter, ...request }) {
-      return toConnectionPageJson(
-        connections.list({ ...request, text: filter, device: undefined, type: undefined }),
-      );
-    },
+    page: ({ filter, device, replica, ...request }) =>
+      connections.list({ ...request, text: filter, device, replica, type: undefined }, async (work) =>
+        work(),
+      ),
     stats: async () => hideCredentials(await server.view.readStats()),
     async details(id) {
       const found = await connections.find(id);
       if (found === undefined) throw ended(id);
-      return toConnectionDetailsJson(found);
+      return found;
     },
     async kick(id) {
-      if ((await connections.kick(id, actor)) === undefined) throw ended(id);
+      if (!(await connections.kick(id, actor))) throw ended(id);
     },
     revoke: (device) => server.revoke(device, actor),
   };

@@ -2,7 +2,7 @@ import type { ConnectionJson } from '../../api/connection.js';
 import type { EventJson } from '../../api/event.js';
 import { fitLine, type Line, type Span, toCellText, toWidth } from '../terminal/cells.js';
 import { formatClock, formatCountShort } from '../terminal/format.js';
-import { gap, type PlacedColumn, placeColumns } from './columns.js';
+import { columnsOf, gap, type PlacedColumn, placeColumns } from './columns.js';
 import { isSelected, rowAt, type TopState } from './state.js';
 
 const gapText = ' '.repeat(gap);
@@ -14,7 +14,7 @@ const gapText = ' '.repeat(gap);
  */
 export function drawTable(state: TopState, where: string, { keys = true } = {}): Line[] {
   // One cell on each side, so that the selected row has a margin.
-  const placed = placeColumns(state.columns - 2, state.widths);
+  const placed = placeColumns(state.columns - 2, state.widths, state.page && columnsOf(state.page));
   const lines: Line[] = [drawTitles(state, placed)];
   const { page } = state;
   const message = emptyMessage(state, where, keys);

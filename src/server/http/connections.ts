@@ -1,4 +1,3 @@
-import { toConnectionDetailsJson, toConnectionPageJson } from '../../api/connection.js';
 import {
   ConnectionDetailsResponse,
   ConnectionPageResponse,
@@ -6,9 +5,10 @@ import {
   ConnectionQuery,
   ConnectionResponse,
   defaultConnectionPage,
+  ReplicaResponse,
 } from '../../api/connection-schema.js';
 import { refer } from '../../api/schema.js';
-import type { ShownConnections } from '../live.js';
+import type { FleetConnections } from '../live.js';
 import { createProblem, ProblemError } from './problem.js';
 import { listProblems } from './responses.js';
 import { openTurns } from './turns.js';
@@ -17,12 +17,21 @@ import type { TypedApp } from './typed-app.js';
 const tags = ['connections'];
 
 /**
- * Adds the routes of the connections of this replica. A list reads every connection in one go, so that lists of a large
+ * Adds the routes of the connections of all replicas. A list reads every connection in one go, so that lists of a large
  * fleet take turns, with rests in which devices are served.
  */
-export function addConnectionRoutes(app: TypedApp, live: ShownConnections, maxWaitingLists: number): void {
+export function addConnectionRoutes(
+  app: TypedApp,
+  connections: FleetConnections,
+  maxWaitingLists: number,
+): void {
   const turns = openTurns(maxWaitingLists);
-  for (const schema of [ConnectionResponse, ConnectionPageResponse, ConnectionDetailsResponse])
+  for (const schema of [
+    ReplicaResponse,
+    ConnectionResponse,
+    ConnectionPageResponse,
+    ConnectionDetailsResponse,
+  ])
     app.addSchema(schema);
 
   app.get(
@@ -34,7 +43,7 @@ export function addConnectionRoutes(app: TypedApp, live: ShownConnections, maxWa
         operationId: 'listConnections',
         summary: 'List live connections',
         description:
-          'Lists the connections of this replica, filtered and sorted here, a page at a time. They change while one pages. Lists take turns; 429: too many wait.',
+          'Lists the connections of all replicas, filtered and sorted, a page at a time. They change while one pages. A replica that does not answer within half a second is named in `replicas` with `ok` false, and its connections are left out. Lists take turns; 429: too many wait.',
         querystring: ConnectionQuery,
         response: {
           200: refer(ConnectionPageResponse, { description: 'One page' }),
@@ -43,20 +52,20 @@ export function addConnectionRoutes(app: TypedApp, live: ShownConnections, maxWa
       },
     },
     async (request, reply) => {
-      const { q, device, type, sort, order, offset, limit } = request.query;
+      const { q, device, type, replica, sort, order, offset, limit } = request.query;
       const isGone = () => reply.raw.destroyed;
-      const page = await turns.take(request.caller, isGone, () =>
-        toConnectionPageJson(
-          live.list({
-            text: q,
-            device,
-            type,
-            sort: sort ?? 'rate',
-            descending: (order ?? 'desc') === 'desc',
-            offset: offset ?? 0,
-            limit: limit ?? defaultConnectionPage,
-          }),
-        ),
+      const page = await connections.list(
+        {
+          text: q,
+          device,
+          type,
+          replica,
+          sort: sort ?? 'rate',
+          descending: (order ?? 'desc') === 'desc',
+          offset: offset ?? 0,
+          limit: limit ?? defaultConnectionPage,
+        },
+        (work) => turns.take(request.caller, isGone, work),
       );
       return reply.code(200).send(page);
     },
@@ -70,7 +79,8 @@ export function addConnectionRoutes(app: TypedApp, live: ShownConnections, maxWa
         tags,
         operationId: 'getConnection',
         summary: 'Show a connection',
-        description: 'Shows a connection of this replica with its subscriptions, last topics and last error.',
+        description:
+          'Shows a connection, whichever replica has it, with its subscriptions, last topics and last error.',
         params: ConnectionParams,
         response: {
           200: refer(ConnectionDetailsResponse, { description: 'The connection' }),
@@ -80,9 +90,9 @@ export function addConnectionRoutes(app: TypedApp, live: ShownConnections, maxWa
     },
     async (request, reply) => {
       const { id } = request.params;
-      const details = await live.find(id);
+      const details = await connections.find(id);
       if (details === undefined) throw new ProblemError(createUnknownProblem(id));
-      return reply.code(200).send(toConnectionDetailsJson(details));
+      return reply.code(200).send(details);
     },
   );
 
@@ -95,7 +105,7 @@ export function addConnectionRoutes(app: TypedApp, live: ShownConnections, maxWa
         operationId: 'kickConnection',
         summary: 'End a connection',
         description:
-          'Ends a connection of this replica. The client may connect again at once: to keep a device out, revoke it.',
+          'Ends a connection, whichever replica has it. The client may connect again at once: to keep a device out, revoke it.',
         params: ConnectionParams,
         response: {
           204: { type: 'null', description: 'The connection is ended' },
@@ -105,8 +115,7 @@ export function addConnectionRoutes(app: TypedApp, live: ShownConnections, maxWa
     },
     async (request, reply) => {
       const { id } = request.params;
-      if ((await live.kick(id, request.actor)) === undefined)
-        throw new ProblemError(createUnknownProblem(id));
+      if (!(await connections.kick(id, request.actor))) throw new ProblemError(createUnknownProblem(id));
       return reply.code(204).send(null);
     },
   );
@@ -114,5 +123,5 @@ export function addConnectionRoutes(app: TypedApp, live: ShownConnections, maxWa
 
 function createUnknownProblem(id: string) {
   const shown = JSON.stringify(id.length > 64 ? `${id.slice(0, 64)}…` : id);
-  return createProblem('CONNECTION_NOT_FOUND', `This replica has no connection with the id ${shown}`);
+  return createProblem('CONNECTION_NOT_FOUND', `No replica has a connection with the id ${shown}`);
 }

@@ -9,6 +9,7 @@ const titles: Partial<Record<ErrorCode, string>> = {
   DEVICE_NOT_FOUND: 'The device does not exist',
   CONNECTION_NOT_FOUND: 'The connection does not exist',
   SESSION_NOT_FOUND: 'The session does not exist',
+  REPLICA_UNAVAILABLE: 'The replica does not answer',
   DEVICE_EXISTS: 'The device exists already',
   POLICY_NOT_FOUND: 'The policy does not exist',
   CLAIM_NOT_FOUND: 'The claim does not exist',
@@ -96,7 +97,8 @@ export function describeFailure(error: unknown, maxBodyBytes: number): Problem {
   if (error instanceof ProblemError) return error.problem;
   if (error instanceof SvcMqttError) {
     const { code, suggestion } = error;
-    if (error.httpStatus < 500) return createProblem(code, error.message, { suggestion });
+    if (error.httpStatus < 500 || code === 'REPLICA_UNAVAILABLE')
+      return createProblem(code, error.message, { suggestion });
     if (error.httpStatus === 503) return createProblem(code, `${unavailable(code)}; try again later`);
   }
   const status = statusOf(error);

@@ -1,20 +1,12 @@
 import type { Config } from '../../config.js';
 import type { ErrorCode } from '../../errors.js';
-import type { ShownConnections } from '../live.js';
 import type { ServerPorts } from '../server-ports.js';
 
 /** What workers ask each other. All that goes between processes is cloned: no functions, no classes. */
 export interface Questions {
   /** The metrics of a worker in the text format of Prometheus. */
   metrics: { asked: undefined; answer: string };
-  connection: { asked: string; answer: Found<'find'> };
-  kick: {
-    asked: { readonly id: string; readonly actor: Parameters<ShownConnections['kick']>[1] };
-    answer: Found<'kick'>;
-  };
 }
-
-type Found<N extends 'find' | 'kick'> = Awaited<ReturnType<ShownConnections[N]>>;
 
 export type QuestionName = keyof Questions;
 

@@ -22,6 +22,8 @@ export {
   nkeyAuthenticator,
   RequestStrategy,
   RetentionPolicy,
+  type Service,
+  type ServiceMsg,
   StorageType,
   type StreamConfig,
   type StreamInfo,

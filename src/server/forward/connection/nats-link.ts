@@ -278,6 +278,8 @@ const errorsKeptMs = 60_000;
 const maxErrorsKept = 1_000;
 /** A missing permission can be one for each device. */
 const maxErrorsLogged = 10;
+/** By which replicas see each other: without it each shows itself alone. */
+const fleetSubjects = /^(?:\$SRV\.|svc-mqtt\.fleet\.)/;
 
 /** Logs what the server complains about, above all missing permissions, once a minute for each subject. */
 function openErrorReport(log: Log): { report(error: NatsErrorReport): void; close(): void } {
@@ -295,6 +297,13 @@ function openErrorReport(log: Log): { report(error: NatsErrorReport): void; clos
       }
       if (seen.has(key)) return;
       if (seen.size < maxErrorsKept) seen.add(key);
+      if (subject !== undefined && fleetSubjects.test(subject)) {
+        log.debug(
+          { event: 'fleet_denied', operation, subject },
+          'A permission to see other replicas is missing',
+        );
+        return;
+      }
       limited.error('nats_error', { code: data, operation, subject }, 'NATS reported an error');
     },
     close: () => limited.close(),

@@ -1,8 +1,10 @@
 import type {
   ConnectionDetails,
+  ConnectionKey,
   ConnectionRequest,
   ConnectionSummary,
   SortField,
+  SortKey,
 } from '../../../api/connection.js';
 import type { Log } from '../../../log.js';
 import type { EventFeed } from '../../event-feed.js';
@@ -27,6 +29,17 @@ export function openConnectionList(options: {
     for (const connection of connections)
       if (connection.isConnected && connection.id === id) return connection;
     return undefined;
+  }
+
+  function select(request: ConnectionRequest) {
+    meters.watch();
+    const accepted = [...connections].filter((connection) => connection.isConnected);
+    const matching = filter(accepted, request, meters);
+    // Each key is read once: while the page is selected it is compared some twenty times.
+    const key = keyOf(request.sort, meters);
+    const entries = matching.map((connection) => ({ connection, key: key(connection) }));
+    const page = selectPage(entries, comparatorOf(request.descending), request.offset, request.limit);
+    return { total: accepted.length, matching: matching.length, page };
   }
 
   function summarize(connection: Connection): ConnectionSummary {
@@ -75,19 +88,25 @@ export function openConnectionList(options: {
     },
 
     list(request) {
-      meters.watch();
-      const accepted = [...connections].filter((connection) => connection.isConnected);
-      const matching = filter(accepted, request, meters);
-      // Each key is read once: while the page is selected it is compared some twenty times.
-      const key = keyOf(request.sort, meters);
-      const entries = matching.map((connection) => ({ connection, key: key(connection) }));
-      const page = selectPage(entries, comparatorOf(request.descending), request.offset, request.limit);
+      const { total, matching, page } = select(request);
       return {
         atMs: Date.now(),
-        total: accepted.length,
-        matching: matching.length,
+        total,
+        matching,
         rows: page.map(({ connection }) => summarize(connection)),
       };
+    },
+
+    keys(request) {
+      const { total, matching, page } = select(request);
+      return { total, matching, keys: page.map((entry) => toKey(request.sort, entry)) };
+    },
+
+    rows(ids) {
+      const found: ConnectionSummary[] = [];
+      for (const connection of connections)
+        if (connection.isConnected && ids.has(connection.id)) found.push(summarize(connection));
+      return found;
     },
 
     find(id) {
@@ -215,6 +234,20 @@ function comparatorOf(descending: boolean): (a: Entry, b: Entry) => number {
     const [left, right] = [a.connection, b.connection];
     return left.openedAtMs - right.openedAtMs || (left.id < right.id ? -1 : left.id === right.id ? 0 : 1);
   };
+}
+
+/** More of a text than this is not compared with that of another replica. */
+const comparedCharacters = 64;
+
+/** The same for other replicas, whose processes began at other times. */
+function toKey(sort: SortField, { connection, key }: Entry): ConnectionKey {
+  return [toSharedKey(sort, key), Math.round(performance.timeOrigin + connection.openedAtMs), connection.id];
+}
+
+function toSharedKey(sort: SortField, key: string | number): SortKey {
+  if (typeof key === 'string') return key.slice(0, comparedCharacters);
+  if (!Number.isFinite(key)) return null;
+  return sort === 'connected' || sort === 'last_message' ? Math.round(key - performance.timeOrigin) : key;
 }
 
 /** A time of `performance.now()` as wall-clock milliseconds, by the clock as it goes now. */

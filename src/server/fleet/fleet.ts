@@ -1,0 +1,40 @@
+import { hostname } from 'node:os';
+import type { Log } from '../../log.js';
+import type { NatsLink } from '../forward/connection/nats-link.js';
+import { openFleetLink } from '../forward/fleet/fleet-link.js';
+import type { LocalView, ReplicaView, TakeTurn } from '../live.js';
+import { openFleetConnections } from './fleet-connections.js';
+import { openMembers } from './members.js';
+import { openQuestions } from './questions.js';
+
+/**
+ * Joins this replica to the others: it answers them, and asks them.
+ *
+ * @param options.take for the answers to others that hold up the event loop.
+ */
+export function joinFleet(options: {
+  link: NatsLink;
+  view: LocalView;
+  version: string;
+  take: TakeTurn;
+  log: Log;
+}): ReplicaView & { close(): Promise<void> } {
+  const { view, version } = options;
+  const own = { replica: view.replica, host: hostname(), version };
+  const link = openFleetLink({
+    ...options,
+    ...own,
+    questions: openQuestions(options),
+    // Called in a later turn.
+    onConnected: () => members.announce(),
+  });
+  const members = openMembers(own, link);
+  return {
+    ...view,
+    connections: openFleetConnections({ own, local: view.connections, members, link }),
+    async close() {
+      members.close();
+      await link.close();
+    },
+  };
+}

@@ -1,0 +1,91 @@
+import type { FleetLink } from '../forward/fleet/fleet-link.js';
+import { type Presence, presence } from './wire.js';
+
+/** A replica of the fleet. */
+export interface Member {
+  readonly replica: string;
+  readonly host: string;
+  readonly version: string;
+  /** Why it did not answer when it was asked last; undefined: it did. */
+  readonly missing: string | undefined;
+}
+
+/** The other replicas, as far as they have been heard of. */
+export interface Members {
+  list(): readonly Member[];
+  find(replica: string): Member | undefined;
+  /** It has answered, or has not. */
+  heard(replica: string): void;
+  missed(replica: string, why: string): void;
+  /** It is not there any more. */
+  forget(replica: string): void;
+  /** Asks who is there, unless that was done just now. */
+  refresh(): void;
+  /** Tells that this replica is there and asks who else is. */
+  announce(): void;
+  close(): void;
+}
+
+/** More replicas than this are not looked at. */
+const maxMembers = 64;
+/** While somebody looks, it is asked so often who is there: what was told may have been lost. */
+const refreshMs = 5_000;
+/** One that does not answer is shown so long: time to see to it. */
+const missingMs = 60_000;
+
+interface Known extends Member {
+  missing: string | undefined;
+  missingSinceMs: number;
+}
+
+export function openMembers(own: Omit<Member, 'missing'>, link: FleetLink): Members {
+  const known = new Map<string, Known>();
+  let refreshedMs = Number.NEGATIVE_INFINITY;
+
+  function announce(): void {
+    refreshedMs = performance.now();
+    link.tell('here', { ...own, asks: true });
+  }
+
+  const unhear = link.hear('here', (message) => {
+    if (!presence.Check(message)) return;
+    const { replica, host, version, asks, leaves }: Presence = message;
+    if (replica === own.replica) return;
+    if (leaves === true) {
+      known.delete(replica);
+      return;
+    }
+    if (known.has(replica) || known.size < maxMembers)
+      known.set(replica, { replica, host, version, missing: undefined, missingSinceMs: 0 });
+    if (asks === true) link.tell('here', own);
+  });
+
+  return {
+    list() {
+      const nowMs = performance.now();
+      for (const { replica, missing, missingSinceMs } of known.values())
+        if (missing !== undefined && nowMs - missingSinceMs > missingMs) known.delete(replica);
+      return [...known.values()].sort((a, b) => (a.replica < b.replica ? -1 : 1));
+    },
+    find: (replica) => known.get(replica),
+    heard(replica) {
+      const member = known.get(replica);
+      if (member !== undefined) member.missing = undefined;
+    },
+    missed(replica, why) {
+      const member = known.get(replica);
+      if (member === undefined) return;
+      if (member.missing === undefined) member.missingSinceMs = performance.now();
+      member.missing = why;
+    },
+    forget: (replica) => void known.delete(replica),
+    refresh() {
+      if (performance.now() - refreshedMs >= refreshMs) announce();
+    },
+    announce,
+    close() {
+      link.tell('here', { ...own, leaves: true });
+      unhear();
+    },
+  };
+}

@@ -1,0 +1,241 @@
+import { messageOf } from '../../../errors.js';
+import type { Log } from '../../../log.js';
+import type { Msg, NatsConnection, NatsError, Service, ServiceMsg } from '../connection/nats-library.js';
+import type { NatsLink } from '../connection/nats-link.js';
+
+/** What a replica answers another one, or a person with the `nats` program. */
+export interface Question {
+  /** What it is, for `nats micro info`. */
+  readonly description: string;
+  /**
+   * @param request as JSON has it; not to be trusted.
+   * @param room most bytes of the answer, as JSON.
+   * @throws QuestionRefused.
+   */
+  answer(request: unknown, room: number): Promise<unknown>;
+}
+
+/** Why a question is not answered, with a code as in HTTP. */
+export class QuestionRefused extends Error {
+  readonly code: number;
+  constructor(code: number, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** What became of a question. */
+export type Answer =
+  | { readonly answer: unknown }
+  /** `absent`: nobody of this name listens. `silent`: no answer in time. `refused`: why in words. */
+  | { readonly failed: 'absent' | 'silent' | 'refused'; readonly detail: string; readonly code?: number };
+
+/** Between the replicas of the fleet, by NATS. */
+export interface FleetLink {
+  /** NATS answers. */
+  readonly open: boolean;
+  /** Asks a replica; rejects never. */
+  ask(replica: string, question: string, request: unknown): Promise<Answer>;
+  /** Tells all replicas, this one too; nobody while NATS is away. */
+  tell(subject: FleetTopic, message: unknown): void;
+  /** Hears what is told, also on every later connection. @returns a function that ends it. */
+  hear(subject: FleetTopic, listener: (message: unknown) => void): () => void;
+  close(): Promise<void>;
+}
+
+/** What is told: which replicas there are; who wants to hear events; events. */
+export type FleetTopic = 'here' | 'listening' | 'events';
+
+const serviceName = 'svc-mqtt';
+const prefix = 'svc-mqtt.fleet';
+/** A replica that takes longer is shown as one that does not answer. */
+const answerTimeoutMs = 500;
+const maxRequestBytes = 64 * 1024;
+const maxAnswerBytes = 1024 * 1024;
+/** Of an answer, for headers and what NATS adds. */
+const spareBytes = 4_096;
+
+/**
+ * Offers this replica by the services API of NATS (ADR-32), so that `nats micro ls` lists it, and asks others. Each question
+ * has the subject `svc-mqtt.fleet.<replica>.<question>`.
+ *
+ * @param options.onConnected called when this replica can be asked, on every new connection.
+ */
+export function openFleetLink(options: {
+  link: NatsLink;
+  replica: string;
+  host: string;
+  version: string;
+  questions: Readonly<Record<string, Question>>;
+  onConnected(): void;
+  log: Log;
+}): FleetLink {
+  const { link, replica, host, version, questions, log } = options;
+  const listeners = new Map<FleetTopic, Set<(message: unknown) => void>>();
+  let service: Service | undefined;
+  let current: NatsConnection | undefined;
+  let closed = false;
+
+  async function offer(connection: NatsConnection): Promise<void> {
+    const offered = await connection.services.add({
+      name: serviceName,
+      version,
+      description: 'MQTT device gateway',
+      metadata: { replica, host },
+    });
+    service = offered;
+    void offered.stopped.then((error) => {
+      if (error !== null && !closed && !connection.isClosed())
+        log.info(
+          { event: 'fleet_not_offered', reason: messageOf(error) },
+          'NATS does not let this replica be asked by the others',
+        );
+    });
+    for (const [name, question] of Object.entries(questions)) {
+      offered.addEndpoint(name.replaceAll('.', '-'), {
+        subject: `${prefix}.${replica}.${name}`,
+        metadata: { description: question.description },
+        handler: (error, message) => {
+          if (error === null) void reply(question, message, connection);
+        },
+      });
+    }
+  }
+
+  async function reply(question: Question, message: ServiceMsg, connection: NatsConnection): Promise<void> {
+    try {
+      const room = Math.min(maxAnswerBytes, connection.info?.max_payload ?? maxAnswerBytes) - spareBytes;
+      const answer = Buffer.from(JSON.stringify(await question.answer(readRequest(message.data), room)));
+      if (answer.length > room) throw new QuestionRefused(413, 'the answer is too large; ask for less');
+      message.respond(answer);
+    } catch (error) {
+      if (connection.isClosed()) return;
+      const known = error instanceof QuestionRefused;
+      if (!known)
+        log.error(
+          { event: 'fleet_answer_failed', err: error },
+          'A question of another replica was not answered',
+        );
+      message.respondError(
+        known ? error.code : 500,
+        known ? error.message : 'the replica failed; its log says why',
+      );
+    }
+  }
+
+  function subscribe(connection: NatsConnection, topic: FleetTopic): () => void {
+    const subscription = connection.subscribe(`${prefix}.${topic}`, {
+      callback(error, { data }) {
+        if (error !== null || data.length > maxAnswerBytes) return;
+        const message = parse(data);
+        if (message !== undefined) for (const listener of listeners.get(topic) ?? []) listener(message);
+      },
+    });
+    return () => subscription.unsubscribe();
+  }
+  const unsubscribers = new Map<FleetTopic, () => void>();
+
+  link.listen({
+    connected(connection) {
+      if (closed) return;
+      current = connection;
+      unsubscribers.clear();
+      for (const topic of listeners.keys()) unsubscribers.set(topic, subscribe(connection, topic));
+      offer(connection).then(
+        () => {
+          if (!closed && current === connection) options.onConnected();
+        },
+        (error: unknown) =>
+          log.debug({ event: 'fleet_not_told', reason: messageOf(error) }, 'The connection has just ended'),
+      );
+    },
+    disconnected() {
+      current = undefined;
+      service = undefined;
+    },
+  });
+
+  return {
+    get open() {
+      return link.open && !closed;
+    },
+    async ask(other, question, request) {
+      const connection = link.connection;
+      if (connection === undefined || !link.open || closed)
+        return { failed: 'silent', detail: 'NATS is away' };
+      try {
+        const subject = `${prefix}.${other}.${question}`;
+        return readAnswer(
+          await connection.request(subject, JSON.stringify(request), { timeout: answerTimeoutMs }),
+        );
+      } catch (error) {
+        if ((error as Partial<NatsError>).code === noResponders)
+          return { failed: 'absent', detail: 'is not connected to NATS' };
+        return { failed: 'silent', detail: `did not answer within ${answerTimeoutMs} ms` };
+      }
+    },
+    tell(topic, message) {
+      try {
+        if (link.open && !closed) current?.publish(`${prefix}.${topic}`, JSON.stringify(message));
+      } catch (error) {
+        log.debug(
+          { event: 'fleet_not_told', subject: topic, reason: messageOf(error) },
+          'The connection has just ended',
+        );
+      }
+    },
+    hear(topic, listener) {
+      const heard = listeners.get(topic) ?? new Set();
+      heard.add(listener);
+      if (!listeners.has(topic)) {
+        listeners.set(topic, heard);
+        if (current !== undefined) unsubscribers.set(topic, subscribe(current, topic));
+      }
+      return () => {
+        heard.delete(listener);
+        if (heard.size > 0 || listeners.get(topic) !== heard) return;
+        listeners.delete(topic);
+        if (current?.isClosed() === false) unsubscribers.get(topic)?.();
+        unsubscribers.delete(topic);
+      };
+    },
+    async close() {
+      if (closed) return;
+      closed = true;
+      if (current?.isClosed() !== false) return;
+      for (const unsubscribe of unsubscribers.values()) unsubscribe();
+      await service?.stop().catch(() => undefined);
+    },
+  };
+}
+
+/** The code of the library for a request that reached nobody. */
+const noResponders = '503';
+
+function readRequest(data: Uint8Array): unknown {
+  if (data.length === 0) return {};
+  if (data.length > maxRequestBytes) throw new QuestionRefused(413, `more than ${maxRequestBytes} bytes`);
+  const request = parse(data);
+  if (request === undefined) throw new QuestionRefused(400, 'the request is not JSON');
+  return request;
+}
+
+function readAnswer(message: Msg): Answer {
+  const code = message.headers?.get('Nats-Service-Error-Code') ?? '';
+  if (code !== '') {
+    const detail = message.headers?.get('Nats-Service-Error') ?? '';
+    return { failed: 'refused', detail: detail.slice(0, 500), code: Number(code) };
+  }
+  const answer = parse(message.data);
+  return answer === undefined
+    ? { failed: 'refused', detail: 'answered in a form that is not understood' }
+    : { answer };
+}
+
+function parse(data: Uint8Array): unknown {
+  try {
+    return JSON.parse(Buffer.from(data.buffer, data.byteOffset, data.length).toString('utf8'));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,255 @@
+import { connect } from 'nats';
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import type { ConnectionPageJson } from '../../src/api/connection.js';
+import type { RawClient } from '../support/raw-client.js';
+import type { ServerProcess } from '../support/server-process.js';
+import { addDevice, connected, type Gateway, startGateway, startReplica, until } from './gateway.js';
+
+/** Two replicas on one NATS and one database, seen from either of them. */
+
+const undo: (() => Promise<void> | void)[] = [];
+const clients: RawClient[] = [];
+let gateway: Gateway;
+let other: ServerProcess;
+
+beforeAll(async () => {
+  gateway = await startGateway((step) => undo.push(step));
+  other = await startReplica((step) => undo.push(step), gateway);
+  await until('both see each other', async () => {
+    const pages = await Promise.all([list(), list('', other)]);
+    return pages.every(({ replicas }) => replicas.length === 2 && replicas.every(({ ok }) => ok));
+  });
+});
+
+afterEach(async () => {
+  for (const client of clients.splice(0)) client.destroy();
+  await until('all are gone', async () => (await list()).total === 0);
+});
+
+afterAll(async () => {
+  for (const step of undo.reverse()) await step();
+});
+
+async function call(
+  path: string,
+  { httpPort }: { httpPort: number } = gateway.server,
+  method = 'GET',
+): Promise<{ status: number; body: Record<string, unknown> }> {
+  const response = await fetch(`http://127.0.0.1:${httpPort}${path}`, { method });
+  const text = await response.text();
+  return { status: response.status, body: text === '' ? {} : JSON.parse(text) };
+}
+
+async function list(query = '', server: { httpPort: number } = gateway.server): Promise<ConnectionPageJson> {
+  const { status, body } = await call(`/connections${query}`, server);
+  expect(status, JSON.stringify(body)).toBe(200);
+  return body as unknown as ConnectionPageJson;
+}
+
+/** Connects a device with client ids `c-0`, `c-1`, …, in turn to the one replica and the other. */
+async function connectClients(count: number): Promise<string> {
+  const device = await addDevice(gateway.server.httpPort);
+  for (let at = 0; at < count; at += 1) {
+    const { mqttPort } = at % 2 === 0 ? gateway.server : other;
+    clients.push(await connected((step) => undo.push(step), mqttPort, device, { clientId: `c-${at}` }));
+  }
+  return device.id;
+}
+
+const clientsOf = (page: ConnectionPageJson) => page.connections.map(({ client }) => client);
+
+describe('connections of two replicas', () => {
+  test('are listed from either, merged, sorted and in pages', async () => {
+    await connectClients(5);
+    for (const server of [gateway.server, other]) {
+      const page = await list('?sort=client&order=asc', server);
+      expect(page).toMatchObject({ total: 5, matching: 5 });
+      expect(clientsOf(page)).toEqual(['c-0', 'c-1', 'c-2', 'c-3', 'c-4']);
+      expect(new Set(page.connections.map(({ replica }) => replica)).size).toBe(2);
+      for (const { id, replica } of page.connections) expect(id.startsWith(`${replica}-`)).toBe(true);
+      expect(clientsOf(await list('?sort=client&order=desc&offset=1&limit=2', server))).toEqual([
+        'c-3',
+        'c-2',
+      ]);
+      expect(clientsOf(await list('?sort=connected&order=desc&limit=2', server))).toEqual(['c-0', 'c-1']);
+      expect(clientsOf(await list('?q=c-3', server))).toEqual(['c-3']);
+      expect(clientsOf(await list('?offset=60', server))).toEqual([]);
+    }
+  });
+
+  test('are those of one replica with ?replica=', async () => {
+    await connectClients(4);
+    const { replicas } = await list();
+    const pages = await Promise.all(
+      replicas.map(({ replica }) => list(`?replica=${replica}&sort=client&order=asc`)),
+    );
+    expect(pages.map(clientsOf).sort()).toEqual([
+      ['c-0', 'c-2'],
+      ['c-1', 'c-3'],
+    ]);
+    for (const page of pages) expect(page).toMatchObject({ total: 2, replicas: [{ ok: true }] });
+    expect(await list('?replica=nobody')).toMatchObject({ total: 0, connections: [], replicas: [] });
+  });
+
+  test('cannot be sorted together as far as one likes', async () => {
+    const { status, body } = await call('/connections?offset=60001');
+    expect([status, body.code]).toEqual([400, 'INPUT_INVALID']);
+    expect(body.suggestion).toContain('replica=');
+  });
+
+  test('are shown and kicked by the other one, once in the audit log', async () => {
+    const device = await connectClients(2);
+    for (const server of [gateway.server, other]) {
+      const [row] = (await list('?q=c-1', server)).connections;
+      const shown = await call(`/connections/${row?.id}`, server);
+      expect(shown).toMatchObject({
+        status: 200,
+        body: { id: row?.id, replica: row?.replica, client: 'c-1' },
+      });
+    }
+    const [row] = (await list('?q=c-1')).connections;
+    const path = `/connections/${row?.id}`;
+    expect((await call(path, gateway.server, 'DELETE')).status).toBe(204);
+    await clients[1]?.waitClosed();
+    for (const method of ['GET', 'DELETE']) {
+      const { status, body } = await call(path, gateway.server, method);
+      expect([status, body.code]).toEqual([404, 'CONNECTION_NOT_FOUND']);
+    }
+    const database = new pg.Client({ connectionString: gateway.databaseUrl });
+    await database.connect();
+    const read = () =>
+      database.query('select * from audit_log where target = $1 and action like $2', [
+        device,
+        'connection.%',
+      ]);
+    await until('the kick is noted', async () => (await read()).rows.length > 0);
+    const { rows } = await read();
+    await database.end();
+    expect(rows).toMatchObject([
+      {
+        action: 'connection.kick',
+        actor_kind: 'local',
+        address: '127.0.0.1',
+        details: { connection: row?.id },
+      },
+    ]);
+  });
+
+  test.each(['nowhere-1', '000000-1', '-', '*.x-1', '00000>-1'])('%s is nobody', async (id) => {
+    for (const method of ['GET', 'DELETE']) {
+      const { status, body } = await call(`/connections/${encodeURIComponent(id)}`, gateway.server, method);
+      expect([status, body.code]).toEqual([404, 'CONNECTION_NOT_FOUND']);
+    }
+  });
+});
+
+describe('the services API of NATS', () => {
+  test('lists every replica, with what it can be asked', async () => {
+    const nats = await connect({ servers: gateway.nats.url });
+    undo.push(() => nats.close());
+    const collect = async <T>(found: Promise<AsyncIterable<T>>) => {
+      const all: T[] = [];
+      for await (const each of await found) all.push(each);
+      return all;
+    };
+    const client = nats.services.client();
+    const infos = await collect(client.info('svc-mqtt'));
+    const { replicas } = await list();
+    expect(infos.map(({ metadata }) => metadata?.replica).sort()).toEqual(
+      replicas.map(({ replica }) => replica).sort(),
+    );
+    const names = infos[0]?.endpoints.map(({ name }) => name);
+    expect(names).toEqual(expect.arrayContaining(['stats', 'connections', 'connection', 'kick']));
+    expect((await collect(client.stats('svc-mqtt'))).length).toBe(2);
+
+    const [replica] = replicas;
+    const ask = async (question: string, request: string) => {
+      const { headers, data } = await nats.request(`svc-mqtt.fleet.${replica?.replica}.${question}`, request);
+      const code = headers?.get('Nats-Service-Error-Code');
+      return code === undefined || code === '' ? JSON.parse(Buffer.from(data).toString()) : Number(code);
+    };
+    expect(await ask('connections', '{"sort":"client","limit":1}')).toMatchObject({ total: 0 });
+    expect(await ask('stats', '')).toMatchObject({ replica: replica?.replica });
+    expect(await ask('connection', '{"id":"none"}')).toBe(404);
+    for (const [question, request] of [
+      ['connections', '{"limit":501}'],
+      ['connections', 'not JSON'],
+      ['connection.keys', '{"sort":"client","descending":true,"limit":1000000}'],
+      ['connection.rows', '{"ids":[1]}'],
+      ['connection', '[]'],
+      ['kick', '{"id":"a-1"}'],
+      ['kick', '{"id":"a-1","actor":{"kind":"nobody","name":"x"}}'],
+    ] as const)
+      expect([request, await ask(question, request)]).toEqual([request, 400]);
+    expect(await ask('kick', '{"id":"a-1","actor":{"kind":"local","name":"x"}}')).toBe(404);
+  });
+});
+
+describe('a replica that does not answer', () => {
+  test('is shown as such and not waited for, and is back when it answers', async () => {
+    await connectClients(2);
+    const [before] = (await list('?q=c-1')).connections;
+    process.kill(other.pid, 'SIGSTOP');
+    try {
+      const page = await list();
+      expect(clientsOf(page)).toEqual(['c-0']);
+      expect(page.replicas).toMatchObject([
+        { ok: true, detail: null },
+        { replica: before?.replica, ok: false, detail: 'did not answer within 500 ms' },
+      ]);
+      const { status, body } = await call(`/connections/${before?.id}`);
+      expect([status, body.code]).toEqual([503, 'REPLICA_UNAVAILABLE']);
+      expect(body.detail).toContain(`Replica ${before?.replica}`);
+    } finally {
+      process.kill(other.pid, 'SIGCONT');
+    }
+    await until('it is back', async () => (await list()).replicas.every(({ ok }) => ok));
+    expect((await list()).total).toBe(2);
+  });
+
+  test('leaves the list when it ends', async () => {
+    const third = await startReplica((step) => undo.push(step), gateway);
+    await until('it is seen', async () => (await list()).replicas.length === 3);
+    await third.end('SIGKILL');
+    await until('it is gone', async () => (await list()).replicas.length === 2);
+  });
+
+  test('is one replica alone while NATS is away', async () => {
+    await connectClients(2);
+    await gateway.nats.pause();
+    try {
+      await until('NATS does not answer', async () => {
+        const { replicas } = await list();
+        return replicas.some(({ detail }) => detail === 'NATS is away');
+      });
+      expect(clientsOf(await list())).toEqual(['c-0']);
+    } finally {
+      await gateway.nats.resume();
+    }
+    await until('both are seen', async () => (await list()).total === 2);
+  });
+});
+
+test('without the permissions a replica shows its own connections, and says so without an error', async ({
+  onTestFinished,
+}) => {
+  const publish = '"raw.>", "cmd.>", "$JS.>", "svc-mqtt.taken"';
+  const alone = await startGateway(onTestFinished, {
+    nats: {
+      configExtra: `authorization { users = [ { user: gateway, password: gateway
+        permissions: { publish: { allow: [${publish}] }, subscribe: { allow: ["_INBOX.>", "cmd.>", "svc-mqtt.taken"] } }
+      } ] }`,
+    },
+    env: { NATS_USER: 'gateway', NATS_PASSWORD: 'gateway', LOG_LEVEL: 'debug' },
+  });
+  const device = await addDevice(alone.server.httpPort);
+  await connected(onTestFinished, alone.server.mqttPort, device, { clientId: 'own' });
+  expect(clientsOf(await list('', alone.server))).toEqual(['own']);
+  const { log: lines } = alone.server;
+  await until('it is told', () => lines.some(({ event }) => event === 'fleet_not_offered'));
+  expect(lines.filter(({ event }) => event === 'fleet_denied').length).toBeGreaterThan(0);
+  const fleet = /SRV|fleet/;
+  const errors = lines.filter(({ level }) => ['error', 'warn', 50, 40].includes(level as string));
+  expect(errors.filter((line) => fleet.test(JSON.stringify(line)))).toEqual([]);
+});
