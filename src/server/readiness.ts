@@ -11,6 +11,8 @@ export function readReadiness(parts: {
   forwarder: Forwarder;
   /** Streams that replicas share and do without. */
   unusable: readonly string[];
+  /** Why sessions end with this replica; undefined: they do not. */
+  sessionsInMemory: string | undefined;
   downlink: Downlink;
   needsStorage: boolean;
   ackLevel: AckLevel;
@@ -27,6 +29,9 @@ export function readReadiness(parts: {
         nats.detail,
         ...(nats.ingest === undefined ? [] : [describeIngest(nats)]),
         ...parts.unusable.map((stream) => `${stream} cannot be used`),
+        ...(parts.sessionsInMemory === undefined
+          ? []
+          : [`sessions are in memory: ${parts.sessionsInMemory}`]),
         ...describeCommands(parts.downlink),
       ].join(', '),
     },

@@ -294,6 +294,7 @@ async function start(
         health,
         forwarder,
         unusable: (nats.shared?.streams() ?? []).flatMap(({ name, usable }) => (usable ? [] : name)),
+        sessionsInMemory: config.enableJetstream && !store.durable ? store.detail : undefined,
         downlink,
         needsStorage: config.readyNeedsStorage,
         ackLevel: config.ackLevel,

@@ -207,7 +207,7 @@ export const limitsSettings = {
     flag: 'max-sessions',
     schema: count(1, 10_000_000),
     default: 100_000,
-    help: 'Most persistent sessions kept for absent clients; at it those absent longest are discarded, first of devices that have more than their share',
+    help: 'Most absent clients with a persistent session in the memory of a replica; at it those absent longest go, first of devices that have more than their share: their sessions stay in NATS, and without JetStream they end',
   }),
   maxDelayedWills: setting({
     env: ['MAX_DELAYED_WILLS'],
@@ -224,7 +224,7 @@ export const limitsSettings = {
       description: 'a whole number with the unit s, m, h or d, such as 12h',
     }),
     default: undefined,
-    help: 'Longest that a session outlives its connection, e.g. 12h or 7d; a client of MQTT 5 that asks for more is told what it gets; unset: as long as the client asks for, with MQTT 3 until MAX_SESSIONS is reached',
+    help: 'Longest that a session outlives its connection, e.g. 12h or 7d; a client of MQTT 5 that asks for more is told what it gets; unset: as long as the client asks for, with MQTT 3 for ever',
   }),
   maxKeepaliveSec: setting({
     env: ['MAX_KEEPALIVE_SEC'],

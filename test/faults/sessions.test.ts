@@ -243,6 +243,69 @@ test('a device that is revoked has no session when it is enabled again, whether 
   await until('its session is removed', async () => (await countSessions(nats)) === 0);
 });
 
+test('a device has no more than MAX_CLIENTS_PER_DEVICE sessions: those away longest make room', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(onTestFinished, { env: { MAX_CLIENTS_PER_DEVICE: '3' } });
+  const nats = await openNats(onTestFinished, gateway);
+  const device = await addDevice(gateway.server.httpPort);
+  const leave = async (clientId: string, port: number) => {
+    const { client, sessionPresent } = await connectDevice(port, device, { clean: false, clientId });
+    client.send(disconnectPacket);
+    await client.waitClosed();
+    return sessionPresent;
+  };
+  for (const id of ['1', '2', '3']) await leave(id, gateway.server.mqttPort);
+  await gateway.server.end('SIGTERM');
+  const other = await startReplica(onTestFinished, gateway);
+  await leave('4', other.mqttPort);
+  expect(await countSessions(nats)).toBe(3);
+  expect(await leave('2', other.mqttPort)).toBe(true);
+  expect(await leave('1', other.mqttPort)).toBe(false);
+  expect(await countSessions(nats)).toBe(3);
+});
+
+test('with the rights that docs/services.md gives sessions are stored', async ({ onTestFinished }) => {
+  const names = ['svc-mqtt-sessions', 'svc-mqtt-replicas'];
+  const publish = [
+    'raw.>',
+    '$JS.API.STREAM.LIST',
+    '$JS.API.STREAM.INFO.*',
+    '$JS.API.STREAM.CREATE.RAW',
+    'svc-mqtt.>',
+    '$JS.FC.>',
+    ...names.flatMap((name) => [
+      `$KV.${name}.>`,
+      `$JS.API.STREAM.CREATE.KV_${name}`,
+      `$JS.API.CONSUMER.CREATE.KV_${name}.>`,
+      `$JS.API.DIRECT.GET.KV_${name}.>`,
+      `$JS.API.STREAM.MSG.GET.KV_${name}`,
+    ]),
+  ];
+  const gateway = await startGateway(onTestFinished, {
+    nats: {
+      configExtra: `authorization { users = [ { user: gateway, password: gateway, permissions: {
+        publish: { allow: ${JSON.stringify(publish)} },
+        subscribe: { allow: ["_INBOX.>", "svc-mqtt.taken", "cmd.>", "call.>"] } } } ] }`,
+    },
+    env: { NATS_USER: 'gateway', NATS_PASSWORD: 'gateway' },
+  });
+  const { server } = gateway;
+  const device = await addDevice(server.httpPort);
+  const first = await connected(onTestFinished, server.mqttPort, device, { clean: false });
+  first.send(subscribePacket(1, [[`raw/${device.id}/x`, 1]]));
+  await nextOf(first, suback);
+  await server.end('SIGKILL');
+  const other = await startReplica(onTestFinished, gateway);
+  const back = await connectDevice(other.mqttPort, device, { clean: false });
+  onTestFinished(() => back.client.destroy());
+  expect([back.code, back.sessionPresent]).toEqual([0, true]);
+  const unusable = [...server.log, ...other.log].filter(
+    ({ event, stream }) => event === 'state_stream_unusable' && String(stream).startsWith('KV_'),
+  );
+  expect(unusable).toEqual([]);
+});
+
 describe('while NATS is away', () => {
   test('a client whose session this replica has goes on with it, another one is told to come back; SUBACK waits', async ({
     onTestFinished,
@@ -333,6 +396,8 @@ test('without the right to the bucket sessions are in memory, and that is said',
     stream: 'KV_svc-mqtt-sessions',
     reason: expect.stringContaining('STREAM.CREATE.KV_svc-mqtt-sessions'),
   });
+  const ready = await fetch(`http://127.0.0.1:${server.httpPort}/readyz`);
+  expect(await ready.text()).toContain('sessions are in memory: ');
   const device = await addDevice(server.httpPort);
   const first = await connected(onTestFinished, server.mqttPort, device, { clean: false });
   first.send(subscribePacket(1, [[`cmd/${device.id}/a`, 1]]));

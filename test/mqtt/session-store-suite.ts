@@ -104,6 +104,18 @@ export function testSessionStore(open: () => Promise<SessionStore>): void {
     expect(await store.remove('d.gone', undefined)).toBe(true);
   });
 
+  test('the sessions of a device are found, those of another one whose id begins alike are not', async () => {
+    const store = await open();
+    await write(store, 'many.b', recordOf(), 0);
+    const first = await write(store, 'many.a', recordOf(), 0);
+    await write(store, 'many2.c', recordOf(), 0);
+    await write(store, 'many.d', recordOf(), 0);
+    await write(store, 'many.a', recordOf({ epoch: 2 }), first ?? 0);
+    await store.remove('many.d', undefined);
+    expect(await store.keysOf('many')).toEqual(['many.b', 'many.a']);
+    expect(await store.keysOf('none')).toEqual([]);
+  });
+
   test('a session expires when its client is away, and not while it is connected', async () => {
     const store = await open();
     const connected = await write(store, 'd.stays', recordOf({ expirySec: 1 }), 0);

@@ -74,6 +74,7 @@ export type ConnectionServicesConfig = ConnectionConfig &
     | 'maxQueuedMessages'
     | 'maxOutgoingBytes'
     | 'maxSubscriptionsPerClient'
+    | 'maxClientsPerDevice'
     | 'traceContext'
     | 'onDeniedPublish'
   >;
@@ -185,6 +186,7 @@ export function createConnectionServices(
       writer: parts.writer,
       registry,
       session,
+      maxClientsPerDevice: config.maxClientsPerDevice,
       log,
     }),
     takeOver: parts.takeOver,

@@ -54,6 +54,8 @@ export interface KvBucket {
   put(key: string, value: Uint8Array | string, write: KvWrite): Promise<number | undefined>;
   /** Removes an entry and leaves a mark for a while. @returns as `put` does. */
   remove(key: string, write: Omit<KvWrite, 'ttlSec'>): Promise<number | undefined>;
+  /** The keys that begin with these tokens, marks of what is gone among them; `prefix` ends with a dot. */
+  keysOf(prefix: string): Promise<string[]>;
   /** Why it cannot be used; undefined while nothing is known to speak against it. */
   readonly problem: string | undefined;
   /** Every entry was told, and every change is. */
@@ -142,6 +144,14 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
       fromLeader ? getFromLeader(subjects + key) : getDirectly(subjects + key),
     put: (key, value, options) => write(key, value, options),
     remove: (key, options) => write(key, '', { ...options, ttlSec: markSec }, 'DEL'),
+    async keysOf(keyPrefix) {
+      const { state: found } = await askJson<{ state: { subjects?: Record<string, number> } }>(
+        link.connection,
+        `${prefix}.STREAM.INFO.${stream}`,
+        JSON.stringify({ subjects_filter: `${subjects}${keyPrefix}>` }),
+      );
+      return Object.keys(found.subjects ?? {}).map((subject) => subject.slice(subjects.length));
+    },
     get problem() {
       return state.problem;
     },

@@ -1,5 +1,6 @@
 import { messageOf } from '../../../errors.js';
 import type { KvBucket, KvEntry, KvNews } from '../../forward/state/kv-bucket.js';
+import { keyPrefix } from './session-key.js';
 import { decodeRecord, encodeRecord } from './session-record.js';
 import { type SessionStore, type StoredRecord, StoreError } from './session-store.js';
 
@@ -90,6 +91,11 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
     has: (key) => known.has(key) || fresh?.has(key) === true,
     keys: () => known.keys(),
     owned: () => owners,
+    async keysOf(deviceId) {
+      const keys = await bucket.keysOf(keyPrefix(deviceId)).catch(fail);
+      const revisionOf = (key: string) => known.get(key) ?? 0;
+      return keys.filter((key) => known.has(key)).sort((one, other) => revisionOf(one) - revisionOf(other));
+    },
     async load(key) {
       let entry = await read(key);
       // The one that answers first may be behind the leader.

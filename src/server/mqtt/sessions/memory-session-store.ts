@@ -1,3 +1,4 @@
+import { keyPrefix } from './session-key.js';
 import type { SessionRecord } from './session-record.js';
 import type { SessionStore } from './session-store.js';
 
@@ -37,6 +38,13 @@ export function openMemorySessionStore(detail: string): SessionStore {
     has: (key) => find(key) !== undefined,
     keys: () => entries.keys(),
     owned: () => new Map(),
+    async keysOf(deviceId) {
+      const prefix = keyPrefix(deviceId);
+      return [...entries]
+        .filter(([key]) => key.startsWith(prefix))
+        .sort(byRevision)
+        .map(([key]) => key);
+    },
     async load(key) {
       const entry = find(key);
       return entry === undefined ? undefined : { ...entry, epoch: entry.record.epoch };
@@ -60,4 +68,8 @@ export function openMemorySessionStore(detail: string): SessionStore {
     nextWriteId: () => String(++writes),
     close() {},
   };
+}
+
+function byRevision([, one]: [string, Entry], [, other]: [string, Entry]): number {
+  return one.revision - other.revision;
 }

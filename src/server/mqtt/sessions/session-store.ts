@@ -50,6 +50,8 @@ export interface SessionStore {
   keys(): Iterable<string>;
   /** Keys of sessions whose connection is on a replica other than this one, with its name. */
   owned(): ReadonlyMap<string, string>;
+  /** The keys of a device's sessions, the one written longest ago first. */
+  keysOf(deviceId: string): Promise<string[]>;
   /** @returns undefined when there is none. */
   load(key: string): Promise<StoredRecord | undefined>;
   /**

@@ -58,9 +58,10 @@ export function openSessionTaking(options: {
   registry: Registry;
   /** What clients' sessions share. */
   session: SessionServices;
+  maxClientsPerDevice: number;
   log: LimitedLog;
 }): SessionTaking {
-  const { store, writer, registry, log } = options;
+  const { store, writer, registry, maxClientsPerDevice, log } = options;
   const services = { store, writer, owner: store.owner };
   /** Clients that go on with what this replica has, while the store is asked whether it still may. */
   const begun = new Set<Client>();
@@ -154,6 +155,7 @@ export function openSessionTaking(options: {
       if (found !== undefined && !(await store.remove(key, found.revision))) return undefined;
       return { sessionPresent: false };
     }
+    if (found === undefined && !(await hasRoom(client))) return { refused: 'too-many-clients' };
     const epoch = (found?.epoch ?? 0) + 1;
     const record: SessionRecord =
       kept === undefined
@@ -189,6 +191,21 @@ export function openSessionTaking(options: {
       'A client is refused: there is no room here for its subscriptions',
     );
     return { refused: 'too-many-clients' };
+  }
+
+  /** A device may have so many sessions: of those that are away, the one that was written longest ago makes room. */
+  async function hasRoom({ device }: Client): Promise<boolean> {
+    if (!store.durable) return true;
+    const keys = await store.keysOf(device.id);
+    if (keys.length < maxClientsPerDevice) return true;
+    options.session.counters.limits['clients-per-device'] += 1;
+    const isAway = (key: string) => !store.owned().has(key) && registry.find(key)?.connection === undefined;
+    const away = keys.find(isAway);
+    if (away === undefined) return false;
+    const here = registry.find(away);
+    if (here === undefined) await store.remove(away, undefined);
+    else registry.drop(here, 'too-many-clients');
+    return true;
   }
 
   function clientOf(client: Client) {
