@@ -5,11 +5,11 @@ export const replicaApplicationName = 'svc-mqtt replica';
 
 /**
  * How many replicas run on this database: those whose connection for changes is open. The embedded database serves
- * one. Undefined behind a connection pooler, where the connections that the database sees are the pooler's.
+ * one server, with its workers. Undefined behind a connection pooler, where the connections that the database sees are the pooler's.
  */
-export async function countReplicas(db: Database): Promise<number | undefined> {
+export async function countReplicas(db: Database, workers = 1): Promise<number | undefined> {
   if (db.pooled) return undefined;
-  if (db.kind === 'embedded') return 1;
+  if (db.kind === 'embedded') return workers;
   const { rows } = await db.pool.query<{ count: number }>(
     'select count(*)::int as count from pg_stat_activity where datname = current_database() and application_name = $1',
     [replicaApplicationName],

@@ -28,6 +28,8 @@ export interface RunningReplicaView extends LocalView {
 export function startReplicaView(options: {
   /** Most connections: MAX_CONNECTIONS, or what the limit of open files allows. */
   maxConnections: number;
+  /** How many this server runs. */
+  workers: number;
   version: string;
   ackLevel: AckLevel;
   replica: string;
@@ -43,8 +45,20 @@ export function startReplicaView(options: {
   events: EventFeed;
   log: Log;
 }): RunningReplicaView {
-  const { maxConnections, version, ackLevel, replica, db, broker, sessions, forwarder, health, events, log } =
-    options;
+  const {
+    maxConnections,
+    workers,
+    version,
+    ackLevel,
+    replica,
+    db,
+    broker,
+    sessions,
+    forwarder,
+    health,
+    events,
+    log,
+  } = options;
   const { live, counters } = broker;
   const startedMs = performance.now();
   const startedAt = new Date().toISOString();
@@ -62,7 +76,7 @@ export function startReplicaView(options: {
     const nowMs = performance.now();
     if (nowMs - replicasReadMs < replicasMs) return replicas;
     replicasReadMs = nowMs;
-    replicas = health.ok ? await countReplicas(db).catch(() => undefined) : undefined;
+    replicas = health.ok ? await countReplicas(db, workers).catch(() => undefined) : undefined;
     return replicas;
   }
 

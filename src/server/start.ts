@@ -247,6 +247,7 @@ async function start(
   peers?.answer({ metrics: async () => (await metrics.read()).text });
   const own = startReplicaView({
     maxConnections,
+    workers: config.workers,
     version,
     ackLevel: config.ackLevel,
     replica,

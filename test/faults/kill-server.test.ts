@@ -11,25 +11,38 @@ const everything = clients * perClient;
 const total = (publishers: readonly Publisher[]) =>
   publishers.reduce((sum, publisher) => sum + publisher.acknowledged.size, 0);
 
-const series = [
+interface Kills {
+  readonly killed: 'server' | 'server and NATS';
+  readonly qos: 1 | 2;
+  readonly kills: number;
+  readonly ingest: 'batch' | 'plain';
+  readonly workers?: number;
+}
+
+const series: readonly Kills[] = [
   { killed: 'server', qos: 1, kills: 4, ingest: 'batch' },
   { killed: 'server', qos: 2, kills: 3, ingest: 'batch' },
   { killed: 'server', qos: 1, kills: 2, ingest: 'plain' },
+  // The process that starts the workers, which end with it.
+  { killed: 'server', qos: 1, kills: 2, ingest: 'batch', workers: 2 },
+  { killed: 'server', qos: 2, kills: 2, ingest: 'batch', workers: 2 },
   // What the dead server had written is not read by anyone: only what NATS has stored is there.
   { killed: 'server and NATS', qos: 1, kills: 3, ingest: 'batch' },
   { killed: 'server and NATS', qos: 2, kills: 2, ingest: 'batch' },
   { killed: 'server and NATS', qos: 1, kills: 2, ingest: 'plain' },
-] as const;
-const few = [
+];
+const few: readonly Kills[] = [
   { killed: 'server', qos: 1, kills: 2, ingest: 'batch' },
   { killed: 'server and NATS', qos: 2, kills: 1, ingest: 'batch' },
-] as const;
+];
 
-test.for(inCi<readonly (typeof series | typeof few)[number][]>(series, few))(
-  '$killed killed under thousands of messages of QoS $qos, $kills times, NATS_INGEST=$ingest: whatever was acknowledged is stored, in order',
+test.for(inCi<readonly Kills[]>(series, few).map((each) => ({ workers: 1, ...each })))(
+  '$killed killed under thousands of messages of QoS $qos, $kills times, NATS_INGEST=$ingest, WORKERS=$workers: whatever was acknowledged is stored, in order',
   { timeout: 300_000 },
-  async ({ killed, qos, kills, ingest }, { onTestFinished }) => {
-    const gateway = await startGateway(onTestFinished, { env: { NATS_INGEST: ingest } });
+  async ({ killed, qos, kills, ingest, workers }, { onTestFinished }) => {
+    const gateway = await startGateway(onTestFinished, {
+      env: { NATS_INGEST: ingest, WORKERS: String(workers) },
+    });
     const devices = await addDevices(gateway.server.httpPort, clients);
     const probe = await addDevice(gateway.server.httpPort);
     const publishers = devices.map((device) =>

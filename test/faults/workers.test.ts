@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { connect as connectNats } from 'nats';
 import { expect, test } from 'vitest';
 import { call } from '../http/support.js';
 import { copyEmbedded } from '../support/embedded-template.js';
@@ -14,6 +15,7 @@ import {
   type ServerProcess,
   startServerProcess,
 } from '../support/server-process.js';
+import { nextCommand, numbers, openSubscriber, subscribeToCommands } from './command-client.js';
 import {
   addDevices,
   connected,
@@ -68,6 +70,18 @@ async function listenersDetail({ httpPort }: ServerProcess): Promise<string> {
   return answer?.json<{ listeners: { detail: string } }>().listeners.detail ?? '';
 }
 
+/** Connections of each worker; undefined when the one that answers has just died. */
+async function countConnections({ httpPort }: ServerProcess): Promise<Record<string, number> | undefined> {
+  const answer = await call(httpPort, 'GET', '/metrics').catch(() => undefined);
+  if (answer === undefined) return undefined;
+  expect(answer.text.match(/^# TYPE svc_mqtt_connections gauge$/gm)).toHaveLength(1);
+  return Object.fromEntries(
+    [...answer.text.matchAll(/^svc_mqtt_connections\{transport="tcp",worker="([12])"\} (\d+)$/gm)].map(
+      ([, worker, count]) => [worker, Number(count)],
+    ),
+  );
+}
+
 test.for([1, 2] as const)(
   'a worker killed again and again under messages of QoS %i: whatever was acknowledged is stored, in order, and it comes back',
   { timeout: 300_000 },
@@ -119,17 +133,7 @@ test('a connection of one worker outlives the death of the other, and /metrics h
   const open = await Promise.all(
     devices.map((device) => connected(onTestFinished, server.mqttPort, device, { clientId: device.id })),
   );
-  /** Of each worker; undefined when the one that answers has just died. */
-  const connections = async (): Promise<Record<string, number> | undefined> => {
-    const answer = await call(server.httpPort, 'GET', '/metrics').catch(() => undefined);
-    if (answer === undefined) return undefined;
-    expect(answer.text.match(/^# TYPE svc_mqtt_connections gauge$/gm)).toHaveLength(1);
-    return Object.fromEntries(
-      [...answer.text.matchAll(/^svc_mqtt_connections\{transport="tcp",worker="([12])"\} (\d+)$/gm)].map(
-        ([, worker, count]) => [worker, Number(count)],
-      ),
-    );
-  };
+  const connections = () => countConnections(server);
   const { 1: first = 0, 2: second = 0 } = (await connections()) ?? {};
   expect(first + second).toBe(devices.length);
   // Whoever has time accepts: neither has all.
@@ -145,6 +149,48 @@ test('a connection of one worker outlives the death of the other, and /metrics h
   for (const client of survivors) {
     const device = devices[open.indexOf(client)];
     if (device !== undefined) await publishAndWait(client, device, 'still here');
+  }
+});
+
+test('a session goes on with the other worker when its own is killed: every command reaches it, in order', {
+  timeout: 240_000,
+}, async ({ onTestFinished }) => {
+  const { server, nats } = await startWorkers(onTestFinished);
+  const [device] = await addDevices(server.httpPort, 1);
+  if (device === undefined) throw new Error('no device');
+  const observer = await connectNats({ servers: nats.url });
+  onTestFinished(() => observer.close());
+  const open = () => openSubscriber(onTestFinished, server.mqttPort, device);
+  let { client } = await open();
+  await subscribeToCommands(client, device);
+  const each = 100;
+  let seen = 0;
+  const takeUpTo = async (last: number) => {
+    while (seen < last) {
+      const { payload, dup } = await nextCommand(client);
+      // What was acknowledged a moment before the death may come again, and says so.
+      if (Number(payload) <= seen) expect(dup).toBe(true);
+      else expect(Number(payload)).toBe(++seen);
+    }
+  };
+  for (let round = 0; round < inCi(4, 2); round += 1) {
+    const stream = observer.jetstream();
+    for (const payload of numbers(each, 1 + round * each))
+      await stream.publish(`cmd.${device.id}.go`, payload);
+    await takeUpTo(round * each + each / 2);
+    await until('both are ready', async () => (await listenersDetail(server)).endsWith('2 of 2 workers'));
+    let holder: string | undefined;
+    await until('it is known who has the client', async () => {
+      const counts = (await countConnections(server)) ?? {};
+      [holder] = Object.keys(counts).filter((worker) => counts[worker] === 1);
+      return holder !== undefined;
+    });
+    process.kill(pidOf(server, Number(holder)), 'SIGKILL');
+    await client.waitClosed();
+    const back = await open();
+    expect(back.sessionPresent).toBe(true);
+    client = back.client;
+    await takeUpTo((round + 1) * each);
   }
 });
 
