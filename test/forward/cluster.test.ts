@@ -146,6 +146,8 @@ describe('a stream of three replicas', () => {
     undo.push(() => observer.close());
     await addReplicatedStream(observer);
     for (const server of others) await server.kill();
+    // Until it notices, the server that is left answers as a leader.
+    await until(async () => (await readLeader(observer)) === undefined);
     const log = openTestLog();
     const starting = openTestForwarder(first.url, log.log);
     await until(() => log.count('jetstream_starting') === 1);
