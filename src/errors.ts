@@ -35,6 +35,10 @@ export const errorCodes = {
   DEVICE_NOT_FOUND: { exit: 1, http: 404 },
   /** A device with this id exists already. */
   DEVICE_EXISTS: { exit: 1, http: 409 },
+  /** A device is revoked, connected nowhere, or does not take what it is asked. */
+  DEVICE_UNAVAILABLE: { exit: 1, http: 409 },
+  /** A device did not answer in time. */
+  DEVICE_SILENT: { exit: 1, http: 504 },
   /** The HTTP API that a command asks does not answer, or something else answers in its place. */
   API_UNREACHABLE: { exit: 1, http: 503 },
   /** A named connection does not exist, or not any more. */

@@ -19,6 +19,7 @@ import { openEventFeed } from './event-feed.js';
 import { joinFleet } from './fleet/fleet.js';
 import { openCalls } from './forward/calls.js';
 import { openCloudEvents } from './forward/cloud-events.js';
+import { openCommandSender } from './forward/commands/command-sender.js';
 import { borrowEmbeddedNats, type EmbeddedNats } from './forward/embedded/embedded-nats.js';
 import type { Forwarder } from './forward/forwarder.js';
 import { startDownlink } from './forward/start-downlink.js';
@@ -275,6 +276,7 @@ async function start(
     db,
     urgent,
     feed,
+    commands: openCommandSender(nats.link, () => downlink.store !== undefined),
     unwritten: (deviceId) => ledger.unwritten(deviceId),
     config,
     certificates: certificates.http,

@@ -2,6 +2,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import mqtt from 'mqtt';
 import { connect, type Msg, type NatsConnection, headers as newHeaders } from 'nats';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { runProgram } from '../../src/cli/program.js';
+import type { SvcMqttError } from '../../src/errors.js';
+import { fakeIo } from '../cli/support.js';
 import type { Credentials } from '../support/load.js';
 import { type ServerProcess, startServerProcess } from '../support/server-process.js';
 import { addDevice, type Gateway, startGateway, until } from './gateway.js';
@@ -199,5 +202,123 @@ describe('a device that is asked by a NATS request', () => {
     await client.publishAsync(`raw/${device.id}/reply/${token}`, 'again', { qos: 1 });
     await delay(50);
     expect(client.connected).toBe(true);
+  });
+});
+
+describe('device send', () => {
+  async function run(args: readonly string[], stdin?: string) {
+    const io = fakeIo({
+      env: { API_URL: `http://127.0.0.1:${gateway.server.httpPort}` },
+      ...(stdin !== undefined && { stdin }),
+    });
+    const outcome = await runProgram(['device', 'send', ...args], io).catch(
+      (error: SvcMqttError) => error.code,
+    );
+    return { outcome, out: io.out(), err: io.err() };
+  }
+
+  test('stores a command that a sleeping device gets when it comes', async ({ onTestFinished }) => {
+    const device = await addDevice(gateway.server.httpPort);
+    const session = { clientId: 'sleeper', clean: false };
+    const connectSleeper = async () => {
+      const client = mqtt.connect({
+        host: '127.0.0.1',
+        port: other.mqttPort,
+        username: device.id,
+        password: device.password,
+        reconnectPeriod: 0,
+        ...session,
+      });
+      onTestFinished(() => client.endAsync(true));
+      const got: string[] = [];
+      client.on('message', (topic, payload) => void got.push(`${topic} ${payload}`));
+      await new Promise((resolve) => client.once('connect', resolve));
+      return { client, got };
+    };
+    const first = await connectSleeper();
+    await first.client.subscribeAsync(`cmd/${device.id}/#`, { qos: 1 });
+    await first.client.endAsync();
+    const { outcome, out } = await run([device.id, 'fan/speed', '900', '--json']);
+    expect(outcome).toBe(0);
+    expect(JSON.parse(out)).toEqual({
+      device: device.id,
+      topic: `cmd/${device.id}/fan/speed`,
+      stored: { stream: 'CMD', sequence: expect.any(Number) },
+      answer: null,
+    });
+    expect(await run([device.id, 'late', 'x', '--expires', '1s'])).toMatchObject({ outcome: 0 });
+    expect(await run([device.id, 'from/stdin', '-'], 'piped')).toMatchObject({ outcome: 0 });
+    await delay(1_100);
+    const { got } = await connectSleeper();
+    await until('it has them', () => got.length >= 2);
+    expect(got).toEqual([`cmd/${device.id}/fan/speed 900`, `cmd/${device.id}/from/stdin piped`]);
+  });
+
+  test('asks a device and prints its answer, or says why there is none', async ({ onTestFinished }) => {
+    const device = await addDevice(gateway.server.httpPort);
+    expect(await run([device.id, 'state', '--wait', '1s'])).toMatchObject({ outcome: 'DEVICE_UNAVAILABLE' });
+    const client = await open(onTestFinished, device, 5, other.mqttPort);
+    await client.subscribeAsync(`cmd/${device.id}/call/#`, { qos: 1 });
+    client.on('message', (topic, payload, { properties }) => {
+      if (topic.endsWith('/state')) client.publish(String(properties?.responseTopic), `is ${payload}`);
+    });
+    expect(await run([device.id, 'state', 'on', '--wait', '5s'])).toMatchObject({
+      outcome: 0,
+      out: 'is on\n',
+    });
+    expect(await run([device.id, 'other', '--wait', '300ms'])).toMatchObject({ outcome: 'USAGE' });
+    expect(await run([device.id, 'other', '--wait', '1s'])).toMatchObject({ outcome: 'DEVICE_SILENT' });
+    expect(await run([device.id, 'other', '--wait', '1s', '--ack'])).toMatchObject({
+      outcome: 0,
+      out: `${device.id} has it\n`,
+    });
+  });
+
+  test('sends to all that are selected, and tells which could not be sent it', async () => {
+    const add = (body: object) =>
+      fetch(`http://127.0.0.1:${gateway.server.httpPort}/devices`, {
+        method: 'POST',
+        body: JSON.stringify(body),
+      });
+    for (const site of ['graz', 'graz', 'lyon']) await add({ type: 'pump', metadata: { site } });
+    const { outcome, out } = await run([
+      '--type',
+      'pump',
+      '--metadata',
+      'site=graz',
+      '--yes',
+      'interval',
+      '60',
+    ]);
+    expect([outcome, out]).toEqual([0, '2 devices sent, 0 failed\n']);
+    expect(await run(['--type', 'pump', '--yes', 'state', '--wait', '1s'])).toMatchObject({
+      outcome: 1,
+      out: '0 devices sent, 3 failed\n',
+      err: expect.stringContaining('no client of the device'),
+    });
+  });
+
+  test.each([
+    [['nobody', 'x'], 'DEVICE_NOT_FOUND'],
+    [['only-one'], 'USAGE'],
+    [['a', 'b', 'c', 'd'], 'USAGE'],
+    [['a', 'fan/#', 'x'], 'INPUT_INVALID'],
+    [['a', 'x', 'y', '--ack'], 'USAGE'],
+    [['a', 'x', 'y', '--wait', '5s', '--expires', '1h'], 'USAGE'],
+    [['a', 'x', 'y', '--wait', '90s'], 'INPUT_INVALID'],
+    [['a', 'x', '--file', '/does/not/exist'], 'INPUT_INVALID'],
+  ])('%j is refused: %s', async (args, code) => {
+    expect(await run(args)).toMatchObject({ outcome: code });
+  });
+
+  test('a revoked device is sent nothing, and what is sent is in the audit log without its payload', async () => {
+    const device = await addDevice(gateway.server.httpPort);
+    const base = `http://127.0.0.1:${gateway.server.httpPort}`;
+    expect(await run([device.id, 'x', 'secret words'])).toMatchObject({ outcome: 0 });
+    await fetch(`${base}/devices/${device.id}`, { method: 'DELETE' });
+    expect(await run([device.id, 'x', 'y'])).toMatchObject({ outcome: 'DEVICE_UNAVAILABLE' });
+    const audit = await (await fetch(`${base}/audit?device=${device.id}`)).text();
+    expect(audit).toContain('device.command');
+    expect(audit).not.toContain('secret words');
   });
 });

@@ -182,6 +182,7 @@ export async function startTestApi(
       keys: { ...noKeys, ...options.keys },
       claims: noClaims,
       listAudit: options.listAudit ?? (async () => []),
+      noteCommand: async () => {},
     },
     feed: options.feed ?? openControlledFeed(),
     config: { ...openConfig, ...options.config },

@@ -56,6 +56,11 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
     'svc-mqtt device list --revoked --json | jq -r .id | svc-mqtt device remove - --yes',
   ],
   'device enable': ['svc-mqtt device enable roof-7'],
+  'device send': [
+    'svc-mqtt device send roof-7 fan/speed 900 --expires 1h',
+    'svc-mqtt device send roof-7 state --wait 5s',
+    'svc-mqtt device send --type sensor --metadata site=berlin --yes interval 60',
+  ],
   'device import': [
     'svc-mqtt device import devices.csv --output credentials.csv',
     'svc-mqtt device import backup.jsonl --hashed --continue --report refused.csv',

@@ -19,6 +19,7 @@ export function addDeviceCommands(program: Command, add: Add): void {
   addSetCommand(device, add);
   addRotateCommand(device, add);
   addRevocationCommands(device, add);
+  addSendCommand(device, add);
   addTransferCommands(device, add);
 }
 
@@ -152,6 +153,34 @@ function addRevocationCommands(device: Command, add: Add): void {
       `
 What is known of a device goes with it, except for the audit log, and its id is free for another one. To keep it out
 and be able to let it in again, revoke it.`,
+    );
+}
+
+function addSendCommand(device: Command, add: Add): void {
+  add(device, 'send <arguments...>', 'Send a command to a device, or ask it', 'api', async (call) =>
+    (await import('./send.js')).sendToDevice(call.config, { ...call.options, args: call.args }, call.io),
+  )
+    .usage('[options] <id> <topic> [payload|-]')
+    .option('-f, --file <file>', 'The payload, from a file; - reads stdin')
+    .option('--expires <duration>', 'A device that comes later does not get it, such as 1h')
+    .option(
+      '--wait <duration>',
+      'Ask the device, which has to be connected, and print its answer; at most 60s',
+    )
+    .option('--ack', 'With --wait: that the device has it is the answer')
+    .option('--type <type>', 'To all devices of this type, in place of an id')
+    .option(
+      '--metadata <key=value>',
+      'To all devices with this entry; repeated: with all of them',
+      collectMetadata('--metadata'),
+    )
+    .option('-y, --yes', 'Do not ask before sending to many')
+    .option('--json', 'As a JSON object: device, topic, stored, answer; one a line with --type or --metadata')
+    .addHelpText(
+      'after',
+      `
+The topic is what follows cmd/<id>/. A command is stored in NATS until the device has it, however long it sleeps; with --wait nothing is
+stored, and the device answers as docs/services.md says.`,
     );
 }
 

@@ -1,4 +1,6 @@
+import type { CommandJson, CommandRequestJson } from '../../api/command.js';
 import type { ConnectionDetailsJson, ConnectionPageJson, SortField } from '../../api/connection.js';
+import type { DevicePageJson } from '../../api/device.js';
 import type { SessionJson, SessionPageJson } from '../../api/session.js';
 import type { StatsJson } from '../../api/stats.js';
 import { SvcMqttError } from '../../errors.js';
@@ -35,10 +37,18 @@ export interface RemoteApi extends LiveApi {
   }): AsyncIterable<readonly SessionJson[]>;
   session(id: string): Promise<SessionJson>;
   endSession(id: string): Promise<void>;
+  /** Ids of the active devices that are of the type and have the metadata, in pages. */
+  devices(filter: {
+    readonly type: string | undefined;
+    readonly metadata: Readonly<Record<string, string>> | undefined;
+  }): AsyncIterable<readonly string[]>;
+  sendCommand(device: string, request: CommandRequestJson): Promise<CommandJson>;
   /** When a device was created, as ISO 8601 has it; undefined: the API knows no such device. */
   deviceCreatedAt(id: string): Promise<string | undefined>;
 }
 
+/** Devices that are asked for at a time. */
+const devicePage = 1_000;
 /** Sessions that are asked for at a time. */
 const sessionPage = 500;
 
@@ -78,6 +88,26 @@ export function openLiveApi(send: Send): RemoteApi {
         left -= page.sessions.length;
         cursor = page.next_cursor;
       } while (cursor !== null && left > 0);
+    },
+    sendCommand: (device, request) =>
+      callForJson<CommandJson>(
+        send,
+        'POST',
+        `/devices/${encodeURIComponent(device)}/commands`,
+        JSON.stringify(request),
+      ),
+    async *devices({ type, metadata }) {
+      let cursor: string | null = null;
+      do {
+        const query = new URLSearchParams({ limit: String(devicePage) });
+        if (type !== undefined) query.set('type', type);
+        for (const [key, value] of Object.entries(metadata ?? {}))
+          query.append('metadata', `${key}=${value}`);
+        if (cursor !== null) query.set('cursor', cursor);
+        const page: DevicePageJson = await get(`/devices?${query}`);
+        yield page.devices.map(({ id }) => id);
+        cursor = page.next_cursor;
+      } while (cursor !== null);
     },
     session: (id) => get(`/sessions/${encodeURIComponent(id)}`),
     async endSession(id) {

@@ -2,6 +2,7 @@ import fastify, { type FastifyError, type FastifyReply, type FastifyRequest } fr
 import { includesRole } from '../../db/api-keys.js';
 import type { Actor } from '../../db/audit.js';
 import type { Log } from '../../log.js';
+import type { CommandSender } from '../forward/commands/command-sender.js';
 import type { ReplicaView } from '../live.js';
 import { peerAddressOf } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
@@ -9,6 +10,7 @@ import { addApiKeyRoutes } from './api-keys.js';
 import { addAuditRoute } from './audit.js';
 import type { AccessLevel, AccessSettings, Role } from './auth.js';
 import { addClaimRoutes } from './claims.js';
+import { addCommandRoutes } from './commands.js';
 import { addConnectionRoutes } from './connections.js';
 import { addConsoleRoutes } from './console.js';
 import { addDeviceBulkRoutes } from './device-bulk.js';
@@ -70,6 +72,8 @@ export interface AppOptions {
   readonly readiness: ReadReadiness;
   readonly readMetrics: ReadMetrics;
   readonly view: ReplicaView;
+  /** Undefined: there is no NATS to send commands by. */
+  readonly commands?: CommandSender | undefined;
   readonly version: string;
   readonly log: Log;
   readonly limits: HttpLimits;
@@ -123,6 +127,12 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   addEventRoute(app, { events, replica, limits, log });
   addStatsRoute(app, options.view);
   addDeviceRoutes(app, { devices: queries.devices, log });
+  addCommandRoutes(app, {
+    devices: queries.devices,
+    commands: options.commands,
+    note: queries.noteCommand,
+    log,
+  });
   addDeviceBulkRoutes(app, { devices: queries.devices, log, limits });
   addPolicyRoutes(app, { policies: queries.policies, log });
   addClaimRoutes(app, { claims: queries.claims, log });

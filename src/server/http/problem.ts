@@ -11,6 +11,8 @@ const titles: Partial<Record<ErrorCode, string>> = {
   SESSION_NOT_FOUND: 'The session does not exist',
   REPLICA_UNAVAILABLE: 'The replica does not answer',
   DEVICE_EXISTS: 'The device exists already',
+  DEVICE_UNAVAILABLE: 'The device is not available',
+  DEVICE_SILENT: 'The device does not answer',
   POLICY_NOT_FOUND: 'The policy does not exist',
   CLAIM_NOT_FOUND: 'The claim does not exist',
   CLAIM_GONE: 'The claim is used up',

@@ -6,10 +6,12 @@ import {
   markApiKeyUsed,
   revokeApiKey,
 } from '../../db/api-keys.js';
+import { type Actor, writeAudit } from '../../db/audit.js';
 import { listAudit } from '../../db/audit-log.js';
 import { createClaim, listClaims, redeemClaim, revokeClaim } from '../../db/claims.js';
 import type { Database } from '../../db/open.js';
 import { changePolicy, findPolicy, listPolicies, removePolicy, setPolicy } from '../../db/policies.js';
+import { query } from '../../db/query.js';
 import type { PolicyRules } from '../../policy.js';
 import { bindDeviceQueries, type Unwritten } from './device-queries.js';
 
@@ -51,6 +53,8 @@ export function bindQueries(
       revoke: bind(db, revokeApiKey),
     },
     listAudit: bind(db, listAudit),
+    noteCommand: (actor: Actor, device: string, details: Readonly<Record<string, unknown>>) =>
+      query(db, () => writeAudit(db.orm, actor, [{ action: 'device.command', target: device, details }])),
   };
 }
 
@@ -58,7 +62,7 @@ export type Queries = ReturnType<typeof bindQueries>;
 
 function bind<Given extends unknown[], Answer>(
   db: Database,
-  query: (db: Database, ...given: Given) => Answer,
+  ask: (db: Database, ...given: Given) => Answer,
 ): (...given: Given) => Answer {
-  return (...given) => query(db, ...given);
+  return (...given) => ask(db, ...given);
 }

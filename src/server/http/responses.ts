@@ -9,8 +9,9 @@ const descriptions = {
   404: 'There is no such thing; `detail` names it',
   410: 'It is used up; `detail` says what to do',
   413: 'The body is over the limit: 16 KiB, unless the route says otherwise',
-  409: 'There is one already; `detail` says which and what to do',
+  409: 'It cannot be as things stand; `detail` says why and what to do',
   429: 'Too many requests, or too many attempts to log in; `Retry-After` says when to try again',
+  504: 'The device did not answer in time',
   500: 'The server failed; its log says why',
   503: 'The database, or NATS where it is asked, does not answer or takes no changes, as `code` says; `Retry-After` says when to try again',
 } as const;

@@ -3,6 +3,7 @@ import type { Config } from '../../config.js';
 import type { ChangeFeed } from '../../db/change-feed.js';
 import type { Database } from '../../db/open.js';
 import type { Log } from '../../log.js';
+import type { CommandSender } from '../forward/commands/command-sender.js';
 import type { ReplicaView } from '../live.js';
 import { plainAddress } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
@@ -50,6 +51,8 @@ export async function startHttp(options: {
   readiness: ReadReadiness;
   readMetrics: ReadMetrics;
   view: ReplicaView;
+  /** Sends commands to devices. */
+  commands?: CommandSender | undefined;
   version: string;
   /** What a policy allows that should be intended. */
   policyRisks: RisksOf;
@@ -75,6 +78,8 @@ export async function startHttpWith(options: {
   readiness: ReadReadiness;
   readMetrics: ReadMetrics;
   view: ReplicaView;
+  /** Sends commands to devices. */
+  commands?: CommandSender | undefined;
   version: string;
   /** With them the API speaks HTTPS only. */
   certificates?: CertificateStore | undefined;
@@ -97,6 +102,7 @@ export async function startHttpWith(options: {
     readiness: options.readiness,
     readMetrics: options.readMetrics,
     view: options.view,
+    commands: options.commands,
     version: options.version,
     log,
     limits,

@@ -1,0 +1,156 @@
+import { readFile } from 'node:fs/promises';
+import type { CommandJson, CommandRequestJson } from '../../api/command.js';
+import { readDurationMs } from '../../duration.js';
+import { fileReasonOf, messageOf, SvcMqttError } from '../../errors.js';
+import { usageError } from '../command/usage-error.js';
+import { type ApiConfig, openApi } from '../store/api-address.js';
+import type { RemoteApi } from '../store/live-api.js';
+import { confirm } from '../terminal/ask.js';
+import { type CommandIo, write } from '../terminal/io.js';
+import { startProgress } from '../terminal/progress-report.js';
+import { escapeControls, formatCount, toJsonLine } from '../terminal/text.js';
+
+export interface SendOptions {
+  /** Device, topic, payload; without the device where devices are selected. */
+  readonly args: readonly string[];
+  readonly file?: string | undefined;
+  readonly expires?: string | undefined;
+  readonly wait?: string | undefined;
+  readonly ack?: boolean | undefined;
+  readonly type?: string | undefined;
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
+  readonly yes?: boolean | undefined;
+  readonly json?: boolean | undefined;
+}
+
+/** Commands to many devices under way at a time. */
+const concurrency = 8;
+const strictUtf8 = new TextDecoder('utf-8', { fatal: true });
+
+/**
+ * Sends a command to a device, or to all that are selected, which waits until the device has it; or asks a device that is
+ * connected, and prints its answer.
+ *
+ * @returns the exit status: 1 when the question was answered with no, or some devices could not be sent it.
+ * @throws SvcMqttError USAGE, DEVICE_NOT_FOUND, DEVICE_UNAVAILABLE, DEVICE_SILENT, NATS_*, API_UNREACHABLE.
+ */
+export async function sendToDevice(config: ApiConfig, options: SendOptions, io: CommandIo): Promise<number> {
+  const isMany = options.type !== undefined || options.metadata !== undefined;
+  const [device = '', topic, text, ...rest] = isMany ? ['', ...options.args] : options.args;
+  if (topic === undefined || rest.length > 0)
+    throw usageError(
+      'device send takes a device and a topic, and a payload if there is one',
+      'With --type or --metadata leave out the device',
+    );
+  const request = { topic, ...(await readPayload(text, options.file, io)), ...readTimes(options) };
+  const { api } = openApi(config, io);
+  if (isMany) return await sendToMany(api, options, request, io);
+  const sent = await api.sendCommand(device, request);
+  await write(io.stdout, options.json === true ? toJsonLine(sent) : describe(sent));
+  return 0;
+}
+
+function readTimes({ wait, expires, ack }: SendOptions): Partial<CommandRequestJson> {
+  if (wait !== undefined && expires !== undefined)
+    throw usageError('--wait and --expires do not go together', 'Leave out one of the two');
+  if (ack === true && wait === undefined) throw usageError('--ack goes only with --wait', 'Add --wait 5s');
+  return {
+    ...(wait === undefined ? {} : { wait_seconds: toMs('--wait', wait) / 1_000 }),
+    ...(expires === undefined ? {} : { expires_in_seconds: Math.ceil(toMs('--expires', expires) / 1_000) }),
+    ...(ack === true ? { ack: true } : {}),
+  };
+}
+
+function toMs(option: string, text: string): number {
+  const ms = readDurationMs(text);
+  if (ms === undefined || ms <= 0) throw usageError(`${option} takes a time such as 5s or 1h`, 'Give one');
+  return ms;
+}
+
+/** Text as it is, any other bytes as base64. */
+async function readPayload(
+  text: string | undefined,
+  file: string | undefined,
+  io: CommandIo,
+): Promise<Pick<CommandRequestJson, 'payload' | 'payload_base64'>> {
+  if (text !== undefined && file !== undefined)
+    throw usageError('A payload and --file do not go together', 'Leave out one of the two');
+  const path = file ?? (text === '-' ? '-' : undefined);
+  if (path === undefined) return { payload: text ?? '' };
+  const bytes = path === '-' ? await readAll(io) : await readWhole(path);
+  try {
+    return { payload: strictUtf8.decode(bytes) };
+  } catch {
+    return { payload_base64: bytes.toString('base64') };
+  }
+}
+
+async function readWhole(path: string): Promise<Buffer> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    throw new SvcMqttError('INPUT_INVALID', `The file ${path} cannot be read: ${fileReasonOf(error)}`);
+  }
+}
+
+async function readAll(io: CommandIo): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of io.stdin) chunks.push(Buffer.from(chunk as Buffer));
+  return Buffer.concat(chunks);
+}
+
+/** What came of a command; of an answer, the answer alone. */
+function describe({ device, topic, stored, answer }: CommandJson): string {
+  if (answer !== null) {
+    if (answer.by === 'ack') return `${escapeControls(device)} has it\n`;
+    return `${answer.payload === null ? answer.payload_base64 : escapeControls(answer.payload)}\n`;
+  }
+  const where =
+    stored === null ? 'sent to the clients that are connected' : `${stored.stream} ${stored.sequence}`;
+  return `${escapeControls(device)}  ${escapeControls(topic)}  ${where}\n`;
+}
+
+async function sendToMany(
+  api: RemoteApi,
+  { type, metadata, yes, json }: SendOptions,
+  request: CommandRequestJson,
+  io: CommandIo,
+): Promise<number> {
+  const ids: string[] = [];
+  for await (const page of api.devices({ type, metadata })) ids.push(...page);
+  const question = {
+    doing: 'Sending',
+    text: `Send ${request.topic} to ${formatCount(ids.length, 'device')}?`,
+    declined: 'Nothing was sent.',
+  };
+  if (ids.length > 0 && !(await confirm(question, yes, io))) return 1;
+  const progress = startProgress(io);
+  const failed: { device: string; reason: string }[] = [];
+  let done = 0;
+  let next = 0;
+  const work = async () => {
+    for (let id = ids[next++]; id !== undefined && !io.signal.aborted; id = ids[next++]) {
+      try {
+        const sent = await api.sendCommand(id, request);
+        if (json === true) await write(io.stdout, toJsonLine(sent));
+      } catch (error) {
+        if (error instanceof SvcMqttError && error.code === 'API_UNREACHABLE') throw error;
+        failed.push({ device: id, reason: messageOf(error) });
+        if (json === true) await write(io.stdout, toJsonLine({ device: id, error: messageOf(error) }));
+      }
+      done += 1;
+      progress.update({ step: 'sending', done, total: ids.length });
+    }
+  };
+  try {
+    await Promise.all(Array.from({ length: concurrency }, work));
+  } finally {
+    await progress.close();
+  }
+  if (json !== true) {
+    for (const { device, reason } of failed)
+      await write(io.stderr, `${escapeControls(device)}: ${escapeControls(reason)}\n`);
+    await write(io.stdout, `${formatCount(done - failed.length, 'device')} sent, ${failed.length} failed\n`);
+  }
+  return failed.length === 0 && done === ids.length ? 0 : 1;
+}

@@ -1,0 +1,122 @@
+import { messageOf, SvcMqttError } from '../../../errors.js';
+import {
+  type MsgHdrs,
+  type NatsConnection,
+  type NatsError,
+  headers as newHeaders,
+} from '../connection/nats-library.js';
+import type { NatsLink } from '../connection/nats-link.js';
+import { escapeToken, topicToTokens } from '../subject.js';
+
+/** What is sent to a device. */
+export interface OutgoingCommand {
+  readonly deviceId: string;
+  /** What follows `cmd/<device id>/`, or `cmd/<device id>/call/`. */
+  readonly topic: string;
+  readonly payload: Uint8Array;
+}
+
+/** What a device answered. */
+export interface CommandAnswer {
+  /** What it published, or its acknowledgement. */
+  readonly by: 'reply' | 'ack';
+  readonly payload: Uint8Array;
+}
+
+/** Why a device did not answer: the code and the words of the reply (`forward/calls.ts`), 503 when NATS says that it is nowhere. */
+export interface CommandFailure {
+  readonly code: number;
+  readonly reason: string;
+}
+
+/** Sends commands as services do. */
+export interface CommandSender {
+  /**
+   * @returns where it is stored; undefined: nowhere, it reaches the clients that are connected.
+   * @throws SvcMqttError NATS_UNREACHABLE, NATS_REFUSED.
+   */
+  send(
+    command: OutgoingCommand,
+    expirySec: number | undefined,
+  ): Promise<{ readonly stream: string; readonly sequence: number } | undefined>;
+  /** @throws SvcMqttError NATS_UNREACHABLE. */
+  ask(
+    command: OutgoingCommand,
+    options: { readonly withinMs: number; readonly ack: boolean },
+  ): Promise<CommandAnswer | CommandFailure>;
+}
+
+const storedWithinMs = 5_000;
+/** NATS and the gateways have so long beside the device. */
+const marginMs = 1_000;
+
+/** @param isStored a stream takes commands. */
+export function openCommandSender(link: NatsLink, isStored: () => boolean): CommandSender {
+  function requireConnection(): NatsConnection {
+    const { connection } = link;
+    if (connection === undefined || !link.open) throw unreachable('NATS is away');
+    return connection;
+  }
+
+  return {
+    async send({ deviceId, topic, payload }, expirySec) {
+      const connection = requireConnection();
+      const subject = `cmd.${escapeToken(deviceId)}.${topicToTokens(topic)}`;
+      const headers = newHeaders();
+      if (expirySec !== undefined) headers.set('Mqtt-Message-Expiry', String(expirySec));
+      try {
+        if (!isStored()) {
+          connection.publish(subject, payload, { headers });
+          await connection.flush();
+          return undefined;
+        }
+        const answer = await connection.request(subject, payload, { headers, timeout: storedWithinMs });
+        const { stream, seq, error } = answer.json<{
+          stream: string;
+          seq: number;
+          error?: { description?: string };
+        }>();
+        if (error !== undefined) throw new SvcMqttError('NATS_REFUSED', `NATS: ${error.description}`);
+        return { stream, sequence: seq };
+      } catch (error) {
+        throw error instanceof SvcMqttError ? error : unreachable(messageOf(error));
+      }
+    },
+
+    async ask({ deviceId, topic, payload }, { withinMs, ack }) {
+      const connection = requireConnection();
+      const headers = newHeaders();
+      headers.set('Mqtt-Answer-Within', String(withinMs / 1_000));
+      if (ack) headers.set('Mqtt-Answer', 'ack');
+      try {
+        const answer = await connection.request(
+          `call.${escapeToken(deviceId)}.${topicToTokens(topic)}`,
+          payload,
+          { headers, timeout: withinMs + marginMs },
+        );
+        return (
+          readFailure(answer.headers) ?? {
+            by: answer.headers?.get('Mqtt-Answered-By') === 'ack' ? 'ack' : 'reply',
+            payload: answer.data,
+          }
+        );
+      } catch (error) {
+        const { code } = error as NatsError;
+        if (code === '503')
+          return { code: 503, reason: 'no client of the device that takes commands is connected' };
+        if (code === 'TIMEOUT')
+          return { code: 408, reason: `the device did not answer within ${withinMs / 1_000} s` };
+        throw unreachable(messageOf(error));
+      }
+    },
+  };
+}
+
+function readFailure(headers: MsgHdrs | undefined): CommandFailure | undefined {
+  const code = headers?.get('Nats-Service-Error-Code') ?? '';
+  return code === '' ? undefined : { code: Number(code), reason: headers?.get('Nats-Service-Error') ?? '' };
+}
+
+function unreachable(reason: string): SvcMqttError {
+  return new SvcMqttError('NATS_UNREACHABLE', `NATS: ${reason}`, { mayPass: true });
+}

@@ -1,0 +1,137 @@
+import type { CommandJson } from '../../api/command.js';
+import { CommandRequest, CommandResponse, maxCommandBytes } from '../../api/command-schema.js';
+import { DeviceParams } from '../../api/device-schema.js';
+import { refer } from '../../api/schema.js';
+import type { Actor } from '../../db/audit.js';
+import { messageOf } from '../../errors.js';
+import type { Log } from '../../log.js';
+import type { CommandFailure, CommandSender } from '../forward/commands/command-sender.js';
+import { createUnknownProblem } from './device-input.js';
+import type { DeviceQueries } from './device-queries.js';
+import { createInputProblem, createProblem, ProblemError } from './problem.js';
+import { listProblems } from './responses.js';
+import type { TypedApp } from './typed-app.js';
+
+/** What commands of the API need. */
+export interface CommandOptions {
+  readonly devices: Pick<DeviceQueries, 'find'>;
+  /** Undefined: there is no NATS to send them by. */
+  readonly commands: CommandSender | undefined;
+  /** Notes in the audit log that a command was sent. */
+  note(actor: Actor, device: string, details: Readonly<Record<string, unknown>>): Promise<void>;
+  readonly log: Log;
+}
+
+const strictUtf8 = new TextDecoder('utf-8', { fatal: true });
+
+/** Adds the route that sends a command to a device, or asks it. */
+export function addCommandRoutes(app: TypedApp, { devices, commands, note, log }: CommandOptions): void {
+  app.addSchema(CommandResponse);
+  app.post(
+    '/devices/:id/commands',
+    {
+      // As base64 and with what stands around it.
+      bodyLimit: Math.ceil((maxCommandBytes * 4) / 3) + 16_384,
+      config: { role: 'operator' },
+      schema: {
+        tags: ['devices'],
+        operationId: 'sendCommand',
+        summary: 'Send a command to a device, or ask it',
+        description:
+          'Sends a command that waits in NATS until the device has it. With `wait_seconds` the device is asked instead, and its answer returned; it has to be connected and subscribed.',
+        params: DeviceParams,
+        body: CommandRequest,
+        response: {
+          200: refer(CommandResponse, { description: 'It is stored, or answered' }),
+          ...listProblems(400, 404, 409, 413, 504),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { topic, expires_in_seconds: expirySec, wait_seconds: waitSec, ack } = request.body;
+      if (/[+#\0]/.test(topic))
+        throw new ProblemError(createInputProblem([{ field: 'topic', problem: 'must not contain + or #' }]));
+      const payload = readPayload(request.body);
+      if (waitSec === undefined ? ack !== undefined : expirySec !== undefined) {
+        const field = waitSec === undefined ? 'ack' : 'expires_in_seconds';
+        const problem =
+          waitSec === undefined ? 'goes only with wait_seconds' : 'does not go with wait_seconds';
+        throw new ProblemError(createInputProblem([{ field, problem }]));
+      }
+      const device = await devices.find(request.params.id);
+      if (device === undefined) throw new ProblemError(createUnknownProblem(request.params.id));
+      const { id } = device;
+      if (device.revokedAt !== null) throw unavailable(`The device ${id} is revoked`);
+      if (commands === undefined) throw unavailable('The gateway has no NATS to send it by');
+      const command = { deviceId: id, topic, payload };
+      let answered: Pick<CommandJson, 'stored' | 'answer'>;
+      if (waitSec === undefined) {
+        answered = { stored: (await commands.send(command, expirySec)) ?? null, answer: null };
+      } else {
+        const answer = await commands.ask(command, { withinMs: waitSec * 1_000, ack: ack === true });
+        if ('code' in answer) throw toProblem(id, answer);
+        const { by } = answer;
+        answered = {
+          stored: null,
+          answer: {
+            by,
+            payload: toText(answer.payload),
+            payload_base64: Buffer.from(answer.payload).toString('base64'),
+          },
+        };
+      }
+      const { sequence } = answered.stored ?? {};
+      // It is done, whether the database is there to note it or not.
+      await note(request.actor, id, { topic, bytes: payload.length, ...(sequence && { sequence }) }).catch(
+        (error: unknown) =>
+          log.error(
+            { event: 'audit_failed', action: 'device.command', reason: messageOf(error) },
+            'A command is not in the audit log',
+          ),
+      );
+      log.info(
+        { event: 'command_sent', device: id, topic, sequence, remoteAddress: request.ip },
+        'A command was sent through the HTTP API',
+      );
+      const where = waitSec === undefined ? `cmd/${id}/${topic}` : `cmd/${id}/call/${topic}`;
+      return reply.code(200).send({ device: id, topic: where, ...answered });
+    },
+  );
+}
+
+function readPayload(body: { payload?: string; payload_base64?: string }): Buffer {
+  if (body.payload !== undefined && body.payload_base64 !== undefined)
+    throw new ProblemError(
+      createInputProblem([{ field: 'payload', problem: 'does not go with payload_base64' }]),
+    );
+  if (body.payload_base64?.match(/^[A-Za-z0-9+/]*={0,2}$/) === null)
+    throw new ProblemError(createInputProblem([{ field: 'payload_base64', problem: 'is no base64' }]));
+  const payload =
+    body.payload_base64 === undefined
+      ? Buffer.from(body.payload ?? '', 'utf8')
+      : Buffer.from(body.payload_base64, 'base64');
+  if (payload.length > maxCommandBytes)
+    throw new ProblemError(createProblem('BODY_TOO_LARGE', `The payload is over ${maxCommandBytes} bytes`));
+  return payload;
+}
+
+function toText(payload: Uint8Array): string | null {
+  try {
+    return strictUtf8.decode(payload);
+  } catch {
+    return null;
+  }
+}
+
+function toProblem(id: string, { code, reason }: CommandFailure): ProblemError {
+  const detail = `Device ${id}: ${reason}`;
+  if (code === 408) return new ProblemError(createProblem('DEVICE_SILENT', detail));
+  if (code === 400)
+    return new ProblemError(createInputProblem([{ field: 'topic', problem: `is refused: ${reason}` }]));
+  return unavailable(detail);
+}
+
+function unavailable(detail: string): ProblemError {
+  const suggestion = 'See `svc-mqtt connection list --device`; a command without a wait is kept for it';
+  return new ProblemError(createProblem('DEVICE_UNAVAILABLE', detail, { suggestion }));
+}
