@@ -197,6 +197,33 @@ test('nothing is lost or doubled while NATS is away, and PUBACK waits', async ({
   expect(away.connected && publisher.connected).toBe(true);
 });
 
+test('a message that is too large for NATS with what is added to it stays, and harms nobody', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(onTestFinished, { env, nats: { configExtra: 'max_payload: 65536' } });
+  const beside = await startReplica(onTestFinished, gateway);
+  const device = await addDevice(gateway.server.httpPort);
+  const { mqttPort } = gateway.server;
+  const far = await connected(onTestFinished, beside.mqttPort, device, { clientId: 'far' });
+  await far.subscribeAsync('chat/#', { qos: 1 });
+  const near = await connected(onTestFinished, mqttPort, device, { clientId: 'near' });
+  await near.subscribeAsync('chat/#', { qos: 1 });
+  const publisher = await connected(onTestFinished, mqttPort, device, { clientId: 'publisher' });
+  for (const qos of [0, 1] as const)
+    await publisher.publishAsync('chat/a', 'x'.repeat(65_480), { qos, retain: qos === 1 });
+  await publisher.publishAsync('chat/a', 'the end', { qos: 1 });
+  await until('all have come', () => near.got.length === 3);
+  await until('what can pass has passed', () => far.got.length > 0);
+  expect(texts(far.got)).toEqual(['chat/a the end']);
+  expect(gateway.server.count('nats_disconnected')).toBe(0);
+  const refused = await readMetric(
+    gateway.server.httpPort,
+    'svc_mqtt_messages_dropped_total{reason="not-passed"}',
+  );
+  expect(refused).toBe(2);
+  expect(gateway.server.count('retained_refused')).toBe(1);
+});
+
 test('the stream of messages is made again when it is deleted', async ({ onTestFinished }) => {
   const { gateway, one, other, devices } = await startTwo(onTestFinished);
   const [sender, far] = devices as [Credentials, Credentials];

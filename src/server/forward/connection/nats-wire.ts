@@ -78,7 +78,7 @@ export const noWire: NatsWire = {
 };
 
 /** Why NATS can never take a message, or undefined. */
-export function findSizeProblem(message: UplinkMessage, maxBytes: number): string | undefined {
+export function findSizeProblem(message: WireMessage, maxBytes: number): string | undefined {
   const size = natsBytesOf(message);
   if (size > maxBytes) return `${size} bytes are more than the ${maxBytes} that NATS takes`;
   if (message.subject.length > maxSubjectBytes) return `the subject is longer than ${maxSubjectBytes} bytes`;

@@ -4,7 +4,7 @@ import type { Log } from '../../../log.js';
 import type { Msg } from '../connection/nats-library.js';
 import type { NatsLink } from '../connection/nats-link.js';
 import { type NatsWire, noWire } from '../connection/nats-wire.js';
-import { createInterestSummary, isWanted } from './interest-summary.js';
+import { createInterestSummary, everything, isWanted } from './interest-summary.js';
 
 /** What the clients of this replica want, and those of the others. */
 export interface FleetInterest {
@@ -36,8 +36,12 @@ const goneAfterMs = 20_000;
  * now.
  */
 const unsureForMs = 2_000;
-/** Shared subscriptions that a replica tells of. */
-const maxShares = 1_000;
+/** Text of the shared subscriptions that a replica tells of. */
+const maxShareBytes = 200_000;
+/** More than what NATS takes ends the connection. */
+const headerBytes = 64;
+/** However much is new. */
+const tellAtMostEveryMs = 50;
 const maxReplicas = 1_000;
 const announcedWithinMs = 1_000;
 
@@ -72,6 +76,7 @@ export function openFleetInterest(options: {
   let wire: NatsWire = noWire;
   let told: ReadonlySet<string> = new Set();
   let sureAtMs = 0;
+  let toldAtMs = 0;
   let isStarted = false;
   let ticker: NodeJS.Timeout | undefined;
   /** There is something to tell that is new. */
@@ -79,46 +84,53 @@ export function openFleetInterest(options: {
   let telling: Promise<void> | undefined;
 
   function tell(asks: boolean): void {
-    const shares = [...ownShares.keys()].slice(0, maxShares);
+    const shares: string[] = [];
+    let bytes = 0;
+    for (const share of ownShares.keys()) {
+      bytes += Buffer.byteLength(JSON.stringify(share));
+      if (bytes <= maxShareBytes) shares.push(share);
+    }
     say({ replica, prefixes: summary.prefixes(), shares, asks });
   }
 
   function say(announcement: Announcement): void {
     if (!link.open) return;
     told = new Set([...announcement.prefixes, ...announcement.shares.map(shareMark)]);
+    toldAtMs = performance.now();
+    const whole = Buffer.from(JSON.stringify(announcement));
+    // What is too much to be told in full is told as everything.
+    const payload =
+      whole.length + headerBytes <= wire.maxMessageBytes
+        ? whole
+        : Buffer.from(JSON.stringify({ ...announcement, prefixes: [everything], shares: [] }));
     try {
-      wire.publish({
-        subject: encodedSubject,
-        headers: Buffer.from('NATS/1.0\r\n\r\n'),
-        payload: Buffer.from(JSON.stringify(announcement)),
-        messageId: undefined,
-      });
+      const headers = Buffer.from('NATS/1.0\r\n\r\n');
+      wire.publish({ subject: encodedSubject, headers, payload, messageId: undefined });
       wire.flush();
     } catch {
       // The connection has just ended; the next one begins with it.
     }
   }
 
-  /** What is new is told at once, all of a turn together; what is gone with what is told next. */
+  /** What is new is told soon, and several together; what is gone with what is told next. */
   function tellSoon(): void {
     if (!isStarted || isDirty) return;
     isDirty = true;
-    queueMicrotask(tellNew);
-  }
-
-  function tellNew(): void {
-    if (!isDirty) return;
-    isDirty = false;
-    tell(false);
-    const answered = link.open ? link.connection?.flush() : undefined;
-    if (answered === undefined) return;
-    const now = Promise.race([
-      answered.catch(() => {}),
-      delay(announcedWithinMs, undefined, { ref: false }),
-    ]).then(() => {
+    const now = tellNew().then(() => {
       if (telling === now) telling = undefined;
     });
     telling = now;
+  }
+
+  async function tellNew(): Promise<void> {
+    const waitMs = toldAtMs + tellAtMostEveryMs - performance.now();
+    if (waitMs > 0) await delay(waitMs, undefined, { ref: false });
+    else await Promise.resolve();
+    isDirty = false;
+    tell(false);
+    if (!link.open) return;
+    const answered = link.connection?.flush().catch(() => {});
+    await Promise.race([answered, delay(announcedWithinMs, undefined, { ref: false })]);
   }
 
   function onAnnouncement(message: Msg): void {
@@ -205,10 +217,7 @@ export function openFleetInterest(options: {
         else ownShares.delete(share);
       }
     },
-    announced() {
-      tellNew();
-      return telling;
-    },
+    announced: () => telling,
     get others() {
       return others.size;
     },

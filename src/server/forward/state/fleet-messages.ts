@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { DiscardPolicy, type Msg, nanos } from '../connection/nats-library.js';
-import { type NatsWire, noWire } from '../connection/nats-wire.js';
+import { findSizeProblem, type NatsWire, noWire } from '../connection/nats-wire.js';
 import type { Forwarder } from '../forwarder.js';
 import { topicToTokens } from '../subject.js';
 import type { FleetInterest } from './fleet-interest.js';
@@ -157,12 +157,14 @@ export function openFleetMessages(
       const { payload } = message;
       if (message.qos === 0) {
         const subject = Buffer.from(`${passingPrefix}${tokens}`);
+        const message = { subject, headers, payload, messageId: undefined };
+        const problem = findSizeProblem(message, wire.maxMessageBytes);
         try {
-          wire.publish({ subject, headers, payload, messageId: undefined });
+          if (problem === undefined) wire.publish(message);
         } catch {
           // NATS is away, and so are the others.
         }
-        onStored();
+        onStored(problem);
         return;
       }
       ids += 1;

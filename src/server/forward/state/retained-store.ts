@@ -54,8 +54,11 @@ export interface RetainedStore {
 export const retainedStream = 'SVC_MQTT_RETAINED';
 const prefix = 'svc-mqtt.retained.';
 export const retainedSubjects = `${prefix}>`;
-/** So long the stream remembers that there is no message any more: replicas that are connected hear of it at once. */
-const removalTtlSec = 3_600;
+/**
+ * So long the stream remembers that there is no message any more: for longer than it knows what it is sent again for what it
+ * has. Replicas that are connected hear of it at once, and the others read everything when they are back.
+ */
+const removalTtlSec = 300;
 
 export function openRetainedStore(context: StateContext, writer: Forwarder): RetainedStore {
   const idPrefix = randomBytes(9).toString('base64url');

@@ -1,0 +1,96 @@
+import mqtt from 'mqtt';
+import { connect } from 'nats';
+import { expect, test } from 'vitest';
+import { freePort } from '../support/free-port.js';
+import { startNatsServer } from '../support/nats-server.js';
+import { addDevice, type OnFinished, startGateway, startReplica, until } from './gateway.js';
+
+/** Three servers that keep every stream on all of them, as that of the uplink is. */
+async function startCluster(onFinished: OnFinished) {
+  const ports = [await freePort(), await freePort(), await freePort()];
+  const routes = ports.map((port) => `nats://127.0.0.1:${port}`).join(', ');
+  const servers = await Promise.all(
+    ports.map((port, index) =>
+      startNatsServer({
+        configExtra: `server_name: n${index}\ncluster { name: test, listen: "127.0.0.1:${port}", routes: [${routes}] }`,
+      }),
+    ),
+  );
+  onFinished(async () => {
+    await Promise.all(servers.map((server) => server.stop()));
+  });
+  const urls = servers.map(({ url }) => url);
+  const observer = await connect({ servers: urls, maxReconnectAttempts: -1 });
+  onFinished(() => observer.close());
+  const streams = async () => (await observer.jetstreamManager({ timeout: 2_000, checkAPI: false })).streams;
+  await until('there is a stream on three servers', async () => {
+    const added = (await streams()).add({ name: 'RAW', subjects: ['raw.>'], num_replicas: 3 });
+    return await added.then(
+      () => true,
+      () => false,
+    );
+  });
+  return {
+    urls,
+    read: async (stream: string) => (await streams()).info(stream),
+    /** Ends the server that leads a stream, and starts it again. */
+    async killLeader(stream: string): Promise<void> {
+      const leader = async () => (await (await streams()).info(stream)).cluster?.leader;
+      let name: string | undefined;
+      await until('the stream has a leader', async () => {
+        name = await leader().catch(() => undefined);
+        return name !== undefined;
+      });
+      const server = servers[Number(name?.slice(1))];
+      await server?.kill();
+      await server?.restart();
+    },
+  };
+}
+
+test('messages between replicas and retained ones survive the leaders of their streams', async ({
+  onTestFinished,
+}) => {
+  const cluster = await startCluster(onTestFinished);
+  const env = { ACL: 'open', NATS_URL: cluster.urls.join(',') };
+  const gateway = await startGateway(onTestFinished, { env });
+  const beside = await startReplica(onTestFinished, gateway);
+  const device = await addDevice(gateway.server.httpPort);
+  const [one, other] = await Promise.all(
+    [gateway.server.mqttPort, beside.mqttPort].map(async (port, index) => {
+      const client = await mqtt.connectAsync(`mqtt://127.0.0.1:${port}`, {
+        clientId: `c${index}`,
+        username: device.id,
+        password: device.password,
+        reconnectPeriod: 0,
+      });
+      onTestFinished(() => client.endAsync(true));
+      return client;
+    }),
+  );
+  const got: string[] = [];
+  const retained: string[] = [];
+  other?.on('message', (topic, payload, { retain }) => (retain ? retained : got).push(`${topic} ${payload}`));
+  await other?.subscribeAsync('t/#', { qos: 1 });
+  for (const stream of ['SVC_MQTT_MESSAGES', 'SVC_MQTT_RETAINED'])
+    expect((await cluster.read(stream)).config.num_replicas).toBe(3);
+
+  const count = 400;
+  const publishing: Promise<unknown>[] = [];
+  for (let number = 0; number < count; number += 1) {
+    publishing.push(one?.publishAsync(`t/${number % 3}`, String(number), { qos: 1, retain: true }) as never);
+    if (number === 100) await cluster.killLeader('SVC_MQTT_MESSAGES');
+    if (number === 250) await cluster.killLeader('SVC_MQTT_RETAINED');
+  }
+  await Promise.all(publishing);
+  const expected = Array.from({ length: count }, (_, number) => `t/${number % 3} ${number}`);
+  await until('all have come', () => new Set(got).size === count);
+  expect(got).toEqual(expected);
+  await until('the other replica has the last of each topic', async () => {
+    retained.length = 0;
+    await other?.unsubscribeAsync('t/#');
+    await other?.subscribeAsync('t/#', { qos: 1 });
+    await until('three are there', () => retained.length === 3);
+    return JSON.stringify(retained.toSorted()) === JSON.stringify(expected.slice(-3).toSorted());
+  });
+});
