@@ -81,8 +81,10 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     onFinished(() => watched.page.context().close());
     await watched.page.goto(`${base}/`);
     if (role !== undefined) {
-      await watched.page.getByLabel('API key').fill(keys[role] ?? '');
-      await watched.page.getByRole('button', { name: 'Log in' }).click();
+      // The field has the focus.
+      await watched.page.getByLabel('API key').waitFor();
+      await watched.page.keyboard.type(keys[role] ?? '');
+      await watched.page.keyboard.press('Enter');
     }
     return watched;
   }
@@ -344,6 +346,11 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
       await page.getByRole('heading', { name, level: 1 }).waitFor();
       await page.waitForLoadState('networkidle');
       await expectAccessible(page, name);
+      await page.setViewportSize({ width: 360, height: 740 });
+      const width = () =>
+        page.locator('html').evaluate((html: unknown) => (html as { scrollWidth: number }).scrollWidth);
+      await expect.poll(width, { message: name }).toBe(360);
+      await page.setViewportSize({ width: 1280, height: 900 });
     }
     await page.goto(`${base}/console/#/devices/${device.id}`);
     await page.getByRole('link', { name: 'axe' }).waitFor();
@@ -358,9 +365,10 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
       ['Keys', 'Make a key'],
     ] as const) {
       await page.getByRole('navigation').getByRole('link', { name }).click();
-      await page.getByRole('button', { name: button }).click();
+      await page.getByRole('button', { name: button }).press('Enter');
       await expectAccessible(page, button);
       await page.keyboard.press('Escape');
+      expect(await page.locator(':focus').textContent()).toBe(button);
     }
     expect(complaints).toEqual([]);
   });

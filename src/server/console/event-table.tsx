@@ -23,7 +23,7 @@ export function EventTable({ events }: { events: readonly EventJson[] }) {
         {
           key: 'kind',
           title: 'Event',
-          width: '7.2rem',
+          width: '8.2rem',
           render: ({ kind }) => <Badge tone={tones[kind]}>{kind}</Badge>,
         },
         {

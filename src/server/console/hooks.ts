@@ -10,11 +10,14 @@ export interface Loaded<T> {
   refresh(): void;
 }
 
+/** After what passes by itself: no answer, too many requests, a failure of the server. */
+const retryMs = 3_000;
+
 /**
  * Asks at once, and again so long after every answer; not while the page is hidden.
  *
  * @param what names what is asked for: another name is another question.
- * @param everyMs undefined: only once.
+ * @param everyMs undefined: until there is an answer.
  */
 export function useLoad<T>(what: string, ask: () => Promise<T>, everyMs?: number): Loaded<T> {
   const [state, setState] = useState<{ data?: T | undefined; error?: ApiError | undefined }>({});
@@ -26,22 +29,28 @@ export function useLoad<T>(what: string, ask: () => Promise<T>, everyMs?: number
     let over = false;
     let timer: ReturnType<typeof setTimeout> | undefined;
     let asking = false;
+    /** How long until it is asked again; undefined: not by itself. */
+    let waitMs: number | undefined = 0;
     const run = async () => {
       clearTimeout(timer);
-      if (over || asking || document.hidden) return;
+      if (over || asking || document.hidden || waitMs === undefined) return;
       asking = true;
       try {
         const data = await latest.current();
+        waitMs = everyMs;
         if (!over) setState({ data });
-      } catch (error) {
-        if (!over) setState(({ data }) => ({ data, error: error as ApiError }));
+      } catch (failure) {
+        const error = failure as ApiError;
+        const passes = error.status === 0 || error.status === 429 || error.status >= 500;
+        waitMs = passes ? Math.max(retryMs, everyMs ?? 0) : everyMs;
+        if (!over) setState(({ data }) => ({ data, error }));
       }
       asking = false;
-      if (!over && everyMs !== undefined) timer = setTimeout(run, everyMs);
+      if (!over && waitMs !== undefined) timer = setTimeout(run, waitMs);
     };
     const onVisible = () => void run();
     void run();
-    if (everyMs !== undefined) document.addEventListener('visibilitychange', onVisible);
+    document.addEventListener('visibilitychange', onVisible);
     return () => {
       over = true;
       clearTimeout(timer);

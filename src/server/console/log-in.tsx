@@ -7,8 +7,6 @@ import { Field, ProblemBox, textOf } from './ui.js';
 export function LogIn(props: { refusal: ApiError | undefined; hasKey: boolean; onKey(key: string): void }) {
   const { refusal, hasKey, onKey } = props;
   const [fault, setFault] = useState<ApiError>();
-  /** The key that was given last, so that a wrong one can be told from none. */
-  const [given, setGiven] = useState<string>();
   if (refusal === undefined && !hasKey)
     return (
       <main class="login">
@@ -28,8 +26,6 @@ export function LogIn(props: { refusal: ApiError | undefined; hasKey: boolean; o
       return;
     }
     setFault(undefined);
-    // The same one again is asked about again.
-    setGiven(key);
     onKey(key);
   };
   const isAsked = refusal?.status === 401;
@@ -57,8 +53,7 @@ export function LogIn(props: { refusal: ApiError | undefined; hasKey: boolean; o
               spellcheck={false}
             />
           </Field>
-          {(hasKey || given !== undefined) && <ProblemBox error={fault ?? refusal} />}
-          {!hasKey && fault !== undefined && given === undefined && <ProblemBox error={fault} />}
+          <ProblemBox error={fault ?? (hasKey ? refusal : undefined)} />
           <button type="submit" class="primary">
             Log in
           </button>

@@ -1,5 +1,5 @@
 import type { ComponentChildren, TargetedEvent } from 'preact';
-import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import { useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { ApiError } from './source.js';
 import { shown, time } from './text.js';
 
@@ -163,11 +163,15 @@ export function Dialog(props: {
   const { title, onClose, locked = false, children } = props;
   const element = useRef<HTMLDialogElement>(null);
   const id = useId();
-  useEffect(() => {
+  useLayoutEffect(() => {
     const dialog = element.current;
+    const before = document.activeElement;
     dialog?.showModal();
-    // The focus goes back to where it was.
-    return () => dialog?.close();
+    return () => {
+      dialog?.close();
+      // A dialog that has left the page does not give the focus back itself.
+      if (before instanceof HTMLElement) before.focus();
+    };
   }, []);
   return (
     <dialog
