@@ -374,7 +374,7 @@ async function drainBroker(
   // Wills are stored last; a message that cannot be stored must not take all of the time.
   await drain((endMs - performance.now()) * 0.75);
   await broker.close();
-  while (broker.waitingWills() + broker.unstoredSessions() > 0 && performance.now() < endMs)
+  while (broker.waitingWills() + broker.sessions().waiting > 0 && performance.now() < endMs)
     await delay(waitingWillsPollMs);
   const left = (await drain(endMs - performance.now())) + broker.waitingWills();
   if (left > 0) {

@@ -260,6 +260,21 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config, shared
     'Retained messages that the stream of the fleet has not confirmed yet',
     () => broker.retained().waiting,
   );
+  series.gauge(
+    'svc_mqtt_sessions',
+    'Sessions of the fleet that outlive their connection, as this replica knows them',
+    () => broker.sessions().stored,
+  );
+  series.gauge(
+    'svc_mqtt_sessions_waiting',
+    'Sessions of which not all is stored yet; SUBACK and UNSUBACK wait for it',
+    () => broker.sessions().waiting,
+  );
+  series.counter(
+    'svc_mqtt_session_writes_failed_total',
+    'Attempts to store a session that failed, and are repeated',
+    () => counters.sessionWritesFailed,
+  );
   series.latency(
     'svc_mqtt_ack_latency_seconds',
     'Time from the arrival of a PUBLISH of QoS 1 or 2 until it is stored',

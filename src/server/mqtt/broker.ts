@@ -64,8 +64,8 @@ export interface BrokerView {
   waitingWills(): number;
   /** Stored commands that connected clients have not been sent, up to 1,000 of each; looks at each of them. */
   pendingCommands(): number;
-  /** Sessions of which not all is stored. */
-  unstoredSessions(): number;
+  /** Sessions of the fleet that are stored, and those of this replica of which not all is yet. */
+  sessions(): { stored: number; waiting: number };
   /** The same by transport; looks at each of them. */
   connectionCounts(): Record<Transport, number>;
   /** Of those that were accepted, by version of MQTT. */
@@ -226,7 +226,7 @@ export async function openBroker(options: {
       for (const { client } of connections) pending += client?.session?.pendingCommands(1_000) ?? 0;
       return pending;
     },
-    unstoredSessions: () => writer.pending,
+    sessions: () => ({ stored: store.size, waiting: writer.pending }),
     retained: () => retained.state,
     connectionCounts() {
       const counts = { tcp: 0, tls: 0, ws: 0, wss: 0 };
