@@ -210,11 +210,26 @@ test('commands older than are known in memory are looked up', async ({ onTestFin
   const { client } = await openSubscriber(onTestFinished, server.mqttPort, device);
   await subscribeToCommands(client, device);
   client.destroy();
+  const lookedUp = async () => {
+    const text = await (await fetch(`http://127.0.0.1:${server.httpPort}/metrics`)).text();
+    return Number(/^svc_mqtt_commands_looked_up_total (\d+)$/m.exec(text)?.[1]);
+  };
+  // Not those of others: a session that was up to date when its client left needs none of them.
+  const { client: early } = await openSubscriber(onTestFinished, server.mqttPort, device);
+  await sendCommands(observer, other, numbers(50));
+  await expectQuiet(early);
+  early.destroy();
+  await expectQuiet((await openSubscriber(onTestFinished, server.mqttPort, device)).client);
+  expect(await lookedUp()).toBe(0);
+  await sendCommands(observer, other, numbers(15));
+  const { client: late } = await openSubscriber(onTestFinished, server.mqttPort, device);
+  late.destroy();
   await sendCommands(observer, device, numbers(150));
   await sendCommands(observer, other, numbers(15));
   await sendCommands(observer, device, numbers(10, 151));
   const back = await openSubscriber(onTestFinished, server.mqttPort, device);
   expect(payloadsOf(await takeCommands(back.client, 160))).toEqual(numbers(160));
+  expect(await lookedUp()).toBeGreaterThan(0);
   await sendCommands(observer, device, ['live']);
   expect((await nextCommand(back.client)).payload).toBe('live');
   await expectQuiet(back.client);

@@ -14,7 +14,7 @@ import {
   uplink,
 } from '../support/forwarding.js';
 import { freePort } from '../support/free-port.js';
-import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
+import { startCluster } from '../support/nats-cluster.js';
 
 const undo: (() => Promise<unknown>)[] = [];
 const lanesPerRun = 8;
@@ -22,34 +22,6 @@ const lanesPerRun = 8;
 afterEach(async () => {
   for (const release of undo.splice(0).reverse()) await release();
 });
-
-/**
- * Three servers that hold every stream of three replicas.
- *
- * @param optionsOf what each is started with, read again at each start.
- */
-async function startCluster(
-  optionsOf: readonly { jetstreamExtra?: string; http?: string; program?: string }[] = [],
-): Promise<TestNatsServer[]> {
-  const ports = [await freePort(), await freePort(), await freePort()];
-  const routes = ports.map((port) => `nats://127.0.0.1:${port}`).join(', ');
-  const servers = await Promise.all(
-    ports.map((port, index) => {
-      const { http } = optionsOf[index] ?? {};
-      return startNatsServer(
-        Object.assign(optionsOf[index] ?? {}, {
-          configExtra: [
-            `server_name: n${index}`,
-            `cluster { name: test, listen: "127.0.0.1:${port}", routes: [${routes}] }`,
-            http === undefined ? '' : `http: "${http}"`,
-          ].join('\n'),
-        }),
-      );
-    }),
-  );
-  undo.push(() => Promise.all(servers.map((server) => server.stop())));
-  return servers;
-}
 
 async function addReplicatedStream(observer: NatsConnection): Promise<void> {
   await until(async () => {
@@ -139,7 +111,7 @@ function startSenders(forwarder: Forwarder) {
 
 describe('a stream of three replicas', () => {
   it('is waited for at the start while its cluster has no leader', { timeout: 300_000 }, async () => {
-    const servers = await startCluster();
+    const servers = await startCluster((release) => undo.push(release));
     const [first, ...others] = servers;
     if (first === undefined) throw new Error('no server');
     const observer = await openObserver(first.url);
@@ -172,7 +144,7 @@ describe('a stream of three replicas', () => {
       timeout: 300_000,
     },
     async (leader, context) => {
-      const servers = await startCluster();
+      const servers = await startCluster((release) => undo.push(release));
       const [first] = servers;
       if (first === undefined) throw new Error('no server');
       if (!isAtLeast(first.version, 2, 14)) context.skip();
@@ -214,7 +186,7 @@ describe('a stream of three replicas', () => {
     'stores once what its majority confirms late, NATS_INGEST=%s',
     { timeout: 300_000 },
     async (ingest) => {
-      const servers = await startCluster();
+      const servers = await startCluster((release) => undo.push(release));
       const [first] = servers;
       if (first === undefined) throw new Error('no server');
       const observer = await openObserver(first.url);
@@ -262,7 +234,7 @@ it.for(['batch', 'auto', 'plain'] as const)(
   { timeout: 300_000 },
   async (ingest, { skip }) => {
     if (older === undefined) return skip('TEST_OLDER_NATS_SERVER names no program');
-    const servers = await startCluster([{ program: older }]);
+    const servers = await startCluster((release) => undo.push(release), [{ program: older }]);
     const [oldest, current] = servers;
     if (oldest === undefined || current === undefined) throw new Error('no server');
     expect(isAtLeast(oldest.version, 2, 15)).toBe(false);
@@ -306,7 +278,7 @@ describe('what an acknowledgement is worth in a cluster', () => {
     const options = await Promise.all(
       extras.map(async (jetstreamExtra) => ({ jetstreamExtra, http: `127.0.0.1:${await freePort()}` })),
     );
-    const servers = await startCluster(options);
+    const servers = await startCluster((release) => undo.push(release), options);
     const observer = await openObserver(servers[0]?.url ?? '');
     undo.push(() => observer.close());
     await addReplicatedStream(observer);

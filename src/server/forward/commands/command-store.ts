@@ -162,8 +162,8 @@ function startCommandStore(options: CommandStoreOptions, first: CommandStream): 
   function change(caughtUp: boolean): void {
     if (isCaughtUp === caughtUp) return;
     isCaughtUp = caughtUp;
-    for (const listener of changed) listener();
     if (caughtUp) for (const set of [...listeners.values()]) for (const each of [...set]) each.onCaughtUp();
+    for (const listener of changed) listener();
   }
 
   function note(reason: string | undefined): void {
@@ -205,17 +205,17 @@ function startCommandStore(options: CommandStoreOptions, first: CommandStream): 
 
   function take(followed: FollowedMessage, withPayload: boolean): void {
     const { sequence, subject, storedAtMs, message } = followed;
-    const device = subject.split('.', 2)[1];
-    end = sequence;
-    if (device === undefined) return;
+    const device = subject.split('.', 2)[1] ?? '';
     index.add(device, sequence);
-    if (!withPayload) return;
     const set = listeners.get(device);
-    if (set === undefined && store.onCommand === undefined) return;
-    const { headers, data: payload } = message;
-    const command = toStoredCommand({ sequence, subject, storedAtMs, headers, payload });
-    store.onCommand?.(command);
-    for (const listener of set ?? []) listener.onCommand(command);
+    if (withPayload && (set !== undefined || store.onCommand !== undefined)) {
+      const { headers, data: payload } = message;
+      const command = toStoredCommand({ sequence, subject, storedAtMs, headers, payload });
+      store.onCommand?.(command);
+      for (const listener of set ?? []) listener.onCommand(command);
+    }
+    // Only now: a session that ends meanwhile has not had it.
+    end = sequence;
   }
 
   async function follow(connection: NatsConnection, signal: AbortSignal): Promise<void> {

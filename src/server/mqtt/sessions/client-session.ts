@@ -224,7 +224,7 @@ export class ClientSession implements CommandTaker {
     return this.takingCommands > 0;
   }
 
-  copyOf(command: StoredCommand): OutgoingMessage | undefined {
+  copyOf(command: StoredCommand, isBegun: boolean): OutgoingMessage | undefined {
     const message = this.services.commandTopics.toMessage(command);
     if (message === undefined) return undefined;
     const matching: SubscriptionTerms[] = [];
@@ -233,7 +233,13 @@ export class ClientSession implements CommandTaker {
       if (shareName === undefined && command.sequence > from && matches(filter, message.topic))
         matching.push(terms);
     }
-    return matching.length === 0 ? undefined : copyFor(matching, message, false);
+    if (matching.length > 0) return copyFor(matching, message, false);
+    return isBegun ? message : undefined;
+  }
+
+  onShorterStream(last: number): void {
+    for (const subscription of this.subscriptions.values())
+      subscription.from = Math.min(subscription.from, last);
   }
 
   onNewStream(): void {

@@ -10,10 +10,16 @@ export interface CommandTaker {
   readonly outgoing: Outgoing;
   /** A subscription takes commands. */
   readonly takesCommands: boolean;
-  /** The copy for the client; undefined: no subscription of it takes this command. */
-  copyOf(command: StoredCommand): OutgoingMessage | undefined;
+  /**
+   * The copy for the client; undefined: no subscription of it takes this command.
+   *
+   * @param isBegun it was sent before: then it is completed, also when no subscription takes it any more [MQTT-3.10.4-3].
+   */
+  copyOf(command: StoredCommand, isBegun: boolean): OutgoingMessage | undefined;
   /** The stream is another one: all of it is new. */
   onNewStream(): void;
+  /** The stream ends there: sequences beyond are given again. */
+  onShorterStream(last: number): void;
   /** The client has acknowledged a command, or had one that it does not acknowledge. */
   onAcknowledged(): void;
 }
@@ -77,7 +83,15 @@ export class CommandDelivery {
   }
 
   get at(): CommandPosition {
+    this.catchUp();
     return { incarnation: this.incarnation, sequence: this.position, sentUpTo: this.sentUpTo };
+  }
+
+  /** What is stored for others is behind it too, so that it need not be looked at when the client comes back. */
+  private catchUp(): void {
+    const { store } = this;
+    if (this.isCaughtUp && store.isCaughtUp && this.incarnation === store.incarnation)
+      this.position = Math.max(this.position, store.end);
   }
 
   /** Commands that the client has not been sent, up to `most`. */
@@ -120,6 +134,7 @@ export class CommandDelivery {
   }
 
   detach(): void {
+    this.catchUp();
     this.unfollow?.();
     this.unfollow = undefined;
     this.again = [];
@@ -151,6 +166,7 @@ export class CommandDelivery {
 
   /** The stream ends there, before what the client was sent. */
   private shorten(last: number): void {
+    this.taker.onShorterStream(last);
     if (this.position <= last) return;
     this.stop();
     this.position = last;
@@ -184,7 +200,7 @@ export class CommandDelivery {
   private send({ command, packetId }: Read): boolean {
     const { taker, counters } = this;
     const { outgoing } = taker;
-    const message = command === undefined ? undefined : taker.copyOf(command);
+    const message = command === undefined ? undefined : taker.copyOf(command, packetId !== undefined);
     if (message === undefined || command === undefined || isExpired(message)) {
       if (message !== undefined) counters.deliveriesExpired += 1;
       if (packetId !== undefined) outgoing.forget(packetId);
