@@ -28,16 +28,16 @@ const summary = {
 
 export const ConnectionResponse = Type.Object(summary, { $id: 'Connection', ...closed });
 
-export const ReplicaResponse = Type.Object(
-  {
-    replica: Type.String({ description: 'Its id', examples: ['5f21c0'] }),
-    host: Type.String({ description: 'The name of its machine or container' }),
-    version: Type.String({ description: 'Its version of svc-mqtt' }),
-    ok: Type.Boolean({ description: 'It has answered; where not, nothing of it is in this answer' }),
-    detail: orNull(Type.String(), { description: 'Why it has not; null: it has' }),
-  },
-  { $id: 'Replica', ...closed },
-);
+/** How a replica took part in an answer. */
+export const replicaFields = {
+  replica: Type.String({ description: 'Its id', examples: ['5f21c0'] }),
+  host: Type.String({ description: 'The name of its machine or container' }),
+  version: Type.String({ description: 'Its version of svc-mqtt' }),
+  ok: Type.Boolean({ description: 'It has answered; where not, nothing of it is in this answer' }),
+  detail: orNull(Type.String(), { description: 'Why it has not; null: it has' }),
+};
+
+export const ReplicaResponse = Type.Object(replicaFields, { $id: 'Replica', ...closed });
 
 export const ConnectionPageResponse = Type.Object(
   {

@@ -11,6 +11,9 @@ export const FleetEventResponse = Type.Object(
       description:
         'connected; disconnected; refused: a CONNECT was turned away; revoked: a device lost the right to be connected; dropped: messages were',
     }),
+    replica: Type.Optional(
+      Type.String({ description: 'The replica that it happened on, where several are shown' }),
+    ),
     device: Type.Optional(Type.String({ description: 'Device id, or the user name given' })),
     client: Type.Optional(Type.String({ description: 'Client id' })),
     address: Type.Optional(Type.String({ description: 'Address and port of the peer' })),

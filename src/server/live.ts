@@ -8,7 +8,7 @@ import type {
   ConnectionSummary,
 } from '../api/connection.js';
 import type { SessionSummary } from '../api/session.js';
-import type { StatsJson } from '../api/stats.js';
+import type { FleetJson, StatsJson } from '../api/stats.js';
 import type { Actor } from '../db/audit.js';
 import { maskSecrets } from '../db/secrets.js';
 import type { EventFeed } from './event-feed.js';
@@ -82,9 +82,11 @@ export interface ReplicaView {
   readonly sessions: LiveSessions;
   readonly events: EventFeed;
   readStats(): Promise<StatsJson>;
+  /** How all replicas are doing. */
+  readFleet(): Promise<FleetJson>;
 }
 
 /** The same of this replica alone. */
-export interface LocalView extends Omit<ReplicaView, 'connections'> {
+export interface LocalView extends Omit<ReplicaView, 'connections' | 'readFleet'> {
   readonly connections: LiveConnections;
 }

@@ -2,6 +2,9 @@ import { connect } from 'nats';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { ConnectionPageJson } from '../../src/api/connection.js';
+import type { FleetJson } from '../../src/api/stats.js';
+import { runProgram } from '../../src/cli/program.js';
+import { fakeIo, jsonLines } from '../cli/support.js';
 import type { RawClient } from '../support/raw-client.js';
 import type { ServerProcess } from '../support/server-process.js';
 import { addDevice, connected, type Gateway, startGateway, startReplica, until } from './gateway.js';
@@ -141,6 +144,47 @@ describe('connections of two replicas', () => {
       const { status, body } = await call(`/connections/${encodeURIComponent(id)}`, gateway.server, method);
       expect([status, body.code]).toEqual([404, 'CONNECTION_NOT_FOUND']);
     }
+  });
+});
+
+describe('how two replicas are doing', () => {
+  test('is told by either, each and together', async () => {
+    await connectClients(3);
+    for (const server of [gateway.server, other]) {
+      const { status, body } = await call('/fleet', server);
+      expect(status).toBe(200);
+      const { replicas, total } = body as unknown as FleetJson;
+      expect(replicas.map(({ ok, stats }) => [ok, stats?.connections.connected]).sort()).toEqual([
+        [true, 1],
+        [true, 2],
+      ]);
+      for (const { replica, stats } of replicas) expect(stats?.replica).toBe(replica);
+      expect(total.connections.connected).toBe(3);
+      const limits = replicas.map(({ stats }) => stats?.connections.limit ?? 0);
+      expect(total.connections.limit).toBe((limits[0] ?? 0) + (limits[1] ?? 0));
+    }
+  });
+
+  test('is shown by the commands, with the replica of each connection', async () => {
+    await connectClients(2);
+    const run = async (...args: string[]) => {
+      const io = fakeIo({ env: { LISTEN_ADDR: `127.0.0.1:${gateway.server.httpPort}` } });
+      await runProgram(args, io);
+      return io;
+    };
+    const { replicas } = await list();
+    const text = (await run('connection', 'list', '--sort', 'client')).out();
+    expect(text).toMatch(/^ID\tDEVICE\tTYPE\tREPLICA\tCLIENT ID\t/);
+    for (const { replica } of replicas) {
+      expect(text).toMatch(new RegExp(`^${replica}-\\w+\\t\\w+\\tsensor\\t${replica}\\tc-[01]\\t`, 'm'));
+      const own = jsonLines((await run('connection', 'list', '--replica', replica, '--json')).out());
+      expect(own).toMatchObject([{ replica }]);
+    }
+    await expect(run('connection', 'list', '--replica', 'nobody')).rejects.toMatchObject({ code: 'USAGE' });
+    expect((await run('top', '--once')).out()).toMatch(/replicas 2 .*\n connections 2 /);
+    const [row] = (await list('?q=c-1')).connections;
+    expect((await run('connection', 'kick', '--yes', row?.id ?? '')).out()).toBe(`${row?.id} kicked\n`);
+    await clients[1]?.waitClosed();
   });
 });
 

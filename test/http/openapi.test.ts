@@ -79,6 +79,7 @@ describe('/openapi.json', () => {
       'get /devices',
       'get /devices/{id}',
       'get /events',
+      'get /fleet',
       'get /healthz',
       'get /me',
       'get /metrics',

@@ -1,3 +1,4 @@
+import { sumStats } from '../../src/api/sum-stats.js';
 import { openEventFeed } from '../../src/server/event-feed.js';
 import type { ReplicaView } from '../../src/server/live.js';
 
@@ -24,6 +25,7 @@ export function openIdleFleet(): ReplicaView {
       end: async () => undefined,
     },
     events: openEventFeed(),
+    readFleet: async () => ({ at: new Date().toISOString(), replicas: [], total: sumStats([]) }),
     readStats: async () => ({
       at: new Date().toISOString(),
       version: '1.2.3',

@@ -1,5 +1,6 @@
 import type { ConnectionDetailsJson, ConnectionJson, ConnectionPageJson } from '../../src/api/connection.js';
-import type { StatsJson } from '../../src/api/stats.js';
+import type { FleetJson, StatsJson } from '../../src/api/stats.js';
+import { sumStats } from '../../src/api/sum-stats.js';
 import type { PageRequest } from '../../src/cli/store/live-api.js';
 import { reduce } from '../../src/cli/top/reduce.js';
 import { type Action, initialState, requestOf, type TopState } from '../../src/cli/top/state.js';
@@ -84,6 +85,12 @@ export const stats: StatsJson = {
 };
 
 const replica = { replica: 'r1', host: 'gateway-1', version: '1.2.3', ok: true, detail: null };
+
+export const fleet: FleetJson = {
+  at,
+  replicas: [{ ...replica, stats }],
+  total: sumStats([stats]),
+};
 
 /** The part of a list of `count` connections that a request asks for. */
 export function pageOf(request: PageRequest, count: number, first = 0): ConnectionPageJson {

@@ -12,7 +12,7 @@ import { startTopSession } from '../../src/cli/top/session.js';
 import { initialState, requestOf, type TopState } from '../../src/cli/top/state.js';
 import { showScreen } from '../../src/cli/top/top.js';
 import { fakeIo } from '../cli/support.js';
-import { act, details, open, pageOf, row, stats } from './data.js';
+import { act, details, fleet, open, pageOf, row, stats } from './data.js';
 
 const where = 'http://127.0.0.1:9091';
 const textOf = (state: TopState) => drawScreen(state, where).map(plainText).join('\n');
@@ -247,7 +247,7 @@ describe('what is written to the terminal', () => {
 describe('keys', () => {
   const api = {
     page: async (request) => pageOf(request, 300),
-    stats: async () => stats,
+    fleet: async () => fleet,
     details: async () => details,
     kick: vi.fn(async () => {}),
     revoke: vi.fn(async () => {}),
@@ -328,9 +328,9 @@ describe('keys', () => {
     let asked = 0;
     const counting = {
       ...api,
-      stats: async () => {
+      fleet: async () => {
         asked += 1;
-        return stats;
+        return fleet;
       },
     };
     const shown = showScreen({ api: counting, where, request }, io);
@@ -342,7 +342,7 @@ describe('keys', () => {
 
   test('stay alive while the replica is away, and the screen comes back with it', async () => {
     let away = true;
-    const broken = { ...api, stats: async () => (away ? Promise.reject(new Error('no answer')) : stats) };
+    const broken = { ...api, fleet: async () => (away ? Promise.reject(new Error('no answer')) : fleet) };
     const session = startTopSession({
       api: broken,
       initial: initialState({ columns: 100, rows: 30 }),

@@ -2,7 +2,7 @@ import type { CommandJson, CommandRequestJson } from '../../api/command.js';
 import type { ConnectionDetailsJson, ConnectionPageJson, SortField } from '../../api/connection.js';
 import type { DevicePageJson } from '../../api/device.js';
 import type { SessionJson, SessionPageJson } from '../../api/session.js';
-import type { StatsJson } from '../../api/stats.js';
+import type { FleetJson, StatsJson } from '../../api/stats.js';
 import { SvcMqttError } from '../../errors.js';
 import { callApi, callForJson, type Send } from './api-send.js';
 
@@ -22,7 +22,7 @@ export interface PageRequest {
 /** What is asked of a running replica, of connections for the whole fleet. Each throws SvcMqttError. */
 export interface LiveApi {
   page(request: PageRequest): Promise<ConnectionPageJson>;
-  stats(): Promise<StatsJson>;
+  fleet(): Promise<FleetJson>;
   details(id: string): Promise<ConnectionDetailsJson>;
   kick(id: string): Promise<void>;
   revoke(device: string): Promise<void>;
@@ -30,6 +30,8 @@ export interface LiveApi {
 
 /** What commands ask beside it. */
 export interface RemoteApi extends LiveApi {
+  /** Of the replica that answers. */
+  stats(): Promise<StatsJson>;
   /** The pages of at most so many sessions. */
   sessions(request: {
     readonly device: string | undefined;
@@ -69,6 +71,7 @@ export function openLiveApi(send: Send): RemoteApi {
       return get(`/connections?${query}`);
     },
     stats: () => get('/stats'),
+    fleet: () => get('/fleet'),
     details: (id) => get(`/connections/${encodeURIComponent(id)}`),
     async kick(id) {
       await callApi(send, 'DELETE', `/connections/${encodeURIComponent(id)}`);

@@ -17,7 +17,7 @@ export function addTopCommand(program: Command, add: Add): void {
     .addHelpText(
       'after',
       `
-Shows one replica; with several, name the one to look at by --url. The key ? shows the keys.
+Shows all replicas, whichever is asked. The key ? shows the keys.
 A viewer key is enough to look; to kick and revoke takes an operator.`,
     );
 }

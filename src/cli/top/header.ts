@@ -9,19 +9,15 @@ import {
   formatShort,
   sparkline,
 } from '../terminal/format.js';
+import type { TopStats } from './top-stats.js';
 
 const gapText = '   ';
 const widestSpark = 60;
 /** From this width on the failures are told with their kind. */
 const detailedWidth = 72;
 
-/** What is known of the replica, in as many lines as asked for: 1, 3 or 5. */
-export function drawHeader(
-  stats: StatsJson | undefined,
-  where: string,
-  width: number,
-  lines: number,
-): Line[] {
+/** What is known of the replicas, in as many lines as asked for: 1, 3 or 5. */
+export function drawHeader(stats: TopStats | undefined, where: string, width: number, lines: number): Line[] {
   if (stats === undefined) {
     const title: Line[] = [
       [
@@ -75,20 +71,12 @@ function labelled(label: string, value: string, style: Omit<Span, 'text'> = {}):
   ];
 }
 
-function drawTitle(stats: StatsJson, width: number): Line {
-  const several = stats.replicas !== null && stats.replicas > 1 ? ` (1 of ${stats.replicas})` : '';
+function drawTitle(stats: TopStats, width: number): Line {
   const name: Line = [
     { text: 'svc-mqtt', bold: true, color: 'cyan' },
     { text: ` ${toCellText(stats.version)}`, dim: true },
   ];
-  const left = packItems(
-    [
-      name,
-      labelled('replica', `${toCellText(stats.replica)}${several}`),
-      labelled('up', formatAge(stats.uptime_seconds * 1_000)),
-    ],
-    width,
-  );
+  const left = packItems([name, ...drawReplicas(stats)], width);
   const room = width - lineWidth(left) - gapText.length - 1;
   const parts = [
     { ok: stats.nats.ok, line: drawPart('NATS', stats.nats, room) },
@@ -102,6 +90,20 @@ function drawTitle(stats: StatsJson, width: number): Line {
     return away.length > 0 ? packItems([name, ...away], width) : left;
   }
   return [...left, { text: ' '.repeat(space) }, ...right, { text: ' ' }];
+}
+
+/** Who the numbers are of: of several replicas how many there are, and how many of them answer. */
+function drawReplicas({ replica, replicas, fleet, uptime_seconds: uptime }: TopStats): Line[] {
+  if (fleet === undefined) {
+    const several = replicas !== null && replicas > 1 ? ` (1 of ${replicas})` : '';
+    return [
+      labelled('replica', `${toCellText(replica)}${several}`),
+      labelled('up', formatAge(uptime * 1_000)),
+    ];
+  }
+  const answering = fleet.filter(({ ok }) => ok).length;
+  if (answering === fleet.length) return [labelled('replicas', formatInteger(fleet.length))];
+  return [labelled('replicas', `${answering} of ${fleet.length} answer`, { color: 'red' })];
 }
 
 function drawPart(name: string, part: { ok: boolean; detail: string }, room: number): Line {

@@ -1,4 +1,3 @@
-import { hideCredentials } from '../../api/stats.js';
 import type { Actor } from '../../db/audit.js';
 import { SvcMqttError } from '../../errors.js';
 import type { RunningServer } from '../../server/start.js';
@@ -14,7 +13,7 @@ export function openLocalApi(server: Pick<RunningServer, 'view' | 'revoke'>, act
       connections.list({ ...request, text: filter, device, replica, type: undefined }, async (work) =>
         work(),
       ),
-    stats: async () => hideCredentials(await server.view.readStats()),
+    fleet: () => server.view.readFleet(),
     async details(id) {
       const found = await connections.find(id);
       if (found === undefined) throw ended(id);

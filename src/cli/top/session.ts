@@ -2,6 +2,7 @@ import { messageOf, SvcMqttError } from '../../errors.js';
 import type { LiveApi } from '../store/live-api.js';
 import { reduce } from './reduce.js';
 import { type Action, type Effect, isLoaded, requestOf, type TopState } from './state.js';
+import { toTopStats } from './top-stats.js';
 
 /** The state of the screen, and what keeps it true. */
 export interface TopSession {
@@ -103,9 +104,9 @@ export function startTopSession(options: {
     const request = requestOf(state);
     const asksPage = wanted || !state.frozen || !isLoaded(state);
     wanted = false;
-    const [page, stats] = await Promise.all([asksPage ? api.page(request) : undefined, api.stats()]);
+    const [page, fleet] = await Promise.all([asksPage ? api.page(request) : undefined, api.fleet()]);
     if (page !== undefined) dispatch({ type: 'page', request, page });
-    dispatch({ type: 'stats', stats });
+    dispatch({ type: 'stats', stats: toTopStats(fleet) });
     if (options.readLog !== undefined) dispatch({ type: 'log', lines: options.readLog() });
     const id = state.screen === 'details' ? state.details?.id : undefined;
     if (id === undefined) return;

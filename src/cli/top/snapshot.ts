@@ -1,15 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConnectionPageJson } from '../../api/connection.js';
-import type { StatsJson } from '../../api/stats.js';
 import type { LiveApi, PageRequest } from '../store/live-api.js';
 import { plainText } from '../terminal/cells.js';
 import { growWidths } from './columns.js';
 import { drawHeader } from './header.js';
 import { initialState, type TopState } from './state.js';
 import { drawTable } from './table.js';
+import { type TopStats, toTopStats } from './top-stats.js';
 
 export interface Snapshot {
-  readonly stats: StatsJson;
+  readonly stats: TopStats;
   readonly page: ConnectionPageJson;
 }
 
@@ -33,14 +33,14 @@ export async function awaitRates(api: LiveApi, request: PageRequest, signal: Abo
 }
 
 export async function readNow(api: LiveApi, request: PageRequest): Promise<Snapshot> {
-  const [stats, page] = await Promise.all([api.stats(), api.page(request)]);
-  return { stats, page };
+  const [fleet, page] = await Promise.all([api.fleet(), api.page(request)]);
+  return { stats: toTopStats(fleet), page };
 }
 
-/** The snapshot as one JSON object: what `/stats` answers, with the connections. */
+/** The snapshot as one JSON object: what `/stats` answers, of several replicas the sums, with the connections. */
 export function toSnapshotJson({ stats, page }: Snapshot): Record<string, unknown> {
-  const { at, total, matching, connections } = page;
-  return { at, stats, total, matching, connections };
+  const { at, total, matching, connections, replicas } = page;
+  return { at, stats, total, matching, connections, replicas };
 }
 
 /** The snapshot as plain text: the screen's header and table. */

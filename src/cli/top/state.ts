@@ -4,9 +4,9 @@ import type {
   ConnectionPageJson,
   SortField,
 } from '../../api/connection.js';
-import type { StatsJson } from '../../api/stats.js';
 import type { PageRequest } from '../store/live-api.js';
 import type { Widths } from './columns.js';
+import type { TopStats } from './top-stats.js';
 
 /** What the operator has been told last. */
 export interface Notice {
@@ -58,7 +58,7 @@ export interface TopState {
   readonly kicked: { readonly id: string; readonly failed: boolean } | undefined;
   readonly page: LoadedPage | undefined;
   readonly widths: Widths;
-  readonly stats: StatsJson | undefined;
+  readonly stats: TopStats | undefined;
   readonly details:
     | { readonly id: string; readonly found: ConnectionDetailsJson | 'ended' | undefined }
     | undefined;
@@ -74,7 +74,7 @@ export interface TopState {
 export type Action =
   | { readonly type: 'resized'; readonly columns: number; readonly rows: number }
   | { readonly type: 'page'; readonly request: PageRequest; readonly page: ConnectionPageJson }
-  | { readonly type: 'stats'; readonly stats: StatsJson }
+  | { readonly type: 'stats'; readonly stats: TopStats }
   | { readonly type: 'details'; readonly id: string; readonly found: ConnectionDetailsJson | 'ended' }
   | { readonly type: 'log'; readonly lines: readonly string[] }
   | { readonly type: 'lost'; readonly reason: string; readonly retryInSec: number }

@@ -22,7 +22,7 @@ const widthWithoutTerminal = 160;
 const intervalMs = 1_000;
 
 /**
- * Shows the live connections of a replica: on a terminal as a screen of its own, else as one plain snapshot; with
+ * Shows the live connections of all replicas: on a terminal as a screen of its own, else as one plain snapshot; with
  * `--json` as JSON lines until it is ended.
  *
  * @throws SvcMqttError USAGE, API_UNREACHABLE, UNAUTHENTICATED, FORBIDDEN.

@@ -2,27 +2,17 @@ import {
   type ConnectionDetailsJson,
   type ConnectionJson,
   type ConnectionPageJson,
-  type ReplicaJson,
   replicaOf,
   toConnectionDetailsJson,
   toConnectionJson,
   toConnectionPageJson,
 } from '../../api/connection.js';
 import { SvcMqttError } from '../../errors.js';
-import type { FleetLink } from '../forward/fleet/fleet-link.js';
 import type { FleetConnectionRequest, FleetConnections, LiveConnections } from '../live.js';
-import type { Member, Members } from './members.js';
+import type { Asking, Validator } from './asking.js';
+import type { Member } from './members.js';
 import { type KeyList, mergeKeys } from './merge-keys.js';
 import { answers, type KeysAnswer, maxDepth } from './wire.js';
-
-interface Validator<T> {
-  Check(value: unknown): value is T;
-}
-
-/** What a replica has answered, or why it has not. */
-type Told<T> =
-  | { readonly ok: true; readonly answer: T }
-  | { readonly ok: false; readonly detail: string; readonly absent: boolean };
 
 /**
  * The connections of the fleet: those of this replica at once, those of the others by asking them. One that does
@@ -31,61 +21,10 @@ type Told<T> =
 export function openFleetConnections(options: {
   own: Omit<Member, 'missing'>;
   local: LiveConnections;
-  members: Members;
-  link: FleetLink;
+  asking: Asking;
 }): FleetConnections {
-  const { own, local, members, link } = options;
-
-  /** The other replicas, with one by one what is known of them. */
-  function others(): readonly Member[] {
-    if (link.open) members.refresh();
-    return members.list();
-  }
-
-  async function askNow<T>(
-    replica: string,
-    question: string,
-    request: unknown,
-    validator: Validator<T>,
-  ): Promise<Told<T>> {
-    const told = await link.ask(replica, question, request);
-    if ('answer' in told) {
-      if (validator.Check(told.answer)) {
-        members.heard(replica);
-        return { ok: true, answer: told.answer };
-      }
-      return { ok: false, detail: 'answered in a form that is not understood', absent: false };
-    }
-    const { failed, detail } = told;
-    if (failed === 'absent') members.forget(replica);
-    else if (failed === 'silent') members.missed(replica, detail);
-    else members.heard(replica);
-    return { ok: false, detail, absent: failed === 'absent' || told.code === 404 };
-  }
-
-  async function ask<T>(
-    { replica, missing }: Member,
-    question: string,
-    request: unknown,
-    validator: Validator<T>,
-  ): Promise<Told<T>> {
-    const asked = askNow(replica, question, request, validator);
-    return missing === undefined ? await asked : { ok: false, detail: missing, absent: false };
-  }
-
-  const present = ({ replica, host, version }: Omit<Member, 'missing'>): ReplicaJson => ({
-    replica,
-    host,
-    version,
-    ok: true,
-    detail: null,
-  });
-  const away = (member: Member, detail: string): ReplicaJson => ({ ...present(member), ok: false, detail });
-  /** One that is not there any more is no replica. */
-  const show = (member: Member, told: Told<unknown>): ReplicaJson[] => {
-    if (told.ok) return [present(member)];
-    return told.absent ? [] : [away(member, told.detail)];
-  };
+  const { own, local, asking } = options;
+  const { members, ask, askNow, present, away, show } = asking;
 
   async function listOf(replica: string, request: FleetConnectionRequest): Promise<ConnectionPageJson> {
     const none = { at: new Date().toISOString(), total: 0, matching: 0, connections: [] };
@@ -163,7 +102,7 @@ export function openFleetConnections(options: {
   ): Promise<T | undefined> {
     const replica = replicaOf(id);
     if (!isReplica.test(replica)) return undefined;
-    if (!link.open && members.find(replica) === undefined) return undefined;
+    if (!asking.open && members.find(replica) === undefined) return undefined;
     const told = await askNow(replica, question, request, validator);
     if (told.ok) return told.answer;
     if (told.absent) return undefined;
@@ -180,9 +119,9 @@ export function openFleetConnections(options: {
   return {
     async list(request, take) {
       const { replica: only } = request;
-      const asked = others();
+      const asked = asking.others();
       if (only !== undefined && only !== own.replica) return await listOf(only, request);
-      if (only === undefined && link.open && asked.length > 0) return await listAll(request, asked, take);
+      if (only === undefined && asking.open && asked.length > 0) return await listAll(request, asked, take);
       const unasked = only === undefined ? asked.map((member) => away(member, 'NATS is away')) : [];
       return await take(() => toConnectionPageJson(local.list(request), [present(own), ...unasked]));
     },

@@ -3,7 +3,9 @@ import type { Log } from '../../log.js';
 import type { NatsLink } from '../forward/connection/nats-link.js';
 import { openFleetLink } from '../forward/fleet/fleet-link.js';
 import type { LocalView, ReplicaView, TakeTurn } from '../live.js';
+import { openAsking } from './asking.js';
 import { openFleetConnections } from './fleet-connections.js';
+import { readFleetStats } from './fleet-stats.js';
 import { openMembers } from './members.js';
 import { openQuestions } from './questions.js';
 
@@ -29,9 +31,11 @@ export function joinFleet(options: {
     onConnected: () => members.announce(),
   });
   const members = openMembers(own, link);
+  const asking = openAsking(members, link);
   return {
     ...view,
-    connections: openFleetConnections({ own, local: view.connections, members, link }),
+    connections: openFleetConnections({ own, local: view.connections, asking }),
+    readFleet: () => readFleetStats(own, view.readStats, asking),
     async close() {
       members.close();
       await link.close();

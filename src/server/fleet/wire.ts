@@ -10,6 +10,7 @@ import {
 } from '../../api/connection-schema.js';
 import { sortFields } from '../../api/constants.js';
 import { closed } from '../../api/schema.js';
+import { StatsResponse } from '../../api/stats-schema.js';
 
 /** What replicas ask and answer each other, in the forms of the API wherever it has them. */
 
@@ -87,6 +88,7 @@ export const answers = {
   /** `left`: so many of the ids, the last ones, were not looked up for want of room. */
   rows: Compile(Type.Object({ rows: Type.Array(connection), left: Type.Integer({ minimum: 0 }) })),
   connection: Compile(loosen(ConnectionDetailsResponse)),
+  stats: Compile(loosen(StatsResponse)),
   kick: Compile(Type.Object({})),
 };
 

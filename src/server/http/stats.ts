@@ -1,12 +1,13 @@
 import { refer } from '../../api/schema.js';
-import { hideCredentials, type StatsJson } from '../../api/stats.js';
-import { StatsResponse } from '../../api/stats-schema.js';
+import { hideCredentials } from '../../api/stats.js';
+import { FleetResponse, StatsResponse } from '../../api/stats-schema.js';
+import type { ReplicaView } from '../live.js';
 import { listProblems } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 
-/** Adds the route that tells how this replica is doing. */
-export function addStatsRoute(app: TypedApp, view: { readStats(): Promise<StatsJson> }): void {
-  app.addSchema(StatsResponse);
+/** Adds the routes that tell how this replica is doing, and how all are. */
+export function addStatsRoute(app: TypedApp, view: Pick<ReplicaView, 'readStats' | 'readFleet'>): void {
+  for (const schema of [StatsResponse, FleetResponse]) app.addSchema(schema);
   app.get(
     '/stats',
     {
@@ -23,5 +24,21 @@ export function addStatsRoute(app: TypedApp, view: { readStats(): Promise<StatsJ
     async (_request, reply) => {
       return reply.code(200).send(hideCredentials(await view.readStats()));
     },
+  );
+
+  app.get(
+    '/fleet',
+    {
+      config: { role: 'viewer' },
+      schema: {
+        tags: ['stats'],
+        operationId: 'getFleet',
+        summary: 'How all replicas are doing',
+        description:
+          'What `GET /stats` of each replica answers, and the sums. One that does not answer within half a second is named with `ok` false and counts in no sum.',
+        response: { 200: refer(FleetResponse, { description: 'The numbers' }), ...listProblems() },
+      },
+    },
+    async (_request, reply) => reply.code(200).send(await view.readFleet()),
   );
 }
