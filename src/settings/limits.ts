@@ -165,7 +165,7 @@ export const limitsSettings = {
     flag: 'max-queued-messages',
     schema: count(1, 1_000_000),
     default: 1_000,
-    help: 'Most messages waiting for one absent client with a persistent session; at it new ones are dropped',
+    help: 'Most messages waiting for one absent client with a persistent session, stored commands not among them; at it new ones are dropped',
   }),
   maxIndexedCommands: setting({
     env: ['MAX_INDEXED_COMMANDS'],
