@@ -76,6 +76,7 @@ function Details({ found }: { found: ConnectionDetailsJson }) {
             ['client id', shown(found.client)],
             ['type', shown(found.type)],
             ['address', shown(found.address)],
+            ['replica', shown(found.replica)],
             ['by', `${found.transport}, MQTT ${found.protocol}`],
             ['connected', ago(found.connected_at, now)],
             ['session', session],

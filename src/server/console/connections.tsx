@@ -33,6 +33,14 @@ const clientColumns: Column<ConnectionJson>[] = [
   },
 ];
 
+const replicaColumn: Column<ConnectionJson> = {
+  key: 'replica',
+  title: 'Replica',
+  width: '6rem',
+  from: 'medium',
+  render: ({ replica }) => shown(replica),
+};
+
 const columnsAt = (now: number): Column<ConnectionJson>[] => [
   { key: 'address', title: 'Address', from: 'wide', sortable: true, render: ({ address }) => shown(address) },
   {
@@ -101,13 +109,19 @@ const columnsAt = (now: number): Column<ConnectionJson>[] => [
 export function ConnectionTable(props: {
   rows: readonly ConnectionJson[];
   at: string;
+  /** Name the replica of each. */
+  replicas?: boolean;
   /** What the details are behind; the client where all are of one device. */
   link?: 'device' | 'client';
   sort?: { key: string; descending: boolean };
   onSort?(key: string): void;
 }) {
-  const { rows, at, link = 'device', sort, onSort } = props;
-  const columns = [...(link === 'device' ? deviceColumns : clientColumns), ...columnsAt(Date.parse(at))];
+  const { rows, at, link = 'device', replicas = false, sort, onSort } = props;
+  const columns = [
+    ...(link === 'device' ? deviceColumns : clientColumns),
+    ...(replicas ? [replicaColumn] : []),
+    ...columnsAt(Date.parse(at)),
+  ];
   return (
     <Table
       caption="Connections"
@@ -159,8 +173,17 @@ export function ConnectionsPage() {
         />
       </form>
       <ProblemBox error={error} />
+      {data?.replicas
+        .filter(({ ok }) => !ok)
+        .map(({ replica, host, detail }) => (
+          <p key={replica} class="trouble">
+            Replica {shown(replica)} on {shown(host)} does not answer, its connections are missing here:{' '}
+            {shown(detail ?? '')}.
+          </p>
+        ))}
       {data !== undefined && data.connections.length > 0 && (
         <ConnectionTable
+          replicas={data.replicas.length > 1}
           rows={data.connections}
           at={data.at}
           sort={{ key: sort, descending: order === 'desc' }}
