@@ -43,8 +43,8 @@ export interface FleetLink {
   close(): Promise<void>;
 }
 
-/** What is told: which replicas there are; who wants to hear events; events. */
-export type FleetTopic = 'here' | 'listening' | 'events';
+/** What is told: which replicas there are. */
+export type FleetTopic = 'here';
 
 const serviceName = 'svc-mqtt';
 const prefix = 'svc-mqtt.fleet';
