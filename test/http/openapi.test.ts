@@ -97,6 +97,7 @@ describe('/openapi.json', () => {
       'post /devices',
       'post /devices/export',
       'post /devices/import',
+      'post /devices/{id}/commands',
       'post /devices/{id}/enable',
       'post /devices/{id}/remove',
       'post /devices/{id}/rotate',
