@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import type { Msg, NatsConnection, NatsError, Service, ServiceMsg } from '../connection/nats-library.js';
@@ -50,6 +51,8 @@ const serviceName = 'svc-mqtt';
 const prefix = 'svc-mqtt.fleet';
 /** A replica that takes longer is shown as one that does not answer. */
 const answerTimeoutMs = 500;
+/** The longest that NATS is waited for at the end. */
+const closeWithinMs = 1_000;
 const maxRequestBytes = 64 * 1024;
 const maxAnswerBytes = 1024 * 1024;
 /** Of an answer, for headers and what NATS adds. */
@@ -204,7 +207,9 @@ export function openFleetLink(options: {
       closed = true;
       if (current?.isClosed() !== false) return;
       for (const unsubscribe of unsubscribers.values()) unsubscribe();
-      await service?.stop().catch(() => undefined);
+      // It waits for NATS, which may be silent.
+      const patience = delay(closeWithinMs, undefined, { ref: false });
+      await Promise.race([service?.stop().catch(() => undefined), patience]);
     },
   };
 }
