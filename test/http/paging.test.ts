@@ -56,6 +56,7 @@ describe('the devices', () => {
       'id',
       'last_secret_used',
       'last_seen_at',
+      'ledger',
       'metadata',
       'previous_secret_until',
       'previous_secret_until_used',

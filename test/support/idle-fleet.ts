@@ -1,3 +1,4 @@
+import type { StatsJson } from '../../src/api/stats.js';
 import { sumStats } from '../../src/api/sum-stats.js';
 import { openEventFeed } from '../../src/server/event-feed.js';
 import type { ReplicaView } from '../../src/server/live.js';
@@ -5,6 +6,25 @@ import type { ReplicaView } from '../../src/server/live.js';
 /** A replica without connections, for tests of what has no part in them. */
 export function openIdleFleet(): ReplicaView {
   const none = { messages_in: 0, messages_out: 0, bytes_in: 0, bytes_out: 0 };
+  const readStats = (): StatsJson => ({
+    at: new Date().toISOString(),
+    version: '1.2.3',
+    replica: 'r1',
+    replicas: 1,
+    started_at: new Date().toISOString(),
+    uptime_seconds: 0,
+    connections: { open: 0, connected: 0, limit: 1_000 },
+    rates: none,
+    totals: { ...none, stored: 0, sent: 0 },
+    waiting: { messages: 0, bytes: 0, causes: [] },
+    ack_latency_ms: { p50: null, p99: null },
+    acknowledgement: { promised: 'stored', holds: true, level: 'stored', why: 'on 1 server' },
+    nats: { ok: true, detail: 'nats://user:secret@127.0.0.1:4222' },
+    database: { ok: true, detail: 'answers' },
+    failures: { connects_refused: 0 },
+    history: { messages_in: [], messages_out: [], bytes_in: [], bytes_out: [] },
+    recent_events: [],
+  });
   return {
     replica: 'r1',
     connections: {
@@ -25,25 +45,13 @@ export function openIdleFleet(): ReplicaView {
       end: async () => undefined,
     },
     events: openEventFeed(),
-    readFleet: async () => ({ at: new Date().toISOString(), replicas: [], total: sumStats([]) }),
-    readStats: async () => ({
-      at: new Date().toISOString(),
-      version: '1.2.3',
-      replica: 'r1',
-      replicas: 1,
-      started_at: new Date().toISOString(),
-      uptime_seconds: 0,
-      connections: { open: 0, connected: 0, limit: 1_000 },
-      rates: none,
-      totals: { ...none, stored: 0, sent: 0 },
-      waiting: { messages: 0, bytes: 0, causes: [] },
-      ack_latency_ms: { p50: null, p99: null },
-      acknowledgement: { promised: 'stored', holds: true, level: 'stored', why: 'on 1 server' },
-      nats: { ok: true, detail: 'nats://user:secret@127.0.0.1:4222' },
-      database: { ok: true, detail: 'answers' },
-      failures: { connects_refused: 0 },
-      history: { messages_in: [], messages_out: [], bytes_in: [], bytes_out: [] },
-      recent_events: [],
-    }),
+    readFleet: async () => {
+      const stats = readStats();
+      const replicas = [
+        { replica: 'r1', host: 'localhost', version: '1.2.3', ok: true, detail: null, stats },
+      ];
+      return { at: stats.at, replicas, total: sumStats([stats]) };
+    },
+    readStats: async () => readStats(),
   };
 }
