@@ -1,3 +1,4 @@
+import mqtt from 'mqtt';
 import { connect as connectNats } from 'nats';
 import pg from 'pg';
 import { expect, test } from 'vitest';
@@ -62,6 +63,22 @@ test('what two replicas counted of a device is what the stream has, once they ha
   const details = await fetch(`http://127.0.0.1:${gateway.server.httpPort}/devices/${device.id}`);
   // What is not written yet is counted in by the replica that knows it.
   expect(await details.json()).toMatchObject({ ledger: { received: 103, stored: 101, refused: 1 } });
+
+  const reader = await mqtt.connectAsync({
+    port: gateway.server.mqttPort,
+    username: device.id,
+    password: device.password,
+    clientId: 'reader',
+  });
+  onTestFinished(() => reader.endAsync(true));
+  await reader.subscribeAsync(`cmd/${device.id}/#`, { qos: 1 });
+  const nats = await connectNats({ servers: gateway.nats.url });
+  onTestFinished(() => nats.close());
+  for (const number of [1, 2, 3]) nats.publish(`cmd.${device.id}.fan`, String(number));
+  await until('all are acknowledged', async () => {
+    const answer = await fetch(`http://127.0.0.1:${gateway.server.httpPort}/devices/${device.id}`);
+    return ((await answer.json()) as { ledger: { delivered: number } }).ledger.delivered === 3;
+  });
 
   await sql.query('delete from devices where id = $1', [device.id]);
   await gateway.server.end('SIGTERM');
