@@ -31,8 +31,13 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
   let writing: Promise<boolean> | undefined;
 
   function onChanged(entry: LedgerEntry): void {
-    // Another entry of the device can be there for a moment: one that was let go of while it waited.
-    if (waiting.size >= maxWaiting || waiting.has(entry.deviceId)) return;
+    const other = waiting.get(entry.deviceId)?.entry;
+    if (other !== undefined) {
+      // Of one that the device had before: messages of its last connection were still under way.
+      giveBack(other, take(entry));
+      return;
+    }
+    if (waiting.size >= maxWaiting) return;
     entry.isWaiting = true;
     waiting.set(entry.deviceId, { entry, sinceMs: performance.now() });
   }
@@ -60,7 +65,7 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
     }
   }
 
-  /** What could not be written is noted once more, unless something newer is there. */
+  /** What could not be written, or was noted elsewhere, is noted once more, unless something newer is there. */
   function giveBack(entry: LedgerEntry, addition: LedgerAddition): void {
     const { counts } = entry;
     for (const name of Object.keys(noCounts) as (keyof LedgerCounts)[]) counts[name] += addition[name];

@@ -95,6 +95,19 @@ describe.each(kinds)('the ledger in %s', (kind) => {
     expect(ledger.unwritten(id)).toEqual({ received: 0, stored: 0, refused: 0, delivered: 0 });
   });
 
+  test('nothing is lost of an entry that another one of its device waits before', async () => {
+    const id = await add();
+    const ledger = start();
+    const before = ledger.of(id);
+    const after = ledger.of(id);
+    expect(after).not.toBe(before);
+    before.receive();
+    for (let number = 1; number <= 3; number += 1) after.receive();
+    expect(ledger.unwritten(id)).toMatchObject({ received: 4 });
+    await ledger.close();
+    expect(await findLedger(database.db, id)).toMatchObject({ received: 4 });
+  });
+
   test('the ledger of a device ends with it', async () => {
     const id = await add();
     await addToLedger(database.db, [{ device_id: id, received: 1, stored: 0, refused: 0, delivered: 0 }]);
