@@ -1,18 +1,10 @@
 import type pg from 'pg';
 import { codeOf } from './database-errors.js';
 import type { Database } from './open.js';
+import { inTransaction } from './transaction.js';
 
 /** What became of a device, as services are told. */
-export const lifeCycleKinds = [
-  'provisioned',
-  'claimed',
-  'changed',
-  'rotated',
-  'revoked',
-  'enabled',
-  'removed',
-] as const;
-export type LifeCycleKind = (typeof lifeCycleKinds)[number];
+type LifeCycleKind = 'provisioned' | 'claimed' | 'changed' | 'rotated' | 'revoked' | 'enabled' | 'removed';
 
 /** One change of a device, from the audit log. */
 export interface LifeCycleChange {
@@ -51,7 +43,8 @@ interface AuditRow {
 
 /**
  * Hands over the changes of devices that were committed since the last call of any replica, in the order of the audit log,
- * and forgets them when `tell` has taken all: each is handed over at least once. The first call of all only notes where to begin, as
+ * and forgets them when `tell` has taken all: each is handed over at least once. What `tell` throws goes on; a SvcMqttError
+ * leaves the connection as it was. The first call of all only notes where to begin, as
  * does one in a database that does not go on from there. While another replica is at it nothing is done.
  *
  * @returns how many there were.
@@ -60,27 +53,13 @@ export async function passOnChanges(
   db: Database,
   tell: (changes: readonly LifeCycleChange[]) => Promise<void>,
 ): Promise<number> {
-  const client = await db.pool.connect();
-  let broken = true;
   try {
     // All batches see the same changes, which are those that the cursor then stands behind.
-    await client.query('begin isolation level repeatable read');
-    const passed = await passOn(client, tell);
-    await client.query('commit');
-    broken = false;
-    return passed;
+    return await inTransaction(db, (_orm, client) => passOn(client, tell), 'repeatable read');
   } catch (error) {
-    if (/^[0-9A-Z]{5}$/.test(codeOf(error) ?? '')) {
-      broken = await client.query('rollback').then(
-        () => false,
-        () => true,
-      );
-      // Another replica has just passed them on.
-      if (!broken && codeOf(error) === serializationFailure) return 0;
-    }
+    // Another replica has just passed them on.
+    if (codeOf(error) === serializationFailure) return 0;
     throw error;
-  } finally {
-    client.release(broken);
   }
 }
 

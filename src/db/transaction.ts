@@ -11,11 +11,12 @@ import type { Database } from './open.js';
 export async function inTransaction<T>(
   db: Database,
   work: (orm: NodePgDatabase, client: pg.ClientBase) => Promise<T>,
+  isolation: 'read committed' | 'repeatable read' = 'read committed',
 ): Promise<T> {
   const client = await db.pool.connect();
   let broken = true;
   try {
-    await client.query('begin');
+    await client.query(`begin isolation level ${isolation}`);
     const result = await work(drizzle(client), client);
     await client.query('commit');
     broken = false;

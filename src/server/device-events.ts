@@ -5,7 +5,7 @@ import type { Database } from '../db/open.js';
 import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
 import type { EventFeed } from './event-feed.js';
-import type { CloudEventSender, DeviceEvent } from './forward/cloud-events.js';
+import { type CloudEventSender, type DeviceEvent, natsAway } from './forward/cloud-events.js';
 
 /** What is told of connections: at most once. */
 const presenceKinds: ReadonlySet<FleetEvent['kind']> = new Set(['connected', 'disconnected', 'refused']);
@@ -74,7 +74,7 @@ export function startDeviceEvents(options: {
   const tell = async (changes: readonly LifeCycleChange[]) => {
     for (const { kind, device, at, id, actor, details } of changes) {
       const event = { kind, device, at, id: String(id), source: '/devices', data: { actor, details } };
-      if (!send(event)) throw new Error('NATS is away');
+      if (!send(event)) throw natsAway();
     }
     await sender.flush();
   };

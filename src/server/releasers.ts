@@ -8,6 +8,17 @@ export interface Releasers {
   releaseAll(): Promise<void>;
 }
 
+/** Runs a start, and when it fails releases what it has acquired. */
+export async function releaseOnFailure<T>(log: Log, start: (releasers: Releasers) => Promise<T>): Promise<T> {
+  const releasers = openReleasers(log);
+  try {
+    return await start(releasers);
+  } catch (error) {
+    await releasers.releaseAll();
+    throw error;
+  }
+}
+
 export function openReleasers(log: Log): Releasers {
   const stack: { name: string; release: () => Promise<unknown> | unknown }[] = [];
   let releasing: Promise<void> | undefined;

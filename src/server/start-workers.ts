@@ -2,7 +2,7 @@ import type { Config } from '../config.js';
 import { readDurationMs } from '../duration.js';
 import type { Log } from '../log.js';
 import { startOwnNats } from './forward/start-forwarder.js';
-import { openReleasers, type Releasers } from './releasers.js';
+import { type Releasers, releaseOnFailure } from './releasers.js';
 import type { ServerPorts } from './server-ports.js';
 import { bringSchemaUpToDate, startDatabase } from './start-database.js';
 import { planStart, requirePorts } from './start-plan.js';
@@ -46,13 +46,7 @@ export async function startWorkers(
   log: Log,
   options: StartWorkersOptions,
 ): Promise<RunningWorkers> {
-  const releasers = openReleasers(log);
-  try {
-    return await start(config, log, releasers, options);
-  } catch (error) {
-    await releasers.releaseAll();
-    throw error;
-  }
+  return await releaseOnFailure(log, (releasers) => start(config, log, releasers, options));
 }
 
 async function start(

@@ -37,7 +37,7 @@ import { type Broker, openBroker } from './mqtt/broker.js';
 import { deviceOfKey } from './mqtt/sessions/session-key.js';
 import { startPolicyDirectory } from './policy-directory.js';
 import { readReadiness } from './readiness.js';
-import { openReleasers } from './releasers.js';
+import { type Releasers, releaseOnFailure } from './releasers.js';
 import { startReplicaView } from './replica.js';
 import type { ServerPorts } from './server-ports.js';
 import { startSessionCheck } from './session-check.js';
@@ -100,19 +100,13 @@ export async function startServer(
   if (config.acl === 'open') {
     log.warn({ event: 'acl_open' }, 'ACL=open: every device may publish and subscribe to every topic');
   }
-  const releasers = openReleasers(log);
-  try {
-    return await start(config, log, releasers, options);
-  } catch (error) {
-    await releasers.releaseAll();
-    throw error;
-  }
+  return await releaseOnFailure(log, (releasers) => start(config, log, releasers, options));
 }
 
 async function start(
   config: Config,
   log: Log,
-  releasers: ReturnType<typeof openReleasers>,
+  releasers: Releasers,
   options: StartOptions,
 ): Promise<RunningServer> {
   const certificates = await openServerCertificates(config, log);

@@ -205,6 +205,35 @@ describe('a device that is asked by a NATS request', () => {
   });
 });
 
+test('NATS may die while a device is asked: the gateway goes on, and answers when it is back', async ({
+  onTestFinished,
+}) => {
+  const own = await startGateway(onTestFinished);
+  const device = await addDevice(own.server.httpPort);
+  const client = await open(onTestFinished, device, 4, own.server.mqttPort);
+  let asked = 0;
+  client.on('message', () => {
+    asked += 1;
+  });
+  await client.subscribeAsync(`cmd/${device.id}/#`, { qos: 1 });
+  const asker = await connect({ servers: own.nats.url, reconnectTimeWait: 100, maxReconnectAttempts: -1 });
+  onTestFinished(() => asker.close());
+  const headers = newHeaders();
+  headers.set('Mqtt-Answer-Within', '1');
+  const request = () => asker.request(`call.${device.id}.state`, '', { headers, timeout: 3_000 });
+  const lost = request().catch(() => 'lost');
+  await until('it is asked', () => asked === 1);
+  await own.nats.kill();
+  expect(await lost).toBe('lost');
+  await delay(1_000);
+  await own.nats.restart();
+  await until('it is asked again', async () => {
+    const answer = await request().catch(() => undefined);
+    return answer?.headers?.get('Nats-Service-Error-Code') === '408';
+  });
+  expect(client.connected).toBe(true);
+});
+
 describe('device send', () => {
   async function run(args: readonly string[], stdin?: string) {
     const io = fakeIo({

@@ -1,6 +1,10 @@
 import { type ErrorCode, SvcMqttError } from '../../errors.js';
+import { usageError } from '../command/usage-error.js';
+import { confirm, requireTerminal } from '../terminal/ask.js';
 import { type CommandIo, write } from '../terminal/io.js';
-import { escapeControls, toJsonLine } from '../terminal/text.js';
+import { escapeControls, formatCount, toJsonLine } from '../terminal/text.js';
+import { type ApiConfig, openApi } from './api-address.js';
+import type { RemoteApi } from './live-api.js';
 
 /** What a command takes that ends several things over the API. */
 export interface EndManyOptions {
@@ -11,36 +15,69 @@ export interface EndManyOptions {
   readonly json?: boolean | undefined;
 }
 
+/** What a command ends, and its words. */
+export interface Ending {
+  /** Of the command, such as `session end`, and of what it ends, such as `session`. */
+  readonly command: string;
+  readonly noun: string;
+  readonly notFound: ErrorCode;
+  /** `Ending` and `ended`, such as they are. */
+  readonly doing: string;
+  readonly done: string;
+  /** Said when some are not there. */
+  readonly suggestion: string;
+  /** @throws SvcMqttError when there is none. */
+  idsOf(device: string, api: RemoteApi): Promise<string[]>;
+  /** @param what such as `session a`, or `3 sessions of device b`. */
+  question(what: string, isOne: boolean): string;
+  end(id: string, api: RemoteApi): Promise<void>;
+}
+
 /**
- * Ends things one after the other until a signal comes, and says of each what became of it.
+ * Ends things one after the other, after asking on a terminal, until a signal comes, and says of each what became of it. Those that are
+ * not there are named at the end; of those of a device one that has gone by itself is no failure.
  *
- * @param way.done the word for it, such as `ended`.
- * @returns those that are not there.
+ * @returns the exit status: 1 when the question was answered with no.
+ * @throws SvcMqttError USAGE, `notFound`, API_UNREACHABLE, UNAUTHENTICATED, FORBIDDEN, NATS_*.
  */
 export async function endMany(
-  ids: readonly string[],
-  way: {
-    end(id: string): Promise<void>;
-    readonly notFound: ErrorCode;
-    readonly done: string;
-    readonly json: boolean | undefined;
-  },
+  config: ApiConfig,
+  { device, ids: named, yes, json }: EndManyOptions,
+  ending: Ending,
   io: CommandIo,
-): Promise<string[]> {
+): Promise<number> {
+  const { noun, doing, done } = ending;
+  if ((device === undefined) === (named.length === 0))
+    throw usageError(`${ending.command} takes ids of ${noun}s, or --device <id>`, 'Give one of the two');
+  if (yes !== true) requireTerminal(doing, io);
+  const { api } = openApi(config, io);
+  const ids = device === undefined ? [...new Set(named)] : await ending.idsOf(device, api);
+  const which = ids.length === 1 ? `${noun} ${escapeControls(ids[0] ?? '')}` : formatCount(ids.length, noun);
+  const whose = device === undefined ? '' : ` of device ${escapeControls(device)}`;
+  const text = ending.question(`${which}${whose}`, ids.length === 1);
+  if (!(await confirm({ doing, text, declined: `Nothing was ${done}.` }, yes, io))) return 1;
   const unknown: string[] = [];
   for (const id of ids) {
     if (io.signal.aborted) break;
-    const found = await way.end(id).then(
+    const found = await ending.end(id, api).then(
       () => true,
       (error: unknown) => {
-        if (error instanceof SvcMqttError && error.code === way.notFound) return false;
+        if (error instanceof SvcMqttError && error.code === ending.notFound) return false;
         throw error;
       },
     );
     if (!found) unknown.push(id);
-    if (way.json === true) {
-      await write(io.stdout, toJsonLine({ id, outcome: found ? way.done : 'unknown' }));
-    } else if (found) await write(io.stdout, `${escapeControls(id)} ${way.done}\n`);
+    if (json === true) await write(io.stdout, toJsonLine({ id, outcome: found ? done : 'unknown' }));
+    else if (found) await write(io.stdout, `${escapeControls(id)} ${done}\n`);
   }
-  return unknown;
+  if (unknown.length > 0 && device === undefined) throw notFound(unknown, ending);
+  return 0;
+}
+
+function notFound(unknown: readonly string[], { noun, notFound: code, suggestion }: Ending): SvcMqttError {
+  const shown = unknown.slice(0, 20).map(escapeControls).join(', ');
+  const more = unknown.length > 20 ? ` and ${unknown.length - 20} more` : '';
+  const detail =
+    unknown.length === 1 ? `There is no ${noun} ${shown}` : `There are no ${noun}s ${shown}${more}`;
+  return new SvcMqttError(code, detail, { suggestion });
 }

@@ -1,7 +1,12 @@
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { MessageProperties } from '../message-properties.js';
-import { type Msg, headers as newHeaders, type Subscription } from './connection/nats-library.js';
+import {
+  type Msg,
+  type MsgHdrs,
+  headers as newHeaders,
+  type Subscription,
+} from './connection/nats-library.js';
 import type { NatsLink } from './connection/nats-link.js';
 import { decodeHeaders, encodeProperties } from './mqtt-headers.js';
 import { escapeToken, subjectToTopic } from './subject.js';
@@ -64,7 +69,7 @@ export function openCalls(link: NatsLink, log: Log): Calls {
   function receive(deviceId: string, message: Msg): void {
     // Nobody waits for an answer.
     if (message.reply === undefined || message.reply === '') return;
-    const call = toCall(deviceId, message);
+    const call = toCall(link, deviceId, message);
     if (call.what.search(/[+#*>]/) >= 0) call.fail(400, 'a call must not have wildcards in its subject');
     else if (Number.isNaN(call.timeoutMs))
       call.fail(400, 'Mqtt-Answer-Within is a number of seconds from 0.1 to 60');
@@ -103,8 +108,9 @@ export function openCalls(link: NatsLink, log: Log): Calls {
   return calls;
 }
 
-function toCall(deviceId: string, message: Msg): Call {
+function toCall(link: NatsLink, deviceId: string, message: Msg): Call {
   const { headers } = message;
+  const respond = answerTo(link, message.reply ?? '');
   const within = headers?.get('Mqtt-Answer-Within') ?? '';
   const seconds = within === '' ? defaultTimeoutMs / 1_000 : Number(within);
   const timeoutMs = seconds >= 0.1 && seconds * 1_000 <= maxTimeoutMs ? seconds * 1_000 : Number.NaN;
@@ -117,23 +123,37 @@ function toCall(deviceId: string, message: Msg): Call {
     wantsAck: headers?.get('Mqtt-Answer').toLowerCase() === 'ack',
     timeoutMs,
     answer(by, payload, properties) {
-      const lines = newHeaders();
-      lines.set('Mqtt-Answered-By', by);
-      for (const line of properties === undefined
-        ? []
-        : encodeProperties(properties, { ttl: false }).split('\r\n')) {
-        const colon = line.indexOf(':');
-        if (colon > 0) lines.append(line.slice(0, colon), line.slice(colon + 1).trim());
-      }
-      message.respond(payload, { headers: lines });
+      respond(payload, toAnswerHeaders(by, properties));
     },
     fail(code, reason) {
       const lines = newHeaders();
       lines.set('Nats-Service-Error-Code', String(code));
       lines.set('Nats-Service-Error', reason);
-      message.respond('', { headers: lines });
+      respond(new Uint8Array(), lines);
     },
   };
+}
+
+/** Answers by the connection of then. Nothing is kept of the question, which may be large, while its answer is waited for. */
+function answerTo(link: NatsLink, reply: string): (payload: Uint8Array, headers: MsgHdrs) => void {
+  return (payload, headers) => {
+    try {
+      link.connection?.publish(reply, payload, { headers });
+    } catch {
+      // The connection has just ended: who asked learns of it by its own time limit.
+    }
+  };
+}
+
+function toAnswerHeaders(by: 'reply' | 'ack', properties: MessageProperties | undefined): MsgHdrs {
+  const lines = newHeaders();
+  lines.set('Mqtt-Answered-By', by);
+  const own = properties === undefined ? '' : encodeProperties(properties, { ttl: false });
+  for (const line of own.split('\r\n')) {
+    const colon = line.indexOf(':');
+    if (colon > 0) lines.append(line.slice(0, colon), line.slice(colon + 1).trim());
+  }
+  return lines;
 }
 
 /** Where there is no NATS to call by. */

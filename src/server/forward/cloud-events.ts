@@ -1,6 +1,8 @@
+import { SvcMqttError } from '../../errors.js';
+import { within } from '../../time-limit.js';
 import type { NatsLink } from './connection/nats-link.js';
 import { type NatsWire, noWire } from './connection/nats-wire.js';
-import type { UplinkMessage } from './forwarder.js';
+import type { WireMessage } from './forwarder.js';
 import { escapeToken, percentEncode } from './subject.js';
 
 /** Something that services are told of a device. */
@@ -20,11 +22,18 @@ export interface DeviceEvent {
 /** What an attribute has percent-encoded in a header (§3.1.3.2). */
 const unfitInAttribute = /[^\x21\x23\x24\x26-\x7e]/gu;
 
+/** A server that is silent for longer is asked again later. */
+const flushWithinMs = 2_000;
+
+export function natsAway(): SvcMqttError {
+  return new SvcMqttError('NATS_UNREACHABLE', 'NATS is away', { mayPass: true });
+}
+
 /** Sends events to NATS as CloudEvents 1.0 in binary mode (CloudEvents NATS Protocol Binding, §3.1). */
 export interface CloudEventSender {
   /** @returns false when NATS is away or slow, and the event is not sent. */
   send(event: DeviceEvent): boolean;
-  /** NATS has taken what was sent before. @throws Error when it may not have. */
+  /** NATS has taken what was sent before. @throws SvcMqttError NATS_UNREACHABLE when it may not have. */
   flush(): Promise<void>;
 }
 
@@ -51,15 +60,17 @@ export function openCloudEvents(link: NatsLink): CloudEventSender {
     },
     async flush() {
       const { connection } = link;
-      if (connection === undefined || !link.open) throw new Error('NATS is away');
+      if (connection === undefined || !link.open) throw natsAway();
       wire.flush();
-      await connection.flush();
+      await within(flushWithinMs, connection.flush()).catch(() => {
+        throw natsAway();
+      });
     },
   };
 }
 
 /** The message of an event. `Nats-Msg-Id` lets a stream over the events keep one of those that are sent twice. */
-export function encodeCloudEvent({ kind, device, at, id, source, data }: DeviceEvent): UplinkMessage {
+export function encodeCloudEvent({ kind, device, at, id, source, data }: DeviceEvent): WireMessage {
   const time = at.toISOString();
   const headers =
     'NATS/1.0\r\nce-specversion: 1.0\r\n' +
@@ -70,12 +81,6 @@ export function encodeCloudEvent({ kind, device, at, id, source, data }: DeviceE
     subject: Buffer.from(`event.device.${escapeToken(device)}.${kind}`),
     headers: Buffer.from(headers),
     payload: Buffer.from(JSON.stringify({ kind, device, at: time, ...data })),
-    confirm: false,
     messageId: undefined,
-    batchable: false,
-    renew: () => undefined,
-    compact() {},
-    onStored() {},
-    onRefused() {},
   };
 }

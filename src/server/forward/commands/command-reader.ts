@@ -1,4 +1,5 @@
 import type { JetStreamManager, NatsConnection, NatsError } from '../connection/nats-library.js';
+import { apiPrefix } from '../state/jetstream-api.js';
 import { type StoredCommand, toStoredCommand } from './stored-command.js';
 
 /** Reads commands by their sequences, some at a time, in whatever order NATS answers. */
@@ -106,10 +107,13 @@ async function readDirect(
   { connection, domain, stream }: CommandSource,
   sequence: number,
 ): Promise<StoredCommand | undefined> {
-  const api = domain === undefined ? '$JS.API' : `$JS.${domain}.API`;
-  const answer = await connection.request(`${api}.DIRECT.GET.${stream.name}`, `{"seq":${sequence}}`, {
-    timeout: answerWithinMs,
-  });
+  const answer = await connection.request(
+    `${apiPrefix(domain)}.DIRECT.GET.${stream.name}`,
+    `{"seq":${sequence}}`,
+    {
+      timeout: answerWithinMs,
+    },
+  );
   const { headers, data: payload } = answer;
   if (headers === undefined || headers.code !== 0) return undefined;
   return toStoredCommand({

@@ -34,8 +34,11 @@ export interface DeviceCalls {
   close(): void;
 }
 
+/** Without its payload, so that what waits is small. */
+type Asked = Pick<Call, 'deviceId' | 'answer' | 'fail'>;
+
 interface Pending {
-  readonly call: Call;
+  readonly call: Asked;
   readonly timer: NodeJS.Timeout;
 }
 
@@ -53,7 +56,19 @@ export function openDeviceCalls(options: {
   const pending = new Map<string, Pending>();
   const perDevice = new Map<string, number>();
 
-  function settle(token: string): Call | undefined {
+  /** Notes a question. In a function of its own: the timer would keep all that stands around it. */
+  function note({ deviceId, answer, fail }: Asked, timeoutMs: number): string {
+    const token = randomBytes(tokenBytes).toString('base64url');
+    const timer = setTimeout(
+      () => settle(token)?.fail(408, `the device did not answer within ${timeoutMs / 1_000} s`),
+      timeoutMs,
+    );
+    pending.set(token, { call: { deviceId, answer, fail }, timer });
+    perDevice.set(deviceId, (perDevice.get(deviceId) ?? 0) + 1);
+    return token;
+  }
+
+  function settle(token: string): Asked | undefined {
     const found = pending.get(token);
     if (found === undefined) return undefined;
     clearTimeout(found.timer);
@@ -72,14 +87,8 @@ export function openDeviceCalls(options: {
       return call.fail(400, 'the subject of the call is no topic');
     if (pending.size >= maxPending || (perDevice.get(deviceId) ?? 0) >= maxPendingPerDevice)
       return call.fail(429, 'too many calls wait for an answer');
-    const token = randomBytes(tokenBytes).toString('base64url');
+    const token = note(call, timeoutMs);
     const replyTopic = `raw/${deviceId}/reply/${token}`;
-    const timer = setTimeout(
-      () => settle(token)?.fail(408, `the device did not answer within ${timeoutMs / 1_000} s`),
-      timeoutMs,
-    );
-    pending.set(token, { call, timer });
-    perDevice.set(deviceId, (perDevice.get(deviceId) ?? 0) + 1);
     const expiresAtMs = Date.now() + timeoutMs;
     const question: Question = {
       wantsAck,
