@@ -1,28 +1,20 @@
-import { randomBytes } from 'node:crypto';
 import { type DeviceCredentials, type Secret, secretOf, validUntilMs } from '../../db/device-credentials.js';
 import type { Policy } from './admission/authorize.js';
-import { agreeOn, connackOf, maxSessionExpirySec, type Terms } from './admission/connack.js';
-import { checkConnect, logIn, type Refusal } from './admission/login.js';
+import { maxSessionExpirySec, type Terms } from './admission/connack.js';
+import { checkConnect, type Login, type Refusal } from './admission/login.js';
 import { updatePublishRate } from './admission/publish-rate.js';
 import { ConnectionReport } from './connection-report.js';
 import type { ConnectionServices } from './connection-services.js';
+import { type Joined, type JoiningConnection, join } from './joining.js';
 import { countMessage } from './live/counters.js';
 import { type CloseReason, closeReasons, suppressesWill } from './protocol/close-reason.js';
-import {
-  type Codec,
-  type ConnackProperties,
-  type Connect,
-  unknownPacketId,
-  type Will,
-} from './protocol/codec.js';
+import { type Codec, type Connect, unknownPacketId, type Will } from './protocol/codec.js';
 import { PacketType, type ProtocolVersion, protocolNames } from './protocol/packet-type.js';
 import { readFirstPacket } from './protocol/read-connect.js';
 import { codecs3 } from './protocol/v3/codec.js';
-import type { Client, ClientConnection, DeviceClients } from './sessions/client.js';
-import { awaitCommands, CommandsRequest } from './sessions/commands-request.js';
+import type { Client } from './sessions/client.js';
+import { CommandsRequest } from './sessions/commands-request.js';
 import { type ClientLimits, unlimited } from './sessions/outgoing.js';
-import type { Admission } from './sessions/registry.js';
-import type { Taken } from './sessions/session-taking.js';
 import { isSubscribeReady, type Subscriber, takeSubscribe, takeUnsubscribe } from './sessions/subscribing.js';
 import type { AcceptedSocket } from './transport/accepted-socket.js';
 import { ClientSocket, type PacketProcessor } from './transport/client-socket.js';
@@ -43,10 +35,10 @@ const unlimitedTerms: Terms = {
 /** What is left of the time for CONNECT to refuse it. */
 const refusalMarginMs = 200;
 /**
- * The protocol of one MQTT connection: login, the order of packets, keeping time, and the end. PUBLISH goes straight to
+ * The protocol of one MQTT connection: the order of packets, keeping time, and the end; how it joins is in `joining.ts`. PUBLISH goes straight to
  * the uplink; only a client that subscribes, or has subscribed in a persistent session, has a session.
  */
-export class Connection implements ClientConnection, UplinkConnection, Subscriber, PacketProcessor {
+export class Connection implements JoiningConnection, UplinkConnection, Subscriber, PacketProcessor {
   device: DeviceCredentials | undefined;
   clientId = '';
   /** `performance.now()` of the last bytes received. */
@@ -75,7 +67,7 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   private secret: Secret | undefined;
   private readonly services: ConnectionServices;
   private readonly onClosed: (connection: Connection) => void;
-  private phase: 'new' | 'authenticating' | 'connected' | 'closed' = 'new';
+  private phase: 'new' | 'joining' | 'connected' | 'closed' = 'new';
   private deadlineMs: number;
   policy: Policy | undefined;
   /** The server drains: nothing is read any more. */
@@ -131,7 +123,7 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   }
 
   get mustHold(): boolean {
-    return this.phase === 'authenticating' || this.draining || this.resting || this.parked.isFull;
+    return this.phase === 'joining' || this.draining || this.resting || this.parked.isFull;
   }
 
   get unsentBytes(): number {
@@ -167,7 +159,7 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
   }
 
   /** Of a client that has logged in. */
-  private get agreedPacketBytes(): number {
+  get agreedPacketBytes(): number {
     const { config, uplink } = this.services;
     const byPolicy = this.policy?.maxPacketBytes ?? config.maxPacketBytes;
     return Math.min(config.maxPacketBytes, uplink.forwarder.maxPayloadBytes, byPolicy);
@@ -216,7 +208,7 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     }
     // A client that has gone is not looked up, nor does it take the place of another.
     if (this.socket.isExhausted) return 'connection-lost';
-    this.phase = 'authenticating';
+    this.phase = 'joining';
     this.socket.updateHold();
     this.accept(connect).catch((error: unknown) => this.fail(error));
     return undefined;
@@ -224,68 +216,38 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
 
   /** Authenticates and answers; packets that the client sent ahead wait meanwhile. */
   private async accept(connect: Connect): Promise<void> {
-    const { directory, registry } = this.services;
-    // What the database does not answer is refused before the time for CONNECT ends the connection without a word.
-    const login = await logIn(connect, this.accepted, this.services.login, this.deadlineMs - refusalMarginMs);
-    if (this.phase !== 'authenticating') return;
-    if ('refused' in login) {
-      this.refuse(login);
-      return;
-    }
-    const { device, secret, policy } = login;
+    this.version = connect.version;
+    const joined = await join(this, connect, this.services);
+    if (!this.isJoining || joined === undefined) return;
+    if ('refused' in joined) this.refuse(joined);
+    else this.begin(connect, joined);
+  }
+
+  onLogin({ device, secret, policy }: Login, clientId: string): void {
     this.device = device;
     this.secret = secret === undefined ? undefined : secretOf(device, secret);
     this.validUntilMs = this.loginUntilMs(device);
-    const terms = agreeOn(connect, this.codec, this.services.config);
+    this.policy = policy;
+    this.clientId = clientId;
+  }
+
+  /** The first packet of a session that is going on is its CONNACK [MQTT-3.2.0-1]. */
+  private begin(connect: Connect, { login, client, terms, limits, connack }: Joined): void {
+    const { device } = login;
+    const policy = this.policy as Policy;
     this.terms = terms;
+    this.clientLimits = limits;
     this.asksForReceipts = connect.userProperties.some(
       ([name, value]) => name === 'receipt' && value === '1',
     );
-    this.version = connect.version;
-    this.clientId = connect.clientId === '' ? `auto-${randomBytes(10).toString('hex')}` : connect.clientId;
-    const admission = registry.admit(this, {
-      deviceId: device.id,
-      deviceType: device.type,
-      clientId: this.clientId,
-      cleanStart: connect.cleanStart,
-      sessionExpirySec: terms.sessionExpirySec,
-      rules: { policy, addressing: this.services.addressingOf(device, policy) },
-    });
-    if (admission === undefined) {
-      this.refuse({ refused: 'too-many-clients' });
-      return;
-    }
-    const { client } = admission;
-    client.device.ledger.connect(this.accepted.remoteAddress);
-    this.policy = policy;
-    this.updatePublishRate(client.device, policy);
-    const taken = await this.takeSession(connect, admission);
-    if (!this.isAuthenticating) return;
-    if ('refused' in taken) {
-      this.refuse(taken);
-      return;
-    }
-    const sessionPresent = taken.sessionPresent && (await this.mayGoOnWith(client));
-    if (!this.isAuthenticating) return;
-    const connack = this.codec.encodeConnack(
-      sessionPresent,
-      this.codec.explains ? this.tellTerms(connect) : {},
-    );
-    const { receiveMaximum, maxPacketBytes } = connect;
-    const topicAliasMaximum = Math.min(connect.topicAliasMaximum, this.services.config.maxTopicAliases);
-    if (connack.length > maxPacketBytes) {
-      this.refuse({ refused: 'answer-too-large' });
-      return;
-    }
-    this.clientLimits = { receiveMaximum, maxPacketBytes, topicAliasMaximum };
     this.will = connect.will;
     this.keepaliveMs = terms.keepaliveSec * 1_500; // [MQTT-3.1.2-24]
     this.deadlineMs = this.keepaliveMs > 0 ? performance.now() + this.keepaliveMs : Number.POSITIVE_INFINITY;
-    const rules = { policy: this.policy, addressing: this.services.addressingOf(device, this.policy) };
+    const rules = { policy, addressing: this.services.addressingOf(device, policy) };
     this.uplink = new Uplink(this.services.uplink, this, { client, rules });
     this.phase = 'connected';
     this.accepted.socket.onLogin?.();
-    directory.loggedIn(device, secret);
+    this.services.directory.loggedIn(device, login.secret);
     this.report.connected();
     this.socket.write(connack);
     this.services.takeOver.announce(client);
@@ -293,40 +255,12 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     this.socket.updateHold();
   }
 
-  private tellTerms(connect: Connect): ConnackProperties {
-    const answersTo = `cmd/${this.device?.id}/`;
-    return connackOf(connect, this.terms, {
-      maxPacketBytes: this.agreedPacketBytes,
-      assignedClientId: connect.clientId === '' ? this.clientId : undefined,
-      responseInformation: this.policy?.maySubscribe(`${answersTo}#`) === true ? answersTo : undefined,
-    });
+  get isJoining(): boolean {
+    return this.phase === 'joining';
   }
 
-  /** The client's session, where it has or wants one that outlives its connection; no other client waits. */
-  private takeSession(connect: Connect, { client, sessionPresent }: Admission): Taken | Promise<Taken> {
-    const { taking } = this.services;
-    const { sessionExpirySec } = this.terms;
-    if (!taking.concerns(client, sessionExpirySec)) return { sessionPresent };
-    return taking.take(client, {
-      cleanStart: connect.cleanStart,
-      sessionExpirySec,
-      sessionPresent,
-      untilMs: this.deadlineMs - refusalMarginMs,
-      policy: () => this.policy as Policy,
-      isWanted: () => this.isAuthenticating,
-    });
-  }
-
-  /** A session is not gone on with whose commands NATS refuses: the client is to subscribe again, and to be told so. */
-  private async mayGoOnWith(client: Client): Promise<boolean> {
-    if (client.session?.lacksCommands !== true) return true;
-    if (await awaitCommands(this.services.session.downlink, client.device.id)) return true;
-    if (this.isAuthenticating) this.services.registry.discardSession(client);
-    return false;
-  }
-
-  private get isAuthenticating(): boolean {
-    return this.phase === 'authenticating';
+  get refuseUntilMs(): number {
+    return this.deadlineMs - refusalMarginMs;
   }
 
   /** The policy of the device has changed: what is processed from now on is held against the new one. */
@@ -334,13 +268,12 @@ export class Connection implements ClientConnection, UplinkConnection, Subscribe
     const { policy } = rules;
     this.policy = policy;
     this.uplink?.routing.change(rules);
-    if (this.client !== undefined) this.updatePublishRate(this.client.device, policy);
+    if (this.client !== undefined) {
+      const { device } = this.client;
+      device.publishRate = updatePublishRate(device.publishRate, this.services.publishRateOf(policy));
+    }
     // What waits for a token of the rate before may not need one now.
     this.onRoom();
-  }
-
-  private updatePublishRate(device: DeviceClients, policy: Policy): void {
-    device.publishRate = updatePublishRate(device.publishRate, this.services.publishRateOf(policy));
   }
 
   /** Learns what is now known of the device; ends when its login is no longer good. */
