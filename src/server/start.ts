@@ -24,7 +24,6 @@ import { borrowEmbeddedNats, type EmbeddedNats } from './forward/embedded/embedd
 import type { Forwarder } from './forward/forwarder.js';
 import { startDownlink } from './forward/start-downlink.js';
 import { startForwarder } from './forward/start-forwarder.js';
-import { openFleetSubject } from './forward/state/fleet-subject.js';
 import { openPresence } from './forward/state/presence.js';
 import { compileSubject, encodeHeaders } from './forward/subject.js';
 import { defaultHttpLimits } from './http/limits.js';
@@ -152,7 +151,7 @@ async function start(
     replica,
     store,
     presence,
-    taken: openFleetSubject(nats.link, 'svc-mqtt.taken', log),
+    telling: nats.telling,
     events,
     certificates: certificates.mqtt,
     forwarder,
@@ -258,6 +257,7 @@ async function start(
   const turns = openTurns(defaultHttpLimits.maxWaitingLists);
   const view = joinFleet({
     link: nats.link,
+    telling: nats.telling,
     view: own,
     version,
     take: (work) => turns.take('fleet', () => false, work),

@@ -2,6 +2,7 @@ import { hostname } from 'node:os';
 import type { Log } from '../../log.js';
 import type { NatsLink } from '../forward/connection/nats-link.js';
 import { openFleetLink } from '../forward/fleet/fleet-link.js';
+import type { FleetTelling } from '../forward/fleet/fleet-telling.js';
 import type { LocalView, ReplicaView, TakeTurn } from '../live.js';
 import { openAsking } from './asking.js';
 import { openFleetConnections } from './fleet-connections.js';
@@ -16,6 +17,7 @@ import { openQuestions } from './questions.js';
  */
 export function joinFleet(options: {
   link: NatsLink;
+  telling: FleetTelling;
   view: LocalView;
   version: string;
   take: TakeTurn;
@@ -30,7 +32,7 @@ export function joinFleet(options: {
     // Called in a later turn.
     onConnected: () => members.announce(),
   });
-  const members = openMembers(own, link);
+  const members = openMembers(own, options.telling);
   const asking = openAsking(members, link);
   return {
     ...view,

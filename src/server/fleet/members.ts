@@ -1,4 +1,4 @@
-import type { FleetLink } from '../forward/fleet/fleet-link.js';
+import { type FleetTelling, parseTold } from '../forward/fleet/fleet-telling.js';
 import { type Presence, presence } from './wire.js';
 
 /** A replica of the fleet. */
@@ -26,6 +26,7 @@ export interface Members {
   close(): void;
 }
 
+const subject = 'svc-mqtt.fleet.here';
 /** More replicas than this are not looked at. */
 const maxMembers = 64;
 /** While somebody looks, it is asked so often who is there: what was told may have been lost. */
@@ -38,16 +39,19 @@ interface Known extends Member {
   missingSinceMs: number;
 }
 
-export function openMembers(own: Omit<Member, 'missing'>, link: FleetLink): Members {
+export function openMembers(own: Omit<Member, 'missing'>, telling: FleetTelling): Members {
   const known = new Map<string, Known>();
   let refreshedMs = Number.NEGATIVE_INFINITY;
 
+  const tell = (message: Presence) => telling.tell(subject, JSON.stringify(message));
+
   function announce(): void {
     refreshedMs = performance.now();
-    link.tell('here', { ...own, asks: true });
+    tell({ ...own, asks: true });
   }
 
-  const unhear = link.hear('here', (message) => {
+  function onMessage(data: Uint8Array): void {
+    const message = parseTold(data);
     if (!presence.Check(message)) return;
     const { replica, host, version, asks, leaves }: Presence = message;
     if (replica === own.replica) return;
@@ -57,8 +61,9 @@ export function openMembers(own: Omit<Member, 'missing'>, link: FleetLink): Memb
     }
     if (known.has(replica) || known.size < maxMembers)
       known.set(replica, { replica, host, version, missing: undefined, missingSinceMs: 0 });
-    if (asks === true) link.tell('here', own);
-  });
+    if (asks === true) tell(own);
+  }
+  const unhear = telling.hear(subject, { onMessage });
 
   return {
     list() {
@@ -84,8 +89,8 @@ export function openMembers(own: Omit<Member, 'missing'>, link: FleetLink): Memb
     },
     announce,
     close() {
-      link.tell('here', { ...own, leaves: true });
       unhear();
+      tell({ ...own, leaves: true });
     },
   };
 }

@@ -7,6 +7,7 @@ import { connectNats, type NatsLink } from './connection/nats-link.js';
 import { type NatsSettings, readNatsTarget } from './connection/nats-settings.js';
 import { startCoreForwarder } from './core-forwarder.js';
 import { type EmbeddedNats, startEmbeddedNats } from './embedded/embedded-nats.js';
+import { type FleetTelling, openFleetTelling } from './fleet/fleet-telling.js';
 import type { Forwarder } from './forwarder.js';
 import { startJetStreamForwarder } from './jetstream-forwarder.js';
 import { openSharedState, type SharedState } from './state/shared-state.js';
@@ -45,6 +46,8 @@ export interface RunningForwarder {
   readonly forwarder: Forwarder;
   /** The connection to NATS, for the messages that go the other way. */
   readonly link: NatsLink;
+  /** What replicas tell each other by it. */
+  readonly telling: FleetTelling;
   /** What streams and buckets of the gateway's own are made with; undefined without JetStream. */
   readonly state: StateContext | undefined;
   /** What replicas share in streams; undefined without JetStream. */
@@ -156,7 +159,8 @@ export async function startForwarder(options: {
       watch === undefined
         ? undefined
         : { link, domain, inboxPrefix, keeping: () => watch.stream.keeping, log };
-    const shared = state && openSharedState(state, limits);
+    const telling = openFleetTelling(link, log);
+    const shared = state && openSharedState(state, telling, limits);
     const running = embedded;
     const spaceTimer = setInterval(() => {
       if (forwarder.state().standstill?.outOfSpace) running?.makeRoom();
@@ -167,6 +171,7 @@ export async function startForwarder(options: {
     return {
       forwarder,
       link,
+      telling,
       state,
       shared,
       async readCoverage(wanted) {

@@ -6,8 +6,8 @@ import type { DeviceDirectory } from '../device-directory.js';
 import type { EventFeed } from '../event-feed.js';
 import type { Calls } from '../forward/calls.js';
 import type { Downlink } from '../forward/downlink.js';
+import type { FleetTelling } from '../forward/fleet/fleet-telling.js';
 import type { Forwarder } from '../forward/forwarder.js';
-import type { FleetSubject } from '../forward/state/fleet-subject.js';
 import type { Presence } from '../forward/state/presence.js';
 import type { SharedState } from '../forward/state/shared-state.js';
 import { type LiveConnections, shortenText } from '../live.js';
@@ -133,7 +133,7 @@ export async function openBroker(options: {
   /** Which replicas live; undefined: nobody knows. */
   presence?: Presence | undefined;
   /** Where replicas tell each other of connections; undefined: this one is alone. */
-  taken?: FleetSubject | undefined;
+  telling?: FleetTelling | undefined;
   events: EventFeed;
   /** For TLS; undefined: there is none. */
   certificates?: CertificateStore | undefined;
@@ -176,7 +176,7 @@ export async function openBroker(options: {
   const live = openConnectionList({ connections, meters, events, log });
   const turns = openTurnQueue();
   const writer = openSessionWriter({ counters, log: limitedLog });
-  const { taken: subject, replica, store } = options;
+  const { telling, replica, store } = options;
   const reaper = openSessionReaper({
     store,
     presence: options.presence,
@@ -184,7 +184,7 @@ export async function openBroker(options: {
     log: limitedLog,
   });
   const takeOver = openTakeOver({
-    subject,
+    telling,
     registry,
     replica,
     durable: store.durable,

@@ -3,6 +3,7 @@ import { messageOf } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import type { Msg, NatsConnection, NatsError, Service, ServiceMsg } from '../connection/nats-library.js';
 import type { NatsLink } from '../connection/nats-link.js';
+import { parseTold } from './fleet-telling.js';
 
 /** What a replica answers another one, or a person with the `nats` program. */
 export interface Question {
@@ -37,15 +38,8 @@ export interface FleetLink {
   readonly open: boolean;
   /** Asks a replica; rejects never. */
   ask(replica: string, question: string, request: unknown): Promise<Answer>;
-  /** Tells all replicas, this one too; nobody while NATS is away. */
-  tell(subject: FleetTopic, message: unknown): void;
-  /** Hears what is told, also on every later connection. @returns a function that ends it. */
-  hear(subject: FleetTopic, listener: (message: unknown) => void): () => void;
   close(): Promise<void>;
 }
-
-/** What is told: which replicas there are. */
-export type FleetTopic = 'here';
 
 const serviceName = 'svc-mqtt';
 const prefix = 'svc-mqtt.fleet';
@@ -74,7 +68,6 @@ export function openFleetLink(options: {
   log: Log;
 }): FleetLink {
   const { link, replica, host, version, questions, log } = options;
-  const listeners = new Map<FleetTopic, Set<(message: unknown) => void>>();
   let service: Service | undefined;
   let current: NatsConnection | undefined;
   let closed = false;
@@ -126,24 +119,10 @@ export function openFleetLink(options: {
     }
   }
 
-  function subscribe(connection: NatsConnection, topic: FleetTopic): () => void {
-    const subscription = connection.subscribe(`${prefix}.${topic}`, {
-      callback(error, { data }) {
-        if (error !== null || data.length > maxAnswerBytes) return;
-        const message = parse(data);
-        if (message !== undefined) for (const listener of listeners.get(topic) ?? []) listener(message);
-      },
-    });
-    return () => subscription.unsubscribe();
-  }
-  const unsubscribers = new Map<FleetTopic, () => void>();
-
   link.listen({
     connected(connection) {
       if (closed) return;
       current = connection;
-      unsubscribers.clear();
-      for (const topic of listeners.keys()) unsubscribers.set(topic, subscribe(connection, topic));
       offer(connection).then(
         () => {
           if (!closed && current === connection) options.onConnected();
@@ -177,36 +156,10 @@ export function openFleetLink(options: {
         return { failed: 'silent', detail: `did not answer within ${answerTimeoutMs} ms` };
       }
     },
-    tell(topic, message) {
-      try {
-        if (link.open && !closed) current?.publish(`${prefix}.${topic}`, JSON.stringify(message));
-      } catch (error) {
-        log.debug(
-          { event: 'fleet_not_told', subject: topic, reason: messageOf(error) },
-          'The connection has just ended',
-        );
-      }
-    },
-    hear(topic, listener) {
-      const heard = listeners.get(topic) ?? new Set();
-      heard.add(listener);
-      if (!listeners.has(topic)) {
-        listeners.set(topic, heard);
-        if (current !== undefined) unsubscribers.set(topic, subscribe(current, topic));
-      }
-      return () => {
-        heard.delete(listener);
-        if (heard.size > 0 || listeners.get(topic) !== heard) return;
-        listeners.delete(topic);
-        if (current?.isClosed() === false) unsubscribers.get(topic)?.();
-        unsubscribers.delete(topic);
-      };
-    },
     async close() {
       if (closed) return;
       closed = true;
       if (current?.isClosed() !== false) return;
-      for (const unsubscribe of unsubscribers.values()) unsubscribe();
       // It waits for NATS, which may be silent.
       const patience = delay(closeWithinMs, undefined, { ref: false });
       await Promise.race([service?.stop().catch(() => undefined), patience]);
@@ -220,7 +173,7 @@ const noResponders = '503';
 function readRequest(data: Uint8Array): unknown {
   if (data.length === 0) return {};
   if (data.length > maxRequestBytes) throw new QuestionRefused(413, `more than ${maxRequestBytes} bytes`);
-  const request = parse(data);
+  const request = parseTold(data);
   if (request === undefined) throw new QuestionRefused(400, 'the request is not JSON');
   return request;
 }
@@ -231,16 +184,8 @@ function readAnswer(message: Msg): Answer {
     const detail = message.headers?.get('Nats-Service-Error') ?? '';
     return { failed: 'refused', detail: detail.slice(0, 500), code: Number(code) };
   }
-  const answer = parse(message.data);
+  const answer = parseTold(message.data);
   return answer === undefined
     ? { failed: 'refused', detail: 'answered in a form that is not understood' }
     : { answer };
-}
-
-function parse(data: Uint8Array): unknown {
-  try {
-    return JSON.parse(Buffer.from(data.buffer, data.byteOffset, data.length).toString('utf8'));
-  } catch {
-    return undefined;
-  }
 }

@@ -1,9 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { messageOf } from '../../../errors.js';
 import type { Log } from '../../../log.js';
-import type { Msg } from '../connection/nats-library.js';
-import type { NatsLink } from '../connection/nats-link.js';
-import { type NatsWire, noWire } from '../connection/nats-wire.js';
+import { type FleetTelling, parseTold } from '../fleet/fleet-telling.js';
 import { createInterestSummary, everything, isWanted } from './interest-summary.js';
 
 /** What the clients of this replica want, and those of the others. */
@@ -38,8 +35,6 @@ const goneAfterMs = 20_000;
 const unsureForMs = 2_000;
 /** Text of the shared subscriptions that a replica tells of. */
 const maxShareBytes = 200_000;
-/** More than what NATS takes ends the connection. */
-const headerBytes = 64;
 /** However much is new. */
 const tellAtMostEveryMs = 50;
 const maxReplicas = 1_000;
@@ -61,19 +56,17 @@ interface Other {
 
 /** Told over core NATS: it is of use only while both are connected, and is said again every five seconds. */
 export function openFleetInterest(options: {
-  link: NatsLink;
+  telling: FleetTelling;
   /** The name of this replica among the others. */
   replica: string;
   log: Log;
 }): FleetInterest {
-  const { link, replica, log } = options;
+  const { telling, replica, log } = options;
   const summary = createInterestSummary();
   const ownShares = new Map<string, number>();
   const others = new Map<string, Other>();
-  const encodedSubject = Buffer.from(subject);
   let wanted: ReadonlySet<string> = new Set();
   let shares: ReadonlyMap<string, readonly string[]> = new Map();
-  let wire: NatsWire = noWire;
   let told: ReadonlySet<string> = new Set();
   let sureAtMs = 0;
   let toldAtMs = 0;
@@ -81,7 +74,7 @@ export function openFleetInterest(options: {
   let ticker: NodeJS.Timeout | undefined;
   /** There is something to tell that is new. */
   let isDirty = false;
-  let telling: Promise<void> | undefined;
+  let announcing: Promise<void> | undefined;
 
   function tell(asks: boolean): void {
     const shares: string[] = [];
@@ -94,22 +87,12 @@ export function openFleetInterest(options: {
   }
 
   function say(announcement: Announcement): void {
-    if (!link.open) return;
+    if (!telling.open) return;
     told = new Set([...announcement.prefixes, ...announcement.shares.map(shareMark)]);
     toldAtMs = performance.now();
-    const whole = Buffer.from(JSON.stringify(announcement));
+    if (telling.tell(subject, JSON.stringify(announcement))) return;
     // What is too much to be told in full is told as everything.
-    const payload =
-      whole.length + headerBytes <= wire.maxMessageBytes
-        ? whole
-        : Buffer.from(JSON.stringify({ ...announcement, prefixes: [everything], shares: [] }));
-    try {
-      const headers = Buffer.from('NATS/1.0\r\n\r\n');
-      wire.publish({ subject: encodedSubject, headers, payload, messageId: undefined });
-      wire.flush();
-    } catch {
-      // The connection has just ended; the next one begins with it.
-    }
+    telling.tell(subject, JSON.stringify({ ...announcement, prefixes: [everything], shares: [] }));
   }
 
   /** What is new is told soon, and several together; what is gone with what is told next. */
@@ -117,9 +100,9 @@ export function openFleetInterest(options: {
     if (!isStarted || isDirty) return;
     isDirty = true;
     const now = tellNew().then(() => {
-      if (telling === now) telling = undefined;
+      if (announcing === now) announcing = undefined;
     });
-    telling = now;
+    announcing = now;
   }
 
   async function tellNew(): Promise<void> {
@@ -128,13 +111,13 @@ export function openFleetInterest(options: {
     else await Promise.resolve();
     isDirty = false;
     tell(false);
-    if (!link.open) return;
-    const answered = link.connection?.flush().catch(() => {});
+    if (!telling.open) return;
+    const answered = telling.reached().catch(() => {});
     await Promise.race([answered, delay(announcedWithinMs, undefined, { ref: false })]);
   }
 
-  function onAnnouncement(message: Msg): void {
-    const heard = readAnnouncement(message.data);
+  function onAnnouncement(data: Uint8Array): void {
+    const heard = readAnnouncement(data);
     if (heard === undefined || heard.replica === replica) return;
     if (!others.has(heard.replica) && others.size >= maxReplicas) return;
     const prefixes = new Set(heard.prefixes);
@@ -155,47 +138,36 @@ export function openFleetInterest(options: {
     tell(false);
     const nowMs = performance.now();
     // While NATS is away nobody is heard, and nobody is gone for it.
-    if (!link.open || nowMs < sureAtMs + goneAfterMs) return;
+    if (!telling.open || nowMs < sureAtMs + goneAfterMs) return;
     const gone = [...others].filter(([, { heardAtMs }]) => nowMs - heardAtMs > goneAfterMs);
     for (const [name] of gone) others.delete(name);
     if (gone.length > 0) sum();
   }
 
-  function listen(): void {
-    link.listen({
-      connected(connection, newWire) {
-        wire = newWire;
-        sureAtMs = Number.POSITIVE_INFINITY;
-        connection.subscribe(subject, {
-          callback(error, message) {
-            if (error === null) onAnnouncement(message);
-            else
-              log.warn(
-                { event: 'fleet_interest_unknown', reason: messageOf(error) },
-                'What clients of other replicas subscribe to is not known: they get no messages of devices here',
-              );
-          },
-        });
-        // What is asked before NATS has the subscription is answered to nobody.
-        connection.flush().then(
-          () => {
-            sureAtMs = performance.now() + unsureForMs;
-            tell(true);
-          },
-          () => {},
-        );
+  function onConnected(): void {
+    sureAtMs = Number.POSITIVE_INFINITY;
+    // What is asked before NATS has the subscription is answered to nobody.
+    telling.reached().then(
+      () => {
+        sureAtMs = performance.now() + unsureForMs;
+        tell(true);
       },
-      disconnected() {
-        wire = noWire;
-      },
-    });
+      () => {},
+    );
+  }
+
+  function onDenied(reason: string): void {
+    log.warn(
+      { event: 'fleet_interest_unknown', reason },
+      'What clients of other replicas subscribe to is not known: they get no messages of devices here',
+    );
   }
 
   return {
     start() {
       if (isStarted) return;
       isStarted = true;
-      listen();
+      telling.hear(subject, { onMessage: onAnnouncement, onConnected, onDenied });
       ticker = setInterval(tick, tellEveryMs);
       ticker.unref();
     },
@@ -217,7 +189,7 @@ export function openFleetInterest(options: {
         else ownShares.delete(share);
       }
     },
-    announced: () => telling,
+    announced: () => announcing,
     get others() {
       return others.size;
     },
@@ -238,12 +210,7 @@ function shareMark(share: string): string {
 }
 
 function readAnnouncement(bytes: Uint8Array): Announcement | undefined {
-  let json: unknown;
-  try {
-    json = JSON.parse(Buffer.from(bytes).toString('utf8'));
-  } catch {
-    return undefined;
-  }
+  const json = parseTold(bytes);
   if (typeof json !== 'object' || json === null) return undefined;
   const { replica, prefixes, shares, asks } = json as Record<string, unknown>;
   if (typeof replica !== 'string' || !isTexts(prefixes) || !isTexts(shares)) return undefined;

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { FleetTelling } from '../fleet/fleet-telling.js';
 import type { ForwarderLimits } from '../forwarding.js';
 import { openFleetInterest } from './fleet-interest.js';
 import { type FleetMessages, messagesStream, openFleetMessages } from './fleet-messages.js';
@@ -19,12 +20,15 @@ export interface SharedState {
   close(): Promise<void>;
 }
 
-export function openSharedState(context: StateContext, limits: ForwarderLimits): SharedState {
-  const { link, log } = context;
+export function openSharedState(
+  context: StateContext,
+  telling: FleetTelling,
+  limits: ForwarderLimits,
+): SharedState {
   const replica = randomBytes(8).toString('hex');
   const writer = startStateWriter({ ...context, limits });
   const retained = openRetainedStore(context, writer);
-  const interest = openFleetInterest({ link, replica, log });
+  const interest = openFleetInterest({ telling, replica, log: context.log });
   const messages = openFleetMessages(context, { writer, interest, replica });
   const parts = [
     { name: retainedStream, part: retained },

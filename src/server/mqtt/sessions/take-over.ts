@@ -1,5 +1,5 @@
 import type { LimitedLog } from '../../../log.js';
-import type { FleetSubject } from '../../forward/state/fleet-subject.js';
+import { type FleetTelling, parseTold } from '../../forward/fleet/fleet-telling.js';
 import type { Client } from './client.js';
 import type { Registry } from './registry.js';
 
@@ -13,6 +13,7 @@ export interface TakeOver {
   close(): void;
 }
 
+const subject = 'svc-mqtt.taken';
 /** Connections of so much time are told of together. */
 const gatherMs = 5;
 const maxEntries = 500;
@@ -29,10 +30,10 @@ const ownSession = -1;
  * After every reconnect to NATS all connections are told of again: those that were made meanwhile, here or elsewhere, are
  * unheard of.
  *
- * @param options.subject undefined: this replica is alone.
+ * @param options.telling undefined: this replica is alone.
  */
 export function openTakeOver(options: {
-  subject: FleetSubject | undefined;
+  telling: FleetTelling | undefined;
   registry: Registry;
   /** The name of this replica. */
   replica: string;
@@ -40,7 +41,7 @@ export function openTakeOver(options: {
   durable: boolean;
   log: LimitedLog;
 }): TakeOver {
-  const { subject, registry, durable, log } = options;
+  const { telling, registry, durable, log } = options;
   const ownStart = `{"replica":${JSON.stringify(options.replica)},`;
   const ownBytes = Buffer.from(ownStart);
   let gathered: Client[] = [];
@@ -60,7 +61,7 @@ export function openTakeOver(options: {
         ? []
         : [[client.key, nowMs - client.admittedAtMs, epochOf(client)]],
     );
-    if (entries.length > 0) subject?.tell(`${ownStart}"connections":${JSON.stringify(entries)}}`);
+    if (entries.length > 0) telling?.tell(subject, `${ownStart}"connections":${JSON.stringify(entries)}}`);
   }
 
   function flush(): void {
@@ -72,7 +73,7 @@ export function openTakeOver(options: {
   }
 
   function announce(client: Client): void {
-    if (subject === undefined || closed) return;
+    if (telling === undefined || closed) return;
     gathered.push(client);
     timer ??= setTimeout(flush, gatherMs);
   }
@@ -102,38 +103,33 @@ export function openTakeOver(options: {
       for (const client of clients) if (client.connection?.isConnected === true) announce(client);
   }
 
-  if (subject !== undefined) {
-    subject.listener = {
-      onConnected: tellAll,
-      onMessage(data) {
-        if (Buffer.compare(data.subarray(0, ownBytes.length), ownBytes) === 0) return;
-        const entries = readEntries(data);
-        if (entries === undefined)
-          log.warn(
-            'take_over_unreadable',
-            {},
-            'A replica told of connections in a form that is not understood',
-          );
-        else for (const entry of entries) onEntry(entry);
-      },
-    };
-  }
+  const unhear = telling?.hear(subject, {
+    onConnected: tellAll,
+    onMessage(data) {
+      if (Buffer.compare(data.subarray(0, ownBytes.length), ownBytes) === 0) return;
+      const entries = readEntries(data);
+      if (entries === undefined)
+        log.warn(
+          'take_over_unreadable',
+          {},
+          'A replica told of connections in a form that is not understood',
+        );
+      else for (const entry of entries) onEntry(entry);
+    },
+  });
   return {
     announce,
     close() {
       closed = true;
       clearTimeout(timer);
+      unhear?.();
     },
   };
 }
 
 function readEntries(data: Uint8Array): readonly Entry[] | undefined {
-  try {
-    const { connections } = JSON.parse(Buffer.from(data).toString('utf8')) as { connections: unknown };
-    return Array.isArray(connections) && connections.every(isEntry) ? connections : undefined;
-  } catch {
-    return undefined;
-  }
+  const { connections } = (parseTold(data) ?? {}) as { connections?: unknown };
+  return Array.isArray(connections) && connections.every(isEntry) ? connections : undefined;
 }
 
 function isEntry(value: unknown): value is Entry {
