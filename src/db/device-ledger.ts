@@ -26,6 +26,8 @@ export interface LedgerAddition extends Readonly<LedgerCounts> {
   readonly last_stream?: string | undefined;
   readonly last_sequence?: number | undefined;
   readonly last_address?: string | undefined;
+  /** When the first of it was noted; undefined: now. */
+  readonly first_seen_at?: string | undefined;
 }
 
 /** Adds to the ledger of many devices with one statement; a device that is gone is left out. */
@@ -35,10 +37,12 @@ export async function addToLedger(db: Database, additions: readonly LedgerAdditi
   await query(db, () =>
     db.orm.execute(sql`
       insert into ${deviceLedger} as ledger (device_id, received, stored, refused, delivered, last_refused_at,
-        last_refused_reason, last_stream, last_sequence, last_address)
-      select added.* from json_to_recordset(${json}::json) as added (device_id text, received bigint, stored bigint,
+        last_refused_reason, last_stream, last_sequence, last_address, first_seen_at)
+      select device_id, received, stored, refused, delivered, last_refused_at, last_refused_reason, last_stream,
+          last_sequence, last_address, coalesce(added.first_seen_at, now())
+        from json_to_recordset(${json}::json) as added (device_id text, received bigint, stored bigint,
           refused bigint, delivered bigint, last_refused_at timestamptz, last_refused_reason text, last_stream text,
-          last_sequence bigint, last_address text)
+          last_sequence bigint, last_address text, first_seen_at timestamptz)
         join devices on devices.id = added.device_id
       order by added.device_id
       on conflict (device_id) do update set
@@ -65,14 +69,27 @@ export async function findLedger(db: Database, deviceId: string): Promise<Ledger
   return row;
 }
 
-/** A ledger with counts that are not in it yet. */
-export function addCounts(ledger: Ledger, counts: Readonly<LedgerCounts>): Ledger {
-  const { received, stored, refused, delivered } = counts;
+/**
+ * A ledger with what is noted and not in it yet, as `addToLedger` will have it.
+ *
+ * @param written undefined: nothing is written yet.
+ */
+export function addUnwritten(written: Ledger | undefined, unwritten: Ledger | undefined): Ledger | undefined {
+  if (written === undefined || unwritten === undefined) return written ?? unwritten;
+  const isSameStream = unwritten.lastStream === null || unwritten.lastStream === written.lastStream;
+  const sequence = isSameStream
+    ? Math.max(unwritten.lastSequence ?? 0, written.lastSequence ?? 0)
+    : (unwritten.lastSequence ?? 0);
   return {
-    ...ledger,
-    received: ledger.received + received,
-    stored: ledger.stored + stored,
-    refused: ledger.refused + refused,
-    delivered: ledger.delivered + delivered,
+    received: written.received + unwritten.received,
+    stored: written.stored + unwritten.stored,
+    refused: written.refused + unwritten.refused,
+    delivered: written.delivered + unwritten.delivered,
+    lastRefusedAt: unwritten.lastRefusedAt ?? written.lastRefusedAt,
+    lastRefusedReason: unwritten.lastRefusedReason ?? written.lastRefusedReason,
+    lastStream: unwritten.lastStream ?? written.lastStream,
+    lastSequence: sequence === 0 ? null : sequence,
+    firstSeenAt: written.firstSeenAt,
+    lastAddress: unwritten.lastAddress ?? written.lastAddress,
   };
 }

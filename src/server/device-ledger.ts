@@ -1,4 +1,10 @@
-import { addToLedger, type LedgerAddition } from '../db/device-ledger.js';
+import {
+  addToLedger,
+  addUnwritten,
+  findLedger,
+  type Ledger,
+  type LedgerAddition,
+} from '../db/device-ledger.js';
 import type { Database } from '../db/open.js';
 import { messageOf } from '../errors.js';
 import { type LedgerCounts, noCounts } from '../ledger-counts.js';
@@ -9,8 +15,12 @@ import { LedgerEntry } from './mqtt/live/ledger-entry.js';
 export interface DeviceLedger {
   /** Where to note what becomes of a device's messages. */
   of(deviceId: string): LedgerEntry;
-  /** What is noted here and not written yet. */
-  unwritten(deviceId: string): Readonly<LedgerCounts>;
+  /**
+   * What is written of a device, by all replicas, and what is noted here and not written yet; undefined: nothing.
+   *
+   * @throws SvcMqttError DATABASE_*.
+   */
+  read(deviceId: string): Promise<Ledger | undefined>;
   /** Writes what waits, as far as that is possible soon. */
   close(): Promise<void>;
 }
@@ -24,17 +34,28 @@ const rowsPerWrite = 1_000;
 const maxWaiting = 500_000;
 const closeTimeoutMs = 5_000;
 
+/** Who asks while one device after another is written is answered with what there is. */
+const maxReads = 3;
+
+interface Noted {
+  readonly entry: LedgerEntry;
+  /** `performance.now()` of the first that was noted. */
+  readonly sinceMs: number;
+}
+
 export function startDeviceLedger(options: { db: Database; log: Log; isLive(): boolean }): DeviceLedger {
   const { db, log, isLive } = options;
   /** The one that has waited longest first. */
-  const waiting = new Map<string, { readonly entry: LedgerEntry; readonly sinceMs: number }>();
+  const waiting = new Map<string, Noted>();
   let writing: Promise<boolean> | undefined;
+  /** Counts the writings. */
+  let written = 0;
 
   function onChanged(entry: LedgerEntry): void {
     const other = waiting.get(entry.deviceId)?.entry;
     if (other !== undefined) {
       // Of one that the device had before: messages of its last connection were still under way.
-      giveBack(other, take(entry));
+      giveBack(other, take(entry, performance.now()));
       return;
     }
     if (waiting.size >= maxWaiting) return;
@@ -44,14 +65,15 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
 
   /** Writes those that have waited for long enough; false: there are none, or it did not work. */
   async function write(sinceMs: number): Promise<boolean> {
-    const batch: LedgerEntry[] = [];
+    const batch: Noted[] = [];
     for (const each of waiting.values()) {
       if (batch.length === rowsPerWrite || each.sinceMs > sinceMs) break;
-      batch.push(each.entry);
+      batch.push(each);
     }
     if (batch.length === 0 || !isLive()) return false;
-    const additions = batch.map(take);
-    for (const entry of batch) {
+    written += 1;
+    const additions = batch.map(({ entry, sinceMs: noted }) => take(entry, noted));
+    for (const { entry } of batch) {
       entry.isWaiting = false;
       waiting.delete(entry.deviceId);
     }
@@ -60,7 +82,7 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
       return true;
     } catch (error) {
       log.debug({ event: 'ledger_failed', reason: messageOf(error) }, 'The ledger could not be written');
-      for (const [index, entry] of batch.entries()) giveBack(entry, additions[index] as LedgerAddition);
+      for (const [index, { entry }] of batch.entries()) giveBack(entry, additions[index] as LedgerAddition);
       return false;
     }
   }
@@ -81,22 +103,36 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
     if (!entry.isWaiting) onChanged(entry);
   }
 
-  const timer = setInterval(() => {
-    if (writing !== undefined) return;
-    writing = write(performance.now() - writeAfterMs).finally(() => {
+  function begin(sinceMs: number): Promise<boolean> {
+    writing = write(sinceMs).finally(() => {
       writing = undefined;
     });
+    return writing;
+  }
+
+  const timer = setInterval(() => {
+    if (writing === undefined) void begin(performance.now() - writeAfterMs);
   }, tickMs);
   timer.unref();
 
   return {
     of: (deviceId) => waiting.get(deviceId)?.entry ?? new LedgerEntry(deviceId, onChanged),
-    unwritten: (deviceId) => waiting.get(deviceId)?.entry.counts ?? noCounts,
+    async read(deviceId) {
+      for (let reads = 1; ; reads += 1) {
+        while (writing !== undefined) await writing;
+        const before = written;
+        const found = await findLedger(db, deviceId);
+        // What is written meanwhile would be missed, or counted twice.
+        if (written !== before && reads < maxReads) continue;
+        const noted = waiting.get(deviceId);
+        return addUnwritten(found, noted && describe(noted.entry, noted.sinceMs));
+      }
+    },
     async close() {
       clearInterval(timer);
       await writing;
       const endMs = performance.now() + closeTimeoutMs;
-      while (performance.now() < endMs && (await write(Number.POSITIVE_INFINITY)));
+      while (performance.now() < endMs && (await begin(Number.POSITIVE_INFINITY)));
       if (waiting.size > 0)
         log.warn(
           { event: 'ledger_incomplete', devices: waiting.size },
@@ -107,7 +143,7 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
 }
 
 /** What of an entry is to be written, which is then as if nothing had been noted. */
-function take(entry: LedgerEntry): LedgerAddition {
+function take(entry: LedgerEntry, sinceMs: number): LedgerAddition {
   const { deviceId, counts, lastRefusal, stream, sequence, address } = entry;
   entry.counts = { ...noCounts };
   entry.lastRefusal = undefined;
@@ -122,5 +158,24 @@ function take(entry: LedgerEntry): LedgerAddition {
     last_stream: stream,
     last_sequence: stream === undefined ? undefined : sequence,
     last_address: address,
+    first_seen_at: toDate(sinceMs).toISOString(),
   };
+}
+
+/** What of an entry is not written yet. */
+function describe({ counts, lastRefusal, stream, sequence, address }: LedgerEntry, sinceMs: number): Ledger {
+  return {
+    ...counts,
+    lastRefusedAt: lastRefusal === undefined ? null : new Date(lastRefusal.atMs),
+    lastRefusedReason: lastRefusal?.reason ?? null,
+    lastStream: stream ?? null,
+    lastSequence: stream === undefined ? null : sequence,
+    firstSeenAt: toDate(sinceMs),
+    lastAddress: address ?? null,
+  };
+}
+
+/** @param atMs `performance.now()`. */
+function toDate(atMs: number): Date {
+  return new Date(Date.now() - (performance.now() - atMs));
 }

@@ -271,7 +271,7 @@ async function start(
     urgent,
     feed,
     commands: openCommandSender(nats.link, () => downlink.store !== undefined),
-    unwritten: (deviceId) => ledger.unwritten(deviceId),
+    readLedger: (deviceId) => ledger.read(deviceId),
     config,
     certificates: certificates.http,
     limits: { maxConnections: openFiles.http, maxConnectionsPerAddress: Math.ceil(openFiles.http / 2) },

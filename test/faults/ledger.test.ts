@@ -2,6 +2,8 @@ import mqtt from 'mqtt';
 import { connect as connectNats } from 'nats';
 import pg from 'pg';
 import { expect, test } from 'vitest';
+import { runProgram } from '../../src/cli/program.js';
+import { fakeIo } from '../cli/support.js';
 import { publishPacket } from '../support/raw-client.js';
 import { startServerProcess } from '../support/server-process.js';
 import { addDevice, connected, type OnFinished, publishAndWait, startGateway, until } from './gateway.js';
@@ -38,8 +40,15 @@ test('what two replicas counted of a device is what the stream has, once they ha
   await until('all are stored', async () => (await storedOf(gateway.nats.url, device.id)) >= 101);
 
   const shown = await fetch(`http://127.0.0.1:${gateway.server.httpPort}/devices/${device.id}`);
-  // Nothing is written yet: the first minute is not over.
-  expect(await shown.json()).toMatchObject({ id: device.id, ledger: null });
+  // Nothing is written yet: the first minute is not over. Each replica shows what it has counted itself.
+  expect(await shown.json()).toMatchObject({
+    id: device.id,
+    ledger: { received: 51, stored: 50, refused: 0, last_stream: 'RAW', last_address: '127.0.0.1' },
+  });
+  const io = fakeIo({ env: { ...gateway.env, LISTEN_ADDR: `127.0.0.1:${other.httpPort}` } });
+  await runProgram(['device', 'show', device.id], io);
+  expect(io.out()).toMatch(/^received +51$/m);
+  expect(io.out()).toMatch(/^refused +1, last .*: publish-denied$/m);
 
   await Promise.all([gateway.server.end('SIGTERM'), other.end('SIGTERM')]);
   const sql = await openSql(onTestFinished, gateway.databaseUrl);

@@ -73,14 +73,20 @@ describe.each(kinds)('the ledger in %s', (kind) => {
       entry.store(ack(number), undefined);
     }
     entry.refuse('publish-denied');
+    const noted = { received: 5, stored: 5, refused: 1, delivered: 0, lastRefusedReason: 'publish-denied' };
     expect(ledger.of(id)).toBe(entry);
-    expect(ledger.unwritten(id)).toEqual({ received: 5, stored: 5, refused: 1, delivered: 0 });
+    expect(await ledger.read(id)).toMatchObject({
+      ...noted,
+      lastStream: 'RAW',
+      lastSequence: 5,
+      lastAddress: '192.0.2.7',
+    });
     const { pool } = database.db;
     const broken = vi.spyOn(pool, 'query').mockRejectedValue(new Error('away'));
     live = true;
     await ledger.close();
     broken.mockRestore();
-    expect(ledger.unwritten(id)).toEqual({ received: 5, stored: 5, refused: 1, delivered: 0 });
+    expect(await ledger.read(id)).toMatchObject(noted);
     entry.deliver();
     await ledger.close();
     expect(await findLedger(database.db, id)).toMatchObject({
@@ -92,7 +98,44 @@ describe.each(kinds)('the ledger in %s', (kind) => {
       lastSequence: 5,
       lastAddress: '192.0.2.7',
     });
-    expect(ledger.unwritten(id)).toEqual({ received: 0, stored: 0, refused: 0, delivered: 0 });
+    expect(await ledger.read(id)).toEqual(await findLedger(database.db, id));
+  });
+
+  test('is read with what is not written yet, also before the first writing and while it is written', async () => {
+    const id = await add();
+    const ledger = start();
+    expect(await ledger.read(id)).toBeUndefined();
+    const beganAt = Date.now();
+    const entry = ledger.of(id);
+    entry.connect('192.0.2.7');
+    entry.receive();
+    entry.store(ack(7), undefined);
+    const first = await ledger.read(id);
+    expect(first).toMatchObject({
+      received: 1,
+      stored: 1,
+      lastStream: 'RAW',
+      lastSequence: 7,
+      lastAddress: '192.0.2.7',
+    });
+    expect(first?.lastRefusedAt).toBeNull();
+    expect(first?.firstSeenAt.getTime()).toBeGreaterThanOrEqual(beganAt - 1);
+    const closing = ledger.close();
+    const seen = await Promise.all([ledger.read(id), ledger.read(id), ledger.read(id)]);
+    await closing;
+    for (const each of [...seen, await ledger.read(id)])
+      expect(each).toMatchObject({ received: 1, stored: 1 });
+    const written = await findLedger(database.db, id);
+    expect(written?.firstSeenAt.getTime()).toBe(first?.firstSeenAt.getTime());
+    entry.store(ack(6), undefined);
+    entry.refuse('publish-denied');
+    expect(await ledger.read(id)).toMatchObject({
+      stored: 2,
+      refused: 1,
+      lastSequence: 7,
+      lastRefusedReason: 'publish-denied',
+    });
+    await ledger.close();
   });
 
   test('nothing is lost of an entry that another one of its device waits before', async () => {
@@ -103,7 +146,7 @@ describe.each(kinds)('the ledger in %s', (kind) => {
     expect(after).not.toBe(before);
     before.receive();
     for (let number = 1; number <= 3; number += 1) after.receive();
-    expect(ledger.unwritten(id)).toMatchObject({ received: 4 });
+    expect(await ledger.read(id)).toMatchObject({ received: 4 });
     await ledger.close();
     expect(await findLedger(database.db, id)).toMatchObject({ received: 4 });
   });

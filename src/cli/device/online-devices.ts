@@ -1,5 +1,5 @@
 import type { ConnectionJson, ConnectionPageJson } from '../../api/connection.js';
-import type { DeviceJson } from '../../api/device.js';
+import type { DeviceDetailsJson, DeviceJson } from '../../api/device.js';
 import type { Config } from '../../config.js';
 import { messageOf } from '../../errors.js';
 import { openApi } from '../store/api-address.js';
@@ -21,6 +21,8 @@ export interface Unknown {
 /** What an answer leaves out; undefined: nothing. */
 interface Answered {
   readonly note: string | undefined;
+  /** The known device as the API has it. */
+  readonly device: DeviceDetailsJson | undefined;
 }
 
 /**
@@ -66,8 +68,8 @@ async function ask<T extends Replicas>(
 ): Promise<Unknown | (T & Answered)> {
   try {
     const { url, api } = openApi(config, io, { timeoutMs, quietly: true });
-    const createdAt = known === undefined ? undefined : await api.deviceCreatedAt(known.id);
-    if (createdAt !== known?.created_at)
+    const device = known && (await api.device(known.id));
+    if (device?.created_at !== known?.created_at)
       return { unknown: `${url} serves another database than this command uses` };
     const [answer, { replicas: all }] = await Promise.all([read(api), api.stats()]);
     if ('unknown' in answer) return answer;
@@ -75,6 +77,7 @@ async function ask<T extends Replicas>(
     const most = Math.max(all ?? 0, answer.replicas.length);
     return {
       ...answer,
+      device,
       note: answered >= most ? undefined : `Only ${answered} of ${most} replicas answered`,
     };
   } catch (error) {

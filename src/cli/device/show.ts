@@ -21,7 +21,10 @@ export async function showDevice(
 ): Promise<void> {
   const device = await withStore(config, io, ({ devices }) => devices.find(options.id));
   if (device === undefined) throw deviceNotFound([options.id]);
-  await writeDevice(device, options.json === true, io, await readConnectionsOf(config, device, io));
+  const connections = await readConnectionsOf(config, device, io);
+  // A running replica knows more than it has written.
+  const ledger = ('device' in connections ? connections.device?.ledger : null) ?? device.ledger;
+  await writeDevice({ ...device, ledger }, options.json === true, io, connections);
 }
 
 /** Writes all that may be shown of a device; as JSON, `online` is null where nobody can say. */

@@ -1,6 +1,6 @@
 import type { CommandJson, CommandRequestJson } from '../../api/command.js';
 import type { ConnectionDetailsJson, ConnectionPageJson, SortField } from '../../api/connection.js';
-import type { DevicePageJson } from '../../api/device.js';
+import type { DeviceDetailsJson, DevicePageJson } from '../../api/device.js';
 import type { SessionJson, SessionPageJson } from '../../api/session.js';
 import type { FleetJson, StatsJson } from '../../api/stats.js';
 import { SvcMqttError } from '../../errors.js';
@@ -45,8 +45,8 @@ export interface RemoteApi extends LiveApi {
     readonly metadata: Readonly<Record<string, string>> | undefined;
   }): AsyncIterable<readonly string[]>;
   sendCommand(device: string, request: CommandRequestJson): Promise<CommandJson>;
-  /** When a device was created, as ISO 8601 has it; undefined: the API knows no such device. */
-  deviceCreatedAt(id: string): Promise<string | undefined>;
+  /** Undefined: the API knows no such device. */
+  device(id: string): Promise<DeviceDetailsJson | undefined>;
 }
 
 /** Devices that are asked for at a time. */
@@ -116,9 +116,9 @@ export function openLiveApi(send: Send): RemoteApi {
     async endSession(id) {
       await callApi(send, 'DELETE', `/sessions/${encodeURIComponent(id)}`);
     },
-    async deviceCreatedAt(id) {
+    async device(id) {
       try {
-        return (await get<{ created_at?: string }>(`/devices/${encodeURIComponent(id)}`)).created_at;
+        return await get(`/devices/${encodeURIComponent(id)}`);
       } catch (error) {
         if (error instanceof SvcMqttError && error.code === 'DEVICE_NOT_FOUND') return undefined;
         throw error;

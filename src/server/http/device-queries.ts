@@ -11,7 +11,7 @@ import {
 } from '../../db/device-changes.js';
 import { type ExportedDevice, exportDevices, importDevices } from '../../db/device-import.js';
 import type { DeviceRow } from '../../db/device-insert.js';
-import { addCounts, findLedger, type Ledger } from '../../db/device-ledger.js';
+import { findLedger, type Ledger } from '../../db/device-ledger.js';
 import {
   type AddRequest,
   addDevices,
@@ -26,7 +26,6 @@ import {
 import type { Database } from '../../db/open.js';
 import { query } from '../../db/query.js';
 import { SvcMqttError } from '../../errors.js';
-import type { LedgerCounts } from '../../ledger-counts.js';
 import type { Log } from '../../log.js';
 
 /** Where a page begins: behind the device with this id, which has this key of the order. */
@@ -48,7 +47,7 @@ export interface DeviceQueries {
   ): Promise<(Device & { readonly sortKey?: string })[]>;
   /** @param madeBy only if the key with this id added it. */
   find(id: string, madeBy?: string): Promise<Device | undefined>;
-  /** @returns undefined when nothing was written down yet. */
+  /** @returns undefined when nothing is known of it. */
   ledger(id: string): Promise<Ledger | undefined>;
   revoke(actor: Actor, id: string, reason?: string): Promise<'revoked' | 'already revoked' | 'unknown'>;
   enable(actor: Actor, id: string): Promise<Device | undefined>;
@@ -74,10 +73,13 @@ export interface DeviceQueries {
   ): Promise<ExportedDevice[]>;
 }
 
-/** What a replica has noted of a device since it last wrote it down. */
-export type Unwritten = (deviceId: string) => Readonly<LedgerCounts>;
+/** The ledger of a device, as a replica knows it. */
+export type ReadLedger = (deviceId: string) => Promise<Ledger | undefined>;
 
-export function bindDeviceQueries(db: Database, unwritten?: Unwritten): DeviceQueries {
+export function bindDeviceQueries(
+  db: Database,
+  ledger: ReadLedger = (id) => findLedger(db, id),
+): DeviceQueries {
   return {
     async add(actor, request) {
       const [device] = await addDevices(db, actor, request);
@@ -90,11 +92,7 @@ export function bindDeviceQueries(db: Database, unwritten?: Unwritten): DeviceQu
       return listSortedDevices(db, { ...request, sort, descending, after });
     },
     find: (id, madeBy) => findDevice(db, id, madeBy),
-    async ledger(id) {
-      const written = await findLedger(db, id);
-      const counts = unwritten?.(id);
-      return written && counts ? addCounts(written, counts) : written;
-    },
+    ledger,
     async revoke(actor, id, reason) {
       const { changed, unknown } = await revokeDevices(db, actor, [id], reason);
       if (unknown.length > 0) return 'unknown';

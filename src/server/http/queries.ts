@@ -13,7 +13,7 @@ import type { Database } from '../../db/open.js';
 import { changePolicy, findPolicy, listPolicies, removePolicy, setPolicy } from '../../db/policies.js';
 import { query } from '../../db/query.js';
 import type { PolicyRules } from '../../policy.js';
-import { bindDeviceQueries, type Unwritten } from './device-queries.js';
+import { bindDeviceQueries, type ReadLedger } from './device-queries.js';
 
 /** What a sound policy allows that should be intended, each as a sentence. */
 export type RisksOf = (rules: PolicyRules) => Promise<string[]>;
@@ -26,10 +26,10 @@ export type RisksOf = (rules: PolicyRules) => Promise<string[]>;
 export function bindQueries(
   db: Database,
   urgent: Database,
-  { risksOf, unwritten }: { risksOf: RisksOf; unwritten?: Unwritten | undefined },
+  { risksOf, readLedger }: { risksOf: RisksOf; readLedger?: ReadLedger | undefined },
 ) {
   return {
-    devices: bindDeviceQueries(db, unwritten),
+    devices: bindDeviceQueries(db, readLedger),
     policies: {
       list: bind(db, listPolicies),
       find: bind(db, findPolicy),

@@ -8,7 +8,7 @@ import type { ReplicaView } from '../live.js';
 import { plainAddress } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import { createApp } from './app.js';
-import type { Unwritten } from './device-queries.js';
+import type { ReadLedger } from './device-queries.js';
 import type { ReadReadiness } from './health.js';
 import { openKeyDirectory } from './key-directory.js';
 import { defaultHttpLimits, type HttpLimits } from './limits.js';
@@ -56,16 +56,16 @@ export async function startHttp(options: {
   version: string;
   /** What a policy allows that should be intended. */
   policyRisks: RisksOf;
-  /** What is noted of a device and not in its ledger yet. */
-  unwritten?: Unwritten | undefined;
+  /** Default: what is written in the database. */
+  readLedger?: ReadLedger | undefined;
   /** With them the API speaks HTTPS only. */
   certificates?: CertificateStore | undefined;
   limits?: Partial<HttpLimits>;
 }): Promise<RunningHttp> {
-  const { db, urgent = db, policyRisks, unwritten } = options;
+  const { db, urgent = db, policyRisks, readLedger } = options;
   return startHttpWith({
     ...options,
-    queries: bindQueries(db, urgent, { risksOf: policyRisks, unwritten }),
+    queries: bindQueries(db, urgent, { risksOf: policyRisks, readLedger }),
   });
 }
 
