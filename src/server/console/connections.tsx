@@ -1,5 +1,6 @@
 import type { ConnectionJson } from '../../api/connection.js';
 import { linkTo, useLoad, usePlace } from './hooks.js';
+import { ReplicaChoice } from './replicas.js';
 import { useSession } from './session.js';
 import { ago, brief, bytes, integer, perSecond, shown, span } from './text.js';
 import { type Column, Command, Empty, Heading, ProblemBox, Table } from './ui.js';
@@ -139,11 +140,12 @@ export function ConnectionsPage() {
   const { source } = useSession();
   const { query } = usePlace();
   const [q, sort, order] = [query.get('q') ?? '', query.get('sort') ?? 'rate', query.get('order') ?? 'desc'];
+  const replica = query.get('replica') ?? '';
   const offset = Number(query.get('offset') ?? 0);
   const go = (changes: Record<string, string>) => {
-    location.replace(linkTo(['connections'], { q, sort, order, offset: '', ...changes }));
+    location.replace(linkTo(['connections'], { q, replica, sort, order, offset: '', ...changes }));
   };
-  const asked = { q, sort, order, offset, limit: pageSize };
+  const asked = { q, replica, sort, order, offset, limit: pageSize };
   const { data, error } = useLoad(JSON.stringify(asked), () => source.connections(asked), everyMs);
   const onSort = (key: string) => {
     // What is counted begins with the most, what is named with A.
@@ -171,6 +173,7 @@ export function ConnectionsPage() {
           maxLength={256}
           onInput={(event) => go({ q: event.currentTarget.value })}
         />
+        <ReplicaChoice chosen={replica} onChoose={(chosen) => go({ replica: chosen })} />
       </form>
       <ProblemBox error={error} />
       {data?.replicas
@@ -190,7 +193,7 @@ export function ConnectionsPage() {
           onSort={onSort}
         />
       )}
-      {data?.connections.length === 0 && <NoConnections filtered={q !== ''} />}
+      {data?.connections.length === 0 && <NoConnections filtered={q + replica !== ''} />}
       {data !== undefined && data.matching > pageSize && (
         <div class="pager">
           <button
@@ -218,7 +221,7 @@ export function ConnectionsPage() {
 }
 
 function NoConnections({ filtered }: { filtered: boolean }) {
-  if (filtered) return <Empty title="No connection has all of these words." />;
+  if (filtered) return <Empty title="No connection is like this." />;
   return (
     <Empty title="No device is connected.">
       <p>Add one, and publish as that device:</p>

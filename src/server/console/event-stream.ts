@@ -38,10 +38,12 @@ function tell(part: string, listener: (event: EventJson | { missed: number }) =>
     const colon = line.indexOf(': ');
     if (colon > 0) fields.set(line.slice(0, colon), line.slice(colon + 2));
   }
-  const data = fields.get('data');
+  const [id, data] = [fields.get('id'), fields.get('data')];
   if (data !== undefined) {
     const event = JSON.parse(data);
-    listener(fields.get('event') === 'missed' ? { missed: event.count } : event);
+    const missed = fields.get('event') === 'missed';
+    // An event of the replica that is asked names it in its id only.
+    listener(missed ? { missed: event.count } : { replica: id?.replace(/\.\d+$/, ''), ...event });
   }
-  return fields.get('id');
+  return id;
 }

@@ -11,13 +11,16 @@ const tones: Record<EventJson['kind'], Tone> = {
   dropped: 'warn',
 };
 
+/** Names an event: numbers are those of its replica. */
+export const eventKey = ({ replica = '', number }: EventJson): string => `${replica}.${number}`;
+
 /** Events, as they are given. */
-export function EventTable({ events }: { events: readonly EventJson[] }) {
+export function EventTable({ events, replicas }: { events: readonly EventJson[]; replicas: boolean }) {
   return (
     <Table
       caption="Events, the latest first"
       rows={events}
-      keyOf={({ number }) => number}
+      keyOf={eventKey}
       columns={[
         { key: 'at', title: 'Time', width: '6.2rem', render: ({ at }) => time(at).slice(11) },
         {
@@ -38,6 +41,17 @@ export function EventTable({ events }: { events: readonly EventJson[] }) {
               <a href={linkTo(['devices', device])}>{shown(device)}</a>
             ),
         },
+        ...(replicas
+          ? [
+              {
+                key: 'replica',
+                title: 'Replica',
+                width: '6rem',
+                from: 'medium' as const,
+                render: ({ replica = '' }: EventJson) => shown(replica),
+              },
+            ]
+          : []),
         {
           key: 'reason',
           title: 'Reason',

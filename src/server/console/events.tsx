@@ -1,8 +1,9 @@
 import { useEffect, useState } from 'preact/hooks';
 import { eventKinds } from '../../api/constants.js';
 import type { EventJson } from '../../api/event.js';
-import { EventTable } from './event-table.js';
+import { EventTable, eventKey } from './event-table.js';
 import { linkTo, usePlace } from './hooks.js';
+import { ReplicaChoice } from './replicas.js';
 import { useSession } from './session.js';
 import { useStats } from './stats.js';
 import { integer } from './text.js';
@@ -16,15 +17,16 @@ const drawEveryMs = 250;
 /** What happens, as it happens. */
 export function EventsPage() {
   const { source } = useSession();
-  const { data: stats } = useStats();
+  const { data: fleet } = useStats();
   const { query } = usePlace();
   const [kind, device] = [query.get('kind') ?? '', query.get('device') ?? ''];
+  const replica = query.get('replica') ?? '';
   const [events, setEvents] = useState<readonly EventJson[]>([]);
   const [missed, setMissed] = useState(0);
   /** What is shown while one reads, whatever comes. */
   const [held, setHeld] = useState<readonly EventJson[]>();
-  const go = (changes: { kind?: string; device?: string }) =>
-    location.replace(linkTo(['events'], { kind, device, ...changes }));
+  const go = (changes: { kind?: string; device?: string; replica?: string }) =>
+    location.replace(linkTo(['events'], { kind, device, replica, ...changes }));
 
   useEffect(() => {
     const end = new AbortController();
@@ -54,10 +56,14 @@ export function EventsPage() {
 
   // Before the first one comes there are those of a moment ago.
   const isWanted = (event: EventJson) =>
-    (kind === '' || event.kind === kind) && (device === '' || event.device === device);
-  const oldest = events.at(-1)?.number ?? Number.POSITIVE_INFINITY;
-  const before = (stats?.recent_events ?? []).filter(({ number }) => number < oldest).reverse();
-  const all = [...events.filter(isWanted), ...before.filter(isWanted)];
+    (kind === '' || event.kind === kind) &&
+    (device === '' || event.device === device) &&
+    (replica === '' || event.replica === replica);
+  const known = new Set(events.map(eventKey));
+  const before = (fleet?.total.recent_events ?? []).filter((event) => !known.has(eventKey(event)));
+  const all = [...events, ...before]
+    .filter(isWanted)
+    .sort((one, other) => Date.parse(other.at) - Date.parse(one.at));
   return (
     <>
       <Heading title="Events">
@@ -86,13 +92,14 @@ export function EventsPage() {
             </option>
           ))}
         </select>
+        <ReplicaChoice chosen={replica} onChoose={(chosen) => go({ replica: chosen })} />
       </form>
       {(held ?? all).length === 0 ? (
         <Empty title="Nothing has happened since this page was opened.">
           <p>Connections, refusals and revocations are shown here as they come.</p>
         </Empty>
       ) : (
-        <EventTable events={held ?? all} />
+        <EventTable events={held ?? all} replicas={(fleet?.replicas.length ?? 0) > 1} />
       )}
     </>
   );

@@ -1,28 +1,67 @@
+import type { FleetJson, StatsJson } from '../../api/stats.js';
 import { Chart } from './chart.js';
 import { EventTable } from './event-table.js';
+import { linkTo, usePlace } from './hooks.js';
+import { ReplicaChoice, ReplicaTable } from './replicas.js';
 import { useSession } from './session.js';
 import { keptSeconds, useStats } from './stats.js';
-import { brief, bytes, integer, milliseconds, shown, span } from './text.js';
+import { brief, bytes, integer, milliseconds, shown, span, time } from './text.js';
 import { Empty, Facts, Heading } from './ui.js';
 
-/** How the replica is doing. */
+/** How the replicas are doing: all together, or one of them. */
 export function FleetPage() {
-  const { may } = useSession();
-  const { data, remembered } = useStats();
+  const { data } = useStats();
+  const chosen = usePlace().query.get('replica') ?? '';
   if (data === undefined) return <Heading title="Fleet" />;
-  const { connections, rates, history, ack_latency_ms: latency, waiting, totals } = data;
-  const failures = Object.entries(data.failures)
-    .filter(([, count]) => count > 0)
-    .sort(([, one], [, other]) => other - one);
-  const several = data.replicas !== null && data.replicas > 1;
+  const { replicas } = data;
+  const one = replicas.find(({ replica }) => replica === (chosen === '' ? replicas[0]?.replica : chosen));
+  const isOne = chosen !== '' || replicas.length === 1;
   return (
     <>
       <Heading title="Fleet">
-        <span class="note">
-          replica {shown(data.replica)}
-          {several ? `, one of ${data.replicas}: the figures are its own` : ''}
-        </span>
+        <ReplicaChoice chosen={chosen} onChoose={(replica) => location.replace(linkTo([''], { replica }))} />
+        {!isOne && (
+          <span class="note">
+            {replicas.filter(({ ok }) => ok).length} of {replicas.length} replicas answer; of latencies the
+            longest is shown
+          </span>
+        )}
       </Heading>
+      {!isOne ? (
+        <Figures name="" work={data.total} several />
+      ) : one?.stats ? (
+        <Figures key={one.replica} name={chosen} work={one.stats} several={false} stats={one.stats} />
+      ) : (
+        <Empty title={one === undefined ? 'This replica is gone.' : 'This replica does not answer.'} />
+      )}
+      {replicas.length > 1 && (
+        <section aria-labelledby="replicas">
+          <h2 id="replicas">Replicas</h2>
+          <ReplicaTable replicas={replicas} />
+        </section>
+      )}
+    </>
+  );
+}
+
+/** What is done, by one replica or by all. */
+function Figures(props: {
+  /** Of the replica, as its figures are remembered by; empty: of all. */
+  name: string;
+  work: FleetJson['total'];
+  several: boolean;
+  /** Of the one replica. */
+  stats?: StatsJson;
+}) {
+  const { may } = useSession();
+  const { name, work, several, stats } = props;
+  const remembered = useStats().rememberedOf(name);
+  const { connections, rates, history, ack_latency_ms: latency, waiting, totals } = work;
+  const failures = Object.entries(work.failures)
+    .filter(([, count]) => count > 0)
+    .sort(([, one], [, other]) => other - one);
+  return (
+    <>
       <dl class="tiles">
         <Tile
           name="Connections"
@@ -85,27 +124,44 @@ export function FleetPage() {
               facts={failures.map(([kind, count]) => [kind.replaceAll('_', ' '), integer(count)] as const)}
             />
           )}
-          <h2>This replica</h2>
-          <Facts
-            facts={[
-              ['version', shown(data.version)],
-              ['running for', span(data.uptime_seconds * 1_000)],
-              ['NATS', shown(data.nats.detail)],
-              ['database', shown(data.database.detail)],
-            ]}
-          />
+          {stats !== undefined && <About stats={stats} />}
         </section>
         <section aria-labelledby="latest">
           <h2 id="latest">Latest events</h2>
-          {data.recent_events.length === 0 ? (
+          {work.recent_events.length === 0 ? (
             <Empty title="No device has connected yet.">
               {may('enroller') ? <p>Add a device, and connect it with what is shown then.</p> : null}
             </Empty>
           ) : (
-            <EventTable events={data.recent_events.slice(-12).reverse()} />
+            <EventTable events={work.recent_events.slice(-12).reverse()} replicas={several} />
           )}
         </section>
       </div>
+    </>
+  );
+}
+
+/** What one replica is, and what it works with. */
+function About({ stats }: { stats: StatsJson }) {
+  const { acknowledgement: worth } = stats;
+  return (
+    <>
+      <h2>This replica</h2>
+      <Facts
+        facts={[
+          [
+            'replica',
+            <a key="id" href={linkTo(['connections'], { replica: stats.replica })}>
+              {shown(stats.replica)}
+            </a>,
+          ],
+          ['version', shown(stats.version)],
+          ['running since', `${time(stats.started_at)}, for ${span(stats.uptime_seconds * 1_000)}`],
+          ['NATS', shown(stats.nats.detail)],
+          ['database', shown(stats.database.detail)],
+          ...(worth === null ? [] : [['acknowledged is', shown(`${worth.level}: ${worth.why}`)] as const]),
+        ]}
+      />
     </>
   );
 }

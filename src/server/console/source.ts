@@ -14,7 +14,7 @@ import type { MeJson } from '../../api/me.js';
 import type { PolicyPageJson, SetPolicyJson } from '../../api/policy.js';
 import type { Problem } from '../../api/problem.js';
 import type { SessionPageJson } from '../../api/session.js';
-import type { StatsJson } from '../../api/stats.js';
+import type { FleetJson } from '../../api/stats.js';
 import { followStream } from './event-stream.js';
 
 /** The API as seen from the page, which lies one below it: so it holds behind a proxy that puts a path before both. */
@@ -86,7 +86,7 @@ export function openSource(key: string | undefined, onRefused: (error: ApiError)
 
   return {
     me: () => get<MeJson>('me'),
-    stats: () => get<StatsJson>('stats'),
+    fleet: () => get<FleetJson>('fleet'),
     follow: (query: Query, listener: (event: EventJson | { missed: number }) => void, signal: AbortSignal) =>
       followStream((headers) => send('GET', 'events', { query, headers, signal }), listener, signal),
 

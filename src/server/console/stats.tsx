@@ -1,6 +1,6 @@
 import { type ComponentChildren, createContext } from 'preact';
 import { useContext, useEffect, useRef } from 'preact/hooks';
-import type { StatsJson } from '../../api/stats.js';
+import type { FleetJson, StatsJson } from '../../api/stats.js';
 import { type Loaded, useLoad } from './hooks.js';
 import { useSession } from './session.js';
 import { brief, integer, shown } from './text.js';
@@ -9,35 +9,42 @@ const everyMs = 1_000;
 /** How far back the lines of what the API has no history of go. */
 export const keptSeconds = 120;
 
-/** A figure that the page itself remembers. */
-export interface Remembered {
+/** Figures that the page itself remembers. */
+interface Remembered {
   readonly p50: number | null;
   readonly p99: number | null;
   readonly connected: number;
 }
 
-interface Stats extends Loaded<StatsJson> {
-  readonly remembered: readonly Remembered[];
+interface Stats extends Loaded<FleetJson> {
+  /** Of a replica that is still there, or with an empty name of all. */
+  rememberedOf(replica: string): readonly Remembered[];
 }
 
 const StatsContext = createContext<Stats | undefined>(undefined);
 
-/** Asks how the replica is doing, once a second, for all who show something of it. */
+/** Asks how the replicas are doing, once a second, for all who show something of it. */
 export function StatsProvider({ children }: { children: ComponentChildren }) {
   const { source, may } = useSession();
-  const loaded = useLoad('stats', async () => (may('viewer') ? await source.stats() : undefined), everyMs);
-  const remembered = useRef<Remembered[]>([]);
+  const loaded = useLoad('fleet', async () => (may('viewer') ? await source.fleet() : undefined), everyMs);
+  const remembered = useRef<ReadonlyMap<string, readonly Remembered[]>>(new Map());
   const { data } = loaded;
   useEffect(() => {
-    if (data === undefined) return;
-    const { p50, p99 } = data.ack_latency_ms;
-    remembered.current = [
-      ...remembered.current.slice(1 - keptSeconds),
-      { p50, p99, connected: data.connections.connected },
-    ];
+    if (data !== undefined) remembered.current = remember(remembered.current, data);
   }, [data]);
-  const stats = { ...loaded, data, remembered: remembered.current };
-  return <StatsContext.Provider value={stats}>{children}</StatsContext.Provider>;
+  const rememberedOf = (replica: string) => remembered.current.get(replica) ?? [];
+  return <StatsContext.Provider value={{ ...loaded, data, rememberedOf }}>{children}</StatsContext.Provider>;
+}
+
+function remember(before: ReadonlyMap<string, readonly Remembered[]>, { replicas, total }: FleetJson) {
+  const now = [['', total] as const, ...replicas.map(({ replica, stats }) => [replica, stats] as const)];
+  return new Map(
+    now.map(([name, stats]) => {
+      const { p50, p99 } = stats?.ack_latency_ms ?? { p50: null, p99: null };
+      const kept = (before.get(name) ?? []).slice(1 - keptSeconds);
+      return [name, [...kept, { p50, p99, connected: stats?.connections.connected ?? 0 }]];
+    }),
+  );
 }
 
 export function useStats(): Stats {
@@ -47,15 +54,29 @@ export function useStats(): Stats {
 }
 
 /** What is wrong, the worst first. */
-export function listTroubles(stats: StatsJson): string[] {
-  const { nats, database, waiting, connections } = stats;
+export function listTroubles({ replicas, total }: FleetJson): string[] {
+  const where = (host: string) => (replicas.length > 1 ? `${host}: ` : '');
+  const answering = replicas.flatMap(({ host, stats }) => (stats === null ? [] : [{ host, stats }]));
   return [
-    ...(nats.ok ? [] : [`NATS: ${nats.detail}. Messages wait until it is back.`]),
-    ...(database.ok ? [] : [`Database: ${database.detail}. Known devices work on.`]),
-    ...waiting.causes.map(
+    ...replicas.flatMap(({ replica, host, ok, detail }) =>
+      ok ? [] : [`Replica ${replica} on ${host} does not answer, and counts in no sum: ${detail}.`],
+    ),
+    ...answering.flatMap(({ host, stats }) => listFaults(stats).map((text) => `${where(host)}${text}`)),
+    ...total.waiting.causes.map(
       ({ clients, cause, detail }) =>
         `${integer(clients)} ${clients === 1 ? 'client waits' : 'clients wait'} to be stored: ${detail} (${cause}).`,
     ),
+  ];
+}
+
+/** What one replica misses. */
+function listFaults({ nats, database, connections, acknowledgement }: StatsJson): string[] {
+  return [
+    ...(nats.ok ? [] : [`NATS: ${nats.detail}. Messages wait until it is back.`]),
+    ...(database.ok ? [] : [`Database: ${database.detail}. Known devices work on.`]),
+    ...(acknowledgement === null || acknowledgement.holds
+      ? []
+      : [`Acknowledgements are worth less than promised: ${acknowledgement.why}.`]),
     ...(connections.open >= connections.limit
       ? [
           `All ${integer(connections.limit)} connections are in use: further ones are refused (MAX_CONNECTIONS).`,
@@ -85,8 +106,8 @@ export function StatusLine() {
       ))}
       {troubles.length === 0 && error === undefined && data !== undefined && (
         <p class="well">
-          <span aria-hidden="true">●</span> {integer(data.connections.connected)} connected,{' '}
-          {brief(data.rates.messages_in)} messages/s in
+          <span aria-hidden="true">●</span> {integer(data.total.connections.connected)} connected,{' '}
+          {brief(data.total.rates.messages_in)} messages/s in
         </p>
       )}
     </div>
