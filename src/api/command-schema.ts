@@ -1,10 +1,6 @@
 import Type from 'typebox';
+import { maxAnswerWithinSec, maxCommandTopicLength } from './constants.js';
 import { closed, orNull } from './schema.js';
-
-/** Largest payload of a command that is sent over the API, bytes. */
-export const maxCommandBytes = 262_144;
-export const maxCommandTopicLength = 900;
-export const maxAnswerWithinSec = 60;
 
 /** What `POST /devices/{id}/commands` takes. */
 export const CommandRequest = Type.Object(

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import jsQR from 'jsqr';
+import mqtt from 'mqtt';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { addDevice, connected, type Gateway, publishAndWait, startGateway } from '../faults/gateway.js';
@@ -231,6 +232,83 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     await page.getByRole('alert').getByText('DEVICE_NOT_FOUND').waitFor();
     expect(complaints).toEqual([]);
     expect([...origins]).toEqual([base]);
+  });
+
+  test('sends a command that waits for the device, asks it, and says why it cannot', async () => {
+    await needKeys();
+    const { id, mqtt_password: password } = await ask<{ id: string; mqtt_password: string }>(
+      'POST',
+      '/devices',
+      {
+        type: 'fan',
+      },
+    );
+    const { page, complaints } = await open('operator');
+    await page.goto(`${base}/console/#/devices/${id}`);
+    await page.getByRole('button', { name: 'Send a command' }).press('Enter');
+    const dialog = page.getByRole('dialog', { name: `Send a command to ${id}` });
+    await expectAccessible(page, 'a command');
+    await dialog.getByLabel('Topic').fill('fan/speed');
+    await dialog.getByLabel('How').selectOption('ask, and show the answer');
+    await dialog.getByRole('button', { name: 'Ask' }).click();
+    await dialog.getByRole('alert').getByText('DEVICE_UNAVAILABLE').waitFor();
+
+    const connect = (clean: boolean, clientId: string) =>
+      mqtt.connectAsync({
+        host: '127.0.0.1',
+        port: gateway.server.mqttPort,
+        username: id,
+        password,
+        clientId,
+        protocolVersion: 5,
+        clean,
+        properties: { sessionExpiryInterval: clean ? 0 : 3_600 },
+      });
+    const sleeper = await connect(false, 'sleeper');
+    await sleeper.subscribeAsync(`cmd/${id}/#`, { qos: 1 });
+    await sleeper.endAsync();
+
+    await dialog.getByLabel('How').selectOption('keep it until the device has it');
+    await dialog.getByLabel('Payload').fill('900');
+    await dialog.getByLabel('Expires after').fill('soon');
+    await dialog.getByRole('button', { name: 'Send' }).click();
+    await dialog.getByRole('alert').getByText('"soon" is no time').waitFor();
+    await dialog.getByLabel('Expires after').fill('1h');
+    await dialog.getByRole('button', { name: 'Send' }).click();
+    await dialog.getByRole('status').getByText(`it waits on cmd/${id}/fan/speed until`).waitFor();
+    await dialog.getByLabel('Payload').fill('');
+    const bytes = Buffer.from([0, 255, 7]);
+    await dialog.getByLabel('Or a file').setInputFiles({ name: 'a.bin', mimeType: '', buffer: bytes });
+    await dialog.getByRole('button', { name: 'Send' }).click();
+    await dialog.getByRole('status').getByText('Stored as').waitFor();
+    await page.keyboard.press('Escape');
+    await page.getByRole('row', { name: 'sleeper' }).getByRole('cell', { name: '2', exact: true }).waitFor();
+
+    const got: Buffer[] = [];
+    const device = await connect(false, 'sleeper');
+    onFinished(() => device.endAsync(true));
+    device.on('message', (topic, payload, { properties }) => {
+      if (topic.endsWith('/call/level'))
+        device.publish(properties?.responseTopic ?? '', '<b>80 %</b>', {
+          properties: { correlationData: properties?.correlationData ?? Buffer.alloc(0) },
+        });
+      else got.push(payload);
+    });
+    await expect.poll(() => got).toEqual([Buffer.from('900'), bytes]);
+    await page.getByRole('button', { name: 'Send a command' }).click();
+    await dialog.getByLabel('Topic').fill('level');
+    await dialog.getByLabel('How').selectOption('ask, and show the answer');
+    await dialog.getByRole('button', { name: 'Ask' }).click();
+    await dialog.getByRole('status').getByText('<b>80 %</b>').waitFor();
+    await expectAccessible(page, 'an answer');
+    await dialog.getByLabel('How').selectOption('ask for its acknowledgement');
+    await dialog.getByLabel('Topic').fill('off');
+    await dialog.getByRole('button', { name: 'Ask' }).click();
+    await dialog.getByText('The device has acknowledged it').waitFor();
+    await dialog.getByRole('button', { name: 'Close' }).click();
+    const { entries } = await ask<{ entries: { action: string }[] }>('GET', `/audit?device=${id}`);
+    expect(entries.filter(({ action }) => action === 'device.command')).toHaveLength(4);
+    expect(complaints).toEqual([]);
   });
 
   test('sets a policy, makes a claim, shows who did it, and what happens as it happens', async () => {

@@ -5,6 +5,7 @@ import { ChangeDevice, EnableDevice, RemoveDevice, RevokeDevice, RotateDevice } 
 import { DeviceSessions } from './device-sessions.js';
 import { DeviceState } from './devices.js';
 import { linkTo, useLoad } from './hooks.js';
+import { SendCommand } from './send-command.js';
 import { useSession } from './session.js';
 import { ago, integer, shown, time } from './text.js';
 import { Command, Empty, Facts, Heading, ProblemBox } from './ui.js';
@@ -12,6 +13,7 @@ import { Command, Empty, Facts, Heading, ProblemBox } from './ui.js';
 const deviceEveryMs = 5_000;
 const connectionsEveryMs = 1_000;
 
+/** What is done in a dialog. */
 const forms = {
   change: ChangeDevice,
   rotate: RotateDevice,
@@ -24,9 +26,9 @@ const forms = {
 export function DevicePage({ id }: { id: string }) {
   const { source, may } = useSession();
   const { data, error, refresh } = useLoad(id, () => source.device(id), deviceEveryMs);
-  const [open, setOpen] = useState<keyof typeof forms>();
-  const Form = open === undefined ? undefined : forms[open];
-  const action = (name: keyof typeof forms, text: string, danger = false) => (
+  const [open, setOpen] = useState<keyof typeof forms | 'command'>();
+  const Form = open === undefined || open === 'command' ? undefined : forms[open];
+  const action = (name: keyof typeof forms | 'command', text: string, danger = false) => (
     <button type="button" class={danger ? 'danger' : ''} onClick={() => setOpen(name)}>
       {text}
     </button>
@@ -38,6 +40,7 @@ export function DevicePage({ id }: { id: string }) {
         {may('operator') && <a href={linkTo(['audit'], { device: id })}>Who changed what</a>}
         {data !== undefined && may('operator') && (
           <>
+            {data.revoked_at === null && action('command', 'Send a command')}
             {action('change', 'Change')}
             {action('rotate', 'New secret')}
             {data.revoked_at === null ? action('revoke', 'Revoke', true) : action('enable', 'Enable')}
@@ -53,6 +56,7 @@ export function DevicePage({ id }: { id: string }) {
           <DeviceSessions id={id} />
         </div>
       )}
+      {open === 'command' && <SendCommand id={id} onClose={() => setOpen(undefined)} onSent={refresh} />}
       {Form !== undefined && data !== undefined && (
         <Form device={data} onClose={() => setOpen(undefined)} onDone={refresh} />
       )}

@@ -1,6 +1,7 @@
 import type { ApiKeyPageJson, NewApiKeyJson } from '../../api/api-key.js';
 import type { AuditPageJson } from '../../api/audit-entry.js';
 import type { ClaimPageJson, NewClaimJson } from '../../api/claim.js';
+import type { CommandJson, CommandRequestJson } from '../../api/command.js';
 import type { ConnectionDetailsJson, ConnectionPageJson } from '../../api/connection.js';
 import type {
   DeviceDetailsJson,
@@ -106,6 +107,8 @@ export function openSource(key: string | undefined, onRefused: (error: ApiError)
     revokeDevice: (id: string, reason: string | undefined) =>
       change('DELETE', of('devices', id), undefined, { reason }),
     enableDevice: (id: string) => change<DeviceJson>('POST', `${of('devices', id)}/enable`),
+    sendCommand: (id: string, body: CommandRequestJson) =>
+      change<CommandJson>('POST', `${of('devices', id)}/commands`, body),
     removeDevice: (id: string) => change('POST', `${of('devices', id)}/remove`),
 
     policies: (query: Query) => get<PolicyPageJson>('policies', query),

@@ -197,11 +197,13 @@ export function FormDialog(props: {
   title: string;
   submit: string;
   danger?: boolean;
+  /** What came of it is shown, and it can be done again. */
+  stays?: boolean;
   onClose(): void;
   onSubmit(form: FormData): Promise<unknown>;
   children: ComponentChildren;
 }) {
-  const { title, submit, danger = false, onClose, onSubmit, children } = props;
+  const { title, submit, danger = false, stays = false, onClose, onSubmit, children } = props;
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<ApiError>();
   const onFormSubmit = async (event: TargetedEvent<HTMLFormElement>) => {
@@ -211,11 +213,11 @@ export function FormDialog(props: {
     setError(undefined);
     try {
       await onSubmit(form);
-      onClose();
+      if (!stays) return onClose();
     } catch (failure) {
       setError(failure as ApiError);
-      setBusy(false);
     }
+    setBusy(false);
   };
   return (
     <Dialog title={title} onClose={onClose}>
@@ -224,7 +226,7 @@ export function FormDialog(props: {
         <ProblemBox error={error} />
         <div class="buttons">
           <button type="button" onClick={onClose}>
-            Cancel
+            {stays ? 'Close' : 'Cancel'}
           </button>
           <button type="submit" class={danger ? 'danger' : 'primary'} disabled={busy}>
             {submit}

@@ -1,5 +1,6 @@
 import type { CommandJson } from '../../api/command.js';
-import { CommandRequest, CommandResponse, maxCommandBytes } from '../../api/command-schema.js';
+import { CommandRequest, CommandResponse } from '../../api/command-schema.js';
+import { maxCommandBytes } from '../../api/constants.js';
 import { DeviceParams } from '../../api/device-schema.js';
 import { refer } from '../../api/schema.js';
 import type { Actor } from '../../db/audit.js';
