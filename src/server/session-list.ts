@@ -23,12 +23,12 @@ export function openSessionList({
   drop,
 }: {
   store: SessionStore;
-  commands: Commands;
+  commands(): Commands;
   drop(key: string): void;
 }): LiveSessions {
   async function load(key: string): Promise<SessionSummary | undefined> {
     const found = await store.load(key).catch(fail);
-    return found === undefined ? undefined : summarize(key, found, commands);
+    return found === undefined ? undefined : summarize(key, found, commands());
   }
 
   return {

@@ -2,14 +2,15 @@ import { openKvBucket } from './forward/state/kv-bucket.js';
 import type { StateContext } from './forward/state/state-stream.js';
 import { openJetStreamSessionStore } from './mqtt/sessions/jetstream-session-store.js';
 import { openMemorySessionStore } from './mqtt/sessions/memory-session-store.js';
+import { openProvisionalSessionStore } from './mqtt/sessions/provisional-session-store.js';
 import type { SessionStore } from './mqtt/sessions/session-store.js';
 
 /** The start waits so long until it knows which sessions there are. */
 const readyWithinMs = 10_000;
 
 /**
- * Opens the store of the sessions: a bucket of JetStream, or the memory of this replica where there is no JetStream, or it
- * cannot be used.
+ * Opens the store of the sessions: a bucket of JetStream, or the memory of this replica where there is no JetStream, or for as
+ * long as the bucket cannot be used.
  *
  * @param context undefined without JetStream.
  * @param replica a name that no other replica has.
@@ -23,11 +24,12 @@ export async function openSessionStorage(
     ...context,
     name: 'svc-mqtt-sessions',
     description: 'MQTT sessions of the gateway svc-mqtt',
-    without: 'sessions are in the memory of each replica, and end with it',
+    without:
+      'sessions are in the memory of this replica until it can, or where they were stored before, not written',
   });
   const store = openJetStreamSessionStore({ bucket, replica });
   await bucket.ready(readyWithinMs);
-  if (bucket.problem === undefined) return store;
-  store.close();
-  return openMemorySessionStore(bucket.problem);
+  const { problem } = bucket;
+  if (problem === undefined) return store;
+  return openProvisionalSessionStore(store, () => bucket.problem ?? problem);
 }

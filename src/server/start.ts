@@ -139,7 +139,7 @@ async function start(
   const fullName = `${replica}${randomBytes(5).toString('hex')}`;
   const store = await openSessionStorage(nats.state, fullName);
   releasers.add('session store', () => store.close());
-  const presence = store.durable && nats.state ? openPresence(nats.state, fullName) : undefined;
+  const presence = nats.state && openPresence(nats.state, fullName);
   releasers.add('presence', () => presence?.close());
   const core = await openBroker({
     config: {
@@ -224,6 +224,10 @@ async function start(
   const health = await startDatabaseHealth({ db, log, isLive: () => feed.live });
   releasers.add('database health', () => health.close());
 
+  const stateStreams = () =>
+    [...(nats.state?.streams ?? [])].flatMap(({ name, started, problem }) =>
+      started ? { name, usable: problem === undefined } : [],
+    );
   const version = readVersion();
   const metrics = openMetrics({
     broker: core,
@@ -231,6 +235,7 @@ async function start(
     forwarder,
     downlink,
     shared: nats.shared,
+    stateStreams,
     directory,
     config,
     version,
@@ -247,7 +252,11 @@ async function start(
     replica,
     db,
     broker: core,
-    sessions: openSessionList({ store, commands: downlink.store, drop: (key) => core.dropSession(key) }),
+    sessions: openSessionList({
+      store,
+      commands: () => downlink.store,
+      drop: (key) => core.dropSession(key),
+    }),
     forwarder,
     health,
     events,
@@ -290,7 +299,7 @@ async function start(
       readReadiness({
         health,
         forwarder,
-        unusable: (nats.shared?.streams() ?? []).flatMap(({ name, usable }) => (usable ? [] : name)),
+        unusable: stateStreams().flatMap(({ name, usable }) => (usable ? [] : name)),
         sessionsInMemory: config.enableJetstream && !store.durable ? store.detail : undefined,
         downlink,
         needsStorage: config.readyNeedsStorage,

@@ -16,6 +16,7 @@ async function openStore(urls: readonly string[]): Promise<CommandStore> {
   await until(async () => {
     store = await openCommandStore({
       ...{ link, log, domain: undefined, inboxPrefix: '_INBOX', maxIndexed: 1_000 },
+      streams: new Set(),
       keeping: () => ({
         ...{ stream: 'RAW', inMemory: false, writtenLate: false, replicas: 3 },
         servers: undefined,

@@ -30,6 +30,7 @@ describe('in JetStream', () => {
       name: 'svc-mqtt-sessions',
       description: 'for the test',
       without: 'the test fails',
+      streams: new Set(),
       keeping: () => ({
         stream: 'RAW',
         replicas: 1,

@@ -147,6 +147,7 @@ export async function openControlledBroker(
   const awaitingDownlink = new Set<() => void>();
   const downlink: Downlink = {
     deliver: () => {},
+    onStored: undefined,
     store: undefined,
     notStored: undefined,
     reachable: true,

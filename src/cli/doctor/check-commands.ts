@@ -9,7 +9,7 @@ import { describeBytes } from './check-stream.js';
 import { type Finding, ok, warning } from './finding.js';
 
 const lost = 'commands reach connected devices only, and no session that is away';
-const again = 'then start svc-mqtt again';
+const again = 'svc-mqtt takes it up by itself';
 
 /** Whether commands are stored until their devices come for them. */
 export async function checkCommands(
@@ -23,14 +23,14 @@ export async function checkCommands(
     const parts = streams.map((each) => `${each.name} (${each.subjects.join(', ')})`).join(' and ');
     return find(
       `Of ${commandSubjects}, ${parts} takes only a part: ${lost}`,
-      `Let one stream take ${subject}, ${again}`,
+      `Let one stream take ${subject}; ${again}`,
     );
   }
   if (covering === undefined) {
     if (around.serverRuns)
       return find(
         `No stream takes ${commandSubjects}: ${lost}`,
-        `See commands_not_stored in the log, let the user of svc-mqtt make ${name} (docs/services.md), ${again}`,
+        `See commands_not_stored in the log, and let the user of svc-mqtt make ${name} (docs/services.md); ${again}`,
       );
     return [ok('commands', `serve creates ${name} for commands`)];
   }
@@ -41,7 +41,7 @@ function checkStream(stream: StreamInspection): Finding[] {
   const { name, messages, bytes, maxBytes } = stream;
   const problem = describeRetentionProblem(name, stream.retention, stream.sealed);
   if (problem !== undefined)
-    return find(`The ${problem}; ${lost}`, `Make a stream with retention: limits for commands, ${again}`);
+    return find(`The ${problem}; ${lost}`, `Make a stream with retention: limits for commands; ${again}`);
   if (!stream.hasLeader) return find(`Stream ${name} has no leader`, 'Bring back the servers of its cluster');
   const findings: Finding[] = [];
   const add = (detail: string, action: string) => findings.push(...find(detail, action));

@@ -25,6 +25,8 @@ export interface DownlinkClaim {
 export interface Downlink {
   /** Who takes the messages; set before the first claim. */
   deliver: (message: DownlinkMessage) => void;
+  /** Called when `store` is there that was not before: what is claimed is to be claimed anew. */
+  onStored: (() => void) | undefined;
   /** Where commands are stored; undefined: nowhere, so that they come as NATS passes them on. */
   readonly store: CommandStore | undefined;
   /** Why they are not stored, where they could be. */
@@ -188,6 +190,7 @@ export function openDownlink(link: NatsLink, log: Log, notStored?: string): Down
 
   const downlink: Downlink & { close(): void } = {
     deliver: () => {},
+    onStored: undefined,
     store: undefined,
     notStored,
     get reachable() {

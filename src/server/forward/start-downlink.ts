@@ -1,13 +1,14 @@
 import type { Config } from '../../config.js';
 import type { Log } from '../../log.js';
 import { openCommandStore } from './commands/command-store.js';
+import { openProvisionalDownlink } from './commands/provisional-downlink.js';
 import { openStoredDownlink } from './commands/stored-downlink.js';
 import { type Downlink, openDownlink } from './downlink.js';
 import type { RunningForwarder } from './start-forwarder.js';
 
 /**
- * Opens the way to the devices: from the stream of commands where there is one or one can be made, else as core NATS passes
- * them on, which is said once.
+ * Opens the way to the devices: from the stream of commands where there is one or one can be made, else, which is said once, as
+ * core NATS passes them on, until there is one.
  */
 export async function startDownlink(
   { link, state }: Pick<RunningForwarder, 'link' | 'state'>,
@@ -15,12 +16,13 @@ export async function startDownlink(
   log: Log,
 ): Promise<Downlink & { close(): void }> {
   if (state === undefined) return openDownlink(link, log);
-  const opened = await openCommandStore({ ...state, maxIndexed: config.maxIndexedCommands });
+  const look = () => openCommandStore({ ...state, maxIndexed: config.maxIndexedCommands });
+  const opened = await look();
   if (!('unavailable' in opened)) return openStoredDownlink(link, opened);
   const { unavailable: reason } = opened;
   log.warn(
     { event: 'commands_not_stored', reason },
-    'commands are not stored: they reach devices that are connected, and no others; start again when that has changed',
+    'commands are not stored: they reach devices that are connected, and no others, until there is a stream for them',
   );
-  return openDownlink(link, log, reason);
+  return openProvisionalDownlink(link, openDownlink(link, log, reason), look);
 }

@@ -155,10 +155,10 @@ export async function startForwarder(options: {
             log,
           });
     const { natsJetstreamDomain: domain, natsInboxPrefix: inboxPrefix } = config;
-    const state =
+    const state: StateContext | undefined =
       watch === undefined
         ? undefined
-        : { link, domain, inboxPrefix, keeping: () => watch.stream.keeping, log };
+        : { link, domain, inboxPrefix, keeping: () => watch.stream.keeping, log, streams: new Set() };
     const telling = openFleetTelling(link, log);
     const shared = state && openSharedState(state, telling, limits);
     const running = embedded;

@@ -18,7 +18,9 @@ export interface MetricSources {
   readonly forwarder: Pick<Forwarder, 'state'>;
   readonly downlink: Pick<Downlink, 'store' | 'notStored'>;
   /** What replicas share; undefined without JetStream. */
-  readonly shared?: Pick<SharedState, 'streams' | 'messages'> | undefined;
+  readonly shared?: Pick<SharedState, 'messages'> | undefined;
+  /** The streams that svc-mqtt has for itself and uses. */
+  stateStreams(): readonly { readonly name: string; readonly usable: boolean }[];
   readonly directory: Pick<DeviceDirectory, 'live' | 'cacheState'>;
   /** Most connections: MAX_CONNECTIONS, or what the limit of open files allows. */
   readonly maxConnections: number;
@@ -283,14 +285,14 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config, shared
 }
 
 function addCommands(series: SeriesRegistry, { broker, downlink, config }: MetricSources): void {
-  const { store, notStored } = downlink;
   series.gauge(
     'svc_mqtt_commands_up',
     '1 while commands are stored and delivered from their stream; nothing without JetStream',
-    () =>
-      store === undefined && notStored === undefined
-        ? []
-        : [[{}, Number(store?.isCaughtUp === true && store.problem === undefined)]],
+    () => {
+      const { store, notStored } = downlink;
+      if (store === undefined && notStored === undefined) return [];
+      return [[{}, Number(store?.isCaughtUp === true && store.problem === undefined)]];
+    },
     [],
   );
   series.gauge(
@@ -301,7 +303,7 @@ function addCommands(series: SeriesRegistry, { broker, downlink, config }: Metri
   series.gauge(
     'svc_mqtt_commands_indexed',
     'Stored commands of which the replica knows in memory whose they are',
-    () => store?.known ?? 0,
+    () => downlink.store?.known ?? 0,
   );
   series.gauge(
     'svc_mqtt_commands_indexed_limit',
@@ -312,19 +314,19 @@ function addCommands(series: SeriesRegistry, { broker, downlink, config }: Metri
     'svc_mqtt_commands_read_total',
     'Commands read from the stream for clients that came back or did not keep up; gone: it did not have them any more',
     () => {
-      const { read, gone } = store?.counters ?? { read: 0, gone: 0 };
+      const { read, gone } = downlink.store?.counters ?? { read: 0, gone: 0 };
       return byLabel('result', { found: read - gone, gone });
     },
   );
   series.counter(
     'svc_mqtt_commands_looked_up_total',
     'Look-ups in NATS of commands older than those known in memory',
-    () => store?.counters.lookedUp ?? 0,
+    () => downlink.store?.counters.lookedUp ?? 0,
   );
   series.gauge(
     'svc_mqtt_command_catch_up_seconds',
     'How long it took last to take in what is stored, at the start or after NATS was away',
-    () => store?.counters.catchUpSec ?? 0,
+    () => downlink.store?.counters.catchUpSec ?? 0,
   );
 }
 
@@ -335,7 +337,7 @@ function addParts(series: SeriesRegistry, sources: MetricSources): void {
   series.gauge(
     'svc_mqtt_state_stream_up',
     '1 while a stream of svc-mqtt itself can be used; nothing without JetStream, or while it is not needed',
-    () => (sources.shared?.streams() ?? []).map(({ name, usable }) => [{ stream: name }, Number(usable)]),
+    () => sources.stateStreams().map(({ name, usable }) => [{ stream: name }, Number(usable)]),
     ['stream'],
   );
   series.gauge('svc_mqtt_storage_up', '0 while nothing can be stored, also while no device sends', () => {

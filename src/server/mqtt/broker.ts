@@ -166,7 +166,7 @@ export async function openBroker(options: {
     maxDelayedWills: config.maxDelayedWills,
     maxSpentRates: config.deviceCacheSize,
     exchangeRoom: openDeviceRoom(config.maxExchangesInAll),
-    durable: options.store.durable,
+    store: options.store,
     counters,
     ledgerOf: options.ledgerOf,
   });
@@ -187,11 +187,11 @@ export async function openBroker(options: {
     telling,
     registry,
     replica,
-    durable: store.durable,
+    store,
     log: limitedLog,
   });
   const commandTopics = openCommandTopics({
-    store: downlink.store,
+    downlink,
     maxTopicLevels: config.maxTopicLevels,
     deliver: (message) => engine.deliver(message),
     counters,
@@ -200,6 +200,11 @@ export async function openBroker(options: {
   downlink.deliver = (command) => {
     const message = commandTopics.toMessage(command);
     if (message !== undefined) engine.deliver(message);
+  };
+  downlink.onStored = () => {
+    commandTopics.onStored();
+    for (const { clients } of registry.devices())
+      for (const { session } of clients) session?.onCommandsStored();
   };
   let policies = createPolicySet(config.acl, []);
   const policyOf = (device: { id: string; type: string }) =>

@@ -55,6 +55,7 @@ export function openStoredDownlink(link: NatsLink, store: CommandStore): Downlin
 
   return {
     deliver: () => {},
+    onStored: undefined,
     notStored: undefined,
     store,
     get reachable() {

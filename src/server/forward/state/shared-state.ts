@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import type { FleetTelling } from '../fleet/fleet-telling.js';
 import type { ForwarderLimits } from '../forwarding.js';
 import { openFleetInterest } from './fleet-interest.js';
-import { type FleetMessages, messagesStream, openFleetMessages } from './fleet-messages.js';
-import { openRetainedStore, type RetainedStore, retainedStream } from './retained-store.js';
+import { type FleetMessages, openFleetMessages } from './fleet-messages.js';
+import { openRetainedStore, type RetainedStore } from './retained-store.js';
 import type { StateContext } from './state-stream.js';
 import { startStateWriter } from './state-writer.js';
 
@@ -11,8 +11,6 @@ import { startStateWriter } from './state-writer.js';
 export interface SharedState {
   readonly retained: RetainedStore;
   readonly messages: FleetMessages;
-  /** The streams that are in use. */
-  streams(): readonly { readonly name: string; readonly usable: boolean }[];
   /** Resolves when everything has been read that there was, or cannot be, at the latest after `timeoutMs`. */
   ready(timeoutMs: number): Promise<void>;
   /** Waits until everything given is stored, at most until `timeoutMs`; answers how many messages are not. */
@@ -30,23 +28,16 @@ export function openSharedState(
   const retained = openRetainedStore(context, writer);
   const interest = openFleetInterest({ telling, replica, log: context.log });
   const messages = openFleetMessages(context, { writer, interest, replica });
-  const parts = [
-    { name: retainedStream, part: retained },
-    { name: messagesStream, part: messages },
-  ];
+  const parts = [retained, messages];
   return {
     retained,
     messages,
-    streams: () =>
-      parts.flatMap(({ name, part: { started, problem } }) =>
-        started ? { name, usable: problem === undefined } : [],
-      ),
     async ready(timeoutMs) {
-      await Promise.all(parts.map(({ part }) => part.ready(timeoutMs)));
+      await Promise.all(parts.map((part) => part.ready(timeoutMs)));
     },
     drain: (timeoutMs) => writer.drain(timeoutMs),
     close() {
-      for (const { part } of parts) part.close();
+      for (const part of parts) part.close();
       return writer.close();
     },
   };

@@ -25,6 +25,8 @@ export interface StateContext {
   /** How the stream of the uplink keeps what it confirms: a stream that is made keeps it alike. */
   keeping(): StreamKeeping;
   readonly log: Log;
+  /** Those that are open add themselves. */
+  readonly streams: Set<StateStream>;
 }
 
 export interface StateStreamOptions extends StateContext {
@@ -50,6 +52,7 @@ export interface StateStreamOptions extends StateContext {
 
 /** A stream of svc-mqtt itself that every replica reads in order. */
 export interface StateStream {
+  readonly name: string;
   /** Looks for it from now on, and reads it. Idempotent. */
   start(): void;
   readonly started: boolean;
@@ -71,7 +74,7 @@ const needs = [2, 11] as const;
 const firstPauseMs = 100;
 const lastPauseMs = 5_000;
 /** What needs somebody to change something is looked at again after so long. */
-const problemPauseMs = 30_000;
+const problemPauseMs = 10_000;
 
 /**
  * Finds the stream, or makes it, and reads it for as long as there is a connection. One that is gone is made again. What
@@ -182,7 +185,8 @@ export function openStateStream(options: StateStreamOptions): StateStream {
   }
   if (options.startsLater !== true) start();
 
-  return {
+  const stream: StateStream = {
+    name,
     start,
     get started() {
       return isStarted;
@@ -208,8 +212,13 @@ export function openStateStream(options: StateStreamOptions): StateStream {
       denial = reason;
       note(reason);
     },
-    close: () => connected.abort(),
+    close() {
+      options.streams.delete(stream);
+      connected.abort();
+    },
   };
+  options.streams.add(stream);
+  return stream;
 }
 
 /** Something that somebody has to change. */

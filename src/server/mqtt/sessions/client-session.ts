@@ -202,6 +202,24 @@ export class ClientSession implements CommandTaker {
     }
   }
 
+  /** Commands are stored from now on; up to here they came as NATS passed them on. */
+  onCommandsStored(): void {
+    const { store } = this.services.downlink;
+    this.commands?.release();
+    this.commands = undefined;
+    if (store === undefined || this.takingCommands === 0) return;
+    const delivery = new CommandDelivery(store, this.services.counters, this);
+    this.delivery = delivery;
+    this.outgoing.source = delivery;
+    // What was stored for it before its replica had the stream is still to come.
+    const { commandStream: incarnation, commands: sequence = 0 } = this.restored?.cursors ?? {};
+    if (incarnation !== undefined) delivery.restore({ incarnation, sequence, sentUpTo: 0 });
+    this.touch();
+    if (!this.outgoing.isConnected) return;
+    delivery.attach();
+    this.outgoing.pump();
+  }
+
   private openDelivery(store: CommandStore): CommandDelivery {
     const delivery = new CommandDelivery(store, this.services.counters, this);
     const { restored } = this;

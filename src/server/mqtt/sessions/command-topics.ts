@@ -1,7 +1,7 @@
 import type { LimitedLog } from '../../../log.js';
 import { filtersOverlap } from '../../../topic-template.js';
-import type { CommandStore } from '../../forward/commands/command-store.js';
 import type { DownlinkMessage, StoredCommand } from '../../forward/commands/stored-command.js';
+import type { Downlink } from '../../forward/downlink.js';
 import { shortenText } from '../../live.js';
 import type { BrokerCounters } from '../live/counters.js';
 import { isMqttText } from '../protocol/field.js';
@@ -20,6 +20,8 @@ export interface CommandTopics {
    * @returns what is to be called at its end.
    */
   join(deviceId: string, terms: SubscriptionTerms): () => void;
+  /** Commands are stored from now on. */
+  onStored(): void;
 }
 
 /** It takes commands of the device, and nothing else, for its client alone. */
@@ -28,13 +30,13 @@ export function isOwn({ filter, shareName }: SubscriptionTerms, deviceId: string
 }
 
 export function openCommandTopics(options: {
-  readonly store: CommandStore | undefined;
+  readonly downlink: Pick<Downlink, 'store'>;
   readonly maxTopicLevels: number;
   deliver(message: Message): void;
   readonly counters: BrokerCounters;
   readonly log: LimitedLog;
 }): CommandTopics {
-  const { store, maxTopicLevels, counters, log } = options;
+  const { downlink, maxTopicLevels, counters, log } = options;
   let joined = 0;
 
   function toMessage(command: DownlinkMessage | StoredCommand): Message | undefined {
@@ -60,17 +62,22 @@ export function openCommandTopics(options: {
     if (message !== undefined) options.deliver(message);
   }
 
+  function follow(): void {
+    const { store } = downlink;
+    if (store !== undefined) store.onCommand = joined > 0 ? deliver : undefined;
+  }
+
   return {
     toMessage,
     join(deviceId, terms) {
-      if (store === undefined || isOwn(terms, deviceId) || !filtersOverlap(terms.filter, 'cmd/#'))
-        return () => {};
+      if (isOwn(terms, deviceId) || !filtersOverlap(terms.filter, 'cmd/#')) return () => {};
       joined += 1;
-      store.onCommand = deliver;
+      follow();
       return () => {
         joined -= 1;
-        if (joined === 0) store.onCommand = undefined;
+        follow();
       };
     },
+    onStored: follow,
   };
 }

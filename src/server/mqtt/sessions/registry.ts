@@ -8,6 +8,7 @@ import type { Rules } from '../uplink/route.js';
 import { type Client, type ClientConnection, changeRules, type DeviceClients } from './client.js';
 import { Exchanges } from './exchanges.js';
 import { sessionKey } from './session-key.js';
+import type { SessionStore } from './session-store.js';
 
 export interface Admission {
   readonly client: Client;
@@ -55,6 +56,8 @@ export interface Registry {
   setType(deviceId: string, type: string, rules: () => Rules): void;
   /** Publishes the wills that wait for their delay. */
   publishDelayedWills(): void;
+  /** Sessions outlive this process from now on: what is absent is forgotten here once it is stored. */
+  onDurable(): void;
   connectionsOf(deviceId: string): ClientConnection[];
   /** The clients of a device that are connected here. */
   clientsOf(deviceId: string): Client[];
@@ -84,8 +87,8 @@ export function openRegistry(options: {
   maxSpentRates: number;
   /** QoS 2 exchanges of all clients. */
   exchangeRoom: DeviceRoom;
-  /** Sessions outlive this process: a client that is away need not be remembered for its session. */
-  durable: boolean;
+  /** Where sessions are: if they outlive this process, a client that is away need not be remembered for its session. */
+  store: Pick<SessionStore, 'durable'>;
   counters: BrokerCounters;
   ledgerOf(deviceId: string): LedgerEntry;
 }): Registry {
@@ -245,7 +248,7 @@ export function openRegistry(options: {
         if (count <= atMost) continue;
         counts.set(state.device, count - 1);
         options.counters.limits.sessions += 1;
-        if (options.durable) leave(state);
+        if (options.store.durable) leave(state);
         else discard(state);
       }
     }
@@ -314,7 +317,7 @@ export function openRegistry(options: {
         return;
       }
       void stored.park(state.sessionExpirySec).then((isStored) => {
-        if (isStored && options.durable && absent.has(state)) leaving.set(state, performance.now());
+        if (isStored && options.store.durable && absent.has(state)) leaving.set(state, performance.now());
       });
       absent.add(state);
       if (state.sessionExpirySec !== Number.POSITIVE_INFINITY) {
@@ -352,6 +355,11 @@ export function openRegistry(options: {
 
     publishDelayedWills() {
       for (const state of [...delayed]) publishDelayedWill(state);
+    },
+
+    onDurable() {
+      const nowMs = performance.now();
+      for (const state of absent) leaving.set(state, nowMs);
     },
 
     deviceIds: () => devices.keys(),

@@ -26,6 +26,8 @@ export interface SessionStoreListener {
   onNews(news: SessionNews): void;
   /** All of the store is known, at the start and whenever it was lost from sight. */
   onCaughtUp(): void;
+  /** The store is another one from now on, which outlives this process: it has nothing of what this replica has. */
+  onDurable?(): void;
 }
 
 /**
@@ -33,7 +35,7 @@ export interface SessionStoreListener {
  * replaces, so that of two replicas one loses. Whatever asks the store may reject with a StoreError.
  */
 export interface SessionStore {
-  /** Outlives the process: a client that is away need not be kept in memory for it. */
+  /** Outlives the process: a client that is away need not be kept in memory for it. It may come to be so, see `onDurable`. */
   readonly durable: boolean;
   /** The name of this replica in the records. */
   readonly owner: string;

@@ -80,6 +80,15 @@ export function openSessionTaking(options: {
         for (const { key, stored } of clients)
           if (stored !== undefined && !store.has(key)) void stored.persist();
     },
+    onDurable() {
+      registry.onDurable();
+      for (const { clients } of registry.devices())
+        for (const client of clients) {
+          if (client.stored === undefined) continue;
+          client.received = receivedOf(undefined);
+          void client.stored.move();
+        }
+    },
   };
 
   /** In the memory of this replica exchanges end with it, and nobody else has to find their names. */

@@ -39,6 +39,8 @@ export class StoredSession implements Writable {
   private attempt:
     | { readonly record: SessionRecord; readonly upTo: number; readonly writeId: string }
     | undefined;
+  /** The store has not been asked yet what it has of it. */
+  private isForeign = false;
   private idlers: (() => void)[] = [];
   private touches = 0;
 
@@ -119,6 +121,16 @@ export class StoredSession implements Writable {
     }
   }
 
+  /**
+   * The store is another one by now. If that has a session of the client, this one takes its place while the client is
+   * connected; else it is over. @returns as `persist` does.
+   */
+  move(): Promise<boolean> {
+    this.attempt = undefined;
+    this.isForeign = true;
+    return this.persist();
+  }
+
   /** The session has ended: nothing of it is kept. */
   remove(): void {
     if (this.phase !== 'held') return;
@@ -142,6 +154,7 @@ export class StoredSession implements Writable {
       await this.writeRemoval();
       return;
     }
+    if (this.isForeign) await this.settleIn();
     if (this.phase !== 'held') return;
     this.touches = 0;
     this.attempt ??= {
@@ -159,6 +172,24 @@ export class StoredSession implements Writable {
     this.revision = revision;
     this.stored = upTo;
     this.settle(upTo, true);
+  }
+
+  private async settleIn(): Promise<void> {
+    const found = await this.store.load(this.key);
+    if (this.phase !== 'held') return;
+    if (found !== undefined && (this.terms.owner === undefined || typeof found.record === 'string')) {
+      this.lose(false);
+      return;
+    }
+    this.isForeign = false;
+    this.revision = found?.revision ?? 0;
+    this.terms = { ...this.terms, epoch: Math.max(this.epoch, (found?.epoch ?? 0) + 1) };
+  }
+
+  private lose(removed: boolean): void {
+    this.phase = 'over';
+    this.settle(Number.POSITIVE_INFINITY, false);
+    this.onLost(removed);
   }
 
   private async writeRemoval(): Promise<void> {
@@ -184,9 +215,7 @@ export class StoredSession implements Writable {
       if (this.terms.owner !== undefined) void this.persist();
       return;
     }
-    this.phase = 'over';
-    this.settle(Number.POSITIVE_INFINITY, false);
-    this.onLost(found === undefined);
+    this.lose(found === undefined);
   }
 
   private isOwn(record: SessionRecord | string): boolean {

@@ -2,6 +2,7 @@ import type { LimitedLog } from '../../../log.js';
 import { type FleetTelling, parseTold } from '../../forward/fleet/fleet-telling.js';
 import type { Client } from './client.js';
 import type { Registry } from './registry.js';
+import type { SessionStore } from './session-store.js';
 
 /** A connection that a replica tells of. */
 type Entry = readonly [key: string, ageMs: number, epoch: number];
@@ -37,11 +38,11 @@ export function openTakeOver(options: {
   registry: Registry;
   /** The name of this replica. */
   replica: string;
-  /** Sessions are stored for all replicas. */
-  durable: boolean;
+  /** Where sessions are. */
+  store: Pick<SessionStore, 'durable'>;
   log: LimitedLog;
 }): TakeOver {
-  const { telling, registry, durable, log } = options;
+  const { telling, registry, store, log } = options;
   const ownStart = `{"replica":${JSON.stringify(options.replica)},`;
   const ownBytes = Buffer.from(ownStart);
   let gathered: Client[] = [];
@@ -51,7 +52,7 @@ export function openTakeOver(options: {
   /** Where sessions are in the memory of this replica, what it counts says nothing elsewhere. */
   function epochOf({ stored }: Client): number {
     if (stored?.isHeld !== true) return noSession;
-    return durable ? stored.epoch : ownSession;
+    return store.durable ? stored.epoch : ownSession;
   }
 
   function tell(clients: readonly Client[]): void {
@@ -90,7 +91,7 @@ export function openTakeOver(options: {
       if (client.connection !== undefined) announce(client);
     } else if (ownEpoch > 0 && epoch > 0) {
       registry.lose(client, false);
-    } else if (epoch === noSession && durable) {
+    } else if (epoch === noSession && store.durable) {
       // It has begun anew there, or goes on without a session.
       registry.drop(client, 'taken-over');
     } else {

@@ -1,0 +1,96 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { NatsLink } from '../connection/nats-link.js';
+import type { Downlink } from '../downlink.js';
+import type { CommandStore } from './command-store.js';
+import { openStoredDownlink } from './stored-downlink.js';
+
+type RunningDownlink = Downlink & { close(): void };
+
+/** How often the stream is looked for; also on every new connection. */
+const lookAgainMs = 10_000;
+
+/**
+ * The downlink for as long as there is no stream of commands to be had: as core NATS passes them on. From when there is one, and
+ * what it holds is known, for good, they come from there.
+ *
+ * @param core what is used until then.
+ * @param look opens the stream, or says why it cannot be used.
+ */
+export function openProvisionalDownlink(
+  link: NatsLink,
+  core: RunningDownlink,
+  look: () => Promise<CommandStore | { readonly unavailable: string }>,
+): RunningDownlink {
+  let current = core;
+  let notStored = core.notStored;
+  let opened: CommandStore | undefined;
+  const closing = new AbortController();
+  let woken = new AbortController();
+
+  async function recover(): Promise<void> {
+    while (!closing.signal.aborted) {
+      woken = new AbortController();
+      const signal = AbortSignal.any([closing.signal, woken.signal]);
+      await delay(lookAgainMs, undefined, { signal, ref: false }).catch(() => {});
+      if (closing.signal.aborted || link.connection === undefined) continue;
+      const found = await look();
+      if ('unavailable' in found) notStored = found.unavailable;
+      else if (closing.signal.aborted) found.close();
+      else {
+        takeUp(found);
+        return;
+      }
+    }
+  }
+
+  function takeUp(store: CommandStore): void {
+    opened = store;
+    const change = () => {
+      if (!store.isCaughtUp || current !== core) return;
+      const stored = openStoredDownlink(link, store);
+      stored.deliver = core.deliver;
+      // A command is passed on before it is stored: what is not known here by now comes from the stream.
+      core.deliver = () => {};
+      current = stored;
+      downlink.onStored?.();
+    };
+    store.onChange(change);
+    change();
+  }
+
+  let isFirst = true;
+  link.listen({
+    connected() {
+      if (!isFirst) woken.abort();
+      isFirst = false;
+    },
+    disconnected() {},
+  });
+  void recover();
+
+  const downlink: RunningDownlink = {
+    onStored: undefined,
+    get deliver() {
+      return current.deliver;
+    },
+    set deliver(given) {
+      current.deliver = given;
+    },
+    get store() {
+      return current.store;
+    },
+    get notStored() {
+      return current === core ? notStored : undefined;
+    },
+    get reachable() {
+      return current.reachable;
+    },
+    claim: (deviceId, onAnswer) => current.claim(deviceId, onAnswer),
+    close() {
+      closing.abort();
+      core.close();
+      opened?.close();
+    },
+  };
+  return downlink;
+}
