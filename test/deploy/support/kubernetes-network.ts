@@ -164,6 +164,7 @@ function checkPeers(
 ): string[] {
   const namespaces = [...givenNamespaces, ...listKind(objects, 'Namespace').map(nameOf)];
   return (peers ?? []).flatMap((peer) => {
+    if (peer.ipBlock !== undefined) return [];
     const named = peer.namespaceSelector?.matchLabels?.['kubernetes.io/metadata.name'];
     if (peer.namespaceSelector !== undefined) {
       return namespaces.includes(named ?? '') ? [] : [`${title}: namespace ${named} does not exist`];

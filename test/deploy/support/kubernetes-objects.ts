@@ -1,4 +1,5 @@
 import type { IDeployment, IStatefulSet } from 'kubernetes-models/apps/v1';
+import type { IHorizontalPodAutoscaler } from 'kubernetes-models/autoscaling/v2';
 import type { IIngress, INetworkPolicy } from 'kubernetes-models/networking.k8s.io/v1';
 import type { IPodDisruptionBudget } from 'kubernetes-models/policy/v1';
 import type {
@@ -20,6 +21,7 @@ export interface Kustomization {
 export type KubernetesObject =
   | IConfigMap
   | IDeployment
+  | IHorizontalPodAutoscaler
   | IIngress
   | INamespace
   | INetworkPolicy

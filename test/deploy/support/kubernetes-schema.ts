@@ -1,4 +1,5 @@
 import * as appsV1 from 'kubernetes-models/apps/v1';
+import * as autoscalingV2 from 'kubernetes-models/autoscaling/v2';
 import * as networkingV1 from 'kubernetes-models/networking.k8s.io/v1';
 import * as policyV1 from 'kubernetes-models/policy/v1';
 import * as coreV1 from 'kubernetes-models/v1';
@@ -6,6 +7,7 @@ import * as coreV1 from 'kubernetes-models/v1';
 const modules: Record<string, Record<string, unknown>> = {
   v1: coreV1,
   'apps/v1': appsV1,
+  'autoscaling/v2': autoscalingV2,
   'networking.k8s.io/v1': networkingV1,
   'policy/v1': policyV1,
 };
