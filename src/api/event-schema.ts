@@ -12,7 +12,7 @@ export const FleetEventResponse = Type.Object(
         'connected; disconnected; refused: a CONNECT was turned away; revoked: a device lost the right to be connected; dropped: messages were',
     }),
     replica: Type.Optional(
-      Type.String({ description: 'The replica that it happened on, where several are shown' }),
+      Type.String({ description: 'The replica that it happened on; `GET /stats` leaves it out of its own' }),
     ),
     device: Type.Optional(Type.String({ description: 'Device id, or the user name given' })),
     client: Type.Optional(Type.String({ description: 'Client id' })),
@@ -37,6 +37,7 @@ export const EventQuery = Type.Object(
       Type.Enum([...eventKinds], { type: 'string', description: 'Only events of this kind' }),
     ),
     device: Type.Optional(Type.String({ minLength: 1, description: 'Only events of this device' })),
+    replica: Type.Optional(Type.String({ minLength: 1, description: 'Only events of this replica' })),
   },
   closed,
 );

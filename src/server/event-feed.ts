@@ -5,7 +5,7 @@ export type NewFleetEvent = Omit<FleetEvent, 'number' | 'atMs'>;
 /** Passes events to those who listen, and remembers the latest. */
 export interface EventFeed {
   emit(event: NewFleetEvent): void;
-  /** Listeners that were cut off because they did not keep up, counted by those who cut them off. */
+  /** Listeners that were cut off because they did not keep up, on whatever replica the events happened; counted by those who cut them off. */
   droppedListeners: number;
   /** Number of the latest event; 0 before the first. */
   readonly last: number;

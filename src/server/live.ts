@@ -7,6 +7,7 @@ import type {
   ConnectionRequest,
   ConnectionSummary,
 } from '../api/connection.js';
+import type { EventJson } from '../api/event.js';
 import type { SessionSummary } from '../api/session.js';
 import type { FleetJson, StatsJson } from '../api/stats.js';
 import type { Actor } from '../db/audit.js';
@@ -75,18 +76,39 @@ export interface FleetConnections {
   kick(id: string, actor: Actor): Promise<boolean>;
 }
 
+/** Who follows the events of all replicas. */
+export interface EventListener {
+  /** @param id what to go on after, given to `listen`. */
+  onEvent(event: EventJson, id: string): void;
+  /** So many events could not be had. */
+  onMissed(count: number): void;
+}
+
+/** The events of all replicas, as one of them hears them. */
+export interface FleetEvents {
+  /**
+   * @param listener must not throw; it is told of what is remembered after `lastId` at once, or when the other replicas have
+   *   answered.
+   * @returns a function that ends listening.
+   */
+  listen(listener: EventListener, lastId: string | undefined): () => void;
+  /** Counts a listener that was cut off because it did not keep up. */
+  noteCutOff(): void;
+}
+
 /** What those see who look at a running replica. */
 export interface ReplicaView {
   readonly replica: string;
   readonly connections: FleetConnections;
   readonly sessions: LiveSessions;
-  readonly events: EventFeed;
+  readonly events: FleetEvents;
   readStats(): Promise<StatsJson>;
   /** How all replicas are doing. */
   readFleet(): Promise<FleetJson>;
 }
 
 /** The same of this replica alone. */
-export interface LocalView extends Omit<ReplicaView, 'connections' | 'readFleet'> {
+export interface LocalView extends Omit<ReplicaView, 'connections' | 'events' | 'readFleet'> {
   readonly connections: LiveConnections;
+  readonly events: EventFeed;
 }

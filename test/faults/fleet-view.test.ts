@@ -188,6 +188,111 @@ describe('how two replicas are doing', () => {
   });
 });
 
+/** Follows `GET /events` of a replica. */
+async function follow(query: string, { httpPort }: { httpPort: number }, lastId?: string) {
+  const ended = new AbortController();
+  undo.push(() => ended.abort());
+  const { body } = await fetch(`http://127.0.0.1:${httpPort}/events${query}`, {
+    signal: ended.signal,
+    ...(lastId === undefined ? {} : { headers: { 'last-event-id': lastId } }),
+  });
+  let text = '';
+  const read = async () => {
+    for await (const chunk of body as ReadableStream<Uint8Array>) text += Buffer.from(chunk).toString();
+  };
+  read().catch(() => {});
+  const events = () =>
+    text.split('\n\n').flatMap((block): Record<string, unknown>[] => {
+      const [, id, kind, data] = /^id: (.*)\nevent: (.*)\ndata: (.*)$/.exec(block) ?? [];
+      return data === undefined ? [] : [{ id, kind, ...JSON.parse(data) }];
+    });
+  return { events, end: () => ended.abort() };
+}
+
+describe('events of two replicas', () => {
+  test('are followed on either, with the replica named', async () => {
+    const replicaOfOther = (await call('/stats', other)).body.replica;
+    const streams = [await follow('', gateway.server), await follow('', other)];
+    const only = await follow(`?replica=${replicaOfOther}&kind=connected`, gateway.server);
+    const device = await connectClients(4);
+    clients[1]?.destroy();
+    const show = (stream: (typeof streams)[number]) =>
+      stream
+        .events()
+        .filter((event) => event.device === device)
+        .map(({ kind, client, replica }) => `${kind} ${client} ${replica === replicaOfOther}`)
+        .sort();
+    const all = [
+      'connected c-0 false',
+      'connected c-1 true',
+      'connected c-2 false',
+      'connected c-3 true',
+      'disconnected c-1 true',
+    ];
+    for (const stream of streams) await until('all are told', () => show(stream).length === all.length);
+    for (const stream of streams) expect(show(stream)).toEqual(all);
+    expect(show(only)).toEqual(['connected c-1 true', 'connected c-3 true']);
+    for (const stream of [...streams, only]) stream.end();
+  });
+
+  test('go on after Last-Event-ID on whatever replica', async () => {
+    const stream = await follow('?kind=connected', gateway.server);
+    await connectClients(2);
+    await until('both are told', () => stream.events().length === 2);
+    stream.end();
+    const { id } = stream.events()[1] ?? {};
+    expect(String(id).split(',')).toHaveLength(2);
+    const device = await connectClients(2);
+    for (const server of [gateway.server, other]) {
+      const back = await follow('?kind=connected', server, String(id));
+      await until('what was missed is told', () => back.events().length >= 2);
+      expect(
+        back
+          .events()
+          .map((event) => [event.device, event.client])
+          .sort(),
+      ).toEqual([
+        [device, 'c-0'],
+        [device, 'c-1'],
+      ]);
+      back.end();
+    }
+  });
+
+  test('are told in NATS while somebody follows them only', async () => {
+    const nats = await connect({ servers: gateway.nats.url });
+    undo.push(() => nats.close());
+    const told = (subject: string) => {
+      const all: Record<string, unknown>[] = [];
+      nats.subscribe(subject, {
+        callback: (_error, { data }) => void all.push(JSON.parse(Buffer.from(data).toString())),
+      });
+      return all;
+    };
+    const batches = told('svc-mqtt.fleet.event');
+    const here = told('svc-mqtt.fleet.here');
+    await nats.flush();
+    await until('nobody follows any more', async () => {
+      await connectClients(1);
+      const before = batches.length;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      return batches.length === before;
+    });
+    batches.length = 0;
+    await connectClients(1);
+    const stream = await follow('?kind=connected', other);
+    await until('it is said', () => here.some(({ follows }) => follows === true));
+    await nats.flush();
+    expect(batches).toEqual([]);
+    await connectClients(1);
+    await until('it is told', () => batches.length === 1);
+    here.length = 0;
+    stream.end();
+    await until('it is said', () => here.length > 0);
+    expect(here.some(({ follows }) => follows === true)).toBe(false);
+  });
+});
+
 describe('the services API of NATS', () => {
   test('lists every replica, with what it can be asked', async () => {
     const nats = await connect({ servers: gateway.nats.url });

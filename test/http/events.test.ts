@@ -1,7 +1,6 @@
 import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { hashSecret } from '../../src/db/secrets.js';
-import type { ReplicaView } from '../../src/server/live.js';
 import { openIdleFleet } from '../support/idle-fleet.js';
 import { call, startTestApi, type TestApi } from './support.js';
 
@@ -15,7 +14,7 @@ afterEach(async () => {
 
 async function start(
   limits: Parameters<typeof startTestApi>[0] = {},
-): Promise<{ api: TestApi; fleet: ReplicaView }> {
+): Promise<{ api: TestApi; fleet: ReturnType<typeof openIdleFleet> }> {
   const fleet = openIdleFleet();
   const api = await startTestApi({ ...limits, view: fleet });
   open.push(api);
@@ -52,15 +51,15 @@ describe('a stream of events', () => {
     const { socket: reading, text } = await follow(api.port);
     socket.pause();
     const client = 'c'.repeat(4_000);
-    for (let round = 0; fleet.events.droppedListeners === 0; round += 1) {
-      for (let count = 0; count < 100; count += 1) fleet.events.emit({ kind: 'connected', client });
-      fleet.events.emit({ kind: 'connected', client: `round ${round}.` });
+    for (let round = 0; fleet.feed.droppedListeners === 0; round += 1) {
+      for (let count = 0; count < 100; count += 1) fleet.feed.emit({ kind: 'connected', client });
+      fleet.feed.emit({ kind: 'connected', client: `round ${round}.` });
       // The other reader keeps up.
       await vi.waitFor(() => expect(text()).toContain(`round ${round}.`), { interval: 5 });
     }
-    expect(fleet.events.droppedListeners).toBe(1);
+    expect(fleet.feed.droppedListeners).toBe(1);
     expect(api.lines.filter(({ event }) => event === 'event_listener_dropped')).toHaveLength(1);
-    fleet.events.emit({ kind: 'dropped', reason: 'the last one', count: 1 });
+    fleet.feed.emit({ kind: 'dropped', reason: 'the last one', count: 1 });
     await vi.waitFor(() => expect(text()).toContain('the last one'));
     expect(reading.destroyed).toBe(false);
   });
@@ -70,14 +69,14 @@ describe('a stream of events', () => {
     const { socket } = await follow(api.port);
     const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
     const client = 'c'.repeat(200);
-    for (let count = 0; count < 1_000; count += 1) fleet.events.emit({ kind: 'connected', client });
+    for (let count = 0; count < 1_000; count += 1) fleet.feed.emit({ kind: 'connected', client });
     await closed;
-    expect(fleet.events.droppedListeners).toBe(1);
+    expect(fleet.feed.droppedListeners).toBe(1);
   });
 
   test('goes on after Last-Event-ID and tells of a gap', async () => {
     const { api, fleet } = await start();
-    for (let at = 0; at < 1_100; at += 1) fleet.events.emit({ kind: 'connected', device: `d${at}` });
+    for (let at = 0; at < 1_100; at += 1) fleet.feed.emit({ kind: 'connected', device: `d${at}` });
     const { text } = await follow(api.port, 'Last-Event-ID: r1.10\r\n');
     await vi.waitFor(() => expect(text()).toContain('"d1099"'));
     expect(text()).toContain('event: missed\ndata: {"count":66}');
@@ -86,9 +85,9 @@ describe('a stream of events', () => {
 
   test.each(['r2.10', 'r1.', 'r1.-1', 'nonsense'])('takes no notice of the foreign id %s', async (id) => {
     const { api, fleet } = await start();
-    fleet.events.emit({ kind: 'connected', device: 'before' });
+    fleet.feed.emit({ kind: 'connected', device: 'before' });
     const { text } = await follow(api.port, `Last-Event-ID: ${id}\r\n`);
-    fleet.events.emit({ kind: 'connected', device: 'after' });
+    fleet.feed.emit({ kind: 'connected', device: 'after' });
     await vi.waitFor(() => expect(text()).toContain('"after"'));
     expect(text()).not.toContain('before');
   });

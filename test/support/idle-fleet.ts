@@ -1,10 +1,13 @@
 import type { StatsJson } from '../../src/api/stats.js';
 import { sumStats } from '../../src/api/sum-stats.js';
-import { openEventFeed } from '../../src/server/event-feed.js';
+import { type EventFeed, openEventFeed } from '../../src/server/event-feed.js';
+import { openAsking } from '../../src/server/fleet/asking.js';
+import { openFleetEvents } from '../../src/server/fleet/fleet-events.js';
+import { openMembers } from '../../src/server/fleet/members.js';
 import type { ReplicaView } from '../../src/server/live.js';
 
-/** A replica without connections, for tests of what has no part in them. */
-export function openIdleFleet(): ReplicaView {
+/** A replica without connections and alone, for tests of what has no part in them; with the feed of its events. */
+export function openIdleFleet(): ReplicaView & { readonly feed: EventFeed } {
   const none = { messages_in: 0, messages_out: 0, bytes_in: 0, bytes_out: 0 };
   const readStats = (): StatsJson => ({
     at: new Date().toISOString(),
@@ -25,7 +28,16 @@ export function openIdleFleet(): ReplicaView {
     history: { messages_in: [], messages_out: [], bytes_in: [], bytes_out: [] },
     recent_events: [],
   });
+  const feed = openEventFeed();
+  const telling = { open: false, tell: () => false, reached: async () => {}, hear: () => () => {} };
+  const link = {
+    open: false,
+    ask: async () => ({ failed: 'absent', detail: 'alone' }) as const,
+    close: async () => {},
+  };
+  const members = openMembers({ replica: 'r1', host: 'localhost', version: '1.2.3' }, telling);
   return {
+    feed,
     replica: 'r1',
     connections: {
       list: async (_request, take) =>
@@ -44,7 +56,7 @@ export function openIdleFleet(): ReplicaView {
       find: async () => undefined,
       end: async () => undefined,
     },
-    events: openEventFeed(),
+    events: openFleetEvents({ replica: 'r1', feed, asking: openAsking(members, link), telling }),
     readFleet: async () => {
       const stats = readStats();
       const replicas = [

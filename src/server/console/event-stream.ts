@@ -38,12 +38,10 @@ function tell(part: string, listener: (event: EventJson | { missed: number }) =>
     const colon = line.indexOf(': ');
     if (colon > 0) fields.set(line.slice(0, colon), line.slice(colon + 2));
   }
-  const [id, data] = [fields.get('id'), fields.get('data')];
+  const data = fields.get('data');
   if (data !== undefined) {
     const event = JSON.parse(data);
-    const missed = fields.get('event') === 'missed';
-    // An event of the replica that is asked names it in its id only.
-    listener(missed ? { missed: event.count } : { replica: id?.replace(/\.\d+$/, ''), ...event });
+    listener(fields.get('event') === 'missed' ? { missed: event.count } : event);
   }
-  return id;
+  return fields.get('id');
 }

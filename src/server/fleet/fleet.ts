@@ -6,6 +6,7 @@ import type { FleetTelling } from '../forward/fleet/fleet-telling.js';
 import type { LocalView, ReplicaView, TakeTurn } from '../live.js';
 import { openAsking } from './asking.js';
 import { openFleetConnections } from './fleet-connections.js';
+import { openFleetEvents } from './fleet-events.js';
 import { readFleetStats } from './fleet-stats.js';
 import { openMembers } from './members.js';
 import { openQuestions } from './questions.js';
@@ -23,7 +24,7 @@ export function joinFleet(options: {
   take: TakeTurn;
   log: Log;
 }): ReplicaView & { close(): Promise<void> } {
-  const { view, version } = options;
+  const { view, version, telling } = options;
   const own = { replica: view.replica, host: hostname(), version };
   const link = openFleetLink({
     ...options,
@@ -32,13 +33,16 @@ export function joinFleet(options: {
     // Called in a later turn.
     onConnected: () => members.announce(),
   });
-  const members = openMembers(own, options.telling);
+  const members = openMembers(own, telling);
   const asking = openAsking(members, link);
+  const events = openFleetEvents({ replica: own.replica, feed: view.events, asking, telling });
   return {
     ...view,
+    events,
     connections: openFleetConnections({ own, local: view.connections, asking }),
     readFleet: () => readFleetStats(own, view.readStats, asking),
     async close() {
+      events.close();
       members.close();
       await link.close();
     },

@@ -23,6 +23,12 @@ export interface Members {
   refresh(): void;
   /** Tells that this replica is there and asks who else is. */
   announce(): void;
+  /** Tells the others that somebody follows the events of all replicas here, or does no more. */
+  follow(on: boolean): void;
+  /** Somebody follows them on another replica. */
+  readonly followed: boolean;
+  /** Called when that is told, first and every few seconds again. */
+  onFollowed: () => void;
   close(): void;
 }
 
@@ -34,7 +40,12 @@ const refreshMs = 5_000;
 /** One that does not answer is shown so long: time to see to it. */
 const missingMs = 60_000;
 
+/** Who follows events says so again; of one that has not for so long, nobody does. */
+const followsEveryMs = 3_000;
+const followsForMs = 10_000;
+
 interface Known extends Member {
+  followsUntilMs: number;
   missing: string | undefined;
   missingSinceMs: number;
 }
@@ -43,29 +54,37 @@ export function openMembers(own: Omit<Member, 'missing'>, telling: FleetTelling)
   const known = new Map<string, Known>();
   let refreshedMs = Number.NEGATIVE_INFINITY;
 
-  const tell = (message: Presence) => telling.tell(subject, JSON.stringify(message));
+  let follows = false;
+  let following: NodeJS.Timeout | undefined;
+
+  function tell(about: Partial<Presence> = {}): void {
+    telling.tell(subject, JSON.stringify({ ...own, ...(follows ? { follows } : {}), ...about }));
+  }
 
   function announce(): void {
     refreshedMs = performance.now();
-    tell({ ...own, asks: true });
+    tell({ asks: true });
   }
 
   function onMessage(data: Uint8Array): void {
     const message = parseTold(data);
     if (!presence.Check(message)) return;
-    const { replica, host, version, asks, leaves }: Presence = message;
+    const { replica, host, version, asks, leaves, follows }: Presence = message;
     if (replica === own.replica) return;
     if (leaves === true) {
       known.delete(replica);
       return;
     }
-    if (known.has(replica) || known.size < maxMembers)
-      known.set(replica, { replica, host, version, missing: undefined, missingSinceMs: 0 });
-    if (asks === true) tell(own);
+    if (known.has(replica) || known.size < maxMembers) {
+      const followsUntilMs = follows === true ? performance.now() + followsForMs : 0;
+      known.set(replica, { replica, host, version, missing: undefined, missingSinceMs: 0, followsUntilMs });
+      if (follows === true) members.onFollowed();
+    }
+    if (asks === true) tell();
   }
   const unhear = telling.hear(subject, { onMessage });
 
-  return {
+  const members: Members = {
     list() {
       const nowMs = performance.now();
       for (const { replica, missing, missingSinceMs } of known.values())
@@ -88,9 +107,23 @@ export function openMembers(own: Omit<Member, 'missing'>, telling: FleetTelling)
       if (performance.now() - refreshedMs >= refreshMs) announce();
     },
     announce,
+    follow(on) {
+      follows = on;
+      clearInterval(following);
+      following = on ? setInterval(tell, followsEveryMs) : undefined;
+      following?.unref();
+      tell();
+    },
+    get followed() {
+      const nowMs = performance.now();
+      return [...known.values()].some(({ followsUntilMs }) => followsUntilMs > nowMs);
+    },
+    onFollowed() {},
     close() {
+      clearInterval(following);
       unhear();
-      tell({ ...own, leaves: true });
+      tell({ leaves: true });
     },
   };
+  return members;
 }

@@ -5,6 +5,7 @@ import {
   toConnectionPageJson,
 } from '../../api/connection.js';
 import { defaultConnectionPage } from '../../api/connection-schema.js';
+import { toEventJson } from '../../api/event.js';
 import { hideCredentials } from '../../api/stats.js';
 import { SvcMqttError } from '../../errors.js';
 import { type Question, QuestionRefused } from '../forward/fleet/fleet-link.js';
@@ -97,6 +98,11 @@ export function openQuestions({ view, take }: { view: LocalView; take: TakeTurn 
       const found = connections.find(id);
       if (found === undefined) throw absent();
       return toConnectionDetailsJson(found);
+    }),
+    events: question('Its events after one of a number', requests.events, ({ after }, room) => {
+      // Of too many the latest.
+      const { keys } = fitting(view.events.since(after).map(toEventJson).reverse(), room);
+      return { events: keys.toReversed() };
     }),
     kick: question('Ends a connection, as DELETE /connections/{id}', requests.kick, ({ id, actor }) => {
       if (replicaOf(id) !== view.replica || connections.kick(id, actor) === undefined) throw absent();

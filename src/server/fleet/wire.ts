@@ -9,6 +9,7 @@ import {
   maxConnectionPage,
 } from '../../api/connection-schema.js';
 import { sortFields } from '../../api/constants.js';
+import { FleetEventResponse } from '../../api/event-schema.js';
 import { closed } from '../../api/schema.js';
 import { StatsResponse } from '../../api/stats-schema.js';
 
@@ -19,6 +20,11 @@ export const maxDepth = 60_000;
 
 const id = Type.String({ minLength: 1, maxLength: 64 });
 const text = Type.String({ maxLength: 1_024 });
+/** Most events that are told or remembered together. */
+export const maxBatch = 1_024;
+const replicaName = Type.String({ pattern: '^[0-9a-f]{6}$' });
+const someEvents = Type.Array(Type.Unknown(), { maxItems: maxBatch });
+const eventNumber = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 
 const KeysRequest = Type.Object(
   {
@@ -59,12 +65,14 @@ const KickRequest = Type.Object(
 );
 
 const Presence = Type.Object({
-  replica: Type.String({ pattern: '^[0-9a-f]{6}$' }),
+  replica: replicaName,
   host: Type.String({ maxLength: 255 }),
   version: Type.String({ maxLength: 64 }),
   /** All others are to say that they are there, too. */
   asks: Type.Optional(Type.Boolean()),
   leaves: Type.Optional(Type.Boolean()),
+  /** Somebody follows the events of all replicas there; said again every few seconds as long as it is so. */
+  follows: Type.Optional(Type.Boolean()),
 });
 export type Presence = Static<typeof Presence>;
 
@@ -74,6 +82,7 @@ export const requests = {
   rows: Compile(Type.Object({ ids: Type.Array(id, { maxItems: maxConnectionPage }) }, closed)),
   connection: Compile(Type.Object({ id }, closed)),
   kick: Compile(KickRequest),
+  events: Compile(Type.Object({ after: eventNumber }, closed)),
   nothing: Compile(Type.Object({}, closed)),
 };
 
@@ -90,9 +99,17 @@ export const answers = {
   connection: Compile(loosen(ConnectionDetailsResponse)),
   stats: Compile(loosen(StatsResponse)),
   kick: Compile(Type.Object({})),
+  /** The latest of those asked for, oldest first, as many as there was room for. */
+  events: Compile(Type.Object({ events: someEvents })),
 };
 
 export const presence = Compile(Presence);
+
+/** Events of a replica, and the number of its latest one. */
+export const eventBatch = Compile(
+  Type.Object({ replica: replicaName, events: someEvents, last: eventNumber }),
+);
+export const fleetEvent = Compile(loosen(FleetEventResponse));
 
 /** The same schema for objects that have more fields. What it refers to by name is not looked at. */
 function loosen<S extends TSchema>(schema: S): S {

@@ -1,9 +1,9 @@
 import type { ServerResponse } from 'node:http';
 import Type from 'typebox';
-import { type FleetEvent, toEventJson } from '../../api/event.js';
+import type { EventJson } from '../../api/event.js';
 import { EventQuery, FleetEventResponse } from '../../api/event-schema.js';
 import type { Log } from '../../log.js';
-import type { EventFeed } from '../event-feed.js';
+import type { EventListener, FleetEvents } from '../live.js';
 import type { HttpLimits } from './limits.js';
 import { tooManyRequests } from './problem.js';
 import { listProblems } from './responses.js';
@@ -21,8 +21,7 @@ const retryMs = 2_000;
 export function addEventRoute(
   app: TypedApp,
   options: {
-    events: EventFeed;
-    /** Stands before the number in the id of an event, since numbers begin anew with the replica. */
+    events: FleetEvents;
     replica: string;
     limits: HttpLimits;
     log: Log;
@@ -44,7 +43,7 @@ export function addEventRoute(
         operationId: 'followEvents',
         summary: 'Follow what happens',
         description:
-          'Server-sent events: connected, disconnected, refused, revoked and dropped, each with a JSON object as data, and a comment as heartbeat. `missed` says how many could not be sent after a reconnect.',
+          'Server-sent events of all replicas: connected, disconnected, refused, revoked and dropped, each with a JSON object as data that names its replica, and a comment as heartbeat. After `Last-Event-ID` it goes on, on whatever replica; `missed` says how many events could not be sent.',
         querystring: EventQuery,
         response: {
           200: { description: 'The stream', content: { 'text/event-stream': { schema: Type.String() } } },
@@ -67,8 +66,7 @@ export function addEventRoute(
           10_000,
         );
       }
-      const { kind, device } = request.query;
-      const seen = readLastEventId(request.headers['last-event-id'], replica);
+      const { kind, device, replica: only } = request.query;
       reply.hijack();
       // Who left while the key was looked up has closed already, and would be kept as a reader for good.
       if (reply.raw.destroyed) return;
@@ -78,9 +76,11 @@ export function addEventRoute(
         limits,
         replica,
         wants: (event) =>
-          (kind === undefined || event.kind === kind) && (device === undefined || event.device === device),
+          (kind === undefined || event.kind === kind) &&
+          (device === undefined || event.device === device) &&
+          (only === undefined || event.replica === only),
         onSlow() {
-          events.droppedListeners += 1;
+          events.noteCutOff();
           log.warn(
             { event: 'event_listener_dropped', remoteAddress: request.ip },
             'A reader of events was too slow and is cut off',
@@ -92,8 +92,8 @@ export function addEventRoute(
         },
       });
       streams.set(stream, caller);
-      const unlisten = events.listen((event) => stream.push(event));
-      if (seen !== undefined) stream.replay(events.since(seen), seen);
+      const lastId = request.headers['last-event-id'];
+      const unlisten = events.listen(stream, typeof lastId === 'string' ? lastId : undefined);
     },
   );
 
@@ -103,10 +103,7 @@ export function addEventRoute(
   });
 }
 
-interface EventStream {
-  push(event: FleetEvent): void;
-  /** Sends what came after an event of a number. */
-  replay(remembered: readonly FleetEvent[], after: number): void;
+interface EventStream extends EventListener {
   end(): void;
 }
 
@@ -115,7 +112,7 @@ function openEventStream(options: {
   headers: Record<string, number | string | string[] | undefined>;
   limits: HttpLimits;
   replica: string;
-  wants(event: FleetEvent): boolean;
+  wants(event: EventJson): boolean;
   onSlow(): void;
   onClose(): void;
 }): EventStream {
@@ -140,9 +137,9 @@ function openEventStream(options: {
     write(text);
   }
 
-  function push(event: FleetEvent): void {
-    if (ended || !options.wants(event)) return;
-    waiting += `id: ${replica}.${event.number}\nevent: ${event.kind}\ndata: ${JSON.stringify(toEventJson(event))}\n\n`;
+  function push(text: string): void {
+    if (ended) return;
+    waiting += text;
     if (waiting.length > limits.maxEventStreamBytes) flush();
     else timer ??= setTimeout(flush, gatherMs);
   }
@@ -164,13 +161,10 @@ function openEventStream(options: {
   });
 
   return {
-    push,
-    replay(remembered, after) {
-      const first = remembered[0];
-      const missed = first === undefined ? 0 : first.number - after - 1;
-      if (missed > 0) write(`event: missed\ndata: {"count":${missed}}\n\n`);
-      for (const event of remembered) push(event);
+    onEvent(event, id) {
+      if (options.wants(event)) push(`id: ${id}\nevent: ${event.kind}\ndata: ${JSON.stringify(event)}\n\n`);
     },
+    onMissed: (count) => push(`event: missed\ndata: {"count":${count}}\n\n`),
     end() {
       if (timer !== undefined) flush();
       ended = true;
@@ -182,11 +176,4 @@ function openEventStream(options: {
 function describeCaller(caller: string): string {
   if (caller === 'local') return 'without a key';
   return caller === 'API_TOKEN' ? 'with API_TOKEN' : 'with this key';
-}
-
-/** The number in an id of this replica; undefined for any other. */
-function readLastEventId(header: string | string[] | undefined, replica: string): number | undefined {
-  const text = typeof header === 'string' ? header : '';
-  const number = text.startsWith(`${replica}.`) ? text.slice(replica.length + 1) : '';
-  return /^\d{1,15}$/.test(number) ? Number(number) : undefined;
 }

@@ -19,8 +19,12 @@ export interface FleetTelling {
   hear(subject: FleetSubject, listener: FleetListener): () => void;
 }
 
-/** Of connections, of subscriptions, of replicas that are there. */
-export type FleetSubject = 'svc-mqtt.taken' | 'svc-mqtt.interest' | 'svc-mqtt.fleet.here';
+/** Of connections, of subscriptions, of replicas that are there, of events. */
+export type FleetSubject =
+  | 'svc-mqtt.taken'
+  | 'svc-mqtt.interest'
+  | 'svc-mqtt.fleet.here'
+  | 'svc-mqtt.fleet.event';
 
 export interface FleetListener {
   onMessage(data: Uint8Array): void;
