@@ -12,8 +12,10 @@ import {
   checkExposure,
   checkFileModes,
   checkHardening,
+  checkProfiles,
   environmentOf,
-  findOwnService,
+  listOwnServices,
+  listStarted,
 } from './support/compose.js';
 import { imageEnvironment, readStages } from './support/dockerfile.js';
 import { checkEnvironment } from './support/environment.js';
@@ -30,14 +32,22 @@ function check(changed: ComposeFile): string[] {
     ...checkExposure(changed),
     ...checkFileModes(changed),
     ...checkHardening(changed),
-    ...checkOwnService(changed),
+    ...checkProfiles(changed, { 'svc-mqtt': undefined, balancer: 'fleet' }),
+    ...checkApi(changed),
+    ...listOwnServices(changed).flatMap(([, own]) => checkOwnService(own)),
     ...checkNats(changed),
   ];
 }
 
-/** What holds for svc-mqtt alone: its settings, what it can write, who reaches its API, its shutdown. */
-function checkOwnService(changed: ComposeFile): string[] {
-  const own = findOwnService(changed);
+/** What is started for devices publishes the API too. */
+function checkApi(changed: ComposeFile): string[] {
+  return ['svc-mqtt', 'balancer']
+    .filter((name) => !(changed.services[name]?.ports ?? []).includes('127.0.0.1:9091:9091'))
+    .map((name) => `${name}: the API is not at its port`);
+}
+
+/** What holds for svc-mqtt alone: its settings, what it can write, its shutdown. */
+function checkOwnService(own: ComposeService): string[] {
   const image = imageEnvironment(readStages(readText('Dockerfile')));
   const env = { ...image, ...environmentOf(own) };
   const problems = checkEnvironment(env);
@@ -47,18 +57,36 @@ function checkOwnService(changed: ComposeFile): string[] {
   }
   const graceSec = Number.parseInt(own.stop_grace_period ?? '10', 10);
   if (graceSec <= drainSecOf(env)) problems.push(`stop_grace_period ${graceSec} ends the drain`);
-  if (!(own.ports ?? []).includes('127.0.0.1:9091:9091')) problems.push('the API is not at its port');
   return problems;
 }
 
 function checkNats(changed: ComposeFile): string[] {
-  const { command, volumes } = changed.services.nats ?? {};
-  const volume = (volumes ?? []).find(({ type }) => type === 'volume');
-  return checkStoreDirectory(readText('deploy/nats.conf'), command ?? [], volume?.target ?? '/nowhere');
+  return Object.values(changed.services)
+    .filter(({ image }) => image === 'svc-mqtt-nats:local')
+    .flatMap(({ entrypoint = [], command = [], volumes = [] }) => {
+      const volume = volumes.find(({ type }) => type === 'volume');
+      const started = [...entrypoint, ...command];
+      return checkStoreDirectory(readText('deploy/nats.conf'), started, volume?.target ?? '/nowhere');
+    });
 }
 
 test('docker-compose.yml is valid, complete and closed but for MQTT', () => {
   expect(check(file)).toEqual([]);
+});
+
+test('one machine has one of each, a fleet two replicas behind a balancer and NATS of three', () => {
+  expect(listStarted(file, 'svc-mqtt').sort()).toEqual(['database-secret', 'nats', 'postgres', 'svc-mqtt']);
+  expect(listStarted(file, 'balancer').sort()).toEqual([
+    'balancer',
+    'database-secret',
+    'fleet-stream',
+    'gateway-1',
+    'gateway-2',
+    'nats-1',
+    'nats-2',
+    'nats-3',
+    'postgres',
+  ]);
 });
 
 /** A copy of the file in which one service has other properties. */
@@ -146,6 +174,32 @@ const mistakes: [string, ComposeFile, RegExp][] = [
   ],
   ['a stream beside the volume', change('nats', { volumes: [] }), /not on the volume/],
   ['a store directory given twice', change('nats', { command: ['--store_dir', '/data'] }), /flag as well/],
+  [
+    'a store of one server of three beside its volume',
+    change('nats-2', { volumes: [] }),
+    /not on the volume/,
+  ],
+  [
+    'a fleet on the NATS of one machine',
+    change('gateway-1', { depends_on: { nats: { condition: 'service_healthy' } } }),
+    /NATS_URL names nats-1, which its user does not wait for/,
+  ],
+  [
+    'a part of the fleet that nothing starts',
+    change('balancer', { depends_on: { 'gateway-1': { condition: 'service_healthy' } } }),
+    /balancer does not start gateway-2/,
+  ],
+  [
+    'one machine that needs the fleet',
+    change('nats', { depends_on: { 'nats-1': { condition: 'service_healthy' } } }),
+    /svc-mqtt waits for nats-1, which is of another profile/,
+  ],
+  [
+    'a port twice',
+    change('gateway-2', { ports: ['1883:1883'] }),
+    /1883:1883 is published twice for balancer/,
+  ],
+  ['a fleet without its API', change('balancer', { ports: ['1883:1883'] }), /balancer: the API is not/],
   ['a drain cut short', change('svc-mqtt', { stop_grace_period: '15s' }), /ends the drain/],
   ['no place to write', change('svc-mqtt', { tmpfs: [] }), /\/tmp cannot be written/],
 ];

@@ -14,6 +14,7 @@ export interface ComposeService {
   readonly build?: string | { readonly context: string; readonly dockerfile_inline: string };
   readonly user?: string;
   readonly restart?: string;
+  readonly profiles?: readonly string[];
   readonly read_only?: boolean;
   readonly cap_drop?: readonly string[];
   readonly cap_add?: readonly string[];
@@ -61,11 +62,44 @@ export function environmentOf(service: ComposeService): Record<string, string> {
   );
 }
 
-/** The service that is built from the Dockerfile. */
-export function findOwnService(file: ComposeFile): ComposeService {
-  const found = Object.values(file.services).find((service) => typeof service.build === 'string');
-  if (found === undefined) throw new Error('no service is built');
-  return found;
+/** The services that run the program of the Dockerfile, by name. */
+export function listOwnServices(file: ComposeFile): [string, ComposeService][] {
+  return Object.entries(file.services).filter(
+    ([, { build, entrypoint }]) => typeof build === 'string' && entrypoint === undefined,
+  );
+}
+
+/** A service and all that it waits for, as `docker compose up NAME` starts them. */
+export function listStarted(file: ComposeFile, name: string): string[] {
+  const waitedFor = Object.keys(file.services[name]?.depends_on ?? {});
+  return [...new Set([name, ...waitedFor.flatMap((each) => listStarted(file, each))])];
+}
+
+/**
+ * Checks that what starts together can: the services of no profile need none of one, a port is published once, and
+ * nothing of a profile is left out where its last service is asked for.
+ */
+export function checkProfiles(
+  file: ComposeFile,
+  starts: Readonly<Record<string, string | undefined>>,
+): string[] {
+  return Object.entries(starts).flatMap(([name, profile]) => {
+    const started = listStarted(file, name);
+    const profilesOf = (each: string) => file.services[each]?.profiles ?? [];
+    const ports = started.flatMap((each) => file.services[each]?.ports ?? []);
+    const members = Object.keys(file.services).filter((each) =>
+      profile === undefined ? profilesOf(each).length === 0 : profilesOf(each).includes(profile),
+    );
+    return [
+      ...started
+        .filter((each) => profilesOf(each).some((other) => other !== profile))
+        .map((each) => `${name} waits for ${each}, which is of another profile`),
+      ...ports
+        .filter((port, index) => ports.indexOf(port) !== index)
+        .map((port) => `port ${port} is published twice for ${name}`),
+      ...members.filter((each) => !started.includes(each)).map((each) => `${name} does not start ${each}`),
+    ];
+  });
 }
 
 /** Checks that what the services name exists, and that nothing is declared for nobody. */
@@ -119,12 +153,14 @@ function checkHosts(name: string, service: ComposeService, file: ComposeFile): s
   return listHosts(values).flatMap(({ where, host }) => {
     const target = file.services[host];
     if (target === undefined) return [`${name}: ${where} names ${host}, which is no service`];
-    const user = where === 'its script' ? findOwnService(file) : service;
-    const shared = (user.networks ?? []).some((network) => (target.networks ?? []).includes(network));
-    if (!shared) return [`${name}: ${where} names ${host}, which shares no network with its user`];
-    return user.depends_on?.[host]?.condition === 'service_healthy'
-      ? []
-      : [`${name}: ${where} names ${host}, which its user does not wait for`];
+    const users = where === 'its script' ? listOwnServices(file).map(([, own]) => own) : [service];
+    return users.flatMap((user) => {
+      const shared = (user.networks ?? []).some((network) => (target.networks ?? []).includes(network));
+      if (!shared) return [`${name}: ${where} names ${host}, which shares no network with its user`];
+      return user.depends_on?.[host]?.condition === 'service_healthy'
+        ? []
+        : [`${name}: ${where} names ${host}, which its user does not wait for`];
+    });
   });
 }
 
@@ -149,7 +185,7 @@ export function checkExposure(file: ComposeFile): string[] {
       .filter((variable) => environmentOf(service)[variable] !== '')
       .map((variable) => `${name}: ${variable} has a value that everyone can read here`),
     ...listHosts(environmentOf(service))
-      .filter(({ where }) => new URL(environmentOf(service)[where] ?? '').password !== '')
+      .filter(({ hasPassword }) => hasPassword)
       .map(({ where }) => `${name}: ${where} carries a password that everyone can read here`),
   ]);
 }

@@ -37,6 +37,7 @@ export interface NamedHost {
   readonly where: string;
   readonly host: string;
   readonly port: number;
+  readonly hasPassword: boolean;
 }
 
 const defaultPorts: Record<string, number> = {
@@ -58,6 +59,7 @@ export function listHosts(values: Readonly<Record<string, string>>): NamedHost[]
         where,
         host: url.hostname,
         port: url.port === '' ? (defaultPorts[url.protocol] ?? 0) : Number(url.port),
+        hasPassword: url.password !== '',
       })),
   );
 }

@@ -24,7 +24,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if and $v.tls.clusterIssuer (not $v.tls.hosts) }}{{ fail "tls.hosts is empty: name the hosts that tls.clusterIssuer is to certify" }}{{ end }}
 {{- if and $v.tls.clusterIssuer (not $v.tls.enabled) }}{{ fail "tls.clusterIssuer is set, and tls.enabled is false: set tls.enabled=true" }}{{ end }}
 {{- if and $v.tls.clientCaSecret (not $v.tls.enabled) }}{{ fail "tls.clientCaSecret is set, and tls.enabled is false: devices show certificates over TLS only" }}{{ end }}
-{{- if and $v.serviceMonitor.enabled (not $v.serviceMonitor.secret) }}{{ fail "serviceMonitor.secret is empty: /metrics wants a key. Make one with `svc-mqtt api-key create --role viewer` and put it into a Secret" }}{{ end }}
+{{- if and $v.serviceMonitor.enabled (not $v.serviceMonitor.secret) }}{{ fail "serviceMonitor.secret is empty: /metrics wants a key. Make one with `svc-mqtt api-key create --name prometheus --role viewer` and put it into a Secret" }}{{ end }}
 {{- if gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas) }}{{ fail "autoscaling.minReplicas is over autoscaling.maxReplicas" }}{{ end }}
 {{- if and $v.nats.passwordKey (not $v.nats.userKey) }}{{ fail "nats.passwordKey is set, and nats.userKey is empty: set both, or neither" }}{{ end }}
 {{- $own := dict
