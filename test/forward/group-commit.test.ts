@@ -46,6 +46,8 @@ function openBench() {
   const given = new Map<number, ReturnType<typeof uplink>>();
   /** What a change of policy sends elsewhere while it is held. */
   const moved = new Set<number>();
+  /** What is given when a message leaves: room that its refusal makes, say. */
+  const follows = new Set<number>();
   const counters = newForwarderCounters();
   const commits = openGroupCommit({
     inbox,
@@ -61,6 +63,7 @@ function openBench() {
         },
         departed(token) {
           open.add(token);
+          if (follows.delete(token)) give(1);
           if (moved.has(token)) Object.assign(given.get(token) ?? {}, { batchable: false });
           return true;
         },
@@ -92,21 +95,21 @@ function openBench() {
   });
   commits.restart(undefined);
   let next = 0;
-  const give = (count: number, size = 10) => {
+  function give(count: number, size = 10): void {
     for (let index = 0; index < count; index += 1) {
       next += 1;
       const message = uplink('x'.repeat(size));
       given.set(next, message);
       if (commits.send(message, next, commits.groupOf(message, false))) open.add(next);
     }
-  };
+  }
   /** The stream answers a message that went by itself. */
   const answerSingle = (token: number) => {
     open.delete(token);
     stored.push(token);
     commits.noteAnswer(token);
   };
-  return { commits, counters, stored, singly, batches, unavailable, moved, give, answerSingle };
+  return { commits, counters, stored, singly, batches, unavailable, moved, follows, give, answerSingle };
 }
 
 const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
@@ -117,6 +120,17 @@ const refusal = (code: number, description: string) => ({
 });
 
 describe('group commit', () => {
+  it('sends what is given while messages leave that waited behind these', async () => {
+    const bench = openBench();
+    bench.commits.restart('it takes none');
+    bench.give(20);
+    expect(bench.singly).toEqual(range(1, 16));
+    bench.follows.add(17);
+    for (const token of range(1, 16)) bench.answerSingle(token);
+    await turn();
+    expect(bench.singly).toEqual(range(1, 21));
+  });
+
   it('sends all of what waits when more of it was let through than there was, while the stream was late', async () => {
     vi.useFakeTimers({ toFake: ['performance'] });
     onTestFinished(() => void vi.useRealTimers());

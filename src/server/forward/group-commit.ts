@@ -176,7 +176,7 @@ export function openGroupCommit(options: {
       if (room > 0) sendSingly(batch, room);
       return false;
     }
-    waiting.shift();
+    // It is let go of when all of it is sent: what is given meanwhile comes behind it.
     sendSingly(batch, count);
     return true;
   }

@@ -72,6 +72,7 @@ export function openInFlight(options: {
     nowMs: tickedAtMs,
     storedSentAtMs: 0,
     closedAtMs: undefined,
+    missing: 0,
     noteFailure: (cause, detail) => failureLog.note(cause, detail, context.nowMs),
     sendUnconfirmed: options.sendUnconfirmed,
     onRoom: options.onRoom,

@@ -22,6 +22,8 @@ export interface LaneContext {
   storedSentAtMs: number;
   /** Since when nothing can be sent. */
   closedAtMs: number | undefined;
+  /** How often NATS has said that no stream takes NATS_SUBJECT. */
+  missing: number;
   noteFailure(cause: string, detail: string): void;
   sendUnconfirmed(message: UplinkMessage): void;
   /** There is more room than before. */
@@ -35,6 +37,9 @@ export interface LaneContext {
  *
  * A lane is in one batch at a time. A batch is stored as a whole or not at all; were later messages of the lane already under
  * way in the next one, they would be stored before those of a batch that was refused.
+ *
+ * The same when NATS says, to any lane, that there is no stream: what is under way may have been lost with it, without an answer. Were
+ * later messages sent before that is settled, a stream made anew would store them first.
  */
 export class ClientLane implements Lane {
   inFlight = 0;
@@ -44,8 +49,12 @@ export class ClientLane implements Lane {
   private readonly context: LaneContext;
   /** Messages sent, or held, and not settled. */
   private sent = 0;
+  /** Messages sent, and not settled. */
+  private away = 0;
   /** The group of those messages. */
   private group = 0;
+  /** `LaneContext.missing` when the first of those under way was sent. */
+  private missing = 0;
   private holding = false;
   /** The message tried alone, or 0. */
   private probe = 0;
@@ -78,8 +87,13 @@ export class ClientLane implements Lane {
 
   /** Whether the message may be sent now; it then has to be, since it has its place in a batch. */
   private maySend(slot: number): boolean {
-    if (!this.context.outlet.open || this.holding) return false;
+    if (!this.context.outlet.open || this.holding || this.isInDoubt) return false;
     return this.sent === 0 || this.group === this.groupOf(slot);
+  }
+
+  /** What is under way may be lost with the stream. */
+  private get isInDoubt(): boolean {
+    return this.away > 0 && this.missing !== this.context.missing;
   }
 
   private groupOf(slot: number): number {
@@ -88,7 +102,7 @@ export class ClientLane implements Lane {
   }
 
   private send(slot: number): void {
-    const { slots, outlet, nowMs } = this.context;
+    const { slots, outlet } = this.context;
     if (slots.sentAtMs(slot) > 0) outlet.identify(slots.message(slot));
     this.group = this.groupOf(slot);
     this.sent += 1;
@@ -100,8 +114,16 @@ export class ClientLane implements Lane {
       this.fail(slot, 'send_failed', messageOf(error));
       return;
     }
-    if (outcome === true) slots.setSent(slot, nowMs);
+    if (outcome === true) this.leave(slot);
     else if (outcome !== false) this.refused(slot, outcome);
+  }
+
+  /** It is on its way. */
+  private leave(slot: number): void {
+    const { slots, nowMs, missing } = this.context;
+    if (this.away === 0) this.missing = missing;
+    if (slots.phase(slot) !== slotSent) this.away += 1;
+    slots.setSent(slot, nowMs);
   }
 
   private wait(token: number): void {
@@ -111,9 +133,9 @@ export class ClientLane implements Lane {
 
   /** The outlet is about to send what it has held. Answers whether it is still to be sent. */
   depart(slot: number): boolean {
-    const { slots, nowMs } = this.context;
+    const { slots } = this.context;
     if (slots.phase(slot) === slotWaiting) return false;
-    if (this.holding && this.probe !== slots.token(slot)) {
+    if (this.isInDoubt || (this.holding && this.probe !== slots.token(slot))) {
       this.takeBack(slot);
       return false;
     }
@@ -125,7 +147,7 @@ export class ClientLane implements Lane {
         return false;
       }
     }
-    slots.setSent(slot, nowMs);
+    this.leave(slot);
     return true;
   }
 
@@ -157,6 +179,7 @@ export class ClientLane implements Lane {
   /** NATS refused it, or the outlet did. */
   refused(slot: number, refusal: Refusal): void {
     const { slots, counters } = this.context;
+    if (refusal.cause === 'no_stream' && slots.message(slot).batchable) this.context.missing += 1;
     if (slots.phase(slot) === slotWaiting) return;
     if (this.mayTell(slot, refusal)) {
       const wasProbe = this.holding && this.probe === slots.token(slot);
@@ -234,6 +257,7 @@ export class ClientLane implements Lane {
   private setBack(slot: number): void {
     const phase = this.context.slots.phase(slot);
     if (phase === slotSent || phase === slotHeld) this.sent -= 1;
+    if (phase === slotSent) this.away -= 1;
   }
 
   private forget(slot: number): UplinkMessage {
