@@ -39,6 +39,10 @@ export const errorCodes = {
   DEVICE_UNAVAILABLE: { exit: 1, http: 409 },
   /** A device did not answer in time. */
   DEVICE_SILENT: { exit: 1, http: 504 },
+  /** A command of this sequence is not stored for the device. */
+  COMMAND_NOT_FOUND: { exit: 1, http: 404 },
+  /** A command is not in its stream any more. */
+  COMMAND_GONE: { exit: 1, http: 410 },
   /** The HTTP API that a command asks does not answer, or something else answers in its place. */
   API_UNREACHABLE: { exit: 1, http: 503 },
   /** A named connection does not exist, or not any more. */

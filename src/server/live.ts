@@ -1,3 +1,4 @@
+import type { CommandProgressJson } from '../api/command.js';
 import type {
   ConnectionDetails,
   ConnectionDetailsJson,
@@ -10,9 +11,12 @@ import type {
 import type { EventJson } from '../api/event.js';
 import type { SessionSummary } from '../api/session.js';
 import type { FleetJson, StatsJson } from '../api/stats.js';
+import type { ClientProgress } from '../command-state.js';
 import type { Actor } from '../db/audit.js';
 import { maskSecrets } from '../db/secrets.js';
 import type { EventFeed } from './event-feed.js';
+import type { StoredCommand } from './forward/commands/stored-command.js';
+import type { AskedCommand } from './mqtt/sessions/command-state.js';
 
 /** The connections of this replica, for those who look at them. */
 export interface LiveConnections {
@@ -42,6 +46,25 @@ export interface LiveSessions {
   find(id: string): Promise<SessionSummary | undefined>;
   /** Ends a session, and the connection that has it; answers whose it was, or undefined when there is no such session. */
   end(id: string, actor: Actor): Promise<{ deviceId: string; clientId: string } | undefined>;
+}
+
+/** Stored commands, as this replica knows them. */
+export interface LocalCommands {
+  /** @throws SvcMqttError COMMAND_NOT_FOUND, COMMAND_GONE, NATS_UNREACHABLE. */
+  find(
+    deviceId: string,
+    sequence: number,
+  ): Promise<{ readonly stream: string; readonly command: StoredCommand }>;
+  /** What this replica alone knows of clients: those that are connected, or have their session in its memory. */
+  here(deviceId: string, command: AskedCommand): ClientProgress[];
+  /** What the records of the device's sessions say. @throws SvcMqttError NATS_*. */
+  stored(deviceId: string, command: AskedCommand): Promise<ClientProgress[]>;
+}
+
+/** Stored commands, as all replicas together know them. */
+export interface FleetCommands {
+  /** How far a command is. @throws SvcMqttError COMMAND_NOT_FOUND, COMMAND_GONE, NATS_*. */
+  progress(deviceId: string, sequence: number): Promise<CommandProgressJson>;
 }
 
 const maxShownCharacters = 256;
@@ -101,6 +124,7 @@ export interface ReplicaView {
   readonly replica: string;
   readonly connections: FleetConnections;
   readonly sessions: LiveSessions;
+  readonly commands: FleetCommands;
   readonly events: FleetEvents;
   readStats(): Promise<StatsJson>;
   /** How all replicas are doing. */
@@ -108,7 +132,8 @@ export interface ReplicaView {
 }
 
 /** The same of this replica alone. */
-export interface LocalView extends Omit<ReplicaView, 'connections' | 'events' | 'readFleet'> {
+export interface LocalView extends Omit<ReplicaView, 'connections' | 'commands' | 'events' | 'readFleet'> {
+  readonly commands: LocalCommands;
   readonly connections: LiveConnections;
   readonly events: EventFeed;
 }

@@ -10,7 +10,7 @@ import type { Log } from '../log.js';
 import type { EventFeed } from './event-feed.js';
 import type { Forwarder } from './forward/forwarder.js';
 import type { Durability } from './forward/stream/durability.js';
-import type { LiveConnections, LiveSessions, LocalView } from './live.js';
+import type { LiveConnections, LiveSessions, LocalCommands, LocalView } from './live.js';
 import type { BrokerCounters } from './mqtt/live/counters.js';
 import { startTrafficHistory, type Traffic } from './traffic-history.js';
 
@@ -40,6 +40,7 @@ export function startReplicaView(options: {
     connectionCount(): number;
   };
   sessions: LiveSessions;
+  commands: LocalCommands;
   forwarder: Forwarder;
   health: { readonly ok: boolean; readonly detail: string };
   events: EventFeed;
@@ -54,6 +55,7 @@ export function startReplicaView(options: {
     db,
     broker,
     sessions,
+    commands,
     forwarder,
     health,
     events,
@@ -157,7 +159,15 @@ export function startReplicaView(options: {
       return ended;
     },
   };
-  return { replica, connections, sessions: ownSessions, events, readStats, close: () => history.close() };
+  return {
+    replica,
+    connections,
+    sessions: ownSessions,
+    commands,
+    events,
+    readStats,
+    close: () => history.close(),
+  };
 }
 
 function toTrafficJson<T>({ messagesIn, messagesOut, bytesIn, bytesOut }: Traffic<T>) {

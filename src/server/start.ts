@@ -10,6 +10,7 @@ import type { Log } from '../log.js';
 import { describeRisks } from '../policy.js';
 import { readVersion } from '../version.js';
 import { startAuditRetention } from './audit-retention.js';
+import { openCommandProgress } from './command-progress.js';
 import { startDatabaseHealth } from './database-health.js';
 import { startDeviceDirectory } from './device-directory.js';
 import { startDeviceEvents } from './device-events.js';
@@ -256,6 +257,11 @@ async function start(
       store,
       commands: () => downlink.store,
       drop: (key) => core.dropSession(key),
+    }),
+    commands: openCommandProgress({
+      commands: () => downlink.store,
+      sessions: store,
+      here: (deviceId, command) => core.commandProgress(deviceId, command),
     }),
     forwarder,
     health,

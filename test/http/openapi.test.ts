@@ -78,6 +78,7 @@ describe('/openapi.json', () => {
       'get /connections/{id}',
       'get /devices',
       'get /devices/{id}',
+      'get /devices/{id}/commands/{sequence}',
       'get /events',
       'get /fleet',
       'get /healthz',

@@ -265,7 +265,7 @@ export async function openControlledBroker(
       for (const onAnswer of [...awaitingDownlink]) onAnswer();
     },
     claimed,
-    command: (topic, payload) => downlink.deliver({ topic, payload }),
+    command: (topic, payload) => downlink.deliver({ topic, payload, qos: 1 }),
     async close() {
       await broker.close();
       await core.close();

@@ -1,5 +1,6 @@
 import type { StatsJson } from '../../src/api/stats.js';
 import { sumStats } from '../../src/api/sum-stats.js';
+import { SvcMqttError } from '../../src/errors.js';
 import { type EventFeed, openEventFeed } from '../../src/server/event-feed.js';
 import { openAsking } from '../../src/server/fleet/asking.js';
 import { openFleetEvents } from '../../src/server/fleet/fleet-events.js';
@@ -55,6 +56,11 @@ export function openIdleFleet(): ReplicaView & { readonly feed: EventFeed } {
       list: async () => ({ sessions: [], next: undefined }),
       find: async () => undefined,
       end: async () => undefined,
+    },
+    commands: {
+      progress: async () => {
+        throw new SvcMqttError('COMMAND_NOT_FOUND', 'Commands are not stored, so that none can be followed');
+      },
     },
     events: openFleetEvents({ replica: 'r1', feed, asking: openAsking(members, link), telling }),
     readFleet: async () => {

@@ -56,6 +56,10 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
     'svc-mqtt device list --revoked --json | jq -r .id | svc-mqtt device remove - --yes',
   ],
   'device enable': ['svc-mqtt device enable roof-7'],
+  'device command': [
+    'svc-mqtt device command roof-7 17',
+    'svc-mqtt device command roof-7 17 --wait 10m --json | jq -r .state',
+  ],
   'device send': [
     'svc-mqtt device send roof-7 fan/speed 900 --expires 1h',
     'svc-mqtt device send roof-7 state --wait 5s',

@@ -2,7 +2,7 @@ import { type Command, Option } from 'commander';
 import { maxGraceMs } from '../../db/device-fields.js';
 import type { Add } from '../command/command.js';
 import { maxListed, toCount, toDurationMs, usageError } from '../command/usage-error.js';
-import { collectMetadata, collectWords, toExpiry, toExpiryOrNever } from './options.js';
+import { collectMetadata, collectWords, toExpiry, toExpiryOrNever, toQos } from './options.js';
 
 const expiresHelp =
   'a duration such as 30d, a day (its beginning, UTC) or a time such as 2027-01-31T12:00:00Z';
@@ -20,6 +20,7 @@ export function addDeviceCommands(program: Command, add: Add): void {
   addRotateCommand(device, add);
   addRevocationCommands(device, add);
   addSendCommand(device, add);
+  addCommandCommand(device, add);
   addTransferCommands(device, add);
 }
 
@@ -162,6 +163,7 @@ function addSendCommand(device: Command, add: Add): void {
   )
     .usage('[options] <id> <topic> [payload|-]')
     .option('-f, --file <file>', 'The payload, from a file; - reads stdin')
+    .option('--qos <n>', 'Largest QoS with which it is sent, 0 or 1 (default 1)', toQos)
     .option('--expires <duration>', 'A device that comes later does not get it, such as 1h')
     .option(
       '--wait <duration>',
@@ -181,6 +183,40 @@ function addSendCommand(device: Command, add: Add): void {
       `
 The topic is what follows cmd/<id>/. A command is stored in NATS until the device has it, however long it sleeps; with --wait nothing is
 stored, and the device answers as docs/services.md says.`,
+    );
+}
+
+function addCommandCommand(device: Command, add: Add): void {
+  add(device, 'command <id> <sequence>', 'Show how far a command is that was sent', 'api', async (call) =>
+    (await import('./command.js')).followCommand(
+      call.config,
+      {
+        device: call.args[0] ?? '',
+        sequence: call.args[1] ?? '',
+        waitMs: call.options.wait,
+        json: call.options.json,
+      },
+      call.io,
+    ),
+  )
+    .option(
+      '--wait <duration>',
+      'Until a client has it or none will, no longer than this, such as 10m',
+      toDurationMs('--wait'),
+    )
+    .option('--json', 'As a JSON object, as GET /devices/{id}/commands/{sequence} has it')
+    .addHelpText(
+      'after',
+      `
+The sequence is what device send prints. State of each session that takes the command, and of the device, the first of these:
+  acknowledged  the client has acknowledged it
+  sent          sent, and not acknowledged yet; with QoS 0 nobody acknowledges
+  queued        it waits for the client
+  unknown       the session is past it, too long ago to say how, or cannot be read
+  refused       the client does not take it
+  expired       its time was over first
+  unclaimed     no session of the device takes it
+With --wait the exit status is 1 unless it is acknowledged, or sent with QoS 0.`,
     );
 }
 

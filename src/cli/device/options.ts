@@ -49,3 +49,10 @@ export function collectMetadata(option: string): (value: string, before: Metadat
 export function collectWords(value: string, before: readonly string[] = []): readonly string[] {
   return [...before, value];
 }
+
+/** The QoS of a command. */
+export function toQos(value: string): 0 | 1 {
+  if (value === '0') return 0;
+  if (value === '1') return 1;
+  throw usageError(`--qos cannot be "${value}": it must be 0 or 1, the largest that a command is sent with`);
+}

@@ -14,6 +14,7 @@ export interface SendOptions {
   /** Device, topic, payload; without the device where devices are selected. */
   readonly args: readonly string[];
   readonly file?: string | undefined;
+  readonly qos?: 0 | 1 | undefined;
   readonly expires?: string | undefined;
   readonly wait?: string | undefined;
   readonly ack?: boolean | undefined;
@@ -42,19 +43,27 @@ export async function sendToDevice(config: ApiConfig, options: SendOptions, io: 
       'device send takes a device and a topic, and a payload if there is one',
       'With --type or --metadata leave out the device',
     );
-  const request = { topic, ...(await readPayload(text, options.file, io)), ...readTimes(options) };
+  const request = { topic, ...(await readPayload(text, options.file, io)), ...readTerms(options) };
   const { api } = openApi(config, io);
   if (isMany) return await sendToMany(api, options, request, io);
   const sent = await api.sendCommand(device, request);
   await write(io.stdout, options.json === true ? toJsonLine(sent) : describe(sent));
+  if (sent.stored !== null && options.json !== true)
+    await write(
+      io.stderr,
+      `Follow it: svc-mqtt device command ${escapeControls(sent.device)} ${sent.stored.sequence} --wait 10m\n`,
+    );
   return 0;
 }
 
-function readTimes({ wait, expires, ack }: SendOptions): Partial<CommandRequestJson> {
+function readTerms({ wait, expires, ack, qos }: SendOptions): Partial<CommandRequestJson> {
   if (wait !== undefined && expires !== undefined)
     throw usageError('--wait and --expires do not go together', 'Leave out one of the two');
   if (ack === true && wait === undefined) throw usageError('--ack goes only with --wait', 'Add --wait 5s');
+  if (ack === true && qos === 0)
+    throw usageError('--ack does not go with --qos 0, which nobody acknowledges', 'Leave out one of the two');
   return {
+    ...(qos === undefined ? {} : { qos }),
     ...(wait === undefined ? {} : { wait_seconds: toMs('--wait', wait) / 1_000 }),
     ...(expires === undefined ? {} : { expires_in_seconds: Math.ceil(toMs('--expires', expires) / 1_000) }),
     ...(ack === true ? { ack: true } : {}),

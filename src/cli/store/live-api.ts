@@ -1,4 +1,4 @@
-import type { CommandJson, CommandRequestJson } from '../../api/command.js';
+import type { CommandJson, CommandProgressJson, CommandRequestJson } from '../../api/command.js';
 import type { ConnectionDetailsJson, ConnectionPageJson, SortField } from '../../api/connection.js';
 import type { DeviceDetailsJson, DevicePageJson } from '../../api/device.js';
 import type { SessionJson, SessionPageJson } from '../../api/session.js';
@@ -45,6 +45,8 @@ export interface RemoteApi extends LiveApi {
     readonly metadata: Readonly<Record<string, string>> | undefined;
   }): AsyncIterable<readonly string[]>;
   sendCommand(device: string, request: CommandRequestJson): Promise<CommandJson>;
+  /** How far a command is that was sent. */
+  command(device: string, sequence: number): Promise<CommandProgressJson>;
   /** Undefined: the API knows no such device. */
   device(id: string): Promise<DeviceDetailsJson | undefined>;
 }
@@ -99,6 +101,7 @@ export function openLiveApi(send: Send): RemoteApi {
         `/devices/${encodeURIComponent(device)}/commands`,
         JSON.stringify(request),
       ),
+    command: (device, sequence) => get(`/devices/${encodeURIComponent(device)}/commands/${sequence}`),
     async *devices({ type, metadata }) {
       let cursor: string | null = null;
       do {

@@ -5,6 +5,7 @@ import { openFleetLink } from '../forward/fleet/fleet-link.js';
 import type { FleetTelling } from '../forward/fleet/fleet-telling.js';
 import type { LocalView, ReplicaView, TakeTurn } from '../live.js';
 import { openAsking } from './asking.js';
+import { openFleetCommands } from './fleet-commands.js';
 import { openFleetConnections } from './fleet-connections.js';
 import { openFleetEvents } from './fleet-events.js';
 import { readFleetStats } from './fleet-stats.js';
@@ -40,6 +41,7 @@ export function joinFleet(options: {
     ...view,
     events,
     connections: openFleetConnections({ own, local: view.connections, asking }),
+    commands: openFleetCommands({ own, local: view.commands, asking }),
     readFleet: () => readFleetStats(own, view.readStats, asking),
     async close() {
       events.close();

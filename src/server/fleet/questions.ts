@@ -104,6 +104,13 @@ export function openQuestions({ view, take }: { view: LocalView; take: TakeTurn 
       const { keys } = fitting(view.events.since(after).map(toEventJson).reverse(), room);
       return { events: keys.toReversed() };
     }),
+    command: question(
+      'How far clients that are connected here are with a command',
+      requests.command,
+      ({ device, expires_at_ms: expiresAtMs, ...command }) => ({
+        sessions: view.commands.here(device, { ...command, expiresAtMs: expiresAtMs ?? undefined }),
+      }),
+    ),
     kick: question('Ends a connection, as DELETE /connections/{id}', requests.kick, ({ id, actor }) => {
       if (replicaOf(id) !== view.replica || connections.kick(id, actor) === undefined) throw absent();
       return {};

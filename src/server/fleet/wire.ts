@@ -12,6 +12,7 @@ import { sortFields } from '../../api/constants.js';
 import { FleetEventResponse } from '../../api/event-schema.js';
 import { closed } from '../../api/schema.js';
 import { StatsResponse } from '../../api/stats-schema.js';
+import { sessionCommandStates } from '../../command-state.js';
 
 /** What replicas ask and answer each other, in the forms of the API wherever it has them. */
 
@@ -64,6 +65,29 @@ const KickRequest = Type.Object(
   closed,
 );
 
+/** A command, with what of it decides how far a session is. */
+const AskedCommandRequest = Type.Object(
+  {
+    device: text,
+    sequence: Type.Integer({ minimum: 1 }),
+    topic: Type.String({ maxLength: 65_535 }),
+    qos: Type.Union([Type.Literal(0), Type.Literal(1)]),
+    expires_at_ms: Type.Union([Type.Number(), Type.Null()]),
+  },
+  closed,
+);
+
+const CommandAnswer = Type.Object({
+  sessions: Type.Array(
+    Type.Object({
+      client: Type.String(),
+      connected: Type.Boolean(),
+      state: Type.Enum([...sessionCommandStates]),
+      qos: Type.Union([Type.Literal(0), Type.Literal(1)]),
+    }),
+  ),
+});
+
 const Presence = Type.Object({
   replica: replicaName,
   host: Type.String({ maxLength: 255 }),
@@ -81,6 +105,7 @@ export const requests = {
   keys: Compile(KeysRequest),
   rows: Compile(Type.Object({ ids: Type.Array(id, { maxItems: maxConnectionPage }) }, closed)),
   connection: Compile(Type.Object({ id }, closed)),
+  command: Compile(AskedCommandRequest),
   kick: Compile(KickRequest),
   events: Compile(Type.Object({ after: eventNumber }, closed)),
   nothing: Compile(Type.Object({}, closed)),
@@ -98,6 +123,7 @@ export const answers = {
   rows: Compile(Type.Object({ rows: Type.Array(connection), left: Type.Integer({ minimum: 0 }) })),
   connection: Compile(loosen(ConnectionDetailsResponse)),
   stats: Compile(loosen(StatsResponse)),
+  command: Compile(CommandAnswer),
   kick: Compile(Type.Object({})),
   /** The latest of those asked for, oldest first, as many as there was room for. */
   events: Compile(Type.Object({ events: someEvents })),

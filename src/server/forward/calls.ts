@@ -8,7 +8,7 @@ import {
   type Subscription,
 } from './connection/nats-library.js';
 import type { NatsLink } from './connection/nats-link.js';
-import { decodeHeaders, encodeProperties } from './mqtt-headers.js';
+import { decodeHeaders, encodeProperties, readQos } from './mqtt-headers.js';
 import { escapeToken, subjectToTopic } from './subject.js';
 
 /** Why a call is not answered, as codes of HTTP, which NATS services use too (ADR-32). */
@@ -21,6 +21,8 @@ export interface Call {
   readonly what: string;
   readonly payload: Buffer;
   readonly properties: MessageProperties | undefined;
+  /** The largest with which it is sent. */
+  readonly qos: 0 | 1;
   /** `Mqtt-Answer: ack`: that the device has it is answer enough. */
   readonly wantsAck: boolean;
   /** `Mqtt-Answer-Within`, seconds. */
@@ -73,6 +75,8 @@ export function openCalls(link: NatsLink, log: Log): Calls {
     if (call.what.search(/[+#*>]/) >= 0) call.fail(400, 'a call must not have wildcards in its subject');
     else if (Number.isNaN(call.timeoutMs))
       call.fail(400, 'Mqtt-Answer-Within is a number of seconds from 0.1 to 60');
+    else if (call.wantsAck && call.qos === 0)
+      call.fail(400, 'Mqtt-Answer: ack does not go with Mqtt-Qos: 0, which nobody acknowledges');
     else calls.onCall(call);
   }
 
@@ -120,6 +124,7 @@ function toCall(link: NatsLink, deviceId: string, message: Msg): Call {
     what: subjectToTopic(message.subject.split('.').slice(2).join('.')),
     payload: Buffer.from(message.data),
     properties: decodeHeaders(headers),
+    qos: readQos(headers),
     wantsAck: headers?.get('Mqtt-Answer').toLowerCase() === 'ack',
     timeoutMs,
     answer(by, payload, properties) {

@@ -4,7 +4,7 @@ import type { CommandStore } from './commands/command-store.js';
 import type { DownlinkMessage } from './commands/stored-command.js';
 import type { Subscription } from './connection/nats-library.js';
 import type { NatsLink } from './connection/nats-link.js';
-import { decodeHeaders } from './mqtt-headers.js';
+import { decodeHeaders, readQos } from './mqtt-headers.js';
 import { escapeToken, subjectToTopic } from './subject.js';
 
 /** What NATS has said to a subscription: it holds, or why it does not. */
@@ -86,6 +86,7 @@ export function openDownlink(link: NatsLink, log: Log, notStored?: string): Down
             downlink.deliver({
               topic: subjectToTopic(message.subject),
               payload: Buffer.from(message.data),
+              qos: readQos(message.headers),
               properties: decodeHeaders(message.headers),
             });
           } else if (device.subscription === subscription) {

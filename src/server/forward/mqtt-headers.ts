@@ -18,6 +18,9 @@ const names = {
   propertyPrefix: 'Mqtt-Property-',
 } as const;
 
+/** Largest QoS of a command. */
+export const qosHeader = 'Mqtt-Qos';
+
 /** Names of headers that are not a client's to set. */
 const reserved = /^(nats-|mqtt-|content-type$|status$|description$)/i;
 /** A name that NATS and its clients carry as it is: a token of RFC 9110 §5.6.2. */
@@ -81,6 +84,13 @@ function readBytes(text: string): Buffer | undefined {
     'latin1',
   );
   return bytes.length <= 65_535 ? bytes : undefined;
+}
+
+/** `Mqtt-Qos: 0`: a command is sent with QoS 0 also to who has subscribed with more. Anything else is the default, 1. */
+export function readQos(headers: MsgHdrs | undefined): 0 | 1 {
+  for (const name of headers?.keys() ?? [])
+    if (name.toLowerCase() === qosHeader.toLowerCase()) return headers?.last(name) === '0' ? 0 : 1;
+  return 1;
 }
 
 /** The properties of a command that the library has read. */

@@ -130,6 +130,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   addCommandRoutes(app, {
     devices: queries.devices,
     commands: options.commands,
+    sent: options.view.commands,
     note: queries.noteCommand,
     log,
   });

@@ -1,5 +1,10 @@
 import type { CommandJson } from '../../api/command.js';
-import { CommandRequest, CommandResponse } from '../../api/command-schema.js';
+import {
+  CommandParams,
+  CommandProgressResponse,
+  CommandRequest,
+  CommandResponse,
+} from '../../api/command-schema.js';
 import { maxCommandBytes } from '../../api/constants.js';
 import { DeviceParams } from '../../api/device-schema.js';
 import { refer } from '../../api/schema.js';
@@ -7,7 +12,8 @@ import type { Actor } from '../../db/audit.js';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { CommandFailure, CommandSender } from '../forward/commands/command-sender.js';
-import { createUnknownProblem } from './device-input.js';
+import type { FleetCommands } from '../live.js';
+import { canBeId, createUnknownProblem } from './device-input.js';
 import type { DeviceQueries } from './device-queries.js';
 import { createInputProblem, createProblem, ProblemError } from './problem.js';
 import { listProblems } from './responses.js';
@@ -18,6 +24,8 @@ export interface CommandOptions {
   readonly devices: Pick<DeviceQueries, 'find'>;
   /** Undefined: there is no NATS to send them by. */
   readonly commands: CommandSender | undefined;
+  /** Where they are. */
+  readonly sent: FleetCommands;
   /** Notes in the audit log that a command was sent. */
   note(actor: Actor, device: string, details: Readonly<Record<string, unknown>>): Promise<void>;
   readonly log: Log;
@@ -25,9 +33,41 @@ export interface CommandOptions {
 
 const strictUtf8 = new TextDecoder('utf-8', { fatal: true });
 
-/** Adds the route that sends a command to a device, or asks it. */
-export function addCommandRoutes(app: TypedApp, { devices, commands, note, log }: CommandOptions): void {
-  app.addSchema(CommandResponse);
+/** Adds the routes that send a command to a device, or ask it, and that show how far a command is. */
+export function addCommandRoutes(app: TypedApp, options: CommandOptions): void {
+  for (const schema of [CommandResponse, CommandProgressResponse]) app.addSchema(schema);
+  addSendRoute(app, options);
+  addProgressRoute(app, options);
+}
+
+function addProgressRoute(app: TypedApp, { devices, sent }: CommandOptions): void {
+  app.get(
+    '/devices/:id/commands/:sequence',
+    {
+      config: { role: 'viewer' },
+      schema: {
+        tags: ['devices'],
+        operationId: 'getCommand',
+        summary: 'Show how far a command is',
+        description:
+          'Shows how far each session of the device is with a stored command, whichever replica is asked. 410 when the stream has dropped it.',
+        params: CommandParams,
+        response: {
+          200: refer(CommandProgressResponse, { description: 'The command' }),
+          ...listProblems(400, 404, 410),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { id, sequence } = request.params;
+      const device = canBeId(id) ? await devices.find(id) : undefined;
+      if (device === undefined) throw new ProblemError(createUnknownProblem(id));
+      return reply.code(200).send(await sent.progress(id, sequence));
+    },
+  );
+}
+
+function addSendRoute(app: TypedApp, { devices, commands, note, log }: CommandOptions): void {
   app.post(
     '/devices/:id/commands',
     {
@@ -39,7 +79,7 @@ export function addCommandRoutes(app: TypedApp, { devices, commands, note, log }
         operationId: 'sendCommand',
         summary: 'Send a command to a device, or ask it',
         description:
-          'Sends a command that waits in NATS until the device has it. With `wait_seconds` the device is asked instead, and its answer returned; it has to be connected and subscribed.',
+          'Sends a command that waits in NATS until the device has it; `GET /devices/{id}/commands/{sequence}` shows how far it is. With `wait_seconds` the device is asked instead, and its answer returned; it has to be connected and subscribed.',
         params: DeviceParams,
         body: CommandRequest,
         response: {
@@ -49,7 +89,7 @@ export function addCommandRoutes(app: TypedApp, { devices, commands, note, log }
       },
     },
     async (request, reply) => {
-      const { topic, expires_in_seconds: expirySec, wait_seconds: waitSec, ack } = request.body;
+      const { topic, qos, expires_in_seconds: expirySec, wait_seconds: waitSec, ack } = request.body;
       if (/[+#\0]/.test(topic))
         throw new ProblemError(createInputProblem([{ field: 'topic', problem: 'must not contain + or #' }]));
       const payload = readPayload(request.body);
@@ -59,12 +99,16 @@ export function addCommandRoutes(app: TypedApp, { devices, commands, note, log }
           waitSec === undefined ? 'goes only with wait_seconds' : 'does not go with wait_seconds';
         throw new ProblemError(createInputProblem([{ field, problem }]));
       }
-      const device = await devices.find(request.params.id);
-      if (device === undefined) throw new ProblemError(createUnknownProblem(request.params.id));
-      const { id } = device;
+      if (ack === true && qos === 0)
+        throw new ProblemError(
+          createInputProblem([{ field: 'qos', problem: 'must be 1 with ack: nobody acknowledges QoS 0' }]),
+        );
+      const { id } = request.params;
+      const device = canBeId(id) ? await devices.find(id) : undefined;
+      if (device === undefined) throw new ProblemError(createUnknownProblem(id));
       if (device.revokedAt !== null) throw unavailable(`The device ${id} is revoked`);
       if (commands === undefined) throw unavailable('The gateway has no NATS to send it by');
-      const command = { deviceId: id, topic, payload };
+      const command = { deviceId: id, topic, payload, qos };
       let answered: Pick<CommandJson, 'stored' | 'answer'>;
       if (waitSec === undefined) {
         answered = { stored: (await commands.send(command, expirySec)) ?? null, answer: null };

@@ -13,6 +13,8 @@ const titles: Partial<Record<ErrorCode, string>> = {
   DEVICE_EXISTS: 'The device exists already',
   DEVICE_UNAVAILABLE: 'The device is not available',
   DEVICE_SILENT: 'The device does not answer',
+  COMMAND_NOT_FOUND: 'The command does not exist',
+  COMMAND_GONE: 'The command is not stored any more',
   POLICY_NOT_FOUND: 'The policy does not exist',
   CLAIM_NOT_FOUND: 'The claim does not exist',
   CLAIM_GONE: 'The claim is used up',

@@ -47,16 +47,16 @@ function shapesOf(fields: object): object {
 export const compileValidator: FastifySchemaCompiler<TSchema> = ({ schema, httpPart }) => {
   const validator = Compile(shapeOf(schema));
   return (input: unknown) => {
-    const value = httpPart === 'querystring' ? readIntegers(schema, input) : input;
+    const value = httpPart === 'querystring' || httpPart === 'params' ? readIntegers(schema, input) : input;
     // Fastify takes a list of faults for its own kind of error; the error handler puts them into words.
     return validator.Check(value) ? { value } : { error: validator.Errors(value) as never };
   };
 };
 
-function readIntegers(schema: TSchema, query: unknown): unknown {
+function readIntegers(schema: TSchema, input: unknown): unknown {
   const properties = (schema as { properties?: Record<string, { type?: string }> }).properties ?? {};
   return Object.fromEntries(
-    Object.entries(query as Record<string, unknown>).map(([name, value]) =>
+    Object.entries(input as Record<string, unknown>).map(([name, value]) =>
       properties[name]?.type === 'integer' && typeof value === 'string' && /^-?\d{1,15}$/.test(value)
         ? [name, Number(value)]
         : [name, value],

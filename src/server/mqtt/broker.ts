@@ -1,3 +1,4 @@
+import type { ClientProgress } from '../../command-state.js';
 import type { Config } from '../../config.js';
 import { type DeviceCredentials, isExpired } from '../../db/device-credentials.js';
 import type { DevicePolicy } from '../../db/policies.js';
@@ -24,11 +25,13 @@ import { type BrokerCounters, newBrokerCounters } from './live/counters.js';
 import type { LedgerEntry } from './live/ledger-entry.js';
 import { type CloseReason, closeReasons, isExpected } from './protocol/close-reason.js';
 import { protocolNames } from './protocol/packet-type.js';
+import { type AskedCommand, stateOf } from './sessions/command-state.js';
 import { openCommandTopics } from './sessions/command-topics.js';
 import { openDeviceCalls } from './sessions/device-calls.js';
 import { applyPolicies } from './sessions/policy-change.js';
 import { openRegistry } from './sessions/registry.js';
 import { createRetainedMessages, type RetainedMessages } from './sessions/retained-messages.js';
+import { clientOfKey } from './sessions/session-key.js';
 import { openSessionReaper } from './sessions/session-reaper.js';
 import type { SessionStore } from './sessions/session-store.js';
 import { openSessionWriter } from './sessions/session-writer.js';
@@ -99,6 +102,11 @@ export interface BrokerCore extends BrokerView {
   refresh(device: DeviceCredentials): void;
   /** Ends what this replica has of the session of this key, and its connection here. */
   dropSession(key: string): void;
+  /**
+   * How far the clients of a device that this replica alone knows are with a stored command: those that are connected here, and
+   * those that are away where sessions are in memory.
+   */
+  commandProgress(deviceId: string, command: AskedCommand): ClientProgress[];
   /** The connections, for those who look at them. */
   readonly live: LiveConnections;
   /** Since the start, also before it listens. */
@@ -372,6 +380,17 @@ export async function openBroker(options: {
     kick(deviceId, reason, device) {
       if (device !== undefined) registry.setType(deviceId, device.type, () => rulesOf(device));
       return kick(deviceId, reason);
+    },
+    commandProgress(deviceId, command) {
+      const { incarnation } = downlink.store ?? {};
+      const found: ClientProgress[] = [];
+      for (const { key, connection, session } of registry.allClientsOf(deviceId)) {
+        const connected = connection !== undefined;
+        if (incarnation === undefined || session === undefined || !(connected || !store.durable)) continue;
+        const progress = stateOf(command, incarnation, session.snapshot());
+        if (progress !== undefined) found.push({ client: clientOfKey(key), connected, ...progress });
+      }
+      return found;
     },
     removeSessions: (deviceId) => reaper.removeDevice(deviceId),
     refresh(device) {

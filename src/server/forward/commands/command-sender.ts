@@ -6,6 +6,7 @@ import {
   headers as newHeaders,
 } from '../connection/nats-library.js';
 import type { NatsLink } from '../connection/nats-link.js';
+import { qosHeader } from '../mqtt-headers.js';
 import { escapeToken, topicToTokens } from '../subject.js';
 
 /** What is sent to a device. */
@@ -14,6 +15,8 @@ export interface OutgoingCommand {
   /** What follows `cmd/<device id>/`, or `cmd/<device id>/call/`. */
   readonly topic: string;
   readonly payload: Uint8Array;
+  /** The largest with which it is sent; undefined: 1. */
+  readonly qos?: 0 | 1 | undefined;
 }
 
 /** What a device answered. */
@@ -59,10 +62,10 @@ export function openCommandSender(link: NatsLink, isStored: () => boolean): Comm
   }
 
   return {
-    async send({ deviceId, topic, payload }, expirySec) {
+    async send({ deviceId, topic, payload, qos }, expirySec) {
       const connection = requireConnection();
       const subject = `cmd.${escapeToken(deviceId)}.${topicToTokens(topic)}`;
-      const headers = newHeaders();
+      const headers = headersOf(qos);
       if (expirySec !== undefined) headers.set('Mqtt-Message-Expiry', String(expirySec));
       try {
         if (!isStored()) {
@@ -83,9 +86,9 @@ export function openCommandSender(link: NatsLink, isStored: () => boolean): Comm
       }
     },
 
-    async ask({ deviceId, topic, payload }, { withinMs, ack }) {
+    async ask({ deviceId, topic, payload, qos }, { withinMs, ack }) {
       const connection = requireConnection();
-      const headers = newHeaders();
+      const headers = headersOf(qos);
       headers.set('Mqtt-Answer-Within', String(withinMs / 1_000));
       if (ack) headers.set('Mqtt-Answer', 'ack');
       try {
@@ -110,6 +113,12 @@ export function openCommandSender(link: NatsLink, isStored: () => boolean): Comm
       }
     },
   };
+}
+
+function headersOf(qos: 0 | 1 | undefined): MsgHdrs {
+  const headers = newHeaders();
+  if (qos !== undefined) headers.set(qosHeader, String(qos));
+  return headers;
 }
 
 function readFailure(headers: MsgHdrs | undefined): CommandFailure | undefined {

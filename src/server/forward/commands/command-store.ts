@@ -35,6 +35,8 @@ export interface CommandBatch {
 
 /** The commands for devices, as the stream has them, on every replica the same. */
 export interface CommandStore {
+  /** Name of the stream. */
+  readonly stream: string;
   /** Another one when the stream was made anew: sequences of before mean nothing. */
   readonly incarnation: string;
   /** Sequence of the latest command that is known here, of any device. */
@@ -329,6 +331,9 @@ function startCommandStore(options: CommandStoreOptions, first: CommandStream): 
   });
 
   const store: CommandStore = {
+    get stream() {
+      return stream.name;
+    },
     get incarnation() {
       return stream.incarnation;
     },

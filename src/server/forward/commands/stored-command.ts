@@ -1,6 +1,6 @@
 import type { MessageProperties } from '../../message-properties.js';
 import type { MsgHdrs } from '../connection/nats-library.js';
-import { decodeHeaders } from '../mqtt-headers.js';
+import { decodeHeaders, readQos } from '../mqtt-headers.js';
 import { subjectToTopic } from '../subject.js';
 
 /** A message for a device. */
@@ -8,6 +8,8 @@ export interface DownlinkMessage {
   /** `cmd/<device id>/…` */
   readonly topic: string;
   readonly payload: Buffer;
+  /** The largest with which it is sent. */
+  readonly qos: 0 | 1;
   /** Those of MQTT 5, from its headers. */
   readonly properties?: MessageProperties | undefined;
 }
@@ -17,6 +19,8 @@ export interface StoredCommand extends DownlinkMessage {
   readonly sequence: number;
   /** The device that it is for, escaped as in the subject. */
   readonly device: string;
+  /** By the clock of NATS. */
+  readonly storedAtMs: number;
   /** `Date.now()` from which on it is not delivered: its expiry counts from when it was stored, by the clock of NATS. */
   readonly expiresAtMs: number | undefined;
 }
@@ -36,7 +40,9 @@ export function toStoredCommand(found: {
     device: subject.split('.', 2)[1] ?? '',
     topic: subjectToTopic(subject),
     payload: Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength),
+    qos: readQos(headers),
     properties,
+    storedAtMs,
     expiresAtMs: expirySec === undefined ? undefined : storedAtMs + expirySec * 1_000,
   };
 }

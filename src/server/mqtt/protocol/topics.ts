@@ -64,7 +64,7 @@ export interface FilterParts {
   readonly filter: string;
 }
 
-const sharePrefix = '$share/';
+export const sharePrefix = '$share/';
 
 /**
  * Parts `$share/<name>/<filter>` (MQTT 5.0 §4.8.2). Any other filter stands for itself.

@@ -59,7 +59,7 @@ interface SessionClient {
   readonly stored: StoredSession | undefined;
 }
 
-type RestoredSession = Pick<SessionRecord, 'cursors' | 'unacked'>;
+type RestoredSession = Pick<SessionRecord, 'cursors' | 'unacked' | 'passed'>;
 
 /** Commands for the device could match the filter. */
 export function takesCommands(filter: string, deviceId: string): boolean {
@@ -121,7 +121,7 @@ export class ClientSession implements CommandTaker {
   }
 
   /** What of it is to be stored. */
-  snapshot(): Pick<SessionRecord, 'subscriptions' | 'cursors' | 'unacked'> {
+  snapshot(): Pick<SessionRecord, 'subscriptions' | 'cursors' | 'unacked' | 'passed'> {
     return {
       subscriptions: [...this.subscriptions.values()].map(({ terms, from }) => ({
         name: terms.name,
@@ -133,6 +133,7 @@ export class ClientSession implements CommandTaker {
         from,
       })),
       cursors: this.cursors,
+      passed: this.delivery === undefined ? this.restored?.passed : this.delivery.passed.record,
       unacked: this.outgoing
         .listStored()
         .map(([packetId, sequence]) => ({ packetId, stream: 'commands', sequence, released: false })),
@@ -226,6 +227,7 @@ export class ClientSession implements CommandTaker {
     if (restored === undefined) return delivery;
     const { commands: sequence, commandStream: incarnation = store.incarnation } = restored.cursors;
     delivery.restore({ incarnation, sequence, sentUpTo: restored.cursors.commandsSent ?? 0 });
+    if (restored.passed !== undefined) delivery.passed.restore(restored.passed);
     this.outgoing.restoreStored(
       restored.unacked.flatMap((each) =>
         each.stream === 'commands' ? [[each.packetId, each.sequence] as const] : [],

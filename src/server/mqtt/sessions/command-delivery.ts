@@ -3,6 +3,7 @@ import type { StoredCommand } from '../../forward/commands/stored-command.js';
 import type { BrokerCounters } from '../live/counters.js';
 import { bytesOf, isExpired } from './message.js';
 import type { Outgoing, OutgoingMessage } from './outgoing.js';
+import { PassedCommands } from './passed-commands.js';
 
 /** What a session says of the commands that it takes. */
 export interface CommandTaker {
@@ -70,6 +71,7 @@ export class CommandDelivery {
   /** Another one whenever what is being read is not wanted any more. */
   private generation = 0;
   private mostToRead = firstRead;
+  readonly passed = new PassedCommands();
   /** Sent before and not acknowledged, to be read again. */
   private again: (readonly [packetId: number, sequence: number])[] = [];
 
@@ -157,6 +159,7 @@ export class CommandDelivery {
       this.position = 0;
       this.sentUpTo = 0;
       this.again = [];
+      this.passed.clear();
       taker.outgoing.forgetStored();
       taker.onNewStream();
     } else if (store.isCaughtUp) {
@@ -168,6 +171,8 @@ export class CommandDelivery {
   private shorten(last: number): void {
     this.taker.onShorterStream(last);
     if (this.position <= last) return;
+    // Sequences of before are given to others.
+    this.passed.clear();
     this.stop();
     this.position = last;
   }
@@ -202,17 +207,27 @@ export class CommandDelivery {
     const { outgoing } = taker;
     const message = command === undefined ? undefined : taker.copyOf(command, packetId !== undefined);
     if (message === undefined || command === undefined || isExpired(message)) {
-      if (message !== undefined) counters.deliveriesExpired += 1;
+      if (message !== undefined && command !== undefined) {
+        counters.deliveriesExpired += 1;
+        this.passed.note(command.sequence, 'expired');
+      }
       if (packetId !== undefined) outgoing.forget(packetId);
       return true;
     }
     if (packetId !== undefined) return outgoing.sendAgain(packetId, message);
     const { sequence } = command;
+    this.passed.interrupt();
     return outgoing.sendStored(message, sequence, sequence <= this.sentUpTo);
   }
 
   onAcknowledged(): void {
     this.taker.onAcknowledged();
+  }
+
+  onRefused(sequence: number): void {
+    this.passed.interrupt();
+    this.passed.note(sequence, 'refused');
+    this.passed.interrupt();
   }
 
   private read(): void {

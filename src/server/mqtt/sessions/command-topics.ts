@@ -40,7 +40,7 @@ export function openCommandTopics(options: {
   let joined = 0;
 
   function toMessage(command: DownlinkMessage | StoredCommand): Message | undefined {
-    const { topic, payload, properties } = command;
+    const { topic, payload, qos, properties } = command;
     const refuse = (reason: string) => {
       log.warn('downlink_refused', { topic: shortenText(topic), reason }, 'A command is not delivered');
       return undefined;
@@ -54,7 +54,7 @@ export function openCommandTopics(options: {
     }
     const expiresAtMs = 'sequence' in command ? command.expiresAtMs : expiryOf(properties);
     const storedFor = 'sequence' in command ? command.device : undefined;
-    return { topic, payload, properties, qos: 1, retain: false, expiresAtMs, storedFor };
+    return { topic, payload, properties, qos, retain: false, expiresAtMs, storedFor };
   }
 
   function deliver(command: StoredCommand): void {

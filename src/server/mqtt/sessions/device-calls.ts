@@ -81,7 +81,7 @@ export function openDeviceCalls(options: {
   }
 
   options.calls.onCall = (call) => {
-    const { deviceId, what, payload, properties, wantsAck, timeoutMs } = call;
+    const { deviceId, what, payload, qos, properties, wantsAck, timeoutMs } = call;
     const topic = `cmd/${deviceId}/call/${what}`;
     if (checkTopic(topic) !== undefined || !isMqttText(Buffer.from(topic)))
       return call.fail(400, 'the subject of the call is no topic');
@@ -95,7 +95,7 @@ export function openDeviceCalls(options: {
       messageFor: (explains) => ({
         topic: explains ? topic : `cmd/${deviceId}/call/${token}/${what}`,
         payload,
-        qos: 1,
+        qos,
         retain: false,
         expiresAtMs,
         properties: { ...properties, responseTopic: replyTopic, correlationData: Buffer.from(token) },

@@ -58,6 +58,8 @@ export interface OutgoingSource {
   onRoom(): void;
   /** The client has a message of it for good. */
   onAcknowledged(): void;
+  /** It does not take one: it has answered so, or it takes none so large. `onAcknowledged` is called, too. */
+  onRefused(sequence: number): void;
 }
 
 /** A message sent with QoS 1 or 2 and not yet acknowledged. */
@@ -282,6 +284,7 @@ export class Outgoing {
       connection?.write(connection.codec.encodeAcknowledge(PacketType.PUBREL, packetId, code));
     } else if (entry !== undefined) {
       if (isRefused && (entry.message ?? entry.sequence) !== undefined) this.counters.deliveriesRefused += 1;
+      if (isRefused && entry.sequence !== undefined) this.source?.onRefused(entry.sequence);
       entry.message?.onSettled?.(!isRefused);
       if (!isRefused) this.onDelivered();
       this.finish(packetId, entry);
@@ -334,6 +337,7 @@ export class Outgoing {
     if (connection === undefined || !this.isFree(connection) || (qos > 0 && !this.mayBegin)) return false;
     const packetId = qos > 0 ? this.storedPacketId(sequence) : 0;
     const packet = this.encode(connection, message, { qos, packetId, dup: dup && qos > 0 });
+    if (packet === undefined) this.source?.onRefused(sequence);
     if (packet === undefined || qos === 0) this.source?.onAcknowledged();
     if (packet === undefined) return true;
     if (qos > 0) {
@@ -353,6 +357,7 @@ export class Outgoing {
       return false;
     const packet = this.encode(connection, message, { qos: entry.qos, packetId, dup: true });
     if (packet === undefined) {
+      if (entry.sequence !== undefined) this.source?.onRefused(entry.sequence);
       this.finish(packetId, entry);
       return true;
     }

@@ -61,6 +61,8 @@ export interface Registry {
   connectionsOf(deviceId: string): ClientConnection[];
   /** The clients of a device that are connected here. */
   clientsOf(deviceId: string): Client[];
+  /** The clients of a device that are known here, also those that are away. */
+  allClientsOf(deviceId: string): Iterable<Client>;
   /** Ids of the devices that have a connection or a session here. */
   deviceIds(): Iterable<string>;
   /** The same devices, with what is known of their clients. */
@@ -347,6 +349,8 @@ export function openRegistry(options: {
 
     clientsOf: (deviceId) =>
       [...(devices.get(deviceId)?.clients ?? [])].filter(({ connection }) => connection !== undefined),
+
+    allClientsOf: (deviceId) => devices.get(deviceId)?.clients ?? [],
 
     connectionsOf(deviceId) {
       const clients = [...(devices.get(deviceId)?.clients ?? [])];

@@ -1,4 +1,5 @@
 import type { QoS } from '../protocol/packet-type.js';
+import type { PassedRecord } from './passed-commands.js';
 
 /** A subscription as it is kept. */
 export interface StoredSubscription {
@@ -71,6 +72,8 @@ export interface SessionRecord {
   readonly subscriptions: readonly StoredSubscription[];
   readonly cursors: Cursors;
   readonly unacked: readonly Unacked[];
+  /** Commands that were passed over; undefined: none was. */
+  readonly passed?: PassedRecord | undefined;
   readonly received: ReceivedExchanges;
 }
 
@@ -118,7 +121,7 @@ export function decodeRecord(bytes: Uint8Array): SessionRecord | string {
     awaySince: number | undefined;
     unacked: [number, CursorName, number, boolean][];
   };
-  const { id, epoch, owner, cursors, received } = record;
+  const { id, epoch, owner, cursors, passed, received } = record;
   return {
     id,
     epoch,
@@ -138,6 +141,7 @@ export function decodeRecord(bytes: Uint8Array): SessionRecord | string {
       sequence,
       released,
     })),
+    passed: passed && { unknownTo: passed.unknownTo, stretches: passed.stretches },
     received: { generation: received.generation, completed: received.completed, open: received.open },
   };
 }
@@ -192,6 +196,16 @@ function isUnacked(value: unknown): boolean {
   return isPacketId(packetId) && isStream && isCount(sequence) && typeof released === 'boolean';
 }
 
+function isPassed(value: unknown): boolean {
+  return isObject(value) && isCount(value.unknownTo) && isListOf(value.stretches, isStretch);
+}
+
+function isStretch(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length !== 3) return false;
+  const [first, last, reason] = value as unknown[];
+  return isCount(first) && isCount(last) && (reason === 'expired' || reason === 'refused');
+}
+
 function isRange(value: unknown): boolean {
   if (!Array.isArray(value) || value.length !== 2) return false;
   const [first, last] = value as [number, number];
@@ -211,6 +225,7 @@ const checks: readonly [field: string, holds: (json: Json) => boolean][] = [
   ['subscriptions', ({ subscriptions }) => isListOf(subscriptions, isSubscription)],
   ['cursors', ({ cursors }) => isCursors(cursors)],
   ['unacked', ({ unacked }) => isListOf(unacked, isUnacked)],
+  ['passed', ({ passed }) => passed === undefined || isPassed(passed)],
   [
     'received',
     ({ received }) =>

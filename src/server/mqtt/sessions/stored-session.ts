@@ -4,7 +4,10 @@ import type { SessionStore } from './session-store.js';
 import type { SessionWriter, Writable } from './session-writer.js';
 
 /** What of a session changes while its client is connected. */
-export type SessionState = Pick<SessionRecord, 'subscriptions' | 'cursors' | 'unacked' | 'received'>;
+export type SessionState = Pick<
+  SessionRecord,
+  'subscriptions' | 'cursors' | 'unacked' | 'passed' | 'received'
+>;
 
 type Terms = Omit<SessionRecord, keyof SessionState>;
 
