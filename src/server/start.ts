@@ -18,6 +18,7 @@ import { startDeviceLedger } from './device-ledger.js';
 import { startDropReport } from './drop-report.js';
 import { openEventFeed } from './event-feed.js';
 import { joinFleet } from './fleet/fleet.js';
+import { readSharedSettings } from './fleet/shared-settings.js';
 import { openCalls } from './forward/calls.js';
 import { openCloudEvents } from './forward/cloud-events.js';
 import { openCommandSender } from './forward/commands/command-sender.js';
@@ -27,6 +28,7 @@ import { startDownlink } from './forward/start-downlink.js';
 import { startForwarder } from './forward/start-forwarder.js';
 import { openPresence } from './forward/state/presence.js';
 import { compileSubject, encodeHeaders } from './forward/subject.js';
+import { showReadiness } from './http/health.js';
 import { defaultHttpLimits } from './http/limits.js';
 import { startHttp } from './http/start.js';
 import { openTurns } from './http/turns.js';
@@ -270,17 +272,31 @@ async function start(
   });
   releasers.add('replica view', () => own.close());
   const turns = openTurns(defaultHttpLimits.maxWaitingLists);
+  let broker: Broker | undefined;
+  let stopping = false;
+  const readiness = () =>
+    readReadiness({
+      health,
+      forwarder,
+      unusable: stateStreams().flatMap(({ name, usable }) => (usable ? [] : name)),
+      sessionsInMemory: config.enableJetstream && !store.durable ? store.detail : undefined,
+      downlink,
+      needsStorage: config.readyNeedsStorage,
+      ackLevel: config.ackLevel,
+      listening: broker !== undefined && !stopping,
+      workers: peers && { ready: peers.readyCount(), all: config.workers },
+    });
   const view = joinFleet({
     link: nats.link,
     telling: nats.telling,
     view: own,
     version,
+    readReadiness: async () => showReadiness(readiness()),
+    settings: readSharedSettings(config),
     take: (work) => turns.take('fleet', () => false, work),
     log,
   });
   releasers.add('fleet', () => view.close());
-  let broker: Broker | undefined;
-  let stopping = false;
   const http = await startHttp({
     db,
     urgent,
@@ -301,18 +317,7 @@ async function start(
     },
     readMetrics: peers === undefined ? () => metrics.read() : () => readAllMetrics(metrics, peers),
     view,
-    readiness: () =>
-      readReadiness({
-        health,
-        forwarder,
-        unusable: stateStreams().flatMap(({ name, usable }) => (usable ? [] : name)),
-        sessionsInMemory: config.enableJetstream && !store.durable ? store.detail : undefined,
-        downlink,
-        needsStorage: config.readyNeedsStorage,
-        ackLevel: config.ackLevel,
-        listening: broker !== undefined && !stopping,
-        workers: peers && { ready: peers.readyCount(), all: config.workers },
-      }),
+    readiness,
   });
   releasers.add('HTTP API', () => http.close());
 

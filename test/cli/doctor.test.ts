@@ -160,6 +160,7 @@ describe('on a healthy system', () => {
       'config',
       'data',
       'database',
+      'fleet',
       'message',
       'nats',
       'open-files',

@@ -293,6 +293,59 @@ describe('events of two replicas', () => {
   });
 });
 
+describe('the doctor', () => {
+  const examine = async () => {
+    const env = {
+      DATABASE_URL: gateway.databaseUrl,
+      NATS_URL: gateway.nats.url,
+      LISTEN_ADDR: `127.0.0.1:${gateway.server.httpPort}`,
+    };
+    const io = fakeIo({ env });
+    await runProgram(['doctor', '--json', '--no-message'], io);
+    const { checks } = JSON.parse(io.out()) as { checks: Record<string, string>[] };
+    return checks.filter(({ check }) => check === 'fleet');
+  };
+
+  test('asks every replica, and names one that has other settings', async ({ onTestFinished }) => {
+    const { replicas } = await list();
+    const names = replicas.map(({ replica, host }) => `${replica} (${host})`).sort();
+    expect(await examine()).toMatchObject([
+      {
+        status: 'ok',
+        detail: `2 replicas answer over NATS, alike in version and settings: ${names.join(', ')}`,
+      },
+    ]);
+    const third = await startReplica(onTestFinished, gateway, { ACL: 'open', MAX_PACKET_BYTES: '70000' });
+    const { body } = await call('/stats', third);
+    const found = await examine();
+    expect(found.map(({ status }) => status)).toEqual(['problem', 'problem']);
+    expect(found.map(({ detail }) => detail)).toEqual([
+      expect.stringMatching(`^Replicas differ in ACL: confined on 2 replicas; open on ${body.replica} \\(`),
+      expect.stringMatching(
+        `^Replicas differ in MAX_PACKET_BYTES: .* on 2 replicas; 70000 on ${body.replica} \\(`,
+      ),
+    ]);
+    await third.end('SIGTERM');
+    await until('it is gone', async () => (await list()).replicas.length === 2);
+  });
+
+  test('names a replica that does not answer', async () => {
+    const { body } = await call('/stats', other);
+    process.kill(other.pid, 'SIGSTOP');
+    try {
+      expect(await examine()).toMatchObject([
+        {
+          status: 'problem',
+          detail: expect.stringMatching(`^Replica ${body.replica} \\(.*: did not answer within 500 ms$`),
+        },
+      ]);
+    } finally {
+      process.kill(other.pid, 'SIGCONT');
+    }
+    await until('it is back', async () => (await list()).replicas.every(({ ok }) => ok));
+  });
+});
+
 describe('the services API of NATS', () => {
   test('lists every replica, with what it can be asked', async () => {
     const nats = await connect({ servers: gateway.nats.url });

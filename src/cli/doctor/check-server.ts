@@ -43,15 +43,14 @@ export async function checkReplica(
     return;
   }
   const readiness = await ask(`${replica.url}/readyz`);
-  const parts = JSON.parse(readiness.text) as Record<string, string | { status: string; detail: string }>;
-  const failed = Object.entries(parts).filter(([, part]) => typeof part === 'object' && part.status !== 'ok');
-  if (failed.length > 0) {
-    const list = failed.map(([name, part]) => `${name}: ${typeof part === 'object' ? part.detail : part}`);
+  const parts = JSON.parse(readiness.text) as Parts;
+  const failed = describeFailed(parts);
+  if (failed !== undefined) {
     const state = readiness.status === 200 ? 'has a problem' : 'is not ready';
     add(
       problem(
         'server',
-        `svc-mqtt ${replica.version} runs at ${replica.url} and ${state} (${list.join('; ')})`,
+        `svc-mqtt ${replica.version} runs at ${replica.url} and ${state} (${failed})`,
         'Mend what it names; it takes up its work by itself',
       ),
     );
@@ -61,6 +60,17 @@ export async function checkReplica(
   } else {
     add(ok('server', `svc-mqtt ${replica.version} runs at ${replica.url} and is ready`));
   }
+}
+
+/** What `GET /readyz` answers. */
+type Parts = Readonly<Record<string, string | { readonly status: string; readonly detail: string }>>;
+
+/** The parts of a replica that have failed, in words; undefined: none has. */
+export function describeFailed(parts: Parts): string | undefined {
+  const failed = Object.entries(parts).flatMap(([name, part]) =>
+    typeof part === 'object' && part.status !== 'ok' ? `${name}: ${part.detail}` : [],
+  );
+  return failed.length > 0 ? failed.join('; ') : undefined;
 }
 
 /** A port that a replica listens on. */

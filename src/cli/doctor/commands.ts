@@ -3,7 +3,8 @@ import type { Add } from '../command/command.js';
 
 const notes = `
 Each line has a mark (✔ in order, ! works and should be looked at, ✖ a problem, - not looked at), what was looked at,
-how it is, and what to do. Run it with the settings of the server, beside the server or before its start. While a server
+how it is, and what to do. Run it with the settings of the server, beside the server or before its start. Every
+replica is asked over NATS how it is; one that does not answer, or has other settings, is named. While a server
 runs, a message goes through it by MQTT 3.1.1 and one by MQTT 5: a device of the type svc-mqtt-doctor is added for them and removed again.
 
 Exit status: 0 no problem, 1 a problem, 2 the command line is wrong.`;

@@ -97,6 +97,13 @@ async function examine(
     );
     const around = { policies: database.policies, serverRuns: replica !== undefined };
     await show(await runCheck('nats', checkTimeoutMs, (add) => checkNats(settings, around, nats, add)));
+    await show(
+      await runCheck('fleet', checkTimeoutMs, async (add) => {
+        const { inspector } = nats;
+        if (inspector === undefined) add(skipped('fleet', 'NATS cannot be used'));
+        else await (await import('./check-fleet.js')).checkFleet(inspector, readVersion(), add);
+      }),
+    );
     await show(await runCheck('ports', checkTimeoutMs, (add) => checkPorts(settings, replica, add)));
     await show(await runCheck('certs', checkTimeoutMs, (add) => checkAllCertificates(settings, add)));
     await show(await runCheck('data', checkTimeoutMs, (add) => checkDataDirectory(settings, add)));

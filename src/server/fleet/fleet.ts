@@ -11,6 +11,7 @@ import { openFleetEvents } from './fleet-events.js';
 import { readFleetStats } from './fleet-stats.js';
 import { openMembers } from './members.js';
 import { openQuestions } from './questions.js';
+import type { Health } from './wire.js';
 
 /**
  * Joins this replica to the others: it answers them, and asks them.
@@ -22,15 +23,25 @@ export function joinFleet(options: {
   telling: FleetTelling;
   view: LocalView;
   version: string;
+  /** As `GET /readyz`. */
+  readReadiness(): Promise<Health['readiness']>;
+  settings: Health['settings'];
   take: TakeTurn;
   log: Log;
 }): ReplicaView & { close(): Promise<void> } {
   const { view, version, telling } = options;
   const own = { replica: view.replica, host: hostname(), version };
+  const readHealth = async (): Promise<Health> => ({
+    ...own,
+    at: new Date().toISOString(),
+    readiness: await options.readReadiness(),
+    settings: options.settings,
+    others: members.list().map(({ replica, host, version }) => ({ replica, host, version })),
+  });
   const link = openFleetLink({
     ...options,
     ...own,
-    questions: openQuestions(options),
+    questions: openQuestions({ ...options, readHealth }),
     // Called in a later turn.
     onConnected: () => members.announce(),
   });

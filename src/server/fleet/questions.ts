@@ -11,7 +11,7 @@ import { SvcMqttError } from '../../errors.js';
 import { type Question, QuestionRefused } from '../forward/fleet/fleet-link.js';
 import type { LocalView, TakeTurn } from '../live.js';
 import { createTokenBuckets } from '../token-buckets.js';
-import { requests } from './wire.js';
+import { type Health, requests } from './wire.js';
 
 /** Questions a second to this replica, all together: a page that somebody watches is two of them. */
 const questionsPerSecond = 200;
@@ -27,7 +27,15 @@ interface Validator<T> {
  *
  * @param options.take for what holds up the event loop.
  */
-export function openQuestions({ view, take }: { view: LocalView; take: TakeTurn }) {
+export function openQuestions({
+  view,
+  readHealth,
+  take,
+}: {
+  view: LocalView;
+  readHealth: () => Promise<Health>;
+  take: TakeTurn;
+}) {
   const { connections } = view;
   const rate = createTokenBuckets({
     capacity: questionsPerSecond,
@@ -60,6 +68,11 @@ export function openQuestions({ view, take }: { view: LocalView; take: TakeTurn 
   return {
     stats: question('How the replica is doing, as GET /stats', requests.nothing, async () =>
       hideCredentials(await view.readStats()),
+    ),
+    health: question(
+      'Whether it can take devices, and the settings that all replicas should have alike',
+      requests.nothing,
+      readHealth,
     ),
     connections: question(
       'Its connections, with the parameters of GET /connections',

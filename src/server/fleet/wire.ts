@@ -88,10 +88,14 @@ const CommandAnswer = Type.Object({
   ),
 });
 
-const Presence = Type.Object({
+const identity = {
   replica: replicaName,
   host: Type.String({ maxLength: 255 }),
   version: Type.String({ maxLength: 64 }),
+};
+
+const Presence = Type.Object({
+  ...identity,
   /** All others are to say that they are there, too. */
   asks: Type.Optional(Type.Boolean()),
   leaves: Type.Optional(Type.Boolean()),
@@ -99,6 +103,21 @@ const Presence = Type.Object({
   follows: Type.Optional(Type.Boolean()),
 });
 export type Presence = Static<typeof Presence>;
+
+const Part = Type.Object({ status: Type.String(), detail: Type.String() });
+
+/** What a replica says of itself to who examines all of them. */
+const Health = Type.Object({
+  ...identity,
+  at: Type.String(),
+  /** As `GET /readyz`. */
+  readiness: Type.Record(Type.String(), Type.Union([Type.String(), Part])),
+  /** Those that all replicas should have alike, by their variables. */
+  settings: Type.Record(Type.String(), Type.String()),
+  /** The other replicas that it knows. */
+  others: Type.Array(Type.Object(identity)),
+});
+export type Health = Static<typeof Health>;
 
 export const requests = {
   connections: Compile(ConnectionQuery),
@@ -125,6 +144,7 @@ export const answers = {
   stats: Compile(loosen(StatsResponse)),
   command: Compile(CommandAnswer),
   kick: Compile(Type.Object({})),
+  health: Compile(Health),
   /** The latest of those asked for, oldest first, as many as there was room for. */
   events: Compile(Type.Object({ events: someEvents })),
 };

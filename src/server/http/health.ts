@@ -122,7 +122,8 @@ async function readReadiness(options: {
   }
 }
 
-function showReadiness(readiness: Readiness): Static<typeof ReadinessResponse> {
+/** How the parts stand, for anyone who asks. */
+export function showReadiness(readiness: Readiness): Static<typeof ReadinessResponse> {
   const { database, nats, storage, listeners } = readiness;
   const ready = [database, nats, storage, listeners].every(({ ok, needed = true }) => ok || !needed);
   return {

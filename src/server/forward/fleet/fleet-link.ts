@@ -145,16 +145,7 @@ export function openFleetLink(options: {
       const connection = link.connection;
       if (connection === undefined || !link.open || closed)
         return { failed: 'silent', detail: 'NATS is away' };
-      try {
-        const subject = `${prefix}.${other}.${question}`;
-        return readAnswer(
-          await connection.request(subject, JSON.stringify(request), { timeout: answerTimeoutMs }),
-        );
-      } catch (error) {
-        if ((error as Partial<NatsError>).code === noResponders)
-          return { failed: 'absent', detail: 'is not connected to NATS' };
-        return { failed: 'silent', detail: `did not answer within ${answerTimeoutMs} ms` };
-      }
+      return await askReplica(connection, other, question, request);
     },
     async close() {
       if (closed) return;
@@ -165,6 +156,25 @@ export function openFleetLink(options: {
       await Promise.race([service?.stop().catch(() => undefined), patience]);
     },
   };
+}
+
+/** Asks a replica; rejects never. */
+export async function askReplica(
+  connection: NatsConnection,
+  replica: string,
+  question: string,
+  request: unknown,
+): Promise<Answer> {
+  try {
+    const subject = `${prefix}.${replica}.${question}`;
+    return readAnswer(
+      await connection.request(subject, JSON.stringify(request), { timeout: answerTimeoutMs }),
+    );
+  } catch (error) {
+    if ((error as Partial<NatsError>).code === noResponders)
+      return { failed: 'absent', detail: 'is not connected to NATS' };
+    return { failed: 'silent', detail: `did not answer within ${answerTimeoutMs} ms` };
+  }
 }
 
 /** The code of the library for a request that reached nobody. */

@@ -1,6 +1,8 @@
 import { dialNats } from '../connection/nats-dial.js';
 import { DiscardPolicy, RetentionPolicy, StorageType, type StreamInfo } from '../connection/nats-library.js';
 import { type NatsSettings, readNatsTarget, showAddress } from '../connection/nats-settings.js';
+import { type Answer, askReplica } from '../fleet/fleet-link.js';
+import type { FleetSubject } from '../fleet/fleet-telling.js';
 import { type Durability, judgeDurability } from './durability.js';
 import type { ServerSync } from './server-sync.js';
 import { manageStreams } from './stream.js';
@@ -73,6 +75,10 @@ export interface NatsInspector {
   readLast(stream: string, subject: string): Promise<StoredMessage | undefined>;
   /** Gathers what core NATS passes on. */
   watch(subject: string): Promise<{ readonly received: readonly Buffer[] }>;
+  /** Tells it to who is connected. */
+  tell(subject: FleetSubject, text: string): void;
+  /** Asks a replica; rejects never. */
+  ask(replica: string, question: string, request: unknown): Promise<Answer>;
   close(): Promise<void>;
 }
 
@@ -139,6 +145,8 @@ export async function openNatsInspector(settings: NatsSettings): Promise<NatsIns
       await connection.flush();
       return { received };
     },
+    tell: (subject, text) => connection.publish(subject, text),
+    ask: (replica, question, request) => askReplica(connection, replica, question, request),
     close: () => connection.close(),
   };
 }

@@ -1,0 +1,111 @@
+import { hostname } from 'node:os';
+import { type InspectedReplica, inspectFleet } from '../../server/fleet/inspect-fleet.js';
+import type { NatsInspector } from '../../server/forward/stream/inspect-nats.js';
+import { formatCount } from '../terminal/text.js';
+import { checkClock } from './check-clock.js';
+import { describeFailed } from './check-server.js';
+import { type Finding, ok, problem, skipped, warning } from './finding.js';
+
+const check = 'fleet';
+
+/** Whether all replicas answer, can take devices, and treat them alike. */
+export async function checkFleet(
+  inspector: NatsInspector,
+  version: string,
+  add: (finding: Finding) => void,
+): Promise<void> {
+  const replicas = await inspectFleet(inspector, { host: hostname(), version });
+  if (replicas.length === 0) {
+    add(
+      skipped(
+        check,
+        'No replica answers over NATS: none runs, or its user may not hear svc-mqtt.fleet.> (docs/services.md)',
+      ),
+    );
+    return;
+  }
+  let isSound = true;
+  const find = (finding: Finding) => {
+    isSound = false;
+    add(finding);
+  };
+  for (const replica of replicas) checkOne(replica, find);
+  const versions = group(replicas.map((replica) => [show(replica), replica.version]));
+  if (versions.size > 1)
+    find(
+      warning(
+        check,
+        `Replicas differ in their version: ${describe(versions)}`,
+        'Let a roll-out end, or replace the older ones',
+      ),
+    );
+  const told = replicas.flatMap(({ health, ...replica }) => (health ? [{ ...replica, health }] : []));
+  for (const name of new Set(told.flatMap(({ health }) => Object.keys(health.settings)))) {
+    const values = group(
+      told.flatMap((replica): [string, string][] => {
+        const value = replica.health.settings[name];
+        return value === undefined ? [] : [[show(replica), value]];
+      }),
+    );
+    if (values.size > 1)
+      find(
+        problem(
+          check,
+          `Replicas differ in ${name}: ${describe(values)}`,
+          `Give all the same ${name}: otherwise it depends on the replica how a device is treated`,
+        ),
+      );
+  }
+  if (isSound) {
+    const names = replicas.map(show).join(', ');
+    add(
+      replicas.length === 1
+        ? ok(check, `One replica answers over NATS: ${names}`)
+        : ok(check, `${replicas.length} replicas answer over NATS, alike in version and settings: ${names}`),
+    );
+  }
+}
+
+function checkOne(replica: InspectedReplica, add: (finding: Finding) => void): void {
+  const { health, detail, version, askedMs, answeredMs } = replica;
+  const name = `Replica ${show(replica)}`;
+  if (health === undefined) {
+    add(
+      problem(
+        check,
+        `${name}, version ${version}: ${detail}`,
+        'See whether it is overloaded or frozen; start it again if it stays so, or replace it if it is older',
+      ),
+    );
+    return;
+  }
+  const failed = describeFailed(health.readiness);
+  if (failed !== undefined) {
+    const state = health.readiness.status === 'ok' ? 'has a problem' : 'is not ready';
+    add(problem(check, `${name} ${state} (${failed})`, 'Mend what it names; it takes up its work by itself'));
+  }
+  const now = new Date(health.at);
+  if (Number.isNaN(now.getTime())) return;
+  const clock = checkClock(name, { now, askedMs, answeredMs });
+  if (clock.status !== 'ok') add(clock);
+}
+
+const show = ({ replica, host }: Pick<InspectedReplica, 'replica' | 'host'>) => `${replica} (${host})`;
+
+/** Who has which value, those that most have first. */
+function group(values: readonly (readonly [who: string, value: string])[]): Map<string, string[]> {
+  const groups = new Map<string, string[]>();
+  for (const [who, value] of values) groups.set(value, [...(groups.get(value) ?? []), who]);
+  return new Map([...groups].sort(([, a], [, b]) => b.length - a.length));
+}
+
+/** The most common value with how many have it, the others with who. */
+function describe(groups: ReadonlyMap<string, readonly string[]>): string {
+  return [...groups]
+    .map(([value, who], at) =>
+      at === 0 && who.length > 1
+        ? `${value} on ${formatCount(who.length, 'replica')}`
+        : `${value} on ${who.join(', ')}`,
+    )
+    .join('; ');
+}
