@@ -221,8 +221,11 @@ export class StoredSession implements Writable {
     this.lose(found === undefined);
   }
 
+  /** Of two replicas that go on with the same record both count on from its epoch, so that this alone does not tell whose it is. */
   private isOwn(record: SessionRecord | string): boolean {
-    return typeof record !== 'string' && record.id === this.id && record.epoch === this.epoch;
+    if (typeof record === 'string') return false;
+    const { id, epoch, owner = this.owner } = record;
+    return id === this.id && epoch === this.epoch && owner === this.owner;
   }
 
   private settle(upTo: number, stored: boolean): void {
