@@ -31,6 +31,13 @@ export const mqttSettings = {
     default: 'answer',
     help: 'A client of MQTT 5 that publishes outside its policy: answer, PUBACK or PUBREC 0x87, and QoS 0 is dropped; disconnect, DISCONNECT 0x87. Clients of MQTT 3 are always disconnected',
   }),
+  onUnreadableSession: setting({
+    env: ['ON_UNREADABLE_SESSION'],
+    flag: 'on-unreadable-session',
+    schema: oneOf('refuse', 'renew'),
+    default: 'refuse',
+    help: 'The stored session of a client is damaged, or of a later version: refuse, CONNACK 3 or 0x88 until it connects with a clean session, and the record stays; renew, it begins anew without what was in the session',
+  }),
   tlsCert: setting({
     env: ['TLS_CERT'],
     flag: 'tls-cert',

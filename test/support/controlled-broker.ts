@@ -193,6 +193,7 @@ export async function openControlledBroker(
       maxInFlightPerClient: 512,
       traceContext: 'pass',
       onDeniedPublish: 'answer',
+      onUnreadableSession: 'refuse',
       maxKeepaliveSec: 0,
       maxDelayedWills: 10_000,
       maxTopicAliases: 16,

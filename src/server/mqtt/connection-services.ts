@@ -77,6 +77,7 @@ export type ConnectionServicesConfig = ConnectionConfig &
     | 'maxClientsPerDevice'
     | 'traceContext'
     | 'onDeniedPublish'
+    | 'onUnreadableSession'
   >;
 
 /** Puts together what the connections share. */
@@ -187,6 +188,7 @@ export function createConnectionServices(
       registry,
       session,
       maxClientsPerDevice: config.maxClientsPerDevice,
+      renewsUnreadable: config.onUnreadableSession === 'renew',
       log,
     }),
     takeOver: parts.takeOver,

@@ -75,6 +75,8 @@ export interface SessionRecord {
   /** Commands that were passed over; undefined: none was. */
   readonly passed?: PassedRecord | undefined;
   readonly received: ReceivedExchanges;
+  /** Fields that this program does not know: those of a later version, which are kept. */
+  readonly others?: Readonly<Record<string, unknown>> | undefined;
 }
 
 /** Of the encoding; a replica refuses a session whose record has another one. */
@@ -84,8 +86,9 @@ const version = 1;
 export const maxNameBytes = 262_144;
 
 export function encodeRecord(record: SessionRecord): string {
-  const { subscriptions, expirySec, unacked, awaySinceMs, ...rest } = record;
+  const { subscriptions, expirySec, unacked, awaySinceMs, others, ...rest } = record;
   return JSON.stringify({
+    ...others,
     v: version,
     ...rest,
     expirySec: expirySec === Number.POSITIVE_INFINITY ? null : expirySec,
@@ -143,10 +146,18 @@ export function decodeRecord(bytes: Uint8Array): SessionRecord | string {
     })),
     passed: passed && { unknownTo: passed.unknownTo, stretches: passed.stretches },
     received: { generation: received.generation, completed: received.completed, open: received.open },
+    others: othersOf(json),
   };
 }
 
 type Json = Readonly<Record<string, unknown>>;
+
+function othersOf(json: Json): Json | undefined {
+  const others = Object.entries(json).filter(
+    ([name]) => name !== 'v' && !checks.some(([known]) => known === name),
+  );
+  return others.length === 0 ? undefined : Object.fromEntries(others);
+}
 
 function isObject(value: unknown): value is Json {
   return typeof value === 'object' && value !== null && !Array.isArray(value);

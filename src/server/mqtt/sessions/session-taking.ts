@@ -59,9 +59,11 @@ export function openSessionTaking(options: {
   /** What clients' sessions share. */
   session: SessionServices;
   maxClientsPerDevice: number;
+  /** A record that cannot be read is given up, and its client begins anew. */
+  renewsUnreadable: boolean;
   log: LimitedLog;
 }): SessionTaking {
-  const { store, writer, registry, maxClientsPerDevice, log } = options;
+  const { store, writer, registry, maxClientsPerDevice, renewsUnreadable, log } = options;
   const services = { store, writer, owner: store.owner };
   /** Clients that go on with what this replica has, while the store is asked whether it still may. */
   const begun = new Set<Client>();
@@ -153,9 +155,9 @@ export function openSessionTaking(options: {
       log.error(
         'session_unreadable',
         { session: key, reason: found.record },
-        'A stored session cannot be read; its client is refused',
+        `A stored session cannot be read; its client ${renewsUnreadable ? 'begins anew' : 'is refused'}`,
       );
-      return { refused: 'session-unreadable' };
+      if (!renewsUnreadable) return { refused: 'session-unreadable' };
     }
     const before = found === undefined || typeof found.record === 'string' ? undefined : found.record;
     const isAllowed = before?.subscriptions.every((each) => allows(policy(), each));

@@ -61,8 +61,8 @@ export class StoredSession implements Writable {
     this.writer = services.writer;
     this.owner = services.owner;
     this.key = start.key;
-    const { id, epoch, owner, expirySec, awaySinceMs } = start.record;
-    this.terms = { id, epoch, owner, expirySec, awaySinceMs };
+    const { id, epoch, owner, expirySec, awaySinceMs, others } = start.record;
+    this.terms = { id, epoch, owner, expirySec, awaySinceMs, others };
     this.revision = start.revision;
     this.collect = () => client.collect();
     this.onLost = (removed) => client.onLost(removed);
