@@ -89,11 +89,14 @@ export async function openDatabase(onFinished: OnFinished): Promise<string> {
   return createDatabase(postgres.url, process.env[postgresTemplateVariable]);
 }
 
-/** Adds a device through the API. */
+/** Adds a device through the API: again, as the API asks for it, while the database does not answer in time. */
 export async function addDevice(httpPort: number): Promise<Credentials> {
-  const answer = await fetch(`http://127.0.0.1:${httpPort}/devices`, {
-    method: 'POST',
-    body: '{"type":"sensor"}',
+  const add = () =>
+    fetch(`http://127.0.0.1:${httpPort}/devices`, { method: 'POST', body: '{"type":"sensor"}' });
+  let answer = await add();
+  await until('the database answers', async () => {
+    if (answer.status === 503) answer = await add();
+    return answer.status !== 503;
   });
   if (answer.status !== 200) throw new Error(`POST /devices: ${answer.status} ${await answer.text()}`);
   const device = (await answer.json()) as { id: string; mqtt_password: string };
