@@ -1,5 +1,6 @@
-import { connect, type Msg, type NatsConnection } from 'nats';
+import { connect, headers, type Msg, type NatsConnection } from 'nats';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { findHeader, headerTextOf } from '../../src/server/forward/connection/nats-headers.js';
 import {
   type NatsErrorReport,
   openNatsInternals,
@@ -67,6 +68,26 @@ describe('the nats library has inside', () => {
     await connection.flush();
     await until(() => received.length === 1);
     expect(Buffer.from(subjectBytesOf(received[0] as Msg) ?? []).toString()).toBe('ok');
+  });
+
+  it('the text of a header block', async () => {
+    const received: Msg[] = [];
+    connection.subscribe('ok', { callback: (_error, message) => void received.push(message) });
+    const fields = headers();
+    fields.set('One', ' 1 ');
+    fields.append('Zwei', 'zwö:lf');
+    connection.publish('ok', 'payload', { headers: fields });
+    connection.publish('ok');
+    await connection.flush();
+    await until(() => received.length === 2);
+    const [text = '', none] = received.map(headerTextOf);
+    expect(['One', 'Zwei', 'Two', 'zwö'].map((name) => findHeader(text, name))).toEqual([
+      '1',
+      'zwö:lf',
+      '',
+      '',
+    ]);
+    expect(none).toBe('');
   });
 
   it('the size of a write', () => {

@@ -1,4 +1,6 @@
-import type { JetStreamManager, NatsConnection, NatsError } from '../connection/nats-library.js';
+import { findHeader, headerTextOf } from '../connection/nats-headers.js';
+import type { JetStreamManager, NatsError } from '../connection/nats-library.js';
+import type { NatsRequests } from '../connection/nats-requests.js';
 import { apiPrefix } from '../state/jetstream-api.js';
 import { type StoredCommand, toStoredCommand } from './stored-command.js';
 
@@ -21,7 +23,7 @@ interface Job {
 
 /** Where they are read. */
 export interface CommandSource {
-  readonly connection: NatsConnection;
+  readonly requests: NatsRequests;
   readonly manager: JetStreamManager;
   readonly domain: string | undefined;
   readonly stream: { readonly name: string; readonly direct: boolean };
@@ -30,7 +32,6 @@ export interface CommandSource {
 /** As many requests are under way: more do not come back sooner. */
 const maxUnderWay = 64;
 const retryMs = 500;
-const answerWithinMs = 5_000;
 const noMessageFound = 10_037;
 
 export function openCommandReader(): CommandReader {
@@ -104,23 +105,22 @@ export async function readStored(
 }
 
 async function readDirect(
-  { connection, domain, stream }: CommandSource,
+  { requests, domain, stream }: CommandSource,
   sequence: number,
 ): Promise<StoredCommand | undefined> {
-  const answer = await connection.request(
-    `${apiPrefix(domain)}.DIRECT.GET.${stream.name}`,
-    `{"seq":${sequence}}`,
-    {
-      timeout: answerWithinMs,
-    },
-  );
-  const { headers, data: payload } = answer;
-  if (headers === undefined || headers.code !== 0) return undefined;
+  const answer = await requests.ask(`${apiPrefix(domain)}.DIRECT.GET.${stream.name}`, `{"seq":${sequence}}`);
+  const block = headerTextOf(answer);
+  const subject = findHeader(block, 'Nats-Subject');
+  // A status, and no message.
+  if (subject === '') return undefined;
   return toStoredCommand({
     sequence,
-    subject: headers.last('Nats-Subject'),
-    storedAtMs: Date.parse(headers.last('Nats-Time-Stamp')),
-    headers,
-    payload,
+    subject,
+    storedAtMs: Date.parse(findHeader(block, 'Nats-Time-Stamp')),
+    headers: ownHeaders.test(block) ? answer.headers : undefined,
+    payload: answer.data,
   });
 }
+
+/** There is a header that is not one of NATS. */
+const ownHeaders = /\r\n(?!Nats-|\r\n|$)/;

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../../errors.js';
 import type { JetStreamManager, NatsConnection } from '../connection/nats-library.js';
+import { type NatsRequests, openNatsRequests, RequestError } from '../connection/nats-requests.js';
 import type { StateContext } from '../state/state-stream.js';
 import { manageStreams, readStreamInfo } from '../stream/stream.js';
 import { type FollowedMessage, followStream } from '../stream/stream-follower.js';
@@ -81,6 +82,8 @@ export interface CommandStoreOptions extends StateContext {
   readonly maxIndexed: number;
 }
 
+type OpenOptions = CommandStoreOptions & { readonly requests: NatsRequests };
+
 const openWithinMs = 10_000;
 const retryMs = 500;
 const watchMs = 2_000;
@@ -96,6 +99,7 @@ export async function openCommandStore(
   options: CommandStoreOptions,
 ): Promise<CommandStore | { readonly unavailable: string }> {
   const { link, log } = options;
+  const requests = openNatsRequests(link, options.inboxPrefix);
   const endMs = performance.now() + openWithinMs;
   while (true) {
     let problem = 'NATS is away';
@@ -108,11 +112,12 @@ export async function openCommandStore(
           keeping: options.keeping(),
         });
         if ('problem' in found) return { unavailable: found.problem };
-        await probe(connection, manager, found, options);
-        return startCommandStore(options, found);
+        await probe(connection, manager, found, { ...options, requests });
+        return startCommandStore({ ...options, requests }, found);
       } catch (error) {
         problem = messageOf(error);
-        if ((error as { code?: string }).code === 'PERMISSIONS_VIOLATION') return { unavailable: problem };
+        const isDenied = (error as { code?: string }).code === 'PERMISSIONS_VIOLATION';
+        if (isDenied || (error instanceof RequestError && !error.mayPass)) return { unavailable: problem };
       }
     }
     if (performance.now() > endMs) return { unavailable: problem };
@@ -125,10 +130,10 @@ async function probe(
   connection: NatsConnection,
   manager: JetStreamManager,
   stream: CommandStream,
-  { inboxPrefix, domain }: CommandStoreOptions,
+  { inboxPrefix, domain, requests }: OpenOptions,
 ): Promise<void> {
   const { name, lastSequence } = stream;
-  await readStored({ connection, manager, domain, stream }, Math.max(1, lastSequence));
+  await readStored({ requests, manager, domain, stream }, Math.max(1, lastSequence));
   const ended = new AbortController();
   await followStream(connection, manager, {
     stream: name,
@@ -142,8 +147,8 @@ async function probe(
   });
 }
 
-function startCommandStore(options: CommandStoreOptions, first: CommandStream): CommandStore {
-  const { link, log, inboxPrefix } = options;
+function startCommandStore(options: OpenOptions, first: CommandStream): CommandStore {
+  const { link, log, inboxPrefix, requests } = options;
   const listeners = new Map<string, Set<CommandListener>>();
   const changed: (() => void)[] = [];
   const reader = openCommandReader();
@@ -240,7 +245,7 @@ function startCommandStore(options: CommandStoreOptions, first: CommandStream): 
           log.warn({ event: 'stream_made_again', stream: found.name }, 'the stream of commands was gone');
         misses = 0;
         adopt(found);
-        reader.connected({ connection, manager, domain: options.domain, stream: found });
+        reader.connected({ requests, manager, domain: options.domain, stream: found });
         older.connected(connection, manager, found.name);
         await followOnce(connection, manager, signal, () => {
           counters.catchUpSec = (performance.now() - beganAtMs) / 1_000;

@@ -75,6 +75,17 @@ export function subjectBytesOf(message: Msg): Uint8Array | undefined {
   return subject instanceof Uint8Array ? subject : undefined;
 }
 
+/** The header block of a message as it came, the line with its status first; empty when it has none. */
+export function headerBlockOf(message: Msg): Uint8Array {
+  const { _msg: place, _rdata: bytes } = message as {
+    _msg?: { readonly hdr?: unknown };
+    _rdata?: unknown;
+  };
+  if (typeof place?.hdr !== 'number' || !(bytes instanceof Uint8Array))
+    throw new Error('this version of the nats library is not known');
+  return bytes.subarray(0, Math.max(0, place.hdr));
+}
+
 /** The library collects so many bytes before it writes them within a turn. */
 export function writeChunk(bytes: number): ConnectionOptions {
   return { pendingLimit: bytes } as ConnectionOptions;

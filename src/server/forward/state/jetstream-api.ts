@@ -1,5 +1,5 @@
-import { messageOf } from '../../../errors.js';
-import { type Msg, type MsgHdrs, type NatsConnection, NatsError } from '../connection/nats-library.js';
+import type { Msg } from '../connection/nats-library.js';
+import { type NatsRequests, RequestError } from '../connection/nats-requests.js';
 
 /** JetStream's code for a stream that does not exist. */
 export const noStreamFound = 10_059;
@@ -21,45 +21,36 @@ export class JetStreamError extends Error {
   }
 }
 
-const requestTimeoutMs = 3_000;
-
 /** The subjects of JetStream's API. @param domain undefined: that of the server. */
 export function apiPrefix(domain: string | undefined): string {
   return domain === undefined ? '$JS.API' : `$JS.${domain}.API`;
 }
 
-/** Sends a request and reads the answer. @throws JetStreamError */
+/** Sends a request and reads the answer. @param headers an encoded block. @throws JetStreamError */
 export async function ask(
-  connection: NatsConnection | undefined,
+  requests: NatsRequests,
   subject: string,
   data: Uint8Array | string,
-  headers?: MsgHdrs,
+  headers?: Uint8Array,
 ): Promise<Msg> {
-  if (connection === undefined) throw new JetStreamError('NATS is away', { away: true });
   try {
-    const options = { timeout: requestTimeoutMs, ...(headers === undefined ? {} : { headers }) };
-    return await connection.request(subject, data, options);
+    return await requests.ask(subject, data, headers);
   } catch (error) {
-    const { permissionContext } = error as { permissionContext?: { operation: string; subject: string } };
-    if (permissionContext !== undefined) {
-      const { operation, subject: denied } = permissionContext;
-      throw new JetStreamError(`NATS does not let the user ${operation} to ${denied}`);
-    }
-    const code = error instanceof NatsError ? error.code : undefined;
+    if (!(error instanceof RequestError)) throw error;
     // Nobody answers: there is no such stream, or the cluster has no leader for it.
-    if (code === '503') throw new JetStreamError('no stream answers', { away: true });
-    throw new JetStreamError(messageOf(error), { away: true });
+    const message = error.noResponders ? 'no stream answers' : error.message;
+    throw new JetStreamError(message, { away: error.mayPass });
   }
 }
 
 /** Sends a request with a JSON answer that may be an error. @throws JetStreamError */
 export async function askJson<T>(
-  connection: NatsConnection | undefined,
+  requests: NatsRequests,
   subject: string,
   data: Uint8Array | string,
-  headers?: MsgHdrs,
+  headers?: Uint8Array,
 ): Promise<T> {
-  const answer = (await ask(connection, subject, data, headers)).json<
+  const answer = (await ask(requests, subject, data, headers)).json<
     T & { error?: { code?: number; err_code?: number; description?: string } }
   >();
   const { error } = answer;

@@ -1,4 +1,6 @@
-import { type MsgHdrs, nanos, headers as newHeaders } from '../connection/nats-library.js';
+import { findHeader, headerTextOf } from '../connection/nats-headers.js';
+import { nanos } from '../connection/nats-library.js';
+import { openNatsRequests } from '../connection/nats-requests.js';
 import { apiPrefix, ask, askJson, JetStreamError } from './jetstream-api.js';
 import { openStateStream, type StateContext } from './state-stream.js';
 
@@ -86,6 +88,7 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
   const stream = `KV_${options.name}`;
   const subjects = `$KV.${options.name}.`;
   const prefix = apiPrefix(domain);
+  const requests = openNatsRequests(link, options.inboxPrefix);
   let follower: KvFollower = { onBegin() {}, onNews() {}, onCaughtUp() {} };
   // What the library does not know yet.
   const later = { subject_delete_marker_ttl: nanos(markSec * 1_000) };
@@ -109,7 +112,7 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
       return 1;
     },
     onMessage({ subject, sequence, message }) {
-      const header = headerOf(message.headers);
+      const header = headerOf(headerTextOf(message));
       const key = subject.slice(subjects.length);
       follower.onNews({ key, revision: sequence, gone: goneOf(header), header });
     },
@@ -122,13 +125,14 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
     { expected, ttlSec, headers = {} }: KvWrite,
     operation?: string,
   ): Promise<number | undefined> {
-    const fields = newHeaders();
-    for (const [field, text] of Object.entries(headers)) fields.set(field, text);
-    if (operation !== undefined) fields.set('KV-Operation', operation);
-    if (expected !== undefined) fields.set('Nats-Expected-Last-Subject-Sequence', String(expected));
-    if (ttlSec !== undefined) fields.set('Nats-TTL', `${ttlSec}s`);
+    let fields = 'NATS/1.0\r\n';
+    for (const field in headers) fields += `${field}: ${headers[field]}\r\n`;
+    if (operation !== undefined) fields += `KV-Operation: ${operation}\r\n`;
+    if (expected !== undefined) fields += `Nats-Expected-Last-Subject-Sequence: ${expected}\r\n`;
+    if (ttlSec !== undefined) fields += `Nats-TTL: ${ttlSec}s\r\n`;
+    const block = Buffer.from(`${fields}\r\n`);
     try {
-      const answer = await askJson<{ seq: number }>(link.connection, subjects + key, value, fields);
+      const answer = await askJson<{ seq: number }>(requests, subjects + key, value, block);
       return answer.seq;
     } catch (error) {
       if (error instanceof JetStreamError && error.apiCode === wrongLastSequence) return undefined;
@@ -146,7 +150,7 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
     remove: (key, options) => write(key, '', { ...options, ttlSec: markSec }, 'DEL'),
     async keysOf(keyPrefix) {
       const { state: found } = await askJson<{ state: { subjects?: Record<string, number> } }>(
-        link.connection,
+        requests,
         `${prefix}.STREAM.INFO.${stream}`,
         JSON.stringify({ subjects_filter: `${subjects}${keyPrefix}>` }),
       );
@@ -169,23 +173,24 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
   };
 
   async function getDirectly(subject: string): Promise<KvEntry | undefined> {
-    const answer = await ask(link.connection, `${prefix}.DIRECT.GET.${stream}.${subject}`, '');
-    if (answer.headers?.code === 404) return undefined;
-    const header = headerOf(answer.headers);
+    const answer = await ask(requests, `${prefix}.DIRECT.GET.${stream}.${subject}`, '');
+    const block = headerTextOf(answer);
+    if (block.startsWith('NATS/1.0 404')) return undefined;
+    const header = headerOf(block);
     const revision = Number(header('Nats-Sequence'));
     if (!(revision > 0))
-      throw new JetStreamError(`an answer without a sequence: ${answer.headers?.description}`);
+      throw new JetStreamError(`an answer without a sequence: ${block.slice(0, block.indexOf('\r'))}`);
     return { revision, gone: goneOf(header), value: answer.data, header };
   }
 
   async function getFromLeader(subject: string): Promise<KvEntry | undefined> {
     try {
       const { message } = await askJson<{ message: { seq: number; hdrs?: string; data?: string } }>(
-        link.connection,
+        requests,
         `${prefix}.STREAM.MSG.GET.${stream}`,
         JSON.stringify({ last_by_subj: subject }),
       );
-      const header = headerOfText(Buffer.from(message.hdrs ?? '', 'base64').toString('utf8'));
+      const header = headerOf(Buffer.from(message.hdrs ?? '', 'base64').toString('utf8'));
       const value = Buffer.from(message.data ?? '', 'base64');
       return { revision: message.seq, gone: goneOf(header), value, header };
     } catch (error) {
@@ -197,18 +202,8 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
 
 const noMessageFound = 10_037;
 
-function headerOf(headers: MsgHdrs | undefined): (name: string) => string {
-  return (name) => headers?.get(name) ?? '';
-}
-
-/** Reads an encoded header block. */
-function headerOfText(block: string): (name: string) => string {
-  const fields = new Map<string, string>();
-  for (const line of block.split('\r\n').slice(1)) {
-    const colon = line.indexOf(':');
-    if (colon > 0) fields.set(line.slice(0, colon), line.slice(colon + 1).trim());
-  }
-  return (name) => fields.get(name) ?? '';
+function headerOf(block: string): (name: string) => string {
+  return (name) => findHeader(block, name);
 }
 
 function goneOf(header: (name: string) => string): KvGone | undefined {
