@@ -29,7 +29,8 @@ export interface SessionWriter {
 }
 
 const maxUnderWay = 256;
-const lazyMs = 1_000;
+/** What may wait is written when it has waited for one to two times so long: a client that acknowledges several is written once. */
+const lazyMs = 500;
 const firstPauseMs = 100;
 const lastPauseMs = 2_000;
 
@@ -39,7 +40,9 @@ export function openSessionWriter(options: { counters: BrokerCounters; log: Limi
   const pending = new Map<string, Writable>();
   /** Those of them that are not being written, the one that waits longest first. */
   const waiting = new Set<Writable>();
-  const lazy = new Set<Writable>();
+  /** Those that may wait, and those that have. */
+  let lazy = new Set<Writable>();
+  let late = new Set<Writable>();
   let underWay = 0;
   let pauseMs = 0;
   let paused: NodeJS.Timeout | undefined;
@@ -92,11 +95,12 @@ export function openSessionWriter(options: { counters: BrokerCounters; log: Limi
     paused.unref();
   }
 
-  function flush(): void {
-    for (const session of lazy) writer.enqueue(session);
-    lazy.clear();
+  function writeLate(): void {
+    for (const session of late) writer.enqueue(session);
+    late = lazy;
+    lazy = new Set();
   }
-  const timer = setInterval(flush, lazyMs);
+  const timer = setInterval(writeLate, lazyMs);
   timer.unref();
 
   const writer: SessionWriter = {
@@ -105,17 +109,21 @@ export function openSessionWriter(options: { counters: BrokerCounters; log: Limi
     },
     enqueue(session) {
       lazy.delete(session);
+      late.delete(session);
       if (!session.isDirty || pending.get(session.key) === session) return;
       pending.set(session.key, session);
       waiting.add(session);
       pump();
     },
     enqueueLazily(session) {
-      if (pending.get(session.key) === session) return;
+      if (pending.get(session.key) === session || late.has(session)) return;
       lazy.add(session);
     },
     find: (key) => pending.get(key),
-    flush,
+    flush() {
+      writeLate();
+      writeLate();
+    },
     close() {
       closed = true;
       clearInterval(timer);
