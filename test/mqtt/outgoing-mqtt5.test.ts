@@ -57,6 +57,8 @@ function openClient(limits: Partial<ClientLimits> = {}) {
       const { sent: publish } = packet as Buffer & { sent?: Omit<Sent, 'bytes'> };
       sent.push({ ...(publish ?? JSON.parse(packet.toString())), bytes: packet.length });
     },
+    cork() {},
+    uncork() {},
     closeSlowReader: () => expect.fail('the client is not slow'),
   };
   return { connection, sent, payloads: () => sent.flatMap(({ payload }) => payload ?? []) };

@@ -32,6 +32,8 @@ function openFake() {
       const packetId = qos > 0 ? packet.readUInt16BE(topicEnd) : 0;
       written.push({ payload, packetId, dup: (first & 8) !== 0 });
     },
+    cork() {},
+    uncork() {},
     closeSlowReader() {
       slow = true;
     },

@@ -134,6 +134,14 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
     this.socket.write(packet);
   }
 
+  cork(): void {
+    this.socket.cork();
+  }
+
+  uncork(): void {
+    this.socket.uncork();
+  }
+
   /** Adds an answer of any length to what leaves at the end of this turn, unless the client takes none so long. */
   reply(packet: Buffer): void {
     if (packet.length > this.clientLimits.maxPacketBytes) this.close('answer-too-large');

@@ -47,7 +47,7 @@ interface Read {
 const maxRead = 32;
 const readBytes = 65_536;
 /** As many at first, before it is known how large they are. */
-const firstRead = 4;
+const firstRead = 8;
 
 /**
  * Hands a client the commands of its device from the stream, in order. A client that keeps up gets them as they are stored. One
@@ -186,6 +186,16 @@ export class CommandDelivery {
   /** The client may take more. */
   onRoom(): void {
     if (this.unfollow === undefined || this.isCaughtUp || this.isReading) return;
+    if (this.ready.length > 0) this.taker.outgoing.gather(() => this.sendReady());
+    if (this.ready.length > 0) return;
+    this.position = Math.max(this.position, this.readTo);
+    const { store, taker } = this;
+    if (!taker.takesCommands) this.position = Math.max(this.position, store.end);
+    this.isCaughtUp = this.again.length === 0 && !store.hasAfter(taker.deviceId, this.position);
+    if (!this.isCaughtUp) this.read();
+  }
+
+  private sendReady(): void {
     let sent = 0;
     for (const read of this.ready) {
       if (!this.send(read)) break;
@@ -193,12 +203,6 @@ export class CommandDelivery {
       sent += 1;
     }
     this.ready = this.ready.slice(sent);
-    if (this.ready.length > 0) return;
-    this.position = Math.max(this.position, this.readTo);
-    const { store, taker } = this;
-    if (!taker.takesCommands) this.position = Math.max(this.position, store.end);
-    this.isCaughtUp = this.again.length === 0 && !store.hasAfter(taker.deviceId, this.position);
-    if (!this.isCaughtUp) this.read();
   }
 
   /** @returns false: the client takes nothing more now. */

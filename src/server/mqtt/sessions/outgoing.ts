@@ -22,6 +22,9 @@ export interface OutgoingConnection {
   readonly codec: Codec;
   readonly clientLimits: ClientLimits;
   write(packet: Buffer): void;
+  /** What is written from now on leaves together with `uncork`. */
+  cork(): void;
+  uncork(): void;
   /** Bytes written that the client has not taken. */
   readonly unsentBytes: number;
   /** More waits for the client than may. */
@@ -320,6 +323,17 @@ export class Outgoing {
       else this.send(connection, next);
     }
     if (this.connection === connection && this.waiting.size === 0) this.source?.onRoom();
+  }
+
+  /** Sends several: a write costs more than a small message. */
+  gather(sendAll: () => void): void {
+    const { connection } = this;
+    connection?.cork();
+    try {
+      sendAll();
+    } finally {
+      connection?.uncork();
+    }
   }
 
   /** How many messages of QoS 1 may be begun now. */

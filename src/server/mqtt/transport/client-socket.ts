@@ -134,6 +134,15 @@ export class ClientSocket implements TurnMember {
     this.send(bytes);
   }
 
+  /** What is written until `uncork` leaves in one write. */
+  cork(): void {
+    this.socket.cork();
+  }
+
+  uncork(): void {
+    this.socket.uncork();
+  }
+
   /** Calls the processor's `onTurn` at the end of this turn. */
   scheduleTurn(): void {
     this.turns.add(this);
