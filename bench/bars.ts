@@ -208,6 +208,24 @@ const bars: readonly Bar[] = [
     most: 1.5,
     unit: '×',
   },
+  {
+    scenario: 'exactly-once',
+    text: 'with sessions: gateway + NATS CPU of without',
+    measure: (find) =>
+      ratio(cpuOf(find('exactly-once', 'gateway-sessions')), cpuOf(find('exactly-once', 'gateway'))),
+    most: 2,
+    unit: '×',
+  },
+  figureBar('return', 'CPU of a command, over 1.6 storms', 'over 1.6 storms, µs/command', {
+    most: 25,
+    unit: 'µs',
+  }),
+  figureBar('return', "p99 of the last command, of the storm's", 'last command p99 ×', {
+    most: 2,
+    unit: '×',
+  }),
+  figureBar('away', 'memory of the gateway a session', 'gateway bytes/session', { most: 100, unit: 'B' }),
+  figureBar('away', 'start with all of them', 'start s', { most: 5, unit: 's' }),
 ];
 
 function figureBar(

@@ -19,19 +19,30 @@ export function uplinkTopic(id: string): string {
   return `raw/${id}`;
 }
 
-/** CONNECT: clean session, with user name and password. */
+/**
+ * CONNECT with user name and password.
+ *
+ * @param options.session the client goes on with its session, which outlives the connection; default: a clean one.
+ */
 export function encodeConnect(
   identity: Identity,
   clientId: string,
-  { keepaliveSec = 600, dialect = '3.1.1' }: { keepaliveSec?: number; dialect?: Dialect | undefined } = {},
+  options: {
+    keepaliveSec?: number;
+    dialect?: Dialect | undefined;
+    session?: boolean | undefined;
+  } = {},
 ): Buffer {
+  const { keepaliveSec = 600, dialect = '3.1.1', session = false } = options;
   const isOld = dialect === '3.1.1';
+  if (session && !isOld) throw new Error('sessions of MQTT 5 would need an expiry');
   const properties = dialect === '5-receipts' ? userProperty('receipt', '1') : Buffer.alloc(0);
   return packet(
     0x10,
     Buffer.concat([
       field('MQTT'),
-      Buffer.from([isOld ? 4 : 5, 0b1100_0010, keepaliveSec >> 8, keepaliveSec & 0xff]),
+      Buffer.from([isOld ? 4 : 5, session ? 0b1100_0000 : 0b1100_0010]),
+      Buffer.from([keepaliveSec >> 8, keepaliveSec & 0xff]),
       ...(isOld ? [] : [Buffer.from([properties.length]), properties]),
       field(clientId),
       field(identity.user),
@@ -100,6 +111,35 @@ export function makePayload(client: number, bytes: number): Buffer {
 
 export function fillByte(client: number, at: number): number {
   return (client * 31 + at * 7 + (at >> 8)) & 0xff;
+}
+
+/** The first whole packet of some bytes, with the place of its variable header. */
+function cutPacket(bytes: Buffer): { bytes: Buffer; bodyAt: number } | undefined {
+  let length = 0;
+  for (let at = 1; at < bytes.length && at < 5; at += 1) {
+    const byte = bytes[at] ?? 0;
+    length |= (byte & 0x7f) << (7 * (at - 1));
+    if (byte < 0x80) {
+      const end = at + 1 + length;
+      return end > bytes.length ? undefined : { bytes: bytes.subarray(0, end), bodyAt: at + 1 };
+    }
+  }
+  return undefined;
+}
+
+/** Cuts a stream that may be cut anywhere into packets; their bytes are only valid during the call. */
+export function openPacketCutter(onPacket: (bytes: Buffer, bodyAt: number) => void) {
+  let rest: Uint8Array = new Uint8Array();
+  return (bytes: Uint8Array, from: number, to: number): void => {
+    let all = Buffer.concat([rest, bytes.subarray(from, to)]);
+    while (true) {
+      const packet = cutPacket(all);
+      if (packet === undefined) break;
+      onPacket(packet.bytes, packet.bodyAt);
+      all = all.subarray(packet.bytes.length);
+    }
+    rest = all;
+  };
 }
 
 function field(text: string): Buffer {

@@ -56,6 +56,7 @@ export function openPublishClient(options: {
   payloadBytes: number;
   window: number;
   dialect?: Dialect | undefined;
+  session?: boolean | undefined;
   tally: Tally;
   latency: Histogram;
 }): PublishClient {
@@ -185,7 +186,7 @@ export function openPublishClient(options: {
   }
 
   let closed = false;
-  const link = openLink(options.port, encodeConnect(identity, `bench-${index}`, { dialect }), onBytes, () => {
+  const link = openLink(options.port, encodeConnect(identity, `bench-${index}`, options), onBytes, () => {
     if (!closed) tally.disconnected += 1;
     closed = true;
   });

@@ -16,6 +16,8 @@ export interface PublisherConfig {
   readonly ratePerSec: number | undefined;
   /** Default: 3.1.1. */
   readonly dialect?: Dialect | undefined;
+  /** Clients have sessions that outlive their connections; default: clean ones. */
+  readonly session?: boolean | undefined;
 }
 
 /** Where a load stands. */

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { connect, type NatsConnection } from 'nats';
 import { openHistogram } from './histogram.js';
 import { type Link, openLink } from './link.js';
-import { encodeConnect, encodePublish, encodeSubscribe, type Identity } from './packets.js';
+import { encodeConnect, encodePublish, encodeSubscribe, type Identity, openPacketCutter } from './packets.js';
 
 export interface SubscribersConfig {
   readonly port: number;
@@ -33,7 +33,6 @@ export function openSubscribers(config: SubscribersConfig) {
   let pacing: NodeJS.Timeout | undefined;
 
   function open(identity: Identity, index: number): Link {
-    let rest: Uint8Array = new Uint8Array();
     const onPacket = (bytes: Buffer, bodyAt: number) => {
       const first = bytes[0] ?? 0;
       if (first >> 4 === 9) subacks += 1;
@@ -48,16 +47,7 @@ export function openSubscribers(config: SubscribersConfig) {
     const link = openLink(
       config.port,
       encodeConnect(identity, `bench-sub-${index}`),
-      (bytes, from, to) => {
-        let all = Buffer.concat([rest, bytes.subarray(from, to)]);
-        while (true) {
-          const packet = cutPacket(all);
-          if (packet === undefined) break;
-          onPacket(packet.bytes, packet.bodyAt);
-          all = all.subarray(packet.bytes.length);
-        }
-        rest = all;
-      },
+      openPacketCutter(onPacket),
       () => {},
     );
     return link;
@@ -128,18 +118,4 @@ export function openSubscribers(config: SubscribersConfig) {
       await nats?.close();
     },
   };
-}
-
-/** The first whole packet of some bytes, with the place of its variable header. */
-function cutPacket(bytes: Buffer): { bytes: Buffer; bodyAt: number } | undefined {
-  let length = 0;
-  for (let at = 1; at < bytes.length && at < 5; at += 1) {
-    const byte = bytes[at] ?? 0;
-    length |= (byte & 0x7f) << (7 * (at - 1));
-    if (byte < 0x80) {
-      const end = at + 1 + length;
-      return end > bytes.length ? undefined : { bytes: bytes.subarray(0, end), bodyAt: at + 1 };
-    }
-  }
-  return undefined;
 }

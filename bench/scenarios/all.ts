@@ -1,8 +1,10 @@
+import { away } from './away.js';
 import { command } from './command.js';
 import { endurance } from './endurance.js';
 import { frozen } from './frozen.js';
 import { idle } from './idle.js';
 import { mixed } from './mixed.js';
+import { comeBack } from './return.js';
 import { rush, rushPaced } from './rush.js';
 import type { Scenario } from './scenario.js';
 import { storm } from './storm.js';
@@ -16,6 +18,8 @@ export const scenarios: readonly Scenario[] = [
   idle,
   mixed,
   command,
+  comeBack,
+  away,
   frozen,
   endurance,
 ];

@@ -11,6 +11,7 @@ export interface Sizes {
   readonly stormDevices: number;
   readonly stormClients: number;
   readonly idleClients: number;
+  readonly awaySessions: number;
   readonly restMs: number;
   readonly frozenMs: number;
   readonly enduranceMessages: number;
@@ -23,6 +24,7 @@ export const fullSizes: Sizes = {
   stormDevices: 100_000,
   stormClients: 10_000,
   idleClients: 10_000,
+  awaySessions: 100_000,
   restMs: 10_000,
   frozenMs: 60_000,
   enduranceMessages: 10_000_000,
@@ -35,6 +37,7 @@ export const quickSizes: Sizes = {
   stormDevices: 10_000,
   stormClients: 1_000,
   idleClients: 1_000,
+  awaySessions: 5_000,
   restMs: 3_000,
   frozenMs: 8_000,
   enduranceMessages: 500_000,

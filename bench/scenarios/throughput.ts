@@ -83,7 +83,7 @@ const loads: readonly Load[] = [
   {
     name: 'exactly-once',
     load: '50 clients, QoS 2, 64 B, 100 in flight each',
-    systems: ['gateway', 'nats-mqtt', 'mosquitto', 'aedes'],
+    systems: ['gateway', 'gateway-sessions', 'nats-mqtt', 'mosquitto', 'aedes'],
     ...{ clients: 50, qos: 2, payloadBytes: 64, window: 100 },
   },
   {
@@ -183,6 +183,7 @@ async function startPublisher(
     window,
     ratePerSec,
     dialect: system.dialect,
+    session: system.session,
   });
 }
 

@@ -1,10 +1,12 @@
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Dialect } from '../load/packets.js';
 import { programFile, readProgramVersion } from '../root.js';
 import { startChild, stopChild, waitForOutput } from '../scope.js';
-import { createRawStream, startNats, startNatsCluster } from './nats.js';
-import type { RunningSystem, StartRequest, System, SystemName } from './system.js';
+import { readCpuUs } from '../usage.js';
+import { createRawStream, type NatsServer, startNats, startNatsCluster } from './nats.js';
+import type { Part, RestartedSystem, RunningSystem, StartRequest, System, SystemName } from './system.js';
 
 type GatewayName = Extract<SystemName, `gateway${string}`>;
 
@@ -71,6 +73,15 @@ export const gatewayWorkers: System = {
   start: (request) => startGateway(request, 'gateway-workers'),
 };
 
+/** The same with clients whose sessions outlive their connections. */
+export const gatewaySessions: System = {
+  name: 'gateway-sessions',
+  title: 'svc-mqtt, clients with sessions that outlive their connections',
+  stores: true,
+  version: async () => readProgramVersion(),
+  start: async (request) => ({ ...(await startGateway(request, 'gateway-sessions')), session: true }),
+};
+
 /** On three nats-servers that all have the stream, and sync before they confirm. */
 export const gatewaySyncedReplicated: System = {
   name: 'gateway-synced-r3',
@@ -99,20 +110,53 @@ export const gatewayCore: System = {
 };
 
 async function startGateway(request: StartRequest, name: GatewayName): Promise<RunningSystem> {
-  const jetstream = name !== 'gateway-core';
-  const { scope, fleet, profileDirectory } = request;
+  const { scope } = request;
   const servers = name.includes('-r3')
     ? await startNatsCluster(scope)
     : [await startNats(scope, { syncAlways: name.startsWith('gateway-synced') })];
   const [nats] = servers;
   if (nats === undefined) throw new Error('no nats-server was started');
   if (servers.length > 1) await createRawStream(nats.url, { replicas: 3, batches: true });
-  const logFile = path.join(scope.directory, 'gateway.log');
+  return await startProgram(request, name, servers, []);
+}
+
+/**
+ * Collects garbage and writes how many bytes of heap and buffers are left into the file of `BENCH_HEAP_FILE`, whenever the
+ * process gets SIGUSR2.
+ */
+const meter = `data:text/javascript,${encodeURIComponent(`
+  import { renameSync, writeFileSync } from 'node:fs';
+  process.on('SIGUSR2', () => {
+    gc();
+    const { heapUsed, external } = process.memoryUsage();
+    writeFileSync(process.env.BENCH_HEAP_FILE + '.new', String(heapUsed + external));
+    renameSync(process.env.BENCH_HEAP_FILE + '.new', process.env.BENCH_HEAP_FILE);
+  });
+`)}`;
+const heapWithinMs = 30_000;
+let programs = 0;
+
+/** @param parts those of the system, which a program that is started again takes the place of. */
+async function startProgram(
+  request: StartRequest,
+  name: GatewayName,
+  servers: readonly NatsServer[],
+  parts: Part[],
+): Promise<RestartedSystem> {
+  const metered = parts.length > 0;
+  const jetstream = name !== 'gateway-core';
+  const [nats] = servers as [NatsServer];
+  const { scope, fleet, profileDirectory } = request;
+  programs += 1;
+  const logFile = path.join(scope.directory, `gateway-${programs}.log`);
+  const heapFile = path.join(scope.directory, `heap-${programs}`);
   const log = openSync(logFile, 'w');
+  const startedMs = performance.now();
   const child = startChild(
     process.execPath,
     [
       ...(profileDirectory === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileDirectory}`]),
+      ...(metered ? ['--expose-gc', '--import', meter] : []),
       ...[programFile, 'serve'],
     ],
     {
@@ -130,16 +174,15 @@ async function startGateway(request: StartRequest, name: GatewayName): Promise<R
         MQTT_PORT: '0',
         LISTEN_ADDR: '127.0.0.1:0',
         LOG_FORMAT: 'json',
+        BENCH_HEAP_FILE: heapFile,
       },
       // Straight to a file, so that reading the log takes no time of anybody.
       stdio: ['ignore', log, log],
     },
   );
   closeSync(log);
-  const stop = scope.add(async () => {
-    await stopChild(child);
-    for (const server of servers) await server.stop();
-  });
+  const pid = child.pid as number;
+  const stopProgram = scope.add(() => stopChild(child));
   const mqttPort = await waitForOutput(
     child,
     'stderr',
@@ -149,14 +192,20 @@ async function startGateway(request: StartRequest, name: GatewayName): Promise<R
     },
     `the gateway (log: ${logFile})`,
   );
+  // In the place of those of before.
+  parts.splice(
+    0,
+    parts.length,
+    { role: 'broker', pid },
+    ...servers.map((server) => ({ role: 'nats', pid: server.pid }) as const),
+    { role: 'postgres', pid: fleet.postgresPid },
+  );
   return {
     name,
     mqttPort,
-    parts: [
-      { role: 'broker', pid: child.pid as number },
-      ...servers.map(({ pid }) => ({ role: 'nats', pid }) as const),
-      { role: 'postgres', pid: fleet.postgresPid },
-    ],
+    parts,
+    startMs: performance.now() - startedMs,
+    startCpuUs: readCpuUs(pid),
     nats: {
       url: nats.url,
       pid: nats.pid,
@@ -164,6 +213,23 @@ async function startGateway(request: StartRequest, name: GatewayName): Promise<R
       stream: jetstream ? 'RAW' : undefined,
       subjectOf: (id) => `raw.${id}`,
     },
-    stop,
+    async restart() {
+      await stopProgram();
+      return await startProgram(request, name, servers, parts);
+    },
+    async readHeapBytes() {
+      rmSync(heapFile, { force: true });
+      child.kill('SIGUSR2');
+      const endMs = performance.now() + heapWithinMs;
+      while (!existsSync(heapFile)) {
+        if (performance.now() > endMs) throw new Error('the gateway does not say how large its heap is');
+        await delay(20);
+      }
+      return Number(readFileSync(heapFile, 'utf8'));
+    },
+    async stop() {
+      await stopProgram();
+      for (const server of servers) await server.stop();
+    },
   };
 }

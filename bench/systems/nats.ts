@@ -3,7 +3,14 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { connect, DiscardPolicy, type NatsConnection, RetentionPolicy, StorageType } from 'nats';
+import {
+  connect,
+  DiscardPolicy,
+  type NatsConnection,
+  RetentionPolicy,
+  StorageType,
+  type StreamState,
+} from 'nats';
 import { obtainNatsServer } from '../../src/server/forward/embedded/nats-server-program.js';
 import { findFreePort, progress, type Scope, startChild, stopChild, waitForOutput } from '../scope.js';
 import type { NatsAccess } from './system.js';
@@ -152,9 +159,24 @@ export async function readReceivedMessages(monitoringUrl: string): Promise<numbe
   return ((await response.json()) as { in_msgs: number }).in_msgs;
 }
 
-export async function readStreamMessages(url: string, stream: string): Promise<number> {
+async function readStreamState(url: string, stream: string): Promise<StreamState> {
   return await withNats(url, async (connection) => {
     const manager = await connection.jetstreamManager({ checkAPI: false, timeout: 30_000 });
-    return (await manager.streams.info(stream)).state.messages;
+    return (await manager.streams.info(stream)).state;
   });
+}
+
+export async function readStreamMessages(url: string, stream: string): Promise<number> {
+  return (await readStreamState(url, stream)).messages;
+}
+
+/** All messages that it ever had. */
+export async function readLastSequence(url: string, stream: string): Promise<number> {
+  return (await readStreamState(url, stream)).last_seq;
+}
+
+/** What JetStream says that it uses, bytes. */
+export async function readStorageBytes(monitoringUrl: string): Promise<number> {
+  const response = await fetch(`${monitoringUrl}/jsz`, { signal: AbortSignal.timeout(30_000) });
+  return ((await response.json()) as { storage: number }).storage;
 }

@@ -12,6 +12,7 @@ export const systemNames = [
   'gateway-workers',
   'gateway-synced-r3',
   'gateway-synced-r3-plain',
+  'gateway-sessions',
   'gateway-core',
   'nats-mqtt',
   'mosquitto',
@@ -42,8 +43,21 @@ export interface RunningSystem {
   readonly nats: NatsAccess | undefined;
   /** What the load speaks with it; default: 3.1.1. */
   readonly dialect?: Dialect | undefined;
+  /** The load's clients have sessions that outlive their connections. */
+  readonly session?: boolean;
+  /** Ends what speaks MQTT, orderly, and starts it again on the same NATS. */
+  restart?(): Promise<RestartedSystem>;
   /** Ends it, orderly. */
   stop(): Promise<void>;
+}
+
+export interface RestartedSystem extends RunningSystem {
+  /** From its start until it is ready. */
+  readonly startMs: number;
+  /** CPU time until then. */
+  readonly startCpuUs: number;
+  /** Bytes of its heap and of buffers after a collection of garbage. */
+  readHeapBytes(): Promise<number>;
 }
 
 export interface NatsAccess {
