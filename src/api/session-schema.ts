@@ -50,7 +50,17 @@ export const SessionPageResponse = Type.Object(
 
 export const SessionQuery = Type.Object(
   {
-    device: Type.Optional(Type.String({ minLength: 1, description: 'Only sessions of this device' })),
+    device: Type.Optional(
+      Type.Union(
+        [Type.String({ minLength: 1 }), Type.Array(Type.String({ minLength: 1 }), { maxItems: 100 })],
+        {
+          description: 'Only sessions of this device; repeated: of these',
+        },
+      ),
+    ),
+    device_prefix: Type.Optional(
+      Type.String({ minLength: 1, description: 'Only sessions of devices whose id begins with this' }),
+    ),
     limit: Type.Optional(pageLimit('sessions')),
     cursor: Type.Optional(cursorParameter),
   },

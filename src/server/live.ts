@@ -35,11 +35,14 @@ export interface LiveConnections {
 /** The sessions that outlive their connection, wherever they are. Each rejects with SvcMqttError NATS_* when NATS does not answer. */
 export interface LiveSessions {
   /**
+   * @param request.devices only sessions of these; none named: of all.
+   * @param request.devicePrefix what the id of their device begins with.
    * @param request.after the id behind which the page begins.
    * @returns in order of id, and after which one the next page begins; undefined: there is none.
    */
   list(request: {
-    readonly device: string | undefined;
+    readonly devices: readonly string[];
+    readonly devicePrefix: string;
     readonly after: string | undefined;
     readonly limit: number;
   }): Promise<{ readonly sessions: SessionSummary[]; readonly next: string | undefined }>;

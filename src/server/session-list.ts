@@ -32,9 +32,12 @@ export function openSessionList({
   }
 
   return {
-    async list({ device, after, limit }) {
-      const prefix = device === undefined ? '' : keyPrefix(device);
-      const keys = firstOf(store.keys(), prefix, after, limit + 1);
+    async list({ devices, devicePrefix, after, limit }) {
+      const begin = devicePrefix === '' ? '' : keyPrefix(devicePrefix).slice(0, -1);
+      const wanted = devices.length === 0 ? undefined : new Set(devices.map(keyPrefix));
+      const isWanted = (key: string) =>
+        key.startsWith(begin) && (wanted === undefined || wanted.has(key.slice(0, key.indexOf('.') + 1)));
+      const keys = firstOf(store.keys(), isWanted, after, limit + 1);
       const page = keys.slice(0, limit);
       const sessions: SessionSummary[] = [];
       for (let at = 0; at < page.length; at += readAtOnce) {
@@ -57,12 +60,17 @@ export function openSessionList({
 }
 
 /** The first keys in order behind one, without sorting all that there are. */
-function firstOf(keys: Iterable<string>, prefix: string, after: string | undefined, limit: number): string[] {
+function firstOf(
+  keys: Iterable<string>,
+  isWanted: (key: string) => boolean,
+  after: string | undefined,
+  limit: number,
+): string[] {
   const kept: string[] = [];
   let last: string | undefined;
   for (const key of keys) {
-    if (!key.startsWith(prefix) || (after !== undefined && key <= after)) continue;
-    if (last !== undefined && key >= last) continue;
+    if ((after !== undefined && key <= after) || (last !== undefined && key >= last)) continue;
+    if (!isWanted(key)) continue;
     kept.push(key);
     if (kept.length < 2 * limit) continue;
     kept.sort();

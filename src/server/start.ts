@@ -28,6 +28,7 @@ import { startDownlink } from './forward/start-downlink.js';
 import { startForwarder } from './forward/start-forwarder.js';
 import { openPresence } from './forward/state/presence.js';
 import { compileSubject, encodeHeaders } from './forward/subject.js';
+import { bindDeviceQueries, type DeviceQueries } from './http/device-queries.js';
 import { showReadiness } from './http/health.js';
 import { defaultHttpLimits } from './http/limits.js';
 import { startHttp } from './http/start.js';
@@ -58,6 +59,8 @@ export interface RunningServer {
   readonly ports: ServerPorts;
   /** What the replica shows of itself and its connections. */
   readonly view: ReplicaView;
+  /** The devices that the database knows. */
+  readonly devices: Pick<DeviceQueries, 'list' | 'find' | 'ledger'>;
   /** Revokes a device. @throws SvcMqttError DEVICE_NOT_FOUND. */
   revoke(deviceId: string, actor: Actor): Promise<void>;
   /** There are certificate files to read again. */
@@ -352,6 +355,7 @@ async function start(
       http: http.port,
     },
     view,
+    devices: bindDeviceQueries(db, (deviceId) => ledger.read(deviceId)),
     async revoke(deviceId, actor) {
       const { unknown } = await revokeDevices(db, actor, [deviceId]);
       if (unknown.length > 0) throw new SvcMqttError('DEVICE_NOT_FOUND', `There is no device ${deviceId}`);

@@ -1,9 +1,20 @@
+import { vi } from 'vitest';
 import type { ConnectionDetailsJson, ConnectionJson, ConnectionPageJson } from '../../src/api/connection.js';
+import type { DeviceDetailsJson, DeviceJson } from '../../src/api/device.js';
+import type { SessionJson } from '../../src/api/session.js';
 import type { FleetJson, StatsJson } from '../../src/api/stats.js';
 import { sumStats } from '../../src/api/sum-stats.js';
-import type { PageRequest } from '../../src/cli/store/live-api.js';
+import type { LiveApi, PageRequest } from '../../src/cli/store/live-api.js';
+import { openEventHistory } from '../../src/cli/top/event-history.js';
+import { loadList } from '../../src/cli/top/lists.js';
 import { reduce } from '../../src/cli/top/reduce.js';
-import { type Action, initialState, requestOf, type TopState } from '../../src/cli/top/state.js';
+import {
+  type Action,
+  initialState,
+  listRequestOf,
+  requestOf,
+  type TopState,
+} from '../../src/cli/top/state.js';
 
 export const at = '2026-01-31T12:00:00.000Z';
 const before = (seconds: number) => new Date(Date.parse(at) - seconds * 1_000).toISOString();
@@ -91,6 +102,96 @@ export const fleet: FleetJson = {
   replicas: [{ ...replica, stats }],
   total: sumStats([stats]),
 };
+
+export function device(index: number, fields: Partial<DeviceJson> = {}): DeviceJson {
+  return {
+    id: `device${String(index).padStart(4, '0')}`,
+    type: 'sensor',
+    created_at: before(90_061),
+    updated_at: before(90_061),
+    revoked_at: null,
+    last_seen_at: before(125),
+    expires_at: null,
+    metadata: { site: 'lyon' },
+    last_secret_used: 'current',
+    previous_secret_until: null,
+    previous_secret_until_used: false,
+    ...fields,
+  };
+}
+
+export const deviceDetails: DeviceDetailsJson = {
+  ...device(3),
+  ledger: {
+    received: 12_345,
+    stored: 12_300,
+    refused: 4,
+    last_refused_at: before(65),
+    last_refused_reason: 'topic',
+    delivered: 17,
+    last_stream: 'RAW',
+    last_sequence: 99,
+    first_seen_at: before(90_061),
+    last_address: '192.0.2.7:40003',
+  },
+};
+
+export function session(index: number, fields: Partial<SessionJson> = {}): SessionJson {
+  const { id } = device(index);
+  return {
+    id: `${id}.client-${index}`,
+    device: id,
+    client: `client-${index}`,
+    connected: false,
+    away_since: before(3_725),
+    expires_at: new Date(Date.parse(at) + 7_200_000).toISOString(),
+    expiry_seconds: 10_800,
+    subscriptions: [{ filter: `cmd/${id}/#`, qos: 1 }],
+    unacknowledged: 0,
+    pending: 3,
+    problem: null,
+    ...fields,
+  };
+}
+
+/** An API that answers what a fleet of so many devices would. */
+export function fakeApi(count: number) {
+  return {
+    page: async (request: PageRequest) => pageOf(request, count),
+    fleet: async () => fleet,
+    details: async () => details,
+    kick: vi.fn(async (_id: string) => {}),
+    revoke: vi.fn(async (_device: string) => {}),
+    listDevices: async ({ idPrefix, limit }) => {
+      const all = Array.from({ length: count }, (_, index) => device(index));
+      const found = all.filter(({ id }) => id.startsWith(idPrefix));
+      return { devices: found.slice(0, limit), next_cursor: found.length > limit ? 'more' : null };
+    },
+    device: async (id) => (id === 'nobody' ? undefined : { ...deviceDetails, id }),
+    listSessions: async ({ devices = [], idPrefix = '', limit }) => {
+      const all = Array.from({ length: count }, (_, index) => session(index));
+      const found = all.filter(
+        ({ device }) => device.startsWith(idPrefix) && (devices.length === 0 || devices.includes(device)),
+      );
+      return { sessions: found.slice(0, limit), next_cursor: found.length > limit ? 'more' : null };
+    },
+    endSession: vi.fn(async (_id: string) => {}),
+  } satisfies LiveApi;
+}
+
+/** What the session does for another view than that of connections: answers what the state asks for. */
+export async function answerList(
+  state: TopState,
+  count: number,
+  api: LiveApi = fakeApi(count),
+): Promise<TopState> {
+  const request = listRequestOf(state);
+  if (request === undefined) throw new Error('connections are shown');
+  const history = openEventHistory();
+  history.add(fleet);
+  const list = await loadList(request, api, { fleet, events: history.list() });
+  return act(state, { type: 'list', request, list });
+}
 
 /** The part of a list of `count` connections that a request asks for. */
 export function pageOf(request: PageRequest, count: number, first = 0): ConnectionPageJson {

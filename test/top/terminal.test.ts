@@ -132,7 +132,7 @@ describe.skipIf(!hasTmux && process.env.CI === undefined)('in a terminal', () =>
     await terminal.press('End');
     await terminal.shows('15–32 of 32');
     await terminal.resize(60, 12);
-    const small = await terminal.shows(/DEVICE +CLIENT ID +MSG\/S▼ +IN FLIGHT +LAST MSG/);
+    const small = await terminal.shows(/DEVICE +CLIENT ID +MSG\/S▼ +LAST MSG/);
     expect(small).not.toContain('ADDRESS');
     expect(small.trimEnd().split('\n').length).toBeLessThanOrEqual(12);
     await terminal.press('?');
@@ -144,6 +144,48 @@ describe.skipIf(!hasTmux && process.env.CI === undefined)('in a terminal', () =>
     expect(last).not.toContain('DEVICE');
     expect(await terminal.ask('cursor_flag')).toBe('1');
     expect(await terminal.ask('alternate_on')).toBe('0');
+  });
+
+  test('shows devices, sessions, replicas and events, each with its own keys', async () => {
+    const [id] = [...clients.values()].map(({ options }) => String(options.username));
+    const sleeper = await connectAsync(`mqtt://127.0.0.1:${gateway.server.mqttPort}`, {
+      ...clients.get('sensor-00')?.options,
+      clientId: 'sleeper',
+      clean: false,
+    });
+    await sleeper.subscribeAsync(`cmd/${id}/#`, { qos: 1 });
+    await sleeper.endAsync();
+    const answer = await fetch(`${api}/devices/${id}/commands`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${env.API_TOKEN}` },
+      body: '{"topic":"fan","payload":"1"}',
+    });
+    expect(answer.status).toBe(200);
+
+    const terminal = await openTerminal(80, 24);
+    await terminal.shows('1–12 of 32');
+    await terminal.press('2');
+    await terminal.shows(/DEVICE +TYPE +STATE +LAST SEEN +PENDING/);
+    await terminal.press('/');
+    await terminal.press('-l', String(id));
+    await terminal.press('Enter');
+    await terminal.shows(new RegExp(`${id} +sensor +active +\\S+ +1\\b`));
+    await terminal.press('Enter');
+    await terminal.shows(/sleeper +away \S+ +1 pending/);
+    await terminal.press('3');
+    await terminal.shows(/AWAY +PENDING[\s\S]*sleeper +away +\S+ +1\b/);
+    await terminal.press('x');
+    await terminal.shows(/End session sleeper of /);
+    await terminal.press('y');
+    await terminal.shows('There is no session that outlives its connection');
+    await terminal.press('Tab');
+    await terminal.shows(/answers +\S+ +32\b/);
+    await terminal.press('Tab');
+    await terminal.shows(/connected +\S+/);
+    await terminal.press('1');
+    await terminal.shows('1–12 of 32');
+    await terminal.press('C-c');
+    await terminal.shows('ENDED 0');
   });
 
   test('ends with the advice when the first answer is that the key is missing or wrong', async () => {

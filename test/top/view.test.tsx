@@ -3,25 +3,54 @@ import { stripVTControlCharacters } from 'node:util';
 import { renderToString } from 'ink';
 import { render } from 'ink-testing-library';
 import { describe, expect, test, vi } from 'vitest';
-import type { LiveApi } from '../../src/cli/store/live-api.js';
 import { cellWidth, lineWidth, plainText } from '../../src/cli/terminal/cells.js';
 import { Screen, TopApp } from '../../src/cli/top/app.js';
 import { openFrameWriter } from '../../src/cli/top/frame-writer.js';
 import { drawScreen } from '../../src/cli/top/screen.js';
 import { startTopSession } from '../../src/cli/top/session.js';
-import { initialState, requestOf, type TopState } from '../../src/cli/top/state.js';
+import { initialState, listRequestOf, requestOf, type TopState, type View } from '../../src/cli/top/state.js';
 import { showScreen } from '../../src/cli/top/top.js';
+import { SvcMqttError } from '../../src/errors.js';
 import { fakeIo } from '../cli/support.js';
-import { act, details, fleet, open, pageOf, row, stats } from './data.js';
+import {
+  act,
+  answerList,
+  details,
+  deviceDetails,
+  fakeApi,
+  fleet,
+  open,
+  pageOf,
+  row,
+  session,
+  stats,
+} from './data.js';
 
 const where = 'http://127.0.0.1:9091';
 const textOf = (state: TopState) => drawScreen(state, where).map(plainText).join('\n');
 
+const show = (state: TopState, view: View) => answerList(act(state, { type: 'view', view }), 500);
+
 /** Every kind of screen. */
-function screensOf(columns: number, rows: number): Record<string, TopState> {
+async function screensOf(columns: number, rows: number): Promise<Record<string, TopState>> {
   const table = open(columns, rows, 500);
   const opened = act(table, { type: 'move', by: 3 }, { type: 'open', screen: 'details' });
+  const devices = await show(table, 'devices');
+  const deviceScreen = act(devices, { type: 'move', by: 3 }, { type: 'open', screen: 'details' });
+  const sessions = Array.from({ length: 60 }, (_, index) => session(index, { client: '倉庫'.repeat(index) }));
   return {
+    devices,
+    noDevices: await answerList(act(table, { type: 'view', view: 'devices' }), 0),
+    sessions: await show(table, 'sessions'),
+    replicas: await show(table, 'replicas'),
+    events: await show(table, 'events'),
+    loadingList: act(table, { type: 'view', view: 'sessions' }),
+    device: act(deviceScreen, {
+      type: 'device',
+      id: 'device0003',
+      found: { device: deviceDetails, sessions },
+    }),
+    deviceGone: act(deviceScreen, { type: 'device', id: 'device0003', found: 'gone' }),
     connecting: initialState({ columns, rows }),
     refused: act(initialState({ columns, rows }), {
       type: 'lost',
@@ -53,16 +82,16 @@ describe('the screen', () => {
     [1, 1],
   ] as const;
 
-  test.each(sizes)('fills %i × %i cells exactly, whatever it shows', (columns, rows) => {
-    for (const [name, state] of Object.entries(screensOf(columns, rows))) {
+  test.each(sizes)('fills %i × %i cells exactly, whatever it shows', async (columns, rows) => {
+    for (const [name, state] of Object.entries(await screensOf(columns, rows))) {
       const lines = drawScreen(state, where);
       expect(lines.length, name).toBe(rows);
       for (const line of lines) expect(lineWidth(line), `${name}: ${plainText(line)}`).toBe(columns);
     }
   });
 
-  test.each(sizes.slice(2))('is drawn as it is on a terminal of %i × %i', (columns, rows) => {
-    for (const [name, state] of Object.entries(screensOf(columns, rows))) {
+  test.each(sizes.slice(2))('is drawn as it is on a terminal of %i × %i', async (columns, rows) => {
+    for (const [name, state] of Object.entries(await screensOf(columns, rows))) {
       const lines = drawScreen(state, where);
       const { lastFrame, unmount } = render(<Screen lines={lines} color={false} />);
       const drawn = stripVTControlCharacters(lastFrame() ?? '').split('\n');
@@ -142,7 +171,7 @@ describe('the screen', () => {
     expect(textOf(open(120, 24))).toContain('Space freeze  < > sort  r reverse');
   });
 
-  test('tells why clients wait', () => {
+  test('tells why clients wait', async () => {
     const causes = [
       { cause: 'no_stream', detail: 'no stream takes the subject', clients: 1_234, since: stats.at },
       { cause: 'timeout', detail: 'no confirmation', clients: 1, since: stats.at },
@@ -150,13 +179,13 @@ describe('the screen', () => {
     const waiting = { ...stats, waiting: { ...stats.waiting, causes } };
     const text = textOf(act(open(80, 24), { type: 'stats', stats: waiting }));
     expect(text).toMatch(/connections 12,345 +failures 12 +waiting 17 \(1\.2k clients: no_stream, …\)/);
-    expect(textOf(screensOf(120, 30).details as TopState)).toContain(
+    expect(textOf((await screensOf(120, 30)).details as TopState)).toContain(
       'waits for     plant.device0003: no stream takes the subject (no_stream), for 11s',
     );
   });
 
-  test('tells what a client of MQTT 5 takes, which one of 3.1.1 cannot say', () => {
-    const screen = screensOf(120, 30).details as TopState;
+  test('tells what a client of MQTT 5 takes, which one of 3.1.1 cannot say', async () => {
+    const screen = (await screensOf(120, 30)).details as TopState;
     expect(textOf(screen)).not.toContain('topic aliases');
     const found = { ...details, protocol: '5.0', receive_maximum: 2_000, topic_alias_maximum: 3 };
     const text = textOf(act(screen, { type: 'details', id: 'r1-3', found }));
@@ -175,8 +204,8 @@ describe('the screen', () => {
     expect(text).toContain('1–12 of 100   by msg/s ▼');
   });
 
-  test('keeps the last data greyed and says that the server is gone', () => {
-    const { gone } = screensOf(100, 30);
+  test('keeps the last data greyed and says that the server is gone', async () => {
+    const { gone } = await screensOf(100, 30);
     const lines = drawScreen(gone as TopState, where);
     expect(textOf(gone as TopState)).toContain('✗ does not answer; trying again in 2 s');
     expect(textOf(gone as TopState)).toContain('device0000');
@@ -213,6 +242,77 @@ describe('the screen', () => {
     expect(lines.join('')).not.toMatch(/\p{Cc}/u);
   });
 
+  test.each([80, 120, 200])('shows the other lists in %i columns', async (columns) => {
+    const state = open(columns, 24);
+    const textIn = async (view: View) => textOf(await show(state, view));
+    const devices = await textIn('devices');
+    expect(devices).toMatch(/DEVICE +TYPE +STATE +LAST SEEN +PENDING/);
+    expect(devices).toMatch(/device0001 +sensor +active +2m05 +3 /);
+    expect(devices).toContain('1–12 of 24+');
+    const sessions = await textIn('sessions');
+    expect(sessions).toMatch(/DEVICE +CLIENT ID +STATE +AWAY +PENDING/);
+    expect(sessions).toMatch(/device0001 +client-1 +away +1h02 +3 .*2h00/);
+    const replicas = await textIn('replicas');
+    expect(replicas).toMatch(/r1 .*answers +1d01 +12\.3k +1\.2k/);
+    const events = await textIn('events');
+    expect(events).toMatch(/refused +nobody +bad-credentials/);
+    expect(events).toMatch(/dropped +qos0 × 12\.0k/);
+    for (const text of [devices, sessions, replicas, events]) {
+      const [status = '', keys = ''] = text.split('\n').slice(-2);
+      expect(status).toMatch(/1( connections)? +2( devices)? +3( sessions)? +4( replicas)? +5( events)?/);
+      expect(keys).toContain('q quit');
+    }
+  });
+
+  test('keeps the columns of a list in place, whatever comes into it', async () => {
+    const state = await show(open(100, 24), 'sessions');
+    const request = listRequestOf(state);
+    if (request === undefined) throw new Error('no list');
+    const at = (shown: TopState) =>
+      textOf(shown)
+        .split('\n')
+        .find((line) => line.includes('DEVICE'))
+        ?.indexOf('STATE');
+    const list = state.list ?? { rows: [], more: false };
+    const [first] = list.rows;
+    if (first === undefined) throw new Error('no row');
+    const wide = { ...first, cells: first.cells.map((cell, index) => (index === 1 ? 'x'.repeat(24) : cell)) };
+    const grown = act(state, { type: 'list', request, list: { rows: [wide], more: false } });
+    expect(at(grown)).toBeGreaterThan(at(state) ?? 0);
+    expect(at(act(grown, { type: 'list', request, list }))).toBe(at(grown));
+  });
+
+  test('draws the rate of one connection as it was, second by second', async () => {
+    let state = (await screensOf(120, 30)).details as TopState;
+    for (const rate of [0, 5, 10])
+      state = act(state, { type: 'details', id: 'r1-3', found: { ...details, rate } });
+    expect(textOf(state)).toMatch(/a second +▂▁▄█/);
+  });
+
+  test('tells what is known of a device', async () => {
+    const text = textOf((await screensOf(120, 40)).device as TopState);
+    for (const words of [
+      /device +device0003 +sensor/,
+      /state +active +last seen/,
+      /metadata +site=lyon/,
+      /messages in +12,345 +12,300 stored +the last as RAW 99/,
+      /refused +4 +the last .* ago .*: topic/,
+      /commands +3 wait for it/,
+      /SESSIONS 60/,
+    ])
+      expect(text).toMatch(words);
+  });
+
+  test('says that sessions cannot be read, and shows devices without what waits for them', async () => {
+    const away = new SvcMqttError('NATS_UNREACHABLE', 'The sessions cannot be reached');
+    const api = { ...fakeApi(5), listSessions: () => Promise.reject(away) };
+    const state = open(100, 24);
+    const sessions = await answerList(act(state, { type: 'view', view: 'sessions' }), 5, api);
+    expect(textOf(sessions)).toContain('The sessions cannot be reached');
+    const devices = await answerList(act(state, { type: 'view', view: 'devices' }), 5, api);
+    expect(textOf(devices)).toMatch(/device0001 +sensor +active +2m05 +…/);
+  });
+
   test('has colours only where they are wanted', () => {
     const lines = [[{ text: 'red', color: 'red' as const }]];
     const element = (color: boolean) => <Screen lines={lines} color={color} />;
@@ -245,13 +345,7 @@ describe('what is written to the terminal', () => {
 });
 
 describe('keys', () => {
-  const api = {
-    page: async (request) => pageOf(request, 300),
-    fleet: async () => fleet,
-    details: async () => details,
-    kick: vi.fn(async () => {}),
-    revoke: vi.fn(async () => {}),
-  } satisfies LiveApi;
+  const api = fakeApi(300);
 
   test('move, filter, open, kick, revoke and quit', async () => {
     const copied: string[] = [];
@@ -295,6 +389,46 @@ describe('keys', () => {
     await shows('DEVICE');
     stdin.write('\u0003');
     await session.quit;
+    session.close();
+    unmount();
+  });
+
+  test('go from list to list, and come back to where each was', async () => {
+    const session = startTopSession({ api, initial: initialState({ columns: 100, rows: 30 }), copy() {} });
+    const { stdin, lastFrame, unmount } = render(<TopApp session={session} where={where} color={false} />);
+    const shows = (text: string | RegExp) => vi.waitFor(() => expect(lastFrame()).toMatch(text));
+    await shows(/device0000.*client-0/);
+    stdin.write('jj');
+    await vi.waitFor(() => expect(session.state.cursor).toBe(2));
+    stdin.write('2');
+    await shows('LAST SEEN');
+    stdin.write('/device010\r');
+    await shows(/1–10 of 10/);
+    stdin.write('j\r');
+    await shows(/state +active +last seen/);
+    await shows('SESSIONS 1');
+    stdin.write('R');
+    await shows('Revoke device device0101?');
+    stdin.write('n');
+    stdin.write('\t');
+    await shows(/client-0 +away/);
+    stdin.write('x');
+    await shows('End session client-0 of device0000? What waits for it is lost.');
+    stdin.write('y');
+    await shows('Ended the session of device0000, client client-0');
+    expect(api.endSession).toHaveBeenCalledWith('device0000.client-0');
+    stdin.write('4');
+    await shows(/r1 .*answers/);
+    stdin.write('\r');
+    await shows(/replica r1 .*1–/);
+    await vi.waitFor(() => expect(session.state.page).toBeDefined());
+    stdin.write('\u001b');
+    await vi.waitFor(() => expect(session.state.replica).toBeUndefined());
+    stdin.write('5');
+    await shows('bad-credentials');
+    stdin.write('2');
+    await shows('filter device010');
+    expect(session.state.cursor).toBe(1);
     session.close();
     unmount();
   });

@@ -9,7 +9,7 @@ import {
   type Column,
   columnsOf,
   countReceived,
-  growWidths,
+  growToConnections,
   placeColumns,
   sortsDescending,
 } from '../top/columns.js';
@@ -83,7 +83,7 @@ function openConnectionTable(io: CommandIo, page: ConnectionPageJson) {
   const people = forPeople(io);
   const idWidth = first.reduce((most, { id }) => Math.max(most, id.length), 0);
   const placed = people
-    ? placeColumns(terminalWidth(io) - idWidth - gap, growWidths({}, first), shown)
+    ? placeColumns(terminalWidth(io) - idWidth - gap, growToConnections({}, first), shown)
     : shown.map((column) => ({ ...column, width: uncut }));
   const table = openTable(io, [
     { title: 'ID', keep: uncut },

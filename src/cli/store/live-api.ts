@@ -26,6 +26,17 @@ export interface LiveApi {
   details(id: string): Promise<ConnectionDetailsJson>;
   kick(id: string): Promise<void>;
   revoke(device: string): Promise<void>;
+  /** The first devices, revoked ones too, whose id begins so. */
+  listDevices(request: { readonly idPrefix: string; readonly limit: number }): Promise<DevicePageJson>;
+  /** Undefined: the API knows no such device. */
+  device(id: string): Promise<DeviceDetailsJson | undefined>;
+  /** The first sessions of the devices, or of those whose id begins so. */
+  listSessions(request: {
+    readonly devices?: readonly string[];
+    readonly idPrefix?: string;
+    readonly limit: number;
+  }): Promise<SessionPageJson>;
+  endSession(id: string): Promise<void>;
 }
 
 /** What commands ask beside it. */
@@ -38,7 +49,6 @@ export interface RemoteApi extends LiveApi {
     readonly limit: number;
   }): AsyncIterable<readonly SessionJson[]>;
   session(id: string): Promise<SessionJson>;
-  endSession(id: string): Promise<void>;
   /** Ids of the active devices that are of the type and have the metadata, in pages. */
   devices(filter: {
     readonly type: string | undefined;
@@ -47,8 +57,6 @@ export interface RemoteApi extends LiveApi {
   sendCommand(device: string, request: CommandRequestJson): Promise<CommandJson>;
   /** How far a command is that was sent. */
   command(device: string, sequence: number): Promise<CommandProgressJson>;
-  /** Undefined: the API knows no such device. */
-  device(id: string): Promise<DeviceDetailsJson | undefined>;
 }
 
 /** Devices that are asked for at a time. */
@@ -80,6 +88,17 @@ export function openLiveApi(send: Send): RemoteApi {
     },
     async revoke(device) {
       await callApi(send, 'DELETE', `/devices/${encodeURIComponent(device)}`);
+    },
+    listDevices({ idPrefix, limit }) {
+      const query = new URLSearchParams({ state: 'all', limit: String(limit) });
+      if (idPrefix !== '') query.set('id_prefix', idPrefix);
+      return get(`/devices?${query}`);
+    },
+    listSessions({ devices = [], idPrefix = '', limit }) {
+      const query = new URLSearchParams({ limit: String(limit) });
+      for (const device of devices) query.append('device', device);
+      if (idPrefix !== '') query.set('device_prefix', idPrefix);
+      return get(`/sessions?${query}`);
     },
     async *sessions({ device, limit }) {
       let left = limit;

@@ -2,15 +2,20 @@ import type { ConnectionJson, ConnectionPageJson, SortField } from '../../api/co
 import { cellWidth, toCellText } from '../terminal/cells.js';
 import { formatAge, formatBytes, formatCountShort, formatShort } from '../terminal/format.js';
 
-/** One column of the table. */
-export interface Column {
-  readonly field: SortField | 'replica';
+/** Where a column stands, whatever is in it. */
+export interface ColumnShape {
+  readonly field: string;
   readonly title: string;
   readonly align: 'left' | 'right';
   /** The smallest numbers stay longest when the terminal is narrow. */
   readonly priority: number;
   readonly minWidth: number;
   readonly maxWidth: number;
+}
+
+/** One column of the table of connections. */
+export interface Column extends ColumnShape {
+  readonly field: SortField | 'replica';
   /** The first click on it sorts so that what matters comes first. */
   readonly descendingFirst: boolean;
   /** @param nowMs the server's time when the row was read. */
@@ -90,23 +95,32 @@ export const gap = 2;
 const arrowWidth = 1;
 
 /** The widest text of each flexible column, at most its maximum. */
-export type Widths = Partial<Record<Column['field'], number>>;
+export type Widths = Readonly<Record<string, number>>;
 
 /** Widths that hold the rows too. They only grow, so that columns do not jump while one watches. */
-export function growWidths(widths: Widths, rows: readonly ConnectionJson[]): Widths {
-  const grown: Widths = { ...widths };
-  for (const { field, minWidth, maxWidth, text } of columns) {
+export function growWidths<C extends ColumnShape, Row>(
+  widths: Widths,
+  shown: readonly C[],
+  rows: readonly Row[],
+  textOf: (column: C, row: Row) => string,
+): Widths {
+  const grown: Record<string, number> = { ...widths };
+  for (const column of shown) {
+    const { field, minWidth, maxWidth } = column;
     if (minWidth === maxWidth) continue;
     let most = grown[field] ?? minWidth;
-    for (const row of rows) most = Math.max(most, cellWidth(text(row, 0)));
+    for (const row of rows) most = Math.max(most, cellWidth(textOf(column, row)));
     grown[field] = Math.min(most, maxWidth);
   }
   return grown;
 }
 
-export interface PlacedColumn extends Column {
-  readonly width: number;
+/** The same for connections. */
+export function growToConnections(widths: Widths, rows: readonly ConnectionJson[]): Widths {
+  return growWidths(widths, columns, rows, ({ text }, row) => text(row, 0));
 }
+
+export type Placed<C extends ColumnShape> = C & { readonly width: number };
 
 /** The length of a generated device id: a column less is better than an id that is cut. */
 const idWidth = 16;
@@ -118,20 +132,20 @@ const spare = 13;
  * The columns that fit into a width, with their widths: first each as narrow as it may be, by priority; then what is
  * left goes to those that want more, the most important one first.
  */
-export function placeColumns(
+export function placeColumns<C extends ColumnShape>(
   width: number,
   widths: Widths,
-  shown: readonly Column[] = columns,
-): PlacedColumn[] {
-  const narrowest = ({ field, minWidth, title }: Column) =>
+  shown: readonly C[],
+): Placed<C>[] {
+  const narrowest = ({ field, minWidth, title }: C) =>
     Math.max(
       minWidth,
       title.length + arrowWidth,
       field === 'device' ? Math.min(idWidth, widths.device ?? 0) : 0,
     );
-  const placed = new Map<Column, number>();
+  const placed = new Map<C, number>();
   let left = width + gap;
-  const place = (candidates: readonly Column[]) => {
+  const place = (candidates: readonly C[]) => {
     for (const each of candidates) {
       const needed = narrowest(each) + gap;
       if (needed > left && placed.size > 0) return;

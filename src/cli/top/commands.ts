@@ -5,7 +5,7 @@ import { toCount } from '../command/usage-error.js';
 
 /** Declares `svc-mqtt top`. */
 export function addTopCommand(program: Command, add: Add): void {
-  add(program, 'top', 'Show live connections, as they are', 'api', async (call) =>
+  add(program, 'top', 'Show live connections, devices, sessions, replicas and events', 'api', async (call) =>
     (await import('./top.js')).top(call.config, call.options, call.io),
   )
     .option('--once', 'Print one snapshot and end, as without a terminal')
@@ -17,7 +17,7 @@ export function addTopCommand(program: Command, add: Add): void {
     .addHelpText(
       'after',
       `
-Shows all replicas, whichever is asked. The key ? shows the keys.
-A viewer key is enough to look; to kick and revoke takes an operator.`,
+Shows all replicas, whichever is asked. The keys 1 to 5 and Tab go from connections to devices, sessions, replicas and
+events; ? shows all keys. A viewer key is enough to look; to kick, to end a session and to revoke takes an operator.`,
     );
 }

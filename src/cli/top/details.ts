@@ -1,13 +1,14 @@
 import type { ConnectionDetailsJson } from '../../api/connection.js';
 import { type Line, type Span, toCellText, toWidth } from '../terminal/cells.js';
-import { formatAge, formatBytes, formatInteger, formatShort } from '../terminal/format.js';
+import { formatAge, formatBytes, formatInteger, formatShort, sparkline } from '../terminal/format.js';
 import { formatMix } from './columns.js';
 import { keyHelp } from './keys.js';
 import type { TopState } from './state.js';
 
 const labelWidth = 14;
 
-function labelled(label: string, ...spans: readonly Span[]): Line {
+/** A name in a column of its own, and what stands behind it. */
+export function labelled(label: string, ...spans: readonly Span[]): Line {
   return [{ text: `  ${toWidth(label, labelWidth)}`, dim: true }, ...spans];
 }
 
@@ -18,13 +19,13 @@ export function drawDetails({ details }: TopState, height: number, width: number
   if (found === 'ended') {
     return [[], [{ text: '   This connection has ended. Enter or Esc goes back.', color: 'yellow' }]];
   }
-  const lines = [...describe(found)];
+  const lines = [...describe(found, details?.rates ?? [], width)];
   const left = height - lines.length - 2;
   lines.push([], ...drawLists(found, left, width));
   return lines.slice(0, height);
 }
 
-function describe(found: ConnectionDetailsJson): Line[] {
+function describe(found: ConnectionDetailsJson, rates: readonly number[], width: number): Line[] {
   const nowMs = Date.parse(found.at);
   const since = (at: string) => formatAge(nowMs - Date.parse(at));
   const { received, outgoing, will, waits, last_error: error, last_message_at: last } = found;
@@ -64,6 +65,10 @@ function describe(found: ConnectionDetailsJson): Line[] {
         `   QoS 0/1/2 ${formatMix(received).trim().replace(/\s+/g, '/')} %   last ${last === null ? 'never' : `${since(last)} ago`}`,
       ),
     ),
+    labelled('a second', {
+      text: sparkline(rates, Math.min(rates.length, width - labelWidth - 4)),
+      color: 'cyan',
+    }),
     labelled(
       'in flight',
       { text: formatInteger(found.in_flight), bold: true },

@@ -1,4 +1,4 @@
-import type { Action, TopState } from './state.js';
+import { type Action, type TopState, views } from './state.js';
 
 /** The keys of which a terminal sends more than a character. */
 export interface SpecialKeys {
@@ -15,22 +15,28 @@ export interface SpecialKeys {
   readonly backspace?: boolean;
   readonly delete?: boolean;
   readonly tab?: boolean;
+  readonly shift?: boolean;
   readonly ctrl?: boolean;
   readonly meta?: boolean;
 }
 
 /** What is shown of the keys, the most important ones first. */
 export const keyHelp: readonly (readonly [keys: string, does: string])[] = [
+  ['1 … 5 Tab', 'connections, devices, sessions, replicas, events'],
   ['↑ ↓ j k', 'move'],
   ['PgUp PgDn', 'a screen up or down'],
   ['Home End g G', 'the first, the last'],
-  ['< > ← →', 'sort by the column to the left or right'],
+  ['< > ← →', 'sort connections by the column to the left or right'],
   ['r', 'reverse the order'],
-  ['/', 'filter as you type: words that must all occur; Enter keeps it, Esc takes it back'],
-  ['Esc', 'back; on the table: no filter'],
+  [
+    '/',
+    'filter as you type: words that must all occur, of devices and sessions how the id begins; Enter keeps it, Esc takes it back',
+  ],
+  ['Esc', 'back; on a table: no filter'],
   ['Space', 'freeze, and go on'],
-  ['Enter', 'details of the connection'],
+  ['Enter', 'details of the connection or the device; connections of the replica'],
   ['x', 'kick: end the connection, after a question; the client may come back. To kick another, move first'],
+  ['x', 'of sessions: end it, with what waits for it, after a question'],
   ['R', 'revoke the device, after a question; `svc-mqtt device enable` lets it in again'],
   ['c', 'copy the device id to the clipboard (OSC 52)'],
   ['?', 'this help'],
@@ -60,14 +66,16 @@ const letters: Readonly<Record<string, Action>> = {
 /** What works on the other screens too. */
 const everywhere: ReadonlySet<Action['type']> = new Set(['open', 'filter-begin', 'freeze']);
 
-/** What acts on a connection, and so only where that connection is seen. */
-const onConnection: ReadonlySet<Action['type']> = new Set(['kick', 'revoke', 'copy']);
+/** What acts on a device, and so only where that device is seen. */
+const onDevice: ReadonlySet<Action['type']> = new Set(['revoke', 'copy']);
 
 /** What a key means in a state; undefined: nothing. */
 export function toAction(input: string, key: SpecialKeys, state: TopState): Action | undefined {
   if (key.ctrl === true && input === 'c') return { type: 'quit' };
   if (state.question !== undefined) return { type: 'answer', yes: input === 'y' || input === 'Y' };
   if (state.filterBefore !== undefined) return toFilterAction(input, key);
+  const view = toView(input, key);
+  if (view !== undefined) return view;
   const moving = toMove(key);
   if (moving !== undefined) return state.screen === 'table' ? moving : undefined;
   if (key.escape === true) return { type: 'back' };
@@ -78,7 +86,17 @@ export function toAction(input: string, key: SpecialKeys, state: TopState): Acti
   if (input === 'l' && !state.serving) return undefined;
   const action = Object.hasOwn(letters, input) ? letters[input] : undefined;
   if (action === undefined || state.screen === 'table' || everywhere.has(action.type)) return action;
-  return state.screen === 'details' && onConnection.has(action.type) ? action : undefined;
+  if (state.screen === 'device') return onDevice.has(action.type) ? action : undefined;
+  return state.screen === 'details' && (onDevice.has(action.type) || action.type === 'kick')
+    ? action
+    : undefined;
+}
+
+function toView(input: string, key: SpecialKeys): Action | undefined {
+  if (key.tab === true) return { type: 'next-view', by: key.shift === true ? -1 : 1 };
+  if (key.ctrl === true || key.meta === true || !/^[1-9]$/.test(input)) return undefined;
+  const view = views[Number(input) - 1];
+  return view === undefined ? undefined : { type: 'view', view };
 }
 
 function toMove(key: SpecialKeys): Action | undefined {

@@ -1,11 +1,16 @@
+import { toDeviceDetailsJson, toDeviceJson } from '../../api/device.js';
+import { toSessionJson } from '../../api/session.js';
 import type { Actor } from '../../db/audit.js';
 import { SvcMqttError } from '../../errors.js';
 import type { RunningServer } from '../../server/start.js';
 import type { LiveApi } from '../store/live-api.js';
 
 /** The same answers from the server in this process. Who runs the server may do everything. */
-export function openLocalApi(server: Pick<RunningServer, 'view' | 'revoke'>, actor: Actor): LiveApi {
-  const { connections } = server.view;
+export function openLocalApi(
+  server: Pick<RunningServer, 'view' | 'devices' | 'revoke'>,
+  actor: Actor,
+): LiveApi {
+  const { connections, sessions } = server.view;
   const ended = (id: string) =>
     new SvcMqttError('CONNECTION_NOT_FOUND', `There is no connection with the id ${id} any more`);
   return {
@@ -23,5 +28,26 @@ export function openLocalApi(server: Pick<RunningServer, 'view' | 'revoke'>, act
       if (!(await connections.kick(id, actor))) throw ended(id);
     },
     revoke: (device) => server.revoke(device, actor),
+    async listDevices({ idPrefix, limit }) {
+      const filter = { ...(idPrefix === '' ? {} : { idPrefix }), state: 'all' } as const;
+      const order = { sort: 'id', descending: false, after: undefined } as const;
+      const found = await server.devices.list({ ...filter, ...order, limit: limit + 1 });
+      return {
+        devices: found.slice(0, limit).map(toDeviceJson),
+        next_cursor: found.length > limit ? 'there are more' : null,
+      };
+    },
+    async device(id) {
+      const found = await server.devices.find(id);
+      return found && toDeviceDetailsJson(found, await server.devices.ledger(id));
+    },
+    async listSessions({ devices = [], idPrefix = '', limit }) {
+      const page = await sessions.list({ devices, devicePrefix: idPrefix, after: undefined, limit });
+      return { sessions: page.sessions.map(toSessionJson), next_cursor: page.next ?? null };
+    },
+    async endSession(id) {
+      if ((await sessions.end(id, actor)) === undefined)
+        throw new SvcMqttError('SESSION_NOT_FOUND', `There is no session with the id ${id} any more`);
+    },
   };
 }

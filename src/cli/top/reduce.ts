@@ -1,16 +1,24 @@
 import type { ConnectionPageJson } from '../../api/connection.js';
 import type { PageRequest } from '../store/live-api.js';
-import { columns, growWidths } from './columns.js';
+import { columns, growToConnections, growWidths } from './columns.js';
+import { listColumns } from './lists.js';
 import {
   type Action,
+  fitRows,
   keepInView,
+  keyAt,
+  type ListRequest,
+  type LoadedList,
   type Notice,
   type Question,
   resize,
-  rowAt,
   type Step,
+  selectedDevice,
+  selectedItem,
   selectedRow,
   type TopState,
+  type View,
+  views,
 } from './state.js';
 
 const maxFilterLength = 256;
@@ -18,7 +26,7 @@ const maxFilterLength = 256;
 function moveTo(state: TopState, cursor: number): TopState {
   const moved = keepInView({ ...state, cursor, notice: undefined });
   // At the very top the selection stays on top, whoever is there.
-  const chosen = moved.cursor === 0 ? undefined : rowAt(moved, moved.cursor)?.id;
+  const chosen = moved.cursor === 0 ? undefined : keyAt(moved, moved.cursor);
   return { ...moved, chosen, kicked: undefined };
 }
 
@@ -28,24 +36,62 @@ function restart(state: TopState): TopState {
 }
 
 function takePage(state: TopState, request: PageRequest, page: ConnectionPageJson): TopState {
-  const { filter, sort, descending } = state;
+  const { filter, sort, descending, replica } = state;
   // The answer to a question that is no longer asked.
-  if (request.filter !== filter || request.sort !== sort || request.descending !== descending) return state;
+  if (state.view !== 'connections' || request.filter !== filter || request.replica !== replica) return state;
+  if (request.sort !== sort || request.descending !== descending) return state;
   const loaded = { ...page, offset: request.offset };
-  const widths = growWidths(state.widths, page.connections);
+  const widths = growToConnections(state.widths, page.connections);
   const next: TopState = { ...state, page: loaded, widths, link: { state: 'live' } };
-  const at = page.connections.findIndex(({ id }) => id === state.chosen);
-  if (state.chosen === undefined || at < 0) {
-    const kept = keepInView(next);
-    if (state.kicked !== undefined) return kept;
-    const chosen = kept.cursor === 0 ? undefined : (rowAt(kept, kept.cursor)?.id ?? state.chosen);
-    return { ...kept, chosen };
-  }
-  // The selection goes with its connection.
-  return keepInView({ ...next, cursor: request.offset + at });
+  return followChosen(
+    next,
+    request.offset + page.connections.findIndex(({ id }) => id === state.chosen),
+    page.connections.some(({ id }) => id === state.chosen),
+  );
+}
+
+function takeList(state: TopState, { view, filter }: ListRequest, list: LoadedList): TopState {
+  if (view !== state.view || filter !== state.filter) return state;
+  const columns = listColumns[view].map((column, at) => ({ ...column, at }));
+  const widths = growWidths(state.widths, columns, list.rows, ({ at }, { cells }) => cells[at] ?? '');
+  const at = list.rows.findIndex(({ key }) => key === state.chosen);
+  return followChosen({ ...state, list, widths, link: { state: 'live' } }, at, at >= 0);
+}
+
+/** The selection goes with the row that was chosen, while it is there. */
+function followChosen(next: TopState, at: number, isThere: boolean): TopState {
+  if (next.chosen !== undefined && isThere) return keepInView({ ...next, cursor: at });
+  const kept = keepInView(next);
+  if (next.kicked !== undefined) return kept;
+  return { ...kept, chosen: kept.cursor === 0 ? undefined : (keyAt(kept, kept.cursor) ?? next.chosen) };
+}
+
+/** Another list, as it was left. */
+function showView(state: TopState, view: View): TopState {
+  const { cursor, top, chosen, filter, widths, list } = state;
+  const shown = {
+    ...state,
+    screen: 'table' as const,
+    details: undefined,
+    device: undefined,
+    notice: undefined,
+    kicked: undefined,
+  };
+  if (view === state.view) return shown;
+  const place = state.places[view] ?? {
+    cursor: 0,
+    top: 0,
+    chosen: undefined,
+    filter: '',
+    widths: {},
+    list: undefined,
+  };
+  const places = { ...state.places, [state.view]: { cursor, top, chosen, filter, widths, list } };
+  return fitRows({ ...shown, ...place, view, places });
 }
 
 function sortBy(state: TopState, by: -1 | 1): TopState {
+  if (state.view !== 'connections') return state;
   const at = columns.findIndex(({ field }) => field === state.sort);
   const next = columns[(at + by + columns.length) % columns.length];
   if (next === undefined) return state;
@@ -60,21 +106,22 @@ function ask(state: TopState, question: Question | undefined): TopState {
 export function reduce(state: TopState, action: Action): Step {
   switch (action.type) {
     case 'kick': {
-      const row = selectedRow(state);
+      const about = state.view === 'sessions' ? 'end' : 'kick';
+      const row = about === 'end' ? selectedItem(state)?.session : selectedRow(state);
       if (row === undefined) return [state, []];
       if (row.id === state.kicked?.id && !state.kicked.failed) return [state, []];
       const { id, device, client } = row;
-      return [ask(state, { about: 'kick', id, device, client }), []];
+      return [ask(state, { about, id, device, client }), []];
     }
     case 'revoke': {
-      const row = selectedRow(state);
-      return [row === undefined ? state : ask(state, { about: 'revoke', device: row.device }), []];
+      const device = selectedDevice(state);
+      return [device === undefined ? state : ask(state, { about: 'revoke', device }), []];
     }
     case 'copy': {
-      const row = selectedRow(state);
-      if (row === undefined) return [state, []];
-      const notice: Notice = { text: `Device id ${row.device} copied`, tone: 'good' };
-      return [{ ...state, notice }, [{ type: 'copy', text: row.device }]];
+      const device = selectedDevice(state);
+      if (device === undefined) return [state, []];
+      const notice: Notice = { text: `Device id ${device} copied`, tone: 'good' };
+      return [{ ...state, notice }, [{ type: 'copy', text: device }]];
     }
     case 'answer': {
       const { question } = state;
@@ -92,8 +139,9 @@ export function reduce(state: TopState, action: Action): Step {
 function answerYes(state: TopState, question: Question): Step {
   if (question.about === 'stop') return [state, [{ type: 'quit' }]];
   if (question.about === 'revoke') return [state, [{ type: 'revoke', device: question.device }]];
-  const { id, device, client } = question;
-  return [{ ...state, chosen: id, kicked: { id, failed: false } }, [{ type: 'kick', id, device, client }]];
+  const { about, id, device, client } = question;
+  const type = about === 'end' ? 'end-session' : 'kick';
+  return [{ ...state, chosen: id, kicked: { id, failed: false } }, [{ type, id, device, client }]];
 }
 
 function update(
@@ -108,9 +156,20 @@ function update(
     case 'stats':
       return { ...state, stats: action.stats, link: { state: 'live' } };
     case 'details':
-      return state.details?.id === action.id
-        ? { ...state, details: { id: action.id, found: action.found } }
+      return takeDetails(state, action);
+    case 'list':
+      return takeList(state, action.request, action.list);
+    case 'device':
+      return state.device?.id === action.id
+        ? { ...state, device: { id: action.id, found: action.found }, link: { state: 'live' } }
         : state;
+    case 'view':
+      return showView(state, action.view);
+    case 'next-view':
+      return showView(
+        state,
+        views[(views.indexOf(state.view) + action.by + views.length) % views.length] ?? 'connections',
+      );
     case 'lost':
       return { ...state, link: { state: 'gone', reason: action.reason, retryInSec: action.retryInSec } };
     case 'log':
@@ -131,7 +190,7 @@ function update(
     case 'sort':
       return sortBy(state, action.by);
     case 'reverse':
-      return restart({ ...state, descending: !state.descending });
+      return state.view === 'connections' ? restart({ ...state, descending: !state.descending }) : state;
     case 'filter-begin':
       return { ...state, screen: 'table', filterBefore: state.filter, notice: undefined };
     case 'filter-type':
@@ -156,15 +215,35 @@ function refilter(state: TopState, filter: string): TopState {
   return filter === state.filter ? state : restart({ ...state, filter });
 }
 
-function openScreen(state: TopState, screen: 'details' | 'help' | 'log'): TopState {
-  if (screen !== 'details') return { ...state, screen, notice: undefined };
-  const row = selectedRow(state);
-  if (row === undefined) return state;
-  return { ...state, screen, details: { id: row.id, found: undefined }, notice: undefined };
+/** Seconds of which the rate of a connection is remembered. */
+const keptRates = 120;
+
+function takeDetails(state: TopState, { id, found }: Action & { type: 'details' }): TopState {
+  const { details } = state;
+  if (details?.id !== id) return state;
+  if (found === 'ended') return { ...state, details: { ...details, found } };
+  return { ...state, details: { id, found, rates: [...details.rates, found.rate ?? 0].slice(-keptRates) } };
 }
 
-/** Back to the table; from the table, to all connections. */
+function openScreen(state: TopState, screen: 'details' | 'help' | 'log'): TopState {
+  if (screen !== 'details') return { ...state, screen, notice: undefined };
+  if (state.view === 'connections') {
+    const row = selectedRow(state);
+    if (row === undefined) return state;
+    return { ...state, screen, details: { id: row.id, found: undefined, rates: [] }, notice: undefined };
+  }
+  const item = selectedItem(state);
+  if (item?.replica !== undefined)
+    return restart({ ...showView(state, 'connections'), replica: item.replica, filter: '' });
+  if (item?.device === undefined) return state;
+  return { ...state, screen: 'device', device: { id: item.device, found: undefined }, notice: undefined };
+}
+
+/** Back to the table; from the table, to all of its rows. */
 function goBack(state: TopState): TopState {
-  if (state.screen !== 'table') return { ...state, screen: 'table', details: undefined };
+  if (state.screen !== 'table') return { ...state, screen: 'table', details: undefined, device: undefined };
+  const { view, replica } = state;
+  if (view === 'connections' && replica !== undefined)
+    return restart({ ...state, replica: undefined, filter: '' });
   return refilter({ ...state, notice: undefined }, '');
 }

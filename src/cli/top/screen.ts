@@ -2,8 +2,9 @@ import { fitLine, type Line, lineWidth, type Span, toCellText } from '../termina
 import { formatInteger } from '../terminal/format.js';
 import { columns } from './columns.js';
 import { drawDetails, drawHelp, drawLog } from './details.js';
+import { drawDevice } from './device-screen.js';
 import { drawHeader } from './header.js';
-import { chromeOf, type Question, type TopState } from './state.js';
+import { chromeOf, countRows, maxListLength, type Question, type TopState, views } from './state.js';
 import { drawEvents, drawTable } from './table.js';
 
 /**
@@ -13,7 +14,7 @@ import { drawEvents, drawTable } from './table.js';
  */
 export function drawScreen(state: TopState, where: string): Line[] {
   const { columns: width, rows } = state;
-  const chrome = chromeOf(rows);
+  const chrome = chromeOf(rows, state.view);
   const body = drawBody(state, where, state.tableRows + 1 + chrome.events);
   const lines = [
     ...drawHeader(state.stats, where, width, chrome.header),
@@ -35,15 +36,17 @@ function toGrey({ text, inverse }: Span): Span {
 
 function drawBody(state: TopState, where: string, height: number): Line[] {
   const { columns: width, screen, stats } = state;
-  const { events } = chromeOf(state.rows);
+  const { events } = chromeOf(state.rows, state.view);
   const lines =
     screen === 'table'
       ? [...drawTable(state, where), ...drawEvents(stats?.recent_events ?? [], events, width)]
       : screen === 'details'
         ? drawDetails(state, height, width)
-        : screen === 'help'
-          ? drawHelp(height, state.serving)
-          : drawLog(state.logLines, height);
+        : screen === 'device'
+          ? drawDevice(state, height, width)
+          : screen === 'help'
+            ? drawHelp(height, state.serving)
+            : drawLog(state.logLines, height);
   return [...lines, ...Array.from({ length: Math.max(0, height - lines.length) }, (): Line => [])].slice(
     0,
     height,
@@ -52,11 +55,23 @@ function drawBody(state: TopState, where: string, height: number): Line[] {
 
 /** What is asked, typed, told or wrong; and which part of which list is seen. */
 function drawStatus(state: TopState): Line {
-  const left = drawMessage(state);
   const right = state.screen === 'table' ? drawPosition(state) : [];
+  const message = drawMessage(state);
+  const left = message.length > 0 ? message : drawViews(state, state.columns - lineWidth(right) - 2);
   const space = state.columns - lineWidth(left) - lineWidth(right) - 2;
   if (space < 1) return [{ text: ' ' }, ...left];
   return [{ text: ' ' }, ...left, { text: ' '.repeat(space) }, ...right];
+}
+
+/** The views with their keys; where there is little room, the name of the one that is shown alone. */
+function drawViews({ view }: TopState, width: number): Line {
+  const draw = (isNamed: (each: string) => boolean, gap: string) =>
+    views.map((each, index): Span => {
+      const text = `${index === 0 ? '' : gap}${index + 1}${isNamed(each) ? ` ${each}` : ''}`;
+      return each === view ? { text, bold: true, color: 'cyan' } : { text, dim: true };
+    });
+  const choices = [draw(() => true, '   '), draw(() => true, ' '), draw((each) => each === view, ' ')];
+  return choices.find((line) => lineWidth(line) < width) ?? [];
 }
 
 function drawMessage({ question, filterBefore, filter, link, notice }: TopState): Span[] {
@@ -84,32 +99,36 @@ function drawMessage({ question, filterBefore, filter, link, notice }: TopState)
 function toQuestionText(question: Question): string {
   if (question.about === 'stop') return 'Stop this server? Its devices are disconnected.';
   const device = toCellText(question.device);
+  if (question.about === 'end')
+    return `End session ${toCellText(question.client)} of ${device}? What waits for it is lost.`;
   return question.about === 'kick'
     ? `Kick client ${toCellText(question.client)} of ${device}? It may come back.`
     : `Revoke device ${device}? It stays out until it is enabled again.`;
 }
 
-function drawPosition({
-  page,
-  top,
-  tableRows,
-  sort,
-  descending,
-  filter,
-  filterBefore,
-  frozen,
-}: TopState): Line {
+function drawPosition(state: TopState): Line {
+  const { view, page, list, top, tableRows, sort, descending, filter, filterBefore, frozen, replica } = state;
   const spans: Span[] = [];
   if (frozen) spans.push({ text: ' FROZEN ', inverse: true, bold: true }, { text: '  ' });
+  if (view === 'connections' && replica !== undefined)
+    spans.push({ text: 'replica ', dim: true }, { text: toCellText(replica), bold: true }, { text: '   ' });
   if (filter !== '' && filterBefore === undefined) {
     spans.push({ text: 'filter ', dim: true }, { text: toCellText(filter), bold: true }, { text: '   ' });
   }
-  if (page !== undefined && page.matching > 0) {
-    const last = Math.min(page.matching, top + tableRows);
+  const count = countRows(state);
+  if (count > 0) {
+    const last = Math.min(count, top + tableRows);
+    spans.push({ text: `${formatInteger(top + 1)}–${formatInteger(last)} of ${formatInteger(count)}` });
+  }
+  if (view !== 'connections') {
+    if (list?.more === true)
+      spans.push(
+        count >= maxListLength ? { text: '; / finds others', color: 'yellow' } : { text: '+', dim: true },
+      );
+    return spans;
+  }
+  if (page !== undefined && count > 0) {
     const all = page.matching === page.total ? '' : ` (${formatInteger(page.total)} in all)`;
-    spans.push({
-      text: `${formatInteger(top + 1)}–${formatInteger(last)} of ${formatInteger(page.matching)}`,
-    });
     spans.push({ text: `${all}   `, dim: true });
   }
   const title = columns.find(({ field }) => field === sort)?.title.toLowerCase() ?? sort;
@@ -119,38 +138,52 @@ function drawPosition({
 
 const keyGap = '  ';
 
+function keysOf({
+  filterBefore,
+  screen,
+  view,
+  frozen,
+  serving,
+}: TopState): readonly (readonly [string, string])[] {
+  if (filterBefore !== undefined)
+    return [
+      ['Enter', 'keep'],
+      ['Esc', 'take back'],
+      ['Ctrl-U', 'clear'],
+    ];
+  const onDevice = [
+    ['R', 'revoke'],
+    ['c', 'copy'],
+  ] as const;
+  if (screen === 'details') return [['Esc', 'back'], ['x', 'kick'], ...onDevice, ['?', 'help']];
+  if (screen === 'device') return [['Esc', 'back'], ...onDevice, ['?', 'help']];
+  if (screen !== 'table') return [['Esc', 'back']];
+  const acts: Readonly<Record<typeof view, readonly (readonly [string, string])[]>> = {
+    connections: [['Enter', 'details'], ['x', 'kick'], ...onDevice],
+    devices: [['Enter', 'details'], ...onDevice],
+    sessions: [['Enter', 'device'], ['x', 'end'], ...onDevice],
+    replicas: [['Enter', 'connections']],
+    events: [['Enter', 'device'], ...onDevice],
+  };
+  return [
+    ['q', 'quit'],
+    ['?', 'help'],
+    ['/', 'filter'],
+    ...acts[view],
+    ['Space', frozen ? 'go on' : 'freeze'],
+    ...(view === 'connections'
+      ? ([
+          ['< >', 'sort'],
+          ['r', 'reverse'],
+        ] as const)
+      : []),
+    ...(serving ? ([['l', 'log']] as const) : []),
+  ];
+}
+
 /** The keys that matter here, the first ones first, as far as there is room; 80 columns show those that act. */
 function drawKeys(state: TopState): Line {
-  const keys: readonly (readonly [string, string])[] =
-    state.filterBefore !== undefined
-      ? [
-          ['Enter', 'keep'],
-          ['Esc', 'take back'],
-          ['Ctrl-U', 'clear'],
-        ]
-      : state.screen === 'table'
-        ? [
-            ['q', 'quit'],
-            ['?', 'help'],
-            ['/', 'filter'],
-            ['Enter', 'details'],
-            ['x', 'kick'],
-            ['R', 'revoke'],
-            ['c', 'copy'],
-            ['Space', state.frozen ? 'go on' : 'freeze'],
-            ['< >', 'sort'],
-            ['r', 'reverse'],
-            ...(state.serving ? ([['l', 'log']] as const) : []),
-          ]
-        : state.screen === 'details'
-          ? [
-              ['Esc', 'back'],
-              ['x', 'kick'],
-              ['R', 'revoke'],
-              ['c', 'copy'],
-              ['?', 'help'],
-            ]
-          : [['Esc', 'back']];
+  const keys = keysOf(state);
   const spans: Span[] = [];
   let left = state.columns;
   for (const [key, does] of keys) {

@@ -1,7 +1,9 @@
 import { messageOf, SvcMqttError } from '../../errors.js';
 import type { LiveApi } from '../store/live-api.js';
+import { openEventHistory } from './event-history.js';
+import { isAboutStorage, loadList } from './lists.js';
 import { reduce } from './reduce.js';
-import { type Action, type Effect, isLoaded, requestOf, type TopState } from './state.js';
+import { type Action, type Effect, isLoaded, listRequestOf, requestOf, type TopState } from './state.js';
 import { toTopStats } from './top-stats.js';
 
 /** The state of the screen, and what keeps it true. */
@@ -19,6 +21,8 @@ const refreshMs = 1_000;
 /** Keys that come close together are answered together. */
 const gatherMs = 30;
 const longestRetrySec = 10;
+/** Sessions of one device that its screen shows. */
+const sessionsOfDevice = 100;
 
 /**
  * Starts to ask the replica every second, and at once when another part of the list is wanted; one question at a time.
@@ -34,6 +38,7 @@ export function startTopSession(options: {
 }): TopSession {
   const { api } = options;
   const listeners = new Set<() => void>();
+  const events = openEventHistory();
   let state = options.initial;
   let closed = false;
   /** Another part of the list is wanted than was asked for. */
@@ -66,14 +71,18 @@ export function startTopSession(options: {
   function run(effect: Effect): void {
     if (effect.type === 'quit') onQuit();
     else if (effect.type === 'copy') options.copy(effect.text);
-    else if (effect.type === 'kick') kick(effect);
+    else if (effect.type === 'kick') end(effect, api.kick(effect.id), 'Kicked');
+    else if (effect.type === 'end-session') end(effect, api.endSession(effect.id), 'Ended the session of');
     else attempt(api.revoke(effect.device), `Device ${effect.device} is revoked`);
   }
 
-  function kick({ id, device, client }: Effect & { type: 'kick' }): void {
-    const work = api.kick(id);
+  function end(
+    { id, device, client }: Effect & { type: 'kick' | 'end-session' },
+    work: Promise<void>,
+    done: string,
+  ): void {
     work.catch(() => dispatch({ type: 'kick-failed', id }));
-    attempt(work, `Kicked ${device}, client ${client}`);
+    attempt(work, `${done} ${device}, client ${client}`);
   }
 
   function attempt(work: Promise<void>, done: string): void {
@@ -101,20 +110,48 @@ export function startTopSession(options: {
   }
 
   async function refresh(): Promise<void> {
-    const request = requestOf(state);
-    const asksPage = wanted || !state.frozen || !isLoaded(state);
+    const [request, listRequest] = [requestOf(state), listRequestOf(state)];
+    const asks = wanted || !state.frozen || !isLoaded(state);
     wanted = false;
+    const asksPage = asks && listRequest === undefined;
     const [page, fleet] = await Promise.all([asksPage ? api.page(request) : undefined, api.fleet()]);
+    events.add(fleet);
     if (page !== undefined) dispatch({ type: 'page', request, page });
     dispatch({ type: 'stats', stats: toTopStats(fleet) });
+    if (asks && listRequest !== undefined) {
+      const list = await loadList(listRequest, api, { fleet, events: events.list() });
+      dispatch({ type: 'list', request: listRequest, list });
+    }
     if (options.readLog !== undefined) dispatch({ type: 'log', lines: options.readLog() });
-    const id = state.screen === 'details' ? state.details?.id : undefined;
-    if (id === undefined) return;
-    const found = await api.details(id).catch((error: unknown) => {
-      if (error instanceof SvcMqttError && error.code === 'CONNECTION_NOT_FOUND') return 'ended' as const;
-      throw error;
-    });
-    dispatch({ type: 'details', id, found });
+    await refreshDetails();
+  }
+
+  async function refreshDetails(): Promise<void> {
+    const { screen, details, device } = state;
+    if (screen === 'details' && details !== undefined) {
+      const { id } = details;
+      const found = await api.details(id).catch((error: unknown) => {
+        if (error instanceof SvcMqttError && error.code === 'CONNECTION_NOT_FOUND') return 'ended' as const;
+        throw error;
+      });
+      dispatch({ type: 'details', id, found });
+    }
+    if (screen === 'device' && device !== undefined) {
+      const { id } = device;
+      const found = await api.device(id);
+      const sessions =
+        found === undefined
+          ? undefined
+          : await api.listSessions({ devices: [id], limit: sessionsOfDevice }).catch((error: unknown) => {
+              if (isAboutStorage(error)) return undefined;
+              throw error;
+            });
+      dispatch({
+        type: 'device',
+        id,
+        found: found === undefined ? 'gone' : { device: found, sessions: sessions?.sessions },
+      });
+    }
   }
 
   async function follow(): Promise<void> {
@@ -163,9 +200,10 @@ export function startTopSession(options: {
 /** Whether the list has to be asked for again at once. */
 function wantsOther(before: TopState, now: TopState): boolean {
   if (before.details?.id !== now.details?.id && now.details !== undefined) return true;
+  if (before.device?.id !== now.device?.id && now.device !== undefined) return true;
   const [asked, asks] = [requestOf(before), requestOf(now)];
-  if (asked.filter !== asks.filter || asked.sort !== asks.sort || asked.descending !== asks.descending)
-    return true;
+  if (before.view !== now.view || asked.filter !== asks.filter || asked.replica !== asks.replica) return true;
+  if (asked.sort !== asks.sort || asked.descending !== asks.descending) return true;
   return (before.top !== now.top || before.tableRows !== now.tableRows) && !isLoaded(now);
 }
 

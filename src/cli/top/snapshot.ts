@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConnectionPageJson } from '../../api/connection.js';
 import type { LiveApi, PageRequest } from '../store/live-api.js';
 import { plainText } from '../terminal/cells.js';
-import { growWidths } from './columns.js';
+import { growToConnections } from './columns.js';
 import { drawHeader } from './header.js';
 import { initialState, type TopState } from './state.js';
 import { drawTable } from './table.js';
@@ -49,7 +49,7 @@ export function toSnapshotText({ stats, page }: Snapshot, request: PageRequest, 
     ...initialState({ columns: width, rows: 40, ...request }),
     stats,
     page: { ...page, offset: request.offset },
-    widths: growWidths({}, page.connections),
+    widths: growToConnections({}, page.connections),
     // No row is marked as selected.
     cursor: -1,
     // Without connections there is room for the words that say so.

@@ -4,9 +4,15 @@ import type {
   ConnectionPageJson,
   SortField,
 } from '../../api/connection.js';
+import type { DeviceDetailsJson } from '../../api/device.js';
+import type { SessionJson } from '../../api/session.js';
 import type { PageRequest } from '../store/live-api.js';
 import type { Widths } from './columns.js';
 import type { TopStats } from './top-stats.js';
+
+/** What the table can show, in the order of the keys 1 to 5. */
+export const views = ['connections', 'devices', 'sessions', 'replicas', 'events'] as const;
+export type View = (typeof views)[number];
 
 /** What the operator has been told last. */
 export interface Notice {
@@ -24,6 +30,7 @@ export type Link =
 export type Question =
   | { readonly about: 'revoke'; readonly device: string }
   | { readonly about: 'kick'; readonly id: string; readonly device: string; readonly client: string }
+  | { readonly about: 'end'; readonly id: string; readonly device: string; readonly client: string }
   | { readonly about: 'stop' };
 
 /** A page as it came, and where in the sorted list it begins. */
@@ -31,27 +38,75 @@ export interface LoadedPage extends ConnectionPageJson {
   readonly offset: number;
 }
 
+/** Which rows of a list are asked for, beside those of connections. */
+export interface ListRequest {
+  readonly view: Exclude<View, 'connections'>;
+  readonly filter: string;
+  /** The first row on the screen, and how many there are. */
+  readonly top: number;
+  readonly shown: number;
+  /** How many rows from the first one on. */
+  readonly limit: number;
+}
+
+/** A row of a list, as it is drawn, and what keys act on. */
+export interface ListRow {
+  readonly key: string;
+  /** The text of each column. */
+  readonly cells: readonly string[];
+  readonly device?: string | undefined;
+  readonly session?: { readonly id: string; readonly device: string; readonly client: string };
+  readonly replica?: string;
+  readonly color?: 'yellow' | 'red';
+}
+
+/** The rows of a list from the first one on. */
+export interface LoadedList {
+  readonly rows: readonly ListRow[];
+  /** There are more. */
+  readonly more: boolean;
+  /** Why there are none. */
+  readonly problem?: string;
+}
+
+/** What is kept of a view while another one is shown. */
+export type Place = Pick<TopState, 'cursor' | 'top' | 'chosen' | 'filter' | 'widths' | 'list'>;
+
+/** Everything that is told of one device. */
+export interface DeviceFound {
+  readonly device: DeviceDetailsJson;
+  /** Undefined: they cannot be read now. */
+  readonly sessions: readonly SessionJson[] | undefined;
+}
+
 /** Everything that the screen shows. */
 export interface TopState {
   readonly columns: number;
   readonly rows: number;
-  /** How many connections the table can show. */
+  /** How many rows the table can show. */
   readonly tableRows: number;
-  readonly screen: 'table' | 'details' | 'help' | 'log';
+  readonly screen: 'table' | 'details' | 'device' | 'help' | 'log';
+  readonly view: View;
+  /** Where other views were left. */
+  readonly places: Partial<Readonly<Record<View, Place>>>;
+  /** What the table shows, unless that is connections. */
+  readonly list: LoadedList | undefined;
+  /** Only connections of this replica. */
+  readonly replica: string | undefined;
   readonly sort: SortField;
   readonly descending: boolean;
   readonly filter: string;
   /** The filter as it was when typing began; undefined: nobody types. */
   readonly filterBefore: string | undefined;
   readonly frozen: boolean;
-  /** Index of the selected connection in the sorted list; 0 when the list is empty. */
+  /** Index of the selected row in the list; 0 when the list is empty. */
   readonly cursor: number;
-  /** Index of the first connection on the screen. */
+  /** Index of the first row on the screen. */
   readonly top: number;
-  /** The connection that was chosen by moving; the selection follows it while it is on the page. */
+  /** The row that was chosen by moving; the selection follows it while it is loaded. */
   readonly chosen: string | undefined;
   /**
-   * The connection that was kicked, until the selection is moved. Meanwhile nothing else is selected, also when it has
+   * The connection that was kicked, or the session that was ended, until the selection is moved. Meanwhile nothing else is selected, also when it has
    * left the list: a key that is pressed again, or held, must not meet whoever comes to its place. It is kicked again
    * only when that has failed.
    */
@@ -60,8 +115,14 @@ export interface TopState {
   readonly widths: Widths;
   readonly stats: TopStats | undefined;
   readonly details:
-    | { readonly id: string; readonly found: ConnectionDetailsJson | 'ended' | undefined }
+    | {
+        readonly id: string;
+        readonly found: ConnectionDetailsJson | 'ended' | undefined;
+        /** Messages a second, as they were read one second after the other. */
+        readonly rates: readonly number[];
+      }
     | undefined;
+  readonly device: { readonly id: string; readonly found: DeviceFound | 'gone' | undefined } | undefined;
   readonly link: Link;
   readonly question: Question | undefined;
   readonly notice: Notice | undefined;
@@ -76,6 +137,10 @@ export type Action =
   | { readonly type: 'page'; readonly request: PageRequest; readonly page: ConnectionPageJson }
   | { readonly type: 'stats'; readonly stats: TopStats }
   | { readonly type: 'details'; readonly id: string; readonly found: ConnectionDetailsJson | 'ended' }
+  | { readonly type: 'list'; readonly request: ListRequest; readonly list: LoadedList }
+  | { readonly type: 'device'; readonly id: string; readonly found: DeviceFound | 'gone' }
+  | { readonly type: 'view'; readonly view: View }
+  | { readonly type: 'next-view'; readonly by: -1 | 1 }
   | { readonly type: 'log'; readonly lines: readonly string[] }
   | { readonly type: 'lost'; readonly reason: string; readonly retryInSec: number }
   | { readonly type: 'notice'; readonly notice: Notice }
@@ -102,6 +167,7 @@ export type Action =
 export type Effect =
   | { readonly type: 'kick'; readonly id: string; readonly device: string; readonly client: string }
   | { readonly type: 'revoke'; readonly device: string }
+  | { readonly type: 'end-session'; readonly id: string; readonly device: string; readonly client: string }
   | { readonly type: 'copy'; readonly text: string }
   | { readonly type: 'quit' };
 
@@ -109,6 +175,8 @@ export type Step = readonly [TopState, readonly Effect[]];
 
 /** Most connections that the API sends at once. */
 const maxPageLength = 500;
+/** The most rows of another list: of more, a filter shows the rest. */
+export const maxListLength = 1_000;
 
 export function initialState(options: {
   columns: number;
@@ -124,6 +192,10 @@ export function initialState(options: {
       rows: options.rows,
       tableRows: 1,
       screen: 'table',
+      view: 'connections',
+      places: {},
+      list: undefined,
+      replica: undefined,
       sort: options.sort ?? 'rate',
       descending: options.descending ?? true,
       filter: options.filter ?? '',
@@ -137,6 +209,7 @@ export function initialState(options: {
       widths: {},
       stats: undefined,
       details: undefined,
+      device: undefined,
       link: { state: 'connecting' },
       question: undefined,
       notice: undefined,
@@ -149,38 +222,61 @@ export function initialState(options: {
 }
 
 /** Lines that are not the table: header, titles, status and keys; events when there is room for them. */
-export function chromeOf(rows: number): { header: number; events: number } {
+export function chromeOf(rows: number, view: View): { header: number; events: number } {
   const events = rows >= 50 ? 9 : rows >= 36 ? 6 : rows >= 22 ? 4 : 0;
-  return { header: rows < 12 ? 1 : rows < 18 ? 3 : 5, events };
+  return { header: rows < 12 ? 1 : rows < 18 ? 3 : 5, events: view === 'events' ? 0 : events };
 }
 
 /** The state on a terminal of another size. */
 export function resize(state: TopState, columnCount: number, rows: number): TopState {
-  const { header, events } = chromeOf(rows);
-  // One line for the titles, one for what is told, one for the keys.
-  const tableRows = Math.max(1, rows - header - events - 3);
-  return keepInView({ ...state, columns: columnCount, rows, tableRows, widths: {} });
+  return fitRows({ ...state, columns: columnCount, rows, widths: {} });
 }
 
-/** What to ask for: the screen and one more above and below, so that scrolling finds its rows there. */
+/** The state with as many rows in the table as there is room for. */
+export function fitRows(state: TopState): TopState {
+  const { header, events } = chromeOf(state.rows, state.view);
+  // One line for the titles, one for what is told, one for the keys.
+  return keepInView({ ...state, tableRows: Math.max(1, state.rows - header - events - 3) });
+}
+
+/** What to ask for of connections: the screen and one more above and below, so that scrolling finds its rows there. */
 export function requestOf(state: TopState): PageRequest {
-  const { filter, sort, descending, top, tableRows } = state;
+  const { filter, sort, descending, top, tableRows, replica } = state;
   const offset = Math.max(0, top - tableRows);
   const limit = Math.min(maxPageLength, top - offset + 2 * tableRows);
-  return { filter, sort, descending, offset, limit };
+  return { filter, sort, descending, offset, limit, replica };
+}
+
+/** What to ask for of another list: the screen and one more below; undefined: connections are shown. */
+export function listRequestOf(state: TopState): ListRequest | undefined {
+  const { view, filter, top, tableRows } = state;
+  if (view === 'connections') return undefined;
+  return { view, filter, top, shown: tableRows, limit: Math.min(maxListLength, top + 2 * tableRows) };
+}
+
+/** How many rows the list has, as far as is known. */
+export function countRows({ view, page, list }: TopState): number {
+  return (view === 'connections' ? page?.matching : list?.rows.length) ?? 0;
 }
 
 /** Whether what is loaded answers the request, as far as the rows on the screen go. */
 export function isLoaded(state: TopState): boolean {
-  const { page, top, tableRows } = state;
+  const { view, page, list, top, tableRows } = state;
+  if (view !== 'connections')
+    return list !== undefined && (!list.more || list.rows.length >= Math.min(maxListLength, top + tableRows));
   if (page === undefined) return false;
   const end = Math.min(top + tableRows, page.matching);
   return page.offset <= top && page.offset + page.connections.length >= end;
 }
 
-/** The row of an index in the sorted list; undefined while it is not loaded. */
+/** The connection of an index in the sorted list; undefined while it is not loaded. */
 export function rowAt({ page }: TopState, index: number): ConnectionJson | undefined {
   return page === undefined ? undefined : page.connections[index - page.offset];
+}
+
+/** What the row of an index is known by. */
+export function keyAt(state: TopState, index: number): string | undefined {
+  return state.view === 'connections' ? rowAt(state, index)?.id : state.list?.rows[index]?.key;
 }
 
 /** The connection that keys act on. */
@@ -189,18 +285,31 @@ export function selectedRow(state: TopState): ConnectionJson | undefined {
   if (state.screen === 'details' && details !== undefined) {
     return typeof details.found === 'object' ? details.found : undefined;
   }
+  if (state.view !== 'connections') return undefined;
   return isSelected(state, state.cursor) ? rowAt(state, state.cursor) : undefined;
+}
+
+/** The row of another list that keys act on. */
+export function selectedItem(state: TopState): ListRow | undefined {
+  if (state.view === 'connections' || state.screen !== 'table') return undefined;
+  return isSelected(state, state.cursor) ? state.list?.rows[state.cursor] : undefined;
+}
+
+/** The device that keys act on. */
+export function selectedDevice(state: TopState): string | undefined {
+  if (state.screen === 'device') return state.device?.id;
+  return selectedRow(state)?.device ?? selectedItem(state)?.device;
 }
 
 /** Whether the selection is at an index, of which the row may not be loaded yet. */
 export function isSelected(state: TopState, index: number): boolean {
   if (index !== state.cursor) return false;
-  return state.kicked === undefined || rowAt(state, index)?.id === state.kicked.id;
+  return state.kicked === undefined || keyAt(state, index) === state.kicked.id;
 }
 
 /** Keeps the selection inside of the list, and the screen around the selection. */
 export function keepInView(state: TopState): TopState {
-  const count = state.page?.matching ?? 0;
+  const count = countRows(state);
   const cursor = Math.max(0, Math.min(state.cursor, count - 1));
   const lastTop = Math.max(0, count - state.tableRows);
   const lowest = Math.max(0, cursor - state.tableRows + 1);

@@ -1,22 +1,29 @@
-import type { ConnectionJson } from '../../api/connection.js';
 import type { EventJson } from '../../api/event.js';
 import { fitLine, type Line, type Span, toCellText, toWidth } from '../terminal/cells.js';
 import { formatClock, formatCountShort } from '../terminal/format.js';
-import { columnsOf, gap, type PlacedColumn, placeColumns } from './columns.js';
+import { type ColumnShape, columns, columnsOf, gap, type Placed, placeColumns } from './columns.js';
+import { listColumns } from './lists.js';
 import { isSelected, rowAt, type TopState } from './state.js';
 
 const gapText = ' '.repeat(gap);
 
 /**
- * The titles and the connections on the screen, `tableRows + 1` lines.
+ * The titles and the rows on the screen, `tableRows + 1` lines.
  *
  * @param options.keys false: nobody can press any.
  */
 export function drawTable(state: TopState, where: string, { keys = true } = {}): Line[] {
+  const lines =
+    state.view === 'connections' ? drawConnections(state, where, keys) : drawList(state, state.view, where);
+  while (lines.length < state.tableRows + 1) lines.push([]);
+  return lines.slice(0, state.tableRows + 1);
+}
+
+function drawConnections(state: TopState, where: string, keys: boolean): Line[] {
+  const { page, sort, descending, columns: width } = state;
   // One cell on each side, so that the selected row has a margin.
-  const placed = placeColumns(state.columns - 2, state.widths, state.page && columnsOf(state.page));
-  const lines: Line[] = [drawTitles(state, placed)];
-  const { page } = state;
+  const placed = placeColumns(width - 2, state.widths, page === undefined ? columns : columnsOf(page));
+  const lines: Line[] = [drawTitles(placed, { field: sort, descending })];
   const message = emptyMessage(state, where, keys);
   if (message !== undefined) lines.push([], [{ text: `   ${message}`, dim: true }]);
   const nowMs = Date.parse(page?.at ?? '');
@@ -25,34 +32,68 @@ export function drawTable(state: TopState, where: string, { keys = true } = {}):
     page !== undefined && index < Math.min(state.top + state.tableRows, page.matching);
     index += 1
   ) {
-    lines.push(
-      drawRow(rowAt(state, index), placed, nowMs, {
-        selected: isSelected(state, index),
-        width: state.columns,
-      }),
-    );
+    const row = rowAt(state, index);
+    const cells = row && placed.map((column) => column.text(row, nowMs));
+    lines.push(drawRow(cells, placed, { selected: isSelected(state, index), width }));
   }
-  while (lines.length < state.tableRows + 1) lines.push([]);
-  return lines.slice(0, state.tableRows + 1);
+  return lines;
 }
 
-function emptyMessage({ page, link, filter }: TopState, where: string, keys: boolean): string | undefined {
+function drawList(state: TopState, view: Exclude<TopState['view'], 'connections'>, where: string): Line[] {
+  const { list, columns: width } = state;
+  const shown = listColumns[view].map((column, at) => ({ ...column, at }));
+  const placed = placeColumns(width - 2, state.widths, shown);
+  const lines: Line[] = [drawTitles(placed)];
+  const message = emptyListMessage(state, where);
+  if (message !== undefined) lines.push([], [{ text: `   ${message}`, dim: true }]);
+  for (const [offset, row] of (list?.rows ?? []).slice(state.top, state.top + state.tableRows).entries()) {
+    const cells = placed.map(({ at }) => row.cells[at] ?? '');
+    const selected = isSelected(state, state.top + offset);
+    lines.push(drawRow(cells, placed, { selected, width, color: row.color }));
+  }
+  return lines;
+}
+
+function emptyMessage(
+  { page, link, filter, replica }: TopState,
+  where: string,
+  keys: boolean,
+): string | undefined {
   if (page === undefined) return link.state === 'gone' ? undefined : `Asking ${toCellText(where)} …`;
   if (page.matching > 0) return undefined;
-  return filter === ''
-    ? 'No device is connected.'
-    : `No connection matches “${toCellText(filter)}”.${keys ? ' Esc shows all.' : ''}`;
+  if (filter === '')
+    return replica === undefined ? 'No device is connected.' : 'No device is connected there.';
+  return `No connection matches “${toCellText(filter)}”.${keys ? ' Esc shows all.' : ''}`;
 }
 
-function drawTitles({ sort, descending }: TopState, placed: readonly PlacedColumn[]): Line {
+function emptyListMessage({ view, list, link, filter }: TopState, where: string): string | undefined {
+  if (list === undefined) return link.state === 'gone' ? undefined : `Asking ${toCellText(where)} …`;
+  if (list.problem !== undefined) return toCellText(list.problem);
+  if (list.rows.length > 0) return undefined;
+  const shown = toCellText(filter);
+  if (view === 'devices' || view === 'sessions') {
+    if (filter !== '')
+      return `No ${view === 'devices' ? 'id of a device' : 'id of a session’s device'} begins with “${shown}”. Esc shows all.`;
+    return view === 'devices'
+      ? 'There is no device yet.'
+      : 'There is no session that outlives its connection.';
+  }
+  if (filter !== '') return `Nothing matches “${shown}”. Esc shows all.`;
+  return 'Nothing has happened yet.';
+}
+
+function drawTitles(
+  placed: readonly Placed<ColumnShape>[],
+  sort?: { readonly field: string; readonly descending: boolean },
+): Line {
   const spans: Span[] = [{ text: ' ' }];
   placed.forEach((column, index) => {
     if (index > 0) spans.push({ text: gapText });
     const { field, title, width, align } = column;
-    if (field !== sort) spans.push({ text: toWidth(title, width, align), dim: true });
+    if (field !== sort?.field) spans.push({ text: toWidth(title, width, align), dim: true });
     else
       spans.push({
-        text: toWidth(`${title}${descending ? '▼' : '▲'}`, width, align),
+        text: toWidth(`${title}${sort.descending ? '▼' : '▲'}`, width, align),
         bold: true,
         color: 'cyan',
       });
@@ -61,24 +102,28 @@ function drawTitles({ sort, descending }: TopState, placed: readonly PlacedColum
 }
 
 /** What says nothing stands back, so that what says something is seen. */
-const faint = /^(0|–|…|tcp)$/;
+const faint = /^(0|–|…|tcp|never)$/;
+/** In what makes a row remarkable. */
+const coloured = new Set(['state', 'kind']);
 
+/** @param cells undefined: the row is not loaded yet. */
 function drawRow(
-  row: ConnectionJson | undefined,
-  placed: readonly PlacedColumn[],
-  nowMs: number,
-  { selected, width }: { selected: boolean; width: number },
+  cells: readonly string[] | undefined,
+  placed: readonly Placed<ColumnShape>[],
+  { selected, width, color }: { selected: boolean; width: number; color?: Span['color'] | undefined },
 ): Line {
-  if (row === undefined)
+  if (cells === undefined)
     return selected ? [{ text: ' '.repeat(width), inverse: true }] : [{ text: ' …', dim: true }];
   const spans: Span[] = [{ text: ' ' }];
   placed.forEach((column, index) => {
     if (index > 0) spans.push({ text: gapText });
-    const text = column.text(row, nowMs);
+    const text = cells[index] ?? '';
     const span = { text: toWidth(text, column.width, column.align) };
     if (faint.test(text)) spans.push({ ...span, dim: true });
     else if (column.field === 'device') spans.push({ ...span, bold: true });
-    else if (column.field === 'in_flight') spans.push({ ...span, color: 'yellow' });
+    else if (column.field === 'in_flight' || column.field === 'pending')
+      spans.push({ ...span, color: 'yellow' });
+    else if (color !== undefined && coloured.has(column.field)) spans.push({ ...span, color });
     else spans.push(span);
   });
   if (!selected) return spans;

@@ -33,9 +33,14 @@ export function addSessionRoutes(app: TypedApp, sessions: LiveSessions): void {
       },
     },
     async (request, reply) => {
-      const { device, cursor, limit = defaultPageLimit } = request.query;
+      const {
+        device = [],
+        device_prefix: devicePrefix = '',
+        cursor,
+        limit = defaultPageLimit,
+      } = request.query;
       const after = cursor === undefined ? undefined : decodeCursor(cursor);
-      const page = await sessions.list({ device, after, limit });
+      const page = await sessions.list({ devices: [device].flat(), devicePrefix, after, limit });
       const next = page.next === undefined ? null : encodeCursor(page.next);
       return reply.code(200).send({ sessions: page.sessions.map(toSessionJson), next_cursor: next });
     },

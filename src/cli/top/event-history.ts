@@ -1,0 +1,32 @@
+import type { EventJson } from '../../api/event.js';
+import type { FleetJson } from '../../api/stats.js';
+import { eventKey } from './lists.js';
+
+/** Most events that are remembered; of more, the oldest go. */
+const kept = 500;
+
+/** The events of all replicas, as far as the answers of the fleet have told them. */
+export interface EventHistory {
+  add(fleet: FleetJson): void;
+  /** The latest first. */
+  list(): readonly EventJson[];
+}
+
+export function openEventHistory(): EventHistory {
+  let events: readonly EventJson[] = [];
+  let known: ReadonlySet<string> = new Set();
+  return {
+    add({ replicas }) {
+      const told = replicas.flatMap(({ replica, stats }) =>
+        (stats?.recent_events ?? []).map((event): EventJson => ({ ...event, replica })),
+      );
+      const news = told.filter((event) => !known.has(eventKey(event)));
+      if (news.length === 0) return;
+      events = [...news.reverse(), ...events]
+        .sort((one, other) => Date.parse(other.at) - Date.parse(one.at))
+        .slice(0, kept);
+      known = new Set([...events, ...told].map(eventKey));
+    },
+    list: () => events,
+  };
+}
