@@ -91,7 +91,7 @@ test.runIf(linux)(
   },
 );
 
-test.runIf(linux)('too few open files end the start with what to raise', { timeout: 60_000 }, async () => {
+test.runIf(linux)('too few open files end the start with what to raise', async () => {
   const dataDir = join(tmpdir(), `svc-mqtt-few-files-${process.pid}`);
   for (const openFiles of [60, 100]) {
     const server = launchServer({ DATA_DIR: dataDir }, { openFiles });

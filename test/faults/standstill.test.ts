@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { expect, test } from 'vitest';
-import { pingreqPacket } from '../support/raw-client.js';
+import { test } from 'vitest';
+import type { Credentials } from '../support/load.js';
+import { pingreqPacket, type RawClient } from '../support/raw-client.js';
 import { addDevices, connected, startGateway, until } from './gateway.js';
 
 /** Longer than the 3 s after which a client with a keepalive of 2 s is taken for gone. */
@@ -10,15 +11,24 @@ test('a server that stood still reads what came meanwhile before it takes a clie
   timeout: 300_000,
 }, async ({ onTestFinished }) => {
   const { server } = await startGateway(onTestFinished);
-  const devices = await addDevices(server.httpPort, 5);
-  const [silent, ...pinging] = await Promise.all(
-    devices.map((device) => connected(onTestFinished, server.mqttPort, device, { keepaliveSec: 2 })),
-  );
+  const [quiet, ...devices] = await addDevices(server.httpPort, 5);
+  if (quiet === undefined) throw new Error('no device');
+  const open = (device: Credentials) =>
+    connected(onTestFinished, server.mqttPort, device, { keepaliveSec: 2 });
+  const pinging: RawClient[] = [];
+  const pings = setInterval(() => {
+    for (const client of pinging) client.send(pingreqPacket);
+  }, 200);
+  onTestFinished(() => clearInterval(pings));
+  for (const device of devices) pinging.push(await open(device));
+  const silent = await open(quiet);
   server.signal('SIGSTOP');
   onTestFinished(() => server.signal('SIGCONT'));
-  for (const client of pinging) client.send(pingreqPacket);
   await delay(standstillMs);
+  const answered = pinging.map(({ received }) => received.length);
   server.signal('SIGCONT');
-  await until('the silent client is disconnected', () => silent?.closed === true);
-  for (const client of pinging) expect(client.received.map(({ type }) => type)).toEqual([2, 13]);
+  await until('the silent client is disconnected', () => silent.closed);
+  await until('the others are answered', () =>
+    pinging.every(({ received, closed }, index) => !closed && received.length > (answered[index] ?? 0)),
+  );
 });

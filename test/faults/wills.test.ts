@@ -5,7 +5,6 @@ import { addDevice, connected, startGateway, until } from './gateway.js';
 
 test.for(['goes on', 'is stopped'])(
   'a client at its bound dies while NATS is away: its will is stored, behind its messages, when NATS is back (the server %s)',
-  { timeout: 60_000 },
   async (what, { onTestFinished }) => {
     const { server, nats } = await startGateway(onTestFinished, { env: { MAX_IN_FLIGHT_PER_CLIENT: '5' } });
     const device = await addDevice(server.httpPort);

@@ -126,9 +126,9 @@ test.for([1, 2] as const)(
   },
 );
 
-test('a connection of one worker outlives the death of the other, and /metrics has the series of both', {
-  timeout: 120_000,
-}, async ({ onTestFinished }) => {
+test('a connection of one worker outlives the death of the other, and /metrics has the series of both', async ({
+  onTestFinished,
+}) => {
   const { server } = await startWorkers(onTestFinished);
   const devices = await addDevices(server.httpPort, 30);
   const open: RawClient[] = [];
@@ -169,9 +169,9 @@ test('a connection of one worker outlives the death of the other, and /metrics h
   }
 });
 
-test('a session goes on with the other worker when its own is killed: every command reaches it, in order', {
-  timeout: 240_000,
-}, async ({ onTestFinished }) => {
+test('a session goes on with the other worker when its own is killed: every command reaches it, in order', async ({
+  onTestFinished,
+}) => {
   const { server, nats } = await startWorkers(onTestFinished);
   const [device] = await addDevices(server.httpPort, 1);
   if (device === undefined) throw new Error('no device');
@@ -211,9 +211,7 @@ test('a session goes on with the other worker when its own is killed: every comm
   }
 });
 
-test('a connection is shown and ended whichever worker has it', { timeout: 120_000 }, async ({
-  onTestFinished,
-}) => {
+test('a connection is shown and ended whichever worker has it', async ({ onTestFinished }) => {
   const { server } = await startWorkers(onTestFinished);
   const devices = await addDevices(server.httpPort, 20);
   const clients = await Promise.all(
@@ -234,9 +232,9 @@ test('a connection is shown and ended whichever worker has it', { timeout: 120_0
   expect((await call(server.httpPort, 'DELETE', `/connections/${[...ids][0]}`)).status).toBe(404);
 });
 
-test('SIGTERM to one worker drains it, and another takes its place; a second signal to the server ends all at once', {
-  timeout: 120_000,
-}, async ({ onTestFinished }) => {
+test('SIGTERM to one worker drains it, and another takes its place; a second signal to the server ends all at once', async ({
+  onTestFinished,
+}) => {
   const { server } = await startWorkers(onTestFinished);
   const old = pidOf(server, 2);
   process.kill(old, 'SIGTERM');
@@ -255,18 +253,16 @@ test('SIGTERM to one worker drains it, and another takes its place; a second sig
   await expectAllGone(pids);
 });
 
-test('the process that started them killed: no worker is left', { timeout: 120_000 }, async ({
-  onTestFinished,
-}) => {
+test('the process that started them killed: no worker is left', async ({ onTestFinished }) => {
   const { server } = await startWorkers(onTestFinished);
   const pids = pidsOf(server);
   await server.end('SIGKILL');
   await expectAllGone(pids);
 });
 
-test('the embedded database and NATS server run once for all workers, come back when they die, and end with them', {
-  timeout: 240_000,
-}, async ({ onTestFinished }) => {
+test('the embedded database and NATS server run once for all workers, come back when they die, and end with them', async ({
+  onTestFinished,
+}) => {
   const dataDir = await mkdtemp(path.join(tmpdir(), 'svc-mqtt-workers-'));
   onTestFinished(() => rm(dataDir, { recursive: true, force: true, maxRetries: 5 }));
   const end = (pid: number) => process.kill(pid, 'SIGKILL');
@@ -306,9 +302,9 @@ test('the embedded database and NATS server run once for all workers, come back 
   expect(await processesOf(dataDir)).toEqual([]);
 });
 
-test('a worker that ends at once again and again ends the server with a clear line', {
-  timeout: 120_000,
-}, async ({ onTestFinished }) => {
+test('a worker that ends at once again and again ends the server with a clear line', async ({
+  onTestFinished,
+}) => {
   const { server } = await startWorkers(onTestFinished);
   const killed = new Set<number>();
   const hunting = setInterval(() => {
@@ -325,7 +321,7 @@ test('a worker that ends at once again and again ends the server with a clear li
   expect(server.count('serve_stopped')).toBe(1);
 });
 
-test('what keeps one replica from starting is told once, with its exit status', { timeout: 120_000 }, async ({
+test('what keeps one replica from starting is told once, with its exit status', async ({
   onTestFinished,
 }) => {
   const databaseUrl = await openDatabase(onTestFinished);

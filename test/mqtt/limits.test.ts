@@ -700,7 +700,7 @@ describe('messages to clients', () => {
           client.send(disconnectPacket);
           await gone();
           (await connected({ device: 2, clean: false })).send(disconnectPacket);
-          await vi.waitFor(() => expect(limitsHit()).toMatchObject({ sessions: 1 }), { timeout: 5_000 });
+          await vi.waitFor(() => expect(limitsHit()).toMatchObject({ sessions: 1 }));
         },
       ],
     ])('are given back by %s', async (_how, end) => {

@@ -96,7 +96,7 @@ async function listen(acceptsPerTurn: number) {
   };
 }
 
-it('accepts several connections in a turn of the event loop, each once', { timeout: 90_000 }, async () => {
+it('accepts several connections in a turn of the event loop, each once', async () => {
   const listener = await listen(16);
   await listener.widen();
   const before = listener.sockets.length;
@@ -108,7 +108,6 @@ it('accepts several connections in a turn of the event loop, each once', { timeo
 
 it.runIf(process.platform === 'linux')(
   'keeps the whole queue of the system with its further handles',
-  { timeout: 90_000 },
   async () => {
     const listener = await listen(4);
     await listener.widen();
@@ -124,9 +123,7 @@ it.runIf(process.platform === 'linux')(
   },
 );
 
-it('accepts nothing once it is closed, with its further handles there or on their way', {
-  timeout: 90_000,
-}, async () => {
+it('accepts nothing once it is closed, with its further handles there or on their way', async () => {
   const wide = await listen(8);
   await wide.widen();
   const early = await listen(8);

@@ -485,7 +485,7 @@ describe('keys', () => {
     const { lastFrame, unmount } = render(<TopApp session={session} where={where} color={false} />);
     await vi.waitFor(() => expect(lastFrame()).toMatch(/✗ no answer; trying again in \d+ s/));
     away = false;
-    await vi.waitFor(() => expect(lastFrame()).toContain('device0000'), { timeout: 10_000 });
+    await vi.waitFor(() => expect(lastFrame()).toContain('device0000'));
     session.close();
     unmount();
   });
