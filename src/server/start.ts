@@ -22,6 +22,7 @@ import { readSharedSettings } from './fleet/shared-settings.js';
 import { openCalls } from './forward/calls.js';
 import { openCloudEvents } from './forward/cloud-events.js';
 import { openCommandSender } from './forward/commands/command-sender.js';
+import { checkDeadLetterStream, openDeadLetters } from './forward/dead-letters.js';
 import { borrowEmbeddedNats, type EmbeddedNats } from './forward/embedded/embedded-nats.js';
 import type { Forwarder } from './forward/forwarder.js';
 import { startDownlink } from './forward/start-downlink.js';
@@ -139,6 +140,13 @@ async function start(
   const downlink = await startDownlink(nats, config, log);
   releasers.add('downlink', () => downlink.close());
   const calls = openCalls(nats.link, log);
+  const { deadLetterSubject, natsSubject, natsJetstreamDomain: domain } = config;
+  const deadLetters =
+    deadLetterSubject === undefined
+      ? undefined
+      : openDeadLetters({ link: nats.link, subject: deadLetterSubject });
+  if (deadLetterSubject !== undefined && config.enableJetstream)
+    await checkDeadLetterStream({ link: nats.link, domain, subject: deadLetterSubject, natsSubject, log });
 
   const replica = randomBytes(3).toString('hex');
   const events = openEventFeed();
@@ -163,6 +171,7 @@ async function start(
     forwarder,
     downlink,
     calls,
+    deadLetters,
     shared: nats.shared,
     log,
     ledgerOf: (deviceId) => ledger.of(deviceId),
@@ -247,6 +256,7 @@ async function start(
     version,
     certificates,
     deviceEvents,
+    deadLetters,
     worker: peers?.number,
   });
   peers?.answer({ metrics: async () => (await metrics.read()).text });

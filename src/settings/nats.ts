@@ -141,6 +141,17 @@ export const natsSettings = {
     default: 'raw.{id}',
     help: 'Subject of a device message, with {id}, {type} and {topic}',
   }),
+  deadLetterSubject: setting({
+    env: ['DEAD_LETTER_SUBJECT'],
+    flag: 'dead-letter-subject',
+    schema: textOf({
+      maxLength: 256,
+      pattern: '^[A-Za-z0-9-][A-Za-z0-9_-]*(?:\\.[A-Za-z0-9_-]+)*$',
+      description: 'tokens of A–Z a–z 0–9 _ - with dots between',
+    }),
+    default: undefined,
+    help: 'NATS subject for what devices may not publish or what can never be stored, such as dead.letters, with reason, topic and device as headers; at most 10 a second of a device and 100 in all; the user needs the permission to publish to it; unset: it is not kept',
+  }),
   deviceEvents: setting({
     env: ['DEVICE_EVENTS'],
     flag: 'device-events',

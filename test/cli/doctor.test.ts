@@ -588,3 +588,25 @@ describe('the stream of commands', () => {
     expect(findings[0]?.detail).toContain(text);
   });
 });
+
+describe('the subject of dead letters', () => {
+  const found = async (subject: string) =>
+    (await examine({ DEAD_LETTER_SUBJECT: subject }, ['--no-message'])).find('dead-letters');
+
+  test('has to be one of its own, with a stream', async () => {
+    await useStream({ subjects: ['raw.>', 'refused.>'] });
+    expect(await found('refused.letters')).toMatchObject([
+      { status: 'problem', detail: expect.stringContaining('serve does not start') },
+    ]);
+    expect(await found('raw.letters')).toMatchObject([
+      { status: 'problem', detail: expect.stringContaining('NATS_SUBJECT') },
+    ]);
+    expect(await found('nowhere.letters')).toMatchObject([
+      { status: 'warning', detail: expect.stringMatching(/^No stream takes nowhere.letters/) },
+    ]);
+    await useStream({ subjects: ['dead.>'] });
+    expect(await found('dead.letters')).toMatchObject([
+      { status: 'ok', detail: expect.stringContaining('holds 0 messages that were refused') },
+    ]);
+  });
+});

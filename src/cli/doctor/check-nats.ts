@@ -12,6 +12,7 @@ import { checkSubjectTemplate, subjectsOfTemplate } from '../../subject-template
 import { checkAcknowledgement } from './check-acknowledgement.js';
 import { checkClock } from './check-clock.js';
 import { checkCommands } from './check-commands.js';
+import { checkDeadLetters } from './check-dead-letters.js';
 import { checkStateStreams } from './check-state-streams.js';
 import { checkStreamState, describeBytes } from './check-stream.js';
 import { type Finding, ok, problem, skipped, warning } from './finding.js';
@@ -162,6 +163,9 @@ async function checkStreams(
     if (template === config.natsSubject) uplink = covering;
     if (template === config.natsSubject) add(await checkAcknowledgement(config, inspector, covering.name));
   }
+  const { deadLetterSubject } = config;
+  if (deadLetterSubject !== undefined)
+    add(await checkDeadLetters(deadLetterSubject, templatesOf(config, around.policies), looked, inspector));
   for (const finding of await checkCommands(around, inspector)) add(finding);
   for (const finding of await checkStateStreams(config, around, inspector, uplink)) add(finding);
   const { usedBytes, maxBytes } = await inspector.readStorage();

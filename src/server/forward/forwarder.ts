@@ -58,8 +58,9 @@ export interface UplinkMessage {
    *
    * @param reason what NATS answered, for the log.
    * @param cause its stable key.
+   * @param isFinal it can never be stored, or may not be; else it is given up, and may come again.
    */
-  onRefused(reason: string, cause?: string): void;
+  onRefused(reason: string, cause?: string, isFinal?: boolean): void;
   /**
    * The client is told when NATS refuses the message, which is then given up, instead of sent again until it is stored.
    */

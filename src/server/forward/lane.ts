@@ -155,7 +155,7 @@ export class ClientLane implements Lane {
   private renew(slot: number): boolean {
     const problem = this.context.slots.renew(slot);
     if (problem === undefined) return true;
-    this.giveUp(slot, problem);
+    this.giveUp(slot, problem, true);
     this.goOn();
     return false;
   }
@@ -184,7 +184,7 @@ export class ClientLane implements Lane {
     if (this.mayTell(slot, refusal)) {
       const wasProbe = this.holding && this.probe === slots.token(slot);
       this.context.noteFailure(refusal.cause, refusal.detail);
-      this.giveUp(slot, refusal.detail, refusal.cause);
+      this.giveUp(slot, refusal.detail, true, refusal.cause);
       if (wasProbe) this.open();
       else this.goOn();
       return;
@@ -195,10 +195,10 @@ export class ClientLane implements Lane {
       return;
     }
     const behind = this.closed ? [] : this.waitingBehind(slot);
-    this.giveUp(slot, refusal.detail);
+    this.giveUp(slot, refusal.detail, true);
     for (const token of behind) {
       const other = slots.find(token);
-      if (other >= 0) this.giveUp(other, 'a message before it was refused');
+      if (other >= 0) this.giveUp(other, 'a message before it was refused', false);
     }
     this.goOn();
   }
@@ -271,11 +271,11 @@ export class ClientLane implements Lane {
   }
 
   /** It is never sent again. */
-  private giveUp(slot: number, detail: string, cause?: string): void {
+  private giveUp(slot: number, detail: string, isFinal: boolean, cause?: string): void {
     const { slots, counters, onRoom } = this.context;
     if (this.probe === slots.token(slot)) this.probe = 0;
     counters.refused += 1;
-    this.forget(slot).onRefused(detail, cause);
+    this.forget(slot).onRefused(detail, cause, isFinal);
     onRoom();
   }
 

@@ -6,6 +6,7 @@ import { checkSubjectTemplate } from '../../subject-template.js';
 import { connectNats, type NatsLink } from './connection/nats-link.js';
 import { type NatsSettings, readNatsTarget } from './connection/nats-settings.js';
 import { startCoreForwarder } from './core-forwarder.js';
+import { findDeadLetterProblem } from './dead-letters.js';
 import { type EmbeddedNats, startEmbeddedNats } from './embedded/embedded-nats.js';
 import { type FleetTelling, openFleetTelling } from './fleet/fleet-telling.js';
 import type { Forwarder } from './forwarder.js';
@@ -33,6 +34,7 @@ export type ForwarderSettings = NatsSettings &
     | 'natsMonitorUrl'
     | 'natsSyncAlways'
     | 'natsSubject'
+    | 'deadLetterSubject'
     | 'publishTimeoutSec'
     | 'maxInFlight'
     | 'maxInFlightBytes'
@@ -74,6 +76,12 @@ export function checkForwarderSettings(config: ForwarderSettings): void {
       suggestion: 'Give it as raw.{id}',
     });
   }
+  const { deadLetterSubject: dead } = config;
+  const conflict = dead && findDeadLetterProblem(dead, config.natsSubject);
+  if (conflict !== undefined)
+    throw new SvcMqttError('CONFIG_INVALID', `DEAD_LETTER_SUBJECT cannot be "${dead}": ${conflict}`, {
+      suggestion: 'Give it as dead.letters',
+    });
   if (!config.enableJetstream && config.ackLevel !== 'stored') {
     throw new SvcMqttError(
       'CONFIG_INVALID',

@@ -2,6 +2,7 @@ import { Registry } from 'prom-client';
 import { ackLevels } from '../../ack-level.js';
 import type { Config } from '../../config.js';
 import type { DeviceDirectory } from '../device-directory.js';
+import { type DeadLetters, noDeadLetters } from '../forward/dead-letters.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { SharedState } from '../forward/state/shared-state.js';
@@ -37,6 +38,7 @@ export interface MetricSources {
   /** Those that are in use. */
   readonly certificates: { list(): Pick<CertificateInfo, 'path' | 'expiresAt'>[] };
   /** Undefined without DEVICE_EVENTS. */
+  readonly deadLetters?: Pick<DeadLetters, 'counts'> | undefined;
   readonly deviceEvents?: { readonly sent: number; readonly dropped: number } | undefined;
   /** Of a worker its number, which every series bears. */
   readonly worker: number | undefined;
@@ -331,7 +333,7 @@ function addCommands(series: SeriesRegistry, { broker, downlink, config }: Metri
 }
 
 function addParts(series: SeriesRegistry, sources: MetricSources): void {
-  const { directory, forwarder, config, version, certificates, deviceEvents } = sources;
+  const { directory, forwarder, config, version, certificates, deviceEvents, deadLetters } = sources;
   series.gauge('svc_mqtt_database_up', '1 when the database answers', () => Number(directory.live));
   series.gauge('svc_mqtt_nats_up', '1 when NATS answers', () => Number(forwarder.state().connected));
   series.gauge(
@@ -366,6 +368,11 @@ function addParts(series: SeriesRegistry, sources: MetricSources): void {
     'svc_mqtt_device_events_total',
     'Events of devices for services: sent to NATS, or dropped because it was away or refusals came too fast',
     () => byLabel('result', { sent: deviceEvents?.sent ?? 0, dropped: deviceEvents?.dropped ?? 0 }),
+  );
+  series.counter(
+    'svc_mqtt_dead_letters_total',
+    'Refused messages for DEAD_LETTER_SUBJECT: sent to NATS, or dropped for a bound of rate or of bytes in flight, as too large, or because NATS was away',
+    () => byLabel('result', deadLetters?.counts ?? noDeadLetters),
   );
   series.gauge(
     'svc_mqtt_certificate_expiry_timestamp_seconds',

@@ -6,6 +6,7 @@ import { type Log, limitLog } from '../../log.js';
 import type { DeviceDirectory } from '../device-directory.js';
 import type { EventFeed } from '../event-feed.js';
 import type { Calls } from '../forward/calls.js';
+import type { DeadLetters } from '../forward/dead-letters.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { FleetTelling } from '../forward/fleet/fleet-telling.js';
 import type { Forwarder } from '../forward/forwarder.js';
@@ -132,6 +133,8 @@ export async function openBroker(options: {
   downlink: Downlink;
   /** What services ask devices. */
   calls: Calls;
+  /** Where refused messages go; undefined: nowhere. */
+  deadLetters?: DeadLetters | undefined;
   /** What replicas share; undefined: each has its own. */
   shared?: Pick<SharedState, 'retained' | 'messages'> | undefined;
   /** Begins the id of every connection of this replica. */
@@ -280,6 +283,7 @@ export async function openBroker(options: {
       log: limitedLog,
       waitingWills,
       replica: options.replica,
+      deadLetters: options.deadLetters,
       store,
       writer,
       takeOver,

@@ -17,7 +17,8 @@ interface Reported {
   readonly isConnected: boolean;
   readonly socket: { readonly address: string };
   /** Most bytes that the next packet may have. */
-  maxPacketBytes(): number;
+  /** Most bytes of a packet of a client that has logged in. */
+  readonly agreedPacketBytes: number;
 }
 
 /** What is counted, logged and told of one connection. */
@@ -92,8 +93,9 @@ export class ConnectionReport {
 
   private describePacketLimit(): { limit: number; setBy: string } {
     const { config, uplink } = this.services;
-    const limit = this.connection.maxPacketBytes();
-    if (!this.connection.isConnected) return { limit, setBy: 'MAX_CONNECT_PACKET_BYTES' };
+    if (!this.connection.isConnected)
+      return { limit: config.maxConnectPacketBytes, setBy: 'MAX_CONNECT_PACKET_BYTES' };
+    const limit = this.connection.agreedPacketBytes;
     if (limit === config.maxPacketBytes) return { limit, setBy: 'MAX_PACKET_BYTES' };
     return { limit, setBy: limit === uplink.forwarder.maxPayloadBytes ? 'NATS or its stream' : 'the policy' };
   }

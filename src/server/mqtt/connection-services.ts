@@ -5,6 +5,7 @@ import type { LimitedLog } from '../../log.js';
 import type { DeviceDirectory } from '../device-directory.js';
 import type { EventFeed } from '../event-feed.js';
 import type { Calls } from '../forward/calls.js';
+import type { DeadLetters } from '../forward/dead-letters.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { FleetMessages } from '../forward/state/fleet-messages.js';
@@ -99,6 +100,7 @@ export function createConnectionServices(
     log: LimitedLog;
     waitingWills: UplinkServices['waitingWills'];
     replica: string;
+    deadLetters: DeadLetters | undefined;
     /** Where sessions are that outlive their connection. */
     store: SessionStore;
     /** Writes to it. */
@@ -161,6 +163,7 @@ export function createConnectionServices(
       maxExchangesPerClient: config.maxExchangesPerClient,
       topicLimits,
       deviceCalls: parts.deviceCalls,
+      deadLetters: parts.deadLetters,
       closesDenied: config.onDeniedPublish === 'disconnect',
       takesTtl: () => forwarder.takesTtl,
       makesTraces: config.traceContext === 'make',

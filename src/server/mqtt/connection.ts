@@ -163,14 +163,21 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
   }
 
   maxPacketBytes(): number {
-    return this.phase === 'connected' ? this.agreedPacketBytes : this.services.config.maxConnectPacketBytes;
+    const { config, uplink } = this.services;
+    if (this.phase !== 'connected') return config.maxConnectPacketBytes;
+    // What the stream does not take is read where it is kept elsewhere.
+    return this.packetBytes(uplink.deadLetters?.maxMessageBytes ?? uplink.forwarder.maxPayloadBytes);
   }
 
   /** Of a client that has logged in. */
   get agreedPacketBytes(): number {
-    const { config, uplink } = this.services;
+    return this.packetBytes(this.services.uplink.forwarder.maxPayloadBytes);
+  }
+
+  private packetBytes(byNats: number): number {
+    const { config } = this.services;
     const byPolicy = this.policy?.maxPacketBytes ?? config.maxPacketBytes;
-    return Math.min(config.maxPacketBytes, uplink.forwarder.maxPayloadBytes, byPolicy);
+    return Math.min(config.maxPacketBytes, byNats, byPolicy);
   }
 
   private handle(packet: Buffer, bodyOffset: number): CloseReason | undefined {

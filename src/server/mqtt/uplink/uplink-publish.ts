@@ -33,6 +33,8 @@ export interface PublishOwner {
   settle(message: UplinkPublish): void;
   /** It is not stored, and its client is told so in its turn. */
   answerRefused(message: UplinkPublish, detail: string): void;
+  /** It is not to be stored any more: it goes where such messages are kept. */
+  keepRefused(message: UplinkPublish, reason: CloseReason, detail: string): void;
   /** It can never be stored. */
   refuse(reason: CloseReason, fields: Readonly<Record<string, unknown>>): void;
   /** The client's connection, this one or a later one, may go on. */
@@ -170,17 +172,20 @@ export class UplinkPublish implements UplinkMessage {
     this.uplink.settle(this);
   }
 
-  onRefused(detail: string, cause?: string): void {
+  onRefused(detail: string, cause?: string, isFinal = false): void {
     this.leave();
     // The exchange is over; the client may send the message again.
     if (this.exchanges?.get(this.packetId) === this) this.exchanges.end(this.packetId);
     if (this.tellsRefusal && cause !== undefined) {
       this.refusal = refusalOf(cause);
+      this.uplink.keepRefused(this, this.refusal, detail);
       this.stored = true;
       this.uplink.answerRefused(this, detail);
       return;
     }
-    this.uplink.refuse(this.denied ? 'publish-denied' : 'refused-by-nats', {
+    const reason = this.denied ? 'publish-denied' : 'refused-by-nats';
+    if (isFinal) this.uplink.keepRefused(this, reason, detail);
+    this.uplink.refuse(reason, {
       topic: shortenText(this.topic),
       bytes: natsBytesOf(this),
       detail,

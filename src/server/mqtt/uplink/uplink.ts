@@ -1,8 +1,15 @@
+import type { DeadLetters } from '../../forward/dead-letters.js';
 import { headerBytesOf, natsBytesOf } from '../../forward/forwarder.js';
 import { encodeProperties } from '../../forward/mqtt-headers.js';
 import type { StoredPlace } from '../../forward/pub-ack.js';
+import { encodeHeaders } from '../../forward/subject.js';
 import type { LimitName } from '../live/limit-names.js';
-import { type CloseReason, isMessageRefusal, type MessageRefusal } from '../protocol/close-reason.js';
+import {
+  type CloseReason,
+  closeReasons,
+  isMessageRefusal,
+  type MessageRefusal,
+} from '../protocol/close-reason.js';
 import type { Codec, Publish, Will } from '../protocol/codec.js';
 import { PacketType, type QoS } from '../protocol/packet-type.js';
 import type { TopicLimits } from '../protocol/topics.js';
@@ -11,6 +18,7 @@ import type { DeviceCalls } from '../sessions/device-calls.js';
 import type { Exchanges } from '../sessions/exchanges.js';
 import { expiryOf, type Message } from '../sessions/message.js';
 import type { ReceivedGenerations } from '../sessions/received-generations.js';
+import { clientOfKey } from '../sessions/session-key.js';
 import type { TurnQueue } from '../transport/turn-queue.js';
 import type { Answers } from './answers.js';
 import { PropertiesReader, type ReadProperties } from './publish-properties.js';
@@ -46,6 +54,8 @@ export interface UplinkServices extends WillServices {
   /** A message without `traceparent` is given one. */
   readonly makesTraces: boolean;
   readonly turns: TurnQueue;
+  /** Where refused messages go; undefined: nowhere. */
+  readonly deadLetters: DeadLetters | undefined;
   /** Is told what devices publish while somebody waits for an answer. */
   readonly deviceCalls: DeviceCalls;
   /**
@@ -64,6 +74,8 @@ export interface UplinkConnection {
   /** `performance.now()` of the last bytes received. */
   readonly lastReadMs: number;
   readonly codec: Codec;
+  /** The version of MQTT, as people name it. */
+  readonly protocol: string;
   /** Topic aliases that the client may give. */
   readonly aliasesTaken: number;
   /** The client wants to know where its messages are stored. */
@@ -78,6 +90,8 @@ export interface UplinkConnection {
   close(reason: CloseReason, fields?: Readonly<Record<string, unknown>>): void;
 }
 
+/** Refusals that pass: the message may come again. */
+const passing: ReadonlySet<CloseReason> = new Set(['too-many-exchanges', 'too-many-exchanges-in-all']);
 /** JetStream stores no message with more. */
 const maxHeaderBytes = 65_535;
 /** A device takes at most one message for so many that are free; the same for bytes. */
@@ -153,20 +167,20 @@ export class Uplink implements PublishOwner {
   receive(publish: Publish): CloseReason | undefined {
     const { packet, topicStart, topicEnd, retain } = publish;
     const read = publish.propertiesEnd > publish.propertiesStart ? this.readProperties(publish) : undefined;
-    if (typeof read === 'string') return this.refuseOrClose(publish, read);
+    if (typeof read === 'string') return this.refuseOrClose(publish, read, undefined);
     const alias = read?.topicBytes;
     const route =
       alias === undefined
         ? this.routing.find(packet, topicStart, topicEnd, retain)
         : this.routing.find(alias, 0, alias.length, retain);
-    if (typeof route === 'string') return this.refuseOrClose(publish, route, alias);
+    if (typeof route === 'string') return this.refuseOrClose(publish, route, read);
     if (publish.qos === 2 && this.resume(publish.packetId)) return undefined;
 
     const { exchanges } = this.client;
     // A client cannot be made to wait: the PUBREL that would make room comes behind what is read. MQTT 5 gives a client
     // that comes back its whole quota (§4.9), however many exchanges of its session are open.
     if (publish.qos === 2 && exchanges.size >= this.services.maxExchangesPerClient)
-      return this.refuseOrClose(publish, 'too-many-exchanges', alias);
+      return this.refuseOrClose(publish, 'too-many-exchanges', read);
     const exchange = publish.qos === 2 ? { messageId: this.identify(publish), exchanges } : undefined;
     const message = new UplinkPublish(this, route, publish, exchange);
     // Perhaps it is stored, by another replica: with others in a batch it would have all of them refused.
@@ -183,9 +197,9 @@ export class Uplink implements PublishOwner {
       message.headers = addLines(message.headers, Buffer.from(newTraceparentLine()));
     const tooManyHeaders = read !== undefined && headerBytesOf(message) > maxHeaderBytes;
     if (natsBytesOf(message) > this.services.forwarder.maxPayloadBytes || tooManyHeaders)
-      return this.refuseOrClose(publish, 'packet-too-large', alias);
+      return this.refuseOrClose(publish, 'packet-too-large', read);
     if (publish.qos === 2 && !exchanges.begin(message))
-      return this.refuseOrClose(publish, 'too-many-exchanges-in-all', alias);
+      return this.refuseOrClose(publish, 'too-many-exchanges-in-all', read);
     const { deviceCalls } = this.services;
     if (deviceCalls.pending > 0)
       deviceCalls.onPublish(this.device.id, route.topic, message.payload, read?.properties);
@@ -236,16 +250,18 @@ export class Uplink implements PublishOwner {
   private refuseOrClose(
     publish: Publish,
     reason: CloseReason,
-    alias: Buffer = publish.packet.subarray(publish.topicStart, publish.topicEnd),
+    read: ReadProperties | undefined,
   ): CloseReason | undefined {
-    const { qos, packetId } = publish;
+    const { qos, packetId, packet, topicStart, topicEnd } = publish;
     const { connection } = this;
     if (!isMessageRefusal(reason)) return reason;
     // What PUBREC has taken it takes again, whatever holds by now [MQTT 5.0 MQTT-4.3.3-10].
     if (qos === 2 && connection.codec.explains && this.resume(packetId)) return undefined;
     this.device.ledger.receive();
     this.device.ledger.refuse(reason);
-    connection.report.publishRefused(reason, alias.toString('utf8'));
+    const topic = (read?.topicBytes ?? packet.subarray(topicStart, topicEnd)).toString('utf8');
+    connection.report.publishRefused(reason, topic);
+    this.keepUnrouted({ ...publish, topic, properties: read?.properties }, reason);
     const closes = reason === 'publish-denied' && this.services.closesDenied;
     if (closes || !connection.codec.explains) return reason;
     this.services.counters.publishesRefused[reason] += 1;
@@ -285,7 +301,10 @@ export class Uplink implements PublishOwner {
   publishWill(will: Will): void {
     const topic = Buffer.from(will.topic, 'utf8');
     const route = this.routing.find(topic, 0, topic.length, will.retain);
-    if (typeof route === 'string') return;
+    if (typeof route === 'string') {
+      this.keepUnrouted(will, route);
+      return;
+    }
     const exchange = will.qos === 2 ? { messageId: this.services.nextMessageId() } : undefined;
     const message = new UplinkPublish(this, route, { ...will, packetId: 0 }, exchange);
     if (will.properties !== undefined) {
@@ -326,6 +345,43 @@ export class Uplink implements PublishOwner {
     this.device.ledger.refuse(refusal);
     this.connection.report.publishRefused(refusal, topic, detail);
     this.answerStored();
+  }
+
+  keepRefused({ headers, payload, qos }: UplinkPublish, reason: CloseReason, detail: string): void {
+    this.keep({ headers, payload, qos }, reason, detail);
+  }
+
+  /** The same of a message that has no route. */
+  private keepUnrouted(
+    {
+      topic,
+      payload,
+      qos,
+      retain,
+      properties,
+    }: Pick<Will, 'topic' | 'payload' | 'qos' | 'retain' | 'properties'>,
+    reason: CloseReason,
+  ): void {
+    if (this.services.deadLetters === undefined || passing.has(reason)) return;
+    const lines = properties === undefined ? '' : encodeProperties(properties, { ttl: false });
+    const headers = addLines(encodeHeaders(topic, retain), Buffer.from(lines));
+    this.keep({ headers, payload, qos }, reason, closeReasons[reason].why);
+  }
+
+  private keep(
+    message: { headers: Uint8Array; payload: Buffer; qos: QoS },
+    reason: CloseReason,
+    detail: string,
+  ): void {
+    const { client, connection, services } = this;
+    services.deadLetters?.keep({
+      ...message,
+      device: client.device.id,
+      client: clientOfKey(client.key),
+      protocol: connection.protocol,
+      reason,
+      detail,
+    });
   }
 
   /** The client's connection, this one or a later one, may go on. */
