@@ -1,9 +1,18 @@
+import { connect } from 'nats';
 import { expect, test } from 'vitest';
 import { numbersByClient, type Publisher, readStored, startPublisher } from '../support/load.js';
 import { createDatabase, startPostgres } from '../support/postgres.js';
 import { publishPacket } from '../support/raw-client.js';
 import { inCi } from '../support/rounds.js';
-import { addDevices, connected, type Gateway, type OnFinished, startGateway, until } from './gateway.js';
+import {
+  addDevice,
+  addDevices,
+  connected,
+  type Gateway,
+  type OnFinished,
+  startGateway,
+  until,
+} from './gateway.js';
 import { takePort } from './processes.js';
 
 /** More than enough for what a stop does besides waiting for NATS. */
@@ -105,6 +114,34 @@ test('SIGTERM while NATS is frozen: not ready, no further client, over at the de
   );
   for (const { clientId, sent } of publishers)
     expect(numbers.get(clientId)?.firsts).toEqual(Array.from({ length: sent }, (_, number) => number));
+});
+
+test('SIGTERM while NATS is frozen and services are to be told of devices: over at the deadline, and told later', async ({
+  onTestFinished,
+}) => {
+  const shutdownTimeoutSec = 3;
+  const gateway = await startGateway(onTestFinished, {
+    env: { SHUTDOWN_TIMEOUT_SEC: String(shutdownTimeoutSec), DEVICE_EVENTS: 'true' },
+  });
+  const { server, nats } = gateway;
+  const device = await addDevice(server.httpPort);
+  await connected(onTestFinished, server.mqttPort, device);
+  await nats.pause();
+  onTestFinished(() => nats.resume());
+  const late = await addDevice(server.httpPort);
+  await server.waitFor('device_events_wait');
+
+  const startedMs = performance.now();
+  expect(await server.end('SIGTERM')).toBe(0);
+  expect(performance.now() - startedMs).toBeLessThan(shutdownTimeoutSec * 1_000 + littleMs);
+
+  nats.resume();
+  const listener = await connect({ servers: nats.url });
+  onTestFinished(() => listener.close());
+  const told = listener.subscribe(`event.device.${late.id}.provisioned`, { max: 1 });
+  await listener.flush();
+  await gateway.restart();
+  for await (const { subject } of told) expect(subject).toBe(`event.device.${late.id}.provisioned`);
 });
 
 test('NATS comes back within the deadline of a stop: everything taken is stored and acknowledged', {
