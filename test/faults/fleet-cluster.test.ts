@@ -1,52 +1,7 @@
 import mqtt from 'mqtt';
-import { connect } from 'nats';
 import { expect, test } from 'vitest';
-import { freePort } from '../support/free-port.js';
-import { startNatsServer } from '../support/nats-server.js';
-import { addDevice, type OnFinished, startGateway, startReplica, until } from './gateway.js';
-
-/** Three servers that keep every stream on all of them, as that of the uplink is. */
-async function startCluster(onFinished: OnFinished) {
-  const ports = [await freePort(), await freePort(), await freePort()];
-  const routes = ports.map((port) => `nats://127.0.0.1:${port}`).join(', ');
-  const servers = await Promise.all(
-    ports.map((port, index) =>
-      startNatsServer({
-        configExtra: `server_name: n${index}\ncluster { name: test, listen: "127.0.0.1:${port}", routes: [${routes}] }`,
-      }),
-    ),
-  );
-  onFinished(async () => {
-    await Promise.all(servers.map((server) => server.stop()));
-  });
-  const urls = servers.map(({ url }) => url);
-  const observer = await connect({ servers: urls, maxReconnectAttempts: -1 });
-  onFinished(() => observer.close());
-  const streams = async () => (await observer.jetstreamManager({ timeout: 2_000, checkAPI: false })).streams;
-  await until('there is a stream on three servers', async () => {
-    const added = (await streams()).add({ name: 'RAW', subjects: ['raw.>'], num_replicas: 3 });
-    return await added.then(
-      () => true,
-      () => false,
-    );
-  });
-  return {
-    urls,
-    read: async (stream: string) => (await streams()).info(stream),
-    /** Ends the server that leads a stream, and starts it again. */
-    async killLeader(stream: string): Promise<void> {
-      const leader = async () => (await (await streams()).info(stream)).cluster?.leader;
-      let name: string | undefined;
-      await until('the stream has a leader', async () => {
-        name = await leader().catch(() => undefined);
-        return name !== undefined;
-      });
-      const server = servers[Number(name?.slice(1))];
-      await server?.kill();
-      await server?.restart();
-    },
-  };
-}
+import { addDevice, startGateway, startReplica, until } from './gateway.js';
+import { startCluster } from './nats-cluster.js';
 
 test('messages between replicas and retained ones survive the leaders of their streams', async ({
   onTestFinished,
