@@ -1,15 +1,15 @@
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
+import { type AddressInfo, createConnection, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect, DiscardPolicy, RetentionPolicy, StorageType, type StreamConfig } from 'nats';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import { listAudit } from '../../src/db/audit-log.js';
 import { listDevices } from '../../src/db/devices.js';
 import { openDatabase } from '../../src/db/open.js';
-import { setPolicy } from '../../src/db/policies.js';
+import { removePolicy, setPolicy } from '../../src/db/policies.js';
 import { openLog } from '../../src/log.js';
 import { readConfig } from '../../src/read-config.js';
 import { isAtLeast } from '../../src/server/forward/connection/server-version.js';
@@ -156,6 +156,7 @@ describe('on a healthy system', () => {
     expect([...names].toSorted()).toEqual([
       'acknowledgement',
       'clock',
+      'command',
       'commands',
       'config',
       'data',
@@ -167,6 +168,7 @@ describe('on a healthy system', () => {
       'ports',
       'schema',
       'server',
+      'sessions',
       'stream',
     ]);
     expect(find('database')[0]?.detail).toMatch(/^PostgreSQL \d+.* answers in \d+ ms$/);
@@ -183,6 +185,35 @@ describe('on a healthy system', () => {
       expect(stored.subject).toBe(subject);
       expect(JSON.parse(stored.string())).toHaveProperty('doctor');
     }
+  });
+
+  test('puts a command through to a device that sleeps, and leaves nothing of it', async () => {
+    await serve();
+    const { find } = await examine();
+    expect(find('command')).toMatchObject([
+      {
+        status: 'ok',
+        detail: expect.stringMatching(
+          /^A command waited in stream CMD \(cmd\.\w+\.doctor, number \d+\) for a device that slept, .* it is removed$/,
+        ),
+      },
+    ]);
+    await expectNothingLeft();
+  });
+
+  test('looks at the buckets of sessions and replicas', async () => {
+    await useStream({});
+    const details = async () =>
+      (await examine({}, ['--no-message'])).find('sessions').map(({ status, detail }) => [status, detail]);
+    expect(await details()).toEqual([
+      ['ok', 'serve creates KV_svc-mqtt-sessions for sessions'],
+      ['ok', 'serve creates KV_svc-mqtt-replicas for which replicas live'],
+    ]);
+    await serve();
+    expect(await details()).toEqual([
+      ['ok', expect.stringMatching(/^Stream KV_svc-mqtt-sessions holds \d+ messages?: sessions$/)],
+      ['ok', expect.stringMatching(/^Stream KV_svc-mqtt-replicas holds \d+ messages?: which replicas live$/)],
+    ]);
   });
 
   test('leaves no device behind, and an entry in the audit log for what it did', async () => {
@@ -265,6 +296,71 @@ test('a signal ends it, and the device that was added is removed', async () => {
   io.stop('SIGINT');
   await expect(examining).rejects.toThrow('SIGINT');
   expect(await devices()).toEqual([]);
+});
+
+/** Of commands and sessions, once the server has seen that the device is gone. */
+async function expectNothingLeft(): Promise<void> {
+  const connection = await connect({ servers: nats.url });
+  onTestFinished(() => connection.close());
+  const manager = await connection.jetstreamManager();
+  expect((await manager.streams.info('CMD')).state.messages).toBe(0);
+  const bucket = await connection.jetstream().views.kv('svc-mqtt-sessions', { bindOnly: true });
+  const keys: string[] = [];
+  for await (const key of await bucket.keys()) keys.push(key);
+  expect(keys).toEqual([]);
+}
+
+test('says why a command does not reach a device that sleeps', async () => {
+  const actor = { kind: 'cli', name: 'test' } as const;
+  const type = 'svc-mqtt-doctor';
+  const rules = { publish: ['raw/{id}'], subscribe: [], natsSubject: null, publishRate: null };
+  const others = { maxPacketBytes: null, ackLevel: null, onRefusal: null, receipts: null };
+  await withDatabase((db) => setPolicy(db, actor, { type, ...rules, ...others }));
+  onTestFinished(async () => {
+    await withDatabase((db) => removePolicy(db, actor, type));
+  });
+  await serve();
+  const { exit, find, statusOf } = await examine();
+  expect([exit, statusOf('message')]).toEqual([1, ['ok', 'ok']]);
+  expect(find('command')).toMatchObject([
+    {
+      status: 'problem',
+      detail: 'A device may not subscribe to its commands: SUBACK 135',
+      action: expect.stringContaining('subscribe_denied'),
+    },
+  ]);
+});
+
+test('a signal while a command waits for its device leaves neither command nor session behind', async () => {
+  await serve();
+  const { MQTT_PORT: target } = env;
+  let connections = 0;
+  let reached = () => {};
+  const waiting = new Promise<void>((resolve) => {
+    reached = resolve;
+  });
+  // Both messages and the first visit of the device that sleeps pass; its second one is answered by nobody.
+  const relay = createServer((socket) => {
+    connections += 1;
+    socket.on('error', () => {});
+    if (connections === 4) {
+      reached();
+      return;
+    }
+    const onward = createConnection(Number(target), '127.0.0.1');
+    onward.on('error', () => {});
+    socket.pipe(onward).pipe(socket);
+  }).listen(0, '127.0.0.1');
+  await new Promise((resolve) => relay.once('listening', resolve));
+  onTestFinished(() => {
+    relay.close();
+  });
+  const io = fakeIo({ env: { ...env, MQTT_PORT: String((relay.address() as AddressInfo).port) } });
+  const examining = runProgram(['doctor'], io);
+  await waiting;
+  io.stop('SIGINT');
+  await expect(examining).rejects.toThrow('SIGINT');
+  await vi.waitFor(expectNothingLeft, 20_000);
 });
 
 test.runIf(process.platform === 'linux')(

@@ -10,15 +10,17 @@ import { readAddressRanges } from '../../server/mqtt/admission/address-ranges.js
 import { readCliActor } from '../store/actor.js';
 import { reachable } from '../store/own-server.js';
 import { type Finding, ok, problem, skipped } from './finding.js';
-import { type ProbedVersion, type ProbeOutcome, probedVersions, probeMqtt } from './mqtt-probe.js';
+import { type ProbeOutcome, probeMqtt } from './mqtt-probe.js';
+import { type ProbedVersion, probedVersions } from './mqtt-visit.js';
+import { checkSleepingDevice } from './sleeping-device.js';
 
-const probeTimeoutMs = 8_000;
+const probeTimeoutMs = 6_000;
 const passedOnWithinMs = 2_000;
 const pollMs = 20;
 
 /**
- * Sends a message as a device does, by MQTT 3.1.1 and by MQTT 5, and looks for each in NATS: a device is added for them and
- * removed again; the messages stay in the stream.
+ * Sends a message as a device does, by MQTT 3.1.1 and by MQTT 5, and looks for each in NATS; then a command the other way, to
+ * a device that sleeps. A device is added for them and removed again; the messages stay in the stream.
  */
 export async function checkRoundTrip(
   config: Config,
@@ -35,6 +37,12 @@ export async function checkRoundTrip(
   try {
     for (const version of [4, 5] as const)
       await send(config, door, { inspector, device, signal, version }, add);
+    if (config.enableJetstream)
+      await checkSleepingDevice(
+        { ...placeOf(config, door), timeoutMs: probeTimeoutMs, signal },
+        { device, inspector },
+        add,
+      );
   } finally {
     await removeSyntheticDevice(db, readCliActor(), device.id);
   }
@@ -66,6 +74,12 @@ function proxyPreamble({ proxyProtocolFrom }: Config): string {
   return expected ? 'PROXY UNKNOWN\r\n' : '';
 }
 
+/** Where a connection goes, and what it begins with. */
+function placeOf(config: Config, door: Door) {
+  const host = reachable(config.mqttHost).replace(/^\[|\]$/g, '');
+  return { ...door, host, preamble: proxyPreamble(config) };
+}
+
 async function send(
   config: Config,
   door: Door,
@@ -79,10 +93,9 @@ async function send(
   const payload = Buffer.from(JSON.stringify({ doctor: randomUUID() }));
   const passedOn = await inspector.watch(subject);
   const outcome = await probeMqtt({
-    host: reachable(config.mqttHost).replace(/^\[|\]$/g, ''),
-    ...door,
-    preamble: proxyPreamble(config),
+    ...placeOf(config, door),
     version,
+    clientId: 'doctor',
     user: device.mqttUser,
     password: device.mqttPassword,
     topic,

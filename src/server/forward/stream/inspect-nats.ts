@@ -1,3 +1,4 @@
+import { messageOf, SvcMqttError } from '../../../errors.js';
 import { dialNats } from '../connection/nats-dial.js';
 import { DiscardPolicy, RetentionPolicy, StorageType, type StreamInfo } from '../connection/nats-library.js';
 import { type NatsSettings, readNatsTarget, showAddress } from '../connection/nats-settings.js';
@@ -73,6 +74,10 @@ export interface NatsInspector {
   readStorage(): Promise<StorageInspection>;
   /** The last message of a stream on a subject; undefined when there is none. */
   readLast(stream: string, subject: string): Promise<StoredMessage | undefined>;
+  /** Publishes a message, and waits until a stream has it. @throws SvcMqttError NATS_STREAM. */
+  store(subject: string, payload: Buffer): Promise<{ readonly stream: string; readonly sequence: number }>;
+  /** Removes a message from a stream; false: it may not, or cannot. */
+  removeMessage(stream: string, sequence: number): Promise<boolean>;
   /** Gathers what core NATS passes on. */
   watch(subject: string): Promise<{ readonly received: readonly Buffer[] }>;
   /** Tells it to who is connected. */
@@ -82,6 +87,7 @@ export interface NatsInspector {
   close(): Promise<void>;
 }
 
+const storeTimeoutMs = 5_000;
 const noMessageFound = 10_037;
 const noStreamFound = 10_059;
 
@@ -134,6 +140,29 @@ export async function openNatsInspector(settings: NatsSettings): Promise<NatsIns
         if (apiCode(error) === noMessageFound) return undefined;
         throw error;
       }
+    },
+    async store(subject, payload) {
+      try {
+        const answer = await connection.request(subject, payload, { timeout: storeTimeoutMs });
+        const { stream, seq, error } = answer.json<{
+          stream?: string;
+          seq?: number;
+          error?: { description?: string };
+        }>();
+        if (stream !== undefined && seq !== undefined) return { stream, sequence: seq };
+        throw new Error(error?.description ?? 'an answer that is not of a stream');
+      } catch (error) {
+        throw new SvcMqttError(
+          'NATS_STREAM',
+          `No stream stored a message to ${subject}: ${messageOf(error)}`,
+          {
+            suggestion: 'See that the stream is not full and that this user may publish to it',
+          },
+        );
+      }
+    },
+    async removeMessage(stream, sequence) {
+      return await (await manage()).streams.deleteMessage(stream, sequence, false).catch(() => false);
     },
     async watch(subject) {
       const received: Buffer[] = [];
