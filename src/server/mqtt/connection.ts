@@ -6,6 +6,7 @@ import { updatePublishRate } from './admission/publish-rate.js';
 import { ConnectionReport } from './connection-report.js';
 import type { ConnectionServices } from './connection-services.js';
 import { type Joined, type JoiningConnection, join } from './joining.js';
+import type { ConnectionMeter } from './live/connection-meters.js';
 import { countMessage } from './live/counters.js';
 import { type CloseReason, closeReasons, suppressesWill } from './protocol/close-reason.js';
 import { type Codec, type Connect, unknownPacketId, type Will } from './protocol/codec.js';
@@ -48,6 +49,8 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
   readonly openedAtMs: number;
   /** PUBLISH packets received, by QoS. */
   readonly received: [number, number, number] = [0, 0, 0];
+  /** Rate and search text; undefined while nobody watches. */
+  meter: ConnectionMeter | undefined;
   /** `performance.now()` of the bytes that the last PUBLISH came with; 0 when there was none. */
   lastMessageMs = 0;
   readonly socket: ClientSocket;

@@ -13,7 +13,7 @@ import type { Connection } from '../connection.js';
 import { formatCode } from '../connection-report.js';
 import { closeReasons, type Reason } from '../protocol/close-reason.js';
 import { type ConnectionMeters, countOf } from './connection-meters.js';
-import { selectPage } from './select-page.js';
+import { openPageSelection } from './select-page.js';
 import { whyWaiting } from './waiting-reason.js';
 
 /** Lists, shows and ends the connections of this replica. */
@@ -33,13 +33,26 @@ export function openConnectionList(options: {
 
   function select(request: ConnectionRequest) {
     meters.watch();
-    const accepted = [...connections].filter((connection) => connection.isConnected);
-    const matching = filter(accepted, request, meters);
-    // Each key is read once: while the page is selected it is compared some twenty times.
+    const matches = filterOf(request, meters);
     const key = keyOf(request.sort, meters);
-    const entries = matching.map((connection) => ({ connection, key: key(connection) }));
-    const page = selectPage(entries, comparatorOf(request.descending), request.offset, request.limit);
-    return { total: accepted.length, matching: matching.length, page };
+    const selection = openPageSelection(comparatorOf(request.descending), request.offset, request.limit);
+    let total = 0;
+    let matching = 0;
+    let entry: Entry | undefined;
+    for (const connection of connections) {
+      if (!connection.isConnected) continue;
+      total += 1;
+      if (matches !== undefined && !matches(connection)) continue;
+      matching += 1;
+      // Most are on no page, and so are looked at in the same object.
+      if (entry === undefined) entry = { connection, key: key(connection) };
+      else {
+        entry.connection = connection;
+        entry.key = key(connection);
+      }
+      if (selection.offer(entry)) entry = undefined;
+    }
+    return { total, matching, page: selection.page() };
   }
 
   function summarize(connection: Connection): ConnectionSummary {
@@ -149,23 +162,23 @@ export function openConnectionList(options: {
   };
 }
 
-function filter(
-  connections: Connection[],
+/** Undefined: every connection is asked for. */
+function filterOf(
   { text, device, type }: ConnectionRequest,
   meters: ConnectionMeters,
-): Connection[] {
+): ((connection: Connection) => boolean) | undefined {
   const words = (text ?? '')
     .toLowerCase()
     .split(/\s+/)
     .filter((word) => word !== '');
-  if (words.length === 0 && device === undefined && type === undefined) return connections;
-  return connections.filter((connection) => {
+  if (words.length === 0 && device === undefined && type === undefined) return undefined;
+  return (connection) => {
     if (device !== undefined && connection.device?.id !== device) return false;
     if (type !== undefined && connection.device?.type !== type) return false;
     if (words.length === 0) return true;
     const searched = meters.searchTextOf(connection);
     return words.every((word) => searched.includes(word));
-  });
+  };
 }
 
 function waitsOf(connection: Connection): ConnectionDetails['waits'] {
@@ -222,8 +235,8 @@ function keyOf(field: SortField, meters: ConnectionMeters): (connection: Connect
 
 /** A connection with what it is sorted by. */
 interface Entry {
-  readonly connection: Connection;
-  readonly key: string | number;
+  connection: Connection;
+  key: string | number;
 }
 
 function comparatorOf(descending: boolean): (a: Entry, b: Entry) => number {

@@ -1,7 +1,5 @@
-import type { Connection } from '../connection.js';
-
 /** What is worked out for one connection while somebody watches. */
-interface Meter {
+export interface ConnectionMeter {
   /** Messages and time of the last sample. */
   messages: number;
   atMs: number;
@@ -11,13 +9,25 @@ interface Meter {
   searchText: string | undefined;
 }
 
+/** What a connection is measured and described by. */
+interface Metered {
+  readonly isConnected: boolean;
+  readonly received: readonly [number, number, number];
+  readonly device: { readonly id: string; readonly type: string } | undefined;
+  readonly clientId: string;
+  readonly socket: { readonly address: string };
+  readonly accepted: { readonly transport: string };
+  readonly protocol: string;
+  meter: ConnectionMeter | undefined;
+}
+
 /** Rates and search texts of connections. Both cost time and memory, so there are none while nobody watches. */
 export interface ConnectionMeters {
   /** Somebody watches, now. */
   watch(): void;
   /** Messages a second; undefined until it was watched for a second. */
-  rateOf(connection: Connection): number | undefined;
-  searchTextOf(connection: Connection): string;
+  rateOf(connection: Metered): number | undefined;
+  searchTextOf(connection: Metered): string;
   /** Takes a sample when it is time for one; to be called about once a second. */
   onTick(nowMs: number): void;
 }
@@ -28,23 +38,23 @@ const sampleMs = 900;
 /** Bursts and pauses of about so long are evened out. */
 const smoothingMs = 2_000;
 
-export function openConnectionMeters(connections: ReadonlySet<Connection>): ConnectionMeters {
-  const meters = new Map<Connection, Meter>();
+export function openConnectionMeters(connections: ReadonlySet<Metered>): ConnectionMeters {
   let watchedUntilMs = 0;
+  /** Connections may have meters. */
+  let hasMeters = false;
   let sampledAtMs = 0;
 
-  function meterOf(connection: Connection): Meter {
-    let meter = meters.get(connection);
-    if (meter === undefined) {
-      meter = {
+  function meterOf(connection: Metered): ConnectionMeter {
+    if (connection.meter === undefined) {
+      hasMeters = true;
+      connection.meter = {
         messages: countOf(connection),
         atMs: performance.now(),
         rate: undefined,
         searchText: undefined,
       };
-      meters.set(connection, meter);
     }
-    return meter;
+    return connection.meter;
   }
 
   return {
@@ -59,19 +69,19 @@ export function openConnectionMeters(connections: ReadonlySet<Connection>): Conn
     },
     onTick(nowMs) {
       if (nowMs > watchedUntilMs) {
-        meters.clear();
+        if (hasMeters) for (const connection of connections) connection.meter = undefined;
+        hasMeters = false;
         return;
       }
       if (nowMs - sampledAtMs < sampleMs) return;
       sampledAtMs = nowMs;
-      for (const connection of meters.keys()) if (!connections.has(connection)) meters.delete(connection);
       for (const connection of connections)
         if (connection.isConnected) sample(meterOf(connection), connection, nowMs);
     },
   };
 }
 
-function sample(meter: Meter, connection: Connection, nowMs: number): void {
+function sample(meter: ConnectionMeter, connection: Metered, nowMs: number): void {
   const passedMs = nowMs - meter.atMs;
   if (passedMs < sampleMs) return;
   const messages = countOf(connection);
@@ -84,11 +94,11 @@ function sample(meter: Meter, connection: Connection, nowMs: number): void {
   meter.atMs = nowMs;
 }
 
-export function countOf({ received }: Connection): number {
+export function countOf({ received }: Metered): number {
   return received[0] + received[1] + received[2];
 }
 
-function describe({ device, clientId, socket, accepted, protocol }: Connection): string {
+function describe({ device, clientId, socket, accepted, protocol }: Metered): string {
   return [device?.id, device?.type, clientId, socket.address, accepted.transport, protocol]
     .join('\n')
     .toLowerCase();

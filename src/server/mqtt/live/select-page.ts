@@ -1,15 +1,46 @@
+/** The items from `offset` to `offset + limit` of those that are offered, in order. */
+export interface PageSelection<T> {
+  /** @returns whether the item was taken; one that was not comes on no page and may be used for the next. */
+  offer(item: T): boolean;
+  /** The page; ends the selection. */
+  page(): T[];
+}
+
+/** Fewer items than this are not looked through to make room. */
+const leastRoom = 256;
+
 /**
- * The elements from `offset` to `offset + limit` of the sorted items, without sorting the others: what is asked for
- * every second must not cost what sorting ten thousands does. Reorders `items`.
+ * Selects a page without sorting the others, or keeping them: what is asked for every second must not cost what sorting ten
+ * thousands does.
  *
  * @param compare a total order: no two items are equal.
  */
-export function selectPage<T>(
-  items: T[],
+export function openPageSelection<T>(
   compare: (a: T, b: T) => number,
   offset: number,
   limit: number,
-): T[] {
+): PageSelection<T> {
+  const end = limit === 0 ? 0 : offset + limit;
+  const room = Math.max(leastRoom, 2 * end);
+  let kept: T[] = [];
+  /** The last of the page, of those seen so far; undefined: there are fewer. */
+  let last: T | undefined;
+
+  return {
+    offer(item) {
+      if (end === 0 || (last !== undefined && compare(item, last) > 0)) return false;
+      kept.push(item);
+      if (kept.length < room) return true;
+      partition(kept, compare, 0, kept.length - 1, end - 1);
+      kept = kept.slice(0, end);
+      last = kept[end - 1];
+      return true;
+    },
+    page: () => selectPage(kept, compare, offset, limit),
+  };
+}
+
+function selectPage<T>(items: T[], compare: (a: T, b: T) => number, offset: number, limit: number): T[] {
   const end = Math.min(items.length, offset + limit);
   if (offset >= end) return [];
   if (offset > 0) partition(items, compare, 0, items.length - 1, offset);
