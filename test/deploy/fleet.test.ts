@@ -27,7 +27,7 @@ test('the fleet of docker-compose.yml, as processes of this machine', async ({ s
   ]);
   const front = await findPlaces(['mqtt', 'api']);
 
-  await startFleetNats(onTestFinished, file, places);
+  const natsServers = await startFleetNats(onTestFinished, file, places);
   const nats = await connect({ port: places.portOf('nats-1:4222') });
   onTestFinished(() => nats.close());
   const { streams } = await nats.jetstreamManager();
@@ -101,8 +101,9 @@ test('the fleet of docker-compose.yml, as processes of this machine', async ({ s
   expect(list.map(({ address }) => address.replace(/:\d+$/, '')).sort()).toEqual(['127.0.0.2', '127.0.0.3']);
   expect(new Set(list.map(({ replica }) => replica)).size).toBe(2);
 
-  // One replica goes: its device comes in again, and what it sends is stored in three places.
+  // One replica and one NATS server go: the device comes in again, and what it sends is stored by the two servers that are left.
   await gateways[0]?.end('SIGKILL');
+  natsServers[2]?.kill('SIGKILL');
   await until('the balancer has seen it', async () => (await connections()).length === 1);
   const client = await connected(onTestFinished, front.portOf('mqtt'), device, { clientId: 'again' });
   await publishAndWait(client, device, 'after the loss');

@@ -79,6 +79,15 @@ describe.skipIf(imageBase === undefined)('the container image', () => {
     await expect(container.exec('npm', '--version')).rejects.toThrow();
   });
 
+  test('has what the script of fleet-stream in docker-compose.yml imports', async () => {
+    await container.exec(
+      'node',
+      '--input-type=module',
+      '--eval',
+      "import { connect } from 'nats'; connect.name;",
+    );
+  });
+
   test('takes a message of a device and stores it before it acknowledges', async () => {
     const { version } = JSON.parse(readText('package.json')) as { version: string };
     expect(await container.exec('svc-mqtt', '--version')).toContain(version);

@@ -64,12 +64,12 @@ export async function answersOk(url: string): Promise<boolean> {
   return (await fetch(url)).ok;
 }
 
-/** Starts the three NATS servers of the profile fleet, each as its service says. */
+/** Starts the three NATS servers of the profile fleet, each as its service says; answers them in that order. */
 export async function startFleetNats(
   onFinished: OnFinished,
   { services }: ComposeFile,
   places: Places,
-): Promise<void> {
+): Promise<ChildProcess[]> {
   const directory = await mkdtemp(join(tmpdir(), 'svc-mqtt-fleet-'));
   onFinished(() => rm(directory, { recursive: true, force: true }));
   const { path: program } = await obtainNatsServer({
@@ -93,9 +93,9 @@ export async function startFleetNats(
         .replace('=8222', `=${monitor}`)
         .replace('0.0.0.0:6222', `127.0.0.1:${places.portOf(`${name}:6222`)}`),
     );
-    await startProgram(onFinished, program, args, () => answersOk(`http://127.0.0.1:${monitor}/healthz`));
+    return startProgram(onFinished, program, args, () => answersOk(`http://127.0.0.1:${monitor}/healthz`));
   });
-  await Promise.all(servers);
+  return Promise.all(servers);
 }
 
 /** Runs the script of a service that runs once, where the image would have its packages; answers its exit status. */
