@@ -25,6 +25,7 @@ import { openCommandSender } from './forward/commands/command-sender.js';
 import { checkDeadLetterStream, openDeadLetters } from './forward/dead-letters.js';
 import { borrowEmbeddedNats, type EmbeddedNats } from './forward/embedded/embedded-nats.js';
 import type { Forwarder } from './forward/forwarder.js';
+import { openPeeks, type Peeks } from './forward/peek.js';
 import { startDownlink } from './forward/start-downlink.js';
 import { startForwarder } from './forward/start-forwarder.js';
 import { openPresence } from './forward/state/presence.js';
@@ -62,6 +63,8 @@ export interface RunningServer {
   readonly view: ReplicaView;
   /** The devices that the database knows. */
   readonly devices: Pick<DeviceQueries, 'list' | 'find' | 'ledger'>;
+  /** The messages of a device as they pass. */
+  readonly peeks: Peeks;
   /** Revokes a device. @throws SvcMqttError DEVICE_NOT_FOUND. */
   revoke(deviceId: string, actor: Actor): Promise<void>;
   /** There are certificate files to read again. */
@@ -195,12 +198,15 @@ async function start(
   releasers.add('change feed', () => feed.close());
   const ledger = startDeviceLedger({ db, log, isLive: () => feed.live });
   releasers.add('ledger', () => ledger.close());
+  let templates: ReadonlyMap<string, string | null> = new Map();
+  const peeks = openPeeks(nats.link, (type) => templates.get(type) ?? config.natsSubject);
   const policies = await startPolicyDirectory({
     db: urgent,
     feed,
     log,
     onLoaded(loaded) {
       core.setPolicies(loaded);
+      templates = new Map(loaded.map(({ type, natsSubject }) => [type, natsSubject]));
       coverage.check(loaded);
       nats.setPromised(new Set(loaded.flatMap(({ ackLevel }) => ackLevel ?? [])));
     },
@@ -314,6 +320,7 @@ async function start(
     db,
     urgent,
     feed,
+    peeks,
     commands: openCommandSender(nats.link, () => downlink.store !== undefined),
     readLedger: (deviceId) => ledger.read(deviceId),
     config,
@@ -365,6 +372,7 @@ async function start(
       http: http.port,
     },
     view,
+    peeks,
     devices: bindDeviceQueries(db, (deviceId) => ledger.read(deviceId)),
     async revoke(deviceId, actor) {
       const { unknown } = await revokeDevices(db, actor, [deviceId]);

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { payloadFields, showPayload, viewPayload } from '../../src/cli/tail-nats/payload-view.js';
-import { checkSubject, deviceSubject } from '../../src/cli/tail-nats/subject.js';
+import { checkSubject } from '../../src/cli/tail-nats/subject.js';
 import { escapeControls, formatTime, toJsonLine } from '../../src/cli/terminal/text.js';
+import { deviceSubject } from '../../src/server/forward/subject.js';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const fieldsOf = (payload: Uint8Array) =>

@@ -79,6 +79,7 @@ describe('/openapi.json', () => {
       'get /devices',
       'get /devices/{id}',
       'get /devices/{id}/commands/{sequence}',
+      'get /devices/{id}/messages',
       'get /events',
       'get /fleet',
       'get /healthz',

@@ -183,7 +183,20 @@ describe.skipIf(!hasTmux && process.env.CI === undefined)('in a terminal', () =>
     await terminal.press('Tab');
     await terminal.shows(/connected +\S+/);
     await terminal.press('1');
-    await terminal.shows('1–12 of 32');
+    await terminal.press('/');
+    await terminal.press('-l', 'sensor-00');
+    await terminal.press('Enter');
+    await terminal.shows('1–1 of 1 (32 in all)');
+    await terminal.press('p');
+    await terminal.shows(`MESSAGES OF ${id}`);
+    const passing = setInterval(
+      () => clients.get('sensor-00')?.publish(`raw/${id}/t`, '{"celsius":21.5}'),
+      200,
+    );
+    onTestFinished(() => clearInterval(passing));
+    await terminal.shows(/raw\/.*16 B +\{"celsius":21\.5\}/);
+    await terminal.press('Escape');
+    await terminal.shows('1–1 of 1');
     await terminal.press('C-c');
     await terminal.shows('ENDED 0');
   });

@@ -3,6 +3,8 @@ import { stripVTControlCharacters } from 'node:util';
 import { renderToString } from 'ink';
 import { render } from 'ink-testing-library';
 import { describe, expect, test, vi } from 'vitest';
+import type { PassingMessageJson } from '../../src/api/passing-message.js';
+import type { FollowMessages, MessageListener } from '../../src/cli/store/follow-messages.js';
 import { cellWidth, lineWidth, plainText } from '../../src/cli/terminal/cells.js';
 import { Screen, TopApp } from '../../src/cli/top/app.js';
 import { openFrameWriter } from '../../src/cli/top/frame-writer.js';
@@ -29,6 +31,16 @@ import {
 const where = 'http://127.0.0.1:9091';
 const textOf = (state: TopState) => drawScreen(state, where).map(plainText).join('\n');
 
+const passing = ['{"celsius": 21.5}', 'a\u001b[31m 倉庫', 'x'.repeat(2_000), '\u0000\u0001'].map(
+  (text, index): PassingMessageJson => ({
+    at: stats.at,
+    subject: 'raw.device0003',
+    topic: index === 3 ? null : `raw/device0003/${'倉庫/'.repeat(index * 10)}`,
+    size: Buffer.byteLength(text),
+    payload_base64: Buffer.from(text).subarray(0, 1_024).toString('base64'),
+  }),
+);
+
 const show = (state: TopState, view: View) => answerList(act(state, { type: 'view', view }), 500);
 
 /** Every kind of screen. */
@@ -50,6 +62,13 @@ async function screensOf(columns: number, rows: number): Promise<Record<string, 
       id: 'device0003',
       found: { device: deviceDetails, sessions },
     }),
+    peeking: act(deviceScreen, { type: 'peek' }),
+    messages: act(
+      deviceScreen,
+      { type: 'peek' },
+      ...passing.map((message) => ({ type: 'passed', device: 'device0003', message }) as const),
+      { type: 'passed-by', device: 'device0003', missed: 7 },
+    ),
     deviceGone: act(deviceScreen, { type: 'device', id: 'device0003', found: 'gone' }),
     connecting: initialState({ columns, rows }),
     refused: act(initialState({ columns, rows }), {
@@ -303,6 +322,15 @@ describe('the screen', () => {
       expect(text).toMatch(words);
   });
 
+  test('shows the messages of a device as they pass, the latest at the bottom', async () => {
+    const lines = textOf((await screensOf(120, 30)).messages as TopState).split('\n');
+    const at = lines.findIndex((line) => line.includes('MESSAGES OF device0003   7 not shown'));
+    expect(lines[at + 2]).toMatch(/raw\/device0003\/ +17 B +\{"celsius": 21\.5\}/);
+    expect(lines[at + 3]).toContain('a\\u001b[31m 倉庫');
+    expect(lines[at + 4]).toMatch(/2\.0 kB +x+…/);
+    expect(lines[at + 5]).toMatch(/raw\.device0003 +2 B +0x0001/);
+  });
+
   test('says that sessions cannot be read, and shows devices without what waits for them', async () => {
     const away = new SvcMqttError('NATS_UNREACHABLE', 'The sessions cannot be reached');
     const api = { ...fakeApi(5), listSessions: () => Promise.reject(away) };
@@ -346,11 +374,13 @@ describe('what is written to the terminal', () => {
 
 describe('keys', () => {
   const api = fakeApi(300);
+  const follow: FollowMessages = async () => {};
 
   test('move, filter, open, kick, revoke and quit', async () => {
     const copied: string[] = [];
     const session = startTopSession({
       api,
+      follow,
       initial: initialState({ columns: 100, rows: 30 }),
       copy: (text) => copied.push(text),
     });
@@ -394,7 +424,12 @@ describe('keys', () => {
   });
 
   test('go from list to list, and come back to where each was', async () => {
-    const session = startTopSession({ api, initial: initialState({ columns: 100, rows: 30 }), copy() {} });
+    const session = startTopSession({
+      api,
+      follow,
+      initial: initialState({ columns: 100, rows: 30 }),
+      copy() {},
+    });
     const { stdin, lastFrame, unmount } = render(<TopApp session={session} where={where} color={false} />);
     const shows = (text: string | RegExp) => vi.waitFor(() => expect(lastFrame()).toMatch(text));
     await shows(/device0000.*client-0/);
@@ -433,10 +468,47 @@ describe('keys', () => {
     unmount();
   });
 
+  test('peek at the messages of a device, until that is left', async () => {
+    const followed: { device: string; listener: MessageListener; signal: AbortSignal }[] = [];
+    const session = startTopSession({
+      api,
+      initial: initialState({ columns: 100, rows: 30 }),
+      follow: (device, listener, signal) => {
+        followed.push({ device, listener, signal });
+        if (followed.length > 1) return Promise.reject(new SvcMqttError('FORBIDDEN', 'It takes an operator'));
+        return new Promise(() => {});
+      },
+      copy() {},
+    });
+    const { stdin, lastFrame, unmount } = render(<TopApp session={session} where={where} color={false} />);
+    const shows = (text: string | RegExp) => vi.waitFor(() => expect(lastFrame()).toMatch(text));
+    await shows(/device0000.*client-0/);
+    stdin.write('p');
+    await shows('None has passed yet');
+    const [first] = followed;
+    first?.listener.message(passing[0] as PassingMessageJson);
+    await shows(/raw\/device0000|raw\/device0003.*celsius/);
+    stdin.write(' ');
+    await shows('FROZEN');
+    first?.listener.message(passing[1] as PassingMessageJson);
+    await shows('1 not shown');
+    stdin.write(' ');
+    stdin.write('q');
+    await shows(/device0000.*client-0/);
+    expect(first?.device).toBe('device0000');
+    expect(first?.signal.aborted).toBe(true);
+    stdin.write('p');
+    await shows('It takes an operator');
+    session.close();
+    expect(followed[1]?.signal.aborted).toBe(true);
+    unmount();
+  });
+
   test('kick again what could not be kicked', async () => {
     const kick = vi.fn(async (_id: string) => Promise.reject(new Error('the role is too low')));
     const session = startTopSession({
       api: { ...api, kick },
+      follow,
       initial: initialState({ columns: 100, rows: 30 }),
       copy() {},
     });
@@ -467,7 +539,7 @@ describe('keys', () => {
         return fleet;
       },
     };
-    const shown = showScreen({ api: counting, where, request }, io);
+    const shown = showScreen({ api: counting, follow, where, request }, io);
     await vi.waitFor(() => expect(asked).toBeGreaterThan(0));
     stdin.end();
     await shown;
@@ -479,6 +551,7 @@ describe('keys', () => {
     const broken = { ...api, fleet: async () => (away ? Promise.reject(new Error('no answer')) : fleet) };
     const session = startTopSession({
       api: broken,
+      follow,
       initial: initialState({ columns: 100, rows: 30 }),
       copy() {},
     });

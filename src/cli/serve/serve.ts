@@ -124,7 +124,7 @@ function openScreenLog(config: Config, io: CommandIo): LogFile {
 
 /** Shows the screen of `svc-mqtt top` until the operator stops the server or a signal comes. */
 async function showOwnScreen(server: RunningServer, file: LogFile, log: Log, io: CommandIo): Promise<void> {
-  const [{ showScreen }, { openLocalApi }, { toLogText }] = await Promise.all([
+  const [{ showScreen }, { followLocally, openLocalApi }, { toLogText }] = await Promise.all([
     import('../top/top.js'),
     import('../top/local-api.js'),
     import('../top/log-text.js'),
@@ -132,6 +132,7 @@ async function showOwnScreen(server: RunningServer, file: LogFile, log: Log, io:
   const screen = showScreen(
     {
       api: openLocalApi(server, readCliActor()),
+      follow: followLocally(server),
       where: 'this server',
       request: { filter: '', sort: 'rate', descending: true },
       readLog: () => file.recent().slice(-shownLogLines).map(toLogText),

@@ -2,6 +2,7 @@ import type { Config } from '../../config.js';
 import { usageError } from '../command/usage-error.js';
 import type { CommandIo } from '../terminal/io.js';
 import { sendOverHttp } from './api-send.js';
+import { type FollowMessages, followOverHttp } from './follow-messages.js';
 import { openLiveApi, type RemoteApi } from './live-api.js';
 import { ownApiUrl } from './own-server.js';
 import { announce, chooseKey, findRemote, type TargetConfig } from './target.js';
@@ -20,11 +21,15 @@ export function openApi(
   config: ApiConfig,
   io: CommandIo,
   options: { readonly timeoutMs?: number; readonly quietly?: boolean } = {},
-): { url: string; api: RemoteApi } {
+): { url: string; api: RemoteApi; follow: FollowMessages } {
   const remote = findRemote(config, io.env);
   if (remote !== undefined && options.quietly !== true) announce(remote, io);
   const { url, key } = remote ?? findOwn(config, io.env);
-  return { url, api: openLiveApi(sendOverHttp(url, key, options.timeoutMs)) };
+  return {
+    url,
+    api: openLiveApi(sendOverHttp(url, key, options.timeoutMs)),
+    follow: followOverHttp(url, key),
+  };
 }
 
 /** Where a server with these settings listens on this machine. */

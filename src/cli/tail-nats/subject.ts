@@ -1,5 +1,4 @@
-import { escapeToken } from '../../server/forward/subject.js';
-import { checkSubjectTemplate } from '../../subject-template.js';
+import { deviceSubject } from '../../server/forward/subject.js';
 import { usageError } from '../command/usage-error.js';
 
 /** Longer ones are no use and, in bytes, could exceed the control line that NATS reads. */
@@ -54,21 +53,4 @@ export function checkSubject(subject: string): string | undefined {
     if (token.length > 1 && /[*>]/.test(token)) return 'may have * and > only as whole tokens';
   }
   return undefined;
-}
-
-/**
- * The subject of one device's messages: the template with the id filled in and wildcards for what else differs.
- *
- * @returns undefined when no subject singles a device out, or the template is not one.
- */
-export function deviceSubject(template: string, id: string): string | undefined {
-  if (checkSubjectTemplate(template) !== undefined) return undefined;
-  const tokens = template.split('.');
-  if (!tokens.includes('{id}')) return undefined;
-  const wildcards: Readonly<Record<string, string>> = {
-    '{id}': escapeToken(id),
-    '{type}': '*',
-    '{topic}': '>',
-  };
-  return tokens.map((token) => wildcards[token] ?? token).join('.');
 }

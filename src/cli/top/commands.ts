@@ -18,6 +18,7 @@ export function addTopCommand(program: Command, add: Add): void {
       'after',
       `
 Shows all replicas, whichever is asked. The keys 1 to 5 and Tab go from connections to devices, sessions, replicas and
-events; ? shows all keys. A viewer key is enough to look; to kick, to end a session and to revoke takes an operator.`,
+events; p shows the messages of a device as they pass; ? shows all keys. A viewer key is enough to look; messages,
+kicks, the end of a session and a revocation take an operator.`,
     );
 }

@@ -39,6 +39,7 @@ export const keyHelp: readonly (readonly [keys: string, does: string])[] = [
   ['x', 'of sessions: end it, with what waits for it, after a question'],
   ['R', 'revoke the device, after a question; `svc-mqtt device enable` lets it in again'],
   ['c', 'copy the device id to the clipboard (OSC 52)'],
+  ['p', 'the messages of the device as they pass, for an operator'],
   ['?', 'this help'],
   ['q Ctrl-C', 'quit'],
 ];
@@ -58,6 +59,7 @@ const letters: Readonly<Record<string, Action>> = {
   x: { type: 'kick' },
   R: { type: 'revoke' },
   c: { type: 'copy' },
+  p: { type: 'peek' },
   '?': { type: 'open', screen: 'help' },
   l: { type: 'open', screen: 'log' },
   q: { type: 'quit' },
@@ -67,7 +69,7 @@ const letters: Readonly<Record<string, Action>> = {
 const everywhere: ReadonlySet<Action['type']> = new Set(['open', 'filter-begin', 'freeze']);
 
 /** What acts on a device, and so only where that device is seen. */
-const onDevice: ReadonlySet<Action['type']> = new Set(['revoke', 'copy']);
+const onDevice: ReadonlySet<Action['type']> = new Set(['revoke', 'copy', 'peek']);
 
 /** What a key means in a state; undefined: nothing. */
 export function toAction(input: string, key: SpecialKeys, state: TopState): Action | undefined {
@@ -86,6 +88,7 @@ export function toAction(input: string, key: SpecialKeys, state: TopState): Acti
   if (input === 'l' && !state.serving) return undefined;
   const action = Object.hasOwn(letters, input) ? letters[input] : undefined;
   if (action === undefined || state.screen === 'table' || everywhere.has(action.type)) return action;
+  if (state.screen === 'messages') return action.type === 'copy' ? action : undefined;
   if (state.screen === 'device') return onDevice.has(action.type) ? action : undefined;
   return state.screen === 'details' && (onDevice.has(action.type) || action.type === 'kick')
     ? action

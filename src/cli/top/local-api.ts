@@ -1,8 +1,11 @@
 import { toDeviceDetailsJson, toDeviceJson } from '../../api/device.js';
+import { toPassingMessageJson } from '../../api/passing-message.js';
 import { toSessionJson } from '../../api/session.js';
 import type { Actor } from '../../db/audit.js';
 import { SvcMqttError } from '../../errors.js';
+import { peekRefusals } from '../../server/forward/peek.js';
 import type { RunningServer } from '../../server/start.js';
+import type { FollowMessages } from '../store/follow-messages.js';
 import type { LiveApi } from '../store/live-api.js';
 
 /** The same answers from the server in this process. Who runs the server may do everything. */
@@ -49,5 +52,28 @@ export function openLocalApi(
       if ((await sessions.end(id, actor)) === undefined)
         throw new SvcMqttError('SESSION_NOT_FOUND', `There is no session with the id ${id} any more`);
     },
+  };
+}
+
+/** The messages of a device from the server in this process. */
+export function followLocally(server: Pick<RunningServer, 'devices' | 'peeks'>): FollowMessages {
+  return async (id, listener, signal) => {
+    const device = await server.devices.find(id);
+    if (device === undefined) throw new SvcMqttError('DEVICE_NOT_FOUND', `There is no device ${id}`);
+    await new Promise<void>((resolve, reject) => {
+      const fail = (reason: string) => reject(new SvcMqttError('DEVICE_UNAVAILABLE', reason));
+      const end = server.peeks.open(device, {
+        message: (message) => listener.message(toPassingMessageJson(message)),
+        missed: (count) => listener.missed(count),
+        ended: fail,
+      });
+      if (typeof end === 'string') return fail(peekRefusals[end]);
+      const stop = () => {
+        end();
+        resolve();
+      };
+      if (signal.aborted) stop();
+      else signal.addEventListener('abort', stop, { once: true });
+    });
   };
 }

@@ -74,6 +74,7 @@ function showView(state: TopState, view: View): TopState {
     screen: 'table' as const,
     details: undefined,
     device: undefined,
+    peek: undefined,
     notice: undefined,
     kicked: undefined,
   };
@@ -163,6 +164,12 @@ function update(
       return state.device?.id === action.id
         ? { ...state, device: { id: action.id, found: action.found }, link: { state: 'live' } }
         : state;
+    case 'peek':
+      return openPeek(state);
+    case 'passed':
+    case 'passed-by':
+    case 'peek-failed':
+      return takePassing(state, action);
     case 'view':
       return showView(state, action.view);
     case 'next-view':
@@ -239,9 +246,37 @@ function openScreen(state: TopState, screen: 'details' | 'help' | 'log'): TopSta
   return { ...state, screen: 'device', device: { id: item.device, found: undefined }, notice: undefined };
 }
 
+/** Messages that are kept of what has passed. */
+const keptMessages = 200;
+
+function openPeek(state: TopState): TopState {
+  const device = selectedDevice(state);
+  const from = state.screen;
+  if (device === undefined || from === 'messages' || from === 'help' || from === 'log') return state;
+  const peek = { device, messages: [], missed: 0, problem: undefined, from };
+  return { ...state, screen: 'messages', peek, notice: undefined };
+}
+
+function takePassing(
+  state: TopState,
+  action: Action & { type: 'passed' | 'passed-by' | 'peek-failed' },
+): TopState {
+  const { peek, frozen } = state;
+  if (peek?.device !== action.device) return state;
+  if (action.type === 'peek-failed') return { ...state, peek: { ...peek, problem: action.problem } };
+  if (action.type === 'passed-by' || frozen) {
+    const more = action.type === 'passed-by' ? action.missed : 1;
+    return { ...state, peek: { ...peek, missed: peek.missed + more } };
+  }
+  const messages = [...peek.messages, action.message].slice(-keptMessages);
+  return { ...state, peek: { ...peek, messages } };
+}
+
 /** Back to the table; from the table, to all of its rows. */
 function goBack(state: TopState): TopState {
-  if (state.screen !== 'table') return { ...state, screen: 'table', details: undefined, device: undefined };
+  if (state.screen === 'messages') return { ...state, screen: state.peek?.from ?? 'table', peek: undefined };
+  if (state.screen !== 'table')
+    return { ...state, screen: 'table', details: undefined, device: undefined, peek: undefined };
   const { view, replica } = state;
   if (view === 'connections' && replica !== undefined)
     return restart({ ...state, replica: undefined, filter: '' });

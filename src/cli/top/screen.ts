@@ -4,6 +4,7 @@ import { columns } from './columns.js';
 import { drawDetails, drawHelp, drawLog } from './details.js';
 import { drawDevice } from './device-screen.js';
 import { drawHeader } from './header.js';
+import { drawMessages } from './messages-screen.js';
 import { chromeOf, countRows, maxListLength, type Question, type TopState, views } from './state.js';
 import { drawEvents, drawTable } from './table.js';
 
@@ -44,9 +45,11 @@ function drawBody(state: TopState, where: string, height: number): Line[] {
         ? drawDetails(state, height, width)
         : screen === 'device'
           ? drawDevice(state, height, width)
-          : screen === 'help'
-            ? drawHelp(height, state.serving)
-            : drawLog(state.logLines, height);
+          : screen === 'messages'
+            ? drawMessages(state, height, width)
+            : screen === 'help'
+              ? drawHelp(height, state.serving)
+              : drawLog(state.logLines, height);
   return [...lines, ...Array.from({ length: Math.max(0, height - lines.length) }, (): Line => [])].slice(
     0,
     height,
@@ -151,12 +154,19 @@ function keysOf({
       ['Esc', 'take back'],
       ['Ctrl-U', 'clear'],
     ];
+  const peek = ['p', 'messages'] as const;
   const onDevice = [
     ['R', 'revoke'],
     ['c', 'copy'],
   ] as const;
-  if (screen === 'details') return [['Esc', 'back'], ['x', 'kick'], ...onDevice, ['?', 'help']];
-  if (screen === 'device') return [['Esc', 'back'], ...onDevice, ['?', 'help']];
+  if (screen === 'details') return [['Esc', 'back'], ['x', 'kick'], ...onDevice, peek, ['?', 'help']];
+  if (screen === 'device') return [['Esc', 'back'], ...onDevice, peek, ['?', 'help']];
+  if (screen === 'messages')
+    return [
+      ['Esc', 'back'],
+      ['Space', frozen ? 'go on' : 'freeze'],
+      ['c', 'copy'],
+    ];
   if (screen !== 'table') return [['Esc', 'back']];
   const acts: Readonly<Record<typeof view, readonly (readonly [string, string])[]>> = {
     connections: [['Enter', 'details'], ['x', 'kick'], ...onDevice],
@@ -177,6 +187,7 @@ function keysOf({
           ['r', 'reverse'],
         ] as const)
       : []),
+    ...(view === 'replicas' ? [] : [peek]),
     ...(serving ? ([['l', 'log']] as const) : []),
   ];
 }

@@ -1,4 +1,5 @@
 import { messageOf, SvcMqttError } from '../../errors.js';
+import type { FollowMessages, MessageListener } from '../store/follow-messages.js';
 import type { LiveApi } from '../store/live-api.js';
 import { openEventHistory } from './event-history.js';
 import { isAboutStorage, loadList } from './lists.js';
@@ -30,6 +31,8 @@ const sessionsOfDevice = 100;
  */
 export function startTopSession(options: {
   api: LiveApi;
+  /** Follows the messages of a device. */
+  follow: FollowMessages;
   initial: TopState;
   /** Puts a text into the operator's clipboard. */
   copy(text: string): void;
@@ -46,6 +49,8 @@ export function startTopSession(options: {
   let wake = () => {};
   /** The replica has answered a question. */
   let answered = false;
+  /** Whose messages are followed, and what ends that. */
+  let peeked: { readonly device: string; readonly end: AbortController } | undefined;
   let onQuit = () => {};
   let onRefused: (error: SvcMqttError) => void = () => {};
   const quit = new Promise<void>((resolve, reject) => {
@@ -61,11 +66,29 @@ export function startTopSession(options: {
     state = next;
     for (const effect of effects) run(effect);
     if (state === before || closed) return;
+    followPeek();
     if (wantsOther(before, state)) {
       wanted = true;
       wake();
     }
     for (const listener of listeners) listener();
+  }
+
+  /** Follows the messages of the device that is looked at, and of no other. */
+  function followPeek(): void {
+    const device = state.screen === 'messages' && !closed ? state.peek?.device : undefined;
+    if (device === peeked?.device) return;
+    peeked?.end.abort();
+    peeked = device === undefined ? undefined : { device, end: new AbortController() };
+    if (peeked === undefined || device === undefined) return;
+    const { signal } = peeked.end;
+    const listener: MessageListener = {
+      message: (message) => signal.aborted || dispatch({ type: 'passed', device, message }),
+      missed: (missed) => signal.aborted || dispatch({ type: 'passed-by', device, missed }),
+    };
+    options.follow(device, listener, signal).catch((error: unknown) => {
+      if (!signal.aborted) dispatch({ type: 'peek-failed', device, problem: describe(error) });
+    });
   }
 
   function run(effect: Effect): void {
@@ -192,6 +215,7 @@ export function startTopSession(options: {
     quit,
     close() {
       closed = true;
+      peeked?.end.abort();
       wake();
     },
   };

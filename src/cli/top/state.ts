@@ -5,6 +5,7 @@ import type {
   SortField,
 } from '../../api/connection.js';
 import type { DeviceDetailsJson } from '../../api/device.js';
+import type { PassingMessageJson } from '../../api/passing-message.js';
 import type { SessionJson } from '../../api/session.js';
 import type { PageRequest } from '../store/live-api.js';
 import type { Widths } from './columns.js';
@@ -79,13 +80,26 @@ export interface DeviceFound {
   readonly sessions: readonly SessionJson[] | undefined;
 }
 
+/** The messages of a device as they pass. */
+export interface Peek {
+  readonly device: string;
+  /** The latest last. */
+  readonly messages: readonly PassingMessageJson[];
+  /** So many came too fast, or while the screen was frozen. */
+  readonly missed: number;
+  /** Why none come; undefined: they would. */
+  readonly problem: string | undefined;
+  /** What was shown before. */
+  readonly from: 'table' | 'details' | 'device';
+}
+
 /** Everything that the screen shows. */
 export interface TopState {
   readonly columns: number;
   readonly rows: number;
   /** How many rows the table can show. */
   readonly tableRows: number;
-  readonly screen: 'table' | 'details' | 'device' | 'help' | 'log';
+  readonly screen: 'table' | 'details' | 'device' | 'messages' | 'help' | 'log';
   readonly view: View;
   /** Where other views were left. */
   readonly places: Partial<Readonly<Record<View, Place>>>;
@@ -123,6 +137,7 @@ export interface TopState {
       }
     | undefined;
   readonly device: { readonly id: string; readonly found: DeviceFound | 'gone' | undefined } | undefined;
+  readonly peek: Peek | undefined;
   readonly link: Link;
   readonly question: Question | undefined;
   readonly notice: Notice | undefined;
@@ -139,6 +154,10 @@ export type Action =
   | { readonly type: 'details'; readonly id: string; readonly found: ConnectionDetailsJson | 'ended' }
   | { readonly type: 'list'; readonly request: ListRequest; readonly list: LoadedList }
   | { readonly type: 'device'; readonly id: string; readonly found: DeviceFound | 'gone' }
+  | { readonly type: 'peek' }
+  | { readonly type: 'passed'; readonly device: string; readonly message: PassingMessageJson }
+  | { readonly type: 'passed-by'; readonly device: string; readonly missed: number }
+  | { readonly type: 'peek-failed'; readonly device: string; readonly problem: string }
   | { readonly type: 'view'; readonly view: View }
   | { readonly type: 'next-view'; readonly by: -1 | 1 }
   | { readonly type: 'log'; readonly lines: readonly string[] }
@@ -210,6 +229,7 @@ export function initialState(options: {
       stats: undefined,
       details: undefined,
       device: undefined,
+      peek: undefined,
       link: { state: 'connecting' },
       question: undefined,
       notice: undefined,
@@ -297,6 +317,7 @@ export function selectedItem(state: TopState): ListRow | undefined {
 
 /** The device that keys act on. */
 export function selectedDevice(state: TopState): string | undefined {
+  if (state.screen === 'messages') return state.peek?.device;
   if (state.screen === 'device') return state.device?.id;
   return selectedRow(state)?.device ?? selectedItem(state)?.device;
 }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { SortField } from '../../api/connection.js';
 import { type ApiConfig, openApi } from '../store/api-address.js';
+import type { FollowMessages } from '../store/follow-messages.js';
 import type { LiveApi, PageRequest } from '../store/live-api.js';
 import { type CommandIo, canDraw, write } from '../terminal/io.js';
 import { describeFailure } from '../terminal/report.js';
@@ -28,7 +29,7 @@ const intervalMs = 1_000;
  * @throws SvcMqttError USAGE, API_UNREACHABLE, UNAUTHENTICATED, FORBIDDEN.
  */
 export async function top(config: ApiConfig, options: TopOptions, io: CommandIo): Promise<void> {
-  const { url, api } = openApi(config, io);
+  const { url, api, follow } = openApi(config, io);
   const request = toRequest(options);
   const terminal = canDraw(io.stdout, io.env) && io.stdin.isTTY === true;
   if (options.json === true) {
@@ -37,7 +38,7 @@ export async function top(config: ApiConfig, options: TopOptions, io: CommandIo)
     const snapshot = await readSnapshot(api, request, io.signal);
     await write(io.stdout, toSnapshotText(snapshot, request, io.stdout.columns ?? widthWithoutTerminal));
   } else {
-    await showScreen({ api, where: url, request }, io);
+    await showScreen({ api, follow, where: url, request }, io);
   }
 }
 
@@ -49,6 +50,8 @@ export async function top(config: ApiConfig, options: TopOptions, io: CommandIo)
 export async function showScreen(
   options: {
     api: LiveApi;
+    /** Follows the messages of a device. */
+    follow: FollowMessages;
     where: string;
     request: Pick<PageRequest, 'filter' | 'sort' | 'descending'>;
     /** The latest lines of the log, when the server runs in this process. */
@@ -58,13 +61,14 @@ export async function showScreen(
   },
   io: CommandIo,
 ): Promise<void> {
-  const { api, where, request, readLog } = options;
+  const { api, follow, where, request, readLog } = options;
   const { openTopView, sizeOf } = await import('./app.js');
   const { startTopSession } = await import('./session.js');
   const { clipboardSequence, takeScreen } = await import('./terminal.js');
   const { initialState } = await import('./state.js');
   const session = startTopSession({
     api,
+    follow,
     initial: initialState({
       ...request,
       ...sizeOf(io.stdout),

@@ -1,4 +1,4 @@
-import { unsafeInToken } from '../../subject-template.js';
+import { checkSubjectTemplate, unsafeInToken } from '../../subject-template.js';
 
 const headerLine = 'NATS/1.0\r\n';
 const encoder = new TextEncoder();
@@ -23,6 +23,23 @@ export function compileSubject(
   if (!template.endsWith('{topic}')) return () => subject;
   const start = subject.slice(0, -'{topic}'.length);
   return (topic) => start + topicToTokens(topic);
+}
+
+/**
+ * The subject of one device's messages: the template with the id filled in and wildcards for what else differs.
+ *
+ * @returns undefined when no subject singles a device out, or the template is not one.
+ */
+export function deviceSubject(template: string, id: string): string | undefined {
+  if (checkSubjectTemplate(template) !== undefined) return undefined;
+  const tokens = template.split('.');
+  if (!tokens.includes('{id}')) return undefined;
+  const wildcards: Readonly<Record<string, string>> = {
+    '{id}': escapeToken(id),
+    '{type}': '*',
+    '{topic}': '>',
+  };
+  return tokens.map((token) => wildcards[token] ?? token).join('.');
 }
 
 /** A topic as the tokens of a subject: `/` becomes `.`, and what a token cannot carry is escaped. */

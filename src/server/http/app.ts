@@ -3,6 +3,7 @@ import { includesRole } from '../../db/api-keys.js';
 import type { Actor } from '../../db/audit.js';
 import type { Log } from '../../log.js';
 import type { CommandSender } from '../forward/commands/command-sender.js';
+import type { Peeks } from '../forward/peek.js';
 import type { ReplicaView } from '../live.js';
 import { peerAddressOf } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
@@ -23,6 +24,7 @@ import type { KeyDirectory } from './key-directory.js';
 import type { HttpLimits } from './limits.js';
 import { createLimitedServer } from './listener.js';
 import { addMeRoute } from './me.js';
+import { addMessageRoute } from './messages.js';
 import { addMetricsRoute, type ReadMetrics } from './metrics.js';
 import { addPolicyRoutes } from './policies.js';
 import {
@@ -74,6 +76,8 @@ export interface AppOptions {
   readonly view: ReplicaView;
   /** Undefined: there is no NATS to send commands by. */
   readonly commands?: CommandSender | undefined;
+  /** Undefined: there is no NATS to follow messages in. */
+  readonly peeks?: Peeks | undefined;
   readonly version: string;
   readonly log: Log;
   readonly limits: HttpLimits;
@@ -134,6 +138,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
     note: queries.noteCommand,
     log,
   });
+  addMessageRoute(app, { devices: queries.devices, peeks: options.peeks, limits, log });
   addDeviceBulkRoutes(app, { devices: queries.devices, log, limits });
   addPolicyRoutes(app, { policies: queries.policies, log });
   addClaimRoutes(app, { claims: queries.claims, log });

@@ -4,6 +4,7 @@ import type { ChangeFeed } from '../../db/change-feed.js';
 import type { Database } from '../../db/open.js';
 import type { Log } from '../../log.js';
 import type { CommandSender } from '../forward/commands/command-sender.js';
+import type { Peeks } from '../forward/peek.js';
 import type { ReplicaView } from '../live.js';
 import { plainAddress } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
@@ -53,6 +54,8 @@ export async function startHttp(options: {
   view: ReplicaView;
   /** Sends commands to devices. */
   commands?: CommandSender | undefined;
+  /** Follows the messages of a device. */
+  peeks?: Peeks | undefined;
   version: string;
   /** What a policy allows that should be intended. */
   policyRisks: RisksOf;
@@ -80,6 +83,8 @@ export async function startHttpWith(options: {
   view: ReplicaView;
   /** Sends commands to devices. */
   commands?: CommandSender | undefined;
+  /** Follows the messages of a device. */
+  peeks?: Peeks | undefined;
   version: string;
   /** With them the API speaks HTTPS only. */
   certificates?: CertificateStore | undefined;
@@ -103,6 +108,7 @@ export async function startHttpWith(options: {
     readMetrics: options.readMetrics,
     view: options.view,
     commands: options.commands,
+    peeks: options.peeks,
     version: options.version,
     log,
     limits,
