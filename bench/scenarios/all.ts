@@ -8,6 +8,7 @@ import { comeBack } from './return.js';
 import { rush, rushPaced } from './rush.js';
 import type { Scenario } from './scenario.js';
 import { storm } from './storm.js';
+import { subjects } from './subjects.js';
 import { throughputScenarios } from './throughput.js';
 
 export const scenarios: readonly Scenario[] = [
@@ -20,6 +21,7 @@ export const scenarios: readonly Scenario[] = [
   command,
   comeBack,
   away,
+  subjects,
   frozen,
   endurance,
 ];

@@ -19,7 +19,14 @@ function openSystem(name: 'direct' | 'direct-each', title: string): System {
       return {
         name,
         mqttPort: 0,
-        parts: [{ role: 'nats', pid: nats.pid }],
+        parts: [
+          {
+            role: 'nats',
+            get pid() {
+              return nats.pid;
+            },
+          },
+        ],
         nats: rawStreamOf(nats),
         stop: nats.stop,
       };

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -18,10 +19,13 @@ import type { NatsAccess } from './system.js';
 /** A nats-server with JetStream of one run, and its store in a directory of its own. */
 export interface NatsServer {
   readonly url: string;
+  /** It is another one after a restart. */
   readonly pid: number;
   readonly mqttPort: number;
   /** Of its HTTP monitoring. */
   readonly monitoringUrl: string;
+  /** Ends it by the signal and starts it on the same store. Answers how long it took until it was ready, milliseconds. */
+  restart(signal: 'SIGTERM' | 'SIGKILL'): Promise<number>;
   /** Ends it and removes its store. */
   stop(): Promise<void>;
 }
@@ -69,22 +73,36 @@ export async function startNats(
       ...(mqttPort === 0 ? [] : [`mqtt { listen: "127.0.0.1:${mqttPort}" }`]),
     ].join('\n'),
   );
-  const child = startChild(command, ['-c', config], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const start = async () => {
+    const started = startChild(command, ['-c', config], { stdio: ['ignore', 'ignore', 'pipe'] });
+    await waitForOutput(
+      started,
+      'stderr',
+      (text) => text.includes('Server is ready') || undefined,
+      'nats-server',
+    );
+    return started;
+  };
+  let child = await start();
   const stop = scope.add(async () => {
     await stopChild(child);
     rmSync(directory, { recursive: true, force: true });
   });
-  await waitForOutput(
-    child,
-    'stderr',
-    (text) => text.includes('Server is ready') || undefined,
-    'nats-server',
-  );
   return {
     url: `nats://127.0.0.1:${port}`,
-    pid: child.pid as number,
+    get pid() {
+      return child.pid as number;
+    },
     mqttPort,
     monitoringUrl: `http://127.0.0.1:${monitoringPort}`,
+    async restart(signal) {
+      const ended = once(child, 'exit');
+      child.kill(signal);
+      await ended;
+      const fromMs = performance.now();
+      child = await start();
+      return performance.now() - fromMs;
+    },
     stop,
   };
 }
@@ -149,8 +167,17 @@ async function addRawStream(connection: NatsConnection, replicas: 1 | 3, batches
 
 /** How to reach what `createRawStream` made. */
 export function rawStreamOf(server: NatsServer): NatsAccess {
-  const { url, pid, monitoringUrl } = server;
-  return { url, pid, monitoringUrl, stream: 'RAW', subjectOf: (id) => `raw.${id}` };
+  const { url, monitoringUrl, restart } = server;
+  return {
+    url,
+    get pid() {
+      return server.pid;
+    },
+    monitoringUrl,
+    stream: 'RAW',
+    subjectOf: (id) => `raw.${id}`,
+    restart,
+  };
 }
 
 /** Messages that the server has received from all its clients. */

@@ -68,6 +68,8 @@ export interface NatsAccess {
   readonly stream: string | undefined;
   /** Subject of a device's messages in the stream. */
   subjectOf(deviceId: string): string;
+  /** See `NatsServer`. */
+  restart?(signal: 'SIGTERM' | 'SIGKILL'): Promise<number>;
 }
 
 export interface StartRequest {
