@@ -172,7 +172,7 @@ export const limitsSettings = {
     flag: 'max-indexed-commands',
     schema: count(1, 100_000_000),
     default: 1_000_000,
-    help: 'Most stored commands of which a replica knows in memory whose they are, the latest, 16 bytes each; a device that comes back for older ones has them looked up in NATS, which is slower',
+    help: 'Most stored commands of which a replica knows in memory whose they are, the latest, 16 bytes each, and as many messages between devices, 25 bytes each; a device that comes back for older ones has them looked up in NATS, which is slower',
   }),
   maxRetainedMessages: setting({
     env: ['MAX_RETAINED_MESSAGES'],

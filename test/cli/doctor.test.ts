@@ -628,7 +628,8 @@ describe('what replicas share', () => {
       { status: 'ok', detail: 'serve creates SVC_MQTT_RETAINED for retained messages' },
       {
         status: 'ok',
-        detail: 'serve creates SVC_MQTT_MESSAGES for messages between devices on different replicas',
+        detail:
+          'serve creates SVC_MQTT_MESSAGES for messages between devices, for other replicas and for sessions that are away',
       },
     ]);
     await serve(open);
@@ -636,7 +637,8 @@ describe('what replicas share', () => {
       { status: 'ok', detail: 'Stream SVC_MQTT_RETAINED holds 0 messages: retained messages' },
       {
         status: 'ok',
-        detail: 'Stream SVC_MQTT_MESSAGES holds 0 messages: messages between devices on different replicas',
+        detail:
+          'Stream SVC_MQTT_MESSAGES holds 0 messages: messages between devices, for other replicas and for sessions that are away',
       },
     ]);
   });

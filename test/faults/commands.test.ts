@@ -1,7 +1,14 @@
 import { connect, type NatsConnection } from 'nats';
 import { expect, test } from 'vitest';
 import type { Credentials } from '../support/load.js';
-import { packet, pingreqPacket, type RawClient, subscribePacket, uint16 } from '../support/raw-client.js';
+import {
+  packet,
+  pingreqPacket,
+  type RawClient,
+  subscribePacket,
+  uint16,
+  unsubscribePacket,
+} from '../support/raw-client.js';
 import { nextCommand, numbers, openSubscriber, subscribeToCommands, takeCommands } from './command-client.js';
 import { addDevice, addDevices, connected, type OnFinished, startGateway, until } from './gateway.js';
 
@@ -103,6 +110,26 @@ test('without a session a client gets the commands from its SUBACK on while it i
     await expectQuiet(client);
     client.destroy();
   }
+});
+
+test('a client gets commands as soon as it has subscribed to them, whatever it had subscribed to before', async ({
+  onTestFinished,
+}) => {
+  const { server, nats } = await startGateway(onTestFinished);
+  const device = await addDevice(server.httpPort);
+  const observer = await observe(onTestFinished, nats.url);
+  const { client } = await openSubscriber(onTestFinished, server.mqttPort, device);
+  client.send(subscribePacket(1, [[`raw/${device.id}/x`, 1]]));
+  expect((await client.next()).type).toBe(9);
+  await subscribeToCommands(client, device);
+  await sendCommands(observer, device, ['first']);
+  expect((await nextCommand(client)).payload).toBe('first');
+  client.send(unsubscribePacket(2, [`cmd/${device.id}/#`]));
+  expect((await client.next()).type).toBe(11);
+  await sendCommands(observer, device, ['meanwhile']);
+  await subscribeToCommands(client, device);
+  await sendCommands(observer, device, ['again']);
+  expect((await nextCommand(client)).payload).toBe('again');
 });
 
 test('a client that acknowledges nothing has 128 under way, holds nobody up, and is sent them again with DUP and the same identifiers', async ({

@@ -38,7 +38,7 @@ test('in a cluster, while leaders change and one is killed, every command is see
   const seen: string[] = [];
   onTestFinished(
     store.follow('dev', {
-      onCommand: ({ payload }) => seen.push(payload.toString()),
+      onMessage: ({ payload }) => seen.push(payload.toString()),
       onCaughtUp() {},
       onShorter() {},
     }),
@@ -82,7 +82,7 @@ test('in a cluster, while leaders change and one is killed, every command is see
   for (let upTo = 0; store.hasAfter('dev', upTo); ) {
     const batch = await store.readAfter('dev', upTo, 100, () => true);
     upTo = batch.upTo;
-    read.push(...batch.commands.map(({ payload }) => payload.toString()));
+    read.push(...batch.messages.map(({ payload }) => payload.toString()));
   }
   expect(read).toEqual(expected);
 });

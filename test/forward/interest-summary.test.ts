@@ -35,8 +35,10 @@ describe('what a replica says of its subscriptions', () => {
               );
           }
           const prefixes = new Set(summary.prefixes());
-          for (const name of topics)
+          for (const name of topics) {
             if (held.some((each) => matches(each, name))) expect(isWanted(prefixes, name)).toBe(true);
+            expect(summary.match(name)).toBe(isWanted(prefixes, name));
+          }
           for (const text of held.splice(0)) summary.remove(text);
           expect(summary.prefixes()).toEqual([]);
         },

@@ -223,3 +223,58 @@ describe('messages to one client', () => {
     );
   });
 });
+
+describe('messages that a stream keeps', () => {
+  const sourceOf = (persist: () => Promise<boolean>) => ({
+    onRoom() {},
+    onAcknowledged() {},
+    onRefused() {},
+    persist,
+  });
+  const place = (sequence: number, stream: 'commands' | 'messages' = 'messages') => ({ stream, sequence });
+
+  it('of QoS 2 are released when the store knows that the client has them, and PUBREL is what is sent again', async () => {
+    const outgoing = openOutgoing(10_000_000);
+    let store: (stored: boolean) => void = () => {};
+    outgoing.sources.set(
+      'messages',
+      sourceOf(() => new Promise((resolve) => (store = resolve))),
+    );
+    const first = openFake();
+    outgoing.attach(first.connection);
+    expect(outgoing.sendStored(message(1, 1, 2), place(1), false)).toBe(true);
+    const packetId = first.written[0]?.packetId as number;
+    outgoing.onAcknowledge(PacketType.PUBREC, packetId);
+    expect(outgoing.listStored()).toEqual([{ packetId, ...place(1), released: true }]);
+    expect(first.written).toHaveLength(1);
+    store(true);
+    await Promise.resolve();
+    expect(first.written[1]).toEqual({ payload: undefined, packetId, dup: false });
+    const list = outgoing.listStored();
+    outgoing.detach();
+
+    const elsewhere = openOutgoing(10_000_000);
+    elsewhere.restoreStored(list);
+    const second = openFake();
+    elsewhere.attach(second.connection);
+    expect(second.written).toEqual([{ payload: undefined, packetId, dup: false }]);
+    expect(elsewhere.onAcknowledge(PacketType.PUBCOMP, packetId)).toBeUndefined();
+    expect(elsewhere.listStored()).toEqual([]);
+  });
+
+  it('of QoS 2 wait for the packet identifier that they have on every replica; those of QoS 1 take another one', () => {
+    const outgoing = openOutgoing(10_000_000);
+    const client = openFake();
+    outgoing.attach(client.connection);
+    expect(outgoing.sendStored(message(1, 1), place(5), false)).toBe(true);
+    const packetId = client.written[0]?.packetId as number;
+    // The other stream's counts from the other end.
+    const colliding = place(packetId - 1, 'commands');
+    expect(outgoing.sendStored(message(2, 1, 2), colliding, false)).toBe(false);
+    expect(outgoing.sendStored(message(3, 1), colliding, false)).toBe(true);
+    expect(client.written[1]?.packetId).not.toBe(packetId);
+    outgoing.onAcknowledge(PacketType.PUBACK, packetId);
+    expect(outgoing.sendStored(message(2, 1, 2), colliding, false)).toBe(true);
+    expect(client.written[2]).toEqual({ payload: '2', packetId, dup: false });
+  });
+});

@@ -37,6 +37,7 @@ export function testSessionStore(open: () => Promise<SessionStore>): void {
           retainHandling: 2,
           id: 268_435_455,
           from: 9_007_199_254_740_991,
+          fromMessages: 9_007_199_254_740_991,
         },
         {
           name: 'a',
@@ -48,8 +49,11 @@ export function testSessionStore(open: () => Promise<SessionStore>): void {
           from: 0,
         },
       ],
-      cursors: { commands: 12, messages: 34 },
-      unacked: [{ packetId: 65_535, stream: 'commands', sequence: 13, released: true }],
+      cursors: { commands: 12, messages: 34, messageStream: 'M 1', messagesSent: 35 },
+      unacked: [
+        { packetId: 65_535, stream: 'commands', sequence: 13, released: true },
+        { packetId: 1, stream: 'messages', sequence: 33, released: false },
+      ],
       received: { generation: 3, completed: [[1, 65_535]], open: [[5, 2]] },
     });
     expect(store.has('d.whole')).toBe(false);

@@ -3,7 +3,7 @@ import { connectNats } from '../../src/server/forward/connection/nats-link.js';
 import { openKvBucket } from '../../src/server/forward/state/kv-bucket.js';
 import { openJetStreamSessionStore } from '../../src/server/mqtt/sessions/jetstream-session-store.js';
 import { openMemorySessionStore } from '../../src/server/mqtt/sessions/memory-session-store.js';
-import type { SessionNews } from '../../src/server/mqtt/sessions/session-store.js';
+import type { SessionNews, SessionStore } from '../../src/server/mqtt/sessions/session-store.js';
 import { noNatsSettings, openTestLog, until } from '../support/forwarding.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 import { recordOf, testSessionStore } from './session-store-suite.js';
@@ -70,6 +70,43 @@ describe('in JetStream', () => {
     await second.remove('n.a', undefined);
     await until(() => !first.has('n.a'));
     expect(news[1]).toMatchObject({ key: 'n.a', removed: true });
+  });
+
+  test('each replica knows what sessions want of other devices, wherever they are, also after a restart', async () => {
+    const first = await openStore('one');
+    const subscriptions = (...names: string[]) =>
+      names.map((name) => ({
+        ...{ name, qos: 1 as const, noLocal: false, retainAsPublished: false },
+        ...{ retainHandling: 0 as const, id: undefined, from: 0 },
+      }));
+    const write = (key: string, names: string[], expected: number) =>
+      first.write(key, recordOf({ subscriptions: subscriptions(...names) }), expected, first.nextWriteId());
+    const wanted = ['wünsche/a/x', 'wünsche/a', 'list/1/2/3', 'cmd/other/x'];
+    const unwanted = ['wünsche/b', 'listen', 'cmd/w/x', 'shared/x'];
+    const revision = await write(
+      'w.a',
+      ['wünsche/a/#', 'list/+/2/#', 'cmd/w/#', 'cmd/other/#', '$share/s/shared/#'],
+      0,
+    );
+    await write('w.b', ['wünsche/a/#'], 0);
+    await write('w.c', ['cmd/w/#'], 0);
+    const check = (store: SessionStore) => [wanted, unwanted].map((topics) => topics.filter(store.wants));
+    expect(check(first)).toEqual([wanted, []]);
+    const second = await openStore('two');
+    expect(check(second)).toEqual([wanted, []]);
+    await write('w.a', ['list/#'], revision ?? 0);
+    await until(() => !second.wants('cmd/other/x'));
+    expect(check(second)).toEqual([['wünsche/a/x', 'wünsche/a', 'list/1/2/3'], []]);
+    await second.remove('w.a', undefined);
+    await until(() => !first.wants('list/1'));
+    expect(first.wants('wünsche/a/x')).toBe(true);
+    await second.remove('w.b', undefined);
+    await until(() => !first.wants('wünsche/a/x'));
+    const many = Array.from({ length: 200 }, (_, number) => `many${number}/topic/#`);
+    await write('w.d', many, 0);
+    await until(() => second.wants('whatever'));
+    await second.remove('w.d', undefined);
+    await until(() => !first.wants('whatever') && !second.wants('many0/topic'));
   });
 
   test('a record that cannot be read is told from one that can, and another can take its place', async () => {

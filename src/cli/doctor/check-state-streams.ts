@@ -28,7 +28,7 @@ const sharedStreams: readonly StateStreamKind[] = [
   {
     name: messagesStream,
     subjects: messagesSubjects,
-    what: 'messages between devices on different replicas',
+    what: 'messages between devices, for other replicas and for sessions that are away',
     without: 'messages between devices stay on the replica to which they were published',
   },
 ];

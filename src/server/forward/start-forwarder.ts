@@ -38,6 +38,7 @@ export type ForwarderSettings = NatsSettings &
     | 'publishTimeoutSec'
     | 'maxInFlight'
     | 'maxInFlightBytes'
+    | 'maxIndexedCommands'
   >;
 
 /** How often the embedded server is asked for more space while it stores nothing for want of it. */
@@ -168,7 +169,7 @@ export async function startForwarder(options: {
         ? undefined
         : { link, domain, inboxPrefix, keeping: () => watch.stream.keeping, log, streams: new Set() };
     const telling = openFleetTelling(link, log);
-    const shared = state && openSharedState(state, telling, limits);
+    const shared = state && openSharedState(state, telling, limits, config.maxIndexedCommands);
     const running = embedded;
     const spaceTimer = setInterval(() => {
       if (forwarder.state().standstill?.outOfSpace) running?.makeRoom();

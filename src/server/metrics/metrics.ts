@@ -249,6 +249,19 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config, shared
     () => shared?.messages.interest.others ?? 0,
   );
   series.gauge(
+    'svc_mqtt_kept_messages_indexed',
+    'Messages between devices in their stream that this replica knows of',
+    () => shared?.messages.kept.known ?? 0,
+  );
+  series.counter(
+    'svc_mqtt_kept_messages_read_total',
+    'Messages between devices read from their stream for sessions that came back or did not keep up; gone: it did not have them any more',
+    () => {
+      const { read, gone } = shared?.messages.kept.counters ?? { read: 0, gone: 0 };
+      return byLabel('result', { found: read - gone, gone });
+    },
+  );
+  series.gauge(
     'svc_mqtt_retained_messages',
     'Retained messages that this replica knows',
     () => broker.retained().messages,

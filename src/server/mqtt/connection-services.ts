@@ -133,6 +133,9 @@ export function createConnectionServices(
     downlink,
     commandTopics,
     calls: parts.calls,
+    get kept() {
+      return parts.store.durable ? parts.fleet?.kept : undefined;
+    },
   };
   return {
     config,
@@ -174,6 +177,7 @@ export function createConnectionServices(
         engine,
         shares,
         fleet: parts.fleet,
+        sessions: parts.store,
         counters,
         onNotPassed: (topic, reason) =>
           log.warn(

@@ -1,22 +1,12 @@
+import type { StreamIndex } from '../stored/stored-messages.js';
+
 const none = -1;
 const firstCapacity = 1_024;
 
 /** Which commands of the stream are for which device. */
-export interface CommandIndex {
-  /** How many it knows. */
-  readonly size: number;
-  /** Commands up to this sequence may be missing, since there were more than it holds. */
-  readonly floor: number;
-  /** Sequence of the oldest one it knows; undefined: it knows none. */
-  readonly oldest: number | undefined;
+export interface CommandIndex extends StreamIndex<string> {
   /** Takes the next command; sequences rise. */
   add(device: string, sequence: number): void;
-  /** The next commands of a device after this sequence, in order. */
-  after(device: string, sequence: number, most: number): number[];
-  /** How many commands of a device there are after this sequence, counted up to `most`. */
-  countAfter(device: string, sequence: number, most: number): number;
-  /** The stream holds nothing before this sequence any more. */
-  trim(first: number): void;
 }
 
 /**
@@ -113,6 +103,9 @@ export function createCommandIndex(maxCommands: number): CommandIndex {
     },
     get oldest() {
       return size === 0 ? undefined : sequences[head];
+    },
+    get latest() {
+      return size === 0 ? undefined : sequences[(head + size - 1) % capacity];
     },
     add(device, sequence) {
       if (size === capacity) {

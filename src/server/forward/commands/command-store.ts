@@ -3,78 +3,32 @@ import { messageOf } from '../../../errors.js';
 import type { JetStreamManager, NatsConnection } from '../connection/nats-library.js';
 import { type NatsRequests, openNatsRequests, RequestError } from '../connection/nats-requests.js';
 import type { StateContext } from '../state/state-stream.js';
+import { openArchive } from '../stored/archive.js';
+import type { StoredListener, StoredMessages } from '../stored/stored-messages.js';
+import { readStored } from '../stored/stored-reader.js';
 import { manageStreams, readStreamInfo } from '../stream/stream.js';
 import { type FollowedMessage, followStream } from '../stream/stream-follower.js';
 import { escapeToken } from '../subject.js';
-import { type CommandIndex, createCommandIndex } from './command-index.js';
-import { openCommandReader, readStored } from './command-reader.js';
+import { createCommandIndex } from './command-index.js';
 import {
   type CommandStream,
   commandSubjects,
   findCommandStream,
   readCommandStream,
 } from './command-stream.js';
-import { openOlderCommands } from './older-commands.js';
 import { type StoredCommand, toStoredCommand } from './stored-command.js';
 
-/** Who takes the commands of a device as they are stored. */
-export interface CommandListener {
-  /** In order, none twice; not those that were stored before `onCaughtUp`. */
-  onCommand(command: StoredCommand): void;
-  /** What is stored is known again after the start, after NATS was away, and when the stream is another one. */
-  onCaughtUp(): void;
-  /** NATS has lost what was behind this sequence, and gives its sequences again. */
-  onShorter(last: number): void;
-}
-
-/** What a device has not had yet. */
-export interface CommandBatch {
-  readonly commands: readonly StoredCommand[];
-  /** All commands of the device up to here are among them, or gone from the stream. */
-  readonly upTo: number;
-}
-
-/** The commands for devices, as the stream has them, on every replica the same. */
-export interface CommandStore {
+/** The commands for devices, by device id, as the stream has them. */
+export interface CommandStore extends StoredMessages<string, StoredCommand> {
   /** Name of the stream. */
   readonly stream: string;
-  /** Another one when the stream was made anew: sequences of before mean nothing. */
-  readonly incarnation: string;
-  /** Sequence of the latest command that is known here, of any device. */
-  readonly end: number;
-  /** `end` is about that of the stream. */
-  readonly isCaughtUp: boolean;
   /** Why commands are not stored or not delivered now; undefined: they are. */
   readonly problem: string | undefined;
-  readonly counters: CommandCounters;
-  /** Commands that are known here, of all devices. */
-  readonly known: number;
   /** Sees every command as it is stored, whatever its device. */
   onCommand: ((command: StoredCommand) => void) | undefined;
-  follow(deviceId: string, listener: CommandListener): () => void;
-  /** There are commands of the device after this sequence. */
-  hasAfter(deviceId: string, sequence: number): boolean;
-  /** How many, up to `most`; of older ones than are known here one is counted. */
-  countAfter(deviceId: string, sequence: number, most: number): number;
-  /** The next commands of a device. @param isWanted asked before NATS is. It waits while NATS is away. */
-  readAfter(deviceId: string, sequence: number, most: number, isWanted: () => boolean): Promise<CommandBatch>;
-  /** One command again; undefined: it is gone. */
-  read(sequence: number, isWanted: () => boolean): Promise<StoredCommand | undefined>;
   /** Calls when `isCaughtUp` may have changed. */
   onChange(listener: () => void): void;
   close(): void;
-}
-
-/** Since the start. */
-export interface CommandCounters {
-  /** Commands read from the stream by their sequences. */
-  read: number;
-  /** Those that were gone. */
-  gone: number;
-  /** How often those of a device were looked up that are older than what is known here. */
-  lookedUp: number;
-  /** Seconds that the last catch-up took. */
-  catchUpSec: number;
 }
 
 export interface CommandStoreOptions extends StateContext {
@@ -149,12 +103,15 @@ async function probe(
 
 function startCommandStore(options: OpenOptions, first: CommandStream): CommandStore {
   const { link, log, inboxPrefix, requests } = options;
-  const listeners = new Map<string, Set<CommandListener>>();
+  const listeners = new Map<string, Set<StoredListener<StoredCommand>>>();
   const changed: (() => void)[] = [];
-  const reader = openCommandReader();
-  const older = openOlderCommands({ inboxPrefix });
-  const counters: CommandCounters = { read: 0, gone: 0, lookedUp: 0, catchUpSec: 0 };
-  let index: CommandIndex = createCommandIndex(options.maxIndexed);
+  const archive = openArchive({
+    inboxPrefix,
+    createIndex: () => createCommandIndex(options.maxIndexed),
+    subjectsOf: (device: string) => ({ filter: `cmd.${device}.>`, isOwn: () => true }),
+    toMessage: toStoredCommand,
+  });
+  const { counters } = archive;
   let stream = first;
   let end = 0;
   let isCaughtUp = false;
@@ -182,7 +139,7 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
   }
 
   function beginAnew(): void {
-    index = createCommandIndex(options.maxIndexed);
+    archive.forget();
     end = 0;
     isFirst = true;
   }
@@ -207,19 +164,19 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
       for (const set of listeners.values()) for (const each of set) each.onShorter(found.lastSequence);
     }
     stream = found;
-    index.trim(found.firstSequence);
+    archive.index.trim(found.firstSequence);
   }
 
   function take(followed: FollowedMessage, withPayload: boolean): void {
     const { sequence, subject, storedAtMs, message } = followed;
     const device = subject.split('.', 2)[1] ?? '';
-    index.add(device, sequence);
+    archive.index.add(device, sequence);
     const set = listeners.get(device);
     if (withPayload && (set !== undefined || store.onCommand !== undefined)) {
       const { headers, data: payload } = message;
       const command = toStoredCommand({ sequence, subject, storedAtMs, headers, payload });
       store.onCommand?.(command);
-      for (const listener of set ?? []) listener.onCommand(command);
+      for (const listener of set ?? []) listener.onMessage(command);
     }
     // Only now: a session that ends meanwhile has not had it.
     end = sequence;
@@ -245,8 +202,7 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
           log.warn({ event: 'stream_made_again', stream: found.name }, 'the stream of commands was gone');
         misses = 0;
         adopt(found);
-        reader.connected({ requests, manager, domain: options.domain, stream: found });
-        older.connected(connection, manager, found.name);
+        archive.connected({ requests, connection, manager, domain: options.domain, stream: found });
         await followOnce(connection, manager, signal, () => {
           counters.catchUpSec = (performance.now() - beganAtMs) / 1_000;
           change(true);
@@ -309,7 +265,7 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
         const found = info === undefined ? undefined : readCommandStream(info);
         if (found === undefined || 'problem' in found || found.incarnation !== incarnation) return;
         stream = found;
-        index.trim(found.firstSequence);
+        archive.index.trim(found.firstSequence);
       } catch {
         // NATS is slow, or away; the follower notices.
       }
@@ -329,8 +285,7 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
     },
     disconnected() {
       following.abort();
-      reader.disconnected();
-      older.disconnected();
+      archive.disconnected();
       change(false);
     },
   });
@@ -352,7 +307,7 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
       return problem;
     },
     get known() {
-      return index.size;
+      return archive.index.size;
     },
     counters,
     onCommand: undefined,
@@ -366,43 +321,18 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
         if (set.size === 0 && listeners.get(device) === set) listeners.delete(device);
       };
     },
-    hasAfter(deviceId, sequence) {
-      return sequence < index.floor || index.countAfter(escapeToken(deviceId), sequence, 1) > 0;
-    },
-    countAfter(deviceId, sequence, most) {
-      const older = sequence < index.floor ? 1 : 0;
-      return older + index.countAfter(escapeToken(deviceId), sequence, most);
-    },
-    async readAfter(deviceId, sequence, most, isWanted) {
-      const device = escapeToken(deviceId);
-      let sequences: number[];
-      let upTo: number;
-      const { floor } = index;
-      if (sequence < floor) {
-        counters.lookedUp += 1;
-        sequences = await older.find(device, sequence, floor, most, isWanted);
-        upTo = sequences.length < most ? floor : (sequences.at(-1) ?? floor);
-      } else {
-        sequences = index.after(device, sequence, most);
-        upTo = sequences.at(-1) ?? sequence;
-      }
-      const found = await Promise.all(sequences.map((each) => store.read(each, isWanted)));
-      return { commands: found.filter((command) => command !== undefined), upTo };
-    },
-    async read(sequence, isWanted) {
-      const command = await reader.read(sequence, isWanted);
-      counters.read += 1;
-      if (command === undefined && isWanted()) counters.gone += 1;
-      return command;
-    },
+    hasAfter: (deviceId, sequence) => archive.hasAfter(escapeToken(deviceId), sequence),
+    countAfter: (deviceId, sequence, most) => archive.countAfter(escapeToken(deviceId), sequence, most),
+    readAfter: (deviceId, sequence, most, isWanted) =>
+      archive.readAfter(escapeToken(deviceId), sequence, most, isWanted),
+    read: (sequence, isWanted) => archive.read(sequence, isWanted),
     onChange(listener) {
       changed.push(listener);
     },
     close() {
       isClosed = true;
       following.abort();
-      reader.disconnected();
-      older.disconnected();
+      archive.disconnected();
     },
   };
   log.info({ event: 'command_stream_found', stream: stream.name }, 'commands are delivered from the stream');

@@ -1,6 +1,6 @@
 import type { MessageProperties } from '../../message-properties.js';
-import type { MsgHdrs } from '../connection/nats-library.js';
 import { decodeHeaders, readQos } from '../mqtt-headers.js';
+import type { RawMessage, StoredMessage } from '../stored/stored-messages.js';
 import { subjectToTopic } from '../subject.js';
 
 /** A message for a device. */
@@ -15,23 +15,16 @@ export interface DownlinkMessage {
 }
 
 /** A command as the stream has it. */
-export interface StoredCommand extends DownlinkMessage {
-  readonly sequence: number;
+export interface StoredCommand extends StoredMessage {
   /** The device that it is for, escaped as in the subject. */
   readonly device: string;
+  /** The largest with which it is sent. */
+  readonly qos: 0 | 1;
   /** By the clock of NATS. */
   readonly storedAtMs: number;
-  /** `Date.now()` from which on it is not delivered: its expiry counts from when it was stored, by the clock of NATS. */
-  readonly expiresAtMs: number | undefined;
 }
 
-export function toStoredCommand(found: {
-  readonly sequence: number;
-  readonly subject: string;
-  readonly storedAtMs: number;
-  readonly headers: MsgHdrs | undefined;
-  readonly payload: Uint8Array;
-}): StoredCommand {
+export function toStoredCommand(found: RawMessage): StoredCommand {
   const { sequence, subject, storedAtMs, headers, payload } = found;
   const properties = decodeHeaders(headers);
   const expirySec = properties?.expirySec;

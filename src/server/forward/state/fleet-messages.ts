@@ -1,9 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { DiscardPolicy, type Msg, nanos } from '../connection/nats-library.js';
+import { DiscardPolicy, type Msg, type MsgHdrs, nanos } from '../connection/nats-library.js';
 import { findSizeProblem, type NatsWire, noWire } from '../connection/nats-wire.js';
 import type { Forwarder } from '../forwarder.js';
+import type { RawMessage } from '../stored/stored-messages.js';
 import { topicToTokens } from '../subject.js';
 import type { FleetInterest } from './fleet-interest.js';
+import { type KeptMessage, type KeptMessages, openKeptMessages } from './kept-messages.js';
 import { encodeStateHeaders, readStateMessage, readTopic, type StateMessage } from './state-message.js';
 import { openStateStream, type StateContext } from './state-stream.js';
 
@@ -11,6 +13,14 @@ import { openStateStream, type StateContext } from './state-stream.js';
 export interface FleetMessage extends StateMessage {
   /** As its publisher said. */
   readonly retain: boolean;
+}
+
+/** How a message came back from NATS. */
+export interface FleetDelivery {
+  /** A client of this replica published it: those here have it, but sessions, which take it from the stream. */
+  readonly isOwn: boolean;
+  /** Shared subscriptions that are to take it here. */
+  readonly shares: ReadonlySet<string>;
 }
 
 /** The replica that gives a message to a shared subscription, `<name>/<filter>`. */
@@ -26,8 +36,10 @@ export interface FleetMessages {
   readonly interest: FleetInterest;
   /** Messages given to other replicas and taken from them. */
   readonly counts: { readonly passed: number; readonly taken: number };
-  /** Who gives the clients of this replica what comes from others; set before the start. @param shares those that are to take it here. */
-  deliver: (message: FleetMessage, shares: ReadonlySet<string>) => void;
+  /** What the stream keeps for sessions. */
+  readonly kept: KeptMessages;
+  /** Who gives it to the clients of this replica; set before the start. */
+  deliver: (message: FleetMessage | KeptMessage, how: FleetDelivery) => void;
   /**
    * Gives a message to the other replicas: those of QoS 1 and 2 in the order in which they are given, stored until each has
    * read them; one of QoS 0 once, to whoever is there.
@@ -45,43 +57,66 @@ const prefix = 'svc-mqtt.message.';
 export const messagesSubjects = `${prefix}>`;
 /** Core NATS, in no stream. */
 const passingPrefix = 'svc-mqtt.passing.';
-/** A replica that is away for longer, or for more, has missed the rest. */
-const keptForMs = 3_600_000;
+/** What it is made with. A session or replica that is away for longer, or for more, has missed the rest. */
+const keptForMs = 7 * 86_400_000;
 const keptBytes = 268_435_456;
 
 export function openFleetMessages(
   context: StateContext,
-  parts: { writer: Forwarder; interest: FleetInterest; replica: string },
+  parts: { writer: Forwarder; interest: FleetInterest; replica: string; maxIndexed: number },
 ): FleetMessages {
-  const { writer, interest, replica } = parts;
+  const { writer, interest, replica, maxIndexed } = parts;
   const lane = writer.openLane();
   const idPrefix = randomBytes(9).toString('base64url');
   let ids = 0;
   let wire: NatsWire = noWire;
-  /** The last that was read; undefined: nothing was. */
-  let position: number | undefined;
   let passed = 0;
   let taken = 0;
   /** Given while the writer was full. */
   let waiting: (() => void)[] = [];
 
-  function take(subjectPrefix: string, subject: string, message: Msg, storedAtMs: number): void {
-    const { headers } = message;
-    const topic = readTopic(subject.slice(subjectPrefix.length));
-    if (topic === undefined || headers?.get('Mqtt-Replica') === replica) return;
-    taken += 1;
-    const shares = readTakers(headers?.get('Mqtt-Shares')).flatMap(([share, taker]) =>
-      taker === replica ? share : [],
-    );
-    const retain = headers?.get('Mqtt-Retain') === '1';
-    fleet.deliver({ ...readStateMessage(topic, message, storedAtMs), retain }, new Set(shares));
+  function toFleetMessage(
+    tokens: string,
+    message: Pick<Msg, 'data'> & { readonly headers?: MsgHdrs | undefined },
+    storedAtMs: number,
+  ): FleetMessage | undefined {
+    const topic = readTopic(tokens);
+    if (topic === undefined) return undefined;
+    const retain = message.headers?.get('Mqtt-Retain') === '1';
+    return { ...readStateMessage(topic, message, storedAtMs), retain };
   }
+
+  function toKept({ subject, headers, payload, storedAtMs, sequence }: RawMessage): KeptMessage | undefined {
+    const message = toFleetMessage(subject.slice(prefix.length), { headers, data: payload }, storedAtMs);
+    return message && { ...message, sequence };
+  }
+
+  const isOwn = ({ headers }: Msg) => headers?.get('Mqtt-Replica') === replica;
+
+  function give(message: FleetMessage | KeptMessage | undefined, { headers }: Msg, own: boolean): void {
+    if (message === undefined) return;
+    if (!own) taken += 1;
+    const shares = own
+      ? []
+      : readTakers(headers?.get('Mqtt-Shares')).flatMap(([share, taker]) => (taker === replica ? share : []));
+    fleet.deliver(message, { isOwn: own, shares: new Set(shares) });
+  }
+
+  const kept = openKeptMessages({
+    link: context.link,
+    inboxPrefix: context.inboxPrefix,
+    maxIndexed,
+    prefix,
+    toMessage: toKept,
+    onDenied: (reason) => stream.deny(reason),
+  });
 
   const stream = openStateStream({
     ...context,
     name: messagesStream,
     subject: messagesSubjects,
     config: {
+      allow_direct: true,
       allow_msg_ttl: true,
       discard: DiscardPolicy.Old,
       max_age: nanos(keptForMs),
@@ -89,17 +124,20 @@ export function openFleetMessages(
     },
     without: 'messages between devices stay on the replica to which they were published',
     startsLater: true,
-    begin({ lastSequence, anew }) {
-      // What came before the start was for replicas that were there; a stream that was made anew has only what is new.
-      if (anew) position = 0;
-      position ??= lastSequence;
-      return position + 1;
+    headersOnly: () => kept.isIndexing,
+    begin: (found) => kept.begin(found),
+    onMessage(followed) {
+      kept.take(followed, () => {
+        const { sequence, subject, storedAtMs, message } = followed;
+        const own = isOwn(message);
+        if (own && !kept.isFollowed) return;
+        const { headers, data: payload } = message;
+        give(toKept({ sequence, subject, storedAtMs, headers, payload }), message, own);
+      });
     },
-    onMessage({ subject, sequence, storedAtMs, message }) {
-      position = sequence;
-      take(prefix, subject, message, storedAtMs);
+    onCaughtUp() {
+      if (kept.caughtUp()) stream.readAgain();
     },
-    onCaughtUp() {},
   });
 
   function listen(): void {
@@ -108,7 +146,9 @@ export function openFleetMessages(
         wire = newWire;
         connection.subscribe(`${passingPrefix}>`, {
           callback(error, message) {
-            if (error === null) take(passingPrefix, message.subject, message, Date.now());
+            if (error !== null || isOwn(message)) return;
+            const tokens = message.subject.slice(passingPrefix.length);
+            give(toFleetMessage(tokens, message, Date.now()), message, false);
           },
         });
       },
@@ -142,6 +182,7 @@ export function openFleetMessages(
       return stream.problem;
     },
     interest,
+    kept,
     get counts() {
       return { passed, taken };
     },
@@ -195,6 +236,7 @@ export function openFleetMessages(
     close() {
       interest.close();
       stream.close();
+      kept.close();
     },
   };
   return fleet;

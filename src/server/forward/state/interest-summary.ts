@@ -15,6 +15,8 @@ export interface InterestSummary {
   remove(filter: string): void;
   /** Every topic that a filter matches begins with one of them. */
   prefixes(): string[];
+  /** The topic begins with one of them. */
+  match(topic: string): boolean;
 }
 
 interface Node {
@@ -81,13 +83,32 @@ export function createInterestSummary(): InterestSummary {
       yield* walk(next, prefix === everything ? level : `${prefix}/${level}`);
   }
 
-  return { add, remove, prefixes: () => [...walk(root, everything)] };
+  function match(topic: string): boolean {
+    let node: Node | undefined = root;
+    for (let start = 0; node !== undefined; ) {
+      if (node.count > 0) return true;
+      if (start > topic.length) return false;
+      const slash = topic.indexOf('/', start);
+      const end = slash === -1 ? topic.length : slash;
+      node = node.below?.get(topic.slice(start, end));
+      start = end + 1;
+    }
+    return false;
+  }
+
+  return { add, remove, prefixes: () => [...walk(root, everything)], match };
 }
 
 function countOf({ count, below }: Node): number {
   let sum = count;
   for (const each of below?.values() ?? []) sum += countOf(each);
   return sum;
+}
+
+/** What the topics of a filter begin with: a filter of which the summary is the same. */
+export function prefixOf(filter: string): string {
+  const levels = levelsOf(filter);
+  return levels.length === 0 ? everything : levels.join('/');
 }
 
 /** The levels of a filter that say where its topics begin. */

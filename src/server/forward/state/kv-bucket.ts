@@ -96,7 +96,7 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
     ...options,
     name: stream,
     subject: `${subjects}>`,
-    headersOnly: true,
+    headersOnly: () => true,
     config: {
       description: options.description,
       max_msgs_per_subject: 1,

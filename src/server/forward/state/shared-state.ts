@@ -18,16 +18,18 @@ export interface SharedState {
   close(): Promise<void>;
 }
 
+/** @param maxIndexed messages between devices of which a replica knows where they are. */
 export function openSharedState(
   context: StateContext,
   telling: FleetTelling,
   limits: ForwarderLimits,
+  maxIndexed: number,
 ): SharedState {
   const replica = randomBytes(8).toString('hex');
   const writer = startStateWriter({ ...context, limits });
   const retained = openRetainedStore(context, writer);
   const interest = openFleetInterest({ telling, replica, log: context.log });
-  const messages = openFleetMessages(context, { writer, interest, replica });
+  const messages = openFleetMessages(context, { writer, interest, replica, maxIndexed });
   const parts = [retained, messages];
   return {
     retained,

@@ -1,5 +1,5 @@
 import type { MessageProperties } from '../../message-properties.js';
-import type { Msg } from '../connection/nats-library.js';
+import type { Msg, MsgHdrs } from '../connection/nats-library.js';
 import { decodeHeaders, encodeProperties } from '../mqtt-headers.js';
 import { percentDecode, percentEncode, tokensToTopic } from '../subject.js';
 
@@ -47,7 +47,11 @@ export function readTopic(tokens: string): string | undefined {
 }
 
 /** Reads a message back; whoever published it, it is one that can be sent to clients. */
-export function readStateMessage(topic: string, message: Msg, storedAtMs: number): StateMessage {
+export function readStateMessage(
+  topic: string,
+  message: Pick<Msg, 'data'> & { readonly headers?: MsgHdrs | undefined },
+  storedAtMs: number,
+): StateMessage {
   const { headers } = message;
   const properties = decodeHeaders(headers);
   const sender = headers?.get('Mqtt-Sender');

@@ -13,6 +13,7 @@ import {
 } from '../connection/nats-library.js';
 import type { NatsLink } from '../connection/nats-link.js';
 import { isAtLeast } from '../connection/server-version.js';
+import type { StreamSource } from '../stored/stored-reader.js';
 import { manageStreams, readStreamInfo, takes } from '../stream/stream.js';
 import { type LaterConfig, madeMark, type StreamKeeping } from '../stream/stream-config.js';
 import { type FollowedMessage, followStream } from '../stream/stream-follower.js';
@@ -38,16 +39,22 @@ export interface StateStreamOptions extends StateContext {
   readonly without: string;
   /** It is not looked for before `start` is called. */
   readonly startsLater?: boolean;
-  /** Default: messages come whole. */
-  readonly headersOnly?: boolean;
-  /**
-   * It is read from now on; answers from which sequence. Called again whenever reading begins anew.
-   *
-   * @param anew it is another stream than before: that one was deleted, with all that it held.
-   */
-  begin(stream: { readonly lastSequence: number; readonly anew: boolean }): number;
+  /** Asked whenever reading begins. Default: messages come whole. */
+  readonly headersOnly?: () => boolean;
+  /** It is read from now on; answers from which sequence. Called again whenever reading begins anew. */
+  begin(stream: FoundStream): number;
   onMessage(message: FollowedMessage): void;
   onCaughtUp(): void;
+}
+
+/** A stream as it was found. */
+export interface FoundStream extends Omit<StreamSource, 'requests'> {
+  /** Another text when it was made anew. */
+  readonly incarnation: string;
+  /** It is another stream than before: that one was deleted, with all that it held. */
+  readonly anew: boolean;
+  readonly firstSequence: number;
+  readonly lastSequence: number;
 }
 
 /** A stream of svc-mqtt itself that every replica reads in order. */
@@ -144,11 +151,21 @@ export function openStateStream(options: StateStreamOptions): StateStream {
     created = info.created;
     if (anew) log.warn({ event: 'state_stream_anew', stream: name }, 'The stream is another one than before');
     isCaughtUp = false;
+    const from = options.begin({
+      connection,
+      manager,
+      domain: options.domain,
+      stream: { name, direct: info.config.allow_direct === true },
+      incarnation: `${name} ${info.created}`,
+      anew,
+      firstSequence: info.state.first_seq,
+      lastSequence: info.state.last_seq,
+    });
     await followStream(connection, manager, {
       stream: name,
       filter: options.subject,
-      from: options.begin({ lastSequence: info.state.last_seq, anew }),
-      headersOnly: options.headersOnly ?? false,
+      from,
+      headersOnly: options.headersOnly?.() ?? false,
       inboxPrefix: options.inboxPrefix,
       signal: AbortSignal.any([signal, reading.signal]),
       onMessage(message) {

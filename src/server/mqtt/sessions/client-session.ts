@@ -1,7 +1,5 @@
 import { filtersOverlap } from '../../../topic-template.js';
 import type { Calls } from '../../forward/calls.js';
-import type { CommandStore } from '../../forward/commands/command-store.js';
-import type { StoredCommand } from '../../forward/commands/stored-command.js';
 import type { Downlink, DownlinkClaim } from '../../forward/downlink.js';
 import { escapeToken } from '../../forward/subject.js';
 import type { Policy } from '../admission/authorize.js';
@@ -10,25 +8,19 @@ import type { BrokerCounters } from '../live/counters.js';
 import type { CloseReason } from '../protocol/close-reason.js';
 import type { PacketType, QoS } from '../protocol/packet-type.js';
 import { matches, type TopicLimits } from '../protocol/topics.js';
-import { CommandDelivery, type CommandTaker } from './command-delivery.js';
 import { type CommandTopics, isOwn } from './command-topics.js';
 import type { Question } from './device-calls.js';
 import type { Message } from './message.js';
-import {
-  Outgoing,
-  type OutgoingConnection,
-  type OutgoingLimits,
-  type OutgoingMessage,
-  type OutgoingTotal,
-} from './outgoing.js';
-import { type Cursors, maxNameBytes, type SessionRecord } from './session-record.js';
+import { Outgoing, type OutgoingConnection, type OutgoingLimits, type OutgoingTotal } from './outgoing.js';
+import { maxNameBytes, type SessionRecord } from './session-record.js';
+import { type Places, type RestoredSession, SessionStreams, type StreamServices } from './session-streams.js';
 import type { SharedSubscriptions } from './shared-subscriptions.js';
 import type { StoredSession } from './stored-session.js';
-import { copyFor, memoryBytesOf, type SubscriptionTerms } from './subscription.js';
+import { copyFor, mayHave, memoryBytesOf, type SubscriptionTerms } from './subscription.js';
 import type { SessionEngine } from './subscription-matcher.js';
 
 /** What all sessions share. */
-export interface SessionServices {
+export interface SessionServices extends StreamServices {
   readonly engine: SessionEngine;
   readonly shares: SharedSubscriptions;
   readonly limits: OutgoingLimits;
@@ -46,8 +38,7 @@ export interface SessionServices {
 interface Subscription {
   /** Those asked for last. */
   terms: SubscriptionTerms;
-  /** Sequence in the stream of commands when it was made: it takes those behind it. */
-  from: number;
+  readonly from: Places;
   end: () => void;
 }
 
@@ -59,8 +50,6 @@ interface SessionClient {
   readonly stored: StoredSession | undefined;
 }
 
-type RestoredSession = Pick<SessionRecord, 'cursors' | 'unacked' | 'passed'>;
-
 /** Commands for the device could match the filter. */
 export function takesCommands(filter: string, deviceId: string): boolean {
   return filtersOverlap(filter, `cmd/${deviceId}/#`);
@@ -70,7 +59,7 @@ export function takesCommands(filter: string, deviceId: string): boolean {
  * The subscriptions of a client and the messages on their way to it (MQTT 3.1.1 §4.1, the server's part). Made with the
  * first SUBSCRIBE, kept over reconnects when the client asked for it.
  */
-export class ClientSession implements CommandTaker {
+export class ClientSession {
   private readonly services: SessionServices;
   private readonly client: SessionClient;
   readonly deviceId: string;
@@ -85,15 +74,11 @@ export class ClientSession implements CommandTaker {
   private commands: DownlinkClaim | undefined;
   /** Ends that the device can be called by this client. */
   private uncall: (() => void) | undefined;
-  /** Of those that are stored. */
-  private delivery: CommandDelivery | undefined;
+  private readonly streams: SessionStreams;
   /** Number of the latest delivery; the message itself is not kept. */
   private lastDelivery = 0;
 
-  /** What the store had of a session that goes on here. */
-  private readonly restored: RestoredSession | undefined;
-
-  /** @param restored its subscriptions are to be made again. */
+  /** @param restored what the store has of a session that goes on here; its subscriptions are to be made again. */
   constructor(services: SessionServices, client: SessionClient, restored?: RestoredSession) {
     this.services = services;
     this.client = client;
@@ -103,7 +88,23 @@ export class ClientSession implements CommandTaker {
     this.outgoing = new Outgoing(services.limits, services.outgoing, services.counters, () =>
       client.device.ledger.deliver(),
     );
-    this.restored = restored;
+    const session = this;
+    const { deviceId, clientKey, outgoing, subscriptions } = this;
+    this.streams = new SessionStreams(
+      services,
+      {
+        ...{ deviceId, clientKey, outgoing, subscriptions },
+        get takesCommands() {
+          return session.takingCommands > 0;
+        },
+        get isStored() {
+          return restored !== undefined || client.stored !== undefined;
+        },
+        touch: () => this.touch(),
+        persist: () => this.persist(),
+      },
+      restored,
+    );
   }
 
   /**
@@ -130,33 +131,20 @@ export class ClientSession implements CommandTaker {
         retainAsPublished: terms.retainAsPublished,
         retainHandling: terms.retainHandling,
         id: terms.id,
-        from,
+        from: from.commands,
+        fromMessages: from.messages === 0 ? undefined : from.messages,
       })),
-      cursors: this.cursors,
-      passed: this.delivery === undefined ? this.restored?.passed : this.delivery.passed.record,
-      unacked: this.outgoing
-        .listStored()
-        .map(([packetId, sequence]) => ({ packetId, stream: 'commands', sequence, released: false })),
-    };
-  }
-
-  private get cursors(): Cursors {
-    const { delivery, restored } = this;
-    const before = restored?.cursors ?? { commands: 0, messages: 0 };
-    if (delivery === undefined) return before;
-    const { incarnation, sequence, sentUpTo } = delivery.at;
-    return {
-      ...before,
-      commands: sequence,
-      commandStream: incarnation,
-      commandsSent: sentUpTo > sequence ? sentUpTo : undefined,
+      ...this.streams.state,
     };
   }
 
   /** Nothing is lost when its client, which is away, is forgotten here: what comes for it waits elsewhere. */
   get mayLeave(): boolean {
-    const { delivery, outgoing, subscriptions } = this;
-    const isStored = ({ terms }: Subscription) => delivery !== undefined && isOwn(terms, this.deviceId);
+    const { streams, outgoing, subscriptions, deviceId } = this;
+    const isStored = ({ terms }: Subscription) =>
+      isOwn(terms, deviceId)
+        ? streams.readsCommands
+        : streams.readsMessages && terms.shareName === undefined && !filtersOverlap(terms.filter, 'cmd/#');
     return outgoing.isEmpty && [...subscriptions.values()].every(isStored);
   }
 
@@ -165,7 +153,7 @@ export class ClientSession implements CommandTaker {
    *
    * @param from see `Subscription`; undefined: what is stored by now.
    */
-  subscribe(terms: SubscriptionTerms, from?: number): 'new' | 'known' | 'full' {
+  subscribe(terms: SubscriptionTerms, from?: Places): 'new' | 'known' | 'full' {
     const { name, filter } = terms;
     const known = this.subscriptions.get(name);
     if (known !== undefined) {
@@ -173,10 +161,12 @@ export class ClientSession implements CommandTaker {
       return 'known';
     }
     if (!this.takeRoom(name)) return 'full';
-    const subscription = { terms, from: from ?? this.services.downlink.store?.end ?? 0, end: () => {} };
+    const subscription = { terms, from: from ?? this.streams.ends, end: () => {} };
     if (takesCommands(filter, this.deviceId)) this.claimCommands();
+    if (this.takesMessages(terms)) this.streams.takeMessages();
     this.nameBytes += Buffer.byteLength(name);
     this.subscriptions.set(name, subscription);
+    this.streams.onSubscriptions();
     const leave = this.services.commandTopics.join(this.deviceId, terms);
     const end =
       terms.shareName === undefined ? this.listen(subscription) : this.join(terms.shareName, subscription);
@@ -192,15 +182,8 @@ export class ClientSession implements CommandTaker {
     const { store } = downlink;
     this.takingCommands += 1;
     this.updateCalls();
-    if (store === undefined) {
-      this.commands ??= downlink.claim(this.deviceId);
-    } else if (this.delivery === undefined) {
-      this.delivery = this.openDelivery(store);
-      this.outgoing.source = this.delivery;
-      if (this.outgoing.isConnected) this.delivery.attach();
-    } else if (this.takingCommands === 1) {
-      this.delivery.begin();
-    }
+    if (store === undefined) this.commands ??= downlink.claim(this.deviceId);
+    else this.streams.takeCommands(store, this.takingCommands === 1 ? 'first' : 'further');
   }
 
   /** Commands are stored from now on; up to here they came as NATS passed them on. */
@@ -209,61 +192,19 @@ export class ClientSession implements CommandTaker {
     this.commands?.release();
     this.commands = undefined;
     if (store === undefined || this.takingCommands === 0) return;
-    const delivery = new CommandDelivery(store, this.services.counters, this);
-    this.delivery = delivery;
-    this.outgoing.source = delivery;
-    // What was stored for it before its replica had the stream is still to come.
-    const { commandStream: incarnation, commands: sequence = 0 } = this.restored?.cursors ?? {};
-    if (incarnation !== undefined) delivery.restore({ incarnation, sequence, sentUpTo: 0 });
-    this.touch();
-    if (!this.outgoing.isConnected) return;
-    delivery.attach();
-    this.outgoing.pump();
-  }
-
-  private openDelivery(store: CommandStore): CommandDelivery {
-    const delivery = new CommandDelivery(store, this.services.counters, this);
-    const { restored } = this;
-    if (restored === undefined) return delivery;
-    const { commands: sequence, commandStream: incarnation = store.incarnation } = restored.cursors;
-    delivery.restore({ incarnation, sequence, sentUpTo: restored.cursors.commandsSent ?? 0 });
-    if (restored.passed !== undefined) delivery.passed.restore(restored.passed);
-    this.outgoing.restoreStored(
-      restored.unacked.flatMap((each) =>
-        each.stream === 'commands' ? [[each.packetId, each.sequence] as const] : [],
-      ),
-    );
-    return delivery;
-  }
-
-  onAcknowledged(): void {
+    this.streams.takeCommands(store, 'late');
     this.touch();
   }
 
-  get takesCommands(): boolean {
-    return this.takingCommands > 0;
+  /** Sessions outlive this replica from now on; messages between devices are kept for them. */
+  onDurable(): void {
+    if ([...this.subscriptions.values()].some(({ terms }) => this.takesMessages(terms)))
+      this.streams.takeMessages();
   }
 
-  copyOf(command: StoredCommand, isBegun: boolean): OutgoingMessage | undefined {
-    const message = this.services.commandTopics.toMessage(command);
-    if (message === undefined) return undefined;
-    const matching: SubscriptionTerms[] = [];
-    for (const { terms, from } of this.subscriptions.values()) {
-      const { shareName, filter } = terms;
-      if (shareName === undefined && command.sequence > from && matches(filter, message.topic))
-        matching.push(terms);
-    }
-    if (matching.length > 0) return copyFor(matching, message, false);
-    return isBegun ? message : undefined;
-  }
-
-  onShorterStream(last: number): void {
-    for (const subscription of this.subscriptions.values())
-      subscription.from = Math.min(subscription.from, last);
-  }
-
-  onNewStream(): void {
-    for (const subscription of this.subscriptions.values()) subscription.from = 0;
+  /** It takes messages between devices, for this client alone. */
+  private takesMessages(terms: SubscriptionTerms): boolean {
+    return terms.shareName === undefined && !isOwn(terms, this.deviceId);
   }
 
   private listen(subscription: Subscription): () => void {
@@ -333,6 +274,7 @@ export class ClientSession implements CommandTaker {
     if (subscription === undefined) return false;
     subscription.end();
     this.subscriptions.delete(name);
+    this.streams.onSubscriptions();
     this.nameBytes -= Buffer.byteLength(name);
     this.services.subscriptionRoom.giveBack(this.deviceId, memoryBytesOf(name));
     if (takesCommands(subscription.terms.filter, this.deviceId)) this.releaseCommands();
@@ -341,7 +283,7 @@ export class ClientSession implements CommandTaker {
 
   /** Commands stored for it that it has not been sent, up to `most`. */
   pendingCommands(most: number): number {
-    return this.delivery?.count(most) ?? 0;
+    return this.streams.pendingCommands(most);
   }
 
   private releaseCommands(): void {
@@ -356,14 +298,14 @@ export class ClientSession implements CommandTaker {
   sendRetained(filters: readonly string[]): void {
     const found = this.services.engine.retained(filters).flatMap(({ message, filters: by }) => {
       const terms = by.flatMap((filter) => this.subscriptions.get(filter)?.terms ?? []);
-      const wanting = terms.filter((each) => this.mayHave(each, message));
+      const wanting = terms.filter((each) => mayHave(each, message, this.clientKey));
       return wanting.length === 0 ? [] : copyFor(wanting, message, true);
     });
     if (found.length > 0) this.outgoing.offerRetained(found);
   }
 
   attach(connection: OutgoingConnection): void {
-    this.delivery?.attach();
+    this.streams.attach();
     this.outgoing.attach(connection);
     this.updateCalls();
   }
@@ -393,7 +335,7 @@ export class ClientSession implements CommandTaker {
   }
 
   detach(): void {
-    this.delivery?.detach();
+    this.streams.detach();
     this.outgoing.detach();
     this.updateCalls();
   }
@@ -410,26 +352,31 @@ export class ClientSession implements CommandTaker {
   end(): void {
     // The shares first, so that what falls to their other members does not come back.
     for (const name of [...this.subscriptions.keys()]) this.unsubscribe(name);
-    this.delivery?.detach();
+    this.streams.end();
     this.outgoing.end();
     this.updateCalls();
   }
 
   /** @param by one of the subscriptions that it matches, which may have ended while it was on its way. */
   private onMessage(message: Message, by: Subscription): void {
+    const { readsMessages } = this.streams;
     if (message.storedFor !== undefined && message.storedFor === this.deviceToken) return;
+    if (message.reaches === (readsMessages ? 'others' : 'sessions')) return;
+    if (readsMessages && message.kept !== undefined) {
+      this.streams.onKept(message.kept);
+      return;
+    }
     const matching: SubscriptionTerms[] = [];
     for (const { terms } of this.subscriptions.values()) {
       const { shareName, filter } = terms;
-      if (shareName === undefined && this.mayHave(terms, message) && matches(filter, message.topic))
+      if (
+        shareName === undefined &&
+        mayHave(terms, message, this.clientKey) &&
+        matches(filter, message.topic)
+      )
         matching.push(terms);
     }
-    if (matching.length === 0 && this.mayHave(by.terms, message)) matching.push(by.terms);
+    if (matching.length === 0 && mayHave(by.terms, message, this.clientKey)) matching.push(by.terms);
     if (matching.length > 0) this.outgoing.offer(copyFor(matching, message, false));
-  }
-
-  /** What a client has published itself does not come to it by a subscription with No Local [MQTT 5.0 MQTT-3.8.3-3]. */
-  private mayHave({ noLocal }: SubscriptionTerms, { sender }: Message): boolean {
-    return !noLocal || sender !== this.clientKey;
   }
 }

@@ -5,7 +5,7 @@ import type { Downlink } from '../../forward/downlink.js';
 import { shortenText } from '../../live.js';
 import type { BrokerCounters } from '../live/counters.js';
 import { isMqttText } from '../protocol/field.js';
-import { checkTopic, hasMoreLevels } from '../protocol/topics.js';
+import { checkTopic, type FilterParts, hasMoreLevels } from '../protocol/topics.js';
 import { expiryOf, type Message } from './message.js';
 import type { SubscriptionTerms } from './subscription.js';
 
@@ -25,7 +25,7 @@ export interface CommandTopics {
 }
 
 /** It takes commands of the device, and nothing else, for its client alone. */
-export function isOwn({ filter, shareName }: SubscriptionTerms, deviceId: string): boolean {
+export function isOwn({ filter, shareName }: FilterParts, deviceId: string): boolean {
   return shareName === undefined && filter.startsWith(`cmd/${deviceId}/`);
 }
 

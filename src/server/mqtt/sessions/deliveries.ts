@@ -3,6 +3,7 @@ import type { BrokerCounters } from '../live/counters.js';
 import { isMqttText } from '../protocol/field.js';
 import { checkTopic, matches } from '../protocol/topics.js';
 import type { Message } from './message.js';
+import type { SessionStore } from './session-store.js';
 import type { SharedSubscriptions } from './shared-subscriptions.js';
 import type { SessionEngine } from './subscription-matcher.js';
 
@@ -25,18 +26,25 @@ export function createDeliveries(parts: {
   engine: SessionEngine;
   shares: SharedSubscriptions;
   fleet: FleetMessages | undefined;
+  /** Knows what sessions subscribe to, also those that are away. */
+  sessions: Pick<SessionStore, 'wants'>;
   counters: BrokerCounters;
   /** NATS did not take a message for the other replicas. */
   onNotPassed(topic: string, reason: string): void;
 }): Deliver {
-  const { engine, shares, fleet, counters } = parts;
+  const { engine, shares, fleet, sessions, counters } = parts;
   let turn = 0;
   if (fleet === undefined) return (message, onKept) => engine.deliver(message, onKept);
 
-  fleet.deliver = (message, here) => {
+  fleet.deliver = (message, { isOwn, shares: here }) => {
     // Services may write to the stream, too.
     if (checkTopic(message.topic) !== undefined || !isMqttText(Buffer.from(message.topic))) return;
-    engine.pass({ ...message, takesShare: (share) => here.has(share) });
+    engine.pass({
+      ...message,
+      kept: 'sequence' in message ? message : undefined,
+      reaches: isOwn ? 'sessions' : undefined,
+      takesShare: (share) => here.has(share),
+    });
   };
 
   /** Shared subscriptions that take the message elsewhere. */
@@ -61,14 +69,18 @@ export function createDeliveries(parts: {
       open -= 1;
       if (open === 0) onKept?.();
     };
-    const local =
-      elsewhere.size === 0 ? message : { ...message, takesShare: (share: string) => !elsewhere.has(share) };
-    if (engine.deliver(local, settle)) open -= 1;
-    if (takers.length > 0 || interest.isWanted(message.topic)) {
+    const takesShare = elsewhere.size === 0 ? undefined : (share: string) => !elsewhere.has(share);
+    const { topic, qos } = message;
+    const passes = takers.length > 0 || interest.isWanted(topic) || (qos > 0 && sessions.wants(topic));
+    // What is stored sessions take from the stream, in its order.
+    const reaches = passes && qos > 0 ? 'others' : undefined;
+    if (engine.deliver({ ...message, takesShare, reaches }, settle)) open -= 1;
+    if (passes) {
       fleet.pass(message, takers, (refusal) => {
         if (refusal !== undefined) {
           counters.deliveriesNotPassed += 1;
-          parts.onNotPassed(message.topic, refusal);
+          parts.onNotPassed(topic, refusal);
+          if (reaches !== undefined) engine.pass({ ...message, reaches: 'sessions' });
         }
         settle();
       });

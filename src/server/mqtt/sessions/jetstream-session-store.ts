@@ -1,13 +1,15 @@
 import { messageOf } from '../../../errors.js';
 import type { KvBucket, KvEntry, KvNews } from '../../forward/state/kv-bucket.js';
-import { keyPrefix } from './session-key.js';
+import { deviceOfKey, keyPrefix } from './session-key.js';
 import { decodeRecord, encodeRecord } from './session-record.js';
 import { type SessionStore, type StoredRecord, StoreError } from './session-store.js';
+import { createSessionWants, describeWants } from './session-wants.js';
 
 /** Headers of a record, for those who follow without values. */
 const ownerHeader = 'Svc-Mqtt-Owner';
 const epochHeader = 'Svc-Mqtt-Epoch';
 const writeHeader = 'Svc-Mqtt-Write';
+const wantsHeader = 'Svc-Mqtt-Wants';
 
 /**
  * Sessions in a bucket of JetStream, a record each. Which ones there are is followed, so that `has` asks nobody.
@@ -22,6 +24,7 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
   let fresh: Map<string, number> | undefined;
   /** Of those whose connection another replica has, which. */
   const owners = new Map<string, string>();
+  const wants = createSessionWants();
   let writes = 0;
   const writePrefix = `${replica}.`;
 
@@ -36,6 +39,7 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
     known.delete(key);
     fresh?.delete(key);
     owners.delete(key);
+    wants.set(key, '');
   }
 
   function onNews({ key, revision, gone, header }: KvNews): void {
@@ -47,6 +51,7 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
       return;
     }
     if (!note(key, revision)) return;
+    wants.set(key, header(wantsHeader));
     const owner = header(ownerHeader);
     if (isOwn || owner === '') owners.delete(key);
     else owners.set(key, owner);
@@ -66,6 +71,7 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
       if (fresh !== undefined) known = fresh;
       fresh = undefined;
       for (const key of owners.keys()) if (!known.has(key)) owners.delete(key);
+      wants.keep((key) => known.has(key));
       store.listener?.onCaughtUp();
     },
   };
@@ -89,6 +95,7 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
       return known.size;
     },
     has: (key) => known.has(key) || fresh?.has(key) === true,
+    wants: (topic) => !store.caughtUp || wants.match(topic),
     keys: () => known.keys(),
     owned: () => owners,
     async keysOf(deviceId) {
@@ -104,9 +111,11 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
     },
     async write(key, record, expected, writeId) {
       const { owner, epoch, expirySec } = record;
+      const wanted = describeWants(deviceOfKey(key), record.subscriptions);
       const headers = {
         [epochHeader]: String(epoch),
         [writeHeader]: writeId,
+        ...(wanted === '' ? {} : { [wantsHeader]: wanted }),
         ...(owner === undefined ? {} : { [ownerHeader]: owner }),
       };
       const expires = owner === undefined && expirySec !== Number.POSITIVE_INFINITY;
@@ -122,7 +131,10 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
         else if (entry?.gone !== 'removed' || expected === 0) revision = await put(entry?.revision ?? 0);
       }
       if (revision === undefined) return undefined;
-      if (note(key, revision)) owners.delete(key);
+      if (note(key, revision)) {
+        owners.delete(key);
+        wants.set(key, wanted);
+      }
       return revision;
     },
     async remove(key, expected) {

@@ -36,6 +36,8 @@ export function openMemorySessionStore(detail: string): SessionStore {
       return entries.size;
     },
     has: (key) => find(key) !== undefined,
+    // They take messages as they come: there is no stream for them.
+    wants: () => false,
     keys: () => entries.keys(),
     owned: () => new Map(),
     async keysOf(deviceId) {

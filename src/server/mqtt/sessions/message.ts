@@ -1,3 +1,4 @@
+import type { KeptMessage } from '../../forward/state/kept-messages.js';
 import type { MessageProperties } from '../protocol/codec.js';
 import type { QoS } from '../protocol/packet-type.js';
 
@@ -15,6 +16,10 @@ export interface Message {
   readonly sender?: string | undefined;
   /** The device whose sessions have it from the stream, escaped as in a subject; undefined: it is in none. */
   readonly storedFor?: string | undefined;
+  /** Those that it is for; undefined: all. Sessions are those that read the stream of messages between devices. */
+  readonly reaches?: 'sessions' | 'others' | undefined;
+  /** As that stream has it: sessions take it in its order. */
+  readonly kept?: KeptMessage | undefined;
   /** Whether a shared subscription, `<name>/<filter>`, takes it on this replica; undefined: each does. */
   readonly takesShare?: ((share: string) => boolean) | undefined;
 }
@@ -42,7 +47,11 @@ export function countDown<M extends Message>(message: M): M {
 const userPropertyBytes = 64;
 
 /** What topic, payload and properties take, about. */
-export function bytesOf({ topic, payload, properties }: Message): number {
+export function bytesOf({
+  topic,
+  payload,
+  properties,
+}: Pick<Message, 'topic' | 'payload' | 'properties'>): number {
   let bytes = topic.length + payload.length;
   if (properties === undefined) return bytes;
   const { contentType, responseTopic, correlationData, userProperties } = properties;

@@ -4,6 +4,7 @@ import type { CloseReason } from '../protocol/close-reason.js';
 import { type Codec, type Connect, type Delivery, unknownPacketId } from '../protocol/codec.js';
 import { PacketType, type QoS } from '../protocol/packet-type.js';
 import { bytesOf, countDown, isExpired, type Message } from './message.js';
+import type { CursorName, Unacked } from './session-record.js';
 import { TopicAliases } from './topic-aliases.js';
 import { type Waiting, WaitingMessages } from './waiting-messages.js';
 
@@ -63,15 +64,26 @@ export interface OutgoingSource {
   onAcknowledged(): void;
   /** It does not take one: it has answered so, or it takes none so large. `onAcknowledged` is called, too. */
   onRefused(sequence: number): void;
+  /** Stores the session as it is now; false: another connection has it. */
+  persist(): Promise<boolean>;
+}
+
+/** Where a message is stored. */
+export interface StoredPlace {
+  readonly stream: CursorName;
+  readonly sequence: number;
 }
 
 /** A message sent with QoS 1 or 2 and not yet acknowledged. */
 interface InFlight {
-  /** Undefined: PUBREL was sent, or the message is stored. */
+  /** Undefined: PUBREC has come, or the message is stored. */
   message: OutgoingMessage | undefined;
-  /** Where it is stored, with QoS 1; its source sends it again. */
-  readonly sequence?: number;
-  readonly qos: QoS;
+  /** Where it is stored; its source sends it again. */
+  readonly stored?: StoredPlace;
+  /** Undefined: that is known when it is read again. */
+  qos: QoS | undefined;
+  /** PUBREC has come: PUBREL is what is sent again. */
+  isReleased: boolean;
   /** What it counts for. */
   bytes: number;
   /** The connection of now was sent its PUBLISH. */
@@ -116,7 +128,7 @@ export class Outgoing {
   /** Those of this connection; undefined: its client takes none. */
   private aliases: TopicAliases | undefined;
   /** What comes behind all that waits here. */
-  source: OutgoingSource | undefined;
+  readonly sources = new Map<CursorName, OutgoingSource>();
 
   /** @param onDelivered called when the client has a message: it was sent with QoS 0, or acknowledged. */
   constructor(
@@ -143,9 +155,7 @@ export class Outgoing {
 
   /** Nothing waits or is unacknowledged but what is stored. */
   get isEmpty(): boolean {
-    return (
-      this.waiting.size === 0 && [...this.inFlight.values()].every(({ sequence }) => sequence !== undefined)
-    );
+    return this.waiting.size === 0 && [...this.inFlight.values()].every(({ stored }) => stored !== undefined);
   }
 
   get isConnected(): boolean {
@@ -245,7 +255,9 @@ export class Outgoing {
     this.unacknowledged = 0;
     this.aliases = topicAliasMaximum === 0 ? undefined : new TopicAliases(topicAliasMaximum);
     for (const entry of this.inFlight.values()) entry.isSentHere = false;
-    this.resend = [...this.inFlight].flatMap(([id, { sequence }]) => (sequence === undefined ? id : []));
+    this.resend = [...this.inFlight].flatMap(([id, { stored, isReleased }]) =>
+      stored === undefined || isReleased ? id : [],
+    );
     this.resendHead = 0;
     this.pump();
   }
@@ -278,16 +290,12 @@ export class Outgoing {
     if (entry !== undefined && !isExpected(type, entry)) return 'wrong-acknowledgement';
     const isRefused = reasonCode >= 0x80;
     if (type === PacketType.PUBREC && !isRefused) {
-      if (entry !== undefined) {
-        entry.message = undefined;
-        this.release(entry);
-      }
-      const { connection } = this;
-      const code = entry === undefined ? unknownPacketId : 0;
-      connection?.write(connection.codec.encodeAcknowledge(PacketType.PUBREL, packetId, code));
+      if (entry === undefined) this.sendRelease(packetId, unknownPacketId);
+      else this.onReceived(packetId, entry);
     } else if (entry !== undefined) {
-      if (isRefused && (entry.message ?? entry.sequence) !== undefined) this.counters.deliveriesRefused += 1;
-      if (isRefused && entry.sequence !== undefined) this.source?.onRefused(entry.sequence);
+      const { stored } = entry;
+      if (isRefused && (entry.message ?? stored) !== undefined) this.counters.deliveriesRefused += 1;
+      if (isRefused && stored !== undefined) this.sources.get(stored.stream)?.onRefused(stored.sequence);
       entry.message?.onSettled?.(!isRefused);
       if (!isRefused) this.onDelivered();
       this.finish(packetId, entry);
@@ -296,11 +304,33 @@ export class Outgoing {
     return undefined;
   }
 
+  /** The client has the message. Whoever has the session next must not send it again: PUBREL waits until the store says so. */
+  private onReceived(packetId: number, entry: InFlight): void {
+    const source = entry.stored && this.sources.get(entry.stored.stream);
+    const wasReleased = entry.isReleased;
+    entry.message = undefined;
+    entry.isReleased = true;
+    this.release(entry);
+    if (source === undefined || wasReleased) {
+      this.sendRelease(packetId);
+      return;
+    }
+    const { connection } = this;
+    void source.persist().then((isStored) => {
+      if (isStored && this.connection === connection) this.sendRelease(packetId);
+    });
+  }
+
+  private sendRelease(packetId: number, code = 0): void {
+    const { connection } = this;
+    connection?.write(connection.codec.encodeAcknowledge(PacketType.PUBREL, packetId, code));
+  }
+
   private finish(packetId: number, entry: InFlight): void {
     this.release(entry);
     this.inFlight.delete(packetId);
     if (entry.isSentHere) this.unacknowledged -= 1;
-    if (entry.sequence !== undefined) this.source?.onAcknowledged();
+    if (entry.stored !== undefined) this.sources.get(entry.stored.stream)?.onAcknowledged();
   }
 
   /** The message is not kept any more. */
@@ -322,7 +352,8 @@ export class Outgoing {
       if (isExpired(next.message)) this.expire(next);
       else this.send(connection, next);
     }
-    if (this.connection === connection && this.waiting.size === 0) this.source?.onRoom();
+    for (const source of this.sources.values())
+      if (this.connection === connection && this.waiting.size === 0) source.onRoom();
   }
 
   /** Sends several: a write costs more than a small message. */
@@ -342,20 +373,23 @@ export class Outgoing {
   }
 
   /**
-   * Sends a message that is stored, if the client takes one now. Nothing of it is kept here but its sequence, until it is
+   * Sends a message that is stored, if the client takes one now. Nothing of it is kept here but its place, until it is
    * acknowledged.
    */
-  sendStored(message: OutgoingMessage, sequence: number, dup: boolean): boolean {
+  sendStored(message: OutgoingMessage, stored: StoredPlace, dup: boolean): boolean {
     const { connection } = this;
     const { qos } = message;
     if (connection === undefined || !this.isFree(connection) || (qos > 0 && !this.mayBegin)) return false;
-    const packetId = qos > 0 ? this.storedPacketId(sequence) : 0;
+    const packetId = qos > 0 ? this.storedPacketId(stored, qos) : 0;
+    if (packetId === undefined) return false;
     const packet = this.encode(connection, message, { qos, packetId, dup: dup && qos > 0 });
-    if (packet === undefined) this.source?.onRefused(sequence);
-    if (packet === undefined || qos === 0) this.source?.onAcknowledged();
+    const source = this.sources.get(stored.stream);
+    if (packet === undefined) source?.onRefused(stored.sequence);
+    if (packet === undefined || qos === 0) source?.onAcknowledged();
     if (packet === undefined) return true;
     if (qos > 0) {
-      this.inFlight.set(packetId, { message: undefined, sequence, qos, bytes: 0, isSentHere: true });
+      const entry = { message: undefined, stored, qos, bytes: 0, isReleased: false, isSentHere: true };
+      this.inFlight.set(packetId, entry);
       this.unacknowledged += 1;
     }
     connection.write(packet);
@@ -369,9 +403,11 @@ export class Outgoing {
     if (entry === undefined) return true;
     if (connection === undefined || !this.isFree(connection) || this.unacknowledged >= this.window)
       return false;
+    entry.qos ??= message.qos === 2 ? 2 : 1;
     const packet = this.encode(connection, message, { qos: entry.qos, packetId, dup: true });
     if (packet === undefined) {
-      if (entry.sequence !== undefined) this.source?.onRefused(entry.sequence);
+      const { stored } = entry;
+      if (stored !== undefined) this.sources.get(stored.stream)?.onRefused(stored.sequence);
       this.finish(packetId, entry);
       return true;
     }
@@ -382,16 +418,23 @@ export class Outgoing {
   }
 
   /** What is stored, was sent and not acknowledged, in the order in which it was sent. */
-  listStored(): [packetId: number, sequence: number][] {
-    return [...this.inFlight].flatMap(([packetId, { sequence }]) =>
-      sequence === undefined ? [] : [[packetId, sequence]],
+  listStored(): Unacked[] {
+    return [...this.inFlight].flatMap(([packetId, { stored, isReleased }]) =>
+      stored === undefined ? [] : [{ packetId, ...stored, released: isReleased }],
     );
   }
 
   /** The same, of a session that another replica had. */
-  restoreStored(list: readonly (readonly [packetId: number, sequence: number])[]): void {
-    for (const [packetId, sequence] of list)
-      this.inFlight.set(packetId, { message: undefined, sequence, qos: 1, bytes: 0, isSentHere: false });
+  restoreStored(list: readonly Unacked[]): void {
+    for (const { packetId, stream, sequence, released } of list)
+      this.inFlight.set(this.inFlight.has(packetId) ? this.nextPacketId() : packetId, {
+        message: undefined,
+        stored: { stream, sequence },
+        qos: released ? 2 : undefined,
+        bytes: 0,
+        isReleased: released,
+        isSentHere: false,
+      });
   }
 
   /** It is not stored any more, or not wanted: what was begun is given up. */
@@ -400,8 +443,8 @@ export class Outgoing {
     if (entry !== undefined) this.finish(packetId, entry);
   }
 
-  forgetStored(): void {
-    for (const [packetId] of this.listStored()) this.forget(packetId);
+  forgetStored(stream: CursorName): void {
+    for (const each of this.listStored()) if (each.stream === stream) this.forget(each.packetId);
   }
 
   /** A message that is given to the connection leaves, and nothing comes before it. */
@@ -409,10 +452,15 @@ export class Outgoing {
     return connection.unsentBytes < socketBytes && this.waiting.size === 0 && this.resend.length === 0;
   }
 
-  /** The same for a message whenever it is sent, if it can be had: so it is found again after a crash. */
-  private storedPacketId(sequence: number): number {
-    const wanted = (sequence % 65_535) + 1;
-    return this.inFlight.has(wanted) ? this.nextPacketId() : wanted;
+  /**
+   * The same for a message whenever it is sent, if it can be had, so that it is found again after a crash. One of QoS 2 waits
+   * for it (undefined): under another identifier it would be another message. The streams begin at either end.
+   */
+  private storedPacketId({ stream, sequence }: StoredPlace, qos: QoS): number | undefined {
+    const number = sequence % 65_535;
+    const wanted = stream === 'commands' ? number + 1 : 65_535 - number;
+    if (!this.inFlight.has(wanted)) return wanted;
+    return qos === 2 ? undefined : this.nextPacketId();
   }
 
   /** The client takes another message of QoS 1 or 2 [MQTT 5.0 MQTT-3.3.4-9]. */
@@ -434,7 +482,7 @@ export class Outgoing {
         connection.write(connection.codec.encodeAcknowledge(PacketType.PUBREL, packetId));
         continue;
       }
-      const packet = this.encode(connection, message, { qos: entry.qos, packetId, dup: true });
+      const packet = this.encode(connection, message, { qos: message.qos, packetId, dup: true });
       if (packet === undefined) {
         this.finish(packetId, entry);
         continue;
@@ -454,7 +502,7 @@ export class Outgoing {
     if (packet === undefined || qos === 0) {
       this.hold(-bytes);
     } else {
-      this.inFlight.set(packetId, { message, qos, bytes, isSentHere: true });
+      this.inFlight.set(packetId, { message, qos, bytes, isReleased: false, isSentHere: true });
       this.unacknowledged += 1;
     }
     if (packet !== undefined) connection.write(packet);
@@ -499,9 +547,10 @@ export class Outgoing {
 }
 
 /** PUBREC may come again, PUBCOMP only after it [MQTT-4.3.3-1]. */
-function isExpected(type: PacketType, { qos, message }: InFlight): boolean {
-  if (qos === 1) return type === PacketType.PUBACK;
-  return type === PacketType.PUBREC || (type === PacketType.PUBCOMP && message === undefined);
+function isExpected(type: PacketType, { qos, isReleased }: InFlight): boolean {
+  if (type === PacketType.PUBACK) return qos !== 2;
+  if (qos === 1) return false;
+  return type === PacketType.PUBREC || (type === PacketType.PUBCOMP && isReleased);
 }
 
 /** What a message takes in memory beside what it carries, about. */

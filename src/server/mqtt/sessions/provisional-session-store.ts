@@ -43,6 +43,7 @@ export function openProvisionalSessionStore(lasting: SessionStore, detail: () =>
       return current.size;
     },
     has: (key) => current.has(key),
+    wants: (topic) => current.wants(topic),
     keys: () => current.keys(),
     owned: () => current.owned(),
     keysOf: (deviceId) => current.keysOf(deviceId),

@@ -13,6 +13,8 @@ export interface StoredSubscription {
   readonly id: number | undefined;
   /** Sequence in the stream of commands when the client subscribed: it takes those behind it. */
   readonly from: number;
+  /** The same in that of messages between devices; undefined: all that the session has not had. */
+  readonly fromMessages?: number | undefined;
 }
 
 /** The streams that a session reads. */
@@ -24,6 +26,9 @@ export type Cursors = Readonly<Record<CursorName, number>> & {
   readonly commandStream?: string | undefined;
   /** Commands up to this sequence may have been sent, though they are beyond the cursor; undefined: none. */
   readonly commandsSent?: number | undefined;
+  /** The same two of the stream of messages between devices. Without the first the session has had none of it. */
+  readonly messageStream?: string | undefined;
+  readonly messagesSent?: number | undefined;
 };
 
 /** Beyond every sequence. */
@@ -35,7 +40,8 @@ const anySequence = Number.MAX_SAFE_INTEGER;
  */
 export function disown(record: SessionRecord): SessionRecord {
   if (record.owner === undefined) return record;
-  return { ...record, owner: undefined, cursors: { ...record.cursors, commandsSent: anySequence } };
+  const cursors = { ...record.cursors, commandsSent: anySequence, messagesSent: anySequence };
+  return { ...record, owner: undefined, cursors };
 }
 
 /** A message sent with QoS 1 or 2 and not yet acknowledged. */
@@ -131,12 +137,18 @@ export function decodeRecord(bytes: Uint8Array): SessionRecord | string {
     owner,
     expirySec: record.expirySec ?? Number.POSITIVE_INFINITY,
     awaySinceMs: record.awaySince,
-    subscriptions: record.subscriptions.map((each) => ({ ...each, id: each.id })),
+    subscriptions: record.subscriptions.map((each) => ({
+      ...each,
+      id: each.id,
+      fromMessages: each.fromMessages,
+    })),
     cursors: {
       commands: cursors.commands,
       messages: cursors.messages,
       commandStream: cursors.commandStream,
       commandsSent: cursors.commandsSent,
+      messageStream: cursors.messageStream,
+      messagesSent: cursors.messagesSent,
     },
     unacked: record.unacked.map(([packetId, stream, sequence, released]) => ({
       packetId,
@@ -167,6 +179,14 @@ function isCount(value: unknown, most = Number.MAX_SAFE_INTEGER): value is numbe
   return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= most;
 }
 
+function isText(value: unknown): value is string {
+  return typeof value === 'string';
+}
+
+function isOptional(value: unknown, holds: (value: unknown) => boolean): boolean {
+  return value === undefined || holds(value);
+}
+
 function isPacketId(value: unknown): boolean {
   return isCount(value, 65_535) && value > 0;
 }
@@ -185,18 +205,21 @@ function isSubscription(value: unknown): boolean {
     typeof value.retainAsPublished === 'boolean' &&
     isCount(value.retainHandling, 2) &&
     (value.id === undefined || isCount(value.id)) &&
-    isCount(value.from)
+    isCount(value.from) &&
+    isOptional(value.fromMessages, isCount)
   );
 }
 
 function isCursors(value: unknown): boolean {
   if (!isObject(value)) return false;
-  const { commands, messages, commandStream, commandsSent } = value;
+  const { commands, messages, commandStream, commandsSent, messageStream, messagesSent } = value;
   return (
     isCount(commands) &&
     isCount(messages) &&
-    (commandStream === undefined || typeof commandStream === 'string') &&
-    (commandsSent === undefined || isCount(commandsSent))
+    isOptional(commandStream, isText) &&
+    isOptional(commandsSent, isCount) &&
+    isOptional(messageStream, isText) &&
+    isOptional(messagesSent, isCount)
   );
 }
 

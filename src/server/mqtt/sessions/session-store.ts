@@ -48,6 +48,11 @@ export interface SessionStore {
   readonly size: number;
   /** A session of this key is known; asks nobody. One that another replica wrote just now may be missing. */
   has(key: string): boolean;
+  /**
+   * A stored session, whether its client is connected or away, could want a message that a device publishes to this topic; asks
+   * nobody. True as well while not all sessions are known.
+   */
+  wants(topic: string): boolean;
   /** Every key that is known. */
   keys(): Iterable<string>;
   /** Keys of sessions whose connection is on a replica other than this one, with its name. */

@@ -88,6 +88,7 @@ export function openSessionTaking(options: {
         for (const client of clients) {
           if (client.stored === undefined) continue;
           client.received = receivedOf(undefined);
+          client.session?.onDurable();
           void client.stored.move();
         }
     },
@@ -238,7 +239,8 @@ export function openSessionTaking(options: {
     client.session = session;
     return record.subscriptions.every((each) => {
       const parts = partFilter(each.name);
-      const { name, from, ...terms } = each;
+      const { name, from: commands, fromMessages: messages = 0, ...terms } = each;
+      const from = { commands, messages };
       // A filter that cannot be is nobody's.
       return parts === undefined || session.subscribe({ ...terms, ...parts, name }, from) !== 'full';
     });

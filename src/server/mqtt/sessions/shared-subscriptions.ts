@@ -74,7 +74,8 @@ export function createSharedSubscriptions(
           end: engine.subscribe(
             filter,
             (message) => {
-              if (message.takesShare?.(key) !== false) deliver(created, message);
+              if (message.reaches !== 'sessions' && message.takesShare?.(key) !== false)
+                deliver(created, message);
             },
             key,
           ),

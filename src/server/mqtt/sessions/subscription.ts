@@ -37,6 +37,15 @@ export function copyFor(
   return { ...message, qos, retain, subscriptionIds };
 }
 
+/**
+ * What a client has published itself does not come to it by a subscription with No Local [MQTT 5.0 MQTT-3.8.3-3].
+ *
+ * @param clientKey as messages name their sender.
+ */
+export function mayHave({ noLocal }: SubscriptionTerms, { sender }: Message, clientKey: string): boolean {
+  return !noLocal || sender !== clientKey;
+}
+
 /** What a subscription takes in memory beside its filter, about. */
 const subscriptionBytes = 768;
 /** What the session engine's matcher takes for a level of a filter, about; a level is often longer there than in the text. */

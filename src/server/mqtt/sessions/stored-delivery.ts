@@ -1,62 +1,66 @@
-import type { CommandStore } from '../../forward/commands/command-store.js';
-import type { StoredCommand } from '../../forward/commands/stored-command.js';
+import type { StoredMessage, StoredMessages } from '../../forward/stored/stored-messages.js';
 import type { BrokerCounters } from '../live/counters.js';
 import { bytesOf, isExpired } from './message.js';
-import type { Outgoing, OutgoingMessage } from './outgoing.js';
+import type { Outgoing, OutgoingMessage, OutgoingSource } from './outgoing.js';
 import { PassedCommands } from './passed-commands.js';
+import type { CursorName } from './session-record.js';
 
-/** What a session says of the commands that it takes. */
-export interface CommandTaker {
-  readonly deviceId: string;
+/** What a session says of the messages of a stream that it takes. */
+export interface StoredTaker<K, M> {
+  readonly stream: CursorName;
+  /** What it looks for. */
+  readonly key: K;
   readonly outgoing: Outgoing;
-  /** A subscription takes commands. */
-  readonly takesCommands: boolean;
+  /** A subscription takes some. */
+  readonly takes: boolean;
   /**
-   * The copy for the client; undefined: no subscription of it takes this command.
+   * The copy for the client; undefined: no subscription of it takes this message.
    *
    * @param isBegun it was sent before: then it is completed, also when no subscription takes it any more [MQTT-3.10.4-3].
    */
-  copyOf(command: StoredCommand, isBegun: boolean): OutgoingMessage | undefined;
+  copyOf(message: M, isBegun: boolean): OutgoingMessage | undefined;
   /** The stream is another one: all of it is new. */
   onNewStream(): void;
   /** The stream ends there: sequences beyond are given again. */
   onShorterStream(last: number): void;
-  /** The client has acknowledged a command, or had one that it does not acknowledge. */
+  /** The client has acknowledged a message, or had one that it does not acknowledge. */
   onAcknowledged(): void;
+  /** Stores the session as it is now; false: another connection has it. */
+  persist(): Promise<boolean>;
 }
 
 /** How far a session has come, for who keeps it. */
-export interface CommandPosition {
-  /** `CommandStore.incarnation`. */
+export interface StoredPosition {
+  /** `StoredMessages.incarnation`. */
   readonly incarnation: string;
-  /** All commands up to here were sent or are not for the client. */
+  /** All up to here were sent or are not for the client. */
   readonly sequence: number;
   /** Those up to here may have been sent before, by another replica: they bear DUP. */
   readonly sentUpTo: number;
 }
 
-/** A command that was read for the client. */
-interface Read {
+/** A message that was read for the client. */
+interface Read<M> {
   /** Undefined: the stream does not have it any more. */
-  readonly command: StoredCommand | undefined;
+  readonly message: M | undefined;
   /** It was sent before, and not acknowledged. */
   readonly packetId: number | undefined;
 }
 
-/** Most commands that are read at once, and about how many bytes of them. */
+/** Most messages that are read at once, and about how many bytes of them. */
 const maxRead = 32;
 const readBytes = 65_536;
 /** As many at first, before it is known how large they are. */
 const firstRead = 8;
 
 /**
- * Hands a client the commands of its device from the stream, in order. A client that keeps up gets them as they are stored. One
- * that does not, or comes back, has them read as fast as it takes them: nothing of them waits here, and nobody waits for it.
+ * Hands a client what a stream keeps for it, in order. A client that keeps up gets messages as they are stored. One that does
+ * not, or comes back, has them read as fast as it takes them: nothing of them waits here, and nobody waits for it.
  */
-export class CommandDelivery {
-  private readonly store: CommandStore;
+export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSource {
+  private readonly store: StoredMessages<K, M>;
   private readonly counters: BrokerCounters;
-  private readonly taker: CommandTaker;
+  private readonly taker: StoredTaker<K, M>;
   private incarnation: string;
   private position: number;
   /** Those up to here may have been sent by who had the session before. */
@@ -65,7 +69,7 @@ export class CommandDelivery {
   /** There is none after `position`. */
   private isCaughtUp = false;
   /** What was read and is to be sent, and how far `position` is when it is. */
-  private ready: Read[] = [];
+  private ready: Read<M>[] = [];
   private readTo = 0;
   private isReading = false;
   /** Another one whenever what is being read is not wanted any more. */
@@ -76,7 +80,7 @@ export class CommandDelivery {
   private again: (readonly [packetId: number, sequence: number])[] = [];
 
   /** It begins behind what is stored now. */
-  constructor(store: CommandStore, counters: BrokerCounters, taker: CommandTaker) {
+  constructor(store: StoredMessages<K, M>, counters: BrokerCounters, taker: StoredTaker<K, M>) {
     this.store = store;
     this.counters = counters;
     this.taker = taker;
@@ -84,7 +88,7 @@ export class CommandDelivery {
     this.position = store.end;
   }
 
-  get at(): CommandPosition {
+  get at(): StoredPosition {
     this.catchUp();
     return { incarnation: this.incarnation, sequence: this.position, sentUpTo: this.sentUpTo };
   }
@@ -96,35 +100,40 @@ export class CommandDelivery {
       this.position = Math.max(this.position, store.end);
   }
 
-  /** Commands that the client has not been sent, up to `most`. */
+  /** Messages that the client has not been sent, up to `most`. */
   count(most: number): number {
     const { store, taker, position } = this;
-    if (!taker.takesCommands || this.incarnation !== store.incarnation) return 0;
-    return store.countAfter(taker.deviceId, position, most);
+    if (!taker.takes || this.incarnation !== store.incarnation) return 0;
+    return store.countAfter(taker.key, position, most);
   }
 
   /** Goes on where the session came to. */
-  restore({ incarnation, sequence, sentUpTo }: CommandPosition): void {
+  restore({ incarnation, sequence, sentUpTo }: StoredPosition): void {
     const { store } = this;
     this.incarnation = incarnation;
     this.position = sequence;
     this.sentUpTo = store.isCaughtUp ? Math.min(sentUpTo, store.end) : sentUpTo;
   }
 
-  /** Begins behind what is stored now: no subscription took commands so far. */
+  /** Begins behind what is stored now: no subscription took any so far. */
   begin(): void {
     this.stop();
     this.incarnation = this.store.incarnation;
     this.position = this.store.end;
+    this.onRoom();
   }
 
   /** The client is there; called before it is sent anything. */
   attach(): void {
     this.detach();
     this.checkStream();
-    this.again = this.taker.outgoing.listStored();
-    this.unfollow = this.store.follow(this.taker.deviceId, {
-      onCommand: (command) => this.onCommand(command),
+    this.again = this.taker.outgoing
+      .listStored()
+      .flatMap(({ stream, released, packetId, sequence }) =>
+        stream === this.taker.stream && !released ? [[packetId, sequence] as const] : [],
+      );
+    this.unfollow = this.store.follow(this.taker.key, {
+      onMessage: (message) => this.onMessage(message),
       onCaughtUp: () => {
         this.isCaughtUp = false;
         this.sentUpTo = Math.min(this.sentUpTo, this.store.end);
@@ -160,7 +169,7 @@ export class CommandDelivery {
       this.sentUpTo = 0;
       this.again = [];
       this.passed.clear();
-      taker.outgoing.forgetStored();
+      taker.outgoing.forgetStored(taker.stream);
       taker.onNewStream();
     } else if (store.isCaughtUp) {
       this.shorten(store.end);
@@ -177,9 +186,10 @@ export class CommandDelivery {
     this.position = last;
   }
 
-  private onCommand(command: StoredCommand): void {
-    if (!this.isCaughtUp || command.sequence <= this.position) return;
-    if (this.send({ command, packetId: undefined })) this.position = command.sequence;
+  /** It was stored just now. */
+  onMessage(message: M): void {
+    if (!this.isCaughtUp || message.sequence <= this.position) return;
+    if (this.send({ message, packetId: undefined })) this.position = message.sequence;
     else this.isCaughtUp = false;
   }
 
@@ -190,8 +200,8 @@ export class CommandDelivery {
     if (this.ready.length > 0) return;
     this.position = Math.max(this.position, this.readTo);
     const { store, taker } = this;
-    if (!taker.takesCommands) this.position = Math.max(this.position, store.end);
-    this.isCaughtUp = this.again.length === 0 && !store.hasAfter(taker.deviceId, this.position);
+    if (!taker.takes) this.position = Math.max(this.position, store.end);
+    this.isCaughtUp = this.again.length === 0 && !store.hasAfter(taker.key, this.position);
     if (!this.isCaughtUp) this.read();
   }
 
@@ -199,29 +209,29 @@ export class CommandDelivery {
     let sent = 0;
     for (const read of this.ready) {
       if (!this.send(read)) break;
-      if (read.packetId === undefined && read.command !== undefined) this.position = read.command.sequence;
+      if (read.packetId === undefined && read.message !== undefined) this.position = read.message.sequence;
       sent += 1;
     }
     this.ready = this.ready.slice(sent);
   }
 
   /** @returns false: the client takes nothing more now. */
-  private send({ command, packetId }: Read): boolean {
+  private send({ message, packetId }: Read<M>): boolean {
     const { taker, counters } = this;
     const { outgoing } = taker;
-    const message = command === undefined ? undefined : taker.copyOf(command, packetId !== undefined);
-    if (message === undefined || command === undefined || isExpired(message)) {
-      if (message !== undefined && command !== undefined) {
+    const copy = message === undefined ? undefined : taker.copyOf(message, packetId !== undefined);
+    if (copy === undefined || message === undefined || isExpired(copy)) {
+      if (copy !== undefined && message !== undefined) {
         counters.deliveriesExpired += 1;
-        this.passed.note(command.sequence, 'expired');
+        this.passed.note(message.sequence, 'expired');
       }
       if (packetId !== undefined) outgoing.forget(packetId);
       return true;
     }
-    if (packetId !== undefined) return outgoing.sendAgain(packetId, message);
-    const { sequence } = command;
+    if (packetId !== undefined) return outgoing.sendAgain(packetId, copy);
+    const { sequence } = message;
     this.passed.interrupt();
-    return outgoing.sendStored(message, sequence, sequence <= this.sentUpTo);
+    return outgoing.sendStored(copy, { stream: taker.stream, sequence }, sequence <= this.sentUpTo);
   }
 
   onAcknowledged(): void {
@@ -232,6 +242,10 @@ export class CommandDelivery {
     this.passed.interrupt();
     this.passed.note(sequence, 'refused');
     this.passed.interrupt();
+  }
+
+  persist(): Promise<boolean> {
+    return this.taker.persist();
   }
 
   private read(): void {
@@ -248,26 +262,26 @@ export class CommandDelivery {
     });
   }
 
-  private async readAgain(most: number, isWanted: () => boolean): Promise<Read[]> {
+  private async readAgain(most: number, isWanted: () => boolean): Promise<Read<M>[]> {
     const { store } = this;
     const next = this.again.slice(0, most);
-    const commands = await Promise.all(next.map(([, sequence]) => store.read(sequence, isWanted)));
+    const messages = await Promise.all(next.map(([, sequence]) => store.read(sequence, isWanted)));
     if (!isWanted()) return [];
     this.again = this.again.slice(next.length);
     this.readTo = 0;
-    return next.map(([packetId], place) => ({ command: commands[place], packetId }));
+    return next.map(([packetId], place) => ({ message: messages[place], packetId }));
   }
 
-  private async readOn(most: number, isWanted: () => boolean): Promise<Read[]> {
+  private async readOn(most: number, isWanted: () => boolean): Promise<Read<M>[]> {
     const { store, taker, position } = this;
-    const { commands, upTo } = await store.readAfter(taker.deviceId, position, most, isWanted);
+    const { messages, upTo } = await store.readAfter(taker.key, position, most, isWanted);
     if (!isWanted()) return [];
     this.readTo = upTo;
-    const bytes = commands.reduce((sum, command) => sum + bytesOf({ ...command, qos: 1, retain: false }), 0);
+    const bytes = messages.reduce((sum, message) => sum + bytesOf(message), 0);
     this.mostToRead = Math.max(
       1,
-      Math.min(maxRead, Math.floor((readBytes * commands.length) / Math.max(1, bytes))),
+      Math.min(maxRead, Math.floor((readBytes * messages.length) / Math.max(1, bytes))),
     );
-    return commands.map((command) => ({ command, packetId: undefined }));
+    return messages.map((message) => ({ message, packetId: undefined }));
   }
 }

@@ -1,40 +1,41 @@
-import type { JetStreamManager, NatsConnection } from '../connection/nats-library.js';
 import { followStream } from '../stream/stream-follower.js';
+import type { StreamSource } from './stored-reader.js';
 
-/** Finds the commands of a device that are older than the index: by a consumer of its own for a moment, few at a time. */
-export interface OlderCommands {
-  /** Sequences of the device's next commands after `after` and up to `floor`. It waits while NATS is away. */
-  find(
-    device: string,
-    after: number,
-    floor: number,
-    most: number,
-    isWanted: () => boolean,
-  ): Promise<number[]>;
-  connected(connection: NatsConnection, manager: JetStreamManager, stream: string): void;
+/** Subjects of the stream, and those of them that are looked for. */
+interface Where {
+  readonly filter: string;
+  isOwn(subject: string): boolean;
+}
+
+/** Sequences after the first and up to the second one, no more than `most` of them. */
+interface Range {
+  readonly after: number;
+  readonly floor: number;
+  readonly most: number;
+}
+
+/** Finds messages that are older than the index: by a consumer of its own for a moment, few at a time. */
+export interface OlderMessages {
+  /** The sequences of the next messages. It waits while NATS is away. */
+  find(where: Where, range: Range, isWanted: () => boolean): Promise<number[]>;
+  connected(source: StreamSource): void;
   disconnected(): void;
 }
 
 interface Look {
   readonly isWanted: () => boolean;
-  run(source: Source): Promise<void>;
+  run(source: StreamSource): Promise<void>;
   giveUp(): void;
-}
-
-interface Source {
-  readonly connection: NatsConnection;
-  readonly manager: JetStreamManager;
-  readonly stream: string;
 }
 
 /** NATS makes and drops a consumer for each look. */
 const maxUnderWay = 4;
 const retryMs = 500;
 
-export function openOlderCommands({ inboxPrefix }: { readonly inboxPrefix: string }): OlderCommands {
+export function openOlderMessages({ inboxPrefix }: { readonly inboxPrefix: string }): OlderMessages {
   let looks: Look[] = [];
   let underWay = 0;
-  let source: Source | undefined;
+  let source: StreamSource | undefined;
   let ended = new AbortController();
 
   function pump(): void {
@@ -60,23 +61,21 @@ export function openOlderCommands({ inboxPrefix }: { readonly inboxPrefix: strin
   }
 
   async function findOnce(
-    { connection, manager, stream }: Source,
-    device: string,
-    after: number,
-    floor: number,
-    most: number,
+    { connection, manager, stream }: StreamSource,
+    { filter, isOwn }: Where,
+    { after, floor, most }: Range,
   ): Promise<number[]> {
     const found: number[] = [];
     const enough = new AbortController();
     const why = await followStream(connection, manager, {
-      stream,
-      filter: `cmd.${device}.>`,
+      stream: stream.name,
+      filter,
       from: after + 1,
       headersOnly: true,
       inboxPrefix,
       signal: AbortSignal.any([enough.signal, ended.signal]),
-      onMessage({ sequence }) {
-        if (sequence <= floor && found.length < most) found.push(sequence);
+      onMessage({ sequence, subject }) {
+        if (sequence <= floor && found.length < most && isOwn(subject)) found.push(sequence);
         if (sequence >= floor || found.length === most) enough.abort();
       },
       onCaughtUp: () => enough.abort(),
@@ -86,19 +85,19 @@ export function openOlderCommands({ inboxPrefix }: { readonly inboxPrefix: strin
   }
 
   return {
-    find: (device, after, floor, most, isWanted) =>
+    find: (where, range, isWanted) =>
       new Promise((resolve) => {
         looks.push({
           isWanted,
-          run: async (from) => resolve(await findOnce(from, device, after, floor, most)),
+          run: async (from) => resolve(await findOnce(from, where, range)),
           giveUp: () => resolve([]),
         });
         pump();
       }),
-    connected(connection, manager, stream) {
+    connected(from) {
       ended.abort();
       ended = new AbortController();
-      source = { connection, manager, stream };
+      source = from;
       pump();
     },
     disconnected() {

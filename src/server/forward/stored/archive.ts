@@ -1,0 +1,88 @@
+import { openOlderMessages } from './older-messages.js';
+import type {
+  RawMessage,
+  StoredBatch,
+  StoredCounters,
+  StoredMessage,
+  StreamIndex,
+} from './stored-messages.js';
+import { openStoredReader, type StreamSource } from './stored-reader.js';
+
+/** What a stream holds, read by sequence: what the index does not know any more is looked up in NATS. */
+export interface Archive<K, M extends StoredMessage, I extends StreamIndex<K>> {
+  readonly counters: StoredCounters;
+  readonly index: I;
+  hasAfter(key: K, sequence: number): boolean;
+  countAfter(key: K, sequence: number, most: number): number;
+  readAfter(key: K, sequence: number, most: number, isWanted: () => boolean): Promise<StoredBatch<M>>;
+  read(sequence: number, isWanted: () => boolean): Promise<M | undefined>;
+  /** Another stream, or one that has lost messages: nothing is known of it. */
+  forget(): void;
+  connected(source: StreamSource): void;
+  disconnected(): void;
+}
+
+export function openArchive<K, M extends StoredMessage, I extends StreamIndex<K>>(options: {
+  readonly inboxPrefix: string;
+  createIndex(): I;
+  /** Where the messages of a key are among the subjects of the stream; and which of the subjects there are its own. */
+  subjectsOf(key: K): { readonly filter: string; isOwn(subject: string): boolean };
+  /** @returns undefined: it cannot be sent to clients. */
+  toMessage(found: RawMessage): M | undefined;
+  /** A message was gone that the index knows. */
+  onGone?(): void;
+}): Archive<K, M, I> {
+  const reader = openStoredReader(options.toMessage);
+  const older = openOlderMessages(options);
+  const counters: StoredCounters = { read: 0, gone: 0, lookedUp: 0, catchUpSec: 0 };
+  let index = options.createIndex();
+
+  const archive: Archive<K, M, I> = {
+    counters,
+    get index() {
+      return index;
+    },
+    hasAfter: (key, sequence) => sequence < index.floor || index.countAfter(key, sequence, 1) > 0,
+    countAfter(key, sequence, most) {
+      const before = sequence < index.floor ? 1 : 0;
+      return before + index.countAfter(key, sequence, most);
+    },
+    async readAfter(key, sequence, most, isWanted) {
+      let sequences: number[];
+      let upTo: number;
+      const { floor } = index;
+      if (sequence < floor) {
+        counters.lookedUp += 1;
+        const where = options.subjectsOf(key);
+        sequences = await older.find(where, { after: sequence, floor, most }, isWanted);
+        upTo = sequences.length < most ? floor : (sequences.at(-1) ?? floor);
+      } else {
+        sequences = index.after(key, sequence, most);
+        upTo = (sequences.length < most ? index.latest : sequences.at(-1)) ?? sequence;
+      }
+      const found = await Promise.all(sequences.map((each) => archive.read(each, isWanted)));
+      return { messages: found.filter((message) => message !== undefined), upTo };
+    },
+    async read(sequence, isWanted) {
+      const message = await reader.read(sequence, isWanted);
+      counters.read += 1;
+      if (message === undefined && isWanted()) {
+        counters.gone += 1;
+        options.onGone?.();
+      }
+      return message;
+    },
+    forget() {
+      index = options.createIndex();
+    },
+    connected(source) {
+      reader.connected(source);
+      older.connected(source);
+    },
+    disconnected() {
+      reader.disconnected();
+      older.disconnected();
+    },
+  };
+  return archive;
+}
