@@ -321,6 +321,7 @@ async function start(
     urgent,
     feed,
     peeks,
+    topicProblem: (device, topic) => core.findCommandProblem(device, topic),
     commands: openCommandSender(nats.link, () => downlink.store !== undefined),
     readLedger: (deviceId) => ledger.read(deviceId),
     config,

@@ -11,7 +11,7 @@ import { addApiKeyRoutes } from './api-keys.js';
 import { addAuditRoute } from './audit.js';
 import type { AccessLevel, AccessSettings, Role } from './auth.js';
 import { addClaimRoutes } from './claims.js';
-import { addCommandRoutes } from './commands.js';
+import { addCommandRoutes, type CommandTopicProblem } from './commands.js';
 import { addConnectionRoutes } from './connections.js';
 import { addConsoleRoutes } from './console.js';
 import { addDeviceBulkRoutes } from './device-bulk.js';
@@ -74,6 +74,7 @@ export interface AppOptions {
   readonly readiness: ReadReadiness;
   readonly readMetrics: ReadMetrics;
   readonly view: ReplicaView;
+  readonly topicProblem?: CommandTopicProblem | undefined;
   /** Undefined: there is no NATS to send commands by. */
   readonly commands?: CommandSender | undefined;
   /** Undefined: there is no NATS to follow messages in. */
@@ -134,6 +135,7 @@ export async function createApp(options: AppOptions): Promise<TypedApp> {
   addCommandRoutes(app, {
     devices: queries.devices,
     commands: options.commands,
+    topicProblem: options.topicProblem ?? (() => undefined),
     sent: options.view.commands,
     note: queries.noteCommand,
     log,

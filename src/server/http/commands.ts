@@ -19,9 +19,16 @@ import { createInputProblem, createProblem, ProblemError } from './problem.js';
 import { listProblems } from './responses.js';
 import type { TypedApp } from './typed-app.js';
 
+export type CommandTopicProblem = (
+  device: { readonly id: string; readonly type: string },
+  topic: string,
+) => string | undefined;
+
 /** What commands of the API need. */
 export interface CommandOptions {
   readonly devices: Pick<DeviceQueries, 'find'>;
+  /** Why no client of a device could be sent it on this topic, in words; undefined: one could. */
+  readonly topicProblem: CommandTopicProblem;
   /** Undefined: there is no NATS to send them by. */
   readonly commands: CommandSender | undefined;
   /** Where they are. */
@@ -67,7 +74,8 @@ function addProgressRoute(app: TypedApp, { devices, sent }: CommandOptions): voi
   );
 }
 
-function addSendRoute(app: TypedApp, { devices, commands, note, log }: CommandOptions): void {
+function addSendRoute(app: TypedApp, options: CommandOptions): void {
+  const { devices, commands, topicProblem, note, log } = options;
   app.post(
     '/devices/:id/commands',
     {
@@ -107,6 +115,15 @@ function addSendRoute(app: TypedApp, { devices, commands, note, log }: CommandOp
       const device = canBeId(id) ? await devices.find(id) : undefined;
       if (device === undefined) throw new ProblemError(createUnknownProblem(id));
       if (device.revokedAt !== null) throw unavailable(`The device ${id} is revoked`);
+      if (device.expiresAt !== null && device.expiresAt.getTime() <= Date.now())
+        throw unavailable(`The device ${id} has expired`);
+      const where = waitSec === undefined ? `cmd/${id}/${topic}` : `cmd/${id}/call/${topic}`;
+      // Of a question the device's replica says so.
+      const problem = waitSec === undefined ? topicProblem(device, where) : undefined;
+      if (problem !== undefined)
+        throw new ProblemError(
+          createInputProblem([{ field: 'topic', problem: `is not possible: ${problem}` }]),
+        );
       if (commands === undefined) throw unavailable('The gateway has no NATS to send it by');
       const command = { deviceId: id, topic, payload, qos };
       let answered: Pick<CommandJson, 'stored' | 'answer'>;
@@ -138,7 +155,6 @@ function addSendRoute(app: TypedApp, { devices, commands, note, log }: CommandOp
         { event: 'command_sent', device: id, topic, sequence, remoteAddress: request.ip },
         'A command was sent through the HTTP API',
       );
-      const where = waitSec === undefined ? `cmd/${id}/${topic}` : `cmd/${id}/call/${topic}`;
       return reply.code(200).send({ device: id, topic: where, ...answered });
     },
   );

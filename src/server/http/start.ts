@@ -9,6 +9,7 @@ import type { ReplicaView } from '../live.js';
 import { plainAddress } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import { createApp } from './app.js';
+import type { CommandTopicProblem } from './commands.js';
 import type { ReadLedger } from './device-queries.js';
 import type { ReadReadiness } from './health.js';
 import { openKeyDirectory } from './key-directory.js';
@@ -56,6 +57,7 @@ export async function startHttp(options: {
   commands?: CommandSender | undefined;
   /** Follows the messages of a device. */
   peeks?: Peeks | undefined;
+  topicProblem?: CommandTopicProblem | undefined;
   version: string;
   /** What a policy allows that should be intended. */
   policyRisks: RisksOf;
@@ -85,6 +87,7 @@ export async function startHttpWith(options: {
   commands?: CommandSender | undefined;
   /** Follows the messages of a device. */
   peeks?: Peeks | undefined;
+  topicProblem?: CommandTopicProblem | undefined;
   version: string;
   /** With them the API speaks HTTPS only. */
   certificates?: CertificateStore | undefined;
@@ -109,6 +112,7 @@ export async function startHttpWith(options: {
     view: options.view,
     commands: options.commands,
     peeks: options.peeks,
+    topicProblem: options.topicProblem,
     version: options.version,
     log,
     limits,

@@ -103,6 +103,11 @@ export interface BrokerCore extends BrokerView {
   refresh(device: DeviceCredentials): void;
   /** Ends what this replica has of the session of this key, and its connection here. */
   dropSession(key: string): void;
+  /** Why no client of a device could be sent a command of this topic, in words; undefined: one could. */
+  findCommandProblem(
+    device: { readonly id: string; readonly type: string },
+    topic: string,
+  ): string | undefined;
   /**
    * How far the clients of a device that this replica alone knows are with a stored command: those that are connected here, and
    * those that are away where sessions are in memory.
@@ -384,6 +389,11 @@ export async function openBroker(options: {
     kick(deviceId, reason, device) {
       if (device !== undefined) registry.setType(deviceId, device.type, () => rulesOf(device));
       return kick(deviceId, reason);
+    },
+    findCommandProblem(device, topic) {
+      const problem = commandTopics.findProblem(topic);
+      if (problem !== undefined || policyOf(device).maySubscribe(topic)) return problem;
+      return `the policy of type ${device.type} lets no client subscribe to ${topic}`;
     },
     commandProgress(deviceId, command) {
       const { incarnation } = downlink.store ?? {};

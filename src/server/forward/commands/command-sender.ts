@@ -36,19 +36,22 @@ export interface CommandFailure {
 export interface CommandSender {
   /**
    * @returns where it is stored; undefined: nowhere, it reaches the clients that are connected.
-   * @throws SvcMqttError NATS_UNREACHABLE, NATS_REFUSED.
+   * @throws SvcMqttError INPUT_INVALID, BODY_TOO_LARGE, NATS_UNREACHABLE, NATS_STREAM.
    */
   send(
     command: OutgoingCommand,
     expirySec: number | undefined,
   ): Promise<{ readonly stream: string; readonly sequence: number } | undefined>;
-  /** @throws SvcMqttError NATS_UNREACHABLE. */
+  /** @throws SvcMqttError INPUT_INVALID, BODY_TOO_LARGE, NATS_UNREACHABLE. */
   ask(
     command: OutgoingCommand,
     options: { readonly withinMs: number; readonly ack: boolean },
   ): Promise<CommandAnswer | CommandFailure>;
 }
 
+/** nats-server ends a connection that sends a longer command line, with a reply subject and numbers. */
+const maxSubjectBytes = 3_500;
+const messageTooLarge = 10_054;
 const storedWithinMs = 5_000;
 /** NATS and the gateways have so long beside the device. */
 const marginMs = 1_000;
@@ -64,7 +67,8 @@ export function openCommandSender(link: NatsLink, isStored: () => boolean): Comm
   return {
     async send({ deviceId, topic, payload, qos }, expirySec) {
       const connection = requireConnection();
-      const subject = `cmd.${escapeToken(deviceId)}.${topicToTokens(topic)}`;
+      const subject = subjectOf('cmd', deviceId, topic);
+      requireRoom(connection, payload);
       const headers = headersOf(qos);
       if (expirySec !== undefined) headers.set('Mqtt-Message-Expiry', String(expirySec));
       try {
@@ -77,26 +81,33 @@ export function openCommandSender(link: NatsLink, isStored: () => boolean): Comm
         const { stream, seq, error } = answer.json<{
           stream: string;
           seq: number;
-          error?: { description?: string };
+          error?: { err_code?: number; description?: string };
         }>();
-        if (error !== undefined) throw new SvcMqttError('NATS_REFUSED', `NATS: ${error.description}`);
+        if (error?.err_code === messageTooLarge)
+          throw new SvcMqttError('BODY_TOO_LARGE', `Stream ${stream} takes no command so large`);
+        if (error !== undefined)
+          throw new SvcMqttError('NATS_STREAM', `The command is not stored. NATS: ${error.description}`);
         return { stream, sequence: seq };
       } catch (error) {
-        throw error instanceof SvcMqttError ? error : unreachable(messageOf(error));
+        if (error instanceof SvcMqttError) throw error;
+        const { code } = error as NatsError;
+        if (code === '503')
+          throw new SvcMqttError('NATS_STREAM', `No stream takes ${subject}`, { mayPass: true });
+        if (code === 'TIMEOUT')
+          throw unreachable(`no answer within ${storedWithinMs / 1_000} s; the command may be stored`);
+        throw unreachable(messageOf(error));
       }
     },
 
     async ask({ deviceId, topic, payload, qos }, { withinMs, ack }) {
       const connection = requireConnection();
+      const subject = subjectOf('call', deviceId, topic);
+      requireRoom(connection, payload);
       const headers = headersOf(qos);
       headers.set('Mqtt-Answer-Within', String(withinMs / 1_000));
       if (ack) headers.set('Mqtt-Answer', 'ack');
       try {
-        const answer = await connection.request(
-          `call.${escapeToken(deviceId)}.${topicToTokens(topic)}`,
-          payload,
-          { headers, timeout: withinMs + marginMs },
-        );
+        const answer = await connection.request(subject, payload, { headers, timeout: withinMs + marginMs });
         return (
           readFailure(answer.headers) ?? {
             by: answer.headers?.get('Mqtt-Answered-By') === 'ack' ? 'ack' : 'reply',
@@ -113,6 +124,27 @@ export function openCommandSender(link: NatsLink, isStored: () => boolean): Comm
       }
     },
   };
+}
+
+/** @throws SvcMqttError INPUT_INVALID when it is longer than NATS takes. */
+function subjectOf(kind: 'cmd' | 'call', deviceId: string, topic: string): string {
+  const subject = `${kind}.${escapeToken(deviceId)}.${topicToTokens(topic)}`;
+  if (Buffer.byteLength(subject) <= maxSubjectBytes) return subject;
+  throw new SvcMqttError(
+    'INPUT_INVALID',
+    `topic must not be longer: its subject in NATS would have more than ${maxSubjectBytes} bytes`,
+    { field: 'topic' },
+  );
+}
+
+/** What headers and their names take, at most. */
+const spareBytes = 1_024;
+
+/** @throws SvcMqttError BODY_TOO_LARGE. */
+function requireRoom({ info }: NatsConnection, payload: Uint8Array): void {
+  const most = (info?.max_payload ?? Number.POSITIVE_INFINITY) - spareBytes;
+  if (payload.length > most)
+    throw new SvcMqttError('BODY_TOO_LARGE', `The payload is over the ${most} bytes that NATS takes`);
 }
 
 function headersOf(qos: 0 | 1 | undefined): MsgHdrs {

@@ -13,6 +13,8 @@ import type { SubscriptionTerms } from './subscription.js';
 export interface CommandTopics {
   /** @returns undefined when its topic could be sent to no client; that is logged. */
   toMessage(command: DownlinkMessage | StoredCommand): Message | undefined;
+  /** Why a command of this topic could be sent to no client, in words; undefined: it could. */
+  findProblem(topic: string): string | undefined;
   /**
    * A subscription of a device's client. One that is shared, or takes commands of other devices too, has them from the session
    * engine: they go there only while there is such a one.
@@ -39,6 +41,13 @@ export function openCommandTopics(options: {
   const { downlink, maxTopicLevels, counters, log } = options;
   let joined = 0;
 
+  function findProblem(topic: string): string | undefined {
+    if (checkTopic(topic) !== undefined || !isMqttText(Buffer.from(topic))) return 'it is no topic of MQTT';
+    if (hasMoreLevels(topic, maxTopicLevels))
+      return `it has more levels than MAX_TOPIC_LEVELS, ${maxTopicLevels}`;
+    return undefined;
+  }
+
   function toMessage(command: DownlinkMessage | StoredCommand): Message | undefined {
     const { topic, payload, qos, properties } = command;
     const refuse = (reason: string) => {
@@ -46,11 +55,10 @@ export function openCommandTopics(options: {
       return undefined;
     };
     // A subject can be such that its topic could not be sent to any client.
-    if (checkTopic(topic) !== undefined || !isMqttText(Buffer.from(topic)))
-      return refuse('its subject is no topic');
-    if (hasMoreLevels(topic, maxTopicLevels)) {
-      counters.limits['topic-levels'] += 1;
-      return refuse(`its topic has more levels than MAX_TOPIC_LEVELS, ${maxTopicLevels}`);
+    const problem = findProblem(topic);
+    if (problem !== undefined) {
+      if (hasMoreLevels(topic, maxTopicLevels)) counters.limits['topic-levels'] += 1;
+      return refuse(problem);
     }
     const expiresAtMs = 'sequence' in command ? command.expiresAtMs : expiryOf(properties);
     const storedFor = 'sequence' in command ? command.device : undefined;
@@ -69,6 +77,7 @@ export function openCommandTopics(options: {
 
   return {
     toMessage,
+    findProblem,
     join(deviceId, terms) {
       if (isOwn(terms, deviceId) || !filtersOverlap(terms.filter, 'cmd/#')) return () => {};
       joined += 1;
