@@ -17,9 +17,8 @@ export function lossOf(
   if (isExpired(now)) return 'expired';
   if (before === undefined || before.revokedAtMs !== undefined) return undefined;
   const known = [secretOf(before, 'current'), secretOf(before, 'previous')];
-  if (!known.some((secret) => secret !== undefined && validUntilMs(now, secret) > Date.now())) {
-    return 'secret-changed';
-  }
+  // One whose grace is over by now is not taken away: its connections end, and their sessions wait for the new one.
+  if (!known.some((secret) => secret !== undefined && validUntilMs(now, secret) > 0)) return 'secret-changed';
   return before.type === now.type ? undefined : 'type-changed';
 }
 
