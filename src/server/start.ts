@@ -257,6 +257,7 @@ async function start(
     downlink,
     shared: nats.shared,
     stateStreams,
+    presence,
     directory,
     config,
     version,

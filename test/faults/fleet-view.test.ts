@@ -209,6 +209,14 @@ async function follow(query: string, { httpPort }: { httpPort: number }, lastId?
   return { events, end: () => ended.abort() };
 }
 
+test('each counts the replicas that live', async () => {
+  for (const { httpPort } of [gateway.server, other])
+    await until('both are counted', async () => {
+      const text = await (await fetch(`http://127.0.0.1:${httpPort}/metrics`)).text();
+      return /^svc_mqtt_replicas 2$/m.test(text);
+    });
+});
+
 describe('events of two replicas', () => {
   test('are followed on either, with the replica named', async () => {
     const replicaOfOther = (await call('/stats', other)).body.replica;

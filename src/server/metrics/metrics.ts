@@ -5,6 +5,7 @@ import type { DeviceDirectory } from '../device-directory.js';
 import { type DeadLetters, noDeadLetters } from '../forward/dead-letters.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
+import type { Presence } from '../forward/state/presence.js';
 import type { SharedState } from '../forward/state/shared-state.js';
 import type { BrokerView } from '../mqtt/broker.js';
 import type { Traffic } from '../mqtt/live/counters.js';
@@ -20,6 +21,8 @@ export interface MetricSources {
   readonly downlink: Pick<Downlink, 'store' | 'notStored'>;
   /** What replicas share; undefined without JetStream. */
   readonly shared?: Pick<SharedState, 'messages'> | undefined;
+  /** Undefined: nobody knows which replicas live. */
+  readonly presence?: Presence | undefined;
   /** The streams that svc-mqtt has for itself and uses. */
   stateStreams(): readonly { readonly name: string; readonly usable: boolean }[];
   readonly directory: Pick<DeviceDirectory, 'live' | 'cacheState'>;
@@ -115,7 +118,10 @@ function addClients(series: SeriesRegistry, { broker, maxConnections }: MetricSo
   );
 }
 
-function addMessages(series: SeriesRegistry, { broker, forwarder, config, shared }: MetricSources): void {
+function addMessages(
+  series: SeriesRegistry,
+  { broker, forwarder, config, shared, presence }: MetricSources,
+): void {
   const { counters } = broker;
   const traffic = (unit: keyof Traffic): Series[] => [
     ...byQos('in', counters.received[unit]),
@@ -242,6 +248,12 @@ function addMessages(series: SeriesRegistry, { broker, forwarder, config, shared
         out: shared?.messages.counts.passed ?? 0,
         in: shared?.messages.counts.taken ?? 0,
       }),
+  );
+  series.gauge(
+    'svc_mqtt_replicas',
+    'Replicas that live, this one among them, as NATS knows them; nothing while that is not known',
+    () => (presence?.known === true ? [[{}, presence.alive.size]] : []),
+    [],
   );
   series.gauge(
     'svc_mqtt_fleet_replicas',
