@@ -15,18 +15,26 @@ import {
 } from './gateway.js';
 
 const subject = 'dead.letters';
+/** Where there are users, the one that may do everything. */
+const login = { user: 'admin', pass: 'admin' };
 
 async function makeStreams(url: string, maxBytes = 2_000): Promise<void> {
-  const nats = await connect({ servers: url });
+  const nats = await connect({ servers: url, ...login });
   const { streams } = await nats.jetstreamManager();
   await streams.add({ name: 'RAW', subjects: ['raw.>'], max_msg_size: maxBytes });
   await streams.add({ name: 'SMALL', subjects: ['small.>'], max_msg_size: 500 });
+  await streams.add({ name: 'FORBIDDEN', subjects: ['forbidden.>'] });
   await streams.add({ name: 'DEAD', subjects: ['dead.>'] });
   await nats.close();
 }
 
-function start(onFinished: OnFinished, env: Record<string, string> = {}): Promise<Gateway> {
+function start(
+  onFinished: OnFinished,
+  env: Record<string, string> = {},
+  configExtra?: string,
+): Promise<Gateway> {
   return startGateway(onFinished, {
+    ...(configExtra === undefined ? {} : { nats: { configExtra } }),
     env: { DEAD_LETTER_SUBJECT: subject, MAX_PACKET_BYTES: '100000', ...env },
     beforeServer: makeStreams,
   });
@@ -34,7 +42,7 @@ function start(onFinished: OnFinished, env: Record<string, string> = {}): Promis
 
 /** The dead letters, once there are so many. */
 async function read({ nats: { url } }: Gateway, count: number): Promise<JsMsg[]> {
-  const nats = await connect({ servers: url });
+  const nats = await connect({ servers: url, ...login });
   const manager = await nats.jetstreamManager();
   await until(`${count} are kept`, async () => (await manager.streams.info('DEAD')).state.messages >= count);
   const { name } = await manager.consumers.add('DEAD', {
@@ -150,7 +158,7 @@ test('what is too large for its stream is kept whole, whether that was known or 
   const small = await connected(onTestFinished, gateway.server.mqttPort, device, { clientId: 'small' });
   await until('its messages go there', async () => {
     await publishAndWait(small, device, 'fits');
-    const nats = await connect({ servers: gateway.nats.url });
+    const nats = await connect({ servers: gateway.nats.url, ...login });
     const { state } = await (await nats.jetstreamManager()).streams.info('SMALL');
     await nats.close();
     return state.messages > 0;
@@ -167,6 +175,54 @@ test('what is too large for its stream is kept whole, whether that was known or 
     'refused-by-nats',
   ]);
   expect(headersOf(found[2])['Mqtt-Refused-Why']).toContain('message size exceeds maximum');
+});
+
+test('what NATS denies is kept where the client is told, and a will that may not be published any more', async ({
+  onTestFinished,
+}) => {
+  const users = `authorization { users = [
+    { user: gateway, password: gateway, permissions: { publish: { deny: ["forbidden.>"] } } }
+    { user: admin, password: admin }
+  ] }`;
+  const gateway = await start(onTestFinished, { NATS_USER: 'gateway', NATS_PASSWORD: 'gateway' }, users);
+  const device = await addDevice(gateway.server.httpPort);
+  const client = await connected(onTestFinished, gateway.server.mqttPort, device, {
+    level: 5,
+    clientId: 'five',
+    properties: Buffer.alloc(0),
+    will: { topic: `raw/${device.id}/will`, payload: 'gone', qos: 1 },
+  });
+  const set = (rules: object) =>
+    fetch(`http://127.0.0.1:${gateway.server.httpPort}/policies/sensor`, {
+      method: 'PUT',
+      body: JSON.stringify({ subscribe: [], ...rules }),
+    });
+  const publish = async (topic: string) => {
+    client.send(publishPacket({ topic, payload: topic, qos: 1, packetId: 1, properties: Buffer.alloc(0) }));
+    return readAcknowledge(await client.next()).code;
+  };
+  const topic = `raw/${device.id}`;
+  const rules = { publish: ['raw/{id}/#'], nats_subject: 'forbidden.{id}', on_refusal: 'answer' };
+  expect((await set(rules)).status).toBe(200);
+  await until('NATS denies it', async () => (await publish(topic)) === 0x87);
+  const [denied] = await read(gateway, 1);
+  expect(denied?.string()).toBe(topic);
+  expect(headersOf(denied)).toMatchObject({
+    'Mqtt-Refused': 'denied-by-nats',
+    'Mqtt-Refused-Why': expect.stringContaining('may not publish to forbidden.'),
+  });
+  expect((await set({ publish: ['raw/{id}/else'] })).status).toBe(200);
+  await until(
+    'the policy denies it',
+    async () => (await publish('raw/other')) === 0x87 && (await publish(`${topic}/x`)) === 0x87,
+  );
+  client.destroy();
+  let will: JsMsg | undefined;
+  await until('the will is kept', async () => {
+    will = (await read(gateway, 1)).find((each) => each.string() === 'gone');
+    return will !== undefined;
+  });
+  expect(headersOf(will)).toMatchObject({ 'Mqtt-Refused': 'publish-denied', 'Mqtt-Topic': `${topic}/will` });
 });
 
 test('a device that is refused again and again does not take the place of others', async ({
