@@ -123,3 +123,72 @@ test('of a session in memory and one that is stored, that of the connection stay
   await observer.jetstream().publish(`cmd.${here.id}.go`, 'still here');
   expect((await nextCommand(client)).payload).toBe('still here');
 });
+
+test('the bucket of the replicas is made again when it is deleted, and sessions of those that live stay theirs', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(onTestFinished);
+  const { server } = gateway;
+  const other = await startReplica(onTestFinished, gateway);
+  const [mine, others] = await addDevices(server.httpPort, 2);
+  if (mine === undefined || others === undefined) throw new Error('no devices');
+  await openSubscriber(onTestFinished, server.mqttPort, mine);
+  await openSubscriber(onTestFinished, other.mqttPort, others);
+  const observer = await connect({ servers: gateway.nats.url });
+  onTestFinished(() => observer.close());
+  const { streams: manager } = await observer.jetstreamManager();
+  const count = async () =>
+    (await manager.info('KV_svc-mqtt-replicas').catch(() => undefined))?.state.messages ?? 0;
+  await until('both are there', async () => (await count()) === 2);
+  await manager.delete('KV_svc-mqtt-replicas');
+  await server.waitFor('state_stream_anew', ({ stream }) => stream === 'KV_svc-mqtt-replicas');
+  await until('both are there again', async () => (await count()) === 2);
+  await other.end('SIGKILL');
+  const ownerOf = async ({ id }: { id: string }) =>
+    (
+      await manager.getMessage('KV_svc-mqtt-sessions', { last_by_subj: `$KV.svc-mqtt-sessions.${id}.c` })
+    ).json<{ owner?: string }>().owner;
+  await until('the session of the dead one is away', async () => (await ownerOf(others)) === undefined);
+  expect(await ownerOf(mine)).toBeDefined();
+  expect((await server.waitFor('sessions_parted')).sessions).toBe(1);
+});
+
+test("the user's own stream of commands is missed when it is deleted, not made, and taken up when it is back", async ({
+  onTestFinished,
+}) => {
+  const mine = { name: 'MINE', subjects: ['cmd.>'], allow_direct: true };
+  const gateway = await startGateway(onTestFinished, {
+    async beforeServer(url) {
+      const early = await connect({ servers: url });
+      await (await early.jetstreamManager()).streams.add(mine);
+      await early.close();
+    },
+  });
+  const { server } = gateway;
+  const [here, away] = await addDevices(server.httpPort, 2);
+  if (here === undefined || away === undefined) throw new Error('no devices');
+  const { client } = await openSubscriber(onTestFinished, server.mqttPort, here);
+  await subscribeToCommands(client, here);
+  const { client: leaving } = await openSubscriber(onTestFinished, server.mqttPort, away);
+  await subscribeToCommands(leaving, away);
+  leaving.send(disconnectPacket);
+  await leaving.waitClosed();
+  const observer = await connect({ servers: gateway.nats.url });
+  onTestFinished(() => observer.close());
+  const { streams: manager } = await observer.jetstreamManager();
+  await manager.delete('MINE');
+  expect(await server.waitFor('command_stream_unusable')).toMatchObject({
+    reason: 'no stream takes cmd.*.>',
+  });
+  expect(await (await fetch(`http://127.0.0.1:${server.httpPort}/readyz`)).text()).toContain(
+    'commands are not delivered',
+  );
+  expect(await manager.info('CMD').catch(() => 'none')).toBe('none');
+  await manager.add(mine);
+  await server.waitFor('command_stream_usable');
+  const stream = observer.jetstream();
+  for (const device of [here, away]) await stream.publish(`cmd.${device.id}.go`, 'of the new one');
+  expect((await nextCommand(client)).payload).toBe('of the new one');
+  const back = await openSubscriber(onTestFinished, server.mqttPort, away);
+  expect((await nextCommand(back.client)).payload).toBe('of the new one');
+});
