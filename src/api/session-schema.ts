@@ -35,6 +35,9 @@ export const SessionResponse = Type.Object(
       description:
         'Commands of its device behind the last that the client was sent or has acknowledged, also those that its filters do not match; 1000: so many or more; null: commands are not stored',
     }),
+    oldest_pending_at: timeOrNull(
+      'When the first of `pending` was stored; null: none waits, or it is not known',
+    ),
     problem: orNull(Type.String(), {
       description:
         'Why its record cannot be read, so that the client is refused; what is in it is not shown. null: it can',

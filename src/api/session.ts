@@ -18,6 +18,8 @@ export interface SessionSummary {
         readonly unacknowledged: number;
         /** Commands that wait for it; undefined: commands are not stored. */
         readonly pending: number | undefined;
+        /** When the first of them was stored; undefined: none waits, or it is not known. */
+        readonly oldestPendingMs: number | undefined;
       }
     | string;
 }
@@ -29,9 +31,18 @@ export function toSessionJson({ id, deviceId, clientId, stored }: SessionSummary
   const names = { id, device: deviceId, client: clientId };
   if (typeof stored === 'string') {
     const unknown = { connected: false, away_since: null, expires_at: null, expiry_seconds: null };
-    return { ...names, ...unknown, subscriptions: [], unacknowledged: 0, pending: null, problem: stored };
+    return {
+      ...names,
+      ...unknown,
+      subscriptions: [],
+      unacknowledged: 0,
+      pending: null,
+      oldest_pending_at: null,
+      problem: stored,
+    };
   }
-  const { connected, awaySinceMs, expirySec, subscriptions, unacknowledged, pending } = stored;
+  const { connected, awaySinceMs, expirySec, subscriptions, unacknowledged, pending, oldestPendingMs } =
+    stored;
   const expires = Number.isFinite(expirySec);
   return {
     ...names,
@@ -42,6 +53,7 @@ export function toSessionJson({ id, deviceId, clientId, stored }: SessionSummary
     subscriptions: subscriptions.map(({ filter, qos }) => ({ filter, qos })),
     unacknowledged,
     pending: pending ?? null,
+    oldest_pending_at: toTime(oldestPendingMs),
     problem: null,
   };
 }

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { SessionSummary } from '../api/session.js';
 import { SvcMqttError } from '../errors.js';
 import type { CommandStore } from './forward/commands/command-store.js';
@@ -10,6 +11,8 @@ import { type SessionStore, type StoredRecord, StoreError } from './mqtt/session
 const mostPending = 1_000;
 /** Records that are read at the same time. */
 const readAtOnce = 32;
+/** A command whose time is to be told is waited for so long. */
+const readWithinMs = 2_000;
 
 /**
  * Lists, shows and ends the sessions that the store has: of the fleet, or without JetStream of this replica.
@@ -28,7 +31,7 @@ export function openSessionList({
 }): LiveSessions {
   async function load(key: string): Promise<SessionSummary | undefined> {
     const found = await store.load(key).catch(fail);
-    return found === undefined ? undefined : summarize(key, found, commands());
+    return found === undefined ? undefined : await summarize(key, found, commands());
   }
 
   return {
@@ -80,20 +83,23 @@ function firstOf(
   return kept.sort().slice(0, limit);
 }
 
-type Commands = Pick<CommandStore, 'incarnation' | 'countAfter'> | undefined;
+type Commands = Pick<CommandStore, 'incarnation' | 'countAfter' | 'readAfter'> | undefined;
 
-function summarize(key: string, { record }: StoredRecord, commands: Commands): SessionSummary {
+async function summarize(key: string, { record }: StoredRecord, commands: Commands): Promise<SessionSummary> {
   const names = { id: key, deviceId: deviceOfKey(key), clientId: clientOfKey(key) };
   return {
     ...names,
-    stored: typeof record === 'string' ? record : describe(record, names.deviceId, commands),
+    stored: typeof record === 'string' ? record : await describe(record, names.deviceId, commands),
   };
 }
 
-function describe(record: SessionRecord, deviceId: string, commands: Commands) {
+async function describe(record: SessionRecord, deviceId: string, commands: Commands) {
   const { owner, awaySinceMs, expirySec, subscriptions, unacked } = record;
+  const had = commands && findPosition(record, deviceId, commands);
+  const pending = commands && (had === undefined ? 0 : commands.countAfter(deviceId, had, mostPending));
   return {
-    pending: commands && countPending(record, deviceId, commands),
+    pending,
+    oldestPendingMs: pending ? await readTime(deviceId, had ?? 0, commands) : undefined,
     connected: owner !== undefined,
     awaySinceMs,
     expirySec,
@@ -102,18 +108,29 @@ function describe(record: SessionRecord, deviceId: string, commands: Commands) {
   };
 }
 
-/** Commands of the device behind what the session has had. Those that none of its filters matches are counted, too. */
-function countPending(
+/** Up to where the session has had the commands of its device, those that none of its filters matches too; undefined: it takes none. */
+function findPosition(
   { subscriptions, cursors }: SessionRecord,
   deviceId: string,
   commands: Exclude<Commands, undefined>,
-): number {
+): number | undefined {
   const own = subscriptions.filter(({ name }) => name.startsWith(`cmd/${deviceId}/`));
-  if (own.length === 0) return 0;
+  if (own.length === 0) return undefined;
   // Of a stream that was made anew nothing has been had.
   const isSame = cursors.commandStream === commands.incarnation;
-  const had = isSame ? Math.max(cursors.commands, Math.min(...own.map(({ from }) => from))) : 0;
-  return commands.countAfter(deviceId, had, mostPending);
+  return isSame ? Math.max(cursors.commands, Math.min(...own.map(({ from }) => from))) : 0;
+}
+
+/** When the first command of the device behind a sequence was stored; undefined: NATS does not say in time, or it is gone. */
+async function readTime(deviceId: string, after: number, commands: Commands): Promise<number | undefined> {
+  const ended = new AbortController();
+  const late = delay(readWithinMs, undefined, { signal: ended.signal, ref: false }).catch(() => undefined);
+  const batch = await Promise.race([
+    commands?.readAfter(deviceId, after, 1, () => !ended.signal.aborted).catch(() => undefined),
+    late,
+  ]);
+  ended.abort();
+  return batch?.messages[0]?.storedAtMs;
 }
 
 function fail(error: unknown): never {

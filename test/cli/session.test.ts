@@ -89,9 +89,12 @@ test('sessions are listed, shown and ended on whichever replica is asked', async
     expires_at: null,
     subscriptions: [{ filter: 'cmd/roof-1/#', qos: 1 }],
     pending: 0,
+    oldest_pending_at: null,
     problem: null,
   });
   expect(second).toMatchObject({ id: 'roof-2.pump-2', connected: false, away_since: expect.any(String) });
+  const stored = await (await nats.jetstreamManager()).streams.getMessage('CMD', { seq: 1 });
+  expect(Date.parse(String(second?.oldest_pending_at))).toBe(stored.time.getTime());
   expect(Date.parse(String(second?.expires_at)) - Date.parse(String(second?.away_since))).toBe(
     Number(second?.expiry_seconds) * 1_000,
   );

@@ -149,6 +149,7 @@ export function session(index: number, fields: Partial<SessionJson> = {}): Sessi
     subscriptions: [{ filter: `cmd/${id}/#`, qos: 1 }],
     unacknowledged: 0,
     pending: 3,
+    oldest_pending_at: null,
     problem: null,
     ...fields,
   };

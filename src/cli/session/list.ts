@@ -46,6 +46,11 @@ function toColumns(io: CommandIo): ListColumn<SessionJson>[] {
     { title: 'EXPIRES', keep: timeWidth, text: ({ expires_at: at }) => (at === null ? '-' : time(at)) },
     { title: 'SUBSCRIPTIONS', text: ({ subscriptions }) => String(subscriptions.length) },
     { title: 'PENDING', text: ({ pending }) => String(pending ?? '-') },
+    {
+      title: 'OLDEST',
+      keep: timeWidth,
+      text: ({ oldest_pending_at: at }) => (at === null ? '-' : time(at)),
+    },
     { title: 'UNACKNOWLEDGED', text: ({ unacknowledged }) => String(unacknowledged) },
   ];
 }

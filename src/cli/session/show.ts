@@ -21,7 +21,13 @@ export async function showSession(
 
 function toRows(found: SessionJson, io: CommandIo): [string, string][] {
   const time = blockTime(io);
-  const { away_since: since, expires_at: at, expiry_seconds: sec, problem } = found;
+  const {
+    away_since: since,
+    oldest_pending_at: oldest,
+    expires_at: at,
+    expiry_seconds: sec,
+    problem,
+  } = found;
   const names: [string, string][] = [
     ['id', found.id],
     ['device', found.device],
@@ -36,6 +42,7 @@ function toRows(found: SessionJson, io: CommandIo): [string, string][] {
     ['outlives its connection', sec === null ? 'for ever' : `${sec} s`],
     ['expires', at === null ? '-' : time(at)],
     ['pending commands', String(found.pending ?? '-')],
+    ['oldest of them', oldest === null ? '-' : time(oldest)],
     ['unacknowledged', String(found.unacknowledged)],
     ...(subscriptions.length === 0 ? ['none'] : subscriptions).map(
       (text, index) => [index === 0 ? 'subscriptions' : '', text] satisfies [string, string],
