@@ -1,5 +1,5 @@
 import { findHeader, headerTextOf } from '../connection/nats-headers.js';
-import { nanos } from '../connection/nats-library.js';
+import { type Msg, nanos } from '../connection/nats-library.js';
 import { openNatsRequests } from '../connection/nats-requests.js';
 import { apiPrefix, ask, askJson, JetStreamError } from './jetstream-api.js';
 import { openStateStream, type StateContext } from './state-stream.js';
@@ -111,9 +111,9 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
       follower.onBegin();
       return 1;
     },
-    onMessage({ subject, sequence, message }) {
+    onMessage({ sequence, message }) {
       const header = headerOf(headerTextOf(message));
-      const key = subject.slice(subjects.length);
+      const key = keyOf(message, subjects.length);
       follower.onNews({ key, revision: sequence, gone: goneOf(header), header });
     },
     onCaughtUp: () => follower.onCaughtUp(),
@@ -201,6 +201,11 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
 }
 
 const noMessageFound = 10_037;
+
+/** A string of its own: a part of the subject would keep all of it, for as long as the key is known. */
+function keyOf(message: Msg, from: number): string {
+  return Buffer.from(message.subject.slice(from)).toString();
+}
 
 function headerOf(block: string): (name: string) => string {
   return (name) => findHeader(block, name);
