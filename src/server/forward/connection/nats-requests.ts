@@ -49,6 +49,9 @@ export function openNatsRequests(link: NatsLink, inboxPrefix: string): NatsReque
   const replyTo = { prefix: Buffer.from(`${inbox}.`), token: 0, suffix: new Uint8Array() };
   /** Oldest first. */
   const waiting = new Map<number, Waiting>();
+  /** Many go to the same subject. */
+  let lastSubject = '';
+  let lastSubjectBytes = Buffer.from('');
   let wire: NatsWire = noWire;
   let sweeper: NodeJS.Timeout | undefined;
 
@@ -109,8 +112,12 @@ export function openNatsRequests(link: NatsLink, inboxPrefix: string): NatsReque
   return {
     ask: (subject, payload, headers = noHeaders) =>
       new Promise((resolve, reject) => {
+        if (subject !== lastSubject) {
+          lastSubject = subject;
+          lastSubjectBytes = Buffer.from(subject);
+        }
         const message = {
-          subject: Buffer.from(subject),
+          subject: lastSubjectBytes,
           headers,
           payload: typeof payload === 'string' ? Buffer.from(payload) : payload,
           messageId: undefined,

@@ -52,24 +52,28 @@ export function openStoredReader<M>(toMessage: (found: RawMessage) => M | undefi
         queue.splice(0, head);
         head = 0;
       }
-      if (job.isWanted()) void run(job, source);
+      if (job.isWanted()) run(job, source);
       else job.resolve(undefined);
     }
   }
 
-  async function run(job: Job<M>, from: StreamSource): Promise<void> {
+  function run(job: Job<M>, from: StreamSource): void {
     underWay += 1;
-    try {
-      const found = await readStored(from, job.sequence);
-      job.resolve(found && toMessage(found));
-    } catch {
-      // NATS is away, or the stream has no leader: it is asked again, in the order of before as far as that goes.
-      queue.splice(head, 0, job);
-      setTimeout(pump, retryMs).unref();
-    } finally {
-      underWay -= 1;
-    }
-    pump();
+    readStored(from, job.sequence)
+      .then((found) => found && toMessage(found))
+      .then(
+        (message) => {
+          underWay -= 1;
+          job.resolve(message);
+          pump();
+        },
+        () => {
+          // NATS is away, or the stream has no leader: it is asked again, in the order of before as far as that goes.
+          underWay -= 1;
+          queue.splice(head, 0, job);
+          setTimeout(pump, retryMs).unref();
+        },
+      );
   }
 
   return {
