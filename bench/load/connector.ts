@@ -19,6 +19,8 @@ export interface ConnectorConfig {
   readonly session?: boolean;
   /** What client ids begin with: no two loads of one system share it. */
   readonly prefix?: string;
+  /** Number of the first client, in its client id; default: 0. */
+  readonly firstIndex?: number;
 }
 
 export interface ConnectResult {
@@ -76,7 +78,7 @@ export function openConnector(config: ConnectorConfig) {
     const identity = config.identities[index] as Identity;
     const link = openLink(
       config.port,
-      encodeConnect(identity, `${config.prefix ?? 'bench'}-${index}`, config),
+      encodeConnect(identity, `${config.prefix ?? 'bench'}-${(config.firstIndex ?? 0) + index}`, config),
       openPacketCutter((bytes, bodyAt) => onPacket(link, index, bytes, bodyAt)),
       () => {
         if (!closing && links[index] === link) dropped += 1;
