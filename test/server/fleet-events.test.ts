@@ -118,6 +118,20 @@ describe('events of the fleet', () => {
     expect(here.seen.at(-1)).toBe('missed 1976');
   });
 
+  test('have no replica in their id that has ended when another one comes', () => {
+    const bus = openBus();
+    const [here, there] = [bus.open('aaaaaa'), bus.open('bbbbbb')];
+    here.follow();
+    there.feed.emit({ kind: 'connected', device: 'before' });
+    vi.advanceTimersByTime(60);
+    there.members.close();
+    const next = bus.open('cccccc');
+    next.members.announce();
+    next.feed.emit({ kind: 'connected', device: 'after' });
+    vi.advanceTimersByTime(60);
+    expect(here.seen).toEqual(['bbbbbb before aaaaaa.0,bbbbbb.1', 'cccccc after aaaaaa.0,cccccc.1']);
+  });
+
   test('are told in parts where NATS takes no more', () => {
     const bus = openBus();
     bus.maxCharacters = 400;

@@ -104,7 +104,11 @@ export function openFleetEvents(options: {
       position.set(own, after ?? feed.last);
       for (const replica of position.keys())
         if (replica !== own && members.find(replica) === undefined) position.delete(replica);
-      const follower = openFollower(listener, position);
+      const follower = openFollower(
+        listener,
+        position,
+        (replica) => replica === own || members.find(replica) !== undefined,
+      );
       for (const event of after === undefined ? [] : feed.since(after))
         follower.take(own, { ...toEventJson(event), replica: own });
       followers.add(follower);
@@ -141,14 +145,21 @@ interface Follower {
   goOn(replica: string, events: readonly EventJson[]): void;
 }
 
-function openFollower(listener: EventListener, position: Position): Follower {
+/** @param isThere whether a replica has not ended, as far as is known. */
+function openFollower(
+  listener: EventListener,
+  position: Position,
+  isThere: (replica: string) => boolean,
+): Follower {
   const held = new Map<string, EventJson[]>();
 
   function miss(replica: string, last: number): void {
     if (held.has(replica)) return;
-    const seen = position.get(replica) ?? last;
-    if (last > seen) listener.onMissed(last - seen);
-    position.set(replica, Math.max(last, seen));
+    const seen = position.get(replica);
+    if (seen !== undefined && last > seen) listener.onMissed(last - seen);
+    // Those that have ended would make ids longer with every roll-out.
+    if (seen === undefined) for (const each of position.keys()) if (!isThere(each)) position.delete(each);
+    position.set(replica, Math.max(last, seen ?? 0));
   }
 
   function take(replica: string, event: EventJson): void {
