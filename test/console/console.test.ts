@@ -275,7 +275,8 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     await dialog.getByRole('alert').getByText('"soon" is no time').waitFor();
     await dialog.getByLabel('Expires after').fill('1h');
     await dialog.getByRole('button', { name: 'Send' }).click();
-    await dialog.getByRole('status').getByText(`it waits on cmd/${id}/fan/speed until`).waitFor();
+    await dialog.getByRole('status').getByText(`on cmd/${id}/fan/speed`).waitFor();
+    await dialog.getByRole('status').getByText('waits for the device').waitFor();
     await dialog.getByLabel('Payload').fill('');
     const bytes = Buffer.from([0, 255, 7]);
     await dialog.getByLabel('Or a file').setInputFiles({ name: 'a.bin', mimeType: '', buffer: bytes });
@@ -295,6 +296,9 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
       else got.push(payload);
     });
     await expect.poll(() => got).toEqual([Buffer.from('900'), bytes]);
+    const latest = page.getByRole('table', { name: 'Latest commands' });
+    await expect.poll(() => latest.getByText('acknowledged', { exact: true }).count()).toBe(2);
+    await expectAccessible(page, 'a device with commands');
     await page.getByRole('button', { name: 'Send a command' }).click();
     await dialog.getByLabel('Topic').fill('level');
     await dialog.getByLabel('How').selectOption('ask, and show the answer');

@@ -16,6 +16,9 @@ import {
 import type { ColumnShape } from './columns.js';
 import type { ListRequest, ListRow, LoadedList, View } from './state.js';
 
+/** Of the last minute, in cells. */
+const sparkWidth = 30;
+
 type ListView = Exclude<View, 'connections'>;
 
 function column(
@@ -57,7 +60,7 @@ export const listColumns: Readonly<Record<ListView, readonly ColumnShape[]>> = {
     column('up', 'UP', [6, 6]),
     column('connections', 'CLIENTS', [3, 8]),
     column('in', 'MSG/S IN', [4, 8]),
-    column('minute', 'LAST MINUTE', [8, 12, 60], 'left'),
+    column('minute', 'LAST MINUTE', [8, sparkWidth], 'left'),
     column('out', 'MSG/S OUT', [10, 9]),
     column('p99', 'P99', [5, 8]),
     column('failures', 'FAILURES', [6, 8]),
@@ -208,8 +211,6 @@ function toSessionRow(session: SessionJson, nowMs: number): ListRow {
     ...(session.problem === null ? {} : { color: 'red' }),
   };
 }
-
-const sparkWidth = 60;
 
 function toReplicaRow({ replica, host, version, detail, stats }: FleetJson['replicas'][number]): ListRow {
   const names = [replica, host, version].map(toCellText);

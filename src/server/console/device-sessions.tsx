@@ -2,7 +2,7 @@ import { useState } from 'preact/hooks';
 import type { SessionJson } from '../../api/session.js';
 import { useLoad } from './hooks.js';
 import { useSession } from './session.js';
-import { ago, integer, shown, time } from './text.js';
+import { integer, shown, span, time } from './text.js';
 import { Badge, Empty, FormDialog, ProblemBox, Table } from './ui.js';
 
 const everyMs = 5_000;
@@ -36,13 +36,13 @@ export function DeviceSessions({ id }: { id: string }) {
             {
               key: 'state',
               title: 'Is',
-              width: '9rem',
+              width: '7.5rem',
               render: (session) => <State session={session} now={now} />,
             },
             {
               key: 'pending',
-              title: 'Commands',
-              width: '7rem',
+              title: 'Pending',
+              width: '5rem',
               align: 'right',
               render: ({ pending }) =>
                 pending === null ? '–' : `${integer(pending)}${pending === 1_000 ? '+' : ''}`,
@@ -65,7 +65,7 @@ export function DeviceSessions({ id }: { id: string }) {
                   {
                     key: 'act',
                     title: 'Action',
-                    width: '5.5rem',
+                    width: '5rem',
                     align: 'right' as const,
                     render: (session: SessionJson) => (
                       <button
@@ -108,6 +108,8 @@ function State({ session, now }: { session: SessionJson; now: number }) {
   if (session.problem !== null) return <Badge tone="bad">unreadable</Badge>;
   if (session.connected) return <Badge tone="good">connected</Badge>;
   return (
-    <Badge tone="dim">{session.away_since === null ? 'away' : `away, ${ago(session.away_since, now)}`}</Badge>
+    <Badge tone="dim">
+      {session.away_since === null ? 'away' : `away ${span(now - Date.parse(session.away_since))}`}
+    </Badge>
   );
 }

@@ -1,6 +1,7 @@
 import { useState } from 'preact/hooks';
 import type { DeviceDetailsJson } from '../../api/device.js';
 import { ConnectionTable } from './connections.js';
+import { DeviceCommands } from './device-commands.js';
 import { ChangeDevice, EnableDevice, RemoveDevice, RevokeDevice, RotateDevice } from './device-forms.js';
 import { DeviceSessions } from './device-sessions.js';
 import { DeviceState } from './devices.js';
@@ -27,6 +28,8 @@ export function DevicePage({ id }: { id: string }) {
   const { source, may } = useSession();
   const { data, error, refresh } = useLoad(id, () => source.device(id), deviceEveryMs);
   const [open, setOpen] = useState<keyof typeof forms | 'command'>();
+  /** How many commands were sent from here. */
+  const [sent, setSent] = useState(0);
   const Form = open === undefined || open === 'command' ? undefined : forms[open];
   const action = (name: keyof typeof forms | 'command', text: string, danger = false) => (
     <button type="button" class={danger ? 'danger' : ''} onClick={() => setOpen(name)}>
@@ -54,9 +57,16 @@ export function DevicePage({ id }: { id: string }) {
         <div class="stack">
           <Connections id={id} />
           <DeviceSessions id={id} />
+          {may('operator') && <DeviceCommands key={sent} id={id} />}
         </div>
       )}
-      {open === 'command' && <SendCommand id={id} onClose={() => setOpen(undefined)} onSent={refresh} />}
+      {open === 'command' && (
+        <SendCommand
+          id={id}
+          onClose={() => setOpen(undefined)}
+          onSent={() => setSent((before) => before + 1)}
+        />
+      )}
       {Form !== undefined && data !== undefined && (
         <Form device={data} onClose={() => setOpen(undefined)} onDone={refresh} />
       )}

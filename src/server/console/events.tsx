@@ -47,12 +47,12 @@ export function EventsPage() {
       if (waiting.length > kept) waiting = waiting.slice(-kept);
       timer ??= setTimeout(draw, drawEveryMs);
     };
-    void source.follow({ kind, device }, onEvent, end.signal);
+    void source.follow({ kind, device, replica }, onEvent, end.signal);
     return () => {
       end.abort();
       clearTimeout(timer);
     };
-  }, [source, kind, device]);
+  }, [source, kind, device, replica]);
 
   // Before the first one comes there are those of a moment ago.
   const isWanted = (event: EventJson) =>

@@ -1,3 +1,4 @@
+import type { ComponentChildren } from 'preact';
 import type { FleetJson, StatsJson } from '../../api/stats.js';
 import { Chart } from './chart.js';
 import { EventTable } from './event-table.js';
@@ -16,6 +17,12 @@ export function FleetPage() {
   const { replicas } = data;
   const one = replicas.find(({ replica }) => replica === (chosen === '' ? replicas[0]?.replica : chosen));
   const isOne = chosen !== '' || replicas.length === 1;
+  const table = replicas.length > 1 && (
+    <section class="spaced" aria-labelledby="replicas">
+      <h2 id="replicas">Replicas</h2>
+      <ReplicaTable replicas={replicas} />
+    </section>
+  );
   return (
     <>
       <Heading title="Fleet">
@@ -28,17 +35,18 @@ export function FleetPage() {
         )}
       </Heading>
       {!isOne ? (
-        <Figures name="" work={data.total} several />
+        <Figures name="" work={data.total} several>
+          {table}
+        </Figures>
       ) : one?.stats ? (
-        <Figures key={one.replica} name={chosen} work={one.stats} several={false} stats={one.stats} />
+        <Figures key={one.replica} name={chosen} work={one.stats} several={false} stats={one.stats}>
+          {table}
+        </Figures>
       ) : (
-        <Empty title={one === undefined ? 'This replica is gone.' : 'This replica does not answer.'} />
-      )}
-      {replicas.length > 1 && (
-        <section aria-labelledby="replicas">
-          <h2 id="replicas">Replicas</h2>
-          <ReplicaTable replicas={replicas} />
-        </section>
+        <>
+          <Empty title={one === undefined ? 'This replica is gone.' : 'This replica does not answer.'} />
+          {table}
+        </>
       )}
     </>
   );
@@ -52,9 +60,11 @@ function Figures(props: {
   several: boolean;
   /** Of the one replica. */
   stats?: StatsJson;
+  /** What stands between lines and failures. */
+  children: ComponentChildren;
 }) {
   const { may } = useSession();
-  const { name, work, several, stats } = props;
+  const { name, work, several, stats, children } = props;
   const remembered = useStats().rememberedOf(name);
   const { connections, rates, history, ack_latency_ms: latency, waiting, totals } = work;
   const failures = Object.entries(work.failures)
@@ -114,6 +124,7 @@ function Figures(props: {
           ]}
         />
       </div>
+      {children}
       <div class="halves">
         <section aria-labelledby="failures">
           <h2 id="failures">What went wrong since the start</h2>

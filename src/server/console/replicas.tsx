@@ -55,21 +55,21 @@ export function ReplicaTable({ replicas }: { replicas: readonly Replica[] }) {
         {
           key: 'since',
           title: 'Since',
-          width: '11.5rem',
+          width: '12.5rem',
           from: 'wide',
           render: ({ stats }) => (stats === null ? '' : time(stats.started_at)),
         },
         {
           key: 'connections',
           title: 'Clients',
-          width: '5rem',
+          width: '6rem',
           align: 'right',
           render: ({ stats }) => (stats === null ? '' : integer(stats.connections.connected)),
         },
         {
           key: 'rate',
           title: 'Msg/s in',
-          width: '5.5rem',
+          width: '6.5rem',
           align: 'right',
           render: ({ stats }) => (stats === null ? '' : brief(stats.rates.messages_in)),
         },
@@ -97,7 +97,7 @@ export function ReplicaTable({ replicas }: { replicas: readonly Replica[] }) {
         {
           key: 'failures',
           title: 'Failures',
-          width: '5.5rem',
+          width: '6.5rem',
           align: 'right',
           from: 'wide',
           render: ({ stats }) => (stats === null ? '' : integer(countFailures(stats.failures))),

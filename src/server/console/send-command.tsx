@@ -2,6 +2,8 @@ import { useState } from 'preact/hooks';
 import type { CommandJson, CommandRequestJson } from '../../api/command.js';
 import { maxAnswerWithinSec, maxCommandBytes, maxCommandTopicLength } from '../../api/constants.js';
 import { readDurationMs } from '../../duration.js';
+import { CommandState } from './device-commands.js';
+import { useLoad } from './hooks.js';
 import { useSession } from './session.js';
 import { ApiError } from './source.js';
 import { bytes, integer, shown } from './text.js';
@@ -48,6 +50,12 @@ export function SendCommand({ id, onClose, onSent }: { id: string; onClose(): vo
             <option value="ack">ask for its acknowledgement</option>
           </select>
         </Field>
+        <Field label="QoS, at most">
+          <select name="qos">
+            <option value="1">1: it is acknowledged</option>
+            <option value="0">0: it is not</option>
+          </select>
+        </Field>
         {asks ? (
           <Field label="Answer within, seconds" hint="The device has to be connected">
             <input
@@ -66,12 +74,12 @@ export function SendCommand({ id, onClose, onSent }: { id: string; onClose(): vo
           </Field>
         )}
       </div>
-      <div role="status">{sent !== undefined && <Outcome sent={sent} />}</div>
+      <div role="status">{sent !== undefined && <Outcome id={id} sent={sent} />}</div>
     </FormDialog>
   );
 }
 
-function Outcome({ sent: { topic, stored, answer } }: { sent: CommandJson }) {
+function Outcome({ id, sent: { topic, stored, answer } }: { id: string; sent: CommandJson }) {
   if (answer?.by === 'ack') return <p>The device has acknowledged it.</p>;
   if (answer !== null) {
     const { payload, payload_base64: base64 } = answer;
@@ -82,18 +90,35 @@ function Outcome({ sent: { topic, stored, answer } }: { sent: CommandJson }) {
       </>
     );
   }
+  if (stored === null)
+    return <p>Sent on {shown(topic)} to the clients that are connected; it is not kept for others.</p>;
   return (
+    <>
+      <p>
+        Stored as {shown(stored.stream)} {integer(stored.sequence)}, on {shown(topic)}.
+      </p>
+      <Progress key={stored.sequence} id={id} sequence={stored.sequence} />
+    </>
+  );
+}
+
+const progressEveryMs = 1_000;
+
+/** How far a command is, for as long as one looks. */
+function Progress({ id, sequence }: { id: string; sequence: number }) {
+  const { source } = useSession();
+  const { data } = useLoad(`${id} ${sequence}`, () => source.command(id, sequence), progressEveryMs);
+  return data === undefined ? null : (
     <p>
-      {stored === null
-        ? `Sent on ${shown(topic)} to the clients that are connected; it is not kept for others.`
-        : `Stored as ${shown(stored.stream)} ${integer(stored.sequence)}: it waits on ${shown(topic)} until the device has it.`}
+      <CommandState state={data.state} />
     </p>
   );
 }
 
 async function readCommand(form: FormData): Promise<CommandRequestJson> {
   const topic = textOf(form, 'topic') ?? '';
-  const request = { topic, ...(await readPayload(form)) };
+  const qos = form.get('qos') === '0' ? 0 : 1;
+  const request = { topic, qos, ...(await readPayload(form)) } as const;
   const how = form.get('how');
   if (how !== 'keep')
     return { ...request, wait_seconds: Number(form.get('within')), ...(how === 'ack' ? { ack: true } : {}) };

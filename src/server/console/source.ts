@@ -1,7 +1,7 @@
 import type { ApiKeyPageJson, NewApiKeyJson } from '../../api/api-key.js';
 import type { AuditPageJson } from '../../api/audit-entry.js';
 import type { ClaimPageJson, NewClaimJson } from '../../api/claim.js';
-import type { CommandJson, CommandRequestJson } from '../../api/command.js';
+import type { CommandJson, CommandProgressJson, CommandRequestJson } from '../../api/command.js';
 import type { ConnectionDetailsJson, ConnectionPageJson } from '../../api/connection.js';
 import type {
   DeviceDetailsJson,
@@ -109,6 +109,8 @@ export function openSource(key: string | undefined, onRefused: (error: ApiError)
     enableDevice: (id: string) => change<DeviceJson>('POST', `${of('devices', id)}/enable`),
     sendCommand: (id: string, body: CommandRequestJson) =>
       change<CommandJson>('POST', `${of('devices', id)}/commands`, body),
+    command: (id: string, sequence: number) =>
+      get<CommandProgressJson>(`${of('devices', id)}/commands/${sequence}`),
     removeDevice: (id: string) => change('POST', `${of('devices', id)}/remove`),
 
     policies: (query: Query) => get<PolicyPageJson>('policies', query),
