@@ -256,3 +256,63 @@ test('a device that is revoked while its session is away gets nothing of what wa
   back.client.send(packet(0xc0, Buffer.alloc(0)));
   expect((await back.client.next()).type).toBe(13);
 });
+
+/** A NATS user with no more rights than docs/services.md gives for messages between devices, sessions and commands. */
+function userWith(publish: readonly string[]) {
+  const stream = (name: string) => [`$JS.API.STREAM.CREATE.${name}`, `$JS.API.CONSUMER.CREATE.${name}.>`];
+  const all = [
+    ...[
+      'raw.>',
+      'svc-mqtt.>',
+      '$JS.API.STREAM.LIST',
+      '$JS.API.STREAM.INFO.*',
+      '$JS.API.STREAM.CREATE.RAW',
+      '$JS.FC.>',
+    ],
+    ...['svc-mqtt-sessions', 'svc-mqtt-replicas'].flatMap((name) => [
+      `$KV.${name}.>`,
+      ...stream(`KV_${name}`),
+      `$JS.API.DIRECT.GET.KV_${name}.>`,
+      `$JS.API.STREAM.MSG.GET.KV_${name}`,
+    ]),
+    ...[...stream('SVC_MQTT_RETAINED'), ...stream('SVC_MQTT_MESSAGES'), ...publish],
+  ];
+  return {
+    nats: {
+      configExtra: `authorization { users = [ { user: gateway, password: gateway, permissions: {
+        publish: { allow: ${JSON.stringify(all)} },
+        subscribe: { allow: ["_INBOX.>", "svc-mqtt.>", "cmd.>", "call.>"] } } } ] }`,
+    },
+    env: { ...env, NATS_USER: 'gateway', NATS_PASSWORD: 'gateway' },
+  };
+}
+
+test('with the rights that docs/services.md gives messages wait for sessions; without one of them that is said', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(
+    onTestFinished,
+    userWith(['$JS.API.DIRECT.GET.SVC_MQTT_MESSAGES', '$JS.API.STREAM.MSG.GET.SVC_MQTT_MESSAGES']),
+  );
+  const [subscriber, sender] = (await addDevices(gateway.server.httpPort, 2)) as [Credentials, Credentials];
+  const { client } = await openSubscriber(onTestFinished, gateway.server.mqttPort, subscriber);
+  await subscribe(client, [['chat/#', 1]]);
+  await leave(client);
+  const from = await publisher(onTestFinished, gateway.server.mqttPort, sender);
+  await send(from, 'chat/a', numbers(10));
+  const restarted = await startReplica(onTestFinished, gateway);
+  const back = await openSubscriber(onTestFinished, restarted.mqttPort, subscriber);
+  expect((await takeCommands(back.client, 10)).map(({ payload }) => payload)).toEqual(numbers(10));
+
+  const less = await startGateway(onTestFinished, userWith([]));
+  await until('it is said', () =>
+    less.server.log.some(
+      ({ event, stream }) => event === 'state_stream_unusable' && stream === 'SVC_MQTT_MESSAGES',
+    ),
+  );
+  const [here, other] = (await addDevices(less.server.httpPort, 2)) as [Credentials, Credentials];
+  const { client: near } = await openSubscriber(onTestFinished, less.server.mqttPort, here);
+  await subscribe(near, [['chat/#', 1]]);
+  await send(await publisher(onTestFinished, less.server.mqttPort, other), 'chat/a', ['live']);
+  expect((await nextCommand(near)).payload).toBe('live');
+});

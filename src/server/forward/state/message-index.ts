@@ -8,14 +8,14 @@ const firstCapacity = 1_024;
 /** In place of the hash of a level: any level. */
 const anyLevel = -1;
 
-/** A filter of MQTT as the index compares it. */
+/** A filter of MQTT as the index compares it: hashes of its first levels, and how many levels a topic has. */
 interface Pattern {
-  /** Hashes of its first levels. */
-  readonly levels: readonly number[];
-  /** Levels that a topic has, at least. */
-  readonly depth: number;
-  /** Whatever comes behind them. */
-  readonly isOpen: boolean;
+  readonly first: number;
+  readonly second: number;
+  readonly third: number;
+  readonly fourth: number;
+  readonly least: number;
+  readonly most: number;
 }
 
 /** What a session looks for among the messages. */
@@ -34,20 +34,18 @@ export function compileFilters(filters: Iterable<string>): MessageFilters {
     const levels = filter.split('/');
     const isOpen = levels.at(-1) === '#';
     if (isOpen) levels.pop();
-    return {
-      levels: levels
-        .slice(0, maxLevels)
-        .map((level) => (level === '+' ? anyLevel : hash(escapeToken(level)))),
-      depth: levels.length,
-      isOpen,
-    };
+    const hashes = levels.map((level) => (level === '+' ? anyLevel : hash(escapeToken(level))));
+    const [first = anyLevel, second = anyLevel, third = anyLevel, fourth = anyLevel] = hashes;
+    const least = Math.min(levels.length, maxDepth);
+    return { first, second, third, fourth, least, most: isOpen ? maxDepth : least };
   });
 }
 
 /** Whether the message of a topic, as in its subject, could be looked for. */
 export function couldMatch(filters: MessageFilters, tokens: string): boolean {
   const { depth, levels } = read(tokens);
-  return filters.some((pattern) => matches(pattern, depth, (level) => levels[level] as number));
+  const [first = 0, second = 0, third = 0, fourth = 0] = levels;
+  return filters.some((pattern) => matches(pattern, depth, first, second, third, fourth));
 }
 
 /**
@@ -98,15 +96,23 @@ export function createMessageIndex(maxMessages: number): MessageIndex {
 
   /** Calls for each message behind a sequence that could match, until told to stop. */
   function visit(filters: MessageFilters, sequence: number, stop: (sequence: number) => boolean): void {
-    for (let number = firstAfter(sequence); number < size; number += 1) {
-      const place = placeOf(number);
+    const [firsts, seconds, thirds, fourths] = hashes as [Int32Array, Int32Array, Int32Array, Int32Array];
+    const begin = firstAfter(sequence);
+    let place = placeOf(begin);
+    // A session that comes back may have a million to look at: nothing is made for one of them.
+    for (let left = size - begin; left > 0; left -= 1) {
       const depth = depths[place] as number;
-      const hashOf = (level: number) => (hashes[level] as Int32Array)[place] as number;
-      for (const pattern of filters) {
-        if (!matches(pattern, depth, hashOf)) continue;
+      const first = firsts[place] as number;
+      const second = seconds[place] as number;
+      const third = thirds[place] as number;
+      const fourth = fourths[place] as number;
+      for (let at = 0; at < filters.length; at += 1) {
+        if (!matches(filters[at] as Pattern, depth, first, second, third, fourth)) continue;
         if (stop(sequences[place] as number)) return;
         break;
       }
+      place += 1;
+      if (place === capacity) place = 0;
     }
   }
 
@@ -165,16 +171,21 @@ export function createMessageIndex(maxMessages: number): MessageIndex {
 }
 
 function matches(
-  { levels, depth: least, isOpen }: Pattern,
+  pattern: Pattern,
   depth: number,
-  hashOf: (level: number) => number,
+  first: number,
+  second: number,
+  third: number,
+  fourth: number,
 ): boolean {
-  if (depth < Math.min(least, maxDepth) || (!isOpen && depth > least)) return false;
-  for (let level = 0; level < levels.length; level += 1) {
-    const wanted = levels[level] as number;
-    if (wanted !== anyLevel && wanted !== hashOf(level)) return false;
-  }
-  return true;
+  return (
+    (pattern.first === anyLevel || pattern.first === first) &&
+    (pattern.second === anyLevel || pattern.second === second) &&
+    (pattern.third === anyLevel || pattern.third === third) &&
+    (pattern.fourth === anyLevel || pattern.fourth === fourth) &&
+    depth >= pattern.least &&
+    depth <= pattern.most
+  );
 }
 
 /** Levels of a topic, of which there are at most 255, and the hashes of the first ones. */

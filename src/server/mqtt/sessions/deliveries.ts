@@ -74,7 +74,8 @@ export function createDeliveries(parts: {
     const passes = takers.length > 0 || interest.isWanted(topic) || (qos > 0 && sessions.wants(topic));
     // What is stored sessions take from the stream, in its order.
     const reaches = passes && qos > 0 ? 'others' : undefined;
-    if (engine.deliver({ ...message, takesShare, reaches }, settle)) open -= 1;
+    const isPlain = takesShare === undefined && reaches === undefined;
+    if (engine.deliver(isPlain ? message : { ...message, takesShare, reaches }, settle)) open -= 1;
     if (passes) {
       fleet.pass(message, takers, (refusal) => {
         if (refusal !== undefined) {
