@@ -17,6 +17,7 @@ const shared = [
   'ackLevel',
   'ackLevelOnBreach',
   'deviceEvents',
+  'deadLetterSubject',
   'traceContext',
   'auditRetentionDays',
 ] as const satisfies readonly SettingName[];
