@@ -56,7 +56,7 @@ async function ask(
 ): Promise<Msg> {
   const headers = newHeaders();
   for (const [name, value] of Object.entries(fields)) headers.set(name, value);
-  return await nats.request(`call.${device}.${what}`, payload, { timeout: 15_000, headers });
+  return await nats.request(`call.${device}.${what}`, payload, { timeout: 60_000, headers });
 }
 const failureOf = (message: Msg) => [
   message.headers?.get('Nats-Service-Error-Code'),
@@ -170,10 +170,22 @@ describe('a device that is asked by a NATS request', () => {
       expect(failureOf(await ask(device.id, 'fan', '', { 'Mqtt-Answer-Within': within }))[0]).toBe('400');
     expect(failureOf(await ask(device.id, 'fan.+', ''))[0]).toBe('400');
     expect(failureOf(await ask(device.id, '%23', ''))[0]).toBe('400');
-    const many = await Promise.all(
-      Array.from({ length: 80 }, () => ask(device.id, 'fan', '', { 'Mqtt-Answer-Within': '2' })),
-    );
-    expect(many.map((each) => failureOf(each)[0]).filter((code) => code === '429').length).toBe(16);
+    // Nobody is answered before all have asked.
+    const tokens: string[] = [];
+    client.on('message', (topic) => {
+      const [, , , token = '', what] = topic.split('/');
+      if (what === 'many') tokens.push(token);
+    });
+    let refused = 0;
+    const many = Array.from({ length: 80 }, async () => {
+      const answer = await ask(device.id, 'many', '', { 'Mqtt-Answer-Within': '60' });
+      if (answer.headers?.get('Nats-Service-Error-Code') === '429') refused += 1;
+    });
+    await until('64 wait, and the others are refused', () => tokens.length + refused === 80);
+    expect(refused).toBe(16);
+    for (const token of tokens) client.publish(`raw/${device.id}/reply/${token}`, '', { qos: 1 });
+    await Promise.all(many);
+    expect(refused).toBe(16);
   });
 
   test('a reply of another device, a late one and one to nobody change nothing', async ({
@@ -190,7 +202,7 @@ describe('a device that is asked by a NATS request', () => {
     client.on('message', (topic) => {
       token = topic.split('/')[3] ?? '';
     });
-    const asked = ask(device.id, 'state', '', { 'Mqtt-Answer-Within': '3' });
+    const asked = ask(device.id, 'state', '', { 'Mqtt-Answer-Within': '60' });
     await until('it is asked', () => token !== '');
     await strange.publishAsync(`raw/${stranger.id}/reply/${token}`, 'lie', { qos: 1 });
     await expect(
@@ -218,17 +230,19 @@ test('NATS may die while a device is asked: the gateway goes on, and answers whe
   await client.subscribeAsync(`cmd/${device.id}/#`, { qos: 1 });
   const asker = await connect({ servers: own.nats.url, reconnectTimeWait: 100, maxReconnectAttempts: -1 });
   onTestFinished(() => asker.close());
-  const headers = newHeaders();
-  headers.set('Mqtt-Answer-Within', '1');
-  const request = () => asker.request(`call.${device.id}.state`, '', { headers, timeout: 3_000 });
-  const lost = request().catch(() => 'lost');
+  const request = (within: string) => {
+    const headers = newHeaders();
+    headers.set('Mqtt-Answer-Within', within);
+    return asker.request(`call.${device.id}.state`, '', { headers, timeout: 3_000 });
+  };
+  const lost = request('60').catch(() => 'lost');
   await until('it is asked', () => asked === 1);
   await own.nats.kill();
   expect(await lost).toBe('lost');
   await delay(1_000);
   await own.nats.restart();
   await until('it is asked again', async () => {
-    const answer = await request().catch(() => undefined);
+    const answer = await request('1').catch(() => undefined);
     return answer?.headers?.get('Nats-Service-Error-Code') === '408';
   });
   expect(client.connected).toBe(true);
