@@ -1,18 +1,15 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { SessionSummary } from '../api/session.js';
 import { SvcMqttError } from '../errors.js';
-import type { CommandStore } from './forward/commands/command-store.js';
 import type { LiveSessions } from './live.js';
 import { clientOfKey, deviceOfKey, keyPrefix } from './mqtt/sessions/session-key.js';
 import type { SessionRecord } from './mqtt/sessions/session-record.js';
 import { type SessionStore, type StoredRecord, StoreError } from './mqtt/sessions/session-store.js';
+import { findPosition, type PendingCommands, readOldestMs } from './session-pending.js';
 
 /** So many commands that wait for a session are counted, and no more. */
 const mostPending = 1_000;
 /** Records that are read at the same time. */
 const readAtOnce = 32;
-/** A command whose time is to be told is waited for so long. */
-const readWithinMs = 2_000;
 
 /**
  * Lists, shows and ends the sessions that the store has: of the fleet, or without JetStream of this replica.
@@ -83,7 +80,7 @@ function firstOf(
   return kept.sort().slice(0, limit);
 }
 
-type Commands = Pick<CommandStore, 'incarnation' | 'countAfter' | 'readAfter'> | undefined;
+type Commands = PendingCommands | undefined;
 
 async function summarize(key: string, { record }: StoredRecord, commands: Commands): Promise<SessionSummary> {
   const names = { id: key, deviceId: deviceOfKey(key), clientId: clientOfKey(key) };
@@ -99,38 +96,13 @@ async function describe(record: SessionRecord, deviceId: string, commands: Comma
   const pending = commands && (had === undefined ? 0 : commands.countAfter(deviceId, had, mostPending));
   return {
     pending,
-    oldestPendingMs: pending ? await readTime(deviceId, had ?? 0, commands) : undefined,
+    oldestPendingMs: pending ? await readOldestMs(deviceId, had ?? 0, commands) : undefined,
     connected: owner !== undefined,
     awaySinceMs,
     expirySec,
     subscriptions: subscriptions.map(({ name, qos }) => ({ filter: name, qos })),
     unacknowledged: unacked.length,
   };
-}
-
-/** Up to where the session has had the commands of its device, those that none of its filters matches too; undefined: it takes none. */
-function findPosition(
-  { subscriptions, cursors }: SessionRecord,
-  deviceId: string,
-  commands: Exclude<Commands, undefined>,
-): number | undefined {
-  const own = subscriptions.filter(({ name }) => name.startsWith(`cmd/${deviceId}/`));
-  if (own.length === 0) return undefined;
-  // Of a stream that was made anew nothing has been had.
-  const isSame = cursors.commandStream === commands.incarnation;
-  return isSame ? Math.max(cursors.commands, Math.min(...own.map(({ from }) => from))) : 0;
-}
-
-/** When the first command of the device behind a sequence was stored; undefined: NATS does not say in time, or it is gone. */
-async function readTime(deviceId: string, after: number, commands: Commands): Promise<number | undefined> {
-  const ended = new AbortController();
-  const late = delay(readWithinMs, undefined, { signal: ended.signal, ref: false }).catch(() => undefined);
-  const batch = await Promise.race([
-    commands?.readAfter(deviceId, after, 1, () => !ended.signal.aborted).catch(() => undefined),
-    late,
-  ]);
-  ended.abort();
-  return batch?.messages[0]?.storedAtMs;
 }
 
 function fail(error: unknown): never {

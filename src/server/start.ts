@@ -47,6 +47,7 @@ import { startReplicaView } from './replica.js';
 import type { ServerPorts } from './server-ports.js';
 import { startSessionCheck } from './session-check.js';
 import { openSessionList } from './session-list.js';
+import { startPendingWatch } from './session-pending.js';
 import { openSessionStorage } from './session-storage.js';
 import { bringSchemaUpToDate, startDatabase } from './start-database.js';
 import { planStart, requirePorts, tellOfOpenFiles } from './start-plan.js';
@@ -242,6 +243,14 @@ async function start(
     log,
   });
   releasers.add('session check', () => sessionCheck.close());
+  const pending = startPendingWatch({
+    store,
+    commands: () => downlink.store,
+    presence,
+    isConnected: (key) => core.isConnected(key),
+    log,
+  });
+  releasers.add('pending watch', () => pending.close());
   const health = await startDatabaseHealth({ db, log, isLive: () => feed.live });
   releasers.add('database health', () => health.close());
 
@@ -257,6 +266,7 @@ async function start(
     downlink,
     shared: nats.shared,
     stateStreams,
+    pending,
     presence,
     directory,
     config,

@@ -9,6 +9,7 @@ import type { Presence } from '../forward/state/presence.js';
 import type { SharedState } from '../forward/state/shared-state.js';
 import type { BrokerView } from '../mqtt/broker.js';
 import type { Traffic } from '../mqtt/live/counters.js';
+import type { PendingWatch } from '../session-pending.js';
 import type { CertificateInfo } from '../tls/certificate-info.js';
 import { addAcceptQueue } from './accept-queue.js';
 import { addProcessMetrics } from './process-metrics.js';
@@ -23,6 +24,8 @@ export interface MetricSources {
   readonly shared?: Pick<SharedState, 'messages'> | undefined;
   /** Undefined: nobody knows which replicas live. */
   readonly presence?: Presence | undefined;
+  /** How long commands wait for sessions that are away. */
+  readonly pending: Pick<PendingWatch, 'oldestMs'>;
   /** The streams that svc-mqtt has for itself and uses. */
   stateStreams(): readonly { readonly name: string; readonly usable: boolean }[];
   readonly directory: Pick<DeviceDirectory, 'live' | 'cacheState'>;
@@ -311,7 +314,7 @@ function addMessages(
   );
 }
 
-function addCommands(series: SeriesRegistry, { broker, downlink, config }: MetricSources): void {
+function addCommands(series: SeriesRegistry, { broker, downlink, pending, config }: MetricSources): void {
   series.gauge(
     'svc_mqtt_commands_up',
     '1 while commands are stored and delivered from their stream; nothing without JetStream',
@@ -326,6 +329,14 @@ function addCommands(series: SeriesRegistry, { broker, downlink, config }: Metri
     'svc_mqtt_commands_pending',
     'Stored commands that clients connected here have not been sent yet, up to 1,000 of each client',
     () => broker.pendingCommands(),
+  );
+  series.gauge(
+    'svc_mqtt_session_pending_age_seconds',
+    'Age of the oldest stored command that waits for a session that is away, 0 when none does; one replica of the fleet says it, the others 0',
+    () => {
+      const { oldestMs = 0 } = pending;
+      return oldestMs === 0 ? 0 : Math.max(0, Date.now() - oldestMs) / 1_000;
+    },
   );
   series.gauge(
     'svc_mqtt_commands_indexed',

@@ -101,6 +101,8 @@ export interface BrokerCore extends BrokerView {
   removeSessions(deviceId: string): void;
   /** Ends the connections whose login is no longer good, and learns until when the others' is. */
   refresh(device: DeviceCredentials): void;
+  /** The client of this key is connected to this replica. */
+  isConnected(key: string): boolean;
   /** Ends what this replica has of the session of this key, and its connection here. */
   dropSession(key: string): void;
   /** Why no client of a device could be sent a command of this topic, in words; undefined: one could. */
@@ -411,6 +413,7 @@ export async function openBroker(options: {
       registry.setType(device.id, device.type, () => rulesOf(device));
       for (const connection of registry.connectionsOf(device.id)) connection.refresh(device);
     },
+    isConnected: (key) => registry.find(key)?.connection !== undefined,
     dropSession(key) {
       const client = registry.find(key);
       if (client !== undefined) registry.drop(client, 'kicked');
