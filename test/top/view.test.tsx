@@ -437,7 +437,9 @@ describe('keys', () => {
     await vi.waitFor(() => expect(session.state.cursor).toBe(2));
     stdin.write('2');
     await shows('LAST SEEN');
-    stdin.write('/device010\r');
+    stdin.write('/device010no');
+    await shows('/device010no');
+    stdin.write('\u007f\u007f\r');
     await shows(/1–10 of 10/);
     stdin.write('j\r');
     await shows(/state +active +last seen/);

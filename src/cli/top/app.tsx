@@ -40,10 +40,18 @@ export function TopApp({ session, where, color }: { session: TopSession; where: 
   return <Screen lines={drawScreen(state, where)} color={color} />;
 }
 
-/** Keys that come close together arrive as one text, Enter among them as a carriage return. */
+/** The keys that are one character in a text of several. */
+const keysInText: Readonly<Record<string, SpecialKeys>> = {
+  '\r': { return: true },
+  '\t': { tab: true },
+  '\b': { backspace: true },
+  '\x7f': { backspace: true },
+};
+
+/** Keys that come close together arrive as one text. */
 function press(session: TopSession, input: string, key: SpecialKeys): void {
   for (const each of input.length > 1 ? input : [input]) {
-    const action = toAction(each, each === '\r' ? { return: true } : key, session.state);
+    const action = toAction(each, keysInText[each] ?? key, session.state);
     if (action !== undefined) session.dispatch(action);
   }
 }
