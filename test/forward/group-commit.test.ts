@@ -46,6 +46,8 @@ function openBench() {
   const given = new Map<number, ReturnType<typeof uplink>>();
   /** What a change of policy sends elsewhere while it is held. */
   const moved = new Set<number>();
+  /** What is not to be sent any more. */
+  const gone = new Set<number>();
   /** What is given when a message leaves: room that its refusal makes, say. */
   const follows = new Set<number>();
   const counters = newForwarderCounters();
@@ -62,6 +64,7 @@ function openBench() {
           stored.push(token);
         },
         departed(token) {
+          if (gone.has(token)) return false;
           open.add(token);
           if (follows.delete(token)) give(1);
           if (moved.has(token)) Object.assign(given.get(token) ?? {}, { batchable: false });
@@ -109,7 +112,19 @@ function openBench() {
     stored.push(token);
     commits.noteAnswer(token);
   };
-  return { commits, counters, stored, singly, batches, unavailable, moved, follows, give, answerSingle };
+  return {
+    commits,
+    counters,
+    stored,
+    singly,
+    batches,
+    unavailable,
+    moved,
+    gone,
+    follows,
+    give,
+    answerSingle,
+  };
 }
 
 const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
@@ -120,6 +135,16 @@ const refusal = (code: number, description: string) => ({
 });
 
 describe('group commit', () => {
+  it('gives the room of what is not to be sent any more to what comes behind it', async () => {
+    const bench = openBench();
+    bench.commits.restart('it takes none');
+    bench.give(40);
+    for (const token of range(17, 38)) bench.gone.add(token);
+    bench.answerSingle(1);
+    await turn();
+    expect(bench.singly).toEqual([...range(1, 16), 39]);
+  });
+
   it('sends what is given while messages leave that waited behind these', async () => {
     const bench = openBench();
     bench.commits.restart('it takes none');

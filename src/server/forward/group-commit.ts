@@ -224,16 +224,17 @@ export function openGroupCommit(options: {
     }
   }
 
-  /** Sends the next messages of a batch by themselves. */
+  /** Sends the next messages of a batch by themselves. Those that are not to be sent any more do not count. */
   function sendSingly(batch: Batch, count: number): void {
-    const end = Math.min(batch.sent + count, batch.messages.length);
-    while (batch.sent < end) {
+    let left = count;
+    while (left > 0 && batch.sent < batch.messages.length) {
       const message = batch.messages[batch.sent] as UplinkMessage;
       const token = batch.tokens[batch.sent] ?? 0;
       batch.sent += 1;
       if (!settle.confirmed.departed(token)) continue;
       publishSingly(message, token);
-      if (batch.sent === end && underWay.size === 0 && message.batchable) worth.noteSingle(token, singles());
+      left -= 1;
+      if (left === 0 && underWay.size === 0 && message.batchable) worth.noteSingle(token, singles());
     }
     if (batch.sent >= leastDropped && 2 * batch.sent >= batch.messages.length) drop(batch);
   }
