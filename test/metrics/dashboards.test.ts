@@ -95,6 +95,8 @@ describe('the dashboard and the alert rules', () => {
   });
 
   it('say what each panel shows, side by side and not one over the other', () => {
+    const ids = dashboard.panels.map(({ id }) => id);
+    expect(ids).toEqual([...new Set(ids)]);
     const cells = new Set<string>();
     for (const { id, title, description, gridPos } of panels) {
       expect(description, title).toBeTruthy();

@@ -43,6 +43,8 @@ export function openSeriesRegistry(registry: Registry): SeriesRegistry {
         registers,
         collect() {
           gauge.reset();
+          // One without labels is 0 after that, where it may have no value at all.
+          gauge.remove({});
           for (const [labels, value] of seriesOf(read)) gauge.set(labels, value);
         },
       });
