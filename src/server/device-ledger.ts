@@ -41,6 +41,8 @@ interface Noted {
   readonly entry: LedgerEntry;
   /** `performance.now()` of the first that was noted. */
   readonly sinceMs: number;
+  /** The same as `Date.now()`. */
+  readonly firstSeenAtMs: number;
 }
 
 export function startDeviceLedger(options: { db: Database; log: Log; isLive(): boolean }): DeviceLedger {
@@ -55,12 +57,12 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
     const other = waiting.get(entry.deviceId)?.entry;
     if (other !== undefined) {
       // Of one that the device had before: messages of its last connection were still under way.
-      giveBack(other, take(entry, performance.now()));
+      giveBack(other, take(entry, Date.now()));
       return;
     }
     if (waiting.size >= maxWaiting) return;
     entry.isWaiting = true;
-    waiting.set(entry.deviceId, { entry, sinceMs: performance.now() });
+    waiting.set(entry.deviceId, { entry, sinceMs: performance.now(), firstSeenAtMs: Date.now() });
   }
 
   /** Writes those that have waited for long enough; false: there are none, or it did not work. */
@@ -72,7 +74,7 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
     }
     if (batch.length === 0 || !isLive()) return false;
     written += 1;
-    const additions = batch.map(({ entry, sinceMs: noted }) => take(entry, noted));
+    const additions = batch.map(({ entry, firstSeenAtMs }) => take(entry, firstSeenAtMs));
     for (const { entry } of batch) {
       entry.isWaiting = false;
       waiting.delete(entry.deviceId);
@@ -125,7 +127,7 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
         // What is written meanwhile would be missed, or counted twice.
         if (written !== before && reads < maxReads) continue;
         const noted = waiting.get(deviceId);
-        return addUnwritten(found, noted && describe(noted.entry, noted.sinceMs));
+        return addUnwritten(found, noted && describe(noted.entry, noted.firstSeenAtMs));
       }
     },
     async close() {
@@ -143,7 +145,7 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
 }
 
 /** What of an entry is to be written, which is then as if nothing had been noted. */
-function take(entry: LedgerEntry, sinceMs: number): LedgerAddition {
+function take(entry: LedgerEntry, firstSeenAtMs: number): LedgerAddition {
   const { deviceId, counts, lastRefusal, stream, sequence, address } = entry;
   entry.counts = { ...noCounts };
   entry.lastRefusal = undefined;
@@ -158,24 +160,22 @@ function take(entry: LedgerEntry, sinceMs: number): LedgerAddition {
     last_stream: stream,
     last_sequence: stream === undefined ? undefined : sequence,
     last_address: address,
-    first_seen_at: toDate(sinceMs).toISOString(),
+    first_seen_at: new Date(firstSeenAtMs).toISOString(),
   };
 }
 
 /** What of an entry is not written yet. */
-function describe({ counts, lastRefusal, stream, sequence, address }: LedgerEntry, sinceMs: number): Ledger {
+function describe(
+  { counts, lastRefusal, stream, sequence, address }: LedgerEntry,
+  firstSeenAtMs: number,
+): Ledger {
   return {
     ...counts,
     lastRefusedAt: lastRefusal === undefined ? null : new Date(lastRefusal.atMs),
     lastRefusedReason: lastRefusal?.reason ?? null,
     lastStream: stream ?? null,
     lastSequence: stream === undefined ? null : sequence,
-    firstSeenAt: toDate(sinceMs),
+    firstSeenAt: new Date(firstSeenAtMs),
     lastAddress: address ?? null,
   };
-}
-
-/** @param atMs `performance.now()`. */
-function toDate(atMs: number): Date {
-  return new Date(Date.now() - (performance.now() - atMs));
 }
