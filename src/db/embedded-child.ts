@@ -67,6 +67,7 @@ async function main(directory: string): Promise<void> {
     });
     socket.resume();
     socket.write(`${JSON.stringify(latest)}\n`);
+    if (released) void tell({ type: 'staying' });
   });
   if (claim === undefined) {
     for (const watcher of watchers) watcher.destroy();
@@ -77,7 +78,9 @@ async function main(directory: string): Promise<void> {
   const release = () => {
     released = true;
     stopWhenUnused();
-    setTimeout(() => void tell({ type: 'staying' }), stayAnswerMs).unref();
+    // Without anyone connected it is on its way to its end, however long that takes.
+    const answer = () => watchers.size > 0 && void tell({ type: 'staying' });
+    setTimeout(answer, stayAnswerMs).unref();
   };
   process.on('message', release);
   process.on('disconnect', release);
