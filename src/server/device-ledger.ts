@@ -41,8 +41,8 @@ interface Noted {
   readonly entry: LedgerEntry;
   /** `performance.now()` of the first that was noted. */
   readonly sinceMs: number;
-  /** The same as `Date.now()`. */
-  readonly firstSeenAtMs: number;
+  /** The same as `Date.now()`, earlier where that could not be written before. */
+  firstSeenAtMs: number;
 }
 
 export function startDeviceLedger(options: { db: Database; log: Log; isLive(): boolean }): DeviceLedger {
@@ -57,7 +57,7 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
     const other = waiting.get(entry.deviceId)?.entry;
     if (other !== undefined) {
       // Of one that the device had before: messages of its last connection were still under way.
-      giveBack(other, take(entry, Date.now()));
+      giveBack(other, take(entry, Date.now()), Date.now());
       return;
     }
     if (waiting.size >= maxWaiting) return;
@@ -84,13 +84,14 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
       return true;
     } catch (error) {
       log.debug({ event: 'ledger_failed', reason: messageOf(error) }, 'The ledger could not be written');
-      for (const [index, { entry }] of batch.entries()) giveBack(entry, additions[index] as LedgerAddition);
+      for (const [index, { entry, firstSeenAtMs }] of batch.entries())
+        giveBack(entry, additions[index] as LedgerAddition, firstSeenAtMs);
       return false;
     }
   }
 
   /** What could not be written, or was noted elsewhere, is noted once more, unless something newer is there. */
-  function giveBack(entry: LedgerEntry, addition: LedgerAddition): void {
+  function giveBack(entry: LedgerEntry, addition: LedgerAddition, firstSeenAtMs: number): void {
     const { counts } = entry;
     for (const name of Object.keys(noCounts) as (keyof LedgerCounts)[]) counts[name] += addition[name];
     entry.lastRefusal ??=
@@ -103,6 +104,8 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
     }
     entry.address ??= addition.last_address;
     if (!entry.isWaiting) onChanged(entry);
+    const noted = waiting.get(entry.deviceId);
+    if (noted !== undefined) noted.firstSeenAtMs = Math.min(noted.firstSeenAtMs, firstSeenAtMs);
   }
 
   function begin(sinceMs: number): Promise<boolean> {

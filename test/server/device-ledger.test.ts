@@ -84,9 +84,12 @@ describe.each(kinds)('the ledger in %s', (kind) => {
     const { pool } = database.db;
     const broken = vi.spyOn(pool, 'query').mockRejectedValue(new Error('away'));
     live = true;
+    const firstSeenAt = Date.now();
+    await new Promise((resolve) => setTimeout(resolve, 5));
     await ledger.close();
     broken.mockRestore();
     expect(await ledger.read(id)).toMatchObject(noted);
+    expect((await ledger.read(id))?.firstSeenAt.getTime()).toBeLessThanOrEqual(firstSeenAt);
     entry.deliver();
     await ledger.close();
     expect(await findLedger(database.db, id)).toMatchObject({

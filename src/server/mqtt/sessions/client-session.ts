@@ -93,7 +93,10 @@ export class ClientSession {
     this.streams = new SessionStreams(
       services,
       {
-        ...{ deviceId, clientKey, outgoing, subscriptions },
+        deviceId,
+        clientKey,
+        outgoing,
+        subscriptions,
         get takesCommands() {
           return session.takingCommands > 0;
         },
