@@ -55,8 +55,11 @@ async function main(directory: string): Promise<void> {
     latest = line;
     tellAll(line);
   };
-  const stopWhenUnused = () => {
-    if (released && watchers.size === 0) void stop?.();
+  /** Answers whether it is on its way to its end. */
+  const stopWhenUnused = (): boolean => {
+    const unused = released && watchers.size === 0;
+    if (unused) void stop?.();
+    return unused;
   };
 
   const claim = await claimDirectory('.', (socket) => {
@@ -64,6 +67,11 @@ async function main(directory: string): Promise<void> {
     socket.on('close', () => {
       watchers.delete(socket);
       stopWhenUnused();
+    });
+    // Whoever lets go waits for the close: it comes at once, or for the last one with the end of this process.
+    socket.on('end', () => {
+      watchers.delete(socket);
+      if (!stopWhenUnused()) socket.end();
     });
     socket.resume();
     socket.write(`${JSON.stringify(latest)}\n`);

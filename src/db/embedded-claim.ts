@@ -21,7 +21,8 @@ const connectTimeoutMs = 5_000;
 /**
  * Claims the directory.
  *
- * @param onConnection called with every connection to the claim, from the first moment on.
+ * @param onConnection called with every connection to the claim, from the first moment on. Such a connection stays half-open
+ *   when the other side ends it: whoever waits for its close is told so when this process ends, or by `end()` before.
  * @returns undefined when another process owns it, or is claiming it at the same moment.
  */
 export async function claimDirectory(
@@ -31,7 +32,7 @@ export async function claimDirectory(
   const token = randomBytes(8).toString('hex');
   const unseen = path.join(directory, `new-${token}.sock`);
   const name = `claim-${token}.sock`;
-  const server = net.createServer((socket) => {
+  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
     socket.on('error', () => {});
     onConnection(socket);
   });

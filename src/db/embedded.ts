@@ -158,8 +158,10 @@ export async function openEmbedded(dataDir: string, log: Log): Promise<Embedded>
   let closed: Promise<void> | undefined;
   const close = async () => {
     closing = true;
-    anchor?.destroy();
-    if (child !== undefined) await releaseChild(child);
+    if (child !== undefined) {
+      anchor?.destroy();
+      await releaseChild(child);
+    } else if (anchor !== undefined) await letGo(anchor);
     await address.release();
   };
   const embedded: Embedded = {
@@ -270,6 +272,19 @@ async function followUntilReady(
         if ('state' in line && line.state === 'failed') resolve({ ready: false, reason: line.reason });
       }
     });
+  });
+}
+
+/** Lets go of a process that another one started: it says that it stays, or has ended. */
+async function letGo(anchor: Socket): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(() => anchor.destroy(), closeTimeoutMs);
+    anchor.once('close', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+    if (anchor.closed) resolve();
+    anchor.end();
   });
 }
 

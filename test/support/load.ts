@@ -1,5 +1,5 @@
 import { connect as connectTcp, type Socket } from 'node:net';
-import { connect as connectNats } from 'nats';
+import { connect as connectNats, type NatsConnection } from 'nats';
 import { connectPacket, pingreqPacket, publishPacket, pubrelPacket } from './raw-client.js';
 
 export interface Credentials {
@@ -257,19 +257,35 @@ export async function readStored(natsUrl: string, stream = 'RAW'): Promise<Store
     // Without a leader a server answers with what it has by chance.
     if (cluster?.replicas !== undefined && (cluster.leader ?? '') === '')
       throw new Error(`${stream} has no leader`);
-    const messages: StoredMessage[] = [];
-    const consumer = await connection.jetstream().consumers.get(stream, {});
-    while (messages.length < state.messages) {
-      const batch = await consumer.fetch({ max_messages: 5_000, expires: 5_000 });
-      for await (const message of batch) {
-        messages.push({ subject: message.subject, payload: message.string() });
-        if (messages.length >= state.messages) break;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await readMessages(connection, stream, state.messages);
+      } catch (error) {
+        // The reader's consumer may be put on a server whose death is not noticed yet.
+        if (attempt === 20 || !String(error).includes('consumer is offline')) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 500));
       }
     }
-    return messages;
   } finally {
     await connection.close();
   }
+}
+
+async function readMessages(
+  connection: NatsConnection,
+  stream: string,
+  count: number,
+): Promise<StoredMessage[]> {
+  const messages: StoredMessage[] = [];
+  const consumer = await connection.jetstream().consumers.get(stream, {});
+  while (messages.length < count) {
+    const batch = await consumer.fetch({ max_messages: 5_000, expires: 5_000 });
+    for await (const message of batch) {
+      messages.push({ subject: message.subject, payload: message.string() });
+      if (messages.length >= count) break;
+    }
+  }
+  return messages;
 }
 
 /** What a stream holds of one publisher: its numbers in the order of their first appearance, and how many are repeated. */
