@@ -7,6 +7,7 @@ import type { CloseReason, MessageRefusal } from '../protocol/close-reason.js';
 import type { MessageProperties } from '../protocol/codec.js';
 import type { QoS } from '../protocol/packet-type.js';
 import type { Exchanges } from '../sessions/exchanges.js';
+import type { RefusedMessages } from './refused-messages.js';
 import type { Route, Rules } from './route.js';
 
 /** The client that sends, with the counts that its messages are held against. */
@@ -33,8 +34,8 @@ export interface PublishOwner {
   settle(message: UplinkPublish): void;
   /** It is not stored, and its client is told so in its turn. */
   answerRefused(message: UplinkPublish, detail: string): void;
-  /** It is not to be stored any more: it goes where such messages are kept. */
-  keepRefused(message: UplinkPublish, reason: CloseReason, detail: string): void;
+  /** Where those go that are not to be stored any more; undefined: nowhere. */
+  readonly refused: RefusedMessages | undefined;
   /** It can never be stored. */
   refuse(reason: CloseReason, fields: Readonly<Record<string, unknown>>): void;
   /** The client's connection, this one or a later one, may go on. */
@@ -178,13 +179,13 @@ export class UplinkPublish implements UplinkMessage {
     if (this.exchanges?.get(this.packetId) === this) this.exchanges.end(this.packetId);
     if (this.tellsRefusal && cause !== undefined) {
       this.refusal = refusalOf(cause);
-      this.uplink.keepRefused(this, this.refusal, detail);
+      this.uplink.refused?.keep(this, this.refusal, detail);
       this.stored = true;
       this.uplink.answerRefused(this, detail);
       return;
     }
     const reason = this.denied ? 'publish-denied' : 'refused-by-nats';
-    if (isFinal) this.uplink.keepRefused(this, reason, detail);
+    if (isFinal) this.uplink.refused?.keep(this, reason, detail);
     this.uplink.refuse(reason, {
       topic: shortenText(this.topic),
       bytes: natsBytesOf(this),

@@ -2,14 +2,8 @@ import type { DeadLetters } from '../../forward/dead-letters.js';
 import { headerBytesOf, natsBytesOf } from '../../forward/forwarder.js';
 import { encodeProperties } from '../../forward/mqtt-headers.js';
 import type { StoredPlace } from '../../forward/pub-ack.js';
-import { encodeHeaders } from '../../forward/subject.js';
 import type { LimitName } from '../live/limit-names.js';
-import {
-  type CloseReason,
-  closeReasons,
-  isMessageRefusal,
-  type MessageRefusal,
-} from '../protocol/close-reason.js';
+import { type CloseReason, isMessageRefusal, type MessageRefusal } from '../protocol/close-reason.js';
 import type { Codec, Publish, Will } from '../protocol/codec.js';
 import { PacketType, type QoS } from '../protocol/packet-type.js';
 import type { TopicLimits } from '../protocol/topics.js';
@@ -18,10 +12,10 @@ import type { DeviceCalls } from '../sessions/device-calls.js';
 import type { Exchanges } from '../sessions/exchanges.js';
 import { expiryOf, type Message } from '../sessions/message.js';
 import type { ReceivedGenerations } from '../sessions/received-generations.js';
-import { clientOfKey } from '../sessions/session-key.js';
 import type { TurnQueue } from '../transport/turn-queue.js';
 import type { Answers } from './answers.js';
 import { PropertiesReader, type ReadProperties } from './publish-properties.js';
+import { RefusedMessages } from './refused-messages.js';
 import type { Rules } from './route.js';
 import { addLines, Routing } from './routing.js';
 import { hasTraceparent, newTraceparentLine } from './trace-context.js';
@@ -90,8 +84,6 @@ export interface UplinkConnection {
   close(reason: CloseReason, fields?: Readonly<Record<string, unknown>>): void;
 }
 
-/** Refusals that pass: the message may come again. */
-const passing: ReadonlySet<CloseReason> = new Set(['too-many-exchanges', 'too-many-exchanges-in-all']);
 /** JetStream stores no message with more. */
 const maxHeaderBytes = 65_535;
 /** A device takes at most one message for so many that are free; the same for bytes. */
@@ -106,6 +98,7 @@ export class Uplink implements PublishOwner {
   private readonly connection: UplinkConnection;
   readonly client: Client;
   readonly routing: Routing;
+  readonly refused: RefusedMessages | undefined;
   private readonly wills: Wills;
   /** Messages to be answered, in order of arrival, from `head` on. */
   private waiting: Awaited[] = [];
@@ -122,6 +115,8 @@ export class Uplink implements PublishOwner {
     this.connection = connection;
     this.client = start.client;
     this.routing = new Routing(start.rules, services.topicLimits);
+    const { deadLetters } = services;
+    this.refused = deadLetters && new RefusedMessages(deadLetters, start.client, connection.protocol);
     this.wills = new Wills(services, start.client, (confirm, inFlight) =>
       this.checkBounds(confirm, inFlight),
     );
@@ -261,7 +256,7 @@ export class Uplink implements PublishOwner {
     this.device.ledger.refuse(reason);
     const topic = (read?.topicBytes ?? packet.subarray(topicStart, topicEnd)).toString('utf8');
     connection.report.publishRefused(reason, topic);
-    this.keepUnrouted({ ...publish, topic, properties: read?.properties }, reason);
+    this.refused?.keepUnrouted({ ...publish, topic, properties: read?.properties }, reason);
     const closes = reason === 'publish-denied' && this.services.closesDenied;
     if (closes || !connection.codec.explains) return reason;
     this.services.counters.publishesRefused[reason] += 1;
@@ -302,7 +297,7 @@ export class Uplink implements PublishOwner {
     const topic = Buffer.from(will.topic, 'utf8');
     const route = this.routing.find(topic, 0, topic.length, will.retain);
     if (typeof route === 'string') {
-      this.keepUnrouted(will, route);
+      this.refused?.keepUnrouted(will, route);
       return;
     }
     const exchange = will.qos === 2 ? { messageId: this.services.nextMessageId() } : undefined;
@@ -345,43 +340,6 @@ export class Uplink implements PublishOwner {
     this.device.ledger.refuse(refusal);
     this.connection.report.publishRefused(refusal, topic, detail);
     this.answerStored();
-  }
-
-  keepRefused({ headers, payload, qos }: UplinkPublish, reason: CloseReason, detail: string): void {
-    this.keep({ headers, payload, qos }, reason, detail);
-  }
-
-  /** The same of a message that has no route. */
-  private keepUnrouted(
-    {
-      topic,
-      payload,
-      qos,
-      retain,
-      properties,
-    }: Pick<Will, 'topic' | 'payload' | 'qos' | 'retain' | 'properties'>,
-    reason: CloseReason,
-  ): void {
-    if (this.services.deadLetters === undefined || passing.has(reason)) return;
-    const lines = properties === undefined ? '' : encodeProperties(properties, { ttl: false });
-    const headers = addLines(encodeHeaders(topic, retain), Buffer.from(lines));
-    this.keep({ headers, payload, qos }, reason, closeReasons[reason].why);
-  }
-
-  private keep(
-    message: { headers: Uint8Array; payload: Buffer; qos: QoS },
-    reason: CloseReason,
-    detail: string,
-  ): void {
-    const { client, connection, services } = this;
-    services.deadLetters?.keep({
-      ...message,
-      device: client.device.id,
-      client: clientOfKey(client.key),
-      protocol: connection.protocol,
-      reason,
-      detail,
-    });
   }
 
   /** The client's connection, this one or a later one, may go on. */
