@@ -6,11 +6,11 @@ import { PacketType, type QoS } from '../../src/server/mqtt/protocol/packet-type
 import { codecs3 } from '../../src/server/mqtt/protocol/v3/codec.js';
 import {
   type ClientLimits,
-  Outgoing,
   type OutgoingConnection,
   type OutgoingMessage,
   unlimited,
-} from '../../src/server/mqtt/sessions/outgoing.js';
+} from '../../src/server/mqtt/sessions/delivery-writer.js';
+import { Outgoing } from '../../src/server/mqtt/sessions/outgoing.js';
 
 /** What clients of MQTT 5 say of themselves, and what messages say: held to the rules, whatever the bytes look like. */
 

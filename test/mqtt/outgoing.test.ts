@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { newBrokerCounters } from '../../src/server/mqtt/live/counters.js';
 import { PacketType, type QoS } from '../../src/server/mqtt/protocol/packet-type.js';
 import { codecs3 } from '../../src/server/mqtt/protocol/v3/codec.js';
-import { Outgoing, type OutgoingConnection, unlimited } from '../../src/server/mqtt/sessions/outgoing.js';
+import { type OutgoingConnection, unlimited } from '../../src/server/mqtt/sessions/delivery-writer.js';
+import { Outgoing } from '../../src/server/mqtt/sessions/outgoing.js';
 
 /** A connection whose client takes what waits only when told to. */
 function openFake() {
@@ -225,21 +226,16 @@ describe('messages to one client', () => {
 });
 
 describe('messages that a stream keeps', () => {
-  const sourceOf = (persist: () => Promise<boolean>) => ({
-    onRoom() {},
-    onAcknowledged() {},
-    onRefused() {},
-    persist,
-  });
   const place = (sequence: number, stream: 'commands' | 'messages' = 'messages') => ({ stream, sequence });
 
   it('of QoS 2 are released when the store knows that the client has them, and PUBREL is what is sent again', async () => {
-    const outgoing = openOutgoing(10_000_000);
     let store: (stored: boolean) => void = () => {};
-    outgoing.sources.set(
-      'messages',
-      sourceOf(() => new Promise((resolve) => (store = resolve))),
-    );
+    const limits = { maxMessages: 1_000, maxBytes: 10_000_000, maxBytesInAll: 1_000_000_000 };
+    const outgoing = new Outgoing(limits, { bytes: 0 }, newBrokerCounters(), {
+      onDelivered() {},
+      touch() {},
+      persist: () => new Promise((resolve) => (store = resolve)),
+    });
     const first = openFake();
     outgoing.attach(first.connection);
     expect(outgoing.sendStored(message(1, 1, 2), place(1), false)).toBe(true);

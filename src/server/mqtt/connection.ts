@@ -15,7 +15,7 @@ import { readFirstPacket } from './protocol/read-connect.js';
 import { codecs3 } from './protocol/v3/codec.js';
 import type { Client } from './sessions/client.js';
 import { CommandsRequest } from './sessions/commands-request.js';
-import { type ClientLimits, unlimited } from './sessions/outgoing.js';
+import { type ClientLimits, unlimited } from './sessions/delivery-writer.js';
 import { isSubscribeReady, type Subscriber, takeSubscribe, takeUnsubscribe } from './sessions/subscribing.js';
 import type { AcceptedSocket } from './transport/accepted-socket.js';
 import { ClientSocket, type PacketProcessor } from './transport/client-socket.js';

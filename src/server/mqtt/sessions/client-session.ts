@@ -9,9 +9,11 @@ import type { CloseReason } from '../protocol/close-reason.js';
 import type { PacketType, QoS } from '../protocol/packet-type.js';
 import { matches, type TopicLimits } from '../protocol/topics.js';
 import { type CommandTopics, isOwn } from './command-topics.js';
+import type { OutgoingConnection } from './delivery-writer.js';
 import type { Question } from './device-calls.js';
 import type { Message } from './message.js';
-import { Outgoing, type OutgoingConnection, type OutgoingLimits, type OutgoingTotal } from './outgoing.js';
+import { Outgoing, type OutgoingOwner } from './outgoing.js';
+import type { OutgoingLimits, OutgoingTotal } from './outgoing-memory.js';
 import { maxNameBytes, type SessionRecord } from './session-record.js';
 import { type Places, type RestoredSession, SessionStreams, type StreamServices } from './session-streams.js';
 import type { SharedSubscriptions } from './shared-subscriptions.js';
@@ -59,7 +61,7 @@ export function takesCommands(filter: string, deviceId: string): boolean {
  * The subscriptions of a client and the messages on their way to it (MQTT 3.1.1 §4.1, the server's part). Made with the
  * first SUBSCRIBE, kept over reconnects when the client asked for it.
  */
-export class ClientSession {
+export class ClientSession implements OutgoingOwner {
   private readonly services: SessionServices;
   private readonly client: SessionClient;
   readonly deviceId: string;
@@ -85,9 +87,7 @@ export class ClientSession {
     this.deviceId = client.device.id;
     this.deviceToken = escapeToken(client.device.id);
     this.clientKey = client.key;
-    this.outgoing = new Outgoing(services.limits, services.outgoing, services.counters, () =>
-      client.device.ledger.deliver(),
-    );
+    this.outgoing = new Outgoing(services.limits, services.outgoing, services.counters, this);
     const session = this;
     const { deviceId, clientKey, outgoing, subscriptions } = this;
     this.streams = new SessionStreams(
@@ -103,8 +103,6 @@ export class ClientSession {
         get isStored() {
           return restored !== undefined || client.stored !== undefined;
         },
-        touch: () => this.touch(),
-        persist: () => this.persist(),
       },
       restored,
     );
@@ -117,6 +115,10 @@ export class ClientSession {
    */
   persist(): Promise<boolean> {
     return this.client.stored?.persist() ?? Promise.resolve(true);
+  }
+
+  onDelivered(): void {
+    this.client.device.ledger.deliver();
   }
 
   /** What may be lost has changed: it is stored with the next write, or within a second. */

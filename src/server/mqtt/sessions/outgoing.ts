@@ -1,145 +1,66 @@
-import { type BrokerCounters, countMessage } from '../live/counters.js';
+import type { BrokerCounters } from '../live/counters.js';
 import type { LimitName } from '../live/limit-names.js';
 import type { CloseReason } from '../protocol/close-reason.js';
-import { type Codec, type Connect, type Delivery, unknownPacketId } from '../protocol/codec.js';
-import { PacketType, type QoS } from '../protocol/packet-type.js';
-import { bytesOf, countDown, isExpired, type Message } from './message.js';
+import { type Delivery, unknownPacketId } from '../protocol/codec.js';
+import { PacketType } from '../protocol/packet-type.js';
+import { DeliveryWriter, type OutgoingConnection, type OutgoingMessage } from './delivery-writer.js';
+import { isExpired } from './message.js';
+import { type OutgoingLimits, OutgoingMemory, type OutgoingTotal, sizeOf } from './outgoing-memory.js';
 import type { CursorName, Unacked } from './session-record.js';
-import { TopicAliases } from './topic-aliases.js';
+import { type InFlight, isExpected, type StoredPlace, Unacknowledged } from './unacknowledged.js';
 import { type Waiting, WaitingMessages } from './waiting-messages.js';
-
-/** What a client takes, as it said in CONNECT; topic aliases within MAX_TOPIC_ALIASES. */
-export type ClientLimits = Pick<Connect, 'receiveMaximum' | 'maxPacketBytes' | 'topicAliasMaximum'>;
-
-/** What a client takes that does not say. */
-export const unlimited: ClientLimits = {
-  receiveMaximum: 65_535,
-  maxPacketBytes: Number.POSITIVE_INFINITY,
-  topicAliasMaximum: 0,
-};
-
-/** The client's connection as the messages to it see it. */
-export interface OutgoingConnection {
-  readonly codec: Codec;
-  readonly clientLimits: ClientLimits;
-  write(packet: Buffer): void;
-  /** What is written from now on leaves together with `uncork`. */
-  cork(): void;
-  uncork(): void;
-  /** Bytes written that the client has not taken. */
-  readonly unsentBytes: number;
-  /** More waits for the client than may. */
-  closeSlowReader(): void;
-}
-
-export interface OutgoingLimits {
-  /** Most messages that wait for an absent client. */
-  readonly maxMessages: number;
-  /** Most bytes that wait, or are sent and not acknowledged. */
-  readonly maxBytes: number;
-  /** The same of all clients. */
-  readonly maxBytesInAll: number;
-}
-
-/** What is held for all clients. */
-export interface OutgoingTotal {
-  bytes: number;
-}
-
-/** A message for one client. */
-export interface OutgoingMessage extends Message {
-  /** Of the client's subscriptions that it matches. */
-  readonly subscriptionIds?: readonly number[] | undefined;
-  /** Called when the session ends before the message was sent, or before QoS 1 was acknowledged: others may have it. */
-  readonly handBack?: (() => void) | undefined;
-  /** Called when the client has acknowledged it, or does not take it. */
-  readonly onSettled?: ((taken: boolean) => void) | undefined;
-}
 
 /** Where more messages are, kept elsewhere until there is room for them. */
 export interface OutgoingSource {
   /** The client may take more; `sendStored` says how much. */
   onRoom(): void;
-  /** The client has a message of it for good. */
-  onAcknowledged(): void;
-  /** It does not take one: it has answered so, or it takes none so large. `onAcknowledged` is called, too. */
+  /** The client does not take one: it has answered so, or it takes none so large. */
   onRefused(sequence: number): void;
+}
+
+/** The session that the messages are of. */
+export interface OutgoingOwner {
+  /** The client has a message: it was sent with QoS 0, or acknowledged. */
+  onDelivered(): void;
+  /** What is stored of the session has changed: the client has a message of a source for good. */
+  touch(): void;
   /** Stores the session as it is now; false: another connection has it. */
   persist(): Promise<boolean>;
 }
 
-/** Where a message is stored. */
-export interface StoredPlace {
-  readonly stream: CursorName;
-  readonly sequence: number;
-}
-
-/** A message sent with QoS 1 or 2 and not yet acknowledged. */
-interface InFlight {
-  /** Undefined: PUBREC has come, or the message is stored. */
-  message: OutgoingMessage | undefined;
-  /** Where it is stored; its source sends it again. */
-  readonly stored?: StoredPlace;
-  /** Undefined: that is known when it is read again. */
-  qos: QoS | undefined;
-  /** PUBREC has come: PUBREL is what is sent again. */
-  isReleased: boolean;
-  /** What it counts for. */
-  bytes: number;
-  /** The connection of now was sent its PUBLISH. */
-  isSentHere: boolean;
-}
+const nobody: OutgoingOwner = { onDelivered() {}, touch() {}, persist: async () => true };
 
 /** Most messages waiting when retained ones are added; a client that asks for more without taking them is closed. */
 const maxRetainedWaiting = 100_000;
-/** Most messages sent and not acknowledged, whatever the client takes: it is not asked to remember more packet identifiers. */
-const maxInFlight = 128;
-/** Above it nothing more is given to the socket: what waits here is counted, what waits there is not. */
-const socketBytes = 65_536;
-/** A client holds at most one byte for so many that are free, so that there is room for another, however many hold theirs. */
-const clientShare = 8;
 
 /**
  * The messages to one client: sent in order, acknowledged, sent again after a reconnect (MQTT 3.1.1 §4.3, §4.4,
- * §4.6), as many and as large as the client takes (MQTT 5.0 §4.9). It outlives the connection when the session does.
+ * §4.6). It outlives the connection when the session does.
  */
 export class Outgoing {
   /** Messages left out because too many wait. */
   private dropped = 0;
-  private readonly limits: OutgoingLimits;
-  private readonly total: OutgoingTotal;
   private readonly counters: BrokerCounters;
-  private readonly onDelivered: () => void;
+  private readonly owner: OutgoingOwner;
+  private readonly memory: OutgoingMemory;
   private ended = false;
-  private connection: OutgoingConnection | undefined;
-  /** In the order in which they were sent. */
-  private readonly inFlight = new Map<number, InFlight>();
-  /** Packet identifiers in flight that this connection has not been sent yet, from `resendHead` on. */
+  /** To the client's connection; undefined: it has none. */
+  private writer: DeliveryWriter | undefined;
+  private readonly inFlight = new Unacknowledged();
+  /** Packet identifiers in flight that this connection has not been sent yet. */
   private resend: number[] = [];
-  private resendHead = 0;
   private readonly waiting = new WaitingMessages<OutgoingMessage>();
-  /** Bytes of all that waits or is in flight. */
-  private heldBytes = 0;
-  private lastPacketId = 0;
-  /** Messages of QoS 1 and 2 that this connection may have been sent and not have acknowledged. */
-  private window = maxInFlight;
-  /** How many it has. */
-  private unacknowledged = 0;
-  /** Those of this connection; undefined: its client takes none. */
-  private aliases: TopicAliases | undefined;
   /** What comes behind all that waits here. */
   readonly sources = new Map<CursorName, OutgoingSource>();
 
-  /** @param onDelivered called when the client has a message: it was sent with QoS 0, or acknowledged. */
   constructor(
     limits: OutgoingLimits,
     total: OutgoingTotal,
     counters: BrokerCounters,
-    onDelivered: () => void = () => {},
+    owner: OutgoingOwner = nobody,
   ) {
-    this.onDelivered = onDelivered;
-    this.limits = limits;
-    this.total = total;
+    this.owner = owner;
+    this.memory = new OutgoingMemory(limits, total);
     this.counters = counters;
   }
 
@@ -147,7 +68,7 @@ export class Outgoing {
   describe(): { waiting: number; waitingBytes: number; unacknowledged: number; dropped: number } {
     return {
       waiting: this.waiting.size,
-      waitingBytes: this.heldBytes,
+      waitingBytes: this.memory.heldBytes,
       unacknowledged: this.inFlight.size,
       dropped: this.dropped,
     };
@@ -159,19 +80,17 @@ export class Outgoing {
   }
 
   get isConnected(): boolean {
-    return this.connection !== undefined;
+    return this.writer !== undefined;
   }
 
   /** Its client speaks MQTT 5, so that it can be told more than the topic. */
   get explains(): boolean {
-    return this.connection?.codec.explains === true;
+    return this.writer?.connection.codec.explains === true;
   }
 
   /** A message that is offered leaves at once. */
   get isReady(): boolean {
-    const { connection } = this;
-    if (connection === undefined || connection.unsentBytes >= socketBytes) return false;
-    return this.waiting.size === 0 && this.resend.length === 0 && this.mayBegin;
+    return this.writer !== undefined && this.isFree(this.writer) && this.room > 0;
   }
 
   /** A message that is offered is taken. */
@@ -180,7 +99,7 @@ export class Outgoing {
   }
 
   private mayTake({ qos }: OutgoingMessage): boolean {
-    return !this.ended && (this.connection !== undefined || qos > 0);
+    return !this.ended && (this.writer !== undefined || qos > 0);
   }
 
   /** Takes a message; its QoS is the one to send it with. */
@@ -192,11 +111,11 @@ export class Outgoing {
       this.dropped += 1;
       this.counters.deliveriesDropped += 1;
       this.counters.limits[limit] += 1;
-      this.connection?.closeSlowReader();
+      this.writer?.connection.closeSlowReader();
       return;
     }
     this.waiting.push(message, bytes);
-    this.hold(bytes);
+    this.memory.hold(bytes);
     this.pump();
   }
 
@@ -211,25 +130,12 @@ export class Outgoing {
 
   /** A message that waited is not sent any more [MQTT 5.0 MQTT-3.3.2-5]. */
   private expire({ bytes }: Waiting<OutgoingMessage>): void {
-    this.hold(-bytes);
+    this.memory.hold(-bytes);
     this.counters.deliveriesExpired += 1;
   }
 
   private findLimit(bytes: number): LimitName | undefined {
-    const { connection, heldBytes, limits, total } = this;
-    if (connection === undefined && this.waiting.size >= limits.maxMessages) {
-      return 'queued-messages';
-    }
-    if (heldBytes + bytes > limits.maxBytes) return 'outgoing-bytes';
-    // For a client that takes what it is sent there is always room.
-    if (connection !== undefined && heldBytes === 0) return undefined;
-    const free = limits.maxBytesInAll - total.bytes;
-    return (heldBytes + bytes) * clientShare > free ? 'outgoing-bytes-in-all' : undefined;
-  }
-
-  private hold(bytes: number): void {
-    this.heldBytes += bytes;
-    this.total.bytes += bytes;
+    return this.memory.findLimit(bytes, this.isConnected, this.waiting.size);
   }
 
   /**
@@ -237,10 +143,10 @@ export class Outgoing {
    * anyway, so they do not count.
    */
   offerRetained(messages: readonly OutgoingMessage[]): void {
-    if (this.connection === undefined) return;
+    if (this.writer === undefined) return;
     if (this.waiting.size + messages.length > maxRetainedWaiting) {
       this.counters.limits['outgoing-bytes'] += 1;
-      this.connection?.closeSlowReader();
+      this.writer?.connection.closeSlowReader();
       return;
     }
     for (const message of messages) this.waiting.push(message, 0);
@@ -249,21 +155,16 @@ export class Outgoing {
 
   /** The client is connected: what it did not acknowledge is sent again [MQTT-4.4.0-1], then what waits. */
   attach(connection: OutgoingConnection): void {
-    const { receiveMaximum, topicAliasMaximum } = connection.clientLimits;
-    this.connection = connection;
-    this.window = Math.min(maxInFlight, receiveMaximum);
-    this.unacknowledged = 0;
-    this.aliases = topicAliasMaximum === 0 ? undefined : new TopicAliases(topicAliasMaximum);
+    this.writer = new DeliveryWriter(connection, this.counters);
     for (const entry of this.inFlight.values()) entry.isSentHere = false;
     this.resend = [...this.inFlight].flatMap(([id, { stored, isReleased }]) =>
       stored === undefined || isReleased ? id : [],
     );
-    this.resendHead = 0;
     this.pump();
   }
 
   detach(): void {
-    this.connection = undefined;
+    this.writer = undefined;
     this.resend = [];
   }
 
@@ -277,7 +178,7 @@ export class Outgoing {
     );
     const unsent = this.waiting.takeAll().map(({ message }) => message);
     this.inFlight.clear();
-    this.hold(-this.heldBytes);
+    this.memory.hold(-this.memory.heldBytes);
     for (const { handBack } of [...begun, ...unsent]) handBack?.();
   }
 
@@ -290,14 +191,13 @@ export class Outgoing {
     if (entry !== undefined && !isExpected(type, entry)) return 'wrong-acknowledgement';
     const isRefused = reasonCode >= 0x80;
     if (type === PacketType.PUBREC && !isRefused) {
-      if (entry === undefined) this.sendRelease(packetId, unknownPacketId);
+      if (entry === undefined) this.writer?.release(packetId, unknownPacketId);
       else this.onReceived(packetId, entry);
     } else if (entry !== undefined) {
-      const { stored } = entry;
-      if (isRefused && (entry.message ?? stored) !== undefined) this.counters.deliveriesRefused += 1;
-      if (isRefused && stored !== undefined) this.sources.get(stored.stream)?.onRefused(stored.sequence);
+      if (isRefused && (entry.message ?? entry.stored) !== undefined) this.counters.deliveriesRefused += 1;
+      if (isRefused) this.tellRefused(entry);
       entry.message?.onSettled?.(!isRefused);
-      if (!isRefused) this.onDelivered();
+      if (!isRefused) this.owner.onDelivered();
       this.finish(packetId, entry);
       this.pump();
     }
@@ -306,59 +206,57 @@ export class Outgoing {
 
   /** The client has the message. Whoever has the session next must not send it again: PUBREL waits until the store says so. */
   private onReceived(packetId: number, entry: InFlight): void {
-    const source = entry.stored && this.sources.get(entry.stored.stream);
-    const wasReleased = entry.isReleased;
+    const { writer } = this;
+    const mayGo = entry.stored === undefined || entry.isReleased;
     entry.message = undefined;
     entry.isReleased = true;
     this.release(entry);
-    if (source === undefined || wasReleased) {
-      this.sendRelease(packetId);
+    if (mayGo) {
+      writer?.release(packetId);
       return;
     }
-    const { connection } = this;
-    void source.persist().then((isStored) => {
-      if (isStored && this.connection === connection) this.sendRelease(packetId);
+    void this.owner.persist().then((isStored) => {
+      if (isStored && this.writer === writer) writer?.release(packetId);
     });
   }
 
-  private sendRelease(packetId: number, code = 0): void {
-    const { connection } = this;
-    connection?.write(connection.codec.encodeAcknowledge(PacketType.PUBREL, packetId, code));
+  private tellRefused({ stored }: Pick<InFlight, 'stored'>): void {
+    if (stored !== undefined) this.sources.get(stored.stream)?.onRefused(stored.sequence);
   }
 
   private finish(packetId: number, entry: InFlight): void {
     this.release(entry);
     this.inFlight.delete(packetId);
-    if (entry.isSentHere) this.unacknowledged -= 1;
-    if (entry.stored !== undefined) this.sources.get(entry.stored.stream)?.onAcknowledged();
+    if (entry.isSentHere && this.writer !== undefined) this.writer.unacknowledged -= 1;
+    if (entry.stored !== undefined) this.owner.touch();
   }
 
   /** The message is not kept any more. */
   private release(entry: InFlight): void {
-    this.hold(-entry.bytes);
+    this.memory.hold(-entry.bytes);
     entry.bytes = 0;
   }
 
   /** Sends what may be sent now; to be called again when the socket has drained. */
   pump(): void {
-    const { connection } = this;
-    if (connection === undefined) return;
-    this.pumpResend(connection);
+    const { writer } = this;
+    if (writer === undefined) return;
+    this.pumpResend(writer);
     if (this.resend.length > 0) return;
-    while (this.connection === connection && connection.unsentBytes < socketBytes) {
+    while (this.writer === writer && !writer.isFull) {
       const next = this.waiting.first;
-      if (next === undefined || (next.message.qos > 0 && !this.mayBegin)) break;
+      if (next === undefined || (next.message.qos > 0 && this.room === 0)) break;
       this.waiting.shift();
       if (isExpired(next.message)) this.expire(next);
-      else this.send(connection, next);
+      else this.send(writer, next);
     }
     for (const source of this.sources.values())
-      if (this.connection === connection && this.waiting.size === 0) source.onRoom();
+      if (this.writer === writer && this.waiting.size === 0) source.onRoom();
   }
 
   /** Sends several: a write costs more than a small message. */
   gather(sendAll: () => void): void {
-    const { connection } = this;
+    const connection = this.writer?.connection;
     connection?.cork();
     try {
       sendAll();
@@ -367,9 +265,9 @@ export class Outgoing {
     }
   }
 
-  /** How many messages of QoS 1 may be begun now. */
+  /** How many messages of QoS 1 or 2 may be begun now. */
   get room(): number {
-    return Math.max(0, Math.min(this.window - this.unacknowledged, maxInFlight - this.inFlight.size));
+    return Math.max(0, Math.min(this.writer?.quota ?? 0, this.inFlight.room));
   }
 
   /**
@@ -377,64 +275,40 @@ export class Outgoing {
    * acknowledged.
    */
   sendStored(message: OutgoingMessage, stored: StoredPlace, dup: boolean): boolean {
-    const { connection } = this;
+    const { writer } = this;
     const { qos } = message;
-    if (connection === undefined || !this.isFree(connection) || (qos > 0 && !this.mayBegin)) return false;
-    const packetId = qos > 0 ? this.storedPacketId(stored, qos) : 0;
+    if (writer === undefined || !this.isFree(writer) || (qos > 0 && this.room === 0)) return false;
+    const packetId = qos > 0 ? this.inFlight.storedPacketId(stored, qos) : 0;
     if (packetId === undefined) return false;
-    const packet = this.encode(connection, message, { qos, packetId, dup: dup && qos > 0 });
-    const source = this.sources.get(stored.stream);
-    if (packet === undefined) source?.onRefused(stored.sequence);
-    if (packet === undefined || qos === 0) source?.onAcknowledged();
-    if (packet === undefined) return true;
-    if (qos > 0) {
-      const entry = { message: undefined, stored, qos, bytes: 0, isReleased: false, isSentHere: true };
-      this.inFlight.set(packetId, entry);
-      this.unacknowledged += 1;
-    }
-    connection.write(packet);
+    const entry = { message: undefined, stored, qos, bytes: 0, isReleased: false, isSentHere: false };
+    const isSent = this.publish(writer, message, { qos, packetId, dup: dup && qos > 0 }, entry);
+    if (!isSent) this.tellRefused(entry);
+    if (!isSent || qos === 0) this.owner.touch();
     return true;
   }
 
   /** Sends one again that the connection before was sent [MQTT-4.4.0-1], if the client takes one now. */
   sendAgain(packetId: number, message: OutgoingMessage): boolean {
-    const { connection } = this;
+    const { writer } = this;
     const entry = this.inFlight.get(packetId);
     if (entry === undefined) return true;
-    if (connection === undefined || !this.isFree(connection) || this.unacknowledged >= this.window)
-      return false;
+    if (writer === undefined || !this.isFree(writer) || writer.quota <= 0) return false;
     entry.qos ??= message.qos === 2 ? 2 : 1;
-    const packet = this.encode(connection, message, { qos: entry.qos, packetId, dup: true });
-    if (packet === undefined) {
-      const { stored } = entry;
-      if (stored !== undefined) this.sources.get(stored.stream)?.onRefused(stored.sequence);
+    if (!this.publish(writer, message, { qos: entry.qos, packetId, dup: true }, entry)) {
+      this.tellRefused(entry);
       this.finish(packetId, entry);
-      return true;
     }
-    entry.isSentHere = true;
-    this.unacknowledged += 1;
-    connection.write(packet);
     return true;
   }
 
   /** What is stored, was sent and not acknowledged, in the order in which it was sent. */
   listStored(): Unacked[] {
-    return [...this.inFlight].flatMap(([packetId, { stored, isReleased }]) =>
-      stored === undefined ? [] : [{ packetId, ...stored, released: isReleased }],
-    );
+    return this.inFlight.listStored();
   }
 
   /** The same, of a session that another replica had. */
   restoreStored(list: readonly Unacked[]): void {
-    for (const { packetId, stream, sequence, released } of list)
-      this.inFlight.set(this.inFlight.has(packetId) ? this.nextPacketId() : packetId, {
-        message: undefined,
-        stored: { stream, sequence },
-        qos: released ? 2 : undefined,
-        bytes: 0,
-        isReleased: released,
-        isSentHere: false,
-      });
+    this.inFlight.restoreStored(list);
   }
 
   /** It is not stored any more, or not wanted: what was begun is given up. */
@@ -448,115 +322,53 @@ export class Outgoing {
   }
 
   /** A message that is given to the connection leaves, and nothing comes before it. */
-  private isFree(connection: OutgoingConnection): boolean {
-    return connection.unsentBytes < socketBytes && this.waiting.size === 0 && this.resend.length === 0;
-  }
-
-  /**
-   * The same for a message whenever it is sent, if it can be had, so that it is found again after a crash. One of QoS 2 waits
-   * for it (undefined): under another identifier it would be another message. The streams begin at either end.
-   */
-  private storedPacketId({ stream, sequence }: StoredPlace, qos: QoS): number | undefined {
-    const number = sequence % 65_535;
-    const wanted = stream === 'commands' ? number + 1 : 65_535 - number;
-    if (!this.inFlight.has(wanted)) return wanted;
-    return qos === 2 ? undefined : this.nextPacketId();
-  }
-
-  /** The client takes another message of QoS 1 or 2 [MQTT 5.0 MQTT-3.3.4-9]. */
-  private get mayBegin(): boolean {
-    return this.unacknowledged < this.window && this.inFlight.size < maxInFlight;
+  private isFree(writer: DeliveryWriter): boolean {
+    return !writer.isFull && this.waiting.size === 0 && this.resend.length === 0;
   }
 
   /** Sends again what the client did not acknowledge before it reconnected, as fast as it takes it. */
-  private pumpResend(connection: OutgoingConnection): void {
-    while (this.connection === connection && this.resendHead < this.resend.length) {
-      if (connection.unsentBytes >= socketBytes) return;
-      const packetId = this.resend[this.resendHead] as number;
+  private pumpResend(writer: DeliveryWriter): void {
+    while (this.writer === writer && !writer.isFull) {
+      const packetId = this.resend[0];
+      if (packetId === undefined) break;
       const entry = this.inFlight.get(packetId);
       const message = entry?.message;
-      if (message !== undefined && this.unacknowledged >= this.window) return;
-      this.resendHead += 1;
+      if (message !== undefined && writer.quota <= 0) break;
+      this.resend.shift();
       if (entry === undefined) continue;
-      if (message === undefined) {
-        connection.write(connection.codec.encodeAcknowledge(PacketType.PUBREL, packetId));
-        continue;
-      }
-      const packet = this.encode(connection, message, { qos: message.qos, packetId, dup: true });
-      if (packet === undefined) {
+      if (message === undefined) writer.release(packetId);
+      else if (!this.publish(writer, message, { qos: message.qos, packetId, dup: true }, entry))
         this.finish(packetId, entry);
-        continue;
-      }
-      entry.isSentHere = true;
-      this.unacknowledged += 1;
-      connection.write(packet);
     }
-    this.resend = [];
   }
 
-  private send(connection: OutgoingConnection, { message, bytes }: Waiting<OutgoingMessage>): void {
+  private send(writer: DeliveryWriter, { message, bytes }: Waiting<OutgoingMessage>): void {
     const { qos } = message;
-    const packetId = qos > 0 ? this.nextPacketId() : 0;
-    const packet = this.encode(connection, message, { qos, packetId, dup: false });
-    if (packet === undefined) message.onSettled?.(false);
-    if (packet === undefined || qos === 0) {
-      this.hold(-bytes);
-    } else {
-      this.inFlight.set(packetId, { message, qos, bytes, isReleased: false, isSentHere: true });
-      this.unacknowledged += 1;
-    }
-    if (packet !== undefined) connection.write(packet);
+    const packetId = qos > 0 ? this.inFlight.nextPacketId() : 0;
+    if (qos === 0) this.memory.hold(-bytes);
+    const entry = { message, qos, bytes, isReleased: false, isSentHere: false };
+    if (this.publish(writer, message, { qos, packetId, dup: false }, entry)) return;
+    if (qos > 0) this.memory.hold(-bytes);
+    message.onSettled?.(false);
   }
 
-  /**
-   * The packet of a message, to be sent at once. Undefined when it is larger than the client takes: the message counts as
-   * delivered [MQTT 5.0 MQTT-3.1.2-25].
-   */
-  private encode(
-    { codec, clientLimits }: OutgoingConnection,
+  /** Sends a message, which is in flight as `entry` if it is to be acknowledged; false: the client takes none so large. */
+  private publish(
+    writer: DeliveryWriter,
     message: OutgoingMessage,
     delivery: Delivery,
-  ): Buffer | undefined {
-    const { aliases, counters } = this;
-    const { maxPacketBytes } = clientLimits;
-    const current = countDown(message);
-    // Retained messages come once a topic.
-    const alias = message.retain ? undefined : aliases?.find(message.topic);
-    let isGiven = alias?.isNew === true;
-    let packet = codec.encodePublish(current, alias === undefined ? delivery : { ...delivery, alias });
-    if (packet.length > maxPacketBytes && isGiven) {
-      isGiven = false;
-      packet = codec.encodePublish(current, delivery);
+    entry: InFlight,
+  ): boolean {
+    const packet = writer.encode(message, delivery);
+    if (packet === undefined) return false;
+    if (delivery.qos > 0) {
+      entry.isSentHere = true;
+      this.inFlight.set(delivery.packetId, entry);
+      writer.unacknowledged += 1;
+    } else {
+      this.owner.onDelivered();
     }
-    if (packet.length > maxPacketBytes) {
-      counters.deliveriesTooLarge += 1;
-      return undefined;
-    }
-    if (alias !== undefined && isGiven) aliases?.give(message.topic, alias.number);
-    countMessage(counters.sent, delivery.qos, message.payload.length);
-    if (delivery.qos === 0) this.onDelivered();
-    return packet;
+    writer.connection.write(packet);
+    return true;
   }
-
-  /** A packet identifier that is not in use [MQTT-2.3.1-4]; there are more than `maxInFlight`. */
-  private nextPacketId(): number {
-    do this.lastPacketId = this.lastPacketId === 65_535 ? 1 : this.lastPacketId + 1;
-    while (this.inFlight.has(this.lastPacketId));
-    return this.lastPacketId;
-  }
-}
-
-/** PUBREC may come again, PUBCOMP only after it [MQTT-4.3.3-1]. */
-function isExpected(type: PacketType, { qos, isReleased }: InFlight): boolean {
-  if (type === PacketType.PUBACK) return qos !== 2;
-  if (qos === 1) return false;
-  return type === PacketType.PUBREC || (type === PacketType.PUBCOMP && isReleased);
-}
-
-/** What a message takes in memory beside what it carries, about. */
-const overheadBytes = 64;
-const subscriptionIdBytes = 8;
-
-function sizeOf(message: OutgoingMessage): number {
-  return overheadBytes + bytesOf(message) + (message.subscriptionIds?.length ?? 0) * subscriptionIdBytes;
 }

@@ -37,8 +37,6 @@ interface Reader {
   readonly takesCommands: boolean;
   /** It outlives its connection. */
   readonly isStored: boolean;
-  touch(): void;
-  persist(): Promise<boolean>;
 }
 
 /** What a session has of the streams that keep something for it: commands, and messages between devices. */
@@ -222,8 +220,6 @@ export class SessionStreams {
       onShorterStream(last) {
         for (const { from } of subscriptions.values()) from[stream] = Math.min(from[stream], last);
       },
-      onAcknowledged: () => reader.touch(),
-      persist: () => reader.persist(),
     };
   }
 

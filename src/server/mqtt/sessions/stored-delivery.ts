@@ -1,7 +1,8 @@
 import type { StoredMessage, StoredMessages } from '../../forward/stored/stored-messages.js';
 import type { BrokerCounters } from '../live/counters.js';
+import type { OutgoingMessage } from './delivery-writer.js';
 import { bytesOf, isExpired } from './message.js';
-import type { Outgoing, OutgoingMessage, OutgoingSource } from './outgoing.js';
+import type { Outgoing, OutgoingSource } from './outgoing.js';
 import { PassedCommands } from './passed-commands.js';
 import type { CursorName } from './session-record.js';
 
@@ -23,10 +24,6 @@ export interface StoredTaker<K, M> {
   onNewStream(): void;
   /** The stream ends there: sequences beyond are given again. */
   onShorterStream(last: number): void;
-  /** The client has acknowledged a message, or had one that it does not acknowledge. */
-  onAcknowledged(): void;
-  /** Stores the session as it is now; false: another connection has it. */
-  persist(): Promise<boolean>;
 }
 
 /** How far a session has come, for who keeps it. */
@@ -234,18 +231,10 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
     return outgoing.sendStored(copy, { stream: taker.stream, sequence }, sequence <= this.sentUpTo);
   }
 
-  onAcknowledged(): void {
-    this.taker.onAcknowledged();
-  }
-
   onRefused(sequence: number): void {
     this.passed.interrupt();
     this.passed.note(sequence, 'refused');
     this.passed.interrupt();
-  }
-
-  persist(): Promise<boolean> {
-    return this.taker.persist();
   }
 
   private read(): void {

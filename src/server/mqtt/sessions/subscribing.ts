@@ -5,7 +5,7 @@ import { checkFilterSize, partFilter } from '../protocol/topics.js';
 import type { Client } from './client.js';
 import { ClientSession, type SessionServices, takesCommands } from './client-session.js';
 import type { CommandsRequest } from './commands-request.js';
-import type { OutgoingConnection } from './outgoing.js';
+import type { OutgoingConnection } from './delivery-writer.js';
 
 /** Codes of UNSUBACK (MQTT 5.0 §3.11.3). */
 const success = 0;

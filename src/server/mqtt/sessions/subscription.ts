@@ -1,8 +1,8 @@
 import type { SubscriptionRequest } from '../protocol/codec.js';
 import type { QoS } from '../protocol/packet-type.js';
 import type { FilterParts } from '../protocol/topics.js';
+import type { OutgoingMessage } from './delivery-writer.js';
 import type { Message } from './message.js';
-import type { OutgoingMessage } from './outgoing.js';
 
 /** What a client asks for with one filter. */
 export interface SubscriptionTerms extends SubscriptionRequest, FilterParts {
