@@ -161,8 +161,12 @@ export async function markSeen(db: Database, sightings: readonly Sighting[]): Pr
   return missed;
 }
 
+/** Over by any clock. */
+const longAgo = sql`to_timestamp(1)`;
+
 /**
- * Ends the previous secrets of devices that have used their new one and were to keep the old one only until then.
+ * Ends the previous secrets of devices that have used their new one and were to keep the old one only until then. What is stored of
+ * them stays, as after any grace: a replica that hears of the rotation only now sees that it has not lost the one that it knows.
  *
  * @param used the devices and the hash of the secret that was used: nothing happens when that is no longer current.
  */
@@ -182,8 +186,7 @@ export async function endPreviousSecrets(
             on used.id = ${devices}.id and used.hash = ${devices}.secret_hash
           where previous_secret_until_used order by ${devices}.id for update of ${devices}
         )
-        update ${devices} set previous_secret_hash = null, previous_secret_salt = null,
-          previous_secret_until = null, previous_secret_until_used = false
+        update ${devices} set previous_secret_until = ${longAgo}, previous_secret_until_used = false
         from held where ${devices}.id = held.id
         returning ${devices}.id`);
       await writeAudit(

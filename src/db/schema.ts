@@ -26,7 +26,7 @@ const timestamptz = (name: string) => timestamp(name, { withTimezone: true, mode
  * type, secrets, expiry or revocation change, whoever changes them.
  *
  * While a secret is being rotated the one before is in `previous_secret_*`: valid until `previous_secret_until`, or,
- * with `previous_secret_until_used`, until the new one has been used, whichever is first.
+ * with `previous_secret_until_used`, until the new one has been used, whichever is first. It stays there when it has ended.
  */
 export const devices = pgTable(
   'devices',

@@ -1,12 +1,19 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { enableDevices, revokeDevices, rotateSecret, setDevice } from '../../src/db/device-changes.js';
-import { type DeviceCredentials, markSeen, matchSecret } from '../../src/db/device-credentials.js';
+import {
+  type DeviceCredentials,
+  endPreviousSecrets,
+  loadCredentials,
+  markSeen,
+  matchSecret,
+} from '../../src/db/device-credentials.js';
 import { addDevices, findDevice } from '../../src/db/devices.js';
 import {
   type DeviceDirectory,
   type LossReason,
   startDeviceDirectory,
 } from '../../src/server/device-directory.js';
+import { openControlledFeed } from '../support/controlled-feed.js';
 import { kinds, openTestDatabase, silentLog, type TestDatabase, testActor, until } from './databases.js';
 
 describe.each(kinds)('device directory on %s', (kind) => {
@@ -185,6 +192,40 @@ describe.each(kinds)('device directory on %s', (kind) => {
       async () => (await findDevice(database.db, device.id))?.lastSecretUsed === 'current',
     );
     expect(lostOf(device)).toEqual([]);
+  });
+
+  test('does not lose a device of whose rotation it hears when the new secret has been used', async () => {
+    const device = await knownDevice();
+    const feed = openControlledFeed();
+    const told: string[] = [];
+    const own = startDeviceDirectory({
+      db: database.db,
+      feed,
+      cacheSize: 100,
+      holdMs: 10_000,
+      log: silentLog,
+      connectedIds: () => connected,
+      onLost: (id, reason) => told.push(`${id} ${reason}`),
+      onRefreshed: ({ id }) => told.push(id),
+    });
+    onTestFinished(() => own.close());
+    expect((await own.find(device.id)).found).toBe('yes');
+    const renewed = await rotateSecret(database.db, testActor, device.id, {
+      graceMs: 60_000,
+      untilUsed: true,
+    });
+    const [after] = await loadCredentials(database.db, [device.id]);
+    await endPreviousSecrets(database.db, testActor, [
+      { id: device.id, secretHash: after?.secretHash ?? Buffer.alloc(0) },
+    ]);
+    feed.tell('devices', [device.id]);
+    await until('told', () => told.length > 0);
+    expect(told).toEqual([device.id]);
+    const answer = await own.find(device.id);
+    if (answer.found !== 'yes') throw new Error(answer.found);
+    const match = ({ mqttPassword }: { mqttPassword: string }) =>
+      matchSecret(answer.device, Buffer.from(mqttPassword), 2_000);
+    expect([match(device), renewed && match(renewed)]).toEqual([undefined, 'current']);
   });
 
   test('writes at once that a secret is used beside which there is another', async () => {

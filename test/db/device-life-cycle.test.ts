@@ -152,8 +152,14 @@ describe.each(kinds)('in %s', (kind) => {
     );
     await end(...used);
     await end(...used);
-    expect((await load(kept.id)).previousSecret).toBeDefined();
-    expect((await load(ended.id)).previousSecret).toBeUndefined();
+    const untilMs = async ({ id }: { id: string }) => (await load(id)).previousSecret?.untilMs;
+    expect(await untilMs(kept)).toBeGreaterThan(Date.now());
+    // Over also by a clock that is far behind.
+    expect(await untilMs(ended)).toBe(1_000);
+    expect(await findDevice(database.db, ended.id)).toMatchObject({
+      previousSecretUntil: null,
+      previousSecretUntilUsed: false,
+    });
     expect((await actions()).filter((action) => action === 'device.end-previous-secret')).toHaveLength(1);
   });
 
