@@ -33,7 +33,7 @@ export const SessionResponse = Type.Object(
     unacknowledged: count('Messages sent to the client and not acknowledged, as stored'),
     pending: orNull(Type.Number(), {
       description:
-        'Commands of its device behind the last that the client was sent or has acknowledged, also those that its filters do not match; 1000: so many or more; null: commands are not stored',
+        'Commands of its device behind the last that the client was sent or has acknowledged, also those that its filters do not match, and messages of other devices that its filters could match; 1000: so many or more; null: neither are stored',
     }),
     oldest_pending_at: timeOrNull(
       'When the first of `pending` was stored; null: none waits, or it is not known',

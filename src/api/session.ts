@@ -16,7 +16,7 @@ export interface SessionSummary {
         readonly expirySec: number;
         readonly subscriptions: readonly { readonly filter: string; readonly qos: number }[];
         readonly unacknowledged: number;
-        /** Commands that wait for it; undefined: commands are not stored. */
+        /** Commands and messages between devices that wait for it; undefined: neither are stored. */
         readonly pending: number | undefined;
         /** When the first of them was stored; undefined: none waits, or it is not known. */
         readonly oldestPendingMs: number | undefined;

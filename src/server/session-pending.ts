@@ -2,22 +2,26 @@ import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promi
 import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
 import type { CommandStore } from './forward/commands/command-store.js';
+import { compileFilters, type MessageFilters } from './forward/state/message-index.js';
 import type { Presence } from './forward/state/presence.js';
+import type { StoredMessage, StoredMessages } from './forward/stored/stored-messages.js';
+import { partFilter } from './mqtt/protocol/topics.js';
+import { isOwn } from './mqtt/sessions/command-topics.js';
 import { deviceOfKey } from './mqtt/sessions/session-key.js';
 import type { SessionRecord } from './mqtt/sessions/session-record.js';
 import type { SessionStore } from './mqtt/sessions/session-store.js';
 
-/** What is asked of the commands that are stored. */
-export type PendingCommands = Pick<CommandStore, 'incarnation' | 'countAfter' | 'readAfter'>;
+/** What is asked of a stream that keeps something for sessions: commands by their device, messages between devices by filters. */
+export type Pending<K> = Pick<StoredMessages<K, StoredMessage>, 'incarnation' | 'countAfter' | 'readAfter'>;
 
-/** A command whose time is to be told is waited for so long. */
+/** A message whose time is to be told is waited for so long. */
 const readWithinMs = 2_000;
 
 /** Up to where the session has had the commands of its device, those that none of its filters matches too; undefined: it takes none. */
 export function findPosition(
   { subscriptions, cursors }: SessionRecord,
   deviceId: string,
-  commands: PendingCommands,
+  commands: Pick<Pending<string>, 'incarnation'>,
 ): number | undefined {
   const own = subscriptions.filter(({ name }) => name.startsWith(`cmd/${deviceId}/`));
   if (own.length === 0) return undefined;
@@ -26,16 +30,37 @@ export function findPosition(
   return isSame ? Math.max(cursors.commands, Math.min(...own.map(({ from }) => from))) : 0;
 }
 
-/** When the first command of the device behind a sequence was stored; undefined: there is none, or NATS does not say in time. */
-export async function readOldestMs(
+/** What the session looks for among the messages between devices, and behind which one; undefined: it takes none. */
+export function findMessagePosition(
+  { subscriptions, cursors }: SessionRecord,
   deviceId: string,
+  messages: Pick<Pending<MessageFilters>, 'incarnation'>,
+): { readonly filters: MessageFilters; readonly had: number } | undefined {
+  // One that takes messages before their stream is known takes those from then on.
+  if (cursors.messageStream === undefined) return undefined;
+  const taken = subscriptions.flatMap(({ name, fromMessages = 0 }) => {
+    const parts = partFilter(name);
+    if (parts === undefined || parts.shareName !== undefined || isOwn(parts, deviceId)) return [];
+    return { filter: parts.filter, from: fromMessages };
+  });
+  if (taken.length === 0) return undefined;
+  const isSame = cursors.messageStream === messages.incarnation;
+  return {
+    filters: compileFilters(taken.map(({ filter }) => filter)),
+    had: isSame ? Math.max(cursors.messages, Math.min(...taken.map(({ from }) => from))) : 0,
+  };
+}
+
+/** When the first message of a key behind a sequence was stored; undefined: there is none, or NATS does not say in time. */
+export async function readOldestMs<K>(
+  key: K,
   after: number,
-  commands: PendingCommands,
+  stored: Pending<K>,
 ): Promise<number | undefined> {
-  if (commands.countAfter(deviceId, after, 1) === 0) return undefined;
+  if (stored.countAfter(key, after, 1) === 0) return undefined;
   const ended = new AbortController();
   const late = delay(readWithinMs, undefined, { signal: ended.signal, ref: false }).catch(() => undefined);
-  const reading = commands.readAfter(deviceId, after, 1, () => !ended.signal.aborted).catch(() => undefined);
+  const reading = stored.readAfter(key, after, 1, () => !ended.signal.aborted).catch(() => undefined);
   const batch = await Promise.race([reading, late]);
   ended.abort();
   return batch?.messages[0]?.storedAtMs;
@@ -66,7 +91,7 @@ const keysInATurn = 2_000;
  */
 export function startPendingWatch(options: {
   store: SessionStore;
-  commands(): (PendingCommands & Pick<CommandStore, 'end' | 'isCaughtUp' | 'hasAfter'>) | undefined;
+  commands(): (Pending<string> & Pick<CommandStore, 'end' | 'isCaughtUp' | 'hasAfter'>) | undefined;
   presence: Pick<Presence, 'known' | 'alive'> | undefined;
   /** Its client is connected to this replica. */
   isConnected(key: string): boolean;
@@ -90,7 +115,7 @@ export function startPendingWatch(options: {
     [...presence.alive].sort()[0] === store.owner;
   const isAway = (key: string) => store.has(key) && !store.owned().has(key) && !isConnected(key);
 
-  async function look(key: string, commands: PendingCommands): Promise<void> {
+  async function look(key: string, commands: Pending<string>): Promise<void> {
     const found = await store.load(key);
     const record = found?.record;
     known.delete(key);
@@ -137,7 +162,7 @@ export function startPendingWatch(options: {
   }
 
   /** The oldest of those that are known to wait, and still do. */
-  async function verify(commands: PendingCommands): Promise<number> {
+  async function verify(commands: Pending<string>): Promise<number> {
     for (let reads = 0; reads < maxVerified; reads += 1) {
       let first: string | undefined;
       for (const [key, atMs] of known) {

@@ -288,6 +288,10 @@ async function start(
     sessions: openSessionList({
       store,
       commands: () => downlink.store,
+      messages: () => {
+        const kept = nats.shared?.messages.kept;
+        return kept?.isKnown === true ? kept : undefined;
+      },
       drop: (key) => core.dropSession(key),
     }),
     commands: openCommandProgress({

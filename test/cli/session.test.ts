@@ -18,7 +18,7 @@ let env: Record<string, string>;
 
 beforeAll(async () => {
   gateway = await startGateway((step) => undo.push(step), {
-    env: { API_TOKEN: token, MAX_SESSION_EXPIRY: '1h' },
+    env: { API_TOKEN: token, MAX_SESSION_EXPIRY: '1h', ACL: 'open' },
   });
   const ports = { MQTT_PORT: '0', LISTEN_ADDR: `127.0.0.1:${await freePort()}` };
   other = await startServerProcess({ ...gateway.env, ...ports });
@@ -126,4 +126,23 @@ test('sessions are listed, shown and ended on whichever replica is asked', async
   expect((await run('session', 'end', '--device', 'roof-2', '--yes')).outcome).toMatchObject({
     code: 'SESSION_NOT_FOUND',
   });
+});
+
+test('what other devices sent waits for a session, too', async () => {
+  const gone = await connect('roof-4', 'pump');
+  await gone.subscribeAsync('chat/+', { qos: 1 });
+  await gone.endAsync();
+  const sender = await connect('roof-5', 'sender');
+  for (const topic of ['chat/a', 'chat/b', 'chat/b/c', 'other/a'])
+    await sender.publishAsync(topic, 'x', { qos: 1 });
+  const ofGone = async () => (await list('--device', 'roof-4'))[0];
+  await until('they wait', async () => (await ofGone())?.pending === 2);
+  const nats = await connectNats({ servers: gateway.nats.url });
+  undo.push(() => nats.close());
+  await nats.jetstream().publish('cmd.roof-4.go', 'x');
+  await until('the command waits beside them', async () => (await ofGone())?.pending === 3);
+  const { streams } = await nats.jetstreamManager();
+  const first = await streams.getMessage('SVC_MQTT_MESSAGES', { last_by_subj: 'svc-mqtt.message.chat.a' });
+  expect(Date.parse(String((await ofGone())?.oldest_pending_at))).toBe(first.time.getTime());
+  expect((await run('session', 'show', 'roof-4.pump')).out).toMatch(/^pending +3$/m);
 });

@@ -41,7 +41,7 @@ function toRows(found: SessionJson, io: CommandIo): [string, string][] {
     ['away since', since === null ? '-' : time(since)],
     ['outlives its connection', sec === null ? 'for ever' : `${sec} s`],
     ['expires', at === null ? '-' : time(at)],
-    ['pending commands', String(found.pending ?? '-')],
+    ['pending', String(found.pending ?? '-')],
     ['oldest of them', oldest === null ? '-' : time(oldest)],
     ['unacknowledged', String(found.unacknowledged)],
     ...(subscriptions.length === 0 ? ['none'] : subscriptions).map(

@@ -20,8 +20,6 @@ export interface StoredCommand extends StoredMessage {
   readonly device: string;
   /** The largest with which it is sent. */
   readonly qos: 0 | 1;
-  /** By the clock of NATS. */
-  readonly storedAtMs: number;
 }
 
 export function toStoredCommand(found: RawMessage): StoredCommand {

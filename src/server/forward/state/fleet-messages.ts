@@ -88,7 +88,7 @@ export function openFleetMessages(
 
   function toKept({ subject, headers, payload, storedAtMs, sequence }: RawMessage): KeptMessage | undefined {
     const message = toFleetMessage(subject.slice(prefix.length), { headers, data: payload }, storedAtMs);
-    return message && { ...message, sequence };
+    return message && { ...message, sequence, storedAtMs };
   }
 
   const isOwn = ({ headers }: Msg) => headers?.get('Mqtt-Replica') === replica;

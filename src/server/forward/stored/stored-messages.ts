@@ -7,6 +7,8 @@ export interface StoredMessage {
   readonly topic: string;
   readonly payload: Buffer;
   readonly properties?: MessageProperties | undefined;
+  /** By the clock of NATS. */
+  readonly storedAtMs: number;
   /** `Date.now()` from which on it is not delivered: its expiry counts from when it was stored, by the clock of NATS. */
   readonly expiresAtMs?: number | undefined;
 }
