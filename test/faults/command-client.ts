@@ -1,6 +1,6 @@
 import type { Credentials } from '../support/load.js';
 import { packet, type RawClient, subscribePacket, uint16 } from '../support/raw-client.js';
-import { connectDevice, type OnFinished } from './gateway.js';
+import { connectDevice, type OnFinished, until } from './gateway.js';
 
 /** A PUBLISH that a client was sent. */
 export interface ReceivedCommand {
@@ -12,14 +12,26 @@ export interface ReceivedCommand {
 
 const publishType = 3;
 
-/** Connects with a persistent session, unless told otherwise; requires CONNACK 0. */
+const serverUnavailable = 3;
+
+/**
+ * Connects with a persistent session, unless told otherwise; requires CONNACK 0. As a device does, it comes again when its session
+ * is out of reach: on a busy machine NATS may not answer in time.
+ */
 export async function openSubscriber(
   onFinished: OnFinished,
   port: number,
   device: Credentials,
   options: { clean?: boolean; clientId?: string } = {},
 ): Promise<{ client: RawClient; sessionPresent: boolean }> {
-  const { client, code, sessionPresent } = await connectDevice(port, device, { clean: false, ...options });
+  let opened = await connectDevice(port, device, { clean: false, ...options });
+  await until('its session is in reach', async () => {
+    if (opened.code !== serverUnavailable) return true;
+    opened.client.destroy();
+    opened = await connectDevice(port, device, { clean: false, ...options });
+    return false;
+  });
+  const { client, code, sessionPresent } = opened;
   onFinished(() => client.destroy());
   if (code !== 0) throw new Error(`CONNACK ${code}`);
   return { client, sessionPresent };

@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runCli } from '../cli/support.js';
+import { call as callApi } from '../http/support.js';
 import { createDatabase, startPostgres, type TestPostgres, withClient } from '../support/postgres.js';
 import { launchServer } from '../support/server-process.js';
 import { type Gateway, startGateway, tryConnect, until } from './gateway.js';
@@ -47,13 +48,12 @@ describe.each([
   let devices: { id: string; password: string }[];
 
   const call = async (method: string, route: string, options: { key?: string; body?: object } = {}) => {
-    const answer = await fetch(`http://127.0.0.1:${gateway.server.httpPort}${route}`, {
-      method,
+    // Each on a connection of its own: one that was kept may be closed by the server just then, when the machine is busy.
+    const answer = await callApi(gateway.server.httpPort, method, route, {
       headers: options.key === undefined ? {} : { authorization: `Bearer ${options.key}` },
       ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
     });
-    const text = await answer.text();
-    return { status: answer.status, body: text === '' ? {} : JSON.parse(text) };
+    return { status: answer.status, body: answer.text === '' ? {} : JSON.parse(answer.text) };
   };
   const databaseDetail = async () => (await call('GET', '/readyz')).body.database.detail as string;
 

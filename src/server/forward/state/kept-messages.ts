@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsLink } from '../connection/nats-link.js';
 import { openNatsRequests, RequestError } from '../connection/nats-requests.js';
 import { openArchive } from '../stored/archive.js';
@@ -39,6 +40,7 @@ export interface KeptFollower extends KeptMessages {
 
 /** The first sequence of the stream is asked for at most so often. */
 const trimEveryMs = 1_000;
+const probeAgainMs = 1_000;
 
 export function openKeptMessages(options: {
   readonly link: NatsLink;
@@ -90,13 +92,20 @@ export function openKeptMessages(options: {
     );
   }
 
+  /** Reads a message to see whether the user may; again until NATS says, which it does not always in time. */
   async function probe(from: StreamSource): Promise<void> {
-    try {
-      await readStored(from, Math.max(1, end));
-    } catch (error) {
-      const { code, message } = error as { code?: string; message: string };
-      const isDenied = code === 'PERMISSIONS_VIOLATION' || (error instanceof RequestError && !error.mayPass);
-      if (isDenied) options.onDenied(message);
+    while (source === from) {
+      try {
+        await readStored(from, Math.max(1, end));
+        return;
+      } catch (error) {
+        const { code, message } = error as { code?: string; message: string };
+        if (code === 'PERMISSIONS_VIOLATION' || (error instanceof RequestError && !error.mayPass)) {
+          options.onDenied(message);
+          return;
+        }
+      }
+      await delay(probeAgainMs, undefined, { ref: false });
     }
   }
 
