@@ -30,12 +30,13 @@ export function openCommandProgress(options: {
 
   async function read(store: CommandStore, sequence: number): Promise<StoredCommand | undefined> {
     let isWanted = true;
-    const reading = store.read(sequence, () => isWanted);
-    return await within(readWithinMs, reading).catch((error: unknown) => {
+    const reading = store.read([sequence], () => isWanted);
+    const [command] = await within(readWithinMs, reading).catch((error: unknown) => {
       isWanted = false;
       const message = 'NATS: the command could not be read in time';
       throw new SvcMqttError('NATS_UNREACHABLE', message, { mayPass: true, cause: error });
     });
+    return command;
   }
 
   async function load(key: string, incarnation: string, command: AskedCommand): Promise<ClientProgress[]> {

@@ -4,6 +4,7 @@ import { type CommandStore, openCommandStore } from '../../src/server/forward/co
 import { connectNats } from '../../src/server/forward/connection/nats-link.js';
 import { noNatsSettings, openObserver, openTestLog, until } from '../support/forwarding.js';
 import { startCluster } from '../support/nats-cluster.js';
+import { startNatsServer } from '../support/nats-server.js';
 
 const commands = 2_000;
 
@@ -18,7 +19,7 @@ async function openStore(urls: readonly string[]): Promise<CommandStore> {
       ...{ link, log, domain: undefined, inboxPrefix: '_INBOX', maxIndexed: 1_000 },
       streams: new Set(),
       keeping: () => ({
-        ...{ stream: 'RAW', inMemory: false, writtenLate: false, replicas: 3 },
+        ...{ stream: 'RAW', inMemory: false, writtenLate: false, replicas: urls.length },
         servers: undefined,
       }),
     });
@@ -85,4 +86,44 @@ test('in a cluster, while leaders change and one is killed, every command is see
     read.push(...batch.messages.map(({ payload }) => payload.toString()));
   }
   expect(read).toEqual(expected);
+});
+
+test('commands that lie together are read together, for many devices at once, also when some are gone or large', async () => {
+  const nats = await startNatsServer();
+  onTestFinished(() => nats.kill());
+  const store = await openStore([nats.url]);
+  await until(() => store.isCaughtUp);
+  const observer = await openObserver(nats.url);
+  onTestFinished(() => observer.close());
+  const devices = Array.from({ length: 100 }, (_, index) => `dev-${index}`);
+  const perDevice = 6;
+  // A third of them are as large as ten others: together they are more than is asked for at once.
+  const textOf = (number: number) => `${number} ${'.'.repeat(number % 3 === 0 ? 10_000 : 0)}`;
+  let number = 0;
+  for (let each = 0; each < perDevice; each += 1)
+    for (const device of devices) {
+      number += 1;
+      observer.publish(`cmd.${device}.go`, textOf(number));
+    }
+  await observer.flush();
+  await until(() => store.end === number);
+  const manager = await observer.jetstreamManager();
+  const gone = [2, 3, 250, 600];
+  for (const sequence of gone) await manager.streams.deleteMessage('CMD', sequence);
+  let requests = 0;
+  observer.subscribe('$JS.API.DIRECT.GET.CMD', { callback: () => (requests += 1) });
+  await observer.flush();
+
+  const batches = await Promise.all(devices.map((device) => store.readAfter(device, 0, 100, () => true)));
+
+  for (const [index, { messages, upTo }] of batches.entries()) {
+    const sequences = Array.from({ length: perDevice }, (_, each) => each * devices.length + index + 1);
+    const left = sequences.filter((sequence) => !gone.includes(sequence));
+    expect(messages.map(({ sequence }) => sequence)).toEqual(left);
+    expect(messages.map(({ payload }) => payload.toString())).toEqual(left.map(textOf));
+    expect(upTo).toBeGreaterThanOrEqual(left.at(-1) as number);
+  }
+  expect(store.counters.gone).toBe(gone.length);
+  await observer.flush();
+  expect(requests).toBeLessThan(40);
 });

@@ -325,7 +325,7 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
     countAfter: (deviceId, sequence, most) => archive.countAfter(escapeToken(deviceId), sequence, most),
     readAfter: (deviceId, sequence, most, isWanted) =>
       archive.readAfter(escapeToken(deviceId), sequence, most, isWanted),
-    read: (sequence, isWanted) => archive.read(sequence, isWanted),
+    read: (sequences, isWanted) => archive.read(sequences, isWanted),
     onChange(listener) {
       changed.push(listener);
     },

@@ -5,13 +5,19 @@ import type { Msg } from './nats-library.js';
 import type { NatsLink } from './nats-link.js';
 import { findSizeProblem, type NatsWire, noWire } from './nats-wire.js';
 
-/** Requests to NATS that are answered by one message each. */
+/** Requests to NATS. */
 export interface NatsRequests {
   /**
    * @param headers an encoded header block; undefined: it has none.
-   * @throws RequestError
+   * @param isLast given each answer in turn, until it says so; undefined: there is one answer. Must not throw.
+   * @returns the last answer. @throws RequestError
    */
-  ask(subject: string, payload: Uint8Array | string, headers?: Uint8Array): Promise<Msg>;
+  ask(
+    subject: string,
+    payload: Uint8Array | string,
+    headers?: Uint8Array,
+    isLast?: (answer: Msg) => boolean,
+  ): Promise<Msg>;
 }
 
 /** Why a request was not answered. */
@@ -29,13 +35,15 @@ export class RequestError extends Error {
 
 interface Waiting {
   readonly subject: string;
-  readonly untilMs: number;
+  /** The time for an answer is counted in turns of the sweeper: while this process is held up none passes. */
+  sweepsLeft: number;
+  readonly isLast: ((answer: Msg) => boolean) | undefined;
   resolve(answer: Msg): void;
   reject(error: RequestError): void;
 }
 
-const answerWithinMs = 3_000;
 const sweepMs = 250;
+const answerWithinSweeps = 12;
 const noHeaders = Buffer.from('NATS/1.0\r\n\r\n');
 const zero = 48;
 
@@ -67,11 +75,12 @@ export function openNatsRequests(link: NatsLink, inboxPrefix: string): NatsReque
   }
 
   function sweep(): void {
-    const nowMs = performance.now();
-    for (const [token, { untilMs }] of waiting) {
-      if (untilMs > nowMs) return;
-      take(token)?.reject(new RequestError('NATS did not answer in time', { mayPass: true }));
+    for (const [token, request] of waiting) {
+      request.sweepsLeft -= 1;
+      if (request.sweepsLeft < 0)
+        take(token)?.reject(new RequestError('NATS did not answer in time', { mayPass: true }));
     }
+    if (waiting.size > 0) return;
     clearInterval(sweeper);
     sweeper = undefined;
   }
@@ -82,8 +91,14 @@ export function openNatsRequests(link: NatsLink, inboxPrefix: string): NatsReque
       fail(() => true, error.message, false);
       return;
     }
-    const request = take(tokenOf(answer, replyTo.prefix.length));
+    const token = tokenOf(answer, replyTo.prefix.length);
+    const request = waiting.get(token);
     if (request === undefined) return;
+    if (request.isLast?.(answer) === false) {
+      request.sweepsLeft = answerWithinSweeps;
+      return;
+    }
+    waiting.delete(token);
     if (isNoResponders(answer))
       request.reject(new RequestError('nobody answers', { mayPass: true, noResponders: true }));
     else request.resolve(answer);
@@ -110,7 +125,7 @@ export function openNatsRequests(link: NatsLink, inboxPrefix: string): NatsReque
   });
 
   return {
-    ask: (subject, payload, headers = noHeaders) =>
+    ask: (subject, payload, headers = noHeaders, isLast) =>
       new Promise((resolve, reject) => {
         if (subject !== lastSubject) {
           lastSubject = subject;
@@ -134,7 +149,7 @@ export function openNatsRequests(link: NatsLink, inboxPrefix: string): NatsReque
           reject(new RequestError('the connection to NATS has ended', { mayPass: true }));
           return;
         }
-        waiting.set(replyTo.token, { subject, untilMs: performance.now() + answerWithinMs, resolve, reject });
+        waiting.set(replyTo.token, { subject, sweepsLeft: answerWithinSweeps, isLast, resolve, reject });
         sweeper ??= setInterval(sweep, sweepMs).unref();
       }),
   };

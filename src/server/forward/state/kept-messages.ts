@@ -152,7 +152,7 @@ export function openKeptMessages(options: {
     hasAfter: (filters, sequence) => archive.hasAfter(filters, sequence),
     countAfter: (filters, sequence, most) => archive.countAfter(filters, sequence, most),
     readAfter: (filters, sequence, most, isWanted) => archive.readAfter(filters, sequence, most, isWanted),
-    read: (sequence, isWanted) => archive.read(sequence, isWanted),
+    read: (sequences, isWanted) => archive.read(sequences, isWanted),
     begin(found) {
       isCaughtUp = false;
       beganAtMs = performance.now();

@@ -15,7 +15,7 @@ export interface Archive<K, M extends StoredMessage, I extends StreamIndex<K>> {
   hasAfter(key: K, sequence: number): boolean;
   countAfter(key: K, sequence: number, most: number): number;
   readAfter(key: K, sequence: number, most: number, isWanted: () => boolean): Promise<StoredBatch<M>>;
-  read(sequence: number, isWanted: () => boolean): Promise<M | undefined>;
+  read(sequences: readonly number[], isWanted: () => boolean): Promise<(M | undefined)[]>;
   /** Another stream, or one that has lost messages: nothing is known of it. */
   forget(): void;
   connected(source: StreamSource): void;
@@ -29,7 +29,7 @@ export function openArchive<K, M extends StoredMessage, I extends StreamIndex<K>
   subjectsOf(key: K): { readonly filter: string; isOwn(subject: string): boolean };
   /** @returns undefined: it cannot be sent to clients. */
   toMessage(found: RawMessage): M | undefined;
-  /** A message was gone that the index knows. */
+  /** Messages were gone that the index knows. */
   onGone?(): void;
 }): Archive<K, M, I> {
   const reader = openStoredReader(options.toMessage);
@@ -60,17 +60,16 @@ export function openArchive<K, M extends StoredMessage, I extends StreamIndex<K>
         sequences = index.after(key, sequence, most);
         upTo = (sequences.length < most ? index.latest : sequences.at(-1)) ?? sequence;
       }
-      const found = await Promise.all(sequences.map((each) => archive.read(each, isWanted)));
+      const found = await archive.read(sequences, isWanted);
       return { messages: found.filter((message) => message !== undefined), upTo };
     },
-    async read(sequence, isWanted) {
-      const message = await reader.read(sequence, isWanted);
-      counters.read += 1;
-      if (message === undefined && isWanted()) {
-        counters.gone += 1;
-        options.onGone?.();
-      }
-      return message;
+    async read(sequences, isWanted) {
+      const messages = await reader.read(sequences, isWanted);
+      counters.read += messages.length;
+      const gone = isWanted() ? messages.filter((message) => message === undefined).length : 0;
+      counters.gone += gone;
+      if (gone > 0) options.onGone?.();
+      return messages;
     },
     forget() {
       index = options.createIndex();

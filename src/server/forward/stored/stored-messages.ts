@@ -57,8 +57,8 @@ export interface StoredMessages<K, M extends StoredMessage> {
   countAfter(key: K, sequence: number, most: number): number;
   /** The next messages. @param isWanted asked before NATS is. It waits while NATS is away. */
   readAfter(key: K, sequence: number, most: number, isWanted: () => boolean): Promise<StoredBatch<M>>;
-  /** One message again; undefined: it is gone. */
-  read(sequence: number, isWanted: () => boolean): Promise<M | undefined>;
+  /** Messages again, by their sequences; undefined: that one is gone. */
+  read(sequences: readonly number[], isWanted: () => boolean): Promise<(M | undefined)[]>;
 }
 
 /** Since the start. */

@@ -1,5 +1,5 @@
 import { findHeader, headerTextOf } from '../connection/nats-headers.js';
-import type { JetStreamManager, NatsConnection, NatsError } from '../connection/nats-library.js';
+import type { JetStreamManager, Msg, NatsConnection, NatsError } from '../connection/nats-library.js';
 import type { NatsRequests } from '../connection/nats-requests.js';
 import { apiPrefix } from '../state/jetstream-api.js';
 import type { RawMessage } from './stored-messages.js';
@@ -7,19 +7,24 @@ import type { RawMessage } from './stored-messages.js';
 /** Reads messages by their sequences, some at a time, in whatever order NATS answers. */
 export interface StoredReader<M> {
   /**
-   * @param isWanted asked before NATS is, since a device may leave while its message waits for its turn.
-   * @returns undefined when the stream does not have it any more, or it is not wanted. It waits while NATS is away.
+   * @param isWanted asked before NATS is, since a device may leave while its messages wait for their turn.
+   * @returns for each the message; undefined when the stream does not have it any more, or it is not wanted. It waits while NATS is
+   *   away.
    */
-  read(sequence: number, isWanted: () => boolean): Promise<M | undefined>;
+  read(sequences: readonly number[], isWanted: () => boolean): Promise<(M | undefined)[]>;
   connected(source: StreamSource): void;
   disconnected(): void;
 }
 
-interface Job<M> {
+/** One message for one who asked. */
+interface Job {
   readonly sequence: number;
   readonly isWanted: () => boolean;
-  resolve(message: M | undefined): void;
+  resolve(found: RawMessage | undefined): void;
 }
+
+/** What is read by one request: rising sequences, some of them for several. */
+type Run = readonly Job[];
 
 /** Where they are read. */
 export interface StreamSource {
@@ -36,51 +41,82 @@ type Readable = Omit<StreamSource, 'connection'>;
 const maxUnderWay = 64;
 const retryMs = 500;
 const noMessageFound = 10_037;
+/** Most sequences that are put in order at once; those who ask come in turns. */
+const maxSorted = 1_024;
+/** Messages that nobody asked for cost less than another request, up to so many between two that are wanted. */
+const maxBetween = 3;
+/** Most messages, and about how many bytes, that NATS is asked for at once. */
+const maxBatch = 256;
+const maxBatchBytes = 262_144;
 
-/** @param toMessage answers undefined when it cannot be sent to clients. */
+/**
+ * Reads what lies together by one request, whoever asked for it: one device that has much to catch up with, or many that come back
+ * at once.
+ *
+ * @param toMessage answers undefined when it cannot be sent to clients.
+ */
 export function openStoredReader<M>(toMessage: (found: RawMessage) => M | undefined): StoredReader<M> {
-  const queue: Job<M>[] = [];
-  let head = 0;
+  const queue: Job[] = [];
+  let runs: Run[] = [];
   let underWay = 0;
+  let isScheduled = false;
   let source: StreamSource | undefined;
 
+  /** Behind all that is asked for in this turn. */
+  function schedule(): void {
+    if (isScheduled) return;
+    isScheduled = true;
+    process.nextTick(() => {
+      isScheduled = false;
+      pump();
+    });
+  }
+
   function pump(): void {
-    while (source !== undefined && underWay < maxUnderWay && head < queue.length) {
-      const job = queue[head] as Job<M>;
-      head += 1;
-      if (head === queue.length || head === 1_024) {
-        queue.splice(0, head);
-        head = 0;
-      }
-      if (job.isWanted()) run(job, source);
-      else job.resolve(undefined);
+    while (source !== undefined && underWay < maxUnderWay) {
+      if (runs.length === 0) runs = toRuns(queue.splice(0, maxSorted), source.stream.direct);
+      const next = runs.shift();
+      if (next === undefined) return;
+      const run = next.filter((job) => {
+        if (job.isWanted()) return true;
+        job.resolve(undefined);
+        return false;
+      });
+      if (run.length > 0) void start(run, source);
     }
   }
 
-  function run(job: Job<M>, from: StreamSource): void {
+  async function start(run: Run, from: StreamSource): Promise<void> {
     underWay += 1;
-    readStored(from, job.sequence)
-      .then((found) => found && toMessage(found))
-      .then(
-        (message) => {
-          underWay -= 1;
-          job.resolve(message);
-          pump();
-        },
-        () => {
-          // NATS is away, or the stream has no leader: it is asked again, in the order of before as far as that goes.
-          underWay -= 1;
-          queue.splice(head, 0, job);
-          setTimeout(pump, retryMs).unref();
-        },
-      );
+    const found = await readRun(from, [...new Set(run.map(({ sequence }) => sequence))]).catch(
+      () => undefined,
+    );
+    underWay -= 1;
+    const left = run.filter(({ sequence }) => found?.has(sequence) !== true);
+    if (left.length > 0) queue.unshift(...left);
+    for (const { sequence, resolve } of run) if (found?.has(sequence) === true) resolve(found.get(sequence));
+    if (found !== undefined) pump();
+    // NATS is away, or the stream has no leader: it is asked again.
+    else setTimeout(pump, retryMs).unref();
   }
 
   return {
-    read: (sequence, isWanted) =>
+    read: (sequences, isWanted) =>
       new Promise((resolve) => {
-        queue.push({ sequence, isWanted, resolve });
-        pump();
+        let left = sequences.length;
+        const messages = new Array<M | undefined>(left);
+        if (left === 0) resolve(messages);
+        for (const [place, sequence] of sequences.entries())
+          queue.push({
+            sequence,
+            isWanted,
+            resolve(found) {
+              messages[place] = found && toMessage(found);
+              left -= 1;
+              if (left === 0) resolve(messages);
+            },
+          });
+        schedule();
       }),
     connected(from) {
       source = from;
@@ -92,14 +128,50 @@ export function openStoredReader<M>(toMessage: (found: RawMessage) => M | undefi
   };
 }
 
+function toRuns(jobs: readonly Job[], isBatched: boolean): Run[] {
+  const runs: Job[][] = [];
+  let run: Job[] = [];
+  for (const job of [...jobs].sort((one, other) => one.sequence - other.sequence)) {
+    const first = run[0]?.sequence ?? 0;
+    const last = run.at(-1)?.sequence ?? 0;
+    const between = job.sequence - last - 1;
+    const isNext = isBatched ? between <= maxBetween && job.sequence - first < maxBatch : between < 0;
+    if (run.length === 0 || !isNext) {
+      run = [];
+      runs.push(run);
+    }
+    run.push(job);
+  }
+  return runs;
+}
+
+/** What is known of the sequences by now; undefined: the message is gone. @throws NatsError when NATS does not say. */
+async function readRun(
+  source: StreamSource,
+  sequences: readonly number[],
+): Promise<Map<number, RawMessage | undefined>> {
+  const [first = 0] = sequences;
+  const last = sequences.at(-1) ?? first;
+  if (first === last) return new Map([[first, await readStored(source, first)]]);
+  const { messages, upTo } = await readBatch(source, first, last, new Set(sequences));
+  const missing = sequences.filter((sequence) => sequence <= upTo && !messages.has(sequence));
+  const others = await Promise.all(missing.map((sequence) => readFromLeader(source, sequence)));
+  return new Map([...messages, ...missing.map((sequence, place) => [sequence, others[place]] as const)]);
+}
+
 /** @throws NatsError when NATS does not say. */
 export async function readStored(source: Readable, sequence: number): Promise<RawMessage | undefined> {
-  const { name, direct } = source.stream;
-  const found = direct ? await readDirect(source, sequence) : undefined;
-  if (found !== undefined) return found;
-  // Any server of the stream answers for it, one that lags too. Only its leader knows what is gone.
+  const found = source.stream.direct ? await readDirect(source, sequence) : undefined;
+  return found ?? (await readFromLeader(source, sequence));
+}
+
+/** Any server of the stream answers for it, one that lags too. Only its leader knows what is gone. */
+async function readFromLeader(
+  { manager, stream: { name, direct } }: Readable,
+  sequence: number,
+): Promise<RawMessage | undefined> {
   try {
-    const message = await source.manager.streams.getMessage(name, { seq: sequence });
+    const message = await manager.streams.getMessage(name, { seq: sequence });
     const { subject, header: headers, data: payload, time } = message;
     return { sequence, subject, storedAtMs: time.getTime(), headers, payload };
   } catch (error) {
@@ -115,9 +187,43 @@ async function readDirect(
   sequence: number,
 ): Promise<RawMessage | undefined> {
   const answer = await requests.ask(`${apiPrefix(domain)}.DIRECT.GET.${stream.name}`, `{"seq":${sequence}}`);
-  const block = headerTextOf(answer);
+  return rawOf(answer, headerTextOf(answer), sequence);
+}
+
+/**
+ * The wanted ones of the messages between two sequences, as one server of the stream has them (ADR-31, nats-server 2.11; an older one
+ * answers with the first).
+ *
+ * @returns `upTo`: what is missing up to here is gone, or that server lags; what is behind it was not sent.
+ */
+async function readBatch(
+  { requests, domain, stream }: Readable,
+  first: number,
+  last: number,
+  wanted: ReadonlySet<number>,
+): Promise<{ messages: Map<number, RawMessage>; upTo: number }> {
+  const answers: { readonly sequence: number; readonly block: string; readonly answer: Msg }[] = [];
+  let upTo = 0;
+  const request = JSON.stringify({ seq: first, batch: last - first + 1, max_bytes: maxBatchBytes });
+  await requests.ask(`${apiPrefix(domain)}.DIRECT.GET.${stream.name}`, request, undefined, (answer) => {
+    const block = headerTextOf(answer);
+    const sequence = Number(findHeader(block, 'Nats-Sequence'));
+    if (wanted.has(sequence)) answers.push({ sequence, block, answer });
+    upTo = Math.max(upTo, sequence);
+    // Behind the last one comes a status.
+    return sequence === 0 || findHeader(block, 'Nats-Num-Pending') === '';
+  });
+  const messages = new Map<number, RawMessage>();
+  for (const { sequence, block, answer } of answers) {
+    const message = rawOf(answer, block, sequence);
+    if (message !== undefined) messages.set(sequence, message);
+  }
+  return { messages, upTo: upTo === 0 ? last : upTo };
+}
+
+/** Undefined: it is a status, and no message. */
+function rawOf(answer: Msg, block: string, sequence: number): RawMessage | undefined {
   const subject = findHeader(block, 'Nats-Subject');
-  // A status, and no message.
   if (subject === '') return undefined;
   return {
     sequence,

@@ -254,7 +254,10 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
   private async readAgain(most: number, isWanted: () => boolean): Promise<Read<M>[]> {
     const { store } = this;
     const next = this.again.slice(0, most);
-    const messages = await Promise.all(next.map(([, sequence]) => store.read(sequence, isWanted)));
+    const messages = await store.read(
+      next.map(([, sequence]) => sequence),
+      isWanted,
+    );
     if (!isWanted()) return [];
     this.again = this.again.slice(next.length);
     this.readTo = 0;
