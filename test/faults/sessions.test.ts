@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { connect, headers } from 'nats';
 import pg from 'pg';
 import { describe, expect, test } from 'vitest';
@@ -12,6 +13,7 @@ import {
 import { Id, property } from '../support/raw-mqtt5.js';
 import {
   addDevice,
+  addDevices,
   connectDevice,
   connected,
   type Gateway,
@@ -405,4 +407,37 @@ test('without the right to the bucket sessions are in memory, and that is said',
   const back = await connectDevice(server.mqttPort, device, { clean: false });
   onTestFinished(() => back.client.destroy());
   expect([back.code, back.sessionPresent]).toEqual([0, true]);
+});
+
+test('clients whose sessions are on their way while the server is held up for seconds are not refused', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(onTestFinished, { env: { CONNECT_TIMEOUT_SEC: '120' } });
+  const { nats } = gateway;
+  const devices = await addDevices(gateway.server.httpPort, 20);
+  for (const device of devices) {
+    const client = await connected(onTestFinished, gateway.server.mqttPort, device, { clean: false });
+    client.send(subscribePacket(1, [[`cmd/${device.id}/#`, 1]]));
+    await nextOf(client, suback);
+  }
+  await gateway.server.end('SIGKILL');
+  const server = await startReplica(onTestFinished, gateway);
+
+  // NATS is asked for the sessions, and does not answer before the server stands still.
+  await nats.pause();
+  const coming = devices.map((device) => connectDevice(server.mqttPort, device, { clean: false }));
+  await until('the server has read what they sent', async () => {
+    const stats = await fetch(`http://127.0.0.1:${server.httpPort}/metrics`);
+    return /^svc_mqtt_connections\{transport="tcp"\} 20$/m.test(await stats.text());
+  });
+  server.signal('SIGSTOP');
+  nats.resume();
+  await delay(7_000);
+  server.signal('SIGCONT');
+
+  const back = await Promise.all(coming);
+  for (const { client } of back) onTestFinished(() => client.destroy());
+  expect(back.map(({ code, sessionPresent }) => [code, sessionPresent])).toEqual(
+    devices.map(() => [0, true]),
+  );
 });

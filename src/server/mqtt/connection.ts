@@ -73,6 +73,8 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
   private phase: 'new' | 'joining' | 'connected' | 'closed' = 'new';
   private deadlineMs: number;
   policy: Policy | undefined;
+  /** It waits for its turn to join, which is not the client's time. */
+  private waits = false;
   /** The server drains: nothing is read any more. */
   private draining = false;
   /** Nothing more is processed in this turn of the event loop. */
@@ -99,7 +101,7 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
     this.id = services.nextConnectionId();
     this.lastReadMs = performance.now();
     this.openedAtMs = this.lastReadMs;
-    this.deadlineMs = this.lastReadMs + services.config.connectTimeoutSec * 1_000;
+    this.deadlineMs = this.lastReadMs + this.connectTimeoutMs;
     this.socket = new ClientSocket(accepted, services.turns, this);
   }
 
@@ -271,6 +273,15 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
     this.services.takeOver.announce(client);
     client.session?.attach(this);
     this.socket.updateHold();
+  }
+
+  private get connectTimeoutMs(): number {
+    return this.services.config.connectTimeoutSec * 1_000;
+  }
+
+  onWait(waits: boolean): void {
+    this.waits = waits;
+    this.deadlineMs = performance.now() + this.connectTimeoutMs;
   }
 
   get isJoining(): boolean {
@@ -460,7 +471,7 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
       if (this.keepaliveMs > 0) this.deadlineMs = nowMs + this.keepaliveMs;
       return;
     }
-    if (nowMs <= this.deadlineMs) return;
+    if (nowMs <= this.deadlineMs || this.waits) return;
     this.close(this.phase === 'connected' ? 'keepalive-timeout' : 'connect-timeout');
   }
 

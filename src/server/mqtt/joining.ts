@@ -24,6 +24,8 @@ export interface JoiningConnection extends ClientConnection {
   readonly policy: Policy | undefined;
   /** The bound of what the client sends once it has joined. */
   readonly agreedPacketBytes: number;
+  /** It waits for its turn, or no longer: meanwhile the time for CONNECT does not pass. */
+  onWait(waits: boolean): void;
   /** It is known who the client is, and that it may in. */
   onLogin(login: Login, clientId: string): void;
 }
@@ -106,9 +108,10 @@ function takeSession(
     cleanStart,
     sessionExpirySec,
     sessionPresent,
-    untilMs: connection.refuseUntilMs,
+    withinMs: connection.refuseUntilMs - performance.now(),
     policy: () => connection.policy as Policy,
     isWanted: () => connection.isJoining,
+    onWait: (waits) => connection.onWait(waits),
   });
 }
 

@@ -12,19 +12,16 @@ import { disown, type SessionRecord, type StoredSubscription } from './session-r
 import { type SessionStore, type StoredRecord, StoreError } from './session-store.js';
 import type { SessionWriter } from './session-writer.js';
 import { newTerms, type SessionState, StoredSession } from './stored-session.js';
+import { openTakingTurns, type Turn, type TurnRequest } from './taking-turns.js';
 
 /** What CONNECT asks for. */
-export interface TakeRequest {
+export interface TakeRequest extends TurnRequest {
   readonly cleanStart: boolean;
   /** 0: the session ends with the connection; infinite: it never expires. */
   readonly sessionExpirySec: number;
   /** The client goes on with a session that this replica has in memory. */
   readonly sessionPresent: boolean;
-  /** `performance.now()` until which the store is waited for. */
-  readonly untilMs: number;
   policy(): Policy;
-  /** The connection still waits for it. */
-  isWanted(): boolean;
 }
 
 export type Taken = { readonly sessionPresent: boolean } | { readonly refused: CloseReason };
@@ -34,7 +31,7 @@ export interface SessionTaking {
   /** The client has a session that outlives its connection, or is to have one; others are not made to wait. */
   concerns(client: Client, sessionExpirySec: number): boolean;
   /**
-   * Takes the session: reads it, unless this replica has it, and makes it this connection's.
+   * Takes the session: reads it, unless this replica has it, and makes it this connection's. Of a crowd each waits for its turn.
    *
    * @returns whether the client goes on with one, or why it is refused.
    */
@@ -42,15 +39,12 @@ export interface SessionTaking {
 }
 
 const pauseMs = 100;
-/** The longest that CONNECT waits for the store. */
-const maxWaitMs = 5_000;
 const emptyState: SessionState = {
   subscriptions: [],
   cursors: { commands: 0, messages: 0 },
   unacked: [],
   received: { generation: 0, completed: [], open: [] },
 };
-const late = Symbol('late');
 
 export function openSessionTaking(options: {
   store: SessionStore;
@@ -67,6 +61,7 @@ export function openSessionTaking(options: {
   const services = { store, writer, owner: store.owner };
   /** Clients that go on with what this replica has, while the store is asked whether it still may. */
   const begun = new Set<Client>();
+  const turns = openTakingTurns();
 
   store.listener = {
     onNews({ key, revision, epoch, removed }) {
@@ -99,32 +94,33 @@ export function openSessionTaking(options: {
     return store.durable ? new ReceivedGenerations(record?.received) : undefined;
   }
 
-  /** @returns undefined where the session has been lost to another replica meanwhile. */
+  /**
+   * @param turn undefined: the store does not answer. This replica has the session, and need not wait for it.
+   * @returns undefined where the session has been lost to another replica meanwhile.
+   */
   async function goOn(
     client: Client,
     stored: StoredSession,
-    request: TakeRequest,
+    { sessionPresent, sessionExpirySec }: TakeRequest,
+    turn: Turn | undefined,
   ): Promise<Taken | undefined> {
-    const { sessionPresent, sessionExpirySec, untilMs } = request;
     if (!sessionPresent && sessionExpirySec === 0) {
       client.stored = undefined;
       stored.remove();
-      if (store.reachable) await within(stored.settled(), untilMs);
+      if (turn !== undefined && store.reachable) await Promise.race([stored.settled(), turn.late]);
       return { sessionPresent: false };
     }
     stored.begin(sessionExpirySec, !sessionPresent);
     if (!sessionPresent) client.received = receivedOf(undefined);
     const written = stored.persist();
-    // This replica has it: it need not wait for a store that is away.
-    if (!store.reachable) return { sessionPresent };
-    return (await within(written, untilMs)) === false ? undefined : { sessionPresent };
+    if (turn === undefined || !store.reachable) return { sessionPresent };
+    return (await Promise.race([written, turn.late])) === false ? undefined : { sessionPresent };
   }
 
-  async function fetch(client: Client, request: TakeRequest): Promise<Taken> {
+  async function fetch(client: Client, request: TakeRequest, turn: Turn): Promise<Taken> {
     const { key } = client;
-    const { untilMs, isWanted } = request;
-    let problem = '';
-    while (isWanted() && performance.now() < untilMs) {
+    let problem = 'NATS does not answer';
+    while (request.isWanted() && !turn.isLate) {
       try {
         await writer.find(key)?.settled();
         const taken = await tryOnce(client, request, await store.load(key));
@@ -136,6 +132,10 @@ export function openSessionTaking(options: {
         await delay(pauseMs, undefined, { ref: false });
       }
     }
+    return refuse(client, request, problem);
+  }
+
+  function refuse({ key }: Client, { isWanted }: TakeRequest, problem: string): Taken {
     if (isWanted())
       log.warn(
         'session_not_taken',
@@ -246,29 +246,46 @@ export function openSessionTaking(options: {
     });
   }
 
+  async function takeNow(client: Client, request: TakeRequest, turn: Turn | undefined): Promise<Taken> {
+    if (!request.isWanted()) return { refused: 'connection-lost' };
+    const { stored } = client;
+    if (stored?.isHeld === true) {
+      const taken = await goOn(client, stored, request, turn);
+      if (taken !== undefined) return taken;
+      if (!request.isWanted()) {
+        if (client.connection === undefined && client.stored === stored) registry.lose(client, false);
+        return { refused: 'taken-over' };
+      }
+    }
+    begun.delete(client);
+    client.stored = undefined;
+    registry.discardSession(client);
+    const reason = 'NATS does not answer';
+    if (turn === undefined) return refuse(client, request, reason);
+    const taken = await Promise.race([fetch(client, request, turn), turn.late]);
+    return taken === 'late' ? refuse(client, request, reason) : taken;
+  }
+
   return {
     concerns: ({ key, stored }, sessionExpirySec) =>
       sessionExpirySec > 0 ||
       stored !== undefined ||
       (store.size > 0 && store.has(key)) ||
       writer.find(key) !== undefined,
-    async take(client, asked) {
-      const request = { ...asked, untilMs: Math.min(asked.untilMs, performance.now() + maxWaitMs) };
-      const { stored } = client;
-      if (stored?.isHeld === true) {
-        begun.add(client);
-        const taken = await goOn(client, stored, request);
+    async take(client, request) {
+      if (client.stored?.isHeld === true) begun.add(client);
+      const turn =
+        client.stored?.isHeld === true && !store.reachable
+          ? undefined
+          : (turns.begin(request) ?? (await turns.wait(request)));
+      let taken: Taken | undefined;
+      try {
+        taken = await takeNow(client, request, turn);
+        return taken;
+      } finally {
         begun.delete(client);
-        if (taken !== undefined) return taken;
-        if (!request.isWanted()) {
-          if (client.connection === undefined && client.stored === stored) registry.lose(client, false);
-          return { refused: 'taken-over' };
-        }
+        turn?.end(taken !== undefined && !('refused' in taken && taken.refused === 'sessions-away'));
       }
-      client.stored = undefined;
-      registry.discardSession(client);
-      const taken = await within(fetch(client, request), request.untilMs + pauseMs);
-      return taken === late ? { refused: 'sessions-away' } : taken;
     },
   };
 }
@@ -276,20 +293,4 @@ export function openSessionTaking(options: {
 function allows(policy: Policy, { name }: StoredSubscription): boolean {
   const filter = partFilter(name)?.filter;
   return filter === undefined || policy.maySubscribe(filter);
-}
-
-/** What a promise brings, or `late` when it is not there in time. */
-async function within<T>(promise: Promise<T>, untilMs: number): Promise<T | typeof late> {
-  let timer: NodeJS.Timeout | undefined;
-  try {
-    return await Promise.race([
-      promise,
-      new Promise<typeof late>((resolve) => {
-        timer = setTimeout(resolve, Math.max(0, untilMs - performance.now()), late);
-        timer.unref();
-      }),
-    ]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
