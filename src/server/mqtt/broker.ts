@@ -411,7 +411,7 @@ export async function openBroker(options: {
     removeSessions: (deviceId) => reaper.removeDevice(deviceId),
     refresh(device) {
       registry.setType(device.id, device.type, () => rulesOf(device));
-      for (const connection of registry.connectionsOf(device.id)) connection.refresh(device);
+      for (const { connection } of registry.clientsOf(device.id)) connection?.refresh(device);
     },
     isConnected: (key) => registry.find(key)?.connection !== undefined,
     dropSession(key) {

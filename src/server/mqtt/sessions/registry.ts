@@ -5,10 +5,13 @@ import type { BrokerCounters } from '../live/counters.js';
 import type { LedgerEntry } from '../live/ledger-entry.js';
 import { type CloseReason, suppressesWill } from '../protocol/close-reason.js';
 import type { Rules } from '../uplink/route.js';
+import { isSettled, openAbsentClients } from './absent-clients.js';
 import { type Client, type ClientConnection, changeRules, type DeviceClients } from './client.js';
 import { Exchanges } from './exchanges.js';
 import { sessionKey } from './session-key.js';
 import type { SessionStore } from './session-store.js';
+
+export type Registry = ReturnType<typeof openRegistry>;
 
 export interface Admission {
   readonly client: Client;
@@ -20,65 +23,6 @@ export interface Admission {
  * Every client of this replica: the one place that decides take-overs and kicks. Everything in
  * it is synchronous, so two connects never interleave.
  */
-export interface Registry {
-  /**
-   * Makes `connection` the one of its client, closing the one before [MQTT-3.1.4-2]. A device that has too many
-   * clients loses the session absent longest; when all are connected the answer is undefined.
-   */
-  admit(
-    connection: ClientConnection,
-    request: {
-      deviceId: string;
-      deviceType: string;
-      clientId: string;
-      cleanStart: boolean;
-      sessionExpirySec: number;
-      rules: Rules;
-    },
-  ): Admission | undefined;
-  /** The client begins anew: what was kept of its session is forgotten here. */
-  discardSession(client: Client): void;
-  /**
-   * The client's session is elsewhere by now: its connection is closed, and what is here of it forgotten.
-   *
-   * @param ended it has ended there, and with it the delay of a will.
-   */
-  lose(client: Client, ended: boolean): void;
-  /** The client of a key, see `session-key.ts`, if it is known here. */
-  find(key: string): Client | undefined;
-  /** Parts a client from its connection, which has closed. */
-  release(connection: ClientConnection, client: Client): void;
-  /** Closes a client's connection and discards its session. */
-  drop(client: Client, reason: CloseReason): void;
-  /** Closes every connection of a device and discards its sessions; answers how many connections there were. */
-  kick(deviceId: string, reason: CloseReason): number;
-  /** The device has this type, whose rules hold for what it sends and for what of it waits. */
-  setType(deviceId: string, type: string, rules: () => Rules): void;
-  /** Publishes the wills that wait for their delay. */
-  publishDelayedWills(): void;
-  /** Sessions outlive this process from now on: what is absent is forgotten here once it is stored. */
-  onDurable(): void;
-  connectionsOf(deviceId: string): ClientConnection[];
-  /** The clients of a device that are connected here. */
-  clientsOf(deviceId: string): Client[];
-  /** The clients of a device that are known here, also those that are away. */
-  allClientsOf(deviceId: string): Iterable<Client>;
-  /** Ids of the devices that have a connection or a session here. */
-  deviceIds(): Iterable<string>;
-  /** The same devices, with what is known of their clients. */
-  devices(): Iterable<DeviceClients>;
-  /**
-   * Publishes the wills whose delay is over, ends the sessions that have expired, forgets clients and rates that have nothing
-   * left to do, and the sessions absent longest when there are too many.
-   */
-  sweep(): void;
-}
-
-/** A client that comes back within this time has its new messages stored after its earlier ones. */
-const laneGraceMs = 60_000;
-/** A client that comes back within this time needs nothing of NATS to go on with its session. */
-const awayGraceMs = 30_000;
-
 export function openRegistry(options: {
   forwarder: Forwarder;
   maxSessions: number;
@@ -93,22 +37,13 @@ export function openRegistry(options: {
   store: Pick<SessionStore, 'durable'>;
   counters: BrokerCounters;
   ledgerOf(deviceId: string): LedgerEntry;
-}): Registry {
+}) {
   const clients = new Map<string, Client>();
   const devices = new Map<string, DeviceClients>();
   const spentRates = openSpentRates({ maxDevices: options.maxSpentRates });
-  /** Persistent sessions without a connection, the one absent longest first. */
-  const absent = new Set<Client>();
-  /** Those of them that expire. */
-  const expiring = new Set<Client>();
-  /** Absent clients whose wills have a delay. */
-  const delayed = new Set<Client>();
-  /** Clients without a connection whose messages or wills are still on their way to NATS, and since when. */
-  const unsettled = new Map<Client, number>();
+  const absent = openAbsentClients({ ...options, discard, leave, closeLane });
   /** Clients that are being lost to another replica. */
   const moved = new Set<Client>();
-  /** Absent clients whose sessions are stored, and since when: they are forgotten when nothing here needs them. */
-  const leaving = new Map<Client, number>();
 
   function remember(key: string, deviceId: string, deviceType: string): Client | undefined {
     const device = devices.get(deviceId) ?? {
@@ -126,7 +61,7 @@ export function openRegistry(options: {
       options.counters.limits['clients-per-device'] += 1;
       if (!makeRoom(device)) return undefined;
     }
-    const state: Client = {
+    const client: Client = {
       key,
       device,
       lane: options.forwarder.openLane(),
@@ -142,84 +77,73 @@ export function openRegistry(options: {
       stored: undefined,
       received: undefined,
     };
-    clients.set(key, state);
-    device.clients.add(state);
+    clients.set(key, client);
+    device.clients.add(client);
     devices.set(deviceId, device);
-    return state;
+    return client;
   }
 
   /** Discards the session of this device that has been absent longest. */
   function makeRoom(device: DeviceClients): boolean {
-    for (const state of device.clients) {
-      if (state.connection !== undefined) continue;
-      discard(state);
-      forget(state);
+    for (const client of device.clients) {
+      if (client.connection !== undefined) continue;
+      discard(client);
+      forget(client);
       return true;
     }
     return false;
   }
 
-  function forget(state: Client): void {
-    clients.delete(state.key);
-    absent.delete(state);
-    expiring.delete(state);
-    delayed.delete(state);
-    unsettled.delete(state);
-    leaving.delete(state);
-    state.lane.close();
-    const { device } = state;
-    device.clients.delete(state);
+  function forget(client: Client): void {
+    clients.delete(client.key);
+    absent.delete(client);
+    client.lane.close();
+    const { device } = client;
+    device.clients.delete(client);
     if (device.clients.size === 0 && devices.get(device.id) === device) {
       devices.delete(device.id);
       if (device.publishRate !== undefined) spentRates.put(device.id, device.publishRate);
     }
   }
 
-  function discardSession(state: Client): void {
-    state.exchanges.endAll();
-    state.received = undefined;
-    state.session?.end();
-    state.session = undefined;
-  }
-
-  /** The session has ended, and with it the delay of the will [MQTT-3.1.3-9]. */
-  function publishDelayedWill(state: Client): void {
-    const { delayedWill } = state;
-    state.delayedWill = undefined;
-    delayed.delete(state);
-    delayedWill?.publish();
+  /** The client begins anew: what was kept of its session is forgotten here. */
+  function discardSession(client: Client): void {
+    client.exchanges.endAll();
+    client.received = undefined;
+    client.session?.end();
+    client.session = undefined;
   }
 
   /** Ends a session; the client is remembered only while messages of it are on their way. */
-  function discard(state: Client): void {
-    state.stored?.remove();
-    state.stored = undefined;
-    discardSession(state);
+  function discard(client: Client): void {
+    client.stored?.remove();
+    client.stored = undefined;
+    discardSession(client);
     // A client that is connected elsewhere is so before the delay is over [MQTT-3.1.3-9].
-    if (moved.has(state)) cancelDelayedWill(state);
-    else publishDelayedWill(state);
-    state.sessionExpirySec = 0;
-    absent.delete(state);
-    expiring.delete(state);
-    leaving.delete(state);
-    if (isSettled(state)) forget(state);
-    else unsettled.set(state, performance.now());
+    if (moved.has(client)) absent.cancelWill(client);
+    else absent.publishWill(client);
+    client.sessionExpirySec = 0;
+    absent.delete(client);
+    if (isSettled(client)) forget(client);
+    else absent.addUnsettled(client);
   }
 
   /** What is here of the session of an absent client is forgotten, and the session is not: the store has it. */
-  function leave(state: Client): void {
-    state.stored = undefined;
-    discard(state);
+  function leave(client: Client): void {
+    client.stored = undefined;
+    discard(client);
   }
 
-  function lose(state: Client, ended: boolean): void {
-    state.stored = undefined;
-    if (!ended) moved.add(state);
-    if (state.connection === undefined) leave(state);
-    else state.connection.close('taken-over');
-    moved.delete(state);
+  function closeLane(client: Client): void {
+    if (client.sessionExpirySec > 0) {
+      client.lane.close();
+      client.lane = options.forwarder.openLane();
+    } else {
+      forget(client);
+    }
   }
 
+  /** The device has this type, whose rules hold for what it sends and for what of it waits. */
   function setType(deviceId: string, type: string, rules: () => Rules): void {
     const device = devices.get(deviceId);
     if (device === undefined || device.type === type) return;
@@ -227,176 +151,128 @@ export function openRegistry(options: {
     changeRules(device, rules());
   }
 
-  function drop(state: Client, reason: CloseReason): void {
-    state.connection?.close(reason);
-    if (suppressesWill(reason)) cancelDelayedWill(state);
-    discard(state);
+  /** Closes a client's connection and discards its session. */
+  function drop(client: Client, reason: CloseReason): void {
+    client.connection?.close(reason);
+    if (suppressesWill(reason)) absent.cancelWill(client);
+    discard(client);
   }
 
-  function cancelDelayedWill(state: Client): void {
-    state.delayedWill = undefined;
-    delayed.delete(state);
-  }
-
-  /** Discards sessions absent longest, first of devices that have more than their share of them. */
-  function evict(): void {
-    const counts = new Map<DeviceClients, number>();
-    for (const { device } of absent) counts.set(device, (counts.get(device) ?? 0) + 1);
-    const share = Math.max(1, Math.floor(options.maxSessions / counts.size));
-    for (const atMost of [share, 0]) {
-      for (const state of absent) {
-        if (absent.size <= options.maxSessions) return;
-        const count = counts.get(state.device) ?? 0;
-        if (count <= atMost) continue;
-        counts.set(state.device, count - 1);
-        options.counters.limits.sessions += 1;
-        if (options.store.durable) leave(state);
-        else discard(state);
-      }
-    }
-  }
-
-  /** The client has been gone for long: what it left behind may be given up when others need the room. */
-  function closeLane(state: Client): void {
-    unsettled.delete(state);
-    if (state.sessionExpirySec > 0) {
-      state.lane.close();
-      state.lane = options.forwarder.openLane();
-    } else {
-      forget(state);
-    }
+  /** The clients of a device that are known here, also those that are away. */
+  function allClientsOf(deviceId: string): Client[] {
+    return [...(devices.get(deviceId)?.clients ?? [])];
   }
 
   return {
     setType,
+    discardSession,
+    drop,
+    allClientsOf,
 
-    admit(connection, { deviceId, deviceType, clientId, cleanStart, sessionExpirySec, rules }) {
+    /**
+     * Makes `connection` the one of its client, closing the one before [MQTT-3.1.4-2]. A device that has too many
+     * clients loses the session absent longest; when all are connected the answer is undefined.
+     */
+    admit(
+      connection: ClientConnection,
+      request: {
+        deviceId: string;
+        deviceType: string;
+        clientId: string;
+        cleanStart: boolean;
+        sessionExpirySec: number;
+        rules: Rules;
+      },
+    ): Admission | undefined {
+      const { deviceId, deviceType, cleanStart, rules } = request;
       setType(deviceId, deviceType, () => rules);
-      const key = sessionKey(deviceId, clientId);
+      const key = sessionKey(deviceId, request.clientId);
       clients.get(key)?.connection?.close('taken-over');
       // Closing may have forgotten the client, so it is looked up again.
-      const state = clients.get(key) ?? remember(key, deviceId, deviceType);
-      if (state === undefined) return undefined;
-      state.device.clients.add(state);
-      devices.set(deviceId, state.device);
-      absent.delete(state);
-      expiring.delete(state);
-      unsettled.delete(state);
-      leaving.delete(state);
+      const client = clients.get(key) ?? remember(key, deviceId, deviceType);
+      if (client === undefined) return undefined;
+      client.device.clients.add(client);
+      devices.set(deviceId, client.device);
+      absent.delete(client);
       // A session whose subscriptions the policy does not allow is not gone on with, however they came about.
-      const isAllowed = state.session === undefined || state.session.isAllowedBy(rules.policy);
-      const isExpired = state.expiresAtMs <= performance.now();
-      const sessionPresent = !cleanStart && state.sessionExpirySec > 0 && !isExpired && isAllowed;
+      const isAllowed = client.session === undefined || client.session.isAllowedBy(rules.policy);
+      const isExpired = client.expiresAtMs <= performance.now();
+      const sessionPresent = !cleanStart && client.sessionExpirySec > 0 && !isExpired && isAllowed;
       // Back within the delay, with the session that it had: the will is not published [MQTT-3.1.3-9].
-      if (sessionPresent) cancelDelayedWill(state);
-      else publishDelayedWill(state);
-      if (!sessionPresent) discardSession(state);
-      state.sessionExpirySec = sessionExpirySec;
-      state.expiresAtMs = Number.POSITIVE_INFINITY;
-      state.connection = connection;
-      state.admittedAtMs = performance.now();
-      connection.client = state;
-      return { client: state, sessionPresent };
+      if (sessionPresent) absent.cancelWill(client);
+      else absent.publishWill(client);
+      if (!sessionPresent) discardSession(client);
+      client.sessionExpirySec = request.sessionExpirySec;
+      client.expiresAtMs = Number.POSITIVE_INFINITY;
+      client.connection = connection;
+      client.admittedAtMs = performance.now();
+      connection.client = client;
+      return { client, sessionPresent };
     },
 
-    discardSession,
+    /**
+     * The client's session is elsewhere by now: its connection is closed, and what is here of it forgotten.
+     *
+     * @param ended it has ended there, and with it the delay of a will.
+     */
+    lose(client: Client, ended: boolean): void {
+      client.stored = undefined;
+      if (!ended) moved.add(client);
+      if (client.connection === undefined) leave(client);
+      else client.connection.close('taken-over');
+      moved.delete(client);
+    },
 
-    lose,
+    /** The client of a key, see `session-key.ts`, if it is known here. */
+    find: (key: string): Client | undefined => clients.get(key),
 
-    find: (key) => clients.get(key),
-
-    release(connection, state) {
-      if (state.connection !== connection) return;
-      state.connection = undefined;
+    /** Parts a client from its connection, which has closed. */
+    release(connection: ClientConnection, client: Client): void {
+      if (client.connection !== connection) return;
+      client.connection = undefined;
       // The set's order is that of the last connection's end, so that the one absent longest comes first.
-      state.device.clients.delete(state);
-      state.device.clients.add(state);
-      state.session?.detach();
-      const { stored } = state;
+      client.device.clients.delete(client);
+      client.device.clients.add(client);
+      client.session?.detach();
+      const { stored, sessionExpirySec } = client;
       // What the store was not asked for is not here; what is in the store stays there.
-      if (state.sessionExpirySec === 0 || stored?.isHeld !== true) {
-        discard(state);
-        return;
-      }
-      void stored.park(state.sessionExpirySec).then((isStored) => {
-        if (isStored && options.store.durable && absent.has(state)) leaving.set(state, performance.now());
-      });
-      absent.add(state);
-      if (state.sessionExpirySec !== Number.POSITIVE_INFINITY) {
-        state.expiresAtMs = performance.now() + state.sessionExpirySec * 1_000;
-        expiring.add(state);
-      }
-      if (state.delayedWill !== undefined) {
-        delayed.add(state);
-        if (delayed.size > options.maxDelayedWills) {
-          options.counters.limits['delayed-wills'] += 1;
-          publishDelayedWill(state);
-        }
-      }
-      if (!isSettled(state)) unsettled.set(state, performance.now());
+      if (sessionExpirySec === 0 || stored?.isHeld !== true) discard(client);
+      else absent.add(client, stored.park(sessionExpirySec));
     },
 
-    drop,
-
-    kick(deviceId, reason) {
+    /** Closes every connection of a device and discards its sessions; answers how many connections there were. */
+    kick(deviceId: string, reason: CloseReason): number {
       let closed = 0;
-      for (const state of [...(devices.get(deviceId)?.clients ?? [])]) {
-        if (state.connection !== undefined) closed += 1;
-        drop(state, reason);
+      for (const client of allClientsOf(deviceId)) {
+        if (client.connection !== undefined) closed += 1;
+        drop(client, reason);
       }
       return closed;
     },
 
-    clientsOf: (deviceId) =>
-      [...(devices.get(deviceId)?.clients ?? [])].filter(({ connection }) => connection !== undefined),
+    /** The clients of a device that are connected here. */
+    clientsOf: (deviceId: string): Client[] =>
+      allClientsOf(deviceId).filter(({ connection }) => connection !== undefined),
 
-    allClientsOf: (deviceId) => devices.get(deviceId)?.clients ?? [],
+    /** Publishes the wills that wait for their delay. */
+    publishDelayedWills: absent.publishWills,
 
-    connectionsOf(deviceId) {
-      const clients = [...(devices.get(deviceId)?.clients ?? [])];
-      return clients.flatMap(({ connection }) => connection ?? []);
-    },
+    /** Sessions outlive this process from now on. */
+    onDurable: absent.onDurable,
 
-    publishDelayedWills() {
-      for (const state of [...delayed]) publishDelayedWill(state);
-    },
-
-    onDurable() {
-      const nowMs = performance.now();
-      for (const state of absent) leaving.set(state, nowMs);
-    },
-
+    /** Ids of the devices that have a connection or a session here. */
     deviceIds: () => devices.keys(),
 
+    /** The same devices, with what is known of their clients. */
     devices: () => devices.values(),
 
-    sweep() {
-      const nowMs = performance.now();
-      for (const state of delayed) if ((state.delayedWill?.dueAtMs ?? 0) <= nowMs) publishDelayedWill(state);
-      for (const state of expiring) if (state.expiresAtMs <= nowMs) discard(state);
-      const longAgoMs = nowMs - laneGraceMs;
-      for (const [state, sinceMs] of unsettled) {
-        if (isSettled(state) || sinceMs < longAgoMs) closeLane(state);
-      }
-      for (const [state, sinceMs] of leaving) {
-        if (sinceMs > nowMs - awayGraceMs) break;
-        leaving.delete(state);
-        if (mayLeave(state)) leave(state);
-        else leaving.set(state, nowMs);
-      }
-      if (absent.size > options.maxSessions) evict();
+    /**
+     * Publishes the wills whose delay is over, ends the sessions that have expired, forgets clients and rates that have nothing
+     * left to do, and the sessions absent longest when there are too many.
+     */
+    sweep(): void {
+      absent.sweep();
       spentRates.sweep();
     },
   };
-}
-
-function isSettled({ lane, wills }: Client): boolean {
-  return lane.inFlight === 0 && wills.length === 0;
-}
-
-/** The store has everything of an absent client that somebody could ask for. */
-function mayLeave(state: Client): boolean {
-  const { session, exchanges, delayedWill, stored } = state;
-  if (!isSettled(state) || exchanges.size > 0 || delayedWill !== undefined) return false;
-  return stored?.isDirty === false && (session === undefined || session.mayLeave);
 }
