@@ -2,7 +2,7 @@ import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import mqtt from 'mqtt';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { readCertificateNames } from '../../src/server/mqtt/admission/certificate-names.js';
-import type { BrokerConfig } from '../../src/server/mqtt/broker.js';
+import type { BrokerConfig } from '../../src/server/mqtt/broker-options.js';
 import type { CloseReason } from '../../src/server/mqtt/protocol/close-reason.js';
 import {
   createAuthority,

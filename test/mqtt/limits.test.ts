@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import type { BrokerConfig } from '../../src/server/mqtt/broker.js';
+import type { BrokerConfig } from '../../src/server/mqtt/broker-options.js';
 import { type LimitName, limitNames } from '../../src/server/mqtt/live/limit-names.js';
 import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
 import {

@@ -2,7 +2,7 @@ import { connect as connectTcp } from 'node:net';
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import mqtt, { type MqttClient } from 'mqtt';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import type { BrokerConfig } from '../../src/server/mqtt/broker.js';
+import type { BrokerConfig } from '../../src/server/mqtt/broker-options.js';
 import type { CloseReason } from '../../src/server/mqtt/protocol/close-reason.js';
 import { openTestCertificates, type TestCertificates } from '../support/certificates.js';
 import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';

@@ -2,7 +2,7 @@ import { request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
-import type { BrokerConfig } from '../../src/server/mqtt/broker.js';
+import type { BrokerConfig } from '../../src/server/mqtt/broker-options.js';
 import type { CloseReason } from '../../src/server/mqtt/protocol/close-reason.js';
 import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
 import {

@@ -10,7 +10,8 @@ import {
   newForwarderCounters,
   type UplinkMessage,
 } from '../../src/server/forward/forwarder.js';
-import { type Broker, type BrokerConfig, type BrokerCore, openBroker } from '../../src/server/mqtt/broker.js';
+import { type Broker, type BrokerCore, openBroker } from '../../src/server/mqtt/broker.js';
+import type { BrokerConfig } from '../../src/server/mqtt/broker-options.js';
 import { LedgerEntry } from '../../src/server/mqtt/live/ledger-entry.js';
 import { openMemorySessionStore } from '../../src/server/mqtt/sessions/memory-session-store.js';
 import type { SessionStore } from '../../src/server/mqtt/sessions/session-store.js';

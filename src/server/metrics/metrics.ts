@@ -7,7 +7,7 @@ import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { Presence } from '../forward/state/presence.js';
 import type { SharedState } from '../forward/state/shared-state.js';
-import type { BrokerView } from '../mqtt/broker.js';
+import type { BrokerView } from '../mqtt/broker-view.js';
 import type { Traffic } from '../mqtt/live/counters.js';
 import type { PendingWatch } from '../session-pending.js';
 import type { CertificateInfo } from '../tls/certificate-info.js';

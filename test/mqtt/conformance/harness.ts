@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, expect, vi } from 'vitest';
-import type { BrokerConfig } from '../../../src/server/mqtt/broker.js';
+import type { BrokerConfig } from '../../../src/server/mqtt/broker-options.js';
 import type { CloseReason } from '../../../src/server/mqtt/protocol/close-reason.js';
 import { type ControlledBroker, openControlledBroker } from '../../support/controlled-broker.js';
 import {
