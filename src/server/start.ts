@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../config.js';
 import type { Actor } from '../db/audit.js';
 import { startChangeFeed } from '../db/change-feed.js';
@@ -15,20 +14,14 @@ import { startDatabaseHealth } from './database-health.js';
 import { startDeviceDirectory } from './device-directory.js';
 import { startDeviceEvents } from './device-events.js';
 import { startDeviceLedger } from './device-ledger.js';
+import { drainBroker } from './drain-broker.js';
 import { startDropReport } from './drop-report.js';
 import { openEventFeed } from './event-feed.js';
 import { joinFleet } from './fleet/fleet.js';
 import { readSharedSettings } from './fleet/shared-settings.js';
-import { openCalls } from './forward/calls.js';
 import { openCloudEvents } from './forward/cloud-events.js';
 import { openCommandSender } from './forward/commands/command-sender.js';
-import { checkDeadLetterStream, openDeadLetters } from './forward/dead-letters.js';
-import { borrowEmbeddedNats, type EmbeddedNats } from './forward/embedded/embedded-nats.js';
-import type { Forwarder } from './forward/forwarder.js';
 import { openPeeks, type Peeks } from './forward/peek.js';
-import { startDownlink } from './forward/start-downlink.js';
-import { startForwarder } from './forward/start-forwarder.js';
-import { openPresence } from './forward/state/presence.js';
 import { compileSubject, encodeHeaders } from './forward/subject.js';
 import { bindDeviceQueries, type DeviceQueries } from './http/device-queries.js';
 import { showReadiness } from './http/health.js';
@@ -48,8 +41,8 @@ import type { ServerPorts } from './server-ports.js';
 import { startSessionCheck } from './session-check.js';
 import { openSessionList } from './session-list.js';
 import { startPendingWatch } from './session-pending.js';
-import { openSessionStorage } from './session-storage.js';
 import { bringSchemaUpToDate, startDatabase } from './start-database.js';
+import { startNats } from './start-nats.js';
 import { planStart, requirePorts, tellOfOpenFiles } from './start-plan.js';
 import { openStartWait } from './start-wait.js';
 import { openSubjectCoverage } from './subject-coverage.js';
@@ -135,30 +128,17 @@ async function start(
   const retention = startAuditRetention({ db, days: config.auditRetentionDays, log });
   releasers.add('audit retention', () => retention.close());
 
-  const openNats = () => startForwarder({ config, log, borrowed: peers && borrowedNats(peers, config) });
-  const ownsNats = config.natsUrl === undefined && peers === undefined;
-  const nats = await (ownsNats ? openNats() : wait.until('NATS', openNats));
-  releasers.add('forwarder', () => nats.close());
-  const { forwarder } = nats;
-
-  const downlink = await startDownlink(nats, config, log);
-  releasers.add('downlink', () => downlink.close());
-  const calls = openCalls(nats.link, log);
-  const { deadLetterSubject, natsSubject, natsJetstreamDomain: domain } = config;
-  const deadLetters =
-    deadLetterSubject === undefined
-      ? undefined
-      : openDeadLetters({ link: nats.link, subject: deadLetterSubject });
-  if (deadLetterSubject !== undefined && config.enableJetstream)
-    await checkDeadLetterStream({ link: nats.link, domain, subject: deadLetterSubject, natsSubject, log });
-
   const replica = randomBytes(3).toString('hex');
+  const nats = await startNats({
+    config,
+    name: `${replica}${randomBytes(5).toString('hex')}`,
+    wait,
+    peers,
+    log,
+    releasers,
+  });
+  const { forwarder, downlink, store, presence } = nats;
   const events = openEventFeed();
-  const fullName = `${replica}${randomBytes(5).toString('hex')}`;
-  const store = await openSessionStorage(nats.state, fullName);
-  releasers.add('session store', () => store.close());
-  const presence = nats.state && openPresence(nats.state, fullName);
-  releasers.add('presence', () => presence?.close());
   const core = await openBroker({
     config: {
       ...config,
@@ -166,17 +146,10 @@ async function start(
       maxOpenSockets: openFiles.mqtt,
       acceptsPerTurn,
     },
+    ...nats,
     replica,
-    store,
-    presence,
-    telling: nats.telling,
     events,
     certificates: certificates.mqtt,
-    forwarder,
-    downlink,
-    calls,
-    deadLetters,
-    shared: nats.shared,
     log,
     ledgerOf: (deviceId) => ledger.of(deviceId),
     addressingOf: (device, policy) => ({
@@ -262,18 +235,14 @@ async function start(
   const metrics = openMetrics({
     broker: core,
     maxConnections,
-    forwarder,
-    downlink,
-    shared: nats.shared,
+    ...nats,
     stateStreams,
     pending,
-    presence,
     directory,
     config,
     version,
     certificates,
     deviceEvents,
-    deadLetters,
     worker: peers?.number,
   });
   peers?.answer({ metrics: async () => (await metrics.read()).text });
@@ -371,13 +340,7 @@ async function start(
     (reason, count) => events.emit({ kind: 'dropped', reason, count }),
   );
   releasers.add('drop report', endDropReport);
-  // What is stored may have to be kept for others, too.
-  const drain = async (timeoutMs: number) => {
-    const endMs = performance.now() + timeoutMs;
-    const left = await forwarder.drain(timeoutMs);
-    return left + ((await nats.shared?.drain(endMs - performance.now())) ?? 0);
-  };
-  releasers.add('broker', () => drainBroker(listening, drain, config.shutdownTimeoutSec * 1_000, log));
+  releasers.add('broker', () => drainBroker(listening, nats, config.shutdownTimeoutSec * 1_000, log));
 
   return {
     ports: {
@@ -401,38 +364,4 @@ async function start(
       return releasers.releaseAll();
     },
   };
-}
-
-/** The NATS server that the primary runs or has found; undefined with NATS_URL. */
-function borrowedNats({ embeddedNatsPort, tellNeedsRoom }: Peers, config: Config): EmbeddedNats | undefined {
-  if (embeddedNatsPort === undefined) return undefined;
-  return borrowEmbeddedNats(config.dataDir, embeddedNatsPort, tellNeedsRoom);
-}
-
-/** How often wills that wait for room, and sessions that wait for NATS, are looked at when the server stops. */
-const waitingWillsPollMs = 20;
-
-/**
- * Nothing more is read; what was taken is stored and acknowledged; then connections close, and their wills are stored.
- */
-async function drainBroker(
-  broker: Broker,
-  drain: Forwarder['drain'],
-  timeoutMs: number,
-  log: Log,
-): Promise<void> {
-  const endMs = performance.now() + timeoutMs;
-  await broker.stopReading();
-  // Wills are stored last; a message that cannot be stored must not take all of the time.
-  await drain((endMs - performance.now()) * 0.75);
-  await broker.close();
-  while (broker.waitingWills() + broker.sessions().waiting > 0 && performance.now() < endMs)
-    await delay(waitingWillsPollMs);
-  const left = (await drain(endMs - performance.now())) + broker.waitingWills();
-  if (left > 0) {
-    log.warn(
-      { event: 'drain_incomplete', messages: left },
-      'Messages were not stored in time and are not acknowledged',
-    );
-  }
 }
