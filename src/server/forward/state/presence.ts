@@ -2,7 +2,10 @@ import { messageOf } from '../../../errors.js';
 import { openKvBucket } from './kv-bucket.js';
 import type { StateContext } from './state-stream.js';
 
-/** Which replicas live. */
+/**
+ * Which replicas live, for the sessions of those that died. `fleet/members.ts` is no second list of the same: it is there without
+ * JetStream too, and replicas of before say nothing by it while nobody looks; `db/replicas.ts` counts those that share a database and no NATS.
+ */
 export interface Presence {
   /** It is known, as far as NATS has it. */
   readonly known: boolean;
