@@ -182,6 +182,16 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     await publishAndWait(client, device, 'hello');
     await page.getByRole('link', { name: 'console', exact: true }).waitFor();
 
+    await page.getByRole('button', { name: 'Follow' }).click();
+    let packetId = 10;
+    await expect
+      .poll(async () => {
+        packetId += 1;
+        await publishAndWait(client, device, 'as it <b>passes', packetId);
+        return await page.getByRole('cell', { name: 'as it <b>passes' }).count();
+      })
+      .toBeGreaterThan(0);
+
     await page.getByText('It has no session that outlives its connection').waitFor();
     const sleeping = await connected(onFinished, gateway.server.mqttPort, device, {
       clientId: 'sleeper',
@@ -189,10 +199,15 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     });
     sleeping.send(subscribePacket(1, [['cmd/roof-7/#', 1]]));
     await sleeping.next();
+    sleeping.destroy();
+    await expect
+      .poll(async () => (await ask<{ matching: number }>('GET', '/connections?q=sleeper')).matching)
+      .toBe(0);
+    await ask('POST', '/devices/roof-7/commands', { topic: 'fan', payload: 'on' });
+    await page.getByRole('row', { name: 'sleeper' }).getByRole('cell', { name: / ago$/ }).waitFor();
     await page.getByRole('button', { name: 'End the session of sleeper' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'End' }).click();
     await page.getByText('It has no session that outlives its connection').waitFor();
-    await sleeping.waitClosed();
 
     await page.getByRole('button', { name: 'New secret' }).click();
     await page.getByLabel('The secret until now').selectOption('ends at once');
@@ -436,6 +451,8 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     }
     await page.goto(`${base}/console/#/devices/${device.id}`);
     await page.getByRole('link', { name: 'axe' }).waitFor();
+    await page.getByRole('button', { name: 'Follow' }).click();
+    await page.getByText('None has passed yet').waitFor();
     await expectAccessible(page, 'a device');
     await page.getByRole('link', { name: 'axe' }).click();
     await page.getByText('keep alive').waitFor();

@@ -2,7 +2,7 @@ import { useState } from 'preact/hooks';
 import type { SessionJson } from '../../api/session.js';
 import { useLoad } from './hooks.js';
 import { useSession } from './session.js';
-import { integer, shown, span, time } from './text.js';
+import { ago, integer, shown, span, time } from './text.js';
 import { Badge, Empty, FormDialog, ProblemBox, Table } from './ui.js';
 
 const everyMs = 5_000;
@@ -46,6 +46,14 @@ export function DeviceSessions({ id }: { id: string }) {
               align: 'right',
               render: ({ pending }) =>
                 pending === null ? '–' : `${integer(pending)}${pending === 1_000 ? '+' : ''}`,
+            },
+            {
+              key: 'oldest',
+              title: 'Oldest',
+              width: '7rem',
+              align: 'right',
+              from: 'medium',
+              render: ({ oldest_pending_at: at }) => (at === null ? '–' : ago(at, now)),
             },
             {
               key: 'filters',

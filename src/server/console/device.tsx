@@ -3,6 +3,7 @@ import type { DeviceDetailsJson } from '../../api/device.js';
 import { ConnectionTable } from './connections.js';
 import { DeviceCommands } from './device-commands.js';
 import { ChangeDevice, EnableDevice, RemoveDevice, RevokeDevice, RotateDevice } from './device-forms.js';
+import { DeviceMessages } from './device-messages.js';
 import { DeviceSessions } from './device-sessions.js';
 import { DeviceState } from './devices.js';
 import { linkTo, useLoad } from './hooks.js';
@@ -58,6 +59,7 @@ export function DevicePage({ id }: { id: string }) {
           <Connections id={id} />
           <DeviceSessions id={id} />
           {may('operator') && <DeviceCommands key={sent} id={id} />}
+          {may('operator') && <DeviceMessages id={id} />}
         </div>
       )}
       {open === 'command' && (
@@ -131,6 +133,7 @@ function Ledger({ ledger }: Pick<DeviceDetailsJson, 'ledger'>) {
   return (
     <Facts
       facts={[
+        ['first seen', time(ledger.first_seen_at)],
         ['received', integer(ledger.received)],
         ['stored', integer(ledger.stored)],
         ['refused', `${integer(ledger.refused)}${last}`],

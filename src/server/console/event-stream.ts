@@ -1,5 +1,3 @@
-import type { EventJson } from '../../api/event.js';
-
 const retryMs = 2_000;
 
 /**
@@ -8,9 +6,9 @@ const retryMs = 2_000;
  *
  * @param open asks for the stream, with headers.
  */
-export async function followStream(
+export async function followStream<T>(
   open: (headers: Record<string, string>) => Promise<Response>,
-  listener: (event: EventJson | { missed: number }) => void,
+  listener: (event: T | { missed: number }) => void,
   signal: AbortSignal,
 ): Promise<void> {
   let lastId = '';
@@ -32,16 +30,18 @@ export async function followStream(
 }
 
 /** Tells the listener of one event; answers its id, if it has one. */
-function tell(part: string, listener: (event: EventJson | { missed: number }) => void): string | undefined {
+function tell<T>(part: string, listener: (event: T | { missed: number }) => void): string | undefined {
   const fields = new Map<string, string>();
   for (const line of part.split('\n')) {
     const colon = line.indexOf(': ');
     if (colon > 0) fields.set(line.slice(0, colon), line.slice(colon + 2));
   }
   const data = fields.get('data');
-  if (data !== undefined) {
+  const kind = fields.get('event');
+  // What has ended is asked for anew.
+  if (data !== undefined && kind !== 'ended') {
     const event = JSON.parse(data);
-    listener(fields.get('event') === 'missed' ? { missed: event.count } : event);
+    listener(kind === 'missed' ? { missed: event.count } : event);
   }
   return fields.get('id');
 }

@@ -12,6 +12,7 @@ import type {
 } from '../../api/device.js';
 import type { EventJson } from '../../api/event.js';
 import type { MeJson } from '../../api/me.js';
+import type { PassingMessageJson } from '../../api/passing-message.js';
 import type { PolicyPageJson, SetPolicyJson } from '../../api/policy.js';
 import type { Problem } from '../../api/problem.js';
 import type { SessionPageJson } from '../../api/session.js';
@@ -111,6 +112,25 @@ export function openSource(key: string | undefined, onRefused: (error: ApiError)
       change<CommandJson>('POST', `${of('devices', id)}/commands`, body),
     command: (id: string, sequence: number) =>
       get<CommandProgressJson>(`${of('devices', id)}/commands/${sequence}`),
+    /** @param onAnswer called with why they cannot be followed, or with undefined when they are. */
+    followMessages: (
+      id: string,
+      listener: (message: PassingMessageJson | { missed: number }) => void,
+      onAnswer: (error: ApiError | undefined) => void,
+      signal: AbortSignal,
+    ) => {
+      const open = async () => {
+        try {
+          const answer = await send('GET', `${of('devices', id)}/messages`, { signal });
+          onAnswer(undefined);
+          return answer;
+        } catch (error) {
+          if (error instanceof ApiError) onAnswer(error);
+          throw error;
+        }
+      };
+      return followStream(open, listener, signal);
+    },
     removeDevice: (id: string) => change('POST', `${of('devices', id)}/remove`),
 
     policies: (query: Query) => get<PolicyPageJson>('policies', query),

@@ -1,0 +1,87 @@
+import { useEffect, useState } from 'preact/hooks';
+import type { PassingMessageJson } from '../../api/passing-message.js';
+import { useSession } from './session.js';
+import type { ApiError } from './source.js';
+import { bytes, integer, shown, time } from './text.js';
+import { Empty, ProblemBox, Table } from './ui.js';
+
+/** Most messages that are shown; of more, the oldest go. */
+const kept = 50;
+
+/** The messages of a device as they pass, from when one asks for them: that is noted in the log. */
+export function DeviceMessages({ id }: { id: string }) {
+  const [follows, setFollows] = useState(false);
+  return (
+    <section aria-labelledby="passing">
+      <h2 id="passing">Messages as they pass</h2>
+      <p>
+        <button type="button" aria-pressed={follows} onClick={() => setFollows(!follows)}>
+          Follow
+        </button>
+      </p>
+      {follows && <Passing id={id} />}
+    </section>
+  );
+}
+
+function Passing({ id }: { id: string }) {
+  const { source } = useSession();
+  const [messages, setMessages] = useState<readonly (PassingMessageJson & { readonly key: number })[]>([]);
+  const [missed, setMissed] = useState(0);
+  const [error, setError] = useState<ApiError>();
+
+  useEffect(() => {
+    const end = new AbortController();
+    let count = 0;
+    const onMessage = (message: PassingMessageJson | { missed: number }) => {
+      if ('missed' in message) {
+        setMissed((before) => before + message.missed);
+        return;
+      }
+      count += 1;
+      const next = { ...message, key: count };
+      setMessages((before) => [next, ...before].slice(0, kept));
+    };
+    void source.followMessages(id, onMessage, setError, end.signal);
+    return () => end.abort();
+  }, [source, id]);
+
+  if (error !== undefined) return <ProblemBox error={error} />;
+  if (messages.length === 0) return <Empty title="None has passed yet." />;
+  return (
+    <>
+      {missed > 0 && <p class="note">{integer(missed)} came too fast to be shown.</p>}
+      <Table
+        caption="Messages, the latest first"
+        rows={messages}
+        keyOf={({ key }) => key}
+        columns={[
+          { key: 'at', title: 'Time', width: '6.2rem', render: ({ at }) => time(at).slice(11) },
+          {
+            key: 'topic',
+            title: 'Topic',
+            from: 'medium',
+            render: ({ topic, subject }) => shown(topic ?? subject),
+          },
+          { key: 'size', title: 'Size', width: '6rem', align: 'right', render: ({ size }) => bytes(size) },
+          { key: 'payload', title: 'Payload', wrap: true, render: (message) => showPayload(message) },
+        ]}
+      />
+    </>
+  );
+}
+
+/** Text as it is, other bytes as hexadecimal digits. */
+function showPayload({ payload_base64: base64, size }: PassingMessageJson): string {
+  const payload = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const more = size > payload.length ? '…' : '';
+  try {
+    // The end of what was cut off may be in the middle of a character.
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(payload, { stream: true });
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what this looks for.
+    if (!/[\x00-\x08\x0b\x0e-\x1f]/.test(text)) return shown(text) + more;
+  } catch {
+    // It is no text.
+  }
+  return `0x${[...payload].map((byte) => byte.toString(16).padStart(2, '0')).join('')}${more}`;
+}
