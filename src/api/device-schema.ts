@@ -191,7 +191,7 @@ export const DeviceDetailsResponse = Type.Object(
     ...DeviceResponse.properties,
     ledger: Type.Union([refer(LedgerResponse), Type.Null()], {
       description:
-        'What has become of its messages. Each replica writes it once a minute and at its end: those of the replica that is asked are counted to now, those of others to a minute ago. null: nothing of it is known',
+        'What has become of its messages. Each replica writes it once a minute and at its end; what the replicas that answer have not written yet is counted in. null: nothing of it is known',
     }),
   },
   { $id: 'DeviceDetails', ...closed },

@@ -7,6 +7,7 @@ import type * as schema from './device-schema.js';
 export type DeviceJson = Static<typeof schema.DeviceResponse>;
 export type DevicePageJson = Static<typeof schema.DevicePage>;
 export type DeviceDetailsJson = Static<typeof schema.DeviceDetailsResponse>;
+export type LedgerJson = Static<typeof schema.LedgerResponse>;
 /** A device just added, with its secret. */
 export type NewDeviceJson = Static<typeof schema.NewDeviceResponse>;
 /** A device's new secret. */
@@ -31,21 +32,37 @@ export function toDeviceJson(device: Device): DeviceJson {
 export function toDeviceDetailsJson(device: Device, ledger: Ledger | undefined): DeviceDetailsJson {
   return {
     ...toDeviceJson(device),
-    ledger:
-      ledger === undefined
-        ? null
-        : {
-            received: ledger.received,
-            stored: ledger.stored,
-            refused: ledger.refused,
-            last_refused_at: ledger.lastRefusedAt?.toISOString() ?? null,
-            last_refused_reason: ledger.lastRefusedReason,
-            delivered: ledger.delivered,
-            last_stream: ledger.lastStream,
-            last_sequence: ledger.lastSequence,
-            first_seen_at: ledger.firstSeenAt.toISOString(),
-            last_address: ledger.lastAddress,
-          },
+    ledger: ledger === undefined ? null : toLedgerJson(ledger),
+  };
+}
+
+export function toLedgerJson(ledger: Ledger): LedgerJson {
+  return {
+    received: ledger.received,
+    stored: ledger.stored,
+    refused: ledger.refused,
+    last_refused_at: ledger.lastRefusedAt?.toISOString() ?? null,
+    last_refused_reason: ledger.lastRefusedReason,
+    delivered: ledger.delivered,
+    last_stream: ledger.lastStream,
+    last_sequence: ledger.lastSequence,
+    first_seen_at: ledger.firstSeenAt.toISOString(),
+    last_address: ledger.lastAddress,
+  };
+}
+
+export function readLedgerJson(json: LedgerJson): Ledger {
+  return {
+    received: json.received,
+    stored: json.stored,
+    refused: json.refused,
+    lastRefusedAt: json.last_refused_at === null ? null : new Date(json.last_refused_at),
+    lastRefusedReason: json.last_refused_reason,
+    delivered: json.delivered,
+    lastStream: json.last_stream,
+    lastSequence: json.last_sequence,
+    firstSeenAt: new Date(json.first_seen_at),
+    lastAddress: json.last_address,
   };
 }
 

@@ -74,8 +74,8 @@ export async function findLedger(db: Database, deviceId: string): Promise<Ledger
  *
  * @param written undefined: nothing is written yet.
  */
-export function addUnwritten(written: Ledger | undefined, unwritten: Ledger | undefined): Ledger | undefined {
-  if (written === undefined || unwritten === undefined) return written ?? unwritten;
+export function addUnwritten(written: Ledger | undefined, unwritten: Ledger): Ledger {
+  if (written === undefined) return unwritten;
   const isSameStream = unwritten.lastStream === null || unwritten.lastStream === written.lastStream;
   const sequence = isSameStream
     ? Math.max(unwritten.lastSequence ?? 0, written.lastSequence ?? 0)

@@ -15,12 +15,15 @@ import { LedgerEntry } from './mqtt/live/ledger-entry.js';
 export interface DeviceLedger {
   /** Where to note what becomes of a device's messages. */
   of(deviceId: string): LedgerEntry;
+  /** What is noted of a device and not written yet; undefined: nothing. */
+  unwritten(deviceId: string): Ledger | undefined;
   /**
-   * What is written of a device, by all replicas, and what is noted here and not written yet; undefined: nothing.
+   * What is written of a device, by all replicas, and what is noted and not written yet; undefined: nothing.
    *
+   * @param elsewhere what other replicas have noted and not written.
    * @throws SvcMqttError DATABASE_*.
    */
-  read(deviceId: string): Promise<Ledger | undefined>;
+  read(deviceId: string, elsewhere?: readonly Ledger[]): Promise<Ledger | undefined>;
   /** Writes what waits, as far as that is possible soon. */
   close(): Promise<void>;
 }
@@ -115,6 +118,11 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
     return writing;
   }
 
+  function unwritten(deviceId: string): Ledger | undefined {
+    const noted = waiting.get(deviceId);
+    return noted && describe(noted.entry, noted.firstSeenAtMs);
+  }
+
   const timer = setInterval(() => {
     if (writing === undefined) void begin(performance.now() - writeAfterMs);
   }, tickMs);
@@ -122,15 +130,19 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
 
   return {
     of: (deviceId) => waiting.get(deviceId)?.entry ?? new LedgerEntry(deviceId, onChanged),
-    async read(deviceId) {
+    unwritten,
+    async read(deviceId, elsewhere = []) {
       for (let reads = 1; ; reads += 1) {
         while (writing !== undefined) await writing;
         const before = written;
         const found = await findLedger(db, deviceId);
         // What is written meanwhile would be missed, or counted twice.
         if (written !== before && reads < maxReads) continue;
-        const noted = waiting.get(deviceId);
-        return addUnwritten(found, noted && describe(noted.entry, noted.firstSeenAtMs));
+        // In the order in which they will be written.
+        const noted = [unwritten(deviceId) ?? [], elsewhere]
+          .flat()
+          .sort((one, other) => one.firstSeenAt.getTime() - other.firstSeenAt.getTime());
+        return noted.reduce<Ledger | undefined>(addUnwritten, found);
       }
     },
     async close() {

@@ -13,6 +13,7 @@ import type { SessionSummary } from '../api/session.js';
 import type { FleetJson, StatsJson } from '../api/stats.js';
 import type { ClientProgress } from '../command-state.js';
 import type { Actor } from '../db/audit.js';
+import type { Ledger } from '../db/device-ledger.js';
 import { maskSecrets } from '../db/secrets.js';
 import type { EventFeed } from './event-feed.js';
 import type { StoredCommand } from './forward/commands/stored-command.js';
@@ -130,12 +131,15 @@ export interface ReplicaView {
   readonly commands: FleetCommands;
   readonly events: FleetEvents;
   readStats(): Promise<StatsJson>;
+  /** What has become of a device's messages, on all replicas; undefined: nothing is known of it. @throws SvcMqttError DATABASE_*. */
+  readLedger(deviceId: string): Promise<Ledger | undefined>;
   /** How all replicas are doing. */
   readFleet(): Promise<FleetJson>;
 }
 
 /** The same of this replica alone. */
-export interface LocalView extends Omit<ReplicaView, 'connections' | 'commands' | 'events' | 'readFleet'> {
+export interface LocalView
+  extends Omit<ReplicaView, 'connections' | 'commands' | 'events' | 'readLedger' | 'readFleet'> {
   readonly commands: LocalCommands;
   readonly connections: LiveConnections;
   readonly events: EventFeed;

@@ -92,7 +92,7 @@ const keysInATurn = 2_000;
 export function startPendingWatch(options: {
   store: SessionStore;
   commands(): (Pending<string> & Pick<CommandStore, 'end' | 'isCaughtUp' | 'hasAfter'>) | undefined;
-  presence: Pick<Presence, 'known' | 'alive'> | undefined;
+  presence: Pick<Presence, 'known' | 'isFirst'> | undefined;
   /** Its client is connected to this replica. */
   isConnected(key: string): boolean;
   log: Log;
@@ -108,11 +108,7 @@ export function startPendingWatch(options: {
   let connected = new Set<string>();
   let incarnation = '';
 
-  const isOurs = () =>
-    store.durable &&
-    store.caughtUp &&
-    presence?.known === true &&
-    [...presence.alive].sort()[0] === store.owner;
+  const isOurs = () => store.durable && store.caughtUp && presence?.known === true && presence.isFirst;
   const isAway = (key: string) => store.has(key) && !store.owned().has(key) && !isConnected(key);
 
   async function look(key: string, commands: Pending<string>): Promise<void> {

@@ -196,7 +196,9 @@ async function start(
     connectedIds: () => core.deviceIds(),
     onLost: (id, reason, isNews, device) => {
       const connections = core.kick(id, reason, device);
-      if (isNews || connections > 0) events.emit({ kind: 'revoked', device: id, reason, count: connections });
+      // Of a device that has no connection here one replica tells.
+      const tells = isNews && (presence?.known !== true || presence.isFirst);
+      if (connections > 0 || tells) events.emit({ kind: 'revoked', device: id, reason, count: connections });
       if (connections > 0)
         log.info({ event: 'device_dropped', device: id, reason, connections }, 'A device was dropped');
     },
@@ -293,6 +295,7 @@ async function start(
     link: nats.link,
     telling: nats.telling,
     view: own,
+    ledger,
     version,
     readReadiness: async () => showReadiness(readiness()),
     settings: readSharedSettings(config),
@@ -307,7 +310,6 @@ async function start(
     peeks,
     topicProblem: (device, topic) => core.findCommandProblem(device, topic),
     commands: openCommandSender(nats.link, () => downlink.store !== undefined),
-    readLedger: (deviceId) => ledger.read(deviceId),
     config,
     certificates: certificates.http,
     limits: { maxConnections: openFiles.http, maxConnectionsPerAddress: Math.ceil(openFiles.http / 2) },
@@ -352,7 +354,7 @@ async function start(
     },
     view,
     peeks,
-    devices: bindDeviceQueries(db, (deviceId) => ledger.read(deviceId)),
+    devices: bindDeviceQueries(db, view.readLedger),
     async revoke(deviceId, actor) {
       const { unknown } = await revokeDevices(db, actor, [deviceId]);
       if (unknown.length > 0) throw new SvcMqttError('DEVICE_NOT_FOUND', `There is no device ${deviceId}`);

@@ -244,6 +244,19 @@ describe('events of two replicas', () => {
     for (const stream of [...streams, only]) stream.end();
   });
 
+  test('that a device without a connection is revoked is told once, of one with a connection by who had it', async () => {
+    const stream = await follow('?kind=revoked', gateway.server);
+    const absent = await addDevice(gateway.server.httpPort);
+    await call(`/devices/${absent.id}`, other, 'DELETE');
+    const device = await connectClients(2);
+    await call(`/devices/${device}`, other, 'DELETE');
+    const told = (id: string) => stream.events().filter((event) => event.device === id);
+    await until('both are told', () => told(device).length === 2 && told(absent.id).length > 0);
+    expect(told(absent.id)).toMatchObject([{ count: 0 }]);
+    expect(told(device)).toMatchObject([{ count: 1 }, { count: 1 }]);
+    stream.end();
+  });
+
   test('go on after Last-Event-ID on whatever replica', async () => {
     const stream = await follow('?kind=connected', gateway.server);
     await connectClients(2);

@@ -63,6 +63,7 @@ export function openIdleFleet(): ReplicaView & { readonly feed: EventFeed } {
       },
     },
     events: openFleetEvents({ replica: 'r1', feed, asking: openAsking(members, link), telling }),
+    readLedger: async () => undefined,
     readFleet: async () => {
       const stats = readStats();
       const replicas = [

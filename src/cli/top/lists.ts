@@ -255,7 +255,7 @@ function toEventRow(event: EventJson): ListRow {
       formatClock(event.at),
       kind,
       toCellText(device ?? ''),
-      `${toCellText(reason)}${count === undefined ? '' : ` × ${formatCountShort(count)}`}`,
+      `${toCellText(reason)}${count === undefined || count === 0 ? '' : ` × ${formatCountShort(count)}`}`,
       toCellText(client),
       toCellText(replica),
       toCellText(address),

@@ -151,7 +151,7 @@ export function drawEvents(events: readonly EventJson[], lines: number, width: n
 function drawEvent({ at, kind, device, client, address, reason, count }: EventJson, width: number): Line {
   const color = eventColors[kind];
   const cell = (text: string | undefined, width: number) => `${toWidth(toCellText(text ?? ''), width)}  `;
-  const why = `${toCellText(reason ?? '')}${count === undefined ? '' : ` × ${formatCountShort(count)}`}`;
+  const why = `${toCellText(reason ?? '')}${count === undefined || count === 0 ? '' : ` × ${formatCountShort(count)}`}`;
   const word = toWidth(toCellText(kind), 14);
   // Where there is no room for all, why it happened is worth more than where from.
   if (width < wideEvents) {

@@ -56,7 +56,8 @@ export function EventTable({ events, replicas }: { events: readonly EventJson[];
           key: 'reason',
           title: 'Reason',
           from: 'medium',
-          render: ({ reason = '', count }) => shown(count === undefined ? reason : `${reason} (${count})`),
+          render: ({ reason = '', count }) =>
+            shown(count === undefined || count === 0 ? reason : `${reason} (${count})`),
         },
         { key: 'address', title: 'Address', from: 'wide', render: ({ address = '' }) => shown(address) },
       ]}

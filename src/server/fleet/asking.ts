@@ -11,6 +11,9 @@ export type Told<T> =
   | { readonly ok: true; readonly answer: T }
   | { readonly ok: false; readonly detail: string; readonly absent: boolean };
 
+/** What older replicas cannot be asked: that nobody listens there does not say that the replica has ended. */
+const newerQuestions: ReadonlySet<string> = new Set(['command', 'ledger']);
+
 /** Asks the other replicas, and notes who answers. */
 export type Asking = ReturnType<typeof openAsking>;
 
@@ -37,8 +40,9 @@ export function openAsking(members: Members, link: FleetLink) {
       return { ok: false, detail: 'answered in a form that is not understood', absent: false };
     }
     const { failed, detail } = told;
-    if (failed === 'absent') members.forget(replica);
-    else if (failed === 'silent') members.missed(replica, detail);
+    if (failed === 'absent') {
+      if (!newerQuestions.has(question)) members.forget(replica);
+    } else if (failed === 'silent') members.missed(replica, detail);
     else members.heard(replica);
     return { ok: false, detail, absent: failed === 'absent' || told.code === 404 };
   }

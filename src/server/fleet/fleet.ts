@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import type { Log } from '../../log.js';
+import type { DeviceLedger } from '../device-ledger.js';
 import type { NatsLink } from '../forward/connection/nats-link.js';
 import { openFleetLink } from '../forward/fleet/fleet-link.js';
 import type { FleetTelling } from '../forward/fleet/fleet-telling.js';
@@ -8,6 +9,7 @@ import { openAsking } from './asking.js';
 import { openFleetCommands } from './fleet-commands.js';
 import { openFleetConnections } from './fleet-connections.js';
 import { openFleetEvents } from './fleet-events.js';
+import { readFleetLedger } from './fleet-ledger.js';
 import { readFleetStats } from './fleet-stats.js';
 import { openMembers } from './members.js';
 import { openQuestions } from './questions.js';
@@ -22,6 +24,7 @@ export function joinFleet(options: {
   link: NatsLink;
   telling: FleetTelling;
   view: LocalView;
+  ledger: Pick<DeviceLedger, 'read' | 'unwritten'>;
   version: string;
   /** As `GET /readyz`. */
   readReadiness(): Promise<Health['readiness']>;
@@ -53,6 +56,7 @@ export function joinFleet(options: {
     events,
     connections: openFleetConnections({ own, local: view.connections, asking }),
     commands: openFleetCommands({ own, local: view.commands, asking }),
+    readLedger: (deviceId) => readFleetLedger(deviceId, options.ledger, asking),
     readFleet: () => readFleetStats(own, view.readStats, asking),
     async close() {
       events.close();

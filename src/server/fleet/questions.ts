@@ -5,9 +5,11 @@ import {
   toConnectionPageJson,
 } from '../../api/connection.js';
 import { defaultConnectionPage } from '../../api/connection-schema.js';
+import { toLedgerJson } from '../../api/device.js';
 import { toEventJson } from '../../api/event.js';
 import { hideCredentials } from '../../api/stats.js';
 import { SvcMqttError } from '../../errors.js';
+import type { DeviceLedger } from '../device-ledger.js';
 import { type Question, QuestionRefused } from '../forward/fleet/fleet-link.js';
 import type { LocalView, TakeTurn } from '../live.js';
 import { createTokenBuckets } from '../token-buckets.js';
@@ -29,10 +31,12 @@ interface Validator<T> {
  */
 export function openQuestions({
   view,
+  ledger,
   readHealth,
   take,
 }: {
   view: LocalView;
+  ledger: Pick<DeviceLedger, 'unwritten'>;
   readHealth: () => Promise<Health>;
   take: TakeTurn;
 }) {
@@ -124,6 +128,10 @@ export function openQuestions({
         sessions: view.commands.here(device, { ...command, expiresAtMs: expiresAtMs ?? undefined }),
       }),
     ),
+    ledger: question('What it has counted of a device and not written yet', requests.ledger, ({ device }) => {
+      const noted = ledger.unwritten(device);
+      return { ledger: noted === undefined ? null : toLedgerJson(noted) };
+    }),
     kick: question('Ends a connection, as DELETE /connections/{id}', requests.kick, ({ id, actor }) => {
       if (replicaOf(id) !== view.replica || connections.kick(id, actor) === undefined) throw absent();
       return {};

@@ -9,6 +9,7 @@ import {
   maxConnectionPage,
 } from '../../api/connection-schema.js';
 import { sortFields } from '../../api/constants.js';
+import { LedgerResponse } from '../../api/device-schema.js';
 import { FleetEventResponse } from '../../api/event-schema.js';
 import { closed } from '../../api/schema.js';
 import { StatsResponse } from '../../api/stats-schema.js';
@@ -125,6 +126,7 @@ export const requests = {
   rows: Compile(Type.Object({ ids: Type.Array(id, { maxItems: maxConnectionPage }) }, closed)),
   connection: Compile(Type.Object({ id }, closed)),
   command: Compile(AskedCommandRequest),
+  ledger: Compile(Type.Object({ device: text }, closed)),
   kick: Compile(KickRequest),
   events: Compile(Type.Object({ after: eventNumber }, closed)),
   nothing: Compile(Type.Object({}, closed)),
@@ -143,6 +145,7 @@ export const answers = {
   connection: Compile(loosen(ConnectionDetailsResponse)),
   stats: Compile(loosen(StatsResponse)),
   command: Compile(CommandAnswer),
+  ledger: Compile(Type.Object({ ledger: Type.Union([loosen(LedgerResponse), Type.Null()]) })),
   kick: Compile(Type.Object({})),
   health: Compile(Health),
   /** The latest of those asked for, oldest first, as many as there was room for. */

@@ -11,7 +11,7 @@ import {
 } from '../../db/device-changes.js';
 import { type ExportedDevice, exportDevices, importDevices } from '../../db/device-import.js';
 import type { DeviceRow } from '../../db/device-insert.js';
-import { findLedger, type Ledger } from '../../db/device-ledger.js';
+import type { Ledger } from '../../db/device-ledger.js';
 import {
   type AddRequest,
   addDevices,
@@ -73,13 +73,10 @@ export interface DeviceQueries {
   ): Promise<ExportedDevice[]>;
 }
 
-/** The ledger of a device, as a replica knows it. */
+/** The ledger of a device, as all replicas together know it. */
 export type ReadLedger = (deviceId: string) => Promise<Ledger | undefined>;
 
-export function bindDeviceQueries(
-  db: Database,
-  ledger: ReadLedger = (id) => findLedger(db, id),
-): DeviceQueries {
+export function bindDeviceQueries(db: Database, ledger: ReadLedger): DeviceQueries {
   return {
     async add(actor, request) {
       const [device] = await addDevices(db, actor, request);

@@ -26,7 +26,7 @@ export type RisksOf = (rules: PolicyRules) => Promise<string[]>;
 export function bindQueries(
   db: Database,
   urgent: Database,
-  { risksOf, readLedger }: { risksOf: RisksOf; readLedger?: ReadLedger | undefined },
+  { risksOf, readLedger }: { risksOf: RisksOf; readLedger: ReadLedger },
 ) {
   return {
     devices: bindDeviceQueries(db, readLedger),

@@ -10,7 +10,6 @@ import { plainAddress } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import { createApp } from './app.js';
 import type { CommandTopicProblem } from './commands.js';
-import type { ReadLedger } from './device-queries.js';
 import type { ReadReadiness } from './health.js';
 import { openKeyDirectory } from './key-directory.js';
 import { defaultHttpLimits, type HttpLimits } from './limits.js';
@@ -61,16 +60,14 @@ export async function startHttp(options: {
   version: string;
   /** What a policy allows that should be intended. */
   policyRisks: RisksOf;
-  /** Default: what is written in the database. */
-  readLedger?: ReadLedger | undefined;
   /** With them the API speaks HTTPS only. */
   certificates?: CertificateStore | undefined;
   limits?: Partial<HttpLimits>;
 }): Promise<RunningHttp> {
-  const { db, urgent = db, policyRisks, readLedger } = options;
+  const { db, urgent = db, policyRisks, view } = options;
   return startHttpWith({
     ...options,
-    queries: bindQueries(db, urgent, { risksOf: policyRisks, readLedger }),
+    queries: bindQueries(db, urgent, { risksOf: policyRisks, readLedger: view.readLedger }),
   });
 }
 

@@ -11,6 +11,8 @@ export interface Presence {
   readonly known: boolean;
   /** Names of the replicas that have said lately that they live, this one among them. */
   readonly alive: ReadonlySet<string>;
+  /** This one is the first of them by name: what one is to do for all, it does. */
+  readonly isFirst: boolean;
   /** Takes this replica's name away. */
   close(): Promise<void>;
 }
@@ -60,6 +62,9 @@ export function openPresence(context: StateContext, replica: string): Presence {
       return bucket.reachable && bucket.caughtUp && bucket.problem === undefined && alive.has(replica);
     },
     alive,
+    get isFirst() {
+      return [...alive].every((name) => replica <= name);
+    },
     async close() {
       clearInterval(timer);
       if (bucket.reachable) await bucket.remove(replica, { expected: undefined }).catch(() => undefined);

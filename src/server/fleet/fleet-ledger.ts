@@ -1,0 +1,26 @@
+import { readLedgerJson } from '../../api/device.js';
+import type { DeviceLedger } from '../device-ledger.js';
+import type { Asking } from './asking.js';
+import { answers } from './wire.js';
+
+/**
+ * The ledger of a device: what is written, and what the replicas that answer have not written yet. What one of them writes
+ * while it is asked can be missing, or counted twice, in this answer.
+ *
+ * @returns undefined: nothing is known of it.
+ * @throws SvcMqttError DATABASE_*.
+ */
+export async function readFleetLedger(
+  deviceId: string,
+  local: Pick<DeviceLedger, 'read'>,
+  asking: Asking,
+): ReturnType<DeviceLedger['read']> {
+  const question = { device: deviceId };
+  const told = await Promise.all(
+    asking.others().map((member) => asking.ask(member, 'ledger', question, answers.ledger)),
+  );
+  const elsewhere = told.flatMap((each) =>
+    each.ok && each.answer.ledger !== null ? readLedgerJson(each.answer.ledger) : [],
+  );
+  return await local.read(deviceId, elsewhere);
+}
