@@ -62,9 +62,11 @@ export function openCommandProgress(options: {
           `Stream ${stream} has no command ${sequence} any more: its limits have dropped it, or somebody deleted it`,
         );
       if (command?.device !== escapeToken(deviceId)) {
-        const whose =
-          command === undefined ? `Stream ${stream} has no` : `Stream ${stream} has for another device the`;
-        throw new SvcMqttError('COMMAND_NOT_FOUND', `${whose} command ${sequence}`);
+        const why =
+          command === undefined
+            ? `Stream ${stream} has no command ${sequence}`
+            : `Command ${sequence} of stream ${stream} is for another device`;
+        throw new SvcMqttError('COMMAND_NOT_FOUND', why);
       }
       return { stream, command };
     },

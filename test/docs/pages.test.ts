@@ -60,10 +60,23 @@ function callsIn(text: string): string[] {
 
 // The page on how it is built names things so that are no commands.
 const guides = pages.filter((page) => page !== 'docs/architecture.md');
-test.for(guides)('%s shows commands and options that exist', (page) => {
+test.for(guides)('%s shows commands and options that exist', (page) => expectCalls(callsIn(read(page))));
+
+test('what the program says names commands and options that exist', () => {
+  const sources = readdirSync(join(projectDir, 'src'), { recursive: true, encoding: 'utf8' });
+  const calls = sources
+    .filter((file) => /\.tsx?$/.test(file))
+    // What is put in while it runs is left out.
+    .flatMap((file) => [...read(join('src', file)).matchAll(/\\?`svc-mqtt ([a-z][^`\\$]*)/g)])
+    .map(([, call = '']) => call.trim());
+  expect(calls.length).toBeGreaterThan(20);
+  expectCalls(calls);
+});
+
+function expectCalls(calls: readonly string[]): void {
   const { program, uses } = buildProgram(() => {});
   const leaves = listLeaves(program);
-  for (const call of callsIn(read(page))) {
+  for (const call of calls) {
     // What follows in a pipe, or as a comment, is not of the command.
     const words = (call.split(/ [|#] | *[>|]\s/)[0] ?? '').split(' ');
     const commands = leaves.filter(({ path, command }) => {
@@ -81,4 +94,4 @@ test.for(guides)('%s shows commands and options that exist', (page) => {
     for (const [option] of call.matchAll(/(?<=[\s[|])--[a-z-]+/g))
       expect([...known, '--help'], `svc-mqtt ${call}`).toContain(option);
   }
-});
+}

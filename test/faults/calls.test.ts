@@ -1,3 +1,6 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import mqtt from 'mqtt';
 import { connect, type Msg, type NatsConnection, headers as newHeaders } from 'nats';
@@ -317,13 +320,28 @@ describe('device send', () => {
     });
   });
 
-  test('sends to all that are selected, and tells which could not be sent it', async () => {
+  test('sends a file whose text would be six times as long in JSON, and no larger one', async ({
+    onTestFinished,
+  }) => {
+    const { id } = await addDevice(gateway.server.httpPort);
+    const directory = await mkdtemp(path.join(tmpdir(), 'svc-mqtt-test-'));
+    onTestFinished(() => rm(directory, { recursive: true }));
+    const file = path.join(directory, 'zeros');
+    await writeFile(file, Buffer.alloc(200_000));
+    expect(await run([id, 'state', '--file', file])).toMatchObject({ outcome: 0 });
+    await writeFile(file, Buffer.alloc(262_145));
+    expect(await run([id, 'state', '--file', file])).toMatchObject({ outcome: 'BODY_TOO_LARGE' });
+  });
+
+  test('sends to all that are selected, and tells which could not be sent it', async ({ onTestFinished }) => {
     const add = (body: object) =>
       fetch(`http://127.0.0.1:${gateway.server.httpPort}/devices`, {
         method: 'POST',
         body: JSON.stringify(body),
       });
-    for (const site of ['graz', 'graz', 'lyon']) await add({ type: 'pump', metadata: { site } });
+    for (const site of ['graz', 'graz']) await add({ type: 'pump', metadata: { site } });
+    const last = await add({ type: 'pump', metadata: { site: 'lyon' } });
+    const { id, mqtt_password: password } = (await last.json()) as { id: string; mqtt_password: string };
     const { outcome, out } = await run([
       '--type',
       'pump',
@@ -338,6 +356,15 @@ describe('device send', () => {
       outcome: 1,
       out: '0 devices sent, 3 failed\n',
       err: expect.stringContaining('no client of the device'),
+    });
+    const client = await open(onTestFinished, { id, password }, 5, other.mqttPort);
+    await client.subscribeAsync(`cmd/${id}/call/#`, { qos: 1 });
+    client.on('message', (_topic, payload, { properties }) => {
+      client.publish(String(properties?.responseTopic), `is ${payload}`);
+    });
+    expect(await run(['--type', 'pump', '--yes', 'state', 'on', '--wait', '5s'])).toMatchObject({
+      outcome: 1,
+      out: `${id}  is on\n1 device sent, 2 failed\n`,
     });
   });
 

@@ -28,8 +28,8 @@ afterAll(async () => {
 async function send(id: string, request: object, headers: Record<string, string> = {}) {
   const url = `http://127.0.0.1:${gateway.server.httpPort}/devices/${encodeURIComponent(id)}/commands`;
   const answer = await fetch(url, { method: 'POST', body: JSON.stringify(request), headers });
-  const { code, detail } = (await answer.json()) as { code?: string; detail?: string };
-  return { status: answer.status, code, detail };
+  const { code, detail, suggestion } = (await answer.json()) as Record<string, string | undefined>;
+  return { status: answer.status, code, detail, suggestion };
 }
 
 async function run(...args: string[]): Promise<unknown> {
@@ -81,6 +81,13 @@ describe('nothing is stored, and the answer says why', () => {
       'DEVICE_UNAVAILABLE',
       /no client/,
     ],
+    [
+      'a body over the limit',
+      { topic: 'a', payload: 'x'.repeat(400_000) },
+      413,
+      'BODY_TOO_LARGE',
+      / 357 KiB;/,
+    ],
   ])('%s', async (_name, request, status, code, detail) => {
     const device = await addDevice(gateway.server.httpPort);
     const before = await stored();
@@ -107,15 +114,16 @@ describe('nothing is stored, and the answer says why', () => {
     await sql.connect();
     await sql.query("update devices set expires_at = now() - interval '1 hour' where id = $1", [expired.id]);
     await sql.end();
-    for (const [{ id }, why] of [
-      [revoked, 'revoked'],
-      [expired, 'expired'],
+    for (const [{ id }, why, remedy] of [
+      [revoked, 'revoked', /Enable/],
+      [expired, 'expired', /expiry/],
     ] as const) {
       for (const request of [{ topic: 'a' }, { topic: 'a', wait_seconds: 1 }])
         expect(await send(id, request)).toMatchObject({
           status: 409,
           code: 'DEVICE_UNAVAILABLE',
           detail: expect.stringContaining(why),
+          suggestion: expect.stringMatching(remedy),
         });
       expect(await run(id, 'a')).toBe('DEVICE_UNAVAILABLE');
     }

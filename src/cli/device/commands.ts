@@ -158,7 +158,7 @@ and be able to let it in again, revoke it.`,
 }
 
 function addSendCommand(device: Command, add: Add): void {
-  add(device, 'send <arguments...>', 'Send a command to a device, or ask it', 'api', async (call) =>
+  add(device, 'send [arguments...]', 'Send a command to a device, or ask it', 'api', async (call) =>
     (await import('./send.js')).sendToDevice(call.config, { ...call.options, args: call.args }, call.io),
   )
     .usage('[options] <id> <topic> [payload|-]')

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import type { CommandJson, CommandRequestJson } from '../../api/command.js';
+import { type CommandJson, type CommandRequestJson, requirePayloadRoom } from '../../api/command.js';
 import { readDurationMs } from '../../duration.js';
 import { fileReasonOf, messageOf, SvcMqttError } from '../../errors.js';
 import { usageError } from '../command/usage-error.js';
@@ -76,7 +76,7 @@ function toMs(option: string, text: string): number {
   return ms;
 }
 
-/** Text as it is, any other bytes as base64. */
+/** Text as it is, any other bytes, and text that JSON would make longer, as base64. */
 async function readPayload(
   text: string | undefined,
   file: string | undefined,
@@ -87,11 +87,16 @@ async function readPayload(
   const path = file ?? (text === '-' ? '-' : undefined);
   if (path === undefined) return { payload: text ?? '' };
   const bytes = path === '-' ? await readAll(io) : await readWhole(path);
+  requirePayloadRoom(bytes);
+  const base64 = bytes.toString('base64');
   try {
-    return { payload: strictUtf8.decode(bytes) };
+    const text = strictUtf8.decode(bytes);
+    // Control characters are six bytes each in JSON.
+    if (Buffer.byteLength(JSON.stringify(text)) <= base64.length) return { payload: text };
   } catch {
-    return { payload_base64: bytes.toString('base64') };
+    // It is no text.
   }
+  return { payload_base64: base64 };
 }
 
 async function readWhole(path: string): Promise<Buffer> {
@@ -110,13 +115,16 @@ async function readAll(io: CommandIo): Promise<Buffer> {
 
 /** What came of a command; of an answer, the answer alone. */
 function describe({ device, topic, stored, answer }: CommandJson): string {
-  if (answer !== null) {
-    if (answer.by === 'ack') return `${escapeControls(device)} has it\n`;
-    return `${answer.payload === null ? answer.payload_base64 : escapeControls(answer.payload)}\n`;
-  }
+  if (answer !== null)
+    return `${answer.by === 'ack' ? `${escapeControls(device)} ` : ''}${describeAnswer(answer)}\n`;
   const where =
     stored === null ? 'sent to the clients that are connected' : `${stored.stream} ${stored.sequence}`;
   return `${escapeControls(device)}  ${escapeControls(topic)}  ${where}\n`;
+}
+
+function describeAnswer({ by, payload, payload_base64: base64 }: NonNullable<CommandJson['answer']>): string {
+  if (by === 'ack') return 'has it';
+  return payload === null ? base64 : escapeControls(payload);
 }
 
 async function sendToMany(
@@ -142,6 +150,8 @@ async function sendToMany(
       try {
         const sent = await api.sendCommand(id, request);
         if (json === true) await write(io.stdout, toJsonLine(sent));
+        else if (sent.answer !== null)
+          await write(io.stdout, `${escapeControls(id)}  ${describeAnswer(sent.answer)}\n`);
       } catch (error) {
         if (error instanceof SvcMqttError && error.code === 'API_UNREACHABLE') throw error;
         failed.push({ device: id, reason: messageOf(error) });

@@ -1,4 +1,4 @@
-import type { CommandJson } from '../../api/command.js';
+import { type CommandJson, requirePayloadRoom } from '../../api/command.js';
 import {
   CommandParams,
   CommandProgressResponse,
@@ -114,9 +114,10 @@ function addSendRoute(app: TypedApp, options: CommandOptions): void {
       const { id } = request.params;
       const device = canBeId(id) ? await devices.find(id) : undefined;
       if (device === undefined) throw new ProblemError(createUnknownProblem(id));
-      if (device.revokedAt !== null) throw unavailable(`The device ${id} is revoked`);
+      if (device.revokedAt !== null)
+        throw unavailable(`The device ${id} is revoked`, 'Enable it, if that was a mistake');
       if (device.expiresAt !== null && device.expiresAt.getTime() <= Date.now())
-        throw unavailable(`The device ${id} has expired`);
+        throw unavailable(`The device ${id} has expired`, 'Give it another expiry, if it is to live on');
       const where = waitSec === undefined ? `cmd/${id}/${topic}` : `cmd/${id}/call/${topic}`;
       // Of a question the device's replica says so.
       const problem = waitSec === undefined ? topicProblem(device, where) : undefined;
@@ -171,8 +172,7 @@ function readPayload(body: { payload?: string; payload_base64?: string }): Buffe
     body.payload_base64 === undefined
       ? Buffer.from(body.payload ?? '', 'utf8')
       : Buffer.from(body.payload_base64, 'base64');
-  if (payload.length > maxCommandBytes)
-    throw new ProblemError(createProblem('BODY_TOO_LARGE', `The payload is over ${maxCommandBytes} bytes`));
+  requirePayloadRoom(payload);
   return payload;
 }
 
@@ -189,10 +189,14 @@ function toProblem(id: string, { code, reason }: CommandFailure): ProblemError {
   if (code === 408) return new ProblemError(createProblem('DEVICE_SILENT', detail));
   if (code === 400)
     return new ProblemError(createInputProblem([{ field: 'topic', problem: `is refused: ${reason}` }]));
-  return unavailable(detail);
+  if (code === 429) return unavailable(detail, 'Ask again when some of them are answered');
+  if (code === 413) return unavailable(detail);
+  return unavailable(
+    detail,
+    '`svc-mqtt device show` says whether it is connected; a command without a wait is kept for its session',
+  );
 }
 
-function unavailable(detail: string): ProblemError {
-  const suggestion = 'See `svc-mqtt connection list --device`; a command without a wait is kept for it';
+function unavailable(detail: string, suggestion?: string): ProblemError {
   return new ProblemError(createProblem('DEVICE_UNAVAILABLE', detail, { suggestion }));
 }

@@ -107,7 +107,7 @@ export function describeFailure(error: unknown, maxBodyBytes: number): Problem {
   }
   const status = statusOf(error);
   if (status === 413) {
-    const detail = `The body is over the limit of ${maxBodyBytes / 1_024} KiB; nothing was stored`;
+    const detail = `The body is over the limit of ${Math.floor(maxBodyBytes / 1_024)} KiB; nothing was stored`;
     return createProblem('BODY_TOO_LARGE', detail);
   }
   if ((error as { code?: unknown }).code === 'FST_ERR_BAD_URL') {
