@@ -4,23 +4,23 @@ import { runProgram } from '../../src/cli/program.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { type Gateway, openDatabase, startGateway } from '../faults/gateway.js';
 import { freePort } from '../support/free-port.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import { fakeIo, fakeTerminal, jsonLines, until } from './support.js';
 
 /** The commands against a server with real clients. */
 
-const undo: (() => Promise<void> | void)[] = [];
+const later = undoAfterAll();
 const clients = new Map<string, MqttClient>();
 let gateway: Gateway;
 let env: Record<string, string>;
 
 beforeAll(async () => {
-  gateway = await startGateway((step) => undo.push(step), { env: { API_TOKEN: 'token-of-the-test-run' } });
+  gateway = await startGateway(later, { env: { API_TOKEN: 'token-of-the-test-run' } });
   env = { LISTEN_ADDR: `127.0.0.1:${gateway.server.httpPort}`, API_TOKEN: 'token-of-the-test-run' };
   for (const name of ['pump-1', 'pump-2', '倉庫-03', 'evil\u001b[31mid']) await connect(name);
 });
 afterAll(async () => {
   for (const client of clients.values()) await client.endAsync(true);
-  for (const step of undo.reverse()) await step();
 });
 
 async function connect(clientId: string): Promise<void> {
@@ -157,7 +157,7 @@ describe('devices', () => {
     expect(unknown.err).toBe(
       `Which devices are connected is not known: http://${silent.LISTEN_ADDR} does not answer: the connection is refused.\n`,
     );
-    const other = { ...database(), DATABASE_URL: await openDatabase((step) => undo.push(step)) };
+    const other = { ...database(), DATABASE_URL: await openDatabase(later) };
     await runWhole(['device', 'add', '--type', 'sensor', '--id', 'device-3'], other);
     const foreign = await runWhole(['device', 'list'], other, 80);
     expect(foreign.out).not.toContain('ONLINE');

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from '
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { pino } from 'pino';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { formatCsv, protectFormula, readCsv, unprotectFormula } from '../../src/cli/device/csv.js';
 import { checkGivenSecret } from '../../src/cli/device/import-row.js';
 import { runProgram } from '../../src/cli/program.js';
@@ -14,6 +14,7 @@ import type { SvcMqttError } from '../../src/errors.js';
 import { readConfig } from '../../src/read-config.js';
 import { copyEmbedded } from '../support/embedded-template.js';
 import { borrowPostgres, createDatabase, postgresTemplateVariable } from '../support/postgres.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import { fakeIo, jsonLines, makeTempDir, runCli } from './support.js';
 
 const secret = 'q8Zr1xW0vT7yLk3mNs5uBd'; // 22 characters of base64
@@ -73,15 +74,15 @@ test.each([
 });
 
 describe.each(['postgres', 'embedded'])('on %s', (kind) => {
-  const releases: (() => Promise<void> | void)[] = [];
+  const later = undoAfterAll();
   const dir = makeTempDir();
-  releases.push(() => dir.remove());
+  later(() => dir.remove());
   let env: Record<string, string> = {};
   let db: Database;
   beforeAll(async () => {
     if (kind === 'postgres') {
       const postgres = await borrowPostgres();
-      releases.push(() => postgres.release());
+      later(() => postgres.release());
       env = { DATABASE_URL: await createDatabase(postgres.url, process.env[postgresTemplateVariable]) };
     } else {
       const dataDir = join(dir.path, 'data');
@@ -89,14 +90,11 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
       env = { DATA_DIR: dataDir };
     }
     db = await openDatabase(readConfig({ env }), pino({ level: 'silent' }));
-    releases.push(() => db.close());
+    later(() => db.close());
     await migrate(db);
   });
   beforeEach(async () => {
     await db.pool.query('truncate devices, audit_log');
-  });
-  afterAll(async () => {
-    for (const release of releases.reverse()) await release();
   });
 
   let files = 0;

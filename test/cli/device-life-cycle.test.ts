@@ -1,6 +1,6 @@
 import { userInfo } from 'node:os';
 import { pino } from 'pino';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import { loadCredentials, matchSecret } from '../../src/db/device-credentials.js';
 import { migrate } from '../../src/db/migrate.js';
@@ -9,29 +9,27 @@ import type { SvcMqttError } from '../../src/errors.js';
 import { readConfig } from '../../src/read-config.js';
 import { copyEmbedded } from '../support/embedded-template.js';
 import { borrowPostgres, createDatabase, postgresTemplateVariable } from '../support/postgres.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import { fakeIo, jsonLines, makeTempDir } from './support.js';
 
 describe.each(['postgres', 'embedded'])('on %s', (kind) => {
-  const releases: (() => Promise<void> | void)[] = [];
+  const later = undoAfterAll();
   let env: Record<string, string> = {};
   let db: Database;
   beforeAll(async () => {
     if (kind === 'postgres') {
       const postgres = await borrowPostgres();
-      releases.push(() => postgres.release());
+      later(() => postgres.release());
       env = { DATABASE_URL: await createDatabase(postgres.url, process.env[postgresTemplateVariable]) };
     } else {
       const dir = makeTempDir();
-      releases.push(() => dir.remove());
+      later(() => dir.remove());
       await copyEmbedded(dir.path);
       env = { DATA_DIR: dir.path };
     }
     db = await openDatabase(readConfig({ env }), pino({ level: 'silent' }));
-    releases.push(() => db.close());
+    later(() => db.close());
     await migrate(db);
-  });
-  afterAll(async () => {
-    for (const release of releases.reverse()) await release();
   });
 
   const run = async (...args: string[]) => {

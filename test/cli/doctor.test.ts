@@ -4,7 +4,7 @@ import { type AddressInfo, createConnection, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect, DiscardPolicy, RetentionPolicy, StorageType, type StreamConfig } from 'nats';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import { listAudit } from '../../src/db/audit-log.js';
 import { listDevices } from '../../src/db/devices.js';
@@ -18,6 +18,7 @@ import { openDatabase as createMigrated } from '../faults/gateway.js';
 import { createAuthority, openTestFiles } from '../support/certificates.js';
 import { freePort } from '../support/free-port.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import { fakeIo } from './support.js';
 
 interface Check {
@@ -28,25 +29,22 @@ interface Check {
 }
 
 const log = openLog({ level: 'silent', format: 'json' });
-const undo: (() => Promise<void> | void)[] = [];
+const later = undoAfterAll();
 let nats: TestNatsServer;
 let env: Record<string, string>;
 let streams = 0;
 
 beforeAll(async () => {
   nats = await startNatsServer();
-  undo.push(() => nats.stop());
+  later(() => nats.stop());
   env = {
-    DATABASE_URL: await createMigrated((each) => undo.push(each)),
+    DATABASE_URL: await createMigrated(later),
     NATS_URL: nats.url,
     MQTT_HOST: '127.0.0.1',
     MQTT_PORT: String(await freePort()),
     LISTEN_ADDR: `127.0.0.1:${await freePort()}`,
     MAX_CONNECTIONS: '100',
   };
-});
-afterAll(async () => {
-  for (const each of undo.reverse()) await each();
 });
 
 /** Runs the doctor; `find` answers the findings of a check. */

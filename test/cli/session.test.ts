@@ -1,34 +1,32 @@
 import { connectAsync, type MqttClient } from 'mqtt';
 import { connect as connectNats } from 'nats';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { type Gateway, startGateway } from '../faults/gateway.js';
 import { freePort } from '../support/free-port.js';
 import { type ServerProcess, startServerProcess } from '../support/server-process.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import { fakeIo, jsonLines, until } from './support.js';
 
 /** The commands against two replicas: what one has, the other tells. */
 
-const undo: (() => Promise<void> | void)[] = [];
+const later = undoAfterAll();
 const token = 'token-of-the-test-run';
 let gateway: Gateway;
 let other: ServerProcess;
 let env: Record<string, string>;
 
 beforeAll(async () => {
-  gateway = await startGateway((step) => undo.push(step), {
+  gateway = await startGateway(later, {
     env: { API_TOKEN: token, MAX_SESSION_EXPIRY: '1h', ACL: 'open' },
   });
   const ports = { MQTT_PORT: '0', LISTEN_ADDR: `127.0.0.1:${await freePort()}` };
   other = await startServerProcess({ ...gateway.env, ...ports });
-  undo.push(async () => {
+  later(async () => {
     await other.end('SIGKILL');
   });
   env = { LISTEN_ADDR: ports.LISTEN_ADDR, API_TOKEN: token };
-});
-afterAll(async () => {
-  for (const step of undo.reverse()) await step();
 });
 
 /** A client of the first replica, with a subscription. */
@@ -46,7 +44,7 @@ async function connect(device: string, clientId: string, clean = false): Promise
     clean,
     reconnectPeriod: 0,
   });
-  undo.push(() => client.endAsync(true));
+  later(() => client.endAsync(true));
   await client.subscribeAsync(`cmd/${device}/#`, { qos: 1 });
   return client;
 }
@@ -73,7 +71,7 @@ test('sessions are listed, shown and ended on whichever replica is asked', async
   await until('one is away', async () => (await list()).some(({ away_since: at }) => at !== null));
 
   const nats = await connectNats({ servers: gateway.nats.url });
-  undo.push(() => nats.close());
+  later(() => nats.close());
   for (const what of ['a', 'b', 'c']) nats.publish(`cmd.roof-2.${what}`, 'x');
   await nats.flush();
   await until('they wait', async () => (await list('--device', 'roof-2'))[0]?.pending === 3);
@@ -138,7 +136,7 @@ test('what other devices sent waits for a session, too', async () => {
   const ofGone = async () => (await list('--device', 'roof-4'))[0];
   await until('they wait', async () => (await ofGone())?.pending === 2);
   const nats = await connectNats({ servers: gateway.nats.url });
-  undo.push(() => nats.close());
+  later(() => nats.close());
   await nats.jetstream().publish('cmd.roof-4.go', 'x');
   await until('the command waits beside them', async () => (await ofGone())?.pending === 3);
   const { streams } = await nats.jetstreamManager();

@@ -3,9 +3,10 @@ import { gzipSync } from 'node:zlib';
 import jsQR from 'jsqr';
 import mqtt from 'mqtt';
 import type { Browser } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { addDevice, connected, type Gateway, publishAndWait, startGateway } from '../faults/gateway.js';
 import { subscribePacket } from '../support/raw-packets.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import { expectAccessible, launchBrowser, noBrowser, openPage } from './browser.js';
 
 const built = (name: string) => readFileSync(new URL(`../../dist/server/console/${name}`, import.meta.url));
@@ -41,8 +42,7 @@ function readQrCode(svg: string): string {
   return jsQR.default(pixels, side, side)?.data ?? '';
 }
 
-const undo: (() => Promise<void> | void)[] = [];
-const onFinished = (step: () => Promise<void> | void) => void undo.push(step);
+const onFinished = undoAfterAll();
 let gateway: Gateway;
 let browser: Browser;
 let base: string;
@@ -71,9 +71,6 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     base = `http://127.0.0.1:${gateway.server.httpPort}`;
     browser = await launchBrowser();
     onFinished(() => browser.close());
-  });
-  afterAll(async () => {
-    for (const step of undo.reverse()) await step();
   });
 
   /** Opens the console, and logs in where a key is given. */

@@ -1,5 +1,5 @@
 import type { Browser } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import {
   addDevice,
   connected,
@@ -9,12 +9,12 @@ import {
   startReplica,
 } from '../faults/gateway.js';
 import type { ServerProcess } from '../support/server-process.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import { expectAccessible, launchBrowser, noBrowser, openPage } from './browser.js';
 
 /** The console over two replicas, of which one stops to answer. */
 
-const undo: (() => Promise<void> | void)[] = [];
-const onFinished = (step: () => Promise<void> | void) => void undo.push(step);
+const onFinished = undoAfterAll();
 let gateway: Gateway;
 let other: ServerProcess;
 let browser: Browser;
@@ -25,9 +25,6 @@ describe.skipIf(noBrowser !== undefined)('the console of two replicas', () => {
     other = await startReplica(onFinished, gateway);
     browser = await launchBrowser();
     onFinished(() => browser.close());
-  });
-  afterAll(async () => {
-    for (const step of undo.reverse()) await step();
   });
 
   const idOf = async (server: ServerProcess): Promise<string> =>

@@ -4,32 +4,30 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import mqtt from 'mqtt';
 import { connect, type Msg, type NatsConnection, headers as newHeaders } from 'nats';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { fakeIo } from '../cli/support.js';
 import type { Credentials } from '../support/load.js';
 import { type ServerProcess, startServerProcess } from '../support/server-process.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import { addDevice, type Gateway, startGateway, until } from './gateway.js';
 
 let gateway: Gateway;
 let other: ServerProcess;
 let nats: NatsConnection;
-const undo: (() => Promise<void> | void)[] = [];
+const later = undoAfterAll();
 
 beforeAll(async () => {
-  gateway = await startGateway((each) => void undo.push(each), {
+  gateway = await startGateway(later, {
     env: { MQTT_PORT: '0', LISTEN_ADDR: '127.0.0.1:0' },
   });
   other = await startServerProcess(gateway.env);
-  undo.push(async () => {
+  later(async () => {
     await other.end('SIGKILL');
   });
   nats = await connect({ servers: gateway.nats.url });
-  undo.push(() => nats.close());
-});
-afterAll(async () => {
-  for (const each of undo.reverse()) await each();
+  later(() => nats.close());
 });
 
 async function open(

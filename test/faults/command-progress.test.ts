@@ -1,5 +1,5 @@
 import { connect, headers } from 'nats';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import type { CommandJson, CommandProgressJson } from '../../src/api/command.js';
 import { runProgram } from '../../src/cli/program.js';
 import { fakeIo } from '../cli/support.js';
@@ -7,18 +7,19 @@ import type { Credentials } from '../support/load.js';
 import { disconnectPacket, packet, type RawClient, subscribePacket, uint16 } from '../support/raw-client.js';
 import { acknowledgePacket, Id, property, readPublish5 } from '../support/raw-mqtt5.js';
 import type { ServerProcess } from '../support/server-process.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import { nextCommand, openSubscriber, subscribeToCommands } from './command-client.js';
 import { addDevice, connected, type Gateway, startGateway, startReplica, until } from './gateway.js';
 
 /** Two replicas on one NATS and one database: a command is followed from either of them. */
 
-const undo: (() => Promise<void> | void)[] = [];
+const later = undoAfterAll();
 let gateway: Gateway;
 let other: ServerProcess;
 
 beforeAll(async () => {
-  gateway = await startGateway((step) => undo.push(step));
-  other = await startReplica((step) => undo.push(step), gateway);
+  gateway = await startGateway(later);
+  other = await startReplica(later, gateway);
   const { id } = await addDevice(gateway.server.httpPort);
   const { sequence } = await send(id, {});
   for (const server of [gateway.server, other])
@@ -26,10 +27,6 @@ beforeAll(async () => {
       'it sees the other one',
       async () => (await progress(id, sequence, server)).replicas.length === 2,
     );
-});
-
-afterAll(async () => {
-  for (const step of undo.reverse()) await step();
 });
 
 async function call(path: string, { httpPort }: { httpPort: number } = gateway.server, body?: object) {
@@ -69,7 +66,7 @@ async function subscriber(
   server: { mqttPort: number },
   options: { clientId?: string; clean?: boolean; qos?: number; known?: boolean } = {},
 ): Promise<RawClient> {
-  const { client } = await openSubscriber((step) => undo.push(step), server.mqttPort, device, options);
+  const { client } = await openSubscriber(later, server.mqttPort, device, options);
   if (options.known !== true) await subscribeToCommands(client, device, options.qos);
   return client;
 }
@@ -154,7 +151,7 @@ test('each client has its own state, and the device that of the furthest one', a
 
 test('a command that the client refuses is refused, also when it is away', async () => {
   const device = await addDevice(gateway.server.httpPort);
-  const client = await connected((step) => undo.push(step), gateway.server.mqttPort, device, {
+  const client = await connected(later, gateway.server.mqttPort, device, {
     level: 5,
     properties: property(Id.sessionExpiry, 3_600),
   });
@@ -186,7 +183,7 @@ test('what is no command of the device has a code', async () => {
   const [one, two] = [await addDevice(gateway.server.httpPort), await addDevice(gateway.server.httpPort)];
   const { stream, sequence } = await send(one.id, {});
   const nats = await connect({ servers: gateway.nats.url });
-  undo.push(() => nats.close());
+  later(() => nats.close());
   const gone = await send(one.id, {});
   await (await nats.jetstreamManager()).streams.deleteMessage(stream, gone.sequence);
   for (const [path, status, code] of [
@@ -211,7 +208,7 @@ describe('the QoS of a command', () => {
     const device = await addDevice(gateway.server.httpPort);
     const client = await subscriber(device, gateway.server);
     const nats = await connect({ servers: gateway.nats.url });
-    undo.push(() => nats.close());
+    later(() => nats.close());
     const publish = async (name: string, value: string) => {
       const lines = headers();
       lines.set(name, value);

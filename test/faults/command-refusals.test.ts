@@ -1,28 +1,25 @@
 import { connect, type NatsConnection } from 'nats';
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { fakeIo } from '../cli/support.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import { addDevice, connected, type Gateway, publishAndWait, startGateway, until } from './gateway.js';
 
 /** What cannot be sent to a device is refused with a code, and nothing of it is stored. */
 
-const undo: (() => Promise<void> | void)[] = [];
+const later = undoAfterAll();
 let gateway: Gateway;
 let nats: NatsConnection;
 
 beforeAll(async () => {
-  gateway = await startGateway((step) => undo.push(step), {
+  gateway = await startGateway(later, {
     env: { MAX_TOPIC_LEVELS: '8' },
     nats: { configExtra: 'max_payload: 65536' },
   });
   nats = await connect({ servers: gateway.nats.url });
-  undo.push(() => nats.close());
-});
-
-afterAll(async () => {
-  for (const step of undo.reverse()) await step();
+  later(() => nats.close());
 });
 
 async function send(id: string, request: object, headers: Record<string, string> = {}) {
@@ -98,7 +95,7 @@ describe('nothing is stored, and the answer says why', () => {
     });
     expect(await stored()).toBe(before);
     // The connection to NATS is as good as before, for everybody.
-    const client = await connected((step) => undo.push(step), gateway.server.mqttPort, device);
+    const client = await connected(later, gateway.server.mqttPort, device);
     await publishAndWait(client, device, 'still served');
     expect(gateway.server.log.filter(({ event }) => event === 'nats_disconnected')).toEqual([]);
   });

@@ -1,7 +1,8 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import { readStored } from '../support/load.js';
 import { createDatabase, startPostgres, type TestPostgres, withClient } from '../support/postgres.js';
 import { inCi } from '../support/rounds.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import {
   addDevices,
   connected,
@@ -15,10 +16,7 @@ import {
 /** The promise is 5 s; beyond this the test does not wait. */
 const backWithinMs = 15_000;
 
-const undo: (() => Promise<void> | void)[] = [];
-const later = (release: () => Promise<void> | void) => {
-  undo.push(release);
-};
+const later = undoAfterAll();
 let postgres: TestPostgres;
 let databaseUrl: string;
 let gateway: Gateway;
@@ -28,9 +26,6 @@ beforeAll(async () => {
   later(() => postgres.stop());
   databaseUrl = await createDatabase(postgres.url);
   gateway = await startGateway(later, { databaseUrl });
-});
-afterAll(async () => {
-  for (const release of undo.reverse()) await release();
 });
 
 const absences = [

@@ -1,25 +1,26 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { connect } from 'nats';
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { ConnectionPageJson } from '../../src/api/connection.js';
 import type { FleetJson } from '../../src/api/stats.js';
 import { runProgram } from '../../src/cli/program.js';
 import { fakeIo, jsonLines } from '../cli/support.js';
 import type { RawClient } from '../support/raw-client.js';
 import type { ServerProcess } from '../support/server-process.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import { addDevice, connected, type Gateway, startGateway, startReplica, until } from './gateway.js';
 
 /** Two replicas on one NATS and one database, seen from either of them. */
 
-const undo: (() => Promise<void> | void)[] = [];
+const later = undoAfterAll();
 const clients: RawClient[] = [];
 let gateway: Gateway;
 let other: ServerProcess;
 
 beforeAll(async () => {
-  gateway = await startGateway((step) => undo.push(step));
-  other = await startReplica((step) => undo.push(step), gateway);
+  gateway = await startGateway(later);
+  other = await startReplica(later, gateway);
   await until('both see each other', async () => {
     const pages = await Promise.all([list(), list('', other)]);
     return pages.every(({ replicas }) => replicas.length === 2 && replicas.every(({ ok }) => ok));
@@ -29,10 +30,6 @@ beforeAll(async () => {
 afterEach(async () => {
   for (const client of clients.splice(0)) client.destroy();
   await until('all are gone', async () => (await list()).total === 0);
-});
-
-afterAll(async () => {
-  for (const step of undo.reverse()) await step();
 });
 
 async function call(
@@ -56,7 +53,7 @@ async function connectClients(count: number): Promise<string> {
   const device = await addDevice(gateway.server.httpPort);
   for (let at = 0; at < count; at += 1) {
     const { mqttPort } = at % 2 === 0 ? gateway.server : other;
-    clients.push(await connected((step) => undo.push(step), mqttPort, device, { clientId: `c-${at}` }));
+    clients.push(await connected(later, mqttPort, device, { clientId: `c-${at}` }));
   }
   return device.id;
 }
@@ -192,7 +189,7 @@ describe('how two replicas are doing', () => {
 /** Follows `GET /events` of a replica. */
 async function follow(query: string, { httpPort }: { httpPort: number }, lastId?: string) {
   const ended = new AbortController();
-  undo.push(() => ended.abort());
+  later(() => ended.abort());
   const { body } = await fetch(`http://127.0.0.1:${httpPort}/events${query}`, {
     signal: ended.signal,
     ...(lastId === undefined ? {} : { headers: { 'last-event-id': lastId } }),
@@ -291,7 +288,7 @@ describe('events of two replicas', () => {
 
   test('are told in NATS while somebody follows them only', async () => {
     const nats = await connect({ servers: gateway.nats.url });
-    undo.push(() => nats.close());
+    later(() => nats.close());
     const told = (subject: string) => {
       const all: Record<string, unknown>[] = [];
       nats.subscribe(subject, {
@@ -379,7 +376,7 @@ describe('the doctor', () => {
 describe('the services API of NATS', () => {
   test('lists every replica, with what it can be asked', async () => {
     const nats = await connect({ servers: gateway.nats.url });
-    undo.push(() => nats.close());
+    later(() => nats.close());
     const collect = async <T>(found: Promise<AsyncIterable<T>>) => {
       const all: T[] = [];
       for await (const each of await found) all.push(each);
@@ -441,7 +438,7 @@ describe('a replica that does not answer', () => {
   });
 
   test('leaves the list when it ends', async () => {
-    const third = await startReplica((step) => undo.push(step), gateway);
+    const third = await startReplica(later, gateway);
     await until('it is seen', async () => (await list()).replicas.length === 3);
     await third.end('SIGKILL');
     await until('it is gone', async () => (await list()).replicas.length === 2);

@@ -1,7 +1,7 @@
 import { readdir, readlink } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { connect as connectNats } from 'nats';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import type { Credentials } from '../support/load.js';
 import {
   connectPacket,
@@ -11,6 +11,7 @@ import {
   remainingLength,
   subscribePacket,
 } from '../support/raw-client.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import {
   addDevice,
   connected,
@@ -28,15 +29,12 @@ const toleratedBytes = 64 * mebibyte;
 const maxOutgoingBytes = 4 * mebibyte;
 const maxConnections = 3_000;
 
-const undo: (() => Promise<void> | void)[] = [];
+const later = undoAfterAll();
 let gateway: Gateway;
 let good: { device: Credentials; client: RawClient };
 let served = 0;
 
 beforeAll(async () => {
-  const later = (release: () => Promise<void> | void) => {
-    undo.push(release);
-  };
   gateway = await startGateway(later, {
     env: {
       CONNECT_TIMEOUT_SEC: '2',
@@ -46,9 +44,6 @@ beforeAll(async () => {
   });
   const device = await addDevice(gateway.server.httpPort);
   good = { device, client: await connected(later, gateway.server.mqttPort, device) };
-});
-afterAll(async () => {
-  for (const release of undo.reverse()) await release();
 });
 
 /** The client that was there before is served, and a new one too. */

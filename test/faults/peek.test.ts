@@ -1,24 +1,22 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { beforeAll, expect, onTestFinished, test } from 'vitest';
 import type { PassingMessageJson } from '../../src/api/passing-message.js';
 import { followOverHttp } from '../../src/cli/store/follow-messages.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import type { Credentials } from '../support/load.js';
 import { publishPacket } from '../support/raw-client.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import { addDevice, connected, type Gateway, publishAndWait, startGateway, until } from './gateway.js';
 
 /** Messages of one device as they pass, over the real API and NATS. */
 
-const undo: (() => Promise<void> | void)[] = [];
+const later = undoAfterAll();
 let gateway: Gateway;
 let base: string;
 
 beforeAll(async () => {
-  gateway = await startGateway((each) => void undo.push(each));
+  gateway = await startGateway(later);
   base = `http://127.0.0.1:${gateway.server.httpPort}`;
-});
-afterAll(async () => {
-  for (const each of undo.reverse()) await each();
 });
 
 function follow({ id }: Pick<Credentials, 'id'>) {

@@ -1,10 +1,11 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { runCli } from '../cli/support.js';
 import { call as callApi } from '../http/support.js';
 import { createDatabase, startPostgres, type TestPostgres, withClient } from '../support/postgres.js';
 import { launchServer } from '../support/server-process.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import { type Gateway, startGateway, tryConnect, until } from './gateway.js';
 
 const doctorsWords = /takes no changes.*Name the primary server in DATABASE_URL/;
@@ -36,10 +37,7 @@ describe.each([
       }),
   },
 ])('a database that $how', ({ begin, end }) => {
-  const undo: (() => Promise<void> | void)[] = [];
-  const later = (release: () => Promise<void> | void) => {
-    undo.push(release);
-  };
+  const later = undoAfterAll();
   let postgres: TestPostgres;
   let gateway: Gateway;
   let emptyUrl: string;
@@ -71,9 +69,6 @@ describe.each([
     }
     await begin(postgres);
     await until('it is told', async () => (await databaseDetail()).includes('takes no changes'));
-  });
-  afterAll(async () => {
-    for (const release of undo.reverse()) await release();
   });
 
   test('lets devices log in, also of a server that starts meanwhile, and is told as what it is', async () => {

@@ -1,12 +1,13 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { runCommand } from '../support/command.js';
 import { embeddedDirectory } from '../support/embedded-template.js';
 import { type Credentials, numbersByClient, readStored, startPublisher } from '../support/load.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 import { type ServerProcess, startServerProcess } from '../support/server-process.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import { addDevice, connected, openDatabase, publishAndWait, tryConnect, until } from './gateway.js';
 
 /** The promise is a second; beyond this the test does not wait. */
@@ -51,19 +52,13 @@ async function endQuietly(replica: ServerProcess): Promise<void> {
 }
 
 describe.each(Object.keys(databases) as (keyof typeof databases)[])('%s', (name) => {
-  const undo: (() => Promise<void> | void)[] = [];
-  const later: Later = (release) => {
-    undo.push(release);
-  };
+  const later = undoAfterAll();
   let nats: TestNatsServer;
   let fleet: Fleet;
   beforeAll(async () => {
     nats = await startNatsServer();
     later(() => nats.stop());
     fleet = await databases[name](nats, later);
-  });
-  afterAll(async () => {
-    for (const release of undo.reverse()) await release();
   });
 
   async function sql(text: string, id: string): Promise<void> {

@@ -1,11 +1,12 @@
 import { rm } from 'node:fs/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { embeddedDirectory } from '../support/embedded-template.js';
 import type { Credentials } from '../support/load.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 import type { RawClient } from '../support/raw-client.js';
 import { subscribePacket } from '../support/raw-client.js';
 import { type ServerProcess, startServerProcess } from '../support/server-process.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import {
   addDevice,
   connectDevice,
@@ -36,20 +37,17 @@ const fleets = {
 
 // Each has a device of its own, and most of the time goes by waiting.
 describe.concurrent.each(Object.keys(fleets) as (keyof typeof fleets)[])('%s', (name) => {
-  const undo: (() => Promise<void> | void)[] = [];
+  const later = undoAfterAll();
   let replicas: readonly ServerProcess[] = [];
   beforeAll(async () => {
     const nats = await startNatsServer();
-    undo.push(() => nats.stop());
-    replicas = await fleets[name](nats, (release) => undo.push(release));
+    later(() => nats.stop());
+    replicas = await fleets[name](nats, later);
     for (const replica of replicas) {
-      undo.push(async () => {
+      later(async () => {
         await replica.end();
       });
     }
-  });
-  afterAll(async () => {
-    for (const release of undo.reverse()) await release();
   });
 
   const first = () => {

@@ -1,15 +1,15 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import type { Credentials } from '../support/load.js';
 import { disconnectPacket, pingreqPacket, type RawClient } from '../support/raw-client.js';
 import type { ServerProcess } from '../support/server-process.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import { nextCommand, numbers, subscribeToCommands } from './command-client.js';
 import {
   addDevice,
   addDevices,
   connectDevice,
   type Gateway,
-  type OnFinished,
   startGateway,
   startReplica,
   until,
@@ -25,8 +25,7 @@ describe('with three servers of NATS', () => {
   let cluster: Awaited<ReturnType<typeof startCluster>>;
   let gateway: Gateway;
   let replicas: ServerProcess[];
-  const undo: Parameters<OnFinished>[0][] = [];
-  const onFinished: OnFinished = (each) => void undo.push(each);
+  const onFinished = undoAfterAll();
 
   beforeAll(async () => {
     cluster = await startCluster(onFinished);
@@ -34,9 +33,6 @@ describe('with three servers of NATS', () => {
     replicas = [gateway.server, await startReplica(onFinished, gateway)];
     for (const name of [sessions, 'CMD', 'KV_svc-mqtt-replicas'])
       expect((await cluster.read(name)).config.num_replicas).toBe(3);
-  });
-  afterAll(async () => {
-    for (const each of undo.reverse()) await each();
   });
 
   const portOf = (turn: number) => replicas[turn % 2]?.mqttPort ?? 0;

@@ -1,7 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
+import { undoAfterAll } from '../support/undo-after-all.js';
 import { type MetricsPage, readMetricsPage, readProjectFile, startReplica } from './replica.js';
 
 interface Rule {
@@ -27,14 +28,11 @@ const panels = dashboard.panels.filter(({ type }) => type !== 'row');
 /** Set by Prometheus itself for every target. */
 const ownOfPrometheus = new Set(['up']);
 
-const undo: (() => Promise<void> | void)[] = [];
+const later = undoAfterAll();
 let page: MetricsPage;
 beforeAll(async () => {
-  const { server } = await startReplica((each) => undo.push(each));
+  const { server } = await startReplica(later);
   page = await readMetricsPage(server.ports.http);
-});
-afterAll(async () => {
-  for (const each of undo.reverse()) await each();
 });
 
 /** What a query names: metrics with the equality matchers beside each. */

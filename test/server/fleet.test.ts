@@ -4,12 +4,13 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { connectAsync, type MqttClient } from 'mqtt';
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { readConfig } from '../../src/read-config.js';
 import { type RunningServer, startServer } from '../../src/server/start.js';
 import { openTestLog, until } from '../support/forwarding.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 import { borrowPostgres, createDatabase } from '../support/postgres.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 
 /** A whole replica in this process, on a real PostgreSQL and a real nats-server, with real clients. */
 
@@ -26,7 +27,7 @@ interface Page {
   readonly connections: Row[];
 }
 
-const undo: (() => Promise<unknown> | unknown)[] = [];
+const later = undoAfterAll();
 const clients: MqttClient[] = [];
 const { log, lines } = openTestLog();
 let nats: TestNatsServer;
@@ -36,12 +37,12 @@ let api = '';
 
 beforeAll(async () => {
   const postgres = await borrowPostgres();
-  undo.push(() => postgres.release());
+  later(() => postgres.release());
   databaseUrl = await createDatabase(postgres.url);
   nats = await startNatsServer();
-  undo.push(() => nats.stop());
+  later(() => nats.stop());
   server = await start();
-  undo.push(() => server.close());
+  later(() => server.close());
   api = `http://127.0.0.1:${server.ports.http}`;
 });
 
@@ -50,13 +51,9 @@ afterEach(async () => {
   await until(async () => (await list()).total === 0);
 });
 
-afterAll(async () => {
-  for (const step of undo.reverse()) await step();
-});
-
 async function start(): Promise<RunningServer> {
   const dataDir = await mkdtemp(path.join(tmpdir(), 'svc-mqtt-fleet-'));
-  undo.push(() => rm(dataDir, { recursive: true, force: true }));
+  later(() => rm(dataDir, { recursive: true, force: true }));
   const env = {
     DATABASE_URL: databaseUrl,
     NATS_URL: nats.url,

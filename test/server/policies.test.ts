@@ -1,18 +1,19 @@
 import { connect, connectAsync, type IClientOptions, type MqttClient } from 'mqtt';
 import { connect as connectNats, type NatsConnection, StorageType } from 'nats';
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterEach, beforeAll, expect, test } from 'vitest';
 import { readConfig } from '../../src/read-config.js';
 import { type RunningServer, startServer } from '../../src/server/start.js';
 import { openTestLog, until } from '../support/forwarding.js';
 import { startNatsServer } from '../support/nats-server.js';
 import { borrowPostgres, createDatabase } from '../support/postgres.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 
 /** Policies and claims as devices meet them: two replicas in this process, a real PostgreSQL, a real nats-server. */
 
 const maxInFlightPerClient = 100;
 
-const undo: (() => Promise<unknown> | unknown)[] = [];
+const later = undoAfterAll();
 const clients: MqttClient[] = [];
 const { log, lines } = openTestLog();
 const replicas: RunningServer[] = [];
@@ -21,13 +22,13 @@ let database: pg.Client;
 
 beforeAll(async () => {
   const postgres = await borrowPostgres();
-  undo.push(() => postgres.release());
+  later(() => postgres.release());
   const databaseUrl = await createDatabase(postgres.url);
   database = new pg.Client({ connectionString: databaseUrl });
   await database.connect();
-  undo.push(() => database.end());
+  later(() => database.end());
   const server = await startNatsServer();
-  undo.push(() => server.stop());
+  later(() => server.stop());
   for (let count = 0; count < 2; count += 1) {
     const env = {
       DATABASE_URL: databaseUrl,
@@ -40,19 +41,15 @@ beforeAll(async () => {
       MAX_IN_FLIGHT_PER_CLIENT: String(maxInFlightPerClient),
     };
     const replica = await startServer(readConfig({ env }), log);
-    undo.push(() => replica.close());
+    later(() => replica.close());
     replicas.push(replica);
   }
   nats = await connectNats({ servers: server.url });
-  undo.push(() => nats.close());
+  later(() => nats.close());
 });
 
 afterEach(async () => {
   for (const client of clients.splice(0)) await client.endAsync(true);
-});
-
-afterAll(async () => {
-  for (const release of undo.reverse()) await release();
 });
 
 interface Device {
@@ -155,7 +152,7 @@ function storedSubjects(subject: string): string[] {
   const subscription = nats.subscribe(subject, {
     callback: (_error, message) => subjects.push(message.subject),
   });
-  undo.push(() => subscription.unsubscribe());
+  later(() => subscription.unsubscribe());
   return subjects;
 }
 
@@ -373,7 +370,7 @@ test('a will that waits for room goes where a corrected policy says, behind what
   const subscription = nats.subscribe(`raw.${device.id}`, {
     callback: (_error, message) => stored.push(message.string()),
   });
-  undo.push(() => subscription.unsubscribe());
+  later(() => subscription.unsubscribe());
   await nats.flush();
   client.stream.destroy();
   await until(async () => (await metric('svc_mqtt_waiting_wills')) === 1);

@@ -5,20 +5,21 @@ import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test 
 import { killLeftovers, makeTempDir, runCli, startCli, until } from '../cli/support.js';
 import { type Gateway, startGateway } from '../faults/gateway.js';
 import { programFile } from '../support/server-process.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
 
 /** The built program in a real terminal, tmux, and without one, against a server with real clients. */
 
 const run = promisify(execFile);
 const hasTmux = spawnSync('tmux', ['-V']).status === 0;
 
-const undo: (() => Promise<void> | void)[] = [];
+const later = undoAfterAll();
 let gateway: Gateway;
 let api = '';
 let env: Record<string, string>;
 const clients = new Map<string, MqttClient>();
 
 beforeAll(async () => {
-  gateway = await startGateway((step) => undo.push(step), { env: { API_TOKEN: 'token-of-the-test-run' } });
+  gateway = await startGateway(later, { env: { API_TOKEN: 'token-of-the-test-run' } });
   api = `http://127.0.0.1:${gateway.server.httpPort}`;
   env = { LISTEN_ADDR: `127.0.0.1:${gateway.server.httpPort}`, API_TOKEN: 'token-of-the-test-run' };
   const names = Array.from({ length: 30 }, (_, index) => `sensor-${String(index).padStart(2, '0')}`);
@@ -27,7 +28,6 @@ beforeAll(async () => {
 afterEach(killLeftovers);
 afterAll(async () => {
   for (const client of clients.values()) await client.endAsync(true);
-  for (const step of undo.reverse()) await step();
 });
 
 async function connect(clientId: string): Promise<void> {
