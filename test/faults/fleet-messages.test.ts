@@ -1,8 +1,18 @@
 import mqtt, { type IClientOptions, type IPublishPacket } from 'mqtt';
 import { connect } from 'nats';
-import { expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import type { Credentials } from '../support/load.js';
-import { addDevice, addDevices, type OnFinished, startGateway, startReplica, until } from './gateway.js';
+import type { ServerProcess } from '../support/server-process.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
+import {
+  addDevice,
+  addDevices,
+  type Gateway,
+  type OnFinished,
+  startGateway,
+  startReplica,
+  until,
+} from './gateway.js';
 
 const env = { ACL: 'open' };
 
@@ -28,13 +38,17 @@ async function connected(
 
 const texts = (packets: IPublishPacket[]) => packets.map(({ topic, payload }) => `${topic} ${payload}`);
 
-/** Two replicas of a fleet that has been up for long enough to know what the other wants. */
-async function startTwo(onFinished: OnFinished, more: Record<string, string> = {}) {
-  const gateway = await startGateway(onFinished, { env: { ...env, ...more } });
-  const beside = await startReplica(onFinished, gateway);
-  const devices = await addDevices(gateway.server.httpPort, 3);
-  return { gateway, one: gateway.server.mqttPort, other: beside.mqttPort, beside, devices };
-}
+const later = undoAfterAll();
+let gateway: Gateway;
+let beside: ServerProcess;
+let one: number;
+let other: number;
+beforeAll(async () => {
+  gateway = await startGateway(later, { env });
+  beside = await startReplica(later, gateway);
+  one = gateway.server.mqttPort;
+  other = beside.mqttPort;
+});
 
 async function readMetric(httpPort: number, series: string): Promise<number> {
   const text = await (await fetch(`http://127.0.0.1:${httpPort}/metrics`)).text();
@@ -49,8 +63,11 @@ async function readMetric(httpPort: number, series: string): Promise<number> {
 test('a message reaches the subscribers of every replica once, as it was published', async ({
   onTestFinished,
 }) => {
-  const { one, other, devices } = await startTwo(onTestFinished);
-  const [sender, far, near] = devices as [Credentials, Credentials, Credentials];
+  const [sender, far, near] = (await addDevices(gateway.server.httpPort, 3)) as [
+    Credentials,
+    Credentials,
+    Credentials,
+  ];
   const publisher = await connected(onTestFinished, one, sender);
   const nearby = await connected(onTestFinished, one, near);
   const away = await connected(onTestFinished, other, far);
@@ -95,8 +112,7 @@ test('a message reaches the subscribers of every replica once, as it was publish
 });
 
 test('No Local holds on whatever replica the client subscribes', async ({ onTestFinished }) => {
-  const { one, other, devices } = await startTwo(onTestFinished);
-  const [device] = devices as [Credentials];
+  const [device] = (await addDevices(gateway.server.httpPort, 1)) as [Credentials];
   const first = await connected(onTestFinished, other, device, {
     clientId: 'moves',
     properties: { sessionExpiryInterval: 600 },
@@ -112,8 +128,7 @@ test('No Local holds on whatever replica the client subscribes', async ({ onTest
 });
 
 test('what nobody elsewhere wants stays, and is stored once', async ({ onTestFinished }) => {
-  const { gateway, one, other, devices, beside } = await startTwo(onTestFinished);
-  const [sender, far] = devices as [Credentials, Credentials];
+  const [sender, far] = (await addDevices(gateway.server.httpPort, 2)) as [Credentials, Credentials];
   const publisher = await connected(onTestFinished, one, sender);
   const away = await connected(onTestFinished, other, far);
   await away.subscribeAsync('wanted/#', { qos: 1 });
@@ -148,8 +163,11 @@ test('what nobody elsewhere wants stays, and is stored once', async ({ onTestFin
 test('one member of a shared subscription gets a message, wherever it was published', async ({
   onTestFinished,
 }) => {
-  const { one, other, devices } = await startTwo(onTestFinished);
-  const [sender, worker, second] = devices as [Credentials, Credentials, Credentials];
+  const [sender, worker, second] = (await addDevices(gateway.server.httpPort, 3)) as [
+    Credentials,
+    Credentials,
+    Credentials,
+  ];
   const here = await connected(onTestFinished, one, sender);
   const there = await connected(onTestFinished, other, sender);
   const far = await connected(onTestFinished, other, worker);
@@ -174,8 +192,7 @@ test('one member of a shared subscription gets a message, wherever it was publis
 });
 
 test('nothing is lost or doubled while NATS is away, and PUBACK waits', async ({ onTestFinished }) => {
-  const { gateway, one, other, devices } = await startTwo(onTestFinished);
-  const [sender, far] = devices as [Credentials, Credentials];
+  const [sender, far] = (await addDevices(gateway.server.httpPort, 2)) as [Credentials, Credentials];
   const publisher = await connected(onTestFinished, one, sender);
   const away = await connected(onTestFinished, other, far);
   await away.subscribeAsync('chat/#', { qos: 1 });
@@ -225,8 +242,7 @@ test('a message that is too large for NATS with what is added to it stays, and h
 });
 
 test('the stream of messages is made again when it is deleted', async ({ onTestFinished }) => {
-  const { gateway, one, other, devices } = await startTwo(onTestFinished);
-  const [sender, far] = devices as [Credentials, Credentials];
+  const [sender, far] = (await addDevices(gateway.server.httpPort, 2)) as [Credentials, Credentials];
   const publisher = await connected(onTestFinished, one, sender);
   const away = await connected(onTestFinished, other, far);
   await away.subscribeAsync('chat/#', { qos: 1 });

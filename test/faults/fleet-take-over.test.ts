@@ -1,7 +1,18 @@
-import { expect, test } from 'vitest';
+import { beforeAll, expect, test } from 'vitest';
 import type { Credentials } from '../support/load.js';
 import { pingreqPacket, type RawClient } from '../support/raw-client.js';
-import { addDevice, connectDevice, connected, startGateway, startReplica, until } from './gateway.js';
+import type { ServerProcess } from '../support/server-process.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
+import {
+  addDevice,
+  addDevices,
+  connectDevice,
+  connected,
+  type Gateway,
+  startGateway,
+  startReplica,
+  until,
+} from './gateway.js';
 
 /** A client has one connection in the fleet, with a session that outlives it or without. */
 
@@ -11,12 +22,18 @@ const variants = [
   ['a session', { clean: false }],
 ] as const;
 
+const later = undoAfterAll();
+let gateway: Gateway;
+let other: ServerProcess;
+beforeAll(async () => {
+  gateway = await startGateway(later);
+  other = await startReplica(later, gateway);
+});
+
 test.for(variants)(
   '%s: the replica that has the older connection closes it',
   async ([, options], context) => {
     const { onTestFinished } = context;
-    const gateway = await startGateway(onTestFinished);
-    const other = await startReplica(onTestFinished, gateway);
     const ports = [gateway.server.mqttPort, other.mqttPort] as const;
     const device = await addDevice(gateway.server.httpPort);
     let last: RawClient | undefined;
@@ -49,10 +66,8 @@ test.for(variants)(
   '%s: of connections made at the same time on two replicas, at most one is left',
   async ([, options], context) => {
     const { onTestFinished } = context;
-    const gateway = await startGateway(onTestFinished);
-    const other = await startReplica(onTestFinished, gateway);
     const ports = [gateway.server.mqttPort, other.mqttPort];
-    const devices = await Promise.all(Array.from({ length: 20 }, () => addDevice(gateway.server.httpPort)));
+    const devices = await addDevices(gateway.server.httpPort, 20);
     for (let round = 0; round < 10; round += 1) {
       const open: { client: RawClient; device: Credentials }[] = [];
       await Promise.all(
@@ -77,8 +92,6 @@ test.for(variants)(
   '%s: what was connected twice while NATS was away is told apart when it is back',
   async ([, options], context) => {
     const { onTestFinished } = context;
-    const gateway = await startGateway(onTestFinished);
-    const other = await startReplica(onTestFinished, gateway);
     const device = await addDevice(gateway.server.httpPort);
     const servers = [gateway.server, other];
     const older = await connected(onTestFinished, gateway.server.mqttPort, device, options);
@@ -88,6 +101,8 @@ test.for(variants)(
     const younger = await connectDevice(other.mqttPort, device, options);
     onTestFinished(() => younger.client.destroy());
     await gateway.nats.restart();
+    for (const server of servers)
+      onTestFinished(() => until('it is back', async () => (await server.readiness()).nats === 'ok'));
     if (options.clean) {
       expect(younger.code).toBe(0);
       await older.waitClosed();
