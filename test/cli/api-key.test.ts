@@ -1,14 +1,10 @@
-import { pino } from 'pino';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import { parseApiKey } from '../../src/db/api-keys.js';
-import { migrate } from '../../src/db/migrate.js';
-import { type Database, openDatabase } from '../../src/db/open.js';
 import type { SvcMqttError } from '../../src/errors.js';
-import { readConfig } from '../../src/read-config.js';
-import { copyEmbedded } from '../support/embedded-template.js';
-import { borrowPostgres, createDatabase, postgresTemplateVariable } from '../support/postgres.js';
-import { fakeIo, jsonLines, makeTempDir } from './support.js';
+import { kinds } from '../db/databases.js';
+import { useDatabase } from './database.js';
+import { fakeIo, jsonLines } from './support.js';
 
 async function run(env: Record<string, string>, ...args: string[]) {
   const io = fakeIo({ env });
@@ -16,34 +12,10 @@ async function run(env: Record<string, string>, ...args: string[]) {
   return { outcome, out: io.out(), err: io.err(), lines: () => jsonLines(io.out()) };
 }
 
-const environments: Record<string, Record<string, string>> = {};
-const databases: Record<string, Database> = {};
-let postgres: Awaited<ReturnType<typeof borrowPostgres>> | undefined;
-let dir: ReturnType<typeof makeTempDir>;
-
-beforeAll(async () => {
-  dir = makeTempDir();
-  postgres = await borrowPostgres();
-  await copyEmbedded(dir.path);
-  environments.embedded = { DATA_DIR: dir.path };
-  environments.postgres = {
-    DATABASE_URL: await createDatabase(postgres.url, process.env[postgresTemplateVariable]),
-  };
-  for (const [kind, env] of Object.entries(environments)) {
-    const db = await openDatabase(readConfig({ env }), pino({ level: 'silent' }));
-    databases[kind] = db;
-    await migrate(db);
-  }
-});
-afterAll(async () => {
-  for (const db of Object.values(databases)) await db.close();
-  await postgres?.release();
-  dir.remove();
-});
-
-describe.each(['postgres', 'embedded'])('on %s', (kind) => {
-  const env = () => environments[kind] ?? {};
-  beforeEach(() => databases[kind]?.pool.query('truncate api_keys, audit_log, devices'));
+describe.each(kinds)('on %s', (kind) => {
+  const database = useDatabase(kind);
+  const env = () => database.env;
+  beforeEach(() => database.db.pool.query('truncate api_keys, audit_log, devices'));
 
   test('a key is made and shown once; the first one says what it changes', async () => {
     const made = await run(env(), 'api-key', 'create', '--name', 'ci', '--role', 'provisioner');
@@ -81,7 +53,7 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
     });
     for (const name of ['b', 'a', 'old'])
       await run(env(), 'api-key', 'create', '--name', name, '--role', 'viewer');
-    await databases[kind]?.pool.query("update api_keys set expires_at = now() where name = 'b'");
+    await database.db.pool.query("update api_keys set expires_at = now() where name = 'b'");
     expect((await run(env(), 'api-key', 'revoke', 'old')).out).toMatch(/^old \([a-z2-7]{16}\) revoked\n$/);
     const names = async (...args: string[]) =>
       (await run(env(), 'api-key', 'list', '--json', ...args)).lines().map(({ name }) => name);
@@ -160,9 +132,7 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
     expect(rows).toHaveLength(3);
     expect(rows[0]).toMatch(/^TIME\tACTOR\tADDRESS\tACTION\tTARGET\tDETAILS$/);
     expect(rows[2]).toMatch(/^20\S+Z\tcli:\S+\t-\tapi-key\.create\tone\t.*role=viewer/);
-    await databases[kind]?.pool.query(
-      "update audit_log set at = now() - interval '2 hours' where target = 'two'",
-    );
+    await database.db.pool.query("update audit_log set at = now() - interval '2 hours' where target = 'two'");
     expect(await read('--since', '1h')).not.toContainEqual(['device.add', 'two']);
     expect(await read('--since', '3h')).toContainEqual(['device.add', 'two']);
     const [entry] = (await run(env(), 'audit', '--json', '--limit', '1')).lines();
@@ -198,7 +168,7 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
   });
 
   test('the audit log comes whole when it is longer than a page', async () => {
-    await databases[kind]?.pool.query(`insert into audit_log (actor_kind, actor, action, target)
+    await database.db.pool.query(`insert into audit_log (actor_kind, actor, action, target)
       select 'cli', 'x', 'device.add', n::text from generate_series(1, 2500) n`);
     const targets = (await run(env(), 'audit', '--json', '--limit', '2300'))
       .lines()

@@ -1,43 +1,15 @@
-import { pino } from 'pino';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import { redeemClaim } from '../../src/db/claims.js';
-import { migrate } from '../../src/db/migrate.js';
-import { type Database, openDatabase } from '../../src/db/open.js';
 import type { SvcMqttError } from '../../src/errors.js';
-import { readConfig } from '../../src/read-config.js';
-import { copyEmbedded } from '../support/embedded-template.js';
-import { borrowPostgres, createDatabase, postgresTemplateVariable } from '../support/postgres.js';
-import { fakeIo, jsonLines, makeTempDir } from './support.js';
+import { kinds } from '../db/databases.js';
+import { useDatabase } from './database.js';
+import { fakeIo, jsonLines } from './support.js';
 
-const environments: Record<string, Record<string, string>> = {};
-const databases: Record<string, Database> = {};
-let postgres: Awaited<ReturnType<typeof borrowPostgres>> | undefined;
-let dir: ReturnType<typeof makeTempDir>;
-
-beforeAll(async () => {
-  dir = makeTempDir();
-  postgres = await borrowPostgres();
-  await copyEmbedded(dir.path);
-  environments.embedded = { DATA_DIR: dir.path };
-  environments.postgres = {
-    DATABASE_URL: await createDatabase(postgres.url, process.env[postgresTemplateVariable]),
-  };
-  for (const [kind, env] of Object.entries(environments)) {
-    const db = await openDatabase(readConfig({ env }), pino({ level: 'silent' }));
-    databases[kind] = db;
-    await migrate(db);
-  }
-});
-afterAll(async () => {
-  for (const db of Object.values(databases)) await db.close();
-  await postgres?.release();
-  dir.remove();
-});
-
-describe.each(['postgres', 'embedded'])('claims on %s', (kind) => {
+describe.each(kinds)('claims on %s', (kind) => {
+  const database = useDatabase(kind);
   async function run(...args: string[]) {
-    const io = fakeIo({ env: environments[kind] ?? {} });
+    const io = fakeIo({ env: database.env });
     const outcome = await runProgram(args, io).catch((error: SvcMqttError) => error);
     return { outcome, out: io.out(), err: io.err(), lines: () => jsonLines(io.out()) };
   }
@@ -63,7 +35,7 @@ describe.each(['postgres', 'embedded'])('claims on %s', (kind) => {
     expect(claim).toMatchObject({ type: 'sensor', state: 'active', uses: 100, uses_left: 100 });
     const days = (Date.parse(claim?.expires_at ?? '') - Date.now()) / 86_400_000;
     expect(Math.round(days * 100) / 100).toBe(7);
-    const db = databases[kind] as Database;
+    const { db } = database;
     expect(await redeemClaim(db, { claim: claim?.claim ?? '' })).toMatchObject({ type: 'sensor' });
 
     const { claim: text, ...shown } = claim ?? {};

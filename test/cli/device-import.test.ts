@@ -1,20 +1,16 @@
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { pino } from 'pino';
-import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { formatCsv, protectFormula, readCsv, unprotectFormula } from '../../src/cli/device/csv.js';
 import { checkGivenSecret } from '../../src/cli/device/import-row.js';
 import { runProgram } from '../../src/cli/program.js';
 import { loadCredentials, matchSecret } from '../../src/db/device-credentials.js';
-import { migrate } from '../../src/db/migrate.js';
-import { type Database, openDatabase } from '../../src/db/open.js';
 import { hashSecret } from '../../src/db/secrets.js';
 import type { SvcMqttError } from '../../src/errors.js';
-import { readConfig } from '../../src/read-config.js';
-import { copyEmbedded } from '../support/embedded-template.js';
-import { borrowPostgres, createDatabase, postgresTemplateVariable } from '../support/postgres.js';
+import { kinds } from '../db/databases.js';
 import { undoAfterAll } from '../support/undo-after-all.js';
+import { useDatabase } from './database.js';
 import { fakeIo, jsonLines, makeTempDir, runCli } from './support.js';
 
 const secret = 'q8Zr1xW0vT7yLk3mNs5uBd'; // 22 characters of base64
@@ -73,40 +69,25 @@ test.each([
   expect(checkGivenSecret(text) === undefined).toBe(taken);
 });
 
-describe.each(['postgres', 'embedded'])('on %s', (kind) => {
+describe.each(kinds)('on %s', (kind) => {
   const later = undoAfterAll();
   const dir = makeTempDir();
   later(() => dir.remove());
-  let env: Record<string, string> = {};
-  let db: Database;
-  beforeAll(async () => {
-    if (kind === 'postgres') {
-      const postgres = await borrowPostgres();
-      later(() => postgres.release());
-      env = { DATABASE_URL: await createDatabase(postgres.url, process.env[postgresTemplateVariable]) };
-    } else {
-      const dataDir = join(dir.path, 'data');
-      await copyEmbedded(dataDir);
-      env = { DATA_DIR: dataDir };
-    }
-    db = await openDatabase(readConfig({ env }), pino({ level: 'silent' }));
-    later(() => db.close());
-    await migrate(db);
-  });
+  const database = useDatabase(kind);
   beforeEach(async () => {
-    await db.pool.query('truncate devices, audit_log');
+    await database.db.pool.query('truncate devices, audit_log');
   });
 
   let files = 0;
   const newFile = (extension: string) => join(dir.path, `${files++}.${extension}`);
   const run = async (args: readonly string[], stdin?: string) => {
-    const io = fakeIo(stdin === undefined ? { env } : { env, stdin });
+    const io = fakeIo({ env: database.env, ...(stdin !== undefined && { stdin }) });
     const outcome = await runProgram(['device', ...args], io).catch((error: SvcMqttError) => error);
     return { outcome, out: io.out(), err: io.err() };
   };
-  const all = async () => (await db.pool.query('select * from devices order by id')).rows;
+  const all = async () => (await database.db.pool.query('select * from devices order by id')).rows;
   const secretOf = async (id: string, password: string) => {
-    const [credentials] = await loadCredentials(db, [id]);
+    const [credentials] = await loadCredentials(database.db, [id]);
     return credentials && matchSecret(credentials, Buffer.from(password));
   };
 
@@ -123,7 +104,9 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
       },
     ]);
     expect(await secretOf('d1', secret)).toBe('current');
-    const { rows } = await db.pool.query('select action, target, actor_kind from audit_log order by target');
+    const { rows } = await database.db.pool.query(
+      'select action, target, actor_kind from audit_log order by target',
+    );
     expect(rows).toMatchObject([
       { action: 'device.import', actor_kind: 'cli' },
       { action: 'device.import', target: 'd1' },
@@ -349,8 +332,8 @@ g8,a,,x
       await run(['rotate', 'two', '--grace', '7d', '--until-used']);
       await run(['revoke', 'two', '--yes']);
       // Databases have ids that are not given any more.
-      await db.pool.query(`update devices set id = '-1' where id = 'one'`);
-      await db.pool.query('update devices set last_seen_at = now()');
+      await database.db.pool.query(`update devices set id = '-1' where id = 'one'`);
+      await database.db.pool.query('update devices set last_seen_at = now()');
       const before = await all();
       const file = newFile(format);
       expect((await run(['export', '--hashed', '--output', file])).err).toBe('exported 2 devices\n');
@@ -359,7 +342,7 @@ g8,a,,x
       expect((await run(['export', '--hashed', '--output', file])).outcome).toMatchObject({
         code: 'INPUT_INVALID',
       });
-      await db.pool.query('truncate devices');
+      await database.db.pool.query('truncate devices');
       expect((await run(['import', '--hashed', file])).outcome).toBe(0);
       const precise = (row: Record<string, unknown>) => ({ ...row, updated_at: null });
       const after = await all();
@@ -438,7 +421,7 @@ g8,a,,x
       await run(['add', '--type', 'a', '--count', '3', '--output', file]);
       const ids = (await all()).map(({ id }) => id);
       const [header, line = ''] = readFileSync(file, 'utf8').split('\n');
-      await db.pool.query('truncate devices');
+      await database.db.pool.query('truncate devices');
       expect(await run(['import', file])).toMatchObject({ outcome: 0, out: 'imported 3 devices\n' });
       expect((await all()).map(({ id }) => id)).toEqual(ids);
       const { id, mqtt_password: password } =
@@ -506,11 +489,11 @@ g8,a,,x
       );
       writeFileSync(file, `id,type,secret,metadata.site\n${rows.join('\n')}\n`);
       const startedMs = performance.now();
-      const ran = await runCli(['device', 'import', file], env);
+      const ran = await runCli(['device', 'import', file], database.env);
       await annotate(`imported in ${Math.round(performance.now() - startedMs)} ms`);
       expect(ran).toMatchObject({ status: 0, stdout: 'imported 100,000 devices\n' });
       expect(ran.stderr).toContain('importing devices: 100% (100,000 of 100,000)');
-      const { rows: counted } = await db.pool.query(
+      const { rows: counted } = await database.db.pool.query(
         `select count(*)::int as devices, (select count(*)::int from audit_log) as entries from devices`,
       );
       expect(counted).toEqual([{ devices: 100_000, entries: 100_000 }]);

@@ -1,44 +1,22 @@
 import { userInfo } from 'node:os';
-import { pino } from 'pino';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import { loadCredentials, matchSecret } from '../../src/db/device-credentials.js';
-import { migrate } from '../../src/db/migrate.js';
-import { type Database, openDatabase } from '../../src/db/open.js';
 import type { SvcMqttError } from '../../src/errors.js';
-import { readConfig } from '../../src/read-config.js';
-import { copyEmbedded } from '../support/embedded-template.js';
-import { borrowPostgres, createDatabase, postgresTemplateVariable } from '../support/postgres.js';
-import { undoAfterAll } from '../support/undo-after-all.js';
-import { fakeIo, jsonLines, makeTempDir } from './support.js';
+import { kinds } from '../db/databases.js';
+import { useDatabase } from './database.js';
+import { fakeIo, jsonLines } from './support.js';
 
-describe.each(['postgres', 'embedded'])('on %s', (kind) => {
-  const later = undoAfterAll();
-  let env: Record<string, string> = {};
-  let db: Database;
-  beforeAll(async () => {
-    if (kind === 'postgres') {
-      const postgres = await borrowPostgres();
-      later(() => postgres.release());
-      env = { DATABASE_URL: await createDatabase(postgres.url, process.env[postgresTemplateVariable]) };
-    } else {
-      const dir = makeTempDir();
-      later(() => dir.remove());
-      await copyEmbedded(dir.path);
-      env = { DATA_DIR: dir.path };
-    }
-    db = await openDatabase(readConfig({ env }), pino({ level: 'silent' }));
-    later(() => db.close());
-    await migrate(db);
-  });
+describe.each(kinds)('on %s', (kind) => {
+  const database = useDatabase(kind);
 
   const run = async (...args: string[]) => {
-    const io = fakeIo({ env });
+    const io = fakeIo({ env: database.env });
     const outcome = await runProgram(args, io).catch((error: SvcMqttError) => error);
     return { outcome, out: io.out(), err: io.err(), json: () => jsonLines(io.out())[0] ?? {} };
   };
   const secretOf = async (id: string, password: unknown) => {
-    const [credentials] = await loadCredentials(db, [id]);
+    const [credentials] = await loadCredentials(database.db, [id]);
     return credentials && matchSecret(credentials, Buffer.from(String(password)));
   };
 
@@ -92,7 +70,7 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
     expect((await run('device', 'list', '--metadata', 'site=lyon', '--metadata', 'rack=8')).err).toContain(
       'no active',
     );
-    const { rows } = await db.pool.query(`select * from audit_log where target = 'one' order by id`);
+    const { rows } = await database.db.pool.query(`select * from audit_log where target = 'one' order by id`);
     expect(rows).toMatchObject([
       { action: 'device.add', actor_kind: 'cli', actor: userInfo().username },
       { action: 'device.set', details: { expires_at: null, metadata: { rack: '7', note: null } } },
@@ -102,7 +80,9 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
 
   test('an expired device is listed as such', async () => {
     await run('device', 'add', '--type', 'old', '--id', 'old');
-    await db.pool.query(`update devices set expires_at = now() - interval '1 minute' where id = 'old'`);
+    await database.db.pool.query(
+      `update devices set expires_at = now() - interval '1 minute' where id = 'old'`,
+    );
     expect((await run('device', 'list', '--type', 'old')).err).toContain('no active');
     expect((await run('device', 'list', '--expired', '--json')).json()).toMatchObject({ id: 'old' });
     expect((await run('device', 'show', 'old')).out).toMatch(/expires .*Z \(expired\)\n/);
@@ -121,7 +101,7 @@ describe.each(['postgres', 'embedded'])('on %s', (kind) => {
     expect(await secretOf('rot', first)).toBe('previous');
     expect(await secretOf('rot', lost)).toBeUndefined();
     expect(await secretOf('rot', again.json().mqtt_password)).toBe('current');
-    await db.pool.query(`update devices set last_secret_used = 'current' where id = 'rot'`);
+    await database.db.pool.query(`update devices set last_secret_used = 'current' where id = 'rot'`);
     const third = await run('device', 'rotate', 'rot', '--grace', '1h', '--json');
     expect(await secretOf('rot', first)).toBeUndefined();
     expect(await secretOf('rot', again.json().mqtt_password)).toBe('previous');

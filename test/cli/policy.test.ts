@@ -1,14 +1,11 @@
 import { connect } from 'nats';
-import { pino } from 'pino';
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
-import { migrate } from '../../src/db/migrate.js';
-import { type Database, openDatabase } from '../../src/db/open.js';
 import type { SvcMqttError } from '../../src/errors.js';
-import { readConfig } from '../../src/read-config.js';
-import { copyEmbedded } from '../support/embedded-template.js';
+import { kinds } from '../db/databases.js';
 import { startNatsServer } from '../support/nats-server.js';
-import { borrowPostgres, createDatabase, postgresTemplateVariable } from '../support/postgres.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
+import { useDatabase } from './database.js';
 import { fakeIo, jsonLines, makeTempDir } from './support.js';
 
 async function run(env: Record<string, string>, ...args: string[]) {
@@ -17,35 +14,12 @@ async function run(env: Record<string, string>, ...args: string[]) {
   return { outcome, out: io.out(), err: io.err(), lines: () => jsonLines(io.out()) };
 }
 
-const environments: Record<string, Record<string, string>> = {};
-const holders: Database[] = [];
-let postgres: Awaited<ReturnType<typeof borrowPostgres>> | undefined;
-let dir: ReturnType<typeof makeTempDir>;
-
-beforeAll(async () => {
-  dir = makeTempDir();
-  postgres = await borrowPostgres();
-  await copyEmbedded(dir.path);
-  environments.embedded = { DATA_DIR: dir.path, EMBEDDED_NATS_PORT: '0' };
-  environments.postgres = {
-    DATABASE_URL: await createDatabase(postgres.url, process.env[postgresTemplateVariable]),
-    DATA_DIR: dir.path,
-    EMBEDDED_NATS_PORT: '0',
-  };
-  for (const env of Object.values(environments)) {
-    const db = await openDatabase(readConfig({ env }), pino({ level: 'silent' }));
-    holders.push(db);
-    await migrate(db);
-  }
-});
-afterAll(async () => {
-  for (const db of holders) await db.close();
-  await postgres?.release();
-  dir.remove();
-});
-
-describe.each(['postgres', 'embedded'])('policies on %s', (kind) => {
-  const env = () => environments[kind] ?? {};
+describe.each(kinds)('policies on %s', (kind) => {
+  const later = undoAfterAll();
+  const dir = makeTempDir();
+  later(() => dir.remove());
+  const database = useDatabase(kind);
+  const env = () => ({ DATA_DIR: dir.path, EMBEDDED_NATS_PORT: '0', ...database.env });
 
   test('are set, listed, shown and removed', async () => {
     expect(await run(env(), 'policy', 'list')).toMatchObject({
