@@ -79,14 +79,15 @@ export async function logIn(
     const names = certificate?.names.map(shortenText);
     return { ...authentication, fields: { ...identity, user, certificate: names, problem } };
   }
-  const policy = services.policyOf(authentication.device);
+  const { device, secret } = authentication;
+  const policy = services.policyOf(device);
   const { will } = connect;
   const willProblem = will === undefined ? undefined : checkWill(will, policy, services);
-  if (will === undefined || willProblem === undefined) return { ...authentication, policy };
+  if (will === undefined || willProblem === undefined) return { device, secret, policy };
   return {
     refused: willProblem,
     fields: {
-      device: authentication.device.id,
+      device: device.id,
       ...describeConnect({ protocolLevel: connect.version, clientId: connect.clientId }),
       topic: shortenText(will.topic),
     },

@@ -18,11 +18,11 @@ export interface FirstPacket {
 export function readFirstPacket(packet: Buffer, bodyOffset: number): FirstPacket {
   const first = packet[0] as number;
   if (first >> 4 !== PacketType.CONNECT) return { connect: 'connect-expected', codec: codecs3[4] };
-  const { protocolLevel } = readIdentity(packet, bodyOffset);
+  const nameEnd = fieldEnd(packet, bodyOffset);
+  const protocolLevel = nameEnd === -1 ? undefined : packet[nameEnd];
   // MQTT 3.1 does not use these flags.
   if (checkFlags(first, 4) !== undefined && protocolLevel !== 3)
     return { connect: 'reserved-bits', codec: codecs3[4] };
-  const nameEnd = fieldEnd(packet, bodyOffset);
   if (protocolLevel === 5 && readText(packet, bodyOffset, nameEnd) === 'MQTT') {
     // [MQTT 5.0 MQTT-1.5.5-1]
     if (bodyOffset > 2 && packet[bodyOffset - 1] === 0) return { connect: 'remaining-length', codec: codec5 };

@@ -160,9 +160,10 @@ export function openEntrance(options: {
 
   function handOver(arrival: Arrival, client: Pick<AcceptedSocket, 'socket' | 'certificate'>): void {
     const { transport, remoteAddress, remotePort } = arrival;
-    keeper.onClient({ ...client, transport, remoteAddress, remotePort });
+    const { socket, certificate } = client;
+    keeper.onClient({ socket, transport, remoteAddress, remotePort, certificate });
     // An accepted socket is paused until here.
-    if (client.socket.isPaused()) client.socket.resume();
+    if (socket.isPaused()) socket.resume();
   }
 
   return {

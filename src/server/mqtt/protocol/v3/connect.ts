@@ -3,17 +3,6 @@ import type { Connect, Will } from '../codec.js';
 import { fieldEnd, readText } from '../field.js';
 import type { ProtocolVersion, QoS } from '../packet-type.js';
 
-/** What MQTT 3 cannot say. */
-const unspoken = {
-  receiveMaximum: 65_535,
-  maxPacketBytes: Number.POSITIVE_INFINITY,
-  topicAliasMaximum: 0,
-  wantsResponseInformation: false,
-  wantsProblemInformation: false,
-  userProperties: [],
-  authenticationMethod: undefined,
-} as const;
-
 const protocolNames: Readonly<Record<string, ProtocolVersion>> = { MQIsdp: 3, MQTT: 4 };
 
 /**
@@ -38,13 +27,24 @@ export function decodeConnect(packet: Buffer, bodyOffset: number): Connect | Clo
   const clean = (flags & 0x02) !== 0;
   // An empty client id is for 3.1.1 and clean sessions only [MQTT-3.1.3-7] [MQTT-3.1.3-8].
   if (fields.clientId === '' && (!clean || expectedLevel === 3)) return 'identifier-rejected';
+  // Each by its name, for properties behind a spread take several microseconds.
   return {
-    ...unspoken,
     version: expectedLevel,
+    clientId: fields.clientId,
     cleanStart: clean,
     sessionExpirySec: clean ? 0 : Number.POSITIVE_INFINITY,
     keepaliveSec: packet.readUInt16BE(nameEnd + 2),
-    ...fields,
+    // What MQTT 3 cannot say.
+    receiveMaximum: 65_535,
+    maxPacketBytes: Number.POSITIVE_INFINITY,
+    topicAliasMaximum: 0,
+    wantsResponseInformation: false,
+    wantsProblemInformation: false,
+    userProperties: [],
+    authenticationMethod: undefined,
+    userName: fields.userName,
+    password: fields.password,
+    will: fields.will,
   };
 }
 

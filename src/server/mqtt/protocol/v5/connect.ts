@@ -27,7 +27,7 @@ export function decodeConnect5(packet: Buffer, flagsAt: number): Connect | Close
   if (typeof payload === 'string') return payload;
   return {
     version: 5,
-    ...payload,
+    clientId: payload.clientId,
     cleanStart: (flags & 0x02) !== 0,
     sessionExpirySec: properties.sessionExpirySec ?? 0,
     keepaliveSec: packet.readUInt16BE(flagsAt + 1),
@@ -38,6 +38,9 @@ export function decodeConnect5(packet: Buffer, flagsAt: number): Connect | Close
     wantsProblemInformation: properties.wantsProblemInformation ?? true,
     userProperties: properties.userProperties ?? [],
     authenticationMethod,
+    userName: payload.userName,
+    password: payload.password,
+    will: payload.will,
   };
 }
 
