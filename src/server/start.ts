@@ -152,12 +152,20 @@ async function start(
     certificates: certificates.mqtt,
     log,
     ledgerOf: (deviceId) => ledger.of(deviceId),
-    addressingOf: (device, policy) => ({
-      subjectOf: compileSubject(policy.natsSubject ?? config.natsSubject, device),
-      headersOf: encodeHeaders,
-      batchable: (policy.natsSubject ?? config.natsSubject) === config.natsSubject,
-      ackLevel: policy.ackLevel,
-    }),
+    addressingOf(device, policy) {
+      const { natsSubject = config.natsSubject } = policy;
+      // Not before the device sends something.
+      let subjectOf: ((topic: string) => string) | undefined;
+      return {
+        subjectOf(topic) {
+          subjectOf ??= compileSubject(natsSubject, device);
+          return subjectOf(topic);
+        },
+        headersOf: encodeHeaders,
+        batchable: natsSubject === config.natsSubject,
+        ackLevel: policy.ackLevel,
+      };
+    },
   });
   releasers.add('session engine', () => core.close());
 

@@ -190,7 +190,7 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
     const type = first >> 4;
     // A remaining length of more bytes than it needs [MQTT 5.0 MQTT-1.5.5-1].
     if (bodyOffset > 2 && packet[bodyOffset - 1] === 0 && this.codec.explains) return 'remaining-length';
-    if (type === PacketType.PUBLISH && this.uplink !== undefined) return this.onPublish(packet, bodyOffset);
+    if (type === PacketType.PUBLISH && this.isConnected) return this.onPublish(packet, bodyOffset);
     if (this.phase === 'new') return this.onFirstPacket(packet, bodyOffset);
     const flags = type === PacketType.PUBLISH ? undefined : this.codec.checkFlags(first);
     if (flags !== undefined) return flags;
@@ -253,8 +253,6 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
 
   /** The first packet of a session that is going on is its CONNACK [MQTT-3.2.0-1]. */
   private begin(connect: Connect, { login, client, terms, limits, connack }: Joined): void {
-    const { device } = login;
-    const policy = this.policy as Policy;
     this.terms = terms;
     this.clientLimits = limits;
     this.asksForReceipts = connect.userProperties.some(
@@ -263,11 +261,9 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
     this.will = connect.will;
     this.keepaliveMs = terms.keepaliveSec * 1_500; // [MQTT-3.1.2-24]
     this.deadlineMs = this.keepaliveMs > 0 ? performance.now() + this.keepaliveMs : Number.POSITIVE_INFINITY;
-    const rules = { policy, addressing: this.services.addressingOf(device, policy) };
-    this.uplink = new Uplink(this.services.uplink, this, { client, rules });
     this.phase = 'connected';
     this.accepted.socket.onLogin?.();
-    this.services.directory.loggedIn(device, login.secret);
+    this.services.directory.loggedIn(login.device, login.secret);
     this.report.connected();
     this.socket.write(connack);
     this.services.takeOver.announce(client);
@@ -282,6 +278,19 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
   onWait(waits: boolean): void {
     this.waits = waits;
     this.deadlineMs = performance.now() + this.connectTimeoutMs;
+  }
+
+  /** Made when there is something to send: a client that connects and is silent has no use for it. */
+  private openUplink(): Uplink {
+    const { services } = this;
+    const client = this.client as Client;
+    const { rules = this.rulesOfLogin() } = client.device;
+    return new Uplink(services.uplink, this, { client, rules });
+  }
+
+  private rulesOfLogin(): Rules {
+    const policy = this.policy as Policy;
+    return { policy, addressing: this.services.addressingOf(this.device as DeviceCredentials, policy) };
   }
 
   get isJoining(): boolean {
@@ -358,8 +367,10 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
   private mayProcess(packet: Buffer, bodyOffset: number): boolean {
     const type = (packet[0] as number) >> 4;
     if (type === PacketType.SUBSCRIBE) return isSubscribeReady(this, packet, bodyOffset);
-    const isQos2 = type === PacketType.PUBLISH && ((packet[0] as number) & 0b0110) === 0b0100;
-    if (isQos2 && this.uplink?.isReady(packet, bodyOffset) === false) return false;
+    if (type !== PacketType.PUBLISH || !this.isConnected) return true;
+    this.uplink ??= this.openUplink();
+    const isQos2 = ((packet[0] as number) & 0b0110) === 0b0100;
+    if (isQos2 && !this.uplink.isReady(packet, bodyOffset)) return false;
     return this.room.isGranted(packet, this.uplink, !this.parked.isEmpty);
   }
 
@@ -388,7 +399,9 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
 
   private onPubrel(packet: Buffer, bodyOffset: number): CloseReason | undefined {
     const pubrel = this.codec.decodeAcknowledge(packet, bodyOffset);
-    return typeof pubrel === 'string' ? pubrel : (this.uplink as Uplink).release(pubrel.packetId);
+    if (typeof pubrel === 'string') return pubrel;
+    this.uplink ??= this.openUplink();
+    return this.uplink.release(pubrel.packetId);
   }
 
   private onDisconnect(packet: Buffer, bodyOffset: number): CloseReason {
@@ -492,10 +505,10 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
     this.commands.end();
     if (disconnect !== undefined) this.socket.write(disconnect);
     try {
-      const { will, uplink, client } = this;
+      const { will, client } = this;
       if (client === undefined) return;
-      if (will !== undefined && uplink !== undefined && !suppressesWill(reason))
-        leaveWill(will, uplink, client);
+      if (will !== undefined && !suppressesWill(reason))
+        leaveWill(will, this.uplink ?? this.openUplink(), client);
       this.services.registry.release(this, client);
     } finally {
       this.onClosed(this);

@@ -51,8 +51,9 @@ export const openTemplate: PolicyTemplate = { publish: ['#'], subscribe: ['#'], 
 
 /** Makes the policy of one device. Topics that begin with `$` are never a device's, whatever the template says. */
 export function compilePolicy(template: PolicyTemplate, device: { id: string; type: string }): Policy {
-  const publish = fillTemplates(template.publish, device);
-  const subscribe = fillTemplates(template.subscribe, device);
+  // Filled when first asked for, which is not before the client publishes or subscribes.
+  let publish: readonly string[] | undefined;
+  let subscribe: readonly string[] | undefined;
   return {
     localDelivery: template.localDelivery,
     publishRate: template.publishRate,
@@ -61,8 +62,14 @@ export function compilePolicy(template: PolicyTemplate, device: { id: string; ty
     receipts: template.receipts ?? false,
     onRefusal: template.onRefusal ?? 'withhold',
     ackLevel: template.ackLevel,
-    mayPublish: (topic) => !topic.startsWith('$') && publish.some((filter) => matches(filter, topic)),
-    maySubscribe: (filter) => !filter.startsWith('$') && subscribe.some((allowed) => covers(allowed, filter)),
+    mayPublish(topic) {
+      publish ??= fillTemplates(template.publish, device);
+      return !topic.startsWith('$') && publish.some((filter) => matches(filter, topic));
+    },
+    maySubscribe(filter) {
+      subscribe ??= fillTemplates(template.subscribe, device);
+      return !filter.startsWith('$') && subscribe.some((allowed) => covers(allowed, filter));
+    },
   };
 }
 

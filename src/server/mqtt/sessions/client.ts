@@ -40,8 +40,8 @@ export interface DeviceClients {
   publishRate: PublishRate | undefined;
   /** Where it is noted what becomes of its messages. */
   readonly ledger: LedgerEntry;
-  /** Connections, and wills, that wait until there are fewer. */
-  readonly awaitingRoom: Set<{ onRoom(): void }>;
+  /** Connections, and wills, that wait until there are fewer; undefined: none does. */
+  awaitingRoom: Set<{ onRoom(): void }> | undefined;
 }
 
 /** The will of a connection that has ended, until there is room for it. */
@@ -89,6 +89,12 @@ export interface Client {
   stored: StoredSession | undefined;
   /** Names its QoS 2 messages, where its session is stored for all replicas. */
   received: ReceivedGenerations | undefined;
+}
+
+/** Has somebody called when fewer messages of the device are under way. */
+export function awaitRoom(device: DeviceClients, waiter: { onRoom(): void }): void {
+  device.awaitingRoom ??= new Set();
+  device.awaitingRoom.add(waiter);
 }
 
 /** Puts a device under other rules: what it sends, and what of it waits, goes where those say. */

@@ -14,7 +14,8 @@ type Exchange<M> = M | 'answered';
 export class Exchanges<M extends ExchangeMessage> {
   private readonly room: DeviceRoom;
   private readonly deviceId: string;
-  private readonly entries = new Map<number, Exchange<M>>();
+  /** There are none before the first. */
+  private entries: Map<number, Exchange<M>> | undefined;
 
   constructor(room: DeviceRoom, deviceId: string) {
     this.room = room;
@@ -22,35 +23,36 @@ export class Exchanges<M extends ExchangeMessage> {
   }
 
   get size(): number {
-    return this.entries.size;
+    return this.entries?.size ?? 0;
   }
 
   packetIds(): Iterable<number> {
-    return this.entries.keys();
+    return this.entries?.keys() ?? [];
   }
 
   get(packetId: number): Exchange<M> | undefined {
-    return this.entries.get(packetId);
+    return this.entries?.get(packetId);
   }
 
   /** Begins one whose packet identifier is not in use; false: there is no room. */
   begin(message: M): boolean {
     if (!this.room.take(this.deviceId, 1)) return false;
+    this.entries ??= new Map();
     this.entries.set(message.packetId, message);
     return true;
   }
 
   /** PUBREC is sent: the message need not be kept. */
   answer(packetId: number): void {
-    this.entries.set(packetId, 'answered');
+    this.entries?.set(packetId, 'answered');
   }
 
   end(packetId: number): void {
-    if (this.entries.delete(packetId)) this.room.giveBack(this.deviceId, 1);
+    if (this.entries?.delete(packetId) === true) this.room.giveBack(this.deviceId, 1);
   }
 
   endAll(): void {
-    if (this.entries.size > 0) this.room.giveBack(this.deviceId, this.entries.size);
-    this.entries.clear();
+    if (this.size > 0) this.room.giveBack(this.deviceId, this.size);
+    this.entries = undefined;
   }
 }

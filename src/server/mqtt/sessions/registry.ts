@@ -55,7 +55,7 @@ export function openRegistry(options: {
       inFlightBytes: 0,
       publishRate: spentRates.take(deviceId),
       ledger: options.ledgerOf(deviceId),
-      awaitingRoom: new Set(),
+      awaitingRoom: undefined,
     };
     if (device.clients.size >= options.maxClientsPerDevice) {
       options.counters.limits['clients-per-device'] += 1;

@@ -2,7 +2,7 @@ import type { Forwarder } from '../../forward/forwarder.js';
 import type { PublishRate } from '../admission/publish-rate.js';
 import type { BrokerCounters } from '../live/counters.js';
 import type { LimitName } from '../live/limit-names.js';
-import { PacketType } from '../protocol/packet-type.js';
+import { awaitRoom } from '../sessions/client.js';
 import type { Uplink, UplinkConnection } from './uplink.js';
 
 /**
@@ -27,18 +27,16 @@ export class RoomRequest {
   }
 
   /**
-   * Whether a packet may be processed now. If not, the waiter is called when it may.
+   * Whether a PUBLISH may be processed now. If not, the waiter is called when it may.
    *
    * @param waitsAlready the bound has been counted.
    */
-  isGranted(packet: Buffer, uplink: Uplink | undefined, waitsAlready: boolean): boolean {
-    const first = packet[0] as number;
-    if (first >> 4 !== PacketType.PUBLISH || uplink === undefined) return true;
-    const confirm = (first & 0b0110) !== 0;
+  isGranted(publish: Buffer, uplink: Uplink, waitsAlready: boolean): boolean {
+    const confirm = ((publish[0] as number) & 0b0110) !== 0;
     const limit = uplink.checkRoom(confirm);
     if (limit === undefined) return this.takeToken(uplink.device.publishRate, waitsAlready);
     this.note(limit, waitsAlready);
-    if (limit === 'in-flight-per-device') uplink.device.awaitingRoom.add(this.waiter);
+    if (limit === 'in-flight-per-device') awaitRoom(uplink.device, this.waiter);
     if (limit === 'in-flight' && this.cancelAwaitingForwarder === undefined) {
       this.cancelAwaitingForwarder = this.forwarder.whenReady(() => {
         this.cancelAwaitingForwarder = undefined;
@@ -57,7 +55,7 @@ export class RoomRequest {
   /** The client is gone. */
   close(uplink: Uplink | undefined): void {
     this.withdraw();
-    uplink?.device.awaitingRoom.delete(this.waiter);
+    uplink?.device.awaitingRoom?.delete(this.waiter);
     uplink?.device.publishRate?.cancel(this.waiter);
   }
 

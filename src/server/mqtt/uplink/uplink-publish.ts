@@ -19,7 +19,7 @@ export interface Sender {
     inFlightBytes: number;
     readonly rules: Rules | undefined;
     readonly ledger: LedgerEntry;
-    readonly awaitingRoom: Set<{ onRoom(): void }>;
+    awaitingRoom: Set<{ onRoom(): void }> | undefined;
   };
 }
 
@@ -151,9 +151,9 @@ export class UplinkPublish implements UplinkMessage {
     this.count(-1);
     // Not the connection that sent it: the client may have another one by now, which waits for the room.
     this.uplink.wakeClient();
-    if (device.awaitingRoom.size === 0) return;
-    const waiting = [...device.awaitingRoom];
-    device.awaitingRoom.clear();
+    const waiting = device.awaitingRoom;
+    if (waiting === undefined) return;
+    device.awaitingRoom = undefined;
     // A will for which there is no room yet asks again at once.
     for (const waiter of waiting) waiter.onRoom();
   }

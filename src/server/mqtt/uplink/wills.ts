@@ -1,7 +1,7 @@
 import type { Forwarder } from '../../forward/forwarder.js';
 import type { BrokerCounters } from '../live/counters.js';
 import type { LimitName } from '../live/limit-names.js';
-import type { Client } from '../sessions/client.js';
+import { awaitRoom, type Client } from '../sessions/client.js';
 import type { UplinkPublish } from './uplink-publish.js';
 
 export interface WillServices {
@@ -78,7 +78,7 @@ export class Wills {
       if (next !== undefined) this.awaitRoom(next);
     };
     // At the other bounds something of the device is in flight, and makes room when it is settled.
-    if (limit !== 'in-flight') this.client.device.awaitingRoom.add({ onRoom: goOn });
+    if (limit !== 'in-flight') awaitRoom(this.client.device, { onRoom: goOn });
     else this.services.forwarder.whenReady(goOn, this.client.wills[0]?.message.confirm);
   }
 }
