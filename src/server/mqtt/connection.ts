@@ -229,7 +229,7 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
     // A client that has gone is not looked up, nor does it take the place of another.
     if (this.socket.isExhausted) return 'connection-lost';
     this.phase = 'joining';
-    this.socket.updateHold();
+    this.socket.holdPackets();
     this.accept(connect).catch((error: unknown) => this.fail(error));
     return undefined;
   }

@@ -3,7 +3,7 @@ import type { PacketType } from '../protocol/packet-type.js';
 import { type AcceptedSocket, type ByteSocket, queuedBytesOf } from './accepted-socket.js';
 import { FrameReader } from './frame-reader.js';
 import { TurnOutput } from './turn-output.js';
-import type { TurnMember, TurnQueue } from './turn-queue.js';
+import type { Newcomer, TurnMember, TurnQueue } from './turn-queue.js';
 
 /** With so many bytes unread the client is not read either. */
 const clogBytes = 65_536;
@@ -35,13 +35,13 @@ export interface PacketProcessor {
  * The socket of one client: cuts what arrives into packets, gathers the answers of a turn of the event loop in one
  * write, and reads nothing while the processor holds or the client does not read.
  */
-export class ClientSocket implements TurnMember {
+export class ClientSocket implements TurnMember, Newcomer {
   /** Where the client comes from and by which transport. */
   readonly accepted: AcceptedSocket;
   queued = false;
   /** The client has ended its side; there is nothing more to read. */
   readEnded = false;
-  /** Packets are not processed and the socket is not read. */
+  /** Packets are not processed and the socket is not read, or no more than a chunk of it. */
   held = false;
 
   private readonly socket: ByteSocket;
@@ -158,6 +158,14 @@ export class ClientSocket implements TurnMember {
     }
   }
 
+  /**
+   * Processes nothing more until `updateHold`. The socket is not read either once something has come: to stop and start it
+   * costs more than most of those need who wait so.
+   */
+  holdPackets(): void {
+    this.held = true;
+  }
+
   /** Reads and processes unless there is a reason not to; to be called whenever `mustHold` may have changed. */
   updateHold(): void {
     if (this.ended) return;
@@ -200,21 +208,19 @@ export class ClientSocket implements TurnMember {
     if (this.ended) return;
     this.processor.onRead();
     this.reader.push(chunk);
+    if (this.held) this.socket.pause();
     if (this.first === 'given') this.pump();
-    else if (this.first === 'awaited') this.giveFirst();
+    else if (this.first === 'awaited') {
+      this.first = 'waiting';
+      this.turns.addNewcomer(this);
+    }
   }
 
-  private giveFirst(): void {
-    this.first = 'waiting';
-    // The first comes at the end of this turn, the second behind what the next one has read.
-    setImmediate(() =>
-      setImmediate(() => {
-        this.first = 'given';
-        if (this.ended) return;
-        this.pump();
-        this.tellEnd();
-      }),
-    );
+  onArrived(): void {
+    this.first = 'given';
+    if (this.ended) return;
+    this.pump();
+    this.tellEnd();
   }
 
   /** Whatever a client sends, a defect it meets ends its connection and nothing else. */

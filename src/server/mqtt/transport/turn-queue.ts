@@ -4,15 +4,23 @@ export interface TurnMember {
   onTurn(): void;
 }
 
+/** Something that has just begun, and waits for what comes right behind its beginning. */
+export interface Newcomer {
+  onArrived(): void;
+}
+
 /** Gathers what happens in one turn of the event loop, so that each connection writes its acknowledgements once. */
 export interface TurnQueue {
   add(member: TurnMember): void;
+  /** Calls `onArrived` behind what the next turn has read. */
+  addNewcomer(newcomer: Newcomer): void;
   /** The time of this turn, `performance.now()`: read once a turn, since reading it for every message costs. */
   nowMs(): number;
 }
 
 export function openTurnQueue(): TurnQueue {
   let members: TurnMember[] = [];
+  let newcomers: Newcomer[] = [];
   let scheduled = false;
   let turnMs = 0;
 
@@ -33,7 +41,19 @@ export function openTurnQueue(): TurnQueue {
     }
   }
 
+  /** The first comes at the end of this turn, the second behind what the next one has read. */
+  function awaitNextTurn(): void {
+    const due = newcomers;
+    newcomers = [];
+    setImmediate(() => {
+      for (const newcomer of due) newcomer.onArrived();
+    });
+  }
+
   return {
+    addNewcomer(newcomer) {
+      if (newcomers.push(newcomer) === 1) setImmediate(awaitNextTurn);
+    },
     add(member) {
       if (member.queued) return;
       member.queued = true;
