@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 
 /** 80 bits, which is 16 characters of base32. */
 const idBytes = 10;
@@ -10,8 +10,12 @@ const saltBytes = 16;
 const keyText = /(svcmqtt(?:claim)?_[a-z2-7]{16}_)[a-z2-7]+/gi;
 const deviceSecretText = /(?<![A-Za-z0-9])[a-z2-7]{32}(?![A-Za-z0-9])/g;
 
+/** What is shorter holds none of them. */
+const shortestSecret = 'svcmqtt_'.length + 16 + '_'.length + 1;
+
 /** Text with the secrets in it taken out, for a place where one can get by mistake. */
 export function maskSecrets(text: string): string {
+  if (text.length < shortestSecret) return text;
   return text.replace(keyText, '$1[secret]').replace(deviceSecretText, '[secret]');
 }
 
@@ -42,7 +46,7 @@ export function newSalt(): Buffer {
  * would only make a fleet's reconnect expensive. The conversion of the old table computes the same in SQL.
  */
 export function hashSecret(salt: Uint8Array, secret: Uint8Array): Buffer {
-  return createHash('sha256').update(salt).update(secret).digest();
+  return hash('sha256', Buffer.concat([salt, secret]), 'buffer');
 }
 
 /** Base32 of RFC 4648, section 6, in lower case, of a whole number of 40-bit groups, so without padding. */

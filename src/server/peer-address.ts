@@ -4,7 +4,8 @@ const mappedIpv4 = /^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i;
 
 /** The address of a peer as it is shown and compared: an IPv4 address in its own form, not mapped into IPv6. */
 export function plainAddress(address: string | undefined): string {
-  return address === undefined ? '?' : address.replace(mappedIpv4, '');
+  if (address === undefined) return '?';
+  return address.includes(':') ? address.replace(mappedIpv4, '') : address;
 }
 
 /** The plain address of a socket's peer; undefined once the peer is gone. */
@@ -21,6 +22,7 @@ export function peerAddressOf({ remoteAddress }: Pick<Socket, 'remoteAddress'>):
 export function addressGroup(address: string | undefined): string {
   if (address === undefined) return 'unknown';
   const own = plainAddress(address);
+  if (!own.includes(':')) return own;
   const plain = own.split('%', 1)[0] ?? own;
   if (!isIPv6(plain)) return own;
   const [head = '', tail] = plain.toLowerCase().split('::');

@@ -1,6 +1,8 @@
 /** A Map with room for so many: at the limit the entry that was used longest ago makes room for a new one. */
 export class RecencyMap<K, V> extends Map<K, V> {
   private readonly limit: number;
+  /** Used last; used again it need not be moved. */
+  private latest: K | undefined;
 
   constructor(limit: number) {
     super();
@@ -10,15 +12,18 @@ export class RecencyMap<K, V> extends Map<K, V> {
   /** Answers and counts as use, which `get` does not, nor `set` of a key that is there. */
   use(key: K): V | undefined {
     const value = this.get(key);
-    if (value === undefined) return undefined;
+    if (value === undefined || key === this.latest) return value;
     // A Map keeps the order of insertion.
     this.delete(key);
-    super.set(key, value);
+    this.set(key, value);
     return value;
   }
 
   override set(key: K, value: V): this {
-    if (this.size >= this.limit && !this.has(key)) this.forgetOldest();
+    if (!this.has(key)) {
+      if (this.size >= this.limit) this.forgetOldest();
+      this.latest = key;
+    }
     return super.set(key, value);
   }
 

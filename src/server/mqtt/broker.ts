@@ -142,14 +142,14 @@ export async function openBroker(options: BrokerOptions) {
       takeOver,
       policyOf,
     });
+    const onClosed = (connection: Connection) => connections.delete(connection);
     const opened = await openArrivals({
       config,
       certificates: options.certificates,
       counters,
       events,
       log: limitedLog,
-      onClient: (accepted) =>
-        connections.add(new Connection(accepted, services, (connection) => connections.delete(connection))),
+      onClient: (accepted) => connections.add(new Connection(accepted, services, onClosed)),
     });
     arrivals = opened;
     let seenAtMs = performance.now();

@@ -113,6 +113,14 @@ export function openConnectQueue<T>(options: {
     },
 
     add(item, address) {
+      // Nobody is before it.
+      if (waiting === 0 && all.take('') === 0) {
+        if (byAddress.take(address) === 0) {
+          options.release(item);
+          return undefined;
+        }
+        all.giveBack('');
+      }
       const line = lines.get(address) ?? { items: [], head: 0 };
       line.items.push(item);
       const length = line.items.length - line.head;

@@ -95,7 +95,8 @@ export function openGate(options: {
         return false;
       }
       open += 1;
-      socket.once('close', () => {
+      // It is emitted once, and a listener that is called once costs more than one that stays.
+      socket.on('close', () => {
         open -= 1;
       });
       return true;
@@ -109,7 +110,7 @@ export function openGate(options: {
         return;
       }
       perAddress.set(address, count + 1);
-      socket.once('close', () => {
+      socket.on('close', () => {
         const left = (perAddress.get(address) ?? 1) - 1;
         if (left > 0) perAddress.set(address, left);
         else perAddress.delete(address);
