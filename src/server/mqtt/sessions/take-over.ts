@@ -16,7 +16,7 @@ export interface TakeOver {
 
 const subject = 'svc-mqtt.taken';
 /** Connections of so much time are told of together. */
-const gatherMs = 5;
+const gatherMs = 25;
 const maxEntries = 500;
 /** In place of an epoch: the client has no session that outlives its connection, or one that only its replica has. */
 const noSession = 0;
