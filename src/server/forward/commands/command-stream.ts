@@ -11,8 +11,9 @@ import {
   type StreamInfo,
 } from '../connection/nats-library.js';
 import { isAtLeast } from '../connection/server-version.js';
+import { makeStream } from '../stream/make-stream.js';
 import { describePart, listStreams } from '../stream/stream.js';
-import { type LaterConfig, madeMark, type StreamKeeping, wasMade } from '../stream/stream-config.js';
+import { type LaterConfig, type StreamKeeping, wasMade } from '../stream/stream-config.js';
 
 /** What is sent to devices. */
 export const commandSubjects = 'cmd.*.>';
@@ -90,22 +91,17 @@ export async function findCommandStream(
   if (!options.mayMake) return { problem: `no stream takes ${commandSubjects}` };
   const { name, subject, maxAgeDays, maxBytes } = madeCommandStream;
   const version = connection.info?.version ?? '';
-  const config: Partial<StreamConfig> & LaterConfig = {
+  const config = {
     name,
     subjects: [subject],
-    storage: options.keeping?.inMemory === true ? StorageType.Memory : StorageType.File,
-    num_replicas: options.keeping?.replicas ?? 1,
-    retention: RetentionPolicy.Limits,
     discard: DiscardPolicy.Old,
     max_age: nanos(maxAgeDays * dayMs),
     max_bytes: maxBytes,
     allow_direct: true,
-    ...(isAtLeast(version, 2, 10) ? { metadata: { ...madeMark } } : {}),
     ...(isAtLeast(version, 2, 11) ? { allow_msg_ttl: true } : {}),
   };
   try {
-    const created = await manager.streams.add(config);
-    log.info({ event: 'stream_created', stream: name, subjects: [subject] }, 'created the stream');
+    const created = await makeStream(connection, manager, config, options.keeping, log);
     return readCommandStream(created, true);
   } catch (error) {
     if (!isRefusal(error)) throw error;

@@ -6,16 +6,15 @@ import {
   type JetStreamManager,
   type NatsConnection,
   NatsError,
-  RetentionPolicy,
-  StorageType,
   type StreamConfig,
   type StreamInfo,
 } from '../connection/nats-library.js';
 import type { NatsLink } from '../connection/nats-link.js';
 import { isAtLeast } from '../connection/server-version.js';
 import type { StreamSource } from '../stored/stored-reader.js';
+import { makeStream } from '../stream/make-stream.js';
 import { manageStreams, readStreamInfo, takes } from '../stream/stream.js';
-import { type LaterConfig, madeMark, type StreamKeeping } from '../stream/stream-config.js';
+import type { LaterConfig, StreamKeeping } from '../stream/stream-config.js';
 import { type FollowedMessage, followStream } from '../stream/stream-follower.js';
 
 /** What all streams of svc-mqtt itself share. */
@@ -255,19 +254,8 @@ async function requireStateStream(
     if (lacks !== undefined) throw new Unusable(lacks);
     return found;
   }
-  const { replicas, inMemory } = keeping();
-  const info = await manager.streams.add({
-    name,
-    subjects: [subject],
-    storage: inMemory ? StorageType.Memory : StorageType.File,
-    num_replicas: replicas,
-    retention: RetentionPolicy.Limits,
-    discard: DiscardPolicy.New,
-    metadata: madeMark,
-    ...config,
-  });
-  log.info({ event: 'stream_created', stream: name, subjects: [subject] }, 'created the stream');
-  return info;
+  const wanted = { name, subjects: [subject], discard: DiscardPolicy.New, ...config };
+  return await makeStream(connection, manager, wanted, keeping(), log);
 }
 
 /** What an existing stream lacks. It is never changed. */

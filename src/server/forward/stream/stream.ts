@@ -8,22 +8,12 @@ import {
   type JetStreamManagerOptions,
   type NatsConnection,
   NatsError,
-  RetentionPolicy,
-  StorageType,
-  type StreamConfig,
   type StreamInfo,
 } from '../connection/nats-library.js';
-import { isAtLeast } from '../connection/server-version.js';
 import type { IngestSetting } from '../forwarder.js';
+import { makeStream } from './make-stream.js';
 import { allowBatches, batchMark, mayBatch } from './stream-batches.js';
-import {
-  findStreamProblem,
-  type LaterConfig,
-  logWarnings,
-  madeMark,
-  readUsableStream,
-  type UsableStream,
-} from './stream-config.js';
+import { findStreamProblem, logWarnings, readUsableStream, type UsableStream } from './stream-config.js';
 import { covers, overlap } from './subject-match.js';
 
 /** The stream that is looked for, and created when there is none. */
@@ -173,18 +163,20 @@ export async function createStream(
   const version = connection.info?.version ?? '';
   const batches = mayBatch(version, ingest);
   const { offered } = subjectsOfTemplate(template);
-  const config: Partial<StreamConfig> & LaterConfig = {
-    name,
-    subjects: [offered],
-    storage: StorageType.File,
-    retention: RetentionPolicy.Limits,
-    discard: DiscardPolicy.New,
-    ...(isAtLeast(version, 2, 10) ? { metadata: { ...madeMark, ...(batches ? batchMark : {}) } } : {}),
-    ...(batches ? { allow_atomic: true } : {}),
-  };
   try {
-    const created = await manager.streams.add(config);
-    log.info({ event: 'stream_created', stream: name, subjects: [offered] }, 'created the stream');
+    const created = await makeStream(
+      connection,
+      manager,
+      {
+        name,
+        subjects: [offered],
+        discard: DiscardPolicy.New,
+        metadata: batches ? { ...batchMark } : {},
+        ...(batches ? { allow_atomic: true } : {}),
+      },
+      undefined,
+      log,
+    );
     return readUsableStream(created, true);
   } catch (error) {
     if (apiCode(error) === nameInUse) return undefined;
