@@ -1,29 +1,18 @@
 import type { Config } from '../config.js';
 import type { Log } from '../log.js';
-import { type Calls, openCalls } from './forward/calls.js';
-import { checkDeadLetterStream, type DeadLetters, openDeadLetters } from './forward/dead-letters.js';
-import type { Downlink } from './forward/downlink.js';
+import { openCalls } from './forward/calls.js';
+import { checkDeadLetterStream, openDeadLetters } from './forward/dead-letters.js';
 import { borrowEmbeddedNats, type EmbeddedNats } from './forward/embedded/embedded-nats.js';
 import { startDownlink } from './forward/start-downlink.js';
-import { type RunningForwarder, startForwarder } from './forward/start-forwarder.js';
-import { openPresence, type Presence } from './forward/state/presence.js';
-import type { SessionStore } from './mqtt/sessions/session-store.js';
+import { startForwarder } from './forward/start-forwarder.js';
+import { openPresence } from './forward/state/presence.js';
 import type { Releasers } from './releasers.js';
 import { openSessionStorage } from './session-storage.js';
 import type { StartWait } from './start-wait.js';
 import type { Peers } from './workers/peers.js';
 
-/** All that a replica has of NATS. */
-export interface RunningNats extends RunningForwarder {
-  readonly downlink: Downlink;
-  readonly calls: Calls;
-  readonly deadLetters: DeadLetters | undefined;
-  readonly store: SessionStore;
-  readonly presence: Presence | undefined;
-}
-
 /**
- * Starts the way to NATS and back, and what is kept there. PostgreSQL and NATS are waited for as START_WAIT says.
+ * Starts all that a replica has of NATS: the way there and back, and what is kept there. PostgreSQL and NATS are waited for as START_WAIT says.
  *
  * @param options.name of the replica, among all that there ever were.
  * @throws SvcMqttError as `startForwarder` does; StartAborted.
@@ -36,7 +25,7 @@ export async function startNats(options: {
   peers: Peers | undefined;
   log: Log;
   releasers: Releasers;
-}): Promise<RunningNats> {
+}) {
   const { config, name, wait, peers, log, releasers } = options;
   const open = () => startForwarder({ config, log, borrowed: peers && borrowedNats(peers, config) });
   const isOwn = config.natsUrl === undefined && peers === undefined;

@@ -10,27 +10,7 @@ export interface Member {
   readonly missing: string | undefined;
 }
 
-/** The other replicas, as far as they have been heard of. */
-export interface Members {
-  list(): readonly Member[];
-  find(replica: string): Member | undefined;
-  /** It has answered, or has not. */
-  heard(replica: string): void;
-  missed(replica: string, why: string): void;
-  /** It is not there any more. */
-  forget(replica: string): void;
-  /** Asks who is there, unless that was done just now. */
-  refresh(): void;
-  /** Tells that this replica is there and asks who else is. */
-  announce(): void;
-  /** Tells the others that somebody follows the events of all replicas here, or does no more. */
-  follow(on: boolean): void;
-  /** Somebody follows them on another replica. */
-  readonly followed: boolean;
-  /** Called when that is told, first and every few seconds again. */
-  onFollowed: () => void;
-  close(): void;
-}
+export type Members = ReturnType<typeof openMembers>;
 
 const subject = 'svc-mqtt.fleet.here';
 /** More replicas than this are not looked at. */
@@ -50,7 +30,8 @@ interface Known extends Member {
   missingSinceMs: number;
 }
 
-export function openMembers(own: Omit<Member, 'missing'>, telling: FleetTelling): Members {
+/** The other replicas, as far as they have been heard of. */
+export function openMembers(own: Omit<Member, 'missing'>, telling: FleetTelling) {
   const known = new Map<string, Known>();
   let refreshedMs = Number.NEGATIVE_INFINITY;
 
@@ -84,42 +65,49 @@ export function openMembers(own: Omit<Member, 'missing'>, telling: FleetTelling)
   }
   const unhear = telling.hear(subject, { onMessage });
 
-  const members: Members = {
-    list() {
+  const members = {
+    list(): readonly Member[] {
       const nowMs = performance.now();
       for (const { replica, missing, missingSinceMs } of known.values())
         if (missing !== undefined && nowMs - missingSinceMs > missingMs) known.delete(replica);
       return [...known.values()].sort((a, b) => (a.replica < b.replica ? -1 : 1));
     },
-    find: (replica) => known.get(replica),
-    heard(replica) {
+    find: (replica: string): Member | undefined => known.get(replica),
+    /** It has answered, or has not. */
+    heard(replica: string): void {
       const member = known.get(replica);
       if (member !== undefined) member.missing = undefined;
     },
-    missed(replica, why) {
+    missed(replica: string, why: string): void {
       const member = known.get(replica);
       if (member === undefined) return;
       if (member.missing === undefined) member.missingSinceMs = performance.now();
       member.missing = why;
     },
-    forget: (replica) => void known.delete(replica),
-    refresh() {
+    /** It is not there any more. */
+    forget: (replica: string) => void known.delete(replica),
+    /** Asks who is there, unless that was done just now. */
+    refresh(): void {
       if (performance.now() - refreshedMs >= refreshMs) announce();
     },
+    /** Tells that this replica is there and asks who else is. */
     announce,
-    follow(on) {
+    /** Tells the others that somebody follows the events of all replicas here, or does no more. */
+    follow(on: boolean): void {
       follows = on;
       clearInterval(following);
       following = on ? setInterval(tell, followsEveryMs) : undefined;
       following?.unref();
       tell();
     },
-    get followed() {
+    /** Somebody follows them on another replica. */
+    get followed(): boolean {
       const nowMs = performance.now();
       return [...known.values()].some(({ followsUntilMs }) => followsUntilMs > nowMs);
     },
-    onFollowed() {},
-    close() {
+    /** Called when that is told, first and every few seconds again. */
+    onFollowed(): void {},
+    close(): void {
       clearInterval(following);
       unhear();
       tell({ leaves: true });

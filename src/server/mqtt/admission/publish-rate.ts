@@ -17,18 +17,7 @@ const minWaitMs = 10;
 /** The waiter called last leaves tokens for the next one when it needs no more. */
 const nextWaiterMs = 1;
 
-/** How many messages a device may send: a token bucket, shared by all clients of the device on this replica. */
-export interface PublishRate {
-  readonly limits: RateLimits;
-  /** When the bucket is full if nothing more is taken; past: it is. */
-  readonly fullAtMs: number;
-  /** Takes a token if there is one. */
-  take(nowMs: number): boolean;
-  /** Calls back once, when there may be a token: one waiter after the other, the one who asked first first. */
-  wait(waiter: RateWaiter, nowMs: number): void;
-  /** Takes the request back. */
-  cancel(waiter: RateWaiter): void;
-}
+export type PublishRate = ReturnType<typeof openPublishRate>;
 
 /** Keeps a bucket whose limits are as wanted, else makes a full one. */
 export function updatePublishRate(
@@ -41,11 +30,11 @@ export function updatePublishRate(
 }
 
 /**
- * Makes a bucket.
+ * Makes a token bucket: how many messages a device may send, by all its clients on this replica.
  *
  * @param fullAtMs that of a bucket which this one goes on for; without it the bucket is full.
  */
-export function openPublishRate(limits: RateLimits, nowMs: number, fullAtMs = nowMs): PublishRate {
+export function openPublishRate(limits: RateLimits, nowMs: number, fullAtMs = nowMs) {
   const { perSecond } = limits;
   const burst = Math.max(1, limits.burst);
   let tokens = Math.min(burst, burst - ((fullAtMs - nowMs) * perSecond) / 1_000);
@@ -81,21 +70,25 @@ export function openPublishRate(limits: RateLimits, nowMs: number, fullAtMs = no
 
   return {
     limits,
-    get fullAtMs() {
+    /** When the bucket is full if nothing more is taken; past: it is. */
+    get fullAtMs(): number {
       return atMs + ((burst - tokens) * 1_000) / perSecond;
     },
-    take(now) {
+    /** Takes a token if there is one. */
+    take(now: number): boolean {
       fill(now);
       if (tokens < 1) return false;
       tokens -= 1;
       return true;
     },
-    wait(waiter, now) {
+    /** Calls back once, when there may be a token: one waiter after the other, the one who asked first first. */
+    wait(waiter: RateWaiter, now: number): void {
       fill(now);
       waiting.add(waiter);
       arm();
     },
-    cancel(waiter) {
+    /** Takes the request back. */
+    cancel(waiter: RateWaiter): void {
       waiting.delete(waiter);
       if (waiting.size > 0) return;
       clearTimeout(timer);

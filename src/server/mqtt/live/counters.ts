@@ -1,11 +1,6 @@
-import {
-  type CloseReason,
-  closeReasons,
-  type MessageRefusal,
-  messageRefusals,
-} from '../protocol/close-reason.js';
-import { type LatencyHistogram, openLatencyHistogram } from './latency-histogram.js';
-import { type LimitName, limitNames } from './limit-names.js';
+import { closeReasons, messageRefusals } from '../protocol/close-reason.js';
+import { openLatencyHistogram } from './latency-histogram.js';
+import { limitNames } from './limit-names.js';
 
 /** Messages and bytes of their payloads, by QoS. */
 export interface Traffic {
@@ -13,68 +8,49 @@ export interface Traffic {
   readonly bytes: Float64Array;
 }
 
-/** What the broker has done since the start of the process. */
-export interface BrokerCounters {
-  /** Sockets accepted. */
-  opened: number;
-  /** CONNECTs answered with CONNACK 0. */
-  accepted: number;
-  /** Connections ended before a CONNECT was accepted, by reason; also counted in `closed`. */
-  readonly refused: Record<CloseReason, number>;
-  /** Connections ended, by reason. */
-  readonly closed: Record<CloseReason, number>;
-  /** PUBLISH packets from clients. */
-  readonly received: Traffic;
-  /** PUBLISH packets to clients, sent again after a reconnect included. */
-  readonly sent: Traffic;
-  /**
-   * Messages of QoS 1 and 2, from the arrival of PUBLISH until they are stored. Times are those of the turn of the
-   * event loop; wills are left out.
-   */
-  readonly ackLatency: LatencyHistogram;
-  /** Messages to clients left out because too many waited. */
-  deliveriesDropped: number;
-  /** Messages to clients left out because their time was over. */
-  deliveriesExpired: number;
-  /** Messages to clients left out because their packets are larger than the client takes. */
-  deliveriesTooLarge: number;
-  /** Messages to clients that they answered with a failure. */
-  deliveriesRefused: number;
-  /** Messages for clients of other replicas that NATS did not take. */
-  deliveriesNotPassed: number;
-  /** Wills not forwarded because too many waited for NATS. */
-  willsDropped: number;
-  /** Messages of clients that were told so, if they asked to be, and whose connection went on, by reason. */
-  readonly publishesRefused: Record<MessageRefusal, number>;
-  /** Attempts to store a session that failed; each is repeated. */
-  sessionWritesFailed: number;
-  /** Messages outside the policy of their device. */
-  publishDenied: number;
-  /** Filters refused. */
-  subscribeDenied: number;
-  /** How often each bound was reached. A connection that is not read, or waits, counts once until it goes on. */
-  readonly limits: Record<LimitName, number>;
-}
+export type BrokerCounters = ReturnType<typeof newBrokerCounters>;
 
-export function newBrokerCounters(): BrokerCounters {
+/** What the broker has done since the start of the process. */
+export function newBrokerCounters() {
   return {
+    /** Sockets accepted. */
     opened: 0,
+    /** CONNECTs answered with CONNACK 0. */
     accepted: 0,
+    /** Connections ended before a CONNECT was accepted, by reason; also counted in `closed`. */
     refused: zeroes(keysOf(closeReasons)),
+    /** Connections ended, by reason. */
     closed: zeroes(keysOf(closeReasons)),
+    /** PUBLISH packets from clients. */
     received: newTraffic(),
+    /** PUBLISH packets to clients, sent again after a reconnect included. */
     sent: newTraffic(),
+    /**
+     * Messages of QoS 1 and 2, from the arrival of PUBLISH until they are stored. Times are those of the turn of the
+     * event loop; wills are left out.
+     */
     ackLatency: openLatencyHistogram(),
+    /** Messages to clients left out because too many waited. */
     deliveriesDropped: 0,
+    /** Messages to clients left out because their time was over. */
     deliveriesExpired: 0,
+    /** Messages to clients left out because their packets are larger than the client takes. */
     deliveriesTooLarge: 0,
+    /** Messages to clients that they answered with a failure. */
     deliveriesRefused: 0,
+    /** Messages for clients of other replicas that NATS did not take. */
     deliveriesNotPassed: 0,
+    /** Wills not forwarded because too many waited for NATS. */
     willsDropped: 0,
+    /** Messages of clients that were told so, if they asked to be, and whose connection went on, by reason. */
     publishesRefused: zeroes(messageRefusals),
+    /** Attempts to store a session that failed; each is repeated. */
     sessionWritesFailed: 0,
+    /** Messages outside the policy of their device. */
     publishDenied: 0,
+    /** Filters refused. */
     subscribeDenied: 0,
+    /** How often each bound was reached. A connection that is not read, or waits, counts once until it goes on. */
     limits: zeroes(keysOf(limitNames)),
   };
 }

@@ -13,20 +13,7 @@ export interface Writable {
   settled(): Promise<void>;
 }
 
-/** Writes sessions, so many at a time, each until it is stored. */
-export interface SessionWriter {
-  /** Sessions of which not all is stored. */
-  readonly pending: number;
-  /** Has it written as soon as may be. */
-  enqueue(session: Writable): void;
-  /** Has it written within a second, together with what else changes meanwhile. */
-  enqueueLazily(session: Writable): void;
-  /** The session of this key that is not all stored. */
-  find(key: string): Writable | undefined;
-  /** Writes what may wait now. */
-  flush(): void;
-  close(): void;
-}
+export type SessionWriter = ReturnType<typeof openSessionWriter>;
 
 const maxUnderWay = 256;
 /** What may wait is written when it has waited for one to two times so long: a client that acknowledges several is written once. */
@@ -34,7 +21,8 @@ const lazyMs = 500;
 const firstPauseMs = 100;
 const lastPauseMs = 2_000;
 
-export function openSessionWriter(options: { counters: BrokerCounters; log: LimitedLog }): SessionWriter {
+/** Writes sessions, so many at a time, each until it is stored. */
+export function openSessionWriter(options: { counters: BrokerCounters; log: LimitedLog }) {
   const { counters, log } = options;
   /** Those of which not all is stored, by key; a session that begins anew takes the place of the one before. */
   const pending = new Map<string, Writable>();
@@ -103,11 +91,13 @@ export function openSessionWriter(options: { counters: BrokerCounters; log: Limi
   const timer = setInterval(writeLate, lazyMs);
   timer.unref();
 
-  const writer: SessionWriter = {
+  const writer = {
+    /** Sessions of which not all is stored. */
     get pending() {
       return pending.size;
     },
-    enqueue(session) {
+    /** Has it written as soon as may be. */
+    enqueue(session: Writable): void {
       lazy.delete(session);
       late.delete(session);
       if (!session.isDirty || pending.get(session.key) === session) return;
@@ -115,16 +105,19 @@ export function openSessionWriter(options: { counters: BrokerCounters; log: Limi
       waiting.add(session);
       pump();
     },
-    enqueueLazily(session) {
+    /** Has it written within a second, together with what else changes meanwhile. */
+    enqueueLazily(session: Writable): void {
       if (pending.get(session.key) === session || late.has(session)) return;
       lazy.add(session);
     },
-    find: (key) => pending.get(key),
-    flush() {
+    /** The session of this key that is not all stored. */
+    find: (key: string): Writable | undefined => pending.get(key),
+    /** Writes what may wait now. */
+    flush(): void {
       writeLate();
       writeLate();
     },
-    close() {
+    close(): void {
       closed = true;
       clearInterval(timer);
       clearTimeout(paused);

@@ -14,20 +14,7 @@ export interface ShareMember {
   take(message: Message, handBack: () => void): void;
 }
 
-/**
- * The shared subscriptions of this replica (MQTT 5.0 §4.8.2): each message that one takes here goes to one of the members,
- * in turn. Which replica takes it is decided where it was published (`deliveries.ts`).
- */
-export interface SharedSubscriptions {
-  /** A member of the subscription, `<name>/<filter>`, is connected here. */
-  hasConnected(share: string): boolean;
-  /**
-   * Adds a member to the subscription of this share name and filter, which is there as long as it has one.
-   *
-   * @returns a function that ends its part in it.
-   */
-  join(name: string, filter: string, member: ShareMember): () => void;
-}
+export type SharedSubscriptions = ReturnType<typeof createSharedSubscriptions>;
 
 interface Share {
   readonly members: ShareMember[];
@@ -36,10 +23,11 @@ interface Share {
   readonly end: () => void;
 }
 
-export function createSharedSubscriptions(
-  engine: SessionEngine,
-  counters: BrokerCounters,
-): SharedSubscriptions {
+/**
+ * The shared subscriptions of this replica (MQTT 5.0 §4.8.2): each message that one takes here goes to one of the members,
+ * in turn. Which replica takes it is decided where it was published (`deliveries.ts`).
+ */
+export function createSharedSubscriptions(engine: SessionEngine, counters: BrokerCounters) {
   const shares = new Map<string, Share>();
 
   function deliver(share: Share, message: Message): void {
@@ -62,8 +50,15 @@ export function createSharedSubscriptions(
   }
 
   return {
-    hasConnected: (share) => shares.get(share)?.members.some(({ isConnected }) => isConnected) === true,
-    join(name, filter, member) {
+    /** A member of the subscription, `<name>/<filter>`, is connected here. */
+    hasConnected: (share: string): boolean =>
+      shares.get(share)?.members.some(({ isConnected }) => isConnected) === true,
+    /**
+     * Adds a member to the subscription of this share name and filter, which is there as long as it has one.
+     *
+     * @returns a function that ends its part in it.
+     */
+    join(name: string, filter: string, member: ShareMember): () => void {
       // No share name has a slash.
       const key = `${name}/${filter}`;
       let share = shares.get(key);

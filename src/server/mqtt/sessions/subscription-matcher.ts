@@ -11,31 +11,7 @@ import type { RetainedMessages } from './retained-messages.js';
  */
 export type Listener = (message: Message, delivery: number) => void;
 
-/**
- * Knows who subscribes to what, with aedes, and the retained messages. Deliveries are made one after the other, in the
- * order of `deliver`.
- */
-export interface SessionEngine {
-  /**
-   * @param share name and filter, when it is that of a shared subscription.
-   * @returns a function that ends the subscription.
-   */
-  subscribe(filter: string, listener: Listener, share?: string): () => void;
-  /** When other replicas know what was subscribed to; undefined: they do, or there is nothing to tell. Bounded, never rejects. */
-  announced(): Promise<void> | undefined;
-  /** The retained messages that any of the filters matches [MQTT-3.3.1-6], each with the filters that do. */
-  retained(filters: readonly string[]): { message: Message; filters: string[] }[];
-  /**
-   * Gives a message to the subscribers of this replica, and keeps it when it is to be retained [MQTT-3.3.1-5].
-   *
-   * @param onKept called when it is kept for all replicas.
-   * @returns true: it is already, or there is nothing to keep, and `onKept` is not called.
-   */
-  deliver(message: Message, onKept?: () => void): boolean;
-  /** Only gives it to them. */
-  pass(message: Message): void;
-  close(): Promise<void>;
-}
+export type SessionEngine = Awaited<ReturnType<typeof startSessionEngine>>;
 
 /** Is told what clients of this replica subscribe to. */
 interface Interest {
@@ -51,7 +27,8 @@ interface Carrier {
 }
 
 /**
- * Starts the engine. No client of aedes is ever made: its sessions lose and repeat messages in ways that the
+ * Starts the engine: it knows who subscribes to what, with aedes, and the retained messages, and makes deliveries one after the
+ * other, in the order of `deliver`. No client of aedes is ever made: its sessions lose and repeat messages in ways that the
  * specification forbids (`docs/architecture.md`), so sessions are `client-session.ts`, over aedes' subscriptions.
  */
 export async function startSessionEngine(options: {
@@ -59,7 +36,7 @@ export async function startSessionEngine(options: {
   retained: RetainedMessages;
   /** Who is told what is subscribed to. */
   interest?: Interest | undefined;
-}): Promise<SessionEngine> {
+}) {
   const { log, retained, interest } = options;
   const limitedLog = limitLog(log);
   const broker = await Aedes.createBroker({
@@ -109,7 +86,11 @@ export async function startSessionEngine(options: {
   }
 
   return {
-    subscribe(filter, listener, share) {
+    /**
+     * @param share name and filter, when it is that of a shared subscription.
+     * @returns a function that ends the subscription.
+     */
+    subscribe(filter: string, listener: Listener, share?: string): () => void {
       const onPacket = (packet: AedesPublishPacket, done: () => void): void => {
         const { message, delivery } = (packet as unknown as Carrier).properties;
         // [MQTT-4.7.2-1]
@@ -124,19 +105,28 @@ export async function startSessionEngine(options: {
       };
     },
 
+    /** When other replicas know what was subscribed to; undefined: they do, or there is nothing to tell. Bounded, never rejects. */
     announced: () => interest?.announced(),
 
-    retained: (filters) => retained.find(filters),
+    /** The retained messages that any of the filters matches [MQTT-3.3.1-6], each with the filters that do. */
+    retained: (filters: readonly string[]) => retained.find(filters),
 
-    deliver(message, onKept) {
+    /**
+     * Gives a message to the subscribers of this replica, and keeps it when it is to be retained [MQTT-3.3.1-5].
+     *
+     * @param onKept called when it is kept for all replicas.
+     * @returns true: it is already, or there is nothing to keep, and `onKept` is not called.
+     */
+    deliver(message: Message, onKept?: () => void): boolean {
       const waits = message.retain && retained.store(message, onKept) === 'waits';
       pass(message);
       return !waits;
     },
 
+    /** Only gives it to them. */
     pass,
 
-    close: () => {
+    close: (): Promise<void> => {
       limitedLog.close();
       return new Promise((resolve) => broker.close(() => resolve()));
     },
