@@ -31,8 +31,10 @@ export interface DeviceLedger {
 /** A device is written at most so often, and what is lost with a process is of this time. */
 const writeAfterMs = 60_000;
 const tickMs = 1_000;
-/** Most devices written in a tick: of a larger fleet each is written less often. */
-const rowsPerWrite = 1_000;
+/** Most devices written in a second, by all replicas together: of a larger fleet each is written less often. */
+const rowsPerSecond = 1_000;
+/** How long the number of replicas is remembered. */
+const recountMs = 30_000;
 /** Most devices that wait to be written; others are noted as long as they are here. */
 const maxWaiting = 500_000;
 const closeTimeoutMs = 5_000;
@@ -48,13 +50,30 @@ interface Noted {
   firstSeenAtMs: number;
 }
 
-export function startDeviceLedger(options: { db: Database; log: Log; isLive(): boolean }): DeviceLedger {
+/** @param options.countReplicas how many write to this database; undefined: that cannot be known. */
+export function startDeviceLedger(options: {
+  db: Database;
+  log: Log;
+  isLive(): boolean;
+  countReplicas(): Promise<number | undefined>;
+}): DeviceLedger {
   const { db, log, isLive } = options;
   /** The one that has waited longest first. */
   const waiting = new Map<string, Noted>();
   let writing: Promise<boolean> | undefined;
   /** Counts the writings. */
   let written = 0;
+  let replicas = 1;
+  let countedMs = Number.NEGATIVE_INFINITY;
+
+  /** Most devices that this replica writes in a second. */
+  async function readShare(): Promise<number> {
+    if (performance.now() - countedMs >= recountMs) {
+      countedMs = performance.now();
+      replicas = (await options.countReplicas().catch(() => undefined)) ?? replicas;
+    }
+    return Math.ceil(rowsPerSecond / replicas);
+  }
 
   function onChanged(entry: LedgerEntry): void {
     const other = waiting.get(entry.deviceId)?.entry;
@@ -69,13 +88,16 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
   }
 
   /** Writes those that have waited for long enough; false: there are none, or it did not work. */
-  async function write(sinceMs: number): Promise<boolean> {
+  async function write(sinceMs: number, isLast: boolean): Promise<boolean> {
+    const [first] = waiting.values();
+    if (first === undefined || first.sinceMs > sinceMs || !isLive()) return false;
+    const most = isLast ? rowsPerSecond : await readShare();
     const batch: Noted[] = [];
     for (const each of waiting.values()) {
-      if (batch.length === rowsPerWrite || each.sinceMs > sinceMs) break;
+      if (batch.length === most || each.sinceMs > sinceMs) break;
       batch.push(each);
     }
-    if (batch.length === 0 || !isLive()) return false;
+    if (batch.length === 0) return false;
     written += 1;
     const additions = batch.map(({ entry, firstSeenAtMs }) => take(entry, firstSeenAtMs));
     for (const { entry } of batch) {
@@ -111,8 +133,8 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
     if (noted !== undefined) noted.firstSeenAtMs = Math.min(noted.firstSeenAtMs, firstSeenAtMs);
   }
 
-  function begin(sinceMs: number): Promise<boolean> {
-    writing = write(sinceMs).finally(() => {
+  function begin(sinceMs: number, isLast = false): Promise<boolean> {
+    writing = write(sinceMs, isLast).finally(() => {
       writing = undefined;
     });
     return writing;
@@ -149,7 +171,7 @@ export function startDeviceLedger(options: { db: Database; log: Log; isLive(): b
       clearInterval(timer);
       await writing;
       const endMs = performance.now() + closeTimeoutMs;
-      while (performance.now() < endMs && (await begin(Number.POSITIVE_INFINITY)));
+      while (performance.now() < endMs && (await begin(Number.POSITIVE_INFINITY, true)));
       if (waiting.size > 0)
         log.warn(
           { event: 'ledger_incomplete', devices: waiting.size },

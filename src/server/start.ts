@@ -3,6 +3,7 @@ import type { Config } from '../config.js';
 import type { Actor } from '../db/audit.js';
 import { startChangeFeed } from '../db/change-feed.js';
 import { revokeDevices } from '../db/device-changes.js';
+import { countReplicas } from '../db/replicas.js';
 import { readDurationMs } from '../duration.js';
 import { SvcMqttError } from '../errors.js';
 import type { Log } from '../log.js';
@@ -178,7 +179,12 @@ async function start(
   releasers.add('subject coverage', () => coverage.close());
   const feed = await startChangeFeed(urgent, log);
   releasers.add('change feed', () => feed.close());
-  const ledger = startDeviceLedger({ db, log, isLive: () => feed.live });
+  const ledger = startDeviceLedger({
+    db,
+    log,
+    isLive: () => feed.live,
+    countReplicas: () => countReplicas(db, config.workers),
+  });
   releasers.add('ledger', () => ledger.close());
   let templates: ReadonlyMap<string, string | null> = new Map();
   const peeks = openPeeks(nats.link, (type) => templates.get(type) ?? config.natsSubject);

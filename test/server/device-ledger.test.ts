@@ -16,7 +16,8 @@ describe.each(kinds)('the ledger in %s', (kind) => {
     vi.useRealTimers();
   });
   const add = async () => (await addDevices(database.db, testActor, { type: 'sensor' }))[0]?.id ?? '';
-  const start = (isLive = () => true) => startDeviceLedger({ db: database.db, log: silentLog, isLive });
+  const start = (isLive = () => true, replicas = 1) =>
+    startDeviceLedger({ db: database.db, log: silentLog, isLive, countReplicas: async () => replicas });
   const ack = (sequence: number) => Buffer.from(`{"stream":"RAW","seq":${sequence}}`);
 
   test('adds up what several replicas noted, whichever comes first', async () => {
@@ -60,6 +61,25 @@ describe.each(kinds)('the ledger in %s', (kind) => {
     expect(before).toBeGreaterThanOrEqual(0);
     queries.mockRestore();
     await ledger.close();
+  });
+
+  test('of many devices a replica writes its share of a thousand a second', async () => {
+    const ids = (await addDevices(database.db, testActor, { type: 'sensor', count: 300 })).map(
+      ({ id }) => id,
+    );
+    const count = async () =>
+      (await database.db.pool.query('select from device_ledger where device_id = any($1)', [ids])).rowCount ??
+      0;
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'performance'] });
+    const ledger = start(() => true, 10);
+    for (const id of ids) ledger.of(id).receive();
+    // Two ticks: the minute is over, and a second more.
+    await vi.advanceTimersByTimeAsync(61_000);
+    await vi.waitFor(async () => expect(await count()).toBeGreaterThanOrEqual(100));
+    expect(await count()).toBeLessThanOrEqual(200);
+    vi.useRealTimers();
+    await ledger.close();
+    expect(await count()).toBe(300);
   });
 
   test('what could not be written is written later, with what came meanwhile', async () => {
