@@ -47,12 +47,23 @@ export type SortKey = string | number | null;
 /** A connection as replicas compare it: what it is sorted by, when it was opened (wall-clock milliseconds), and its id. */
 export type ConnectionKey = readonly [key: SortKey, openedAtMs: number, id: string];
 
+/** Which of them a replica is asked for. */
+export interface KeysRequest extends ConnectionRequest {
+  /** Instead of those of the page: about so many, evenly spread over all. See `sampleStep`. */
+  readonly samples?: number | undefined;
+}
+
+/** Of `matching` connections every so manieth is one of `samples`, the first of these being the last of so many. */
+export function sampleStep(matching: number, samples: number): number {
+  return Math.max(1, Math.ceil(matching / samples));
+}
+
 export interface ConnectionKeys {
   /** Connections that the filter lets through. */
   readonly matching: number;
   /** All accepted connections. */
   readonly total: number;
-  /** The first ones in the order asked for. */
+  /** Those asked for, in their order. */
   readonly keys: readonly ConnectionKey[];
 }
 

@@ -7,6 +7,7 @@ import type {
   ConnectionPageJson,
   ConnectionRequest,
   ConnectionSummary,
+  KeysRequest,
 } from '../api/connection.js';
 import type { EventJson } from '../api/event.js';
 import type { SessionSummary } from '../api/session.js';
@@ -25,7 +26,7 @@ export interface LiveConnections {
   count(): number;
   list(request: ConnectionRequest): ConnectionPage;
   /** What the connections of a page are chosen by, to be compared with those of other replicas. */
-  keys(request: ConnectionRequest): ConnectionKeys;
+  keys(request: KeysRequest): ConnectionKeys;
   /** Those of the ids that are still there, in any order. */
   rows(ids: ReadonlySet<string>): ConnectionSummary[];
   find(id: string): ConnectionDetails | undefined;

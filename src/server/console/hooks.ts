@@ -14,7 +14,7 @@ export interface Loaded<T> {
 const retryMs = 3_000;
 
 /**
- * Asks at once, and again so long after every answer; not while the page is hidden.
+ * Asks at once, and again so long after it asked, or soon after an answer that took longer; not while the page is hidden.
  *
  * @param what names what is asked for: another name is another question.
  * @param everyMs undefined: until there is an answer.
@@ -35,6 +35,7 @@ export function useLoad<T>(what: string, ask: () => Promise<T>, everyMs?: number
       clearTimeout(timer);
       if (over || asking || document.hidden || waitMs === undefined) return;
       asking = true;
+      const askedMs = performance.now();
       try {
         const data = await latest.current();
         waitMs = everyMs;
@@ -46,7 +47,8 @@ export function useLoad<T>(what: string, ask: () => Promise<T>, everyMs?: number
         if (!over) setState(({ data }) => ({ data, error }));
       }
       asking = false;
-      if (!over && waitMs !== undefined) timer = setTimeout(run, waitMs);
+      if (over || waitMs === undefined) return;
+      timer = setTimeout(run, Math.max(waitMs / 4, waitMs - (performance.now() - askedMs)));
     };
     const onVisible = () => void run();
     void run();

@@ -2,6 +2,7 @@ import {
   type ConnectionDetailsJson,
   type ConnectionJson,
   type ConnectionPageJson,
+  type KeysRequest,
   replicaOf,
   toConnectionDetailsJson,
   toConnectionJson,
@@ -9,10 +10,17 @@ import {
 } from '../../api/connection.js';
 import { SvcMqttError } from '../../errors.js';
 import type { FleetConnectionRequest, FleetConnections, LiveConnections } from '../live.js';
-import type { Asking, Validator } from './asking.js';
+import type { Asking, Told, Validator } from './asking.js';
 import type { Member } from './members.js';
-import { type KeyList, mergeKeys } from './merge-keys.js';
-import { answers, type KeysAnswer, maxDepth } from './wire.js';
+import { findWindows, mergeKeys } from './merge-keys.js';
+import { answers, type KeysAnswer } from './wire.js';
+
+/** What is asked of one replica's order. */
+type Part = Pick<KeysRequest, 'offset' | 'limit' | 'samples'>;
+
+/** A page that ends no later is made of all that is before it. For one further down samples tell where it is. */
+const shallow = 500;
+const samples = 256;
 
 /**
  * The connections of the fleet: those of this replica at once, those of the others by asking them. One that does
@@ -44,16 +52,41 @@ export function openFleetConnections(options: {
     take: <T>(work: () => T) => Promise<T>,
   ): Promise<ConnectionPageJson> {
     const { offset, limit, text, device, type, sort, descending } = request;
-    const wanted = { text, device, type, sort, descending, limit: offset + limit };
-    if (wanted.limit > maxDepth) throw tooDeep();
-    const [ownKeys, told] = await Promise.all([
-      take(() => local.keys({ ...wanted, offset: 0 })),
-      Promise.all(asked.map((member) => ask(member, 'connection.keys', wanted, answers.keys))),
-    ]);
-    const lists: (KeyList & Pick<KeysAnswer, 'total' | 'matching'>)[] = [{ ...ownKeys, whole: true }];
-    for (const [at, each] of told.entries())
-      if (each.ok) lists.push({ ...each.answer, keys: ownKeysOf(asked[at] as Member, each.answer.keys) });
-    const ids = mergeKeys(lists, { descending, offset, limit });
+    const wanted = { text, device, type, sort, descending };
+    const askOwn = (part: Part) => take(() => ({ ...local.keys({ ...wanted, ...part }), whole: true }));
+    const askOther = async (member: Member, { offset: from, ...part }: Part) => {
+      // Without an offset an older replica understands it, too.
+      const question = { ...wanted, ...part, ...(from > 0 && { offset: from }) };
+      const told = await ask(member, 'connection.keys', question, answers.keys);
+      return told.ok ? { ...told, answer: ownKeysOf(member, told.answer) } : told;
+    };
+    /** Each is asked for its part, this one for the first. */
+    const askAll = async (others: readonly Member[], parts: readonly Part[]) => {
+      const [answer, ...told] = await Promise.all([
+        askOwn(parts[0] as Part),
+        ...others.map((member, at) => askOther(member, parts[at + 1] as Part)),
+      ] as const);
+      const answering = others.filter((_member, at) => told[at]?.ok);
+      const lists = [answer, ...told.flatMap((each) => (each.ok ? [each.answer] : []))];
+      return {
+        lists,
+        answering,
+        shown: others.flatMap((member, at) => show(member, told[at] as Told<unknown>)),
+      };
+    };
+
+    const isDeep = offset + limit > shallow;
+    const first: Part = isDeep ? { offset: 0, limit: 0, samples } : { offset: 0, limit: offset + limit };
+    let { lists, answering, shown } = await askAll(asked, [first, ...asked.map(() => first)]);
+    let before = 0;
+    if (isDeep) {
+      const windows = findWindows(lists, { samples, descending, offset, limit });
+      before = sum(windows.map((window) => window.offset));
+      const missing = shown.filter(({ ok }) => !ok);
+      ({ lists, shown } = await askAll(answering, windows));
+      shown.push(...missing);
+    }
+    const ids = mergeKeys(lists, { descending, offset: offset - before, limit });
     if (ids === undefined) throw tooDeep();
     const rows = await readRows(ids);
     return {
@@ -61,7 +94,7 @@ export function openFleetConnections(options: {
       total: sum(lists.map(({ total }) => total)),
       matching: sum(lists.map(({ matching }) => matching)),
       connections: ids.flatMap((id) => rows.get(id) ?? []),
-      replicas: [present(own), ...told.flatMap((each, at) => show(asked[at] as Member, each))],
+      replicas: [present(own), ...shown],
     };
   }
 
@@ -148,8 +181,8 @@ function ownOf(replica: string, rows: readonly ConnectionJson[]): ConnectionJson
   return rows.filter(({ id }) => replicaOf(id) === replica).map((row) => ({ ...row, replica }));
 }
 
-function ownKeysOf({ replica }: Member, keys: KeysAnswer['keys']): KeysAnswer['keys'] {
-  return keys.filter(([, , id]) => replicaOf(id) === replica);
+function ownKeysOf({ replica }: Member, answer: KeysAnswer): KeysAnswer {
+  return { ...answer, keys: answer.keys.filter(([, , id]) => replicaOf(id) === replica) };
 }
 
 function tooDeep(): SvcMqttError {

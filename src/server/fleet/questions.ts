@@ -15,7 +15,7 @@ import type { LocalView, TakeTurn } from '../live.js';
 import { createTokenBuckets } from '../token-buckets.js';
 import { type Health, requests } from './wire.js';
 
-/** Questions a second to this replica, all together: a page that somebody watches is two of them. */
+/** Questions a second to this replica, all together: a page that somebody watches is two or three of them. */
 const questionsPerSecond = 200;
 
 interface Validator<T> {
@@ -92,9 +92,10 @@ export function openQuestions({
     'connection.keys': question(
       'What its connections are sorted by, for a page of all replicas',
       requests.keys,
-      ({ text, device, type, ...request }, room) =>
+      ({ text, device, type, offset = 0, ...request }, room) =>
         take(() => {
-          const found = connections.keys({ ...request, text, device, type, offset: 0 });
+          const found = connections.keys({ ...request, text, device, type, offset });
+          if (answerBytes + maxKeyBytes * found.keys.length <= room) return { ...found, whole: true };
           return { ...found, ...fitting(found.keys, room) };
         }),
     ),
@@ -141,6 +142,9 @@ export function openQuestions({
 
 /** What is beside the list in an answer. */
 const answerBytes = 200;
+
+/** Most bytes of a key of a connection: 64 characters, each of them escaped, a number, and an id. */
+const maxKeyBytes = 600;
 
 /** As many keys as there is room for. */
 function fitting<T>(keys: readonly T[], room: number): { keys: readonly T[]; whole: boolean } {

@@ -17,8 +17,8 @@ import { sessionCommandStates } from '../../command-state.js';
 
 /** What replicas ask and answer each other, in the forms of the API wherever it has them. */
 
-/** Most connections of a page and before it that are compared: so many keys of a replica are about a megabyte. */
-export const maxDepth = 60_000;
+/** Most connections whose keys are asked for at a time: so many are about a megabyte. */
+const maxKeys = 60_000;
 
 const id = Type.String({ minLength: 1, maxLength: 64 });
 const text = Type.String({ maxLength: 1_024 });
@@ -35,7 +35,9 @@ const KeysRequest = Type.Object(
     type: Type.Optional(text),
     sort: Type.Enum([...sortFields]),
     descending: Type.Boolean(),
-    limit: Type.Integer({ minimum: 0, maximum: maxDepth }),
+    offset: Type.Optional(Type.Integer({ minimum: 0 })),
+    limit: Type.Integer({ minimum: 0, maximum: maxKeys }),
+    samples: Type.Optional(Type.Integer({ minimum: 1, maximum: maxKeys })),
   },
   closed,
 );

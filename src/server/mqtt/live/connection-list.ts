@@ -1,19 +1,12 @@
-import type {
-  ConnectionDetails,
-  ConnectionKey,
-  ConnectionRequest,
-  ConnectionSummary,
-  SortField,
-  SortKey,
-} from '../../../api/connection.js';
+import { type ConnectionDetails, type ConnectionSummary, sampleStep } from '../../../api/connection.js';
 import type { Log } from '../../../log.js';
 import type { EventFeed } from '../../event-feed.js';
 import type { LiveConnections } from '../../live.js';
 import type { Connection } from '../connection.js';
 import { formatCode } from '../connection-report.js';
 import { closeReasons, type Reason } from '../protocol/close-reason.js';
-import { type ConnectionMeters, countOf } from './connection-meters.js';
-import { openPageSelection } from './select-page.js';
+import type { ConnectionMeters } from './connection-meters.js';
+import { inFlightOf, openConnectionOrders, subscriptionsOf, toKey } from './connection-order.js';
 import { whyWaiting } from './waiting-reason.js';
 
 /** Lists, shows and ends the connections of this replica. */
@@ -24,35 +17,12 @@ export function openConnectionList(options: {
   log: Log;
 }): LiveConnections {
   const { connections, meters, events, log } = options;
+  const orders = openConnectionOrders(connections, meters);
 
   function findConnection(id: string): Connection | undefined {
     for (const connection of connections)
       if (connection.isConnected && connection.id === id) return connection;
     return undefined;
-  }
-
-  function select(request: ConnectionRequest) {
-    meters.watch();
-    const matches = filterOf(request, meters);
-    const key = keyOf(request.sort, meters);
-    const selection = openPageSelection(comparatorOf(request.descending), request.offset, request.limit);
-    let total = 0;
-    let matching = 0;
-    let entry: Entry | undefined;
-    for (const connection of connections) {
-      if (!connection.isConnected) continue;
-      total += 1;
-      if (matches !== undefined && !matches(connection)) continue;
-      matching += 1;
-      // Most are on no page, and so are looked at in the same object.
-      if (entry === undefined) entry = { connection, key: key(connection) };
-      else {
-        entry.connection = connection;
-        entry.key = key(connection);
-      }
-      if (selection.offer(entry)) entry = undefined;
-    }
-    return { total, matching, page: selection.page() };
   }
 
   function summarize(connection: Connection): ConnectionSummary {
@@ -101,24 +71,36 @@ export function openConnectionList(options: {
     },
 
     list(request) {
-      const { total, matching, page } = select(request);
+      const { offset, limit } = request;
+      const { total, entries } = orders.of(request);
+      const page = entries.slice(offset, offset + limit);
       return {
         atMs: Date.now(),
         total,
-        matching,
+        matching: entries.length,
         rows: page.map(({ connection }) => summarize(connection)),
       };
     },
 
     keys(request) {
-      const { total, matching, page } = select(request);
-      return { total, matching, keys: page.map((entry) => toKey(request.sort, entry)) };
+      const { offset, limit, samples } = request;
+      // Who asks for a part in the middle has just been told where it is.
+      const { total, entries } = orders.of(request, offset > 0);
+      const step = samples === undefined ? 1 : sampleStep(entries.length, samples);
+      const picked =
+        samples === undefined
+          ? entries.slice(offset, offset + limit)
+          : entries.filter((_entry, at) => (at + 1) % step === 0);
+      return { total, matching: entries.length, keys: picked.map((entry) => toKey(request.sort, entry)) };
     },
 
     rows(ids) {
       const found: ConnectionSummary[] = [];
-      for (const connection of connections)
-        if (connection.isConnected && ids.has(connection.id)) found.push(summarize(connection));
+      for (const connection of connections) {
+        if (!connection.isConnected || !ids.has(connection.id)) continue;
+        found.push(summarize(connection));
+        if (found.length === ids.size) break;
+      }
       return found;
     },
 
@@ -162,105 +144,11 @@ export function openConnectionList(options: {
   };
 }
 
-/** Undefined: every connection is asked for. */
-function filterOf(
-  { text, device, type }: ConnectionRequest,
-  meters: ConnectionMeters,
-): ((connection: Connection) => boolean) | undefined {
-  const words = (text ?? '')
-    .toLowerCase()
-    .split(/\s+/)
-    .filter((word) => word !== '');
-  if (words.length === 0 && device === undefined && type === undefined) return undefined;
-  return (connection) => {
-    if (device !== undefined && connection.device?.id !== device) return false;
-    if (type !== undefined && connection.device?.type !== type) return false;
-    if (words.length === 0) return true;
-    const searched = meters.searchTextOf(connection);
-    return words.every((word) => searched.includes(word));
-  };
-}
-
 function waitsOf(connection: Connection): ConnectionDetails['waits'] {
   const why = whyWaiting(connection);
   return (
     why && { cause: why.cause, detail: why.detail, subject: why.subject, sinceAtMs: toWallClock(why.sinceMs) }
   );
-}
-
-function inFlightOf({ client }: Connection): number {
-  return client?.lane.inFlight ?? 0;
-}
-
-function subscriptionsOf({ client }: Connection): number {
-  return client?.session?.subscriptionCount ?? 0;
-}
-
-/** What each field sorts by. Of two connections alike, the older comes first, so that the order is total. */
-function keyOf(field: SortField, meters: ConnectionMeters): (connection: Connection) => string | number {
-  switch (field) {
-    case 'device':
-      return ({ device }) => device?.id ?? '';
-    case 'type':
-      return ({ device }) => device?.type ?? '';
-    case 'client':
-      return ({ clientId }) => clientId;
-    case 'address':
-      return ({ accepted }) => accepted.remoteAddress;
-    case 'protocol':
-      return ({ protocol }) => protocol;
-    case 'transport':
-      return ({ accepted }) => accepted.transport;
-    case 'qos':
-      // The share that is to be confirmed.
-      return (connection) => 1 - connection.received[0] / Math.max(1, countOf(connection));
-    case 'rate':
-      return (connection) => meters.rateOf(connection) ?? -1;
-    case 'messages':
-      return countOf;
-    case 'bytes':
-      return ({ socket }) => socket.bytesIn + socket.bytesOut;
-    case 'in_flight':
-      return inFlightOf;
-    case 'subscriptions':
-      return subscriptionsOf;
-    case 'connected':
-      // For how long, as the list shows it.
-      return ({ openedAtMs }) => -openedAtMs;
-    case 'last_message':
-      // How long ago; those that never sent one come last.
-      return ({ lastMessageMs }) => (lastMessageMs === 0 ? Number.POSITIVE_INFINITY : -lastMessageMs);
-  }
-}
-
-/** A connection with what it is sorted by. */
-interface Entry {
-  connection: Connection;
-  key: string | number;
-}
-
-function comparatorOf(descending: boolean): (a: Entry, b: Entry) => number {
-  const sign = descending ? -1 : 1;
-  return (a, b) => {
-    if (a.key < b.key) return -sign;
-    if (a.key > b.key) return sign;
-    const [left, right] = [a.connection, b.connection];
-    return left.openedAtMs - right.openedAtMs || (left.id < right.id ? -1 : left.id === right.id ? 0 : 1);
-  };
-}
-
-/** More of a text than this is not compared with that of another replica. */
-const comparedCharacters = 64;
-
-/** The same for other replicas, whose processes began at other times. */
-function toKey(sort: SortField, { connection, key }: Entry): ConnectionKey {
-  return [toSharedKey(sort, key), Math.round(performance.timeOrigin + connection.openedAtMs), connection.id];
-}
-
-function toSharedKey(sort: SortField, key: string | number): SortKey {
-  if (typeof key === 'string') return key.slice(0, comparedCharacters);
-  if (!Number.isFinite(key)) return null;
-  return sort === 'connected' || sort === 'last_message' ? Math.round(key - performance.timeOrigin) : key;
 }
 
 /** A time of `performance.now()` as wall-clock milliseconds, by the clock as it goes now. */

@@ -1,5 +1,7 @@
 /** What is worked out for one connection while somebody watches. */
 export interface ConnectionMeter {
+  /** Of two the newer one has the higher number. */
+  readonly number: number;
   /** Messages and time of the last sample. */
   messages: number;
   atMs: number;
@@ -25,6 +27,11 @@ interface Metered {
 export interface ConnectionMeters {
   /** Somebody watches, now. */
   watch(): void;
+  of(connection: Metered): ConnectionMeter;
+  /** The highest number of a meter. */
+  readonly newest: number;
+  /** Called when nobody watches any more. */
+  onForgotten: () => void;
   /** Messages a second; undefined until it was watched for a second. */
   rateOf(connection: Metered): number | undefined;
   searchTextOf(connection: Metered): string;
@@ -43,11 +50,14 @@ export function openConnectionMeters(connections: ReadonlySet<Metered>): Connect
   /** Connections may have meters. */
   let hasMeters = false;
   let sampledAtMs = 0;
+  let newest = 0;
 
   function meterOf(connection: Metered): ConnectionMeter {
     if (connection.meter === undefined) {
       hasMeters = true;
+      newest += 1;
       connection.meter = {
+        number: newest,
         messages: countOf(connection),
         atMs: performance.now(),
         rate: undefined,
@@ -57,10 +67,15 @@ export function openConnectionMeters(connections: ReadonlySet<Metered>): Connect
     return connection.meter;
   }
 
-  return {
+  const meters: ConnectionMeters = {
     watch() {
       watchedUntilMs = performance.now() + watchMs;
     },
+    of: meterOf,
+    get newest() {
+      return newest;
+    },
+    onForgotten: () => {},
     rateOf: (connection) => meterOf(connection).rate,
     searchTextOf(connection) {
       const meter = meterOf(connection);
@@ -69,7 +84,10 @@ export function openConnectionMeters(connections: ReadonlySet<Metered>): Connect
     },
     onTick(nowMs) {
       if (nowMs > watchedUntilMs) {
-        if (hasMeters) for (const connection of connections) connection.meter = undefined;
+        if (hasMeters) {
+          for (const connection of connections) connection.meter = undefined;
+          meters.onForgotten();
+        }
         hasMeters = false;
         return;
       }
@@ -79,6 +97,7 @@ export function openConnectionMeters(connections: ReadonlySet<Metered>): Connect
         if (connection.isConnected) sample(meterOf(connection), connection, nowMs);
     },
   };
+  return meters;
 }
 
 function sample(meter: ConnectionMeter, connection: Metered, nowMs: number): void {
