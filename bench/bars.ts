@@ -224,6 +224,57 @@ const bars: readonly Bar[] = [
     most: 2,
     unit: '×',
   }),
+  ...(
+    [
+      ['gateway', 'MQTT 3.1.1'],
+      ['gateway-mqtt5', 'MQTT 5'],
+    ] as const
+  ).map(
+    ([system, what]): Bar => ({
+      scenario: 'ask',
+      text: `${what}: p99, of a service that speaks NATS`,
+      measure: (find) => find('ask', system)?.figures['p99 ×'],
+      most: 2,
+      unit: '×',
+    }),
+  ),
+  figureBar(
+    'presence',
+    'gateway CPU a connect and disconnect, more with DEVICE_EVENTS',
+    'more µs',
+    { most: 5, unit: 'µs' },
+    'gateway-events',
+  ),
+  figureBar(
+    'ledger',
+    'gateway CPU a message, of that without ledger',
+    'CPU ×',
+    { most: 1.02, unit: '×' },
+    'gateway-ledger',
+  ),
+  figureBar(
+    'ledger',
+    'rows of the ledger written in a second, at most',
+    'rows/s',
+    { most: 1_000, unit: '/s' },
+    'gateway-ledger',
+  ),
+  ...(['first page', 'deep page', 'filter'] as const).flatMap((view) => [
+    figureBar(
+      'watch',
+      `${view}: CPU of the busiest replica, more than at rest`,
+      `${view} CPU %`,
+      { most: 2, unit: '%' },
+      'gateway-fleet',
+    ),
+    figureBar(
+      'watch',
+      `${view}: until the screen is updated`,
+      `${view} s`,
+      { most: 1, unit: 's' },
+      'gateway-fleet',
+    ),
+  ]),
   figureBar('away', 'memory of the gateway a session', 'gateway bytes/session', { most: 100, unit: 'B' }),
   figureBar('away', 'start with all of them', 'start s', { most: 5, unit: 's' }),
 ];
@@ -233,8 +284,9 @@ function figureBar(
   text: string,
   figure: string,
   limit: Pick<Bar, 'least' | 'most' | 'unit'>,
+  system: SystemName = 'gateway',
 ): Bar {
-  return { scenario, text, measure: (find) => find(scenario, 'gateway')?.figures[figure], ...limit };
+  return { scenario, text, measure: (find) => find(scenario, system)?.figures[figure], ...limit };
 }
 
 /** The bars of the scenarios that ran: what was asked, what was measured, met or not. */

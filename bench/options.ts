@@ -15,7 +15,7 @@ export interface Options {
 
 const help = `Usage: npm run bench -- [options]
 
-  --scenario a,b   only these scenarios (default: all but frozen, endurance and subjects)
+  --scenario a,b   only these scenarios (default: all but frozen, endurance, subjects, watch and ledger)
   --peer a,b       beside the gateway only these systems; "none": the gateway alone
   --quick          short runs, small fleets, one repetition: to see that it works, not to believe
   --repeat N       repetitions, interleaved over the systems; medians are shown (default 3)

@@ -57,8 +57,9 @@ export function encodePublish(
   qos: number,
   payload: Buffer,
   dialect: Dialect = '3.1.1',
+  correlation?: Buffer,
 ): Buffer {
-  const properties = dialect === '5-properties' ? aliasAndProperties : Buffer.alloc(0);
+  const properties = dialect === '5-properties' ? aliasAndProperties : encodeCorrelation(correlation);
   const parts = [
     field(topic),
     ...(qos > 0 ? [Buffer.alloc(2)] : []),
@@ -69,16 +70,53 @@ export function encodePublish(
 }
 
 /** Where packet identifier and payload of a PUBLISH begin. */
-export function publishOffsets(
-  publish: Buffer,
-  qos: number,
-  dialect: Dialect = '3.1.1',
-): { packetId: number; payload: number } {
+export function publishOffsets(publish: Buffer, qos: number, dialect: Dialect = '3.1.1'): PublishOffsets {
   let at = 1;
   while (((publish[at] ?? 0) & 0x80) !== 0) at += 1;
-  const packetId = at + 1 + 2 + publish.readUInt16BE(at + 1);
-  const behindId = packetId + (qos > 0 ? 2 : 0);
-  return { packetId, payload: dialect === '3.1.1' ? behindId : behindId + 1 + (publish[behindId] as number) };
+  const topic = at + 1;
+  const packetId = topic + 2 + publish.readUInt16BE(topic);
+  const properties = packetId + (qos > 0 ? 2 : 0);
+  const payload = dialect === '3.1.1' ? properties : properties + 1 + (publish[properties] as number);
+  return { topic, packetId, properties, payload };
+}
+
+/** The length of the properties is taken for one byte. */
+export interface PublishOffsets {
+  /** Of the length before it. */
+  readonly topic: number;
+  readonly packetId: number;
+  readonly properties: number;
+  readonly payload: number;
+}
+
+/** Response Topic and Correlation Data of a PUBLISH of MQTT 5. */
+export function readResponse(
+  publish: Buffer,
+  { properties, payload }: PublishOffsets,
+): { topic: string; correlation: Buffer } {
+  let topic = '';
+  let correlation = Buffer.alloc(0);
+  let at = properties + 1;
+  const next = () => {
+    const from = at + 2;
+    at = from + publish.readUInt16BE(at);
+    return publish.subarray(from, at);
+  };
+  while (at < payload) {
+    const kind = publish[at];
+    at += 1;
+    if (kind === 0x08) topic = next().toString();
+    else if (kind === 0x09) correlation = Buffer.from(next());
+    // Message Expiry Interval.
+    else if (kind === 0x02) at += 4;
+    else throw new Error(`property ${kind} was not expected`);
+  }
+  return { topic, correlation };
+}
+
+function encodeCorrelation(data: Buffer | undefined): Buffer {
+  if (data === undefined) return Buffer.alloc(0);
+  return Buffer.concat([Buffer.from([0x09, data.length >> 8, data.length & 0xff]), data]);
 }
 
 export function encodeSubscribe(

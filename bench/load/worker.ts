@@ -1,9 +1,13 @@
+import { openAnswering } from './answering.js';
+import { openAsker } from './asker.js';
 import { openAtomic } from './atomic.js';
 import { openChurn } from './churn.js';
 import { openConnector } from './connector.js';
 import { openDirect } from './direct.js';
 import { openPublisher } from './publisher.js';
+import { openService } from './service.js';
 import { openSubscribers } from './subscribers.js';
+import { openWatcher } from './watcher.js';
 
 /** What a load process can be; each role answers the calls of `LoadProcess.call`. */
 export const roles = {
@@ -13,6 +17,10 @@ export const roles = {
   connector: openConnector,
   subscribers: openSubscribers,
   churn: openChurn,
+  answering: openAnswering,
+  service: openService,
+  asker: openAsker,
+  watcher: openWatcher,
 };
 
 export type Role = keyof typeof roles;

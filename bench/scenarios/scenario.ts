@@ -1,7 +1,7 @@
 import type { Fleet } from '../fleet.js';
 import type { Measurement } from '../measure.js';
 import type { Scope } from '../scope.js';
-import type { RunningSystem, SystemName } from '../systems/system.js';
+import type { Replica, RunningSystem, SystemName } from '../systems/system.js';
 
 /** How long and how large. */
 export interface Sizes {
@@ -12,6 +12,8 @@ export interface Sizes {
   readonly stormClients: number;
   readonly idleClients: number;
   readonly awaySessions: number;
+  /** Clients of each replica of several. */
+  readonly replicaClients: number;
   readonly restMs: number;
   readonly frozenMs: number;
   readonly enduranceMessages: number;
@@ -25,6 +27,7 @@ export const fullSizes: Sizes = {
   stormClients: 10_000,
   idleClients: 10_000,
   awaySessions: 100_000,
+  replicaClients: 18_500,
   restMs: 10_000,
   frozenMs: 60_000,
   enduranceMessages: 10_000_000,
@@ -38,6 +41,7 @@ export const quickSizes: Sizes = {
   stormClients: 1_000,
   idleClients: 1_000,
   awaySessions: 5_000,
+  replicaClients: 1_000,
   restMs: 3_000,
   frozenMs: 8_000,
   enduranceMessages: 500_000,
@@ -66,4 +70,10 @@ export interface Scenario {
   clients(sizes: Sizes): number;
   devices(sizes: Sizes): number;
   run(context: RunContext): Promise<Measurement>;
+}
+
+/** The gateways of a system that has several. */
+export function replicasOf({ name, replicas }: RunningSystem): readonly Replica[] {
+  if (replicas === undefined) throw new Error(`${name} has one gateway only`);
+  return replicas;
 }

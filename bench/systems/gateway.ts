@@ -2,11 +2,19 @@ import { closeSync, existsSync, openSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Dialect } from '../load/packets.js';
-import { programFile, readProgramVersion } from '../root.js';
+import { programFile, readProgramVersion, root } from '../root.js';
 import { startChild, stopChild, waitForOutput } from '../scope.js';
 import { readCpuUs } from '../usage.js';
 import { createRawStream, type NatsServer, startNats, startNatsCluster } from './nats.js';
-import type { Part, RestartedSystem, RunningSystem, StartRequest, System, SystemName } from './system.js';
+import type {
+  Part,
+  Replica,
+  RestartedSystem,
+  RunningSystem,
+  StartRequest,
+  System,
+  SystemName,
+} from './system.js';
 
 type GatewayName = Extract<SystemName, `gateway${string}`>;
 
@@ -109,6 +117,55 @@ export const gatewayCore: System = {
   start: (request) => startGateway(request, 'gateway-core'),
 };
 
+/** Three of them. */
+export const gatewayFleet = several('gateway-fleet', 'svc-mqtt, three replicas', [{}, {}, {}]);
+
+/** Two, of which the second tells services of connections. */
+export const gatewayEvents = several(
+  'gateway-events',
+  'svc-mqtt, two replicas, one of them with DEVICE_EVENTS',
+  [{ DEVICE_EVENTS: 'false' }, { DEVICE_EVENTS: 'true' }],
+);
+
+/** Notes nothing of what becomes of messages, so that there is nothing to write. */
+const noLedger = `data:text/javascript,${encodeURIComponent(`
+  const { LedgerEntry } = await import(${JSON.stringify(new URL(`file://${path.join(root, 'dist/server/mqtt/live/ledger-entry.js')}`).href)});
+  for (const name of Object.getOwnPropertyNames(LedgerEntry.prototype))
+    if (name !== 'constructor') LedgerEntry.prototype[name] = () => {};
+`)}`;
+const withoutLedger = { NODE_OPTIONS: `--import=${noLedger}` };
+
+/** Six, of which every other one keeps no ledger. */
+export const gatewayLedger = several(
+  'gateway-ledger',
+  'svc-mqtt, six replicas, three of them without ledger',
+  [{}, withoutLedger, {}, withoutLedger, {}, withoutLedger],
+);
+
+/** Replicas of one NATS, each with settings of its own. */
+function several(name: GatewayName, title: string, settings: readonly Record<string, string>[]): System {
+  return {
+    name,
+    title,
+    stores: true,
+    version: async () => readProgramVersion(),
+    async start(request) {
+      const servers = [await startNats(request.scope)];
+      const programs: (RestartedSystem & Replica)[] = [];
+      for (const own of settings) programs.push(await startProgram(request, name, servers, [], own));
+      const [first] = programs as [RestartedSystem & Replica];
+      const brokers = programs.map(({ pid }) => ({ role: 'broker', pid }) as const);
+      return {
+        ...{ name, mqttPort: first.mqttPort, nats: first.nats, replicas: programs },
+        parts: [...brokers, ...first.parts.filter(({ role }) => role !== 'broker')],
+        async stop() {
+          for (const program of programs) await program.stop();
+        },
+      };
+    },
+  };
+}
+
 async function startGateway(request: StartRequest, name: GatewayName): Promise<RunningSystem> {
   const { scope } = request;
   const servers = name.includes('-r3')
@@ -136,13 +193,17 @@ const meter = `data:text/javascript,${encodeURIComponent(`
 const heapWithinMs = 30_000;
 let programs = 0;
 
-/** @param parts those of the system, which a program that is started again takes the place of. */
+/**
+ * @param parts those of the system, which a program that is started again takes the place of.
+ * @param own settings of this program.
+ */
 async function startProgram(
   request: StartRequest,
   name: GatewayName,
   servers: readonly NatsServer[],
   parts: Part[],
-): Promise<RestartedSystem> {
+  own: Readonly<Record<string, string>> = {},
+): Promise<RestartedSystem & Replica> {
   const metered = parts.length > 0;
   const jetstream = name !== 'gateway-core';
   const [nats] = servers as [NatsServer];
@@ -175,6 +236,7 @@ async function startProgram(
         LISTEN_ADDR: '127.0.0.1:0',
         LOG_FORMAT: 'json',
         BENCH_HEAP_FILE: heapFile,
+        ...own,
       },
       // Straight to a file, so that reading the log takes no time of anybody.
       stdio: ['ignore', log, log],
@@ -183,12 +245,14 @@ async function startProgram(
   closeSync(log);
   const pid = child.pid as number;
   const stopProgram = scope.add(() => stopChild(child));
-  const mqttPort = await waitForOutput(
+  const { mqttPort, httpPort } = await waitForOutput(
     child,
     'stderr',
     () => {
-      const ready = /"event":"serve_ready".*/.exec(readFileSync(logFile, 'utf8'))?.[0];
-      return ready === undefined ? undefined : Number(/"mqttPort":(\d+)/.exec(ready)?.[1]);
+      const ready = /.*"event":"serve_ready".*/.exec(readFileSync(logFile, 'utf8'))?.[0];
+      return ready === undefined
+        ? undefined
+        : (JSON.parse(ready) as { readonly mqttPort: number; readonly httpPort: number });
     },
     `the gateway (log: ${logFile})`,
   );
@@ -202,7 +266,9 @@ async function startProgram(
   );
   return {
     name,
+    pid,
     mqttPort,
+    apiUrl: `http://127.0.0.1:${httpPort}`,
     parts,
     startMs: performance.now() - startedMs,
     startCpuUs: readCpuUs(pid),

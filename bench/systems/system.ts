@@ -14,6 +14,9 @@ export const systemNames = [
   'gateway-synced-r3-plain',
   'gateway-sessions',
   'gateway-core',
+  'gateway-fleet',
+  'gateway-events',
+  'gateway-ledger',
   'nats-mqtt',
   'mosquitto',
   'aedes',
@@ -33,6 +36,13 @@ export interface Part {
   readonly pid: number;
 }
 
+/** One gateway of several. */
+export interface Replica {
+  readonly pid: number;
+  readonly mqttPort: number;
+  readonly apiUrl: string;
+}
+
 /** A started system under load. */
 export interface RunningSystem {
   readonly name: SystemName;
@@ -45,6 +55,8 @@ export interface RunningSystem {
   readonly dialect?: Dialect | undefined;
   /** The load's clients have sessions that outlive their connections. */
   readonly session?: boolean;
+  /** All gateways, where there are several; `mqttPort` is that of the first. */
+  readonly replicas?: readonly Replica[];
   /** Ends what speaks MQTT, orderly, and starts it again on the same NATS. */
   restart?(): Promise<RestartedSystem>;
   /** Ends it, orderly. */
