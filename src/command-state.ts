@@ -1,16 +1,4 @@
-/** How far a device is with a command; what one of its sessions says counts for the device in this order. */
-export const commandStates = [
-  'acknowledged',
-  'sent',
-  'queued',
-  'unknown',
-  'refused',
-  'expired',
-  'unclaimed',
-] as const;
-export type CommandState = (typeof commandStates)[number];
-
-/** How far a session of it is. */
+/** How far a session is with a command; what one of them says counts for its device in this order. */
 export const sessionCommandStates = [
   'acknowledged',
   'sent',
@@ -19,6 +7,10 @@ export const sessionCommandStates = [
   'refused',
   'expired',
 ] as const;
+
+/** How far a device is. */
+export const commandStates = [...sessionCommandStates, 'unclaimed'] as const;
+export type CommandState = (typeof commandStates)[number];
 
 export interface SessionProgress {
   readonly state: (typeof sessionCommandStates)[number];

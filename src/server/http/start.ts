@@ -34,21 +34,14 @@ export interface RunningHttp {
   close(): Promise<void>;
 }
 
-/**
- * Starts the HTTP API. A failed start undoes what it began.
- *
- * @param options.readiness asked at every `GET /readyz`; no detail may hold a secret.
- * @param options.version of this program, shown in the specification.
- * @throws SvcMqttError LISTEN_FAILED.
- */
-export async function startHttp(options: {
-  db: Database;
-  /** The database for what every request waits for; `db` when it is not given. */
-  urgent?: Database;
+/** What the API is made of. */
+interface HttpOptions {
+  queries: Queries;
   /** Tells of changes of keys. */
   feed: ChangeFeed;
   config: HttpConfig;
   log: Log;
+  /** Asked at every `GET /readyz`; no detail may hold a secret. */
   readiness: ReadReadiness;
   readMetrics: ReadMetrics;
   view: ReplicaView;
@@ -57,13 +50,27 @@ export async function startHttp(options: {
   /** Follows the messages of a device. */
   peeks?: Peeks | undefined;
   topicProblem?: CommandTopicProblem | undefined;
+  /** Of this program, shown in the specification. */
   version: string;
-  /** What a policy allows that should be intended. */
-  policyRisks: RisksOf;
   /** With them the API speaks HTTPS only. */
   certificates?: CertificateStore | undefined;
   limits?: Partial<HttpLimits>;
-}): Promise<RunningHttp> {
+}
+
+/**
+ * Starts the HTTP API. A failed start undoes what it began.
+ *
+ * @throws SvcMqttError LISTEN_FAILED.
+ */
+export async function startHttp(
+  options: Omit<HttpOptions, 'queries'> & {
+    db: Database;
+    /** The database for what every request waits for; `db` when it is not given. */
+    urgent?: Database;
+    /** What a policy allows that should be intended. */
+    policyRisks: RisksOf;
+  },
+): Promise<RunningHttp> {
   const { db, urgent = db, policyRisks, view } = options;
   return startHttpWith({
     ...options,
@@ -72,24 +79,7 @@ export async function startHttp(options: {
 }
 
 /** The same on queries of the caller's choice. */
-export async function startHttpWith(options: {
-  queries: Queries;
-  feed: ChangeFeed;
-  config: HttpConfig;
-  log: Log;
-  readiness: ReadReadiness;
-  readMetrics: ReadMetrics;
-  view: ReplicaView;
-  /** Sends commands to devices. */
-  commands?: CommandSender | undefined;
-  /** Follows the messages of a device. */
-  peeks?: Peeks | undefined;
-  topicProblem?: CommandTopicProblem | undefined;
-  version: string;
-  /** With them the API speaks HTTPS only. */
-  certificates?: CertificateStore | undefined;
-  limits?: Partial<HttpLimits>;
-}): Promise<RunningHttp> {
+export async function startHttpWith(options: HttpOptions): Promise<RunningHttp> {
   const { config } = options;
   // Whatever a line is about, an IPv4 address stands in it in its own form, as it does everywhere else.
   const log = options.log.child({}, { serializers: { remoteAddress: plainAddress } });
