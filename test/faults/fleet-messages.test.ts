@@ -1,40 +1,13 @@
-import mqtt, { type IClientOptions, type IPublishPacket } from 'mqtt';
+import type { IPublishPacket } from 'mqtt';
 import { connect } from 'nats';
 import { beforeAll, expect, test } from 'vitest';
 import type { Credentials } from '../support/load.js';
 import type { ServerProcess } from '../support/server-process.js';
 import { undoAfterAll } from '../support/undo-after-all.js';
-import {
-  addDevice,
-  addDevices,
-  type Gateway,
-  type OnFinished,
-  startGateway,
-  startReplica,
-  until,
-} from './gateway.js';
+import { addDevice, addDevices, type Gateway, startGateway, startReplica, until } from './gateway.js';
+import { connectMqttJs } from './mqtt-js.js';
 
 const env = { ACL: 'open' };
-
-async function connected(
-  onFinished: OnFinished,
-  port: number,
-  device: Credentials,
-  options: IClientOptions = {},
-): Promise<mqtt.MqttClient & { readonly got: IPublishPacket[] }> {
-  const client = await mqtt.connectAsync(`mqtt://127.0.0.1:${port}`, {
-    protocolVersion: 5,
-    username: device.id,
-    password: device.password,
-    reconnectPeriod: 0,
-    ...options,
-  });
-  client.on('error', () => {});
-  onFinished(() => client.endAsync(true));
-  const got: IPublishPacket[] = [];
-  client.on('message', (_topic, _payload, packet) => got.push(packet));
-  return Object.assign(client, { got });
-}
 
 const texts = (packets: IPublishPacket[]) => packets.map(({ topic, payload }) => `${topic} ${payload}`);
 
@@ -68,10 +41,10 @@ test('a message reaches the subscribers of every replica once, as it was publish
     Credentials,
     Credentials,
   ];
-  const publisher = await connected(onTestFinished, one, sender);
-  const nearby = await connected(onTestFinished, one, near);
-  const away = await connected(onTestFinished, other, far);
-  const old = await connected(onTestFinished, other, far, { protocolVersion: 4, clientId: 'old' });
+  const publisher = await connectMqttJs(onTestFinished, one, sender);
+  const nearby = await connectMqttJs(onTestFinished, one, near);
+  const away = await connectMqttJs(onTestFinished, other, far);
+  const old = await connectMqttJs(onTestFinished, other, far, { protocolVersion: 4, clientId: 'old' });
   await nearby.subscribeAsync('chat/#', { qos: 2 });
   await away.subscribeAsync('chat/+/x', { qos: 2, properties: { subscriptionIdentifier: 7 } });
   await old.subscribeAsync('chat/a/#', { qos: 0 });
@@ -113,12 +86,12 @@ test('a message reaches the subscribers of every replica once, as it was publish
 
 test('No Local holds on whatever replica the client subscribes', async ({ onTestFinished }) => {
   const [device] = (await addDevices(gateway.server.httpPort, 1)) as [Credentials];
-  const first = await connected(onTestFinished, other, device, {
+  const first = await connectMqttJs(onTestFinished, other, device, {
     clientId: 'moves',
     properties: { sessionExpiryInterval: 600 },
   });
   await first.subscribeAsync({ 'chat/#': { qos: 1, nl: true } });
-  const publisher = await connected(onTestFinished, one, device, { clientId: 'stays' });
+  const publisher = await connectMqttJs(onTestFinished, one, device, { clientId: 'stays' });
   await publisher.publishAsync('chat/a', 'of another client', { qos: 1 });
   await until('it has come', () => first.got.length === 1);
   await first.publishAsync('chat/a', 'of its own', { qos: 1 });
@@ -129,8 +102,8 @@ test('No Local holds on whatever replica the client subscribes', async ({ onTest
 
 test('what nobody elsewhere wants stays, and is stored once', async ({ onTestFinished }) => {
   const [sender, far] = (await addDevices(gateway.server.httpPort, 2)) as [Credentials, Credentials];
-  const publisher = await connected(onTestFinished, one, sender);
-  const away = await connected(onTestFinished, other, far);
+  const publisher = await connectMqttJs(onTestFinished, one, sender);
+  const away = await connectMqttJs(onTestFinished, other, far);
   await away.subscribeAsync('wanted/#', { qos: 1 });
   const passed = () => readMetric(gateway.server.httpPort, 'svc_mqtt_fleet_messages_total{direction="out"}');
   // After a start everything counts as wanted for a moment.
@@ -168,14 +141,14 @@ test('one member of a shared subscription gets a message, wherever it was publis
     Credentials,
     Credentials,
   ];
-  const here = await connected(onTestFinished, one, sender);
-  const there = await connected(onTestFinished, other, sender);
-  const far = await connected(onTestFinished, other, worker);
+  const here = await connectMqttJs(onTestFinished, one, sender);
+  const there = await connectMqttJs(onTestFinished, other, sender);
+  const far = await connectMqttJs(onTestFinished, other, worker);
   await far.subscribeAsync('$share/w/jobs/#', { qos: 1 });
   for (let number = 0; number < 20; number += 1)
     await here.publishAsync('jobs/a', `far ${number}`, { qos: 1 });
   await until('the only member has all', () => far.got.length === 20);
-  const near = await connected(onTestFinished, one, second);
+  const near = await connectMqttJs(onTestFinished, one, second);
   await near.subscribeAsync('$share/w/jobs/#', { qos: 1 });
   for (let number = 0; number < 20; number += 1) {
     await here.publishAsync('jobs/a', `here ${number}`, { qos: 1 });
@@ -193,8 +166,8 @@ test('one member of a shared subscription gets a message, wherever it was publis
 
 test('nothing is lost or doubled while NATS is away, and PUBACK waits', async ({ onTestFinished }) => {
   const [sender, far] = (await addDevices(gateway.server.httpPort, 2)) as [Credentials, Credentials];
-  const publisher = await connected(onTestFinished, one, sender);
-  const away = await connected(onTestFinished, other, far);
+  const publisher = await connectMqttJs(onTestFinished, one, sender);
+  const away = await connectMqttJs(onTestFinished, other, far);
   await away.subscribeAsync('chat/#', { qos: 1 });
   const publishing: Promise<unknown>[] = [];
   for (let number = 0; number < 300; number += 1) {
@@ -221,11 +194,11 @@ test('a message that is too large for NATS with what is added to it stays, and h
   const beside = await startReplica(onTestFinished, gateway);
   const device = await addDevice(gateway.server.httpPort);
   const { mqttPort } = gateway.server;
-  const far = await connected(onTestFinished, beside.mqttPort, device, { clientId: 'far' });
+  const far = await connectMqttJs(onTestFinished, beside.mqttPort, device, { clientId: 'far' });
   await far.subscribeAsync('chat/#', { qos: 1 });
-  const near = await connected(onTestFinished, mqttPort, device, { clientId: 'near' });
+  const near = await connectMqttJs(onTestFinished, mqttPort, device, { clientId: 'near' });
   await near.subscribeAsync('chat/#', { qos: 1 });
-  const publisher = await connected(onTestFinished, mqttPort, device, { clientId: 'publisher' });
+  const publisher = await connectMqttJs(onTestFinished, mqttPort, device, { clientId: 'publisher' });
   for (const qos of [0, 1] as const)
     await publisher.publishAsync('chat/a', 'x'.repeat(65_480), { qos, retain: qos === 1 });
   await publisher.publishAsync('chat/a', 'the end', { qos: 1 });
@@ -243,8 +216,8 @@ test('a message that is too large for NATS with what is added to it stays, and h
 
 test('the stream of messages is made again when it is deleted', async ({ onTestFinished }) => {
   const [sender, far] = (await addDevices(gateway.server.httpPort, 2)) as [Credentials, Credentials];
-  const publisher = await connected(onTestFinished, one, sender);
-  const away = await connected(onTestFinished, other, far);
+  const publisher = await connectMqttJs(onTestFinished, one, sender);
+  const away = await connectMqttJs(onTestFinished, other, far);
   await away.subscribeAsync('chat/#', { qos: 1 });
   await publisher.publishAsync('chat/a', 'before', { qos: 1 });
   await until('it has come', () => away.got.length === 1);
@@ -262,7 +235,7 @@ test('replicas keep to themselves where no policy lets devices reach each other'
 }) => {
   const gateway = await startGateway(onTestFinished);
   const device = await addDevice(gateway.server.httpPort);
-  const client = await connected(onTestFinished, gateway.server.mqttPort, device);
+  const client = await connectMqttJs(onTestFinished, gateway.server.mqttPort, device);
   await client.publishAsync(`raw/${device.id}`, 'x', { qos: 1, retain: true });
   const observer = await connect({ servers: gateway.nats.url });
   onTestFinished(() => observer.close());

@@ -1,29 +1,11 @@
-import mqtt, { type IClientOptions, type IPublishPacket } from 'mqtt';
+import type { IPublishPacket, MqttClient } from 'mqtt';
 import { connect, DiscardPolicy, type NatsConnection, headers as natsHeaders } from 'nats';
 import { expect, test } from 'vitest';
-import type { Credentials } from '../support/load.js';
-import { addDevice, type OnFinished, startGateway } from './gateway.js';
-
-/** A client of MQTT 5 that is connected. */
-async function connected(
-  onFinished: OnFinished,
-  port: number,
-  device: Credentials,
-  options: IClientOptions = {},
-) {
-  const client = await mqtt.connectAsync(`mqtt://127.0.0.1:${port}`, {
-    protocolVersion: 5,
-    username: device.id,
-    password: device.password,
-    reconnectPeriod: 0,
-    ...options,
-  });
-  onFinished(() => client.endAsync(true));
-  return client;
-}
+import { addDevice, startGateway } from './gateway.js';
+import { connectMqttJs } from './mqtt-js.js';
 
 /** The user properties of PUBACK or PUBCOMP's PUBREC, as they come. */
-function collectAnswers(client: mqtt.MqttClient) {
+function collectAnswers(client: MqttClient) {
   const answers: {
     cmd: string;
     reasonCode: number | undefined;
@@ -48,7 +30,7 @@ test('properties become headers, receipts name the place, and headers become pro
 }) => {
   const { server, nats } = await startGateway(onTestFinished, { env: { TRACE_CONTEXT: 'make' } });
   const device = await addDevice(server.httpPort);
-  const client = await connected(onTestFinished, server.mqttPort, device, {
+  const client = await connectMqttJs(onTestFinished, server.mqttPort, device, {
     properties: { userProperties: { receipt: '1' } },
   });
   const answers = collectAnswers(client);
@@ -137,7 +119,7 @@ test('a stream that is full is answered where the policy says so, and waited for
     expect(answer.status).toBe(200);
   };
   const device = await addDevice(server.httpPort);
-  const client = await connected(onTestFinished, server.mqttPort, device);
+  const client = await connectMqttJs(onTestFinished, server.mqttPort, device);
   const answers = collectAnswers(client);
   const topic = `raw/${device.id}`;
 
@@ -155,8 +137,8 @@ test('a stream that is full is answered where the policy says so, and waited for
   // What waits is held against the policy of now, too.
   await setPolicy({ on_refusal: 'answer', receipts: true });
   expect(await waiting).toBe(0x97);
-  const still = await connected(onTestFinished, server.mqttPort, await addDevice(server.httpPort));
-  const other = await connected(onTestFinished, server.mqttPort, await addDevice(server.httpPort));
+  const still = await connectMqttJs(onTestFinished, server.mqttPort, await addDevice(server.httpPort));
+  const other = await connectMqttJs(onTestFinished, server.mqttPort, await addDevice(server.httpPort));
   const told = collectAnswers(other);
   const otherTopic = `raw/${other.options.username}`;
   await expect

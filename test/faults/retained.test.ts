@@ -1,28 +1,11 @@
-import mqtt, { type IClientOptions, type IClientPublishOptions, type IPublishPacket } from 'mqtt';
+import type { IClientPublishOptions, IPublishPacket } from 'mqtt';
 import { connect } from 'nats';
 import { expect, test } from 'vitest';
 import type { Credentials } from '../support/load.js';
 import { addDevice, type OnFinished, startGateway, startReplica, until } from './gateway.js';
+import { connectMqttJs } from './mqtt-js.js';
 
 const env = { ACL: 'open' };
-
-async function connected(
-  onFinished: OnFinished,
-  port: number,
-  device: Credentials,
-  options: IClientOptions = {},
-): Promise<mqtt.MqttClient> {
-  const client = await mqtt.connectAsync(`mqtt://127.0.0.1:${port}`, {
-    protocolVersion: 5,
-    username: device.id,
-    password: device.password,
-    reconnectPeriod: 0,
-    ...options,
-  });
-  client.on('error', () => {});
-  onFinished(() => client.endAsync(true));
-  return client;
-}
 
 /** Publishes on a connection of its own; resolves with PUBACK. */
 async function retain(
@@ -33,7 +16,7 @@ async function retain(
   payload: string,
   options: IClientPublishOptions = {},
 ): Promise<void> {
-  const client = await connected(onFinished, port, device);
+  const client = await connectMqttJs(onFinished, port, device);
   await client.publishAsync(topic, payload, { qos: 1, retain: true, ...options });
   await client.endAsync();
 }
@@ -45,7 +28,7 @@ async function readRetained(
   device: Credentials,
   filter = 't/#',
 ): Promise<IPublishPacket[]> {
-  const client = await connected(onFinished, port, device);
+  const client = await connectMqttJs(onFinished, port, device);
   const received: IPublishPacket[] = [];
   client.on('message', (_topic, _payload, packet) => received.push(packet));
   await client.subscribeAsync(filter, { qos: 2 });
@@ -120,7 +103,7 @@ test('of what replicas retain at the same time all keep the last of the stream',
   const beside = await startReplica(onTestFinished, gateway);
   const device = await addDevice(gateway.server.httpPort);
   const ports = [gateway.server.mqttPort, beside.mqttPort];
-  const clients = await Promise.all(ports.map((port) => connected(onTestFinished, port, device)));
+  const clients = await Promise.all(ports.map((port) => connectMqttJs(onTestFinished, port, device)));
   await Promise.all(
     clients.flatMap((client, replica) =>
       Array.from({ length: 400 }, (_, number) =>
@@ -186,7 +169,7 @@ test('PUBACK waits while NATS is away, nobody is closed, and a bound is as it wa
   const gateway = await startGateway(onTestFinished, { env: { ...env, MAX_RETAINED_MESSAGES: '2' } });
   const { server, nats } = gateway;
   const device = await addDevice(server.httpPort);
-  const client = await connected(onTestFinished, server.mqttPort, device);
+  const client = await connectMqttJs(onTestFinished, server.mqttPort, device);
   await client.publishAsync('t/a', '1', { qos: 1, retain: true });
   await nats.kill();
   let answered = 0;

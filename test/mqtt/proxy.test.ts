@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import type { CloseReason } from '../../src/server/mqtt/protocol/close-reason.js';
 import { openTestCertificates, type TestCertificates } from '../support/certificates.js';
-import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
+import { allConnections, type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
 import { openTestLog } from '../support/forwarding.js';
 import { binaryProxyHeader } from '../support/proxy-header.js';
 import { connectPacket, openRawClient, publishPacket } from '../support/raw-client.js';
@@ -65,17 +65,7 @@ function login(): Buffer {
 }
 
 const addresses = () =>
-  controlled.core.live
-    .list({
-      text: undefined,
-      device: undefined,
-      type: undefined,
-      sort: 'device',
-      descending: false,
-      offset: 0,
-      limit: 10,
-    })
-    .rows.map(({ transport, address }) => [transport, address]);
+  controlled.core.live.list(allConnections).rows.map(({ transport, address }) => [transport, address]);
 
 const refused = (reason: CloseReason) => controlled.broker.counters.refused[reason];
 

@@ -5,7 +5,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { BrokerConfig } from '../../src/server/mqtt/broker-options.js';
 import type { CloseReason } from '../../src/server/mqtt/protocol/close-reason.js';
 import { openTestCertificates, type TestCertificates } from '../support/certificates.js';
-import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
+import { allConnections, type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
 import { connectPacket, openRawClient, publishPacket, speakRaw } from '../support/raw-client.js';
 
 let certificates: TestCertificates;
@@ -51,16 +51,6 @@ function login(clientId = 'test'): Buffer {
   const { id, password } = controlled.device;
   return connectPacket({ userName: id, password, clientId });
 }
-
-const everything = {
-  text: undefined,
-  device: undefined,
-  type: undefined,
-  sort: 'device',
-  descending: false,
-  offset: 0,
-  limit: 10,
-} as const;
 
 describe('TLS', () => {
   it('is spoken from version 1.2 on', async () => {
@@ -147,7 +137,7 @@ describe('TLS', () => {
     client.send(login());
     await client.next();
     const address = `127.0.0.1:${client.socket.localPort}`;
-    expect([...controlled.core.live.list(everything).rows].map((row) => row.address)).toEqual([address]);
+    expect([...controlled.core.live.list(allConnections).rows].map((row) => row.address)).toEqual([address]);
   });
 
   it('may be all there is', async () => {

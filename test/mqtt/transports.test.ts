@@ -7,7 +7,7 @@ import {
   type TestAuthority,
   type TestCertificates,
 } from '../support/certificates.js';
-import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
+import { allConnections, type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
 
 let deviceAuthority: TestAuthority;
 let certificates: TestCertificates;
@@ -85,16 +85,7 @@ describe.each([
   it('is listed with transport and address', async () => {
     const client = await connected({ clientId: 'listed' });
     expect(client.connected).toBe(true);
-    const request = {
-      text: undefined,
-      device: undefined,
-      type: undefined,
-      sort: 'device',
-      descending: false,
-      offset: 0,
-      limit: 9,
-    };
-    const { rows } = controlled.core.live.list(request as Parameters<typeof controlled.core.live.list>[0]);
+    const { rows } = controlled.core.live.list(allConnections);
     expect(rows).toMatchObject([
       { transport, address: expect.stringMatching(/^127\.0\.0\.1:\d+$/), clientId: 'listed' },
     ]);

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import type { BrokerConfig } from '../../src/server/mqtt/broker-options.js';
 import type { CloseReason } from '../../src/server/mqtt/protocol/close-reason.js';
-import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
+import { allConnections, type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
 import {
   connectPacket,
   disconnectPacket,
@@ -73,15 +73,7 @@ const publish = (packetId: number, payload: string | Buffer = 'x') =>
 const puback = (packetId: number) => [0x40, 2, packetId >> 8, packetId & 0xff];
 const refused = (reason: CloseReason) => controlled.broker.counters.refused[reason];
 const connectionOf = (clientId: string) => {
-  const { rows } = controlled.core.live.list({
-    text: undefined,
-    device: undefined,
-    type: undefined,
-    sort: 'device',
-    descending: false,
-    offset: 0,
-    limit: 10,
-  });
+  const { rows } = controlled.core.live.list(allConnections);
   return controlled.core.live.find(rows.find((row) => row.clientId === clientId)?.id ?? '');
 };
 const bytesReadFrom = (clientId: string) => connectionOf(clientId)?.bytesIn;

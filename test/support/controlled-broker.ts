@@ -17,6 +17,17 @@ import { openMemorySessionStore } from '../../src/server/mqtt/sessions/memory-se
 import type { SessionStore } from '../../src/server/mqtt/sessions/session-store.js';
 import type { CertificateStore } from '../../src/server/tls/certificate-store.js';
 
+/** Asks for the connections of all devices. */
+export const allConnections: Parameters<BrokerCore['live']['list']>[0] = {
+  text: undefined,
+  device: undefined,
+  type: undefined,
+  sort: 'device',
+  descending: false,
+  offset: 0,
+  limit: 10,
+};
+
 /**
  * A broker whose database and NATS are played by the test, for what the real ones do not show on demand: a
  * confirmation that comes late, or in another order. Everything else is tested against the real ones.
