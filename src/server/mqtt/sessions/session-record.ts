@@ -92,23 +92,25 @@ const version = 1;
 export const maxNameBytes = 262_144;
 
 export function encodeRecord(record: SessionRecord): string {
-  const { subscriptions, expirySec, unacked, awaySinceMs, others, ...rest } = record;
+  const { id, epoch, owner, expirySec, subscriptions, cursors, passed, received } = record;
   return JSON.stringify({
-    ...others,
+    ...record.others,
     v: version,
-    ...rest,
+    id,
+    epoch,
+    owner,
     expirySec: expirySec === Number.POSITIVE_INFINITY ? null : expirySec,
-    awaySince: awaySinceMs,
-    subscriptions: subscriptions.map(({ id, ...others }) => ({
-      ...others,
-      ...(id === undefined ? {} : { id }),
-    })),
-    unacked: unacked.map(({ packetId, stream, sequence, released }) => [
+    awaySince: record.awaySinceMs,
+    subscriptions,
+    cursors,
+    unacked: record.unacked.map(({ packetId, stream, sequence, released }) => [
       packetId,
       stream,
       sequence,
       released,
     ]),
+    passed,
+    received,
   });
 }
 
