@@ -1,3 +1,4 @@
+import { withFastGetters } from '../fast-getters.js';
 import { openBatchTrial, type TrialStep } from './batch-trial.js';
 import { openStorePace } from './store-pace.js';
 
@@ -101,7 +102,7 @@ export function openBatchWorth(always: boolean): BatchWorth {
     leftUntilMs = nowMs + leftForMs;
   }
 
-  return {
+  return withFastGetters({
     get allowed() {
       return allowed;
     },
@@ -160,5 +161,5 @@ export function openBatchWorth(always: boolean): BatchWorth {
       lateNow = false;
       weigh();
     },
-  };
+  });
 }

@@ -1,4 +1,5 @@
 import type { Log } from '../../log.js';
+import { withFastGetters } from '../fast-getters.js';
 import type { NatsLink } from './connection/nats-link.js';
 import { findSizeProblem, noWire, requireSize } from './connection/nats-wire.js';
 import type { Forwarder } from './forwarder.js';
@@ -47,7 +48,7 @@ export function startCoreForwarder(options: {
         sent.subject = subject;
       }
 
-      return {
+      return withFastGetters({
         get open() {
           return link.open;
         },
@@ -109,7 +110,7 @@ export function startCoreForwarder(options: {
         durability: undefined,
         batching: false,
         standstill: undefined,
-      };
+      });
     },
   });
 }

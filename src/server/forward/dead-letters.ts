@@ -1,6 +1,7 @@
 import { messageOf, SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { subjectsOfTemplate } from '../../subject-template.js';
+import { withFastGetters } from '../fast-getters.js';
 import { createTokenBuckets } from '../token-buckets.js';
 import type { NatsLink } from './connection/nats-link.js';
 import { type NatsWire, noWire } from './connection/nats-wire.js';
@@ -112,7 +113,7 @@ export function openDeadLetters({ link, subject }: { link: NatsLink; subject: st
     return 'sent';
   }
 
-  return {
+  return withFastGetters({
     counts,
     get maxMessageBytes() {
       return wire.maxMessageBytes;
@@ -120,7 +121,7 @@ export function openDeadLetters({ link, subject }: { link: NatsLink; subject: st
     keep(letter) {
       counts[send(letter)] += 1;
     },
-  };
+  });
 }
 
 /** What no header carries as it is. */

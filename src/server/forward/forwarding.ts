@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../../log.js';
-
+import { withFastGetters } from '../fast-getters.js';
 import type { NatsLink } from './connection/nats-link.js';
 import { noWire } from './connection/nats-wire.js';
 import { type Forwarder, type ForwarderCounters, newForwarderCounters } from './forwarder.js';
@@ -41,15 +41,17 @@ export function startForwarding(options: {
   let wire = noWire;
   let wasOpen = false;
 
-  const outlet = options.openOutlet({
-    get confirmed() {
-      return inFlight;
-    },
-    get unconfirmed() {
-      return unconfirmed;
-    },
-    counters,
-  });
+  const outlet = options.openOutlet(
+    withFastGetters({
+      get confirmed() {
+        return inFlight;
+      },
+      get unconfirmed() {
+        return unconfirmed;
+      },
+      counters,
+    }),
+  );
   const fullConfirmed = () =>
     inFlight.count >= limits.maxInFlight || inFlight.bytes >= limits.maxInFlightBytes;
   const inFlight: InFlight = openInFlight({
@@ -106,7 +108,7 @@ export function startForwarding(options: {
   }, tickMs);
 
   let closed: Promise<void> | undefined;
-  return {
+  return withFastGetters({
     fullFor: (confirm) => (confirm ? fullConfirmed() : unconfirmed.full),
     get free() {
       return limits.maxInFlight - inFlight.count;
@@ -163,5 +165,5 @@ export function startForwarding(options: {
       })();
       return closed;
     },
-  };
+  });
 }

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { withFastGetters } from '../fast-getters.js';
 import { openBatchWorth } from './batch-worth.js';
 import type { Msg } from './connection/nats-library.js';
 import { type NatsWire, noWire } from './connection/nats-wire.js';
@@ -272,7 +273,7 @@ export function openGroupCommit(options: {
     sendSingly(batch, batch.messages.length);
   }
 
-  return {
+  return withFastGetters({
     get gathering() {
       return worth.gathering;
     },
@@ -349,7 +350,7 @@ export function openGroupCommit(options: {
       if (worth.late) sendLate(nowMs);
       flush();
     },
-  };
+  });
 }
 
 /** How many messages of its batch an answer says are stored. */

@@ -1,4 +1,5 @@
 import type { Log } from '../../log.js';
+import { withFastGetters } from '../fast-getters.js';
 import { openFailureLog } from './failure-log.js';
 import type { ForwarderCounters, Lane, TroubleSum, UplinkMessage } from './forwarder.js';
 import { ClientLane, type LaneContext } from './lane.js';
@@ -125,7 +126,7 @@ export function openInFlight(options: {
     return [...sums.values()].sort((one, other) => other.lanes - one.lanes);
   }
 
-  return {
+  return withFastGetters({
     get count() {
       return slots.count;
     },
@@ -201,5 +202,5 @@ export function openInFlight(options: {
       if (options.full()) for (const lane of [...pending]) lane.abandon();
       failureLog.check(holding.size > 0, nowMs);
     },
-  };
+  });
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
+import { withFastGetters } from '../fast-getters.js';
 import type { Msg, NatsConnection } from './connection/nats-library.js';
 import type { NatsLink } from './connection/nats-link.js';
 import { findSizeProblem, noWire, requireSize } from './connection/nats-wire.js';
@@ -130,7 +131,7 @@ export function startJetStreamForwarder(options: {
         };
       }
 
-      return {
+      return withFastGetters({
         get open() {
           return link.open;
         },
@@ -200,7 +201,7 @@ export function startJetStreamForwarder(options: {
         get standstill() {
           return watch.standstill;
         },
-      };
+      });
     },
   });
 }

@@ -1,3 +1,4 @@
+import { withFastGetters } from '../fast-getters.js';
 import type { UplinkMessage } from './forwarder.js';
 
 /** Slots a token can name; also the most messages that can be in flight. */
@@ -82,7 +83,7 @@ export function openSlots<L>(): Slots<L> {
 
   const orderOf = (slot: number) => held(orders, slot);
 
-  return {
+  return withFastGetters({
     get used() {
       return messages.length;
     },
@@ -142,7 +143,7 @@ export function openSlots<L>(): Slots<L> {
     eachSent(visit) {
       for (let slot = 0; slot < messages.length; slot += 1) if (phases[slot] === slotSent) visit(slot);
     },
-  };
+  });
 }
 
 function sizeOf(message: UplinkMessage): number {

@@ -1,3 +1,5 @@
+import { withFastGetters } from '../fast-getters.js';
+
 /** Messages under way while nothing is known of the stream; a round of so many tells something of it. */
 const firstWindow = 16;
 /** A round that is not over by then says enough: the stream is slow. */
@@ -63,7 +65,7 @@ export function openStorePace(): StorePace {
     window = Math.max(1, Math.floor((aheadMs + wayMs) / messageMs));
   }
 
-  return {
+  return withFastGetters({
     get messageMs() {
       return messageMs;
     },
@@ -105,5 +107,5 @@ export function openStorePace(): StorePace {
     tick(nowMs, timeoutMs) {
       if (token !== -1 && nowMs - beganAtMs >= Math.min(timeoutMs, longestRoundMs)) learn(nowMs - beganAtMs);
     },
-  };
+  });
 }

@@ -1,3 +1,4 @@
+import { withFastGetters } from '../fast-getters.js';
 import type { ForwarderCounters, UplinkMessage } from './forwarder.js';
 import type { PlainOutlet } from './outlet.js';
 
@@ -113,7 +114,7 @@ export function openUnconfirmed(options: {
     options.onRoom();
   }
 
-  return {
+  return withFastGetters({
     get full() {
       return outlet.open && !stuck && (windowUsed >= windowMessages || windowUsedBytes >= maxBytes);
     },
@@ -132,5 +133,5 @@ export function openUnconfirmed(options: {
         options.onRoom();
       }
     },
-  };
+  });
 }

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../../errors.js';
 import { type Log, limitLog } from '../../../log.js';
+import { withFastGetters } from '../../fast-getters.js';
 import { type DialledNats, dialNats } from './nats-dial.js';
 import { type NatsErrorReport, openNatsInternals } from './nats-internals.js';
 import type { NatsConnection } from './nats-library.js';
@@ -222,7 +223,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
   }
 
   let closed: Promise<void> | undefined;
-  return {
+  return withFastGetters({
     get connection() {
       return current;
     },
@@ -260,7 +261,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
       })();
       return closed;
     },
-  };
+  });
 }
 
 /** Servers of the cluster that the connected one told of; they answer to the name it was reached by. */

@@ -1,3 +1,4 @@
+import { withFastGetters } from '../../fast-getters.js';
 import { headerBytesOf, natsBytesOf, type UplinkMessage, type WireMessage } from '../forwarder.js';
 import type { NatsInternals } from './nats-internals.js';
 import type { NatsConnection } from './nats-library.js';
@@ -136,7 +137,7 @@ export function openNatsWire(connection: NatsConnection, internals: NatsInternal
     flush();
   }
 
-  return {
+  return withFastGetters({
     maxMessageBytes: connection.info?.max_payload ?? defaultMaxPayloadBytes,
     get messagesOut() {
       return messagesOut;
@@ -199,7 +200,7 @@ export function openNatsWire(connection: NatsConnection, internals: NatsInternal
       }
     },
     flush,
-  };
+  });
 }
 
 function bytesOfPlace({ id, sequence, last }: BatchPlace): number {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { messageOf } from '../../../errors.js';
 import type { Log } from '../../../log.js';
+import { withFastGetters } from '../../fast-getters.js';
 import type { Msg } from '../connection/nats-library.js';
 import type { NatsLink } from '../connection/nats-link.js';
 import { findSizeProblem, noWire, requireSize } from '../connection/nats-wire.js';
@@ -54,7 +55,7 @@ export function startStateWriter(options: {
         }
       }
 
-      return {
+      return withFastGetters({
         get open() {
           return link.open;
         },
@@ -89,7 +90,7 @@ export function startStateWriter(options: {
         durability: undefined,
         batching: false,
         standstill: undefined,
-      };
+      });
     },
   });
 }

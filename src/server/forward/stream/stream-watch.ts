@@ -3,6 +3,7 @@ import type { AckLevel } from '../../../ack-level.js';
 import { messageOf, SvcMqttError } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import { subjectsOfTemplate } from '../../../subject-template.js';
+import { withFastGetters } from '../../fast-getters.js';
 import type { JetStreamManager, NatsConnection, StreamInfo } from '../connection/nats-library.js';
 import type { NatsLink } from '../connection/nats-link.js';
 import type { Standstill } from '../standstill.js';
@@ -231,7 +232,7 @@ export async function openStreamWatch(
     log.error({ event: 'nats_stream_unusable', reason }, 'the stream cannot be used');
   }
 
-  return {
+  return withFastGetters({
     get stream() {
       return stream;
     },
@@ -274,5 +275,5 @@ export async function openStreamWatch(
     lookSoon() {
       if (performance.now() - lookedAtMs >= lookAtMostEveryMs) hurry.abort();
     },
-  };
+  });
 }

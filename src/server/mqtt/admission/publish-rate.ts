@@ -1,3 +1,4 @@
+import { withFastGetters } from '../../fast-getters.js';
 /** Who waits for a token. */
 export interface RateWaiter {
   /** There may be a token now. */
@@ -68,7 +69,7 @@ export function openPublishRate(limits: RateLimits, nowMs: number, fullAtMs = no
     timer ??= setTimeout(wake, waitMs).unref();
   }
 
-  return {
+  return withFastGetters({
     limits,
     /** When the bucket is full if nothing more is taken; past: it is. */
     get fullAtMs(): number {
@@ -94,5 +95,5 @@ export function openPublishRate(limits: RateLimits, nowMs: number, fullAtMs = no
       clearTimeout(timer);
       timer = undefined;
     },
-  };
+  });
 }

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { withFastGetters } from '../../fast-getters.js';
 import type { Call, Calls } from '../../forward/calls.js';
 import type { MessageProperties } from '../../message-properties.js';
 import { isMqttText } from '../protocol/field.js';
@@ -119,7 +120,7 @@ export function openDeviceCalls(options: {
     );
   };
 
-  return {
+  return withFastGetters({
     get pending() {
       return pending.size;
     },
@@ -134,5 +135,5 @@ export function openDeviceCalls(options: {
     close() {
       for (const token of [...pending.keys()]) settle(token)?.fail(503, 'the gateway stops');
     },
-  };
+  });
 }
