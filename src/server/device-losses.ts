@@ -22,28 +22,24 @@ export function lossOf(
   return before.type === now.type ? undefined : 'type-changed';
 }
 
-/** Remembers what was told of devices that are not remembered themselves, so that nothing is told twice. */
-export interface ToldLosses {
-  /**
-   * Notes a loss and answers whether it is news: it happened since the start, and was not told.
-   *
-   * @param device as it is now; undefined when it is deleted.
-   */
-  note(id: string, reason: LossReason, device: DeviceCredentials | undefined): boolean;
-  /** The device may connect: what it loses next is news. */
-  forget(id: string): void;
-}
+export type ToldLosses = ReturnType<typeof openToldLosses>;
 
 /** Devices remembered; at it the one told longest ago is forgotten. */
 const maxTold = 50_000;
 /** How far the clocks of the machines that revoke may be behind. */
 const clockSkewMs = 60_000;
 
-export function openToldLosses(startedAtMs = Date.now()): ToldLosses {
+/** Remembers what was told of devices that are not remembered themselves, so that nothing is told twice. */
+export function openToldLosses(startedAtMs = Date.now()) {
   /** The loss of each, as a word and its time: a device may be revoked again before it is seen to be enabled. */
   const told = new RecencyMap<string, string>(maxTold);
   return {
-    note(id, reason, device) {
+    /**
+     * Notes a loss and answers whether it is news: it happened since the start, and was not told.
+     *
+     * @param device as it is now; undefined when it is deleted.
+     */
+    note(id: string, reason: LossReason, device: DeviceCredentials | undefined): boolean {
       const atMs =
         reason === 'revoked' ? device?.revokedAtMs : reason === 'expired' ? device?.expiresAtMs : undefined;
       const loss = `${reason} ${atMs}`;
@@ -51,7 +47,8 @@ export function openToldLosses(startedAtMs = Date.now()): ToldLosses {
       told.set(id, loss);
       return isNews;
     },
-    forget(id) {
+    /** The device may connect: what it loses next is news. */
+    forget(id: string): void {
       told.delete(id);
     },
   };

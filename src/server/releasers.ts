@@ -1,12 +1,7 @@
 import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
 
-/** What was acquired, to be released in reverse order, once. */
-export interface Releasers {
-  add(name: string, release: () => Promise<unknown> | unknown): void;
-  /** Releases everything; a failure is logged and does not keep the others from being released. */
-  releaseAll(): Promise<void>;
-}
+export type Releasers = ReturnType<typeof openReleasers>;
 
 /** Runs a start, and when it fails releases what it has acquired. */
 export async function releaseOnFailure<T>(log: Log, start: (releasers: Releasers) => Promise<T>): Promise<T> {
@@ -19,7 +14,8 @@ export async function releaseOnFailure<T>(log: Log, start: (releasers: Releasers
   }
 }
 
-export function openReleasers(log: Log): Releasers {
+/** What was acquired, to be released in reverse order, once. */
+export function openReleasers(log: Log) {
   const stack: { name: string; release: () => Promise<unknown> | unknown }[] = [];
   let releasing: Promise<void> | undefined;
 
@@ -37,8 +33,10 @@ export function openReleasers(log: Log): Releasers {
   }
 
   return {
-    add: (name, release) => stack.push({ name, release }),
-    releaseAll: () => {
+    add: (name: string, release: () => Promise<unknown> | unknown): void =>
+      void stack.push({ name, release }),
+    /** Releases everything; a failure is logged and does not keep the others from being released. */
+    releaseAll: (): Promise<void> => {
       releasing ??= run();
       return releasing;
     },

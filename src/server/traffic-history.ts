@@ -12,15 +12,7 @@ interface Sample extends Traffic {
   readonly atMs: number;
 }
 
-/** The last minute of traffic, a number a second. */
-export interface RunningHistory {
-  /** The latest last. */
-  read(): Traffic<number[]>;
-  /** Averages of the last seconds. */
-  rates(): Traffic;
-  quantiles(): { p50Ms: number | undefined; p99Ms: number | undefined };
-  close(): void;
-}
+export type RunningHistory = ReturnType<typeof startTrafficHistory>;
 
 const intervalMs = 1_000;
 const keptSamples = 61;
@@ -29,12 +21,12 @@ const rateSeconds = 3;
 /** Latencies are those of so many seconds. */
 const latencySeconds = 10;
 
-/** Starts to take a sample a second. */
+/** Keeps the last minute of traffic, a number a second. */
 export function startTrafficHistory(
   /** What is counted since the start of the process. */
   readTotals: () => Traffic,
   readLatency: () => LatencySnapshot,
-): RunningHistory {
+) {
   const samples: Sample[] = [{ atMs: performance.now(), ...readTotals() }];
   const latencies: LatencySnapshot[] = [readLatency()];
 
@@ -58,13 +50,15 @@ export function startTrafficHistory(
   const timer = setInterval(takeSample, intervalMs);
   timer.unref();
   return {
-    read: () => ({
+    /** The latest last. */
+    read: (): Traffic<number[]> => ({
       messagesIn: series('messagesIn'),
       messagesOut: series('messagesOut'),
       bytesIn: series('bytesIn'),
       bytesOut: series('bytesOut'),
     }),
-    rates() {
+    /** Averages of the last seconds. */
+    rates(): Traffic {
       const to = samples.at(-1) as Sample;
       const from = samples.at(-1 - rateSeconds) ?? (samples[0] as Sample);
       return {
@@ -74,10 +68,10 @@ export function startTrafficHistory(
         bytesOut: perSecond(from, to, 'bytesOut'),
       };
     },
-    quantiles() {
+    quantiles(): { p50Ms: number | undefined; p99Ms: number | undefined } {
       const recent = subtractLatency(readLatency(), latencies[0] as LatencySnapshot);
       return { p50Ms: readQuantileMs(recent, 0.5), p99Ms: readQuantileMs(recent, 0.99) };
     },
-    close: () => clearInterval(timer),
+    close: (): void => clearInterval(timer),
   };
 }

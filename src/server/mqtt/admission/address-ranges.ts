@@ -2,10 +2,7 @@ import { BlockList, isIP } from 'node:net';
 import { SvcMqttError } from '../../../errors.js';
 
 /** A set of addresses. */
-export interface AddressRanges {
-  /** @param address as `plainAddress` gives it. */
-  includes(address: string): boolean;
-}
+export type AddressRanges = ReturnType<typeof readAddressRanges>;
 
 /**
  * Reads a comma-separated list of addresses and networks: `10.0.0.0/8,192.0.2.7,fd00::/8`.
@@ -13,7 +10,7 @@ export interface AddressRanges {
  * @param setting the variable that holds it, for the message.
  * @throws SvcMqttError CONFIG_INVALID naming every entry that is neither.
  */
-export function readAddressRanges(list: string, setting: string): AddressRanges {
+export function readAddressRanges(list: string, setting: string) {
   const ranges = new BlockList();
   const wrong = list
     .split(',')
@@ -28,7 +25,8 @@ export function readAddressRanges(list: string, setting: string): AddressRanges 
     );
   }
   return {
-    includes(address) {
+    /** @param address as `plainAddress` gives it. */
+    includes(address: string): boolean {
       const version = isIP(address);
       // Of a client that is gone already there is no address, at which some versions of Node.js throw.
       return version !== 0 && ranges.check(address, version === 6 ? 'ipv6' : 'ipv4');

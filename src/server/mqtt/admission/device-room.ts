@@ -1,10 +1,5 @@
 /** Something of which all devices together may have so much, and one device its share. */
-export interface DeviceRoom {
-  /** Takes room for the device; false: there is not enough, and none is taken. */
-  take(deviceId: string, amount: number): boolean;
-  /** Gives back what was taken. */
-  giveBack(deviceId: string, amount: number): void;
-}
+export type DeviceRoom = ReturnType<typeof openDeviceRoom>;
 
 /** A device has at most one for so many that are free, so that there is room for another, however many have their share. */
 const deviceShare = 8;
@@ -14,11 +9,12 @@ const deviceShare = 8;
  *
  * @param most what they may take together; the first that a device takes is given whatever its share, if there is as much.
  */
-export function openDeviceRoom(most: number): DeviceRoom {
+export function openDeviceRoom(most: number) {
   let free = most;
   const takenBy = new Map<string, number>();
   return {
-    take(deviceId, amount) {
+    /** Takes room for the device; false: there is not enough, and none is taken. */
+    take(deviceId: string, amount: number): boolean {
       const taken = takenBy.get(deviceId) ?? 0;
       const overShare = (taken + amount) * deviceShare > free;
       if (amount > free || (overShare && taken > 0)) return false;
@@ -26,7 +22,8 @@ export function openDeviceRoom(most: number): DeviceRoom {
       free -= amount;
       return true;
     },
-    giveBack(deviceId, amount) {
+    /** Gives back what was taken. */
+    giveBack(deviceId: string, amount: number): void {
       const left = (takenBy.get(deviceId) ?? 0) - amount;
       if (left > 0) takenBy.set(deviceId, left);
       else takenBy.delete(deviceId);

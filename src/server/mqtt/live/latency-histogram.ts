@@ -16,29 +16,30 @@ export interface LatencySnapshot {
   readonly buckets: Float64Array;
 }
 
+export type LatencyHistogram = ReturnType<typeof openLatencyHistogram>;
+
 /**
  * Latencies in buckets that grow with the latency: linear within a doubling. Recording costs a few instructions and
  * allocates nothing, so that it can be done for every message.
  */
-export interface LatencyHistogram {
-  /** @param us whole microseconds of 32 bits; a little below zero counts as 0, below that as the longest. */
-  record(us: number): void;
-  snapshot(): LatencySnapshot;
-}
-
-export function openLatencyHistogram(): LatencyHistogram {
+export function openLatencyHistogram() {
   const buckets = new Float64Array(bucketCount);
   /** Count and sum, in an array so that no number is boxed. */
   const totals = new Float64Array(2);
   return {
-    record(us) {
+    /** @param us whole microseconds of 32 bits; a little below zero counts as 0, below that as the longest. */
+    record(us: number): void {
       const value = us >= 0 ? us : us > -longestTurnUs ? 0 : longestUs;
       const bucket = bucketOf(value);
       buckets[bucket] = (buckets[bucket] as number) + 1;
       totals[0] = (totals[0] as number) + 1;
       totals[1] = (totals[1] as number) + value;
     },
-    snapshot: () => ({ count: totals[0] as number, sumUs: totals[1] as number, buckets: buckets.slice() }),
+    snapshot: (): LatencySnapshot => ({
+      count: totals[0] as number,
+      sumUs: totals[1] as number,
+      buckets: buckets.slice(),
+    }),
   };
 }
 

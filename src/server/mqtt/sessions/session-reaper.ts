@@ -5,12 +5,7 @@ import { keyPrefix } from './session-key.js';
 import { disown } from './session-record.js';
 import type { SessionStore } from './session-store.js';
 
-/** Looks after the sessions of replicas that died, and of devices that are no more. */
-export interface SessionReaper {
-  /** The device has lost its sessions: those that are away are removed. */
-  removeDevice(deviceId: string): void;
-  close(): void;
-}
+export type SessionReaper = ReturnType<typeof openSessionReaper>;
 
 const lookEveryMs = 2_000;
 /** A replica is dead when NATS has answered and it was missing for so long. */
@@ -18,7 +13,7 @@ const deadAfterMs = 10_000;
 const atOnce = 64;
 
 /**
- * A session whose replica is dead is marked as away, so that it expires: by the replica that comes first by name, while the
+ * Looks after the sessions of replicas that died, and of devices that are no more. A session whose replica is dead is marked as away, so that it expires: by the replica that comes first by name, while the
  * others look on. Every write is fenced, so a client that comes back at that moment keeps its session.
  */
 export function openSessionReaper(options: {
@@ -28,7 +23,7 @@ export function openSessionReaper(options: {
   /** The connections of this replica are its own matter. */
   isHere(key: string): boolean;
   log: LimitedLog;
-}): SessionReaper {
+}) {
   const { store, presence, log } = options;
   /** Replicas that are missing, and since when. */
   const missing = new Map<string, number>();
@@ -105,7 +100,8 @@ export function openSessionReaper(options: {
   const timer = setInterval(() => void look(), lookEveryMs);
   timer.unref();
   return {
-    removeDevice(deviceId) {
+    /** The device has lost its sessions: those that are away are removed. */
+    removeDevice(deviceId: string): void {
       if (!store.durable) return;
       devices.add(keyPrefix(deviceId));
     },

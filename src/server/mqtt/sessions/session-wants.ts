@@ -6,15 +6,7 @@ import type { StoredSubscription } from './session-record.js';
 /** Bytes that a session's record has for it in its headers; with more, everything counts as wanted. */
 const maxBytes = 1_024;
 
-/** What stored sessions want of messages between devices: nothing is kept of one that wants none, and equal texts once. */
-export interface SessionWants {
-  /** @param text as `describeWants` made it. */
-  set(key: string, text: string): void;
-  /** Forgets the sessions that are gone. */
-  keep(isThere: (key: string) => boolean): void;
-  /** Some session could want a message of this topic. */
-  match(topic: string): boolean;
-}
+export type SessionWants = ReturnType<typeof createSessionWants>;
 
 /**
  * What the topics begin with whose messages a session takes from the stream: percent-encoded, one behind the other. Empty when it
@@ -31,7 +23,8 @@ export function describeWants(deviceId: string, subscriptions: readonly StoredSu
   return text.length > maxBytes ? encodeURIComponent(everything) : text;
 }
 
-export function createSessionWants(): SessionWants {
+/** What stored sessions want of messages between devices: nothing is kept of one that wants none, and equal texts once. */
+export function createSessionWants() {
   const summary = createInterestSummary();
   /** How many sessions have a text, by it. */
   const texts = new Map<string, { readonly text: string; count: number }>();
@@ -68,11 +61,14 @@ export function createSessionWants(): SessionWants {
   }
 
   return {
+    /** @param text as `describeWants` made it. */
     set,
-    keep(isThere) {
+    /** Forgets the sessions that are gone. */
+    keep(isThere: (key: string) => boolean): void {
       for (const key of ofSessions.keys()) if (!isThere(key)) set(key, '');
     },
-    match: (topic) => ofSessions.size > 0 && summary.match(topic),
+    /** Some session could want a message of this topic. */
+    match: (topic: string): boolean => ofSessions.size > 0 && summary.match(topic),
   };
 }
 

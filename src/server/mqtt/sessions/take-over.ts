@@ -7,12 +7,7 @@ import type { SessionStore } from './session-store.js';
 /** A connection that a replica tells of. */
 type Entry = readonly [key: string, ageMs: number, epoch: number];
 
-/** Tells the other replicas of the connections made here, so that a client has one in the fleet [MQTT-3.1.4-2]. */
-export interface TakeOver {
-  /** The client has just connected here. */
-  announce(client: Client): void;
-  close(): void;
-}
+export type TakeOver = ReturnType<typeof openTakeOver>;
 
 const subject = 'svc-mqtt.taken';
 /** Connections of so much time are told of together. */
@@ -23,6 +18,7 @@ const noSession = 0;
 const ownSession = -1;
 
 /**
+ * Tells the other replicas of the connections made here, so that a client has one in the fleet [MQTT-3.1.4-2].
  * Of two connections of a client that have stored sessions, the one whose session has the higher epoch stays. Of others the
  * younger one does. Each replica goes by the age of its own connection and by the one that it is told, which was measured
  * before: that both find themselves the younger one cannot be, that neither does can, when they come at the same moment, and
@@ -41,7 +37,7 @@ export function openTakeOver(options: {
   /** Where sessions are. */
   store: Pick<SessionStore, 'durable'>;
   log: LimitedLog;
-}): TakeOver {
+}) {
   const { telling, registry, store, log } = options;
   const ownStart = `{"replica":${JSON.stringify(options.replica)},`;
   const ownBytes = Buffer.from(ownStart);
@@ -119,8 +115,9 @@ export function openTakeOver(options: {
     },
   });
   return {
+    /** The client has just connected here. */
     announce,
-    close() {
+    close(): void {
       closed = true;
       clearTimeout(timer);
       unhear?.();

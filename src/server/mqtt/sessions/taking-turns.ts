@@ -17,12 +17,7 @@ export interface Turn {
 }
 
 /** Who takes a session, and who waits for that. */
-export interface TakingTurns {
-  /** A turn at once; undefined: as many as may have theirs, or others wait. */
-  begin(request: TurnRequest): Turn | undefined;
-  /** @returns undefined: the store has not answered for long, or the connection has ended. */
-  wait(request: TurnRequest): Promise<Turn | undefined>;
-}
+export type TakingTurns = ReturnType<typeof openTakingTurns>;
 
 /** Those of a crowd that comes back at once have their sessions sooner, one with the other, when few are asked for at a time. */
 const maxUnderWay = 512;
@@ -36,7 +31,7 @@ const maxWaitSweeps = 60_000 / sweepMs;
  * Opens the queue of those who take a session. Time is counted in sweeps: while this process is held up, and hears nothing of the
  * store, none passes.
  */
-export function openTakingTurns(): TakingTurns {
+export function openTakingTurns() {
   const underWay = new Map<Turn, { left: number; giveUp(): void }>();
   const waiting = new Map<TurnRequest, { waited: number; resolve(turn: Turn | undefined): void }>();
   /** Since the store has answered. */
@@ -97,8 +92,11 @@ export function openTakingTurns(): TakingTurns {
   }
 
   return {
-    begin: (request) => (underWay.size >= maxUnderWay || waiting.size > 0 ? undefined : open(request)),
-    wait: (request) =>
+    /** A turn at once; undefined: as many as may have theirs, or others wait. */
+    begin: (request: TurnRequest): Turn | undefined =>
+      underWay.size >= maxUnderWay || waiting.size > 0 ? undefined : open(request),
+    /** @returns undefined: the store has not answered for long, or the connection has ended. */
+    wait: (request: TurnRequest): Promise<Turn | undefined> =>
       new Promise((resolve) => {
         request.onWait(true);
         waiting.set(request, { waited: 0, resolve });

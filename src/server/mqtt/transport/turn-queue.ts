@@ -9,16 +9,10 @@ export interface Newcomer {
   onArrived(): void;
 }
 
-/** Gathers what happens in one turn of the event loop, so that each connection writes its acknowledgements once. */
-export interface TurnQueue {
-  add(member: TurnMember): void;
-  /** Calls `onArrived` behind what the next turn has read. */
-  addNewcomer(newcomer: Newcomer): void;
-  /** The time of this turn, `performance.now()`: read once a turn, since reading it for every message costs. */
-  nowMs(): number;
-}
+export type TurnQueue = ReturnType<typeof openTurnQueue>;
 
-export function openTurnQueue(): TurnQueue {
+/** Gathers what happens in one turn of the event loop, so that each connection writes its acknowledgements once. */
+export function openTurnQueue() {
   let members: TurnMember[] = [];
   let newcomers: Newcomer[] = [];
   let scheduled = false;
@@ -51,16 +45,18 @@ export function openTurnQueue(): TurnQueue {
   }
 
   return {
-    addNewcomer(newcomer) {
+    /** Calls `onArrived` behind what the next turn has read. */
+    addNewcomer(newcomer: Newcomer): void {
       if (newcomers.push(newcomer) === 1) setImmediate(awaitNextTurn);
     },
-    add(member) {
+    add(member: TurnMember): void {
       if (member.queued) return;
       member.queued = true;
       members.push(member);
       schedule();
     },
-    nowMs() {
+    /** The time of this turn, `performance.now()`: read once a turn, since reading it for every message costs. */
+    nowMs(): number {
       schedule();
       return turnMs;
     },
