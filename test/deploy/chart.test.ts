@@ -163,7 +163,7 @@ describe.skipIf(missing)('the chart', () => {
     const other = (kind: string) => objects.find((object) => (object.kind as string) === kind);
 
     test('makes what Kubernetes knows, that leads to what is there', () => {
-      expect(known.flatMap(checkSchema)).toEqual([]);
+      expect(objects.flatMap(checkSchema)).toEqual([]);
       const workloads = listWorkloads(known);
       expect(workloads.flatMap(checkPodSecurity)).toEqual([]);
       // The Secret of the certificate is cert-manager's, or the user's.
@@ -251,6 +251,15 @@ describe.skipIf(missing)('the chart', () => {
       expect(only(known, 'Service').metadata?.labels?.['app.kubernetes.io/name']).toBe('svc-mqtt');
       expect(readText('deploy/prometheus/alerts.yaml')).toContain('up{job="svc-mqtt"}');
     });
+
+    test.each(['Certificate', 'ServiceMonitor'])(
+      'a %s with a field that its operator does not know is refused',
+      (kind) => {
+        const wrong = structuredClone(other(kind)) as unknown as { spec: Record<string, unknown> };
+        wrong.spec.unknownField = 'x';
+        expect(checkSchema(wrong)).toEqual([`${kind}: /spec/unknownField is not a field that ${kind} knows`]);
+      },
+    );
 
     test('has its certificate made into the Secret that the pods mount', () => {
       const { pod } = findWorkload(listWorkloads(known), 'Deployment svc-mqtt');

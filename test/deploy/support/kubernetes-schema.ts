@@ -1,3 +1,5 @@
+import * as certManagerV1 from '@kubernetes-models/cert-manager/cert-manager.io/v1';
+import * as monitoringV1 from '@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1';
 import * as appsV1 from 'kubernetes-models/apps/v1';
 import * as autoscalingV2 from 'kubernetes-models/autoscaling/v2';
 import * as networkingV1 from 'kubernetes-models/networking.k8s.io/v1';
@@ -10,10 +12,12 @@ const modules: Record<string, Record<string, unknown>> = {
   'autoscaling/v2': autoscalingV2,
   'networking.k8s.io/v1': networkingV1,
   'policy/v1': policyV1,
+  'cert-manager.io/v1': certManagerV1,
+  'monitoring.coreos.com/v1': monitoringV1,
 };
 
 /**
- * Checks one object against the schema of its kind, as the package kubernetes-models carries it.
+ * Checks one object against the schema of its kind, as the package kubernetes-models and its relatives carry it.
  *
  * The schemas allow unknown fields, as Kubernetes' own do, but a misspelt field is the commonest mistake of all. So
  * the object is shown to the schema through a proxy that remembers which fields were looked at: a field that no rule
