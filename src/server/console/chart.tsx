@@ -101,7 +101,7 @@ function describe(
       {
         ...axis,
         grid: { stroke: color('--line'), width: 1 },
-        size: 52,
+        size: 68,
         values: (_plot, at) => at.map(format),
       },
     ],
