@@ -13,6 +13,7 @@ import { openServerSync } from '../../src/server/forward/stream/server-sync.js';
 import { openStreamWatch } from '../../src/server/forward/stream/stream-watch.js';
 
 import { encodeHeaders } from '../../src/server/forward/subject.js';
+import { readMessages } from './load.js';
 
 export interface LoggedLine {
   readonly event: string;
@@ -119,17 +120,6 @@ export async function openObserver(
 
 /** The payloads of a stream, in order. */
 export async function readStream(observer: NatsConnection, stream = 'RAW'): Promise<string[]> {
-  const manager = await observer.jetstreamManager();
-  const { state } = await manager.streams.info(stream);
-  if (state.messages === 0) return [];
-  const payloads: string[] = [];
-  const consumer = await observer.jetstream().consumers.get(stream, {});
-  while (payloads.length < state.messages) {
-    const batch = await consumer.fetch({ max_messages: 5_000, expires: 2_000 });
-    for await (const message of batch) {
-      payloads.push(message.string());
-      if (payloads.length >= state.messages) break;
-    }
-  }
-  return payloads;
+  const { state } = await (await observer.jetstreamManager()).streams.info(stream);
+  return (await readMessages(observer, stream, state.messages)).map(({ payload }) => payload);
 }

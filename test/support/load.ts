@@ -271,16 +271,20 @@ export async function readStored(natsUrl: string, stream = 'RAW'): Promise<Store
   }
 }
 
-async function readMessages(
+/** Reads so many messages of a stream, in order, each once: a reader that is begun anew may be given some again. */
+export async function readMessages(
   connection: NatsConnection,
   stream: string,
   count: number,
 ): Promise<StoredMessage[]> {
   const messages: StoredMessage[] = [];
   const consumer = await connection.jetstream().consumers.get(stream, {});
+  let last = 0;
   while (messages.length < count) {
     const batch = await consumer.fetch({ max_messages: 5_000, expires: 5_000 });
     for await (const message of batch) {
+      if (message.seq <= last) continue;
+      last = message.seq;
       messages.push({ subject: message.subject, payload: message.string() });
       if (messages.length >= count) break;
     }
