@@ -11,7 +11,7 @@ export type TakeOver = ReturnType<typeof openTakeOver>;
 
 const subject = 'svc-mqtt.taken';
 /** Connections of so much time are told of together. */
-const gatherMs = 25;
+const gatherMs = 5;
 const maxEntries = 500;
 /** In place of an epoch: the client has no session that outlives its connection, or one that only its replica has. */
 const noSession = 0;
