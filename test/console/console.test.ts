@@ -265,8 +265,12 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     await dialog.getByRole('button', { name: 'Ask' }).click();
     await dialog.getByRole('alert').getByText('DEVICE_UNAVAILABLE').waitFor();
 
-    const connect = (clean: boolean, clientId: string) =>
-      mqtt.connectAsync({
+    const connect = async (
+      clean: boolean,
+      clientId: string,
+      onMessage: mqtt.OnMessageCallback = () => {},
+    ) => {
+      const client = mqtt.connect({
         host: '127.0.0.1',
         port: gateway.server.mqttPort,
         username: id,
@@ -276,6 +280,11 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
         clean,
         properties: { sessionExpiryInterval: clean ? 0 : 3_600 },
       });
+      // What waits for it comes right behind CONNACK.
+      client.on('message', onMessage);
+      await new Promise((resolve, reject) => client.once('connect', resolve).once('error', reject));
+      return client;
+    };
     const sleeper = await connect(false, 'sleeper');
     await sleeper.subscribeAsync(`cmd/${id}/#`, { qos: 1 });
     await sleeper.endAsync();
@@ -298,15 +307,14 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     await page.getByRole('row', { name: 'sleeper' }).getByRole('cell', { name: '2', exact: true }).waitFor();
 
     const got: Buffer[] = [];
-    const device = await connect(false, 'sleeper');
-    onFinished(() => device.endAsync(true));
-    device.on('message', (topic, payload, { properties }) => {
+    const device = await connect(false, 'sleeper', (topic, payload, { properties }) => {
       if (topic.endsWith('/call/level'))
         device.publish(properties?.responseTopic ?? '', '<b>80 %</b>', {
           properties: { correlationData: properties?.correlationData ?? Buffer.alloc(0) },
         });
       else got.push(payload);
     });
+    onFinished(() => device.endAsync(true));
     await expect.poll(() => got).toEqual([Buffer.from('900'), bytes]);
     const latest = page.getByRole('table', { name: 'Latest commands' });
     await expect.poll(() => latest.getByText('acknowledged', { exact: true }).count()).toBe(2);

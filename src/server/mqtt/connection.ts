@@ -265,13 +265,9 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
     this.accepted.socket.onLogin?.();
     this.services.directory.loggedIn(login.device, login.secret);
     this.report.connected();
-    const { session } = client;
-    // What waits for the client leaves with it.
-    if (session !== undefined) this.cork();
     this.socket.write(connack);
     this.services.takeOver.announce(client);
-    session?.attach(this);
-    if (session !== undefined) this.uncork();
+    client.session?.attach(this);
     this.socket.updateHold();
   }
 

@@ -309,11 +309,6 @@ export class ClientSession implements OutgoingOwner {
     if (found.length > 0) this.outgoing.offerRetained(found);
   }
 
-  /** The client comes back; it is attached, or detached. */
-  prepare(): void {
-    this.streams.prepare();
-  }
-
   attach(connection: OutgoingConnection): void {
     this.streams.attach();
     this.outgoing.attach(connection);

@@ -233,12 +233,6 @@ export class SessionStreams {
     return this.commands?.count(most) ?? 0;
   }
 
-  /** The client comes back. */
-  prepare(): void {
-    this.commands?.prepare();
-    this.messages?.prepare();
-  }
-
   /** The client is there; called before it is sent anything. */
   attach(): void {
     this.commands?.attach();

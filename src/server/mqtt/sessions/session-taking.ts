@@ -113,7 +113,6 @@ export function openSessionTaking(options: {
     stored.begin(sessionExpirySec, !sessionPresent);
     if (!sessionPresent) client.received = receivedOf(undefined);
     const written = stored.persist();
-    client.session?.prepare();
     if (turn === undefined || !store.reachable) return { sessionPresent };
     return (await Promise.race([written, turn.late])) === false ? undefined : { sessionPresent };
   }

@@ -120,15 +120,9 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
     this.onRoom();
   }
 
-  /** The client comes back: what it is to be sent first is read before it is there. */
-  prepare(): void {
-    this.attach();
-    this.onRoom();
-  }
-
   /** The client is there; called before it is sent anything. */
   attach(): void {
-    if (this.unfollow !== undefined) return;
+    this.detach();
     this.checkStream();
     this.again = this.taker.outgoing
       .listStored()
@@ -199,8 +193,7 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
   /** The client may take more. */
   onRoom(): void {
     if (this.unfollow === undefined || this.isCaughtUp || this.isReading) return;
-    const { outgoing } = this.taker;
-    if (this.ready.length > 0 && outgoing.isConnected) outgoing.gather(() => this.sendReady());
+    if (this.ready.length > 0) this.taker.outgoing.gather(() => this.sendReady());
     if (this.ready.length > 0) return;
     this.position = Math.max(this.position, this.readTo);
     const { store, taker } = this;
@@ -246,8 +239,7 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
 
   private read(): void {
     const { taker, generation } = this;
-    const { isConnected, room } = taker.outgoing;
-    const most = Math.max(1, isConnected ? Math.min(this.mostToRead, room) : this.mostToRead);
+    const most = Math.max(1, Math.min(this.mostToRead, taker.outgoing.room));
     const isWanted = () => generation === this.generation;
     this.isReading = true;
     const reading = this.again.length > 0 ? this.readAgain(most, isWanted) : this.readOn(most, isWanted);
