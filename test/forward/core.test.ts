@@ -4,6 +4,9 @@ import type { Forwarder, UplinkMessage } from '../../src/server/forward/forwarde
 import { openObserver, openTestForwarder, openTestLog, until, uplink } from '../support/forwarding.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 
+/** A busy machine lets NATS answer late: what is late is sent again, and this is not about that. */
+const core = { jetstream: false, limits: { ackTimeoutMs: 60_000 } };
+
 let server: TestNatsServer;
 let observer: NatsConnection;
 let forwarder: Forwarder;
@@ -13,7 +16,7 @@ let received: string[];
 beforeEach(async () => {
   server = await startNatsServer({ jetstream: false });
   log = openTestLog();
-  forwarder = await openTestForwarder(server.url, log.log, { jetstream: false });
+  forwarder = await openTestForwarder(server.url, log.log, core);
   await observe();
 });
 
@@ -111,7 +114,7 @@ describe('the core NATS forwarder, with a user who may not publish everywhere', 
     const users = `authorization { users: [${gateway}, { user: observer, password: x }] }`;
     server = await startNatsServer({ jetstream: false, configExtra: `${users}\n${configExtra}` });
     const url = server.url.replace('//', '//gateway:x@');
-    forwarder = await openTestForwarder(url, log.log, { jetstream: false });
+    forwarder = await openTestForwarder(url, log.log, core);
     await observe({ user: 'observer', pass: 'x' });
   }
 
