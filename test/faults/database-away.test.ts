@@ -124,7 +124,7 @@ test('a CONNECT right after a restart waits for a database that does not answer 
 }) => {
   const own = await startGateway((undo) => onTestFinished(undo), {
     databaseUrl,
-    env: { DATABASE_TIMEOUT_MS: '500', CONNECT_TIMEOUT_SEC: '120' },
+    env: { DATABASE_TIMEOUT_MS: '2000', CONNECT_TIMEOUT_SEC: '120' },
   });
   const [first, second] = await addDevices(own.server.httpPort, 2);
   if (!first || !second) throw new Error('no devices');
