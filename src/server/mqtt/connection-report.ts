@@ -16,7 +16,6 @@ interface Reported {
   readonly codec: Codec;
   readonly isConnected: boolean;
   readonly socket: { readonly address: string };
-  /** Most bytes that the next packet may have. */
   /** Most bytes of a packet of a client that has logged in. */
   readonly agreedPacketBytes: number;
 }
