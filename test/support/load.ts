@@ -253,21 +253,30 @@ export interface StoredMessage {
 export async function readStored(natsUrl: string, stream = 'RAW'): Promise<StoredMessage[]> {
   const connection = await connectNats({ servers: natsUrl.split(','), timeout: 10_000 });
   try {
-    const { state, cluster } = await (await connection.jetstreamManager()).streams.info(stream);
-    // Without a leader a server answers with what it has by chance.
-    if (cluster?.replicas !== undefined && (cluster.leader ?? '') === '')
-      throw new Error(`${stream} has no leader`);
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        return await readMessages(connection, stream, state.messages);
-      } catch (error) {
-        // The reader's consumer may be put on a server whose death is not noticed yet.
-        if (attempt === 20 || !String(error).includes('consumer is offline')) throw error;
-        await new Promise((resolve) => setTimeout(resolve, 500));
-      }
-    }
+    return await askAgain(async () => {
+      const { state, cluster } = await (await connection.jetstreamManager()).streams.info(stream);
+      // Without a leader a server answers with what it has by chance.
+      if (cluster?.replicas !== undefined && (cluster.leader ?? '') === '')
+        throw new Error(`${stream} has no leader`);
+      return readMessages(connection, stream, state.messages);
+    });
   } finally {
     await connection.close();
+  }
+}
+
+/** What servers of a cluster answer, or do not, until one whose death is not noticed yet has a successor. */
+const passing = /consumer is offline|has no leader|TIMEOUT/;
+
+/** Asks a cluster until it is whole enough to answer. @param ask may be done twice. */
+export async function askAgain<T>(ask: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (attempt === 20 || !passing.test(String(error))) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
   }
 }
 
@@ -278,9 +287,11 @@ export async function readMessages(
   count: number,
 ): Promise<StoredMessage[]> {
   const messages: StoredMessage[] = [];
-  const consumer = await connection.jetstream().consumers.get(stream, {});
+  const { consumers } = connection.jetstream();
+  let consumer = await consumers.get(stream, {});
   let last = 0;
   while (messages.length < count) {
+    const before = last;
     const batch = await consumer.fetch({ max_messages: 5_000, expires: 5_000 });
     for await (const message of batch) {
       if (message.seq <= last) continue;
@@ -288,6 +299,8 @@ export async function readMessages(
       messages.push({ subject: message.subject, payload: message.string() });
       if (messages.length >= count) break;
     }
+    // It may be on a server that has just died, where nobody answers it.
+    if (last === before) consumer = await consumers.get(stream, { opt_start_seq: last + 1 });
   }
   return messages;
 }
