@@ -151,6 +151,9 @@ describe('a device that is asked by a NATS request', () => {
       '404',
       expect.stringContaining(`cmd/${device.id}/call/fan`),
     ]);
+    // What is asked cannot become a header of the answer.
+    const split = await ask(device.id, 'fan%0D%0AX:y', '');
+    expect(split.headers?.keys().sort()).toEqual(['Nats-Service-Error', 'Nats-Service-Error-Code']);
     await client.subscribeAsync(`cmd/${device.id}/call/#`, { qos: 1 });
     const begun = performance.now();
     expect(failureOf(await ask(device.id, 'fan', '', { 'Mqtt-Answer-Within': '0.5' }))).toEqual([

@@ -1,13 +1,10 @@
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { MessageProperties } from '../message-properties.js';
-import {
-  type Msg,
-  type MsgHdrs,
-  headers as newHeaders,
-  type Subscription,
-} from './connection/nats-library.js';
+import type { Msg, Subscription } from './connection/nats-library.js';
 import type { NatsLink } from './connection/nats-link.js';
+import { findSizeProblem, type NatsWire, noWire } from './connection/nats-wire.js';
+import type { WireMessage } from './forwarder.js';
 import { decodeHeaders, encodeProperties, readQos } from './mqtt-headers.js';
 import { escapeToken, subjectToTopic } from './subject.js';
 
@@ -53,6 +50,7 @@ interface Claimed {
 
 export function openCalls(link: NatsLink, log: Log): Calls {
   const devices = new Map<string, Claimed>();
+  let wire: NatsWire = noWire;
 
   function subscribe(deviceId: string, claimed: Claimed): void {
     try {
@@ -71,7 +69,7 @@ export function openCalls(link: NatsLink, log: Log): Calls {
   function receive(deviceId: string, message: Msg): void {
     // Nobody waits for an answer.
     if (message.reply === undefined || message.reply === '') return;
-    const call = toCall(link, deviceId, message);
+    const call = toCall(deviceId, message, () => wire);
     if (call.what.search(/[+#*>]/) >= 0) call.fail(400, 'a call must not have wildcards in its subject');
     else if (Number.isNaN(call.timeoutMs))
       call.fail(400, 'Mqtt-Answer-Within is a number of seconds from 0.1 to 60');
@@ -81,10 +79,12 @@ export function openCalls(link: NatsLink, log: Log): Calls {
   }
 
   link.listen({
-    connected() {
+    connected(_connection, newWire) {
+      wire = newWire;
       for (const [deviceId, claimed] of devices) subscribe(deviceId, claimed);
     },
     disconnected() {
+      wire = noWire;
       for (const claimed of devices.values()) claimed.subscription = undefined;
     },
   });
@@ -112,9 +112,10 @@ export function openCalls(link: NatsLink, log: Log): Calls {
   return calls;
 }
 
-function toCall(link: NatsLink, deviceId: string, message: Msg): Call {
+/** @param wireOfNow of the connection of then: nothing is kept of the question, which may be large, while its answer is waited for. */
+function toCall(deviceId: string, message: Msg, wireOfNow: () => NatsWire): Call {
   const { headers } = message;
-  const respond = answerTo(link, message.reply ?? '');
+  const respond = answerTo(message.reply ?? '', wireOfNow);
   const within = headers?.get('Mqtt-Answer-Within') ?? '';
   const seconds = within === '' ? defaultTimeoutMs / 1_000 : Number(within);
   const timeoutMs = seconds >= 0.1 && seconds * 1_000 <= maxTimeoutMs ? seconds * 1_000 : Number.NaN;
@@ -128,37 +129,42 @@ function toCall(link: NatsLink, deviceId: string, message: Msg): Call {
     wantsAck: headers?.get('Mqtt-Answer').toLowerCase() === 'ack',
     timeoutMs,
     answer(by, payload, properties) {
-      respond(payload, toAnswerHeaders(by, properties));
+      const lines = properties === undefined ? '' : encodeProperties(properties, { ttl: false });
+      respond(payload, `Mqtt-Answered-By: ${by}\r\n${lines}`);
     },
     fail(code, reason) {
-      const lines = newHeaders();
-      lines.set('Nats-Service-Error-Code', String(code));
-      lines.set('Nats-Service-Error', reason);
-      respond(new Uint8Array(), lines);
+      respond(noBytes, failureLines(code, reason));
     },
   };
 }
 
-/** Answers by the connection of then. Nothing is kept of the question, which may be large, while its answer is waited for. */
-function answerTo(link: NatsLink, reply: string): (payload: Uint8Array, headers: MsgHdrs) => void {
-  return (payload, headers) => {
+const noBytes = new Uint8Array();
+
+/** As NATS services answer an error (ADR-32). */
+function failureLines(code: CallFailure, reason: string): string {
+  return `Nats-Service-Error-Code: ${code}\r\nNats-Service-Error: ${reason.replace(/\p{Cc}/gu, ' ')}\r\n`;
+}
+
+/** Answers in one write with what else is published in this turn. */
+function answerTo(reply: string, wireOfNow: () => NatsWire): (payload: Uint8Array, lines: string) => void {
+  const subject = Buffer.from(reply);
+  const answer = (payload: Uint8Array, lines: string): WireMessage => {
+    const headers = Buffer.from(`NATS/1.0\r\n${lines}\r\n`);
+    return { subject, headers, payload, messageId: undefined };
+  };
+  return (payload, lines) => {
+    const wire = wireOfNow();
+    const problemOf = (each: WireMessage) => findSizeProblem(each, wire.maxMessageBytes);
+    const message = answer(payload, lines);
+    const problem = problemOf(message);
+    const sent = problem === undefined ? message : answer(noBytes, failureLines(413, problem));
     try {
-      link.connection?.publish(reply, payload, { headers });
+      // Not even that goes to a reply subject that is too long.
+      if (problemOf(sent) === undefined) wire.publish(sent);
     } catch {
       // The connection has just ended: who asked learns of it by its own time limit.
     }
   };
-}
-
-function toAnswerHeaders(by: 'reply' | 'ack', properties: MessageProperties | undefined): MsgHdrs {
-  const lines = newHeaders();
-  lines.set('Mqtt-Answered-By', by);
-  const own = properties === undefined ? '' : encodeProperties(properties, { ttl: false });
-  for (const line of own.split('\r\n')) {
-    const colon = line.indexOf(':');
-    if (colon > 0) lines.append(line.slice(0, colon), line.slice(colon + 1).trim());
-  }
-  return lines;
 }
 
 /** Where there is no NATS to call by. */
