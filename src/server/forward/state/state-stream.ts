@@ -164,6 +164,7 @@ export function openStateStream(options: StateStreamOptions): StateStream {
       stream: name,
       filter: options.subject,
       from,
+      upTo: info.state.last_seq,
       headersOnly: options.headersOnly?.() ?? false,
       inboxPrefix: options.inboxPrefix,
       signal: AbortSignal.any([signal, reading.signal]),

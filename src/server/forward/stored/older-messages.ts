@@ -71,6 +71,7 @@ export function openOlderMessages({ inboxPrefix }: { readonly inboxPrefix: strin
       stream: stream.name,
       filter,
       from: after + 1,
+      upTo: floor,
       headersOnly: true,
       inboxPrefix,
       signal: AbortSignal.any([enough.signal, ended.signal]),

@@ -5,6 +5,7 @@ import {
   type JetStreamManager,
   type Msg,
   type NatsConnection,
+  type NatsError,
   nanos,
 } from '../connection/nats-library.js';
 
@@ -25,6 +26,8 @@ export interface FollowOptions {
   readonly filter: string;
   /** First sequence wanted. */
   readonly from: number;
+  /** The last one that the stream's leader has given; what follows is not asked for. 0: none. */
+  readonly upTo: number;
   readonly headersOnly: boolean;
   /** What the connection's inboxes begin with. */
   readonly inboxPrefix: string;
@@ -32,13 +35,17 @@ export interface FollowOptions {
   readonly signal: AbortSignal;
   /** Must not throw. */
   onMessage(message: FollowedMessage): void;
-  /** All that the stream had when it was asked has been given to `onMessage`; called once. */
+  /** All up to `upTo` has been given to `onMessage`, and all that the stream had when it was asked; called once. */
   onCaughtUp(): void;
 }
 
+/** JetStream's code. */
+const noMessageFound = 10_037;
 const heartbeatMs = 1_000;
 /** Heartbeats that may be missing. */
 const missedHeartbeats = 4;
+/** So often the leader is asked in vain, by a user that may not read single messages perhaps. */
+const maxUnanswered = 3;
 /** NATS ends a consumer that nobody listens to after so long. */
 const forgottenAfterMs = 10_000;
 /** `$JS.ACK.<stream>.<consumer>.<delivered>.<stream sequence>.<consumer sequence>.<time>.<pending>`. */
@@ -47,7 +54,8 @@ const shortAckTokens = 9;
 
 /**
  * Reads a stream in order over one connection, by a consumer that acknowledges nothing and that NATS forgets by itself: one a
- * replica. NATS sends no more than is read (flow control).
+ * replica. NATS sends no more than is read (flow control). The consumer may be on a server that is behind the stream's leader and
+ * takes what it has for all there is; so it has caught up when it has come to the last message that the leader has.
  *
  * @returns why it came to its end: it was told to, messages are missing, or NATS is silent. It is for the caller to begin anew
  *   behind the last message.
@@ -67,11 +75,28 @@ export async function followStream(
   let expected = 1;
   let isCaughtUp = false;
   let heardAtMs = performance.now();
+  /** Nothing is missing up to here. */
+  let reached = options.from - 1;
+  let isAsking = false;
+  let unanswered = 0;
 
   function caughtUp(): void {
     if (isCaughtUp || signal.aborted) return;
     isCaughtUp = true;
     options.onCaughtUp();
+  }
+
+  /** The server of the consumer has nothing more. Called again with each heartbeat: what is missing may be removed meanwhile. */
+  async function compare(): Promise<void> {
+    if (reached >= options.upTo || unanswered === maxUnanswered) return caughtUp();
+    if (isCaughtUp || isAsking) return;
+    isAsking = true;
+    try {
+      if ((await findLast(manager, stream, options.filter)) <= reached) caughtUp();
+    } catch {
+      unanswered += 1;
+    }
+    isAsking = false;
   }
 
   function onControl(message: Msg): void {
@@ -83,7 +108,7 @@ export async function followStream(
     const last = headers?.get('Nats-Last-Consumer');
     if (last && Number(last) >= expected) end('gap');
     // What was pending behind the last message may have been removed since: NATS has nothing more to send.
-    else if (last && !stalled && !message.reply) caughtUp();
+    else if (last && !stalled && !message.reply) void compare();
   }
 
   const subscription = connection.subscribe(deliver, {
@@ -105,8 +130,9 @@ export async function followStream(
       }
       expected += 1;
       const { sequence, storedAtMs, pending } = place;
+      reached = sequence;
       onMessage({ sequence, subject: message.subject, storedAtMs, pending, message });
-      if (pending === 0) caughtUp();
+      if (pending === 0 && !isCaughtUp) void compare();
     },
   });
   const watch = setInterval(() => {
@@ -133,13 +159,23 @@ export async function followStream(
       num_replicas: 1,
     });
     heardAtMs = performance.now();
-    if (num_pending === 0 && delivered.consumer_seq === 0) caughtUp();
+    if (num_pending === 0 && delivered.consumer_seq === 0) void compare();
     if (signal.aborted) return 'told';
     return await ended;
   } finally {
     clearInterval(watch);
     signal.removeEventListener('abort', tell);
     subscription.unsubscribe();
+  }
+}
+
+/** The last message that the leader has, or 0. @throws NatsError when it does not say. */
+async function findLast(manager: JetStreamManager, stream: string, filter: string): Promise<number> {
+  try {
+    return (await manager.streams.getMessage(stream, { last_by_subj: filter })).seq;
+  } catch (error) {
+    if ((error as NatsError).api_error?.err_code === noMessageFound) return 0;
+    throw error;
   }
 }
 
