@@ -123,7 +123,12 @@ test('with sessions in the memory of each replica the older connection is closed
   const gateway = await startGateway(onTestFinished, { env: memory });
   const other = await startReplica(onTestFinished, gateway);
   const device = await addDevice(gateway.server.httpPort);
+  const heard = { clean: true, clientId: 'heard' };
+  const earlier = await connected(onTestFinished, other.mqttPort, device, heard);
   const first = await connected(onTestFinished, gateway.server.mqttPort, device, { clean: false });
+  // The other replica has heard of the first one: of two that come at the same moment either one can be closed.
+  await connected(onTestFinished, gateway.server.mqttPort, device, heard);
+  await earlier.waitClosed();
   const second = await connectDevice(other.mqttPort, device, { clean: false });
   expect([second.code, second.sessionPresent]).toEqual([0, false]);
   await first.waitClosed();

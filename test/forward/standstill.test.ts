@@ -118,7 +118,7 @@ describe('nothing is stored, and the reason is known:', () => {
       setting.forwarder.openLane().publish(uplink('x', { subject: Buffer.from(`raw.d${device}`) }));
     await until(() => setting.forwarder.state().standstill !== undefined);
     expect(setting.forwarder.state().standstill?.reason).toBe('NATS does not let the user publish');
-    await until(() => setting.forwarder.state().counters.retriedRefused > inCi(300, 120));
+    await until(() => setting.forwarder.state().counters.retriedRefused > inCi(300, 120), 240_000);
     expect(setting.forwarder.state().counters.retriedTimeout).toBe(0);
     const told = setting.log.lines.filter(({ event }) => event === 'uplink_not_stored');
     expect(told).toMatchObject([

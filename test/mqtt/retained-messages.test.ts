@@ -80,6 +80,7 @@ function openPlayedStream() {
           }
         });
       },
+      upToDate: () => undefined,
       readAgain() {},
       close() {},
     };

@@ -46,6 +46,8 @@ export interface RetainedStore {
    * @param ifNone only when the stream has none of the topic.
    */
   save(message: StateMessage, ifNone: boolean, onSettled: (outcome: SaveOutcome) => void): void;
+  /** When the reader has all that is stored now, whoever stored it; undefined: that cannot be known. Bounded, never rejects. */
+  upToDate(): Promise<void> | undefined;
   /** Has the reader given everything again. */
   readAgain(): void;
   close(): void;
@@ -59,6 +61,8 @@ export const retainedSubjects = `${prefix}>`;
  * has. Replicas that are connected hear of it at once, and the others read everything when they are back.
  */
 const removalTtlSec = 300;
+/** A server of NATS that dies is replaced in less. */
+const upToDateWithinMs = 10_000;
 
 export function openRetainedStore(context: StateContext, writer: Forwarder): RetainedStore {
   const idPrefix = randomBytes(9).toString('base64url');
@@ -130,6 +134,7 @@ export function openRetainedStore(context: StateContext, writer: Forwarder): Ret
         },
       });
     },
+    upToDate: () => stream.upToDate(upToDateWithinMs),
     readAgain: () => stream.readAgain(),
     close: () => stream.close(),
   };

@@ -15,7 +15,8 @@ import type { StreamSource } from '../stored/stored-reader.js';
 import { makeStream } from '../stream/make-stream.js';
 import { manageStreams, readStreamInfo, takes } from '../stream/stream.js';
 import type { LaterConfig, StreamKeeping } from '../stream/stream-config.js';
-import { type FollowedMessage, followStream } from '../stream/stream-follower.js';
+import { type FollowedMessage, findLast, followStream } from '../stream/stream-follower.js';
+import { createReadIndex, type StreamEnd } from './read-index.js';
 
 /** What all streams of svc-mqtt itself share. */
 export interface StateContext {
@@ -68,6 +69,8 @@ export interface StateStream {
   readonly caughtUp: boolean;
   /** Resolves when it has caught up, cannot be used or was not started, at the latest after `timeoutMs`. */
   ready(timeoutMs: number): Promise<void>;
+  /** Resolves when all that it has now was read, as `ready` does otherwise; undefined: it cannot be asked how far it is. */
+  upToDate(timeoutMs: number): Promise<void> | undefined;
   /** Begins to read it anew. */
   readAgain(): void;
   /** NATS does not let anything be written, on the connection at hand. */
@@ -96,6 +99,9 @@ export function openStateStream(options: StateStreamOptions): StateStream {
   let connected = new AbortController();
   let reading = new AbortController();
   const waiters = new Set<() => void>();
+  const index = createReadIndex();
+  /** Undefined: there is no connection. */
+  let streamEnd: StreamEnd | undefined;
 
   function wake(): void {
     for (const waiter of waiters) waiter();
@@ -122,6 +128,10 @@ export function openStateStream(options: StateStreamOptions): StateStream {
       let pauseMs = firstPauseMs;
       try {
         const manager = await manageStreams(connection, options.domain);
+        streamEnd = {
+          lastSequence: async () => (await manager.streams.info(name)).state.last_seq,
+          lastMessage: () => findLast(manager, name, options.subject),
+        };
         const info = await requireStateStream(connection, manager, options);
         if (signal.aborted) return;
         note(denial);
@@ -150,6 +160,7 @@ export function openStateStream(options: StateStreamOptions): StateStream {
     created = info.created;
     if (anew) log.warn({ event: 'state_stream_anew', stream: name }, 'The stream is another one than before');
     isCaughtUp = false;
+    if (anew) index.beginAnew();
     const from = options.begin({
       connection,
       manager,
@@ -176,10 +187,12 @@ export function openStateStream(options: StateStreamOptions): StateStream {
           const { sequence } = message;
           log.error({ event: 'state_message_failed', stream: name, sequence, err: error }, 'not understood');
         }
+        index.reach(message.sequence);
       },
       onCaughtUp() {
         isCaughtUp = true;
         options.onCaughtUp();
+        index.reach(info.state.last_seq);
         wake();
       },
     });
@@ -196,6 +209,7 @@ export function openStateStream(options: StateStreamOptions): StateStream {
         void follow(connection, connected.signal);
       },
       disconnected() {
+        streamEnd = undefined;
         connected.abort();
       },
     });
@@ -223,6 +237,11 @@ export function openStateStream(options: StateStreamOptions): StateStream {
           resolve();
         });
       });
+    },
+    upToDate(timeoutMs) {
+      return streamEnd === undefined || problem !== undefined || !link.open
+        ? undefined
+        : index.upToDate(streamEnd, timeoutMs);
     },
     readAgain: () => reading.abort(),
     deny(reason) {

@@ -170,7 +170,7 @@ export async function followStream(
 }
 
 /** The last message that the leader has, or 0. @throws NatsError when it does not say. */
-async function findLast(manager: JetStreamManager, stream: string, filter: string): Promise<number> {
+export async function findLast(manager: JetStreamManager, stream: string, filter: string): Promise<number> {
   try {
     return (await manager.streams.getMessage(stream, { last_by_subj: filter })).seq;
   } catch (error) {

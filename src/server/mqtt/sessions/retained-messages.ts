@@ -22,6 +22,8 @@ export interface RetainedMessages {
   readonly state: { readonly messages: number; readonly bytes: number; readonly waiting: number };
   /** Keeps a message in place of the one before; without payload, only removes that [MQTT-3.3.1-10]. */
   store(message: Message, onKept?: () => void): Retention;
+  /** When what other replicas have retained by now is here, too; undefined: it is, as far as can be known. Bounded, never rejects. */
+  upToDate(): Promise<void> | undefined;
   /** The messages that any of the filters matches, each with the filters that do; none that has expired. */
   find(filters: readonly string[]): { message: Message; filters: string[] }[];
 }
@@ -284,6 +286,8 @@ export function createRetainedMessages(options: {
       write(known ?? add({ ...kept, payload: Buffer.alloc(0) }, 0), kept, isRefused ? undefined : onKept);
       return isRefused ? 'refused' : 'waits';
     },
+
+    upToDate: () => store?.upToDate(),
 
     find(filters) {
       forgetExpired();

@@ -79,7 +79,9 @@ export function takeSubscribe(
   });
   subscriber.commands.end();
   const suback = subscriber.codec.encodeSuback(subscribe.packetId, codes, subscribe.requests);
-  answerWhenKnown(subscriber, granted > 0, services.engine.announced(), () => {
+  const { engine } = services;
+  const known = [engine.announced(), retained.size > 0 ? engine.retainedUpToDate() : undefined];
+  answerWhenKnown(subscriber, granted > 0, known, () => {
     subscriber.reply(suback);
     if (retained.size > 0) subscriber.client?.session?.sendRetained([...retained]);
   });
@@ -87,22 +89,22 @@ export function takeSubscribe(
 }
 
 /**
- * Answers at once, or when what was changed of a session that outlives its connection is stored, and what other replicas have
- * to know of it is known.
+ * Answers at once, or when what was changed of a session that outlives its connection is stored, and what replicas have to know
+ * of each other is known.
  */
 function answerWhenKnown(
   subscriber: Subscriber,
   isChanged: boolean,
-  announced: Promise<void> | undefined,
+  known: readonly (Promise<void> | undefined)[],
   answer: () => void,
 ): void {
   const { client } = subscriber;
   const stored = isChanged && client?.stored !== undefined ? client.session?.persist() : undefined;
-  if (stored === undefined && announced === undefined) {
+  if (stored === undefined && known.every((each) => each === undefined)) {
     answer();
     return;
   }
-  void Promise.all([stored ?? true, announced]).then(([isStored]) => {
+  void Promise.all([stored ?? true, ...known]).then(([isStored]) => {
     if (isStored && subscriber.isConnected) answer();
   });
 }
@@ -163,6 +165,6 @@ export function takeUnsubscribe(
     client?.session?.unsubscribe(filter) === true ? success : noSubscriptionExisted,
   );
   const unsuback = codec.encodeUnsuback(unsubscribe.packetId, codes);
-  answerWhenKnown(subscriber, codes.includes(success), undefined, () => subscriber.reply(unsuback));
+  answerWhenKnown(subscriber, codes.includes(success), [], () => subscriber.reply(unsuback));
   return undefined;
 }

@@ -108,6 +108,9 @@ export async function startSessionEngine(options: {
     /** When other replicas know what was subscribed to; undefined: they do, or there is nothing to tell. Bounded, never rejects. */
     announced: () => interest?.announced(),
 
+    /** See `RetainedMessages.upToDate`. */
+    retainedUpToDate: () => retained.upToDate(),
+
     /** The retained messages that any of the filters matches [MQTT-3.3.1-6], each with the filters that do. */
     retained: (filters: readonly string[]) => retained.find(filters),
 

@@ -1,0 +1,87 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** How far a stream is. @throws when its leader does not say. */
+export interface StreamEnd {
+  /** The last sequence that was given, whether the message is still there or not. */
+  lastSequence(): Promise<number>;
+  /** The last message that is there; 0: none is. */
+  lastMessage(): Promise<number>;
+}
+
+/**
+ * Tells a reader of a stream when it has read all that the stream had at a moment, as a follower of Raft does with its read index:
+ * the leader is asked how far the stream is, and the reader comes as far. One question is under way at a time; who comes
+ * meanwhile waits for the next one.
+ */
+export interface ReadIndex {
+  /** The reader has come so far. */
+  reach(sequence: number): void;
+  /** It is another stream. */
+  beginAnew(): void;
+  /** Resolves when all that the stream has now was read; after `timeoutMs` at the latest. Never rejects. */
+  upToDate(end: StreamEnd, timeoutMs: number): Promise<void>;
+}
+
+const askAgainMs = 100;
+const lookEveryMs = 20;
+/** What is not read by then may not be there any more. */
+const missedAfterMs = 250;
+
+export function createReadIndex(): ReadIndex {
+  let position = 0;
+  let asking: Promise<number> | undefined;
+  let next: Promise<number> | undefined;
+
+  function ask(end: StreamEnd): Promise<number> {
+    const asked = end.lastSequence().finally(() => {
+      asking = undefined;
+    });
+    asking = asked;
+    return asked;
+  }
+
+  /** As it is now: a question that is under way may have been answered before. */
+  function askNow(end: StreamEnd): Promise<number> {
+    if (asking === undefined) return ask(end);
+    next ??= asking
+      .catch(() => {})
+      .then(() => {
+        next = undefined;
+        return ask(end);
+      });
+    return next;
+  }
+
+  async function readTo(last: number, end: StreamEnd, endMs: number): Promise<void> {
+    let lookAtMs = performance.now() + missedAfterMs;
+    while (position < last && performance.now() < endMs) {
+      await pause(lookEveryMs);
+      if (position >= last || performance.now() < lookAtMs) continue;
+      lookAtMs = performance.now() + missedAfterMs;
+      if ((await end.lastMessage()) <= position) position = Math.max(position, last);
+    }
+  }
+
+  return {
+    reach(sequence) {
+      position = Math.max(position, sequence);
+    },
+    beginAnew() {
+      position = 0;
+    },
+    async upToDate(end, timeoutMs) {
+      const endMs = performance.now() + timeoutMs;
+      while (performance.now() < endMs) {
+        const read = askNow(end).then((last) => readTo(last, end, endMs));
+        const isKnown = await Promise.race([read, pause(endMs - performance.now())]).then(
+          () => true,
+          () => false,
+        );
+        if (isKnown) return;
+        await pause(askAgainMs);
+      }
+    },
+  };
+}
+
+const pause = (ms: number): Promise<void> => delay(Math.max(0, ms), undefined, { ref: false });
