@@ -101,6 +101,35 @@ describe('a stream that is followed has been read', () => {
     expect(asked).toBe(3);
   });
 
+  test('never when it came to its end before its leader said so', async () => {
+    await makeStream('over', 2);
+    let answer = () => {};
+    const getMessage = () =>
+      new Promise<never>((resolve) => {
+        answer = () => resolve({ seq: 0 } as never);
+      });
+    let isCaughtUp = false;
+    // Nobody sends anything: it ends as silent.
+    const consumers = { add: async () => ({ num_pending: 0, delivered: { consumer_seq: 0 } }) };
+    const why = await followStream(connection, { consumers, streams: { getMessage } } as never, {
+      stream: 'over',
+      filter: 'over.>',
+      from: 1,
+      upTo: 2,
+      headersOnly: false,
+      inboxPrefix: '_INBOX',
+      signal: new AbortController().signal,
+      onMessage() {},
+      onCaughtUp() {
+        isCaughtUp = true;
+      },
+    });
+    expect(why).toBe('silent');
+    answer();
+    await delay(10);
+    expect(isCaughtUp).toBe(false);
+  });
+
   test('in the end, to a user that may not ask for single messages', async () => {
     await makeStream('denied', 2);
     await manager.streams.deleteMessage('denied', 2);

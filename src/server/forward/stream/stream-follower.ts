@@ -79,9 +79,10 @@ export async function followStream(
   let reached = options.from - 1;
   let isAsking = false;
   let unanswered = 0;
+  let isOver = false;
 
   function caughtUp(): void {
-    if (isCaughtUp || signal.aborted) return;
+    if (isCaughtUp || isOver || signal.aborted) return;
     isCaughtUp = true;
     options.onCaughtUp();
   }
@@ -163,6 +164,7 @@ export async function followStream(
     if (signal.aborted) return 'told';
     return await ended;
   } finally {
+    isOver = true;
     clearInterval(watch);
     signal.removeEventListener('abort', tell);
     subscription.unsubscribe();
