@@ -1,3 +1,4 @@
+import { eastAsianWidth } from 'get-east-asian-width';
 import { escapeControls } from './text.js';
 
 /** Marks that join the character before them, and what shows nothing: they would hide what an id really is. */
@@ -11,28 +12,9 @@ export function toCellText(text: string): string {
   );
 }
 
-/** Ranges of code points that terminals draw two cells wide, after Unicode's East Asian Width (UAX #11). */
-const wideRanges: readonly (readonly [number, number])[] = [
-  [0x1100, 0x115f],
-  [0x2e80, 0x303e],
-  [0x3041, 0x4dbf],
-  [0x4e00, 0xa4cf],
-  [0xa960, 0xa97f],
-  [0xac00, 0xd7a3],
-  [0xf900, 0xfaff],
-  [0xfe30, 0xfe6f],
-  [0xff00, 0xff60],
-  [0xffe0, 0xffe6],
-  [0x16fe0, 0x18cff],
-  [0x1aff0, 0x1b2ff],
-  [0x20000, 0x3fffd],
-];
-const emoji = /\p{Emoji_Presentation}/u;
-
+/** How many cells a terminal gives a character, after Unicode's East Asian Width (UAX #11), which counts emoji as wide. */
 function widthOf(character: string): number {
-  const code = character.codePointAt(0) ?? 0;
-  if (code < 0x1100) return 1;
-  return wideRanges.some(([from, to]) => code >= from && code <= to) || emoji.test(character) ? 2 : 1;
+  return eastAsianWidth(character.codePointAt(0) ?? 0);
 }
 
 /** How many cells a text takes that `toCellText` made. */
