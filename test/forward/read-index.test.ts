@@ -20,10 +20,10 @@ function openStream(last: number, present = last) {
 }
 
 test('a reader is up to date when it has read what the stream had when it was asked', async () => {
-  const index = createReadIndex();
   const stream = openStream(3);
+  const index = createReadIndex(stream);
   let isDone = false;
-  const done = index.upToDate(stream, 60_000).then(() => {
+  const done = index.upToDate(60_000).then(() => {
     isDone = true;
   });
   for (const sequence of [1, 2]) {
@@ -36,14 +36,14 @@ test('a reader is up to date when it has read what the stream had when it was as
 });
 
 test('who comes while a question is under way waits for the next one, with all others', async () => {
-  const index = createReadIndex();
   const stream = openStream(1);
+  const index = createReadIndex(stream);
   index.reach(1);
-  const first = index.upToDate(stream, 60_000);
+  const first = index.upToDate(60_000);
   stream.last = 2;
   stream.present = 2;
   let isDone = false;
-  const others = Promise.all(Array.from({ length: 1_000 }, () => index.upToDate(stream, 60_000))).then(() => {
+  const others = Promise.all(Array.from({ length: 1_000 }, () => index.upToDate(60_000))).then(() => {
     isDone = true;
   });
   await first;
@@ -55,40 +55,40 @@ test('who comes while a question is under way waits for the next one, with all o
 });
 
 test('the last messages may have been removed', async () => {
-  const index = createReadIndex();
   const stream = openStream(5, 3);
+  const index = createReadIndex(stream);
   index.reach(3);
-  await index.upToDate(stream, 60_000);
+  await index.upToDate(60_000);
   // It is not looked for again.
   stream.lastMessage = async () => {
     throw new Error('asked again');
   };
-  await index.upToDate(stream, 60_000);
+  await index.upToDate(60_000);
 });
 
 test('a leader that does not answer is asked again, for as long as there is time', async () => {
-  const index = createReadIndex();
-  const stream = openStream(0);
-  let failures = 0;
+  let asked = 0;
+  const lastMessage = async () => 0;
   const silent = {
-    ...stream,
-    async lastSequence(): Promise<number> {
-      failures += 1;
-      if (failures < 3) throw new Error('TIMEOUT');
+    lastMessage,
+    async lastSequence() {
+      asked += 1;
+      if (asked < 3) throw new Error('TIMEOUT');
       return 0;
     },
   };
-  await index.upToDate(silent, 60_000);
-  expect(failures).toBe(3);
-  await index.upToDate({ ...silent, lastSequence: () => new Promise<number>(() => {}) }, 200);
+  await createReadIndex(silent).upToDate(60_000);
+  expect(asked).toBe(3);
+  const lastSequence = () => new Promise<number>(() => {});
+  await createReadIndex({ lastMessage, lastSequence }).upToDate(200);
 });
 
 test('another stream is read from its beginning', async () => {
-  const index = createReadIndex();
+  const index = createReadIndex(openStream(2));
   index.reach(10);
   index.beginAnew();
   let isDone = false;
-  const done = index.upToDate(openStream(2), 60_000).then(() => {
+  const done = index.upToDate(60_000).then(() => {
     isDone = true;
   });
   await delay(100);

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { askTogether } from '../stored/ask-together.js';
 
 /** How far a stream is. @throws when its leader does not say. */
 export interface StreamEnd {
@@ -10,8 +11,7 @@ export interface StreamEnd {
 
 /**
  * Tells a reader of a stream when it has read all that the stream had at a moment, as a follower of Raft does with its read index:
- * the leader is asked how far the stream is, and the reader comes as far. One question is under way at a time; who comes
- * meanwhile waits for the next one.
+ * the leader is asked how far the stream is, and the reader comes as far.
  */
 export interface ReadIndex {
   /** The reader has come so far. */
@@ -19,7 +19,7 @@ export interface ReadIndex {
   /** It is another stream. */
   beginAnew(): void;
   /** Resolves when all that the stream has now was read; after `timeoutMs` at the latest. Never rejects. */
-  upToDate(end: StreamEnd, timeoutMs: number): Promise<void>;
+  upToDate(timeoutMs: number): Promise<void>;
 }
 
 const askAgainMs = 100;
@@ -27,32 +27,11 @@ const lookEveryMs = 20;
 /** What is not read by then may not be there any more. */
 const missedAfterMs = 250;
 
-export function createReadIndex(): ReadIndex {
+export function createReadIndex(end: StreamEnd): ReadIndex {
   let position = 0;
-  let asking: Promise<number> | undefined;
-  let next: Promise<number> | undefined;
+  const askLast = askTogether(() => end.lastSequence());
 
-  function ask(end: StreamEnd): Promise<number> {
-    const asked = end.lastSequence().finally(() => {
-      asking = undefined;
-    });
-    asking = asked;
-    return asked;
-  }
-
-  /** As it is now: a question that is under way may have been answered before. */
-  function askNow(end: StreamEnd): Promise<number> {
-    if (asking === undefined) return ask(end);
-    next ??= asking
-      .catch(() => {})
-      .then(() => {
-        next = undefined;
-        return ask(end);
-      });
-    return next;
-  }
-
-  async function readTo(last: number, end: StreamEnd, endMs: number): Promise<void> {
+  async function readTo(last: number, endMs: number): Promise<void> {
     let lookAtMs = performance.now() + missedAfterMs;
     while (position < last && performance.now() < endMs) {
       await pause(lookEveryMs);
@@ -69,10 +48,10 @@ export function createReadIndex(): ReadIndex {
     beginAnew() {
       position = 0;
     },
-    async upToDate(end, timeoutMs) {
+    async upToDate(timeoutMs) {
       const endMs = performance.now() + timeoutMs;
       while (performance.now() < endMs) {
-        const read = askNow(end).then((last) => readTo(last, end, endMs));
+        const read = askLast().then((last) => readTo(last, endMs));
         const isKnown = await Promise.race([read, pause(endMs - performance.now())]).then(
           () => true,
           () => false,

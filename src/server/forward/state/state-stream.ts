@@ -16,7 +16,7 @@ import { makeStream } from '../stream/make-stream.js';
 import { manageStreams, readStreamInfo, takes } from '../stream/stream.js';
 import type { LaterConfig, StreamKeeping } from '../stream/stream-config.js';
 import { type FollowedMessage, findLast, followStream } from '../stream/stream-follower.js';
-import { createReadIndex, type StreamEnd } from './read-index.js';
+import { createReadIndex } from './read-index.js';
 
 /** What all streams of svc-mqtt itself share. */
 export interface StateContext {
@@ -99,9 +99,17 @@ export function openStateStream(options: StateStreamOptions): StateStream {
   let connected = new AbortController();
   let reading = new AbortController();
   const waiters = new Set<() => void>();
-  const index = createReadIndex();
-  /** Undefined: there is no connection. */
-  let streamEnd: StreamEnd | undefined;
+  /** Of the connection at hand. */
+  let manager: JetStreamManager | undefined;
+  const index = createReadIndex({
+    lastSequence: async () => (await requireManager().streams.info(name)).state.last_seq,
+    lastMessage: () => findLast(requireManager(), name, options.subject),
+  });
+
+  function requireManager(): JetStreamManager {
+    if (manager === undefined) throw new Error('NATS is away');
+    return manager;
+  }
 
   function wake(): void {
     for (const waiter of waiters) waiter();
@@ -127,15 +135,13 @@ export function openStateStream(options: StateStreamOptions): StateStream {
     while (!signal.aborted) {
       let pauseMs = firstPauseMs;
       try {
-        const manager = await manageStreams(connection, options.domain);
-        streamEnd = {
-          lastSequence: async () => (await manager.streams.info(name)).state.last_seq,
-          lastMessage: () => findLast(manager, name, options.subject),
-        };
-        const info = await requireStateStream(connection, manager, options);
+        const managing = await manageStreams(connection, options.domain);
+        if (signal.aborted) return;
+        manager = managing;
+        const info = await requireStateStream(connection, managing, options);
         if (signal.aborted) return;
         note(denial);
-        await read(connection, manager, info, signal);
+        await read(connection, managing, info, signal);
         failures = 0;
       } catch (error) {
         if (signal.aborted) return;
@@ -209,7 +215,7 @@ export function openStateStream(options: StateStreamOptions): StateStream {
         void follow(connection, connected.signal);
       },
       disconnected() {
-        streamEnd = undefined;
+        manager = undefined;
         connected.abort();
       },
     });
@@ -239,9 +245,8 @@ export function openStateStream(options: StateStreamOptions): StateStream {
       });
     },
     upToDate(timeoutMs) {
-      return streamEnd === undefined || problem !== undefined || !link.open
-        ? undefined
-        : index.upToDate(streamEnd, timeoutMs);
+      const mayBeAsked = manager !== undefined && problem === undefined && link.open;
+      return mayBeAsked ? index.upToDate(timeoutMs) : undefined;
     },
     readAgain: () => reading.abort(),
     deny(reason) {
