@@ -1,5 +1,6 @@
 import { createServer, get, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { holdResponses } from '../../src/server/http/held-responses.js';
 
@@ -31,6 +32,37 @@ test('cuts a response whose holder has lost its right, and forgets one that was 
     await expect.poll(() => open.destroyed, { timeout: 30_000 }).toBe(true);
     expect(asked).toEqual(['who stays']);
     stays.destroy();
+  } finally {
+    held.close();
+    server.close();
+  }
+});
+
+test('does not cut an answer that is being made, nor one that is complete', async () => {
+  const held = holdResponses(async () => false);
+  let answer = () => {};
+  const server = createServer((_request, response) => {
+    held.hold('who made the first key', response);
+    answer = () => response.end('x'.repeat(1_000_000), () => {});
+    held.check();
+  }).listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const { port } = server.address() as AddressInfo;
+  try {
+    const answered = new Promise<number>((resolve, reject) => {
+      get({ port, host: '127.0.0.1', agent: false }, (incoming) => {
+        let bytes = 0;
+        incoming.on('data', (chunk: Buffer) => {
+          bytes += chunk.length;
+        });
+        incoming.on('end', () => resolve(bytes)).on('error', reject);
+      }).on('error', reject);
+    });
+    // The check is made in turns after it was asked for.
+    await delay(50);
+    answer();
+    held.check();
+    expect(await answered).toBe(1_000_000);
   } finally {
     held.close();
     server.close();

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { fileURLToPath } from 'node:url';
 import fastify from 'fastify';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { type ApiKeyCredentials, type Role, roles } from '../../src/db/api-keys.js';
 import { hashSecret } from '../../src/db/secrets.js';
 import { openRouteTable, requireRoles } from '../../src/server/http/routes.js';
@@ -157,4 +157,20 @@ describe('an app with a protected route', () => {
     expect(await build({ role: 'viewer' })).not.toThrow();
     expect(await build({ access: 'public' })).not.toThrow();
   });
+});
+
+it('goes by the key that is shown, also before the server knows that there are keys', async () => {
+  // What the database said before the first key was made.
+  const early = await startTestApi({
+    keys: { load: async (ids) => ids.flatMap((id) => stored.get(id) ?? []), exist: async () => false },
+  });
+  onTestFinished(() => early.close());
+  const add = (headers: Record<string, string>) =>
+    call(early.port, 'POST', '/devices', { headers, body: '{"type":"sensor"}' });
+  const shown = (key: string) => ({ authorization: `Bearer ${key}` });
+  expect((await add(shown(keyOf('viewer')))).status).toBe(403);
+  expect((await add(shown(keyOf('provisioner')))).status).toBe(200);
+  // Without keys, one that nobody has made says nothing.
+  expect((await add(shown(`svcmqtt_${'x'.repeat(16)}_${'x'.repeat(32)}`))).status).toBe(200);
+  expect((await add({})).status).toBe(200);
 });
