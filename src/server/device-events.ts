@@ -11,6 +11,8 @@ import { type CloudEventSender, type DeviceEvent, natsAway } from './forward/clo
 const presenceKinds: ReadonlySet<FleetEvent['kind']> = new Set(['connected', 'disconnected', 'refused']);
 /** Most refusals told in a second: whoever guesses shall not fill a stream. */
 const maxRefusedPerSecond = 100;
+/** Connections that come and go within so long are told in one write, which costs more than the event. */
+const gatherPresenceMs = 10;
 /** Changes in the database are looked for so often, and a little after each that the feed tells. */
 const pollMs = 5_000;
 const gatherMs = 20;
@@ -48,6 +50,15 @@ export function startDeviceEvents(options: {
     return taken;
   };
 
+  let gathered: DeviceEvent[] = [];
+  let sending: NodeJS.Timeout | undefined;
+  const sendGathered = () => {
+    clearTimeout(sending);
+    sending = undefined;
+    const presence = gathered;
+    gathered = [];
+    for (const event of presence) if (!send(event)) dropped += 1;
+  };
   const unlisten = events.listen((event) => {
     const { kind, device, atMs, number, client, connection, address, reason } = event;
     if (device === undefined || !presenceKinds.has(kind)) return;
@@ -57,18 +68,19 @@ export function startDeviceEvents(options: {
       second = now;
       refused += 1;
     }
-    const isTooMany = kind === 'refused' && refused > maxRefusedPerSecond;
-    const isSent =
-      !isTooMany &&
-      send({
-        kind,
-        device,
-        at: new Date(atMs),
-        id: String(number),
-        source: `/replicas/${replica}`,
-        data: { replica, client, connection, address, reason },
-      });
-    if (!isSent) dropped += 1;
+    if (kind === 'refused' && refused > maxRefusedPerSecond) {
+      dropped += 1;
+      return;
+    }
+    gathered.push({
+      kind,
+      device,
+      at: new Date(atMs),
+      id: String(number),
+      source: `/replicas/${replica}`,
+      data: { replica, client, connection, address, reason },
+    });
+    sending ??= setTimeout(sendGathered, gatherPresenceMs);
   });
 
   const tell = async (changes: readonly LifeCycleChange[]) => {
@@ -130,6 +142,7 @@ export function startDeviceEvents(options: {
     async close() {
       closed = true;
       unlisten();
+      sendGathered();
       unfollow();
       wake();
       await running;
