@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { askTogether } from '../stored/ask-together.js';
 
-/** How far a stream is. @throws when its leader does not say. */
+/** How far a stream is. @throws when its leader does not say in time. */
 export interface StreamEnd {
   /** The last sequence that was given, whether the message is still there or not. */
   lastSequence(): Promise<number>;
@@ -18,7 +18,7 @@ export interface ReadIndex {
   reach(sequence: number): void;
   /** It is another stream. */
   beginAnew(): void;
-  /** Resolves when all that the stream has now was read; after `timeoutMs` at the latest. Never rejects. */
+  /** Resolves when all that the stream has now was read; after `timeoutMs`, and the leader's time to answer, at the latest. Never rejects. */
   upToDate(timeoutMs: number): Promise<void>;
 }
 
@@ -51,16 +51,15 @@ export function createReadIndex(end: StreamEnd): ReadIndex {
     async upToDate(timeoutMs) {
       const endMs = performance.now() + timeoutMs;
       while (performance.now() < endMs) {
-        const read = askLast().then((last) => readTo(last, endMs));
-        const isKnown = await Promise.race([read, pause(endMs - performance.now())]).then(
-          () => true,
-          () => false,
-        );
-        if (isKnown) return;
-        await pause(askAgainMs);
+        try {
+          await readTo(await askLast(), endMs);
+          return;
+        } catch {
+          await pause(askAgainMs);
+        }
       }
     },
   };
 }
 
-const pause = (ms: number): Promise<void> => delay(Math.max(0, ms), undefined, { ref: false });
+const pause = (ms: number): Promise<void> => delay(ms, undefined, { ref: false });
