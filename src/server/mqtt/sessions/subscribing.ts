@@ -89,17 +89,17 @@ export function takeSubscribe(
 }
 
 /**
- * Answers at once, or when what was changed of a session that outlives its connection is stored, and what replicas have to know
+ * Answers at once, or when what the answer says of a session that outlives its connection is stored, and what replicas have to know
  * of each other is known.
  */
 function answerWhenKnown(
   subscriber: Subscriber,
-  isChanged: boolean,
+  saysOfSession: boolean,
   known: readonly (Promise<void> | undefined)[],
   answer: () => void,
 ): void {
   const { client } = subscriber;
-  const stored = isChanged && client?.stored !== undefined ? client.session?.persist() : undefined;
+  const stored = saysOfSession ? client?.stored?.persist() : undefined;
   if (stored === undefined && known.every((each) => each === undefined)) {
     answer();
     return;
@@ -165,6 +165,7 @@ export function takeUnsubscribe(
     client?.session?.unsubscribe(filter) === true ? success : noSubscriptionExisted,
   );
   const unsuback = codec.encodeUnsuback(unsubscribe.packetId, codes);
-  answerWhenKnown(subscriber, codes.includes(success), [], () => subscriber.reply(unsuback));
+  // Also where nothing changed: another replica may have the session by now, and what was subscribed there.
+  answerWhenKnown(subscriber, true, [], () => subscriber.reply(unsuback));
   return undefined;
 }
