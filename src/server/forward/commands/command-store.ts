@@ -234,7 +234,8 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
           stream: name,
           filter: commandSubjects,
           from: end + 1,
-          upTo: stream.lastSequence,
+          // What comes late is taken as it comes: who waits for a command is not held up by a leader that is away.
+          upTo: 0,
           headersOnly,
           inboxPrefix,
           signal: AbortSignal.any([both, ended.signal]),
