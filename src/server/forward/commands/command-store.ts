@@ -324,7 +324,6 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
         if (set.size === 0 && listeners.get(device) === set) listeners.delete(device);
       };
     },
-    lastSequence: archive.lastSequence,
     hasAfter: (deviceId, sequence) => archive.hasAfter(escapeToken(deviceId), sequence),
     countAfter: (deviceId, sequence, most) => archive.countAfter(escapeToken(deviceId), sequence, most),
     readAfter: (deviceId, sequence, most, isWanted) =>
