@@ -234,8 +234,7 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
           stream: name,
           filter: commandSubjects,
           from: end + 1,
-          // What comes late is taken as it comes: who waits for a command is not held up by a leader that is away.
-          upTo: 0,
+          upTo: stream.lastSequence,
           headersOnly,
           inboxPrefix,
           signal: AbortSignal.any([both, ended.signal]),
@@ -324,6 +323,7 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
         if (set.size === 0 && listeners.get(device) === set) listeners.delete(device);
       };
     },
+    lastSequence: archive.lastSequence,
     hasAfter: (deviceId, sequence) => archive.hasAfter(escapeToken(deviceId), sequence),
     countAfter: (deviceId, sequence, most) => archive.countAfter(escapeToken(deviceId), sequence, most),
     readAfter: (deviceId, sequence, most, isWanted) =>

@@ -149,6 +149,7 @@ export function openKeptMessages(options: {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
+    lastSequence: archive.lastSequence,
     hasAfter: (filters, sequence) => archive.hasAfter(filters, sequence),
     countAfter: (filters, sequence, most) => archive.countAfter(filters, sequence, most),
     readAfter: (filters, sequence, most, isWanted) => archive.readAfter(filters, sequence, most, isWanted),

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { askTogether } from '../stored/ask-together.js';
 
 /** How far a stream is. @throws when its leader does not say in time. */
 export interface StreamEnd {
@@ -62,31 +63,3 @@ export function createReadIndex(end: StreamEnd): ReadIndex {
 }
 
 const pause = (ms: number): Promise<void> => delay(ms, undefined, { ref: false });
-
-/**
- * Asks one question at a time. Who comes while one is under way, which may have been answered before, is answered by the next
- * one, with all who come meanwhile.
- */
-function askTogether<T>(ask: () => Promise<T>): () => Promise<T> {
-  let asking: Promise<T> | undefined;
-  let next: Promise<T> | undefined;
-
-  function begin(): Promise<T> {
-    const asked = ask().finally(() => {
-      asking = undefined;
-    });
-    asking = asked;
-    return asked;
-  }
-
-  return () => {
-    if (asking === undefined) return begin();
-    next ??= asking
-      .catch(() => {})
-      .then(() => {
-        next = undefined;
-        return begin();
-      });
-    return next;
-  };
-}

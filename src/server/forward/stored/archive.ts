@@ -1,3 +1,4 @@
+import { askTogether } from './ask-together.js';
 import { openOlderMessages } from './older-messages.js';
 import type {
   RawMessage,
@@ -16,6 +17,8 @@ export interface Archive<K, M extends StoredMessage, I extends StreamIndex<K>> {
   countAfter(key: K, sequence: number, most: number): number;
   readAfter(key: K, sequence: number, most: number, isWanted: () => boolean): Promise<StoredBatch<M>>;
   read(sequences: readonly number[], isWanted: () => boolean): Promise<(M | undefined)[]>;
+  /** See `StoredMessages.lastSequence`. */
+  lastSequence(): Promise<number | undefined>;
   /** Another stream, or one that has lost messages: nothing is known of it. */
   forget(): void;
   connected(source: StreamSource): void;
@@ -36,6 +39,11 @@ export function openArchive<K, M extends StoredMessage, I extends StreamIndex<K>
   const older = openOlderMessages(options);
   const counters: StoredCounters = { read: 0, gone: 0, lookedUp: 0, catchUpSec: 0 };
   let index = options.createIndex();
+  let from: StreamSource | undefined;
+  const askLast = askTogether(async () => {
+    const info = await from?.manager.streams.info(from.stream.name).catch(() => undefined);
+    return info?.state.last_seq;
+  });
 
   const archive: Archive<K, M, I> = {
     counters,
@@ -71,14 +79,17 @@ export function openArchive<K, M extends StoredMessage, I extends StreamIndex<K>
       if (gone > 0) options.onGone?.();
       return messages;
     },
+    lastSequence: askLast,
     forget() {
       index = options.createIndex();
     },
     connected(source) {
+      from = source;
       reader.connected(source);
       older.connected(source);
     },
     disconnected() {
+      from = undefined;
       reader.disconnected();
       older.disconnected();
     },

@@ -47,6 +47,11 @@ export interface StoredMessages<K, M extends StoredMessage> {
   readonly end: number;
   /** `end` is about that of the stream. */
   readonly isCaughtUp: boolean;
+  /**
+   * The last sequence that the stream has given, as its leader says: what is known here may be behind. Undefined: it does not say.
+   * Never rejects.
+   */
+  lastSequence(): Promise<number | undefined>;
   /** Messages that are known here. */
   readonly known: number;
   readonly counters: StoredCounters;

@@ -106,10 +106,9 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
 
   /** Goes on where the session came to. */
   restore({ incarnation, sequence, sentUpTo }: StoredPosition): void {
-    const { store } = this;
     this.incarnation = incarnation;
     this.position = sequence;
-    this.sentUpTo = store.isCaughtUp ? Math.min(sentUpTo, store.end) : sentUpTo;
+    this.sentUpTo = sentUpTo;
   }
 
   /** Begins behind what is stored now: no subscription took any so far. */
@@ -133,7 +132,6 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
       onMessage: (message) => this.onMessage(message),
       onCaughtUp: () => {
         this.isCaughtUp = false;
-        this.sentUpTo = Math.min(this.sentUpTo, this.store.end);
         this.checkStream();
         this.onRoom();
       },
@@ -168,9 +166,21 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
       this.passed.clear();
       taker.outgoing.forgetStored(taker.stream);
       taker.onNewStream();
-    } else if (store.isCaughtUp) {
-      this.shorten(store.end);
+    } else if (store.isCaughtUp && Math.max(this.position, this.sentUpTo) > store.end) {
+      void this.compare();
     }
+  }
+
+  /** Where the session has come to is not known here: the stream has lost it, or the replica is behind. */
+  private async compare(): Promise<void> {
+    const { store, incarnation, position } = this;
+    const last = await store.lastSequence();
+    if (last === undefined || this.incarnation !== incarnation || store.incarnation !== incarnation) return;
+    // Whoever had the session before was not sent what is stored from now on.
+    this.sentUpTo = Math.min(this.sentUpTo, last);
+    if (position <= last) return;
+    this.shorten(last);
+    this.onRoom();
   }
 
   /** The stream ends there, before what the client was sent. */

@@ -1,0 +1,97 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import type { StoredListener, StoredMessages } from '../../src/server/forward/stored/stored-messages.js';
+import type { Outgoing } from '../../src/server/mqtt/sessions/outgoing.js';
+import { StoredDelivery } from '../../src/server/mqtt/sessions/stored-delivery.js';
+
+interface Command {
+  readonly sequence: number;
+  readonly topic: string;
+  readonly payload: Buffer;
+  readonly storedAtMs: number;
+}
+
+const anySequence = Number.MAX_SAFE_INTEGER;
+
+/** A replica that knows the stream up to `end`, whose leader has given `last`, and a session that goes on here. */
+function open(place: { end: number; last: number; sequence: number; sentUpTo?: number }) {
+  let listener: StoredListener<Command> | undefined;
+  const asked: number[] = [];
+  const store = {
+    incarnation: 'CMD',
+    end: place.end,
+    isCaughtUp: true,
+    lastSequence: async () => place.last,
+    follow(_key: string, given: StoredListener<Command>) {
+      listener = given;
+      return () => {};
+    },
+    hasAfter: (_key: string, sequence: number) => sequence < place.end,
+    async readAfter(_key: string, sequence: number) {
+      asked.push(sequence);
+      return { messages: [], upTo: place.end };
+    },
+  };
+  const sent: { sequence: number; dup: boolean }[] = [];
+  const outgoing = {
+    room: 10,
+    listStored: () => [],
+    gather: (sendAll: () => void) => sendAll(),
+    sendStored(_message: unknown, { sequence }: { sequence: number }, dup: boolean) {
+      sent.push({ sequence, dup });
+      return true;
+    },
+  };
+  const delivery = new StoredDelivery(store as unknown as StoredMessages<string, Command>, {} as never, {
+    stream: 'commands',
+    key: 'd',
+    outgoing: outgoing as unknown as Outgoing,
+    takes: true,
+    copyOf: (command) => ({ ...command, qos: 1, retain: false }),
+    onNewStream() {},
+    onShorterStream() {},
+  });
+  delivery.restore({ incarnation: 'CMD', sequence: place.sequence, sentUpTo: place.sentUpTo ?? 0 });
+  delivery.attach();
+  delivery.onRoom();
+  return {
+    sent,
+    asked,
+    delivery,
+    store(sequence: number) {
+      listener?.onMessage({ sequence, topic: 'cmd/d/go', payload: Buffer.alloc(0), storedAtMs: 0 });
+      store.end = sequence;
+    },
+  };
+}
+
+test('a replica that is behind the stream sends nothing again that a session has had', async () => {
+  const { sent, asked, store, delivery } = open({ end: 495, last: 500, sequence: 500 });
+  await turn();
+  for (let sequence = 496; sequence <= 502; sequence += 1) store(sequence);
+  expect(sent).toEqual([
+    { sequence: 501, dup: false },
+    { sequence: 502, dup: false },
+  ]);
+  expect(asked).toEqual([]);
+  expect(delivery.at.sequence).toBe(502);
+});
+
+test('a session that has come further than the stream goes on where that ends', async () => {
+  const { sent, delivery, store } = open({ end: 480, last: 480, sequence: 500 });
+  await turn();
+  store(481);
+  expect(sent).toEqual([{ sequence: 481, dup: false }]);
+  expect(delivery.at.sequence).toBe(481);
+});
+
+test('what the replica that died may have sent bears DUP, also where this one is behind, and nothing else does', async () => {
+  const { sent, store } = open({ end: 10, last: 12, sequence: 10, sentUpTo: anySequence });
+  await turn();
+  for (const sequence of [11, 12, 13]) store(sequence);
+  expect(sent).toEqual([
+    { sequence: 11, dup: true },
+    { sequence: 12, dup: true },
+    { sequence: 13, dup: false },
+  ]);
+});
