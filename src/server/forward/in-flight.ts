@@ -7,6 +7,11 @@ import type { Outlet, Refusal } from './outlet.js';
 import { openSlots, slotFree, slotHeld, slotSent } from './slots.js';
 import { type Failure, findStandstill, type Standstill } from './standstill.js';
 
+/**
+ * A stream that has stored nothing for so long is silent: much longer than it takes for a message, and shorter than its servers need to
+ * miss their leader (4 s at least).
+ */
+const silentAfterMs = 1_000;
 const decoder = new TextDecoder();
 
 /** The messages that wait for their confirmation, known by their tokens. What a message's fate means for its client's others, its lane decides. */
@@ -64,6 +69,8 @@ export function openInFlight(options: {
   const holding = new Set<ClientLane>();
   let tickedAtMs = performance.now();
   let openedAtMs = 0;
+  /** How long one of those that are sent to NATS_SUBJECT waits for its answer. */
+  let longestMs = 0;
   const context: LaneContext = {
     slots,
     outlet,
@@ -73,7 +80,9 @@ export function openInFlight(options: {
     nowMs: tickedAtMs,
     storedSentAtMs: 0,
     closedAtMs: undefined,
-    missing: 0,
+    storedAtMs: 0,
+    doubts: 0,
+    silent: false,
     noteFailure: (cause, detail) => failureLog.note(cause, detail, context.nowMs),
     sendUnconfirmed: options.sendUnconfirmed,
     onRoom: options.onRoom,
@@ -99,15 +108,23 @@ export function openInFlight(options: {
   function settleLate(slot: number): void {
     const sentAtMs = slots.sentAtMs(slot);
     const waitedMs = context.nowMs - Math.max(sentAtMs, openedAtMs);
-    if (waitedMs < ackTimeoutMs) return;
     const message = slots.message(slot);
     const overtaken = message.batchable && sentAtMs < context.storedSentAtMs;
+    if (overtaken) slots.lane(slot).noteOvertaken();
+    if (message.batchable) longestMs = Math.max(longestMs, waitedMs);
+    if (waitedMs < ackTimeoutMs) return;
     if (overtaken || outlet.isLost(message, sentAtMs, waitedMs)) {
       counters.retriedTimeout += 1;
       slots.lane(slot).fail(slot, 'timeout', late);
     } else {
       slots.lane(slot).holdLate(slot, 'timeout', late);
     }
+  }
+
+  /** The stream of NATS_SUBJECT was given something a while ago, and has stored nothing since. */
+  function noteSilence(nowMs: number): void {
+    context.silent = longestMs >= silentAfterMs && nowMs - context.storedAtMs >= silentAfterMs;
+    if (context.silent) context.doubts += 1;
   }
 
   function sumTroubles(): TroubleSum[] {
@@ -196,7 +213,9 @@ export function openInFlight(options: {
       context.nowMs = nowMs;
       tickedAtMs = nowMs;
       context.closedAtMs = outlet.open ? undefined : (context.closedAtMs ?? nowMs);
+      longestMs = 0;
       if (outlet.open) slots.eachSent(settleLate);
+      noteSilence(nowMs);
       for (const lane of [...pending]) if (outlet.open) lane.resume();
       // At the bound, what absent clients left behind and NATS refuses makes way.
       if (options.full()) for (const lane of [...pending]) lane.abandon();

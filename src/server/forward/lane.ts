@@ -20,10 +20,14 @@ export interface LaneContext {
   nowMs: number;
   /** When the latest of the messages was sent that the stream has stored, of those that it stores in the order of sending. */
   storedSentAtMs: number;
+  /** When the stream of NATS_SUBJECT has said last that it has stored a message. */
+  storedAtMs: number;
   /** Since when nothing can be sent. */
   closedAtMs: number | undefined;
-  /** How often NATS has said that no stream takes NATS_SUBJECT. */
-  missing: number;
+  /** Counts up whenever something that is under way may be lost: no stream takes NATS_SUBJECT, or it is silent. */
+  doubts: number;
+  /** The stream of NATS_SUBJECT has stored nothing for a while, though it was given something. */
+  silent: boolean;
   noteFailure(cause: string, detail: string): void;
   sendUnconfirmed(message: UplinkMessage): void;
   /** There is more room than before. */
@@ -38,8 +42,9 @@ export interface LaneContext {
  * A lane is in one batch at a time. A batch is stored as a whole or not at all; were later messages of the lane already under
  * way in the next one, they would be stored before those of a batch that was refused.
  *
- * The same when NATS says, to any lane, that there is no stream: what is under way may have been lost with it, without an answer. Were
- * later messages sent before that is settled, a stream made anew would store them first.
+ * The same when what is under way may be lost without an answer: NATS says, to any lane, that there is no stream; the stream is silent,
+ * perhaps for want of a leader; or it has stored what was sent later. Were more sent before that is settled, a stream made anew, or a
+ * new leader, would store it first. A lane sends one message at a time to a stream that is silent.
  */
 export class ClientLane implements Lane {
   inFlight = 0;
@@ -53,9 +58,11 @@ export class ClientLane implements Lane {
   private away = 0;
   /** The group of those messages. */
   private group = 0;
-  /** `LaneContext.missing` when the first of those under way was sent. */
-  private missing = 0;
+  /** `LaneContext.doubts` when the first of those under way was sent. */
+  private doubts = 0;
   private holding = false;
+  /** One that was held was taken back: those behind it that still are come back, too, before anything is sent. */
+  private recalling = false;
   /** The message tried alone, or 0. */
   private probe = 0;
   /** Tokens to be sent; some may have been settled meanwhile. */
@@ -87,13 +94,13 @@ export class ClientLane implements Lane {
 
   /** Whether the message may be sent now; it then has to be, since it has its place in a batch. */
   private maySend(slot: number): boolean {
-    if (!this.context.outlet.open || this.holding || this.isInDoubt) return false;
-    return this.sent === 0 || this.group === this.groupOf(slot);
+    if (!this.context.outlet.open || this.holding || this.recalling || this.isInDoubt) return false;
+    return this.sent === 0 || (!this.context.silent && this.group === this.groupOf(slot));
   }
 
-  /** What is under way may be lost with the stream. */
+  /** What is under way may be lost. */
   private get isInDoubt(): boolean {
-    return this.away > 0 && this.missing !== this.context.missing;
+    return this.away > 0 && (this.doubts !== this.context.doubts || this.context.silent);
   }
 
   private groupOf(slot: number): number {
@@ -120,8 +127,8 @@ export class ClientLane implements Lane {
 
   /** It is on its way. */
   private leave(slot: number): void {
-    const { slots, nowMs, missing } = this.context;
-    if (this.away === 0) this.missing = missing;
+    const { slots, nowMs, doubts } = this.context;
+    if (this.away === 0) this.doubts = doubts;
     if (slots.phase(slot) !== slotSent) this.away += 1;
     slots.setSent(slot, nowMs);
   }
@@ -135,7 +142,8 @@ export class ClientLane implements Lane {
   depart(slot: number): boolean {
     const { slots } = this.context;
     if (slots.phase(slot) === slotWaiting) return false;
-    if (this.isInDoubt || (this.holding && this.probe !== slots.token(slot))) {
+    if (this.recalling || this.isInDoubt || (this.holding && this.probe !== slots.token(slot))) {
+      this.recalling = true;
       this.takeBack(slot);
       return false;
     }
@@ -162,7 +170,7 @@ export class ClientLane implements Lane {
 
   /** It is stored. */
   stored(slot: number, ack?: Uint8Array, behind?: number): void {
-    const { slots, counters, onRoom, storedSentAtMs } = this.context;
+    const { slots, counters, onRoom, storedSentAtMs, nowMs } = this.context;
     const token = slots.token(slot);
     const sentAtMs = slots.sentAtMs(slot);
     const message = this.forget(slot);
@@ -170,16 +178,26 @@ export class ClientLane implements Lane {
     // One with an identifier may have been stored long before; others can be in a stream of their own.
     if (sentAtMs > storedSentAtMs && message.batchable && message.messageId === undefined)
       this.context.storedSentAtMs = sentAtMs;
+    if (message.batchable) this.noteStored(nowMs);
     message.onStored(ack, behind);
     if (this.probe === token && this.holding) this.open();
     else this.goOn();
     onRoom();
   }
 
+  /** The stream speaks again; what was under way in its silence may still be lost. */
+  private noteStored(nowMs: number): void {
+    const { context } = this;
+    context.storedAtMs = nowMs;
+    if (!context.silent) return;
+    context.silent = false;
+    context.doubts += 1;
+  }
+
   /** NATS refused it, or the outlet did. */
   refused(slot: number, refusal: Refusal): void {
     const { slots, counters } = this.context;
-    if (refusal.cause === 'no_stream' && slots.message(slot).batchable) this.context.missing += 1;
+    if (refusal.cause === 'no_stream' && slots.message(slot).batchable) this.context.doubts += 1;
     if (slots.phase(slot) === slotWaiting) return;
     if (this.mayTell(slot, refusal)) {
       const wasProbe = this.holding && this.probe === slots.token(slot);
@@ -229,6 +247,11 @@ export class ClientLane implements Lane {
     noteFailure(cause, detail);
   }
 
+  /** The stream has stored what was sent later than one of those under way: that one may be lost. */
+  noteOvertaken(): void {
+    this.doubts = -1;
+  }
+
   /** It is not answered in time, and perhaps will be: its client's others wait. */
   holdLate(slot: number, cause: string, detail: string): void {
     const { slots, counters, nowMs, pending, noteFailure } = this.context;
@@ -258,6 +281,7 @@ export class ClientLane implements Lane {
     const phase = this.context.slots.phase(slot);
     if (phase === slotSent || phase === slotHeld) this.sent -= 1;
     if (phase === slotSent) this.away -= 1;
+    if (this.sent === this.away) this.recalling = false;
   }
 
   private forget(slot: number): UplinkMessage {
