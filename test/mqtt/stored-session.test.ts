@@ -56,3 +56,17 @@ test('a session that was marked as away while its replica was taken for dead is 
   expect([one.isHeld, lost]).toEqual([true, []]);
   expect((await store.load('d.c'))?.record).toMatchObject({ owner: 'one', epoch: 5 });
 });
+
+test('a session that another replica has taken, changed and parted with is not taken back by the one whose claim came too late', async () => {
+  const { store, open, write, lost } = openReplicas();
+  const before = recordOf({ owner: undefined, epoch: 5 });
+  const one = open('one', before, await write(before, 0));
+  // Its client comes back to it, and it has not been able to say so when another replica has had the client already.
+  one.begin(60, false);
+  const changed = recordOf({ owner: undefined, epoch: 6, subscriptions: [] });
+  await write({ ...changed, owner: 'two' }, 1);
+  await write(changed, 2);
+  expect(await one.persist()).toBe(false);
+  expect([one.isHeld, lost]).toEqual([false, ['one']]);
+  expect((await store.load('d.c'))?.record).toMatchObject({ epoch: 6, subscriptions: [] });
+});

@@ -33,6 +33,8 @@ export class StoredSession implements Writable {
   private readonly onLost: (removed: boolean) => void;
   private terms: Terms;
   private revision: number;
+  /** The store has had this epoch from here. */
+  private claimed: number;
   private phase: 'held' | 'removing' | 'over' = 'held';
   /** Counts what was asked for to be stored, and what of it is. */
   private asked = 0;
@@ -64,6 +66,7 @@ export class StoredSession implements Writable {
     const { id, epoch, owner, expirySec, awaySinceMs, others } = start.record;
     this.terms = { id, epoch, owner, expirySec, awaySinceMs, others };
     this.revision = start.revision;
+    this.claimed = epoch;
     this.collect = () => client.collect();
     this.onLost = (removed) => client.onLost(removed);
   }
@@ -173,6 +176,7 @@ export class StoredSession implements Writable {
     }
     this.attempt = undefined;
     this.revision = revision;
+    this.claimed = record.epoch;
     this.stored = upTo;
     this.settle(upTo, true);
   }
@@ -221,11 +225,15 @@ export class StoredSession implements Writable {
     this.lose(found === undefined);
   }
 
-  /** Of two replicas that go on with the same record both count on from its epoch, so that this alone does not tell whose it is. */
+  /**
+   * Of two replicas that go on with the same record both count on from its epoch, so that this alone does not tell whose it is. One
+   * that is away is this one's only if it has had the epoch before: else another may have taken it, changed it and parted with it.
+   */
   private isOwn(record: SessionRecord | string): boolean {
     if (typeof record === 'string') return false;
-    const { id, epoch, owner = this.owner } = record;
-    return id === this.id && epoch === this.epoch && owner === this.owner;
+    const { id, epoch, owner } = record;
+    if (id !== this.id || epoch !== this.epoch) return false;
+    return owner === undefined ? this.claimed === epoch : owner === this.owner;
   }
 
   private settle(upTo: number, stored: boolean): void {
