@@ -1,5 +1,6 @@
 import { subjectBytesOf } from './connection/nats-internals.js';
 import type { Msg } from './connection/nats-library.js';
+import { messageTooLarge } from './jetstream-codes.js';
 import type { Refusal } from './outlet.js';
 
 /** What JetStream answered to a published message. */
@@ -19,7 +20,7 @@ const noResponders: PubAck = {
 };
 
 /** JetStream's codes for "message size exceeds maximum allowed" and "header size exceeds maximum allowed of 64k". */
-const permanentCodes = new Set([10_054, 10_097]);
+const permanentCodes = new Set([messageTooLarge, 10_097]);
 
 const prefix = new TextEncoder().encode('{"stream":');
 const sequenceKey = new TextEncoder().encode('"seq":');

@@ -6,6 +6,7 @@ import {
   headers as newHeaders,
 } from '../connection/nats-library.js';
 import type { NatsLink } from '../connection/nats-link.js';
+import { messageTooLarge } from '../jetstream-codes.js';
 import { qosHeader } from '../mqtt-headers.js';
 import { escapeToken, topicToTokens } from '../subject.js';
 
@@ -51,7 +52,6 @@ export interface CommandSender {
 
 /** nats-server ends a connection that sends a longer command line, with a reply subject and numbers. */
 const maxSubjectBytes = 3_500;
-const messageTooLarge = 10_054;
 const storedWithinMs = 5_000;
 /** NATS and the gateways have so long beside the device. */
 const marginMs = 1_000;

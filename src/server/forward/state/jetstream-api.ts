@@ -1,9 +1,6 @@
 import type { Msg } from '../connection/nats-library.js';
 import { type NatsRequests, RequestError } from '../connection/nats-requests.js';
 
-/** JetStream's code for a stream that does not exist. */
-export const noStreamFound = 10_059;
-
 /** Why JetStream did not do what it was asked for. */
 export class JetStreamError extends Error {
   /** NATS is away or silent: it may be done by now, or when it is asked again. */

@@ -1,6 +1,7 @@
 import { findHeader, headerTextOf } from '../connection/nats-headers.js';
 import { type Msg, nanos } from '../connection/nats-library.js';
 import { openNatsRequests } from '../connection/nats-requests.js';
+import { noMessageFound } from '../jetstream-codes.js';
 import { apiPrefix, ask, askJson, JetStreamError } from './jetstream-api.js';
 import { openStateStream, type StateContext } from './state-stream.js';
 
@@ -199,8 +200,6 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
     }
   }
 }
-
-const noMessageFound = 10_037;
 
 /** A string of its own: a part of the subject would keep all of it, for as long as the key is known. */
 function keyOf(message: Msg, from: number): string {

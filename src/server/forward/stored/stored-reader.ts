@@ -1,6 +1,7 @@
 import { findHeader, headerTextOf } from '../connection/nats-headers.js';
 import type { JetStreamManager, Msg, NatsConnection, NatsError } from '../connection/nats-library.js';
 import type { NatsRequests } from '../connection/nats-requests.js';
+import { noMessageFound } from '../jetstream-codes.js';
 import { apiPrefix } from '../state/jetstream-api.js';
 import type { RawMessage } from './stored-messages.js';
 
@@ -40,7 +41,6 @@ type Readable = Omit<StreamSource, 'connection'>;
 /** As many requests are under way: more do not come back sooner. */
 const maxUnderWay = 64;
 const retryMs = 500;
-const noMessageFound = 10_037;
 /** Most sequences that are put in order at once; those who ask come in turns. */
 const maxSorted = 1_024;
 /** Messages that nobody asked for cost less than another request, up to so many between two that are wanted. */

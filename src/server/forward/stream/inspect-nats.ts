@@ -4,6 +4,7 @@ import { DiscardPolicy, RetentionPolicy, StorageType, type StreamInfo } from '..
 import { type NatsSettings, readNatsTarget, showAddress } from '../connection/nats-settings.js';
 import { type Answer, askReplica } from '../fleet/fleet-link.js';
 import type { FleetSubject } from '../fleet/fleet-telling.js';
+import { noMessageFound, noStreamFound } from '../jetstream-codes.js';
 import { type Durability, judgeDurability } from './durability.js';
 import type { ServerSync } from './server-sync.js';
 import { manageStreams } from './stream.js';
@@ -88,8 +89,6 @@ export interface NatsInspector {
 }
 
 const storeTimeoutMs = 5_000;
-const noMessageFound = 10_037;
-const noStreamFound = 10_059;
 
 /** @throws SvcMqttError CONFIG_INVALID, NATS_UNREACHABLE or NATS_REFUSED. */
 export async function openNatsInspector(settings: NatsSettings): Promise<NatsInspector> {

@@ -8,6 +8,7 @@ import {
   type NatsError,
   nanos,
 } from '../connection/nats-library.js';
+import { noMessageFound } from '../jetstream-codes.js';
 
 /** A message as the stream sends it. */
 export interface FollowedMessage {
@@ -39,8 +40,6 @@ export interface FollowOptions {
   onCaughtUp(): void;
 }
 
-/** JetStream's code. */
-const noMessageFound = 10_037;
 const heartbeatMs = 1_000;
 /** Heartbeats that may be missing. */
 const missedHeartbeats = 4;

@@ -11,6 +11,7 @@ import {
   type StreamInfo,
 } from '../connection/nats-library.js';
 import type { IngestSetting } from '../forwarder.js';
+import { noStreamFound } from '../jetstream-codes.js';
 import { makeStream } from './make-stream.js';
 import { allowBatches, batchMark, mayBatch } from './stream-batches.js';
 import { findStreamProblem, logWarnings, readUsableStream, type UsableStream } from './stream-config.js';
@@ -32,7 +33,6 @@ const pollMs = 500;
 
 /** JetStream's codes: not enabled for the account, not enabled, account has no JetStream resources. */
 const disabledCodes = new Set([10_039, 10_076, 10_035]);
-const noStreamFound = 10_059;
 const nameInUse = 10_058;
 const subjectsInUse = 10_065;
 const requestTimeoutMs = 5_000;

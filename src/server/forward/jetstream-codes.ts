@@ -1,0 +1,6 @@
+/** Codes that JetStream gives with its errors: `errors.json` of nats-server. */
+
+export const noMessageFound = 10_037;
+export const messageTooLarge = 10_054;
+/** There is no such stream. */
+export const noStreamFound = 10_059;
