@@ -79,8 +79,7 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     onFinished(() => watched.page.context().close());
     await watched.page.goto(`${base}/`);
     if (role !== undefined) {
-      // The field has the focus.
-      await watched.page.getByLabel('API key').waitFor();
+      await watched.page.locator('input[name=key]:focus').waitFor();
       await watched.page.keyboard.type(keys[role] ?? '');
       await watched.page.keyboard.press('Enter');
     }

@@ -1,5 +1,5 @@
 import type { TargetedEvent } from 'preact';
-import { useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { ApiError } from './source.js';
 import { Field, ProblemBox, textOf } from './ui.js';
 
@@ -44,14 +44,7 @@ export function LogIn(props: { refusal: ApiError | undefined; hasKey: boolean; o
           {/* Keepers of passwords keep one beside a name. */}
           <input name="user" type="text" autocomplete="username" value="svc-mqtt" hidden readOnly />
           <Field label="API key" hint="Kept in the memory of this page only: loading it anew asks again">
-            <input
-              name="key"
-              type="password"
-              autocomplete="current-password"
-              required
-              autofocus
-              spellcheck={false}
-            />
+            <KeyInput />
           </Field>
           <ProblemBox error={fault ?? (hasKey ? refusal : undefined)} />
           <button type="submit" class="primary">
@@ -65,5 +58,21 @@ export function LogIn(props: { refusal: ApiError | undefined; hasKey: boolean; o
         </form>
       )}
     </main>
+  );
+}
+
+/** Has the focus at once: a browser heeds `autofocus` when it likes, and for one element of a document. */
+function KeyInput() {
+  const input = useRef<HTMLInputElement>(null);
+  useLayoutEffect(() => input.current?.focus(), []);
+  return (
+    <input
+      name="key"
+      type="password"
+      autocomplete="current-password"
+      required
+      ref={input}
+      spellcheck={false}
+    />
   );
 }
