@@ -70,3 +70,14 @@ test('a session that another replica has taken, changed and parted with is not t
   expect([one.isHeld, lost]).toEqual([false, ['one']]);
   expect((await store.load('d.c'))?.record).toMatchObject({ epoch: 6, subscriptions: [] });
 });
+
+test('a session that nobody took is still the one of a replica that was taken for dead while its client came back to it', async () => {
+  const { store, open, write, lost } = openReplicas();
+  const before = recordOf({ owner: 'one', epoch: 5 });
+  const one = open('one', before, await write(before, 0));
+  one.begin(60, false);
+  await write({ ...before, owner: undefined, awaySinceMs: 1 }, 1);
+  expect(await one.persist()).toBe(true);
+  expect([one.isHeld, lost]).toEqual([true, []]);
+  expect((await store.load('d.c'))?.record).toMatchObject({ owner: 'one' });
+});

@@ -69,7 +69,7 @@ export function openInFlight(options: {
   const holding = new Set<ClientLane>();
   let tickedAtMs = performance.now();
   let openedAtMs = 0;
-  /** How long one of those that are sent to NATS_SUBJECT waits for its answer. */
+  /** The longest that a message to NATS_SUBJECT has waited for its answer, at this tick. */
   let longestMs = 0;
   const context: LaneContext = {
     slots,
@@ -80,7 +80,7 @@ export function openInFlight(options: {
     nowMs: tickedAtMs,
     storedSentAtMs: 0,
     closedAtMs: undefined,
-    storedAtMs: 0,
+    heardAtMs: 0,
     doubts: 0,
     silent: false,
     noteFailure: (cause, detail) => failureLog.note(cause, detail, context.nowMs),
@@ -110,7 +110,8 @@ export function openInFlight(options: {
     const waitedMs = context.nowMs - Math.max(sentAtMs, openedAtMs);
     const message = slots.message(slot);
     const overtaken = message.batchable && sentAtMs < context.storedSentAtMs;
-    if (overtaken) slots.lane(slot).noteOvertaken();
+    // Of another stream nothing is known but what is under way to it.
+    if (overtaken || (!message.batchable && waitedMs >= silentAfterMs)) slots.lane(slot).suspect();
     if (message.batchable) longestMs = Math.max(longestMs, waitedMs);
     if (waitedMs < ackTimeoutMs) return;
     if (overtaken || outlet.isLost(message, sentAtMs, waitedMs)) {
@@ -121,10 +122,13 @@ export function openInFlight(options: {
     }
   }
 
-  /** The stream of NATS_SUBJECT was given something a while ago, and has stored nothing since. */
+  /**
+   * A stream that was given something a while ago, and has stored nothing for as long, may have lost its leader. So it may while a server that
+   * does not answer keeps the outlet closed.
+   */
   function noteSilence(nowMs: number): void {
-    context.silent = longestMs >= silentAfterMs && nowMs - context.storedAtMs >= silentAfterMs;
-    if (context.silent) context.doubts += 1;
+    context.silent = longestMs >= silentAfterMs && nowMs - context.heardAtMs >= silentAfterMs;
+    if (context.silent || !outlet.open) context.doubts += 1;
   }
 
   function sumTroubles(): TroubleSum[] {

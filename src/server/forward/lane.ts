@@ -20,13 +20,13 @@ export interface LaneContext {
   nowMs: number;
   /** When the latest of the messages was sent that the stream has stored, of those that it stores in the order of sending. */
   storedSentAtMs: number;
-  /** When the stream of NATS_SUBJECT has said last that it has stored a message. */
-  storedAtMs: number;
+  /** When the stream of NATS_SUBJECT said last that it has stored something. */
+  heardAtMs: number;
   /** Since when nothing can be sent. */
   closedAtMs: number | undefined;
-  /** Counts up whenever something that is under way may be lost: no stream takes NATS_SUBJECT, or it is silent. */
+  /** Counts up whenever what is under way to the stream of NATS_SUBJECT may be lost: there is none, or it is silent. */
   doubts: number;
-  /** The stream of NATS_SUBJECT has stored nothing for a while, though it was given something. */
+  /** That stream has stored nothing for a while, though it was given something. */
   silent: boolean;
   noteFailure(cause: string, detail: string): void;
   sendUnconfirmed(message: UplinkMessage): void;
@@ -58,10 +58,14 @@ export class ClientLane implements Lane {
   private away = 0;
   /** The group of those messages. */
   private group = 0;
-  /** `LaneContext.doubts` when the first of those under way was sent. */
-  private doubts = 0;
+  /** Those of them that went to the stream of NATS_SUBJECT. */
+  private watched = 0;
+  /** `LaneContext.doubts` when the first of those was sent. */
+  private doubtsSeen = 0;
+  /** One of those under way may be lost, as far as can be told from itself. */
+  private isSuspect = false;
   private holding = false;
-  /** One that was held was taken back: those behind it that still are come back, too, before anything is sent. */
+  /** One that was held was taken back: those behind it that are held still are, too, before anything is sent. */
   private recalling = false;
   /** The message tried alone, or 0. */
   private probe = 0;
@@ -95,12 +99,15 @@ export class ClientLane implements Lane {
   /** Whether the message may be sent now; it then has to be, since it has its place in a batch. */
   private maySend(slot: number): boolean {
     if (!this.context.outlet.open || this.holding || this.recalling || this.isInDoubt) return false;
-    return this.sent === 0 || (!this.context.silent && this.group === this.groupOf(slot));
+    if (this.sent === 0) return true;
+    if (this.context.silent && this.context.slots.message(slot).batchable) return false;
+    return this.group === this.groupOf(slot);
   }
 
   /** What is under way may be lost. */
   private get isInDoubt(): boolean {
-    return this.away > 0 && (this.doubts !== this.context.doubts || this.context.silent);
+    if (this.away > 0 && this.isSuspect) return true;
+    return this.watched > 0 && (this.doubtsSeen !== this.context.doubts || this.context.silent);
   }
 
   private groupOf(slot: number): number {
@@ -128,8 +135,12 @@ export class ClientLane implements Lane {
   /** It is on its way. */
   private leave(slot: number): void {
     const { slots, nowMs, doubts } = this.context;
-    if (this.away === 0) this.doubts = doubts;
-    if (slots.phase(slot) !== slotSent) this.away += 1;
+    if (this.away === 0) this.isSuspect = false;
+    if (this.watched === 0) this.doubtsSeen = doubts;
+    if (slots.phase(slot) !== slotSent) {
+      this.away += 1;
+      if (slots.message(slot).batchable) this.watched += 1;
+    }
     slots.setSent(slot, nowMs);
   }
 
@@ -188,7 +199,7 @@ export class ClientLane implements Lane {
   /** The stream speaks again; what was under way in its silence may still be lost. */
   private noteStored(nowMs: number): void {
     const { context } = this;
-    context.storedAtMs = nowMs;
+    context.heardAtMs = nowMs;
     if (!context.silent) return;
     context.silent = false;
     context.doubts += 1;
@@ -247,9 +258,9 @@ export class ClientLane implements Lane {
     noteFailure(cause, detail);
   }
 
-  /** The stream has stored what was sent later than one of those under way: that one may be lost. */
-  noteOvertaken(): void {
-    this.doubts = -1;
+  /** One of those under way may be lost: its stream has stored what was sent later, or says nothing of it for long. */
+  suspect(): void {
+    this.isSuspect = true;
   }
 
   /** It is not answered in time, and perhaps will be: its client's others wait. */
@@ -278,9 +289,13 @@ export class ClientLane implements Lane {
   }
 
   private setBack(slot: number): void {
-    const phase = this.context.slots.phase(slot);
+    const { slots } = this.context;
+    const phase = slots.phase(slot);
     if (phase === slotSent || phase === slotHeld) this.sent -= 1;
-    if (phase === slotSent) this.away -= 1;
+    if (phase === slotSent) {
+      this.away -= 1;
+      if (slots.message(slot).batchable) this.watched -= 1;
+    }
     if (this.sent === this.away) this.recalling = false;
   }
 
@@ -374,7 +389,7 @@ export class ClientLane implements Lane {
   resume(): void {
     const { slots, pending, nowMs } = this.context;
     if (!this.holding) {
-      this.sendWaiting();
+      if (this.sent === 0 || !(this.recalling || this.isInDoubt)) this.sendWaiting();
       return;
     }
     if (this.sent > 0 || nowMs < this.resumeAtMs) return;

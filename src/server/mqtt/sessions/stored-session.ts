@@ -33,7 +33,7 @@ export class StoredSession implements Writable {
   private readonly onLost: (removed: boolean) => void;
   private terms: Terms;
   private revision: number;
-  /** The store has had this epoch from here. */
+  /** The latest epoch that the store is known to have from here. */
   private claimed: number;
   private phase: 'held' | 'removing' | 'over' = 'held';
   /** Counts what was asked for to be stored, and what of it is. */
@@ -227,13 +227,13 @@ export class StoredSession implements Writable {
 
   /**
    * Of two replicas that go on with the same record both count on from its epoch, so that this alone does not tell whose it is. One
-   * that is away is this one's only if it has had the epoch before: else another may have taken it, changed it and parted with it.
+   * that nobody has is still this one's if its epoch is the latest that the store had from here: whoever takes a session raises it.
    */
   private isOwn(record: SessionRecord | string): boolean {
     if (typeof record === 'string') return false;
     const { id, epoch, owner } = record;
-    if (id !== this.id || epoch !== this.epoch) return false;
-    return owner === undefined ? this.claimed === epoch : owner === this.owner;
+    if (id !== this.id) return false;
+    return owner === undefined ? epoch === this.claimed : epoch === this.epoch && owner === this.owner;
   }
 
   private settle(upTo: number, stored: boolean): void {
