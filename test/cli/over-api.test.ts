@@ -32,6 +32,8 @@ beforeEach(async () => {
   for (const role of ['operator', 'viewer', 'enroller'] as const) {
     keys[role] = (await createApiKey(database.db, testActor, { name: `the-${role}`, role })).key;
   }
+  // It has heard of the first one: until then it asks for none, and `login` keeps none.
+  await expect.poll(async () => (await fetch(`${url}/devices?limit=1`)).status).toBe(401);
 });
 
 async function start(apiRequestsPerSecond = openConfig.apiRequestsPerSecond): Promise<RunningHttp> {
