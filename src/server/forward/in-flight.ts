@@ -104,6 +104,7 @@ export function openInFlight(options: {
   /**
    * Nothing is sent again because it is late: NATS may be at it, and would store it twice. It is lost when the stream has
    * stored what was sent later, since it stores in order, or when the outlet says so.
+   * Before it is late its lane waits for it where that, or a silence, says that it may be lost.
    */
   function settleLate(slot: number): void {
     const sentAtMs = slots.sentAtMs(slot);
