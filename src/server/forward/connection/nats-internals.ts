@@ -21,6 +21,8 @@ export interface NatsInternals {
   ping(answer: { resolve(): void; reject(error: unknown): void }): void;
   /** Told of errors when they are read. Must not throw. */
   onError(report: (error: NatsErrorReport) => void): void;
+  /** Ends the connection, and what lies in its socket never leaves. */
+  reset(): void;
   /** The last error that is not one of permissions, in the server's words. */
   readonly lastError: string | undefined;
 }
@@ -31,8 +33,15 @@ interface Protocol {
   readonly listeners: { push(status: NatsErrorReport | { readonly type: 'other' }): void; stop(): void }[];
   readonly transport?: {
     send(frame: Uint8Array): void;
-    readonly socket: NatsInternals['socket'] | undefined;
+    readonly socket: (NatsInternals['socket'] & Resettable) | undefined;
   };
+}
+
+/** A socket of Node; one with TLS has that below it as its parent, which alone can be reset (`lib/_tls_wrap.js` of Node). */
+interface Resettable {
+  readonly encrypted?: boolean;
+  readonly _parent?: Resettable;
+  resetAndDestroy(): void;
 }
 
 /** @throws Error when the library is not built as is expected here. */
@@ -59,6 +68,10 @@ export function openNatsInternals(connection: NatsConnection): NatsInternals {
         },
         stop() {},
       });
+    },
+    reset() {
+      const { _parent: parent } = socket;
+      (socket.encrypted === true && parent !== undefined ? parent : socket).resetAndDestroy();
     },
     get lastError() {
       return protocol.lastError?.message;

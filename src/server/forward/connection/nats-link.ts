@@ -1,9 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../../errors.js';
-import { type Log, limitLog } from '../../../log.js';
+import type { Log } from '../../../log.js';
 import { withFastGetters } from '../../fast-getters.js';
 import { type DialledNats, dialNats } from './nats-dial.js';
-import { type NatsErrorReport, openNatsInternals } from './nats-internals.js';
+import { openErrorReport } from './nats-errors.js';
+import { type NatsInternals, openNatsInternals } from './nats-internals.js';
 import type { NatsConnection } from './nats-library.js';
 import { type NatsReplies, openNatsReplies } from './nats-replies.js';
 import { type NatsAddress, type NatsSettings, readNatsTarget, showAddress } from './nats-settings.js';
@@ -72,6 +73,12 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
   const closing = new AbortController();
   let discovered: NatsAddress[] = [];
   let current: NatsConnection | undefined;
+  let internals: NatsInternals | undefined;
+  /** Where the connection at hand leads to. */
+  let url = '';
+  /** A connection to another server, which is to take the place of the stalled one. */
+  let next: DialledNats | undefined;
+  let isDialling = false;
   let wire: NatsWire | undefined;
   let detail = '';
   let replies: NatsReplies | undefined;
@@ -99,7 +106,42 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
       const why = await lost.closed();
       if (closing.signal.aborted) return;
       drop(why instanceof Error ? messageOf(why) : 'the connection was closed');
-      lost = await redial();
+      lost = takeNext() ?? (await redial());
+    }
+  }
+
+  const addresses = () => [...target.addresses, ...discovered];
+
+  function takeNext(): NatsConnection | undefined {
+    if (next === undefined) return undefined;
+    const { connection } = next;
+    adopt(next);
+    next = undefined;
+    return connection;
+  }
+
+  /**
+   * Leaves a stalled server for another one that answers. What was published last may lie in the socket still: sent when the server goes
+   * on, it could be stored by a new leader that has nothing of what came just before.
+   */
+  async function dialAnother(): Promise<void> {
+    const from = current;
+    const others = addresses().filter((address) => showAddress(address) !== url);
+    if (others.length === 0 || isDialling || next !== undefined) return;
+    isDialling = true;
+    try {
+      const dialled = await dialNats(target, others, 'svc-mqtt');
+      if (current !== from || !stalled || closing.signal.aborted) {
+        await dialled.connection.close();
+        return;
+      }
+      next = dialled;
+      log.warn({ event: 'nats_left', url, for: showAddress(dialled.address) }, 'another server answers');
+      internals?.reset();
+    } catch {
+      // None of them answers either, or none lets us in: the one in use is waited for.
+    } finally {
+      isDialling = false;
     }
   }
 
@@ -109,13 +151,8 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     while (true) {
       try {
         await delay(backoffMs * (0.5 + Math.random() / 2), undefined, { signal: closing.signal });
-        const dialled = await dialNats(target, [...target.addresses, ...discovered], 'svc-mqtt');
-        if (closing.signal.aborted) {
-          await dialled.connection.close();
-          return undefined;
-        }
-        adopt(dialled);
-        return dialled.connection;
+        next = await dialNats(target, addresses(), 'svc-mqtt');
+        return closing.signal.aborted ? undefined : takeNext();
       } catch (error) {
         if (closing.signal.aborted) return undefined;
         detail = messageOf(error);
@@ -129,9 +166,10 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
 
   function adopt({ connection, address }: DialledNats): void {
     current = connection;
-    const internals = openNatsInternals(connection);
+    internals = openNatsInternals(connection);
     wire = openNatsWire(connection, internals);
-    detail = showAddress(address);
+    url = showAddress(address);
+    detail = url;
     stalled = false;
     pingsUnderWay = 0;
     pingSentAtMs = 0;
@@ -142,12 +180,13 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     discovered = readDiscovered(connection.info?.connect_urls ?? [], address);
     replies = openNatsReplies(internals, errors.report);
     const { server_name: server, version } = connection.info ?? {};
-    log.info({ event: 'nats_connected', url: detail, server, version }, 'connected to NATS');
+    log.info({ event: 'nats_connected', url, server, version }, 'connected to NATS');
     for (const listener of listeners) listener.connected(connection, wire);
   }
 
   function drop(reason: string): void {
     current = undefined;
+    internals = undefined;
     wire = undefined;
     replies = undefined;
     stalled = false;
@@ -215,10 +254,11 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
         { event: 'nats_silent', silentMs: Math.round(silentMs) },
         'NATS does not answer; reconnecting',
       );
-      void connection.close();
-    } else if (silentMs > stalledAfterMs && !stalled) {
+      internals?.reset();
+    } else if (silentMs > stalledAfterMs) {
+      if (!stalled) log.warn({ event: 'nats_stalled' }, 'NATS does not answer');
       stalled = true;
-      log.warn({ event: 'nats_stalled' }, 'NATS does not answer');
+      void dialAnother();
     }
   }
 
@@ -256,6 +296,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
         errors.close();
         await current?.close();
         await following;
+        await next?.connection.close();
         current = undefined;
         detail = 'closed';
       })();
@@ -272,41 +313,4 @@ function readDiscovered(urls: readonly string[], source: NatsAddress): NatsAddre
       ? []
       : [{ host: match[1], port: Number(match[2]), tlsName: source.tlsName }];
   });
-}
-
-/** What the server complains about is forgotten after so long, so that it is logged again when it goes on. */
-const errorsKeptMs = 60_000;
-const maxErrorsKept = 1_000;
-/** A missing permission can be one for each device. */
-const maxErrorsLogged = 10;
-/** By which replicas see each other: without it each shows itself alone. */
-const fleetSubjects = /^(?:\$SRV\.|svc-mqtt\.fleet\.)/;
-
-/** Logs what the server complains about, above all missing permissions, once a minute for each subject. */
-function openErrorReport(log: Log): { report(error: NatsErrorReport): void; close(): void } {
-  const limited = limitLog(log, { maxLines: maxErrorsLogged, windowMs: errorsKeptMs });
-  const seen = new Set<string>();
-  let sinceMs = performance.now();
-  return {
-    report({ data, permissionContext }) {
-      const { operation, subject } = permissionContext ?? {};
-      const key = `${data} ${operation} ${subject}`;
-      const nowMs = performance.now();
-      if (nowMs - sinceMs >= errorsKeptMs) {
-        seen.clear();
-        sinceMs = nowMs;
-      }
-      if (seen.has(key)) return;
-      if (seen.size < maxErrorsKept) seen.add(key);
-      if (subject !== undefined && fleetSubjects.test(subject)) {
-        log.debug(
-          { event: 'fleet_denied', operation, subject },
-          'A permission to see other replicas is missing',
-        );
-        return;
-      }
-      limited.error('nats_error', { code: data, operation, subject }, 'NATS reported an error');
-    },
-    close: () => limited.close(),
-  };
 }
