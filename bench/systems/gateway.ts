@@ -120,11 +120,22 @@ export const gatewayCore: System = {
 /** Three of them. */
 export const gatewayFleet = several('gateway-fleet', 'svc-mqtt, three replicas', [{}, {}, {}]);
 
-/** Two, of which the second tells services of connections. */
+/** Tells of connections, and of none, in turns: whenever the process gets SIGWINCH. */
+const toldInTurns = `data:text/javascript,${encodeURIComponent(`
+  const { EventFeed } = await import(${JSON.stringify(new URL(`file://${path.join(root, 'dist/server/event-feed.js')}`).href)});
+  const { listen } = EventFeed.prototype;
+  let telling = false;
+  process.on('SIGWINCH', () => (telling = !telling));
+  EventFeed.prototype.listen = function (listener) {
+    return listen.call(this, (event) => telling && listener(event));
+  };
+`)}`;
+
+/** One that tells services of connections when the scenario says so. Two processes differ by more than that costs. */
 export const gatewayEvents = several(
   'gateway-events',
-  'svc-mqtt, two replicas, one of them with DEVICE_EVENTS',
-  [{ DEVICE_EVENTS: 'false' }, { DEVICE_EVENTS: 'true' }],
+  'svc-mqtt with DEVICE_EVENTS, whose connections are told of in every other round',
+  [{ DEVICE_EVENTS: 'true', NODE_OPTIONS: `--import=${toldInTurns}` }],
 );
 
 /** Notes nothing of what becomes of messages, so that there is nothing to write. */

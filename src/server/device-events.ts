@@ -11,8 +11,6 @@ import { type CloudEventSender, type DeviceEvent, natsAway } from './forward/clo
 const presenceKinds: ReadonlySet<FleetEvent['kind']> = new Set(['connected', 'disconnected', 'refused']);
 /** Most refusals told in a second: whoever guesses shall not fill a stream. */
 const maxRefusedPerSecond = 100;
-/** Connections that come and go within so long are told in one write, which costs more than the event. */
-const gatherPresenceMs = 10;
 /** Changes in the database are looked for so often, and a little after each that the feed tells. */
 const pollMs = 5_000;
 const gatherMs = 20;
@@ -38,6 +36,7 @@ export function startDeviceEvents(options: {
   log: Log;
 }): DeviceEvents {
   const { db, feed, events, sender, replica, log } = options;
+  const source = `/replicas/${replica}`;
   let sent = 0;
   let dropped = 0;
   let closed = false;
@@ -50,15 +49,6 @@ export function startDeviceEvents(options: {
     return taken;
   };
 
-  let gathered: DeviceEvent[] = [];
-  let sending: NodeJS.Timeout | undefined;
-  const sendGathered = () => {
-    clearTimeout(sending);
-    sending = undefined;
-    const presence = gathered;
-    gathered = [];
-    for (const event of presence) if (!send(event)) dropped += 1;
-  };
   const unlisten = events.listen((event) => {
     const { kind, device, atMs, number, client, connection, address, reason } = event;
     if (device === undefined || !presenceKinds.has(kind)) return;
@@ -72,20 +62,20 @@ export function startDeviceEvents(options: {
       dropped += 1;
       return;
     }
-    gathered.push({
-      kind,
-      device,
-      at: new Date(atMs),
-      id: String(number),
-      source: `/replicas/${replica}`,
-      data: { replica, client, connection, address, reason },
-    });
-    sending ??= setTimeout(sendGathered, gatherPresenceMs);
+    const data = { replica, client, connection, address, reason };
+    if (!send({ kind, device, atMs, id: String(number), source, data })) dropped += 1;
   });
 
   const tell = async (changes: readonly LifeCycleChange[]) => {
     for (const { kind, device, at, id, actor, details } of changes) {
-      const event = { kind, device, at, id: String(id), source: '/devices', data: { actor, details } };
+      const event = {
+        kind,
+        device,
+        atMs: at.getTime(),
+        id: String(id),
+        source: '/devices',
+        data: { actor, details },
+      };
       if (!send(event)) throw natsAway();
     }
     await sender.flush();
@@ -142,10 +132,11 @@ export function startDeviceEvents(options: {
     async close() {
       closed = true;
       unlisten();
-      sendGathered();
       unfollow();
       wake();
       await running;
+      // What was told last; where NATS is away it is lost.
+      await sender.flush().catch(() => {});
     },
   };
 }

@@ -17,7 +17,7 @@ import { startDeviceEvents } from './device-events.js';
 import { startDeviceLedger } from './device-ledger.js';
 import { drainBroker } from './drain-broker.js';
 import { startDropReport } from './drop-report.js';
-import { openEventFeed } from './event-feed.js';
+import { EventFeed } from './event-feed.js';
 import { joinFleet } from './fleet/fleet.js';
 import { readSharedSettings } from './fleet/shared-settings.js';
 import { openCloudEvents } from './forward/cloud-events.js';
@@ -139,7 +139,7 @@ async function start(
     releasers,
   });
   const { forwarder, downlink, store, presence } = nats;
-  const events = openEventFeed();
+  const events = new EventFeed();
   const core = await openBroker({
     config: {
       ...config,

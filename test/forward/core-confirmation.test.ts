@@ -14,6 +14,7 @@ it('a PONG confirms what was sent before its PING, and nothing later', async () 
   const wire: NatsWire = {
     maxMessageBytes: 1_000,
     messagesOut: 0,
+    publishText() {},
     publish: ({ payload }) => void sent.push(Buffer.from(payload).toString()),
     flush() {},
   };

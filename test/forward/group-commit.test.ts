@@ -82,6 +82,7 @@ function openBench() {
   commits.connected({
     maxMessageBytes: 1_000,
     messagesOut: 0,
+    publishText() {},
     publish(_message, replyTo, place) {
       if (place === undefined) {
         singly.push(replyTo?.token ?? 0);

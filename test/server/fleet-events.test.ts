@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { openEventFeed } from '../../src/server/event-feed.js';
+import { EventFeed } from '../../src/server/event-feed.js';
 import { openAsking } from '../../src/server/fleet/asking.js';
 import { encodePosition, readPosition } from '../../src/server/fleet/event-position.js';
 import { openFleetEvents } from '../../src/server/fleet/fleet-events.js';
@@ -38,7 +38,7 @@ function openBus() {
       ask: async () => ({ failed: 'silent', detail: '' }) as const,
       close: async () => {},
     };
-    const feed = openEventFeed();
+    const feed = new EventFeed();
     const events = openFleetEvents({ replica, feed, asking: openAsking(members, link), telling });
     const seen: string[] = [];
     const follow = (lastId?: string) =>

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { DeviceCredentials } from '../../src/db/device-credentials.js';
 import { type Log, openLog } from '../../src/log.js';
 import type { DeviceDirectory, LookUp } from '../../src/server/device-directory.js';
-import { openEventFeed } from '../../src/server/event-feed.js';
+import { EventFeed } from '../../src/server/event-feed.js';
 import { noCalls } from '../../src/server/forward/calls.js';
 import type { Downlink, DownlinkAnswer } from '../../src/server/forward/downlink.js';
 import {
@@ -235,7 +235,7 @@ export async function openControlledBroker(
     },
     replica: 'r1',
     store: options.store ?? openMemorySessionStore('the test has no NATS'),
-    events: openEventFeed(),
+    events: new EventFeed(),
     forwarder,
     downlink,
     calls: noCalls,

@@ -1,7 +1,7 @@
 import type { StatsJson } from '../../src/api/stats.js';
 import { sumStats } from '../../src/api/sum-stats.js';
 import { SvcMqttError } from '../../src/errors.js';
-import { type EventFeed, openEventFeed } from '../../src/server/event-feed.js';
+import { EventFeed } from '../../src/server/event-feed.js';
 import { openAsking } from '../../src/server/fleet/asking.js';
 import { openFleetEvents } from '../../src/server/fleet/fleet-events.js';
 import { openMembers } from '../../src/server/fleet/members.js';
@@ -29,7 +29,7 @@ export function openIdleFleet(): ReplicaView & { readonly feed: EventFeed } {
     history: { messages_in: [], messages_out: [], bytes_in: [], bytes_out: [] },
     recent_events: [],
   });
-  const feed = openEventFeed();
+  const feed = new EventFeed();
   const telling = { open: false, tell: () => false, reached: async () => {}, hear: () => () => {} };
   const link = {
     open: false,

@@ -64,6 +64,12 @@ export interface NatsWire {
   readonly messagesOut: number;
   /** @throws Error when the connection has ended. */
   publish(message: WireMessage, replyTo?: ReplyTo, place?: BatchPlace): void;
+  /**
+   * Publishes what is at hand as text, headers with the blank line that ends them. It lies here until the next flush, which is the caller's.
+   *
+   * @throws Error when the connection has ended.
+   */
+  publishText(subject: string, headers: string, payload: string): void;
   /** Sends what was published in this turn. Nothing that the library sends overtakes what was flushed before. */
   flush(): void;
 }
@@ -73,6 +79,9 @@ export const noWire: NatsWire = {
   maxMessageBytes: defaultMaxPayloadBytes,
   messagesOut: 0,
   publish() {
+    throw new Error('not connected');
+  },
+  publishText() {
     throw new Error('not connected');
   },
   flush() {},
@@ -198,6 +207,16 @@ export function openNatsWire(connection: NatsConnection, internals: NatsInternal
         scheduled = true;
         setImmediate(endOfTurn);
       }
+    },
+    publishText(subject, headers, payload) {
+      if (connection.isClosed()) throw new Error('the connection to NATS has ended');
+      const headerBytes = Buffer.byteLength(headers);
+      const bytes = headerBytes + Buffer.byteLength(payload);
+      const frame = `HPUB ${subject} ${headerBytes} ${bytes}\r\n${headers}${payload}\r\n`;
+      // A character is three bytes at most.
+      reserve(3 * frame.length);
+      end += slab.write(frame, end);
+      messagesOut += 1;
     },
     flush,
   });
