@@ -44,9 +44,9 @@ function open(place: { end: number; last: number; sequence: number; sentUpTo?: n
   };
   const delivery = new StoredDelivery(store as unknown as StoredMessages<string, Command>, {} as never, {
     stream: 'commands',
-    key: 'd',
+    key: () => 'd',
     outgoing: outgoing as unknown as Outgoing,
-    takes: true,
+    takes: () => true,
     copyOf: (command) => ({ ...command, qos: 1, retain: false }),
     onNewStream() {},
     onShorterStream() {},

@@ -15,7 +15,13 @@ import type { Message } from './message.js';
 import { Outgoing, type OutgoingOwner } from './outgoing.js';
 import type { OutgoingLimits, OutgoingTotal } from './outgoing-memory.js';
 import { maxNameBytes, type SessionRecord } from './session-record.js';
-import { type Places, type RestoredSession, SessionStreams, type StreamServices } from './session-streams.js';
+import {
+  type Places,
+  type RestoredSession,
+  SessionStreams,
+  type StreamReader,
+  type StreamServices,
+} from './session-streams.js';
 import type { SharedSubscriptions } from './shared-subscriptions.js';
 import type { StoredSession } from './stored-session.js';
 import { copyFor, mayHave, memoryBytesOf, type SubscriptionTerms } from './subscription.js';
@@ -61,14 +67,14 @@ export function takesCommands(filter: string, deviceId: string): boolean {
  * The subscriptions of a client and the messages on their way to it (MQTT 3.1.1 §4.1, the server's part). Made with the
  * first SUBSCRIBE, kept over reconnects when the client asked for it.
  */
-export class ClientSession implements OutgoingOwner {
+export class ClientSession implements OutgoingOwner, StreamReader {
   private readonly services: SessionServices;
   private readonly client: SessionClient;
   readonly deviceId: string;
   private readonly deviceToken: string;
-  private readonly clientKey: string;
+  readonly clientKey: string;
   readonly outgoing: Outgoing;
-  private readonly subscriptions = new Map<string, Subscription>();
+  readonly subscriptions = new Map<string, Subscription>();
   /** How many of them take commands, which are claimed while there is one. */
   private takingCommands = 0;
   /** Bytes of the names of all subscriptions. */
@@ -77,6 +83,7 @@ export class ClientSession implements OutgoingOwner {
   /** Ends that the device can be called by this client. */
   private uncall: (() => void) | undefined;
   private readonly streams: SessionStreams;
+  private readonly isRestored: boolean;
   /** Number of the latest delivery; the message itself is not kept. */
   private lastDelivery = 0;
 
@@ -88,24 +95,18 @@ export class ClientSession implements OutgoingOwner {
     this.deviceToken = escapeToken(client.device.id);
     this.clientKey = client.key;
     this.outgoing = new Outgoing(services.limits, services.outgoing, services.counters, this);
-    const session = this;
-    const { deviceId, clientKey, outgoing, subscriptions } = this;
-    this.streams = new SessionStreams(
-      services,
-      {
-        deviceId,
-        clientKey,
-        outgoing,
-        subscriptions,
-        get takesCommands() {
-          return session.takingCommands > 0;
-        },
-        get isStored() {
-          return restored !== undefined || client.stored !== undefined;
-        },
-      },
-      restored,
-    );
+    this.isRestored = restored !== undefined;
+    this.streams = new SessionStreams(services, this, restored);
+  }
+
+  /** A subscription takes commands. */
+  get takesCommands(): boolean {
+    return this.takingCommands > 0;
+  }
+
+  /** It outlives its connection. */
+  get isStored(): boolean {
+    return this.isRestored || this.client.stored !== undefined;
   }
 
   /**

@@ -112,12 +112,9 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
     async write(key, record, expected, writeId) {
       const { owner, epoch, expirySec } = record;
       const wanted = describeWants(deviceOfKey(key), record.subscriptions);
-      const headers = {
-        [epochHeader]: String(epoch),
-        [writeHeader]: writeId,
-        ...(wanted === '' ? {} : { [wantsHeader]: wanted }),
-        ...(owner === undefined ? {} : { [ownerHeader]: owner }),
-      };
+      const headers: Record<string, string> = { [epochHeader]: String(epoch), [writeHeader]: writeId };
+      if (wanted !== '') headers[wantsHeader] = wanted;
+      if (owner !== undefined) headers[ownerHeader] = owner;
       const expires = owner === undefined && expirySec !== Number.POSITIVE_INFINITY;
       const ttlSec = expires ? Math.max(1, Math.ceil(expirySec)) : undefined;
       const put = (revision: number) =>

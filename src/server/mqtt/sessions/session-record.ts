@@ -93,8 +93,7 @@ export const maxNameBytes = 262_144;
 
 export function encodeRecord(record: SessionRecord): string {
   const { id, epoch, owner, expirySec, subscriptions, cursors, passed, received } = record;
-  return JSON.stringify({
-    ...record.others,
+  const json = {
     v: version,
     id,
     epoch,
@@ -111,7 +110,8 @@ export function encodeRecord(record: SessionRecord): string {
     ]),
     passed,
     received,
-  });
+  };
+  return JSON.stringify(record.others === undefined ? json : { ...record.others, ...json });
 }
 
 /** @returns the record, or why it cannot be read, as a sentence. */

@@ -27,7 +27,7 @@ export interface StreamServices {
 }
 
 /** The session that reads. */
-interface Reader {
+export interface StreamReader {
   readonly deviceId: string;
   /** As messages name their sender. */
   readonly clientKey: string;
@@ -39,17 +39,22 @@ interface Reader {
   readonly isStored: boolean;
 }
 
+/** What is taken of one stream. */
+interface Taken<K, M> extends Pick<StoredTaker<K, M>, 'key' | 'takes'> {
+  toMessage(stored: M): Message | undefined;
+}
+
 /** What a session has of the streams that keep something for it: commands, and messages between devices. */
 export class SessionStreams {
   private readonly services: StreamServices;
-  private readonly reader: Reader;
+  private readonly reader: StreamReader;
   private readonly restored: RestoredSession | undefined;
   private commands: StoredDelivery<string, StoredCommand> | undefined;
   private messages: StoredDelivery<MessageFilters, KeptMessage> | undefined;
   private filters: MessageFilters | undefined;
   private unwait: (() => void) | undefined;
 
-  constructor(services: StreamServices, reader: Reader, restored: RestoredSession | undefined) {
+  constructor(services: StreamServices, reader: StreamReader, restored: RestoredSession | undefined) {
     this.services = services;
     this.reader = reader;
     this.restored = restored;
@@ -82,22 +87,16 @@ export class SessionStreams {
   }
 
   private get cursors(): Cursors {
+    const before = this.restored?.cursors;
     const commands = this.commands?.at;
     const messages = this.messages?.at;
-    const sentOf = (at: { sequence: number; sentUpTo: number }) =>
-      at.sentUpTo > at.sequence ? at.sentUpTo : undefined;
     return {
-      ...(this.restored?.cursors ?? { commands: 0, messages: 0 }),
-      ...(commands && {
-        commands: commands.sequence,
-        commandStream: commands.incarnation,
-        commandsSent: sentOf(commands),
-      }),
-      ...(messages && {
-        messages: messages.sequence,
-        messageStream: messages.incarnation,
-        messagesSent: sentOf(messages),
-      }),
+      commands: commands?.sequence ?? before?.commands ?? 0,
+      messages: messages?.sequence ?? before?.messages ?? 0,
+      commandStream: commands?.incarnation ?? before?.commandStream,
+      commandsSent: commands === undefined ? before?.commandsSent : sentOf(commands),
+      messageStream: messages?.incarnation ?? before?.messageStream,
+      messagesSent: messages === undefined ? before?.messagesSent : sentOf(messages),
     };
   }
 
@@ -113,14 +112,11 @@ export class SessionStreams {
       by === 'late' || restored === undefined ? commandStream : (commandStream ?? store.incarnation);
     this.commands = this.open(
       store,
-      {
-        ...this.takerOf('commands', (command) => services.commandTopics.toMessage(command)),
-        outgoing: reader.outgoing,
-        key: reader.deviceId,
-        get takes() {
-          return reader.takesCommands;
-        },
-      },
+      this.takerOf('commands', {
+        key: () => reader.deviceId,
+        takes: () => reader.takesCommands,
+        toMessage: (command) => services.commandTopics.toMessage(command),
+      }),
       incarnation === undefined ? undefined : { incarnation, sequence, sentUpTo },
     );
     if (restored?.passed !== undefined) this.commands.passed.restore(restored.passed);
@@ -140,19 +136,13 @@ export class SessionStreams {
       this.unwait ??= kept.whenKnown(() => this.takeMessages());
       return;
     }
-    const filters = () => this.currentFilters;
     this.messages = this.open(
       kept,
-      {
-        ...this.takerOf('messages', (message: KeptMessage) => message),
-        outgoing: reader.outgoing,
-        get key() {
-          return filters();
-        },
-        get takes() {
-          return filters().length > 0;
-        },
-      },
+      this.takerOf('messages', {
+        key: () => this.currentFilters,
+        takes: () => this.currentFilters.length > 0,
+        toMessage: (message: KeptMessage) => message,
+      }),
       incarnation === undefined ? undefined : { incarnation, sequence, sentUpTo },
     );
   }
@@ -194,14 +184,16 @@ export class SessionStreams {
     return delivery;
   }
 
-  private takerOf<M extends StoredMessage>(
+  private takerOf<K, M extends StoredMessage>(
     stream: CursorName,
-    toMessage: (stored: M) => Message | undefined,
-  ): Omit<StoredTaker<unknown, M>, 'key' | 'takes' | 'outgoing'> {
-    const { reader } = this;
-    const { subscriptions, clientKey } = reader;
+    { key, takes, toMessage }: Taken<K, M>,
+  ): StoredTaker<K, M> {
+    const { outgoing, subscriptions, clientKey } = this.reader;
     return {
       stream,
+      key,
+      takes,
+      outgoing,
       copyOf(stored, isBegun) {
         const message = toMessage(stored);
         if (message === undefined) return undefined;
@@ -248,4 +240,9 @@ export class SessionStreams {
     this.unwait?.();
     this.detach();
   }
+}
+
+/** Beyond the place up to which all were sent. */
+function sentOf({ sequence, sentUpTo }: StoredPosition): number | undefined {
+  return sentUpTo > sequence ? sentUpTo : undefined;
 }

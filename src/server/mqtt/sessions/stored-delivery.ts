@@ -10,10 +10,10 @@ import type { CursorName } from './session-record.js';
 export interface StoredTaker<K, M> {
   readonly stream: CursorName;
   /** What it looks for. */
-  readonly key: K;
+  key(): K;
   readonly outgoing: Outgoing;
   /** A subscription takes some. */
-  readonly takes: boolean;
+  takes(): boolean;
   /**
    * The copy for the client; undefined: no subscription of it takes this message.
    *
@@ -100,8 +100,8 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
   /** Messages that the client has not been sent, up to `most`. */
   count(most: number): number {
     const { store, taker, position } = this;
-    if (!taker.takes || this.incarnation !== store.incarnation) return 0;
-    return store.countAfter(taker.key, position, most);
+    if (!taker.takes() || this.incarnation !== store.incarnation) return 0;
+    return store.countAfter(taker.key(), position, most);
   }
 
   /** Goes on where the session came to. */
@@ -128,7 +128,7 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
       .flatMap(({ stream, released, packetId, sequence }) =>
         stream === this.taker.stream && !released ? [[packetId, sequence] as const] : [],
       );
-    this.unfollow = this.store.follow(this.taker.key, {
+    this.unfollow = this.store.follow(this.taker.key(), {
       onMessage: (message) => this.onMessage(message),
       onCaughtUp: () => {
         this.isCaughtUp = false;
@@ -207,8 +207,8 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
     if (this.ready.length > 0) return;
     this.position = Math.max(this.position, this.readTo);
     const { store, taker } = this;
-    if (!taker.takes) this.position = Math.max(this.position, store.end);
-    this.isCaughtUp = this.again.length === 0 && !store.hasAfter(taker.key, this.position);
+    if (!taker.takes()) this.position = Math.max(this.position, store.end);
+    this.isCaughtUp = this.again.length === 0 && !store.hasAfter(taker.key(), this.position);
     if (!this.isCaughtUp) this.read();
   }
 
@@ -276,7 +276,7 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
 
   private async readOn(most: number, isWanted: () => boolean): Promise<Read<M>[]> {
     const { store, taker, position } = this;
-    const { messages, upTo } = await store.readAfter(taker.key, position, most, isWanted);
+    const { messages, upTo } = await store.readAfter(taker.key(), position, most, isWanted);
     if (!isWanted()) return [];
     this.readTo = upTo;
     const bytes = messages.reduce((sum, message) => sum + bytesOf(message), 0);

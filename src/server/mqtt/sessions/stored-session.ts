@@ -20,6 +20,25 @@ export function newTerms(owner: string, expirySec: number, epoch: number): Terms
   return { id, epoch, owner, expirySec, awaySinceMs: undefined };
 }
 
+/** Key by key: two spreads into one object take V8 longer than all else that a write needs. */
+function recordOf(terms: Terms, state: SessionState): SessionRecord {
+  const { id, epoch, owner, expirySec, awaySinceMs, others } = terms;
+  const { subscriptions, cursors, unacked, passed, received } = state;
+  return {
+    id,
+    epoch,
+    owner,
+    expirySec,
+    awaySinceMs,
+    others,
+    subscriptions,
+    cursors,
+    unacked,
+    passed,
+    received,
+  };
+}
+
 /**
  * The session of a client of this replica as the store has it, with one write under way: what changes meanwhile goes into the
  * next one. Where another connection has the session by now, nothing of it is written any more.
@@ -164,7 +183,7 @@ export class StoredSession implements Writable {
     if (this.phase !== 'held') return;
     this.touches = 0;
     this.attempt ??= {
-      record: { ...this.terms, ...this.collect() },
+      record: recordOf(this.terms, this.collect()),
       upTo: this.asked,
       writeId: this.store.nextWriteId(),
     };

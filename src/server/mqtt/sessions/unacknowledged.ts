@@ -54,7 +54,9 @@ export class Unacknowledged extends Map<number, InFlight> {
   /** Those that are stored. */
   listStored(): Unacked[] {
     return [...this].flatMap(([packetId, { stored, isReleased }]) =>
-      stored === undefined ? [] : [{ packetId, ...stored, released: isReleased }],
+      stored === undefined
+        ? []
+        : [{ packetId, stream: stored.stream, sequence: stored.sequence, released: isReleased }],
     );
   }
 
