@@ -44,15 +44,18 @@ const defaultTimeoutMs = 5_000;
 const maxTimeoutMs = 60_000;
 
 interface Claimed {
+  readonly deviceId: string;
   claims: number;
   subscription: Subscription | undefined;
 }
 
 export function openCalls(link: NatsLink, log: Log): Calls {
   const devices = new Map<string, Claimed>();
+  const changed = new Set<Claimed>();
   let wire: NatsWire = noWire;
 
-  function subscribe(deviceId: string, claimed: Claimed): void {
+  function subscribe(claimed: Claimed): void {
+    const { deviceId } = claimed;
     try {
       claimed.subscription = link.connection?.subscribe(`call.${escapeToken(deviceId)}.>`, {
         callback(error, message) {
@@ -64,6 +67,23 @@ export function openCalls(link: NatsLink, log: Log): Calls {
       // The connection has just ended; all subscriptions are made again on the next one.
       log.debug({ event: 'calls_wait', device: deviceId, reason: messageOf(error) }, 'NATS is away');
     }
+  }
+
+  /** At the end of the turn, in one write for all the clients that came and went in it: a write costs more than all else here. */
+  function note(claimed: Claimed): void {
+    if (changed.size === 0) setImmediate(applyChanges);
+    changed.add(claimed);
+  }
+
+  function applyChanges(): void {
+    for (const claimed of changed) {
+      const { claims, subscription } = claimed;
+      if (claims > 0 && subscription === undefined) subscribe(claimed);
+      if (claims > 0 || subscription === undefined) continue;
+      claimed.subscription = undefined;
+      subscription.unsubscribe();
+    }
+    changed.clear();
   }
 
   function receive(deviceId: string, message: Msg): void {
@@ -81,7 +101,7 @@ export function openCalls(link: NatsLink, log: Log): Calls {
   link.listen({
     connected(_connection, newWire) {
       wire = newWire;
-      for (const [deviceId, claimed] of devices) subscribe(deviceId, claimed);
+      for (const claimed of devices.values()) subscribe(claimed);
     },
     disconnected() {
       wire = noWire;
@@ -92,11 +112,11 @@ export function openCalls(link: NatsLink, log: Log): Calls {
   const calls: Calls = {
     onCall: () => {},
     claim(deviceId) {
-      const claimed = devices.get(deviceId) ?? { claims: 0, subscription: undefined };
+      const claimed = devices.get(deviceId) ?? { deviceId, claims: 0, subscription: undefined };
       claimed.claims += 1;
       if (claimed.claims === 1) {
         devices.set(deviceId, claimed);
-        subscribe(deviceId, claimed);
+        note(claimed);
       }
       let ended = false;
       return () => {
@@ -105,7 +125,7 @@ export function openCalls(link: NatsLink, log: Log): Calls {
         claimed.claims -= 1;
         if (claimed.claims > 0) return;
         devices.delete(deviceId);
-        claimed.subscription?.unsubscribe();
+        note(claimed);
       };
     },
   };

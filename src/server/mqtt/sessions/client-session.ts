@@ -129,6 +129,7 @@ export class ClientSession implements OutgoingOwner, StreamReader {
 
   /** What of it is to be stored. */
   snapshot(): Pick<SessionRecord, 'subscriptions' | 'cursors' | 'unacked' | 'passed'> {
+    const { cursors, unacked, passed } = this.streams.state;
     return {
       subscriptions: [...this.subscriptions.values()].map(({ terms, from }) => ({
         name: terms.name,
@@ -140,7 +141,9 @@ export class ClientSession implements OutgoingOwner, StreamReader {
         from: from.commands,
         fromMessages: from.messages === 0 ? undefined : from.messages,
       })),
-      ...this.streams.state,
+      cursors,
+      unacked,
+      passed,
     };
   }
 

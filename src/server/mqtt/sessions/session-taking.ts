@@ -222,11 +222,11 @@ export function openSessionTaking(options: {
 
   function clientOf(client: Client) {
     return {
-      collect: (): SessionState => ({
-        ...emptyState,
-        ...client.session?.snapshot(),
-        received: client.received?.snapshot() ?? emptyState.received,
-      }),
+      collect(): SessionState {
+        const { subscriptions, cursors, unacked, passed } = client.session?.snapshot() ?? emptyState;
+        const received = client.received?.snapshot() ?? emptyState.received;
+        return { subscriptions, cursors, unacked, passed, received };
+      },
       onLost: (removed: boolean) => {
         if (client.stored?.isHeld === false && !begun.has(client)) registry.lose(client, removed);
       },
