@@ -31,6 +31,7 @@ async function runPresence({ scope, fleet, system }: RunContext): Promise<Measur
   const identities = fleet.identities.slice(0, clients);
   const load = await startLoad(scope, 'connector', { port: replica.mqttPort, identities, prefix: 'c' });
   let lost = 0;
+  let expected = 0;
   let telling = false;
   const round = async (told: boolean) => {
     if (told !== telling) process.kill(replica.pid, 'SIGWINCH');
@@ -39,6 +40,7 @@ async function runPresence({ scope, fleet, system }: RunContext): Promise<Measur
     const from = read();
     const { accepted } = await load.call('connect', { atOnce }, connectWithinMs);
     lost += clients - accepted;
+    if (told) expected += 2 * accepted;
     await load.call('disconnect');
     await delay(settleMs);
     const to = read();
@@ -56,7 +58,6 @@ async function runPresence({ scope, fleet, system }: RunContext): Promise<Measur
   const peakBytes = readPeaks(system);
   await load.stop();
   const over = (read: (pair: (typeof pairs)[number]) => number) => median(pairs.map(read));
-  const expected = 2 * rounds * clients - lost;
   return {
     scenario: presence.name,
     system: system.name,

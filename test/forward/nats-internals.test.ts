@@ -1,3 +1,6 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { connect, headers, type Msg, type NatsConnection } from 'nats';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findHeader, headerTextOf } from '../../src/server/forward/connection/nats-headers.js';
@@ -8,6 +11,7 @@ import {
   writeChunk,
 } from '../../src/server/forward/connection/nats-internals.js';
 import { until } from '../support/forwarding.js';
+import { createCertificates } from '../support/nats-credentials.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 
 /** What the gateway uses of the NATS library beyond its public interface; another version must have it, or all of this is rewritten. */
@@ -59,6 +63,29 @@ describe('the nats library has inside', () => {
     await until(() => said.includes('second'));
     expect(said).toEqual(['first', ['PERMISSIONS_VIOLATION', 'publish', 'denied'], 'second']);
     expect(internals.lastError).toBeUndefined();
+  });
+
+  it.each(['plain', 'TLS'])('an end at which what waits is dropped, also with %s', async (kind) => {
+    const directory = await mkdtemp(join(tmpdir(), 'svc-mqtt-reset-'));
+    const { ca, server: own } = createCertificates(directory);
+    const [cert, key] = [own.cert, own.key].map((file) => JSON.stringify(file));
+    const configExtra = kind === 'TLS' ? `tls { cert_file: ${cert}, key_file: ${key} }` : '';
+    const frozen = await startNatsServer({ configExtra });
+    const tls = kind === 'TLS' ? { tls: { caFile: ca } } : {};
+    const held = await connect({ servers: frozen.url, reconnect: false, ...tls });
+    const { send, socket, reset } = openNatsInternals(held);
+    await frozen.pause();
+    const more = Buffer.from(`PUB ok 60000\r\n${'x'.repeat(60_000)}\r\n`);
+    for (let given = 0; given < 400; given += 1) send(more);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect(socket.writableLength).toBeGreaterThan(1_000_000);
+    reset();
+    // Neither this nor what waited may fail where nobody listens: that would end the process.
+    send(Buffer.from('PING\r\n'));
+    await held.closed();
+    frozen.resume();
+    await frozen.stop();
+    await rm(directory, { recursive: true, force: true });
   });
 
   it('the bytes of a subject', async () => {

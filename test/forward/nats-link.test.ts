@@ -87,6 +87,29 @@ describe('a link to several servers', () => {
     },
   );
 
+  it('is more patient with the next one, and does not go to and fro', async () => {
+    const servers = [await start(), await start()];
+    const { link, log } = await connect(servers.map(({ port }) => port));
+    const freeze = async () => {
+      const [left] = servers.filter(({ port }) => link.detail.endsWith(`:${port}`));
+      const sinceMs = performance.now();
+      const before = log.count('nats_left');
+      await left?.pause();
+      await until(() => log.count('nats_left') > before);
+      const tookMs = performance.now() - sinceMs;
+      left?.resume();
+      await until(() => link.open);
+      return tookMs;
+    };
+    undo.push(() => {
+      for (const server of servers) server.resume();
+    });
+    await freeze();
+    // Silence is counted from a PING, which is sent two seconds after the server was heard last; it is never shorter.
+    expect(await freeze()).toBeGreaterThan(2_000);
+    expect(await freeze()).toBeGreaterThan(4_000);
+  });
+
   it('stays with one that stands still while no other answers', async () => {
     const server = await start();
     const { link, log } = await connect([server.port, await freePort()]);

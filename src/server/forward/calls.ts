@@ -69,7 +69,7 @@ export function openCalls(link: NatsLink, log: Log): Calls {
     }
   }
 
-  /** At the end of the turn, in one write for all the clients that came and went in it: a write costs more than all else here. */
+  /** At the end of the turn, or before the next PING, in one write for all the clients that came and went in it: a write costs more than all else here. */
   function note(claimed: Claimed): void {
     if (changed.size === 0) setImmediate(applyChanges);
     changed.add(claimed);
@@ -103,6 +103,7 @@ export function openCalls(link: NatsLink, log: Log): Calls {
       wire = newWire;
       for (const claimed of devices.values()) subscribe(claimed);
     },
+    pinging: applyChanges,
     disconnected() {
       wire = noWire;
       for (const claimed of devices.values()) claimed.subscription = undefined;

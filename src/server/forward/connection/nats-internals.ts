@@ -16,7 +16,13 @@ export interface NatsErrorReport {
 export interface NatsInternals {
   /** Sends whole commands of the protocol, in order with those of the library. */
   send(frame: Uint8Array): void;
-  readonly socket: { readonly writableLength: number; cork(): void; uncork(): void };
+  readonly socket: {
+    readonly writableLength: number;
+    readonly remoteAddress?: string | undefined;
+    readonly remotePort?: number | undefined;
+    cork(): void;
+    uncork(): void;
+  };
   /** Sends a PING; answered when the PONG is read, before what is read behind it. */
   ping(answer: { resolve(): void; reject(error: unknown): void }): void;
   /** Told of errors when they are read. Must not throw. */
@@ -42,6 +48,7 @@ interface Resettable {
   readonly encrypted?: boolean;
   readonly _parent?: Resettable;
   resetAndDestroy(): void;
+  destroy(): void;
 }
 
 /** @throws Error when the library is not built as is expected here. */
@@ -70,8 +77,10 @@ export function openNatsInternals(connection: NatsConnection): NatsInternals {
       });
     },
     reset() {
-      const { _parent: parent } = socket;
-      (socket.encrypted === true && parent !== undefined ? parent : socket).resetAndDestroy();
+      const below = socket.encrypted === true ? socket._parent : socket;
+      below?.resetAndDestroy();
+      // Else what waits in it, or is written until it is closed, fails when nobody listens any more.
+      socket.destroy();
     },
     get lastError() {
       return protocol.lastError?.message;

@@ -16,6 +16,8 @@ export interface NatsLinkListener {
   connected(connection: NatsConnection, wire: NatsWire): void;
   /** The connection is gone: what it carried and NATS did not answer may or may not have arrived. */
   disconnected(): void;
+  /** A PING is about to be sent: whatever is to be ahead of it is published now. */
+  pinging?(): void;
   /** A PING was sent: whatever was published before is ahead of it. */
   pinged?(): void;
   /**
@@ -56,6 +58,8 @@ export interface NatsLink {
 const tickMs = 250;
 const idlePingMs = 2_000;
 const stalledAfterMs = 1_000;
+/** Whoever had to leave a server within this time is twice as patient with the next one: it may be the machine that is slow. */
+const restlessMs = 60_000;
 /** A server silent for so long is given up: the kernel alone would take a quarter of an hour to notice. */
 const deadAfterMs = 8_000;
 const firstBackoffMs = 50;
@@ -79,6 +83,9 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
   /** A connection to another server, which is to take the place of the stalled one. */
   let next: DialledNats | undefined;
   let isDialling = false;
+  /** A server is left when it has been silent for so long. */
+  let leaveAfterMs = stalledAfterMs;
+  let leftAtMs = Number.NEGATIVE_INFINITY;
   let wire: NatsWire | undefined;
   let detail = '';
   let replies: NatsReplies | undefined;
@@ -106,18 +113,27 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
       const why = await lost.closed();
       if (closing.signal.aborted) return;
       drop(why instanceof Error ? messageOf(why) : 'the connection was closed');
-      lost = takeNext() ?? (await redial());
+      lost = await redial();
     }
   }
 
   const addresses = () => [...target.addresses, ...discovered];
 
   function takeNext(): NatsConnection | undefined {
-    if (next === undefined) return undefined;
-    const { connection } = next;
-    adopt(next);
+    const taken = next;
     next = undefined;
-    return connection;
+    if (taken === undefined || taken.connection.isClosed()) return undefined;
+    adopt(taken);
+    return taken.connection;
+  }
+
+  /** Those that are not the one in use, as far as their addresses tell. */
+  function listOthers(): NatsAddress[] {
+    const { remoteAddress, remotePort } = internals?.socket ?? {};
+    return addresses().filter(
+      (address) =>
+        showAddress(address) !== url && !(address.host === remoteAddress && address.port === remotePort),
+    );
   }
 
   /**
@@ -126,23 +142,27 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
    */
   async function dialAnother(): Promise<void> {
     const from = current;
-    const others = addresses().filter((address) => showAddress(address) !== url);
-    if (others.length === 0 || isDialling || next !== undefined) return;
+    const others = listOthers();
+    if (from === undefined || others.length === 0 || isDialling || next !== undefined) return;
     isDialling = true;
-    try {
-      const dialled = await dialNats(target, others, 'svc-mqtt');
-      if (current !== from || !stalled || closing.signal.aborted) {
-        await dialled.connection.close();
-        return;
-      }
-      next = dialled;
-      log.warn({ event: 'nats_left', url, for: showAddress(dialled.address) }, 'another server answers');
-      internals?.reset();
-    } catch {
-      // None of them answers either, or none lets us in: the one in use is waited for.
-    } finally {
+    // Where none of them answers either, or none lets us in, the one in use is waited for.
+    const dialled = await dialNats(target, others, 'svc-mqtt').catch(() => undefined);
+    setTimeout(() => {
       isDialling = false;
+    }, stalledAfterMs).unref();
+    if (dialled === undefined) return;
+    const isOther = dialled.connection.info?.server_id !== from.info?.server_id;
+    if (current !== from || !stalled || !isOther || closing.signal.aborted) {
+      await dialled.connection.close();
+      return;
     }
+    next = dialled;
+    const nowMs = performance.now();
+    leaveAfterMs =
+      nowMs - leftAtMs < restlessMs ? Math.min(2 * leaveAfterMs, deadAfterMs) : 2 * stalledAfterMs;
+    leftAtMs = nowMs;
+    log.warn({ event: 'nats_left', url, for: showAddress(dialled.address) }, 'another server answers');
+    internals?.reset();
   }
 
   async function redial(): Promise<NatsConnection | undefined> {
@@ -150,9 +170,11 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     let lastFailure = '';
     while (true) {
       try {
+        const taken = takeNext();
+        if (taken !== undefined) return taken;
         await delay(backoffMs * (0.5 + Math.random() / 2), undefined, { signal: closing.signal });
         next = await dialNats(target, addresses(), 'svc-mqtt');
-        return closing.signal.aborted ? undefined : takeNext();
+        if (closing.signal.aborted) return undefined;
       } catch (error) {
         if (closing.signal.aborted) return undefined;
         detail = messageOf(error);
@@ -206,6 +228,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     pingRequested = false;
     if (pingsUnderWay === 0) pingSentAtMs = performance.now();
     pingsUnderWay += 1;
+    for (const listener of listeners) listener.pinging?.();
     wire?.flush();
     const answered = replies.ping();
     // Who listens later did not see this PING.
@@ -227,6 +250,8 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
   }
 
   function heard(): void {
+    // It is being left.
+    if (next !== undefined) return;
     lastHeardAtMs = performance.now();
     if (stalled) log.info({ event: 'nats_answers' }, 'NATS answers again');
     stalled = false;
@@ -258,7 +283,8 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     } else if (silentMs > stalledAfterMs) {
       if (!stalled) log.warn({ event: 'nats_stalled' }, 'NATS does not answer');
       stalled = true;
-      void dialAnother();
+      if (nowMs - leftAtMs >= restlessMs) leaveAfterMs = stalledAfterMs;
+      if (silentMs > leaveAfterMs) void dialAnother();
     }
   }
 
