@@ -78,8 +78,6 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
   let discovered: NatsAddress[] = [];
   let current: NatsConnection | undefined;
   let internals: NatsInternals | undefined;
-  /** Where the connection at hand leads to. */
-  let url = '';
   /** A connection to another server, which is to take the place of the stalled one. */
   let next: DialledNats | undefined;
   let isDialling = false;
@@ -132,7 +130,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     const { remoteAddress, remotePort } = internals?.socket ?? {};
     return addresses().filter(
       (address) =>
-        showAddress(address) !== url && !(address.host === remoteAddress && address.port === remotePort),
+        showAddress(address) !== detail && !(address.host === remoteAddress && address.port === remotePort),
     );
   }
 
@@ -161,7 +159,10 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     leaveAfterMs =
       nowMs - leftAtMs < restlessMs ? Math.min(2 * leaveAfterMs, deadAfterMs) : 2 * stalledAfterMs;
     leftAtMs = nowMs;
-    log.warn({ event: 'nats_left', url, for: showAddress(dialled.address) }, 'another server answers');
+    log.warn(
+      { event: 'nats_left', url: detail, for: showAddress(dialled.address) },
+      'another server answers',
+    );
     internals?.reset();
   }
 
@@ -190,8 +191,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     current = connection;
     internals = openNatsInternals(connection);
     wire = openNatsWire(connection, internals);
-    url = showAddress(address);
-    detail = url;
+    detail = showAddress(address);
     stalled = false;
     pingsUnderWay = 0;
     pingSentAtMs = 0;
@@ -202,7 +202,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     discovered = readDiscovered(connection.info?.connect_urls ?? [], address);
     replies = openNatsReplies(internals, errors.report);
     const { server_name: server, version } = connection.info ?? {};
-    log.info({ event: 'nats_connected', url, server, version }, 'connected to NATS');
+    log.info({ event: 'nats_connected', url: detail, server, version }, 'connected to NATS');
     for (const listener of listeners) listener.connected(connection, wire);
   }
 
