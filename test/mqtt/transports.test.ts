@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
@@ -47,6 +48,22 @@ describe.each([
     clients.push(client);
     return client;
   }
+
+  it.skipIf(process.platform !== 'linux')(
+    'has TCP probe a silent client whose keep alive is 0, each after a time of its own, and no other',
+    async () => {
+      const port = controlled.broker.ports[transport] as number;
+      for (const keepalive of [0, 0, 30]) await connected({ keepalive });
+      await vi.waitFor(() => {
+        const delays = readProbeDelays(port);
+        expect(delays).toHaveLength(3);
+        const probed = delays.filter((sec) => sec !== undefined);
+        expect(probed).toHaveLength(2);
+        for (const sec of probed) expect(sec > 50 && sec <= 240, `${sec} s`).toBe(true);
+        expect(probed[0]).not.toBe(probed[1]);
+      });
+    },
+  );
 
   it('publishes with every QoS and gets what it subscribed to, large messages included', async () => {
     const client = await connected();
@@ -166,3 +183,20 @@ describe.skipIf(mosquittoMissing && !inCi)('mosquitto_pub over TLS', () => {
     expect(controlled.broker.counters.accepted).toBe(0);
   });
 });
+
+/**
+ * Seconds until the system probes each connection that a port has, undefined: it does not. See proc(5), `/proc/net/tcp`:
+ * timer 2 is the one of keep-alive, and its time is in hundredths of a second.
+ */
+function readProbeDelays(port: number): (number | undefined)[] {
+  const local = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  const established = '01';
+  return ['/proc/net/tcp', '/proc/net/tcp6']
+    .flatMap((file) => readFileSync(file, 'utf8').split('\n').slice(1))
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([, address, , state]) => address?.endsWith(local) && state === established)
+    .map(([, , , , , timer = '']) => {
+      const [kind, when = ''] = timer.split(':');
+      return kind === '02' ? Number.parseInt(when, 16) / 100 : undefined;
+    });
+}

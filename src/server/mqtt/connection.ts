@@ -17,7 +17,7 @@ import type { Client } from './sessions/client.js';
 import { CommandsRequest } from './sessions/commands-request.js';
 import { type ClientLimits, unlimited } from './sessions/delivery-writer.js';
 import { isSubscribeReady, type Subscriber, takeSubscribe, takeUnsubscribe } from './sessions/subscribing.js';
-import type { AcceptedSocket } from './transport/accepted-socket.js';
+import { type AcceptedSocket, probeSilence } from './transport/accepted-socket.js';
 import { ClientSocket, type PacketProcessor } from './transport/client-socket.js';
 import { Answers } from './uplink/answers.js';
 import { leaveWill } from './uplink/leave-will.js';
@@ -261,6 +261,7 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
     this.will = connect.will;
     this.keepaliveMs = terms.keepaliveSec * 1_500; // [MQTT-3.1.2-24]
     this.deadlineMs = this.keepaliveMs > 0 ? performance.now() + this.keepaliveMs : Number.POSITIVE_INFINITY;
+    if (this.keepaliveMs === 0) probeSilence(this.accepted.socket);
     this.phase = 'connected';
     this.accepted.socket.onLogin?.();
     this.services.directory.loggedIn(login.device, login.secret);

@@ -33,8 +33,6 @@ export async function startListener(options: {
       // The end of a client's side is taken in its order, behind what waits before it.
       {
         noDelay: true,
-        keepAlive: true,
-        keepAliveInitialDelay: 60_000,
         allowHalfOpen: true,
         // Of a socket that has to wait nothing is read.
         pauseOnConnect: true,
