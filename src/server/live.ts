@@ -28,7 +28,7 @@ export interface LiveConnections {
   /** What the connections of a page are chosen by, to be compared with those of other replicas. */
   keys(request: KeysRequest): ConnectionKeys;
   /** Those of the ids that are still there, in any order. */
-  rows(ids: ReadonlySet<string>): ConnectionSummary[];
+  rows(ids: readonly string[]): ConnectionSummary[];
   find(id: string): ConnectionDetails | undefined;
   /** Ends a connection; answers which it was, or undefined when there is no such connection. */
   kick(id: string, actor: Actor): { deviceId: string; clientId: string } | undefined;

@@ -109,7 +109,7 @@ export function openFleetConnections(options: {
     }
     const read = await Promise.all(
       [...byReplica].map(([replica, some]) =>
-        replica === own.replica ? local.rows(new Set(some)).map(toConnectionJson) : readRowsOf(replica, some),
+        replica === own.replica ? local.rows(some).map(toConnectionJson) : readRowsOf(replica, some),
       ),
     );
     return new Map(read.flat().map((row) => [row.id, row]));

@@ -100,7 +100,7 @@ export function openQuestions({
         }),
     ),
     'connection.rows': question('Connections of these ids', requests.rows, ({ ids }, room) => {
-      const found = new Map(connections.rows(new Set(ids)).map((each) => [each.id, toConnectionJson(each)]));
+      const found = new Map(connections.rows(ids).map((each) => [each.id, toConnectionJson(each)]));
       const rows = [];
       let used = answerBytes;
       for (const [at, id] of ids.entries()) {

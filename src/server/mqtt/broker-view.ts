@@ -1,4 +1,5 @@
 import type { Connection } from './connection.js';
+import type { ConnectionRoll } from './live/connection-roll.js';
 import type { BrokerCounters } from './live/counters.js';
 import { protocolNames } from './protocol/packet-type.js';
 import type { RetainedMessages } from './sessions/retained-messages.js';
@@ -11,7 +12,7 @@ export type BrokerView = ReturnType<typeof viewBroker>;
 /** What can be seen of the MQTT side of a replica. */
 export function viewBroker(of: {
   counters: Readonly<BrokerCounters>;
-  connections: ReadonlySet<Connection>;
+  connections: ConnectionRoll<Connection>;
   waitingWills: { readonly count: number };
   store: Pick<SessionStore, 'size'>;
   writer: Pick<SessionWriter, 'pending'>;

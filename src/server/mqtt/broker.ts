@@ -14,6 +14,7 @@ import { Connection } from './connection.js';
 import { createConnectionServices } from './connection-services.js';
 import { openConnectionList } from './live/connection-list.js';
 import { openConnectionMeters } from './live/connection-meters.js';
+import { ConnectionRoll } from './live/connection-roll.js';
 import { newBrokerCounters } from './live/counters.js';
 import type { CloseReason } from './protocol/close-reason.js';
 import { type AskedCommand, stateOf } from './sessions/command-state.js';
@@ -71,7 +72,7 @@ export async function openBroker(options: BrokerOptions) {
     ledgerOf: options.ledgerOf,
   });
 
-  const connections = new Set<Connection>();
+  const connections = new ConnectionRoll<Connection>();
   const meters = openConnectionMeters(connections);
   const live = openConnectionList({ connections, meters, events, log });
   const writer = openSessionWriter({ counters, log: limitedLog });
@@ -142,14 +143,13 @@ export async function openBroker(options: BrokerOptions) {
       takeOver,
       policyOf,
     });
-    const onClosed = (connection: Connection) => connections.delete(connection);
     const opened = await openArrivals({
       config,
       certificates: options.certificates,
       counters,
       events,
       log: limitedLog,
-      onClient: (accepted) => connections.add(new Connection(accepted, services, onClosed)),
+      onClient: (accepted) => connections.add(new Connection(accepted, services, connections)),
     });
     arrivals = opened;
     let seenAtMs = performance.now();

@@ -7,6 +7,7 @@ import { ConnectionReport } from './connection-report.js';
 import type { ConnectionServices } from './connection-services.js';
 import { type Joined, type JoiningConnection, join } from './joining.js';
 import type { ConnectionMeter } from './live/connection-meters.js';
+import type { ConnectionRoll } from './live/connection-roll.js';
 import { countMessage } from './live/counters.js';
 import { type CloseReason, closeReasons, suppressesWill } from './protocol/close-reason.js';
 import { type Codec, type Connect, unknownPacketId, type Will } from './protocol/codec.js';
@@ -69,7 +70,7 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
   /** The secret of the login. */
   private secret: Secret | undefined;
   private readonly services: ConnectionServices;
-  private readonly onClosed: (connection: Connection) => void;
+  private readonly roll: ConnectionRoll<Connection>;
   private phase: 'new' | 'joining' | 'connected' | 'closed' = 'new';
   private deadlineMs: number;
   policy: Policy | undefined;
@@ -86,14 +87,10 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
   readonly answers: Answers;
   readonly report: ConnectionReport;
 
-  /** @param onClosed called once, when it has ended. */
-  constructor(
-    accepted: AcceptedSocket,
-    services: ConnectionServices,
-    onClosed: (connection: Connection) => void,
-  ) {
+  /** @param roll that it is on until it ends. */
+  constructor(accepted: AcceptedSocket, services: ConnectionServices, roll: ConnectionRoll<Connection>) {
     this.services = services;
-    this.onClosed = onClosed;
+    this.roll = roll;
     this.room = new RoomRequest(this, services.uplink.forwarder, services.counters);
     this.commands = new CommandsRequest(services.session.downlink, services.session.calls, this);
     this.answers = new Answers(this);
@@ -263,6 +260,7 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
     this.deadlineMs = this.keepaliveMs > 0 ? performance.now() + this.keepaliveMs : Number.POSITIVE_INFINITY;
     if (this.keepaliveMs === 0) probeSilence(this.accepted.socket);
     this.phase = 'connected';
+    this.roll.letIn(this);
     this.accepted.socket.onLogin?.();
     this.services.directory.loggedIn(login.device, login.secret);
     this.report.connected();
@@ -500,6 +498,7 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
       this.phase === 'connected' ? this.codec.encodeDisconnect(reason, closeReasons[reason].why) : undefined;
     const code = disconnect === undefined ? told : this.codec.codeOf(reason, 'disconnect');
     this.report.closing(reason, fields, code);
+    const wasConnected = this.isConnected;
     this.phase = 'closed';
     this.parked.clear();
     this.room.close(this.uplink);
@@ -512,7 +511,7 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
         leaveWill(will, this.uplink ?? this.openUplink(), client);
       this.services.registry.release(this, client);
     } finally {
-      this.onClosed(this);
+      this.roll.remove(this, wasConnected);
       this.socket.end();
     }
   }

@@ -6,12 +6,13 @@ import type { Connection } from '../connection.js';
 import { formatCode } from '../connection-report.js';
 import { closeReasons, type Reason } from '../protocol/close-reason.js';
 import type { ConnectionMeters } from './connection-meters.js';
-import { inFlightOf, openConnectionOrders, subscriptionsOf, toKey } from './connection-order.js';
+import { type Entry, inFlightOf, openConnectionOrders, subscriptionsOf, toKey } from './connection-order.js';
+import type { ConnectionRoll } from './connection-roll.js';
 import { whyWaiting } from './waiting-reason.js';
 
 /** Lists, shows and ends the connections of this replica. */
 export function openConnectionList(options: {
-  connections: ReadonlySet<Connection>;
+  connections: ConnectionRoll<Connection>;
   meters: ConnectionMeters;
   events: EventFeed;
   log: Log;
@@ -20,9 +21,8 @@ export function openConnectionList(options: {
   const orders = openConnectionOrders(connections, meters);
 
   function findConnection(id: string): Connection | undefined {
-    for (const connection of connections)
-      if (connection.isConnected && connection.id === id) return connection;
-    return undefined;
+    const connection = connections.find(id);
+    return connection?.isConnected ? connection : undefined;
   }
 
   function summarize(connection: Connection): ConnectionSummary {
@@ -64,19 +64,15 @@ export function openConnectionList(options: {
   }
 
   return {
-    count() {
-      let count = 0;
-      for (const { isConnected } of connections) if (isConnected) count += 1;
-      return count;
-    },
+    count: () => connections.connected,
 
     list(request) {
       const { offset, limit } = request;
-      const { total, entries } = orders.of(request);
+      const entries = orders.of(request);
       const page = entries.slice(offset, offset + limit);
       return {
         atMs: Date.now(),
-        total,
+        total: connections.connected,
         matching: entries.length,
         rows: page.map(({ connection }) => summarize(connection)),
       };
@@ -85,23 +81,20 @@ export function openConnectionList(options: {
     keys(request) {
       const { offset, limit, samples } = request;
       // Who asks for a part in the middle has just been told where it is.
-      const { total, entries } = orders.of(request, offset > 0);
-      const step = samples === undefined ? 1 : sampleStep(entries.length, samples);
-      const picked =
-        samples === undefined
-          ? entries.slice(offset, offset + limit)
-          : entries.filter((_entry, at) => (at + 1) % step === 0);
-      return { total, matching: entries.length, keys: picked.map((entry) => toKey(request.sort, entry)) };
+      const entries = orders.of(request, offset > 0);
+      const picked = samples === undefined ? entries.slice(offset, offset + limit) : sample(entries, samples);
+      return {
+        total: connections.connected,
+        matching: entries.length,
+        keys: picked.map((entry) => toKey(request.sort, entry)),
+      };
     },
 
     rows(ids) {
-      const found: ConnectionSummary[] = [];
-      for (const connection of connections) {
-        if (!connection.isConnected || !ids.has(connection.id)) continue;
-        found.push(summarize(connection));
-        if (found.length === ids.size) break;
-      }
-      return found;
+      return ids.flatMap((id) => {
+        const connection = findConnection(id);
+        return connection === undefined ? [] : [summarize(connection)];
+      });
     },
 
     find(id) {
@@ -142,6 +135,13 @@ export function openConnectionList(options: {
       return { deviceId, clientId };
     },
   };
+}
+
+function sample(entries: readonly Entry[], samples: number): Entry[] {
+  const step = sampleStep(entries.length, samples);
+  const picked: Entry[] = [];
+  for (let at = step - 1; at < entries.length; at += step) picked.push(entries[at] as Entry);
+  return picked;
 }
 
 function waitsOf(connection: Connection): ConnectionDetails['waits'] {

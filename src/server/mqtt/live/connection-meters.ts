@@ -1,7 +1,5 @@
 /** What is worked out for one connection while somebody watches. */
 export interface ConnectionMeter {
-  /** Of two the newer one has the higher number. */
-  readonly number: number;
   /** Messages and time of the last sample. */
   messages: number;
   atMs: number;
@@ -27,9 +25,6 @@ interface Metered {
 export interface ConnectionMeters {
   /** Somebody watches, now. */
   watch(): void;
-  of(connection: Metered): ConnectionMeter;
-  /** The highest number of a meter. */
-  readonly newest: number;
   /** Called when nobody watches any more. */
   onForgotten: () => void;
   /** Messages a second; undefined until it was watched for a second. */
@@ -45,19 +40,16 @@ const sampleMs = 900;
 /** Bursts and pauses of about so long are evened out. */
 const smoothingMs = 2_000;
 
-export function openConnectionMeters(connections: ReadonlySet<Metered>): ConnectionMeters {
+export function openConnectionMeters(connections: Iterable<Metered>): ConnectionMeters {
   let watchedUntilMs = 0;
   /** Connections may have meters. */
   let hasMeters = false;
   let sampledAtMs = 0;
-  let newest = 0;
 
   function meterOf(connection: Metered): ConnectionMeter {
     if (connection.meter === undefined) {
       hasMeters = true;
-      newest += 1;
       connection.meter = {
-        number: newest,
         messages: countOf(connection),
         atMs: performance.now(),
         rate: undefined,
@@ -70,10 +62,6 @@ export function openConnectionMeters(connections: ReadonlySet<Metered>): Connect
   const meters: ConnectionMeters = {
     watch() {
       watchedUntilMs = performance.now() + watchMs;
-    },
-    of: meterOf,
-    get newest() {
-      return newest;
     },
     onForgotten: () => {},
     rateOf: (connection) => meterOf(connection).rate,

@@ -1,52 +1,54 @@
 import type { ConnectionKey, ConnectionRequest, SortField, SortKey } from '../../../api/connection.js';
 import type { Connection } from '../connection.js';
 import { type ConnectionMeters, countOf } from './connection-meters.js';
+import type { ConnectionRoll } from './connection-roll.js';
 
 /** A connection with what it is sorted by. */
 export interface Entry {
   readonly connection: Connection;
-  /** That of its meter: a connection has another one when it was not watched meanwhile. */
-  readonly number: number;
+  readonly openedAtMs: number;
   key: string | number;
 }
 
-export interface Order {
-  /** Those that the filter lets through, sorted. */
-  readonly entries: readonly Entry[];
-  /** Connections, filtered or not. */
-  readonly total: number;
-}
-
-interface Kept extends Order {
-  entries: Entry[];
-  total: number;
-  /** The number of the newest meter that it knows. */
-  newest: number;
+/** The connections that a filter lets through, sorted. */
+interface Kept {
+  readonly entries: Entry[];
+  /** Of those that came while somebody watched, so many were looked at; undefined: not even the others were. */
+  seen: number | undefined;
   sortedAtMs: number;
 }
 
 /** Orders that are kept: who watches asks for the same again and again. */
 const maxKept = 8;
+/** When more have come since the first look, looking at all of them begins anew. */
+const maxNewcomers = 50_000;
 /** An order is good for the second question about one page. */
 const goodForMs = 500;
 
 /**
- * Sorts connections for those who watch. From one second to the next few change places, so that sorting what was sorted
- * before is little more than looking at each once; a filter looks at new ones only.
+ * Sorts connections for those who watch. From one second to the next few change places and few come: of those that were there
+ * it is only looked whether their keys have changed.
  */
-export function openConnectionOrders(connections: ReadonlySet<Connection>, meters: ConnectionMeters) {
+export function openConnectionOrders(connections: ConnectionRoll<Connection>, meters: ConnectionMeters) {
   /** The one that was used last is the last. */
   const kept = new Map<string, Kept>();
-  meters.onForgotten = () => kept.clear();
+  /** Those that have come since the oldest of the orders was made. */
+  let newcomers: Connection[] = [];
+
+  const forget = () => {
+    kept.clear();
+    newcomers = [];
+  };
+  meters.onForgotten = forget;
+  connections.onConnected = (connection) => {
+    if (kept.size === 0) return;
+    if (newcomers.length >= maxNewcomers) forget();
+    else newcomers.push(connection);
+  };
 
   function take({ text, device, type, sort, descending }: ConnectionRequest): Kept {
     const name = JSON.stringify([text, device, type, sort, descending]);
-    const order = kept.get(name) ?? {
-      entries: [],
-      total: 0,
-      newest: 0,
-      sortedAtMs: Number.NEGATIVE_INFINITY,
-    };
+    const order = kept.get(name) ?? { entries: [], seen: undefined, sortedAtMs: Number.NEGATIVE_INFINITY };
     kept.delete(name);
     for (const other of kept.keys()) if (kept.size >= maxKept) kept.delete(other);
     kept.set(name, order);
@@ -54,35 +56,63 @@ export function openConnectionOrders(connections: ReadonlySet<Connection>, meter
   }
 
   return {
-    /** @param again an order of a moment ago will do. */
-    of(request: ConnectionRequest, again = false): Order {
+    /**
+     * @param again an order of a moment ago will do.
+     * @returns good until the next question.
+     */
+    of(request: ConnectionRequest, again = false): readonly Entry[] {
       meters.watch();
       const order = take(request);
       const nowMs = performance.now();
-      if (again && nowMs - order.sortedAtMs < goodForMs) return order;
+      if (again && nowMs - order.sortedAtMs < goodForMs) return order.entries;
+      const { entries, seen } = order;
       const key = keyOf(request.sort, meters);
       const matches = filterOf(request, meters);
-      const entries: Entry[] = [];
-      for (const entry of order.entries) {
-        const { connection, number } = entry;
-        if (!connection.isConnected || connection.meter?.number !== number) continue;
-        entry.key = key(connection);
-        entries.push(entry);
+      const moved = takeMoved(entries, key);
+      for (const connection of seen === undefined ? connections : newcomers.slice(seen)) {
+        if (!connection.isConnected || matches?.(connection) === false) continue;
+        moved.push({ connection, openedAtMs: connection.openedAtMs, key: key(connection) });
       }
-      order.total = 0;
-      for (const connection of connections) {
-        if (!connection.isConnected) continue;
-        order.total += 1;
-        const { number } = meters.of(connection);
-        if (number > order.newest && matches?.(connection) !== false)
-          entries.push({ connection, number, key: key(connection) });
-      }
-      order.newest = meters.newest;
-      order.entries = entries.sort(comparatorOf(request.descending));
+      order.seen = newcomers.length;
       order.sortedAtMs = nowMs;
-      return order;
+      const compare = comparatorOf(request.descending);
+      mergeInto(entries, moved.sort(compare), compare);
+      return entries;
     },
   };
+}
+
+/** Takes those out that are not where they were, and those that have ended. */
+function takeMoved(entries: Entry[], key: (connection: Connection) => string | number): Entry[] {
+  const moved: Entry[] = [];
+  let stayed = 0;
+  for (const entry of entries) {
+    const { connection } = entry;
+    if (!connection.isConnected) continue;
+    const keyNow = key(connection);
+    if (keyNow === entry.key) {
+      entries[stayed] = entry;
+      stayed += 1;
+    } else {
+      entry.key = keyNow;
+      moved.push(entry);
+    }
+  }
+  entries.length = stayed;
+  return moved;
+}
+
+/** Puts sorted ones among others that are sorted, from the last to the first, and touches none that stays where it is. */
+function mergeInto(entries: Entry[], added: readonly Entry[], compare: (a: Entry, b: Entry) => number): void {
+  let last = entries.length - 1;
+  for (let at = added.length - 1; at >= 0; at -= 1) {
+    const entry = added[at] as Entry;
+    while (last >= 0 && compare(entries[last] as Entry, entry) > 0) {
+      entries[last + at + 1] = entries[last] as Entry;
+      last -= 1;
+    }
+    entries[last + at + 1] = entry;
+  }
 }
 
 /** Undefined: every connection is asked for. */
@@ -154,8 +184,8 @@ function comparatorOf(descending: boolean): (a: Entry, b: Entry) => number {
   return (a, b) => {
     if (a.key < b.key) return -sign;
     if (a.key > b.key) return sign;
-    const [left, right] = [a.connection, b.connection];
-    return left.openedAtMs - right.openedAtMs || (left.id < right.id ? -1 : left.id === right.id ? 0 : 1);
+    const [left, right] = [a.connection.id, b.connection.id];
+    return a.openedAtMs - b.openedAtMs || (left < right ? -1 : left === right ? 0 : 1);
   };
 }
 
@@ -163,8 +193,8 @@ function comparatorOf(descending: boolean): (a: Entry, b: Entry) => number {
 const comparedCharacters = 64;
 
 /** The same for other replicas, whose processes began at other times. */
-export function toKey(sort: SortField, { connection, key }: Entry): ConnectionKey {
-  return [toSharedKey(sort, key), Math.round(performance.timeOrigin + connection.openedAtMs), connection.id];
+export function toKey(sort: SortField, { connection, openedAtMs, key }: Entry): ConnectionKey {
+  return [toSharedKey(sort, key), Math.round(performance.timeOrigin + openedAtMs), connection.id];
 }
 
 function toSharedKey(sort: SortField, key: string | number): SortKey {

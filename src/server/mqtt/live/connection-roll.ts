@@ -1,0 +1,38 @@
+/** The connections of a replica. */
+export class ConnectionRoll<C extends { readonly id: string }> implements Iterable<C> {
+  /** Called with each that is let in. */
+  onConnected: (connection: C) => void = () => {};
+  private readonly byId = new Map<string, C>();
+  private connectedCount = 0;
+
+  get size(): number {
+    return this.byId.size;
+  }
+
+  /** Those that were let in. */
+  get connected(): number {
+    return this.connectedCount;
+  }
+
+  [Symbol.iterator](): Iterator<C> {
+    return this.byId.values();
+  }
+
+  find(id: string): C | undefined {
+    return this.byId.get(id);
+  }
+
+  add(connection: C): void {
+    this.byId.set(connection.id, connection);
+  }
+
+  letIn(connection: C): void {
+    this.connectedCount += 1;
+    this.onConnected(connection);
+  }
+
+  /** @param wasConnected it had been let in. */
+  remove(connection: C, wasConnected: boolean): void {
+    if (this.byId.delete(connection.id) && wasConnected) this.connectedCount -= 1;
+  }
+}
