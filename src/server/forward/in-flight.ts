@@ -1,5 +1,6 @@
 import type { Log } from '../../log.js';
 import { withFastGetters } from '../fast-getters.js';
+import { StreamDoubt } from './doubt.js';
 import { openFailureLog } from './failure-log.js';
 import type { ForwarderCounters, Lane, TroubleSum, UplinkMessage } from './forwarder.js';
 import { ClientLane, type LaneContext } from './lane.js';
@@ -7,11 +8,6 @@ import type { Outlet, Refusal } from './outlet.js';
 import { openSlots, slotFree, slotHeld, slotSent } from './slots.js';
 import { type Failure, findStandstill, type Standstill } from './standstill.js';
 
-/**
- * A stream that has stored nothing for so long is silent: much longer than it takes for a message, and shorter than its servers need to
- * miss their leader (4 s at least).
- */
-const silentAfterMs = 1_000;
 const decoder = new TextDecoder();
 
 /** The messages that wait for their confirmation, known by their tokens. What a message's fate means for its client's others, its lane decides. */
@@ -69,20 +65,16 @@ export function openInFlight(options: {
   const holding = new Set<ClientLane>();
   let tickedAtMs = performance.now();
   let openedAtMs = 0;
-  /** The longest that a message to NATS_SUBJECT has waited for its answer, at this tick. */
-  let longestMs = 0;
+  const doubt = new StreamDoubt();
   const context: LaneContext = {
     slots,
     outlet,
+    doubt,
     counters,
     pending,
     holding,
     nowMs: tickedAtMs,
-    storedSentAtMs: 0,
     closedAtMs: undefined,
-    heardAtMs: 0,
-    doubts: 0,
-    silent: false,
     noteFailure: (cause, detail) => failureLog.note(cause, detail, context.nowMs),
     sendUnconfirmed: options.sendUnconfirmed,
     onRoom: options.onRoom,
@@ -110,26 +102,14 @@ export function openInFlight(options: {
     const sentAtMs = slots.sentAtMs(slot);
     const waitedMs = context.nowMs - Math.max(sentAtMs, openedAtMs);
     const message = slots.message(slot);
-    const overtaken = message.batchable && sentAtMs < context.storedSentAtMs;
-    // Of another stream nothing is known but what is under way to it.
-    if (overtaken || (!message.batchable && waitedMs >= silentAfterMs)) slots.lane(slot).suspect();
-    if (message.batchable) longestMs = Math.max(longestMs, waitedMs);
+    if (doubt.noteWaiting(message, sentAtMs, waitedMs)) slots.lane(slot).suspect();
     if (waitedMs < ackTimeoutMs) return;
-    if (overtaken || outlet.isLost(message, sentAtMs, waitedMs)) {
+    if (doubt.hasOvertaken(message, sentAtMs) || outlet.isLost(message, sentAtMs, waitedMs)) {
       counters.retriedTimeout += 1;
       slots.lane(slot).fail(slot, 'timeout', late);
     } else {
       slots.lane(slot).holdLate(slot, 'timeout', late);
     }
-  }
-
-  /**
-   * A stream that was given something a while ago, and has stored nothing for as long, may have lost its leader. So it may while a server that
-   * does not answer keeps the outlet closed.
-   */
-  function noteSilence(nowMs: number): void {
-    context.silent = longestMs >= silentAfterMs && nowMs - context.heardAtMs >= silentAfterMs;
-    if (context.silent || !outlet.open) context.doubts += 1;
   }
 
   function sumTroubles(): TroubleSum[] {
@@ -218,9 +198,8 @@ export function openInFlight(options: {
       context.nowMs = nowMs;
       tickedAtMs = nowMs;
       context.closedAtMs = outlet.open ? undefined : (context.closedAtMs ?? nowMs);
-      longestMs = 0;
       if (outlet.open) slots.eachSent(settleLate);
-      noteSilence(nowMs);
+      doubt.tick(outlet.open, nowMs);
       for (const lane of [...pending]) if (outlet.open) lane.resume();
       // At the bound, what absent clients left behind and NATS refuses makes way.
       if (options.full()) for (const lane of [...pending]) lane.abandon();

@@ -1,4 +1,5 @@
 import { messageOf } from '../../errors.js';
+import { type StreamDoubt, UnderWay } from './doubt.js';
 import type { ForwarderCounters, Lane, LaneTrouble, UplinkMessage } from './forwarder.js';
 import type { Outlet, Refusal } from './outlet.js';
 import { type Slots, slotHeld, slotSent, slotWaiting } from './slots.js';
@@ -13,21 +14,14 @@ const passing: ReadonlySet<string> = new Set(['no_stream', 'stream_unusable']);
 export interface LaneContext {
   readonly slots: Slots<ClientLane>;
   readonly outlet: Outlet;
+  readonly doubt: StreamDoubt;
   readonly counters: ForwarderCounters;
   /** Lanes with something to send. */
   readonly pending: Set<ClientLane>;
   readonly holding: Set<ClientLane>;
   nowMs: number;
-  /** When the latest of the messages was sent that the stream has stored, of those that it stores in the order of sending. */
-  storedSentAtMs: number;
-  /** When the stream of NATS_SUBJECT said last that it has stored something. */
-  heardAtMs: number;
   /** Since when nothing can be sent. */
   closedAtMs: number | undefined;
-  /** Counts up whenever what is under way to the stream of NATS_SUBJECT may be lost: there is none, or it is silent. */
-  doubts: number;
-  /** That stream has stored nothing for a while, though it was given something. */
-  silent: boolean;
   noteFailure(cause: string, detail: string): void;
   sendUnconfirmed(message: UplinkMessage): void;
   /** There is more room than before. */
@@ -42,9 +36,7 @@ export interface LaneContext {
  * A lane is in one batch at a time. A batch is stored as a whole or not at all; were later messages of the lane already under
  * way in the next one, they would be stored before those of a batch that was refused.
  *
- * The same when what is under way may be lost without an answer: NATS says, to any lane, that there is no stream; the stream is silent,
- * perhaps for want of a leader; or it has stored what was sent later. Were more sent before that is settled, a stream made anew, or a
- * new leader, would store it first. A lane sends one message at a time to a stream that is silent.
+ * Nor does it send more while what it has under way may be lost (`doubt.ts`), and one message at a time to a stream that is silent.
  */
 export class ClientLane implements Lane {
   inFlight = 0;
@@ -54,16 +46,9 @@ export class ClientLane implements Lane {
   private readonly context: LaneContext;
   /** Messages sent, or held, and not settled. */
   private sent = 0;
-  /** Messages sent, and not settled. */
-  private away = 0;
   /** The group of those messages. */
   private group = 0;
-  /** Those of them that went to the stream of NATS_SUBJECT. */
-  private watched = 0;
-  /** `LaneContext.doubts` when the first of those was sent. */
-  private doubtsSeen = 0;
-  /** One of those under way may be lost, as far as can be told from itself. */
-  private isSuspect = false;
+  private readonly underWay: UnderWay;
   private holding = false;
   /** One that was held was taken back: those behind it that are held still are, too, before anything is sent. */
   private recalling = false;
@@ -81,6 +66,7 @@ export class ClientLane implements Lane {
 
   constructor(context: LaneContext) {
     this.context = context;
+    this.underWay = new UnderWay(context.doubt);
   }
 
   publish(message: UplinkMessage): void {
@@ -98,16 +84,10 @@ export class ClientLane implements Lane {
 
   /** Whether the message may be sent now; it then has to be, since it has its place in a batch. */
   private maySend(slot: number): boolean {
-    if (!this.context.outlet.open || this.holding || this.recalling || this.isInDoubt) return false;
+    if (!this.context.outlet.open || this.holding || this.recalling || this.underWay.isInDoubt) return false;
     if (this.sent === 0) return true;
-    if (this.context.silent && this.context.slots.message(slot).batchable) return false;
+    if (this.context.doubt.silent && this.context.slots.message(slot).batchable) return false;
     return this.group === this.groupOf(slot);
-  }
-
-  /** What is under way may be lost. */
-  private get isInDoubt(): boolean {
-    if (this.away > 0 && this.isSuspect) return true;
-    return this.watched > 0 && (this.doubtsSeen !== this.context.doubts || this.context.silent);
   }
 
   private groupOf(slot: number): number {
@@ -134,13 +114,8 @@ export class ClientLane implements Lane {
 
   /** It is on its way. */
   private leave(slot: number): void {
-    const { slots, nowMs, doubts } = this.context;
-    if (this.away === 0) this.isSuspect = false;
-    if (this.watched === 0) this.doubtsSeen = doubts;
-    if (slots.phase(slot) !== slotSent) {
-      this.away += 1;
-      if (slots.message(slot).batchable) this.watched += 1;
-    }
+    const { slots, nowMs } = this.context;
+    if (slots.phase(slot) !== slotSent) this.underWay.add(slots.message(slot));
     slots.setSent(slot, nowMs);
   }
 
@@ -153,7 +128,7 @@ export class ClientLane implements Lane {
   depart(slot: number): boolean {
     const { slots } = this.context;
     if (slots.phase(slot) === slotWaiting) return false;
-    if (this.recalling || this.isInDoubt || (this.holding && this.probe !== slots.token(slot))) {
+    if (this.recalling || this.underWay.isInDoubt || (this.holding && this.probe !== slots.token(slot))) {
       this.recalling = true;
       this.takeBack(slot);
       return false;
@@ -181,34 +156,22 @@ export class ClientLane implements Lane {
 
   /** It is stored. */
   stored(slot: number, ack?: Uint8Array, behind?: number): void {
-    const { slots, counters, onRoom, storedSentAtMs, nowMs } = this.context;
+    const { slots, counters, doubt, onRoom, nowMs } = this.context;
     const token = slots.token(slot);
     const sentAtMs = slots.sentAtMs(slot);
     const message = this.forget(slot);
     counters.stored += 1;
-    // One with an identifier may have been stored long before; others can be in a stream of their own.
-    if (sentAtMs > storedSentAtMs && message.batchable && message.messageId === undefined)
-      this.context.storedSentAtMs = sentAtMs;
-    if (message.batchable) this.noteStored(nowMs);
+    doubt.noteStored(message, sentAtMs, nowMs);
     message.onStored(ack, behind);
     if (this.probe === token && this.holding) this.open();
     else this.goOn();
     onRoom();
   }
 
-  /** The stream speaks again; what was under way in its silence may still be lost. */
-  private noteStored(nowMs: number): void {
-    const { context } = this;
-    context.heardAtMs = nowMs;
-    if (!context.silent) return;
-    context.silent = false;
-    context.doubts += 1;
-  }
-
   /** NATS refused it, or the outlet did. */
   refused(slot: number, refusal: Refusal): void {
-    const { slots, counters } = this.context;
-    if (refusal.cause === 'no_stream' && slots.message(slot).batchable) this.context.doubts += 1;
+    const { slots, counters, doubt } = this.context;
+    if (refusal.cause === 'no_stream' && slots.message(slot).batchable) doubt.count += 1;
     if (slots.phase(slot) === slotWaiting) return;
     if (this.mayTell(slot, refusal)) {
       const wasProbe = this.holding && this.probe === slots.token(slot);
@@ -260,7 +223,7 @@ export class ClientLane implements Lane {
 
   /** One of those under way may be lost: its stream has stored what was sent later, or says nothing of it for long. */
   suspect(): void {
-    this.isSuspect = true;
+    this.underWay.suspect();
   }
 
   /** It is not answered in time, and perhaps will be: its client's others wait. */
@@ -292,11 +255,8 @@ export class ClientLane implements Lane {
     const { slots } = this.context;
     const phase = slots.phase(slot);
     if (phase === slotSent || phase === slotHeld) this.sent -= 1;
-    if (phase === slotSent) {
-      this.away -= 1;
-      if (slots.message(slot).batchable) this.watched -= 1;
-    }
-    if (this.sent === this.away) this.recalling = false;
+    if (phase === slotSent) this.underWay.remove(slots.message(slot));
+    if (this.sent === this.underWay.count) this.recalling = false;
   }
 
   private forget(slot: number): UplinkMessage {
@@ -389,7 +349,7 @@ export class ClientLane implements Lane {
   resume(): void {
     const { slots, pending, nowMs } = this.context;
     if (!this.holding) {
-      if (this.sent === 0 || !(this.recalling || this.isInDoubt)) this.sendWaiting();
+      if (this.sent === 0 || !(this.recalling || this.underWay.isInDoubt)) this.sendWaiting();
       return;
     }
     if (this.sent > 0 || nowMs < this.resumeAtMs) return;
