@@ -59,14 +59,14 @@ export type ApiKeyState = 'active' | 'revoked' | 'all';
 
 export const maxApiKeyNameLength = 64;
 /** The form of a key's name; those of older keys may be others. */
-export const apiKeyNameForm: TextForm = {
+const apiKeyNameForm: TextForm = {
   pattern: '^[A-Za-z0-9][A-Za-z0-9._-]*$',
   problem: 'may contain only the characters A–Z a–z 0–9 . _ - and begins with a letter or digit',
 };
 /** The same in the API's specification, where a name cannot look like an id either. */
 export const newApiKeyNamePattern = apiKeyNameForm.pattern.replace('^', '^(?![a-z2-7]{16}$)');
 /** Most keys that one page of `listApiKeys` holds. */
-export const maxApiKeysPerPage = 1_000;
+const maxApiKeysPerPage = 1_000;
 /** Longest that a key may be valid, as far ahead as a duration of the command line can be. */
 const maxLifetimeMs = 3_650 * 86_400_000;
 

@@ -19,7 +19,7 @@ export interface AuditRecord {
 const { xid: _, ...shownColumns } = getTableColumns(auditLog);
 
 /** Most records that one page of `listAudit` holds. */
-export const maxAuditRecordsPerPage = 1_000;
+const maxAuditRecordsPerPage = 1_000;
 /** Rows of one DELETE: small enough to stay far below the limit on the time of a query. */
 const rowsPerPrune = 5_000;
 

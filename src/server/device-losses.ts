@@ -22,8 +22,6 @@ export function lossOf(
   return before.type === now.type ? undefined : 'type-changed';
 }
 
-export type ToldLosses = ReturnType<typeof openToldLosses>;
-
 /** Devices remembered; at it the one told longest ago is forgotten. */
 const maxTold = 50_000;
 /** How far the clocks of the machines that revoke may be behind. */

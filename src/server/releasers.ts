@@ -15,7 +15,7 @@ export async function releaseOnFailure<T>(log: Log, start: (releasers: Releasers
 }
 
 /** What was acquired, to be released in reverse order, once. */
-export function openReleasers(log: Log) {
+function openReleasers(log: Log) {
   const stack: { name: string; release: () => Promise<unknown> | unknown }[] = [];
   let releasing: Promise<void> | undefined;
 

@@ -12,8 +12,6 @@ interface Sample extends Traffic {
   readonly atMs: number;
 }
 
-export type RunningHistory = ReturnType<typeof startTrafficHistory>;
-
 const intervalMs = 1_000;
 const keptSamples = 61;
 /** Rates are averages of so many seconds. */

@@ -3,7 +3,6 @@ import type { DeviceCredentials } from '../../src/db/device-credentials.js';
 import { type Log, openLog } from '../../src/log.js';
 import type { DeviceDirectory, LookUp } from '../../src/server/device-directory.js';
 import { EventFeed } from '../../src/server/event-feed.js';
-import { noCalls } from '../../src/server/forward/calls.js';
 import type { Downlink, DownlinkAnswer } from '../../src/server/forward/downlink.js';
 import {
   type Forwarder,
@@ -238,7 +237,7 @@ export async function openControlledBroker(
     events: new EventFeed(),
     forwarder,
     downlink,
-    calls: noCalls,
+    calls: { onCall: () => {}, claim: () => () => {} },
     ledgerOf: (deviceId) => new LedgerEntry(deviceId),
     addressingOf: ({ id }) => ({
       subjectOf: () => `raw.${id}`,

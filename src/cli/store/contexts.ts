@@ -14,7 +14,7 @@ export interface Contexts {
 const maxFileBytes = 1_048_576;
 
 /** Where they are kept; undefined: this user has no home. */
-export function contextsPath(env: CommandIo['env']): string | undefined {
+function contextsPath(env: CommandIo['env']): string | undefined {
   const { XDG_CONFIG_HOME: xdg = '', HOME: home = '' } = env;
   // An XDG path that is relative is to be ignored (XDG Base Directory Specification).
   const base = isAbsolute(xdg) ? xdg : isAbsolute(home) ? join(home, '.config') : undefined;

@@ -18,7 +18,7 @@ export async function readPolicyWarnings(config: Config, rules: PolicyRules): Pr
 async function askNats(config: Config, wanted: readonly WantedSubjects[]): Promise<Coverage | undefined> {
   if (!config.enableJetstream) return undefined;
   const target = readNatsTarget({ ...config, natsUrl: chooseNatsUrl(config) });
-  const { connection } = await dialNats(target, target.addresses, 'svc-mqtt');
+  const { connection } = await dialNats(target, target.addresses);
   try {
     return await readCoverage(connection, config.natsJetstreamDomain, wanted, openNatsSync(config));
   } finally {

@@ -21,24 +21,24 @@ export function formatShort(number: number): string {
   if (number === 0) return '0';
   if (number < 1) return number < 0.01 ? '<0.01' : number.toFixed(2);
   if (number < 9.95) return number.toFixed(1);
-  return scale(number, 1_000, ['', 'k', 'M', 'G', 'T'], '');
+  return scale(number, ['', 'k', 'M', 'G', 'T'], '');
 }
 
 /** A whole number in few characters: `0`, `999`, `12.3k`. */
 export function formatCountShort(count: number): string {
-  return scale(count, 1_000, ['', 'k', 'M', 'G', 'T'], '');
+  return scale(count, ['', 'k', 'M', 'G', 'T'], '');
 }
 
 /** Bytes in few characters: `512 B`, `1.5 kB`, `12.3 MB`. */
 export function formatBytes(bytes: number): string {
-  return scale(bytes, 1_000, ['B', 'kB', 'MB', 'GB', 'TB'], ' ');
+  return scale(bytes, ['B', 'kB', 'MB', 'GB', 'TB'], ' ');
 }
 
-function scale(number: number, base: number, units: readonly string[], space: string): string {
+function scale(number: number, units: readonly string[], space: string): string {
   let value = number;
   let unit = 0;
-  while (value >= base - 0.5 && unit < units.length - 1) {
-    value /= base;
+  while (value >= 999.5 && unit < units.length - 1) {
+    value /= 1_000;
     unit += 1;
   }
   const digits = unit > 0 && value < 99.95 ? 1 : 0;

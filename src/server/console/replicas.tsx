@@ -123,7 +123,7 @@ function ReplicaState({ replica: { ok, detail, stats } }: { replica: Replica }) 
 const [sparkWidth, sparkHeight] = [120, 20];
 
 /** A line as high as a row; from nothing to the most that there was. */
-export function Spark({ label, values }: { label: string; values: readonly number[] }) {
+function Spark({ label, values }: { label: string; values: readonly number[] }) {
   const most = Math.max(...values, 1);
   const step = sparkWidth / Math.max(1, values.length - 1);
   const points = values.map(

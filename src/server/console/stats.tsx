@@ -54,7 +54,7 @@ export function useStats(): Stats {
 }
 
 /** What is wrong, the worst first. */
-export function listTroubles({ replicas, total }: FleetJson): string[] {
+function listTroubles({ replicas, total }: FleetJson): string[] {
   const where = (host: string) => (replicas.length > 1 ? `${host}: ` : '');
   const answering = replicas.flatMap(({ host, stats }) => (stats === null ? [] : [{ host, stats }]));
   return [

@@ -187,6 +187,3 @@ function answerTo(reply: string, wireOfNow: () => NatsWire): (payload: Uint8Arra
     }
   };
 }
-
-/** Where there is no NATS to call by. */
-export const noCalls: Calls = { onCall: () => {}, claim: () => () => {} };

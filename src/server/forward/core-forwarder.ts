@@ -106,10 +106,6 @@ export function startCoreForwarder(options: {
         get maxMessageBytes() {
           return wire.maxMessageBytes;
         },
-        ingest: undefined,
-        durability: undefined,
-        batching: false,
-        standstill: undefined,
       });
     },
   });

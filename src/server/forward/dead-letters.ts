@@ -128,7 +128,7 @@ export function openDeadLetters({ link, subject }: { link: NatsLink; subject: st
 const unfit = /[^\x21-\x24\x26-\x7e]/gu;
 
 /** The header block of a dead letter: that of the message, without its time to live, and what became of it. */
-export function encodeDeadLetter(letter: DeadLetter, at: Date): Uint8Array {
+function encodeDeadLetter(letter: DeadLetter, at: Date): Uint8Array {
   const { headers, device, client, protocol, qos, reason, detail } = letter;
   // A stream without allow_msg_ttl would refuse it.
   const block = Buffer.from(headers)

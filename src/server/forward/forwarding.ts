@@ -131,7 +131,7 @@ export function startForwarding(options: {
       detail: link.stalled ? `${link.detail} does not answer` : link.detail,
       ingest: outlet.ingest,
       durability: outlet.durability,
-      batching: outlet.batching,
+      batching: outlet.batching === true,
       inFlight: inFlight.count,
       inFlightBytes: inFlight.bytes,
       holdingLanes: inFlight.holdingLanes,

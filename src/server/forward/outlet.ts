@@ -64,10 +64,11 @@ export interface NatsOutlet extends Outlet, PlainOutlet {
   readonly maxMessageBytes: number;
   /** The stream takes a time to live with a message. */
   readonly takesTtl: boolean;
-  readonly ingest: IngestMode | undefined;
-  readonly durability: Durability | undefined;
+  // An outlet to what is no stream of the user has none of these.
+  readonly ingest?: IngestMode | undefined;
+  readonly durability?: Durability | undefined;
   /** See `ForwarderState.batching`. */
-  readonly batching: boolean;
+  readonly batching?: boolean;
   /** What is known to keep messages from being stored, also while none is sent. */
-  readonly standstill: Standstill | undefined;
+  readonly standstill?: Standstill | undefined;
 }

@@ -15,7 +15,7 @@ export async function readAllMetrics(
  * Joins metrics in the text format of Prometheus, each of whose series bears the worker that it is of: each metric once, with
  * the series of all.
  */
-export function mergeMetrics(texts: readonly string[]): string {
+function mergeMetrics(texts: readonly string[]): string {
   const families = new Map<string, { readonly head: string[]; readonly samples: string[] }>();
   for (const text of texts) {
     let family: { head: string[]; samples: string[] } = { head: [], samples: [] };

@@ -26,7 +26,7 @@ export interface DialledNats {
 export async function dialNats(
   target: NatsTarget,
   addresses: readonly NatsAddress[],
-  name: string,
+  name = 'svc-mqtt',
 ): Promise<DialledNats> {
   let failure: unknown;
   for (const address of addresses) {

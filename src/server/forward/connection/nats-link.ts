@@ -64,7 +64,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
   let isDialling = false;
   let detail = '';
 
-  const first = await dialNats(target, target.addresses, 'svc-mqtt');
+  const first = await dialNats(target, target.addresses);
   const errors = openErrorReport(log);
   const patience = new Patience();
   adopt(first);
@@ -109,7 +109,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
     if (from === undefined || others.length === 0 || isDialling || next !== undefined) return;
     isDialling = true;
     // Where none of them answers either, or none lets us in, the one in use is waited for.
-    const dialled = await dialNats(target, others, 'svc-mqtt').catch(() => undefined);
+    const dialled = await dialNats(target, others).catch(() => undefined);
     setTimeout(() => {
       isDialling = false;
     }, lookAgainMs).unref();
@@ -135,7 +135,7 @@ export async function connectNats(settings: NatsSettings, log: Log): Promise<Nat
         const taken = takeNext();
         if (taken !== undefined) return taken;
         await delay(backoffMs * (0.5 + Math.random() / 2), undefined, { signal: closing.signal });
-        next = await dialNats(target, addresses(), 'svc-mqtt');
+        next = await dialNats(target, addresses());
         if (closing.signal.aborted) return undefined;
       } catch (error) {
         if (closing.signal.aborted) return undefined;

@@ -86,10 +86,6 @@ export function startStateWriter(options: {
         get maxMessageBytes() {
           return wire.maxMessageBytes;
         },
-        ingest: undefined,
-        durability: undefined,
-        batching: false,
-        standstill: undefined,
       });
     },
   });

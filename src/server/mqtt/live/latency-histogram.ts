@@ -16,8 +16,6 @@ export interface LatencySnapshot {
   readonly buckets: Float64Array;
 }
 
-export type LatencyHistogram = ReturnType<typeof openLatencyHistogram>;
-
 /**
  * Latencies in buckets that grow with the latency: linear within a doubling. Recording costs a few instructions and
  * allocates nothing, so that it can be done for every message.

@@ -5,8 +5,6 @@ import { keyPrefix } from './session-key.js';
 import { disown } from './session-record.js';
 import type { SessionStore } from './session-store.js';
 
-export type SessionReaper = ReturnType<typeof openSessionReaper>;
-
 const lookEveryMs = 2_000;
 /** A replica is dead when NATS has answered and it was missing for so long. */
 const deadAfterMs = 10_000;

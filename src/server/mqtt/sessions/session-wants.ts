@@ -6,8 +6,6 @@ import type { StoredSubscription } from './session-record.js';
 /** Bytes that a session's record has for it in its headers; with more, everything counts as wanted. */
 const maxBytes = 1_024;
 
-export type SessionWants = ReturnType<typeof createSessionWants>;
-
 /**
  * What the topics begin with whose messages a session takes from the stream: percent-encoded, one behind the other. Empty when it
  * takes none: those at the device's own `cmd/` are commands, and what is shared is given to who is connected.

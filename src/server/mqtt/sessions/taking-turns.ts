@@ -17,8 +17,6 @@ export interface Turn {
 }
 
 /** Who takes a session, and who waits for that. */
-export type TakingTurns = ReturnType<typeof openTakingTurns>;
-
 /** Those of a crowd that comes back at once have their sessions sooner, one with the other, when few are asked for at a time. */
 const maxUnderWay = 512;
 const sweepMs = 250;
