@@ -1,15 +1,13 @@
 import type { DeadLetters } from '../../forward/dead-letters.js';
 import { headerBytesOf, natsBytesOf } from '../../forward/forwarder.js';
 import { encodeProperties } from '../../forward/mqtt-headers.js';
-import type { StoredPlace } from '../../forward/pub-ack.js';
 import type { LimitName } from '../live/limit-names.js';
-import { type CloseReason, isMessageRefusal, type MessageRefusal } from '../protocol/close-reason.js';
+import { type CloseReason, isMessageRefusal } from '../protocol/close-reason.js';
 import type { Codec, Publish, Will } from '../protocol/codec.js';
-import { PacketType, type QoS } from '../protocol/packet-type.js';
+import { PacketType } from '../protocol/packet-type.js';
 import type { TopicLimits } from '../protocol/topics.js';
 import type { Client, DeviceClients } from '../sessions/client.js';
 import type { DeviceCalls } from '../sessions/device-calls.js';
-import type { Exchanges } from '../sessions/exchanges.js';
 import { expiryOf, type Message } from '../sessions/message.js';
 import type { ReceivedGenerations } from '../sessions/received-generations.js';
 import type { TurnQueue } from '../transport/turn-queue.js';
@@ -21,18 +19,6 @@ import { addLines, Routing } from './routing.js';
 import { hasTraceparent, newTraceparentLine } from './trace-context.js';
 import { type PublishOwner, UplinkPublish } from './uplink-publish.js';
 import { type WillServices, Wills } from './wills.js';
-
-/** Something that a client waits to be answered with PUBACK or PUBREC, when it is stored and its turn has come. */
-interface Awaited {
-  readonly qos: QoS;
-  readonly packetId: number;
-  readonly stored: boolean;
-  readonly exchanges: Exchanges<UplinkPublish> | undefined;
-  /** It is answered with a refusal; undefined: it is stored, or will be. */
-  readonly refusal?: MessageRefusal | undefined;
-  /** PUBACK or PUBREC tells it. */
-  readonly place?: StoredPlace | undefined;
-}
 
 /** What every client's uplink shares. */
 export interface UplinkServices extends WillServices {
@@ -96,13 +82,11 @@ const deviceShare = 8;
 export class Uplink implements PublishOwner {
   private readonly services: UplinkServices;
   private readonly connection: UplinkConnection;
+  private readonly answers: Answers;
   readonly client: Client;
   readonly routing: Routing;
   readonly refused: RefusedMessages | undefined;
   private readonly wills: Wills;
-  /** Messages to be answered, in order of arrival, from `head` on. */
-  private waiting: Awaited[] = [];
-  private head = 0;
   /** There is none before the first message that has properties. */
   private properties: PropertiesReader | undefined;
 
@@ -113,6 +97,7 @@ export class Uplink implements PublishOwner {
   ) {
     this.services = services;
     this.connection = connection;
+    this.answers = connection.answers;
     this.client = start.client;
     this.routing = new Routing(start.rules, services.topicLimits);
     const { deadLetters } = services;
@@ -131,8 +116,7 @@ export class Uplink implements PublishOwner {
     // The will of an earlier connection comes before what this one sends.
     if (confirm && client.wills.length > 0) this.wills.send();
     // What is answered in its turn counts too: repeats of a QoS 2 message that PUBREC has answered are not in flight.
-    const unanswered = this.waiting.length - this.head;
-    return this.checkBounds(confirm, Math.max(client.lane.inFlight, unanswered));
+    return this.checkBounds(confirm, Math.max(client.lane.inFlight, this.answers.waitingCount));
   }
 
   private checkBounds(confirm: boolean, inFlightOfClient: number): LimitName | undefined {
@@ -198,7 +182,7 @@ export class Uplink implements PublishOwner {
     const { deviceCalls } = this.services;
     if (deviceCalls.pending > 0)
       deviceCalls.onPublish(this.device.id, route.topic, message.payload, read?.properties);
-    if (publish.qos > 0) this.waiting.push(message);
+    if (publish.qos > 0) this.answers.add(message);
     else if (this.routing.policy.localDelivery) this.deliver(message);
     message.publish(this.client.lane);
     return undefined;
@@ -261,8 +245,8 @@ export class Uplink implements PublishOwner {
     if (closes || !connection.codec.explains) return reason;
     this.services.counters.publishesRefused[reason] += 1;
     if (qos > 0) {
-      this.waiting.push({ qos, packetId, stored: true, exchanges: undefined, refusal: reason });
-      this.answerStored();
+      this.answers.add({ qos, packetId, stored: true, exchanges: undefined, refusal: reason });
+      this.answers.answerStored();
     }
     return undefined;
   }
@@ -274,8 +258,8 @@ export class Uplink implements PublishOwner {
     const { client } = this;
     client.exchanges.end(packetId);
     const answer = () => {
-      if (exchange === undefined) this.connection.answers.answerUnknown(packetId);
-      else this.connection.answers.acknowledge(PacketType.PUBCOMP, packetId);
+      if (exchange === undefined) this.answers.answerUnknown(packetId);
+      else this.answers.acknowledge(PacketType.PUBCOMP, packetId);
     };
     const { received, stored } = client;
     if (received === undefined || stored === undefined) {
@@ -329,7 +313,7 @@ export class Uplink implements PublishOwner {
     // A will has no packet identifier, and did not arrive when its connection ended.
     if (message.packetId !== 0)
       counters.ackLatency.record((((turns.nowMs() * 1_000) | 0) - message.receivedUs) | 0);
-    this.answerStored();
+    this.answers.answerStored();
   }
 
   answerRefused(message: UplinkPublish, detail: string): void {
@@ -339,33 +323,12 @@ export class Uplink implements PublishOwner {
     this.services.counters.publishesRefused[refusal] += 1;
     this.device.ledger.refuse(refusal);
     this.connection.report.publishRefused(refusal, topic, detail);
-    this.answerStored();
+    this.answers.answerStored();
   }
 
   /** The client's connection, this one or a later one, may go on. */
   wakeClient(): void {
     this.client.connection?.onRoom();
-  }
-
-  /** Answers everything at the head of the queue that is stored: PUBACK and PUBREC are written here and nowhere else. */
-  private answerStored(): void {
-    const { waiting } = this;
-    while (this.head < waiting.length) {
-      const first = waiting[this.head] as Awaited;
-      if (!first.stored) break;
-      const type = first.qos === 1 ? PacketType.PUBACK : PacketType.PUBREC;
-      if (first.refusal !== undefined) this.connection.answers.refuse(type, first.packetId, first.refusal);
-      else this.connection.answers.acknowledge(type, first.packetId, first.place);
-      if (first.exchanges?.get(first.packetId) === first) first.exchanges.answer(first.packetId);
-      this.head += 1;
-    }
-    if (this.head === waiting.length) {
-      this.waiting = [];
-      this.head = 0;
-    } else if (this.head >= 1_024) {
-      this.waiting = waiting.slice(this.head);
-      this.head = 0;
-    }
   }
 
   /** A message of this client can never be stored: there is no answer to it but the end of the connection. */
@@ -379,12 +342,12 @@ export class Uplink implements PublishOwner {
     const exchange = this.client.exchanges.get(packetId);
     if (exchange === undefined) return false;
     if (exchange === 'answered') {
-      this.waiting.push({ qos: 2, packetId, stored: true, exchanges: undefined });
+      this.answers.add({ qos: 2, packetId, stored: true, exchanges: undefined });
     } else if (exchange.uplink !== this) {
       exchange.uplink = this;
-      this.waiting.push(exchange);
+      this.answers.add(exchange);
     }
-    this.answerStored();
+    this.answers.answerStored();
     return true;
   }
 
