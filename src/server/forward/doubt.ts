@@ -85,7 +85,7 @@ export class UnderWay {
     if (message.batchable) this.watched -= 1;
   }
 
-  /** One of them may be lost, as far as can be told from itself. */
+  /** One of them may be lost: its stream has stored what was sent later, or says nothing of it for long. */
   suspect(): void {
     this.isSuspect = true;
   }

@@ -102,7 +102,7 @@ export function openInFlight(options: {
     const sentAtMs = slots.sentAtMs(slot);
     const waitedMs = context.nowMs - Math.max(sentAtMs, openedAtMs);
     const message = slots.message(slot);
-    if (doubt.noteWaiting(message, sentAtMs, waitedMs)) slots.lane(slot).suspect();
+    if (doubt.noteWaiting(message, sentAtMs, waitedMs)) slots.lane(slot).underWay.suspect();
     if (waitedMs < ackTimeoutMs) return;
     if (doubt.hasOvertaken(message, sentAtMs) || outlet.isLost(message, sentAtMs, waitedMs)) {
       counters.retriedTimeout += 1;

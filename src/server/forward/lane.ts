@@ -42,13 +42,13 @@ export class ClientLane implements Lane {
   inFlight = 0;
   closed = false;
   /** In a row. */
-  failures = 0;
+  private failures = 0;
   private readonly context: LaneContext;
   /** Messages sent, or held, and not settled. */
   private sent = 0;
   /** The group of those messages. */
   private group = 0;
-  private readonly underWay: UnderWay;
+  readonly underWay: UnderWay;
   private holding = false;
   /** One that was held was taken back: those behind it that are held still are, too, before anything is sent. */
   private recalling = false;
@@ -219,11 +219,6 @@ export class ClientLane implements Lane {
     const message = slots.message(slot);
     this.failure = nextFailure(this.failure, { message, cause, detail, stored: counters.stored, nowMs });
     noteFailure(cause, detail);
-  }
-
-  /** One of those under way may be lost: its stream has stored what was sent later, or says nothing of it for long. */
-  suspect(): void {
-    this.underWay.suspect();
   }
 
   /** It is not answered in time, and perhaps will be: its client's others wait. */
