@@ -22,6 +22,8 @@ export async function drainBroker(
     const left = await forwarder.drain(withinMs);
     return left + ((await shared?.drain(drainEndMs - performance.now())) ?? 0);
   };
+  // Ahead of the end of its clients: what they are given from now on they may not acknowledge.
+  shared?.messages.leave();
   await broker.stopReading();
   // Wills are stored last; a message that cannot be stored must not take all of the time.
   await drain((endMs - performance.now()) * 0.75);

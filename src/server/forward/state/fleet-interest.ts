@@ -19,8 +19,17 @@ export interface FleetInterest {
   readonly others: number;
   /** A client of another replica could want it. */
   isWanted(topic: string): boolean;
-  /** Shared subscriptions of other replicas, by `<name>/<filter>`, with the replicas that have members. */
+  /**
+   * Shared subscriptions of other replicas, by `<name>/<filter>`, with the replicas that have members: those that were missed only
+   * where there is no other.
+   */
   readonly shares: ReadonlyMap<string, readonly string[]>;
+  /** It can be asked whether it is there: it was not missed, and is of no version before there was the question. */
+  answers(replica: string): boolean;
+  /** It does not answer; until it is heard again it may be gone, or between two connections to NATS. */
+  miss(replica: string): void;
+  /** From now on the others are told of no shared subscription here. */
+  leaveShares(): void;
   close(): void;
 }
 
@@ -46,12 +55,16 @@ interface Announcement {
   readonly shares: readonly string[];
   /** The others are to say what they want. */
   readonly asks: boolean;
+  /** It can be asked whether it is there (`share-takers.ts`). */
+  readonly answers: boolean;
 }
 
 interface Other {
   readonly prefixes: ReadonlySet<string>;
   readonly shares: readonly string[];
-  heardAtMs: number;
+  readonly answers: boolean;
+  readonly heardAtMs: number;
+  isMissed: boolean;
 }
 
 /** Told over core NATS: it is of use only while both are connected, and is said again every five seconds. */
@@ -75,15 +88,16 @@ export function openFleetInterest(options: {
   /** There is something to tell that is new. */
   let isDirty = false;
   let announcing: Promise<void> | undefined;
+  let hasLeftShares = false;
 
   function tell(asks: boolean): void {
     const shares: string[] = [];
     let bytes = 0;
-    for (const share of ownShares.keys()) {
+    for (const share of hasLeftShares ? [] : ownShares.keys()) {
       bytes += Buffer.byteLength(JSON.stringify(share));
       if (bytes <= maxShareBytes) shares.push(share);
     }
-    say({ replica, prefixes: summary.prefixes(), shares, asks });
+    say({ replica, prefixes: summary.prefixes(), shares, asks, answers: true });
   }
 
   function say(announcement: Announcement): void {
@@ -95,7 +109,7 @@ export function openFleetInterest(options: {
     telling.tell(subject, JSON.stringify({ ...announcement, prefixes: [everything], shares: [] }));
   }
 
-  /** What is new is told soon, and several together; what is gone with what is told next. */
+  /** What is new is told soon, and several together, as is that a share has no member any more; other filters that are gone with what is told next. */
   function tellSoon(): void {
     if (!isStarted || isDirty) return;
     isDirty = true;
@@ -121,17 +135,23 @@ export function openFleetInterest(options: {
     if (heard === undefined || heard.replica === replica) return;
     if (!others.has(heard.replica) && others.size >= maxReplicas) return;
     const prefixes = new Set(heard.prefixes);
-    others.set(heard.replica, { prefixes, shares: heard.shares, heardAtMs: performance.now() });
+    const { shares, answers } = heard;
+    others.set(heard.replica, { prefixes, shares, answers, heardAtMs: performance.now(), isMissed: false });
     sum();
     if (heard.asks) tell(false);
   }
 
   function sum(): void {
     wanted = new Set([...others.values()].flatMap(({ prefixes }) => [...prefixes]));
+    shares = new Map([...listShares(true), ...listShares(false)]);
+  }
+
+  function listShares(ofMissed: boolean): Map<string, string[]> {
     const found = new Map<string, string[]>();
-    for (const [name, { shares: theirs }] of others)
-      for (const share of theirs) found.set(share, [...(found.get(share) ?? []), name]);
-    shares = found;
+    for (const [name, { shares, isMissed }] of others)
+      if (isMissed === ofMissed)
+        for (const share of shares) found.set(share, [...(found.get(share) ?? []), name]);
+    return found;
   }
 
   function tick(): void {
@@ -185,8 +205,12 @@ export function openFleetInterest(options: {
         summary.remove(filter);
       } else {
         const count = ownShares.get(share) ?? 0;
-        if (count > 1) ownShares.set(share, count - 1);
-        else ownShares.delete(share);
+        if (count > 1) {
+          ownShares.set(share, count - 1);
+        } else {
+          ownShares.delete(share);
+          if (told.has(shareMark(share))) tellSoon();
+        }
       }
     },
     announced: () => announcing,
@@ -197,9 +221,23 @@ export function openFleetInterest(options: {
     get shares() {
       return shares;
     },
+    answers(replica) {
+      const other = others.get(replica);
+      return other?.answers === true && !other.isMissed;
+    },
+    miss(replica) {
+      const other = others.get(replica);
+      if (other === undefined || other.isMissed) return;
+      other.isMissed = true;
+      sum();
+    },
+    leaveShares() {
+      hasLeftShares = true;
+      if (isStarted) tell(false);
+    },
     close() {
       clearInterval(ticker);
-      if (isStarted) say({ replica, prefixes: [], shares: [], asks: false });
+      if (isStarted) say({ replica, prefixes: [], shares: [], asks: false, answers: true });
     },
   };
 }
@@ -212,9 +250,11 @@ function shareMark(share: string): string {
 function readAnnouncement(bytes: Uint8Array): Announcement | undefined {
   const json = parseTold(bytes);
   if (typeof json !== 'object' || json === null) return undefined;
-  const { replica, prefixes, shares, asks } = json as Record<string, unknown>;
+  const { replica, prefixes, shares, asks, answers } = json as Record<string, unknown>;
   if (typeof replica !== 'string' || !isTexts(prefixes) || !isTexts(shares)) return undefined;
-  return { replica, prefixes, shares, asks: asks === true };
+  // It becomes part of a subject.
+  const canBeAsked = answers === true && /^\w+$/.test(replica);
+  return { replica, prefixes, shares, asks: asks === true, answers: canBeAsked };
 }
 
 function isTexts(value: unknown): value is string[] {

@@ -6,6 +6,7 @@ import type { RawMessage } from '../stored/stored-messages.js';
 import { topicToTokens } from '../subject.js';
 import type { FleetInterest } from './fleet-interest.js';
 import { type KeptMessage, type KeptMessages, openKeptMessages } from './kept-messages.js';
+import { openShareTakers, type ShareTaker } from './share-takers.js';
 import { encodeStateHeaders, readStateMessage, readTopic, type StateMessage } from './state-message.js';
 import { openStateStream, type StateContext } from './state-stream.js';
 
@@ -21,10 +22,9 @@ export interface FleetDelivery {
   readonly isOwn: boolean;
   /** Shared subscriptions that are to take it here. */
   readonly shares: ReadonlySet<string>;
+  /** It is only for these: the others have it. */
+  readonly isAgain: boolean;
 }
-
-/** The replica that gives a message to a shared subscription, `<name>/<filter>`. */
-export type ShareTaker = readonly [share: string, replica: string];
 
 /** What passes between the clients of different replicas. */
 export interface FleetMessages {
@@ -40,15 +40,21 @@ export interface FleetMessages {
   readonly kept: KeptMessages;
   /** Who gives it to the clients of this replica; set before the start. */
   deliver: (message: FleetMessage | KeptMessage, how: FleetDelivery) => void;
+  /** Who knows whether a shared subscription has a member that is connected here; set before the start. */
+  hasMember: (share: string) => boolean;
   /**
    * Gives a message to the other replicas: those of QoS 1 and 2 in the order in which they are given, stored until each has
    * read them; one of QoS 0 once, to whoever is there.
    *
    * @param takers who gives it to shared subscriptions.
-   * @param onStored called when it is stored, or NATS does not take it.
+   * @param onStored called when it is stored and its takers are there, as far as is known; or NATS does not take it.
    */
   pass(message: FleetMessage, takers: readonly ShareTaker[], onStored: (refusal?: string) => void): void;
   ready(timeoutMs: number): Promise<void>;
+  /** The shared subscriptions of this replica are to take nothing more from others: its clients are about to go. */
+  leave(): void;
+  /** Waits for the takers of what is stored, at most until `timeoutMs`; answers for how many messages in vain. */
+  drain(timeoutMs: number): Promise<number>;
   close(): void;
 }
 
@@ -93,14 +99,40 @@ export function openFleetMessages(
 
   const isOwn = ({ headers }: Msg) => headers?.get('Mqtt-Replica') === replica;
 
-  function give(message: FleetMessage | KeptMessage | undefined, { headers }: Msg, own: boolean): void {
+  function give(
+    message: FleetMessage | KeptMessage | undefined,
+    { headers }: Msg,
+    own: boolean,
+    isAgain = false,
+  ): void {
     if (message === undefined) return;
     if (!own) taken += 1;
     const shares = own
       ? []
       : readTakers(headers?.get('Mqtt-Shares')).flatMap(([share, taker]) => (taker === replica ? share : []));
-    fleet.deliver(message, { isOwn: own, shares: new Set(shares) });
+    fleet.deliver(message, { isOwn: own, shares: new Set(shares), isAgain });
   }
+
+  function encode(message: FleetMessage, takers: readonly ShareTaker[]): Uint8Array {
+    return encodeStateHeaders(message, [
+      `Mqtt-Replica: ${replica}`,
+      ...(message.retain ? ['Mqtt-Retain: 1'] : []),
+      ...(takers.length === 0 ? [] : [`Mqtt-Shares: ${encodeURIComponent(JSON.stringify(takers))}`]),
+    ]);
+  }
+
+  const shareTakers = openShareTakers<FleetMessage>({
+    link: context.link,
+    interest,
+    replica,
+    encode,
+    onGiven: (tokens, message) => give(toFleetMessage(tokens, message, Date.now()), message, false, true),
+    giveHere(message, share) {
+      const has = fleet.hasMember(share);
+      if (has) fleet.deliver(message, { isOwn: true, shares: new Set([share]), isAgain: true });
+      return has;
+    },
+  });
 
   const kept = openKeptMessages({
     link: context.link,
@@ -173,6 +205,8 @@ export function openFleetMessages(
       if (stream.started) return;
       stream.start();
       listen();
+      // Ahead of what tells the others that this replica can be asked.
+      shareTakers.start();
       interest.start();
     },
     get started() {
@@ -187,14 +221,11 @@ export function openFleetMessages(
       return { passed, taken };
     },
     deliver: () => {},
+    hasMember: () => false,
     pass(message, takers, onStored) {
       passed += 1;
       const tokens = topicToTokens(message.topic);
-      const headers = encodeStateHeaders(message, [
-        `Mqtt-Replica: ${replica}`,
-        ...(message.retain ? ['Mqtt-Retain: 1'] : []),
-        ...(takers.length === 0 ? [] : [`Mqtt-Shares: ${encodeURIComponent(JSON.stringify(takers))}`]),
-      ]);
+      const headers = encode(message, takers);
       const { payload } = message;
       if (message.qos === 0) {
         const subject = Buffer.from(`${passingPrefix}${tokens}`);
@@ -209,6 +240,8 @@ export function openFleetMessages(
         return;
       }
       ids += 1;
+      // One that is known to be absent was chosen because there is no other: it may come back for what is stored.
+      const asked = takers.filter(([, taker]) => interest.answers(taker));
       const stored = {
         subject: Buffer.from(`${prefix}${tokens}`),
         headers,
@@ -219,7 +252,10 @@ export function openFleetMessages(
         tellsRefusal: true,
         renew: () => stream.problem,
         compact() {},
-        onStored: () => onStored(),
+        onStored() {
+          if (asked.length === 0) onStored();
+          else void shareTakers.confirm(message, asked).then(() => onStored());
+        },
         onRefused(reason: string, cause?: string) {
           if (cause === 'publish_denied') stream.deny(reason);
           onStored(reason);
@@ -233,8 +269,14 @@ export function openFleetMessages(
       if (waiting.length === 1) writer.whenReady(goOn);
     },
     ready: (timeoutMs) => stream.ready(timeoutMs),
+    leave() {
+      interest.leaveShares();
+      shareTakers.leave();
+    },
+    drain: (timeoutMs) => shareTakers.drain(timeoutMs),
     close() {
       interest.close();
+      shareTakers.close();
       stream.close();
       kept.close();
     },

@@ -13,7 +13,7 @@ export interface SharedState {
   readonly messages: FleetMessages;
   /** Resolves when everything has been read that there was, or cannot be, at the latest after `timeoutMs`. */
   ready(timeoutMs: number): Promise<void>;
-  /** Waits until everything given is stored, at most until `timeoutMs`; answers how many messages are not. */
+  /** Waits until everything given is stored, and has its takers, at most until `timeoutMs`; answers how many messages are not. */
   drain(timeoutMs: number): Promise<number>;
   close(): Promise<void>;
 }
@@ -37,7 +37,11 @@ export function openSharedState(
     async ready(timeoutMs) {
       await Promise.all(parts.map((part) => part.ready(timeoutMs)));
     },
-    drain: (timeoutMs) => writer.drain(timeoutMs),
+    async drain(timeoutMs) {
+      const endMs = performance.now() + timeoutMs;
+      const left = await writer.drain(timeoutMs);
+      return left + (await messages.drain(endMs - performance.now()));
+    },
     close() {
       for (const part of parts) part.close();
       return writer.close();

@@ -370,7 +370,8 @@ export class ClientSession implements OutgoingOwner, StreamReader {
   private onMessage(message: Message, by: Subscription): void {
     const { readsMessages } = this.streams;
     if (message.storedFor !== undefined && message.storedFor === this.deviceToken) return;
-    if (message.reaches === (readsMessages ? 'others' : 'sessions')) return;
+    const { reaches } = message;
+    if (reaches === 'shares' || reaches === (readsMessages ? 'others' : 'sessions')) return;
     if (readsMessages && message.kept !== undefined) {
       this.streams.onKept(message.kept);
       return;

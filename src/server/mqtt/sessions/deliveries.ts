@@ -1,4 +1,5 @@
-import type { FleetMessages, ShareTaker } from '../../forward/state/fleet-messages.js';
+import type { FleetMessages } from '../../forward/state/fleet-messages.js';
+import type { ShareTaker } from '../../forward/state/share-takers.js';
 import type { BrokerCounters } from '../live/counters.js';
 import { isMqttText } from '../protocol/field.js';
 import { checkTopic, matches } from '../protocol/topics.js';
@@ -36,13 +37,14 @@ export function createDeliveries(parts: {
   let turn = 0;
   if (fleet === undefined) return (message, onKept) => engine.deliver(message, onKept);
 
-  fleet.deliver = (message, { isOwn, shares: here }) => {
+  fleet.hasMember = shares.hasConnected;
+  fleet.deliver = (message, { isOwn, shares: here, isAgain }) => {
     // Services may write to the stream, too.
     if (checkTopic(message.topic) !== undefined || !isMqttText(Buffer.from(message.topic))) return;
     engine.pass({
       ...message,
       kept: 'sequence' in message ? message : undefined,
-      reaches: isOwn ? 'sessions' : undefined,
+      reaches: isAgain ? 'shares' : isOwn ? 'sessions' : undefined,
       takesShare: (share) => here.has(share),
     });
   };

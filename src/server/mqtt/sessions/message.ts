@@ -16,8 +16,11 @@ export interface Message {
   readonly sender?: string | undefined;
   /** The device whose sessions have it from the stream, escaped as in a subject; undefined: it is in none. */
   readonly storedFor?: string | undefined;
-  /** Those that it is for; undefined: all. Sessions are those that read the stream of messages between devices. */
-  readonly reaches?: 'sessions' | 'others' | undefined;
+  /**
+   * Those that it is for; undefined: all. Sessions are those that read the stream of messages between devices, shares only shared
+   * subscriptions.
+   */
+  readonly reaches?: 'sessions' | 'others' | 'shares' | undefined;
   /** As that stream has it: sessions take it in its order. */
   readonly kept?: KeptMessage | undefined;
   /** Whether a shared subscription, `<name>/<filter>`, takes it on this replica; undefined: each does. */
