@@ -138,19 +138,28 @@ export const gatewayEvents = several(
   [{ DEVICE_EVENTS: 'true', NODE_OPTIONS: `--import=${toldInTurns}` }],
 );
 
-/** Notes nothing of what becomes of messages, so that there is nothing to write. */
-const noLedger = `data:text/javascript,${encodeURIComponent(`
+/** Notes what becomes of messages, or, from the next SIGWINCH on, does not, so that there is nothing to write. */
+const notedInTurns = (begins: boolean) =>
+  `data:text/javascript,${encodeURIComponent(`
   const { LedgerEntry } = await import(${JSON.stringify(new URL(`file://${path.join(root, 'dist/server/mqtt/live/ledger-entry.js')}`).href)});
-  for (const name of Object.getOwnPropertyNames(LedgerEntry.prototype))
-    if (name !== 'constructor') LedgerEntry.prototype[name] = () => {};
+  const { prototype } = LedgerEntry;
+  const methods = ['connect', 'receive', 'store', 'refuse', 'deliver'].map((name) => [name, prototype[name]]);
+  let notes = ${!begins};
+  const change = () => {
+    notes = !notes;
+    for (const [name, method] of methods) prototype[name] = notes ? method : () => {};
+  };
+  change();
+  process.on('SIGWINCH', change);
 `)}`;
-const withoutLedger = { NODE_OPTIONS: `--import=${noLedger}` };
+const ledgerFirst = { NODE_OPTIONS: `--import=${notedInTurns(true)}` };
+const ledgerSecond = { NODE_OPTIONS: `--import=${notedInTurns(false)}` };
 
-/** Six, of which every other one keeps no ledger. */
+/** Six, of which every other one keeps a ledger; they change when the scenario says so. Processes differ by more than it costs. */
 export const gatewayLedger = several(
   'gateway-ledger',
-  'svc-mqtt, six replicas, three of them without ledger',
-  [{}, withoutLedger, {}, withoutLedger, {}, withoutLedger],
+  'svc-mqtt, six replicas, of which three keep a ledger, in turns',
+  [ledgerFirst, ledgerSecond, ledgerFirst, ledgerSecond, ledgerFirst, ledgerSecond],
 );
 
 /** Replicas of one NATS, each with settings of its own. */
