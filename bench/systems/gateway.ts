@@ -238,7 +238,8 @@ async function startProgram(
     [
       ...(profileDirectory === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileDirectory}`]),
       ...(metered ? ['--expose-gc', '--import', meter] : []),
-      ...[programFile, 'serve'],
+      // As `npm start`, the image and the unit of systemd start it.
+      ...['--min-semi-space-size=16', '--max-semi-space-size=32', programFile, 'serve'],
     ],
     {
       env: {

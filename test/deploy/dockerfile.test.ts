@@ -20,12 +20,12 @@ import { readText, root } from './support/files.js';
 
 const dockerfile = readText('Dockerfile');
 const dockerignore = readText('.dockerignore');
-const { bin } = JSON.parse(readText('package.json')) as { bin: Record<string, string> };
+const { scripts } = JSON.parse(readText('package.json')) as { scripts: { start: string } };
 
 function check(text: string, ignore = dockerignore): string[] {
   const stages = readStages(text);
   return [
-    ...checkFinalStage(stages, bin['svc-mqtt'] ?? ''),
+    ...checkFinalStage(stages, scripts.start),
     ...checkCopies(stages, ignore),
     ...checkInstalls(stages),
     ...checkModes(stages),

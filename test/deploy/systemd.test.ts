@@ -3,16 +3,15 @@ import { settings } from '../../src/config.js';
 import { readText } from './support/files.js';
 
 const unit = readText('deploy/svc-mqtt.service');
-const { bin } = JSON.parse(readText('package.json')) as { bin: Record<string, string> };
+const { scripts } = JSON.parse(readText('package.json')) as { scripts: { start: string } };
+/** As `npm start` does, with the same flags of Node.js. */
+const start = scripts.start.replace('exec node', '/usr/bin/node').replace('dist/', '/opt/svc-mqtt/dist/');
 
 /** What a unit has to do so that stopping it drains the server and loses nothing. */
 function check(text: string): string[] {
   const read = (name: string) => new RegExp(`^${name}=(.*)$`, 'm').exec(text)?.[1] ?? '';
   const rules: [boolean, string][] = [
-    [
-      read('ExecStart') === `/usr/bin/node /opt/svc-mqtt/${bin['svc-mqtt']} serve`,
-      'systemd does not start the server itself',
-    ],
+    [read('ExecStart') === start, 'systemd does not start the server itself'],
     [read('KillMode') === 'mixed', 'the embedded NATS ends before the server has drained'],
     [read('KillSignal') === 'SIGTERM', 'the server is not stopped by SIGTERM'],
     [Number(read('TimeoutStopSec')) > settings.shutdownTimeoutSec.default, 'TimeoutStopSec ends the drain'],

@@ -46,8 +46,12 @@ export function imageEnvironment(stages: readonly Stage[]): Record<string, strin
   );
 }
 
-/** Checks the final stage: who runs, what is run, and what it tells about itself. */
-export function checkFinalStage(stages: readonly Stage[], bin: string): string[] {
+/**
+ * Checks the final stage: who runs, what is run, and what it tells about itself.
+ *
+ * @param start how `npm start` does it.
+ */
+export function checkFinalStage(stages: readonly Stage[], start: string): string[] {
   const last = stages.at(-1);
   const user = lastOf(last, 'USER')?.[0] ?? '';
   const exposed = argumentsOf(last, 'EXPOSE').flat().map(Number);
@@ -61,7 +65,11 @@ export function checkFinalStage(stages: readonly Stage[], bin: string): string[]
       ports.every((port) => exposed.includes(port)) && exposed.length === ports.length,
       'it exposes other ports than the defaults',
     ],
-    [lastOf(last, 'ENTRYPOINT')?.join(' ') === `node /app/${bin}`, 'it does not start the program'],
+    [
+      lastOf(last, 'ENTRYPOINT')?.join(' ') ===
+        start.replace(/^exec (.*) dist\/(.*) serve$/, '$1 /app/dist/$2'),
+      'it does not start the program as npm start does',
+    ],
     [lastOf(last, 'CMD')?.join(' ') === 'serve', 'it does not serve'],
     [lastOf(last, 'STOPSIGNAL')?.[0] === 'SIGTERM', 'it is not stopped by SIGTERM'],
     ...['title', 'description', 'licenses', 'version', 'revision'].map((name): [boolean, string] => [
