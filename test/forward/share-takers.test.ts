@@ -23,6 +23,8 @@ interface Played {
   asked: number;
   readonly given: string[];
   answers: boolean;
+  /** The share has members there. */
+  hasMembers: boolean;
   connection: NatsConnection;
   connect(): Promise<void>;
   announce(more?: object): Promise<void>;
@@ -49,7 +51,8 @@ async function openFleet(names: readonly string[]) {
       interest,
       replica: 'asks',
       encode: (message) => encodeStateHeaders(message),
-      onGiven() {},
+      hasShare: () => near.hasMember,
+      onGiven: () => false,
       giveHere({ payload }) {
         if (near.hasMember) here.push(payload.toString());
         return near.hasMember;
@@ -74,6 +77,7 @@ async function play(name: string, url: string): Promise<Played> {
     asked: 0,
     given: [],
     answers: true,
+    hasMembers: true,
     connection: undefined as never,
     async connect() {
       played.connection = await connect({ servers: url, reconnect: false });
@@ -82,13 +86,13 @@ async function play(name: string, url: string): Promise<Played> {
       connection.subscribe(`svc-mqtt.taker.${name}`, {
         callback(_error, question) {
           played.asked += 1;
-          if (played.answers) question.respond();
+          if (played.answers) question.respond(played.hasMembers ? '' : 'none');
         },
       });
       connection.subscribe(`svc-mqtt.taker.${name}.jobs.a`, {
         callback(_error, given) {
-          played.given.push(given.string());
-          if (played.answers) given.respond();
+          if (played.hasMembers) played.given.push(given.string());
+          if (played.answers) given.respond(played.hasMembers ? '' : 'none');
         },
       });
       await connection.flush();
@@ -126,6 +130,20 @@ test('all that wait for one replica ask it together, and those who are gone are 
   await until(() => interest.answers('b'));
   expect(interest.shares.get(share)).toEqual(['b']);
 });
+
+test.each([1, 2] as const)(
+  'with QoS %i one whose members have left is passed over, before and after it is asked',
+  async (qos) => {
+    const { takers, interest, played } = await openFleet(['a', 'b', 'c']);
+    const [a, b, c] = played as [Played, Played, Played];
+    a.hasMembers = false;
+    b.hasMembers = false;
+    for (const number of ['1', '2']) await takers.confirm(message(number, qos), [[share, 'a']]);
+    expect([a.given, b.given, c.given]).toEqual([[], [], ['1', '2']]);
+    // They are there all the same.
+    expect(['a', 'b', 'c'].map(interest.answers)).toEqual([true, true, true]);
+  },
+);
 
 test('one that is silent keeps what has QoS 2, and what has QoS 1 goes to another one, too', async () => {
   const { takers, interest, near, here, played } = await openFleet(['a', 'b']);

@@ -1,3 +1,6 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Connection } from '../../src/server/mqtt/connection.js';
@@ -113,4 +116,37 @@ describe('an order of connections', () => {
     orders.of(asked);
     expect(reads).toEqual({ openedAtMs: 0, received: 1 });
   });
+
+  test('holds none that has ended, while somebody watches or afterwards', async () => {
+    const { connections, come, meters, orders } = open();
+    const asked = { ...request, text: undefined, descending: false };
+    const ended: WeakRef<Fake>[] = [];
+    const comeAndGo = () => {
+      for (let count = 0; count < 1_000; count += 1) {
+        const connection = come(makeConnection(0));
+        ended.push(new WeakRef(connection));
+        connection.isConnected = false;
+        connections.remove(connection, true);
+      }
+    };
+    const countHeld = async () => {
+      await delay(1);
+      collectGarbage();
+      return ended.filter((each) => each.deref() !== undefined).length;
+    };
+    orders.of(asked);
+    comeAndGo();
+    orders.of(asked);
+    expect(await countHeld()).toBe(0);
+
+    // Nobody was there to be given a meter.
+    meters.onTick(performance.now() + 3_600_000);
+    orders.of(asked);
+    meters.onTick(performance.now() + 3_600_000);
+    comeAndGo();
+    expect(await countHeld()).toBe(0);
+  });
 });
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;

@@ -9,6 +9,7 @@ import {
   type TestCertificates,
 } from '../support/certificates.js';
 import { allConnections, type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
+import { connectPacket, openRawClient, publishPacket } from '../support/raw-client.js';
 
 let deviceAuthority: TestAuthority;
 let certificates: TestCertificates;
@@ -183,6 +184,24 @@ describe.skipIf(mosquittoMissing && !inCi)('mosquitto_pub over TLS', () => {
     expect(controlled.broker.counters.accepted).toBe(0);
   });
 });
+
+it.skipIf(process.platform !== 'linux')(
+  'has TCP probe a client that is not read for longer than its keep alive, and no longer when it is read',
+  async () => {
+    const { broker, device, port } = controlled;
+    const client = await openRawClient(port);
+    client.send(connectPacket({ userName: device.id, password: device.password, keepaliveSec: 2 }));
+    await client.next();
+    controlled.setFull(true);
+    client.send(publishPacket({ topic: `raw/${device.id}`, qos: 1, payload: 'x'.repeat(100_000) }));
+    const probed = () => readProbeDelays(broker.ports.tcp as number).map((sec) => sec !== undefined);
+    expect(probed()).toEqual([false]);
+    await vi.waitFor(() => expect(probed()).toEqual([true]));
+    controlled.setFull(false);
+    await vi.waitFor(() => expect(probed()).toEqual([false]));
+    client.destroy();
+  },
+);
 
 /**
  * Seconds until the system probes each connection that a port has, undefined: it does not. See proc(5), `/proc/net/tcp`:

@@ -62,6 +62,8 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
   private terms: Terms = unlimitedTerms;
   private asksForReceipts = false;
   keepaliveMs = 0;
+  /** TCP sees whether the client is there. */
+  private isProbed = false;
   will: Will | undefined;
   client: Client | undefined;
   uplink: Uplink | undefined;
@@ -258,7 +260,7 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
     this.will = connect.will;
     this.keepaliveMs = terms.keepaliveSec * 1_500; // [MQTT-3.1.2-24]
     this.deadlineMs = this.keepaliveMs > 0 ? performance.now() + this.keepaliveMs : Number.POSITIVE_INFINITY;
-    if (this.keepaliveMs === 0) probeSilence(this.accepted.socket);
+    this.probe(this.keepaliveMs === 0);
     this.phase = 'connected';
     this.roll.letIn(this);
     this.accepted.socket.onLogin?.();
@@ -472,6 +474,12 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
     this.socket.updateHold();
   }
 
+  private probe(enable: boolean): void {
+    if (enable === this.isProbed) return;
+    this.isProbed = enable;
+    probeSilence(this.accepted.socket, enable);
+  }
+
   /** Called about once a second. */
   onTick(nowMs: number): void {
     if (this.socket.stuckForMs(nowMs) > this.services.config.slowReaderTimeoutSec * 1_000) {
@@ -481,8 +489,10 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
     if (this.phase === 'connected' && this.socket.held) {
       // The client cannot be silent while it is not being read, and has all its time again when it is.
       if (this.keepaliveMs > 0) this.deadlineMs = nowMs + this.keepaliveMs;
+      if (nowMs - this.lastReadMs > this.keepaliveMs) this.probe(true);
       return;
     }
+    this.probe(this.phase === 'connected' && this.keepaliveMs === 0);
     if (nowMs <= this.deadlineMs || this.waits) return;
     this.close(this.phase === 'connected' ? 'keepalive-timeout' : 'connect-timeout');
   }

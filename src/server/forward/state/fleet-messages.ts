@@ -40,8 +40,9 @@ export interface FleetMessages {
   readonly kept: KeptMessages;
   /** Who gives it to the clients of this replica; set before the start. */
   deliver: (message: FleetMessage | KeptMessage, how: FleetDelivery) => void;
-  /** Who knows whether a shared subscription has a member that is connected here; set before the start. */
-  hasMember: (share: string) => boolean;
+  /** Who knows whether a shared subscription has members here, and one that is connected; set before the start. */
+  hasShare: (share: string) => boolean;
+  hasConnected: (share: string) => boolean;
   /**
    * Gives a message to the other replicas: those of QoS 1 and 2 in the order in which they are given, stored until each has
    * read them; one of QoS 0 once, to whoever is there.
@@ -107,10 +108,14 @@ export function openFleetMessages(
   ): void {
     if (message === undefined) return;
     if (!own) taken += 1;
-    const shares = own
-      ? []
-      : readTakers(headers?.get('Mqtt-Shares')).flatMap(([share, taker]) => (taker === replica ? share : []));
+    const shares = own ? [] : readShares(headers);
     fleet.deliver(message, { isOwn: own, shares: new Set(shares), isAgain });
+  }
+
+  function readShares(headers: MsgHdrs | undefined): string[] {
+    return readTakers(headers?.get('Mqtt-Shares')).flatMap(([share, taker]) =>
+      taker === replica ? share : [],
+    );
   }
 
   function encode(message: FleetMessage, takers: readonly ShareTaker[]): Uint8Array {
@@ -126,9 +131,14 @@ export function openFleetMessages(
     interest,
     replica,
     encode,
-    onGiven: (tokens, message) => give(toFleetMessage(tokens, message, Date.now()), message, false, true),
+    hasShare: (share) => fleet.hasShare(share),
+    onGiven(tokens, message) {
+      if (!readShares(message.headers).some(fleet.hasShare)) return false;
+      give(toFleetMessage(tokens, message, Date.now()), message, false, true);
+      return true;
+    },
     giveHere(message, share) {
-      const has = fleet.hasMember(share);
+      const has = fleet.hasConnected(share);
       if (has) fleet.deliver(message, { isOwn: true, shares: new Set([share]), isAgain: true });
       return has;
     },
@@ -221,7 +231,8 @@ export function openFleetMessages(
       return { passed, taken };
     },
     deliver: () => {},
-    hasMember: () => false,
+    hasShare: () => false,
+    hasConnected: () => false,
     pass(message, takers, onStored) {
       passed += 1;
       const tokens = topicToTokens(message.topic);
@@ -254,7 +265,11 @@ export function openFleetMessages(
         compact() {},
         onStored() {
           if (asked.length === 0) onStored();
-          else void shareTakers.confirm(message, asked).then(() => onStored());
+          else
+            shareTakers.confirm(message, asked).then(
+              () => onStored(),
+              () => onStored(),
+            );
         },
         onRefused(reason: string, cause?: string) {
           if (cause === 'publish_denied') stream.deny(reason);

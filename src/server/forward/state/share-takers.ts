@@ -20,19 +20,23 @@ export interface ShareTakers<M extends StateMessage> {
   confirm(message: M, takers: readonly ShareTaker[]): Promise<void>;
   /** Waits until all are confirmed, at most until `timeoutMs`; answers how many messages are not. */
   drain(timeoutMs: number): Promise<number>;
-  /** From now on it is not there for the others. */
+  /** From now on it takes nothing from the others. */
   leave(): void;
   /** Leaves, and waits for nobody. */
   close(): void;
 }
 
-/** `silent`: it has not answered in time. */
-type Outcome = 'there' | 'absent' | 'silent';
+/** `none`: it takes nothing for the share, any more. `silent`: it has not answered in time. `unknown`: it must not be asked. */
+type Outcome = 'there' | 'none' | 'absent' | 'silent' | 'unknown';
 
-/** Core NATS, in no stream: `<replica>` asks whether it is there, `<replica>.<topic>` gives it a message. */
+/**
+ * Core NATS, in no stream: `<replica>` asks whether it is there for a share, `<replica>.<topic>` gives it a message. An answer that is not
+ * empty says that it takes it not.
+ */
 const prefix = 'svc-mqtt.taker.';
 /** Who may hear what replicas tell each other may hear these answers. */
 const answersPrefix = 'svc-mqtt.answer';
+const refusal = 'none';
 const lookEveryMs = 250;
 /** A replica that is between two connections to NATS has one again by then. */
 const reconnectsWithinMs = 3_000;
@@ -42,8 +46,10 @@ export function openShareTakers<M extends StateMessage>(options: {
   interest: FleetInterest;
   replica: string;
   encode(message: M, takers: readonly ShareTaker[]): Uint8Array;
-  /** Another replica gives a message. @param tokens its topic. */
-  onGiven(tokens: string, message: Msg): void;
+  /** The share has members here. */
+  hasShare(share: string): boolean;
+  /** Another replica gives a message. @param tokens its topic. @returns false: the share has no members here. */
+  onGiven(tokens: string, message: Msg): boolean;
   /** @returns false: no member of the share is connected here. */
   giveHere(message: M, share: string): boolean;
 }): ShareTakers<M> {
@@ -68,12 +74,11 @@ export function openShareTakers<M extends StateMessage>(options: {
       const { connection } = link;
       if (link.open && connection?.isClosed() === false) {
         try {
-          await requests?.ask(subject, message.payload, message.headers);
-          return 'there';
+          const answer = await requests?.ask(subject, message.payload, message.headers);
+          return answer?.data.length ? 'none' : 'there';
         } catch (error) {
           const { noResponders, mayPass } = error as RequestError;
-          // What may not be asked is not known.
-          if (!mayPass) return 'there';
+          if (!mayPass) return 'unknown';
           const isOver = noResponders || !message.mayRepeat || (link.open && !connection.isClosed());
           if (isOver) {
             interest.miss(taker);
@@ -86,28 +91,29 @@ export function openShareTakers<M extends StateMessage>(options: {
     return 'there';
   }
 
-  /** One question for all messages that have been stored in this turn of the event loop. */
-  function ask(taker: string): Promise<Outcome> {
-    let asked = asking.get(taker);
+  /** One question for all messages that NATS says together are stored. */
+  function ask(taker: string, share: string): Promise<Outcome> {
+    const key = `${taker} ${share}`;
+    let asked = asking.get(key);
     if (asked === undefined) {
       asked = Promise.resolve().then(() => {
-        asking.delete(taker);
-        return request(taker, `${prefix}${taker}`, { payload: '', mayRepeat: true });
+        asking.delete(key);
+        return request(taker, `${prefix}${taker}`, { payload: share, mayRepeat: true });
       });
-      asking.set(taker, asked);
+      asking.set(key, asked);
     }
     return asked;
   }
 
   /** Whether it takes the message, as far as is known. With QoS 2 it is left to it in doubt: another would have it a second time. */
-  async function isTaken(taker: string, { qos }: M): Promise<boolean> {
+  async function isTaken(share: string, taker: string, { qos }: M): Promise<boolean> {
     const endMs = performance.now() + reconnectsWithinMs;
-    let outcome = await ask(taker);
+    let outcome = await ask(taker, share);
     while (outcome === 'absent' && qos === 2 && performance.now() < endMs) {
       await pause();
-      outcome = await ask(taker);
+      outcome = await ask(taker, share);
     }
-    return outcome === 'there' || (outcome === 'silent' && qos === 2);
+    return outcome === 'there' || outcome === 'unknown' || (outcome === 'silent' && qos === 2);
   }
 
   async function passAgain(message: M, share: string, absent: string): Promise<void> {
@@ -130,30 +136,24 @@ export function openShareTakers<M extends StateMessage>(options: {
     }
   }
 
-  function leave(): void {
-    if (hasLeft) return;
-    hasLeft = true;
-    if (link.connection?.isClosed() === false)
-      for (const subscription of subscriptions) subscription.unsubscribe();
-  }
-
   return {
     start() {
       requests = openNatsRequests(link, answersPrefix);
       link.listen({
         connected(connection) {
-          if (hasLeft) return;
+          if (isClosed) return;
           subscriptions = [
             connection.subscribe(own, {
               callback(error, message) {
-                if (error === null) message.respond();
+                if (error !== null) return;
+                message.respond(hasLeft || !options.hasShare(message.string()) ? refusal : '');
               },
             }),
             connection.subscribe(`${own}.>`, {
               callback(error, message) {
                 if (error !== null) return;
-                options.onGiven(message.subject.slice(own.length + 1), message);
-                message.respond();
+                const isTaken = !hasLeft && options.onGiven(message.subject.slice(own.length + 1), message);
+                message.respond(isTaken ? '' : refusal);
               },
             }),
           ];
@@ -166,12 +166,11 @@ export function openShareTakers<M extends StateMessage>(options: {
     async confirm(message, takers) {
       const all = Promise.all(
         takers.map(async ([share, taker]) => {
-          if (!(await isTaken(taker, message))) await passAgain(message, share, taker);
+          if (!(await isTaken(share, taker, message))) await passAgain(message, share, taker);
         }),
       );
       confirming.add(all);
-      await all;
-      confirming.delete(all);
+      await all.finally(() => confirming.delete(all));
     },
     async drain(timeoutMs) {
       const patience = new AbortController();
@@ -183,10 +182,14 @@ export function openShareTakers<M extends StateMessage>(options: {
       patience.abort();
       return confirming.size;
     },
-    leave,
+    leave() {
+      hasLeft = true;
+    },
     close() {
-      leave();
+      hasLeft = true;
       isClosed = true;
+      if (link.connection?.isClosed() === false)
+        for (const subscription of subscriptions) subscription.unsubscribe();
     },
   };
 }

@@ -42,13 +42,12 @@ const smoothingMs = 2_000;
 
 export function openConnectionMeters(connections: Iterable<Metered>): ConnectionMeters {
   let watchedUntilMs = 0;
-  /** Connections may have meters. */
-  let hasMeters = false;
+  /** Somebody has watched since all was forgotten. */
+  let wasWatched = false;
   let sampledAtMs = 0;
 
   function meterOf(connection: Metered): ConnectionMeter {
     if (connection.meter === undefined) {
-      hasMeters = true;
       connection.meter = {
         messages: countOf(connection),
         atMs: performance.now(),
@@ -62,6 +61,7 @@ export function openConnectionMeters(connections: Iterable<Metered>): Connection
   const meters: ConnectionMeters = {
     watch() {
       watchedUntilMs = performance.now() + watchMs;
+      wasWatched = true;
     },
     onForgotten: () => {},
     rateOf: (connection) => meterOf(connection).rate,
@@ -72,11 +72,11 @@ export function openConnectionMeters(connections: Iterable<Metered>): Connection
     },
     onTick(nowMs) {
       if (nowMs > watchedUntilMs) {
-        if (hasMeters) {
+        if (wasWatched) {
           for (const connection of connections) connection.meter = undefined;
           meters.onForgotten();
         }
-        hasMeters = false;
+        wasWatched = false;
         return;
       }
       if (nowMs - sampledAtMs < sampleMs) return;

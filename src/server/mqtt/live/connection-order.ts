@@ -13,15 +13,17 @@ export interface Entry {
 /** The connections that a filter lets through, sorted. */
 interface Kept {
   readonly entries: Entry[];
-  /** Of those that came while somebody watched, so many were looked at; undefined: not even the others were. */
+  /** Of the newcomers so many were looked at; undefined: not even the others were. */
   seen: number | undefined;
   sortedAtMs: number;
 }
 
 /** Orders that are kept: who watches asks for the same again and again. */
 const maxKept = 8;
-/** When more have come since the first look, looking at all of them begins anew. */
+/** When more have come since the last look, the next one is at all connections. */
 const maxNewcomers = 50_000;
+/** One that nobody has asked for since is dropped, with the connections in it that have ended. */
+const droppedAfterMs = 10_000;
 /** An order is good for the second question about one page. */
 const goodForMs = 500;
 
@@ -32,7 +34,7 @@ const goodForMs = 500;
 export function openConnectionOrders(connections: ConnectionRoll<Connection>, meters: ConnectionMeters) {
   /** The one that was used last is the last. */
   const kept = new Map<string, Kept>();
-  /** Those that have come since the oldest of the orders was made. */
+  /** Those that have come and that not every order has. */
   let newcomers: Connection[] = [];
 
   const forget = () => {
@@ -53,6 +55,17 @@ export function openConnectionOrders(connections: ConnectionRoll<Connection>, me
     for (const other of kept.keys()) if (kept.size >= maxKept) kept.delete(other);
     kept.set(name, order);
     return order;
+  }
+
+  function prune(nowMs: number): void {
+    let seenByAll = newcomers.length;
+    for (const [name, { seen = 0, sortedAtMs }] of kept) {
+      if (nowMs - sortedAtMs > droppedAfterMs) kept.delete(name);
+      else seenByAll = Math.min(seenByAll, seen);
+    }
+    if (seenByAll === 0) return;
+    newcomers.splice(0, seenByAll);
+    for (const order of kept.values()) order.seen = (order.seen ?? 0) - seenByAll;
   }
 
   return {
@@ -77,6 +90,7 @@ export function openConnectionOrders(connections: ConnectionRoll<Connection>, me
       order.sortedAtMs = nowMs;
       const compare = comparatorOf(request.descending);
       mergeInto(entries, moved.sort(compare), compare);
+      prune(nowMs);
       return entries;
     },
   };

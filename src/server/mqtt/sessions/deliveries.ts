@@ -37,7 +37,8 @@ export function createDeliveries(parts: {
   let turn = 0;
   if (fleet === undefined) return (message, onKept) => engine.deliver(message, onKept);
 
-  fleet.hasMember = shares.hasConnected;
+  fleet.hasShare = shares.has;
+  fleet.hasConnected = shares.hasConnected;
   fleet.deliver = (message, { isOwn, shares: here, isAgain }) => {
     // Services may write to the stream, too.
     if (checkTopic(message.topic) !== undefined || !isMqttText(Buffer.from(message.topic))) return;

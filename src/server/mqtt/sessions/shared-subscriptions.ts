@@ -50,6 +50,8 @@ export function createSharedSubscriptions(engine: SessionEngine, counters: Broke
   }
 
   return {
+    /** It has members here, connected or not. */
+    has: (share: string): boolean => shares.has(share),
     /** A member of the subscription, `<name>/<filter>`, is connected here. */
     hasConnected: (share: string): boolean =>
       shares.get(share)?.members.some(({ isConnected }) => isConnected) === true,

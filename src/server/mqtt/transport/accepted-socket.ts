@@ -48,18 +48,17 @@ const shortestProbeDelayMs = 60_000;
 const longestProbeDelayMs = 240_000;
 
 /**
- * Lets TCP see whether a silent client is still there. Only for one whose keep alive is 0: the others have said how long they
- * may be silent, and may be out of reach or asleep until then. Once a client is silent Node.js has it probed each second,
- * and ends it after ten probes without an answer. Each begins at another time, since Linux lets many timers expire
- * together, and loopback and the interfaces of containers drop what exceeds `net.core.netdev_max_backlog`, 1,000 packets:
- * of 18,500 clients that were to be probed in the same seconds 7,000 were ended, all of them there.
+ * Lets TCP see whether a silent client is still there, or no longer. Only for one that does not show it by itself, since its keep
+ * alive is 0 or it is not read: the others have said how long they may be silent, and may be out of reach or asleep until then. Once a
+ * client is silent Node.js has it probed each second, and ends it after ten probes without an answer. Each begins at
+ * another time, since Linux lets many timers expire together, and loopback and the interfaces of containers drop what exceeds
+ * `net.core.netdev_max_backlog`, 1,000 packets: of 18,500 clients that were to be probed in the same seconds 7,000
+ * were ended, all of them there.
  */
-export function probeSilence(socket: ByteSocket): void {
+export function probeSilence(socket: ByteSocket, enable: boolean): void {
   const tcp = (socket.lower ?? socket) as Partial<Pick<Socket, 'setKeepAlive'>>;
-  tcp.setKeepAlive?.(
-    true,
-    shortestProbeDelayMs + Math.random() * (longestProbeDelayMs - shortestProbeDelayMs),
-  );
+  const delayMs = shortestProbeDelayMs + Math.random() * (longestProbeDelayMs - shortestProbeDelayMs);
+  tcp.setKeepAlive?.(enable, delayMs);
 }
 
 /**
