@@ -153,7 +153,8 @@ test('one that is silent keeps what has QoS 2, and what has QoS 1 goes to anothe
     takers.confirm(message('once'), [[share, 'a']]),
     takers.confirm(message('exactly once', 2), [[share, 'a']]),
   ]);
-  expect([a.asked, b.given]).toEqual([1, ['once']]);
+  // With QoS 2 it is asked again.
+  expect([a.asked, b.given]).toEqual([2, ['once']]);
   expect(interest.answers('a')).toBe(false);
   // What it may have been given it keeps as well.
   b.answers = false;
@@ -163,6 +164,17 @@ test('one that is silent keeps what has QoS 2, and what has QoS 1 goes to anothe
   near.hasMember = true;
   await takers.confirm(message('here'), [[share, 'a']]);
   expect(here).toEqual(['here']);
+});
+
+test('with QoS 2 one that dies with the question is asked again, and another one has the message', async () => {
+  const { takers, played } = await openFleet(['a', 'b']);
+  const [a, b] = played as [Played, Played];
+  a.answers = false;
+  const confirmed = takers.confirm(message('1', 2), [[share, 'a']]);
+  await until(() => a.asked === 1);
+  await a.connection.close();
+  await confirmed;
+  expect(b.given).toEqual(['1']);
 });
 
 test('with QoS 2 one that is between two connections is waited for', async () => {

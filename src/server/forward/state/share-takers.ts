@@ -109,6 +109,8 @@ export function openShareTakers<M extends StateMessage>(options: {
   async function isTaken(share: string, taker: string, { qos }: M): Promise<boolean> {
     const endMs = performance.now() + reconnectsWithinMs;
     let outcome = await ask(taker, share);
+    // It may have died with the question.
+    if (outcome === 'silent' && qos === 2) outcome = await ask(taker, share);
     while (outcome === 'absent' && qos === 2 && performance.now() < endMs) {
       await pause();
       outcome = await ask(taker, share);
