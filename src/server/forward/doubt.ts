@@ -52,7 +52,8 @@ export class StreamDoubt {
    * does not answer keeps the outlet closed.
    */
   tick(isOpen: boolean, nowMs: number): void {
-    this.silent = this.longestMs >= silentAfterMs && nowMs - this.heardAtMs >= silentAfterMs;
+    // Until it stores something: what is sent again in its silence begins to wait anew.
+    if (this.longestMs >= silentAfterMs && nowMs - this.heardAtMs >= silentAfterMs) this.silent = true;
     if (this.silent || !isOpen) this.count += 1;
     this.longestMs = 0;
   }
