@@ -52,7 +52,8 @@ export function topicToTokens(topic: string): string {
 
 /** Reads a topic back from the tokens that `topicToTokens` made. */
 export function tokensToTopic(tokens: string): string {
-  return tokens.split('.').map(unescapeToken).join('/');
+  // The usual topic has nothing escaped.
+  return tokens.includes('%') ? tokens.split('.').map(unescapeToken).join('/') : tokens.replaceAll('.', '/');
 }
 
 /** The topic of a subject; what is not an escape that `escapeToken` makes stays as it is. */

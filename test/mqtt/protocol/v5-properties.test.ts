@@ -12,7 +12,7 @@ import {
   readVariableInteger,
   variableIntegerBytes,
   writeVariableInteger,
-} from '../../../src/server/mqtt/protocol/v5/variable-integer.js';
+} from '../../../src/server/mqtt/protocol/variable-integer.js';
 import { field } from '../../support/raw-client.js';
 
 describe('variable byte integers', () => {

@@ -26,9 +26,11 @@ export function toStoredCommand(found: RawMessage): StoredCommand {
   const { sequence, subject, storedAtMs, headers, payload } = found;
   const properties = decodeHeaders(headers);
   const expirySec = properties?.expirySec;
+  const deviceAt = subject.indexOf('.') + 1;
+  const deviceEnd = subject.indexOf('.', deviceAt);
   return {
     sequence,
-    device: subject.split('.', 2)[1] ?? '',
+    device: subject.slice(deviceAt, deviceEnd === -1 ? undefined : deviceEnd),
     topic: subjectToTopic(subject),
     payload: Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength),
     qos: readQos(headers),

@@ -6,14 +6,26 @@ import type { Msg } from './nats-library.js';
  * several times as long to make.
  */
 export function headerTextOf(message: Msg): string {
-  const { buffer, byteOffset, length } = headerBlockOf(message);
-  return Buffer.from(buffer, byteOffset, length).toString();
+  return headerBlockOf(message).toString();
 }
 
-/** A field of a header block, by the name as it was written; the empty text when there is none. */
+/** What a line with a field begins with, by its name: the names are few, and looked for in every message. */
+const beginnings = new Map<string, string>();
+
+function beginningOf(name: string): string {
+  let beginning = beginnings.get(name);
+  if (beginning === undefined) {
+    beginning = `\r\n${name}:`;
+    beginnings.set(name, beginning);
+  }
+  return beginning;
+}
+
+/** A field of a header block, by its name as the program writes it; the empty text when there is none. */
 export function findHeader(text: string, name: string): string {
-  const start = text.indexOf(`\r\n${name}:`);
+  const beginning = beginningOf(name);
+  const start = text.indexOf(beginning);
   if (start < 0) return '';
-  const from = start + name.length + 3;
+  const from = start + beginning.length;
   return text.slice(from, text.indexOf('\r\n', from)).trim();
 }

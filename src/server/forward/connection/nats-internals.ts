@@ -98,14 +98,14 @@ export function subjectBytesOf(message: Msg): Uint8Array | undefined {
 }
 
 /** The header block of a message as it came, the line with its status first; empty when it has none. */
-export function headerBlockOf(message: Msg): Uint8Array {
+export function headerBlockOf(message: Msg): Buffer {
   const { _msg: place, _rdata: bytes } = message as {
     _msg?: { readonly hdr?: unknown };
     _rdata?: unknown;
   };
   if (typeof place?.hdr !== 'number' || !(bytes instanceof Uint8Array))
     throw new Error('this version of the nats library is not known');
-  return bytes.subarray(0, Math.max(0, place.hdr));
+  return Buffer.from(bytes.buffer, bytes.byteOffset, Math.max(0, place.hdr));
 }
 
 /** The library collects so many bytes before it writes them within a turn. */

@@ -47,9 +47,12 @@ export async function askJson<T>(
   data: Uint8Array | string,
   headers?: Uint8Array,
 ): Promise<T> {
-  const answer = (await ask(requests, subject, data, headers)).json<
-    T & { error?: { code?: number; err_code?: number; description?: string } }
-  >();
+  return readJson(await ask(requests, subject, data, headers));
+}
+
+/** Reads a JSON answer that may be an error. @throws JetStreamError */
+export function readJson<T>(message: Msg): T {
+  const answer = message.json<T & { error?: { code?: number; err_code?: number; description?: string } }>();
   const { error } = answer;
   if (error === undefined || error === null) return answer;
   const { code, err_code: apiCode, description = 'no description' } = error;

@@ -2,7 +2,8 @@ import { findHeader, headerTextOf } from '../connection/nats-headers.js';
 import { type Msg, nanos } from '../connection/nats-library.js';
 import { openNatsRequests } from '../connection/nats-requests.js';
 import { noMessageFound } from '../jetstream-codes.js';
-import { apiPrefix, ask, askJson, JetStreamError } from './jetstream-api.js';
+import { readPlace, readPubAck } from '../pub-ack.js';
+import { apiPrefix, ask, askJson, JetStreamError, readJson } from './jetstream-api.js';
 import { openStateStream, type StateContext } from './state-stream.js';
 
 export type KvGone = 'removed' | 'expired';
@@ -37,7 +38,8 @@ export interface KvWrite {
   readonly expected: number | undefined;
   /** Seconds until it expires; undefined: never. */
   readonly ttlSec?: number | undefined;
-  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** Lines of the header block, each with CR LF. */
+  readonly headers?: string | undefined;
 }
 
 /**
@@ -123,18 +125,18 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
   async function write(
     key: string,
     value: Uint8Array | string,
-    { expected, ttlSec, headers = {} }: KvWrite,
+    { expected, ttlSec, headers = '' }: KvWrite,
     operation?: string,
   ): Promise<number | undefined> {
-    let fields = 'NATS/1.0\r\n';
-    for (const field in headers) fields += `${field}: ${headers[field]}\r\n`;
+    let fields = `NATS/1.0\r\n${headers}`;
     if (operation !== undefined) fields += `KV-Operation: ${operation}\r\n`;
     if (expected !== undefined) fields += `Nats-Expected-Last-Subject-Sequence: ${expected}\r\n`;
     if (ttlSec !== undefined) fields += `Nats-TTL: ${ttlSec}s\r\n`;
     const block = Buffer.from(`${fields}\r\n`);
     try {
-      const answer = await askJson<{ seq: number }>(requests, subjects + key, value, block);
-      return answer.seq;
+      const answer = await ask(requests, subjects + key, value, block);
+      const isStored = readPubAck(answer).kind === 'stored';
+      return isStored ? readPlace(answer.data).sequence : readJson<{ seq: number }>(answer).seq;
     } catch (error) {
       if (error instanceof JetStreamError && error.apiCode === wrongLastSequence) return undefined;
       throw error;

@@ -17,15 +17,25 @@ export interface StoredReader<M> {
   disconnected(): void;
 }
 
-/** One message for one who asked. */
-interface Job {
-  readonly sequence: number;
+/** Somebody who waits for messages. */
+interface Asker<M> {
   readonly isWanted: () => boolean;
-  resolve(found: RawMessage | undefined): void;
+  readonly messages: (M | undefined)[];
+  /** How many of them are not known yet. */
+  left: number;
+  resolve(messages: (M | undefined)[]): void;
+}
+
+/** One message for one who asked. */
+interface Job<M> {
+  readonly sequence: number;
+  readonly asker: Asker<M>;
+  /** Among the messages. */
+  readonly place: number;
 }
 
 /** What is read by one request: rising sequences, some of them for several. */
-type Run = readonly Job[];
+type Run<M> = readonly Job<M>[];
 
 /** Where they are read. */
 export interface StreamSource {
@@ -56,8 +66,8 @@ const maxBatchBytes = 262_144;
  * @param toMessage answers undefined when it cannot be sent to clients.
  */
 export function openStoredReader<M>(toMessage: (found: RawMessage) => M | undefined): StoredReader<M> {
-  const queue: Job[] = [];
-  let runs: Run[] = [];
+  const queue: Job<M>[] = [];
+  let runs: Run<M>[] = [];
   let underWay = 0;
   let isScheduled = false;
   let source: StreamSource | undefined;
@@ -78,23 +88,29 @@ export function openStoredReader<M>(toMessage: (found: RawMessage) => M | undefi
       const next = runs.shift();
       if (next === undefined) return;
       const run = next.filter((job) => {
-        if (job.isWanted()) return true;
-        job.resolve(undefined);
+        if (job.asker.isWanted()) return true;
+        answer(job, undefined);
         return false;
       });
       if (run.length > 0) void start(run, source);
     }
   }
 
-  async function start(run: Run, from: StreamSource): Promise<void> {
+  function answer({ asker, place }: Job<M>, found: RawMessage | undefined): void {
+    asker.messages[place] = found && toMessage(found);
+    asker.left -= 1;
+    if (asker.left === 0) asker.resolve(asker.messages);
+  }
+
+  async function start(run: Run<M>, from: StreamSource): Promise<void> {
     underWay += 1;
-    const found = await readRun(from, [...new Set(run.map(({ sequence }) => sequence))]).catch(
-      () => undefined,
-    );
+    const found = await readRun(from, new Set(run.map(({ sequence }) => sequence))).catch(() => undefined);
     underWay -= 1;
-    const left = run.filter(({ sequence }) => found?.has(sequence) !== true);
-    if (left.length > 0) queue.unshift(...left);
-    for (const { sequence, resolve } of run) if (found?.has(sequence) === true) resolve(found.get(sequence));
+    const left: Job<M>[] = [];
+    for (const job of run)
+      if (found?.has(job.sequence) === true) answer(job, found.get(job.sequence));
+      else left.push(job);
+    queue.unshift(...left);
     if (found !== undefined) pump();
     // NATS is away, or the stream has no leader: it is asked again.
     else setTimeout(pump, retryMs).unref();
@@ -103,19 +119,11 @@ export function openStoredReader<M>(toMessage: (found: RawMessage) => M | undefi
   return {
     read: (sequences, isWanted) =>
       new Promise((resolve) => {
-        let left = sequences.length;
-        const messages = new Array<M | undefined>(left);
-        if (left === 0) resolve(messages);
-        for (const [place, sequence] of sequences.entries())
-          queue.push({
-            sequence,
-            isWanted,
-            resolve(found) {
-              messages[place] = found && toMessage(found);
-              left -= 1;
-              if (left === 0) resolve(messages);
-            },
-          });
+        const left = sequences.length;
+        const asker = { isWanted, messages: new Array<M | undefined>(left), left, resolve };
+        if (left === 0) resolve(asker.messages);
+        for (let place = 0; place < left; place += 1)
+          queue.push({ sequence: sequences[place] as number, asker, place });
         schedule();
       }),
     connected(from) {
@@ -128,9 +136,9 @@ export function openStoredReader<M>(toMessage: (found: RawMessage) => M | undefi
   };
 }
 
-function toRuns(jobs: readonly Job[], isBatched: boolean): Run[] {
-  const runs: Job[][] = [];
-  let run: Job[] = [];
+function toRuns<M>(jobs: readonly Job<M>[], isBatched: boolean): Run<M>[] {
+  const runs: Job<M>[][] = [];
+  let run: Job<M>[] = [];
   for (const job of [...jobs].sort((one, other) => one.sequence - other.sequence)) {
     const first = run[0]?.sequence ?? 0;
     const last = run.at(-1)?.sequence ?? 0;
@@ -145,18 +153,21 @@ function toRuns(jobs: readonly Job[], isBatched: boolean): Run[] {
   return runs;
 }
 
-/** What is known of the sequences by now; undefined: the message is gone. @throws NatsError when NATS does not say. */
+/** What is known of rising sequences by now; undefined: the message is gone. @throws NatsError when NATS does not say. */
 async function readRun(
   source: StreamSource,
-  sequences: readonly number[],
+  wanted: ReadonlySet<number>,
 ): Promise<Map<number, RawMessage | undefined>> {
+  const sequences = [...wanted];
   const [first = 0] = sequences;
   const last = sequences.at(-1) ?? first;
   if (first === last) return new Map([[first, await readStored(source, first)]]);
-  const { messages, upTo } = await readBatch(source, first, last, new Set(sequences));
+  const { messages, upTo } = await readBatch(source, first, last, wanted);
   const missing = sequences.filter((sequence) => sequence <= upTo && !messages.has(sequence));
-  const others = await Promise.all(missing.map((sequence) => readFromLeader(source, sequence)));
-  return new Map([...messages, ...missing.map((sequence, place) => [sequence, others[place]] as const)]);
+  await Promise.all(
+    missing.map(async (sequence) => messages.set(sequence, await readFromLeader(source, sequence))),
+  );
+  return messages;
 }
 
 /** @throws NatsError when NATS does not say. */
@@ -201,7 +212,7 @@ async function readBatch(
   first: number,
   last: number,
   wanted: ReadonlySet<number>,
-): Promise<{ messages: Map<number, RawMessage>; upTo: number }> {
+): Promise<{ messages: Map<number, RawMessage | undefined>; upTo: number }> {
   const answers: { readonly sequence: number; readonly block: string; readonly answer: Msg }[] = [];
   let upTo = 0;
   const request = JSON.stringify({ seq: first, batch: last - first + 1, max_bytes: maxBatchBytes });
@@ -213,7 +224,7 @@ async function readBatch(
     // Behind the last one comes a status.
     return sequence === 0 || findHeader(block, 'Nats-Num-Pending') === '';
   });
-  const messages = new Map<number, RawMessage>();
+  const messages = new Map<number, RawMessage | undefined>();
   for (const { sequence, block, answer } of answers) {
     const message = rawOf(answer, block, sequence);
     if (message !== undefined) messages.set(sequence, message);

@@ -94,19 +94,35 @@ export function matches(filter: string, topic: string): boolean {
  * this decides the matching of topics as well.
  */
 export function covers(outer: string, inner: string): boolean {
-  return coversLevels(outer.split('/'), inner.split('/'));
+  if (inner.startsWith('$') && (isLevel(outer, 0, '+') || isLevel(outer, 0, '#'))) return false;
+  // Level by level, without parting the texts: each message is held against the filters of each client that may have it.
+  let at = 0;
+  let other = 0;
+  while (at <= outer.length) {
+    // `a/#` matches `a` itself too, so it covers the filter `a` as well as everything below.
+    if (isLevel(outer, at, '#')) return true;
+    if (other > inner.length || isLevel(inner, other, '#')) return false;
+    const end = levelEnd(outer, at);
+    const otherEnd = levelEnd(inner, other);
+    if (!isLevel(outer, at, '+') && !isSame(outer, at, end, inner, other, otherEnd)) return false;
+    at = end + 1;
+    other = otherEnd + 1;
+  }
+  return other > inner.length;
 }
 
-/** The same for levels that were split before. */
-export function coversLevels(wide: readonly string[], narrow: readonly string[]): boolean {
-  if (narrow[0]?.startsWith('$') === true && (wide[0] === '+' || wide[0] === '#')) return false;
-  for (let index = 0; index < wide.length; index++) {
-    const level = wide[index];
-    // `a/#` matches `a` itself too, so it covers the filter `a` as well as everything below.
-    if (level === '#') return true;
-    const other = narrow[index];
-    if (other === undefined || other === '#') return false;
-    if (level !== '+' && level !== other) return false;
-  }
-  return narrow.length === wide.length;
+function isLevel(text: string, at: number, wildcard: '+' | '#'): boolean {
+  return text[at] === wildcard && (at + 1 === text.length || text[at + 1] === '/');
+}
+
+function levelEnd(text: string, at: number): number {
+  const end = text.indexOf('/', at);
+  return end === -1 ? text.length : end;
+}
+
+function isSame(one: string, at: number, end: number, other: string, otherAt: number, otherEnd: number) {
+  if (end - at !== otherEnd - otherAt) return false;
+  for (let index = at; index < end; index += 1)
+    if (one.charCodeAt(index) !== other.charCodeAt(index - at + otherAt)) return false;
+  return true;
 }

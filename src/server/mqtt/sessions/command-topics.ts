@@ -4,7 +4,6 @@ import type { DownlinkMessage, StoredCommand } from '../../forward/commands/stor
 import type { Downlink } from '../../forward/downlink.js';
 import { shortenText } from '../../live.js';
 import type { BrokerCounters } from '../live/counters.js';
-import { isMqttText } from '../protocol/field.js';
 import { checkTopic, type FilterParts, hasMoreLevels } from '../protocol/topics.js';
 import { expiryOf, type Message } from './message.js';
 import type { SubscriptionTerms } from './subscription.js';
@@ -42,7 +41,8 @@ export function openCommandTopics(options: {
   let joined = 0;
 
   function findProblem(topic: string): string | undefined {
-    if (checkTopic(topic) !== undefined || !isMqttText(Buffer.from(topic))) return 'it is no topic of MQTT';
+    // What a string is encoded to is well-formed [MQTT-1.5.3-1] [MQTT-1.5.3-2].
+    if (checkTopic(topic) !== undefined || topic.includes('\0')) return 'it is no topic of MQTT';
     if (hasMoreLevels(topic, maxTopicLevels))
       return `it has more levels than MAX_TOPIC_LEVELS, ${maxTopicLevels}`;
     return undefined;

@@ -112,9 +112,9 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
     async write(key, record, expected, writeId) {
       const { owner, epoch, expirySec } = record;
       const wanted = describeWants(deviceOfKey(key), record.subscriptions);
-      const headers: Record<string, string> = { [epochHeader]: String(epoch), [writeHeader]: writeId };
-      if (wanted !== '') headers[wantsHeader] = wanted;
-      if (owner !== undefined) headers[ownerHeader] = owner;
+      let headers = `${epochHeader}: ${epoch}\r\n${writeHeader}: ${writeId}\r\n`;
+      if (wanted !== '') headers += `${wantsHeader}: ${wanted}\r\n`;
+      if (owner !== undefined) headers += `${ownerHeader}: ${owner}\r\n`;
       const expires = owner === undefined && expirySec !== Number.POSITIVE_INFINITY;
       const ttlSec = expires ? Math.max(1, Math.ceil(expirySec)) : undefined;
       const put = (revision: number) =>
@@ -135,7 +135,7 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
       return revision;
     },
     async remove(key, expected) {
-      const headers = { [writeHeader]: store.nextWriteId() };
+      const headers = `${writeHeader}: ${store.nextWriteId()}\r\n`;
       const revision = await bucket.remove(key, { expected, headers }).catch(fail);
       if (revision === undefined) {
         const entry = await read(key, true);

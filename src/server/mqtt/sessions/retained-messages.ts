@@ -1,6 +1,6 @@
 import type { RetainedStore, SaveOutcome } from '../../forward/state/retained-store.js';
 import { isMqttText } from '../protocol/field.js';
-import { checkTopic, coversLevels } from '../protocol/topics.js';
+import { checkTopic, matches } from '../protocol/topics.js';
 import { bytesOf, isExpired, type Message } from './message.js';
 
 export interface RetainedLimits {
@@ -46,7 +46,6 @@ interface Write {
 
 interface Entry {
   readonly topic: string;
-  readonly levels: readonly string[];
   /** Without payload: it is removed, and the stream has still to say so. */
   message: Message;
   /** Where the stream has it; 0: nowhere. */
@@ -99,7 +98,7 @@ export function createRetainedMessages(options: {
 
   function add(message: Message, sequence: number): Entry {
     const { topic } = message;
-    const entry = { topic, levels: topic.split('/'), message, sequence, round, write: undefined };
+    const entry = { topic, message, sequence, round, write: undefined };
     entries.set(topic, entry);
     bytes += bytesOf(message);
     noteExpiry(message);
@@ -291,20 +290,16 @@ export function createRetainedMessages(options: {
 
     find(filters) {
       forgetExpired();
-      const wild = filters
-        .filter((filter) => /[+#]/.test(filter))
-        .map((filter) => ({ filter, levels: filter.split('/') }));
+      const wild = filters.filter((filter) => /[+#]/.test(filter));
       const found = new Map<Message, string[]>();
       for (const filter of filters) {
         const exact = entries.get(filter);
         if (exact !== undefined && isShown(exact.message)) found.set(exact.message, [filter]);
       }
       if (wild.length > 0) {
-        for (const { message, levels } of entries.values()) {
+        for (const { message } of entries.values()) {
           if (!isShown(message)) continue;
-          const matching = wild
-            .filter((pattern) => coversLevels(pattern.levels, levels))
-            .map(({ filter }) => filter);
+          const matching = wild.filter((filter) => matches(filter, message.topic));
           if (matching.length > 0) found.set(message, [...(found.get(message) ?? []), ...matching]);
         }
       }

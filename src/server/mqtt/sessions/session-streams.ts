@@ -78,11 +78,12 @@ export class SessionStreams {
   /** Where it stands. What this replica cannot go on with stays as it was. */
   get state(): RestoredSession {
     const { restored, reader, commands } = this;
-    const untouched = restored?.unacked.filter(({ stream }) => this[stream] === undefined) ?? [];
+    const unacked = reader.outgoing.listStored();
+    for (const each of restored?.unacked ?? []) if (this[each.stream] === undefined) unacked.push(each);
     return {
       cursors: this.cursors,
       passed: commands === undefined ? restored?.passed : commands.passed.record,
-      unacked: [...reader.outgoing.listStored(), ...untouched],
+      unacked,
     };
   }
 

@@ -11,13 +11,14 @@ const maxBytes = 1_024;
  * takes none: those at the device's own `cmd/` are commands, and what is shared is given to who is connected.
  */
 export function describeWants(deviceId: string, subscriptions: readonly StoredSubscription[]): string {
-  const prefixes = new Set<string>();
+  const prefixes: string[] = [];
   for (const { name } of subscriptions) {
     const parts = partFilter(name);
     if (parts === undefined || parts.shareName !== undefined || isOwn(parts, deviceId)) continue;
-    prefixes.add(prefixOf(parts.filter));
+    prefixes.push(prefixOf(parts.filter));
   }
-  const text = [...prefixes].sort().map(encodeURIComponent).join(' ');
+  if (prefixes.length === 0) return '';
+  const text = [...new Set(prefixes)].sort().map(encodeURIComponent).join(' ');
   return text.length > maxBytes ? encodeURIComponent(everything) : text;
 }
 

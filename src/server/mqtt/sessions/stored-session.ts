@@ -109,10 +109,12 @@ export class StoredSession implements Writable {
 
   /** Its client has connected again. @param anew with a new session. */
   begin(expirySec: number, anew: boolean): void {
-    const epoch = this.epoch + 1;
+    const { owner, terms } = this;
+    const epoch = terms.epoch + 1;
+    const { id, others } = terms;
     this.terms = anew
-      ? newTerms(this.owner, expirySec, epoch)
-      : { ...this.terms, epoch, owner: this.owner, expirySec, awaySinceMs: undefined };
+      ? newTerms(owner, expirySec, epoch)
+      : { id, epoch, owner, expirySec, awaySinceMs: undefined, others };
   }
 
   /** Its client has gone: the session expires from now on. @returns as `persist` does. */
@@ -256,9 +258,8 @@ export class StoredSession implements Writable {
   }
 
   private settle(upTo: number, stored: boolean): void {
-    const over = this.waiters.filter((waiter) => waiter.upTo <= upTo);
-    this.waiters = this.waiters.filter((waiter) => waiter.upTo > upTo);
-    for (const { resolve } of over) resolve(stored);
+    while (this.waiters[0] !== undefined && this.waiters[0].upTo <= upTo)
+      this.waiters.shift()?.resolve(stored);
     if (this.isDirty) return;
     for (const resolve of this.idlers.splice(0)) resolve();
   }

@@ -53,11 +53,11 @@ export class Unacknowledged extends Map<number, InFlight> {
 
   /** Those that are stored. */
   listStored(): Unacked[] {
-    return [...this].flatMap(([packetId, { stored, isReleased }]) =>
-      stored === undefined
-        ? []
-        : [{ packetId, stream: stored.stream, sequence: stored.sequence, released: isReleased }],
-    );
+    const list: Unacked[] = [];
+    for (const [packetId, { stored, isReleased: released }] of this)
+      if (stored !== undefined)
+        list.push({ packetId, stream: stored.stream, sequence: stored.sequence, released });
+    return list;
   }
 
   /** The same, of a session that another replica had. */

@@ -1,8 +1,8 @@
 import type { CloseReason } from '../close-reason.js';
 import type { Delivery, OutgoingPublish, Publish } from '../codec.js';
-import { fieldEnd } from '../field.js';
-import { encodeLength } from '../fixed-header.js';
+import { fieldEnd, writeField } from '../field.js';
 import type { ProtocolVersion, QoS } from '../packet-type.js';
+import { variableIntegerBytes, writeVariableInteger } from '../variable-integer.js';
 
 /** Decodes PUBLISH and checks everything but the topic's text. */
 export function decodePublish(
@@ -40,14 +40,14 @@ export function decodePublish(
 
 /** Encodes PUBLISH. */
 export function encodePublish(message: OutgoingPublish, delivery: Delivery): Buffer {
-  const topic = Buffer.from(message.topic, 'utf8');
+  const { topic, payload } = message;
   const { qos, packetId } = delivery;
-  const first = 0x30 | (delivery.dup ? 0x08 : 0) | (qos << 1) | (message.retain ? 0x01 : 0);
-  const length = 2 + topic.length + (qos > 0 ? 2 : 0) + message.payload.length;
-  return Buffer.concat([
-    Buffer.from([first, ...encodeLength(length), topic.length >> 8, topic.length & 0xff]),
-    topic,
-    ...(qos > 0 ? [Buffer.from([packetId >> 8, packetId & 0xff])] : []),
-    message.payload,
-  ]);
+  const length = 2 + Buffer.byteLength(topic) + (qos > 0 ? 2 : 0) + payload.length;
+
+  const packet = Buffer.allocUnsafe(1 + variableIntegerBytes(length) + length);
+  packet[0] = 0x30 | (delivery.dup ? 0x08 : 0) | (qos << 1) | (message.retain ? 0x01 : 0);
+  let at = writeField(packet, writeVariableInteger(packet, 1, length), topic);
+  if (qos > 0) at = packet.writeUInt16BE(packetId, at);
+  payload.copy(packet, at);
+  return packet;
 }

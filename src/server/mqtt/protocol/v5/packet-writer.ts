@@ -1,6 +1,6 @@
+import { variableIntegerBytes, writeVariableInteger } from '../variable-integer.js';
 import type { Properties, Property } from './property-table.js';
 import { propertiesBytes, writeProperties } from './property-writer.js';
-import { variableIntegerBytes, writeVariableInteger } from './variable-integer.js';
 
 /** A packet of `head` and those properties that fit. */
 export function encodePacket(

@@ -1,8 +1,8 @@
 import type { CloseReason } from '../close-reason.js';
 import { fieldEnd, isMqttText } from '../field.js';
 import { checkTopic } from '../topics.js';
+import { readVariableInteger, variableIntegerBytes } from '../variable-integer.js';
 import { type Place, type Properties, type Property, propertyById } from './property-table.js';
-import { readVariableInteger, variableIntegerBytes } from './variable-integer.js';
 
 type Found = { -readonly [Name in keyof Properties]: unknown };
 

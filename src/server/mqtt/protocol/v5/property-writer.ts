@@ -1,6 +1,7 @@
 import type { UserProperties } from '../codec.js';
+import { writeField } from '../field.js';
+import { variableIntegerBytes, writeVariableInteger } from '../variable-integer.js';
 import { type Place, type Properties, type Property, properties } from './property-table.js';
-import { variableIntegerBytes, writeVariableInteger } from './variable-integer.js';
 
 const longestLifetime = 0xffff_ffff;
 const maxTextBytes = 0xffff;
@@ -85,24 +86,4 @@ function fieldBytes(value: string | Buffer): number {
   const bytes = typeof value === 'string' ? Buffer.byteLength(value) : value.length;
   if (bytes > maxTextBytes) throw new RangeError(`a property of ${bytes} bytes: 65,535 are the most`);
   return 2 + bytes;
-}
-
-/** Writes text or bytes behind their length, and answers where they end. */
-export function writeField(target: Buffer, offset: number, value: string | Buffer): number {
-  const start = offset + 2;
-  const bytes = typeof value === 'string' ? writeText(target, start, value) : value.copy(target, start);
-  target[offset] = bytes >> 8;
-  target[offset + 1] = bytes & 0xff;
-  return start + bytes;
-}
-
-/** Short ASCII text is written faster without leaving JavaScript. Answers how many bytes it has. */
-function writeText(target: Buffer, offset: number, text: string): number {
-  if (text.length > 40) return target.write(text, offset);
-  for (let index = 0; index < text.length; index += 1) {
-    const code = text.charCodeAt(index);
-    if (code >= 0x80) return target.write(text, offset);
-    target[offset + index] = code;
-  }
-  return text.length;
 }

@@ -1,11 +1,11 @@
 import type { CloseReason } from '../close-reason.js';
 import type { Delivery, OutgoingPublish, Publish, PublishProperties } from '../codec.js';
-import { fieldEnd } from '../field.js';
+import { fieldEnd, writeField } from '../field.js';
 import type { QoS } from '../packet-type.js';
+import { variableIntegerBytes, writeVariableInteger } from '../variable-integer.js';
 import { decodeProperties, propertiesEnd, propertiesStart } from './property-reader.js';
 import { Place } from './property-table.js';
-import { propertiesBytes, propertiesOf, writeField, writeProperties } from './property-writer.js';
-import { variableIntegerBytes, writeVariableInteger } from './variable-integer.js';
+import { propertiesBytes, propertiesOf, writeProperties } from './property-writer.js';
 
 /** Decodes PUBLISH (MQTT 5.0 §3.3) and checks everything but the topic, which may be empty, and the properties. */
 export function decodePublish(packet: Buffer, bodyOffset: number): Publish | CloseReason {
