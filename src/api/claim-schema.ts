@@ -1,6 +1,6 @@
 import Type from 'typebox';
-import { maxClaimUses } from '../db/claims.js';
-import { fieldPatterns, maxDeviceTypeLength, maxMetadataKeys } from '../db/device-fields.js';
+import { maxClaimUses } from '../db/devices/claims.js';
+import { fieldPatterns, maxDeviceTypeLength, maxMetadataKeys } from '../db/devices/device-fields.js';
 import {
   closed,
   cursorParameter,

@@ -1,5 +1,5 @@
 import type { Static } from 'typebox';
-import type { Claim, NewClaim } from '../db/claims.js';
+import type { Claim, NewClaim } from '../db/devices/claims.js';
 import type * as schema from './claim-schema.js';
 
 export type ClaimJson = Static<typeof schema.ClaimResponse>;

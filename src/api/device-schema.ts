@@ -9,7 +9,7 @@ import {
   maxMetadataKeys,
   maxMetadataValueLength,
   maxReasonLength,
-} from '../db/device-fields.js';
+} from '../db/devices/device-fields.js';
 import {
   closed,
   cursorParameter,

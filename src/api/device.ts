@@ -1,7 +1,7 @@
 import type { Static } from 'typebox';
-import type { RotatedDevice } from '../db/device-changes.js';
-import type { Ledger } from '../db/device-ledger.js';
-import type { Device, NewDevice } from '../db/devices.js';
+import type { RotatedDevice } from '../db/devices/device-changes.js';
+import type { Ledger } from '../db/devices/device-ledger.js';
+import type { Device, NewDevice } from '../db/devices/devices.js';
 import type * as schema from './device-schema.js';
 
 export type DeviceJson = Static<typeof schema.DeviceResponse>;

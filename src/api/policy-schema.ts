@@ -1,6 +1,6 @@
 import Type from 'typebox';
 import { ackLevels } from '../ack-level.js';
-import { fieldPatterns, maxDeviceTypeLength } from '../db/device-fields.js';
+import { fieldPatterns, maxDeviceTypeLength } from '../db/devices/device-fields.js';
 import {
   maxPublishRate,
   maxSubjectLength,

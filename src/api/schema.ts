@@ -1,5 +1,5 @@
 import Type, { type Static, type TSchema, type TUnsafe } from 'typebox';
-import { fieldPatterns, maxMetadataKeyLength, maxMetadataValueLength } from '../db/device-fields.js';
+import { fieldPatterns, maxMetadataKeyLength, maxMetadataValueLength } from '../db/devices/device-fields.js';
 import { timePattern } from './constants.js';
 
 /** The API takes no field that it does not know. */

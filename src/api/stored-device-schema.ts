@@ -5,7 +5,7 @@ import {
   maxDeviceIdLength,
   maxDeviceTypeLength,
   maxMetadataKeys,
-} from '../db/device-fields.js';
+} from '../db/devices/device-fields.js';
 import { maxImported } from './constants.js';
 import {
   closed,

@@ -1,7 +1,13 @@
 import type { Static } from 'typebox';
-import { checkDeviceId, checkDeviceType, checkMetadata, checkTime, parseTime } from '../db/device-fields.js';
-import type { ExportedDevice } from '../db/device-import.js';
-import type { DeviceRow } from '../db/device-insert.js';
+import {
+  checkDeviceId,
+  checkDeviceType,
+  checkMetadata,
+  checkTime,
+  parseTime,
+} from '../db/devices/device-fields.js';
+import type { ExportedDevice } from '../db/devices/device-import.js';
+import type { DeviceRow } from '../db/devices/device-insert.js';
 import { timePattern } from './constants.js';
 import type { FieldProblem } from './problem.js';
 import type * as schema from './stored-device-schema.js';

@@ -2,13 +2,13 @@ import { timingSafeEqual } from 'node:crypto';
 import { and, eq, inArray, isNotNull, isNull, sql } from 'drizzle-orm';
 import { SvcMqttError } from '../errors.js';
 import { type Actor, writeAudit } from './audit.js';
-import { codeOf } from './database-errors.js';
-import { checkForm, type TextForm } from './device-fields.js';
-import type { Database } from './open.js';
-import { query, readQuery } from './query.js';
+import { codeOf } from './connection/database-errors.js';
+import type { Database } from './connection/open.js';
+import { query, readQuery } from './connection/query.js';
+import { inTransaction } from './connection/transaction.js';
+import { checkForm, type TextForm } from './devices/device-fields.js';
 import { apiKeys } from './schema.js';
 import { checkHoldsNoKey, generateId, generateSecret, hashSecret } from './secrets.js';
-import { inTransaction } from './transaction.js';
 
 /** What a key may do: add devices, and look at those only that it has added; look; both; everything. */
 export const roles = ['enroller', 'viewer', 'provisioner', 'operator'] as const;

@@ -1,6 +1,6 @@
 import { and, desc, eq, getTableColumns, gte, like, lt, or, sql } from 'drizzle-orm';
-import type { Database } from './open.js';
-import { query } from './query.js';
+import type { Database } from './connection/open.js';
+import { query } from './connection/query.js';
 import { auditLog } from './schema.js';
 
 /** One change as the audit log keeps it. */

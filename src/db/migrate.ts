@@ -6,7 +6,8 @@ import type pg from 'pg';
 import { messageOf, SvcMqttError } from '../errors.js';
 import type { Progress } from '../progress.js';
 import { within } from '../time-limit.js';
-import { codeOf, toDatabaseError } from './database-errors.js';
+import { codeOf, toDatabaseError } from './connection/database-errors.js';
+import type { Database } from './connection/open.js';
 import {
   clearStatistics,
   convertLegacy,
@@ -15,8 +16,7 @@ import {
   noteStatistics,
   readLegacyTable,
   setLegacyAside,
-} from './legacy.js';
-import type { Database } from './open.js';
+} from './devices/legacy.js';
 
 /** How the schema stands. */
 export interface MigrationStatus {

@@ -4,12 +4,12 @@ import type { NodePgDatabase } from 'drizzle-orm/node-postgres';
 import { SvcMqttError } from '../errors.js';
 import { checkPolicy, defaultRules, type PolicyRules, toRulesJson } from '../policy.js';
 import { type Actor, writeAudit } from './audit.js';
-import { checkDeviceType } from './device-fields.js';
-import type { Database } from './open.js';
-import { query } from './query.js';
+import type { Database } from './connection/open.js';
+import { query } from './connection/query.js';
+import { inTransaction } from './connection/transaction.js';
+import { checkDeviceType } from './devices/device-fields.js';
 import { policies } from './schema.js';
 import { checkHoldsNoKey } from './secrets.js';
-import { inTransaction } from './transaction.js';
 
 /** What the devices of one type may do. A type without a policy has the server's default. */
 export interface DevicePolicy extends PolicyRules {

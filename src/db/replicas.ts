@@ -1,4 +1,4 @@
-import type { Database } from './open.js';
+import type { Database } from './connection/open.js';
 
 /** The name under which the one connection of each replica that follows changes is seen in `pg_stat_activity`. */
 export const replicaApplicationName = 'svc-mqtt replica';

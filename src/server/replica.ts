@@ -2,17 +2,17 @@ import type { AckLevel } from '../ack-level.js';
 import { toEventJson } from '../api/event.js';
 import type { StatsJson } from '../api/stats.js';
 import { type Actor, writeAudit } from '../db/audit.js';
-import { toDatabaseError } from '../db/database-errors.js';
-import type { Database } from '../db/open.js';
+import { toDatabaseError } from '../db/connection/database-errors.js';
+import type { Database } from '../db/connection/open.js';
 import { countReplicas } from '../db/replicas.js';
 import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
-import type { EventFeed } from './event-feed.js';
 import type { Forwarder } from './forward/forwarder.js';
 import type { Durability } from './forward/stream/durability.js';
-import type { LiveConnections, LiveSessions, LocalCommands, LocalView } from './live.js';
 import type { BrokerCounters } from './mqtt/live/counters.js';
-import { startTrafficHistory, type Traffic } from './traffic-history.js';
+import type { EventFeed } from './operate/event-feed.js';
+import type { LiveConnections, LiveSessions, LocalCommands, LocalView } from './operate/live.js';
+import { startTrafficHistory, type Traffic } from './operate/traffic-history.js';
 
 /** How long the number of replicas is remembered: it costs a query. */
 const replicasMs = 5_000;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
-import { redeemClaim } from '../../src/db/claims.js';
+import { redeemClaim } from '../../src/db/devices/claims.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { kinds } from '../db/databases.js';
 import { useDatabase } from './database.js';

@@ -1,5 +1,5 @@
 import { beforeAll } from 'vitest';
-import type { Database } from '../../src/db/open.js';
+import type { Database } from '../../src/db/connection/open.js';
 import { type Kind, openTestDatabase, type TestDatabase } from '../db/databases.js';
 import { undoAfterAll } from '../support/undo-after-all.js';
 

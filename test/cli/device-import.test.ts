@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { formatCsv, protectFormula, readCsv, unprotectFormula } from '../../src/cli/device/csv.js';
 import { checkGivenSecret } from '../../src/cli/device/import-row.js';
 import { runProgram } from '../../src/cli/program.js';
-import { loadCredentials, matchSecret } from '../../src/db/device-credentials.js';
+import { loadCredentials, matchSecret } from '../../src/db/devices/device-credentials.js';
 import { hashSecret } from '../../src/db/secrets.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { kinds } from '../db/databases.js';

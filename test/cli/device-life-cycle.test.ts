@@ -1,7 +1,7 @@
 import { userInfo } from 'node:os';
 import { describe, expect, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
-import { loadCredentials, matchSecret } from '../../src/db/device-credentials.js';
+import { loadCredentials, matchSecret } from '../../src/db/devices/device-credentials.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { kinds } from '../db/databases.js';
 import { useDatabase } from './database.js';

@@ -2,7 +2,7 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import { Interrupted } from '../../src/cli/terminal/io.js';
-import { type Database, openDatabase } from '../../src/db/open.js';
+import { type Database, openDatabase } from '../../src/db/connection/open.js';
 import type { SvcMqttError } from '../../src/errors.js';
 import { readConfig } from '../../src/read-config.js';
 import { copyEmbedded } from '../support/embedded-template.js';

@@ -7,8 +7,8 @@ import { connect, DiscardPolicy, RetentionPolicy, StorageType, type StreamConfig
 import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import { listAudit } from '../../src/db/audit-log.js';
-import { listDevices } from '../../src/db/devices.js';
-import { openDatabase } from '../../src/db/open.js';
+import { openDatabase } from '../../src/db/connection/open.js';
+import { listDevices } from '../../src/db/devices/devices.js';
 import { removePolicy, setPolicy } from '../../src/db/policies.js';
 import { openLog } from '../../src/log.js';
 import { readConfig } from '../../src/read-config.js';

@@ -1,6 +1,6 @@
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startAuditRetention } from '../../src/server/audit-retention.js';
+import { startAuditRetention } from '../../src/server/operate/audit-retention.js';
 import { kinds, openTestDatabase, type TestDatabase, until } from './databases.js';
 
 describe.each(kinds)('a server on %s', (kind) => {

@@ -1,11 +1,11 @@
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { markApiKeyUsed } from '../../src/db/api-keys.js';
-import { type ChangeFeed, startChangeFeed } from '../../src/db/change-feed.js';
-import { pruneChanges, readChanges } from '../../src/db/change-log.js';
-import { addDevices } from '../../src/db/devices.js';
-import { followedTables } from '../../src/db/followed-tables.js';
-import { openDatabase } from '../../src/db/open.js';
+import { openDatabase } from '../../src/db/connection/open.js';
+import { addDevices } from '../../src/db/devices/devices.js';
+import { type ChangeFeed, startChangeFeed } from '../../src/db/feed/change-feed.js';
+import { pruneChanges, readChanges } from '../../src/db/feed/change-log.js';
+import { followedTables } from '../../src/db/feed/followed-tables.js';
 import { SvcMqttError } from '../../src/errors.js';
 import { startNetwork, throughNetwork } from '../support/network.js';
 import { kinds, openTestDatabase, silentLog, type TestDatabase, testActor, until } from './databases.js';
@@ -133,7 +133,7 @@ describe('without notifications', () => {
     // In one transaction, so that no sweep comes between.
     const [row] = await database.sql<{ ended: boolean }>(
       `with removed as (delete from devices where id = $1)
-       select bool_and(pg_terminate_backend(pid)) as ended from pg_stat_activity
+       select bool_or(pg_terminate_backend(pid)) as ended from pg_stat_activity
        where pid <> pg_backend_pid() and datname = current_database()`,
       [device?.id],
     );

@@ -1,8 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Actor } from '../../src/db/audit.js';
-import { createClaim, listClaims, type NewClaim, redeemClaim, revokeClaim } from '../../src/db/claims.js';
-import { loadCredentials, matchSecret } from '../../src/db/device-credentials.js';
-import { listDevices } from '../../src/db/devices.js';
+import {
+  createClaim,
+  listClaims,
+  type NewClaim,
+  redeemClaim,
+  revokeClaim,
+} from '../../src/db/devices/claims.js';
+import { loadCredentials, matchSecret } from '../../src/db/devices/device-credentials.js';
+import { listDevices } from '../../src/db/devices/devices.js';
 import { kinds, openTestDatabase, type TestDatabase } from './databases.js';
 
 const actor: Actor = { kind: 'cli', name: 'tester' };

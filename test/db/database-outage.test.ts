@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { addDevices, type NewDevice } from '../../src/db/devices.js';
+import { addDevices, type NewDevice } from '../../src/db/devices/devices.js';
 import {
   type DeviceDirectory,
   type LookUp,
   type LossReason,
   startDeviceDirectory,
-} from '../../src/server/device-directory.js';
+} from '../../src/server/directory/device-directory.js';
 import { startPostgres, type TestPostgres, withClient } from '../support/postgres.js';
 import { openTestDatabase, silentLog, type TestDatabase, testActor, until } from './databases.js';
 

@@ -1,18 +1,23 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import { enableDevices, revokeDevices, rotateSecret, setDevice } from '../../src/db/device-changes.js';
+import {
+  enableDevices,
+  revokeDevices,
+  rotateSecret,
+  setDevice,
+} from '../../src/db/devices/device-changes.js';
 import {
   type DeviceCredentials,
   endPreviousSecrets,
   loadCredentials,
   markSeen,
   matchSecret,
-} from '../../src/db/device-credentials.js';
-import { addDevices, findDevice } from '../../src/db/devices.js';
+} from '../../src/db/devices/device-credentials.js';
+import { addDevices, findDevice } from '../../src/db/devices/devices.js';
 import {
   type DeviceDirectory,
   type LossReason,
   startDeviceDirectory,
-} from '../../src/server/device-directory.js';
+} from '../../src/server/directory/device-directory.js';
 import { openControlledFeed } from '../support/controlled-feed.js';
 import { kinds, openTestDatabase, silentLog, type TestDatabase, testActor, until } from './databases.js';
 

@@ -1,5 +1,10 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { enableDevices, revokeDevices, rotateSecret, setDevice } from '../../src/db/device-changes.js';
+import {
+  enableDevices,
+  revokeDevices,
+  rotateSecret,
+  setDevice,
+} from '../../src/db/devices/device-changes.js';
 import {
   type DeviceCredentials,
   endPreviousSecrets,
@@ -9,9 +14,9 @@ import {
   matchSecret,
   secretOf,
   validUntilMs,
-} from '../../src/db/device-credentials.js';
-import { importDevices } from '../../src/db/device-import.js';
-import { addDevices, findDevice, listDevices } from '../../src/db/devices.js';
+} from '../../src/db/devices/device-credentials.js';
+import { importDevices } from '../../src/db/devices/device-import.js';
+import { addDevices, findDevice, listDevices } from '../../src/db/devices/devices.js';
 import { generateSecret, hashSecret } from '../../src/db/secrets.js';
 import { kinds, openTestDatabase, type TestDatabase, testActor, until } from './databases.js';
 

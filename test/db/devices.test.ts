@@ -1,20 +1,20 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { revokeDevices } from '../../src/db/device-changes.js';
-import { loadCredentials, markSeen, matchSecret } from '../../src/db/device-credentials.js';
+import { revokeDevices } from '../../src/db/devices/device-changes.js';
+import { loadCredentials, markSeen, matchSecret } from '../../src/db/devices/device-credentials.js';
 import {
   checkDeviceId,
   checkDeviceType,
   checkNewDeviceId,
   checkNewDeviceType,
-} from '../../src/db/device-fields.js';
+} from '../../src/db/devices/device-fields.js';
 import {
   addDevices,
   findDevice,
   listDevices,
   listSortedDevices,
   type SortedDevice,
-} from '../../src/db/devices.js';
+} from '../../src/db/devices/devices.js';
 import { SvcMqttError } from '../../src/errors.js';
 import { kinds, openTestDatabase, type TestDatabase, testActor, until } from './databases.js';
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { parseDatabaseUrl, sslModes } from '../../src/db/dsn.js';
-import { tlsOptions } from '../../src/db/tls.js';
+import { parseDatabaseUrl, sslModes } from '../../src/db/connection/dsn.js';
+import { tlsOptions } from '../../src/db/connection/tls.js';
 import { SvcMqttError } from '../../src/errors.js';
 
 /** What a user, password or name may hold; PostgreSQL itself refuses U+0000. */

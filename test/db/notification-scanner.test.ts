@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { startNotificationScanner } from '../../src/db/notification-scanner.js';
+import { startNotificationScanner } from '../../src/db/feed/notification-scanner.js';
 
 function frame(type: string, body: Buffer): Buffer {
   const header = Buffer.alloc(5);

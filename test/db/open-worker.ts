@@ -1,6 +1,6 @@
-import { addDevices } from '../../src/db/devices.js';
+import { openDatabase } from '../../src/db/connection/open.js';
+import { addDevices } from '../../src/db/devices/devices.js';
 import { migrate } from '../../src/db/migrate.js';
-import { openDatabase } from '../../src/db/open.js';
 import { silentLog, testActor } from './databases.js';
 
 /**

@@ -4,7 +4,7 @@ import net from 'node:net';
 import path from 'node:path';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { type Database, openDatabase } from '../../src/db/open.js';
+import { type Database, openDatabase } from '../../src/db/connection/open.js';
 import { SvcMqttError } from '../../src/errors.js';
 import { startPostgres, type TestPostgres, withClient } from '../support/postgres.js';
 import { openTestDatabase, silentLog, until } from './databases.js';

@@ -10,7 +10,7 @@ import {
   removePolicy,
   setPolicy,
 } from '../../src/db/policies.js';
-import { type PolicyDirectory, startPolicyDirectory } from '../../src/server/policy-directory.js';
+import { type PolicyDirectory, startPolicyDirectory } from '../../src/server/directory/policy-directory.js';
 import { openTestLog } from '../support/forwarding.js';
 import { kinds, openTestDatabase, type TestDatabase, until } from './databases.js';
 

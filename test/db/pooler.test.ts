@@ -1,11 +1,11 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
-import { startChangeFeed } from '../../src/db/change-feed.js';
-import { revokeDevices } from '../../src/db/device-changes.js';
-import { addDevices } from '../../src/db/devices.js';
+import { type Database, openDatabase } from '../../src/db/connection/open.js';
+import { revokeDevices } from '../../src/db/devices/device-changes.js';
+import { addDevices } from '../../src/db/devices/devices.js';
+import { startChangeFeed } from '../../src/db/feed/change-feed.js';
 import { migrate } from '../../src/db/migrate.js';
-import { type Database, openDatabase } from '../../src/db/open.js';
 import { countReplicas } from '../../src/db/replicas.js';
 import { fakeIo } from '../cli/support.js';
 import { hasPgbouncer, startPgbouncer, type TestPgbouncer } from '../support/pgbouncer.js';

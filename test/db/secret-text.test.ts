@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { checkApiKeyName } from '../../src/db/api-keys.js';
-import { checkDeviceId, checkMetadata, checkNewDeviceType } from '../../src/db/device-fields.js';
+import { checkDeviceId, checkMetadata, checkNewDeviceType } from '../../src/db/devices/device-fields.js';
 import { generateId, generateSecret, maskSecrets } from '../../src/db/secrets.js';
 
 const { secret } = generateSecret('any');

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { listAudit } from '../../src/db/audit-log.js';
-import { loadCredentials, matchSecret } from '../../src/db/device-credentials.js';
-import { addDevices } from '../../src/db/devices.js';
+import { loadCredentials, matchSecret } from '../../src/db/devices/device-credentials.js';
+import { addDevices } from '../../src/db/devices/devices.js';
 import { kinds, openTestDatabase, type TestDatabase, testActor } from './databases.js';
 
 interface Added {

@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { markSeen } from '../../src/db/device-credentials.js';
-import { addDevices } from '../../src/db/devices.js';
+import { markSeen } from '../../src/db/devices/device-credentials.js';
+import { addDevices } from '../../src/db/devices/devices.js';
 import { kinds, openTestDatabase, type TestDatabase, testActor, until } from './databases.js';
 
 describe.each(kinds)('a change of a device in %s', (kind) => {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loadCredentials, matchSecret } from '../../src/db/device-credentials.js';
+import { loadCredentials, matchSecret } from '../../src/db/devices/device-credentials.js';
 import { type RunningHttp, startHttp } from '../../src/server/http/start.js';
 import { openTestDatabase, type TestDatabase } from '../db/databases.js';
 import { openIdleFleet } from '../support/idle-fleet.js';

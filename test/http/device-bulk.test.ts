@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { createApiKey, type Role } from '../../src/db/api-keys.js';
 import { listAudit } from '../../src/db/audit-log.js';
-import { addDevices } from '../../src/db/devices.js';
+import { addDevices } from '../../src/db/devices/devices.js';
 import { hashSecret } from '../../src/db/secrets.js';
 import { type RunningHttp, startHttp } from '../../src/server/http/start.js';
 import { openTestDatabase, type TestDatabase, testActor } from '../db/databases.js';

@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
-import type { DeviceQueries } from '../../src/server/http/device-queries.js';
 import type { HttpLimits } from '../../src/server/http/limits.js';
+import type { DeviceQueries } from '../../src/server/http/resources/device-queries.js';
 import { call, sendBytes, startTestApi, type TestApi } from './support.js';
 
 let api: TestApi | undefined;

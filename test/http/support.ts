@@ -1,19 +1,19 @@
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { pino } from 'pino';
-import type { ChangeFeed } from '../../src/db/change-feed.js';
-import type { Device } from '../../src/db/devices.js';
+import type { Device } from '../../src/db/devices/devices.js';
+import type { ChangeFeed } from '../../src/db/feed/change-feed.js';
 import { SvcMqttError } from '../../src/errors.js';
-import type { DeviceQueries } from '../../src/server/http/device-queries.js';
 import type { HttpLimits } from '../../src/server/http/limits.js';
 import type { Queries } from '../../src/server/http/queries.js';
+import type { DeviceQueries } from '../../src/server/http/resources/device-queries.js';
 import {
   type HttpConfig,
   type Readiness,
   type RunningHttp,
   startHttpWith,
 } from '../../src/server/http/start.js';
-import type { ReplicaView } from '../../src/server/live.js';
+import type { ReplicaView } from '../../src/server/operate/live.js';
 import type { CertificateStore } from '../../src/server/tls/certificate-store.js';
 import { openControlledFeed } from '../support/controlled-feed.js';
 import { openIdleFleet } from '../support/idle-fleet.js';

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import { sumOf } from '../../src/command-state.js';
-import { stateOf } from '../../src/server/mqtt/sessions/command-state.js';
-import { PassedCommands } from '../../src/server/mqtt/sessions/passed-commands.js';
-import type { StoredSubscription } from '../../src/server/mqtt/sessions/session-record.js';
+import { stateOf } from '../../src/server/mqtt/sessions/commands/command-state.js';
+import { PassedCommands } from '../../src/server/mqtt/sessions/delivery/passed-commands.js';
+import type { StoredSubscription } from '../../src/server/mqtt/sessions/store/session-record.js';
 
 const subscription: StoredSubscription = {
   name: 'cmd/d/#',

@@ -7,7 +7,7 @@ import {
   type Callee,
   type DeviceCalls,
   openDeviceCalls,
-} from '../../src/server/mqtt/sessions/device-calls.js';
+} from '../../src/server/mqtt/sessions/commands/device-calls.js';
 
 /** As `docs/services.md` has them. */
 const most = 10_000;

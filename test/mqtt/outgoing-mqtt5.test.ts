@@ -9,8 +9,8 @@ import {
   type OutgoingConnection,
   type OutgoingMessage,
   unlimited,
-} from '../../src/server/mqtt/sessions/delivery-writer.js';
-import { Outgoing } from '../../src/server/mqtt/sessions/outgoing.js';
+} from '../../src/server/mqtt/sessions/delivery/delivery-writer.js';
+import { Outgoing } from '../../src/server/mqtt/sessions/delivery/outgoing.js';
 
 /** What clients of MQTT 5 say of themselves, and what messages say: held to the rules, whatever the bytes look like. */
 

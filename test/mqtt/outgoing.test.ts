@@ -3,8 +3,11 @@ import { describe, expect, it } from 'vitest';
 import { newBrokerCounters } from '../../src/server/mqtt/live/counters.js';
 import { PacketType, type QoS } from '../../src/server/mqtt/protocol/packet-type.js';
 import { codecs3 } from '../../src/server/mqtt/protocol/v3/codec.js';
-import { type OutgoingConnection, unlimited } from '../../src/server/mqtt/sessions/delivery-writer.js';
-import { Outgoing } from '../../src/server/mqtt/sessions/outgoing.js';
+import {
+  type OutgoingConnection,
+  unlimited,
+} from '../../src/server/mqtt/sessions/delivery/delivery-writer.js';
+import { Outgoing } from '../../src/server/mqtt/sessions/delivery/outgoing.js';
 
 /** A connection whose client takes what waits only when told to. */
 function openFake() {

@@ -6,7 +6,7 @@ import { checkFilter, matches } from '../../src/server/mqtt/protocol/topics.js';
 import {
   createRetainedMessages,
   type RetainedMessages,
-} from '../../src/server/mqtt/sessions/retained-messages.js';
+} from '../../src/server/mqtt/sessions/subscriptions/retained-messages.js';
 
 const message = (topic: string, payload: string) => ({
   topic,

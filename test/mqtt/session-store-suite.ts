@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import type { SessionRecord } from '../../src/server/mqtt/sessions/session-record.js';
-import type { SessionStore } from '../../src/server/mqtt/sessions/session-store.js';
+import type { SessionRecord } from '../../src/server/mqtt/sessions/store/session-record.js';
+import type { SessionStore } from '../../src/server/mqtt/sessions/store/session-store.js';
 import { until } from '../support/forwarding.js';
 
 export function recordOf(change: Partial<SessionRecord> = {}): SessionRecord {

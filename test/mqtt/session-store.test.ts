@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { connectNats } from '../../src/server/forward/connection/nats-link.js';
 import { openKvBucket } from '../../src/server/forward/state/kv-bucket.js';
-import { openJetStreamSessionStore } from '../../src/server/mqtt/sessions/jetstream-session-store.js';
-import { openMemorySessionStore } from '../../src/server/mqtt/sessions/memory-session-store.js';
-import type { SessionNews, SessionStore } from '../../src/server/mqtt/sessions/session-store.js';
+import { openJetStreamSessionStore } from '../../src/server/mqtt/sessions/store/jetstream-session-store.js';
+import { openMemorySessionStore } from '../../src/server/mqtt/sessions/store/memory-session-store.js';
+import type { SessionNews, SessionStore } from '../../src/server/mqtt/sessions/store/session-store.js';
 import { noNatsSettings, openTestLog, until } from '../support/forwarding.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 import { recordOf, testSessionStore } from './session-store-suite.js';

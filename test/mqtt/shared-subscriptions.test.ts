@@ -1,12 +1,15 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { newBrokerCounters } from '../../src/server/mqtt/live/counters.js';
-import type { Message } from '../../src/server/mqtt/sessions/message.js';
+import type { Message } from '../../src/server/mqtt/sessions/delivery/message.js';
 import {
   createSharedSubscriptions,
   type ShareMember,
-} from '../../src/server/mqtt/sessions/shared-subscriptions.js';
-import type { Listener, SessionEngine } from '../../src/server/mqtt/sessions/subscription-matcher.js';
+} from '../../src/server/mqtt/sessions/subscriptions/shared-subscriptions.js';
+import type {
+  Listener,
+  SessionEngine,
+} from '../../src/server/mqtt/sessions/subscriptions/subscription-matcher.js';
 
 /** Members that the test makes ready, full or absent; sessions and connections are tested in `conformance/`. */
 

@@ -1,8 +1,8 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { StoredListener, StoredMessages } from '../../src/server/forward/stored/stored-messages.js';
-import type { Outgoing } from '../../src/server/mqtt/sessions/outgoing.js';
-import { StoredDelivery } from '../../src/server/mqtt/sessions/stored-delivery.js';
+import type { Outgoing } from '../../src/server/mqtt/sessions/delivery/outgoing.js';
+import { StoredDelivery } from '../../src/server/mqtt/sessions/delivery/stored-delivery.js';
 
 interface Command {
   readonly sequence: number;

@@ -1,10 +1,10 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { limitLog } from '../../src/log.js';
 import { newBrokerCounters } from '../../src/server/mqtt/live/counters.js';
-import { openMemorySessionStore } from '../../src/server/mqtt/sessions/memory-session-store.js';
-import type { SessionRecord } from '../../src/server/mqtt/sessions/session-record.js';
-import { openSessionWriter } from '../../src/server/mqtt/sessions/session-writer.js';
-import { StoredSession } from '../../src/server/mqtt/sessions/stored-session.js';
+import { openMemorySessionStore } from '../../src/server/mqtt/sessions/store/memory-session-store.js';
+import type { SessionRecord } from '../../src/server/mqtt/sessions/store/session-record.js';
+import { openSessionWriter } from '../../src/server/mqtt/sessions/store/session-writer.js';
+import { StoredSession } from '../../src/server/mqtt/sessions/store/stored-session.js';
 import { openTestLog } from '../support/forwarding.js';
 import { recordOf } from './session-store-suite.js';
 

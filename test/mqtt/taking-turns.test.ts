@@ -1,5 +1,9 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { openTakingTurns, type Turn, type TurnRequest } from '../../src/server/mqtt/sessions/taking-turns.js';
+import {
+  openTakingTurns,
+  type Turn,
+  type TurnRequest,
+} from '../../src/server/mqtt/sessions/taking/taking-turns.js';
 
 const atOnce = 512;
 

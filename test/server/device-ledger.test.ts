@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
-import { addToLedger, findLedger } from '../../src/db/device-ledger.js';
-import { addDevices } from '../../src/db/devices.js';
-import { startDeviceLedger } from '../../src/server/device-ledger.js';
+import { addToLedger, findLedger } from '../../src/db/devices/device-ledger.js';
+import { addDevices } from '../../src/db/devices/devices.js';
+import { startDeviceLedger } from '../../src/server/operate/device-ledger.js';
 import { kinds, openTestDatabase, silentLog, type TestDatabase, testActor } from '../db/databases.js';
 
 describe.each(kinds)('the ledger in %s', (kind) => {

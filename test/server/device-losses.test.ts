@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import type { DeviceCredentials } from '../../src/db/device-credentials.js';
-import { lossOf } from '../../src/server/device-losses.js';
+import type { DeviceCredentials } from '../../src/db/devices/device-credentials.js';
+import { lossOf } from '../../src/server/directory/device-losses.js';
 
 const secret = (name: string) => ({ hash: Buffer.from(`hash ${name}`), salt: Buffer.from(`salt ${name}`) });
 

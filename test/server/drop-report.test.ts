@@ -1,6 +1,6 @@
 import { expect, it, vi } from 'vitest';
 import { openLog } from '../../src/log.js';
-import { startDropReport } from '../../src/server/drop-report.js';
+import { startDropReport } from '../../src/server/operate/drop-report.js';
 
 it('says what was dropped since the last report, and nothing when nothing was', () => {
   vi.useFakeTimers();

@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest';
-import { openLiveTable } from '../../src/server/live-table.js';
+import { openLiveTable } from '../../src/server/directory/live-table.js';
 import { openControlledFeed } from '../support/controlled-feed.js';
 
 interface Row {

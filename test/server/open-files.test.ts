@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { defaultHttpLimits } from '../../src/server/http/limits.js';
-import { readOpenFilesLimit, shareOpenFiles } from '../../src/server/open-files.js';
+import { readOpenFilesLimit, shareOpenFiles } from '../../src/server/start/open-files.js';
 
 const pool = { databasePoolSize: 10 };
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import type { DeviceCredentials } from '../../src/db/device-credentials.js';
-import { openRowLoader, type RowLoader } from '../../src/server/row-loader.js';
+import type { DeviceCredentials } from '../../src/db/devices/device-credentials.js';
+import { openRowLoader, type RowLoader } from '../../src/server/directory/row-loader.js';
 
 function device(id: string, type = 'sensor'): DeviceCredentials {
   return {

@@ -1,5 +1,5 @@
-import type { ChangeFeed, ChangeFollower } from '../../src/db/change-feed.js';
-import type { FollowedTable } from '../../src/db/followed-tables.js';
+import type { ChangeFeed, ChangeFollower } from '../../src/db/feed/change-feed.js';
+import type { FollowedTable } from '../../src/db/feed/followed-tables.js';
 
 /** A feed that tells what a test says. */
 export interface ControlledFeed extends ChangeFeed {

@@ -1,8 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { openDatabase } from '../../src/db/connection/open.js';
 import { migrate } from '../../src/db/migrate.js';
-import { openDatabase } from '../../src/db/open.js';
 import { openLog } from '../../src/log.js';
 import { readConfig } from '../../src/read-config.js';
 import { obtainNatsServer } from '../../src/server/forward/embedded/nats-server-program.js';

@@ -1,5 +1,5 @@
 import { fileKey, settingEntries } from '../../config.js';
-import { parseDatabaseUrl } from '../../db/dsn.js';
+import { parseDatabaseUrl } from '../../db/connection/dsn.js';
 import { carriesPassword } from '../../read-config.js';
 import { readCommandSettings } from '../command/flags.js';
 import { type CommandIo, write } from '../terminal/io.js';

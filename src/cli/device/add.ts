@@ -1,7 +1,7 @@
 import type { NewDeviceJson } from '../../api/device.js';
 import type { Config } from '../../config.js';
-import type { Metadata } from '../../db/device-fields.js';
-import { type AddRequest, requireAddable } from '../../db/devices.js';
+import type { Metadata } from '../../db/devices/device-fields.js';
+import { type AddRequest, requireAddable } from '../../db/devices/devices.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import { PartlyAdded, type Store } from '../store/store.js';

@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander';
-import { maxGraceMs } from '../../db/device-fields.js';
+import { maxGraceMs } from '../../db/devices/device-fields.js';
 import type { Add } from '../command/command.js';
 import { maxListed, toCount, toDurationMs, usageError } from '../command/usage-error.js';
 import { collectMetadata, collectWords, toExpiry, toExpiryOrNever, toQos } from './options.js';

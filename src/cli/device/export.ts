@@ -1,5 +1,5 @@
 import type { Config } from '../../config.js';
-import type { Metadata } from '../../db/device-fields.js';
+import type { Metadata } from '../../db/devices/device-fields.js';
 import { withStore } from '../store/open.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { openOutputFile } from '../terminal/output-file.js';

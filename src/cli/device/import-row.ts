@@ -6,8 +6,8 @@ import {
   checkTime,
   type Metadata,
   parseTime,
-} from '../../db/device-fields.js';
-import type { DeviceRow } from '../../db/device-insert.js';
+} from '../../db/devices/device-fields.js';
+import type { DeviceRow } from '../../db/devices/device-insert.js';
 import { generateId, generateSecret, hashSecret, newSalt } from '../../db/secrets.js';
 import type { ImportRecord } from './import-records.js';
 

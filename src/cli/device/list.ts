@@ -1,7 +1,7 @@
 import type { DeviceJson } from '../../api/device.js';
 import type { Config } from '../../config.js';
-import type { Metadata } from '../../db/device-fields.js';
-import type { DeviceSort, DeviceState } from '../../db/devices.js';
+import type { Metadata } from '../../db/devices/device-fields.js';
+import type { DeviceSort, DeviceState } from '../../db/devices/devices.js';
 import { withStore } from '../store/open.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { type ListColumn, writeListing } from '../terminal/listing.js';

@@ -1,4 +1,4 @@
-import { checkExpiry, checkMetadata, type Metadata, parseTime } from '../../db/device-fields.js';
+import { checkExpiry, checkMetadata, type Metadata, parseTime } from '../../db/devices/device-fields.js';
 import { durationForm, toDurationMs, usageError } from '../command/usage-error.js';
 
 /**

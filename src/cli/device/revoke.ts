@@ -1,6 +1,6 @@
 import type { Config } from '../../config.js';
-import type { Outcomes } from '../../db/device-changes.js';
-import { checkReason, requireValid } from '../../db/device-fields.js';
+import type { Outcomes } from '../../db/devices/device-changes.js';
+import { checkReason, requireValid } from '../../db/devices/device-fields.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import { confirm, type Question, requireTerminal } from '../terminal/ask.js';

@@ -1,5 +1,5 @@
 import type { Config } from '../../config.js';
-import type { Metadata } from '../../db/device-fields.js';
+import type { Metadata } from '../../db/devices/device-fields.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import type { CommandIo } from '../terminal/io.js';

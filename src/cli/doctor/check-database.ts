@@ -1,11 +1,11 @@
 import { resolve } from 'node:path';
 import type { Config } from '../../config.js';
-import { readOnlyAdvice } from '../../db/database-errors.js';
-import { parseDatabaseUrl } from '../../db/dsn.js';
-import { hasEmbeddedDatabase } from '../../db/embedded.js';
-import { inspectDatabase } from '../../db/inspect.js';
+import { readOnlyAdvice } from '../../db/connection/database-errors.js';
+import { parseDatabaseUrl } from '../../db/connection/dsn.js';
+import { inspectDatabase } from '../../db/connection/inspect.js';
+import { type Database, openDatabase } from '../../db/connection/open.js';
+import { hasEmbeddedDatabase } from '../../db/embedded/embedded.js';
 import { readMigrationStatus } from '../../db/migrate.js';
-import { type Database, openDatabase } from '../../db/open.js';
 import { type DevicePolicy, listPolicies } from '../../db/policies.js';
 import { messageOf, SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';

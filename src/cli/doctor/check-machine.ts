@@ -2,7 +2,7 @@ import { constants, existsSync } from 'node:fs';
 import { access, stat, statfs } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { Config } from '../../config.js';
-import { readOpenFilesLimit, shareOpenFiles } from '../../server/open-files.js';
+import { readOpenFilesLimit, shareOpenFiles } from '../../server/start/open-files.js';
 import { type RunningReplica, readReplicaMetric } from './check-server.js';
 import { describeBytes } from './check-stream.js';
 import { type Finding, ok, problem, skipped, warning } from './finding.js';

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../../config.js';
-import type { NewDevice } from '../../db/devices.js';
-import type { Database } from '../../db/open.js';
-import { addSyntheticDevice, removeSyntheticDevice } from '../../db/synthetic-device.js';
+import type { Database } from '../../db/connection/open.js';
+import type { NewDevice } from '../../db/devices/devices.js';
+import { addSyntheticDevice, removeSyntheticDevice } from '../../db/devices/synthetic-device.js';
 import type { NatsInspector } from '../../server/forward/stream/inspect-nats.js';
 import { compileSubject } from '../../server/forward/subject.js';
 import { readAddressRanges } from '../../server/mqtt/admission/address-ranges.js';

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { NewDevice } from '../../db/devices.js';
+import type { NewDevice } from '../../db/devices/devices.js';
 import type { NatsInspector } from '../../server/forward/stream/inspect-nats.js';
 import { encodeLength } from '../../server/mqtt/protocol/fixed-header.js';
 import { PacketType } from '../../server/mqtt/protocol/packet-type.js';

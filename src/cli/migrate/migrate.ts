@@ -1,6 +1,6 @@
 import type { Config } from '../../config.js';
+import type { Database } from '../../db/connection/open.js';
 import { type MigrationStatus, migrate, readMigrationStatus } from '../../db/migrate.js';
-import type { Database } from '../../db/open.js';
 import { SvcMqttError } from '../../errors.js';
 import { newerSchema, withDatabase } from '../store/database.js';
 import { type CommandIo, write } from '../terminal/io.js';

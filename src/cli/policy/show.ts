@@ -1,6 +1,6 @@
 import { type PolicyJson, toDefaultPolicyJson } from '../../api/policy.js';
 import type { Config } from '../../config.js';
-import { checkDeviceType, requireValid } from '../../db/device-fields.js';
+import { checkDeviceType, requireValid } from '../../db/devices/device-fields.js';
 import { SvcMqttError } from '../../errors.js';
 import { defaultRules, type RulesJson, toRulesJson } from '../../policy.js';
 import { withStore } from '../store/open.js';

@@ -1,7 +1,7 @@
 import type { Config } from '../../config.js';
 import type { Log } from '../../log.js';
-import { loadStart, loadStartWorkers } from '../../server/load-start.js';
-import type { ServerPorts } from '../../server/server-ports.js';
+import { loadStart, loadStartWorkers } from '../../server/start/load-start.js';
+import type { ServerPorts } from '../../server/start/server-ports.js';
 import type { RunningServer } from '../../server/start.js';
 
 /** What `serve` runs: a replica in this process, or workers. */

@@ -1,7 +1,7 @@
 import type { DeviceDetailsJson, DeviceJson, NewDeviceJson, RotatedDeviceJson } from '../../api/device.js';
 import type { StoredDeviceJson } from '../../api/stored-device.js';
-import type { Outcomes } from '../../db/device-changes.js';
-import type { Metadata } from '../../db/device-fields.js';
+import type { Outcomes } from '../../db/devices/device-changes.js';
+import type { Metadata } from '../../db/devices/device-fields.js';
 import { SvcMqttError } from '../../errors.js';
 import { type ApiCall, orUndefined } from './api-call.js';
 import { openApiImport } from './api-import.js';

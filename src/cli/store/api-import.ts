@@ -1,6 +1,6 @@
 import { maxImported } from '../../api/constants.js';
 import { type ImportJson, toImportedDeviceJson } from '../../api/stored-device.js';
-import type { DeviceRow } from '../../db/device-insert.js';
+import type { DeviceRow } from '../../db/devices/device-insert.js';
 import { SvcMqttError } from '../../errors.js';
 import type { ApiCall } from './api-call.js';
 import { ApiProblem } from './api-send.js';

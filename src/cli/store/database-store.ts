@@ -13,16 +13,17 @@ import { type StoredDeviceJson, toStoredDeviceJson } from '../../api/stored-devi
 import type { Config } from '../../config.js';
 import { createApiKey, hasApiKeys, listApiKeys, revokeApiKey } from '../../db/api-keys.js';
 import { listAudit } from '../../db/audit-log.js';
-import { createClaim, listClaims, revokeClaim } from '../../db/claims.js';
+import type { Database } from '../../db/connection/open.js';
+import { createClaim, listClaims, revokeClaim } from '../../db/devices/claims.js';
 import {
   enableDevices,
   removeDevices,
   revokeDevices,
   rotateSecret,
   setDevice,
-} from '../../db/device-changes.js';
-import { type ExportedDevice, exportDevices, importDevices } from '../../db/device-import.js';
-import { findLedger } from '../../db/device-ledger.js';
+} from '../../db/devices/device-changes.js';
+import { type ExportedDevice, exportDevices, importDevices } from '../../db/devices/device-import.js';
+import { findLedger } from '../../db/devices/device-ledger.js';
 import {
   addDevices,
   findDevice,
@@ -30,8 +31,7 @@ import {
   listSortedDevices,
   type NewDevice,
   type SortedDevice,
-} from '../../db/devices.js';
-import type { Database } from '../../db/open.js';
+} from '../../db/devices/devices.js';
 import { changePolicy, findPolicy, listPolicies, removePolicy } from '../../db/policies.js';
 import { readCliActor } from './actor.js';
 import type { Store } from './store.js';

@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
 import type { Config } from '../../config.js';
-import { hasEmbeddedDatabase } from '../../db/embedded.js';
+import { type Database, openDatabase } from '../../db/connection/open.js';
+import { hasEmbeddedDatabase } from '../../db/embedded/embedded.js';
 import { migrate, readMigrationStatus } from '../../db/migrate.js';
-import { type Database, openDatabase } from '../../db/open.js';
 import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { openCommandLog } from '../command/command-log.js';

@@ -3,7 +3,7 @@ import { describeRisks, type PolicyRules } from '../../policy.js';
 import { dialNats } from '../../server/forward/connection/nats-dial.js';
 import { readNatsTarget } from '../../server/forward/connection/nats-settings.js';
 import { type Coverage, readCoverage, type WantedSubjects } from '../../server/forward/stream/coverage.js';
-import { describeCoverage, wantedOf } from '../../server/subject-coverage.js';
+import { describeCoverage, wantedOf } from '../../server/start/subject-coverage.js';
 import { openNatsSync } from './nats-sync.js';
 import { chooseNatsUrl } from './nats-url.js';
 

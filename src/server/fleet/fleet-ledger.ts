@@ -1,5 +1,5 @@
 import { readLedgerJson } from '../../api/device.js';
-import type { DeviceLedger } from '../device-ledger.js';
+import type { DeviceLedger } from '../operate/device-ledger.js';
 import type { Asking } from './asking.js';
 import { answers } from './wire.js';
 

@@ -1,10 +1,10 @@
 import { hostname } from 'node:os';
 import type { Log } from '../../log.js';
-import type { DeviceLedger } from '../device-ledger.js';
 import type { NatsLink } from '../forward/connection/nats-link.js';
 import { openFleetLink } from '../forward/fleet/fleet-link.js';
 import type { FleetTelling } from '../forward/fleet/fleet-telling.js';
-import type { LocalView, ReplicaView, TakeTurn } from '../live.js';
+import type { DeviceLedger } from '../operate/device-ledger.js';
+import type { LocalView, ReplicaView, TakeTurn } from '../operate/live.js';
 import { openAsking } from './asking.js';
 import { openFleetCommands } from './fleet-commands.js';
 import { openFleetConnections } from './fleet-connections.js';

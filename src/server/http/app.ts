@@ -4,29 +4,14 @@ import type { Actor } from '../../db/audit.js';
 import type { Log } from '../../log.js';
 import type { CommandSender } from '../forward/commands/command-sender.js';
 import type { Peeks } from '../forward/peek.js';
-import type { ReplicaView } from '../live.js';
+import type { ReplicaView } from '../operate/live.js';
 import { peerAddressOf } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
-import { addApiKeyRoutes } from './api-keys.js';
-import { addAuditRoute } from './audit.js';
 import type { AccessLevel, AccessSettings, Role } from './auth.js';
-import { addClaimRoutes } from './claims.js';
-import { addCommandRoutes, type CommandTopicProblem } from './commands.js';
-import { addConnectionRoutes } from './connections.js';
-import { addConsoleRoutes } from './console.js';
-import { addDeviceBulkRoutes } from './device-bulk.js';
-import { addDeviceRoutes } from './devices.js';
-import { addDocumentationRoutes, openSpecification } from './docs.js';
-import { addEventRoute } from './events.js';
 import { type Gate, nameCaller, openGate } from './gate.js';
-import { addHealthRoutes, type ReadReadiness } from './health.js';
 import type { KeyDirectory } from './key-directory.js';
 import type { HttpLimits } from './limits.js';
 import { createLimitedServer } from './listener.js';
-import { addMeRoute } from './me.js';
-import { addMessageRoute } from './messages.js';
-import { addMetricsRoute, type ReadMetrics } from './metrics.js';
-import { addPolicyRoutes } from './policies.js';
 import {
   createInputProblem,
   createProblem,
@@ -37,10 +22,25 @@ import {
 } from './problem.js';
 import type { Queries } from './queries.js';
 import { logFailure, logRequest } from './request-log.js';
+import { addApiKeyRoutes } from './resources/api-keys.js';
+import { addAuditRoute } from './resources/audit.js';
+import { addClaimRoutes } from './resources/claims.js';
+import { addCommandRoutes, type CommandTopicProblem } from './resources/commands.js';
+import { addConnectionRoutes } from './resources/connections.js';
+import { addConsoleRoutes } from './resources/console.js';
+import { addDeviceBulkRoutes } from './resources/device-bulk.js';
+import { addDeviceRoutes } from './resources/devices.js';
+import { addDocumentationRoutes, openSpecification } from './resources/docs.js';
+import { addEventRoute } from './resources/events.js';
+import { addHealthRoutes, type ReadReadiness } from './resources/health.js';
+import { addMeRoute } from './resources/me.js';
+import { addMessageRoute } from './resources/messages.js';
+import { addMetricsRoute, type ReadMetrics } from './resources/metrics.js';
+import { addPolicyRoutes } from './resources/policies.js';
+import { addSessionRoutes } from './resources/sessions.js';
+import { addStatsRoute } from './resources/stats.js';
 import { describeMissingRoute, openRouteTable, type RouteTable, requireRoles } from './routes.js';
 import { buildSerializer } from './serializer.js';
-import { addSessionRoutes } from './sessions.js';
-import { addStatsRoute } from './stats.js';
 import type { TypedApp } from './typed-app.js';
 import { compileValidator, describeFaults, parseBody } from './validate.js';
 

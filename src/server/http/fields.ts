@@ -1,5 +1,5 @@
 import { timePattern } from '../../api/constants.js';
-import { checkTime, parseTime } from '../../db/device-fields.js';
+import { checkTime, parseTime } from '../../db/devices/device-fields.js';
 import { SvcMqttError } from '../../errors.js';
 import { createInputProblem, ProblemError } from './problem.js';
 

@@ -1,8 +1,8 @@
 import type { ApiKeyCredentials } from '../../db/api-keys.js';
-import type { ChangeFeed } from '../../db/change-feed.js';
+import type { ChangeFeed } from '../../db/feed/change-feed.js';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
-import { openLiveTable } from '../live-table.js';
+import { openLiveTable } from '../directory/live-table.js';
 import type { Queries } from './queries.js';
 
 /** `away`: the database does not answer, and the key is not remembered or that has lasted for a minute. */

@@ -8,12 +8,12 @@ import {
 } from '../../db/api-keys.js';
 import { type Actor, writeAudit } from '../../db/audit.js';
 import { listAudit } from '../../db/audit-log.js';
-import { createClaim, listClaims, redeemClaim, revokeClaim } from '../../db/claims.js';
-import type { Database } from '../../db/open.js';
+import type { Database } from '../../db/connection/open.js';
+import { query } from '../../db/connection/query.js';
+import { createClaim, listClaims, redeemClaim, revokeClaim } from '../../db/devices/claims.js';
 import { changePolicy, findPolicy, listPolicies, removePolicy, setPolicy } from '../../db/policies.js';
-import { query } from '../../db/query.js';
 import type { PolicyRules } from '../../policy.js';
-import { bindDeviceQueries, type ReadLedger } from './device-queries.js';
+import { bindDeviceQueries, type ReadLedger } from './resources/device-queries.js';
 
 /** What a sound policy allows that should be intended, each as a sentence. */
 export type RisksOf = (rules: PolicyRules) => Promise<string[]>;

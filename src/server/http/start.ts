@@ -1,23 +1,23 @@
 import type { AddressInfo } from 'node:net';
 import type { Config } from '../../config.js';
-import type { ChangeFeed } from '../../db/change-feed.js';
-import type { Database } from '../../db/open.js';
+import type { Database } from '../../db/connection/open.js';
+import type { ChangeFeed } from '../../db/feed/change-feed.js';
 import type { Log } from '../../log.js';
 import type { CommandSender } from '../forward/commands/command-sender.js';
 import type { Peeks } from '../forward/peek.js';
-import type { ReplicaView } from '../live.js';
+import type { ReplicaView } from '../operate/live.js';
 import { plainAddress } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import { createApp } from './app.js';
-import type { CommandTopicProblem } from './commands.js';
-import type { ReadReadiness } from './health.js';
 import { openKeyDirectory } from './key-directory.js';
 import { defaultHttpLimits, type HttpLimits } from './limits.js';
 import { requireListening, trackRequests } from './listener.js';
-import type { ReadMetrics } from './metrics.js';
 import { bindQueries, type Queries, type RisksOf } from './queries.js';
+import type { CommandTopicProblem } from './resources/commands.js';
+import type { ReadReadiness } from './resources/health.js';
+import type { ReadMetrics } from './resources/metrics.js';
 
-export type { PartReadiness, Readiness, ReadReadiness } from './health.js';
+export type { PartReadiness, Readiness, ReadReadiness } from './resources/health.js';
 
 export type HttpConfig = Pick<
   Config,

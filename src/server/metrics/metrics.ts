@@ -1,7 +1,7 @@
 import { Registry } from 'prom-client';
 import { ackLevels } from '../../ack-level.js';
 import type { Config } from '../../config.js';
-import type { DeviceDirectory } from '../device-directory.js';
+import type { DeviceDirectory } from '../directory/device-directory.js';
 import { type DeadLetters, noDeadLetters } from '../forward/dead-letters.js';
 import type { Downlink } from '../forward/downlink.js';
 import type { Forwarder } from '../forward/forwarder.js';
@@ -9,7 +9,7 @@ import type { Presence } from '../forward/state/presence.js';
 import type { SharedState } from '../forward/state/shared-state.js';
 import type { BrokerView } from '../mqtt/broker-view.js';
 import type { Traffic } from '../mqtt/live/counters.js';
-import type { PendingWatch } from '../session-pending.js';
+import type { PendingWatch } from '../operate/session-pending.js';
 import type { CertificateInfo } from '../tls/certificate-info.js';
 import { addAcceptQueue } from './accept-queue.js';
 import { addProcessMetrics } from './process-metrics.js';

@@ -1,6 +1,5 @@
 import type { Config } from '../../config.js';
 import type { Log } from '../../log.js';
-import type { EventFeed } from '../event-feed.js';
 import type { Calls } from '../forward/calls.js';
 import type { DeadLetters } from '../forward/dead-letters.js';
 import type { Downlink } from '../forward/downlink.js';
@@ -8,14 +7,15 @@ import type { FleetTelling } from '../forward/fleet/fleet-telling.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { Presence } from '../forward/state/presence.js';
 import type { SharedState } from '../forward/state/shared-state.js';
-import type { MemoryBounds } from '../memory-bounds.js';
+import type { EventFeed } from '../operate/event-feed.js';
+import type { MemoryBounds } from '../start/memory-bounds.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import type { Policy } from './admission/authorize.js';
 import type { TermsConfig } from './admission/connack.js';
 import type { GateConfig } from './admission/connection-gate.js';
 import type { LoginServices } from './admission/login.js';
 import type { LedgerEntry } from './live/ledger-entry.js';
-import type { SessionStore } from './sessions/session-store.js';
+import type { SessionStore } from './sessions/store/session-store.js';
 import type { ListenersConfig } from './transport/listeners.js';
 import type { Addressing } from './uplink/route.js';
 

@@ -2,9 +2,9 @@ import type { Connection } from './connection.js';
 import type { ConnectionRoll } from './live/connection-roll.js';
 import type { BrokerCounters } from './live/counters.js';
 import { protocolNames } from './protocol/packet-type.js';
-import type { RetainedMessages } from './sessions/retained-messages.js';
-import type { SessionStore } from './sessions/session-store.js';
-import type { SessionWriter } from './sessions/session-writer.js';
+import type { SessionStore } from './sessions/store/session-store.js';
+import type { SessionWriter } from './sessions/store/session-writer.js';
+import type { RetainedMessages } from './sessions/subscriptions/retained-messages.js';
 import type { Transport } from './transport/accepted-socket.js';
 
 export type BrokerView = ReturnType<typeof viewBroker>;

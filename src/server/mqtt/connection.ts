@@ -1,4 +1,9 @@
-import { type DeviceCredentials, type Secret, secretOf, validUntilMs } from '../../db/device-credentials.js';
+import {
+  type DeviceCredentials,
+  type Secret,
+  secretOf,
+  validUntilMs,
+} from '../../db/devices/device-credentials.js';
 import type { Policy } from './admission/authorize.js';
 import { maxSessionExpirySec, type Terms } from './admission/connack.js';
 import { checkConnect, type Login, type Refusal } from './admission/login.js';
@@ -15,9 +20,14 @@ import { PacketType, type ProtocolVersion, protocolNames } from './protocol/pack
 import { readFirstPacket } from './protocol/read-connect.js';
 import { codecs3 } from './protocol/v3/codec.js';
 import type { Client } from './sessions/client.js';
-import { CommandsRequest } from './sessions/commands-request.js';
-import { type ClientLimits, unlimited } from './sessions/delivery-writer.js';
-import { isSubscribeReady, type Subscriber, takeSubscribe, takeUnsubscribe } from './sessions/subscribing.js';
+import { CommandsRequest } from './sessions/commands/commands-request.js';
+import { type ClientLimits, unlimited } from './sessions/delivery/delivery-writer.js';
+import {
+  isSubscribeReady,
+  type Subscriber,
+  takeSubscribe,
+  takeUnsubscribe,
+} from './sessions/subscriptions/subscribing.js';
 import { type AcceptedSocket, probeSilence } from './transport/accepted-socket.js';
 import { ClientSocket, type PacketProcessor } from './transport/client-socket.js';
 import { Answers } from './uplink/answers.js';

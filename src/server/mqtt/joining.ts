@@ -6,10 +6,10 @@ import { updatePublishRate } from './admission/publish-rate.js';
 import type { ConnectionServices } from './connection-services.js';
 import type { Codec, Connect } from './protocol/codec.js';
 import type { Client, ClientConnection } from './sessions/client.js';
-import { awaitCommands } from './sessions/commands-request.js';
-import type { ClientLimits } from './sessions/delivery-writer.js';
+import { awaitCommands } from './sessions/commands/commands-request.js';
+import type { ClientLimits } from './sessions/delivery/delivery-writer.js';
 import type { Admission } from './sessions/registry.js';
-import type { Taken } from './sessions/session-taking.js';
+import type { Taken } from './sessions/taking/session-taking.js';
 import type { AcceptedSocket } from './transport/accepted-socket.js';
 
 /** A connection between CONNECT and CONNACK. */

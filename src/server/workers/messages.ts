@@ -1,6 +1,6 @@
 import type { Config } from '../../config.js';
 import type { ErrorCode } from '../../errors.js';
-import type { ServerPorts } from '../server-ports.js';
+import type { ServerPorts } from '../start/server-ports.js';
 
 /** What workers ask each other. All that goes between processes is cloned: no functions, no classes. */
 export interface Questions {

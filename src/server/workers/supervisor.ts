@@ -57,7 +57,7 @@ export async function startSupervisor(options: {
   const { count, log } = options;
   const { default: cluster } = await import('node:cluster');
   cluster.schedulingPolicy = cluster.SCHED_NONE;
-  const workerFile = import.meta.url.endsWith('.ts') ? '../worker.ts' : '../worker.js';
+  const workerFile = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
   cluster.setupPrimary({
     exec: fileURLToPath(new URL(workerFile, import.meta.url)),
     args: [],

@@ -4,8 +4,8 @@ import {
   isExpired,
   matchSecret,
   type WhichSecret,
-} from '../../../db/device-credentials.js';
-import type { LookUp } from '../../device-directory.js';
+} from '../../../db/devices/device-credentials.js';
+import type { LookUp } from '../../directory/device-directory.js';
 import type { CloseReason } from '../protocol/close-reason.js';
 import type { Connect } from '../protocol/codec.js';
 import type { ClientCertificate } from '../transport/accepted-socket.js';

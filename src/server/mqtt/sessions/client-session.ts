@@ -8,24 +8,24 @@ import type { BrokerCounters } from '../live/counters.js';
 import type { CloseReason } from '../protocol/close-reason.js';
 import type { PacketType, QoS } from '../protocol/packet-type.js';
 import { matches, type TopicLimits } from '../protocol/topics.js';
-import { type CommandTopics, isOwn } from './command-topics.js';
-import type { OutgoingConnection } from './delivery-writer.js';
-import type { Question } from './device-calls.js';
-import type { Message } from './message.js';
-import { Outgoing, type OutgoingOwner } from './outgoing.js';
-import type { OutgoingLimits, OutgoingTotal } from './outgoing-memory.js';
-import { maxNameBytes, type SessionRecord } from './session-record.js';
+import { type CommandTopics, isOwn } from './commands/command-topics.js';
+import type { Question } from './commands/device-calls.js';
+import type { OutgoingConnection } from './delivery/delivery-writer.js';
+import type { Message } from './delivery/message.js';
+import { Outgoing, type OutgoingOwner } from './delivery/outgoing.js';
+import type { OutgoingLimits, OutgoingTotal } from './delivery/outgoing-memory.js';
 import {
   type Places,
   type RestoredSession,
   SessionStreams,
   type StreamReader,
   type StreamServices,
-} from './session-streams.js';
-import type { SharedSubscriptions } from './shared-subscriptions.js';
-import type { StoredSession } from './stored-session.js';
-import { copyFor, mayHave, memoryBytesOf, type SubscriptionTerms } from './subscription.js';
-import type { SessionEngine } from './subscription-matcher.js';
+} from './delivery/session-streams.js';
+import { maxNameBytes, type SessionRecord } from './store/session-record.js';
+import type { StoredSession } from './store/stored-session.js';
+import type { SharedSubscriptions } from './subscriptions/shared-subscriptions.js';
+import { copyFor, mayHave, memoryBytesOf, type SubscriptionTerms } from './subscriptions/subscription.js';
+import type { SessionEngine } from './subscriptions/subscription-matcher.js';
 
 /** What all sessions share. */
 export interface SessionServices extends StreamServices {

@@ -1,4 +1,4 @@
-import type { DeviceCredentials } from '../../../db/device-credentials.js';
+import type { DeviceCredentials } from '../../../db/devices/device-credentials.js';
 import type { Lane } from '../../forward/forwarder.js';
 import type { PublishRate } from '../admission/publish-rate.js';
 import type { LedgerEntry } from '../live/ledger-entry.js';
@@ -8,7 +8,7 @@ import type { UplinkPublish } from '../uplink/uplink-publish.js';
 import type { ClientSession } from './client-session.js';
 import type { Exchanges } from './exchanges.js';
 import type { ReceivedGenerations } from './received-generations.js';
-import type { StoredSession } from './stored-session.js';
+import type { StoredSession } from './store/stored-session.js';
 
 /** The connection of a client, as those see it who know the client. */
 export interface ClientConnection {

@@ -1,4 +1,4 @@
-import type { ReceivedExchanges } from './session-record.js';
+import type { ReceivedExchanges } from './store/session-record.js';
 
 /**
  * Gives each QoS 2 message of a client with a stored session a name that every replica finds again: the generation and the

@@ -5,11 +5,11 @@ import type { BrokerCounters } from '../live/counters.js';
 import type { LedgerEntry } from '../live/ledger-entry.js';
 import { type CloseReason, suppressesWill } from '../protocol/close-reason.js';
 import type { Rules } from '../uplink/route.js';
-import { isSettled, openAbsentClients } from './absent-clients.js';
 import { type Client, type ClientConnection, changeRules, type DeviceClients } from './client.js';
 import { Exchanges } from './exchanges.js';
-import { sessionKey } from './session-key.js';
-import type { SessionStore } from './session-store.js';
+import { sessionKey } from './store/session-key.js';
+import type { SessionStore } from './store/session-store.js';
+import { isSettled, openAbsentClients } from './taking/absent-clients.js';
 
 export type Registry = ReturnType<typeof openRegistry>;
 

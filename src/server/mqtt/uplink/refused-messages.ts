@@ -4,7 +4,7 @@ import { encodeHeaders } from '../../forward/subject.js';
 import { type CloseReason, closeReasons } from '../protocol/close-reason.js';
 import type { Will } from '../protocol/codec.js';
 import type { QoS } from '../protocol/packet-type.js';
-import { clientOfKey } from '../sessions/session-key.js';
+import { clientOfKey } from '../sessions/store/session-key.js';
 import { addLines } from './routing.js';
 
 /** Refusals that pass: the message may come again. */

@@ -1,0 +1,183 @@
+import type pg from 'pg';
+import { messageOf, SvcMqttError } from '../../errors.js';
+import type { Progress } from '../../progress.js';
+import { setForSession } from '../connection/session.js';
+import { deviceIdPattern } from './device-fields.js';
+
+/**
+ * The conversion of the Go service's table `devices (id, device_type, mqtt_user, mqtt_password, created_at)`, made
+ * by GORM, with the passwords in plain text.
+ *
+ * The old table is renamed, the new one made and filled, and the old one dropped, all in the transaction of the
+ * migration: PostgreSQL then removes the old table's file, so that no plain text stays behind in dead rows, as it
+ * would after an UPDATE or DROP COLUMN. The planner's statistics of the old table, which are samples of its
+ * passwords, are cleared after. The passwords never leave the database. Write-ahead log, replicas that lag and
+ * backups made before still hold them until they are recycled.
+ */
+
+/** The old table, as found. */
+export interface LegacyTable {
+  readonly devices: number;
+}
+
+export const legacyTable = 'devices';
+const asideTable = 'svc_mqtt_legacy_devices';
+/** Each batch reads the whole old table, so a large one is taken in few. */
+const leastRowsPerBatch = 10_000;
+const mostBatches = 20;
+const shownProblems = 5;
+const clearingLockTimeoutMs = 3_000;
+
+/** Finds the Go service's table in the search path; undefined when there is none, or it is converted. */
+export async function readLegacyTable(client: pg.Client): Promise<LegacyTable | undefined> {
+  const columns = await columnsOf(client, legacyTable);
+  if (!columns.has('mqtt_password') || columns.has('secret_hash')) return undefined;
+  for (const required of ['id', 'device_type', 'mqtt_user', 'created_at']) {
+    if (!columns.has(required)) {
+      throw new SvcMqttError(
+        'DATABASE_SCHEMA',
+        `The table ${legacyTable} has the column mqtt_password but not ${required}: it is not the Go service's`,
+        { suggestion: 'Rename it, or set DATABASE_URL to another database' },
+      );
+    }
+  }
+  const { rows: counted } = await client.query<{ devices: string }>(
+    `select count(*) as devices from ${legacyTable}`,
+  );
+  return { devices: Number(counted[0]?.devices) };
+}
+
+async function columnsOf(client: pg.Client, table: string): Promise<Set<string>> {
+  const { rows } = await client.query<{ name: string }>(
+    `select attname as name from pg_attribute
+     where attrelid = to_regclass('${table}') and attnum > 0 and not attisdropped`,
+  );
+  return new Set(rows.map((row) => row.name));
+}
+
+/** What is wrong with a row, in the order in which it is looked for; each is an SQL condition on the old table. */
+const problems: readonly { readonly when: string; readonly text: string }[] = [
+  { when: 'id is null', text: 'has no id' },
+  { when: `id::text !~ '${deviceIdPattern}'`, text: 'has an id that is not safe in a topic' },
+  { when: 'mqtt_user is distinct from id::text', text: 'has an mqtt_user that is not its id' },
+  { when: `coalesce(mqtt_password, '') = ''`, text: 'has no password' },
+  { when: `coalesce(device_type, '') = ''`, text: 'has no device_type' },
+  { when: 'length(device_type) > 128', text: 'has a device_type of more than 128 characters' },
+  {
+    when: String.raw`device_type ~ '[\u0001-\u001f\u007f-\u009f]'`,
+    text: 'has control characters in its device_type',
+  },
+  {
+    when: `id in (select id from ${legacyTable} group by id having count(*) > 1)`,
+    text: 'has an id that another row has too',
+  },
+];
+
+/** Says which rows cannot be converted and why, naming a few; undefined when all can. */
+export async function findLegacyProblem(client: pg.Client): Promise<string | undefined> {
+  const cases = problems.map(({ when }, index) => `when ${when} then ${index}`).join(' ');
+  const { rows } = await client.query<{ id: string; problem: number; count: string }>(
+    `select left(coalesce(id::text, '(null)'), 80) as id, problem, count(*) over () as count
+     from (select id, case ${cases} end as problem from ${legacyTable}) as checked
+     where problem is not null order by problem, id limit ${shownProblems}`,
+  );
+  const count = Number(rows[0]?.count ?? 0);
+  if (count === 0) return undefined;
+  const named = rows.map((row) => `${JSON.stringify(row.id)} ${problems[row.problem]?.text}`).join(', ');
+  const more = count > rows.length ? `, and ${count - rows.length} more` : '';
+  return `${count} ${count === 1 ? 'row' : 'rows'} of the old table ${legacyTable} cannot be converted: ${named}${more}`;
+}
+
+/** Locks the old table against a Go service that still runs, checks every row, and frees its name. */
+export async function setLegacyAside(client: pg.Client): Promise<void> {
+  await client.query(`lock table ${legacyTable} in access exclusive mode`);
+  const problem = await findLegacyProblem(client);
+  if (problem !== undefined) {
+    throw new SvcMqttError('DATABASE_SCHEMA', problem, {
+      suggestion: 'Correct or delete these rows and run svc-mqtt migrate again; nothing was changed',
+    });
+  }
+  await client.query(`alter table ${legacyTable} rename to ${asideTable}`);
+  // The names of its indexes are wanted for the new table.
+  const { rows } = await client.query<{ statement: string }>(
+    `select format('alter index %s rename to %I', indexrelid::regclass, 'svc_mqtt_legacy_' || indexrelid) as statement
+     from pg_index where indrelid = '${asideTable}'::regclass`,
+  );
+  for (const { statement } of rows) await client.query(statement);
+}
+
+/** Fills the new table from the old one and drops that. */
+export async function convertLegacy(
+  client: pg.Client,
+  report: (progress: Progress) => void,
+): Promise<number> {
+  const columns = await columnsOf(client, asideTable);
+  const { rows: counted } = await client.query<{ total: string }>(
+    `select count(*) as total from ${asideTable}`,
+  );
+  const total = Number(counted[0]?.total);
+  // GORM deletes softly: such a device could not log in any more, which is what revoked means.
+  const revokedAt = columns.has('deleted_at') ? 'deleted_at' : 'null';
+  const rowsPerBatch = Math.max(leastRowsPerBatch, Math.ceil(total / mostBatches));
+  let done = 0;
+  let last: string | undefined;
+  while (done < total) {
+    report({ step: 'converting devices', done, total });
+    const { rows } = await client.query<{ count: string; last: string }>(
+      `with batch as materialized (
+         select id::text as id, device_type::text as type, coalesce(created_at, now()) as created_at, ${revokedAt}::timestamptz as revoked_at,
+           uuid_send(gen_random_uuid()) as salt, convert_to(mqtt_password, 'UTF8') as password
+         from ${asideTable} where $1::text is null or id::text collate "C" > $1
+         order by id::text collate "C" limit ${rowsPerBatch}
+       ), added as (
+         insert into devices (id, type, secret_hash, secret_salt, created_at, updated_at, revoked_at)
+         select id, type, sha256(salt || password), salt, created_at, created_at, revoked_at from batch
+         returning id
+       )
+       select count(*) as count, max(id collate "C") as last from added`,
+      [last ?? null],
+    );
+    const count = Number(rows[0]?.count);
+    if (count === 0) break;
+    done += count;
+    last = rows[0]?.last;
+  }
+  await client.query(`drop table ${asideTable}`);
+  await client.query('analyze devices');
+  report({ step: 'converting devices', done, total });
+  return done;
+}
+
+const clearingDue = 'statistics of the old table devices are to be cleared';
+
+/** Notes, in the transaction of the conversion, that `clearStatistics` has to follow it. */
+export async function noteStatistics(client: pg.Client, notesTable: string): Promise<void> {
+  await client.query(`comment on table ${notesTable} is '${clearingDue}'`);
+}
+
+/**
+ * Rewrites the table of the planner's statistics when a conversion has left samples of the old passwords in it as
+ * dead rows. An interruption or a missing right leaves the note in place, and the next migration tries again.
+ */
+export async function clearStatistics(
+  client: pg.Client,
+  notesTable: string,
+  report: (progress: Progress) => void,
+): Promise<void> {
+  const { rows } = await client.query<{ note: string | null }>(
+    `select obj_description(to_regclass('${notesTable}'), 'pg_class') as note`,
+  );
+  if (rows[0]?.note !== clearingDue) return;
+  report({ step: 'clearing the statistics of the old table', done: 0, total: 1 });
+  try {
+    await setForSession(client, 'lock_timeout', String(clearingLockTimeoutMs));
+    await client.query('vacuum full pg_catalog.pg_statistic');
+    await client.query(`comment on table ${notesTable} is null`);
+    report({ step: 'clearing the statistics of the old table', done: 1, total: 1 });
+  } catch (error) {
+    const step = `the statistics of the old table, with samples of its passwords, could not be cleared (${messageOf(error)}); as a superuser run: vacuum full pg_catalog.pg_statistic`;
+    report({ step, done: 0, total: 1 });
+  } finally {
+    await client.query('reset lock_timeout').catch(() => {});
+  }
+}

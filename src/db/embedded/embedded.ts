@@ -1,0 +1,309 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { statSync } from 'node:fs';
+import { chmod, mkdtemp, realpath, rm, symlink } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import type { Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { makeOwnDirectory } from '../../data-directory.js';
+import { adviseOnMemory, fileReasonOf, messageOf, SvcMqttError } from '../../errors.js';
+import type { Log } from '../../log.js';
+import type { EmbeddedLine, EmbeddedMessage } from './embedded-child.js';
+import { connectToOwner } from './embedded-claim.js';
+
+/** The embedded database as one process sees it. */
+export interface Embedded {
+  /** The data directory. */
+  readonly where: string;
+  /** The directory of the socket `.s.PGSQL.5432`, short enough for a socket's address. */
+  readonly socketDirectory: string;
+  /**
+   * Calls back for every notification, and with `up` when the connection to the database's process was made
+   * anew, so that notifications may have been missed, and `down` when it broke.
+   *
+   * @returns a function that ends it.
+   */
+  watch(watcher: EmbeddedWatcher): () => void;
+  /** Lets go of the database; ends its process when nobody else uses it. Idempotent. */
+  close(): Promise<void>;
+}
+
+export interface EmbeddedWatcher {
+  onNotification(channel: string, payload: string): void;
+  onUp(): void;
+  onDown(): void;
+}
+
+/** Creating a database takes 3 to 4 s on an ordinary machine. */
+const openTimeoutMs = 120_000;
+const closeTimeoutMs = 15_000;
+/** Most crashes while it opens. */
+const maxCrashes = 3;
+const retryFirstMs = 50;
+const retryMostMs = 5_000;
+/** The kernel's limit on a socket's address is 104 to 108 bytes; the longest file name needs 28. */
+const maxSocketDirectoryBytes = 75;
+const maxLineLength = 65_536;
+
+/** Whether there is an embedded database in a data directory; opening it would make one. */
+export function hasEmbeddedDatabase(dataDir: string): boolean {
+  try {
+    statSync(path.resolve(dataDir, 'database'));
+    return true;
+  } catch (error) {
+    // What another user's directory hides may well be there: opening it says what keeps it from being used.
+    return !['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '');
+  }
+}
+
+/**
+ * Opens the embedded database: attaches to the process that has it, or starts one.
+ *
+ * @throws SvcMqttError DATABASE_EMBEDDED with the directory and what to do.
+ */
+export async function openEmbedded(dataDir: string, log: Log): Promise<Embedded> {
+  const where = path.resolve(dataDir);
+  const directory = await prepareDirectory(where);
+  const address = await shortenPath(directory);
+  const watchers = new Set<EmbeddedWatcher>();
+  let child: ChildProcess | undefined;
+  let anchor: Socket | undefined;
+  let closing = false;
+  /** Why the process ended by itself, since it was last ready. */
+  const crashes: string[] = [];
+  let retryMs = retryFirstMs;
+
+  const startChild = async () => {
+    const started = forkChild(directory);
+    child = started;
+    started.once('exit', () => {
+      if (child === started) child = undefined;
+    });
+    started.on('message', (message: EmbeddedMessage) => {
+      if (message.type === 'crashed') crashes.push(message.reason);
+      if (crashes.length > maxCrashes) crashes.shift();
+    });
+    const reason = await claimOutcome(started);
+    if (reason !== undefined) throw new Error(reason);
+  };
+
+  /** One attempt; undefined: try again. */
+  const attach = async (): Promise<Socket | undefined> => {
+    let socket = await connectToOwner(address.path);
+    if (socket === undefined && child === undefined && !closing) {
+      await startChild();
+      socket = await connectToOwner(address.path);
+    }
+    if (socket === undefined) return undefined;
+    const outcome = await followUntilReady(socket, (line) => {
+      if ('notify' in line) for (const watcher of watchers) watcher.onNotification(line.notify, line.payload);
+      else if (line.state === 'creating') {
+        log.info(
+          { event: 'embedded_database_creating', where },
+          'creating the embedded database, which takes a few seconds',
+        );
+      }
+    });
+    if (outcome.ready) return socket;
+    socket.destroy();
+    if (crashes.length >= maxCrashes) throw embeddedError(where, crashes.at(-1) ?? '');
+    if (outcome.reason !== undefined) throw embeddedError(where, outcome.reason);
+    return undefined;
+  };
+
+  /** Tries until it holds a connection to the database's process; answers false when it gave up. */
+  const hold = async (deadline: number): Promise<boolean> => {
+    let failure: unknown;
+    while (!closing) {
+      let socket: Socket | undefined;
+      try {
+        socket = await attach();
+      } catch (error) {
+        failure = error;
+      }
+      if (socket !== undefined && !closing) {
+        retryMs = retryFirstMs;
+        crashes.length = 0;
+        anchor = socket;
+        socket.once('close', () => {
+          if (closing) return;
+          log.warn(
+            { event: 'embedded_database_lost', where, reason: crashes.at(-1) },
+            'the process of the embedded database ended; starting it again',
+          );
+          for (const watcher of watchers) watcher.onDown();
+          void hold(Number.POSITIVE_INFINITY);
+        });
+        for (const watcher of watchers) watcher.onUp();
+        return true;
+      }
+      socket?.destroy();
+      if (failure !== undefined && deadline !== Number.POSITIVE_INFINITY) throw failure;
+      if (failure !== undefined) {
+        log.error(
+          { event: 'embedded_database_failed', where, reason: messageOf(failure) },
+          'the embedded database does not start',
+        );
+        failure = undefined;
+      }
+      if (performance.now() > deadline) return false;
+      // Two processes that claim at the same moment both give up: random waits part them.
+      await new Promise((resolve) => setTimeout(resolve, retryMs * (0.5 + Math.random())));
+      retryMs = Math.min(retryMs * 2, deadline === Number.POSITIVE_INFINITY ? retryMostMs : 500);
+    }
+    return false;
+  };
+
+  let closed: Promise<void> | undefined;
+  const close = async () => {
+    closing = true;
+    if (child !== undefined) {
+      anchor?.destroy();
+      await releaseChild(child);
+    } else if (anchor !== undefined) await letGo(anchor);
+    await address.release();
+  };
+  const embedded: Embedded = {
+    where,
+    socketDirectory: address.path,
+    watch(watcher) {
+      watchers.add(watcher);
+      return () => watchers.delete(watcher);
+    },
+    close() {
+      closed ??= close();
+      return closed;
+    },
+  };
+  try {
+    if (await hold(performance.now() + openTimeoutMs)) return embedded;
+    throw embeddedError(where, `it was not ready within ${openTimeoutMs / 1_000} s`);
+  } catch (error) {
+    await embedded.close();
+    throw error instanceof SvcMqttError ? error : embeddedError(where, messageOf(error), error);
+  }
+}
+
+function embeddedError(where: string, reason: string, cause?: unknown): SvcMqttError {
+  return new SvcMqttError(
+    'DATABASE_EMBEDDED',
+    `The embedded database in ${where} cannot be used: ${reason}`,
+    {
+      suggestion:
+        adviseOnMemory(reason) ??
+        'Set DATA_DIR to a directory on a local disk that this user may write, or DATABASE_URL to a PostgreSQL server',
+      cause,
+    },
+  );
+}
+
+/** Makes the data directory and the database's directory within it, for this user only. */
+async function prepareDirectory(where: string): Promise<string> {
+  try {
+    const directory = path.join(where, 'database');
+    makeOwnDirectory(directory);
+    await chmod(directory, 0o700);
+    return await realpath(directory);
+  } catch (error) {
+    throw embeddedError(where, fileReasonOf(error), error);
+  }
+}
+
+/** A path of the directory that is short enough for a socket's address: itself or a link in a private directory. */
+async function shortenPath(directory: string): Promise<{ path: string; release(): Promise<void> }> {
+  if (Buffer.byteLength(directory) <= maxSocketDirectoryBytes)
+    return { path: directory, release: async () => {} };
+  const home = await mkdtemp(path.join(tmpdir(), 'svc-mqtt-'));
+  const link = path.join(home, 'd');
+  await symlink(directory, link);
+  return { path: link, release: () => rm(home, { recursive: true, force: true }) };
+}
+
+/**
+ * Starts the database's process. It gets no environment, so no secrets; no terminal signals; and no inherited
+ * output, which would keep a pipeline open when it outlives a command.
+ */
+function forkChild(directory: string): ChildProcess {
+  const here = fileURLToPath(import.meta.url);
+  const fromSource = here.endsWith('.ts');
+  const file = path.join(path.dirname(here), `embedded-child${fromSource ? '.ts' : '.js'}`);
+  return fork(file, [directory], {
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    detached: true,
+    env: {},
+    execArgv: fromSource ? ['--import', pathToFileURL(createRequire(here).resolve('tsx')).href] : [],
+  });
+}
+
+/** Waits until a new process has claimed the directory, or lost it to another, or failed for the reason answered. */
+async function claimOutcome(child: ChildProcess): Promise<string | undefined> {
+  return await new Promise((resolve) => {
+    const onMessage = (message: EmbeddedMessage) => {
+      if (message.type !== 'staying') done(message.type === 'crashed' ? message.reason : undefined);
+    };
+    const onExit = (code: number | null, signal: string | null) =>
+      done(`it ended with ${signal ?? `status ${code}`}`);
+    const onError = (error: Error) => done(messageOf(error));
+    const done = (reason: string | undefined) => {
+      child.off('message', onMessage).off('exit', onExit);
+      resolve(reason);
+    };
+    child.on('message', onMessage).on('exit', onExit).on('error', onError);
+  });
+}
+
+/** Follows the lines of the database's process until it is ready, has failed, or is gone. */
+async function followUntilReady(
+  socket: Socket,
+  onLine: (line: EmbeddedLine) => void,
+): Promise<{ ready: boolean; reason?: string }> {
+  return await new Promise((resolve) => {
+    socket.once('close', () => resolve({ ready: false }));
+    let text = '';
+    socket.setEncoding('utf8').on('data', (chunk: string) => {
+      const lines = (text + chunk).split('\n');
+      text = lines.pop() ?? '';
+      if (text.length > maxLineLength) socket.destroy();
+      for (const each of lines) {
+        const line = JSON.parse(each) as EmbeddedLine;
+        onLine(line);
+        if ('state' in line && line.state === 'ready') resolve({ ready: true });
+        if ('state' in line && line.state === 'failed') resolve({ ready: false, reason: line.reason });
+      }
+    });
+  });
+}
+
+/** Lets go of a process that another one started: it says that it stays, or has ended. */
+async function letGo(anchor: Socket): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(() => anchor.destroy(), closeTimeoutMs);
+    anchor.once('close', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+    if (anchor.closed) resolve();
+    anchor.end();
+  });
+}
+
+/** Lets go of the process: it ends, or says that it stays for others who use it. */
+async function releaseChild(child: ChildProcess): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(() => child.kill('SIGKILL'), closeTimeoutMs);
+    const done = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+    child.once('exit', done);
+    child.on('message', (message: EmbeddedMessage) => {
+      if (message.type === 'staying') done();
+    });
+    if (child.exitCode !== null || child.signalCode !== null) done();
+    else if (child.connected) child.send('release', () => {});
+  });
+  child.removeAllListeners().on('error', () => {});
+  if (child.connected) child.disconnect();
+  child.unref();
+}

@@ -1,0 +1,188 @@
+import { toClaimJson, toNewClaimJson } from '../../../api/claim.js';
+import {
+  ClaimListQuery,
+  ClaimPage,
+  ClaimParams,
+  ClaimResponse,
+  NewClaimRequest,
+  NewClaimResponse,
+  RedeemRequest,
+} from '../../../api/claim-schema.js';
+import { toNewDeviceJson } from '../../../api/device.js';
+import { NewDeviceResponse } from '../../../api/device-schema.js';
+import { defaultPageLimit, refer } from '../../../api/schema.js';
+import { checkMetadata } from '../../../db/devices/device-fields.js';
+import { SvcMqttError } from '../../../errors.js';
+import { type Log, limitLog } from '../../../log.js';
+import { addressGroup, peerAddressOf } from '../../peer-address.js';
+import { createTokenBuckets } from '../../token-buckets.js';
+import { decodeCursor, makePage } from '../cursor.js';
+import { nameField, requireTime } from '../fields.js';
+import { createInputProblem, createProblem, ProblemError, tooManyRequests } from '../problem.js';
+import type { Queries } from '../queries.js';
+import { listProblems, listPublicProblems } from '../responses.js';
+import type { TypedApp } from '../typed-app.js';
+
+interface Options {
+  readonly claims: Queries['claims'];
+  readonly log: Log;
+}
+
+const tags = ['claims'];
+const dayMs = 86_400_000;
+/** Failed attempts of one address: this many at once, and then one every six seconds. */
+const failures = { capacity: 20, perSecond: 1 / 6, maxKeys: 10_000 };
+
+/** Adds the routes of the claims. */
+export function addClaimRoutes(app: TypedApp, options: Options): void {
+  for (const schema of [ClaimResponse, NewClaimResponse, ClaimPage]) app.addSchema(schema);
+  addCollectionRoutes(app, options);
+  addRevocationRoute(app, options);
+  addRedemptionRoute(app, options);
+}
+
+function addCollectionRoutes(app: TypedApp, { claims, log }: Options): void {
+  app.post(
+    '/claims',
+    {
+      config: { role: 'operator' },
+      schema: {
+        tags,
+        operationId: 'createClaim',
+        summary: 'Make a claim',
+        description:
+          'Makes a claim, with which a number of devices can get their own credentials, each once.',
+        body: NewClaimRequest,
+        response: {
+          201: refer(NewClaimResponse, { description: 'The claim, with its text' }),
+          ...listProblems(400, 413),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { type, uses = 1, expires_at: expiry } = request.body;
+      const expiresAt =
+        expiry === undefined ? new Date(Date.now() + dayMs) : requireTime('expires_at', expiry);
+      const claim = await claims.create(request.actor, { type, uses, expiresAt }).catch((error: unknown) => {
+        throw nameField(error);
+      });
+      log.info(
+        { event: 'claim_created', claim: claim.id, actor: request.actor.name, remoteAddress: request.ip },
+        'A claim was made through the HTTP API',
+      );
+      return reply.code(201).send(toNewClaimJson(claim));
+    },
+  );
+
+  app.get(
+    '/claims',
+    {
+      config: { role: 'operator' },
+      schema: {
+        tags,
+        operationId: 'listClaims',
+        summary: 'List claims',
+        description: 'Lists claims in order of id, a page at a time, without their secrets.',
+        querystring: ClaimListQuery,
+        response: { 200: refer(ClaimPage, { description: 'One page' }), ...listProblems(400) },
+      },
+    },
+    async (request, reply) => {
+      const { state = 'active', limit = defaultPageLimit, cursor } = request.query;
+      const after = cursor === undefined ? undefined : decodeCursor(cursor);
+      const rows = await claims.list({ state, after, limit: limit + 1 });
+      const { page, next } = makePage(rows, limit, ({ id }) => id);
+      return reply.code(200).send({ claims: page.map(toClaimJson), next_cursor: next });
+    },
+  );
+}
+
+function addRevocationRoute(app: TypedApp, { claims, log }: Options): void {
+  app.delete(
+    '/claims/:id',
+    {
+      config: { role: 'operator' },
+      schema: {
+        tags,
+        operationId: 'revokeClaim',
+        summary: 'Revoke a claim',
+        description: 'The claim makes no further device; those that it has made stay.',
+        params: ClaimParams,
+        response: { 204: { type: 'null', description: 'The claim is revoked' }, ...listProblems(400, 404) },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      const outcome = await claims.revoke(request.actor, id);
+      if (outcome === 'unknown') {
+        const detail = `There is no claim with the id ${JSON.stringify(id)}`;
+        throw new ProblemError(createProblem('CLAIM_NOT_FOUND', detail));
+      }
+      if (outcome === 'revoked') {
+        log.info(
+          { event: 'claim_revoked', claim: id, actor: request.actor.name, remoteAddress: request.ip },
+          'A claim was revoked through the HTTP API',
+        );
+      }
+      return reply.code(204).send(null);
+    },
+  );
+}
+
+/**
+ * The one route for devices. The claim is what lets them in, so it is answered to every address, whatever the rest of
+ * the API asks for.
+ */
+function addRedemptionRoute(app: TypedApp, { claims, log }: Options): void {
+  const failed = createTokenBuckets(failures);
+  const limitedLog = limitLog(log);
+  app.addHook('onClose', async () => limitedLog.close());
+  app.post(
+    '/claims/redeem',
+    {
+      config: { access: 'public' },
+      schema: {
+        tags,
+        security: [],
+        operationId: 'redeemClaim',
+        summary: 'Get credentials by a claim',
+        description:
+          'For devices: makes a device of the type of the claim and answers its credentials, once. Needs no key and is answered to every address. 404: there is no such claim. 410: it is spent, expired or revoked.',
+        body: RedeemRequest,
+        response: {
+          200: refer(NewDeviceResponse, { description: 'The device, with its password' }),
+          ...listPublicProblems(400, 404, 410, 413),
+        },
+      },
+    },
+    async (request, reply) => {
+      const address = peerAddressOf(request.socket);
+      const key = addressGroup(address);
+      // Only a failure counts: many devices may come by one address, and at once.
+      const waitMs = failed.wait(key);
+      if (waitMs > 0) {
+        throw tooManyRequests(
+          'There were too many failed attempts from this address; try again later',
+          waitMs,
+        );
+      }
+      const { claim, metadata } = request.body;
+      const fault = metadata === undefined ? undefined : checkMetadata(metadata);
+      if (fault !== undefined) throw new ProblemError(createInputProblem([fault]));
+      const device = await claims.redeem({ claim, metadata, address }).catch((error: unknown) => {
+        const code = error instanceof SvcMqttError ? error.code : undefined;
+        if (code === 'CLAIM_NOT_FOUND' || code === 'CLAIM_GONE') {
+          failed.take(key);
+          const fields = { code, remoteAddress: request.ip };
+          limitedLog.warn('claim_refused', fields, 'A claim that makes no device was shown');
+        }
+        throw error;
+      });
+      log.info(
+        { event: 'claim_redeemed', device: device.id, type: device.type, remoteAddress: request.ip },
+        'A device got its credentials by a claim',
+      );
+      return reply.code(200).send(toNewDeviceJson(device));
+    },
+  );
+}

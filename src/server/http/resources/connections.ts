@@ -1,0 +1,127 @@
+import {
+  ConnectionDetailsResponse,
+  ConnectionPageResponse,
+  ConnectionParams,
+  ConnectionQuery,
+  ConnectionResponse,
+  defaultConnectionPage,
+  ReplicaResponse,
+} from '../../../api/connection-schema.js';
+import { refer } from '../../../api/schema.js';
+import type { FleetConnections } from '../../operate/live.js';
+import { createProblem, ProblemError } from '../problem.js';
+import { listProblems } from '../responses.js';
+import { openTurns } from '../turns.js';
+import type { TypedApp } from '../typed-app.js';
+
+const tags = ['connections'];
+
+/**
+ * Adds the routes of the connections of all replicas. A list reads every connection in one go, so that lists of a large
+ * fleet take turns, with rests in which devices are served.
+ */
+export function addConnectionRoutes(
+  app: TypedApp,
+  connections: FleetConnections,
+  maxWaitingLists: number,
+): void {
+  const turns = openTurns(maxWaitingLists);
+  for (const schema of [
+    ReplicaResponse,
+    ConnectionResponse,
+    ConnectionPageResponse,
+    ConnectionDetailsResponse,
+  ])
+    app.addSchema(schema);
+
+  app.get(
+    '/connections',
+    {
+      config: { role: 'viewer' },
+      schema: {
+        tags,
+        operationId: 'listConnections',
+        summary: 'List live connections',
+        description:
+          'Lists the connections of all replicas, filtered and sorted, a page at a time. They change while one pages. A replica that does not answer within half a second is named in `replicas` with `ok` false, and its connections are left out. Lists take turns; 429: too many wait.',
+        querystring: ConnectionQuery,
+        response: {
+          200: refer(ConnectionPageResponse, { description: 'One page' }),
+          ...listProblems(400, 429),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { q, device, type, replica, sort, order, offset, limit } = request.query;
+      const isGone = () => reply.raw.destroyed;
+      const page = await connections.list(
+        {
+          text: q,
+          device,
+          type,
+          replica,
+          sort: sort ?? 'rate',
+          descending: (order ?? 'desc') === 'desc',
+          offset: offset ?? 0,
+          limit: limit ?? defaultConnectionPage,
+        },
+        (work) => turns.take(request.caller, isGone, work),
+      );
+      return reply.code(200).send(page);
+    },
+  );
+
+  app.get(
+    '/connections/:id',
+    {
+      config: { role: 'viewer' },
+      schema: {
+        tags,
+        operationId: 'getConnection',
+        summary: 'Show a connection',
+        description:
+          'Shows a connection, whichever replica has it, with its subscriptions, last topics and last error.',
+        params: ConnectionParams,
+        response: {
+          200: refer(ConnectionDetailsResponse, { description: 'The connection' }),
+          ...listProblems(400, 404),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      const details = await connections.find(id);
+      if (details === undefined) throw new ProblemError(createUnknownProblem(id));
+      return reply.code(200).send(details);
+    },
+  );
+
+  app.delete(
+    '/connections/:id',
+    {
+      config: { role: 'operator' },
+      schema: {
+        tags,
+        operationId: 'kickConnection',
+        summary: 'End a connection',
+        description:
+          'Ends a connection, whichever replica has it. The client may connect again at once: to keep a device out, revoke it.',
+        params: ConnectionParams,
+        response: {
+          204: { type: 'null', description: 'The connection is ended' },
+          ...listProblems(400, 404),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      if (!(await connections.kick(id, request.actor))) throw new ProblemError(createUnknownProblem(id));
+      return reply.code(204).send(null);
+    },
+  );
+}
+
+function createUnknownProblem(id: string) {
+  const shown = JSON.stringify(id.length > 64 ? `${id.slice(0, 64)}…` : id);
+  return createProblem('CONNECTION_NOT_FOUND', `No replica has a connection with the id ${shown}`);
+}

@@ -1,0 +1,215 @@
+import type { Static } from 'typebox';
+import { toPolicyJson } from '../../../api/policy.js';
+import {
+  PolicyChangesRequest,
+  PolicyListQuery,
+  PolicyPage,
+  PolicyParams,
+  PolicyRequest,
+  PolicyResponse,
+  SetPolicyResponse,
+} from '../../../api/policy-schema.js';
+import { defaultPageLimit, refer } from '../../../api/schema.js';
+import { checkDeviceType } from '../../../db/devices/device-fields.js';
+import type { Log } from '../../../log.js';
+import { checkPolicy, defaultRules, type PolicyRules } from '../../../policy.js';
+import { defaultTemplates } from '../../../topic-template.js';
+import { decodeCursor, makePage } from '../cursor.js';
+import { createInputProblem, createProblem, ProblemError } from '../problem.js';
+import type { Queries } from '../queries.js';
+import { listProblems } from '../responses.js';
+import type { TypedApp } from '../typed-app.js';
+
+interface Options {
+  readonly policies: Queries['policies'];
+  readonly log: Log;
+}
+
+const tags = ['policies'];
+
+/** Adds the routes of the policies. */
+export function addPolicyRoutes(app: TypedApp, options: Options): void {
+  for (const schema of [PolicyResponse, SetPolicyResponse, PolicyPage]) app.addSchema(schema);
+  addReadingRoutes(app, options.policies);
+  addChangingRoutes(app, options);
+}
+
+function addReadingRoutes(app: TypedApp, policies: Queries['policies']): void {
+  app.get(
+    '/policies',
+    {
+      config: { role: 'viewer' },
+      schema: {
+        tags,
+        operationId: 'listPolicies',
+        summary: 'List policies',
+        description: 'Lists policies in order of type, a page at a time. Other types have the default.',
+        querystring: PolicyListQuery,
+        response: { 200: refer(PolicyPage, { description: 'One page' }), ...listProblems(400) },
+      },
+    },
+    async (request, reply) => {
+      const { limit = defaultPageLimit, cursor } = request.query;
+      const after = cursor === undefined ? undefined : decodeCursor(cursor);
+      const rows = await policies.list({ after, limit: limit + 1 });
+      const { page, next } = makePage(rows, limit, ({ type }) => type);
+      return reply.code(200).send({ policies: page.map(toPolicyJson), next_cursor: next });
+    },
+  );
+  app.get(
+    '/policies/:type',
+    {
+      config: { role: 'viewer' },
+      schema: {
+        tags,
+        operationId: 'getPolicy',
+        summary: 'Show a policy',
+        description: 'Shows the policy of a device type. A type without one has the default.',
+        params: PolicyParams,
+        response: { 200: refer(PolicyResponse, { description: 'The policy' }), ...listProblems(400, 404) },
+      },
+    },
+    async (request, reply) => {
+      const { type } = request.params;
+      const policy = await policies.find(type);
+      if (policy === undefined) throw new ProblemError(createUnknownProblem(type));
+      return reply.code(200).send(toPolicyJson(policy));
+    },
+  );
+}
+
+function addChangingRoutes(app: TypedApp, { policies, log }: Options): void {
+  app.put(
+    '/policies/:type',
+    {
+      config: { role: 'operator' },
+      schema: {
+        tags,
+        operationId: 'setPolicy',
+        summary: 'Set a policy',
+        description:
+          'Sets what devices of a type may do, whole: what the body leaves out is the default. Connected devices are under it within a second.',
+        params: PolicyParams,
+        body: PolicyRequest,
+        response: {
+          200: refer(SetPolicyResponse, { description: 'The policy, with warnings' }),
+          ...listProblems(400, 413),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { type } = request.params;
+      const { body } = request;
+      const rules: PolicyRules = {
+        publish: body.publish ?? defaultTemplates.publish,
+        subscribe: body.subscribe ?? defaultTemplates.subscribe,
+        publishRate: body.publish_rate ?? null,
+        maxPacketBytes: body.max_packet_bytes ?? null,
+        natsSubject: body.nats_subject ?? null,
+        ackLevel: body.ack_level ?? null,
+        onRefusal: body.on_refusal ?? null,
+        receipts: body.receipts ?? null,
+      };
+      requireSound(type, rules);
+      const policy = await policies.set(request.actor, { type, ...rules });
+      log.info(
+        { event: 'policy_set', type, actor: request.actor.name, remoteAddress: request.ip },
+        'A policy was set through the HTTP API',
+      );
+      const warnings = await policies.risksOf(rules);
+      return reply.code(200).send({ ...toPolicyJson(policy), warnings });
+    },
+  );
+  app.patch(
+    '/policies/:type',
+    {
+      config: { role: 'operator' },
+      schema: {
+        tags,
+        operationId: 'changePolicy',
+        summary: 'Change a policy',
+        description:
+          'Changes some of what devices of a type may do; a type without a policy gets one. Connected devices are under it within a second.',
+        params: PolicyParams,
+        body: PolicyChangesRequest,
+        response: {
+          200: refer(SetPolicyResponse, { description: 'The policy as it is now, with warnings' }),
+          ...listProblems(400, 413),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { type } = request.params;
+      const changes = toChanges(request.body);
+      requireSound(type, { ...defaultRules, ...changes });
+      const { after } = await policies.change(request.actor, type, changes);
+      log.info(
+        { event: 'policy_set', type, actor: request.actor.name, remoteAddress: request.ip },
+        'A policy was set through the HTTP API',
+      );
+      const warnings = await policies.risksOf(after);
+      return reply.code(200).send({ ...toPolicyJson(after), warnings });
+    },
+  );
+  app.delete(
+    '/policies/:type',
+    {
+      config: { role: 'operator' },
+      schema: {
+        tags,
+        operationId: 'removePolicy',
+        summary: 'Remove a policy',
+        description: 'Devices of the type have the default again, within a second.',
+        params: PolicyParams,
+        response: { 204: { type: 'null', description: 'There is no policy now' }, ...listProblems(400, 404) },
+      },
+    },
+    async (request, reply) => {
+      const { type } = request.params;
+      if (!(await policies.remove(request.actor, type))) throw new ProblemError(createUnknownProblem(type));
+      log.info(
+        { event: 'policy_removed', type, actor: request.actor.name, remoteAddress: request.ip },
+        'A policy was removed through the HTTP API',
+      );
+      return reply.code(204).send(null);
+    },
+  );
+}
+
+/** The fields that a body names; null: as without a policy. */
+function toChanges(body: Static<typeof PolicyChangesRequest>): Partial<PolicyRules> {
+  const {
+    publish,
+    subscribe,
+    publish_rate,
+    max_packet_bytes,
+    nats_subject,
+    ack_level,
+    on_refusal,
+    receipts,
+  } = body;
+  return {
+    ...(publish === undefined ? {} : { publish: publish ?? defaultTemplates.publish }),
+    ...(subscribe === undefined ? {} : { subscribe: subscribe ?? defaultTemplates.subscribe }),
+    ...(publish_rate === undefined ? {} : { publishRate: publish_rate }),
+    ...(max_packet_bytes === undefined ? {} : { maxPacketBytes: max_packet_bytes }),
+    ...(nats_subject === undefined ? {} : { natsSubject: nats_subject }),
+    ...(ack_level === undefined ? {} : { ackLevel: ack_level }),
+    ...(on_refusal === undefined ? {} : { onRefusal: on_refusal }),
+    ...(receipts === undefined ? {} : { receipts }),
+  };
+}
+
+function requireSound(type: string, rules: PolicyRules): void {
+  const typeProblem = checkDeviceType(type);
+  const faults = [
+    ...(typeProblem === undefined ? [] : [{ field: 'type', problem: typeProblem }]),
+    ...checkPolicy(rules),
+  ];
+  if (faults.length > 0) throw new ProblemError(createInputProblem(faults));
+}
+
+function createUnknownProblem(type: string) {
+  const detail = `The type ${JSON.stringify(type)} has no policy of its own; its devices have the default`;
+  return createProblem('POLICY_NOT_FOUND', detail);
+}

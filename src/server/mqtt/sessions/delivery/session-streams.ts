@@ -1,0 +1,249 @@
+import type { CommandStore } from '../../../forward/commands/command-store.js';
+import type { StoredCommand } from '../../../forward/commands/stored-command.js';
+import type { KeptMessage, KeptMessages } from '../../../forward/state/kept-messages.js';
+import { compileFilters, type MessageFilters } from '../../../forward/state/message-index.js';
+import type { StoredMessage, StoredMessages } from '../../../forward/stored/stored-messages.js';
+import type { BrokerCounters } from '../../live/counters.js';
+import { matches } from '../../protocol/topics.js';
+import type { CommandTopics } from '../commands/command-topics.js';
+import type { CursorName, Cursors, SessionRecord } from '../store/session-record.js';
+import { copyFor, mayHave, type SubscriptionTerms } from '../subscriptions/subscription.js';
+import type { Message } from './message.js';
+import type { Outgoing } from './outgoing.js';
+import { StoredDelivery, type StoredPosition, type StoredTaker } from './stored-delivery.js';
+
+/** Sequences in the streams: a subscription takes what is behind those of when it was made. */
+export type Places = Record<CursorName, number>;
+
+/** What the store has of a session that goes on here. */
+export type RestoredSession = Pick<SessionRecord, 'cursors' | 'unacked' | 'passed'>;
+
+export interface StreamServices {
+  readonly downlink: { readonly store: CommandStore | undefined };
+  /** Messages between devices, kept for sessions that outlive their replica; undefined: there are none. */
+  readonly kept: KeptMessages | undefined;
+  readonly commandTopics: Pick<CommandTopics, 'toMessage'>;
+  readonly counters: BrokerCounters;
+}
+
+/** The session that reads. */
+export interface StreamReader {
+  readonly deviceId: string;
+  /** As messages name their sender. */
+  readonly clientKey: string;
+  readonly outgoing: Outgoing;
+  readonly subscriptions: ReadonlyMap<string, { readonly terms: SubscriptionTerms; readonly from: Places }>;
+  /** A subscription takes commands. */
+  readonly takesCommands: boolean;
+  /** It outlives its connection. */
+  readonly isStored: boolean;
+}
+
+/** What is taken of one stream. */
+interface Taken<K, M> extends Pick<StoredTaker<K, M>, 'key' | 'takes'> {
+  toMessage(stored: M): Message | undefined;
+}
+
+/** What a session has of the streams that keep something for it: commands, and messages between devices. */
+export class SessionStreams {
+  private readonly services: StreamServices;
+  private readonly reader: StreamReader;
+  private readonly restored: RestoredSession | undefined;
+  private commands: StoredDelivery<string, StoredCommand> | undefined;
+  private messages: StoredDelivery<MessageFilters, KeptMessage> | undefined;
+  private filters: MessageFilters | undefined;
+  private unwait: (() => void) | undefined;
+
+  constructor(services: StreamServices, reader: StreamReader, restored: RestoredSession | undefined) {
+    this.services = services;
+    this.reader = reader;
+    this.restored = restored;
+  }
+
+  /** The places of what is stored now. */
+  get ends(): Places {
+    const { downlink, kept } = this.services;
+    return { commands: downlink.store?.end ?? 0, messages: kept?.end ?? 0 };
+  }
+
+  get readsCommands(): boolean {
+    return this.commands !== undefined;
+  }
+
+  /** It takes messages between devices from their stream, and not as they are published. */
+  get readsMessages(): boolean {
+    return this.messages !== undefined;
+  }
+
+  /** Where it stands. What this replica cannot go on with stays as it was. */
+  get state(): RestoredSession {
+    const { restored, reader, commands } = this;
+    const unacked = reader.outgoing.listStored();
+    for (const each of restored?.unacked ?? []) if (this[each.stream] === undefined) unacked.push(each);
+    return {
+      cursors: this.cursors,
+      passed: commands === undefined ? restored?.passed : commands.passed.record,
+      unacked,
+    };
+  }
+
+  private get cursors(): Cursors {
+    const before = this.restored?.cursors;
+    const commands = this.commands?.at;
+    const messages = this.messages?.at;
+    return {
+      commands: commands?.sequence ?? before?.commands ?? 0,
+      messages: messages?.sequence ?? before?.messages ?? 0,
+      commandStream: commands?.incarnation ?? before?.commandStream,
+      commandsSent: commands === undefined ? before?.commandsSent : sentOf(commands),
+      messageStream: messages?.incarnation ?? before?.messageStream,
+      messagesSent: messages === undefined ? before?.messagesSent : sentOf(messages),
+    };
+  }
+
+  /** @param by the first subscription that takes commands, a further one, or those of before commands were stored. */
+  takeCommands(store: CommandStore, by: 'first' | 'further' | 'late'): void {
+    const { services, reader, restored } = this;
+    if (this.commands !== undefined) {
+      if (by === 'first') this.commands.begin();
+      return;
+    }
+    const { commandStream, commands: sequence = 0, commandsSent: sentUpTo = 0 } = restored?.cursors ?? {};
+    const incarnation =
+      by === 'late' || restored === undefined ? commandStream : (commandStream ?? store.incarnation);
+    this.commands = this.open(
+      store,
+      this.takerOf('commands', {
+        key: () => reader.deviceId,
+        takes: () => reader.takesCommands,
+        toMessage: (command) => services.commandTopics.toMessage(command),
+      }),
+      incarnation === undefined ? undefined : { incarnation, sequence, sentUpTo },
+    );
+    if (restored?.passed !== undefined) this.commands.passed.restore(restored.passed);
+  }
+
+  /** A subscription takes messages between devices: they are kept for a session that outlives its connection. */
+  takeMessages(): void {
+    const { reader, restored } = this;
+    const { kept } = this.services;
+    if (kept === undefined || this.messages !== undefined || !reader.isStored) return;
+    const {
+      messageStream: incarnation,
+      messages: sequence = 0,
+      messagesSent: sentUpTo = 0,
+    } = restored?.cursors ?? {};
+    if (!kept.isKnown && incarnation === undefined) {
+      this.unwait ??= kept.whenKnown(() => this.takeMessages());
+      return;
+    }
+    this.messages = this.open(
+      kept,
+      this.takerOf('messages', {
+        key: () => this.currentFilters,
+        takes: () => this.currentFilters.length > 0,
+        toMessage: (message: KeptMessage) => message,
+      }),
+      incarnation === undefined ? undefined : { incarnation, sequence, sentUpTo },
+    );
+  }
+
+  /** Those of all subscriptions that take messages for this client alone. */
+  private get currentFilters(): MessageFilters {
+    this.filters ??= compileFilters(
+      [...this.reader.subscriptions.values()].flatMap(({ terms: { shareName, filter } }) =>
+        shareName === undefined ? filter : [],
+      ),
+    );
+    return this.filters;
+  }
+
+  /** There are other subscriptions than before. */
+  onSubscriptions(): void {
+    this.filters = undefined;
+  }
+
+  /** @param place where the session had come to; undefined: it begins behind what is stored now. */
+  private open<K, M extends StoredMessage>(
+    store: StoredMessages<K, M>,
+    taker: StoredTaker<K, M>,
+    place: StoredPosition | undefined,
+  ): StoredDelivery<K, M> {
+    const { restored, services, reader } = this;
+    const { outgoing } = reader;
+    const { stream } = taker;
+    const delivery = new StoredDelivery(store, services.counters, taker);
+    if (place !== undefined) {
+      delivery.restore(place);
+      outgoing.restoreStored(restored?.unacked.filter((each) => each.stream === stream) ?? []);
+    }
+    outgoing.sources.set(stream, delivery);
+    if (outgoing.isConnected) {
+      delivery.attach();
+      delivery.onRoom();
+    }
+    return delivery;
+  }
+
+  private takerOf<K, M extends StoredMessage>(
+    stream: CursorName,
+    { key, takes, toMessage }: Taken<K, M>,
+  ): StoredTaker<K, M> {
+    const { outgoing, subscriptions, clientKey } = this.reader;
+    return {
+      stream,
+      key,
+      takes,
+      outgoing,
+      copyOf(stored, isBegun) {
+        const message = toMessage(stored);
+        if (message === undefined) return undefined;
+        const matching: SubscriptionTerms[] = [];
+        for (const { terms, from } of subscriptions.values()) {
+          const { shareName, filter } = terms;
+          if (shareName !== undefined || stored.sequence <= from[stream]) continue;
+          if (mayHave(terms, message, clientKey) && matches(filter, message.topic)) matching.push(terms);
+        }
+        if (matching.length > 0) return copyFor(matching, message, false);
+        return isBegun ? message : undefined;
+      },
+      onNewStream() {
+        for (const { from } of subscriptions.values()) from[stream] = 0;
+      },
+      onShorterStream(last) {
+        for (const { from } of subscriptions.values()) from[stream] = Math.min(from[stream], last);
+      },
+    };
+  }
+
+  /** A message between devices was stored just now. */
+  onKept(message: KeptMessage): void {
+    this.messages?.onMessage(message);
+  }
+
+  /** Commands stored for it that it has not been sent, up to `most`. */
+  pendingCommands(most: number): number {
+    return this.commands?.count(most) ?? 0;
+  }
+
+  /** The client is there; called before it is sent anything. */
+  attach(): void {
+    this.commands?.attach();
+    this.messages?.attach();
+  }
+
+  detach(): void {
+    this.commands?.detach();
+    this.messages?.detach();
+  }
+
+  end(): void {
+    this.unwait?.();
+    this.detach();
+  }
+}
+
+/** Beyond the place up to which all were sent. */
+function sentOf({ sequence, sentUpTo }: StoredPosition): number | undefined {
+  return sentUpTo > sequence ? sentUpTo : undefined;
+}

@@ -1,0 +1,96 @@
+import type { ClientProgress } from '../../command-state.js';
+import { SvcMqttError } from '../../errors.js';
+import { within } from '../../time-limit.js';
+import type { CommandStore } from '../forward/commands/command-store.js';
+import type { StoredCommand } from '../forward/commands/stored-command.js';
+import { escapeToken } from '../forward/subject.js';
+import { type AskedCommand, stateOf } from '../mqtt/sessions/commands/command-state.js';
+import { clientOfKey } from '../mqtt/sessions/store/session-key.js';
+import { type SessionStore, StoreError } from '../mqtt/sessions/store/session-store.js';
+import type { LocalCommands } from './live.js';
+
+const readWithinMs = 5_000;
+/** Sessions of a device that are looked at. */
+const maxSessions = 1_000;
+/** Records that are read at the same time. */
+const readAtOnce = 32;
+
+/**
+ * Follows stored commands to the sessions of their device.
+ *
+ * @param options.commands undefined: commands are not stored now.
+ * @param options.here what this replica alone knows (`BrokerCore.commandProgress`).
+ */
+export function openCommandProgress(options: {
+  commands(): CommandStore | undefined;
+  sessions: Pick<SessionStore, 'keysOf' | 'load'>;
+  here(deviceId: string, command: AskedCommand): ClientProgress[];
+}): LocalCommands {
+  const { sessions, here } = options;
+
+  async function read(store: CommandStore, sequence: number): Promise<StoredCommand | undefined> {
+    let isWanted = true;
+    const reading = store.read([sequence], () => isWanted);
+    const [command] = await within(readWithinMs, reading).catch((error: unknown) => {
+      isWanted = false;
+      const message = 'NATS: the command could not be read in time';
+      throw new SvcMqttError('NATS_UNREACHABLE', message, { mayPass: true, cause: error });
+    });
+    return command;
+  }
+
+  async function load(key: string, incarnation: string, command: AskedCommand): Promise<ClientProgress[]> {
+    const found = await sessions.load(key);
+    if (found === undefined) return [];
+    const { record } = found;
+    const client = clientOfKey(key);
+    if (typeof record === 'string') return [{ client, connected: false, state: 'unknown', qos: command.qos }];
+    const progress = stateOf(command, incarnation, record);
+    return progress === undefined ? [] : [{ client, connected: record.owner !== undefined, ...progress }];
+  }
+
+  return {
+    async find(deviceId, sequence) {
+      const commands = options.commands();
+      if (commands === undefined)
+        throw new SvcMqttError('COMMAND_NOT_FOUND', 'Commands are not stored, so that none can be followed');
+      const { stream } = commands;
+      const command = await read(commands, sequence);
+      if (command === undefined && commands.isCaughtUp && sequence <= commands.end)
+        throw new SvcMqttError(
+          'COMMAND_GONE',
+          `Stream ${stream} has no command ${sequence} any more: its limits have dropped it, or somebody deleted it`,
+        );
+      if (command?.device !== escapeToken(deviceId)) {
+        const why =
+          command === undefined
+            ? `Stream ${stream} has no command ${sequence}`
+            : `Command ${sequence} of stream ${stream} is for another device`;
+        throw new SvcMqttError('COMMAND_NOT_FOUND', why);
+      }
+      return { stream, command };
+    },
+
+    here,
+
+    async stored(deviceId, command) {
+      const commands = options.commands();
+      if (commands === undefined) return [];
+      try {
+        const keys = (await sessions.keysOf(deviceId)).slice(-maxSessions);
+        const found: ClientProgress[] = [];
+        for (let at = 0; at < keys.length; at += readAtOnce) {
+          const some = keys.slice(at, at + readAtOnce);
+          found.push(
+            ...(await Promise.all(some.map((key) => load(key, commands.incarnation, command)))).flat(),
+          );
+        }
+        return found;
+      } catch (error) {
+        if (!(error instanceof StoreError)) throw error;
+        const code = error.away ? 'NATS_UNREACHABLE' : 'NATS_STREAM';
+        throw new SvcMqttError(code, `The sessions cannot be reached: ${error.message}`, { cause: error });
+      }
+    },
+  };
+}

@@ -1,0 +1,60 @@
+import { isReadOnly } from '../../db/connection/inspect.js';
+import type { Database } from '../../db/connection/open.js';
+import type { Log } from '../../log.js';
+
+/** How the database stands, for those who look at the replica. */
+export interface DatabaseHealth {
+  /** It answers, so that every device can log in. */
+  readonly ok: boolean;
+  /** The same in words, without an address. */
+  readonly detail: string;
+  close(): void;
+}
+
+const askEveryMs = 5_000;
+
+/** Follows whether the database takes changes; whether it answers at all `isLive` says. */
+export async function startDatabaseHealth(options: {
+  db: Database;
+  log: Log;
+  isLive(): boolean;
+}): Promise<DatabaseHealth> {
+  const { db, log, isLive } = options;
+  let readOnly = false;
+  let asking = false;
+
+  const ask = async () => {
+    if (asking || !isLive()) return;
+    asking = true;
+    try {
+      const before = readOnly;
+      readOnly = await isReadOnly(db);
+      if (readOnly && !before) {
+        log.warn(
+          { event: 'database_read_only', where: db.where },
+          'The database takes no changes: devices log in, and nothing about them can be changed',
+        );
+      } else if (before && !readOnly) {
+        log.info({ event: 'database_writable', where: db.where }, 'The database takes changes again');
+      }
+    } catch {
+      // That it does not answer is told by those who need it.
+    } finally {
+      asking = false;
+    }
+  };
+  await ask();
+  const timer = setInterval(() => void ask(), askEveryMs);
+  timer.unref();
+
+  return {
+    get ok() {
+      return isLive();
+    },
+    get detail() {
+      if (!isLive()) return 'does not answer';
+      return readOnly ? 'answers, but takes no changes: it is a standby, or set to read-only' : 'answers';
+    },
+    close: () => clearInterval(timer),
+  };
+}

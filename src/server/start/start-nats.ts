@@ -1,0 +1,53 @@
+import type { Config } from '../../config.js';
+import type { Log } from '../../log.js';
+import { openCalls } from '../forward/calls.js';
+import { checkDeadLetterStream, openDeadLetters } from '../forward/dead-letters.js';
+import { borrowEmbeddedNats, type EmbeddedNats } from '../forward/embedded/embedded-nats.js';
+import { startDownlink } from '../forward/start-downlink.js';
+import { startForwarder } from '../forward/start-forwarder.js';
+import { openPresence } from '../forward/state/presence.js';
+import type { Peers } from '../workers/peers.js';
+import type { Releasers } from './releasers.js';
+import { openSessionStorage } from './session-storage.js';
+import type { StartWait } from './start-wait.js';
+
+/**
+ * Starts all that a replica has of NATS: the way there and back, and what is kept there. PostgreSQL and NATS are waited for as START_WAIT says.
+ *
+ * @param options.name of the replica, among all that there ever were.
+ * @throws SvcMqttError as `startForwarder` does; StartAborted.
+ */
+export async function startNats(options: {
+  config: Config;
+  name: string;
+  wait: StartWait;
+  /** Of a worker: the process that started it runs what is embedded. */
+  peers: Peers | undefined;
+  log: Log;
+  releasers: Releasers;
+}) {
+  const { config, name, wait, peers, log, releasers } = options;
+  const open = () => startForwarder({ config, log, borrowed: peers && borrowedNats(peers, config) });
+  const isOwn = config.natsUrl === undefined && peers === undefined;
+  const nats = await (isOwn ? open() : wait.until('NATS', open));
+  releasers.add('forwarder', () => nats.close());
+  const { link, state } = nats;
+  const downlink = await startDownlink(nats, config, log);
+  releasers.add('downlink', () => downlink.close());
+  const calls = openCalls(link, log);
+  const { deadLetterSubject: subject, natsSubject, natsJetstreamDomain: domain } = config;
+  const deadLetters = subject === undefined ? undefined : openDeadLetters({ link, subject });
+  if (subject !== undefined && config.enableJetstream)
+    await checkDeadLetterStream({ link, domain, subject, natsSubject, log });
+  const store = await openSessionStorage(state, name);
+  releasers.add('session store', () => store.close());
+  const presence = state && openPresence(state, name);
+  releasers.add('presence', () => presence?.close());
+  return { ...nats, downlink, calls, deadLetters, store, presence };
+}
+
+/** The NATS server that the primary runs or has found; undefined with NATS_URL. */
+function borrowedNats({ embeddedNatsPort, tellNeedsRoom }: Peers, config: Config): EmbeddedNats | undefined {
+  if (embeddedNatsPort === undefined) return undefined;
+  return borrowEmbeddedNats(config.dataDir, embeddedNatsPort, tellNeedsRoom);
+}

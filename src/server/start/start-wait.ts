@@ -1,0 +1,82 @@
+import { SvcMqttError } from '../../errors.js';
+import type { Log } from '../../log.js';
+
+/** A signal ended the wait of a start. */
+export class StartAborted extends Error {
+  override readonly name = 'StartAborted';
+}
+
+/** The patience of a start with what it needs and what may be starting as well. */
+export interface StartWait {
+  /**
+   * Tries to open something until that succeeds, fails for good, or the time is over.
+   *
+   * @param what its name, for the log.
+   * @throws what `open` threw last; StartAborted.
+   */
+  until<T extends { close(): Promise<void> }>(what: string, open: () => Promise<T>): Promise<T>;
+}
+
+const retryMs = 500;
+const tellEveryMs = 5_000;
+
+/**
+ * Opens the wait, whose time begins now.
+ *
+ * @param options.timeMs for all that is waited for together; 0: everything is tried once.
+ * @param options.signal ends the wait.
+ * @param options.onWaiting is told, as the log is, what is waited for and why.
+ */
+export function openStartWait(options: {
+  timeMs: number;
+  log: Log;
+  signal?: AbortSignal | undefined;
+  onWaiting?: ((line: string) => void) | undefined;
+}): StartWait {
+  const { timeMs, log, signal, onWaiting } = options;
+  const endMs = performance.now() + timeMs;
+
+  /** What is opened after the signal is closed again. */
+  const orAborted = async <T>(work: Promise<T>, undo: (result: T) => unknown): Promise<T> => {
+    if (signal === undefined) return await work;
+    let abort = () => {};
+    const aborted = new Promise<never>((_resolve, reject) => {
+      abort = () => reject(new StartAborted('a signal ended the start'));
+    });
+    if (signal.aborted) abort();
+    else signal.addEventListener('abort', abort, { once: true });
+    try {
+      return await Promise.race([work, aborted]);
+    } catch (error) {
+      if (error instanceof StartAborted) work.then(undo, () => undefined);
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', abort);
+    }
+  };
+  const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
+  return {
+    async until(what, open) {
+      let toldMs = Number.NEGATIVE_INFINITY;
+      while (true) {
+        try {
+          return await orAborted(open(), (opened) => opened.close());
+        } catch (error) {
+          const nowMs = performance.now();
+          if (!(error instanceof SvcMqttError && error.mayPass) || nowMs >= endMs) throw error;
+          if (nowMs - toldMs >= tellEveryMs) {
+            toldMs = nowMs;
+            const secondsLeft = Math.ceil((endMs - nowMs) / 1_000);
+            log.warn(
+              { event: 'start_waiting', what, reason: error.message, secondsLeft },
+              `Waiting for ${what}, up to ${secondsLeft} s more`,
+            );
+            onWaiting?.(`Waiting for ${what}, up to ${secondsLeft} s more: ${error.message}`);
+          }
+        }
+        await orAborted(pause(Math.min(retryMs, endMs - performance.now())), () => undefined);
+      }
+    },
+  };
+}

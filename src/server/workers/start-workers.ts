@@ -1,0 +1,110 @@
+import type { Config } from '../../config.js';
+import { readDurationMs } from '../../duration.js';
+import type { Log } from '../../log.js';
+import { startOwnNats } from '../forward/start-forwarder.js';
+import { type Releasers, releaseOnFailure } from '../start/releasers.js';
+import type { ServerPorts } from '../start/server-ports.js';
+import { bringSchemaUpToDate, startDatabase } from '../start/start-database.js';
+import { planStart, requirePorts } from '../start/start-plan.js';
+import { openStartWait, StartAborted } from '../start/start-wait.js';
+import { openServerCertificates } from '../tls/server-certificates.js';
+import { startSupervisor } from './supervisor.js';
+
+/** The workers of `serve --workers`, each a replica in a process of its own, behind the same ports. */
+export interface RunningWorkers {
+  readonly ports: ServerPorts;
+  /** Where they are, as `/stats` says. */
+  readonly nats: string;
+  readonly database: string;
+  readonly hasCertificates: boolean;
+  /** Has every worker read the certificate files now. */
+  reloadCertificates(): void;
+  /** Of the log everything is shown from now on. */
+  show(): void;
+  /** Rejects when a worker ends at once again and again. */
+  readonly failed: Promise<never>;
+  /** Drains and stops all. Idempotent. */
+  close(): Promise<void>;
+}
+
+export interface StartWorkersOptions {
+  /** Ends the start. */
+  readonly signal: AbortSignal;
+  readonly onWaiting?: ((line: string) => void) | undefined;
+  /** Of the log only what tells why one has to wait is shown, until `show`. */
+  readonly quiet: boolean;
+}
+
+/**
+ * Does once what replicas would each do, and starts them: looks whether the ports are free, brings the schema up to date, starts
+ * what is embedded. A failed start undoes what it began.
+ *
+ * @throws SvcMqttError as `startServer`, and WORKER_FAILED; StartAborted.
+ */
+export async function startWorkers(
+  config: Config,
+  log: Log,
+  options: StartWorkersOptions,
+): Promise<RunningWorkers> {
+  return await releaseOnFailure(log, (releasers) => start(config, log, releasers, options));
+}
+
+async function start(
+  config: Config,
+  log: Log,
+  releasers: Releasers,
+  { signal, onWaiting, quiet }: StartWorkersOptions,
+): Promise<RunningWorkers> {
+  // The workers read them for themselves.
+  const certificates = await openServerCertificates(config, log);
+  certificates.close();
+  await requirePorts(config, planStart(config, certificates.mqtt !== undefined), log);
+  const wait = openStartWait({ timeMs: readDurationMs(config.startWait) ?? 0, log, signal, onWaiting });
+  const db = await startDatabase(config, wait, log);
+  releasers.add('database', () => db.close());
+  await bringSchemaUpToDate(config, db, log);
+  if (config.databaseUrl !== undefined) await db.close();
+
+  const nats = config.natsUrl === undefined ? await startOwnNats(config, log) : undefined;
+  releasers.add('NATS server', () => nats?.close());
+
+  let hidden = quiet;
+  const workers = await startSupervisor({
+    count: config.workers,
+    begin: (number) => ({
+      type: 'begin',
+      number,
+      config,
+      embeddedNatsPort: nats?.port,
+      quiet: hidden,
+    }),
+    onWaiting: (line) => onWaiting?.(line),
+    onNeedsRoom: () => nats?.makeRoom(),
+    shutdownTimeoutSec: config.shutdownTimeoutSec,
+    log,
+  });
+  releasers.add('workers', () => workers.close());
+  const { ports, nats: natsDetail, database } = await orAborted(workers.ready, signal);
+  return {
+    ports,
+    nats: natsDetail,
+    database,
+    hasCertificates: certificates.list().length > 0,
+    reloadCertificates: () => workers.tellAll({ type: 'reload-certificates' }),
+    show() {
+      hidden = false;
+      workers.tellAll({ type: 'show' });
+    },
+    failed: workers.failed,
+    close: () => releasers.releaseAll(),
+  };
+}
+
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return await new Promise<T>((resolve, reject) => {
+    const abort = () => reject(new StartAborted('a signal ended the start'));
+    if (signal.aborted) abort();
+    else signal.addEventListener('abort', abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}
