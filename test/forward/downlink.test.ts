@@ -1,7 +1,11 @@
 import type { NatsConnection } from 'nats';
 import { afterEach, describe, expect, it } from 'vitest';
+import {
+  type Downlink,
+  type DownlinkClaim,
+  openDownlink,
+} from '../../src/server/forward/commands/downlink.js';
 import { connectNats, type NatsLink } from '../../src/server/forward/connection/nats-link.js';
-import { type Downlink, type DownlinkClaim, openDownlink } from '../../src/server/forward/downlink.js';
 import { noNatsSettings, openObserver, openTestLog, until } from '../support/forwarding.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 

@@ -14,9 +14,9 @@ import {
   type TestContext,
   vi,
 } from 'vitest';
+import { openGroupCommit } from '../../src/server/forward/batches/group-commit.js';
 import { isAtLeast } from '../../src/server/forward/connection/server-version.js';
 import { type Forwarder, type Lane, newForwarderCounters } from '../../src/server/forward/forwarder.js';
-import { openGroupCommit } from '../../src/server/forward/group-commit.js';
 import {
   openObserver,
   openTestForwarder,

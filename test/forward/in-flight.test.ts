@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
 import { newForwarderCounters, type UplinkMessage } from '../../src/server/forward/forwarder.js';
-import { openInFlight } from '../../src/server/forward/in-flight.js';
+import { openInFlight } from '../../src/server/forward/lanes/in-flight.js';
 
 interface Sent {
   readonly name: string;

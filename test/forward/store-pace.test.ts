@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { openBatchTrial } from '../../src/server/forward/batch-trial.js';
-import { openStorePace } from '../../src/server/forward/store-pace.js';
+import { openBatchTrial } from '../../src/server/forward/batches/batch-trial.js';
+import { openStorePace } from '../../src/server/forward/batches/store-pace.js';
 
 describe('the pace of a stream', () => {
   let nowMs = 0;

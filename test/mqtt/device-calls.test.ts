@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { Call, CallFailure } from '../../src/server/forward/calls.js';
+import type { Call, CallFailure } from '../../src/server/forward/commands/calls.js';
 import {
   type Callee,
   type DeviceCalls,

@@ -1,7 +1,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { describe, expect, it } from 'vitest';
 import { withFastGetters } from '../../src/server/fast-getters.js';
-import { openSlots } from '../../src/server/forward/slots.js';
+import { openSlots } from '../../src/server/forward/lanes/slots.js';
 
 setFlagsFromString('--allow-natives-syntax');
 const isFast = new Function('object', 'return %HasFastProperties(object)') as (object: object) => boolean;

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { DeviceCredentials } from '../../src/db/devices/device-credentials.js';
 import { type Log, openLog } from '../../src/log.js';
 import type { DeviceDirectory, LookUp } from '../../src/server/directory/device-directory.js';
-import type { Downlink, DownlinkAnswer } from '../../src/server/forward/downlink.js';
+import type { Downlink, DownlinkAnswer } from '../../src/server/forward/commands/downlink.js';
 import {
   type Forwarder,
   newForwarderCounters,

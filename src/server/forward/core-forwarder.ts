@@ -3,7 +3,7 @@ import { withFastGetters } from '../fast-getters.js';
 import type { NatsLink } from './connection/nats-link.js';
 import { findSizeProblem, noWire, requireSize } from './connection/nats-wire.js';
 import type { Forwarder } from './forwarder.js';
-import { type ForwarderLimits, startForwarding } from './forwarding.js';
+import { type ForwarderLimits, startForwarding } from './lanes/forwarding.js';
 
 /** What was sent between two PINGs. */
 interface Round {

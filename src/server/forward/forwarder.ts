@@ -1,5 +1,5 @@
 import type { AckLevel } from '../../ack-level.js';
-import type { Standstill } from './standstill.js';
+import type { Standstill } from './lanes/standstill.js';
 import type { Durability } from './stream/durability.js';
 
 /**

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { withFastGetters } from '../fast-getters.js';
+import { openGroupCommit } from './batches/group-commit.js';
 import type { Msg, NatsConnection } from './connection/nats-library.js';
 import type { NatsLink } from './connection/nats-link.js';
 import { findSizeProblem, noWire, requireSize } from './connection/nats-wire.js';
@@ -12,10 +13,9 @@ import {
   natsBytesOf,
   type UplinkMessage,
 } from './forwarder.js';
-import { type ForwarderLimits, startForwarding } from './forwarding.js';
-import { openGroupCommit } from './group-commit.js';
+import { type ForwarderLimits, startForwarding } from './lanes/forwarding.js';
+import { slotSpan } from './lanes/slots.js';
 import { readPubAck, readToken } from './pub-ack.js';
-import { slotSpan } from './slots.js';
 import type { StreamWatch } from './stream/stream-watch.js';
 
 /**

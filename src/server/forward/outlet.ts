@@ -1,7 +1,7 @@
 import type { NatsConnection } from './connection/nats-library.js';
 import type { NatsWire } from './connection/nats-wire.js';
 import type { IngestMode, UplinkMessage } from './forwarder.js';
-import type { Standstill } from './standstill.js';
+import type { Standstill } from './lanes/standstill.js';
 import type { Durability } from './stream/durability.js';
 
 /** Why a message is not stored: `cause` is a stable key, `permanent` that the same message can never be stored. */

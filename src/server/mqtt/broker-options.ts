@@ -1,8 +1,8 @@
 import type { Config } from '../../config.js';
 import type { Log } from '../../log.js';
-import type { Calls } from '../forward/calls.js';
+import type { Calls } from '../forward/commands/calls.js';
+import type { Downlink } from '../forward/commands/downlink.js';
 import type { DeadLetters } from '../forward/dead-letters.js';
-import type { Downlink } from '../forward/downlink.js';
 import type { FleetTelling } from '../forward/fleet/fleet-telling.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { Presence } from '../forward/state/presence.js';

@@ -1,5 +1,5 @@
 import type { AckLevel } from '../../ack-level.js';
-import type { Downlink } from '../forward/downlink.js';
+import type { Downlink } from '../forward/commands/downlink.js';
 import type { Forwarder, ForwarderState } from '../forward/forwarder.js';
 import type { Durability } from '../forward/stream/durability.js';
 import type { PartReadiness, Readiness } from '../http/start.js';

@@ -1,9 +1,9 @@
 import type { Config } from '../../config.js';
 import type { Log } from '../../log.js';
-import { openCalls } from '../forward/calls.js';
+import { openCalls } from '../forward/commands/calls.js';
+import { startDownlink } from '../forward/commands/start-downlink.js';
 import { checkDeadLetterStream, openDeadLetters } from '../forward/dead-letters.js';
 import { borrowEmbeddedNats, type EmbeddedNats } from '../forward/embedded/embedded-nats.js';
-import { startDownlink } from '../forward/start-downlink.js';
 import { startForwarder } from '../forward/start-forwarder.js';
 import { openPresence } from '../forward/state/presence.js';
 import type { Peers } from '../workers/peers.js';

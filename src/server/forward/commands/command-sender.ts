@@ -27,7 +27,7 @@ export interface CommandAnswer {
   readonly payload: Uint8Array;
 }
 
-/** Why a device did not answer: the code and the words of the reply (`forward/calls.ts`), 503 when NATS says that it is nowhere. */
+/** Why a device did not answer: the code and the words of the reply (`calls.ts`), 503 when NATS says that it is nowhere. */
 export interface CommandFailure {
   readonly code: number;
   readonly reason: string;

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsLink } from '../connection/nats-link.js';
-import type { Downlink } from '../downlink.js';
 import type { CommandStore } from './command-store.js';
+import type { Downlink } from './downlink.js';
 import { openStoredDownlink } from './stored-downlink.js';
 
 type RunningDownlink = Downlink & { close(): void };

@@ -1,6 +1,6 @@
 import type { NatsLink } from '../connection/nats-link.js';
-import type { Downlink, DownlinkClaim } from '../downlink.js';
 import type { CommandStore } from './command-store.js';
+import type { Downlink, DownlinkClaim } from './downlink.js';
 
 interface Claim {
   readonly onAnswer: (() => void) | undefined;

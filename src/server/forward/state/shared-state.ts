@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { FleetTelling } from '../fleet/fleet-telling.js';
-import type { ForwarderLimits } from '../forwarding.js';
+import type { ForwarderLimits } from '../lanes/forwarding.js';
 import { openFleetInterest } from './fleet-interest.js';
 import { type FleetMessages, openFleetMessages } from './fleet-messages.js';
 import { openRetainedStore, type RetainedStore } from './retained-store.js';

@@ -6,9 +6,9 @@ import type { Msg } from '../connection/nats-library.js';
 import type { NatsLink } from '../connection/nats-link.js';
 import { findSizeProblem, noWire, requireSize } from '../connection/nats-wire.js';
 import type { Forwarder } from '../forwarder.js';
-import { type ForwarderLimits, startForwarding } from '../forwarding.js';
+import { type ForwarderLimits, startForwarding } from '../lanes/forwarding.js';
+import { slotSpan } from '../lanes/slots.js';
 import { readPubAck, readToken } from '../pub-ack.js';
-import { slotSpan } from '../slots.js';
 
 /** JetStream's code for "wrong last sequence": what was to be written only where nothing is met something. */
 const supersededCode = '10071 ';

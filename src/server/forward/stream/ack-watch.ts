@@ -3,7 +3,7 @@ import type { AckLevel } from '../../../ack-level.js';
 import { SvcMqttError } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import type { NatsConnection } from '../connection/nats-library.js';
-import type { Standstill } from '../standstill.js';
+import type { Standstill } from '../lanes/standstill.js';
 import { type Breach, type Durability, judgeDurability } from './durability.js';
 import type { ServerSync } from './server-sync.js';
 import type { StreamKeeping } from './stream-config.js';

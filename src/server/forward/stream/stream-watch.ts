@@ -6,7 +6,7 @@ import { subjectsOfTemplate } from '../../../subject-template.js';
 import { withFastGetters } from '../../fast-getters.js';
 import type { JetStreamManager, NatsConnection, StreamInfo } from '../connection/nats-library.js';
 import type { NatsLink } from '../connection/nats-link.js';
-import type { Standstill } from '../standstill.js';
+import type { Standstill } from '../lanes/standstill.js';
 import { type AckPromise, openAckWatch } from './ack-watch.js';
 import type { Durability } from './durability.js';
 import {

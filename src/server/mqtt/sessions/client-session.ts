@@ -1,6 +1,6 @@
 import { filtersOverlap } from '../../../topic-template.js';
-import type { Calls } from '../../forward/calls.js';
-import type { Downlink, DownlinkClaim } from '../../forward/downlink.js';
+import type { Calls } from '../../forward/commands/calls.js';
+import type { Downlink, DownlinkClaim } from '../../forward/commands/downlink.js';
 import { escapeToken } from '../../forward/subject.js';
 import type { Policy } from '../admission/authorize.js';
 import type { DeviceRoom } from '../admission/device-room.js';

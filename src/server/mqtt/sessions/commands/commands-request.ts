@@ -1,5 +1,5 @@
-import type { Calls } from '../../../forward/calls.js';
-import type { Downlink, DownlinkClaim } from '../../../forward/downlink.js';
+import type { Calls } from '../../../forward/commands/calls.js';
+import type { Downlink, DownlinkClaim } from '../../../forward/commands/downlink.js';
 
 /**
  * A SUBSCRIBE waits so long for NATS and is then refused: longer than it takes to give up a silent server (8 s) and to find

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { withFastGetters } from '../../../fast-getters.js';
-import type { Call, Calls } from '../../../forward/calls.js';
+import type { Call, Calls } from '../../../forward/commands/calls.js';
 import type { MessageProperties } from '../../../message-properties.js';
 import { isMqttText } from '../../protocol/field.js';
 import { checkTopic } from '../../protocol/topics.js';

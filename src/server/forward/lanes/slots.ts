@@ -1,5 +1,5 @@
-import { withFastGetters } from '../fast-getters.js';
-import type { UplinkMessage } from './forwarder.js';
+import { withFastGetters } from '../../fast-getters.js';
+import type { UplinkMessage } from '../forwarder.js';
 
 /** Slots a token can name; also the most messages that can be in flight. */
 export const slotSpan = 2 ** 20;

@@ -1,4 +1,4 @@
-import { withFastGetters } from '../fast-getters.js';
+import { withFastGetters } from '../../fast-getters.js';
 
 /** Messages under way while nothing is known of the stream; a round of so many tells something of it. */
 const firstWindow = 16;

@@ -1,4 +1,4 @@
-import { withFastGetters } from '../fast-getters.js';
+import { withFastGetters } from '../../fast-getters.js';
 import { openBatchTrial, type TrialStep } from './batch-trial.js';
 import { openStorePace } from './store-pace.js';
 

@@ -1,10 +1,10 @@
-import type { Log } from '../../log.js';
-import { withFastGetters } from '../fast-getters.js';
+import type { Log } from '../../../log.js';
+import { withFastGetters } from '../../fast-getters.js';
+import { openFailureLog } from '../failure-log.js';
+import type { ForwarderCounters, Lane, TroubleSum, UplinkMessage } from '../forwarder.js';
+import type { Outlet, Refusal } from '../outlet.js';
 import { StreamDoubt } from './doubt.js';
-import { openFailureLog } from './failure-log.js';
-import type { ForwarderCounters, Lane, TroubleSum, UplinkMessage } from './forwarder.js';
 import { ClientLane, type LaneContext } from './lane.js';
-import type { Outlet, Refusal } from './outlet.js';
 import { openSlots, slotFree, slotHeld, slotSent } from './slots.js';
 import { type Failure, findStandstill, type Standstill } from './standstill.js';
 

@@ -1,4 +1,4 @@
-import type { UplinkMessage } from './forwarder.js';
+import type { UplinkMessage } from '../forwarder.js';
 
 /**
  * A stream that has stored nothing for so long is silent: much longer than it takes for a message, and shorter than its servers need to

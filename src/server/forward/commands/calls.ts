@@ -1,12 +1,12 @@
-import { messageOf } from '../../errors.js';
-import type { Log } from '../../log.js';
-import type { MessageProperties } from '../message-properties.js';
-import type { Msg, Subscription } from './connection/nats-library.js';
-import type { NatsLink } from './connection/nats-link.js';
-import { findSizeProblem, type NatsWire, noWire } from './connection/nats-wire.js';
-import type { WireMessage } from './forwarder.js';
-import { decodeHeaders, encodeProperties, readQos } from './mqtt-headers.js';
-import { escapeToken, subjectToTopic } from './subject.js';
+import { messageOf } from '../../../errors.js';
+import type { Log } from '../../../log.js';
+import type { MessageProperties } from '../../message-properties.js';
+import type { Msg, Subscription } from '../connection/nats-library.js';
+import type { NatsLink } from '../connection/nats-link.js';
+import { findSizeProblem, type NatsWire, noWire } from '../connection/nats-wire.js';
+import type { WireMessage } from '../forwarder.js';
+import { decodeHeaders, encodeProperties, readQos } from '../mqtt-headers.js';
+import { escapeToken, subjectToTopic } from '../subject.js';
 
 /** Why a call is not answered, as codes of HTTP, which NATS services use too (ADR-32). */
 export type CallFailure = 400 | 404 | 408 | 413 | 429 | 503;

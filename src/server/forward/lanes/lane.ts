@@ -1,7 +1,7 @@
-import { messageOf } from '../../errors.js';
+import { messageOf } from '../../../errors.js';
+import type { ForwarderCounters, Lane, LaneTrouble, UplinkMessage } from '../forwarder.js';
+import type { Outlet, Refusal } from '../outlet.js';
 import { type StreamDoubt, UnderWay } from './doubt.js';
-import type { ForwarderCounters, Lane, LaneTrouble, UplinkMessage } from './forwarder.js';
-import type { Outlet, Refusal } from './outlet.js';
 import { type Slots, slotHeld, slotSent, slotWaiting } from './slots.js';
 import { type Failure, nextFailure } from './standstill.js';
 

@@ -1,11 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Log } from '../../log.js';
-import { withFastGetters } from '../fast-getters.js';
-import type { NatsLink } from './connection/nats-link.js';
-import { noWire } from './connection/nats-wire.js';
-import { type Forwarder, type ForwarderCounters, newForwarderCounters } from './forwarder.js';
+import type { Log } from '../../../log.js';
+import { withFastGetters } from '../../fast-getters.js';
+import type { NatsLink } from '../connection/nats-link.js';
+import { noWire } from '../connection/nats-wire.js';
+import { type Forwarder, type ForwarderCounters, newForwarderCounters } from '../forwarder.js';
+import type { NatsOutlet } from '../outlet.js';
 import { type InFlight, openInFlight } from './in-flight.js';
-import type { NatsOutlet } from './outlet.js';
 import { openUnconfirmed, type Unconfirmed } from './unconfirmed.js';
 import { openWaiters } from './waiters.js';
 

@@ -1,11 +1,11 @@
-import { messageOf } from '../../errors.js';
-import { type Log, limitLog } from '../../log.js';
-import type { CommandStore } from './commands/command-store.js';
-import type { DownlinkMessage } from './commands/stored-command.js';
-import type { Subscription } from './connection/nats-library.js';
-import type { NatsLink } from './connection/nats-link.js';
-import { decodeHeaders, readQos } from './mqtt-headers.js';
-import { escapeToken, subjectToTopic } from './subject.js';
+import { messageOf } from '../../../errors.js';
+import { type Log, limitLog } from '../../../log.js';
+import type { Subscription } from '../connection/nats-library.js';
+import type { NatsLink } from '../connection/nats-link.js';
+import { decodeHeaders, readQos } from '../mqtt-headers.js';
+import { escapeToken, subjectToTopic } from '../subject.js';
+import type { CommandStore } from './command-store.js';
+import type { DownlinkMessage } from './stored-command.js';
 
 /** What NATS has said to a subscription: it holds, or why it does not. */
 export type DownlinkAnswer = 'held' | { readonly refused: string };

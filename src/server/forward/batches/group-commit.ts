@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { withFastGetters } from '../fast-getters.js';
+import { withFastGetters } from '../../fast-getters.js';
+import type { Msg } from '../connection/nats-library.js';
+import { type NatsWire, noWire } from '../connection/nats-wire.js';
+import { type ForwarderCounters, natsBytesOf, type UplinkMessage } from '../forwarder.js';
+import type { InFlight } from '../lanes/in-flight.js';
+import { readPubAck } from '../pub-ack.js';
 import { openBatchWorth } from './batch-worth.js';
-import type { Msg } from './connection/nats-library.js';
-import { type NatsWire, noWire } from './connection/nats-wire.js';
-import { type ForwarderCounters, natsBytesOf, type UplinkMessage } from './forwarder.js';
-import type { InFlight } from './in-flight.js';
-import { readPubAck } from './pub-ack.js';
 
 /** Bounds of nats-server: messages of an atomic batch, and what its headers add to each of them. */
 const maxMessages = 1_000;

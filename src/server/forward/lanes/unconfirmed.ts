@@ -1,6 +1,6 @@
-import { withFastGetters } from '../fast-getters.js';
-import type { ForwarderCounters, UplinkMessage } from './forwarder.js';
-import type { PlainOutlet } from './outlet.js';
+import { withFastGetters } from '../../fast-getters.js';
+import type { ForwarderCounters, UplinkMessage } from '../forwarder.js';
+import type { PlainOutlet } from '../outlet.js';
 
 /**
  * What may lie between the sender and the stream. A stream of nats-server 2.11 and later takes in at most 10,000

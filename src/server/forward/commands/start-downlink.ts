@@ -1,10 +1,10 @@
-import type { Config } from '../../config.js';
-import type { Log } from '../../log.js';
-import { openCommandStore } from './commands/command-store.js';
-import { openProvisionalDownlink } from './commands/provisional-downlink.js';
-import { openStoredDownlink } from './commands/stored-downlink.js';
+import type { Config } from '../../../config.js';
+import type { Log } from '../../../log.js';
+import type { RunningForwarder } from '../start-forwarder.js';
+import { openCommandStore } from './command-store.js';
 import { type Downlink, openDownlink } from './downlink.js';
-import type { RunningForwarder } from './start-forwarder.js';
+import { openProvisionalDownlink } from './provisional-downlink.js';
+import { openStoredDownlink } from './stored-downlink.js';
 
 /**
  * Opens the way to the devices: from the stream of commands where there is one or one can be made, else, which is said once, as
