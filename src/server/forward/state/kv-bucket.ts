@@ -1,5 +1,5 @@
 import { findHeader, headerTextOf } from '../connection/nats-headers.js';
-import { type Msg, nanos } from '../connection/nats-library.js';
+import { nanos } from '../connection/nats-library.js';
 import { openNatsRequests } from '../connection/nats-requests.js';
 import { noMessageFound } from '../jetstream-codes.js';
 import { readPlace, readPubAck } from '../pub-ack.js';
@@ -20,9 +20,10 @@ export interface KvEntry {
 
 /** What is known of an entry without its value. */
 export interface KvNews {
+  /** A part of the subject, which is kept for as long as it is: see `ownText`. */
   readonly key: string;
   readonly revision: number;
-  readonly gone: KvGone | undefined;
+  gone(): KvGone | undefined;
   header(name: string): string;
 }
 
@@ -116,8 +117,8 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
     },
     onMessage({ sequence, message }) {
       const header = headerOf(headerTextOf(message));
-      const key = keyOf(message, subjects.length);
-      follower.onNews({ key, revision: sequence, gone: goneOf(header), header });
+      const key = message.subject.slice(subjects.length);
+      follower.onNews({ key, revision: sequence, gone: () => goneOf(header), header });
     },
     onCaughtUp: () => follower.onCaughtUp(),
   });
@@ -203,9 +204,9 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
   }
 }
 
-/** A string of its own: a part of the subject would keep all of it, for as long as the key is known. */
-function keyOf(message: Msg, from: number): string {
-  return Buffer.from(message.subject.slice(from)).toString();
+/** The same in a string of its own: a part of another keeps all of that, for as long as it is kept itself. */
+export function ownText(part: string): string {
+  return Buffer.from(part).toString();
 }
 
 function headerOf(block: string): (name: string) => string {

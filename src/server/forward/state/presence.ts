@@ -1,5 +1,5 @@
 import { messageOf } from '../../../errors.js';
-import { openKvBucket } from './kv-bucket.js';
+import { openKvBucket, ownText } from './kv-bucket.js';
 import type { StateContext } from './state-stream.js';
 
 /**
@@ -37,7 +37,7 @@ export function openPresence(context: StateContext, replica: string): Presence {
     },
     onNews({ key, gone }) {
       for (const names of fresh === undefined ? [alive] : [alive, fresh]) {
-        if (gone === undefined) names.add(key);
+        if (gone() === undefined) names.add(ownText(key));
         else names.delete(key);
       }
     },

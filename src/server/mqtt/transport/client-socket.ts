@@ -7,6 +7,8 @@ import type { Newcomer, TurnMember, TurnQueue } from './turn-queue.js';
 
 /** With so many bytes unread the client is not read either. */
 const clogBytes = 65_536;
+/** A packet of fewer bytes costs less copied together with others than handed to the system beside them. */
+const copiedBytes = 4_096;
 /** Longest wait for the last bytes to reach a client before its socket is destroyed. */
 const lingerMs = 500;
 
@@ -49,6 +51,7 @@ export class ClientSocket implements TurnMember, Newcomer {
   private readonly processor: PacketProcessor;
   private readonly reader = new FrameReader();
   private readonly output = new TurnOutput();
+  private corked = false;
   private ended = false;
   /**
    * What comes first is looked at a turn later, when the end of a client is known that has sent it and gone while it waited
@@ -90,7 +93,7 @@ export class ClientSocket implements TurnMember, Newcomer {
 
   /** Bytes written that the client has not taken. */
   get unsentBytes(): number {
-    return this.socket.writableLength;
+    return this.socket.writableLength + this.output.size;
   }
 
   /** Bytes received and sent since the connection was opened. */
@@ -130,17 +133,22 @@ export class ClientSocket implements TurnMember, Newcomer {
 
   /** Sends now, behind what was answered before. */
   write(bytes: Buffer): void {
+    if (this.corked && bytes.length < copiedBytes) {
+      this.output.add(bytes);
+      return;
+    }
     this.flush();
     this.send(bytes);
   }
 
-  /** What is written until `uncork` leaves in one write. */
+  /** Small packets that are written until `uncork` leave in one write. */
   cork(): void {
-    this.socket.cork();
+    this.corked = true;
   }
 
   uncork(): void {
-    this.socket.uncork();
+    this.corked = false;
+    this.flush();
   }
 
   /** Calls the processor's `onTurn` at the end of this turn. */

@@ -13,6 +13,11 @@ export class TurnOutput {
   private bytes: Buffer | undefined;
   private used = 0;
 
+  /** Bytes of what is in it. */
+  get size(): number {
+    return this.used + this.acknowledgements.length * acknowledgeBytes;
+  }
+
   /** Adds PUBACK, PUBREC or PUBCOMP. */
   acknowledge(type: PacketType, packetId: number): void {
     if (this.bytes === undefined) {

@@ -1,5 +1,5 @@
 import { messageOf } from '../../../../errors.js';
-import type { KvBucket, KvEntry, KvNews } from '../../../forward/state/kv-bucket.js';
+import { type KvBucket, type KvEntry, type KvNews, ownText } from '../../../forward/state/kv-bucket.js';
 import { deviceOfKey, keyPrefix } from './session-key.js';
 import { decodeRecord, encodeRecord } from './session-record.js';
 import { type SessionStore, type StoredRecord, StoreError } from './session-store.js';
@@ -42,8 +42,12 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
     wants.set(key, '');
   }
 
-  function onNews({ key, revision, gone, header }: KvNews): void {
+  function onNews({ key: part, revision, gone: goneOf, header }: KvNews): void {
+    // Written here, and noted with the answer.
+    if (fresh === undefined && known.get(part) === revision) return;
+    const key = ownText(part);
     const isOwn = header(writeHeader).startsWith(writePrefix);
+    const gone = goneOf();
     if (gone !== undefined) {
       if ((known.get(key) ?? 0) <= revision) forget(key);
       // What expires was away, or is of a connection here, which writes it anew.
