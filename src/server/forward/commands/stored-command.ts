@@ -32,7 +32,9 @@ export function toStoredCommand(found: RawMessage): StoredCommand {
     sequence,
     device: subject.slice(deviceAt, deviceEnd === -1 ? undefined : deviceEnd),
     topic: subjectToTopic(subject),
-    payload: Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength),
+    payload: Buffer.isBuffer(payload)
+      ? payload
+      : Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength),
     qos: readQos(headers),
     properties,
     storedAtMs,

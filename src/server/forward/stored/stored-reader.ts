@@ -213,22 +213,25 @@ async function readBatch(
   last: number,
   wanted: ReadonlySet<number>,
 ): Promise<{ messages: Map<number, RawMessage | undefined>; upTo: number }> {
-  const answers: { readonly sequence: number; readonly block: string; readonly answer: Msg }[] = [];
+  const messages = new Map<number, RawMessage | undefined>();
   let upTo = 0;
+  let failure: unknown;
   const request = JSON.stringify({ seq: first, batch: last - first + 1, max_bytes: maxBatchBytes });
   await requests.ask(`${apiPrefix(domain)}.DIRECT.GET.${stream.name}`, request, undefined, (answer) => {
     const block = headerTextOf(answer);
     const sequence = Number(findHeader(block, 'Nats-Sequence'));
-    if (wanted.has(sequence)) answers.push({ sequence, block, answer });
+    try {
+      // At once: nothing else of the answer is kept until the last one is here.
+      const message = wanted.has(sequence) ? rawOf(answer, block, sequence) : undefined;
+      if (message !== undefined) messages.set(sequence, message);
+    } catch (error) {
+      failure = error;
+    }
     upTo = Math.max(upTo, sequence);
     // Behind the last one comes a status.
     return sequence === 0 || findHeader(block, 'Nats-Num-Pending') === '';
   });
-  const messages = new Map<number, RawMessage | undefined>();
-  for (const { sequence, block, answer } of answers) {
-    const message = rawOf(answer, block, sequence);
-    if (message !== undefined) messages.set(sequence, message);
-  }
+  if (failure !== undefined) throw failure;
   return { messages, upTo: upTo === 0 ? last : upTo };
 }
 
