@@ -7,7 +7,7 @@ import type { ReplyTo } from '../../src/server/forward/connection/nats-wire.js';
 import type { UplinkMessage } from '../../src/server/forward/forwarder.js';
 import { startJetStreamForwarder } from '../../src/server/forward/jetstream-forwarder.js';
 import type { StreamWatch } from '../../src/server/forward/stream/stream-watch.js';
-import { uplink } from '../support/forwarding.js';
+import { messageInside, uplink } from '../support/forwarding.js';
 import { inCi } from '../support/rounds.js';
 
 const ackTimeoutMs = 3_000;
@@ -58,7 +58,7 @@ function openNats() {
     const message = {
       subject: `i.${token}`,
       data: Buffer.from(data),
-      headers: is === 'missing' ? { code: 503 } : undefined,
+      ...messageInside(is === 'missing' ? 'NATS/1.0 503\r\n\r\n' : ''),
     };
     answers.push(() => {
       if (is === 'missing') missing += 1;

@@ -117,6 +117,24 @@ describe('the nats library has inside', () => {
     expect(none).toBe('');
   });
 
+  it('a way to go on behind what a callback throws', async () => {
+    const own = await connect({ servers: server.url, user: 'u', pass: 'p', reconnect: false });
+    const thrown: unknown[] = [];
+    openNatsInternals(own).onThrow((error) => thrown.push(error));
+    const received: string[] = [];
+    own.subscribe('ok', {
+      callback(_error, message) {
+        received.push(message.string());
+        if (received.length === 1) throw new Error('a defect');
+      },
+    });
+    for (const text of ['1', '2']) own.publish('ok', text);
+    await own.flush();
+    expect(received).toEqual(['1', '2']);
+    expect(thrown).toEqual([new Error('a defect')]);
+    await own.close();
+  });
+
   it('the size of a write', () => {
     expect((connection as unknown as { protocol: { pendingLimit: number } }).protocol.pendingLimit).toBe(
       12_345,

@@ -2,11 +2,12 @@ import fc from 'fast-check';
 import type { Msg } from 'nats';
 import { describe, expect, it } from 'vitest';
 import { readPlace, readPubAck, readToken } from '../../src/server/forward/pub-ack.js';
+import { messageInside } from '../support/forwarding.js';
 
 function answer(text: string, status?: number): Msg {
   return {
     data: new TextEncoder().encode(text),
-    ...(status === undefined ? {} : { headers: { code: status } }),
+    ...messageInside(status === undefined ? '' : `NATS/1.0 ${status}\r\n\r\n`),
   } as unknown as Msg;
 }
 

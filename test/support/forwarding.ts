@@ -30,6 +30,11 @@ export function openTestLog(): { log: Log; lines: LoggedLine[]; count(event: str
   };
 }
 
+/** What a message of the library has inside, by which its header block is read. */
+export function messageInside(headerBlock: string) {
+  return { _msg: { hdr: headerBlock.length }, _rdata: Buffer.from(headerBlock) };
+}
+
 export const noNatsSettings: NatsSettings = {
   natsUrl: undefined,
   natsUser: undefined,

@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { withFastGetters } from '../fast-getters.js';
 import { openGroupCommit } from './batches/group-commit.js';
@@ -98,7 +97,8 @@ export function startJetStreamForwarder(options: {
         );
       }
 
-      function onAnswer(answer: Msg): void {
+      function onAnswer(error: Error | null, answer: Msg): void {
+        if (error !== null) return;
         const ack = readPubAck(answer);
         if (ack.kind === 'other') return;
         const token = readToken(answer);
@@ -116,21 +116,6 @@ export function startJetStreamForwarder(options: {
         commits.noteAnswer(token);
       }
 
-      /** A throw in a callback would end the library's reader and with it every further answer. */
-      function guarded(handle: (answer: Msg) => void) {
-        return (error: Error | null, answer: Msg): void => {
-          try {
-            if (error !== null) throw error;
-            handle(answer);
-          } catch (failure) {
-            log.error(
-              { event: 'nats_answer_failed', reason: messageOf(failure) },
-              'an answer of NATS was not handled',
-            );
-          }
-        };
-      }
-
       return withFastGetters({
         get open() {
           return link.open;
@@ -138,8 +123,12 @@ export function startJetStreamForwarder(options: {
         connected(connection, newWire) {
           mode = undefined;
           wire = newWire;
-          connection.subscribe(`${inbox}.*`, { callback: guarded(onAnswer) });
-          connection.subscribe(`${inbox}.*.c`, { callback: guarded(commits.settle) });
+          connection.subscribe(`${inbox}.*`, { callback: onAnswer });
+          connection.subscribe(`${inbox}.*.c`, {
+            callback(error, answer) {
+              if (error === null) commits.settle(answer);
+            },
+          });
           void measureWay(connection);
           commits.connected(wire);
           chooseByStream();

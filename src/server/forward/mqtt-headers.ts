@@ -1,5 +1,5 @@
 import type { MessageProperties, UserProperties } from '../message-properties.js';
-import type { MsgHdrs } from './connection/nats-library.js';
+import { fieldsOf } from './connection/nats-headers.js';
 import { percentDecode, percentEncode } from './subject.js';
 
 /**
@@ -20,6 +20,7 @@ const names = {
 
 /** Largest QoS of a command. */
 export const qosHeader = 'Mqtt-Qos';
+const lowerQosHeader = qosHeader.toLowerCase();
 
 /** Names of headers that are not a client's to set. */
 const reserved = /^(nats-|mqtt-|content-type$|status$|description$)/i;
@@ -86,21 +87,22 @@ function readBytes(text: string): Buffer | undefined {
   return bytes.length <= 65_535 ? bytes : undefined;
 }
 
-/** `Mqtt-Qos: 0`: a command is sent with QoS 0 also to who has subscribed with more. Anything else is the default, 1. */
-export function readQos(headers: MsgHdrs | undefined): 0 | 1 {
-  for (const name of headers?.keys() ?? [])
-    if (name.toLowerCase() === qosHeader.toLowerCase()) return headers?.last(name) === '0' ? 0 : 1;
-  return 1;
+/**
+ * `Mqtt-Qos: 0`: a command is sent with QoS 0 also to who has subscribed with more. Anything else is the default, 1.
+ *
+ * @param headers a block as NATS has it; empty: there is none.
+ */
+export function readQos(headers: string): 0 | 1 {
+  let qos: 0 | 1 = 1;
+  if (headers !== '')
+    for (const [name, value] of fieldsOf(headers))
+      if (name.toLowerCase() === lowerQosHeader) qos = value === '0' ? 0 : 1;
+  return qos;
 }
 
-/** The properties of a command that the library has read. */
-export function decodeHeaders(headers: MsgHdrs | undefined): MessageProperties | undefined {
-  return headers === undefined ? undefined : decodeProperties(pairsOf(headers));
-}
-
-/** The headers in their order; those of one name stand together, as the library keeps them. */
-function* pairsOf(headers: MsgHdrs): Iterable<readonly [string, string]> {
-  for (const name of headers.keys()) for (const value of headers.values(name)) yield [name, value];
+/** The properties of a command. @param headers a block as NATS has it; empty: there is none. */
+export function decodeHeaders(headers: string): MessageProperties | undefined {
+  return headers === '' ? undefined : decodeProperties(fieldsOf(headers));
 }
 
 /**

@@ -1,5 +1,6 @@
 import { messageOf } from '../../errors.js';
-import type { MsgHdrs } from './connection/nats-library.js';
+import { findHeader, headerTextOf } from './connection/nats-headers.js';
+import type { Msg } from './connection/nats-library.js';
 import type { NatsLink } from './connection/nats-link.js';
 import { deviceSubject, readTopicHeader } from './subject.js';
 
@@ -100,16 +101,13 @@ export function openPeeks(link: NatsLink, templateOf: (type: string) => string):
   };
 }
 
-function toPassing(message: {
-  subject: string;
-  data: Uint8Array;
-  headers?: MsgHdrs | undefined;
-}): PassingMessage {
-  const { subject, data, headers } = message;
+function toPassing(message: Msg): PassingMessage {
+  const { subject, data } = message;
+  const headers = headerTextOf(message);
   return {
     atMs: Date.now(),
     subject,
-    topic: headers === undefined ? undefined : readTopicHeader((name) => headers.get(name)),
+    topic: readTopicHeader((name) => findHeader(headers, name)),
     size: data.length,
     payload: cut(data),
   };

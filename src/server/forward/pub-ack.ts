@@ -1,3 +1,4 @@
+import { isNoResponders } from './connection/nats-headers.js';
 import { subjectBytesOf } from './connection/nats-internals.js';
 import type { Msg } from './connection/nats-library.js';
 import { messageTooLarge } from './jetstream-codes.js';
@@ -38,31 +39,34 @@ const brace = 125;
  */
 export function readPubAck(message: Msg): PubAck {
   const data = message.data;
-  if (isPlainAck(data)) return stored;
-  if (data.length === 0) return message.headers?.code === 503 ? noResponders : other;
+  if (readSequence(data) !== undefined) return stored;
+  if (data.length === 0) return isNoResponders(message) ? noResponders : other;
   return parsePubAck(data);
 }
 
-function isPlainAck(data: Uint8Array): boolean {
-  if (data.length > 320 || !startsWith(data, prefix, 0)) return false;
+/** The sequence that the usual answer tells, `{"stream":…,"seq":…}`; undefined: it is another answer, which can mean stored, too. */
+export function readSequence(data: Uint8Array): number | undefined {
+  if (data.length > 320 || !startsWith(data, prefix, 0)) return undefined;
   // The name of a stream holds neither quotes nor backslashes, so the next key cannot be part of it.
   for (let at = prefix.length; at < data.length - sequenceKey.length; at += 1) {
     if (data[at] === 34 && data[at + 1] === 115 && startsWith(data, sequenceKey, at)) {
-      return endsAsNumber(data, at + sequenceKey.length);
+      return readLastNumber(data, at + sequenceKey.length);
     }
-    if (data[at] === 58) return false;
+    if (data[at] === 58) return undefined;
   }
-  return false;
+  return undefined;
 }
 
-/** Whether nothing but a number other than 0 and the closing brace are left: an error would come behind. */
-function endsAsNumber(data: Uint8Array, from: number): boolean {
-  if (data[from] === zero || data[data.length - 1] !== brace || data.length - 1 === from) return false;
+/** A number other than 0, where nothing but it and the closing brace are left: an error would come behind. */
+function readLastNumber(data: Uint8Array, from: number): number | undefined {
+  if (data[from] === zero || data[data.length - 1] !== brace || data.length - 1 === from) return undefined;
+  let number = 0;
   for (let at = from; at < data.length - 1; at += 1) {
     const digit = data[at] ?? 0;
-    if (digit < zero || digit > nine) return false;
+    if (digit < zero || digit > nine) return undefined;
+    number = number * 10 + (digit - zero);
   }
-  return true;
+  return number;
 }
 
 function startsWith(data: Uint8Array, expected: Uint8Array, at: number): boolean {

@@ -1,6 +1,7 @@
 import { messageOf } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import type { MessageProperties } from '../../message-properties.js';
+import { findHeader, headerTextOf } from '../connection/nats-headers.js';
 import type { Msg, Subscription } from '../connection/nats-library.js';
 import type { NatsLink } from '../connection/nats-link.js';
 import { findSizeProblem, type NatsWire, noWire } from '../connection/nats-wire.js';
@@ -135,9 +136,9 @@ export function openCalls(link: NatsLink, log: Log): Calls {
 
 /** @param wireOfNow of the connection of then: nothing is kept of the question, which may be large, while its answer is waited for. */
 function toCall(deviceId: string, message: Msg, wireOfNow: () => NatsWire): Call {
-  const { headers } = message;
+  const headers = headerTextOf(message);
   const respond = answerTo(message.reply ?? '', wireOfNow);
-  const within = headers?.get('Mqtt-Answer-Within') ?? '';
+  const within = findHeader(headers, 'Mqtt-Answer-Within');
   const seconds = within === '' ? defaultTimeoutMs / 1_000 : Number(within);
   const timeoutMs = seconds >= 0.1 && seconds * 1_000 <= maxTimeoutMs ? seconds * 1_000 : Number.NaN;
   return {
@@ -147,7 +148,7 @@ function toCall(deviceId: string, message: Msg, wireOfNow: () => NatsWire): Call
     payload: Buffer.from(message.data),
     properties: decodeHeaders(headers),
     qos: readQos(headers),
-    wantsAck: headers?.get('Mqtt-Answer').toLowerCase() === 'ack',
+    wantsAck: findHeader(headers, 'Mqtt-Answer').toLowerCase() === 'ack',
     timeoutMs,
     answer(by, payload, properties) {
       const lines = properties === undefined ? '' : encodeProperties(properties, { ttl: false });

@@ -1,7 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../../errors.js';
+import { headerTextOf } from '../connection/nats-headers.js';
 import type { JetStreamManager, NatsConnection } from '../connection/nats-library.js';
-import { type NatsRequests, openNatsRequests, RequestError } from '../connection/nats-requests.js';
+import { type NatsRequests, openNatsRequests } from '../connection/nats-requests.js';
+import { JetStreamError } from '../state/jetstream-api.js';
 import type { StateContext } from '../state/state-stream.js';
 import { openArchive } from '../stored/archive.js';
 import type { StoredListener, StoredMessages } from '../stored/stored-messages.js';
@@ -16,7 +18,7 @@ import {
   findCommandStream,
   readCommandStream,
 } from './command-stream.js';
-import { type StoredCommand, toStoredCommand } from './stored-command.js';
+import { deviceOf, type StoredCommand, toStoredCommand } from './stored-command.js';
 
 /** The commands for devices, by device id, as the stream has them. */
 export interface CommandStore extends StoredMessages<string, StoredCommand> {
@@ -71,7 +73,7 @@ export async function openCommandStore(
       } catch (error) {
         problem = messageOf(error);
         const isDenied = (error as { code?: string }).code === 'PERMISSIONS_VIOLATION';
-        if (isDenied || (error instanceof RequestError && !error.mayPass)) return { unavailable: problem };
+        if (isDenied || (error instanceof JetStreamError && error.isDenied)) return { unavailable: problem };
       }
     }
     if (performance.now() > endMs) return { unavailable: problem };
@@ -87,7 +89,7 @@ async function probe(
   { inboxPrefix, domain, requests }: OpenOptions,
 ): Promise<void> {
   const { name, lastSequence } = stream;
-  await readStored({ requests, manager, domain, stream }, Math.max(1, lastSequence));
+  await readStored({ requests, domain, stream }, Math.max(1, lastSequence));
   const ended = new AbortController();
   await followStream(connection, manager, {
     stream: name,
@@ -170,12 +172,12 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
 
   function take(followed: FollowedMessage, withPayload: boolean): void {
     const { sequence, subject, storedAtMs, message } = followed;
-    const device = subject.split('.', 2)[1] ?? '';
+    const device = deviceOf(subject);
     archive.index.add(device, sequence);
     const set = listeners.get(device);
     if (withPayload && (set !== undefined || store.onCommand !== undefined)) {
-      const { headers, data: payload } = message;
-      const command = toStoredCommand({ sequence, subject, storedAtMs, headers, payload });
+      const headers = headerTextOf(message);
+      const command = toStoredCommand({ sequence, subject, storedAtMs, headers, payload: message.data });
       store.onCommand?.(command);
       for (const listener of set ?? []) listener.onMessage(command);
     }

@@ -1,5 +1,6 @@
 import { messageOf } from '../../../errors.js';
 import { type Log, limitLog } from '../../../log.js';
+import { headerTextOf } from '../connection/nats-headers.js';
 import type { Subscription } from '../connection/nats-library.js';
 import type { NatsLink } from '../connection/nats-link.js';
 import { decodeHeaders, readQos } from '../mqtt-headers.js';
@@ -83,11 +84,12 @@ export function openDownlink(link: NatsLink, log: Log, notStored?: string): Down
       const subscription = connection?.subscribe(`cmd.${escapeToken(device.deviceId)}.>`, {
         callback(error, message) {
           if (error === null) {
+            const headers = headerTextOf(message);
             downlink.deliver({
               topic: subjectToTopic(message.subject),
               payload: Buffer.from(message.data),
-              qos: readQos(message.headers),
-              properties: decodeHeaders(message.headers),
+              qos: readQos(headers),
+              properties: decodeHeaders(headers),
             });
           } else if (device.subscription === subscription) {
             refuse(device, messageOf(error));

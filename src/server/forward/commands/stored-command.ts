@@ -26,11 +26,9 @@ export function toStoredCommand(found: RawMessage): StoredCommand {
   const { sequence, subject, storedAtMs, headers, payload } = found;
   const properties = decodeHeaders(headers);
   const expirySec = properties?.expirySec;
-  const deviceAt = subject.indexOf('.') + 1;
-  const deviceEnd = subject.indexOf('.', deviceAt);
   return {
     sequence,
-    device: subject.slice(deviceAt, deviceEnd === -1 ? undefined : deviceEnd),
+    device: deviceOf(subject),
     topic: subjectToTopic(subject),
     payload: Buffer.isBuffer(payload)
       ? payload
@@ -40,4 +38,11 @@ export function toStoredCommand(found: RawMessage): StoredCommand {
     storedAtMs,
     expiresAtMs: expirySec === undefined ? undefined : storedAtMs + expirySec * 1_000,
   };
+}
+
+/** The device of `cmd.<device>.…`, escaped as it is there. */
+export function deviceOf(subject: string): string {
+  const start = subject.indexOf('.') + 1;
+  const end = subject.indexOf('.', start);
+  return subject.slice(start, end === -1 ? undefined : end);
 }

@@ -29,3 +29,16 @@ export function findHeader(text: string, name: string): string {
   const from = start + beginning.length;
   return text.slice(from, text.indexOf('\r\n', from)).trim();
 }
+
+/** The fields of a header block in their order, as they were sent: NATS passes on more than its client libraries read. */
+export function* fieldsOf(text: string): Iterable<readonly [name: string, value: string]> {
+  for (const line of text.split('\r\n').slice(1)) {
+    const colon = line.indexOf(':');
+    if (colon > 0) yield [line.slice(0, colon), line.slice(colon + 1).trim()];
+  }
+}
+
+/** What NATS answers by itself when nobody listens to the subject. */
+export function isNoResponders(answer: Msg): boolean {
+  return answer.data.length === 0 && headerTextOf(answer).startsWith('NATS/1.0 503');
+}

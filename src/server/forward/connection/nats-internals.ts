@@ -27,6 +27,8 @@ export interface NatsInternals {
   ping(answer: { resolve(): void; reject(error: unknown): void }): void;
   /** Told of errors when they are read. Must not throw. */
   onError(report: (error: NatsErrorReport) => void): void;
+  /** Told of what a callback throws, which else would end the library's reader, and with it every further message. Must not throw. */
+  onThrow(report: (error: unknown) => void): void;
   /** Ends the connection, and what lies in its socket never leaves. */
   reset(): void;
   /** The last error that is not one of permissions, in the server's words. */
@@ -34,6 +36,8 @@ export interface NatsInternals {
 }
 
 interface Protocol {
+  /** Takes what the parser has read. */
+  push(event: unknown): void;
   flush(answer: { resolve(): void; reject(error: unknown): void }): void;
   readonly lastError?: { readonly message: string };
   readonly listeners: { push(status: NatsErrorReport | { readonly type: 'other' }): void; stop(): void }[];
@@ -58,6 +62,7 @@ export function openNatsInternals(connection: NatsConnection): NatsInternals {
   const socket = transport?.socket;
   if (
     typeof protocol?.flush !== 'function' ||
+    typeof protocol.push !== 'function' ||
     !Array.isArray(protocol.listeners) ||
     typeof transport?.send !== 'function' ||
     typeof socket?.cork !== 'function'
@@ -75,6 +80,16 @@ export function openNatsInternals(connection: NatsConnection): NatsInternals {
         },
         stop() {},
       });
+    },
+    onThrow(report) {
+      const { push } = protocol;
+      protocol.push = (event) => {
+        try {
+          push.call(protocol, event);
+        } catch (error) {
+          report(error);
+        }
+      };
     },
     reset() {
       const below = socket.encrypted === true ? socket._parent : socket;

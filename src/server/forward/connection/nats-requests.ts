@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { headerTextOf } from './nats-headers.js';
+import { isNoResponders } from './nats-headers.js';
 import { subjectBytesOf } from './nats-internals.js';
 import type { Msg } from './nats-library.js';
 import type { NatsLink } from './nats-link.js';
@@ -160,8 +160,4 @@ function tokenOf(answer: Msg, from: number): number {
   let token = 0;
   for (let at = from; at < subject.length; at += 1) token = token * 10 + ((subject[at] as number) - zero);
   return token;
-}
-
-function isNoResponders(answer: Msg): boolean {
-  return answer.data.length === 0 && headerTextOf(answer).startsWith('NATS/1.0 503');
 }

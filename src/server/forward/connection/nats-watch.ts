@@ -76,6 +76,9 @@ export function watchNats(
   const { listeners, patience, log } = options;
   const internals = openNatsInternals(connection);
   const wire = openNatsWire(connection, internals);
+  internals.onThrow((error) =>
+    log.error({ event: 'nats_answer_failed', err: error }, 'A message of NATS was not understood'),
+  );
   const replies = openNatsReplies(internals, options.onError);
   // Nothing of it is a getter: `stalled` is asked for each message.
   const watched = { connection, internals, wire, stalled: false, requestPing, ping, leave, end };

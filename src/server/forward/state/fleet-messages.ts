@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { DiscardPolicy, type Msg, type MsgHdrs, nanos } from '../connection/nats-library.js';
+import { findHeader, headerTextOf } from '../connection/nats-headers.js';
+import { DiscardPolicy, nanos } from '../connection/nats-library.js';
 import { findSizeProblem, type NatsWire, noWire } from '../connection/nats-wire.js';
 import type { Forwarder } from '../forwarder.js';
 import type { RawMessage } from '../stored/stored-messages.js';
@@ -84,12 +85,12 @@ export function openFleetMessages(
 
   function toFleetMessage(
     tokens: string,
-    message: Pick<Msg, 'data'> & { readonly headers?: MsgHdrs | undefined },
+    message: { readonly headers: string; readonly data: Uint8Array },
     storedAtMs: number,
   ): FleetMessage | undefined {
     const topic = readTopic(tokens);
     if (topic === undefined) return undefined;
-    const retain = message.headers?.get('Mqtt-Retain') === '1';
+    const retain = findHeader(message.headers, 'Mqtt-Retain') === '1';
     return { ...readStateMessage(topic, message, storedAtMs), retain };
   }
 
@@ -98,11 +99,11 @@ export function openFleetMessages(
     return message && { ...message, sequence, storedAtMs };
   }
 
-  const isOwn = ({ headers }: Msg) => headers?.get('Mqtt-Replica') === replica;
+  const isOwn = (headers: string) => findHeader(headers, 'Mqtt-Replica') === replica;
 
   function give(
     message: FleetMessage | KeptMessage | undefined,
-    { headers }: Msg,
+    headers: string,
     own: boolean,
     isAgain = false,
   ): void {
@@ -112,8 +113,8 @@ export function openFleetMessages(
     fleet.deliver(message, { isOwn: own, shares: new Set(shares), isAgain });
   }
 
-  function readShares(headers: MsgHdrs | undefined): string[] {
-    return readTakers(headers?.get('Mqtt-Shares')).flatMap(([share, taker]) =>
+  function readShares(headers: string): string[] {
+    return readTakers(findHeader(headers, 'Mqtt-Shares')).flatMap(([share, taker]) =>
       taker === replica ? share : [],
     );
   }
@@ -133,8 +134,9 @@ export function openFleetMessages(
     encode,
     hasShare: (share) => fleet.hasShare(share),
     onGiven(tokens, message) {
-      if (!readShares(message.headers).some(fleet.hasShare)) return false;
-      give(toFleetMessage(tokens, message, Date.now()), message, false, true);
+      const headers = headerTextOf(message);
+      if (!readShares(headers).some(fleet.hasShare)) return false;
+      give(toFleetMessage(tokens, { headers, data: message.data }, Date.now()), headers, false, true);
       return true;
     },
     giveHere(message, share) {
@@ -171,10 +173,10 @@ export function openFleetMessages(
     onMessage(followed) {
       kept.take(followed, () => {
         const { sequence, subject, storedAtMs, message } = followed;
-        const own = isOwn(message);
+        const headers = headerTextOf(message);
+        const own = isOwn(headers);
         if (own && !kept.isFollowed) return;
-        const { headers, data: payload } = message;
-        give(toKept({ sequence, subject, storedAtMs, headers, payload }), message, own);
+        give(toKept({ sequence, subject, storedAtMs, headers, payload: message.data }), headers, own);
       });
     },
     onCaughtUp() {
@@ -188,9 +190,11 @@ export function openFleetMessages(
         wire = newWire;
         connection.subscribe(`${passingPrefix}>`, {
           callback(error, message) {
-            if (error !== null || isOwn(message)) return;
+            if (error !== null) return;
+            const headers = headerTextOf(message);
+            if (isOwn(headers)) return;
             const tokens = message.subject.slice(passingPrefix.length);
-            give(toFleetMessage(tokens, message, Date.now()), message, false);
+            give(toFleetMessage(tokens, { headers, data: message.data }, Date.now()), headers, false);
           },
         });
       },
@@ -299,8 +303,8 @@ export function openFleetMessages(
   return fleet;
 }
 
-function readTakers(header: string | undefined): ShareTaker[] {
-  if (!header) return [];
+function readTakers(header: string): ShareTaker[] {
+  if (header === '') return [];
   try {
     const json: unknown = JSON.parse(decodeURIComponent(header));
     return Array.isArray(json) ? json.filter((each): each is ShareTaker => Array.isArray(each)) : [];

@@ -16,6 +16,11 @@ export class JetStreamError extends Error {
     this.away = away;
     this.apiCode = apiCode;
   }
+
+  /** NATS does not let the user ask. */
+  get isDenied(): boolean {
+    return !this.away && this.apiCode === undefined;
+  }
 }
 
 /** The subjects of JetStream's API. @param domain undefined: that of the server. */

@@ -1,10 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsLink } from '../connection/nats-link.js';
-import { openNatsRequests, RequestError } from '../connection/nats-requests.js';
+import { openNatsRequests } from '../connection/nats-requests.js';
 import { openArchive } from '../stored/archive.js';
 import type { RawMessage, StoredListener, StoredMessage, StoredMessages } from '../stored/stored-messages.js';
 import { readStored, type StreamSource } from '../stored/stored-reader.js';
 import type { FollowedMessage } from '../stream/stream-follower.js';
+import { JetStreamError } from './jetstream-api.js';
 import { couldMatch, createMessageIndex, type MessageFilters } from './message-index.js';
 import type { StateMessage } from './state-message.js';
 import type { FoundStream } from './state-stream.js';
@@ -99,9 +100,8 @@ export function openKeptMessages(options: {
         await readStored(from, Math.max(1, end));
         return;
       } catch (error) {
-        const { code, message } = error as { code?: string; message: string };
-        if (code === 'PERMISSIONS_VIOLATION' || (error instanceof RequestError && !error.mayPass)) {
-          options.onDenied(message);
+        if (error instanceof JetStreamError && error.isDenied) {
+          options.onDenied(error.message);
           return;
         }
       }

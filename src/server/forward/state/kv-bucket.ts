@@ -2,7 +2,7 @@ import { findHeader, headerTextOf } from '../connection/nats-headers.js';
 import { nanos } from '../connection/nats-library.js';
 import { openNatsRequests } from '../connection/nats-requests.js';
 import { noMessageFound } from '../jetstream-codes.js';
-import { readPlace, readPubAck } from '../pub-ack.js';
+import { readSequence } from '../pub-ack.js';
 import { apiPrefix, ask, askJson, JetStreamError, readJson } from './jetstream-api.js';
 import { openStateStream, type StateContext } from './state-stream.js';
 
@@ -20,7 +20,7 @@ export interface KvEntry {
 
 /** What is known of an entry without its value. */
 export interface KvNews {
-  /** A part of the subject, which is kept for as long as it is: see `ownText`. */
+  /** A part of the subject: who keeps it keeps `ownText` of it. */
   readonly key: string;
   readonly revision: number;
   gone(): KvGone | undefined;
@@ -136,8 +136,7 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
     const block = Buffer.from(`${fields}\r\n`);
     try {
       const answer = await ask(requests, subjects + key, value, block);
-      const isStored = readPubAck(answer).kind === 'stored';
-      return isStored ? readPlace(answer.data).sequence : readJson<{ seq: number }>(answer).seq;
+      return readSequence(answer.data) ?? readJson<{ seq: number }>(answer).seq;
     } catch (error) {
       if (error instanceof JetStreamError && error.apiCode === wrongLastSequence) return undefined;
       throw error;

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { headerTextOf } from '../connection/nats-headers.js';
 import type { Forwarder } from '../forwarder.js';
 import { readPlace } from '../pub-ack.js';
 import type { FollowedMessage } from '../stream/stream-follower.js';
@@ -82,7 +83,9 @@ export function openRetainedStore(context: StateContext, writer: Forwarder): Ret
     },
     onMessage({ subject, sequence, storedAtMs, message }: FollowedMessage) {
       const topic = readTopic(subject.slice(prefix.length));
-      if (topic !== undefined) reader.take(readStateMessage(topic, message, storedAtMs), sequence);
+      if (topic === undefined) return;
+      const headers = headerTextOf(message);
+      reader.take(readStateMessage(topic, { headers, data: message.data }, storedAtMs), sequence);
     },
     onCaughtUp: () => reader.caughtUp(),
   });

@@ -1,5 +1,5 @@
 import type { MessageProperties } from '../../message-properties.js';
-import type { Msg, MsgHdrs } from '../connection/nats-library.js';
+import { findHeader } from '../connection/nats-headers.js';
 import { decodeHeaders, encodeProperties } from '../mqtt-headers.js';
 import { percentDecode, percentEncode, tokensToTopic } from '../subject.js';
 
@@ -46,27 +46,30 @@ export function readTopic(tokens: string): string | undefined {
   }
 }
 
-/** Reads a message back; whoever published it, it is one that can be sent to clients. */
+/**
+ * Reads a message back; whoever published it, it is one that can be sent to clients.
+ *
+ * @param headers the block; empty: there is none.
+ */
 export function readStateMessage(
   topic: string,
-  message: Pick<Msg, 'data'> & { readonly headers?: MsgHdrs | undefined },
+  { headers, data }: { readonly headers: string; readonly data: Uint8Array },
   storedAtMs: number,
 ): StateMessage {
-  const { headers } = message;
   const properties = decodeHeaders(headers);
-  const sender = headers?.get('Mqtt-Sender');
+  const sender = findHeader(headers, 'Mqtt-Sender');
   const { expirySec } = properties ?? {};
   return {
     topic,
-    payload: Buffer.from(message.data),
-    qos: readQos(headers?.get('Mqtt-Qos')),
+    payload: Buffer.from(data),
+    qos: readQos(findHeader(headers, 'Mqtt-Qos')),
     properties,
     expiresAtMs: expirySec === undefined ? undefined : storedAtMs + expirySec * 1_000,
-    sender: sender ? percentDecode(sender) : undefined,
+    sender: sender === '' ? undefined : percentDecode(sender),
   };
 }
 
 /** A service that says nothing of it wants its message delivered. */
-function readQos(value: string | undefined): 0 | 1 | 2 {
+function readQos(value: string): 0 | 1 | 2 {
   return value === '0' ? 0 : value === '2' ? 2 : 1;
 }

@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { messageOf } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import { withFastGetters } from '../../fast-getters.js';
 import type { Msg } from '../connection/nats-library.js';
@@ -39,20 +38,14 @@ export function startStateWriter(options: {
       let wire = noWire;
 
       function onAnswer(error: Error | null, answer: Msg): void {
-        try {
-          if (error !== null) throw error;
-          const ack = readPubAck(answer);
-          const token = readToken(answer);
-          if (ack.kind === 'other') return;
-          if (token < slotSpan) settle.unconfirmed.settleMark(token, ack.kind === 'stored');
-          else if (ack.kind === 'stored') settle.confirmed.settleStored(token, answer.data);
-          else if (ack.cause.startsWith(supersededCode)) settle.confirmed.settleStored(token);
-          else settle.confirmed.settleRefused(token, ack);
-        } catch (failure) {
-          // A throw would end the library's reader and with it every further answer.
-          const reason = messageOf(failure);
-          log.error({ event: 'nats_answer_failed', reason }, 'an answer of NATS was not handled');
-        }
+        if (error !== null) return;
+        const ack = readPubAck(answer);
+        const token = readToken(answer);
+        if (ack.kind === 'other') return;
+        if (token < slotSpan) settle.unconfirmed.settleMark(token, ack.kind === 'stored');
+        else if (ack.kind === 'stored') settle.confirmed.settleStored(token, answer.data);
+        else if (ack.cause.startsWith(supersededCode)) settle.confirmed.settleStored(token);
+        else settle.confirmed.settleRefused(token, ack);
       }
 
       return withFastGetters({

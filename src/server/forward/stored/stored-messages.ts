@@ -1,5 +1,4 @@
 import type { MessageProperties } from '../../message-properties.js';
-import type { MsgHdrs } from '../connection/nats-library.js';
 
 /** A message that a stream keeps for sessions. */
 export interface StoredMessage {
@@ -18,7 +17,8 @@ export interface RawMessage {
   readonly sequence: number;
   readonly subject: string;
   readonly storedAtMs: number;
-  readonly headers: MsgHdrs | undefined;
+  /** The block as it was sent; empty: there is none. */
+  readonly headers: string;
   readonly payload: Uint8Array;
 }
 

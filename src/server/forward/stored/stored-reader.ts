@@ -1,8 +1,8 @@
 import { findHeader, headerTextOf } from '../connection/nats-headers.js';
-import type { JetStreamManager, Msg, NatsConnection, NatsError } from '../connection/nats-library.js';
+import type { JetStreamManager, Msg, NatsConnection } from '../connection/nats-library.js';
 import type { NatsRequests } from '../connection/nats-requests.js';
-import { noMessageFound } from '../jetstream-codes.js';
-import { apiPrefix } from '../state/jetstream-api.js';
+import { noMessageFound, noStreamFound } from '../jetstream-codes.js';
+import { apiPrefix, ask, askJson, type JetStreamError } from '../state/jetstream-api.js';
 import type { RawMessage } from './stored-messages.js';
 
 /** Reads messages by their sequences, some at a time, in whatever order NATS answers. */
@@ -46,7 +46,7 @@ export interface StreamSource {
   readonly stream: { readonly name: string; readonly direct: boolean };
 }
 
-type Readable = Omit<StreamSource, 'connection'>;
+type Readable = Omit<StreamSource, 'connection' | 'manager'>;
 
 /** As many requests are under way: more do not come back sooner. */
 const maxUnderWay = 64;
@@ -153,7 +153,7 @@ function toRuns<M>(jobs: readonly Job<M>[], isBatched: boolean): Run<M>[] {
   return runs;
 }
 
-/** What is known of rising sequences by now; undefined: the message is gone. @throws NatsError when NATS does not say. */
+/** What is known of rising sequences by now; undefined: the message is gone. @throws JetStreamError when NATS does not say. */
 async function readRun(
   source: StreamSource,
   wanted: ReadonlySet<number>,
@@ -170,7 +170,7 @@ async function readRun(
   return messages;
 }
 
-/** @throws NatsError when NATS does not say. */
+/** @throws JetStreamError when NATS does not say. */
 export async function readStored(source: Readable, sequence: number): Promise<RawMessage | undefined> {
   const found = source.stream.direct ? await readDirect(source, sequence) : undefined;
   return found ?? (await readFromLeader(source, sequence));
@@ -178,17 +178,25 @@ export async function readStored(source: Readable, sequence: number): Promise<Ra
 
 /** Any server of the stream answers for it, one that lags too. Only its leader knows what is gone. */
 async function readFromLeader(
-  { manager, stream: { name, direct } }: Readable,
+  { requests, domain, stream: { name, direct } }: Readable,
   sequence: number,
 ): Promise<RawMessage | undefined> {
   try {
-    const message = await manager.streams.getMessage(name, { seq: sequence });
-    const { subject, header: headers, data: payload, time } = message;
-    return { sequence, subject, storedAtMs: time.getTime(), headers, payload };
+    const { message } = await askJson<{
+      message: { subject: string; hdrs?: string; data?: string; time: string };
+    }>(requests, `${apiPrefix(domain)}.STREAM.MSG.GET.${name}`, `{"seq":${sequence}}`);
+    const { subject, hdrs = '', data = '', time } = message;
+    return {
+      sequence,
+      subject,
+      storedAtMs: Date.parse(time),
+      headers: Buffer.from(hdrs, 'base64').toString(),
+      payload: Buffer.from(data, 'base64'),
+    };
   } catch (error) {
-    const { code, api_error: answer } = error as NatsError;
-    const isGone = code === '404' || answer?.err_code === noMessageFound;
-    if (isGone || (direct && code === 'PERMISSIONS_VIOLATION')) return undefined;
+    const { apiCode, isDenied } = error as JetStreamError;
+    // A user may be let read from any server, and not from the leader.
+    if (apiCode === noMessageFound || apiCode === noStreamFound || (direct && isDenied)) return undefined;
     throw error;
   }
 }
@@ -197,7 +205,7 @@ async function readDirect(
   { requests, domain, stream }: Readable,
   sequence: number,
 ): Promise<RawMessage | undefined> {
-  const answer = await requests.ask(`${apiPrefix(domain)}.DIRECT.GET.${stream.name}`, `{"seq":${sequence}}`);
+  const answer = await ask(requests, `${apiPrefix(domain)}.DIRECT.GET.${stream.name}`, `{"seq":${sequence}}`);
   return rawOf(answer, headerTextOf(answer), sequence);
 }
 
@@ -215,23 +223,16 @@ async function readBatch(
 ): Promise<{ messages: Map<number, RawMessage | undefined>; upTo: number }> {
   const messages = new Map<number, RawMessage | undefined>();
   let upTo = 0;
-  let failure: unknown;
   const request = JSON.stringify({ seq: first, batch: last - first + 1, max_bytes: maxBatchBytes });
   await requests.ask(`${apiPrefix(domain)}.DIRECT.GET.${stream.name}`, request, undefined, (answer) => {
     const block = headerTextOf(answer);
     const sequence = Number(findHeader(block, 'Nats-Sequence'));
-    try {
-      // At once: nothing else of the answer is kept until the last one is here.
-      const message = wanted.has(sequence) ? rawOf(answer, block, sequence) : undefined;
-      if (message !== undefined) messages.set(sequence, message);
-    } catch (error) {
-      failure = error;
-    }
+    const message = wanted.has(sequence) ? rawOf(answer, block, sequence) : undefined;
+    if (message !== undefined) messages.set(sequence, message);
     upTo = Math.max(upTo, sequence);
     // Behind the last one comes a status.
     return sequence === 0 || findHeader(block, 'Nats-Num-Pending') === '';
   });
-  if (failure !== undefined) throw failure;
   return { messages, upTo: upTo === 0 ? last : upTo };
 }
 
@@ -243,7 +244,7 @@ function rawOf(answer: Msg, block: string, sequence: number): RawMessage | undef
     sequence,
     subject,
     storedAtMs: Date.parse(findHeader(block, 'Nats-Time-Stamp')),
-    headers: ownHeaders.test(block) ? answer.headers : undefined,
+    headers: ownHeaders.test(block) ? block : '',
     payload: answer.data,
   };
 }

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { findHeader, headerTextOf } from '../connection/nats-headers.js';
 import {
   AckPolicy,
   DeliverPolicy,
@@ -100,15 +101,15 @@ export async function followStream(
   }
 
   function onControl(message: Msg): void {
-    const { headers } = message;
+    const headers = headerTextOf(message);
     // NATS waits for the answer before it sends more.
     if (message.reply) message.respond();
-    const stalled = headers?.get('Nats-Consumer-Stalled');
-    if (stalled) connection.publish(stalled);
-    const last = headers?.get('Nats-Last-Consumer');
-    if (last && Number(last) >= expected) end('gap');
+    const stalled = findHeader(headers, 'Nats-Consumer-Stalled');
+    if (stalled !== '') connection.publish(stalled);
+    const last = findHeader(headers, 'Nats-Last-Consumer');
+    if (last !== '' && Number(last) >= expected) end('gap');
     // What was pending behind the last message may have been removed since: NATS has nothing more to send.
-    else if (last && !stalled && !message.reply) void compare();
+    else if (last !== '' && stalled === '' && !message.reply) void compare();
   }
 
   const subscription = connection.subscribe(deliver, {

@@ -7,7 +7,7 @@ import type { Newcomer, TurnMember, TurnQueue } from './turn-queue.js';
 
 /** With so many bytes unread the client is not read either. */
 const clogBytes = 65_536;
-/** A packet of fewer bytes costs less copied together with others than handed to the system beside them. */
+/** A packet of fewer bytes costs less copied together with others than as a part of its own of what is written. */
 const copiedBytes = 4_096;
 /** Longest wait for the last bytes to reach a client before its socket is destroyed. */
 const lingerMs = 500;
@@ -93,7 +93,8 @@ export class ClientSocket implements TurnMember, Newcomer {
 
   /** Bytes written that the client has not taken. */
   get unsentBytes(): number {
-    return this.socket.writableLength + this.output.size;
+    // What is answered leaves with this turn; what is gathered counts, since more is gathered as long as there is room.
+    return this.socket.writableLength + (this.corked ? this.output.size : 0);
   }
 
   /** Bytes received and sent since the connection was opened. */
@@ -141,14 +142,16 @@ export class ClientSocket implements TurnMember, Newcomer {
     this.send(bytes);
   }
 
-  /** Small packets that are written until `uncork` leave in one write. */
+  /** What is written until `uncork` leaves in one write. */
   cork(): void {
     this.corked = true;
+    this.socket.cork();
   }
 
   uncork(): void {
     this.corked = false;
     this.flush();
+    this.socket.uncork();
   }
 
   /** Calls the processor's `onTurn` at the end of this turn. */

@@ -55,10 +55,10 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
       return;
     }
     if (!note(key, revision)) return;
-    wants.set(key, header(wantsHeader));
+    wants.set(key, ownText(header(wantsHeader)));
     const owner = header(ownerHeader);
     if (isOwn || owner === '') owners.delete(key);
-    else owners.set(key, owner);
+    else owners.set(key, ownText(owner));
     if (!isOwn) tell(key, revision, Number(header(epochHeader)) || 0, false);
   }
 
