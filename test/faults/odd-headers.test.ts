@@ -2,6 +2,8 @@ import { once } from 'node:events';
 import { connect as openSocket } from 'node:net';
 import { connect } from 'nats';
 import { describe, expect, test } from 'vitest';
+import { runProgram } from '../../src/cli/program.js';
+import { fakeIo } from '../cli/support.js';
 import type { Credentials } from '../support/load.js';
 import { nextCommand, openSubscriber, subscribeToCommands, takeCommands } from './command-client.js';
 import { addDevice, type OnFinished, publishAndWait, startGateway } from './gateway.js';
@@ -98,4 +100,9 @@ test('a command with headers that no client library reads waits for a device tha
     const got = await takeCommands(client, expected[index]?.length ?? 0);
     expect(got.map(({ payload }) => payload)).toEqual(expected[index]);
   }
+
+  await odd.publish(`raw.${device.id}`, 'seen');
+  const io = fakeIo({ env: { NATS_URL: nats.url } });
+  await runProgram(['tail-nats', '--since', '10m', '--count', '1'], io);
+  expect(io.out()).toContain('seen');
 });

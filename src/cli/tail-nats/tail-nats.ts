@@ -299,17 +299,22 @@ function refused(subject: string, cause: Error): SvcMqttError {
   });
 }
 
-function toTailMessage(
-  message: { subject: string; data: Uint8Array; headers?: MsgHdrs | undefined },
-  time: Date,
-  seq?: number,
-): TailMessage {
-  const { headers } = message;
-  return {
-    time,
-    subject: message.subject,
-    topic: headers === undefined ? undefined : readTopicHeader((name) => headers.get(name)),
-    seq,
-    payload: message.data,
-  };
+interface HeadedMessage {
+  readonly subject: string;
+  readonly data: Uint8Array;
+  readonly headers?: MsgHdrs | undefined;
+}
+
+function toTailMessage(message: HeadedMessage, time: Date, seq?: number): TailMessage {
+  return { time, subject: message.subject, topic: topicOf(message), seq, payload: message.data };
+}
+
+function topicOf(message: HeadedMessage): string | undefined {
+  try {
+    const { headers } = message;
+    return headers && readTopicHeader((name) => headers.get(name));
+  } catch {
+    // The library does not read headers of every name that NATS passes on; no gateway wrote these.
+    return undefined;
+  }
 }
