@@ -122,7 +122,7 @@ export const gatewayFleet = several('gateway-fleet', 'svc-mqtt, three replicas',
 
 /** Tells of connections, and of none, in turns: whenever the process gets SIGWINCH. */
 const toldInTurns = `data:text/javascript,${encodeURIComponent(`
-  const { EventFeed } = await import(${JSON.stringify(new URL(`file://${path.join(root, 'dist/server/operate/event-feed.js')}`).href)});
+  const { EventFeed } = await import(${JSON.stringify(new URL(`file://${path.join(root, 'dist/server/event-feed.js')}`).href)});
   const { listen } = EventFeed.prototype;
   let telling = false;
   process.on('SIGWINCH', () => (telling = !telling));

@@ -7,11 +7,11 @@ import type { Database } from '../db/connection/open.js';
 import { countReplicas } from '../db/replicas.js';
 import { messageOf } from '../errors.js';
 import type { Log } from '../log.js';
+import type { EventFeed } from './event-feed.js';
 import type { Forwarder } from './forward/forwarder.js';
 import type { Durability } from './forward/stream/durability.js';
+import type { LiveConnections, LiveSessions, LocalCommands, LocalView } from './live.js';
 import type { BrokerCounters } from './mqtt/live/counters.js';
-import type { EventFeed } from './operate/event-feed.js';
-import type { LiveConnections, LiveSessions, LocalCommands, LocalView } from './operate/live.js';
 import { startTrafficHistory, type Traffic } from './operate/traffic-history.js';
 
 /** How long the number of replicas is remembered: it costs a query. */

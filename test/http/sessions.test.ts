@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { LiveSessions } from '../../src/server/operate/live.js';
+import type { LiveSessions } from '../../src/server/live.js';
 import { openIdleFleet } from '../support/idle-fleet.js';
 import { call, startTestApi, type TestApi } from './support.js';
 

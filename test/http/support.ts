@@ -13,7 +13,7 @@ import {
   type RunningHttp,
   startHttpWith,
 } from '../../src/server/http/start.js';
-import type { ReplicaView } from '../../src/server/operate/live.js';
+import type { ReplicaView } from '../../src/server/live.js';
 import type { CertificateStore } from '../../src/server/tls/certificate-store.js';
 import { openControlledFeed } from '../support/controlled-feed.js';
 import { openIdleFleet } from '../support/idle-fleet.js';

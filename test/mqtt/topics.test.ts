@@ -27,7 +27,29 @@ function matchesByRegExp(pattern: string, name: string): boolean {
   return new RegExp(`^${source}$`).test(name);
 }
 
+/** The same of filters, level by level. */
+function coversByLevels(outer: string, inner: string): boolean {
+  const [wide, narrow] = [outer.split('/'), inner.split('/')];
+  if (inner.startsWith('$') && (wide[0] === '+' || wide[0] === '#')) return false;
+  const many = wide.indexOf('#');
+  if (many === -1 && wide.length !== narrow.length) return false;
+  const fixed = many === -1 ? wide : wide.slice(0, many);
+  return fixed.every((level, at) => {
+    const other = narrow[at];
+    return other !== undefined && other !== '#' && (level === '+' || level === other);
+  });
+}
+
 describe('topic names and filters', () => {
+  it('a filter covers another level by level', () => {
+    fc.assert(
+      fc.property(filter, fc.oneof(filter, topic), (outer, inner) => {
+        expect(covers(outer, inner)).toBe(coversByLevels(outer, inner));
+      }),
+      { numRuns: 5_000 },
+    );
+  });
+
   it('match as the specification describes', () => {
     fc.assert(
       fc.property(filter, topic, (pattern, name) => {

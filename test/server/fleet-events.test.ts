@@ -1,10 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { EventFeed } from '../../src/server/event-feed.js';
 import { openAsking } from '../../src/server/fleet/asking.js';
 import { encodePosition, readPosition } from '../../src/server/fleet/event-position.js';
 import { openFleetEvents } from '../../src/server/fleet/fleet-events.js';
 import { openMembers } from '../../src/server/fleet/members.js';
 import type { FleetListener } from '../../src/server/forward/fleet/fleet-telling.js';
-import { EventFeed } from '../../src/server/operate/event-feed.js';
 
 /** Replicas that tell each other in memory, over a bus that can lose messages and takes none that is too long. */
 function openBus() {

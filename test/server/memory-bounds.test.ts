@@ -1,6 +1,6 @@
 import { totalmem } from 'node:os';
 import { expect, test } from 'vitest';
-import { memoryBoundsOf } from '../../src/server/start/memory-bounds.js';
+import { memoryBoundsOf } from '../../src/server/memory-bounds.js';
 
 const mebibyte = 1_048_576;
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { DeviceCredentials } from '../../src/db/devices/device-credentials.js';
 import { type Log, openLog } from '../../src/log.js';
 import type { DeviceDirectory, LookUp } from '../../src/server/directory/device-directory.js';
+import { EventFeed } from '../../src/server/event-feed.js';
 import type { Downlink, DownlinkAnswer } from '../../src/server/forward/commands/downlink.js';
 import {
   type Forwarder,
@@ -13,7 +14,6 @@ import type { BrokerConfig } from '../../src/server/mqtt/broker-options.js';
 import { LedgerEntry } from '../../src/server/mqtt/live/ledger-entry.js';
 import { openMemorySessionStore } from '../../src/server/mqtt/sessions/store/memory-session-store.js';
 import type { SessionStore } from '../../src/server/mqtt/sessions/store/session-store.js';
-import { EventFeed } from '../../src/server/operate/event-feed.js';
 import type { CertificateStore } from '../../src/server/tls/certificate-store.js';
 
 /** Asks for the connections of all devices. */

@@ -1,11 +1,11 @@
 import type { StatsJson } from '../../src/api/stats.js';
 import { sumStats } from '../../src/api/sum-stats.js';
 import { SvcMqttError } from '../../src/errors.js';
+import { EventFeed } from '../../src/server/event-feed.js';
 import { openAsking } from '../../src/server/fleet/asking.js';
 import { openFleetEvents } from '../../src/server/fleet/fleet-events.js';
 import { openMembers } from '../../src/server/fleet/members.js';
-import { EventFeed } from '../../src/server/operate/event-feed.js';
-import type { ReplicaView } from '../../src/server/operate/live.js';
+import type { ReplicaView } from '../../src/server/live.js';
 
 /** A replica without connections and alone, for tests of what has no part in them; with the feed of its events. */
 export function openIdleFleet(): ReplicaView & { readonly feed: EventFeed } {

@@ -1,6 +1,6 @@
 import type { CommandProgressJson } from '../../api/command.js';
 import { type ClientProgress, sumOf } from '../../command-state.js';
-import type { FleetCommands, LocalCommands } from '../operate/live.js';
+import type { FleetCommands, LocalCommands } from '../live.js';
 import type { Asking } from './asking.js';
 import type { Member } from './members.js';
 import { answers } from './wire.js';

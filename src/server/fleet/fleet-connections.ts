@@ -9,7 +9,7 @@ import {
   toConnectionPageJson,
 } from '../../api/connection.js';
 import { SvcMqttError } from '../../errors.js';
-import type { FleetConnectionRequest, FleetConnections, LiveConnections } from '../operate/live.js';
+import type { FleetConnectionRequest, FleetConnections, LiveConnections } from '../live.js';
 import type { Asking, Told, Validator } from './asking.js';
 import type { Member } from './members.js';
 import { findWindows, mergeKeys } from './merge-keys.js';

@@ -1,7 +1,7 @@
 import { type EventJson, type FleetEvent, toEventJson } from '../../api/event.js';
+import type { EventFeed } from '../event-feed.js';
 import { type FleetTelling, parseTold } from '../forward/fleet/fleet-telling.js';
-import type { EventFeed } from '../operate/event-feed.js';
-import type { EventListener, FleetEvents } from '../operate/live.js';
+import type { EventListener, FleetEvents } from '../live.js';
 import type { Asking } from './asking.js';
 import { encodePosition, type Position, readPosition } from './event-position.js';
 import { answers, eventBatch, fleetEvent, maxBatch } from './wire.js';

@@ -10,8 +10,8 @@ import { toEventJson } from '../../api/event.js';
 import { hideCredentials } from '../../api/stats.js';
 import { SvcMqttError } from '../../errors.js';
 import { type Question, QuestionRefused } from '../forward/fleet/fleet-link.js';
+import type { LocalView, TakeTurn } from '../live.js';
 import type { DeviceLedger } from '../operate/device-ledger.js';
-import type { LocalView, TakeTurn } from '../operate/live.js';
 import { createTokenBuckets } from '../token-buckets.js';
 import { type Health, requests } from './wire.js';
 

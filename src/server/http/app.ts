@@ -4,7 +4,7 @@ import type { Actor } from '../../db/audit.js';
 import type { Log } from '../../log.js';
 import type { CommandSender } from '../forward/commands/command-sender.js';
 import type { Peeks } from '../forward/peek.js';
-import type { ReplicaView } from '../operate/live.js';
+import type { ReplicaView } from '../live.js';
 import { peerAddressOf } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import type { AccessLevel, AccessSettings, Role } from './auth.js';

@@ -5,7 +5,7 @@ import type { ChangeFeed } from '../../db/feed/change-feed.js';
 import type { Log } from '../../log.js';
 import type { CommandSender } from '../forward/commands/command-sender.js';
 import type { Peeks } from '../forward/peek.js';
-import type { ReplicaView } from '../operate/live.js';
+import type { ReplicaView } from '../live.js';
 import { plainAddress } from '../peer-address.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import { createApp } from './app.js';

@@ -1,5 +1,5 @@
 import type { LimitedLog } from '../../log.js';
-import type { EventFeed } from '../operate/event-feed.js';
+import type { EventFeed } from '../event-feed.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import { type GateConfig, openGate } from './admission/connection-gate.js';
 import type { BrokerCounters } from './live/counters.js';

@@ -1,5 +1,6 @@
 import type { Config } from '../../config.js';
 import type { Log } from '../../log.js';
+import type { EventFeed } from '../event-feed.js';
 import type { Calls } from '../forward/commands/calls.js';
 import type { Downlink } from '../forward/commands/downlink.js';
 import type { DeadLetters } from '../forward/dead-letters.js';
@@ -7,8 +8,7 @@ import type { FleetTelling } from '../forward/fleet/fleet-telling.js';
 import type { Forwarder } from '../forward/forwarder.js';
 import type { Presence } from '../forward/state/presence.js';
 import type { SharedState } from '../forward/state/shared-state.js';
-import type { EventFeed } from '../operate/event-feed.js';
-import type { MemoryBounds } from '../start/memory-bounds.js';
+import type { MemoryBounds } from '../memory-bounds.js';
 import type { CertificateStore } from '../tls/certificate-store.js';
 import type { Policy } from './admission/authorize.js';
 import type { TermsConfig } from './admission/connack.js';

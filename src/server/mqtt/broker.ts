@@ -3,7 +3,7 @@ import { type DeviceCredentials, isExpired } from '../../db/devices/device-crede
 import type { DevicePolicy } from '../../db/policies.js';
 import { limitLog } from '../../log.js';
 import type { DeviceDirectory } from '../directory/device-directory.js';
-import { shortenText } from '../operate/live.js';
+import { shortenText } from '../live.js';
 import { compilePolicy } from './admission/authorize.js';
 import { openDeviceRoom } from './admission/device-room.js';
 import { createPolicySet } from './admission/policy-set.js';

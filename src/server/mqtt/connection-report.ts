@@ -1,6 +1,6 @@
 import type { DeviceCredentials } from '../../db/devices/device-credentials.js';
-import type { NewFleetEvent } from '../operate/event-feed.js';
-import { shortenText } from '../operate/live.js';
+import type { NewFleetEvent } from '../event-feed.js';
+import { shortenText } from '../live.js';
 import type { ConnectionServices } from './connection-services.js';
 import { limitOfReason } from './live/limit-names.js';
 import { type CloseReason, closeReasons, isExpected } from './protocol/close-reason.js';

@@ -4,10 +4,10 @@ import { within } from '../../time-limit.js';
 import type { CommandStore } from '../forward/commands/command-store.js';
 import type { StoredCommand } from '../forward/commands/stored-command.js';
 import { escapeToken } from '../forward/subject.js';
+import type { LocalCommands } from '../live.js';
 import { type AskedCommand, stateOf } from '../mqtt/sessions/commands/command-state.js';
 import { clientOfKey } from '../mqtt/sessions/store/session-key.js';
 import { type SessionStore, StoreError } from '../mqtt/sessions/store/session-store.js';
-import type { LocalCommands } from './live.js';
 
 const readWithinMs = 5_000;
 /** Sessions of a device that are looked at. */

@@ -4,8 +4,8 @@ import { type LifeCycleChange, passOnChanges } from '../../db/devices/life-cycle
 import type { ChangeFeed } from '../../db/feed/change-feed.js';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
+import type { EventFeed } from '../event-feed.js';
 import { type CloudEventSender, type DeviceEvent, natsAway } from '../forward/cloud-events.js';
-import type { EventFeed } from './event-feed.js';
 
 /** What is told of connections: at most once. */
 const presenceKinds: ReadonlySet<FleetEvent['kind']> = new Set(['connected', 'disconnected', 'refused']);

@@ -2,10 +2,10 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { SessionSummary } from '../../api/session.js';
 import { SvcMqttError } from '../../errors.js';
 import type { MessageFilters } from '../forward/state/message-index.js';
+import type { LiveSessions } from '../live.js';
 import { clientOfKey, deviceOfKey, keyPrefix } from '../mqtt/sessions/store/session-key.js';
 import type { SessionRecord } from '../mqtt/sessions/store/session-record.js';
 import { type SessionStore, type StoredRecord, StoreError } from '../mqtt/sessions/store/session-store.js';
-import type { LiveSessions } from './live.js';
 import { findMessagePosition, findPosition, type Pending, readOldestMs } from './session-pending.js';
 
 /** So many messages that wait for a session are counted, and no more. */

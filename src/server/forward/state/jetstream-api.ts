@@ -50,9 +50,8 @@ export async function askJson<T>(
   requests: NatsRequests,
   subject: string,
   data: Uint8Array | string,
-  headers?: Uint8Array,
 ): Promise<T> {
-  return readJson(await ask(requests, subject, data, headers));
+  return readJson(await ask(requests, subject, data));
 }
 
 /** Reads a JSON answer that may be an error. @throws JetStreamError */

@@ -28,8 +28,8 @@ export interface KvNews {
 }
 
 export interface KvFollower {
-  /** It begins: what is not told until it has caught up is not there any more. */
-  onBegin(): void;
+  /** It begins: what is not told until it has caught up is not there any more. @param anew the bucket is another one than before. */
+  onBegin(anew: boolean): void;
   onNews(news: KvNews): void;
   onCaughtUp(): void;
 }
@@ -111,8 +111,8 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
       ...later,
     },
     // What was removed while nobody looked is told by what is not there any more.
-    begin() {
-      follower.onBegin();
+    begin({ anew }) {
+      follower.onBegin(anew);
       return 1;
     },
     onMessage({ sequence, message }) {

@@ -12,7 +12,7 @@ import type { Actor } from '../../../db/audit.js';
 import { messageOf } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import type { CommandFailure, CommandSender } from '../../forward/commands/command-sender.js';
-import type { FleetCommands } from '../../operate/live.js';
+import type { FleetCommands } from '../../live.js';
 import { createInputProblem, createProblem, ProblemError } from '../problem.js';
 import { listProblems } from '../responses.js';
 import type { TypedApp } from '../typed-app.js';

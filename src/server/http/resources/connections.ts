@@ -8,7 +8,7 @@ import {
   ReplicaResponse,
 } from '../../../api/connection-schema.js';
 import { refer } from '../../../api/schema.js';
-import type { FleetConnections } from '../../operate/live.js';
+import type { FleetConnections } from '../../live.js';
 import { createProblem, ProblemError } from '../problem.js';
 import { listProblems } from '../responses.js';
 import { openTurns } from '../turns.js';

@@ -3,7 +3,7 @@ import Type from 'typebox';
 import type { EventJson } from '../../../api/event.js';
 import { EventQuery, FleetEventResponse } from '../../../api/event-schema.js';
 import type { Log } from '../../../log.js';
-import type { EventListener, FleetEvents } from '../../operate/live.js';
+import type { EventListener, FleetEvents } from '../../live.js';
 import type { HttpLimits } from '../limits.js';
 import { tooManyRequests } from '../problem.js';
 import { listProblems } from '../responses.js';

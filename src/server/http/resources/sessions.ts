@@ -6,7 +6,7 @@ import {
   SessionQuery,
   SessionResponse,
 } from '../../../api/session-schema.js';
-import type { LiveSessions } from '../../operate/live.js';
+import type { LiveSessions } from '../../live.js';
 import { decodeCursor, encodeCursor } from '../cursor.js';
 import { createProblem, ProblemError } from '../problem.js';
 import { listProblems } from '../responses.js';

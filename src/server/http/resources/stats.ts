@@ -1,7 +1,7 @@
 import { refer } from '../../../api/schema.js';
 import { hideCredentials } from '../../../api/stats.js';
 import { FleetResponse, StatsResponse } from '../../../api/stats-schema.js';
-import type { ReplicaView } from '../../operate/live.js';
+import type { ReplicaView } from '../../live.js';
 import { listProblems } from '../responses.js';
 import type { TypedApp } from '../typed-app.js';
 

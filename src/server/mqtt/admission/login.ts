@@ -2,7 +2,7 @@ import type { Config } from '../../../config.js';
 import type { DeviceCredentials } from '../../../db/devices/device-credentials.js';
 import type { LimitedLog } from '../../../log.js';
 import type { DeviceDirectory } from '../../directory/device-directory.js';
-import { shortenText } from '../../operate/live.js';
+import { shortenText } from '../../live.js';
 import { addressGroup } from '../../peer-address.js';
 import type { BrokerCounters } from '../live/counters.js';
 import type { CloseReason } from '../protocol/close-reason.js';

@@ -1,7 +1,7 @@
 import { type ConnectionDetails, type ConnectionSummary, sampleStep } from '../../../api/connection.js';
 import type { Log } from '../../../log.js';
-import type { EventFeed } from '../../operate/event-feed.js';
-import type { LiveConnections } from '../../operate/live.js';
+import type { EventFeed } from '../../event-feed.js';
+import type { LiveConnections } from '../../live.js';
 import type { Connection } from '../connection.js';
 import { formatCode } from '../connection-report.js';
 import { closeReasons, type Reason } from '../protocol/close-reason.js';

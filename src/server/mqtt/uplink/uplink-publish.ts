@@ -1,7 +1,7 @@
 import type { AckLevel } from '../../../ack-level.js';
 import { type Lane, natsBytesOf, type UplinkMessage } from '../../forward/forwarder.js';
 import { readPlace, type StoredPlace } from '../../forward/pub-ack.js';
-import { shortenText } from '../../operate/live.js';
+import { shortenText } from '../../live.js';
 import type { LedgerEntry } from '../live/ledger-entry.js';
 import type { CloseReason, MessageRefusal } from '../protocol/close-reason.js';
 import type { MessageProperties } from '../protocol/codec.js';

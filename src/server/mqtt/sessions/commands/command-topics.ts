@@ -2,7 +2,7 @@ import type { LimitedLog } from '../../../../log.js';
 import { filtersOverlap } from '../../../../topic-template.js';
 import type { Downlink } from '../../../forward/commands/downlink.js';
 import type { DownlinkMessage, StoredCommand } from '../../../forward/commands/stored-command.js';
-import { shortenText } from '../../../operate/live.js';
+import { shortenText } from '../../../live.js';
 import type { BrokerCounters } from '../../live/counters.js';
 import { checkTopic, type FilterParts, hasMoreLevels } from '../../protocol/topics.js';
 import { expiryOf, type Message } from '../delivery/message.js';

@@ -67,8 +67,12 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
   }
 
   bucket.follower = {
-    onBegin() {
+    onBegin(anew) {
       fresh = new Map();
+      if (!anew) return;
+      // Its revisions begin anew.
+      known = new Map();
+      owners.clear();
     },
     onNews,
     onCaughtUp() {

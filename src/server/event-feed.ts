@@ -1,4 +1,4 @@
-import type { FleetEvent } from '../../api/event.js';
+import type { FleetEvent } from '../api/event.js';
 
 export type NewFleetEvent = Omit<FleetEvent, 'number' | 'atMs'>;
 

@@ -1,4 +1,4 @@
-import type { CommandProgressJson } from '../../api/command.js';
+import type { CommandProgressJson } from '../api/command.js';
 import type {
   ConnectionDetails,
   ConnectionDetailsJson,
@@ -8,17 +8,17 @@ import type {
   ConnectionRequest,
   ConnectionSummary,
   KeysRequest,
-} from '../../api/connection.js';
-import type { EventJson } from '../../api/event.js';
-import type { SessionSummary } from '../../api/session.js';
-import type { FleetJson, StatsJson } from '../../api/stats.js';
-import type { ClientProgress } from '../../command-state.js';
-import type { Actor } from '../../db/audit.js';
-import type { Ledger } from '../../db/devices/device-ledger.js';
-import { maskSecrets } from '../../db/secrets.js';
-import type { StoredCommand } from '../forward/commands/stored-command.js';
-import type { AskedCommand } from '../mqtt/sessions/commands/command-state.js';
+} from '../api/connection.js';
+import type { EventJson } from '../api/event.js';
+import type { SessionSummary } from '../api/session.js';
+import type { FleetJson, StatsJson } from '../api/stats.js';
+import type { ClientProgress } from '../command-state.js';
+import type { Actor } from '../db/audit.js';
+import type { Ledger } from '../db/devices/device-ledger.js';
+import { maskSecrets } from '../db/secrets.js';
 import type { EventFeed } from './event-feed.js';
+import type { StoredCommand } from './forward/commands/stored-command.js';
+import type { AskedCommand } from './mqtt/sessions/commands/command-state.js';
 
 /** The connections of this replica, for those who look at them. */
 export interface LiveConnections {
