@@ -18,6 +18,7 @@ import { openGroupCommit } from '../../src/server/forward/batches/group-commit.j
 import { isAtLeast } from '../../src/server/forward/connection/server-version.js';
 import { type Forwarder, type Lane, newForwarderCounters } from '../../src/server/forward/forwarder.js';
 import {
+  messageInside,
   openObserver,
   openTestForwarder,
   openTestLog,
@@ -32,7 +33,8 @@ const turn = () => new Promise<void>((resolve) => setImmediate(() => setImmediat
 
 function answer(batch: number, said: unknown): Msg {
   const data = Buffer.from(typeof said === 'string' ? said : JSON.stringify(said));
-  return { subject: `${inbox}.${batch}.c`, data, json: () => JSON.parse(data.toString()) } as unknown as Msg;
+  const json = () => JSON.parse(data.toString());
+  return { subject: `${inbox}.${batch}.c`, data, json, ...messageInside('') } as unknown as Msg;
 }
 
 /** A group commit that gathers whatever waits, over an outlet that only remembers. */
