@@ -31,7 +31,8 @@ export function isWellFormedFilter(filter: string): boolean {
  *
  * @returns what is wrong, in words that follow the template, or undefined when nothing is.
  */
-export function checkTopicTemplate(template: string): string | undefined {
+export function checkTopicTemplate(template: unknown): string | undefined {
+  if (typeof template !== 'string') return 'must be a text';
   if (template === '') return 'must not be empty';
   if (template.length > maxTemplateLength) return `must not be longer than ${maxTemplateLength} characters`;
   if (/[\p{Cc}\p{Cs}]/u.test(template)) return 'must not contain control characters';

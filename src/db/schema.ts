@@ -10,7 +10,6 @@ import {
   pgTable,
   primaryKey,
   text,
-  timestamp,
   uniqueIndex,
 } from 'drizzle-orm/pg-core';
 import type { AckLevel } from '../ack-level.js';
@@ -18,7 +17,22 @@ import type { RefusalRule } from '../policy.js';
 
 const bytea = customType<{ data: Buffer; driverData: Buffer }>({ dataType: () => 'bytea' });
 const xid8 = customType<{ data: string }>({ dataType: () => 'xid8' });
-const timestamptz = (name: string) => timestamp(name, { withTimezone: true, mode: 'date' });
+const timestamptz = customType<{ data: Date; driverData: string }>({
+  dataType: () => 'timestamp with time zone',
+  fromDriver: toDate,
+  toDriver: (value) => value.toISOString(),
+});
+
+/** What RFC 3339, and so the API, can say. */
+const earliestMs = Date.parse('0001-01-01T00:00:00Z');
+const latestMs = Date.parse('9999-12-31T23:59:59.999Z');
+
+/** SQL may write times that nothing else knows, `infinity` among them: they are as early, or as late, as can be. */
+function toDate(text: string): Date {
+  const ms = Date.parse(text);
+  if (Number.isNaN(ms)) return new Date(/^-|BC$/.test(text) ? earliestMs : latestMs);
+  return new Date(Math.min(Math.max(ms, earliestMs), latestMs));
+}
 
 /**
  * The devices. Triggers (see the migrations) set `updated_at` when anything but `last_seen_at` and
@@ -35,8 +49,8 @@ export const devices = pgTable(
     type: text('type').notNull(),
     secretHash: bytea('secret_hash').notNull(),
     secretSalt: bytea('secret_salt').notNull(),
-    createdAt: timestamptz('created_at').notNull().defaultNow(),
-    updatedAt: timestamptz('updated_at').notNull().defaultNow(),
+    createdAt: timestamptz('created_at').notNull().default(sql`now()`),
+    updatedAt: timestamptz('updated_at').notNull().default(sql`now()`),
     revokedAt: timestamptz('revoked_at'),
     lastSeenAt: timestamptz('last_seen_at'),
     expiresAt: timestamptz('expires_at'),
@@ -113,8 +127,8 @@ export const policies = pgTable(
     onRefusal: text('on_refusal').$type<RefusalRule>(),
     /** PUBACK tells where a message is stored; null: where the client asks for it. */
     receipts: boolean('receipts'),
-    createdAt: timestamptz('created_at').notNull().defaultNow(),
-    updatedAt: timestamptz('updated_at').notNull().defaultNow(),
+    createdAt: timestamptz('created_at').notNull().default(sql`now()`),
+    updatedAt: timestamptz('updated_at').notNull().default(sql`now()`),
   },
   (table) => [
     check('policies_device_type_check', sql`length(${table.deviceType}) between 1 and 128`),
@@ -135,7 +149,7 @@ export const claims = pgTable(
     secretSalt: bytea('secret_salt').notNull(),
     uses: integer('uses').notNull(),
     usesLeft: integer('uses_left').notNull(),
-    createdAt: timestamptz('created_at').notNull().defaultNow(),
+    createdAt: timestamptz('created_at').notNull().default(sql`now()`),
     expiresAt: timestamptz('expires_at').notNull(),
     revokedAt: timestamptz('revoked_at'),
   },
@@ -154,7 +168,7 @@ export const apiKeys = pgTable(
     role: text('role').$type<'enroller' | 'viewer' | 'provisioner' | 'operator'>().notNull(),
     secretHash: bytea('secret_hash').notNull(),
     secretSalt: bytea('secret_salt').notNull(),
-    createdAt: timestamptz('created_at').notNull().defaultNow(),
+    createdAt: timestamptz('created_at').notNull().default(sql`now()`),
     expiresAt: timestamptz('expires_at'),
     revokedAt: timestamptz('revoked_at'),
     lastUsedAt: timestamptz('last_used_at'),
@@ -172,7 +186,7 @@ export const auditLog = pgTable(
   'audit_log',
   {
     id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
-    at: timestamptz('at').notNull().defaultNow(),
+    at: timestamptz('at').notNull().default(sql`now()`),
     actorKind: text('actor_kind').notNull(),
     actor: text('actor').notNull(),
     action: text('action').notNull(),
@@ -204,7 +218,7 @@ export const deviceLedger = pgTable('device_ledger', {
   lastRefusedReason: text('last_refused_reason'),
   lastStream: text('last_stream'),
   lastSequence: bigint('last_sequence', { mode: 'number' }),
-  firstSeenAt: timestamptz('first_seen_at').notNull().defaultNow(),
+  firstSeenAt: timestamptz('first_seen_at').notNull().default(sql`now()`),
   lastAddress: text('last_address'),
 });
 

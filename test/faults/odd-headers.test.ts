@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { connect as openSocket } from 'node:net';
-import { connect } from 'nats';
+import { connect, headers } from 'nats';
 import { describe, expect, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import { fakeIo } from '../cli/support.js';
@@ -105,4 +105,34 @@ test('a command with headers that no client library reads waits for a device tha
   const io = fakeIo({ env: { NATS_URL: nats.url } });
   await runProgram(['tail-nats', '--since', '10m', '--count', '1'], io);
   expect(io.out()).toContain('seen');
+});
+
+test("headers that are named as those of NATS are its sender's, and change nothing of what is read", async ({
+  onTestFinished,
+}) => {
+  const { server, nats } = await startGateway(onTestFinished);
+  const devices = [await addDevice(server.httpPort), await addDevice(server.httpPort)];
+  const [device, other] = devices as [Credentials, Credentials];
+  const observer = await connect({ servers: nats.url });
+  onTestFinished(() => observer.close());
+  for (const each of devices) {
+    const { client } = await openSubscriber(onTestFinished, server.mqttPort, each);
+    await subscribeToCommands(client, each);
+    client.destroy();
+  }
+  const copied = headers();
+  copied.set('Nats-Sequence', 'x');
+  copied.set('Nats-Subject', `cmd.${other.id}.go`);
+  copied.set('Nats-Time-Stamp', 'never');
+  for (const payload of ['1', '2', '3'])
+    await observer.jetstream().publish(`cmd.${device.id}.go`, payload, { headers: copied });
+  await observer.jetstream().publish(`cmd.${other.id}.go`, 'its own');
+
+  const { client } = await openSubscriber(onTestFinished, server.mqttPort, device);
+  const got = await takeCommands(client, 3);
+  expect(got.map(({ payload, topic }) => [payload, topic])).toEqual(
+    ['1', '2', '3'].map((payload) => [payload, `cmd/${device.id}/go`]),
+  );
+  const { client: beside } = await openSubscriber(onTestFinished, server.mqttPort, other);
+  expect((await nextCommand(beside)).payload).toBe('its own');
 });

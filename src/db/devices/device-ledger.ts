@@ -32,7 +32,7 @@ export interface LedgerAddition extends Readonly<LedgerCounts> {
 
 /** Adds to the ledger of many devices with one statement; a device that is gone is left out. */
 export async function addToLedger(db: Database, additions: readonly LedgerAddition[]): Promise<void> {
-  const json = JSON.stringify(additions.filter(({ device_id: id }) => isStorable(id)));
+  const json = JSON.stringify(additions.filter(({ device_id: id }) => isStorable(id)).map(withSoundPlace));
   // In order of id: of two replicas that add to the same devices none waits for the other in a circle.
   await query(db, () =>
     db.orm.execute(sql`
@@ -58,6 +58,13 @@ export async function addToLedger(db: Database, additions: readonly LedgerAdditi
           else excluded.last_sequence end,
         last_address = coalesce(excluded.last_address, ledger.last_address)`),
   );
+}
+
+/** Whoever hears a device's messages can answer in the place of the stream: what no stream has said is left out. */
+function withSoundPlace(addition: LedgerAddition): LedgerAddition {
+  const { last_stream: stream, last_sequence: sequence } = addition;
+  if (stream === undefined || (isStorable(stream) && Number.isSafeInteger(sequence))) return addition;
+  return { ...addition, last_stream: undefined, last_sequence: undefined };
 }
 
 /** @returns undefined when nothing was ever written down. */

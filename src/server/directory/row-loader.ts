@@ -99,8 +99,15 @@ export function openRowLoader<Row extends { readonly id: string }>(options: {
         continue;
       }
       loads.delete(id);
-      if (found !== undefined) options.onLoaded(id, found.get(id));
-      load.settle(found === undefined ? { error: failure } : { row: found.get(id) });
+      let problem = failure;
+      try {
+        if (found !== undefined) options.onLoaded(id, found.get(id));
+      } catch (error) {
+        // A row that cannot be used is nobody else's harm.
+        problem = error;
+        options.onFailed(error);
+      }
+      load.settle(problem === undefined ? { row: found?.get(id) } : { error: problem });
     }
   };
 

@@ -116,7 +116,7 @@ export function openFleetEvents(options: {
       for (const [replica, seen] of position) {
         if (replica === own) continue;
         follower.hold(replica);
-        void replay(follower, replica, seen);
+        replay(follower, replica, seen).catch(() => follower.goOn(replica, []));
       }
       return () => {
         if (followers.delete(follower) && followers.size === 0) unfollow();

@@ -30,6 +30,15 @@ export function findHeader(text: string, name: string): string {
   return text.slice(from, text.indexOf('\r\n', from)).trim();
 }
 
+/** The same of a field that NATS has added: it stands behind what was sent, which may have one of this name, too. */
+export function findAddedHeader(text: string, name: string): string {
+  const beginning = beginningOf(name);
+  const start = text.lastIndexOf(beginning);
+  if (start < 0) return '';
+  const from = start + beginning.length;
+  return text.slice(from, text.indexOf('\r\n', from)).trim();
+}
+
 /** The fields of a header block in their order, as they were sent: NATS passes on more than its client libraries read. */
 export function* fieldsOf(text: string): Iterable<readonly [name: string, value: string]> {
   for (const line of text.split('\r\n').slice(1)) {

@@ -92,7 +92,10 @@ export function openFleetLink(options: {
         subject: `${prefix}.${replica}.${name}`,
         metadata: { description: question.description },
         handler: (error, message) => {
-          if (error === null) void reply(question, message, connection);
+          if (error === null)
+            reply(question, message, connection).catch((failure: unknown) =>
+              log.error({ event: 'fleet_answer_failed', err: failure }, 'Another replica got no answer'),
+            );
         },
       });
     }
@@ -114,7 +117,8 @@ export function openFleetLink(options: {
         );
       message.respondError(
         known ? error.code : 500,
-        known ? error.message : 'the replica failed; its log says why',
+        // A header has neither line ends nor any length.
+        known ? error.message.replace(/\p{Cc}/gu, ' ').slice(0, 500) : 'the replica failed; its log says why',
       );
     }
   }

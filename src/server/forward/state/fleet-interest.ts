@@ -47,6 +47,8 @@ const maxShareBytes = 200_000;
 /** However much is new. */
 const tellAtMostEveryMs = 50;
 const maxReplicas = 1_000;
+/** Of all other replicas; one that names more wants everything. */
+const maxHeardPrefixes = 1_000_000;
 const announcedWithinMs = 1_000;
 
 interface Announcement {
@@ -134,7 +136,9 @@ export function openFleetInterest(options: {
     const heard = readAnnouncement(data);
     if (heard === undefined || heard.replica === replica) return;
     if (!others.has(heard.replica) && others.size >= maxReplicas) return;
-    const prefixes = new Set(heard.prefixes);
+    let heardPrefixes = heard.prefixes.length;
+    for (const [name, other] of others) if (name !== heard.replica) heardPrefixes += other.prefixes.size;
+    const prefixes = new Set(heardPrefixes > maxHeardPrefixes ? [everything] : heard.prefixes);
     const { shares, answers } = heard;
     others.set(heard.replica, { prefixes, shares, answers, heardAtMs: performance.now(), isMissed: false });
     sum();
@@ -252,6 +256,7 @@ function readAnnouncement(bytes: Uint8Array): Announcement | undefined {
   if (typeof json !== 'object' || json === null) return undefined;
   const { replica, prefixes, shares, asks, answers } = json as Record<string, unknown>;
   if (typeof replica !== 'string' || !isTexts(prefixes) || !isTexts(shares)) return undefined;
+  if (shares.reduce((sum, share) => sum + share.length, 0) > maxShareBytes) return undefined;
   // It becomes part of a subject.
   const canBeAsked = answers === true && /^\w+$/.test(replica);
   return { replica, prefixes, shares, asks: asks === true, answers: canBeAsked };

@@ -1,4 +1,4 @@
-import { findHeader, headerTextOf } from '../connection/nats-headers.js';
+import { findAddedHeader, findHeader, headerTextOf } from '../connection/nats-headers.js';
 import { nanos } from '../connection/nats-library.js';
 import { openNatsRequests } from '../connection/nats-requests.js';
 import { noMessageFound } from '../jetstream-codes.js';
@@ -180,7 +180,7 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
     const block = headerTextOf(answer);
     if (block.startsWith('NATS/1.0 404')) return undefined;
     const header = headerOf(block);
-    const revision = Number(header('Nats-Sequence'));
+    const revision = Number(findAddedHeader(block, 'Nats-Sequence'));
     if (!(revision > 0))
       throw new JetStreamError(`an answer without a sequence: ${block.slice(0, block.indexOf('\r'))}`);
     return { revision, gone: goneOf(header), value: answer.data, header };

@@ -33,7 +33,7 @@ const maxUnderWay = 4;
 const retryMs = 500;
 
 export function openOlderMessages({ inboxPrefix }: { readonly inboxPrefix: string }): OlderMessages {
-  let looks: Look[] = [];
+  const looks: Look[] = [];
   let underWay = 0;
   let source: StreamSource | undefined;
   let ended = new AbortController();
@@ -47,16 +47,18 @@ export function openOlderMessages({ inboxPrefix }: { readonly inboxPrefix: strin
         continue;
       }
       underWay += 1;
-      look
-        .run(source)
-        .catch(() => {
-          looks = [look, ...looks];
-          setTimeout(pump, retryMs).unref();
-        })
-        .finally(() => {
+      look.run(source).then(
+        () => {
           underWay -= 1;
           pump();
-        });
+        },
+        () => {
+          // Behind the others, which need not wait for it.
+          underWay -= 1;
+          looks.push(look);
+          setTimeout(pump, retryMs).unref();
+        },
+      );
     }
   }
 

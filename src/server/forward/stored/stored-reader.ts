@@ -1,4 +1,4 @@
-import { findHeader, headerTextOf } from '../connection/nats-headers.js';
+import { findAddedHeader, headerTextOf } from '../connection/nats-headers.js';
 import type { JetStreamManager, Msg, NatsConnection } from '../connection/nats-library.js';
 import type { NatsRequests } from '../connection/nats-requests.js';
 import { noMessageFound, noStreamFound } from '../jetstream-codes.js';
@@ -226,24 +226,24 @@ async function readBatch(
   const request = JSON.stringify({ seq: first, batch: last - first + 1, max_bytes: maxBatchBytes });
   await requests.ask(`${apiPrefix(domain)}.DIRECT.GET.${stream.name}`, request, undefined, (answer) => {
     const block = headerTextOf(answer);
-    const sequence = Number(findHeader(block, 'Nats-Sequence'));
+    const sequence = Number(findAddedHeader(block, 'Nats-Sequence'));
     const message = wanted.has(sequence) ? rawOf(answer, block, sequence) : undefined;
     if (message !== undefined) messages.set(sequence, message);
     upTo = Math.max(upTo, sequence);
     // Behind the last one comes a status.
-    return sequence === 0 || findHeader(block, 'Nats-Num-Pending') === '';
+    return sequence === 0 || findAddedHeader(block, 'Nats-Num-Pending') === '';
   });
   return { messages, upTo: upTo === 0 ? last : upTo };
 }
 
 /** Undefined: it is a status, and no message. */
 function rawOf(answer: Msg, block: string, sequence: number): RawMessage | undefined {
-  const subject = findHeader(block, 'Nats-Subject');
+  const subject = findAddedHeader(block, 'Nats-Subject');
   if (subject === '') return undefined;
   return {
     sequence,
     subject,
-    storedAtMs: Date.parse(findHeader(block, 'Nats-Time-Stamp')),
+    storedAtMs: Date.parse(findAddedHeader(block, 'Nats-Time-Stamp')),
     headers: ownHeaders.test(block) ? block : '',
     payload: answer.data,
   };

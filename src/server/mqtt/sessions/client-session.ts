@@ -173,7 +173,7 @@ export class ClientSession implements OutgoingOwner, StreamReader {
     const subscription = { terms, from: from ?? this.streams.ends, end: () => {} };
     if (takesCommands(filter, this.deviceId)) this.claimCommands();
     if (this.takesMessages(terms)) this.streams.takeMessages();
-    this.nameBytes += Buffer.byteLength(name);
+    this.nameBytes += storedBytesOf(name);
     this.subscriptions.set(name, subscription);
     this.streams.onSubscriptions();
     const leave = this.services.commandTopics.join(this.deviceId, terms);
@@ -242,10 +242,7 @@ export class ClientSession implements OutgoingOwner, StreamReader {
 
   private takeRoom(name: string): boolean {
     const { maxSubscriptions, subscriptionRoom, counters } = this.services;
-    if (
-      this.subscriptions.size >= maxSubscriptions ||
-      this.nameBytes + Buffer.byteLength(name) > maxNameBytes
-    ) {
+    if (this.subscriptions.size >= maxSubscriptions || this.nameBytes + storedBytesOf(name) > maxNameBytes) {
       counters.limits['subscriptions-per-client'] += 1;
       return false;
     }
@@ -284,7 +281,7 @@ export class ClientSession implements OutgoingOwner, StreamReader {
     subscription.end();
     this.subscriptions.delete(name);
     this.streams.onSubscriptions();
-    this.nameBytes -= Buffer.byteLength(name);
+    this.nameBytes -= storedBytesOf(name);
     this.services.subscriptionRoom.giveBack(this.deviceId, memoryBytesOf(name));
     if (takesCommands(subscription.terms.filter, this.deviceId)) this.releaseCommands();
     return true;
@@ -389,4 +386,9 @@ export class ClientSession implements OutgoingOwner, StreamReader {
     if (matching.length === 0 && mayHave(by.terms, message, this.clientKey)) matching.push(by.terms);
     if (matching.length > 0) this.outgoing.offer(copyFor(matching, message, false));
   }
+}
+
+/** What a name takes in the record: one control character is six there. */
+function storedBytesOf(name: string): number {
+  return Buffer.byteLength(JSON.stringify(name));
 }

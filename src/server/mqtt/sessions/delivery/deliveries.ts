@@ -1,7 +1,6 @@
 import type { FleetMessages } from '../../../forward/state/fleet-messages.js';
 import type { ShareTaker } from '../../../forward/state/share-takers.js';
 import type { BrokerCounters } from '../../live/counters.js';
-import { isMqttText } from '../../protocol/field.js';
 import { checkTopic, matches } from '../../protocol/topics.js';
 import type { SessionStore } from '../store/session-store.js';
 import type { SharedSubscriptions } from '../subscriptions/shared-subscriptions.js';
@@ -40,8 +39,9 @@ export function createDeliveries(parts: {
   fleet.hasShare = shares.has;
   fleet.hasConnected = shares.hasConnected;
   fleet.deliver = (message, { isOwn, shares: here, isAgain }) => {
-    // Services may write to the stream, too.
-    if (checkTopic(message.topic) !== undefined || !isMqttText(Buffer.from(message.topic))) return;
+    // Services may write to the stream, too. Nobody can subscribe to a topic with $, and the session engine takes some for its own.
+    const { topic } = message;
+    if (checkTopic(topic) !== undefined || topic.startsWith('$') || topic.includes('\0')) return;
     engine.pass({
       ...message,
       kept: 'sequence' in message ? message : undefined,
