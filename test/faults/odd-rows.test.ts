@@ -26,13 +26,12 @@ test('times that only PostgreSQL knows are as late, or as early, as can be', asy
     const device = await addDevice(server.httpPort);
     await sql.query('update devices set expires_at = $1 where id = $2', [time, device.id]);
     await until(time, async () => (await tryConnect(server.mqttPort, device)) === code);
+    const answer = await fetch(`http://127.0.0.1:${server.httpPort}/devices/${device.id}`);
+    const { expires_at: expiry } = (await answer.json()) as { expires_at: string };
+    expect([time, answer.status, expiry > new Date().toISOString()]).toEqual([time, 200, code === 0]);
   }
-  const answer = await fetch(`http://127.0.0.1:${server.httpPort}/devices`);
-  expect(answer.status).toBe(200);
-  const { devices } = (await answer.json()) as { devices: { expires_at: string }[] };
-  expect(devices.map(({ expires_at }) => Number.isNaN(Date.parse(expires_at)))).toEqual(
-    Object.keys(times).map(() => false),
-  );
+  const page = await fetch(`http://127.0.0.1:${server.httpPort}/devices`);
+  expect(page.status).toBe(200);
 });
 
 test('a policy with what is no text allows the rest, and ends no replica, also at its start', async ({
