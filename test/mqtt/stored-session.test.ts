@@ -1,8 +1,9 @@
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { limitLog } from '../../src/log.js';
 import { newBrokerCounters } from '../../src/server/mqtt/live/counters.js';
 import { openMemorySessionStore } from '../../src/server/mqtt/sessions/store/memory-session-store.js';
 import type { SessionRecord } from '../../src/server/mqtt/sessions/store/session-record.js';
+import { StoreError } from '../../src/server/mqtt/sessions/store/session-store.js';
 import { openSessionWriter } from '../../src/server/mqtt/sessions/store/session-writer.js';
 import { StoredSession } from '../../src/server/mqtt/sessions/store/stored-session.js';
 import { openTestLog } from '../support/forwarding.js';
@@ -27,9 +28,15 @@ function openReplicas() {
         onLost: () => void lost.push(owner),
       },
     );
+  const openOther = (key: string) =>
+    new StoredSession(
+      { store, writer, owner: 'one' },
+      { key, record: recordOf({ owner: 'one' }), revision: 0 },
+      { collect: () => recordOf(), onLost() {} },
+    );
   const write = async (record: SessionRecord, expected: number) =>
     (await store.write('d.c', record, expected, store.nextWriteId())) ?? 0;
-  return { store, open, write, lost };
+  return { store, open, openOther, write, lost };
 }
 
 test('of two replicas that take a session at the same time, the one that was slower loses it, though its epoch is the same', async () => {
@@ -80,4 +87,53 @@ test('a session that nobody took is still the one of a replica that was taken fo
   expect(await one.persist()).toBe(true);
   expect([one.isHeld, lost]).toEqual([true, []]);
   expect((await store.load('d.c'))?.record).toMatchObject({ owner: 'one' });
+});
+
+test('a session that the store refuses is tried again, and holds up no other', async () => {
+  const { store, open, openOther } = openReplicas();
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const { write } = store;
+  let refused = 0;
+  let isTooLarge = true;
+  store.write = (key, ...rest) => {
+    if (key !== 'd.large' || !isTooLarge) return write.call(store, key, ...rest);
+    refused += 1;
+    return Promise.reject(new StoreError('too large', false));
+  };
+  const large = openOther('d.large');
+  const small = open('one', recordOf({ owner: 'one' }), 0);
+  const stored = large.persist();
+  // No time passes: a pause would last for ever.
+  for (let round = 1; round <= 3; round += 1) expect(await small.persist()).toBe(true);
+  expect(refused).toBe(1);
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(refused).toBeGreaterThan(2);
+  expect(await small.persist()).toBe(true);
+  isTooLarge = false;
+  await vi.advanceTimersByTimeAsync(2_000);
+  expect(await stored).toBe(true);
+});
+
+test('a store that refuses one after the other is left alone for a while', async () => {
+  const { store, open, openOther } = openReplicas();
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const { write } = store;
+  let refused = 0;
+  let isFull = true;
+  store.write = (...all) => {
+    if (!isFull) return write.apply(store, all);
+    refused += 1;
+    return Promise.reject(new StoreError('full', false));
+  };
+  const all = [open('one', recordOf({ owner: 'one' }), 0), ...['d.b', 'd.c2', 'd.d'].map(openOther)];
+  const stored = Promise.all(all.map((each) => each.persist()));
+  await vi.advanceTimersByTimeAsync(10);
+  const before = refused;
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(refused - before).toBeLessThan(60);
+  isFull = false;
+  await vi.advanceTimersByTimeAsync(5_000);
+  expect(await stored).toEqual([true, true, true, true]);
 });

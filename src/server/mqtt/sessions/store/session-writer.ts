@@ -1,6 +1,7 @@
 import { messageOf } from '../../../../errors.js';
 import type { LimitedLog } from '../../../../log.js';
 import type { BrokerCounters } from '../../live/counters.js';
+import { StoreError } from './session-store.js';
 
 /** Something of which the store does not have the latest yet. */
 export interface Writable {
@@ -35,6 +36,9 @@ export function openSessionWriter(options: { counters: BrokerCounters; log: Limi
   let pauseMs = 0;
   let paused: NodeJS.Timeout | undefined;
   let told: string | undefined;
+  /** The one that the store refused last, why, and how long it waits by itself. */
+  let refused: { readonly session: Writable; readonly reason: string; readonly waitMs: number } | undefined;
+  let hasTakenSince = false;
   let closed = false;
 
   function pump(): void {
@@ -47,19 +51,52 @@ export function openSessionWriter(options: { counters: BrokerCounters; log: Limi
   }
 
   async function run(session: Writable): Promise<void> {
+    let aloneMs: number | undefined;
     try {
       await session.write();
       if (told !== undefined) log.info('sessions_stored', {}, 'Sessions are stored again');
       told = undefined;
       pauseMs = 0;
+      hasTakenSince = true;
+      if (refused?.session === session) refused = undefined;
     } catch (error) {
       counters.sessionWritesFailed += 1;
-      pause(messageOf(error));
+      if (error instanceof StoreError && !error.away) aloneMs = refuse(session, error.message);
+      if (aloneMs === undefined) pause(messageOf(error));
     }
     underWay -= 1;
+    if (aloneMs === undefined) goOn(session);
+    else {
+      setTimeout(() => goOn(session), aloneMs).unref();
+      pump();
+    }
+  }
+
+  function goOn(session: Writable): void {
     if (session.isDirty) waiting.add(session);
     else if (pending.get(session.key) === session) pending.delete(session.key);
     pump();
+  }
+
+  /**
+   * One record that the store does not take, too large a one perhaps, holds up no other.
+   *
+   * @returns how long it waits by itself; undefined: the store has refused two one after the other, and takes none.
+   */
+  function refuse(session: Writable, reason: string): number | undefined {
+    const before = refused;
+    const isAlone = before === undefined || before.session === session || hasTakenSince;
+    const waitMs = before?.session === session ? Math.min(2 * before.waitMs, lastPauseMs) : firstPauseMs;
+    refused = { session, reason, waitMs };
+    hasTakenSince = false;
+    if (!isAlone) return undefined;
+    if (before?.session !== session || before.reason !== reason)
+      log.warn(
+        'session_not_stored',
+        { session: session.key, reason },
+        'A session is not stored; it is tried again',
+      );
+    return waitMs;
   }
 
   /** The store is away or refuses: what waits waits a while. */
