@@ -260,7 +260,8 @@ const checks: readonly [field: string, holds: (json: Json) => boolean][] = [
   ['awaySince', ({ awaySince }) => awaySince === undefined || isCount(awaySince)],
   ['subscriptions', ({ subscriptions }) => isListOf(subscriptions, isSubscription)],
   ['cursors', ({ cursors }) => isCursors(cursors)],
-  ['unacked', ({ unacked }) => isListOf(unacked, isUnacked)],
+  // Each has a packet identifier of its own.
+  ['unacked', ({ unacked }) => isListOf(unacked, isUnacked) && (unacked as unknown[]).length < 65_535],
   ['passed', ({ passed }) => passed === undefined || isPassed(passed)],
   [
     'received',

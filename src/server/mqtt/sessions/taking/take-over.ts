@@ -58,7 +58,13 @@ export function openTakeOver(options: {
         ? []
         : [[client.key, nowMs - client.admittedAtMs, epochOf(client)]],
     );
-    if (entries.length > 0) telling?.tell(subject, `${ownStart}"connections":${JSON.stringify(entries)}}`);
+    if (entries.length === 0 || telling === undefined) return;
+    const isTold = telling.tell(subject, `${ownStart}"connections":${JSON.stringify(entries)}}`);
+    if (isTold || !telling.open || clients.length === 1) return;
+    // Long client ids are more than NATS takes at once.
+    const half = clients.length >> 1;
+    tell(clients.slice(0, half));
+    tell(clients.slice(half));
   }
 
   function flush(): void {
