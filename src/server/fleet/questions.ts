@@ -162,7 +162,5 @@ function bytesOf(value: unknown): number {
 
 function describe(faults: readonly { instancePath: string; message: string }[]): string {
   const [fault] = faults;
-  // A name in it is the asker's, and may be anything.
-  const where = fault?.instancePath.slice(1).replace(/\p{Cc}/gu, ' ') || 'the request';
-  return `${where.slice(0, 100)} ${fault?.message ?? 'is not understood'}`;
+  return `${fault?.instancePath.slice(1) || 'the request'} ${fault?.message ?? 'is not understood'}`;
 }

@@ -24,16 +24,16 @@ function beginningOf(name: string): string {
 /** A field of a header block, by its name as the program writes it; the empty text when there is none. */
 export function findHeader(text: string, name: string): string {
   const beginning = beginningOf(name);
-  const start = text.indexOf(beginning);
-  if (start < 0) return '';
-  const from = start + beginning.length;
-  return text.slice(from, text.indexOf('\r\n', from)).trim();
+  return valueBehind(text, beginning, text.indexOf(beginning));
 }
 
 /** The same of a field that NATS has added: it stands behind what was sent, which may have one of this name, too. */
 export function findAddedHeader(text: string, name: string): string {
   const beginning = beginningOf(name);
-  const start = text.lastIndexOf(beginning);
+  return valueBehind(text, beginning, text.lastIndexOf(beginning));
+}
+
+function valueBehind(text: string, beginning: string, start: number): string {
   if (start < 0) return '';
   const from = start + beginning.length;
   return text.slice(from, text.indexOf('\r\n', from)).trim();

@@ -117,7 +117,7 @@ export function openFleetLink(options: {
         );
       message.respondError(
         known ? error.code : 500,
-        // A header has neither line ends nor any length.
+        // A header has no line ends, and the asker's words in it are of any length.
         known ? error.message.replace(/\p{Cc}/gu, ' ').slice(0, 500) : 'the replica failed; its log says why',
       );
     }

@@ -52,6 +52,11 @@ export function checkTopic(topic: string): CloseReason | undefined {
   return topic.includes('+') || topic.includes('#') ? 'topic-with-wildcards' : undefined;
 }
 
+/** A topic name in a text from elsewhere: what it is encoded to is well-formed, and must be without U+0000 [MQTT-1.5.3-1] [MQTT-1.5.3-2]. */
+export function isTopic(text: string): boolean {
+  return checkTopic(text) === undefined && !text.includes('\0');
+}
+
 /** Checks a topic filter: `#` alone in the last level, `+` alone in its level [MQTT-4.7.1-2] [MQTT-4.7.1-3]. */
 export function checkFilter(filter: string): CloseReason | undefined {
   if (filter.length === 0) return 'empty-topic';

@@ -4,7 +4,7 @@ import type { Downlink } from '../../../forward/commands/downlink.js';
 import type { DownlinkMessage, StoredCommand } from '../../../forward/commands/stored-command.js';
 import { shortenText } from '../../../live.js';
 import type { BrokerCounters } from '../../live/counters.js';
-import { checkTopic, type FilterParts, hasMoreLevels } from '../../protocol/topics.js';
+import { type FilterParts, hasMoreLevels, isTopic } from '../../protocol/topics.js';
 import { expiryOf, type Message } from '../delivery/message.js';
 import type { SubscriptionTerms } from '../subscriptions/subscription.js';
 
@@ -41,8 +41,7 @@ export function openCommandTopics(options: {
   let joined = 0;
 
   function findProblem(topic: string): string | undefined {
-    // What a string is encoded to is well-formed [MQTT-1.5.3-1] [MQTT-1.5.3-2].
-    if (checkTopic(topic) !== undefined || topic.includes('\0')) return 'it is no topic of MQTT';
+    if (!isTopic(topic)) return 'it is no topic of MQTT';
     if (hasMoreLevels(topic, maxTopicLevels))
       return `it has more levels than MAX_TOPIC_LEVELS, ${maxTopicLevels}`;
     return undefined;

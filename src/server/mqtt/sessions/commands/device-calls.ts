@@ -2,8 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { withFastGetters } from '../../../fast-getters.js';
 import type { Call, Calls } from '../../../forward/commands/calls.js';
 import type { MessageProperties } from '../../../message-properties.js';
-import { isMqttText } from '../../protocol/field.js';
-import { checkTopic } from '../../protocol/topics.js';
+import { isTopic } from '../../protocol/topics.js';
 import type { Message } from '../delivery/message.js';
 
 /** What a client is asked. */
@@ -84,8 +83,7 @@ export function openDeviceCalls(options: {
   options.calls.onCall = (call) => {
     const { deviceId, what, payload, qos, properties, wantsAck, timeoutMs } = call;
     const topic = `cmd/${deviceId}/call/${what}`;
-    if (checkTopic(topic) !== undefined || !isMqttText(Buffer.from(topic)))
-      return call.fail(400, 'the subject of the call is no topic');
+    if (!isTopic(topic)) return call.fail(400, 'the subject of the call is no topic');
     if (pending.size >= maxPending || (perDevice.get(deviceId) ?? 0) >= maxPendingPerDevice)
       return call.fail(429, 'too many calls wait for an answer');
     const token = note(call, timeoutMs);

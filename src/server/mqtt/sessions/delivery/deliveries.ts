@@ -1,7 +1,7 @@
 import type { FleetMessages } from '../../../forward/state/fleet-messages.js';
 import type { ShareTaker } from '../../../forward/state/share-takers.js';
 import type { BrokerCounters } from '../../live/counters.js';
-import { checkTopic, matches } from '../../protocol/topics.js';
+import { isTopic, matches } from '../../protocol/topics.js';
 import type { SessionStore } from '../store/session-store.js';
 import type { SharedSubscriptions } from '../subscriptions/shared-subscriptions.js';
 import type { SessionEngine } from '../subscriptions/subscription-matcher.js';
@@ -41,7 +41,7 @@ export function createDeliveries(parts: {
   fleet.deliver = (message, { isOwn, shares: here, isAgain }) => {
     // Services may write to the stream, too. Nobody can subscribe to a topic with $, and the session engine takes some for its own.
     const { topic } = message;
-    if (checkTopic(topic) !== undefined || topic.startsWith('$') || topic.includes('\0')) return;
+    if (!isTopic(topic) || topic.startsWith('$')) return;
     engine.pass({
       ...message,
       kept: 'sequence' in message ? message : undefined,

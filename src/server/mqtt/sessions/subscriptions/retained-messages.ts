@@ -1,6 +1,5 @@
 import type { RetainedStore, SaveOutcome } from '../../../forward/state/retained-store.js';
-import { isMqttText } from '../../protocol/field.js';
-import { checkTopic, matches } from '../../protocol/topics.js';
+import { isTopic, matches } from '../../protocol/topics.js';
 import { bytesOf, isExpired, type Message } from '../delivery/message.js';
 
 export interface RetainedLimits {
@@ -206,7 +205,7 @@ export function createRetainedMessages(options: {
   function take(message: Message, sequence: number): void {
     position = sequence;
     // Services may write to the stream, too.
-    if (checkTopic(message.topic) !== undefined || !isMqttText(Buffer.from(message.topic))) return;
+    if (!isTopic(message.topic)) return;
     forgetExpired();
     const known = entries.get(message.topic);
     if (known !== undefined) known.round = round;
