@@ -1,6 +1,7 @@
 import { connect, DiscardPolicy } from 'nats';
 import { expect, test } from 'vitest';
-import { publishPacket, subscribePacket } from '../support/raw-client.js';
+import { disconnectPacket, publishPacket, subscribePacket } from '../support/raw-client.js';
+import { openSubscriber, subscribeToCommands } from './command-client.js';
 import { addDevice, connected, publishAndWait, startGateway, until } from './gateway.js';
 
 test('one device, with many clients, cannot push the persistent session of another out', async ({
@@ -97,4 +98,49 @@ test('a device that publishes and subscribes as much as it can does not starve a
   const client = await connected(onTestFinished, server.mqttPort, other);
   for (let packetId = 1; packetId <= 50; packetId += 1) await publishAndWait(client, other, 'z', packetId);
   expect(client.closed).toBe(false);
+});
+
+test('what is asked for as a session reaches nothing in NATS but that session', async ({
+  onTestFinished,
+}) => {
+  const { server, nats } = await startGateway(onTestFinished);
+  const device = await addDevice(server.httpPort);
+  const { client } = await openSubscriber(onTestFinished, server.mqttPort, device);
+  await subscribeToCommands(client, device);
+  client.send(disconnectPacket);
+  await client.waitClosed();
+  const observer = await connect({ servers: nats.url });
+  onTestFinished(() => observer.close());
+  const seen: string[] = [];
+  observer.subscribe('cmd.>', { callback: (_error, { subject }) => void seen.push(subject) });
+  await observer.flush();
+
+  const base = `http://127.0.0.1:${server.httpPort}`;
+  const listed = (await (await fetch(`${base}/sessions`)).json()) as { sessions: { id: string }[] };
+  const [{ id }] = listed.sessions as [{ id: string }];
+  const odd = [
+    `x 12 12\r\nNATS/1.0\r\n\r\n\r\nPUB cmd.${device.id}.forged 1\r\nx\r\nHPUB junk`,
+    `${id} `,
+    `${id}\t`,
+    `${id}\0`,
+    `${id}.more`,
+    `${id.slice(0, id.indexOf('.'))}.*`,
+    '>',
+    '*.*',
+    '*.>',
+    'a.',
+    '.a',
+    'a.=zz',
+    'a.=4',
+  ];
+  for (const each of odd)
+    for (const method of ['GET', 'DELETE']) {
+      const { status } = await fetch(`${base}/sessions/${encodeURIComponent(each)}`, { method });
+      expect([method, each, status]).toEqual([method, each, 404]);
+    }
+  expect((await fetch(`${base}/sessions/${id}`)).status).toBe(200);
+  observer.publish('cmd.end');
+  await until('all was seen', async () => seen.includes('cmd.end'));
+  expect(seen).toEqual(['cmd.end']);
+  expect(server.log.filter(({ event }) => event === 'nats_disconnected')).toEqual([]);
 });

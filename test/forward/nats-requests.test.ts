@@ -54,6 +54,19 @@ describe('requests to NATS', () => {
     expect(answers.map((answer) => answer.string())).toEqual(answers.map((_, index) => `${index} it`));
   });
 
+  test.each(['', 'echo it', 'echo\r\nPUB forged 1\r\nx\r\n', 'echo\t', 'echo\0', 'echo\x7f'])(
+    'is not made of what is no subject: %j',
+    async (subject) => {
+      const requests = await openRequests();
+      await serve('echo');
+      const forged: string[] = [];
+      service.subscribe('forged', { callback: (_error, message) => void forged.push(message.string()) });
+      expect(await failureOf(requests.ask(subject, 'x'))).toEqual({ mayPass: false, noResponders: false });
+      expect((await requests.ask('echo', 'x')).string()).toBe('x ');
+      expect(forged).toEqual([]);
+    },
+  );
+
   test('that nobody answers, or may not be made, fail at once; those to somebody silent in time', async () => {
     const requests = await openRequests();
     service.subscribe('silent', { callback: () => {} });

@@ -3,7 +3,7 @@ import type { SessionSummary } from '../../api/session.js';
 import { SvcMqttError } from '../../errors.js';
 import type { MessageFilters } from '../forward/state/message-index.js';
 import type { LiveSessions } from '../live.js';
-import { clientOfKey, deviceOfKey, keyPrefix } from '../mqtt/sessions/store/session-key.js';
+import { clientOfKey, deviceOfKey, isSessionKey, keyPrefix } from '../mqtt/sessions/store/session-key.js';
 import type { SessionRecord } from '../mqtt/sessions/store/session-record.js';
 import { type SessionStore, type StoredRecord, StoreError } from '../mqtt/sessions/store/session-store.js';
 import { findMessagePosition, findPosition, type Pending, readOldestMs } from './session-pending.js';
@@ -98,10 +98,12 @@ export function openSessionList({
       return { sessions, next: keys.length > limit ? page.at(-1) : undefined };
     },
 
-    find: load,
+    async find(key) {
+      return isSessionKey(key) ? await load(key) : undefined;
+    },
 
     async end(key) {
-      if ((await store.load(key).catch(fail)) === undefined) return undefined;
+      if (!isSessionKey(key) || (await store.load(key).catch(fail)) === undefined) return undefined;
       drop(key);
       await store.remove(key, undefined).catch(fail);
       return { deviceId: deviceOfKey(key), clientId: clientOfKey(key) };

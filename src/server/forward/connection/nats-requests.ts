@@ -3,7 +3,7 @@ import { isNoResponders } from './nats-headers.js';
 import { subjectBytesOf } from './nats-internals.js';
 import type { Msg } from './nats-library.js';
 import type { NatsLink } from './nats-link.js';
-import { findSizeProblem, type NatsWire, noWire } from './nats-wire.js';
+import { findSizeProblem, findSubjectProblem, type NatsWire, noWire } from './nats-wire.js';
 
 /** Requests to NATS. */
 export interface NatsRequests {
@@ -58,7 +58,7 @@ export function openNatsRequests(link: NatsLink, inboxPrefix: string): NatsReque
   /** Oldest first. */
   const waiting = new Map<number, Waiting>();
   /** Many go to the same subject. */
-  let lastSubject = '';
+  let lastSubject: string | undefined;
   let lastSubjectBytes = Buffer.from('');
   let wire: NatsWire = noWire;
   let sweeper: NodeJS.Timeout | undefined;
@@ -128,6 +128,11 @@ export function openNatsRequests(link: NatsLink, inboxPrefix: string): NatsReque
     ask: (subject, payload, headers = noHeaders, isLast) =>
       new Promise((resolve, reject) => {
         if (subject !== lastSubject) {
+          const unfit = findSubjectProblem(subject);
+          if (unfit !== undefined) {
+            reject(new RequestError(unfit, { mayPass: false }));
+            return;
+          }
           lastSubject = subject;
           lastSubjectBytes = Buffer.from(subject);
         }

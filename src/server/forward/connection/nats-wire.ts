@@ -67,7 +67,7 @@ export interface NatsWire {
   /**
    * Publishes what is at hand as text, headers with the blank line that ends them. It lies here until the next flush, which is the caller's.
    *
-   * @throws Error when the connection has ended.
+   * @throws Error when the connection has ended, or the subject is none.
    */
   publishText(subject: string, headers: string, payload: string): void;
   /** Sends what was published in this turn. Nothing that the library sends overtakes what was flushed before. */
@@ -86,6 +86,16 @@ export const noWire: NatsWire = {
   },
   flush() {},
 };
+
+/** What ends a subject in a command of the NATS client protocol, so that what follows would be a command of its own. */
+const endsSubject = /[\0- \x7f]/;
+
+/** Why a text cannot be a subject that is published to, or undefined. */
+export function findSubjectProblem(subject: string): string | undefined {
+  if (subject === '' || endsSubject.test(subject))
+    return 'a subject has no white space and no control characters';
+  return undefined;
+}
 
 /** Why NATS can never take a message, or undefined. */
 export function findSizeProblem(message: WireMessage, maxBytes: number): string | undefined {
@@ -210,6 +220,8 @@ export function openNatsWire(connection: NatsConnection, internals: NatsInternal
     },
     publishText(subject, headers, payload) {
       if (connection.isClosed()) throw new Error('the connection to NATS has ended');
+      const problem = findSubjectProblem(subject);
+      if (problem !== undefined) throw new Error(problem);
       const headerBytes = Buffer.byteLength(headers);
       const bytes = headerBytes + Buffer.byteLength(payload);
       const frame = `HPUB ${subject} ${headerBytes} ${bytes}\r\n${headers}${payload}\r\n`;

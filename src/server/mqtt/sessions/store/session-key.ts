@@ -6,6 +6,12 @@ export function sessionKey(deviceId: string, clientId: string): string {
   return `${escapePart(deviceId)}.${escapePart(clientId)}`;
 }
 
+/** Whether a text from outside is the name of a session: nothing else may become a key, and so a part of a NATS subject. */
+export function isSessionKey(text: string): boolean {
+  const end = text.indexOf('.');
+  return end > 0 && sessionKey(deviceOfKey(text), clientOfKey(text)) === text;
+}
+
 /** What the keys of a device's sessions, and of no other's, begin with. */
 export function keyPrefix(deviceId: string): string {
   return `${escapePart(deviceId)}.`;
