@@ -105,6 +105,36 @@ describe('a stream of events', () => {
   });
 });
 
+test('streams that were asked for one behind another end with their connection', async () => {
+  const { api, fleet } = await start({ limits: { maxEventStreams: 4, eventHeartbeatMs: 20 } });
+  const listen = vi.spyOn(fleet.events, 'listen');
+  const socket = connect(api.port, '127.0.0.1');
+  open.push(socket);
+  socket.write('GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n'.repeat(4));
+  await vi.waitFor(() => expect(listen).toHaveBeenCalledTimes(4));
+  expect((await call(api.port, 'GET', '/events')).status).toBe(429);
+  socket.destroy();
+  await vi.waitFor(async () => expect((await follow(api.port)).text()).toContain('200 OK'));
+  for (let count = 1; count < 4; count += 1) expect((await follow(api.port)).text()).toContain('200 OK');
+});
+
+test('a stream behind another one is cut off with its connection when it grows too large', async () => {
+  const { api, fleet } = await start({ limits: { maxEventStreamBytes: 16_384 } });
+  const listen = vi.spyOn(fleet.events, 'listen');
+  const socket = connect(api.port, '127.0.0.1').resume();
+  open.push(socket);
+  const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+  for (const kind of ['connected', 'revoked'])
+    socket.write(`GET /events?kind=${kind} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`);
+  await vi.waitFor(() => expect(listen).toHaveBeenCalledTimes(2));
+  const client = 'c'.repeat(200);
+  for (let count = 0; count < 200; count += 1) {
+    fleet.feed.emit({ kind: 'revoked', client });
+  }
+  await closed;
+  expect(fleet.feed.droppedListeners).toBe(1);
+});
+
 test('one caller cannot take all streams of events', async () => {
   const apiToken = 'a-token-of-at-least-16-characters';
   const secretSalt = Buffer.alloc(16);

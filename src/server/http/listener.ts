@@ -32,6 +32,7 @@ export function createLimitedServer(
   server.maxConnections = limits.maxConnections;
   server.setTimeout(limits.inactivityTimeoutMs);
   boundByAddress(server, limits.maxConnectionsPerAddress);
+  closeWithConnection(server);
   // Who only holds connections makes room for who asks, a probe among them, which comes again.
   server.on('drop', () => server.closeIdleConnections());
   return server;
@@ -50,6 +51,32 @@ function boundByAddress(server: Server, most: number): void {
       else counts.delete(group);
     });
     if (count > most) socket.destroy();
+  });
+}
+
+/**
+ * With a connection Node closes the response that is being sent, and forgets those to pipelined requests behind it: whoever waits
+ * for their `close` would for good.
+ */
+function closeWithConnection(server: Server): void {
+  const open = new WeakMap<Socket, Set<ServerResponse>>();
+  const followOf = (socket: Socket): Set<ServerResponse> => {
+    const responses = new Set<ServerResponse>();
+    open.set(socket, responses);
+    socket.once('close', () => {
+      for (const response of responses) {
+        // One with the socket is Node's to close.
+        if (response.socket !== null || response.writableFinished) continue;
+        response.destroy();
+        response.emit('close');
+      }
+    });
+    return responses;
+  };
+  server.prependListener('request', ({ socket }, response) => {
+    const responses = open.get(socket) ?? followOf(socket);
+    responses.add(response);
+    response.once('close', () => responses.delete(response));
   });
 }
 

@@ -31,23 +31,17 @@ type Options = DeviceOptions & { readonly limits: HttpLimits };
 export function addDeviceBulkRoutes(app: TypedApp, options: Options): void {
   for (const schema of [StoredDevice, StoredDevicePage, ImportResponse]) app.addSchema(schema);
   let underWay = 0;
-  const enter = async (request: FastifyRequest, reply: FastifyReply) => {
+  const enter = async (_request: FastifyRequest, reply: FastifyReply) => {
     if (underWay >= options.limits.maxBulkRequests) {
       const detail = `${underWay} imports and exports are under way, which is the limit`;
       throw tooManyRequests(detail, comeAgainMs);
     }
     // Who has gone by now is not told of the end again.
-    if (reply.raw.destroyed || request.raw.socket.destroyed) return;
+    if (reply.raw.destroyed) return;
     underWay += 1;
-    let left = false;
-    const leave = () => {
-      request.raw.socket.off('close', leave);
-      if (!left) underWay -= 1;
-      left = true;
-    };
-    reply.raw.once('close', leave);
-    // An answer that waits behind another one on its connection is not closed with it.
-    request.raw.socket.once('close', leave);
+    reply.raw.once('close', () => {
+      underWay -= 1;
+    });
   };
   addImportRoute(app, options, enter);
   addExportRoute(app, options, enter);

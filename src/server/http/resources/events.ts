@@ -127,7 +127,8 @@ function openEventStream(options: {
     if (response.writableLength <= limits.maxEventStreamBytes) return;
     ended = true;
     options.onSlow();
-    response.destroy();
+    // One that waits behind another response has no socket of its own yet.
+    response.req.socket.destroy();
   }
 
   function flush(): void {

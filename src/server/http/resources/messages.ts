@@ -54,16 +54,21 @@ export function addMessageRoute(
       const write = (event: string, data: object): void => {
         raw.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
       };
+      const missed = (count: number): void => {
+        write('missed', { count: count + left });
+        left = 0;
+      };
       const end =
         peeks?.open(device, {
           message(message) {
-            if (raw.writableLength > limits.maxEventStreamBytes) left += 1;
-            else write('message', toPassingMessageJson(message));
+            if (raw.writableLength > limits.maxEventStreamBytes) {
+              left += 1;
+              return;
+            }
+            if (left > 0) missed(0);
+            write('message', toPassingMessageJson(message));
           },
-          missed(count) {
-            write('missed', { count: count + left });
-            left = 0;
-          },
+          missed,
           ended(reason) {
             write('ended', { reason });
             raw.end();
