@@ -45,6 +45,18 @@ test('what was begun on another replica keeps its name when it is repeated, what
   expect(received.find(5, false)).toBe(5);
 });
 
+test('what is repeated after its identifier has been used here is another message than on the replica before', () => {
+  const received = new ReceivedGenerations({ generation: 4, completed: [[1, 3]], open: [[20, 3]] });
+  for (const packetId of [7, 20]) {
+    expect(received.find(packetId, true)).toBe(packetId === 20 ? 3 : 4);
+    received.complete(packetId);
+    expect(received.find(packetId, true)).toBe(packetId === 20 ? 4 : undefined);
+  }
+  received.raise([]);
+  for (const packetId of [1, 7, 20]) expect(received.find(packetId, true)).toBe(5);
+  expect(received.find(8, true)).toBe(4);
+});
+
 test('ranges are those of a set, whatever the order', () => {
   for (let round = 0; round < 50; round += 1) {
     const received = new ReceivedGenerations();

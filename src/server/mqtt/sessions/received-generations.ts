@@ -14,6 +14,8 @@ export class ReceivedGenerations {
   private readonly older: Map<number, number>;
   /** What an earlier replica stored: what the client repeats was begun under it. */
   private readonly restored: ReceivedExchanges | undefined;
+  /** Those of the generation of `restored` that have ended, whenever: what is repeated with such an identifier was begun since. */
+  private ended: [first: number, last: number][];
   /** The next generation is being stored: no exchange begins before it is. */
   isRaising = false;
 
@@ -21,6 +23,7 @@ export class ReceivedGenerations {
     this.restored = restored;
     this.generation = restored?.generation ?? 0;
     this.completed = (restored?.completed ?? []).map(([first, last]) => [first, last]);
+    this.ended = this.completed;
     this.older = new Map(restored?.open);
   }
 
@@ -29,7 +32,7 @@ export class ReceivedGenerations {
     const older = this.older.get(packetId);
     if (older !== undefined) return older;
     const { restored } = this;
-    if (dup && restored !== undefined && !isIn(restored.completed, packetId)) return restored.generation;
+    if (dup && restored !== undefined && !isIn(this.ended, packetId)) return restored.generation;
     return isIn(this.completed, packetId) ? undefined : this.generation;
   }
 
@@ -42,6 +45,7 @@ export class ReceivedGenerations {
   complete(packetId: number): void {
     const generation = this.older.get(packetId) ?? this.generation;
     this.older.delete(packetId);
+    if (this.restored !== undefined) this.ended = addTo(this.ended, packetId);
     if (generation === this.generation) this.completed = addTo(this.completed, packetId);
   }
 

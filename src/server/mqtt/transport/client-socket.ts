@@ -224,6 +224,9 @@ export class ClientSocket implements TurnMember, Newcomer {
     else if (this.first === 'awaited') {
       this.first = 'waiting';
       this.turns.addNewcomer(this);
+    } else {
+      // More than a first packet is not read before its turn.
+      this.socket.pause();
     }
   }
 
@@ -231,6 +234,7 @@ export class ClientSocket implements TurnMember, Newcomer {
     this.first = 'given';
     if (this.ended) return;
     this.pump();
+    if (!this.held && !this.ended && this.socket.isPaused()) this.socket.resume();
     this.tellEnd();
   }
 

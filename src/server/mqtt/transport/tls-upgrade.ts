@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
-import { createServer, type TLSSocket } from 'node:tls';
+import { type Certificate, createServer, type TLSSocket } from 'node:tls';
+import { messageOf } from '../../../errors.js';
 import type { CertificateStore } from '../../tls/certificate-store.js';
 import { readCertificateNames } from '../admission/certificate-names.js';
 import type { AcceptedSocket, ClientCertificate } from './accepted-socket.js';
@@ -47,7 +48,16 @@ export function openTlsDoor(options: { certificates: CertificateStore; uriForm: 
     socket.disableRenegotiation();
     socket.on('error', () => socket.destroy());
     socket.allowHalfOpen = true;
-    callbacks.onSecure({ socket, certificate: clientCa ? readCertificate(socket, uriForm) : undefined });
+    let certificate: ClientCertificate | undefined;
+    try {
+      certificate = clientCa ? readCertificate(socket, uriForm) : undefined;
+    } catch (error) {
+      // What nobody has looked at yet and who made it, anybody can show.
+      callbacks.onFailed(`a certificate that cannot be read: ${messageOf(error)}`);
+      socket.destroy();
+      return;
+    }
+    callbacks.onSecure({ socket, certificate });
   });
   server.on('tlsClientError', (error, socket) => {
     const { code, message } = error as NodeJS.ErrnoException;
@@ -78,8 +88,10 @@ function readCertificate(socket: TLSSocket, uriForm: string): ClientCertificate 
   const certificate = socket.getPeerCertificate();
   // An empty object when the client has shown none.
   if (certificate.raw === undefined) return undefined;
+  // The type does not say that there is no subject when OpenSSL cannot write an attribute of it as text.
+  const subject: Certificate | undefined = certificate.subject;
   return {
-    names: readCertificateNames(certificate.subject.CN, certificate.subjectaltname, uriForm),
+    names: readCertificateNames(subject?.CN, certificate.subjectaltname, uriForm),
     problem: socket.authorized ? undefined : String(socket.authorizationError),
     validFromMs: Date.parse(certificate.valid_from),
     validUntilMs: Date.parse(certificate.valid_to),

@@ -25,6 +25,9 @@ export class WebSocketStream extends Duplex {
   readonly lower: Duplex;
   private takenBytes = 0;
   private readonly countUnfinished: (chunk: Buffer) => void;
+  /** Messages of one reading of the socket, not passed on yet. */
+  private gathered: Buffer[] = [];
+  private lastPing: Buffer | undefined;
 
   /**
    * @param maxFirstBytes most bytes of a message that the client may have sent and not finished before `onLogin`; what
@@ -42,18 +45,22 @@ export class WebSocketStream extends Duplex {
     socket.prependListener('data', this.countUnfinished);
     webSocket.on('message', (data: Buffer, isBinary: boolean) => {
       if (this.destroyed) return;
-      unfinishedBytes = 0;
       if (!isBinary) {
         this.fail('websocket-text', status.unsupportedData);
         return;
       }
+      if (data.length === 0) return;
+      unfinishedBytes = 0;
       this.bytesRead += data.length;
-      if (!this.push(data)) webSocket.pause();
+      if (this.gathered.push(data) === 1) process.nextTick(() => this.passOn());
     });
     webSocket.on('ping', (data: Buffer) => {
-      if (webSocket.bufferedAmount < maxUnsentForPong) webSocket.pong(data, false, () => {});
+      // Of those of a turn the last is answered (RFC 6455 §5.5.3).
+      if (this.lastPing === undefined) setImmediate(() => this.pong());
+      this.lastPing = data;
     });
     webSocket.on('close', () => {
+      this.passOn();
       if (!this.destroyed) this.push(null);
     });
     // The frame that tells the client why is on its way.
@@ -67,6 +74,22 @@ export class WebSocketStream extends Duplex {
   /** Bytes given to `write`, those that wait included, as a TCP socket counts them. */
   get bytesWritten(): number {
     return this.takenBytes + this.writableLength;
+  }
+
+  /** What came in many small messages is passed on as one chunk: each chunk costs whoever has to wait with it more than its bytes. */
+  private passOn(): void {
+    const { gathered } = this;
+    if (gathered.length === 0 || this.destroyed) return;
+    this.gathered = [];
+    if (!this.push(gathered.length === 1 ? gathered[0] : Buffer.concat(gathered))) this.webSocket.pause();
+  }
+
+  private pong(): void {
+    const data = this.lastPing;
+    this.lastPing = undefined;
+    const { webSocket } = this;
+    if (webSocket.readyState === webSocket.OPEN && webSocket.bufferedAmount < maxUnsentForPong)
+      webSocket.pong(data, false, () => {});
   }
 
   /** The client has logged in: its messages may be as large as any. */

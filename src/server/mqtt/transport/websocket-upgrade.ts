@@ -21,6 +21,9 @@ const maxHeaderBytes = 8_192;
 /** Several small packets may come in one message, whatever the limit of one packet is. */
 const leastMaxMessageBytes = 65_536;
 
+/** A message may be in as many fragments as it would be, at its largest, in those of so many bytes: each costs memory until the last has come. */
+const leastFragmentBytes = 1_024;
+
 /**
  * Opens the door. Sockets are injected into an HTTP server that does not listen, the documented use of its event
  * `connection`.
@@ -31,11 +34,13 @@ export function openWebSocketDoor(limits: {
 }): WebSocketDoor {
   const waiting = new WeakMap<Duplex, Callbacks>();
   const http = createServer({ maxHeaderSize: maxHeaderBytes, keepAliveTimeout: 0 });
+  const maxPayload = Math.max(limits.maxPacketBytes, leastMaxMessageBytes);
   const webSockets = new WebSocketServer({
     noServer: true,
     clientTracking: false,
     perMessageDeflate: false,
-    maxPayload: Math.max(limits.maxPacketBytes, leastMaxMessageBytes),
+    maxPayload,
+    maxFragments: Math.ceil(maxPayload / leastFragmentBytes),
     // A ping is answered by the stream, which bounds the answers; text is refused whatever it holds.
     autoPong: false,
     skipUTF8Validation: true,

@@ -15,6 +15,8 @@ export interface ReadProperties {
 const encoder = new TextEncoder();
 /** JetStream stores no message with more headers (`max_header_size` of a stream: 64 KiB). */
 const maxPropertiesBytes = 65_535;
+/** What an alias stands for whose topic is over the limit: it is refused wherever it is used. */
+const tooLong = Buffer.alloc(0);
 /** Longer ones are not remembered: every connection could hold them. */
 const maxRememberedBytes = 1_024;
 
@@ -39,7 +41,6 @@ export class PropertiesReader {
 
   /** @param ttl whether the stream takes times to live. */
   read(publish: Publish, ttl: boolean): ReadProperties | CloseReason {
-    if (publish.propertiesEnd - publish.propertiesStart > maxPropertiesBytes) return 'packet-too-large';
     const read = this.parse(publish, ttl);
     if (typeof read === 'string') return read;
     const { topicAlias, isText } = read.properties;
@@ -50,11 +51,17 @@ export class PropertiesReader {
     if (topicAlias !== undefined && topicStart === topicEnd) {
       topicBytes = this.topicsByAlias.get(topicAlias);
       if (topicBytes === undefined) return 'topic-alias-unknown';
+      if (topicBytes === tooLong) return 'topic-too-long';
     } else if (topicAlias !== undefined) {
-      if (topicEnd - topicStart > this.maxTopicBytes) return 'topic-too-long';
-      this.topicsByAlias.set(topicAlias, Buffer.from(packet.subarray(topicStart, topicEnd)));
+      const isTooLong = topicEnd - topicStart > this.maxTopicBytes;
+      this.topicsByAlias.set(
+        topicAlias,
+        isTooLong ? tooLong : Buffer.from(packet.subarray(topicStart, topicEnd)),
+      );
+      if (isTooLong) return 'topic-too-long';
     }
     // Last: what is refused has given its alias all the same.
+    if (publish.propertiesEnd - publish.propertiesStart > maxPropertiesBytes) return 'packet-too-large';
     if (isText === true && !isUtf8(publish.payload)) return 'payload-not-utf8';
     return { topicBytes, properties: read.properties, headers: read.headers };
   }
