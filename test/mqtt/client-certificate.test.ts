@@ -89,6 +89,17 @@ describe('a certificate of a device', () => {
     expect(controlled.core.kick('dev1', 'revoked')).toBe(9);
   });
 
+  it('may have a subject that cannot be read as text, which ends nothing', async () => {
+    await open();
+    const odd = async (leaf: LeafOptions) => {
+      const { cert, key } = await certify({ ...leaf, commonName: 'unreadable' });
+      return { cert: withoutText(cert, 'unreadable'), key };
+    };
+    expect(await logIn(await odd({}))).toBe(notAuthorized);
+    expect(await logIn(await odd({ uris: ['dev1'] }), {}, { servername: 'localhost' })).toBe(notAuthorized);
+    expect(await logIn(await certify({ commonName: 'dev1' }))).toBe(accepted);
+  });
+
   it('may carry the id in a URI of a form that is set', async () => {
     await open({ mqttClientCertUri: 'urn:device:{id}' });
     expect(await logIn(await certify({ uris: ['urn:device:dev1'] }))).toBe(accepted);
@@ -329,3 +340,12 @@ describe('the names in a certificate', () => {
     expect(readCertificateNames('x'.repeat(129), 'URI:', '{id}')).toEqual([]);
   });
 });
+
+/** The same certificate, no longer signed rightly, with a BIT STRING in place of a text of its subject. */
+function withoutText(pem: string, text: string): string {
+  const der = Buffer.from(pem.replace(/-----[^-]+-----|\s/g, ''), 'base64');
+  const at = der.indexOf(text);
+  der[at - 2] = 3;
+  der[at] = 0;
+  return `-----BEGIN CERTIFICATE-----\n${der.toString('base64').replace(/.{64}/g, '$&\n')}\n-----END CERTIFICATE-----\n`;
+}

@@ -180,6 +180,50 @@ describe('messages', () => {
     await vi.waitFor(() => expect([...Buffer.concat(messages)]).toEqual([...connack, ...puback(1)]));
   });
 
+  it('may be many and small', async () => {
+    await open();
+    const { webSocket, messages } = await openClient();
+    const raw = (webSocket as unknown as { _socket: Socket })._socket;
+    raw.cork();
+    for (const byte of Buffer.concat([login(), publish(1), publish(2)])) webSocket.send(Buffer.from([byte]));
+    raw.uncork();
+    await vi.waitFor(() =>
+      expect([...Buffer.concat(messages)]).toEqual([...connack, ...puback(1), ...puback(2)]),
+    );
+  });
+
+  it('may be in as many fragments as they have KiB at the most', async () => {
+    await open({ maxPacketBytes: 65_536 });
+    const { webSocket, messages, closed } = await openClient();
+    const packet = login();
+    const inFragments = (fragments: number) => {
+      for (let at = 1; at < fragments; at += 1)
+        webSocket.send(at === 1 ? packet : Buffer.alloc(0), { fin: false });
+      webSocket.send(Buffer.alloc(0), { fin: true });
+    };
+    inFragments(64);
+    await vi.waitFor(() => expect([...Buffer.concat(messages)]).toEqual(connack));
+    webSocket.send(Buffer.alloc(1), { fin: false });
+    for (let at = 0; at < 64; at += 1) webSocket.send(Buffer.alloc(1), { fin: false });
+    expect(await closed).toBe(1008);
+    expect(closedFor('websocket-protocol')).toBe(1);
+  });
+
+  it('may have many pings between them, of which the last of a turn is answered', async () => {
+    await open();
+    const { webSocket, messages } = await openClient();
+    const pongs: string[] = [];
+    webSocket.on('pong', (data) => pongs.push(String(data)));
+    const raw = (webSocket as unknown as { _socket: Socket })._socket;
+    raw.cork();
+    for (let ping = 1; ping <= 1_000; ping += 1) webSocket.ping(String(ping));
+    raw.uncork();
+    webSocket.send(login());
+    await vi.waitFor(() => expect(pongs.at(-1)).toBe('1000'));
+    expect(pongs.length).toBeLessThan(100);
+    await vi.waitFor(() => expect([...Buffer.concat(messages)]).toEqual(connack));
+  });
+
   it('end the connection when they are text [MQTT-6.0.0-1]', async () => {
     await open();
     const { webSocket, closed } = await openLoggedIn();

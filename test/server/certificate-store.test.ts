@@ -211,6 +211,18 @@ describe('files that change', () => {
     expect(log.lines.at(-1)?.problem).toContain('has expired');
   });
 
+  it('are used when only another one of the chain has expired', async () => {
+    const { cert: expired } = await authority.issue({ expiresInDays: -1 });
+    const chainOf = ({ cert, key }: Pair) => ({ cert: `${cert}\n${expired}`, key });
+    await write(chainOf(await authority.issue()));
+    const store = await open();
+    const renewed = chainOf(await authority.issue());
+    await write(renewed);
+    await store.reload();
+    expect(store.contextOptions()).toMatchObject(renewed);
+    expect(log.count('certificate_reload_failed')).toBe(0);
+  });
+
   it('that hold the authorities of clients are among them', async () => {
     await write(await authority.issue());
     await files.write('ca.pem', authority.cert);

@@ -11,6 +11,8 @@ export interface CertificateInfo {
   readonly validFrom: Date;
   /** When the first one in the file to expire does, which ends the use of all. */
   readonly expiresAt: Date;
+  /** When the first one does. */
+  readonly ownExpiresAt: Date;
   /** SHA-256 of the first one, as `openssl x509 -fingerprint -sha256` shows it. */
   readonly fingerprint: string;
 }
@@ -43,6 +45,7 @@ export function describeCertificates(pem: string, setting: string, path: string)
     subject: subject?.split('\n').join(', ') ?? first.subjectAltName ?? '',
     validFrom: new Date(first.validFrom),
     expiresAt: new Date(Math.min(...certificates.map(({ validTo }) => Date.parse(validTo)))),
+    ownExpiresAt: new Date(first.validTo),
     fingerprint: first.fingerprint256,
   };
 }

@@ -97,8 +97,10 @@ export async function openCertificateStore(options: {
 
   function take(found: RawCertificates, checked: Certificates): void {
     const { info } = checked;
-    if (info.expiresAt.getTime() <= Date.now() && info.fingerprint !== current.info.fingerprint) {
-      throw new Error(`${info.path} holds a certificate that has expired (${info.expiresAt.toISOString()})`);
+    // A chain may end in a root that has expired, which clients do not look at, and one behind it may be renewed.
+    const expiresAt = info.ownExpiresAt;
+    if (expiresAt.getTime() <= Date.now() && info.fingerprint !== current.info.fingerprint) {
+      throw new Error(`${info.path} holds a certificate that has expired (${expiresAt.toISOString()})`);
     }
     raw = found;
     current = checked;

@@ -69,3 +69,15 @@ export function queuedBytesOf(socket: ByteSocket): number {
   const { _handle: handle } = (socket.lower ?? socket) as { _handle?: { writeQueueSize?: number } | null };
   return handle?.writeQueueSize ?? 0;
 }
+
+/** Reads nothing more until `resume`. A socket that is only paused still takes a chunk of up to 64 KiB, and holds it. */
+export function stopReading(socket: Socket): void {
+  socket.pause();
+  const { _handle: handle } = socket as unknown as {
+    _handle?: { reading?: boolean; readStop(): void } | null;
+  };
+  if (handle?.reading !== true) return;
+  // `resume` starts it again when it is told that it does not read.
+  handle.reading = false;
+  handle.readStop();
+}

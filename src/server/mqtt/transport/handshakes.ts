@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import { plainAddress } from '../../peer-address.js';
 import type { AddressRanges } from '../admission/address-ranges.js';
 import type { CloseReason } from '../protocol/close-reason.js';
-import type { AcceptedSocket, Transport } from './accepted-socket.js';
+import { type AcceptedSocket, stopReading, type Transport } from './accepted-socket.js';
 import { readProxyHeader } from './proxy-header.js';
 import type { TlsDoor } from './tls-upgrade.js';
 import type { WebSocketDoor } from './websocket-upgrade.js';
@@ -104,7 +104,7 @@ export function openEntrance(options: {
         visit.fail('proxy-header');
         return;
       }
-      socket.pause();
+      stopReading(socket);
       if (bytes.length > header.length) socket.unshift(bytes.subarray(header.length));
       if (!visit.end()) return;
       const { client } = header;
