@@ -175,3 +175,18 @@ export function toRulesJson(rules: PolicyRules) {
     receipts: rules.receipts,
   };
 }
+
+/** The fields of a policy that are given in the form of the API; null: as without a policy. */
+export function readRulesJson(json: Readonly<Record<string, unknown>>): Partial<PolicyRules> {
+  return Object.fromEntries(
+    (Object.keys(defaultRules) as (keyof PolicyRules)[]).flatMap((field) => {
+      const given = json[ruleName(field)];
+      return given === undefined ? [] : [[field, given ?? defaultRules[field]]];
+    }),
+  );
+}
+
+/** The name of a field in the API: `publishRate` is `publish_rate`. */
+export function ruleName(field: string): string {
+  return field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}

@@ -1,16 +1,14 @@
 import type { CommandProgressJson } from '../api/command.js';
 import type {
-  ConnectionDetails,
   ConnectionDetailsJson,
+  ConnectionJson,
   ConnectionKeys,
-  ConnectionPage,
   ConnectionPageJson,
   ConnectionRequest,
-  ConnectionSummary,
   KeysRequest,
 } from '../api/connection.js';
 import type { EventJson } from '../api/event.js';
-import type { SessionSummary } from '../api/session.js';
+import type { SessionJson } from '../api/session.js';
 import type { FleetJson, StatsJson } from '../api/stats.js';
 import type { ClientProgress } from '../command-state.js';
 import type { Actor } from '../db/audit.js';
@@ -24,12 +22,12 @@ import type { AskedCommand } from './mqtt/sessions/commands/command-state.js';
 export interface LiveConnections {
   /** Accepted connections. */
   count(): number;
-  list(request: ConnectionRequest): ConnectionPage;
+  list(request: ConnectionRequest): Omit<ConnectionPageJson, 'replicas'>;
   /** What the connections of a page are chosen by, to be compared with those of other replicas. */
   keys(request: KeysRequest): ConnectionKeys;
   /** Those of the ids that are still there, in any order. */
-  rows(ids: readonly string[]): ConnectionSummary[];
-  find(id: string): ConnectionDetails | undefined;
+  rows(ids: readonly string[]): ConnectionJson[];
+  find(id: string): ConnectionDetailsJson | undefined;
   /** Ends a connection; answers which it was, or undefined when there is no such connection. */
   kick(id: string, actor: Actor): { deviceId: string; clientId: string } | undefined;
 }
@@ -47,8 +45,8 @@ export interface LiveSessions {
     readonly devicePrefix: string;
     readonly after: string | undefined;
     readonly limit: number;
-  }): Promise<{ readonly sessions: SessionSummary[]; readonly next: string | undefined }>;
-  find(id: string): Promise<SessionSummary | undefined>;
+  }): Promise<{ readonly sessions: SessionJson[]; readonly next: string | undefined }>;
+  find(id: string): Promise<SessionJson | undefined>;
   /** Ends a session, and the connection that has it; answers whose it was, or undefined when there is no such session. */
   end(id: string, actor: Actor): Promise<{ deviceId: string; clientId: string } | undefined>;
 }

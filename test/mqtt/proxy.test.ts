@@ -65,7 +65,7 @@ function login(): Buffer {
 }
 
 const addresses = () =>
-  controlled.core.live.list(allConnections).rows.map(({ transport, address }) => [transport, address]);
+  controlled.core.live.list(allConnections).connections.map(({ transport, address }) => [transport, address]);
 
 const refused = (reason: CloseReason) => controlled.broker.counters.refused[reason];
 

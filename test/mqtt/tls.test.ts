@@ -137,7 +137,9 @@ describe('TLS', () => {
     client.send(login());
     await client.next();
     const address = `127.0.0.1:${client.socket.localPort}`;
-    expect([...controlled.core.live.list(allConnections).rows].map((row) => row.address)).toEqual([address]);
+    expect([...controlled.core.live.list(allConnections).connections].map((row) => row.address)).toEqual([
+      address,
+    ]);
   });
 
   it('may be all there is', async () => {

@@ -103,9 +103,9 @@ describe.each([
   it('is listed with transport and address', async () => {
     const client = await connected({ clientId: 'listed' });
     expect(client.connected).toBe(true);
-    const { rows } = controlled.core.live.list(allConnections);
-    expect(rows).toMatchObject([
-      { transport, address: expect.stringMatching(/^127\.0\.0\.1:\d+$/), clientId: 'listed' },
+    const { connections } = controlled.core.live.list(allConnections);
+    expect(connections).toMatchObject([
+      { transport, address: expect.stringMatching(/^127\.0\.0\.1:\d+$/), client: 'listed' },
     ]);
   });
 });

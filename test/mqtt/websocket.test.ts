@@ -73,10 +73,10 @@ const publish = (packetId: number, payload: string | Buffer = 'x') =>
 const puback = (packetId: number) => [0x40, 2, packetId >> 8, packetId & 0xff];
 const refused = (reason: CloseReason) => controlled.broker.counters.refused[reason];
 const connectionOf = (clientId: string) => {
-  const { rows } = controlled.core.live.list(allConnections);
-  return controlled.core.live.find(rows.find((row) => row.clientId === clientId)?.id ?? '');
+  const { connections } = controlled.core.live.list(allConnections);
+  return controlled.core.live.find(connections.find(({ client }) => client === clientId)?.id ?? '');
 };
-const bytesReadFrom = (clientId: string) => connectionOf(clientId)?.bytesIn;
+const bytesReadFrom = (clientId: string) => connectionOf(clientId)?.bytes_in;
 const closedFor = (reason: CloseReason) => controlled.broker.counters.closed[reason];
 
 describe('the handshake', () => {
@@ -341,7 +341,7 @@ describe('a client that is slow', () => {
     await vi.waitFor(() => expect(Buffer.concat(writer.messages).length).toBe(4 + 4 * count), 120_000);
     // 24 MB do not fit in the buffers of the system; what does not waits where it is counted and bounded.
     expect(connectionOf('test')).toMatchObject({ held: true });
-    expect(connectionOf('test')?.outgoing.waitingBytes).toBeGreaterThan(4_000_000);
+    expect(connectionOf('test')?.outgoing.waiting_bytes).toBeGreaterThan(4_000_000);
     socket.resume();
     await vi.waitFor(() => {
       const bytes = reader.messages.reduce((sum, message) => sum + message.length, 0);

@@ -38,9 +38,12 @@ const rowsPerPage = 1_000;
 const longestPauseSec = 10;
 const mostPauses = 60;
 
-/** Opens the API; nothing is asked yet. */
+/** Opens the API for a command that has time; nothing is asked yet. */
 export function openApiCall(remote: Remote, signal: AbortSignal): ApiCall {
-  const send = waitInTurn(sendOverHttp(remote.url, remote.key, timeoutMs), signal);
+  return openCalls(waitInTurn(sendOverHttp(remote.url, remote.key, timeoutMs), signal));
+}
+
+export function openCalls(send: Send): ApiCall {
   const get = async <T>(path: string, query: Parameters = {}) => {
     const parameters = new URLSearchParams();
     for (const [name, value] of Object.entries(query)) {

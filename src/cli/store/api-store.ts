@@ -3,6 +3,7 @@ import type { AuditPageJson } from '../../api/audit-entry.js';
 import type { ClaimPageJson, NewClaimJson } from '../../api/claim.js';
 import type { PolicyJson, PolicyPageJson, SetPolicyJson } from '../../api/policy.js';
 import type { ApiKeyState } from '../../db/api-keys.js';
+import { ruleName } from '../../policy.js';
 import { type ApiCall, openApiCall, orUndefined } from './api-call.js';
 import { openApiDevices } from './api-devices.js';
 import type { ApiKeyStore, ClaimStore, Pages, PolicyStore, Store } from './store.js';
@@ -34,16 +35,10 @@ function openApiPolicies(api: ApiCall): PolicyStore {
     find,
     async change(type, changes) {
       const before = await find(type);
-      const { warnings, ...after } = await api.send<SetPolicyJson>('PATCH', pathOf(type), {
-        publish: changes.publish,
-        subscribe: changes.subscribe,
-        publish_rate: changes.publishRate,
-        max_packet_bytes: changes.maxPacketBytes,
-        nats_subject: changes.natsSubject,
-        ack_level: changes.ackLevel,
-        on_refusal: changes.onRefusal,
-        receipts: changes.receipts,
-      });
+      const body = Object.fromEntries(
+        Object.entries(changes).map(([field, value]) => [ruleName(field), value]),
+      );
+      const { warnings, ...after } = await api.send<SetPolicyJson>('PATCH', pathOf(type), body);
       const query = { type, state: 'all', limit: 1 };
       const { devices } = await api.get<{ devices: unknown[] }>('/devices', query);
       return { before, after, warnings, hasDevices: devices.length > 0 };

@@ -3,8 +3,9 @@ import type { ConnectionDetailsJson, ConnectionPageJson, SortField } from '../..
 import type { DeviceDetailsJson, DevicePageJson } from '../../api/device.js';
 import type { SessionJson, SessionPageJson } from '../../api/session.js';
 import type { FleetJson, StatsJson } from '../../api/stats.js';
-import { SvcMqttError } from '../../errors.js';
-import { callApi, callForJson, type Send } from './api-send.js';
+import type { Metadata } from '../../db/devices/device-fields.js';
+import { openCalls } from './api-call.js';
+import type { Send } from './api-send.js';
 
 /** Which connections are asked for. */
 export interface PageRequest {
@@ -39,112 +40,42 @@ export interface LiveApi {
   endSession(id: string): Promise<void>;
 }
 
-/** What commands ask beside it. */
-export interface RemoteApi extends LiveApi {
-  /** Of the replica that answers. */
-  stats(): Promise<StatsJson>;
-  /** The pages of at most so many sessions. */
-  sessions(request: {
-    readonly device: string | undefined;
-    readonly limit: number;
-  }): AsyncIterable<readonly SessionJson[]>;
-  session(id: string): Promise<SessionJson>;
-  /** Ids of the active devices that are of the type and have the metadata, in pages. */
-  devices(filter: {
-    readonly type: string | undefined;
-    readonly metadata: Readonly<Record<string, string>> | undefined;
-  }): AsyncIterable<readonly string[]>;
-  sendCommand(device: string, request: CommandRequestJson): Promise<CommandJson>;
-  /** How far a command is that was sent. */
-  command(device: string, sequence: number): Promise<CommandProgressJson>;
-}
+/** What commands ask beside it, too. */
+export type RemoteApi = ReturnType<typeof openLiveApi>;
 
-/** Devices that are asked for at a time. */
-const devicePage = 1_000;
-/** Sessions that are asked for at a time. */
-const sessionPage = 500;
-
-export function openLiveApi(send: Send): RemoteApi {
-  const get = <T>(path: string) => callForJson<T>(send, 'GET', path);
-
+export function openLiveApi(send: Send) {
+  const api = openCalls(send);
+  const of = (collection: string, id: string, below = '') =>
+    `/${collection}/${encodeURIComponent(id)}${below}`;
   return {
-    page({ filter, sort, descending, offset, limit, device, replica }) {
-      const query = new URLSearchParams({
-        sort,
-        order: descending ? 'desc' : 'asc',
-        offset: String(offset),
-        limit: String(limit),
-      });
-      if (filter !== '') query.set('q', filter);
-      if (device !== undefined) query.set('device', device);
-      if (replica !== undefined) query.set('replica', replica);
-      return get(`/connections?${query}`);
+    page: ({ filter, descending, ...request }) =>
+      api.get('/connections', { ...request, order: descending ? 'desc' : 'asc', q: filter || undefined }),
+    fleet: () => api.get('/fleet'),
+    details: (id) => api.get(of('connections', id)),
+    kick: (id) => api.send('DELETE', of('connections', id)),
+    revoke: (device) => api.send('DELETE', of('devices', device)),
+    listDevices: ({ idPrefix, limit }) =>
+      api.get('/devices', { state: 'all', limit, id_prefix: idPrefix || undefined }),
+    device: (id) => api.getUnless('DEVICE_NOT_FOUND', of('devices', id)),
+    listSessions: ({ devices, idPrefix, limit }) =>
+      api.get('/sessions', { limit, device: devices, device_prefix: idPrefix || undefined }),
+    endSession: (id) => api.send('DELETE', of('sessions', id)),
+    /** Of the replica that answers. */
+    stats: () => api.get<StatsJson>('/stats'),
+    /** The pages of at most so many sessions. */
+    sessions: ({ device, limit }: { readonly device: string | undefined; readonly limit: number }) =>
+      api.pages('GET', '/sessions', { device }, ({ sessions }: SessionPageJson) => sessions, limit),
+    session: (id: string) => api.get<SessionJson>(of('sessions', id)),
+    /** Ids of the active devices that are of the type and have the metadata, in pages. */
+    devices: ({ type, metadata = {} }: { type: string | undefined; metadata: Metadata | undefined }) => {
+      const entries = Object.entries(metadata).map(([key, value]) => `${key}=${value}`);
+      const idsOf = ({ devices }: DevicePageJson) => devices.map(({ id }) => id);
+      return api.pages('GET', '/devices', { type, metadata: entries }, idsOf);
     },
-    stats: () => get('/stats'),
-    fleet: () => get('/fleet'),
-    details: (id) => get(`/connections/${encodeURIComponent(id)}`),
-    async kick(id) {
-      await callApi(send, 'DELETE', `/connections/${encodeURIComponent(id)}`);
-    },
-    async revoke(device) {
-      await callApi(send, 'DELETE', `/devices/${encodeURIComponent(device)}`);
-    },
-    listDevices({ idPrefix, limit }) {
-      const query = new URLSearchParams({ state: 'all', limit: String(limit) });
-      if (idPrefix !== '') query.set('id_prefix', idPrefix);
-      return get(`/devices?${query}`);
-    },
-    listSessions({ devices = [], idPrefix = '', limit }) {
-      const query = new URLSearchParams({ limit: String(limit) });
-      for (const device of devices) query.append('device', device);
-      if (idPrefix !== '') query.set('device_prefix', idPrefix);
-      return get(`/sessions?${query}`);
-    },
-    async *sessions({ device, limit }) {
-      let left = limit;
-      let cursor: string | null = null;
-      do {
-        const query = new URLSearchParams({ limit: String(Math.min(left, sessionPage)) });
-        if (device !== undefined) query.set('device', device);
-        if (cursor !== null) query.set('cursor', cursor);
-        const page: SessionPageJson = await get(`/sessions?${query}`);
-        yield page.sessions;
-        left -= page.sessions.length;
-        cursor = page.next_cursor;
-      } while (cursor !== null && left > 0);
-    },
-    sendCommand: (device, request) =>
-      callForJson<CommandJson>(
-        send,
-        'POST',
-        `/devices/${encodeURIComponent(device)}/commands`,
-        JSON.stringify(request),
-      ),
-    command: (device, sequence) => get(`/devices/${encodeURIComponent(device)}/commands/${sequence}`),
-    async *devices({ type, metadata }) {
-      let cursor: string | null = null;
-      do {
-        const query = new URLSearchParams({ limit: String(devicePage) });
-        if (type !== undefined) query.set('type', type);
-        for (const [key, value] of Object.entries(metadata ?? {}))
-          query.append('metadata', `${key}=${value}`);
-        if (cursor !== null) query.set('cursor', cursor);
-        const page: DevicePageJson = await get(`/devices?${query}`);
-        yield page.devices.map(({ id }) => id);
-        cursor = page.next_cursor;
-      } while (cursor !== null);
-    },
-    session: (id) => get(`/sessions/${encodeURIComponent(id)}`),
-    async endSession(id) {
-      await callApi(send, 'DELETE', `/sessions/${encodeURIComponent(id)}`);
-    },
-    async device(id) {
-      try {
-        return await get(`/devices/${encodeURIComponent(id)}`);
-      } catch (error) {
-        if (error instanceof SvcMqttError && error.code === 'DEVICE_NOT_FOUND') return undefined;
-        throw error;
-      }
-    },
-  };
+    sendCommand: (device: string, request: CommandRequestJson) =>
+      api.send<CommandJson>('POST', of('devices', device, '/commands'), request),
+    /** How far a command is that was sent. */
+    command: (device: string, sequence: number) =>
+      api.get<CommandProgressJson>(of('devices', device, `/commands/${sequence}`)),
+  } satisfies LiveApi & Record<string, unknown>;
 }

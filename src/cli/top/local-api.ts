@@ -1,6 +1,5 @@
 import { toDeviceDetailsJson, toDeviceJson } from '../../api/device.js';
 import { toPassingMessageJson } from '../../api/passing-message.js';
-import { toSessionJson } from '../../api/session.js';
 import type { Actor } from '../../db/audit.js';
 import { SvcMqttError } from '../../errors.js';
 import { peekRefusals } from '../../server/forward/peek.js';
@@ -46,7 +45,7 @@ export function openLocalApi(
     },
     async listSessions({ devices = [], idPrefix = '', limit }) {
       const page = await sessions.list({ devices, devicePrefix: idPrefix, after: undefined, limit });
-      return { sessions: page.sessions.map(toSessionJson), next_cursor: page.next ?? null };
+      return { sessions: page.sessions, next_cursor: page.next ?? null };
     },
     async endSession(id) {
       if ((await sessions.end(id, actor)) === undefined)

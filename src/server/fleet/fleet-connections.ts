@@ -4,9 +4,6 @@ import {
   type ConnectionPageJson,
   type KeysRequest,
   replicaOf,
-  toConnectionDetailsJson,
-  toConnectionJson,
-  toConnectionPageJson,
 } from '../../api/connection.js';
 import { SvcMqttError } from '../../errors.js';
 import type { FleetConnectionRequest, FleetConnections, LiveConnections } from '../live.js';
@@ -109,7 +106,7 @@ export function openFleetConnections(options: {
     }
     const read = await Promise.all(
       [...byReplica].map(([replica, some]) =>
-        replica === own.replica ? local.rows(some).map(toConnectionJson) : readRowsOf(replica, some),
+        replica === own.replica ? local.rows(some) : readRowsOf(replica, some),
       ),
     );
     return new Map(read.flat().map((row) => [row.id, row]));
@@ -156,13 +153,12 @@ export function openFleetConnections(options: {
       if (only !== undefined && only !== own.replica) return await listOf(only, request);
       if (only === undefined && asking.open && asked.length > 0) return await listAll(request, asked, take);
       const unasked = only === undefined ? asked.map((member) => away(member, 'NATS is away')) : [];
-      return await take(() => toConnectionPageJson(local.list(request), [present(own), ...unasked]));
+      return await take(() => ({ ...local.list(request), replicas: [present(own), ...unasked] }));
     },
 
     async find(id): Promise<ConnectionDetailsJson | undefined> {
       if (replicaOf(id) !== own.replica) return await askOwner(id, 'connection', { id }, answers.connection);
-      const found = local.find(id);
-      return found && toConnectionDetailsJson(found);
+      return local.find(id);
     },
 
     async kick(id, actor) {

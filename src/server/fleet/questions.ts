@@ -1,9 +1,4 @@
-import {
-  replicaOf,
-  toConnectionDetailsJson,
-  toConnectionJson,
-  toConnectionPageJson,
-} from '../../api/connection.js';
+import { replicaOf } from '../../api/connection.js';
 import { defaultConnectionPage } from '../../api/connection-schema.js';
 import { toLedgerJson } from '../../api/device.js';
 import { toEventJson } from '../../api/event.js';
@@ -86,7 +81,7 @@ export function openQuestions({
           const { q, device, type, sort = 'rate', order, offset = 0, limit = defaultConnectionPage } = query;
           const descending = order !== 'asc';
           const asked = { text: q, device, type, sort, descending, offset, limit };
-          return toConnectionPageJson(connections.list(asked), []);
+          return { ...connections.list(asked), replicas: [] };
         }),
     ),
     'connection.keys': question(
@@ -100,7 +95,7 @@ export function openQuestions({
         }),
     ),
     'connection.rows': question('Connections of these ids', requests.rows, ({ ids }, room) => {
-      const found = new Map(connections.rows(ids).map((each) => [each.id, toConnectionJson(each)]));
+      const found = new Map(connections.rows(ids).map((each) => [each.id, each]));
       const rows = [];
       let used = answerBytes;
       for (const [at, id] of ids.entries()) {
@@ -115,7 +110,7 @@ export function openQuestions({
     connection: question('A connection, as GET /connections/{id}', requests.connection, ({ id }) => {
       const found = connections.find(id);
       if (found === undefined) throw absent();
-      return toConnectionDetailsJson(found);
+      return found;
     }),
     events: question('Its events after one of a number', requests.events, ({ after }, room) => {
       // Of too many the latest.

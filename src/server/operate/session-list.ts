@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { SessionSummary } from '../../api/session.js';
+import type { SessionJson } from '../../api/session.js';
 import { SvcMqttError } from '../../errors.js';
 import type { MessageFilters } from '../forward/state/message-index.js';
 import type { LiveSessions } from '../live.js';
@@ -31,36 +31,33 @@ export function openSessionList({
   messages(): Pending<MessageFilters> | undefined;
   drop(key: string): void;
 }): LiveSessions {
-  async function load(key: string): Promise<SessionSummary | undefined> {
+  async function load(key: string): Promise<SessionJson | undefined> {
     const found = await store.load(key).catch(fail);
     return found === undefined ? undefined : await summarize(key, found);
   }
 
-  async function summarize(key: string, { record }: StoredRecord): Promise<SessionSummary> {
-    const names = { id: key, deviceId: deviceOfKey(key), clientId: clientOfKey(key) };
-    return { ...names, stored: typeof record === 'string' ? record : await describe(record, names.deviceId) };
+  async function summarize(key: string, { record }: StoredRecord): Promise<SessionJson> {
+    const names = { id: key, device: deviceOfKey(key), client: clientOfKey(key) };
+    if (typeof record === 'string') return { ...names, ...unreadable, problem: record };
+    return { ...names, ...(await describe(record, names.device)), problem: null };
   }
 
   async function describe(record: SessionRecord, deviceId: string) {
     const { owner, awaySinceMs, expirySec, subscriptions, unacked } = record;
     const backlogs = [await findCommands(record, deviceId), await findMessages(record, deviceId)];
     const known = backlogs.filter((backlog) => backlog !== undefined);
-    const counts = known.map(({ count }) => count);
+    const waiting = known.reduce((sum, { count }) => sum + count, 0);
     const times = known.flatMap(({ oldestMs }) => oldestMs ?? []);
+    const expires = Number.isFinite(expirySec);
     return {
-      pending:
-        known.length === 0
-          ? undefined
-          : Math.min(
-              mostPending,
-              counts.reduce((sum, count) => sum + count, 0),
-            ),
-      oldestPendingMs: times.length === 0 ? undefined : Math.min(...times),
       connected: owner !== undefined,
-      awaySinceMs,
-      expirySec,
+      away_since: toTime(awaySinceMs),
+      expires_at: toTime(awaySinceMs !== undefined && expires ? awaySinceMs + expirySec * 1_000 : undefined),
+      expiry_seconds: expires ? expirySec : null,
       subscriptions: subscriptions.map(({ name, qos }) => ({ filter: name, qos })),
       unacknowledged: unacked.length,
+      pending: known.length === 0 ? null : Math.min(mostPending, waiting),
+      oldest_pending_at: toTime(times.length === 0 ? undefined : Math.min(...times)),
     };
   }
 
@@ -89,7 +86,7 @@ export function openSessionList({
         key.startsWith(begin) && (wanted === undefined || wanted.has(key.slice(0, key.indexOf('.') + 1)));
       const keys = firstOf(store.keys(), isWanted, after, limit + 1);
       const page = keys.slice(0, limit);
-      const sessions: SessionSummary[] = [];
+      const sessions: SessionJson[] = [];
       for (let at = 0; at < page.length; at += readAtOnce) {
         const read = await Promise.all(page.slice(at, at + readAtOnce).map(load));
         // One that has ended meanwhile is left out.
@@ -109,6 +106,22 @@ export function openSessionList({
       return { deviceId: deviceOfKey(key), clientId: clientOfKey(key) };
     },
   };
+}
+
+/** What is shown of a session whose record cannot be read. */
+const unreadable = {
+  connected: false,
+  away_since: null,
+  expires_at: null,
+  expiry_seconds: null,
+  subscriptions: [],
+  unacknowledged: 0,
+  pending: null,
+  oldest_pending_at: null,
+};
+
+function toTime(ms: number | undefined): string | null {
+  return ms === undefined ? null : new Date(ms).toISOString();
 }
 
 /** The first keys in order behind one, without sorting all that there are. */

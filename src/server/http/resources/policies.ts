@@ -1,4 +1,3 @@
-import type { Static } from 'typebox';
 import { toPolicyJson } from '../../../api/policy.js';
 import {
   PolicyChangesRequest,
@@ -12,8 +11,7 @@ import {
 import { defaultPageLimit, refer } from '../../../api/schema.js';
 import { checkDeviceType } from '../../../db/devices/device-fields.js';
 import type { Log } from '../../../log.js';
-import { checkPolicy, defaultRules, type PolicyRules } from '../../../policy.js';
-import { defaultTemplates } from '../../../topic-template.js';
+import { checkPolicy, defaultRules, type PolicyRules, readRulesJson } from '../../../policy.js';
 import { decodeCursor, makePage } from '../cursor.js';
 import { createInputProblem, createProblem, ProblemError } from '../problem.js';
 import type { Queries } from '../queries.js';
@@ -99,17 +97,7 @@ function addChangingRoutes(app: TypedApp, { policies, log }: Options): void {
     },
     async (request, reply) => {
       const { type } = request.params;
-      const { body } = request;
-      const rules: PolicyRules = {
-        publish: body.publish ?? defaultTemplates.publish,
-        subscribe: body.subscribe ?? defaultTemplates.subscribe,
-        publishRate: body.publish_rate ?? null,
-        maxPacketBytes: body.max_packet_bytes ?? null,
-        natsSubject: body.nats_subject ?? null,
-        ackLevel: body.ack_level ?? null,
-        onRefusal: body.on_refusal ?? null,
-        receipts: body.receipts ?? null,
-      };
+      const rules: PolicyRules = { ...defaultRules, ...readRulesJson(request.body) };
       requireSound(type, rules);
       const policy = await policies.set(request.actor, { type, ...rules });
       log.info(
@@ -140,7 +128,7 @@ function addChangingRoutes(app: TypedApp, { policies, log }: Options): void {
     },
     async (request, reply) => {
       const { type } = request.params;
-      const changes = toChanges(request.body);
+      const changes = readRulesJson(request.body);
       requireSound(type, { ...defaultRules, ...changes });
       const { after } = await policies.change(request.actor, type, changes);
       log.info(
@@ -174,30 +162,6 @@ function addChangingRoutes(app: TypedApp, { policies, log }: Options): void {
       return reply.code(204).send(null);
     },
   );
-}
-
-/** The fields that a body names; null: as without a policy. */
-function toChanges(body: Static<typeof PolicyChangesRequest>): Partial<PolicyRules> {
-  const {
-    publish,
-    subscribe,
-    publish_rate,
-    max_packet_bytes,
-    nats_subject,
-    ack_level,
-    on_refusal,
-    receipts,
-  } = body;
-  return {
-    ...(publish === undefined ? {} : { publish: publish ?? defaultTemplates.publish }),
-    ...(subscribe === undefined ? {} : { subscribe: subscribe ?? defaultTemplates.subscribe }),
-    ...(publish_rate === undefined ? {} : { publishRate: publish_rate }),
-    ...(max_packet_bytes === undefined ? {} : { maxPacketBytes: max_packet_bytes }),
-    ...(nats_subject === undefined ? {} : { natsSubject: nats_subject }),
-    ...(ack_level === undefined ? {} : { ackLevel: ack_level }),
-    ...(on_refusal === undefined ? {} : { onRefusal: on_refusal }),
-    ...(receipts === undefined ? {} : { receipts }),
-  };
 }
 
 function requireSound(type: string, rules: PolicyRules): void {

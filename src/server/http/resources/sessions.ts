@@ -1,5 +1,4 @@
 import { defaultPageLimit, refer } from '../../../api/schema.js';
-import { toSessionJson } from '../../../api/session.js';
 import {
   SessionPageResponse,
   SessionParams,
@@ -42,7 +41,7 @@ export function addSessionRoutes(app: TypedApp, sessions: LiveSessions): void {
       const after = cursor === undefined ? undefined : decodeCursor(cursor);
       const page = await sessions.list({ devices: [device].flat(), devicePrefix, after, limit });
       const next = page.next === undefined ? null : encodeCursor(page.next);
-      return reply.code(200).send({ sessions: page.sessions.map(toSessionJson), next_cursor: next });
+      return reply.code(200).send({ sessions: page.sessions, next_cursor: next });
     },
   );
 
@@ -66,7 +65,7 @@ export function addSessionRoutes(app: TypedApp, sessions: LiveSessions): void {
       const { id } = request.params;
       const found = await sessions.find(id);
       if (found === undefined) throw new ProblemError(createUnknownProblem(id));
-      return reply.code(200).send(toSessionJson(found));
+      return reply.code(200).send(found);
     },
   );
 

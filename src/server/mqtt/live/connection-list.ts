@@ -1,4 +1,9 @@
-import { type ConnectionDetails, type ConnectionSummary, sampleStep } from '../../../api/connection.js';
+import {
+  type ConnectionDetailsJson,
+  type ConnectionJson,
+  replicaOf,
+  sampleStep,
+} from '../../../api/connection.js';
 import type { Log } from '../../../log.js';
 import type { EventFeed } from '../../event-feed.js';
 import type { LiveConnections } from '../../live.js';
@@ -25,30 +30,33 @@ export function openConnectionList(options: {
     return connection?.isConnected ? connection : undefined;
   }
 
-  function summarize(connection: Connection): ConnectionSummary {
-    const { device, socket, lastMessageMs } = connection;
+  function summarize(connection: Connection): ConnectionJson {
+    const { id, device, socket, lastMessageMs } = connection;
+    const [qos0, qos1, qos2] = connection.received;
+    const rate = meters.rateOf(connection);
     return {
-      id: connection.id,
-      deviceId: device?.id ?? '',
-      deviceType: device?.type ?? '',
-      clientId: connection.clientId,
+      id,
+      replica: replicaOf(id),
+      device: device?.id ?? '',
+      type: device?.type ?? '',
+      client: connection.clientId,
       address: socket.address,
       transport: connection.accepted.transport,
       protocol: connection.protocol,
-      received: [...connection.received],
-      messagesPerSecond: meters.rateOf(connection),
-      bytesIn: socket.bytesIn,
-      bytesOut: socket.bytesOut,
-      inFlight: inFlightOf(connection),
+      received: { qos0, qos1, qos2 },
+      rate: rate === undefined ? null : Math.round(rate * 100) / 100,
+      bytes_in: socket.bytesIn,
+      bytes_out: socket.bytesOut,
+      in_flight: inFlightOf(connection),
       subscriptions: subscriptionsOf(connection),
-      connectedAtMs: toWallClock(connection.openedAtMs),
-      lastMessageAtMs: lastMessageMs === 0 ? undefined : toWallClock(lastMessageMs),
+      connected_at: toTime(connection.openedAtMs),
+      last_message_at: lastMessageMs === 0 ? null : toTime(lastMessageMs),
     };
   }
 
-  function lastErrorOf(connection: Connection): ConnectionDetails['lastError'] {
+  function lastErrorOf(connection: Connection): ConnectionDetailsJson['last_error'] {
     const { lastRefusal } = connection.report;
-    if (lastRefusal !== undefined) return lastRefusal;
+    if (lastRefusal !== undefined) return describeError(lastRefusal);
     const ended = events.findLast(
       ({ kind, device, client, connection: id }) =>
         kind === 'disconnected' &&
@@ -57,10 +65,11 @@ export function openConnectionList(options: {
         id !== connection.id,
     );
     const reason = ended?.reason;
-    if (ended === undefined || reason === undefined || reason === 'client-disconnect') return undefined;
+    if (ended === undefined || reason === undefined || reason === 'client-disconnect') return null;
     const why = (closeReasons as Readonly<Record<string, Reason>>)[reason]?.why ?? '';
     const code = formatCode(ended.code);
-    return { atMs: ended.atMs, detail: `the connection before this one ended: ${reason}${code}, ${why}` };
+    const detail = `the connection before this one ended: ${reason}${code}, ${why}`;
+    return describeError({ atMs: ended.atMs, detail });
   }
 
   return {
@@ -71,10 +80,10 @@ export function openConnectionList(options: {
       const entries = orders.of(request);
       const page = entries.slice(offset, offset + limit);
       return {
-        atMs: Date.now(),
+        at: new Date().toISOString(),
         total: connections.connected,
         matching: entries.length,
-        rows: page.map(({ connection }) => summarize(connection)),
+        connections: page.map(({ connection }) => summarize(connection)),
       };
     },
 
@@ -103,22 +112,29 @@ export function openConnectionList(options: {
       if (connection === undefined) return undefined;
       const { will, socket, client } = connection;
       const session = client?.session?.describe();
+      const outgoing = session?.outgoing;
+      const expirySec = client?.sessionExpirySec ?? 0;
       return {
         ...summarize(connection),
-        atMs: Date.now(),
-        keepaliveSec: Math.round(connection.keepaliveMs / 1_500),
-        persistentSession: (client?.sessionExpirySec ?? 0) > 0,
-        sessionExpirySec: client?.sessionExpirySec ?? 0,
-        receiveMaximum: connection.clientLimits.receiveMaximum,
-        topicAliasMaximum: connection.clientLimits.topicAliasMaximum,
-        will: will === undefined ? undefined : { topic: will.topic, qos: will.qos, retain: will.retain },
+        at: new Date().toISOString(),
+        keepalive_seconds: Math.round(connection.keepaliveMs / 1_500),
+        persistent_session: expirySec > 0,
+        session_expiry_seconds: Number.isFinite(expirySec) ? expirySec : null,
+        receive_maximum: connection.clientLimits.receiveMaximum,
+        topic_alias_maximum: connection.clientLimits.topicAliasMaximum,
+        will: will === undefined ? null : { topic: will.topic, qos: will.qos, retain: will.retain },
         held: socket.held,
         waits: waitsOf(connection),
-        unsentBytes: socket.unsentBytes,
-        outgoing: session?.outgoing ?? { waiting: 0, waitingBytes: 0, unacknowledged: 0, dropped: 0 },
-        subscribedTo: session?.subscriptions ?? [],
-        lastTopics: connection.uplink?.routing.topics ?? [],
-        lastError: lastErrorOf(connection),
+        unsent_bytes: socket.unsentBytes,
+        outgoing: {
+          waiting: outgoing?.waiting ?? 0,
+          waiting_bytes: outgoing?.waitingBytes ?? 0,
+          unacknowledged: outgoing?.unacknowledged ?? 0,
+          dropped: outgoing?.dropped ?? 0,
+        },
+        subscribed_to: [...(session?.subscriptions ?? [])],
+        last_topics: [...(connection.uplink?.routing.topics ?? [])],
+        last_error: lastErrorOf(connection),
       };
     },
 
@@ -144,14 +160,22 @@ function sample(entries: readonly Entry[], samples: number): Entry[] {
   return picked;
 }
 
-function waitsOf(connection: Connection): ConnectionDetails['waits'] {
+function waitsOf(connection: Connection): ConnectionDetailsJson['waits'] {
   const why = whyWaiting(connection);
-  return (
-    why && { cause: why.cause, detail: why.detail, subject: why.subject, sinceAtMs: toWallClock(why.sinceMs) }
-  );
+  if (why === undefined) return null;
+  return {
+    cause: why.cause,
+    detail: why.detail,
+    subject: why.subject ?? null,
+    since: toTime(why.sinceMs),
+  };
 }
 
-/** A time of `performance.now()` as wall-clock milliseconds, by the clock as it goes now. */
-function toWallClock(ms: number): number {
-  return Math.round(Date.now() - (performance.now() - ms));
+function describeError({ atMs, detail }: { readonly atMs: number; readonly detail: string }) {
+  return { at: new Date(atMs).toISOString(), detail };
+}
+
+/** A time of `performance.now()` by the wall clock as it goes now. */
+function toTime(ms: number): string {
+  return new Date(Math.round(Date.now() - (performance.now() - ms))).toISOString();
 }
