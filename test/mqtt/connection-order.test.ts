@@ -46,7 +46,7 @@ const request = { device: undefined, type: undefined, sort: 'messages', offset: 
 describe('an order of connections', () => {
   test('is at each look that of the connections of now', () => {
     const change = fc.record({
-      what: fc.constantFrom('come', 'go', 'send', 'forget'),
+      what: fc.constantFrom('come', 'go', 'send', 'sample', 'forget'),
       which: fc.nat(30),
       messages: fc.nat(4),
     });
@@ -54,28 +54,36 @@ describe('an order of connections', () => {
       fc.property(
         ...[fc.array(fc.array(change, { maxLength: 12 }), { maxLength: 8 }), fc.boolean()],
         fc.constantFrom(undefined, 'device-1'),
-        (looks, descending, text) => {
+        fc.constantFrom('messages', 'client', 'rate'),
+        (looks, descending, text, sort) => {
           const { connections, come, meters, orders } = open();
+          let aheadMs = 0;
+          const keyOf = (connection: Fake) => {
+            if (sort === 'client') return connection.clientId;
+            return sort === 'rate' ? (meters.rateOf(connection) ?? -1) : connection.received[1];
+          };
+          const compare = (a: string | number, b: string | number) => (a < b ? -1 : a > b ? 1 : 0);
           for (const changes of looks) {
             for (const { what, which, messages } of changes) {
               const some = [...connections][which % Math.max(1, connections.size)];
               if (what === 'come') come(makeConnection(messages));
-              else if (what === 'forget') meters.onTick(performance.now() + 3_600_000);
+              else if (what === 'sample') {
+                aheadMs += 1_000;
+                meters.onTick(performance.now() + aheadMs);
+              } else if (what === 'forget') meters.onTick(performance.now() + 3_600_000);
               else if (some !== undefined && what === 'send') some.received[1] = messages;
               else if (some !== undefined) {
                 some.isConnected = false;
                 connections.remove(some, true);
               }
             }
-            const entries = orders.of({ ...request, text, descending });
+            const entries = orders.of({ ...request, sort, text, descending });
             const sign = descending ? -1 : 1;
             const expected = [...connections]
               .filter(({ device }) => text === undefined || device.id === text)
               .sort(
                 (a, b) =>
-                  sign * (a.received[1] - b.received[1]) ||
-                  a.openedAtMs - b.openedAtMs ||
-                  (a.id < b.id ? -1 : 1),
+                  sign * compare(keyOf(a), keyOf(b)) || a.openedAtMs - b.openedAtMs || (a.id < b.id ? -1 : 1),
               );
             expect(connections.connected).toBe(connections.size);
             expect(entries.map(({ connection }) => connection.id)).toEqual(expected.map(({ id }) => id));

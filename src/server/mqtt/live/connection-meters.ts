@@ -27,6 +27,8 @@ export interface ConnectionMeters {
   watch(): void;
   /** Called when nobody watches any more. */
   onForgotten: () => void;
+  /** Samples taken since the start: between two no rate changes. */
+  readonly samples: number;
   /** Messages a second; undefined until it was watched for a second. */
   rateOf(connection: Metered): number | undefined;
   searchTextOf(connection: Metered): string;
@@ -45,6 +47,7 @@ export function openConnectionMeters(connections: Iterable<Metered>): Connection
   /** Somebody has watched since all was forgotten. */
   let wasWatched = false;
   let sampledAtMs = 0;
+  let samples = 0;
 
   function meterOf(connection: Metered): ConnectionMeter {
     if (connection.meter === undefined) {
@@ -64,6 +67,9 @@ export function openConnectionMeters(connections: Iterable<Metered>): Connection
       wasWatched = true;
     },
     onForgotten: () => {},
+    get samples() {
+      return samples;
+    },
     rateOf: (connection) => meterOf(connection).rate,
     searchTextOf(connection) {
       const meter = meterOf(connection);
@@ -81,6 +87,7 @@ export function openConnectionMeters(connections: Iterable<Metered>): Connection
       }
       if (nowMs - sampledAtMs < sampleMs) return;
       sampledAtMs = nowMs;
+      samples += 1;
       for (const connection of connections)
         if (connection.isConnected) sample(meterOf(connection), connection, nowMs);
     },
@@ -92,6 +99,11 @@ function sample(meter: ConnectionMeter, connection: Metered, nowMs: number): voi
   const passedMs = nowMs - meter.atMs;
   if (passedMs < sampleMs) return;
   const messages = countOf(connection);
+  // Most of a large fleet are silent most of the time.
+  if (messages === meter.messages && meter.rate === 0) {
+    meter.atMs = nowMs;
+    return;
+  }
   const rate = ((messages - meter.messages) * 1_000) / passedMs;
   const weight = meter.rate === undefined ? 1 : 1 - Math.exp(-passedMs / smoothingMs);
   const before = meter.rate ?? 0;

@@ -16,7 +16,21 @@ interface Kept {
   /** Of the newcomers so many were looked at; undefined: not even the others were. */
   seen: number | undefined;
   sortedAtMs: number;
+  /** Samples of the meters, and connections that had ended, when it was sorted. */
+  samples: number;
+  ended: number;
 }
+
+/** What does not change while a connection lives. */
+const lasting: ReadonlySet<SortField> = new Set<SortField>([
+  'device',
+  'type',
+  'client',
+  'address',
+  'protocol',
+  'transport',
+  'connected',
+]);
 
 /** Orders that are kept: who watches asks for the same again and again. */
 const maxKept = 8;
@@ -50,7 +64,10 @@ export function openConnectionOrders(connections: ConnectionRoll<Connection>, me
 
   function take({ text, device, type, sort, descending }: ConnectionRequest): Kept {
     const name = JSON.stringify([text, device, type, sort, descending]);
-    const order = kept.get(name) ?? { entries: [], seen: undefined, sortedAtMs: Number.NEGATIVE_INFINITY };
+    const order = kept.get(name) ?? {
+      ...{ entries: [], seen: undefined, sortedAtMs: Number.NEGATIVE_INFINITY },
+      ...{ samples: 0, ended: 0 },
+    };
     kept.delete(name);
     for (const other of kept.keys()) if (kept.size >= maxKept) kept.delete(other);
     kept.set(name, order);
@@ -81,13 +98,18 @@ export function openConnectionOrders(connections: ConnectionRoll<Connection>, me
       const { entries, seen } = order;
       const key = keyOf(request.sort, meters);
       const matches = filterOf(request, meters);
-      const moved = takeMoved(entries, key);
+      const isLasting =
+        lasting.has(request.sort) || (request.sort === 'rate' && order.samples === meters.samples);
+      const isWhole = isLasting && order.ended === connections.endedCount;
+      const moved = isWhole ? [] : takeMoved(entries, isLasting ? undefined : key);
       for (const connection of seen === undefined ? connections : newcomers.slice(seen)) {
         if (!connection.isConnected || matches?.(connection) === false) continue;
         moved.push({ connection, openedAtMs: connection.openedAtMs, key: key(connection) });
       }
       order.seen = newcomers.length;
       order.sortedAtMs = nowMs;
+      order.samples = meters.samples;
+      order.ended = connections.endedCount;
       const compare = comparatorOf(request.descending);
       mergeInto(entries, moved.sort(compare), compare);
       prune(nowMs);
@@ -96,14 +118,21 @@ export function openConnectionOrders(connections: ConnectionRoll<Connection>, me
   };
 }
 
-/** Takes those out that are not where they were, and those that have ended. */
-function takeMoved(entries: Entry[], key: (connection: Connection) => string | number): Entry[] {
+/**
+ * Takes those out that are not where they were, and those that have ended.
+ *
+ * @param key undefined: the others are all where they were.
+ */
+function takeMoved(
+  entries: Entry[],
+  key: ((connection: Connection) => string | number) | undefined,
+): Entry[] {
   const moved: Entry[] = [];
   let stayed = 0;
   for (const entry of entries) {
     const { connection } = entry;
     if (!connection.isConnected) continue;
-    const keyNow = key(connection);
+    const keyNow = key === undefined ? entry.key : key(connection);
     if (keyNow === entry.key) {
       entries[stayed] = entry;
       stayed += 1;

@@ -4,6 +4,8 @@ export class ConnectionRoll<C extends { readonly id: string }> implements Iterab
   onConnected: (connection: C) => void = () => {};
   private readonly byId = new Map<string, C>();
   private connectedCount = 0;
+  /** How many of those that were let in have ended since the start. */
+  endedCount = 0;
 
   get size(): number {
     return this.byId.size;
@@ -33,6 +35,8 @@ export class ConnectionRoll<C extends { readonly id: string }> implements Iterab
 
   /** @param wasConnected it had been let in. */
   remove(connection: C, wasConnected: boolean): void {
-    if (this.byId.delete(connection.id) && wasConnected) this.connectedCount -= 1;
+    if (!this.byId.delete(connection.id) || !wasConnected) return;
+    this.connectedCount -= 1;
+    this.endedCount += 1;
   }
 }
