@@ -30,6 +30,8 @@ const kindOfAction: Readonly<Record<string, LifeCycleKind>> = {
 };
 const actions = Object.keys(kindOfAction);
 const rowsPerBatch = 500;
+/** Small enough to stay far below the limit on the time of a query. */
+const rowsPerUpdate = 5_000;
 
 interface AuditRow {
   readonly id: string;
@@ -78,14 +80,17 @@ async function passOn(
     await client.query(
       'insert into event_cursor (snapshot) select pg_current_snapshot()::text on conflict do nothing',
     );
+    await forgetForeign(client);
     return 0;
   }
+  if (cursor.broken) await forgetForeign(client);
   let passed = 0;
   let lastId = '0';
   while (!cursor.broken) {
     const { rows } = await client.query<AuditRow>(
       `select id, at, actor_kind, actor, action, target, details from audit_log
-       where xid >= pg_snapshot_xmin($1) and not pg_visible_in_snapshot(xid, $1) and action = any($2) and id > $3
+       where xid >= pg_snapshot_xmin($1) and xid < pg_snapshot_xmax(pg_current_snapshot())
+         and not pg_visible_in_snapshot(xid, $1) and action = any($2) and id > $3
        order by id limit ${rowsPerBatch}`,
       [cursor.snapshot, actions, lastId],
     );
@@ -97,6 +102,27 @@ async function passOn(
   if (passed > 0 || cursor.broken)
     await client.query('update event_cursor set snapshot = pg_current_snapshot()::text');
   return passed;
+}
+
+/**
+ * Takes the transaction from records whose transaction is still to come: they were restored from a server whose numbers were
+ * higher. When the numbers of this one get there they would count as new.
+ */
+async function forgetForeign(client: pg.ClientBase): Promise<void> {
+  for (let lastId: string | null = '0'; lastId !== null; ) {
+    const { rows }: pg.QueryResult<{ last: string | null }> = await client.query(
+      `with foreign_records as (
+         select id from audit_log where xid >= pg_snapshot_xmax(pg_current_snapshot()) and id > $1
+         order by id limit ${rowsPerUpdate}
+       ), forgotten as (
+         update audit_log set xid = null from foreign_records where audit_log.id = foreign_records.id
+         returning audit_log.id
+       )
+       select max(id) as last from forgotten`,
+      [lastId],
+    );
+    lastId = rows[0]?.last ?? null;
+  }
 }
 
 function toChange(row: AuditRow): LifeCycleChange {
