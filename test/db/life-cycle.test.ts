@@ -1,4 +1,5 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { writeAudit } from '../../src/db/audit.js';
 import { addDevices } from '../../src/db/devices/devices.js';
 import { passOnChanges } from '../../src/db/devices/life-cycle.js';
 import { kinds, openTestDatabase, type TestDatabase, testActor } from './databases.js';
@@ -53,6 +54,25 @@ describe.each(kinds)('the changes of devices in %s', (kind) => {
       expect(await told()).toEqual([]);
     },
   );
+
+  test('leave the cursor behind what is no change of a device, a minute later', async () => {
+    const cursor = async () => (await database.sql('select snapshot from event_cursor'))[0];
+    const nowMs = vi.spyOn(performance, 'now');
+    onTestFinished(() => nowMs.mockRestore());
+    expect(await told()).toEqual([]);
+    await add('a');
+    expect(await told()).toEqual(['a']);
+    const [before, startMs] = [await cursor(), performance.now()];
+    await writeAudit(database.db.orm, testActor, [{ action: 'policy.set', target: 'sensor' }]);
+    expect(await told()).toEqual([]);
+    expect(await cursor()).toEqual(before);
+    nowMs.mockReturnValue(startMs + 61_000);
+    expect(await told()).toEqual([]);
+    const after = await cursor();
+    expect(after).not.toEqual(before);
+    await add('b');
+    expect(await told()).toEqual(['b']);
+  });
 
   test('that were restored beside a cursor hold up nothing', async () => {
     expect(await told()).toEqual([]);

@@ -32,6 +32,10 @@ const actions = Object.keys(kindOfAction);
 const rowsPerBatch = 500;
 /** Small enough to stay far below the limit on the time of a query. */
 const rowsPerUpdate = 5_000;
+/** Longest that the same records are looked through again, when none of them is of a device. */
+const keepCursorMs = 60_000;
+/** When the cursor was last written by this process, as of `performance.now()`. */
+const writtenAtMs = new WeakMap<Database, number>();
 
 interface AuditRow {
   readonly id: string;
@@ -57,7 +61,7 @@ export async function passOnChanges(
 ): Promise<number> {
   try {
     // All batches see the same changes, which are those that the cursor then stands behind.
-    return await inTransaction(db, (_orm, client) => passOn(client, tell), 'repeatable read');
+    return await inTransaction(db, (_orm, client) => passOn(db, client, tell), 'repeatable read');
   } catch (error) {
     // Another replica has just passed them on.
     if (codeOf(error) === serializationFailure) return 0;
@@ -68,6 +72,7 @@ export async function passOnChanges(
 const serializationFailure = '40001';
 
 async function passOn(
+  db: Database,
   client: pg.ClientBase,
   tell: (changes: readonly LifeCycleChange[]) => Promise<void>,
 ): Promise<number> {
@@ -99,8 +104,15 @@ async function passOn(
     lastId = rows.at(-1)?.id ?? lastId;
     if (rows.length < rowsPerBatch) break;
   }
-  if (passed > 0 || cursor.broken)
+  const nowMs = performance.now();
+  if (
+    passed > 0 ||
+    cursor.broken ||
+    nowMs - (writtenAtMs.get(db) ?? Number.NEGATIVE_INFINITY) > keepCursorMs
+  ) {
     await client.query('update event_cursor set snapshot = pg_current_snapshot()::text');
+    writtenAtMs.set(db, nowMs);
+  }
   return passed;
 }
 
