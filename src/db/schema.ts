@@ -27,10 +27,22 @@ const timestamptz = customType<{ data: Date; driverData: string }>({
 const earliestMs = Date.parse('0001-01-01T00:00:00Z');
 const latestMs = Date.parse('9999-12-31T23:59:59.999Z');
 
-/** SQL may write times that nothing else knows, `infinity` among them: they are as early, or as late, as can be. */
-function toDate(text: string): Date {
-  const ms = Date.parse(text);
-  if (Number.isNaN(ms)) return new Date(/^-|BC$/.test(text) ? earliestMs : latestMs);
+/** As PostgreSQL writes it with DateStyle ISO; where clocks went by the sun its offset has seconds. */
+const isoTime = /^(\d{4,6})(-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)([+-]\d\d)(:\d\d)?(?::\d\d)?$/;
+
+/**
+ * Reads a time as PostgreSQL writes it. SQL may write times that nothing else knows, `infinity` among them: they are as early,
+ * or as late, as can be.
+ *
+ * @throws Error when it is in another form: to take it for a time that it is not would let devices in for longer.
+ */
+export function toDate(text: string): Date {
+  if (/^-infinity$| BC$/.test(text)) return new Date(earliestMs);
+  if (text === 'infinity') return new Date(latestMs);
+  const match = isoTime.exec(text);
+  if (match === null) throw new Error('The database writes times in another form than ISO 8601 (DateStyle)');
+  const [, year = '', day = '', time = '', hours = '', minutes = ':00'] = match;
+  const ms = year.length > 4 ? latestMs : Date.parse(`${year}${day}T${time}${hours}${minutes}`);
   return new Date(Math.min(Math.max(ms, earliestMs), latestMs));
 }
 

@@ -3,10 +3,11 @@ import pg from 'pg';
 import type { Config } from '../../config.js';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
+import { within } from '../../time-limit.js';
 import { type Embedded, openEmbedded } from '../embedded/embedded.js';
 import { toDatabaseError } from './database-errors.js';
 import { type DatabaseAddress, parseDatabaseUrl } from './dsn.js';
-import { setForSession } from './session.js';
+import { setForSession, writeTimesAsIso } from './session.js';
 import { encryptionOf } from './tls.js';
 
 /** An open database: PostgreSQL, or the embedded PGlite behind its unix socket; the same client in both cases. */
@@ -131,7 +132,10 @@ function assemble(
       idleTimeoutMillis: 30_000,
       // What is set for a database or a user holds for new connections only.
       maxLifetimeSeconds: 60,
-      onConnect: setTimeLimit,
+      async onConnect(client) {
+        await setTimeLimit(client);
+        await writeTimesAsIso(client);
+      },
     });
     pool.on('error', onLost);
     pool.on('connect', (client) => client.on('error', onLost));
@@ -158,8 +162,11 @@ function assemble(
       client.on('error', onLost);
       try {
         await client.connect();
+        await within(config.databaseTimeoutMs, writeTimesAsIso(client));
         return client;
       } catch (error) {
+        // Not awaited: a connection that is cut off may take long to end.
+        client.end().catch(() => {});
         throw toDatabaseError(error, where);
       }
     },

@@ -16,3 +16,11 @@ export async function setForSession(client: pg.ClientBase, name: string, value: 
   );
   return rowCount === 1;
 }
+
+/**
+ * Has times written as ISO 8601, as they are read here, whatever form is set for the database or the user, now or later.
+ * Through a pooler as well: PgBouncer keeps this parameter for each of its clients.
+ */
+export async function writeTimesAsIso(client: pg.ClientBase): Promise<void> {
+  await client.query(`select set_config('datestyle', 'ISO', false)`);
+}

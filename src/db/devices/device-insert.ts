@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm';
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres';
-import { devices } from '../schema.js';
+import { devices, toDate } from '../schema.js';
 import type { PreviousSecret } from './device-credentials.js';
 import type { Metadata } from './device-fields.js';
 
@@ -64,5 +64,5 @@ export async function insertDevices(
       made_by text)
     on conflict do nothing
     returning id, created_at`);
-  return new Map(stored.map((row) => [row.id, new Date(row.created_at)]));
+  return new Map(stored.map((row) => [row.id, toDate(row.created_at)]));
 }

@@ -41,6 +41,8 @@ export interface ChangeFeed {
 const sweepEveryMs = 500;
 const retryFirstMs = 50;
 const retryMostMs = 1_000;
+/** The class of SQLSTATEs that say: a value cannot be read. */
+const dataException = '22';
 
 /**
  * Follows the changes of the tables that replicas keep in memory, on a connection of its own: notifications tell a change when
@@ -79,7 +81,12 @@ export async function startChangeFeed(db: Database, log: Log): Promise<ChangeFee
   const sweep = async (connection: pg.Client) => {
     const ask = <R extends pg.QueryResultRow>(text: string, values: unknown[]) =>
       within(db.timeoutMs, connection.query<R>(text, values));
-    const { position, changed } = await readChanges(ask, seen);
+    const { position, changed } = await readChanges(ask, seen).catch(async (error: unknown) => {
+      if (seen === undefined || codeOf(error)?.startsWith(dataException) !== true) throw error;
+      // It would not be understood the next time either. Anything may have changed since.
+      const { position } = await readChanges(ask, undefined);
+      return { position, changed: new Map(followedTables.map((table) => [table, undefined])) };
+    });
     seen = position;
     for (const [table, ids] of changed) tell(table, ids);
     mark ??= { position, atMs: performance.now() };

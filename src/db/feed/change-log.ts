@@ -9,8 +9,8 @@ export interface Position {
   readonly snapshot: string;
   /** The transaction before which all had ended: `xid8` as text. */
   readonly xmin: string;
-  /** When, by the database's clock: `timestamptz` as text. */
-  readonly at: string;
+  /** When, by the database's clock, in seconds since 1970. */
+  readonly at: number;
 }
 
 /** What has been committed since a position. */
@@ -48,10 +48,11 @@ export async function readChanges(
     `select array(select distinct device_id from device_changes where ${isNew} limit ${maxIds + 1}) as ids,
      array(select distinct table_name from table_changes where ${isNew}) as tables,
      pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax($1::pg_snapshot)
-       or now() > $2::timestamptz + interval '${keptSec / 2} seconds' as broken,
+       or extract(epoch from now()) > $2::float8 + ${keptSec / 2} as broken,
      -- A standby does not say which transactions are under way: what may have been read is read once more.
      case when pg_is_in_recovery() then format('%1$s:%1$s:', pg_snapshot_xmin(pg_current_snapshot()))
-       else pg_current_snapshot()::text end as snapshot, pg_snapshot_xmin(pg_current_snapshot())::text as xmin, now()::text as at`,
+       else pg_current_snapshot()::text end as snapshot, pg_snapshot_xmin(pg_current_snapshot())::text as xmin,
+     extract(epoch from now())::float8 as at`,
     [since?.snapshot, since?.at],
   );
   const [row] = rows;
