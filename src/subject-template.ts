@@ -3,10 +3,10 @@
 /** Placeholders of a subject template; each stands for a token, `{topic}` for as many as the topic has levels. */
 const placeholders = ['{id}', '{type}', '{topic}'];
 
-/** Characters that one token of a subject cannot carry, and the one that escapes them. */
-export const unsafeInToken = /[\p{Cc}\p{Z}\uFEFF.*>%]/gu;
+/** Characters that one token of a subject cannot carry, a half of a surrogate pair among them, and the one that escapes them. */
+export const unsafeInToken = /[\p{Cc}\p{Cs}\p{Z}\uFEFF.*>%]/gu;
 
-const word = '[^\\p{Cc}\\p{Z}\\uFEFF.*>%{}]+';
+const word = '[^\\p{Cc}\\p{Cs}\\p{Z}\\uFEFF.*>%{}]+';
 /** What `checkSubjectTemplate` takes, for readers of the HTTP API's specification; a test holds both together. */
 export const subjectTemplatePattern = `^(?![$_])${word}(?:\\.(?:${word}|\\{id\\}|\\{type\\}))*(?:\\.\\{topic\\})?$`;
 

@@ -11,11 +11,13 @@ export const CommandRequest = Type.Object(
     topic: Type.String({
       minLength: 1,
       maxLength: maxCommandTopicLength,
-      pattern: '^[^+#\\u0000]+$',
+      pattern: '^[^+#\\u0000\\p{Cs}]+$',
       description: 'What follows `cmd/<id>/` in the topic, without wildcards',
       examples: ['fan/speed'],
     }),
-    payload: Type.Optional(Type.String({ description: 'The payload as text', examples: ['900'] })),
+    payload: Type.Optional(
+      Type.String({ pattern: '^\\P{Cs}*$', description: 'The payload as text', examples: ['900'] }),
+    ),
     payload_base64: Type.Optional(
       Type.String({ pattern: '^[A-Za-z0-9+/]*={0,2}$', description: 'The payload, in place of `payload`' }),
     ),

@@ -25,6 +25,11 @@ export interface AuditEntry {
 /** Rows of one INSERT: small enough to stay far below the limit on the time of a query. */
 const rowsPerInsert = 5_000;
 
+/** What PostgreSQL's text cannot hold would fail the change, or leave it unnoted where it is done already. */
+function toStorable(_key: string, value: unknown): unknown {
+  return typeof value === 'string' ? value.replace(/[\0\p{Cs}]/gu, '\ufffd') : value;
+}
+
 /** Writes changes to the audit log, in the transaction that makes them: `orm` is the transaction's. */
 export async function writeAudit(
   orm: NodePgDatabase,
@@ -35,6 +40,7 @@ export async function writeAudit(
     const batch = entries.slice(at, at + rowsPerInsert);
     const json = JSON.stringify(
       batch.map(({ action, target, details = {} }) => ({ action, target, details })),
+      toStorable,
     );
     // One parameter for all rows: a fleet that is imported has an entry for each device.
     await orm.execute(sql`

@@ -37,6 +37,19 @@ describe.each(kinds)('the audit log in %s', (kind) => {
     });
   });
 
+  test('takes whatever the details hold', async () => {
+    await write('device.command', 'one', {
+      topic: 'a\ud800b',
+      nested: [{ text: 'c\0d' }],
+      fine: '😀 \\ud800',
+    });
+    expect((await listAudit(database.db, { limit: 1 }))[0]?.details).toEqual({
+      topic: 'a\ufffdb',
+      nested: [{ text: 'c\ufffdd' }],
+      fine: '😀 \\ud800',
+    });
+  });
+
   test('is read of one device, and since a time', async () => {
     await write('device.add', 'one');
     await write('api-key.create', 'one');

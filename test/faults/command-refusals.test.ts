@@ -50,6 +50,15 @@ describe('nothing is stored, and the answer says why', () => {
     ['the same of a question', { topic: wide, wait_seconds: 1 }, 400, 'INPUT_INVALID', /3500 bytes/],
     ['a wildcard', { topic: 'a/+' }, 400, 'INPUT_INVALID', /topic/],
     ['a wildcard of a question', { topic: '#', wait_seconds: 1 }, 400, 'INPUT_INVALID', /topic/],
+    ...['topic', 'payload'].flatMap((field) =>
+      [{}, { wait_seconds: 1 }].map((more): [string, object, number, string, RegExp] => [
+        `a half of a surrogate pair in the ${field} ${JSON.stringify(more)}`,
+        { topic: 'a', ...more, [field]: 'a\ud800' },
+        400,
+        'INPUT_INVALID',
+        new RegExp(`${field} must be well-formed`),
+      ]),
+    ),
     [
       'a payload over what NATS takes',
       { topic: 'a', payload: 'x'.repeat(66_000) },

@@ -166,6 +166,7 @@ describe('checkSubjectTemplate', () => {
     ['raw.>', 'wildcard'],
     ['raw .{id}', 'cannot carry'],
     ['raw.\u00e9\t', 'cannot carry'],
+    ['raw.\ud800.{id}', 'cannot carry'],
     ['$JS.{id}', 'belong to NATS'],
     ['_INBOX.{id}', 'belong to NATS'],
   ])('names what is wrong with %j', (template, words) => {

@@ -90,6 +90,7 @@ const subjects = fc.constantFrom(
     'raw.{id}.{topic}',
     'raw.{topic}.x',
     '{id}',
+    'raw.\ud800.{id}',
     'raw',
     'cmd',
     'cmd.x',

@@ -13,6 +13,7 @@ import { messageOf } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import type { CommandFailure, CommandSender } from '../../forward/commands/command-sender.js';
 import type { FleetCommands } from '../../live.js';
+import { requireField } from '../fields.js';
 import { createInputProblem, createProblem, ProblemError } from '../problem.js';
 import { listProblems } from '../responses.js';
 import type { TypedApp } from '../typed-app.js';
@@ -100,6 +101,9 @@ function addSendRoute(app: TypedApp, options: CommandOptions): void {
       const { topic, qos, expires_in_seconds: expirySec, wait_seconds: waitSec, ack } = request.body;
       if (/[+#\0]/.test(topic))
         throw new ProblemError(createInputProblem([{ field: 'topic', problem: 'must not contain + or #' }]));
+      // They would be sent as other ones.
+      for (const field of ['topic', 'payload'] as const)
+        if (request.body[field]?.isWellFormed() === false) requireField(field, 'must be well-formed Unicode');
       const payload = readPayload(request.body);
       if (waitSec === undefined ? ack !== undefined : expirySec !== undefined) {
         const field = waitSec === undefined ? 'ack' : 'expires_in_seconds';
