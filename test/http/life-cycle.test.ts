@@ -209,6 +209,7 @@ describe.each(kinds)('the life of a device over HTTP, on %s', (kind) => {
     expect(await list('metadata=site=lyon&metadata=floor%3Df2')).toEqual(['f2']);
     expect(await list(`metadata=${encodeURIComponent('site=a=b c')}`)).toEqual(['f3']);
     expect(await list('metadata=site=')).toEqual([]);
+    expect(await list('metadata=site=lyon&metadata=site=lyon')).toEqual(['f1', 'f2']);
     await database.sql(`update devices set expires_at = now() - interval '1 second' where id = 'f1'`);
     expect(await list('state=expired')).toEqual(['f1']);
     expect(await list('state=active')).toEqual(['f2', 'f3']);

@@ -37,7 +37,11 @@ export function readMetadataFilter(parameter: string | readonly string[]): Metad
     if (at < 1) requireField('metadata', 'must have the form key=value');
     return [text.slice(0, at), text.slice(at + 1)] as const;
   });
-  return requireMetadata(Object.fromEntries(entries));
+  const metadata = requireMetadata(Object.fromEntries(entries));
+  // No device has both; to look for one of them would be to ignore the other.
+  const twice = entries.find(([key, value]) => metadata[key] !== value);
+  if (twice !== undefined) requireField(`metadata.${twice[0]}`, 'is asked for with two values');
+  return metadata;
 }
 
 /**
