@@ -201,6 +201,7 @@ describe('what the specification refuses the route refuses, and nothing else', (
           order: fc.constantFrom('asc', 'up'),
         },
         ...{
+          id_prefix: texts,
           metadata: texts.filter((text) => text.length < 257).map((text) => `a=${text}`),
           limit: fc.constantFrom('1', '0', '1000', '1001', 'x'),
         },

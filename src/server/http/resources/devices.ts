@@ -11,7 +11,12 @@ import {
   RotatedDeviceResponse,
 } from '../../../api/device-schema.js';
 import { defaultPageLimit, refer } from '../../../api/schema.js';
-import { checkNewDeviceId, isStorable, parseTime } from '../../../db/devices/device-fields.js';
+import {
+  checkDeviceType,
+  checkNewDeviceId,
+  isStorable,
+  parseTime,
+} from '../../../db/devices/device-fields.js';
 import type { DeviceSort } from '../../../db/devices/devices.js';
 import { decodeCursor, makePage } from '../cursor.js';
 import { requireField } from '../fields.js';
@@ -104,6 +109,8 @@ async function readPage(
 ): Promise<Static<typeof DevicePage>> {
   const limit = query.limit ?? defaultPageLimit;
   if (query.type !== undefined) requireType(query.type);
+  // Made of what a type may be made of.
+  if (query.id_prefix !== undefined) requireField('id_prefix', checkDeviceType(query.id_prefix));
   const sort = query.sort ?? 'id';
   const after = query.cursor === undefined ? undefined : readCursor(query.cursor, sort);
   const rows = await devices.list({
