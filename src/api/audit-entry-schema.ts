@@ -37,7 +37,7 @@ export const AuditQuery = Type.Object(
     device: Type.Optional(
       Type.String({
         minLength: 1,
-        description: 'Only what was done to the device with this id, or to its connections',
+        description: 'Only what was done to the device with this id, or to its connections and sessions',
       }),
     ),
     since: Type.Optional(timeField('Only changes since then')),

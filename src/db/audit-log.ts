@@ -26,7 +26,7 @@ const rowsPerPrune = 5_000;
 /**
  * Lists changes, newest first, `limit` at a time.
  *
- * @param request.device only what was done to the device with this id, or to its connections.
+ * @param request.device only what was done to the device with this id, or to its connections and sessions.
  * @param request.before the id of the last record of the page before.
  */
 export async function listAudit(
@@ -50,7 +50,9 @@ export async function listAudit(
           // A device type or a key may have the name that a device has as its id.
           device === undefined
             ? undefined
-            : or(like(auditLog.action, 'device.%'), like(auditLog.action, 'connection.%')),
+            : or(
+                ...['device.%', 'connection.%', 'session.%'].map((actions) => like(auditLog.action, actions)),
+              ),
           since === undefined ? undefined : gte(auditLog.at, since),
           before === undefined ? undefined : lt(auditLog.id, before),
         ),

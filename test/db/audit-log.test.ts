@@ -57,15 +57,18 @@ describe.each(kinds)('the audit log in %s', (kind) => {
     await database.sql("update audit_log set at = now() - interval '3 days'");
     await write('device.revoke', 'one');
     await write('connection.kick', 'one');
+    await write('session.end', 'one', { client: 'c' });
     const read = async (request: { device?: string; since?: Date }) =>
       (await listAudit(database.db, { ...request, limit: 10 })).map(({ action, target }) => [action, target]);
     expect(await read({ device: 'one' })).toEqual([
+      ['session.end', 'one'],
       ['connection.kick', 'one'],
       ['device.revoke', 'one'],
       ['device.add', 'one'],
     ]);
     const since = new Date(Date.now() - 86_400_000);
     expect(await read({ since })).toEqual([
+      ['session.end', 'one'],
       ['connection.kick', 'one'],
       ['device.revoke', 'one'],
     ]);
