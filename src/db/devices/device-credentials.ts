@@ -149,7 +149,8 @@ export async function markSeen(db: Database, sightings: readonly Sighting[]): Pr
           where last_seen_at is null or last_seen_at < now() - interval '1 minute'
             or sighting.secret <> last_secret_used or (last_secret_used is null and sighting.secret is not null)
         ), seen as (
-          select ${devices}.id, due.secret from ${devices} join due using (id) for update of ${devices} skip locked
+          select ${devices}.id, due.secret from ${devices} join due using (id)
+          for no key update of ${devices} skip locked
         ), written as (
           update ${devices} set last_seen_at = now(), last_secret_used = coalesce(seen.secret, last_secret_used)
           from seen where ${devices}.id = seen.id

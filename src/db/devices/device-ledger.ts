@@ -2,7 +2,7 @@ import { eq, sql } from 'drizzle-orm';
 import type { LedgerCounts } from '../../ledger-counts.js';
 import type { Database } from '../connection/open.js';
 import { query } from '../connection/query.js';
-import { deviceLedger } from '../schema.js';
+import { deviceLedger, devices } from '../schema.js';
 import { isStorable } from './device-fields.js';
 
 /** What has become of a device's messages. */
@@ -30,20 +30,29 @@ export interface LedgerAddition extends Readonly<LedgerCounts> {
   readonly first_seen_at?: string | undefined;
 }
 
-/** Adds to the ledger of many devices with one statement; a device that is gone is left out. */
+/**
+ * Adds to the ledger of many devices with one statement; a device that is gone is left out, and one that is about to be removed
+ * waits: otherwise its ledger would be that of the next device with its id.
+ */
 export async function addToLedger(db: Database, additions: readonly LedgerAddition[]): Promise<void> {
-  const json = JSON.stringify(additions.filter(({ device_id: id }) => isStorable(id)).map(withSoundPlace));
-  // In order of id: of two replicas that add to the same devices none waits for the other in a circle.
+  const sound = additions.filter(({ device_id: id }) => isStorable(id)).map(withSoundPlace);
+  const ids = sql.param(sound.map(({ device_id: id }) => id));
+  // First all devices and then all rows, in order of id: of those who add to, change or remove the same ones none waits in a circle.
   await query(db, () =>
     db.orm.execute(sql`
+      with held as (
+        select id from ${devices} where id = any(${ids}::text[]) order by id for key share
+      )
       insert into ${deviceLedger} as ledger (device_id, received, stored, refused, delivered, last_refused_at,
         last_refused_reason, last_stream, last_sequence, last_address, first_seen_at)
       select device_id, received, stored, refused, delivered, last_refused_at, last_refused_reason, last_stream,
           last_sequence, last_address, coalesce(added.first_seen_at, now())
-        from json_to_recordset(${json}::json) as added (device_id text, received bigint, stored bigint,
+        from json_to_recordset(${JSON.stringify(sound)}::json) as added (device_id text, received bigint, stored bigint,
           refused bigint, delivered bigint, last_refused_at timestamptz, last_refused_reason text, last_stream text,
           last_sequence bigint, last_address text, first_seen_at timestamptz)
-        join devices on devices.id = added.device_id
+        join held on held.id = added.device_id
+      -- Which reads all of them, so that all are locked, before the first row is written.
+      where (select count(*) from held) > 0
       order by added.device_id
       on conflict (device_id) do update set
         received = ledger.received + excluded.received,
