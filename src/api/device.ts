@@ -1,5 +1,6 @@
 import type { Static } from 'typebox';
 import type { RotatedDevice } from '../db/devices/device-changes.js';
+import type { Metadata } from '../db/devices/device-fields.js';
 import type { Ledger } from '../db/devices/device-ledger.js';
 import type { Device, NewDevice } from '../db/devices/devices.js';
 import type * as schema from './device-schema.js';
@@ -13,6 +14,15 @@ export type NewDeviceJson = Static<typeof schema.NewDeviceResponse>;
 /** A device's new secret. */
 export type RotatedDeviceJson = Static<typeof schema.RotatedDeviceResponse>;
 
+/** SQL may have written values that are no texts: they are shown as JSON. */
+export function toMetadataJson(metadata: Metadata): Record<string, string> {
+  const texts = Object.entries(metadata).map(([key, value]: [string, unknown]) => [
+    key,
+    typeof value === 'string' ? value : JSON.stringify(value),
+  ]);
+  return Object.fromEntries(texts);
+}
+
 export function toDeviceJson(device: Device): DeviceJson {
   return {
     id: device.id,
@@ -22,7 +32,7 @@ export function toDeviceJson(device: Device): DeviceJson {
     revoked_at: device.revokedAt?.toISOString() ?? null,
     last_seen_at: device.lastSeenAt?.toISOString() ?? null,
     expires_at: device.expiresAt?.toISOString() ?? null,
-    metadata: device.metadata,
+    metadata: toMetadataJson(device.metadata),
     last_secret_used: device.lastSecretUsed,
     previous_secret_until: device.previousSecretUntil?.toISOString() ?? null,
     previous_secret_until_used: device.previousSecretUntilUsed,

@@ -9,6 +9,7 @@ import {
 import type { ExportedDevice } from '../db/devices/device-import.js';
 import type { DeviceRow } from '../db/devices/device-insert.js';
 import { timePattern } from './constants.js';
+import { toMetadataJson } from './device.js';
 import type { FieldProblem } from './problem.js';
 import type * as schema from './stored-device-schema.js';
 
@@ -21,7 +22,7 @@ export function toStoredDeviceJson(device: ExportedDevice): StoredDeviceJson {
   return {
     id: device.id,
     type: device.type,
-    metadata: device.metadata,
+    metadata: toMetadataJson(device.metadata),
     created_at: device.createdAt.toISOString(),
     expires_at: device.expiresAt?.toISOString() ?? null,
     revoked_at: device.revokedAt?.toISOString() ?? null,

@@ -218,6 +218,25 @@ describe.each(kinds)('in %s', (kind) => {
     expect((await set({ constructor: 'v', k1: null }))?.metadata.constructor).toBe('v');
   });
 
+  test('metadata that SQL wrote without texts stays until it is changed, and then has to be sound', async () => {
+    const { id } = await add();
+    const written = { list: [1], site: 'graz', nothing: null };
+    await database.sql('update devices set metadata = $1 where id = $2', [written, id]);
+    const expiresAt = new Date(Date.now() + 60_000);
+    expect(await setDevice(database.db, testActor, id, { expiresAt })).toMatchObject({
+      expiresAt,
+      metadata: written,
+    });
+    const set = (metadata: Record<string, string | null>) =>
+      setDevice(database.db, testActor, id, { metadata });
+    await expect(set({ site: 'linz' })).rejects.toMatchObject({
+      code: 'INPUT_INVALID',
+      field: 'metadata.list',
+      message: 'metadata.list must be a string',
+    });
+    expect((await set({ list: null, site: 'linz' }))?.metadata).toEqual({ site: 'linz' });
+  });
+
   test.each([true, false])(
     'an import that fails midway keeps what it promises: all or none %s',
     async (allOrNone) => {

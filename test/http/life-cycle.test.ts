@@ -193,6 +193,26 @@ describe.each(kinds)('the life of a device over HTTP, on %s', (kind) => {
     expect(await add({ id: 'gone' })).toMatchObject({ id: 'gone' });
   });
 
+  it('can be changed and shown when SQL has written metadata that is no text', async () => {
+    await add({ id: 'odd' });
+    await database.sql(
+      `update devices set metadata = '{"a": {"b": [1]}, "n": 5, "s": "x"}' where id = 'odd'`,
+    );
+    const metadata = { a: '{"b":[1]}', n: '5', s: 'x' };
+    const shown = await send('PATCH', '/devices/odd', { expires_at: '2099-01-31T12:00:00Z' });
+    expect([shown.status, shown.json()]).toMatchObject([200, { id: 'odd', metadata }]);
+    expect((await send('GET', '/devices/odd')).json()).toMatchObject({ metadata });
+    const [exported] = (await send('POST', '/devices/export', { type: 'sensor', limit: 1000 }))
+      .json<{ devices: Json[] }>()
+      .devices.filter(({ id }) => id === 'odd');
+    expect(exported).toMatchObject({ metadata });
+    const refused = await send('PATCH', '/devices/odd', { metadata: { s: 'y', n: '6' } });
+    const errors = [{ field: 'metadata.a', problem: 'must be a string' }];
+    expect([refused.status, refused.json()]).toMatchObject([400, { errors }]);
+    const mended = await send('PATCH', '/devices/odd', { metadata: { a: null, n: '6' } });
+    expect([mended.status, mended.json()]).toMatchObject([200, { metadata: { n: '6', s: 'x' } }]);
+  });
+
   it('can be found by its metadata and by its state', async () => {
     const list = async (query: string) =>
       (await send('GET', `/devices?type=found&${query}`))

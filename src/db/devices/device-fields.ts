@@ -115,6 +115,8 @@ export function checkMetadata(metadata: Metadata): { field: string; problem: str
     const field = `metadata.${key.slice(0, maxMetadataKeyLength)}`;
     const inKey = checkMetadataKey(key);
     if (inKey !== undefined) return { field, problem: `has a key that ${inKey}` };
+    // SQL may have written others.
+    if (typeof value !== 'string') return { field, problem: 'must be a string' };
     const problem = checkText(value, maxMetadataValueLength) ?? checkHoldsNoKey(value);
     if (problem !== undefined) return { field, problem };
   }
