@@ -56,8 +56,18 @@ async function listen(onFinished: OnFinished, url: string) {
   return { told, ids };
 }
 
-const start = (onFinished: OnFinished, env: Record<string, string> = {}) =>
-  startGateway(onFinished, { env: { DEVICE_EVENTS: 'true', ...env } });
+async function start(onFinished: OnFinished, env: Record<string, string> = {}): Promise<Gateway> {
+  const gateway = await startGateway(onFinished, { env: { DEVICE_EVENTS: 'true', ...env } });
+  const database = new pg.Client({ connectionString: gateway.databaseUrl });
+  await database.connect();
+  // What is done before the first replica of all has noted where to begin is not told.
+  await until(
+    'the begin is noted',
+    async () => (await database.query('select from event_cursor')).rowCount === 1,
+  );
+  await database.end();
+  return gateway;
+}
 
 async function api(gateway: Gateway, method: string, path: string): Promise<void> {
   const answer = await fetch(`http://127.0.0.1:${gateway.server.httpPort}${path}`, {
