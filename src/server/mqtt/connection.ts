@@ -261,7 +261,8 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
   }
 
   /** The first packet of a session that is going on is its CONNACK [MQTT-3.2.0-1]. */
-  private begin(connect: Connect, { login, client, terms, limits, connack }: Joined): void {
+  private begin(connect: Connect, joined: Joined): void {
+    const { login, client, sessionPresent, terms, limits, connack } = joined;
     this.terms = terms;
     this.clientLimits = limits;
     this.asksForReceipts = connect.userProperties.some(
@@ -277,6 +278,7 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
     this.services.directory.loggedIn(login.device, login.secret);
     this.report.connected();
     this.socket.write(connack);
+    this.services.registry.onAccepted(client, sessionPresent);
     this.services.takeOver.announce(client);
     client.session?.attach(this);
     this.socket.updateHold();

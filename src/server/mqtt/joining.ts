@@ -34,6 +34,7 @@ export interface JoiningConnection extends ClientConnection {
 export interface Joined {
   readonly login: Login;
   readonly client: Client;
+  readonly sessionPresent: boolean;
   readonly terms: Terms;
   readonly limits: ClientLimits;
   readonly connack: Buffer;
@@ -92,7 +93,8 @@ export async function join(
   const { receiveMaximum, maxPacketBytes } = connect;
   if (connack.length > maxPacketBytes) return { refused: 'answer-too-large' };
   const topicAliasMaximum = Math.min(connect.topicAliasMaximum, config.maxTopicAliases);
-  return { login, client, terms, limits: { receiveMaximum, maxPacketBytes, topicAliasMaximum }, connack };
+  const limits = { receiveMaximum, maxPacketBytes, topicAliasMaximum };
+  return { login, client, sessionPresent, terms, limits, connack };
 }
 
 /** The client's session, where it has or wants one that outlives its connection; no other client waits. */

@@ -12,6 +12,7 @@ import {
   publish5,
   subscribe5,
   subscribed5,
+  version5,
 } from './mqtt5.js';
 
 const harness = openHarness({ acl: 'open' });
@@ -332,6 +333,25 @@ describe('MQTT 5, the will', () => {
       if (how === 'after it was lost') client.destroy();
       await connected5(harness, { ...options, clean: true });
       await expectWill(watcher);
+    },
+  );
+
+  it.each(['after it was lost', 'by a take-over'])(
+    '[MQTT-3.1.3-9] comes when the client that would be back %s is refused: it has not gone on with its session',
+    async (how) => {
+      const watcher = await watch();
+      const options = expiring(100, { clientId: 'refused' });
+      const client = await connected5(harness, { ...options, will: delayed(50) });
+      if (how === 'after it was lost') await lose(client);
+      const again = await harness.open();
+      // No CONNACK is so short.
+      const list = properties([Id.sessionExpiry, 100], [Id.maximumPacketSize, 12]);
+      again.send(harness.login({ ...version5, ...options, properties: list }));
+      await again.waitClosed();
+      await expectQuiet(watcher);
+      jump(51);
+      await expectWill(watcher);
+      expect(await isPresent(options)).toBe(true);
     },
   );
 

@@ -153,8 +153,8 @@ export function openRegistry(options: {
 
   /** Closes a client's connection and discards its session. */
   function drop(client: Client, reason: CloseReason): void {
-    client.connection?.close(reason);
     if (suppressesWill(reason)) absent.cancelWill(client);
+    client.connection?.close(reason);
     discard(client);
   }
 
@@ -198,9 +198,8 @@ export function openRegistry(options: {
       const isAllowed = client.session === undefined || client.session.isAllowedBy(rules.policy);
       const isExpired = client.expiresAtMs <= performance.now();
       const sessionPresent = !cleanStart && client.sessionExpirySec > 0 && !isExpired && isAllowed;
-      // Back within the delay, with the session that it had: the will is not published [MQTT-3.1.3-9].
-      if (sessionPresent) absent.cancelWill(client);
-      else absent.publishWill(client);
+      // Only CONNACK tells whether the client is back: a connection that never has it goes on with no session.
+      absent.holdWill(client);
       if (!sessionPresent) discardSession(client);
       client.sessionExpirySec = request.sessionExpirySec;
       client.expiresAtMs = Number.POSITIVE_INFINITY;
@@ -208,6 +207,12 @@ export function openRegistry(options: {
       client.admittedAtMs = performance.now();
       connection.client = client;
       return { client, sessionPresent };
+    },
+
+    /** CONNACK is sent: back within the delay, with the session that it had, the will is not published [MQTT-3.1.3-9]. */
+    onAccepted(client: Client, sessionPresent: boolean): void {
+      if (sessionPresent) absent.cancelWill(client);
+      else absent.publishWill(client);
     },
 
     /**

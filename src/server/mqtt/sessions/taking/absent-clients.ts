@@ -63,6 +63,10 @@ export function openAbsentClients(options: {
   }
 
   return {
+    /** The client may be back: its delay does not end meanwhile. `add` sees to the will again. */
+    holdWill(client: Client): void {
+      delayed.delete(client);
+    },
     cancelWill,
     publishWill,
 
