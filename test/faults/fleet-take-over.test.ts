@@ -1,6 +1,8 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, expect, test } from 'vitest';
-import type { Credentials } from '../support/load.js';
+import { type Credentials, readStored } from '../support/load.js';
 import { pingreqPacket, type RawClient } from '../support/raw-client.js';
+import { Id, property } from '../support/raw-mqtt5.js';
 import type { ServerProcess } from '../support/server-process.js';
 import { undoAfterAll } from '../support/undo-after-all.js';
 import {
@@ -114,6 +116,27 @@ test.for(variants)(
       older.send(pingreqPacket);
       expect((await older.next()).type).toBe(13);
     }
+  },
+);
+
+test.for(['away', 'connected'])(
+  'a client that is %s begins anew on another replica: its will comes, since the session has ended that it waited with',
+  async (where, { onTestFinished }) => {
+    const device = await addDevice(gateway.server.httpPort);
+    const level5 = { level: 5, properties: property(Id.sessionExpiry, 600) };
+    const topic = `raw/${device.id}`;
+    const will = { topic, payload: 'will', qos: 1, properties: property(Id.willDelay, 600) };
+    const isStored = async () =>
+      (await readStored(gateway.nats.url)).some(({ subject }) => subject === topic.replace('/', '.'));
+    const first = await connected(onTestFinished, gateway.server.mqttPort, device, { ...level5, will });
+    // The other replica has heard of it.
+    const moved = await connected(onTestFinished, other.mqttPort, device, { ...level5, clean: false, will });
+    await first.waitClosed();
+    if (where === 'away') moved.destroy();
+    await delay(500);
+    expect(await isStored()).toBe(false);
+    await connected(onTestFinished, gateway.server.mqttPort, device, { ...level5, clean: true });
+    await until('the will is stored', isStored);
   },
 );
 

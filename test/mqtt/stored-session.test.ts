@@ -25,7 +25,7 @@ function openReplicas() {
       { key: 'd.c', record, revision },
       {
         collect: () => record,
-        onLost: () => void lost.push(owner),
+        onLost: (ended) => void lost.push(ended ? `${owner}, ended` : owner),
       },
     );
   const openOther = (key: string) =>
@@ -77,6 +77,19 @@ test('a session that another replica has taken, changed and parted with is not t
   expect([one.isHeld, lost]).toEqual([false, ['one']]);
   expect((await store.load('d.c'))?.record).toMatchObject({ epoch: 6, subscriptions: [] });
 });
+
+test.each(['when that is heard of', 'when it writes again'])(
+  'a session in whose place its client has begun another one is found to have ended %s',
+  async (when) => {
+    const { open, write, lost } = openReplicas();
+    const before = recordOf({ owner: 'one', epoch: 5 });
+    const one = open('one', before, await write(before, 0));
+    const revision = await write(recordOf({ id: 'another-one', owner: 'two', epoch: 6 }), 1);
+    if (when === 'when it writes again') expect(await one.persist()).toBe(false);
+    else await one.onNews(revision);
+    expect([one.isHeld, one.hasEnded, lost]).toEqual([false, true, ['one, ended']]);
+  },
+);
 
 test('a session that nobody took is still the one of a replica that was taken for dead while its client came back to it', async () => {
   const { store, open, write, lost } = openReplicas();

@@ -278,7 +278,7 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
     this.services.directory.loggedIn(login.device, login.secret);
     this.report.connected();
     this.socket.write(connack);
-    this.services.registry.onAccepted(client, sessionPresent);
+    this.services.registry.settleWill(client, sessionPresent);
     this.services.takeOver.announce(client);
     client.session?.attach(this);
     this.socket.updateHold();

@@ -209,9 +209,13 @@ export function openRegistry(options: {
       return { client, sessionPresent };
     },
 
-    /** CONNACK is sent: back within the delay, with the session that it had, the will is not published [MQTT-3.1.3-9]. */
-    onAccepted(client: Client, sessionPresent: boolean): void {
-      if (sessionPresent) absent.cancelWill(client);
+    /**
+     * Sees to the will that waits for its delay.
+     *
+     * @param isBack its client is, with the session that it had: the will is not published [MQTT-3.1.3-9]. Else that one has ended.
+     */
+    settleWill(client: Client, isBack: boolean): void {
+      if (isBack) absent.cancelWill(client);
       else absent.publishWill(client);
     },
 

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { SessionRecord } from './session-record.js';
-import type { SessionStore } from './session-store.js';
+import type { SessionStore, StoredRecord } from './session-store.js';
 import type { SessionWriter, Writable } from './session-writer.js';
 
 /** What of a session changes while its client is connected. */
@@ -49,12 +49,14 @@ export class StoredSession implements Writable {
   private readonly writer: SessionWriter;
   private readonly owner: string;
   private readonly collect: () => SessionState;
-  private readonly onLost: (removed: boolean) => void;
+  private readonly onLost: (ended: boolean) => void;
   private terms: Terms;
   private revision: number;
   /** The latest epoch that the store is known to have from here. */
   private claimed: number;
   private phase: 'held' | 'removing' | 'over' = 'held';
+  /** It was lost because it is nowhere any more. */
+  hasEnded = false;
   /** Counts what was asked for to be stored, and what of it is. */
   private asked = 0;
   private stored = 0;
@@ -71,12 +73,12 @@ export class StoredSession implements Writable {
   /**
    * @param start what the store has.
    * @param client.collect what is to be stored now.
-   * @param client.onLost another connection has the session, or it was removed.
+   * @param client.onLost another connection has the session, or it has ended: it was removed, or the client has begun anew.
    */
   constructor(
     services: { readonly store: SessionStore; readonly writer: SessionWriter; readonly owner: string },
     start: { readonly key: string; readonly record: SessionRecord; readonly revision: number },
-    client: { collect(): SessionState; onLost(removed: boolean): void },
+    client: { collect(): SessionState; onLost(ended: boolean): void },
   ) {
     this.store = services.store;
     this.writer = services.writer;
@@ -87,7 +89,7 @@ export class StoredSession implements Writable {
     this.revision = start.revision;
     this.claimed = epoch;
     this.collect = () => client.collect();
-    this.onLost = (removed) => client.onLost(removed);
+    this.onLost = (ended) => client.onLost(ended);
   }
 
   get id(): string {
@@ -206,7 +208,7 @@ export class StoredSession implements Writable {
     const found = await this.store.load(this.key);
     if (this.phase !== 'held') return;
     if (found !== undefined && (this.terms.owner === undefined || typeof found.record === 'string')) {
-      this.lose(false);
+      this.lose(found);
       return;
     }
     this.isForeign = false;
@@ -214,10 +216,13 @@ export class StoredSession implements Writable {
     this.terms = { ...this.terms, epoch: Math.max(this.epoch, (found?.epoch ?? 0) + 1) };
   }
 
-  private lose(removed: boolean): void {
+  /** @param found what the store has in its place. */
+  private lose(found: StoredRecord | undefined): void {
     this.phase = 'over';
+    this.hasEnded =
+      found === undefined || (typeof found.record !== 'string' && found.record.id !== this.terms.id);
     this.settle(Number.POSITIVE_INFINITY, false);
-    this.onLost(removed);
+    this.onLost(this.hasEnded);
   }
 
   private async writeRemoval(): Promise<void> {
@@ -243,7 +248,7 @@ export class StoredSession implements Writable {
       if (this.terms.owner !== undefined) void this.persist();
       return;
     }
-    this.lose(found === undefined);
+    this.lose(found);
   }
 
   /**

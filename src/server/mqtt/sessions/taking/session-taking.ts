@@ -227,8 +227,8 @@ export function openSessionTaking(options: {
         const received = client.received?.snapshot() ?? emptyState.received;
         return { subscriptions, cursors, unacked, passed, received };
       },
-      onLost: (removed: boolean) => {
-        if (client.stored?.isHeld === false && !begun.has(client)) registry.lose(client, removed);
+      onLost: (ended: boolean) => {
+        if (client.stored?.isHeld === false && !begun.has(client)) registry.lose(client, ended);
       },
     };
   }
@@ -253,9 +253,12 @@ export function openSessionTaking(options: {
       const taken = await goOn(client, stored, request, turn);
       if (taken !== undefined) return taken;
       if (!request.isWanted()) {
-        if (client.connection === undefined && client.stored === stored) registry.lose(client, false);
+        if (client.connection === undefined && client.stored === stored)
+          registry.lose(client, stored.hasEnded);
         return { refused: 'taken-over' };
       }
+      // Whatever session the client goes on with, it is not the one that this will was left to.
+      if (stored.hasEnded) registry.settleWill(client, false);
     }
     begun.delete(client);
     client.stored = undefined;

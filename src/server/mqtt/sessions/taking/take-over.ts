@@ -5,7 +5,13 @@ import type { Registry } from '../registry.js';
 import type { SessionStore } from '../store/session-store.js';
 
 /** A connection that a replica tells of. */
-type Entry = readonly [key: string, ageMs: number, epoch: number];
+type Entry = readonly [
+  key: string,
+  ageMs: number,
+  epoch: number,
+  /** Of its stored session; undefined: it has none, or the replica is of an earlier version. */
+  session?: string,
+];
 
 export type TakeOver = ReturnType<typeof openTakeOver>;
 
@@ -51,12 +57,17 @@ export function openTakeOver(options: {
     return store.durable ? stored.epoch : ownSession;
   }
 
+  function entryOf(client: Client, nowMs: number): Entry {
+    const epoch = epochOf(client);
+    const { key, admittedAtMs, stored } = client;
+    const ageMs = nowMs - admittedAtMs;
+    return epoch > 0 && stored !== undefined ? [key, ageMs, epoch, stored.id] : [key, ageMs, epoch];
+  }
+
   function tell(clients: readonly Client[]): void {
     const nowMs = performance.now();
     const entries = clients.flatMap((client): Entry[] =>
-      client.connection?.isConnected !== true
-        ? []
-        : [[client.key, nowMs - client.admittedAtMs, epochOf(client)]],
+      client.connection?.isConnected !== true ? [] : [entryOf(client, nowMs)],
     );
     if (entries.length === 0 || telling === undefined) return;
     const isTold = telling.tell(subject, `${ownStart}"connections":${JSON.stringify(entries)}}`);
@@ -81,7 +92,7 @@ export function openTakeOver(options: {
     timer ??= setTimeout(flush, gatherMs);
   }
 
-  function onEntry([key, ageMs, epoch]: Entry): void {
+  function onEntry([key, ageMs, epoch, session]: Entry): void {
     const client = registry.find(key);
     // One that is still being let in tells of itself when it is.
     if (client === undefined || client.connection?.isConnected === false) return;
@@ -92,7 +103,8 @@ export function openTakeOver(options: {
       // The other one does not know yet, or has been told and is gone.
       if (client.connection !== undefined) announce(client);
     } else if (ownEpoch > 0 && epoch > 0) {
-      registry.lose(client, false);
+      // Where the client has begun anew its session here has ended, and with it the delay of a will [MQTT-3.1.3-9].
+      registry.lose(client, session !== undefined && session !== client.stored?.id);
     } else if (epoch === noSession && store.durable) {
       // It has begun anew there, or goes on without a session.
       registry.drop(client, 'taken-over');
@@ -138,6 +150,7 @@ function readEntries(data: Uint8Array): readonly Entry[] | undefined {
 
 function isEntry(value: unknown): value is Entry {
   if (!Array.isArray(value)) return false;
-  const [key, ageMs, epoch] = value as unknown[];
-  return typeof key === 'string' && Number.isFinite(ageMs) && Number.isSafeInteger(epoch);
+  const [key, ageMs, epoch, session] = value as unknown[];
+  const isTold = typeof key === 'string' && Number.isFinite(ageMs) && Number.isSafeInteger(epoch);
+  return isTold && (session === undefined || typeof session === 'string');
 }
