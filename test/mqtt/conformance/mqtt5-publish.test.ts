@@ -1,6 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { packet, publishPacket, pubrelPacket, uint16, unsubscribePacket } from '../../support/raw-client.js';
-import { acknowledgePacket, Id, properties, property, readAcknowledge } from '../../support/raw-mqtt5.js';
+import {
+  acknowledgePacket,
+  Id,
+  type PropertyValue,
+  properties,
+  property,
+  readAcknowledge,
+} from '../../support/raw-mqtt5.js';
 import {
   expectQuiet,
   idOf,
@@ -24,7 +31,12 @@ import {
   subscribed5,
 } from './mqtt5.js';
 
-const harness = openHarness({ acl: 'open', maxInFlightPerClient: 4, maxExchangesPerClient: 4 });
+const harness = openHarness({
+  acl: 'open',
+  maxInFlightPerClient: 4,
+  maxExchangesPerClient: 4,
+  maxTopicBytes: 1_024,
+});
 const confined = openHarness();
 const strict = openHarness({ onDeniedPublish: 'disconnect' });
 /** Where nothing is retained. */
@@ -234,6 +246,26 @@ describe('MQTT 5, topic aliases of a client', () => {
     await send('', 3);
     const topics = numbers.map((number) => `alias/${number}`);
     expect(topicsFrom()).toEqual([...topics, ...topics, 'alias/again', 'alias/again']);
+  });
+
+  it('[MQTT-3.3.2-12] are given by a PUBLISH that is refused, too', async () => {
+    const client = await connected5(harness);
+    const from = harness.controlled.taken.length;
+    const topicOf = ({ headers }: (typeof harness.controlled.taken)[0]) =>
+      /Mqtt-Topic: (.*)\r/.exec(Buffer.from(headers).toString())?.[1];
+    const send = async (topic: string, ...more: (readonly [number, PropertyValue])[]) => {
+      const list = properties([Id.topicAlias, 1], ...more);
+      client.send(publish5({ topic, qos: 1, packetId: 1, properties: list }));
+      return readAcknowledge(await nextOf(client, puback)).code;
+    };
+    expect(await send('alias/first')).toBe(0);
+    expect(await send(`alias/${'x'.repeat(1_100)}`)).toBe(0x90);
+    // It stands for the topic that is too long, and not for the one before.
+    expect(await send('')).toBe(0x90);
+    const long = [Id.userProperty, ['a', 'a'.repeat(40_000)]] as const;
+    expect(await send('alias/second', long, long)).toBe(0x97);
+    expect(await send('')).toBe(0);
+    expect(harness.controlled.taken.slice(from).map(topicOf)).toEqual(['alias/first', 'alias/second']);
   });
 
   it('[MQTT-3.3.2-7] end with the connection, though the session goes on', async () => {
