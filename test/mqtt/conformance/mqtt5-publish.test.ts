@@ -284,8 +284,7 @@ describe('MQTT 5, the receive maximum of the server', () => {
   it('[MQTT-3.3.4-7] [MQTT-4.9.0-1] [MQTT-4.9.0-2] one message of QoS 1 or 2 more than it is answered 0x93', async () => {
     harness.controlled.autoStore = false;
     const client = await connected5(harness);
-    for (const qos of [1, 2, 1, 2])
-      client.send(publish5({ qos, packetId: client.received.length + qos * 10 }));
+    for (const [index, qos] of [1, 2, 1, 2].entries()) client.send(publish5({ qos, packetId: index + 1 }));
     await ping(client);
     client.send(publish5({ qos: 1, packetId: 99 }));
     await expectDisconnect(client, 0x93);
@@ -320,6 +319,39 @@ describe('MQTT 5, the receive maximum of the server', () => {
     client.send(pubrelPacket(2), pubrelPacket(3), pubrelPacket(4));
     for (let count = 0; count < 3; count += 1) await nextOf(client, pubcomp);
     await ping(client);
+  });
+
+  it('a message of QoS 2 that is sent again on its connection counts once', async () => {
+    const client = await connected5(harness);
+    for (let round = 1; round <= 5; round += 1) {
+      for (const dup of [false, true, true]) {
+        client.send(publish5({ qos: 2, packetId: 1, dup }));
+        await nextOf(client, pubrec);
+      }
+      client.send(pubrelPacket(1));
+      await nextOf(client, pubcomp);
+    }
+    for (let packetId = 1; packetId <= 4; packetId += 1) client.send(publish5({ qos: 2, packetId }));
+    for (let packetId = 1; packetId <= 4; packetId += 1) await nextOf(client, pubrec);
+    await ping(client);
+    client.send(publish5({ qos: 2, packetId: 5 }));
+    await expectDisconnect(client, 0x93);
+  });
+
+  it('a message of QoS 2 that a connection before has begun counts once on the next one', async () => {
+    const options = { clientId: 'begun-before', clean: false, properties: property(Id.sessionExpiry, 100) };
+    const first = await connected5(harness, options);
+    first.send(publish5({ qos: 2, packetId: 1 }));
+    await nextOf(first, pubrec);
+    const client = await connected5(harness, options);
+    for (let copy = 1; copy <= 3; copy += 1) {
+      client.send(publish5({ qos: 2, packetId: 1, dup: true }));
+      await nextOf(client, pubrec);
+    }
+    for (let packetId = 2; packetId <= 4; packetId += 1) client.send(publish5({ qos: 2, packetId }));
+    for (let packetId = 2; packetId <= 4; packetId += 1) await nextOf(client, pubrec);
+    client.send(publish5({ qos: 2, packetId: 5 }));
+    await expectDisconnect(client, 0x93);
   });
 
   it('[MQTT-4.9.0-3] other packets are answered while it is reached', async () => {

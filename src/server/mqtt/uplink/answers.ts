@@ -110,7 +110,8 @@ export class Answers {
     connection.reply(connection.codec.encodeAcknowledge(PacketType.PUBCOMP, packetId, unknownPacketId));
   }
 
-  private settle(): void {
+  /** One fewer is owed. */
+  settle(): void {
     if (this.owed > 0) this.owed -= 1;
   }
 }

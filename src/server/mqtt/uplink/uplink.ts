@@ -89,6 +89,8 @@ export class Uplink implements PublishOwner {
   private readonly wills: Wills;
   /** There is none before the first message that has properties. */
   private properties: PropertiesReader | undefined;
+  /** Exchanges that an earlier connection began and this one has not counted; undefined: there were none. */
+  private readonly earlier: Set<number> | undefined;
 
   constructor(
     services: UplinkServices,
@@ -99,6 +101,8 @@ export class Uplink implements PublishOwner {
     this.connection = connection;
     this.answers = connection.answers;
     this.client = start.client;
+    const { exchanges } = start.client;
+    this.earlier = exchanges.size > 0 ? new Set(exchanges.packetIds()) : undefined;
     this.routing = new Routing(start.rules, services.topicLimits);
     const { deadLetters } = services;
     this.refused = deadLetters && new RefusedMessages(deadLetters, start.client, connection.protocol);
@@ -257,6 +261,7 @@ export class Uplink implements PublishOwner {
     if (exchange !== undefined && exchange !== 'answered') return 'early-pubrel';
     const { client } = this;
     client.exchanges.end(packetId);
+    this.earlier?.delete(packetId);
     const answer = () => {
       if (exchange === undefined) this.answers.answerUnknown(packetId);
       else this.answers.acknowledge(PacketType.PUBCOMP, packetId);
@@ -341,6 +346,8 @@ export class Uplink implements PublishOwner {
   private resume(packetId: number): boolean {
     const exchange = this.client.exchanges.get(packetId);
     if (exchange === undefined) return false;
+    // One PUBCOMP answers all copies: of those of one connection only the first counts (MQTT 5.0 §4.9).
+    if (this.earlier?.delete(packetId) !== true) this.answers.settle();
     if (exchange === 'answered') {
       this.answers.add({ qos: 2, packetId, stored: true, exchanges: undefined });
     } else if (exchange.uplink !== this) {
