@@ -57,6 +57,14 @@ test('what is repeated after its identifier has been used here is another messag
   expect(received.find(8, true)).toBe(4);
 });
 
+test('what the replica before may have begun is open until it is known to have ended', () => {
+  const received = new ReceivedGenerations({ generation: 4, completed: [[1, 3]], open: [[2, 3]] });
+  expect([1, 2, 7].map((packetId) => received.mayBeOpen(packetId))).toEqual([false, true, true]);
+  for (const packetId of [2, 7]) received.complete(packetId);
+  expect([2, 7].map((packetId) => received.mayBeOpen(packetId))).toEqual([false, false]);
+  expect(new ReceivedGenerations().mayBeOpen(7)).toBe(false);
+});
+
 test('ranges are those of a set, whatever the order', () => {
   for (let round = 0; round < 50; round += 1) {
     const received = new ReceivedGenerations();

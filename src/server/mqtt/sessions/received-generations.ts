@@ -36,6 +36,11 @@ export class ReceivedGenerations {
     return isIn(this.completed, packetId) ? undefined : this.generation;
   }
 
+  /** An exchange that is not known here may have been begun, and answered with PUBREC, by who had the session before. */
+  mayBeOpen(packetId: number): boolean {
+    return this.older.has(packetId) || (this.restored !== undefined && !isIn(this.ended, packetId));
+  }
+
   /** An exchange begins under the generation that `find` gave. */
   begin(packetId: number, generation: number): void {
     if (generation !== this.generation) this.older.set(packetId, generation);

@@ -262,8 +262,9 @@ export class Uplink implements PublishOwner {
     const { client } = this;
     client.exchanges.end(packetId);
     this.earlier?.delete(packetId);
+    const isOpenElsewhere = client.received?.mayBeOpen(packetId) === true;
     const answer = () => {
-      if (exchange === undefined) this.answers.answerUnknown(packetId);
+      if (exchange === undefined && !isOpenElsewhere) this.answers.answerUnknown(packetId);
       else this.answers.acknowledge(PacketType.PUBCOMP, packetId);
     };
     const { received, stored } = client;
