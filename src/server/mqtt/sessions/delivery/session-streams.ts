@@ -205,7 +205,8 @@ export class SessionStreams {
           if (mayHave(terms, message, clientKey) && matches(filter, message.topic)) matching.push(terms);
         }
         if (matching.length > 0) return copyFor(matching, message, false);
-        return isBegun ? message : undefined;
+        // It was first sent as it came: not as one that was retained before [MQTT-3.3.1-9].
+        return isBegun ? { ...message, retain: false } : undefined;
       },
       onNewStream() {
         for (const { from } of subscriptions.values()) from[stream] = 0;
