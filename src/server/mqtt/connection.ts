@@ -482,8 +482,18 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
   /** Stops reading for good: the server drains, then closes. */
   stopReading(): void {
     this.draining = true;
+    this.heedFarewell();
     this.parked.clear();
     this.socket.updateHold();
+  }
+
+  /** Nothing that is parked is processed any more: a DISCONNECT among it takes the will back all the same [MQTT-3.1.2-10]. */
+  private heedFarewell(): void {
+    const { last } = this.parked;
+    const first = last?.packet[0] ?? 0;
+    if (last === undefined || first >> 4 !== PacketType.DISCONNECT) return;
+    if (this.codec.checkFlags(first) !== undefined) return;
+    if (suppressesWill(this.onDisconnect(last.packet, last.bodyOffset))) this.will = undefined;
   }
 
   private probe(enable: boolean): void {
@@ -521,6 +531,7 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
     const code = disconnect === undefined ? told : this.codec.codeOf(reason, 'disconnect');
     this.report.closing(reason, fields, code);
     const wasConnected = this.isConnected;
+    if (reason === 'connection-lost') this.heedFarewell();
     this.phase = 'closed';
     this.parked.clear();
     this.room.close(this.uplink);

@@ -23,6 +23,7 @@ import {
 } from './harness.js';
 
 const harness = openHarness({ acl: 'open', maxSubscriptionsPerClient: 3 });
+const bounded = openHarness({ acl: 'open', maxInFlightPerClient: 1 });
 const maxLevels = 100;
 const deep = (levels: number): string => Array.from({ length: levels }, () => 'd').join('/');
 
@@ -314,6 +315,23 @@ describe('wills', () => {
     });
     await harness.leave(client);
     (await harness.connected(options)).destroy();
+    await expectQuiet(watcher);
+  });
+
+  it('[MQTT-3.1.2-10] are dropped by DISCONNECT also where it waits behind messages when the connection ends', async () => {
+    const { controlled } = bounded;
+    const watcher = await bounded.subscribed([['will/waiting', 1]]);
+    const client = await bounded.connected({ will: { topic: 'will/waiting', payload: 'x', qos: 1 } });
+    const count = controlled.broker.connectionCount();
+    controlled.autoStore = false;
+    for (const packetId of [1, 2, 3]) client.send(publishPacket({ topic: 'a', qos: 1, packetId }));
+    client.send(disconnectPacket);
+    // The server has all of it.
+    await ping(client);
+    client.socket.resetAndDestroy();
+    await vi.waitFor(() => expect(controlled.broker.connectionCount()).toBe(count - 1));
+    controlled.autoStore = true;
+    controlled.taken.at(-1)?.onStored();
     await expectQuiet(watcher);
   });
 

@@ -17,6 +17,12 @@ export class ParkedPackets {
     return this.packets.length === 0;
   }
 
+  /** The one that came last, and where its variable header begins. */
+  get last(): { readonly packet: Buffer; readonly bodyOffset: number } | undefined {
+    const packet = this.packets.at(-1);
+    return packet && { packet, bodyOffset: bodyOffsetOf(packet) };
+  }
+
   /** No more should be read. */
   get isFull(): boolean {
     return this.bytes > maxBytes;
