@@ -44,22 +44,25 @@ export function openAbsentClients(options: {
     delayedWill?.publish();
   }
 
-  /** Discards sessions absent longest, first of devices that have more than their share of them. */
+  /**
+   * Discards sessions absent longest, first of devices that have more than their share of them. One that is stored lives on: its
+   * will, which waits here alone, is not to come before its time as long as there are others.
+   */
   function evict(): void {
     const counts = new Map<DeviceClients, number>();
     for (const { device } of absent) counts.set(device, (counts.get(device) ?? 0) + 1);
     const share = Math.max(1, Math.floor(maxSessions / counts.size));
-    for (const atMost of [share, 0]) {
-      for (const client of absent) {
-        if (absent.size <= maxSessions) return;
-        const count = counts.get(client.device) ?? 0;
-        if (count <= atMost) continue;
-        counts.set(client.device, count - 1);
-        counters.limits.sessions += 1;
-        if (store.durable) leave(client);
-        else discard(client);
-      }
-    }
+    for (const sparesWills of store.durable ? [true, false] : [false])
+      for (const atMost of [share, 0])
+        for (const client of absent) {
+          if (absent.size <= maxSessions) return;
+          const count = counts.get(client.device) ?? 0;
+          if (count <= atMost || (sparesWills && client.delayedWill !== undefined)) continue;
+          counts.set(client.device, count - 1);
+          counters.limits.sessions += 1;
+          if (store.durable) leave(client);
+          else discard(client);
+        }
   }
 
   return {
