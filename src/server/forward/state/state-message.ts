@@ -25,13 +25,14 @@ const unfitForHeader = /[\p{Cc}\p{Z}\uFEFF%]/gu;
  */
 export function encodeStateHeaders(message: StateMessage, lines: readonly string[] = []): Uint8Array {
   const { qos, sender, properties, expiresAtMs } = message;
-  // NATS lets nothing live for less than a second.
   const left =
-    expiresAtMs === undefined ? undefined : Math.max(1, Math.ceil((expiresAtMs - Date.now()) / 1_000));
+    expiresAtMs === undefined ? undefined : Math.max(0, Math.ceil((expiresAtMs - Date.now()) / 1_000));
   const all = [
     `Mqtt-Qos: ${qos}`,
     ...(sender === undefined ? [] : [`Mqtt-Sender: ${percentEncode(sender, unfitForHeader)}`]),
     ...lines,
+    // NATS lets nothing live for less than a second: who reads it meanwhile sees that it has expired.
+    ...(left === 0 ? ['Nats-TTL: 1s'] : []),
   ];
   const own = encodeProperties({ ...properties, expirySec: left }, { ttl: true });
   return encoder.encode(`NATS/1.0\r\n${all.join('\r\n')}\r\n${own}\r\n`);
