@@ -14,7 +14,16 @@ interface Command {
 const anySequence = Number.MAX_SAFE_INTEGER;
 
 /** A replica that knows the stream up to `end`, whose leader has given `last`, and a session that goes on here. */
-function open(place: { end: number; last: number; sequence: number; sentUpTo?: number }) {
+function open(place: {
+  end: number;
+  last: number;
+  sequence: number;
+  sentUpTo?: number;
+  /** Sequences of what was sent and not acknowledged, which are the packet identifiers, too. */
+  unacked?: number[];
+  /** Those that have left the stream. */
+  gone?: number[];
+}) {
   let listener: StoredListener<Command> | undefined;
   const asked: number[] = [];
   const store = {
@@ -26,6 +35,12 @@ function open(place: { end: number; last: number; sequence: number; sentUpTo?: n
       listener = given;
       return () => {};
     },
+    read: async (sequences: number[]) =>
+      sequences.map((sequence) =>
+        place.gone?.includes(sequence)
+          ? undefined
+          : { sequence, topic: 'cmd/d/go', payload: Buffer.alloc(0), storedAtMs: 0 },
+      ),
     hasAfter: (_key: string, sequence: number) => sequence < place.end,
     async readAfter(_key: string, sequence: number) {
       asked.push(sequence);
@@ -33,9 +48,22 @@ function open(place: { end: number; last: number; sequence: number; sentUpTo?: n
     },
   };
   const sent: { sequence: number; dup: boolean }[] = [];
+  const again: number[] = [];
+  const givenUp: number[] = [];
   const outgoing = {
     room: 10,
-    listStored: () => [],
+    listStored: () =>
+      (place.unacked ?? []).map((packetId) => ({
+        packetId,
+        stream: 'commands',
+        sequence: packetId,
+        released: false,
+      })),
+    sendAgain(packetId: number) {
+      again.push(packetId);
+      return true;
+    },
+    giveUp: (packetId: number) => void givenUp.push(packetId),
     gather: (sendAll: () => void) => sendAll(),
     sendStored(_message: unknown, { sequence }: { sequence: number }, dup: boolean) {
       sent.push({ sequence, dup });
@@ -47,7 +75,14 @@ function open(place: { end: number; last: number; sequence: number; sentUpTo?: n
     key: () => 'd',
     outgoing: outgoing as unknown as Outgoing,
     takes: () => true,
-    copyOf: (command) => ({ ...command, qos: 1, retain: false }),
+    takesQos2: () => true,
+    // Those that were sent before have expired.
+    copyOf: (command, isBegun) => ({
+      ...command,
+      qos: 1,
+      retain: false,
+      expiresAtMs: isBegun ? 1 : undefined,
+    }),
     onNewStream() {},
     onShorterStream() {},
   });
@@ -56,6 +91,8 @@ function open(place: { end: number; last: number; sequence: number; sentUpTo?: n
   delivery.onRoom();
   return {
     sent,
+    again,
+    givenUp,
     asked,
     delivery,
     store(sequence: number) {
@@ -94,4 +131,10 @@ test('what the replica that died may have sent bears DUP, also where this one is
     { sequence: 12, dup: true },
     { sequence: 13, dup: false },
   ]);
+});
+
+test('what was sent and not acknowledged is sent again though it has expired, and given up where the stream has lost it', async () => {
+  const { again, givenUp } = open({ end: 10, last: 10, sequence: 10, unacked: [3, 5, 8], gone: [5] });
+  await turn();
+  expect([again, givenUp]).toEqual([[3, 8], [5]]);
 });

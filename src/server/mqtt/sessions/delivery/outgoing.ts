@@ -311,7 +311,21 @@ export class Outgoing {
     this.inFlight.restoreStored(list);
   }
 
-  /** It is not stored any more, or not wanted: what was begun is given up. */
+  /**
+   * It was sent and cannot be sent again: it is not stored any more. A client that has had it with QoS 2 is to end the exchange,
+   * which keeps its packet identifier [MQTT-4.3.3-2].
+   *
+   * @param mayBeQos2 where that is not known, since another replica sent it.
+   */
+  giveUp(packetId: number, mayBeQos2: boolean): void {
+    const entry = this.inFlight.get(packetId);
+    if (entry === undefined) return;
+    entry.qos ??= mayBeQos2 ? 2 : 1;
+    if (entry.qos === 2) this.onReceived(packetId, entry);
+    else this.finish(packetId, entry);
+  }
+
+  /** It is of a stream that is not there any more: what was begun is given up. */
   forget(packetId: number): void {
     const entry = this.inFlight.get(packetId);
     if (entry !== undefined) this.finish(packetId, entry);

@@ -40,7 +40,7 @@ export interface StreamReader {
 }
 
 /** What is taken of one stream. */
-interface Taken<K, M> extends Pick<StoredTaker<K, M>, 'key' | 'takes'> {
+interface Taken<K, M> extends Pick<StoredTaker<K, M>, 'key' | 'takes' | 'takesQos2'> {
   toMessage(stored: M): Message | undefined;
 }
 
@@ -116,6 +116,7 @@ export class SessionStreams {
       this.takerOf('commands', {
         key: () => reader.deviceId,
         takes: () => reader.takesCommands,
+        takesQos2: () => false,
         toMessage: (command) => services.commandTopics.toMessage(command),
       }),
       incarnation === undefined ? undefined : { incarnation, sequence, sentUpTo },
@@ -142,6 +143,7 @@ export class SessionStreams {
       this.takerOf('messages', {
         key: () => this.currentFilters,
         takes: () => this.currentFilters.length > 0,
+        takesQos2: () => [...reader.subscriptions.values()].some(({ terms }) => terms.qos === 2),
         toMessage: (message: KeptMessage) => message,
       }),
       incarnation === undefined ? undefined : { incarnation, sequence, sentUpTo },
@@ -187,13 +189,14 @@ export class SessionStreams {
 
   private takerOf<K, M extends StoredMessage>(
     stream: CursorName,
-    { key, takes, toMessage }: Taken<K, M>,
+    { key, takes, takesQos2, toMessage }: Taken<K, M>,
   ): StoredTaker<K, M> {
     const { outgoing, subscriptions, clientKey } = this.reader;
     return {
       stream,
       key,
       takes,
+      takesQos2,
       outgoing,
       copyOf(stored, isBegun) {
         const message = toMessage(stored);

@@ -14,6 +14,8 @@ export interface StoredTaker<K, M> {
   readonly outgoing: Outgoing;
   /** A subscription takes some. */
   takes(): boolean;
+  /** Some of them may be sent with QoS 2. */
+  takesQos2(): boolean;
   /**
    * The copy for the client; undefined: no subscription of it takes this message.
    *
@@ -227,16 +229,19 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
     const { taker, counters } = this;
     const { outgoing } = taker;
     const copy = message === undefined ? undefined : taker.copyOf(message, packetId !== undefined);
-    if (copy === undefined || message === undefined || isExpired(copy)) {
-      if (copy !== undefined && message !== undefined) {
-        counters.deliveriesExpired += 1;
-        this.passed.note(message.sequence, 'expired');
-      }
-      if (packetId !== undefined) outgoing.forget(packetId);
+    if (packetId !== undefined) {
+      // What was begun is ended, also when its time is over [MQTT-4.4.0-1] [MQTT 5.0 MQTT-4.3.3-7].
+      if (copy !== undefined) return outgoing.sendAgain(packetId, copy);
+      outgoing.giveUp(packetId, taker.takesQos2());
       return true;
     }
-    if (packetId !== undefined) return outgoing.sendAgain(packetId, copy);
+    if (copy === undefined || message === undefined) return true;
     const { sequence } = message;
+    if (isExpired(copy)) {
+      counters.deliveriesExpired += 1;
+      this.passed.note(sequence, 'expired');
+      return true;
+    }
     this.passed.interrupt();
     return outgoing.sendStored(copy, { stream: taker.stream, sequence }, sequence <= this.sentUpTo);
   }
