@@ -55,6 +55,7 @@ export function testSessionStore(open: () => Promise<SessionStore>): void {
         { packetId: 1, stream: 'messages', sequence: 33, released: false },
       ],
       received: { generation: 3, completed: [[1, 65_535]], open: [[5, 2]] },
+      begun: [7, 65_534],
     });
     expect(store.has('d.whole')).toBe(false);
     expect(await store.load('d.whole')).toBeUndefined();

@@ -96,6 +96,7 @@ export class ClientSession implements OutgoingOwner, StreamReader {
     this.clientKey = client.key;
     this.outgoing = new Outgoing(services.limits, services.outgoing, services.counters, this);
     this.isRestored = restored !== undefined;
+    if (restored !== undefined) this.outgoing.restoreBegun(restored.begun ?? []);
     this.streams = new SessionStreams(services, this, restored);
   }
 
@@ -128,7 +129,7 @@ export class ClientSession implements OutgoingOwner, StreamReader {
   }
 
   /** What of it is to be stored. */
-  snapshot(): Pick<SessionRecord, 'subscriptions' | 'cursors' | 'unacked' | 'passed'> {
+  snapshot(): Pick<SessionRecord, 'subscriptions' | 'cursors' | 'unacked' | 'passed' | 'begun'> {
     const { cursors, unacked, passed } = this.streams.state;
     return {
       subscriptions: [...this.subscriptions.values()].map(({ terms, from }) => ({
@@ -144,6 +145,7 @@ export class ClientSession implements OutgoingOwner, StreamReader {
       cursors,
       unacked,
       passed,
+      begun: this.outgoing.listBegun(),
     };
   }
 

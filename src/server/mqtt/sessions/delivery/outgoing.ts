@@ -228,7 +228,7 @@ export class Outgoing {
     this.release(entry);
     this.inFlight.delete(packetId);
     if (entry.isSentHere && this.writer !== undefined) this.writer.unacknowledged -= 1;
-    if (entry.stored !== undefined) this.owner.touch();
+    if (entry.stored !== undefined || entry.qos === 2) this.owner.touch();
   }
 
   /** The message is not kept any more. */
@@ -306,7 +306,17 @@ export class Outgoing {
     return this.inFlight.listStored();
   }
 
-  /** The same, of a session that another replica had. */
+  /** Identifiers of QoS 2 messages that are not stored, which the client may have; undefined: there are none. */
+  listBegun(): number[] | undefined {
+    return this.inFlight.listBegun();
+  }
+
+  /** The same, of a session that another replica had: the client is to end their exchanges. */
+  restoreBegun(list: readonly number[]): void {
+    this.inFlight.restoreBegun(list);
+  }
+
+  /** What is stored, of a session that another replica had. */
   restoreStored(list: readonly Unacked[]): void {
     this.inFlight.restoreStored(list);
   }
@@ -361,7 +371,10 @@ export class Outgoing {
     const packetId = qos > 0 ? this.inFlight.nextPacketId() : 0;
     if (qos === 0) this.memory.hold(-bytes);
     const entry = { message, qos, bytes, isReleased: false, isSentHere: false };
-    if (this.publish(writer, message, { qos, packetId, dup: false }, entry)) return;
+    if (this.publish(writer, message, { qos, packetId, dup: false }, entry)) {
+      if (qos === 2) this.owner.touch();
+      return;
+    }
     if (qos > 0) this.memory.hold(-bytes);
     message.onSettled?.(false);
   }

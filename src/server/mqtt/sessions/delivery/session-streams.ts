@@ -16,7 +16,7 @@ import { StoredDelivery, type StoredPosition, type StoredTaker } from './stored-
 export type Places = Record<CursorName, number>;
 
 /** What the store has of a session that goes on here. */
-export type RestoredSession = Pick<SessionRecord, 'cursors' | 'unacked' | 'passed'>;
+export type RestoredSession = Pick<SessionRecord, 'cursors' | 'unacked' | 'passed' | 'begun'>;
 
 export interface StreamServices {
   readonly downlink: { readonly store: CommandStore | undefined };

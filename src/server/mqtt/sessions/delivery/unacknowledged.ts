@@ -60,7 +60,25 @@ export class Unacknowledged extends Map<number, InFlight> {
     return list;
   }
 
-  /** The same, of a session that another replica had. */
+  /** Those of QoS 2 that are not stored; undefined: there are none. */
+  listBegun(): number[] | undefined {
+    const list: number[] = [];
+    for (const [packetId, { stored, qos }] of this)
+      if (stored === undefined && qos === 2) list.push(packetId);
+    return list.length > 0 ? list : undefined;
+  }
+
+  /**
+   * The same, of a session that another replica had: their messages ended with it, and PUBREL is what is left to send. If it died it
+   * may have begun more than it has written, next to each other: identifiers go on somewhere else.
+   */
+  restoreBegun(list: readonly number[]): void {
+    this.lastPacketId = Math.floor(Math.random() * 65_536);
+    for (const packetId of list)
+      this.set(packetId, { message: undefined, qos: 2, bytes: 0, isReleased: true, isSentHere: false });
+  }
+
+  /** What is stored, of a session that another replica had. */
   restoreStored(list: readonly Unacked[]): void {
     for (const { packetId, stream, sequence, released } of list)
       this.set(this.has(packetId) ? this.nextPacketId() : packetId, {

@@ -81,6 +81,8 @@ export interface SessionRecord {
   /** Commands that were passed over; undefined: none was. */
   readonly passed?: PassedRecord | undefined;
   readonly received: ReceivedExchanges;
+  /** Packet identifiers of messages sent with QoS 2 that no stream has, and whose exchange the client may have begun; undefined: none. */
+  readonly begun?: readonly number[] | undefined;
   /** Fields that this program does not know: those of a later version, which are kept. */
   readonly others?: Readonly<Record<string, unknown>> | undefined;
 }
@@ -92,7 +94,7 @@ const version = 1;
 export const maxNameBytes = 262_144;
 
 export function encodeRecord(record: SessionRecord): string {
-  const { id, epoch, owner, expirySec, subscriptions, cursors, passed, received } = record;
+  const { id, epoch, owner, expirySec, subscriptions, cursors, passed, received, begun } = record;
   const json = {
     v: version,
     id,
@@ -110,6 +112,7 @@ export function encodeRecord(record: SessionRecord): string {
     ]),
     passed,
     received,
+    begun,
   };
   return JSON.stringify(record.others === undefined ? json : { ...record.others, ...json });
 }
@@ -132,7 +135,7 @@ export function decodeRecord(bytes: Uint8Array): SessionRecord | string {
     awaySince: number | undefined;
     unacked: [number, CursorName, number, boolean][];
   };
-  const { id, epoch, owner, cursors, passed, received } = record;
+  const { id, epoch, owner, cursors, passed, received, begun } = record;
   return {
     id,
     epoch,
@@ -160,6 +163,7 @@ export function decodeRecord(bytes: Uint8Array): SessionRecord | string {
     })),
     passed: passed && { unknownTo: passed.unknownTo, stretches: passed.stretches },
     received: { generation: received.generation, completed: received.completed, open: received.open },
+    begun,
     others: othersOf(json),
   };
 }
@@ -263,6 +267,7 @@ const checks: readonly [field: string, holds: (json: Json) => boolean][] = [
   // Each has a packet identifier of its own.
   ['unacked', ({ unacked }) => isListOf(unacked, isUnacked) && (unacked as unknown[]).length < 65_535],
   ['passed', ({ passed }) => passed === undefined || isPassed(passed)],
+  ['begun', ({ begun }) => isOptional(begun, (list) => isListOf(list, isPacketId))],
   [
     'received',
     ({ received }) =>

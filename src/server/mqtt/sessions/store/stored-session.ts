@@ -6,7 +6,7 @@ import type { SessionWriter, Writable } from './session-writer.js';
 /** What of a session changes while its client is connected. */
 export type SessionState = Pick<
   SessionRecord,
-  'subscriptions' | 'cursors' | 'unacked' | 'passed' | 'received'
+  'subscriptions' | 'cursors' | 'unacked' | 'passed' | 'received' | 'begun'
 >;
 
 type Terms = Omit<SessionRecord, keyof SessionState>;
@@ -23,7 +23,7 @@ export function newTerms(owner: string, expirySec: number, epoch: number): Terms
 /** Key by key: two spreads into one object take V8 longer than all else that a write needs. */
 function recordOf(terms: Terms, state: SessionState): SessionRecord {
   const { id, epoch, owner, expirySec, awaySinceMs, others } = terms;
-  const { subscriptions, cursors, unacked, passed, received } = state;
+  const { subscriptions, cursors, unacked, passed, received, begun } = state;
   return {
     id,
     epoch,
@@ -36,6 +36,7 @@ function recordOf(terms: Terms, state: SessionState): SessionRecord {
     unacked,
     passed,
     received,
+    begun,
   };
 }
 

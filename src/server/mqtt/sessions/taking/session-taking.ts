@@ -223,9 +223,9 @@ export function openSessionTaking(options: {
   function clientOf(client: Client) {
     return {
       collect(): SessionState {
-        const { subscriptions, cursors, unacked, passed } = client.session?.snapshot() ?? emptyState;
+        const { subscriptions, cursors, unacked, passed, begun } = client.session?.snapshot() ?? emptyState;
         const received = client.received?.snapshot() ?? emptyState.received;
-        return { subscriptions, cursors, unacked, passed, received };
+        return { subscriptions, cursors, unacked, passed, received, begun };
       },
       onLost: (ended: boolean) => {
         if (client.stored?.isHeld === false && !begun.has(client)) registry.lose(client, ended);
