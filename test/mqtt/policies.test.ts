@@ -37,10 +37,10 @@ const anyId = fc.oneof(
 /** A topic that a template filled for a device matches, with `tail` in the place of its wildcards. */
 const topicOf = (each: string, id: string, tail: string): string =>
   each
-    .replaceAll('{id}', id)
+    .replaceAll('{id}', () => id)
     .replaceAll('{type}', 't')
-    .replace(/[+]/g, tail.split('/')[0] ?? '')
-    .replace('#', tail);
+    .replace(/[+]/g, () => tail.split('/')[0] ?? '')
+    .replace('#', () => tail);
 
 const templateOf = (publish: readonly string[], subscribe: readonly string[]): PolicyTemplate => ({
   publish,
@@ -206,7 +206,7 @@ describe('templates', () => {
   it('are well-formed filters when filled', () => {
     fc.assert(
       fc.property(template, anyId, anyId, (each, id, type) => {
-        const filled = each.replaceAll('{id}', id).replaceAll('{type}', type);
+        const filled = each.replaceAll('{id}', () => id).replaceAll('{type}', () => type);
         fc.pre(!/[/+#]/.test(id + type));
         expect(isWellFormedFilter(filled)).toBe(true);
       }),
