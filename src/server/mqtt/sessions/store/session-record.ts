@@ -264,10 +264,14 @@ const checks: readonly [field: string, holds: (json: Json) => boolean][] = [
   ['awaySince', ({ awaySince }) => awaySince === undefined || isCount(awaySince)],
   ['subscriptions', ({ subscriptions }) => isListOf(subscriptions, isSubscription)],
   ['cursors', ({ cursors }) => isCursors(cursors)],
-  // Each has a packet identifier of its own.
-  ['unacked', ({ unacked }) => isListOf(unacked, isUnacked) && (unacked as unknown[]).length < 65_535],
+  ['unacked', ({ unacked }) => isListOf(unacked, isUnacked)],
   ['passed', ({ passed }) => passed === undefined || isPassed(passed)],
   ['begun', ({ begun }) => isOptional(begun, (list) => isListOf(list, isPacketId))],
+  // Each has a packet identifier of its own.
+  [
+    'unacked',
+    ({ unacked, begun = [] }) => (unacked as unknown[]).length + (begun as unknown[]).length < 65_535,
+  ],
   [
     'received',
     ({ received }) =>
