@@ -3,6 +3,7 @@ import { runProgram } from './program.js';
 import type { CommandIo } from './terminal/io.js';
 import { flush, Interrupted, signalStatus } from './terminal/io.js';
 import { describeFailure } from './terminal/report.js';
+import { escapeControls } from './terminal/text.js';
 
 /** In a terminal npm passes on the SIGINT that the whole process group has got already: that is one Ctrl-C. */
 const sameInterruptMs = 250;
@@ -72,7 +73,10 @@ async function main(): Promise<void> {
 
 /** Says on stderr what ended the command; answers the exit status. */
 function report(error: unknown): number {
-  if (error instanceof Interrupted) return error.exitStatus;
+  if (error instanceof Interrupted) {
+    if (error.told !== undefined) process.stderr.write(`svc-mqtt: ${escapeControls(error.told)}\n`);
+    return error.exitStatus;
+  }
   const level =
     /--log-level[= ](debug|trace)\b/.exec(process.argv.join(' '))?.[1] ?? process.env.LOG_LEVEL ?? '';
   const { text, exitStatus } = describeFailure(error, { withStack: level === 'debug' || level === 'trace' });

@@ -17,15 +17,20 @@ export async function listKeys(
   io: CommandIo,
 ): Promise<void> {
   const { state } = options;
-  await withStore(config, io, async ({ apiKeys }) => {
-    const found = await writeListing<ApiKeyJson>(io, {
-      json: options.json,
-      limit: options.limit,
-      read: (limit) => apiKeys.list({ state, limit }),
-      columns: () => toColumns(io),
-    });
-    if (!found) await write(io.stderr, `There are no ${state === 'all' ? '' : `${state} `}API keys.\n`);
-  });
+  await withStore(
+    config,
+    io,
+    async ({ apiKeys }) => {
+      const found = await writeListing<ApiKeyJson>(io, {
+        json: options.json,
+        limit: options.limit,
+        read: (limit) => apiKeys.list({ state, limit }),
+        columns: () => toColumns(io),
+      });
+      if (!found) await write(io.stderr, `There are no ${state === 'all' ? '' : `${state} `}API keys.\n`);
+    },
+    { endsAtOnce: true },
+  );
 }
 
 function toColumns(io: CommandIo): ListColumn<ApiKeyJson>[] {

@@ -47,8 +47,12 @@ interface Change {
 export async function showAudit(config: Config, options: AuditOptions, io: CommandIo): Promise<void> {
   const limit = options.limit ?? defaultLimit;
   const since = options.since === undefined ? undefined : new Date(Date.now() - options.since);
-  const { changes, more } = await withStore(config, io, ({ listAudit }) =>
-    collectChanges(listAudit({ device: options.device, since }), { limit, folds: options.json !== true }),
+  const { changes, more } = await withStore(
+    config,
+    io,
+    ({ listAudit }) =>
+      collectChanges(listAudit({ device: options.device, since }), { limit, folds: options.json !== true }),
+    { endsAtOnce: true },
   );
   if (options.json === true) {
     for (const { record } of changes) await write(io.stdout, toJsonLine(record));

@@ -20,16 +20,21 @@ export async function listAllClaims(
   io: CommandIo,
 ): Promise<void> {
   const state = options.all === true ? 'all' : 'active';
-  await withStore(config, io, async ({ claims }) => {
-    const found = await writeListing<ClaimJson>(io, {
-      json: options.json,
-      limit: options.limit,
-      read: (limit) => claims.list({ state, limit }),
-      columns: () => toColumns(io),
-    });
-    const note = state === 'all' ? 'No claims.\n' : 'No active claims; --all shows the others.\n';
-    if (!found) await write(io.stderr, note);
-  });
+  await withStore(
+    config,
+    io,
+    async ({ claims }) => {
+      const found = await writeListing<ClaimJson>(io, {
+        json: options.json,
+        limit: options.limit,
+        read: (limit) => claims.list({ state, limit }),
+        columns: () => toColumns(io),
+      });
+      const note = state === 'all' ? 'No claims.\n' : 'No active claims; --all shows the others.\n';
+      if (!found) await write(io.stderr, note);
+    },
+    { endsAtOnce: true },
+  );
 }
 
 function toColumns(io: CommandIo): ListColumn<ClaimJson>[] {

@@ -4,7 +4,7 @@ import type { Metadata } from '../../db/devices/device-fields.js';
 import { type AddRequest, requireAddable } from '../../db/devices/devices.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
-import { PartlyAdded, type Store } from '../store/store.js';
+import type { Store } from '../store/store.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { openTable, type TableColumn, tableTime, timeWidth, uncut } from '../terminal/table.js';
 import { escapeControls, formatBlock, formatCount, formatTime, toJsonLine } from '../terminal/text.js';
@@ -45,8 +45,8 @@ export async function addDevice(config: Config, options: DeviceAddOptions, io: C
     (store) => store.devices.add(request, async (batch) => void made.push(...batch)),
     { creates: true },
   ).catch(async (error: unknown) => {
-    // Over the API what was added until then is there.
-    if (error instanceof PartlyAdded) await writeSecrets(made, options, io);
+    // They are there, or may be.
+    if (made.length > 0) await writeSecrets(made, options, io);
     throw error;
   });
   await writeSecrets(devices, options, io);
@@ -77,26 +77,27 @@ async function addToFile(
 ): Promise<void> {
   const addInto = async ({ devices: store }: Store) => {
     const file = await openCredentialsFile(options.output, { force: options.force === true });
+    let kept = 0;
     try {
       const devices = await store.add(request, async (made) => {
         await file.add(made);
         await file.sync();
+        kept += made.length;
       });
-      await file.keep();
       return devices.length;
-    } catch (error) {
-      // Over the API what was added until then is there, and the file has its secrets.
-      if (error instanceof PartlyAdded) await file.keep();
-      throw error;
     } finally {
+      // Whatever came after it, they are there, or may be.
+      if (kept > 0) {
+        await file.keep();
+        const where = escapeControls(options.output);
+        await write(io.stderr, `Keep ${where}: it has the only copy of ${formatCount(kept, 'password')}.\n`);
+      }
       await file.discard();
     }
   };
   const added = await withStore(config, io, addInto, { creates: true });
   if (options.json === true) await write(io.stdout, toJsonLine({ added }));
   else await write(io.stdout, `added ${formatCount(added, 'device')}\n`);
-  const secrets = formatCount(added, 'password');
-  await write(io.stderr, `Keep ${escapeControls(options.output)}: it has the only copy of ${secrets}.\n`);
 }
 
 async function writeReadable(devices: readonly NewDeviceJson[], io: CommandIo): Promise<void> {

@@ -1,7 +1,7 @@
 import type { Config } from '../../config.js';
 import type { Metadata } from '../../db/devices/device-fields.js';
 import { withStore } from '../store/open.js';
-import { type CommandIo, write } from '../terminal/io.js';
+import { type CommandIo, requireGoing, write } from '../terminal/io.js';
 import { openOutputFile } from '../terminal/output-file.js';
 import { formatCount, toJsonLine } from '../terminal/text.js';
 import { holdsJsonLines } from './credentials-file.js';
@@ -46,26 +46,33 @@ export async function exportAllDevices(
   const format = options.json === true ? 'jsonl' : options.format;
   const isJson = format === undefined ? holdsJsonLines(output ?? '') : format === 'jsonl';
   const columns = hashed ? [...shownColumns, ...hashedColumns] : shownColumns;
-  await withStore(config, io, async (store) => {
-    const file =
-      output === undefined ? undefined : await openOutputFile(output, { force: options.force === true });
-    const put = (text: string) => (file === undefined ? write(io.stdout, text) : file.write(text));
-    try {
-      let count = 0;
-      if (!isJson) await put(formatCsv([columns]));
-      for await (const page of store.devices.export({ type, metadata, hashed })) {
-        const rows = page.map((device: Record<string, unknown>) => columns.map((name) => device[name]));
-        if (isJson) await put(rows.map((row) => toJsonLine(toObject(columns, row))).join(''));
-        else await put(formatCsv(rows.map((row) => row.map(toCell))));
-        count += page.length;
-        if (io.outputClosed.aborted) break;
+  await withStore(
+    config,
+    io,
+    async (store) => {
+      const file =
+        output === undefined ? undefined : await openOutputFile(output, { force: options.force === true });
+      const put = (text: string) => (file === undefined ? write(io.stdout, text) : file.write(text));
+      try {
+        let count = 0;
+        if (!isJson) await put(formatCsv([columns]));
+        for await (const page of store.devices.export({ type, metadata, hashed })) {
+          const rows = page.map((device: Record<string, unknown>) => columns.map((name) => device[name]));
+          if (isJson) await put(rows.map((row) => toJsonLine(toObject(columns, row))).join(''));
+          else await put(formatCsv(rows.map((row) => row.map(toCell))));
+          count += page.length;
+          requireGoing(io.signal);
+          if (io.outputClosed.aborted) break;
+        }
+        await file?.keep();
+        if (output !== undefined) await write(io.stderr, `exported ${formatCount(count, 'device')}\n`);
+      } finally {
+        await file?.discard();
       }
-      await file?.keep();
-      if (output !== undefined) await write(io.stderr, `exported ${formatCount(count, 'device')}\n`);
-    } finally {
-      await file?.discard();
-    }
-  });
+      // A file that is begun has to be removed.
+    },
+    { endsAtOnce: output === undefined },
+  );
 }
 
 function toObject(names: readonly string[], values: readonly unknown[]): Record<string, unknown> {

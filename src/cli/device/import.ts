@@ -4,9 +4,10 @@ import type { Config } from '../../config.js';
 import { messageOf, SvcMqttError } from '../../errors.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
-import type { DeviceStore, Store } from '../store/store.js';
-import { type CommandIo, type InputStream, Interrupted, write } from '../terminal/io.js';
+import { type DeviceStore, FateUnknown, type Store } from '../store/store.js';
+import { type CommandIo, type InputStream, Interrupted, interruptedBy, write } from '../terminal/io.js';
 import { type OutputFile, openOutputFile } from '../terminal/output-file.js';
+import { prefaced } from '../terminal/prefaced.js';
 import { startProgress } from '../terminal/progress-report.js';
 import { escapeControls, formatCount, toJsonLine } from '../terminal/text.js';
 import { type CredentialsFile, openCredentialsFile } from './credentials-file.js';
@@ -36,6 +37,12 @@ interface Tally {
   refused: number;
 }
 
+/** The files that are written. */
+interface Files {
+  credentials?: CredentialsFile;
+  report?: OutputFile;
+}
+
 const rowsPerBatch = 2_000;
 /** A file is not read on when so many rows are refused. */
 const enoughRefused = 10;
@@ -61,9 +68,11 @@ export async function importFromFile(
   const total = options.file === '-' ? undefined : await countRows(options.file);
   const input = options.file === '-' ? io.stdin : createReadStream(options.file);
   const force = options.force === true;
-  const files: { credentials?: CredentialsFile; report?: OutputFile } = {};
+  const files: Files = {};
   const tally: Tally = { imported: 0, generated: 0, refused: 0 };
-  const abort = () => input.destroy(new Interrupted(String(io.signal.reason)));
+  // Nobody may be reading yet when a signal comes.
+  input.on('error', () => {});
+  const abort = () => input.destroy(interruptedBy(io.signal));
   io.signal.addEventListener('abort', abort, { once: true });
   try {
     const work = async ({ devices }: Store) => {
@@ -78,12 +87,11 @@ export async function importFromFile(
     await withStore(config, io, work, { creates: true });
     await files.credentials?.keep();
     await files.report?.keep();
+  } catch (error) {
+    throw await keepPartly(error, tally, files, options);
   } finally {
     io.signal.removeEventListener('abort', abort);
     input.destroy();
-    // Batches that are stored stay stored: their secrets must not be lost with the failure of a later one.
-    if (options.continue === true && tally.imported > 0) await files.credentials?.keep();
-    if (options.continue === true) await files.report?.keep();
     await files.credentials?.discard();
     await files.report?.discard();
   }
@@ -91,11 +99,35 @@ export async function importFromFile(
   return tally.refused > 0 ? 1 : 0;
 }
 
+/** Keeps the files of devices that are stored, or may be, when a failure ends the import; answers it with what is known. */
+async function keepPartly(
+  error: unknown,
+  { imported, refused, generated }: Tally,
+  files: Files,
+  { continue: isPartial = false, output }: DeviceImportOptions,
+): Promise<unknown> {
+  const unsure = error instanceof FateUnknown;
+  const cause = unsure ? error.cause : error;
+  const stored = isPartial ? imported : 0;
+  if (stored === 0 && !unsure)
+    return cause instanceof Interrupted ? prefaced(cause, 'Nothing was imported') : cause;
+  const hasSecrets = generated > 0;
+  if (hasSecrets) await files.credentials?.keep();
+  if (refused > 0) await files.report?.keep();
+  const where = hasSecrets && output !== undefined ? ` (${escapeControls(output)} has their secrets)` : '';
+  return prefaced(
+    cause,
+    unsure
+      ? `Whether the devices were imported is not known${where}`
+      : `Imported ${formatCount(stored, 'device')}${where}, and then`,
+  );
+}
+
 async function importRows(work: {
   devices: DeviceStore;
   input: InputStream;
   options: DeviceImportOptions;
-  files: { readonly credentials?: CredentialsFile; readonly report?: OutputFile };
+  files: Files;
   tally: Tally;
   total: number | undefined;
   io: CommandIo;

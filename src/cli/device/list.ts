@@ -37,18 +37,23 @@ export async function listAllDevices(
 ): Promise<void> {
   const { type, metadata, state = 'active', sort = 'id', reverse = false } = options;
   const request = { type, metadata, state, sort, descending: newestFirst.has(sort) !== reverse };
-  await withStore(config, io, async ({ devices }) => {
-    const found = await writeListing<DeviceJson>(io, {
-      json: options.json,
-      limit: options.limit,
-      read: (limit) => devices.list({ ...request, limit }),
-      async columns([first]) {
-        const asks = forPeople(io) && (state === 'active' || state === 'all');
-        return toColumns(state, io, asks ? await readOnline(config, first, io) : undefined);
-      },
-    });
-    if (!found) await writeEmptyNote(type, state, io);
-  });
+  await withStore(
+    config,
+    io,
+    async ({ devices }) => {
+      const found = await writeListing<DeviceJson>(io, {
+        json: options.json,
+        limit: options.limit,
+        read: (limit) => devices.list({ ...request, limit }),
+        async columns([first]) {
+          const asks = forPeople(io) && (state === 'active' || state === 'all');
+          return toColumns(state, io, asks ? await readOnline(config, first, io) : undefined);
+        },
+      });
+      if (!found) await writeEmptyNote(type, state, io);
+    },
+    { endsAtOnce: true },
+  );
 }
 
 /** Which devices are connected; undefined where nobody can say, which stderr explains. */

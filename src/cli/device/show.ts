@@ -19,7 +19,7 @@ export async function showDevice(
   options: { readonly id: string; readonly json?: boolean | undefined },
   io: CommandIo,
 ): Promise<void> {
-  const device = await withStore(config, io, ({ devices }) => devices.find(options.id));
+  const device = await withStore(config, io, ({ devices }) => devices.find(options.id), { endsAtOnce: true });
   if (device === undefined) throw deviceNotFound([options.id]);
   const connections = await readConnectionsOf(config, device, io);
   // A running replica knows more than it has written.

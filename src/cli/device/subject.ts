@@ -19,7 +19,7 @@ export async function findSubjectTemplate(config: Config, id: string, io: Comman
     return (await policies.find(device.type))?.nats_subject ?? config.natsSubject;
   };
   try {
-    return await withStore(config, io, choose, { looks: true });
+    return await withStore(config, io, choose, { looks: true, endsAtOnce: true });
   } catch (error) {
     if (!(error instanceof SvcMqttError) || error.code === 'DEVICE_NOT_FOUND') throw error;
     io.stderr.write(`${error.message}; taking its subject from NATS_SUBJECT.\n`);

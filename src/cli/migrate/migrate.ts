@@ -21,7 +21,7 @@ export interface MigrateOptions {
 export async function migrateSchema(config: Config, options: MigrateOptions, io: CommandIo): Promise<void> {
   const looks = options.status === true || options.dryRun === true;
   const work = (db: Database) => (looks ? writeStatus(db, options, io) : writeMigration(db, options, io));
-  await withDatabase(config, io, work, { creates: !looks });
+  await withDatabase(config, io, work, { creates: !looks, endsAtOnce: true });
 }
 
 async function writeStatus(db: Database, options: MigrateOptions, io: CommandIo): Promise<void> {

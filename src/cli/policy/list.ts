@@ -14,15 +14,20 @@ export async function listAllPolicies(
   options: { readonly limit?: number; readonly json?: boolean | undefined },
   io: CommandIo,
 ): Promise<void> {
-  await withStore(config, io, async ({ policies }) => {
-    const found = await writeListing<PolicyJson>(io, {
-      json: options.json,
-      limit: options.limit,
-      read: (limit) => policies.list({ limit }),
-      columns: () => columns,
-    });
-    if (!found) await write(io.stderr, 'No policies: every device has the default.\n');
-  });
+  await withStore(
+    config,
+    io,
+    async ({ policies }) => {
+      const found = await writeListing<PolicyJson>(io, {
+        json: options.json,
+        limit: options.limit,
+        read: (limit) => policies.list({ limit }),
+        columns: () => columns,
+      });
+      if (!found) await write(io.stderr, 'No policies: every device has the default.\n');
+    },
+    { endsAtOnce: true },
+  );
 }
 
 const listed = (templates: readonly string[]) => (templates.length === 0 ? 'nothing' : templates.join(' '));

@@ -20,7 +20,7 @@ export async function showPolicy(
 ): Promise<void> {
   const { type } = options;
   requireValid('type', checkDeviceType(type));
-  const policy = await withStore(config, io, ({ policies }) => policies.find(type));
+  const policy = await withStore(config, io, ({ policies }) => policies.find(type), { endsAtOnce: true });
   const json = policy ?? toDefaultPolicyJson(type);
   const rows = policy === undefined ? toDefaultRows(type) : toPolicyRows(policy, blockTime(io));
   await write(io.stdout, options.json === true ? toJsonLine(json) : formatBlock(rows));

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, SvcMqttError } from '../../errors.js';
+import { requireGoing } from '../terminal/io.js';
 import { callApi, type Method, parseAnswer, type Send, sendOverHttp } from './api-send.js';
 import type { Pages } from './store.js';
 import type { Remote } from './target.js';
@@ -104,7 +105,7 @@ function waitInTurn(send: Send, signal: AbortSignal): Send {
       const waitSec = answer.status === 429 ? (answer.retryAfterSec ?? longestPauseSec + 1) : undefined;
       if (waitSec === undefined || waitSec > longestPauseSec || pauses >= mostPauses) return answer;
       await sleep(waitSec * 1_000, undefined, { signal }).catch(() => {});
-      if (signal.aborted) return answer;
+      requireGoing(signal);
     }
   };
 }

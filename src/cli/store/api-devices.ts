@@ -2,17 +2,19 @@ import type { DeviceDetailsJson, DeviceJson, NewDeviceJson, RotatedDeviceJson } 
 import type { StoredDeviceJson } from '../../api/stored-device.js';
 import type { Outcomes } from '../../db/devices/device-changes.js';
 import type { Metadata } from '../../db/devices/device-fields.js';
-import { SvcMqttError } from '../../errors.js';
+import { requireGoing } from '../terminal/io.js';
+import { prefaced } from '../terminal/prefaced.js';
+import { formatCount } from '../terminal/text.js';
 import { type ApiCall, orUndefined } from './api-call.js';
 import { openApiImport } from './api-import.js';
-import { type DeviceStore, PartlyAdded } from './store.js';
+import type { DeviceStore } from './store.js';
 
 /** Requests of one command under way at once. */
 const atOnce = 8;
 const unknownDevice = 'DEVICE_NOT_FOUND';
 
-/** The devices of an API. */
-export function openApiDevices(api: ApiCall): DeviceStore {
+/** The devices of an API. A signal begins no further request; those under way end. */
+export function openApiDevices(api: ApiCall, signal: AbortSignal): DeviceStore {
   const pathOf = (id: string, verb = '') => `/devices/${encodeURIComponent(id)}${verb}`;
   const find = (id: string) => api.getUnless<DeviceDetailsJson>(unknownDevice, pathOf(id));
   /** Changes devices that are not yet as they are wanted. */
@@ -36,21 +38,27 @@ export function openApiDevices(api: ApiCall): DeviceStore {
     async add({ count = 1, type, id, expiresAt, metadata }, made) {
       const request = { type, id, expires_at: expiresAt?.toISOString(), metadata };
       const added: NewDeviceJson[] = [];
-      while (added.length < count) {
-        const one = () => api.send<NewDeviceJson>('POST', '/devices', request);
-        const asked = Array.from({ length: Math.min(atOnce, count - added.length) }, one);
-        const settled = await Promise.allSettled(asked);
-        // What was added is added, whatever became of the others: its secret must not be lost.
-        const batch = settled.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
-        await made(batch);
-        added.push(...batch);
-        const failure = settled.find((each) => each.status === 'rejected');
-        if (failure === undefined) continue;
-        const { reason } = failure;
-        const isPartial = added.length > 0 && reason instanceof SvcMqttError;
-        throw isPartial ? new PartlyAdded(reason, added.length, count) : reason;
+      try {
+        while (added.length < count) {
+          requireGoing(signal);
+          const one = () => api.send<NewDeviceJson>('POST', '/devices', request);
+          const asked = Array.from({ length: Math.min(atOnce, count - added.length) }, one);
+          const settled = await Promise.allSettled(asked);
+          // What was added is added, whatever became of the others: its secret must not be lost.
+          const batch = settled.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+          added.push(...batch);
+          if (batch.length > 0) await made(batch);
+          const failure = settled.find((each) => each.status === 'rejected');
+          if (failure !== undefined) throw failure.reason;
+        }
+        return added;
+      } catch (error) {
+        if (added.length === 0) throw error;
+        throw prefaced(
+          error,
+          `${added.length.toLocaleString('en-US')} of ${formatCount(count, 'device')} were added, and then`,
+        );
       }
-      return added;
     },
     list({ type, state, metadata, sort, descending, limit }) {
       const order = { sort, order: descending ? 'desc' : 'asc' };

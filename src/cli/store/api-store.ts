@@ -13,7 +13,7 @@ import type { Remote } from './target.js';
 export function openApiStore(remote: Remote, signal: AbortSignal): Store {
   const api = openApiCall(remote, signal);
   return {
-    devices: openApiDevices(api),
+    devices: openApiDevices(api, signal),
     policies: openApiPolicies(api),
     claims: openApiClaims(api),
     apiKeys: openApiKeys(api),

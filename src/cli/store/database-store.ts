@@ -33,21 +33,37 @@ import {
   type SortedDevice,
 } from '../../db/devices/devices.js';
 import { changePolicy, findPolicy, listPolicies, removePolicy } from '../../db/policies.js';
+import { SvcMqttError } from '../../errors.js';
+import { requireGoing } from '../terminal/io.js';
+import { prefaced } from '../terminal/prefaced.js';
 import { readCliActor } from './actor.js';
-import type { Store } from './store.js';
+import { FateUnknown, type Store } from './store.js';
 
 /** Each page of another order than that of ids looks through all devices. */
 const sortedPageSize = 10_000;
 const pageSize = 1_000;
 
-/** The database as commands work on it, in the name of the user of this machine. */
-export function openDatabaseStore(db: Database, config: Config): Store {
+/**
+ * The database as commands work on it, in the name of the user of this machine.
+ *
+ * @param signal what adds devices looks at it before it commits.
+ */
+export function openDatabaseStore(db: Database, config: Config, signal: AbortSignal): Store {
   const actor = readCliActor();
   return {
     devices: {
       add: async (request, made) => {
-        const keep = (added: readonly NewDevice[]) => made(added.map(toNewDeviceJson));
-        return (await addDevices(db, actor, request, keep)).map(toNewDeviceJson);
+        let commits = false;
+        const keep = async (added: readonly NewDevice[]) => {
+          requireGoing(signal);
+          await made(added.map(toNewDeviceJson));
+          commits = true;
+        };
+        try {
+          return (await addDevices(db, actor, request, keep)).map(toNewDeviceJson);
+        } catch (error) {
+          throw commits ? prefaced(error, 'Whether the devices were added is not known') : error;
+        }
       },
       list: ({ limit, ...request }) =>
         readPages<SortedDevice, DeviceJson>(
@@ -56,7 +72,24 @@ export function openDatabaseStore(db: Database, config: Config): Store {
           limit,
           request.sort === 'id' ? pageSize : sortedPageSize,
         ),
-      import: (batches, options) => importDevices(db, actor, batches, options),
+      async import(batches, options) {
+        let commits = false;
+        const read = async function* () {
+          for await (const batch of batches) {
+            requireGoing(signal);
+            yield batch;
+          }
+          requireGoing(signal);
+          // Of all or none only the COMMIT is left.
+          commits = options.allOrNone;
+        };
+        try {
+          await importDevices(db, actor, read(), options);
+        } catch (error) {
+          const isLost = error instanceof SvcMqttError && error.code === 'DATABASE_UNREACHABLE';
+          throw commits && isLost ? new FateUnknown(error) : error;
+        }
+      },
       export: ({ hashed, ...filter }) =>
         readPages<ExportedDevice, DeviceJson | StoredDeviceJson>(
           (after, limit) => exportDevices(db, { ...filter, state: 'all', after: after?.id, limit }),

@@ -6,16 +6,17 @@ import { migrate, readMigrationStatus } from '../../db/migrate.js';
 import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { openCommandLog } from '../command/command-log.js';
-import { type CommandIo, whenAborted } from '../terminal/io.js';
+import { type CommandIo, waitFor } from '../terminal/io.js';
 import { escapeControls } from '../terminal/text.js';
 
 /** Longest wait for the database to close after a signal. */
 const closeTimeoutMs = 3_000;
 
 /**
- * Opens the database, runs `work` on it and closes it, whatever happens. A signal ends the work by closing the
- * database under it.
+ * Opens the database, runs `work` on it and closes it, whatever happens. A signal does not end the work, which looks at
+ * it before it commits: only its end says what was changed.
  *
+ * @param options.endsAtOnce of the work: see `waitFor`. The database is closed under it.
  * @param options.creates an embedded database that is not there yet is made, which stderr says; otherwise the command is
  *   refused, since one that it makes in the wrong directory is not the server's.
  * @throws SvcMqttError as `openDatabase` and `work`, DATABASE_EMBEDDED; Interrupted when a signal came first.
@@ -24,7 +25,7 @@ export async function withDatabase<T>(
   config: Config,
   io: CommandIo,
   work: (db: Database, log: Log) => Promise<T>,
-  options: { readonly creates?: boolean } = {},
+  options: { readonly creates?: boolean; readonly endsAtOnce?: boolean } = {},
 ): Promise<T> {
   if (config.databaseUrl === undefined && !hasEmbeddedDatabase(config.dataDir)) {
     const where = escapeControls(resolve(config.dataDir));
@@ -32,15 +33,13 @@ export async function withDatabase<T>(
     io.stderr.write(`Creating an embedded database in ${where}, for servers with this DATA_DIR only.\n`);
   }
   const log = openCommandLog(config);
-  const aborted = whenAborted(io.signal);
   const opening = openDatabase(config, log);
   // A database that opens after the signal still has to be closed, or its embedded server would outlive us.
   const closeLate = () => opening.then((db) => db.close()).catch(() => {});
   try {
-    const db = await Promise.race([opening, aborted.promise]);
-    return await Promise.race([work(db, log), aborted.promise]);
+    const db = await waitFor(opening, io, { endsAtOnce: true });
+    return await waitFor(work(db, log), io, options);
   } finally {
-    aborted.release();
     const closed = closeLate();
     await (io.signal.aborted ? Promise.race([closed, delay(closeTimeoutMs)]) : closed);
   }

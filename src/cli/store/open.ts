@@ -1,5 +1,5 @@
 import type { Config } from '../../config.js';
-import { type CommandIo, whenAborted } from '../terminal/io.js';
+import { type CommandIo, requireGoing, waitFor } from '../terminal/io.js';
 import type { Store } from './store.js';
 import { announce, findRemote } from './target.js';
 
@@ -7,7 +7,10 @@ import { announce, findRemote } from './target.js';
  * Opens what a command works on, runs `work` on it and closes it, whatever happens: the HTTP API that is named or was
  * logged in to, else the database.
  *
+ * A signal does not end the work, which takes heed of it where it can stop: only its end says what was changed.
+ *
  * @param options.creates of the database: see `withDatabase`.
+ * @param options.endsAtOnce of the work: see `waitFor`.
  * @param options.looks a database whose schema is not up to date is refused, an embedded one too.
  * @throws SvcMqttError as `withDatabase`, `findRemote` and `work`; Interrupted when a signal came first.
  */
@@ -15,7 +18,7 @@ export async function withStore<T>(
   config: Config,
   io: CommandIo,
   work: (store: Store) => Promise<T>,
-  options: { readonly creates?: boolean; readonly looks?: boolean } = {},
+  options: { readonly creates?: boolean; readonly looks?: boolean; readonly endsAtOnce?: boolean } = {},
 ): Promise<T> {
   const remote = findRemote(config, io.env);
   if (remote === undefined) {
@@ -23,16 +26,13 @@ export async function withStore<T>(
     const { openDatabaseStore } = await import('./database-store.js');
     const onDatabase = async (db: Parameters<typeof openDatabaseStore>[0]) => {
       await requireSchema(db, options.looks === true);
-      return work(openDatabaseStore(db, config));
+      requireGoing(io.signal);
+      return work(openDatabaseStore(db, config, io.signal));
     };
     return withDatabase(config, io, onDatabase, options);
   }
   announce(remote, io);
   const { openApiStore } = await import('./api-store.js');
-  const aborted = whenAborted(io.signal);
-  try {
-    return await Promise.race([work(openApiStore(remote, io.signal)), aborted.promise]);
-  } finally {
-    aborted.release();
-  }
+  requireGoing(io.signal);
+  return await waitFor(work(openApiStore(remote, io.signal)), io, options);
 }

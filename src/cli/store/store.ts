@@ -8,7 +8,6 @@ import type { ApiKeyState, Role } from '../../db/api-keys.js';
 import type { DeviceChanges, Outcomes, Rotation } from '../../db/devices/device-changes.js';
 import type { DeviceRow } from '../../db/devices/device-insert.js';
 import type { AddRequest, DeviceFilter, DeviceSort } from '../../db/devices/devices.js';
-import { SvcMqttError } from '../../errors.js';
 import type { PolicyRules } from '../../policy.js';
 
 /** The pages of a list, read as they are asked for. */
@@ -27,11 +26,12 @@ export interface Store {
   listAudit(request: { device: string | undefined; since: Date | undefined }): Pages<AuditJson>;
 }
 
-/** A failure after which some devices are there; `made` was called with all of them. */
-export class PartlyAdded extends SvcMqttError {
-  constructor(cause: SvcMqttError, added: number, count: number) {
-    const detail = `${added} of ${count} devices were added, and then: ${cause.message}`;
-    super(cause.code, detail, { cause, ...(cause.suggestion && { suggestion: cause.suggestion }) });
+/** A failure after which nobody knows whether the last devices are stored; the cause is what is to be told. */
+export class FateUnknown extends Error {
+  override readonly name = 'FateUnknown';
+
+  constructor(cause: unknown) {
+    super('It is not known whether the devices are stored', { cause });
   }
 }
 
@@ -48,8 +48,9 @@ export interface DeviceStore {
    * Adds devices: in the database all or none, over the API one by one.
    *
    * @param made called with devices whose secrets are to be kept safe: in the database before they exist for anyone
-   *   else, over the API as each is there. When it fails, nothing more is added.
-   * @throws PartlyAdded over the API.
+   *   else, over the API as each is there. When it fails, nothing more is added. When something else fails behind it, the
+   *   devices are there, or may be.
+   * @throws Interrupted when a signal came: in the database nothing is added then, over the API no more.
    */
   add(
     request: AddRequest,
@@ -65,7 +66,10 @@ export interface DeviceStore {
   ): Pages<DeviceJson>;
   /**
    * Stores devices that come from elsewhere; the interface is that of `importDevices` in `src/db`. Over the API all or none
-   * goes as far as one request does, and `onStored` is called when the devices are there.
+   * goes as far as one request does, and `onStored` is called when the devices are there. A signal begins no further
+   * batch; of all or none nothing is stored then.
+   *
+   * @throws FateUnknown; Interrupted; and as `importDevices`.
    */
   import<Row extends DeviceRow>(...request: ImportArguments<Row>): Promise<void>;
   /** Devices in order of id, revoked ones too; hashed: with what is stored of their secrets. */

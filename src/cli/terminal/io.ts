@@ -58,7 +58,7 @@ export async function flush(stream: OutputStream): Promise<void> {
 export function whenAborted(signal: AbortSignal): { promise: Promise<never>; release(): void } {
   let release = () => {};
   const promise = new Promise<never>((_resolve, reject) => {
-    const abort = () => reject(new Interrupted(String(signal.reason)));
+    const abort = () => reject(interruptedBy(signal));
     if (signal.aborted) abort();
     else signal.addEventListener('abort', abort, { once: true });
     release = () => signal.removeEventListener('abort', abort);
@@ -67,9 +67,54 @@ export function whenAborted(signal: AbortSignal): { promise: Promise<never>; rel
   return { promise, release };
 }
 
+/** How long a command that a signal cannot end at once stays silent about that. */
+const silentMs = 1_000;
+
+/**
+ * Waits for work that goes on after a signal, since only its end says what it has changed.
+ *
+ * @param options.endsAtOnce the work changes nothing, or nothing that would be lost: a signal ends the wait.
+ * @throws Interrupted, and as `work`.
+ */
+export async function waitFor<T>(
+  work: Promise<T>,
+  io: Pick<CommandIo, 'signal' | 'stderr'>,
+  options: { readonly endsAtOnce?: boolean } = {},
+): Promise<T> {
+  const aborted = whenAborted(io.signal);
+  let timer: NodeJS.Timeout | undefined;
+  aborted.promise.catch(() => {
+    const note = 'Waiting for what is under way; another signal ends the command at once.\n';
+    timer = setTimeout(() => io.stderr.write(note), silentMs).unref();
+  });
+  try {
+    return await (options.endsAtOnce === true ? Promise.race([work, aborted.promise]) : work);
+  } finally {
+    aborted.release();
+    clearTimeout(timer);
+  }
+}
+
+/** @throws Interrupted when a signal has come. */
+export function requireGoing(signal: AbortSignal): void {
+  if (signal.aborted) throw interruptedBy(signal);
+}
+
+export function interruptedBy(signal: AbortSignal): Interrupted {
+  return new Interrupted(String(signal.reason));
+}
+
 /** A signal ended the command before its end. */
 export class Interrupted extends Error {
   override readonly name = 'Interrupted';
+
+  /** What is said of it; undefined: nothing, since who sent the signal knows. */
+  readonly told: string | undefined;
+
+  constructor(signal: string, told?: string) {
+    super(signal);
+    this.told = told;
+  }
 
   get exitStatus(): number {
     return signalStatus(this.message);
