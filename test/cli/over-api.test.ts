@@ -1,4 +1,6 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { findSubjectTemplate } from '../../src/cli/device/subject.js';
@@ -48,6 +50,44 @@ async function start(apiRequestsPerSecond = openConfig.apiRequestsPerSecond): Pr
     version: '1.2.3',
     policyRisks: async (rules) => describeRisks(rules, 262_144),
   });
+}
+
+/**
+ * A server in front of the API.
+ *
+ * @param decide what it does with a request, by its path and how many there were to that one.
+ * @returns its address.
+ */
+async function openProxy(
+  decide: (path: string, seen: number) => 'passes' | 'loses the answer' | 'refuses',
+): Promise<string> {
+  const seen = new Map<string, number>();
+  const server = createServer(async (request, response) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request) chunks.push(chunk as Buffer);
+    const path = request.url ?? '';
+    seen.set(path, (seen.get(path) ?? 0) + 1);
+    const what = decide(path, seen.get(path) ?? 0);
+    if (what === 'refuses') {
+      response.writeHead(403).end('{"code":"FORBIDDEN","detail":"No"}');
+      return;
+    }
+    const { method = 'GET', headers } = request;
+    const answer = await fetch(`${url}${path}`, {
+      method,
+      headers: { authorization: headers.authorization ?? '', 'content-type': headers['content-type'] ?? '' },
+      ...(chunks.length > 0 && { body: Buffer.concat(chunks) }),
+    });
+    const text = await answer.text();
+    if (what === 'loses the answer') request.socket.destroy();
+    else response.writeHead(answer.status).end(text);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
 async function run(env: Record<string, string>, args: readonly string[], stdin?: string) {
@@ -314,6 +354,108 @@ describe('a command', () => {
       expect(readdirSync(dir).sort()).toEqual(['b.csv', 'report.csv']);
       expect(readFileSync(join(dir, 'report.csv'), 'utf8')).toMatch(/1236,[^\n]*d1234/);
       expect(readFileSync(join(dir, 'b.csv'), 'utf8').trim().split('\n')).toHaveLength(2_345);
+    });
+
+    const rowsOf = (count: number) =>
+      `id,type\n${Array.from({ length: count }, (_, at) => `d${at},a\n`).join('')}`;
+    /** Continues an import of 2,500 devices, with the files that it writes. */
+    const startImport = (env: Record<string, string>) => {
+      const dir = openDir();
+      const [output, report] = [join(dir, 'c.csv'), join(dir, 'report.csv')];
+      const io = fakeIo({ env, stdin: rowsOf(2_500) });
+      const files = ['--output', output, '--report', report];
+      const ended = runProgram(['device', 'import', '-', '--continue', ...files], io).catch((error) => error);
+      const readSecrets = () =>
+        readFileSync(output, 'utf8')
+          .trim()
+          .split('\n')
+          .slice(1)
+          .map((line) => line.split(','));
+      return { dir, output, io, ended, readSecrets };
+    };
+
+    test('has each secret in the file before the device is sent, so that a lost answer loses none', async () => {
+      const proxy = await openProxy((path, seen) =>
+        path === '/devices/import' && seen === 2 ? 'loses the answer' : 'passes',
+      );
+      const { dir, output, ended, readSecrets } = startImport({ ...overApi(), API_URL: proxy });
+      expect(await ended).toMatchObject({
+        code: 'API_UNREACHABLE',
+        message: expect.stringContaining(
+          `Imported 1,000 devices; whether those from line 1002 on were imported too is not known (their secrets are in ${output}, with an empty created_at): `,
+        ),
+      });
+      expect(await database.sql('select from devices')).toHaveLength(2_000);
+      const rows = await database.sql<{ id: string; secret_hash: Buffer; secret_salt: Buffer }>(
+        'select * from devices',
+      );
+      const secrets = new Map(readSecrets().map((cells) => [cells[0], cells]));
+      for (const { id, secret_hash, secret_salt } of rows)
+        expect(hashSecret(secret_salt, Buffer.from(secrets.get(id)?.[3] ?? ''))).toEqual(secret_hash);
+      expect(readSecrets().filter((cells) => cells[4] === '')).toHaveLength(1_000);
+      expect(readdirSync(dir)).toEqual(['c.csv']);
+    });
+
+    test('has no secret in the file of what was refused', async () => {
+      const proxy = await openProxy((path, seen) =>
+        path === '/devices/import' && seen === 2 ? 'refuses' : 'passes',
+      );
+      const { ended, readSecrets } = startImport({ ...overApi(), API_URL: proxy });
+      expect(await ended).toMatchObject({
+        code: 'FORBIDDEN',
+        message: expect.stringMatching(/^Imported 1,000 devices \(their secrets are in \S+\), and then: /),
+      });
+      expect(readSecrets().filter((cells) => cells[4] !== '')).toHaveLength(1_000);
+      expect(readSecrets()).toHaveLength(1_000);
+    });
+
+    test('keeps the secrets of what was imported until a signal came', async () => {
+      const stop = { now: () => {} };
+      const proxy = await openProxy((path, seen) => {
+        if (path === '/devices/import' && seen === 2) stop.now();
+        return 'passes';
+      });
+      const { io, ended, readSecrets } = startImport({ ...overApi(), API_URL: proxy });
+      stop.now = () => io.stop('SIGINT');
+      expect(await ended).toMatchObject({
+        exitStatus: 130,
+        told: expect.stringMatching(
+          /^Imported 2,000 devices \(their secrets are in \S+\), and then: interrupted$/,
+        ),
+      });
+      expect(await database.sql('select from devices')).toHaveLength(2_000);
+      expect(readSecrets().filter((cells) => cells[4] !== '')).toHaveLength(2_000);
+    });
+
+    test.each([
+      { output: false, force: false },
+      { output: true, force: false },
+      { output: true, force: true },
+    ])('shows or keeps the secrets of what was added until a signal came: %j', async ({ output, force }) => {
+      const dir = openDir();
+      const file = join(dir, 'c.jsonl');
+      if (force) writeFileSync(file, 'old');
+      const io = fakeIo({ env: overApi() });
+      const ended = runProgram(
+        [
+          ...['device', 'add', '--type', 'a', '--count', '3000', '--json'],
+          ...(output ? ['--output', file] : []),
+          ...(force ? ['--force'] : []),
+        ],
+        io,
+      ).catch((error) => error);
+      await expect.poll(async () => (await database.sql('select from devices')).length).toBeGreaterThan(20);
+      io.stop('SIGINT');
+      const told = await ended;
+      const stored = (await database.sql<{ id: string }>('select id from devices')).map(({ id }) => id);
+      expect(told).toMatchObject({
+        exitStatus: 130,
+        told: `${stored.length.toLocaleString('en-US')} of 3,000 devices were added, and then: interrupted`,
+      });
+      const secrets = jsonLines(output ? readFileSync(file, 'utf8') : io.out());
+      expect(secrets.map(({ id }) => id).sort()).toEqual(stored.sort());
+      expect(readdirSync(dir)).toEqual(output ? ['c.jsonl'] : []);
+      expect(io.err()).toContain(output ? `Keep ${file}: it has the only copy of ` : '');
     });
 
     test('is refused to others than operators, and leaves no file', async () => {

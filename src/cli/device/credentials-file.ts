@@ -8,6 +8,7 @@ export interface Credentials {
   readonly type: string;
   readonly mqtt_user: string;
   readonly mqtt_password: string;
+  /** Empty while nobody knows whether the device is stored. */
   readonly created_at: string;
 }
 
@@ -16,6 +17,8 @@ const columns = ['id', 'type', 'mqtt_user', 'mqtt_password', 'created_at'] as co
 /** A file of credentials being written. */
 export interface CredentialsFile extends Pick<OutputFile, 'sync' | 'keep' | 'discard'> {
   add(credentials: readonly Credentials[]): Promise<void>;
+  /** Puts others in the place of those that were added last. */
+  replaceLast(credentials: readonly Credentials[]): Promise<void>;
 }
 
 /** Credentials as CSV, as a file of them is. */
@@ -44,12 +47,13 @@ export async function openCredentialsFile(
   const file = await openOutputFile(path, options);
   const jsonLines = holdsJsonLines(path);
   if (!jsonLines) await file.write(formatCsv([columns]));
+  const format = (credentials: readonly Credentials[]) =>
+    jsonLines ? credentials.map(toJsonLine).join('') : formatRows(credentials);
   return {
     sync: file.sync,
     keep: file.keep,
     discard: file.discard,
-    async add(credentials) {
-      await file.write(jsonLines ? credentials.map(toJsonLine).join('') : formatRows(credentials));
-    },
+    add: (credentials) => file.write(format(credentials)),
+    replaceLast: (credentials) => file.rewrite(format(credentials)),
   };
 }

@@ -10,7 +10,7 @@ import { type OutputFile, openOutputFile } from '../terminal/output-file.js';
 import { prefaced } from '../terminal/prefaced.js';
 import { startProgress } from '../terminal/progress-report.js';
 import { escapeControls, formatCount, toJsonLine } from '../terminal/text.js';
-import { type CredentialsFile, openCredentialsFile } from './credentials-file.js';
+import { type Credentials, type CredentialsFile, openCredentialsFile } from './credentials-file.js';
 import { formatCsv } from './csv.js';
 import { collectCauses } from './import-causes.js';
 import { type ImportRecord, readRecords } from './import-records.js';
@@ -35,6 +35,8 @@ interface Tally {
   imported: number;
   generated: number;
   refused: number;
+  /** Rows that are sent, until it is known what came of them. */
+  sent: readonly ImportRow[];
 }
 
 /** The files that are written. */
@@ -69,7 +71,7 @@ export async function importFromFile(
   const input = options.file === '-' ? io.stdin : createReadStream(options.file);
   const force = options.force === true;
   const files: Files = {};
-  const tally: Tally = { imported: 0, generated: 0, refused: 0 };
+  const tally: Tally = { imported: 0, generated: 0, refused: 0, sent: [] };
   // Nobody may be reading yet when a signal comes.
   input.on('error', () => {});
   const abort = () => input.destroy(interruptedBy(io.signal));
@@ -102,25 +104,41 @@ export async function importFromFile(
 /** Keeps the files of devices that are stored, or may be, when a failure ends the import; answers it with what is known. */
 async function keepPartly(
   error: unknown,
-  { imported, refused, generated }: Tally,
+  { imported, refused, generated, sent }: Tally,
   files: Files,
   { continue: isPartial = false, output }: DeviceImportOptions,
 ): Promise<unknown> {
   const unsure = error instanceof FateUnknown;
   const cause = unsure ? error.cause : error;
   const stored = isPartial ? imported : 0;
+  if (sent.length > 0 && !unsure) await files.credentials?.replaceLast([]);
   if (stored === 0 && !unsure)
     return cause instanceof Interrupted ? prefaced(cause, 'Nothing was imported') : cause;
-  const hasSecrets = generated > 0;
+  const hasSecrets = generated > 0 || sent.some(({ secret }) => secret !== undefined);
   if (hasSecrets) await files.credentials?.keep();
   if (refused > 0) await files.report?.keep();
-  const where = hasSecrets && output !== undefined ? ` (${escapeControls(output)} has their secrets)` : '';
-  return prefaced(
-    cause,
-    unsure
-      ? `Whether the devices were imported is not known${where}`
-      : `Imported ${formatCount(stored, 'device')}${where}, and then`,
-  );
+  const how = sent.length > 0 && unsure ? ', with an empty created_at' : '';
+  const where =
+    hasSecrets && output !== undefined ? ` (their secrets are in ${escapeControls(output)}${how})` : '';
+  const done = `Imported ${formatCount(stored, 'device')}`;
+  if (!unsure) return prefaced(cause, `${done}${where}, and then`);
+  const [first] = sent;
+  if (stored === 0 || first === undefined)
+    return prefaced(cause, `Whether the devices were imported is not known${where}`);
+  const open = `whether those from line ${first.line} on were imported too is not known`;
+  return prefaced(cause, `${done}; ${open}${where}`);
+}
+
+/** What a file has of rows whose secrets were generated here. */
+function toCredentials(
+  rows: readonly ImportRow[],
+  createdAtOf: (id: string) => string | undefined,
+): Credentials[] {
+  return rows.flatMap(({ id, type, secret }) => {
+    const createdAt = createdAtOf(id);
+    if (createdAt === undefined || secret === undefined) return [];
+    return [{ id, type, mqtt_user: id, mqtt_password: secret, created_at: createdAt }];
+  });
 }
 
 async function importRows(work: {
@@ -157,15 +175,18 @@ async function importRows(work: {
   try {
     await devices.import(batches(), {
       allOrNone,
+      async onSending(batch) {
+        tally.sent = batch;
+        await files.credentials?.add(toCredentials(batch, () => ''));
+        await files.credentials?.sync();
+      },
       async onStored(batch, stored) {
-        await refuse(batch.filter(({ id }) => !stored.has(id)).map(takenId));
-        const generated = batch.flatMap(({ id, type, secret }) => {
-          const createdAt = stored.get(id)?.toISOString();
-          if (createdAt === undefined || secret === undefined) return [];
-          return [{ id, type, mqtt_user: id, mqtt_password: secret, created_at: createdAt }];
-        });
-        await files.credentials?.add(generated);
+        const generated = toCredentials(batch, (id) => stored.get(id)?.toISOString());
+        if (tally.sent.length > 0) await files.credentials?.replaceLast(generated);
+        else await files.credentials?.add(generated);
         if (!allOrNone) await files.credentials?.sync();
+        await refuse(batch.filter(({ id }) => !stored.has(id)).map(takenId));
+        tally.sent = [];
         tally.imported += stored.size;
         tally.generated += generated.length;
         const done = tally.imported + tally.refused;

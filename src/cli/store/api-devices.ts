@@ -65,7 +65,7 @@ export function openApiDevices(api: ApiCall, signal: AbortSignal): DeviceStore {
       const query = { type, state, ...order, metadata: toEntries(metadata) };
       return api.pages('GET', '/devices', query, rowsOf<DeviceJson>, limit);
     },
-    import: openApiImport(api),
+    import: openApiImport(api, signal),
     export: ({ hashed, type, metadata }) =>
       hashed
         ? api.pages('POST', '/devices/export', { type, metadata }, rowsOf<StoredDeviceJson>)

@@ -2,9 +2,10 @@ import { maxImported } from '../../api/constants.js';
 import { type ImportJson, toImportedDeviceJson } from '../../api/stored-device.js';
 import type { DeviceRow } from '../../db/devices/device-insert.js';
 import { SvcMqttError } from '../../errors.js';
+import { requireGoing } from '../terminal/io.js';
 import type { ApiCall } from './api-call.js';
-import { ApiProblem } from './api-send.js';
-import type { DeviceStore, ImportArguments } from './store.js';
+import { ApiProblem, hasChangedNothing } from './api-send.js';
+import { type DeviceStore, FateUnknown, type ImportArguments } from './store.js';
 
 /** Bytes that one request takes, less what is around the devices. */
 const maxBytes = 1_000_000;
@@ -13,10 +14,12 @@ const maxBytes = 1_000_000;
  * Imports devices over the API. The secrets stay here: salts and hashes are sent. All or none is one request, so that it
  * goes as far as one does; otherwise each request is stored for itself.
  */
-export function openApiImport(api: ApiCall): DeviceStore['import'] {
+export function openApiImport(api: ApiCall, signal: AbortSignal): DeviceStore['import'] {
   return async <Row extends DeviceRow>(...[batches, options]: ImportArguments<Row>) => {
-    const { allOrNone, onStored } = options;
+    const { allOrNone, onSending, onStored } = options;
     const store = async (rows: readonly Row[], devices: readonly string[]) => {
+      requireGoing(signal);
+      await onSending(rows);
       // Made of text, since each device is JSON already: that is how its size is known.
       const body = `{"devices":[${devices.join(',')}],"skip_existing":${!allOrNone}}`;
       try {
@@ -24,7 +27,7 @@ export function openApiImport(api: ApiCall): DeviceStore['import'] {
         await onStored(rows, new Map(imported.map(({ id, created_at: at }) => [id, new Date(at)])));
       } catch (error) {
         const taken = error instanceof ApiProblem ? takenOf(error) : new Set<number>();
-        if (taken.size === 0) throw error;
+        if (taken.size === 0) throw hasChangedNothing(error) ? error : new FateUnknown(error);
         // Told as the database tells it; who wants all or none refuses then.
         await onStored(
           rows,

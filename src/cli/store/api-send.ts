@@ -1,5 +1,6 @@
 import type { FieldProblem, Problem } from '../../api/problem.js';
 import { type ErrorCode, errorCodes, messageOf, SvcMqttError } from '../../errors.js';
+import { Interrupted } from '../terminal/io.js';
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 
@@ -39,14 +40,39 @@ export function parseAnswer<T>(text: string): T {
 
 /** A problem that the API answers, as an error of the command. */
 export class ApiProblem extends SvcMqttError {
+  /** Of the answer. */
+  readonly status: number;
   /** Each field at fault. */
   readonly faults: readonly FieldProblem[];
 
-  constructor(code: ErrorCode, { detail, suggestion, errors }: Partial<Problem> & { detail: string }) {
+  constructor(
+    status: number,
+    code: ErrorCode,
+    { detail, suggestion, errors }: Partial<Problem> & { detail: string },
+  ) {
     super(code, detail, suggestion === undefined ? {} : { suggestion });
+    this.status = status;
     this.faults = errors ?? [];
   }
 }
+
+/** Whether a request that failed has surely changed nothing: it was refused, or never sent. */
+export function hasChangedNothing(error: unknown): boolean {
+  if (error instanceof Interrupted) return true;
+  if (error instanceof ApiProblem) return error.status < 500;
+  if (!(error instanceof SvcMqttError)) return false;
+  const { cause } = error;
+  return notConnected.has(causeCodeOf(cause) ?? '') || speaksNoTls(cause) || isCertificateError(cause);
+}
+
+const notConnected = new Set([
+  'EAI_AGAIN',
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'UND_ERR_CONNECT_TIMEOUT',
+]);
 
 /** The API's problem details; the code is the API's, where this program knows it. */
 function describeProblem(status: number, text: string): SvcMqttError {
@@ -55,11 +81,11 @@ function describeProblem(status: number, text: string): SvcMqttError {
   const known = Object.hasOwn(errorCodes, code) ? (code as ErrorCode) : undefined;
   if (known === 'UNAUTHENTICATED' || (known === undefined && status === 401)) {
     const suggestion = 'Run `svc-mqtt login`, or give a key in API_KEY or API_KEY_FILE';
-    return new SvcMqttError('UNAUTHENTICATED', detail, { suggestion });
+    return new ApiProblem(status, 'UNAUTHENTICATED', { detail, suggestion });
   }
   // What does not fit the API of this version is no defect of this program.
   const isForeign = known === undefined || known === 'ROUTE_NOT_FOUND' || known === 'INTERNAL';
-  return new ApiProblem(isForeign ? 'API_UNREACHABLE' : known, { ...problem, detail });
+  return new ApiProblem(status, isForeign ? 'API_UNREACHABLE' : known, { ...problem, detail });
 }
 
 /** What of an answer has the form of problem details; a proxy answers others. */
@@ -116,7 +142,7 @@ function speaksNoTls(error: unknown): boolean {
 }
 
 function causeCodeOf(error: unknown): string | undefined {
-  const { code } = ((error as { cause?: unknown }).cause ?? {}) as { code?: unknown };
+  const { code } = ((error as { cause?: unknown } | undefined)?.cause ?? {}) as { code?: unknown };
   return typeof code === 'string' ? code : undefined;
 }
 

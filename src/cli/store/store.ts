@@ -39,6 +39,8 @@ export type ImportArguments<Row extends DeviceRow> = [
   batches: AsyncIterable<readonly Row[]>,
   options: {
     readonly allOrNone: boolean;
+    /** Over the API called before devices are sent: their secrets must be safe first. `onStored` or a failure follows. */
+    onSending(batch: readonly Row[]): Promise<void>;
     onStored(batch: readonly Row[], stored: ReadonlyMap<string, Date>): Promise<void>;
   },
 ];

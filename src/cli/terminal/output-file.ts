@@ -6,6 +6,8 @@ import { escapeControls } from './text.js';
 /** A file being written that only its owner may read. */
 export interface OutputFile {
   write(text: string): Promise<void>;
+  /** Puts other text in the place of what was written last. */
+  rewrite(text: string): Promise<void>;
   /** Waits until what was written is on the disk. */
   sync(): Promise<void>;
   /** Closes the file and leaves it in its place. */
@@ -28,9 +30,21 @@ export async function openOutputFile(path: string, options: { force: boolean }):
     throw toOutputError(path, error);
   }
   let unfinished = true;
+  /** Of what was written last. */
+  let [start, end] = [0, 0];
+  const put = async (text: string, at: number) => {
+    const bytes = Buffer.from(text);
+    [start, end] = [at, at + bytes.length];
+    for (let done = 0; done < bytes.length; )
+      done += (await file.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
+  };
   return {
-    async write(text) {
-      await file.writeFile(text);
+    write: (text) => put(text, end),
+    async rewrite(text) {
+      const endBefore = end;
+      // What is cut off is written anew before, so that no moment is without it.
+      await put(text, start);
+      if (end < endBefore) await file.truncate(end);
     },
     async sync() {
       await file.sync();
