@@ -1,4 +1,13 @@
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  createWriteStream,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, test } from 'vitest';
@@ -286,6 +295,7 @@ g8,a,,x
     ['id,type,secret_hash\n', /column 3 \(secret_hash\) is taken only with --hashed/],
     ['id,type,metadata.a b\n', /column 3 \(metadata.a b\) has a key/],
     ['id,type\na,"b"c\n', /^Line 2: a quote stands where none may/],
+    ['id,type\na\n', /line 2, column 2: the row has 1 cell and the header 2/],
     [`id,type\na,b\nc,"${'x\n'.repeat(50_000)}`, /^Line \d+: the record does not end/],
     [`{"type":"${'x'.repeat(100_000)}"}`, /Line 1 is longer/],
     ['{"type":"a"\n', /line 1, column 1: what begins there is not valid JSON/],
@@ -449,6 +459,48 @@ g8,a,,x
     const file = newFile('txt');
     writeFileSync(file, text);
     expect((await run(['import', file])).err).toBe('importing devices: 100% (2 of 2)\n');
+  });
+
+  test('a file whose lines end in carriage returns has its rows counted, too', async () => {
+    const file = newFile('csv');
+    writeFileSync(file, `id,type,secret\rone,a,${secret}\rtwo,a,${secret}\r`);
+    expect((await run(['import', file])).err).toBe('importing devices: 100% (2 of 2)\n');
+  });
+
+  test('what comes out of a pipe is imported', async () => {
+    const pipe = newFile('pipe');
+    execFileSync('mkfifo', [pipe]);
+    createWriteStream(pipe).end(`id,type,secret\none,a,${secret}\n`);
+    expect(await run(['import', pipe])).toMatchObject({ outcome: 0, out: 'imported 1 device\n' });
+  });
+
+  test('two names of one file are refused', async () => {
+    const csv = newFile('csv');
+    writeFileSync(csv, `id,type\none,a\n`);
+    const other = join(dir.path, '.', `../${dir.path.split('/').at(-1)}`, 'same.csv');
+    const same = join(dir.path, 'same.csv');
+    symlinkSync(csv, `${csv}.link`);
+    for (const [args, message] of [
+      [['--output', same, '--report', other], '--output and --report are the same file'],
+      [['--output', csv, '--report', same, '--force'], 'the input and --output are the same file'],
+      [['--output', same, '--report', `${csv}.link`, '--force'], 'the input and --report are the same file'],
+    ] as const) {
+      expect((await run(['import', csv, '--continue', ...args])).outcome).toMatchObject({
+        code: 'USAGE',
+        message: expect.stringContaining(message),
+      });
+    }
+    expect(readFileSync(csv, 'utf8')).toBe('id,type\none,a\n');
+    expect(existsSync(same)).toBe(false);
+    expect(await all()).toEqual([]);
+  });
+
+  test('an import that fails with nothing stored leaves no report in the way of the next one', async () => {
+    const args = ['import', '-', '--continue', '--report', newFile('csv'), '--output', newFile('csv')];
+    expect((await run(args, 'id,type,secret\none,a,"b"c\n')).outcome).toMatchObject({
+      code: 'INPUT_INVALID',
+    });
+    expect((await run(args, 'id,type\none,a\n')).outcome).toBe(0);
   });
 
   test('a file that cannot be made is named once', async () => {

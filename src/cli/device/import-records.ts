@@ -1,5 +1,6 @@
 import { SvcMqttError } from '../../errors.js';
 import type { InputStream } from '../terminal/io.js';
+import { formatCount } from '../terminal/text.js';
 import { readCsv } from './csv.js';
 
 /** A row of a file to import: its values by column, and how a message names its columns. */
@@ -95,7 +96,7 @@ async function* readCsvRows(
     if (cells.length === header.length) yield { line, values, nameOf };
     else {
       const column = `column ${Math.min(cells.length, header.length) + 1}`;
-      const problem = `the row has ${cells.length} cells and the header ${header.length}`;
+      const problem = `the row has ${formatCount(cells.length, 'cell')} and the header ${header.length}`;
       yield { line, values, nameOf, problem: { column, problem } };
     }
   }

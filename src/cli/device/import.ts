@@ -1,18 +1,16 @@
-import { createReadStream } from 'node:fs';
-import { open } from 'node:fs/promises';
 import type { Config } from '../../config.js';
-import { messageOf, SvcMqttError } from '../../errors.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import { type DeviceStore, FateUnknown, type Store } from '../store/store.js';
 import { type CommandIo, type InputStream, Interrupted, interruptedBy, write } from '../terminal/io.js';
-import { type OutputFile, openOutputFile } from '../terminal/output-file.js';
+import { type OutputFile, openOutputFile, requireDistinctFiles } from '../terminal/output-file.js';
 import { prefaced } from '../terminal/prefaced.js';
 import { startProgress } from '../terminal/progress-report.js';
 import { escapeControls, formatCount, toJsonLine } from '../terminal/text.js';
 import { type Credentials, type CredentialsFile, openCredentialsFile } from './credentials-file.js';
 import { formatCsv } from './csv.js';
 import { collectCauses } from './import-causes.js';
+import { openImportInput } from './import-input.js';
 import { type ImportRecord, readRecords } from './import-records.js';
 import { checkColumn, type ImportRow, isRefused, type RefusedRow, readRow } from './import-row.js';
 
@@ -67,35 +65,40 @@ export async function importFromFile(
     if (options[option] !== '-') continue;
     throw usageError(`--${option} cannot be "-": stdout is for the result`, 'Name a file');
   }
-  const total = options.file === '-' ? undefined : await countRows(options.file);
-  const input = options.file === '-' ? io.stdin : createReadStream(options.file);
+  const { output, report } = options;
+  const file = options.file === '-' ? undefined : options.file;
+  await requireDistinctFiles({ 'the input': file, '--output': output, '--report': report });
+  const { stream: input, total } = await openImportInput(options.file, io);
   const force = options.force === true;
   const files: Files = {};
   const tally: Tally = { imported: 0, generated: 0, refused: 0, sent: [] };
+  let isStored = false;
   // Nobody may be reading yet when a signal comes.
   input.on('error', () => {});
   const abort = () => input.destroy(interruptedBy(io.signal));
   io.signal.addEventListener('abort', abort, { once: true });
   try {
     const work = async ({ devices }: Store) => {
-      if (options.output !== undefined)
-        files.credentials = await openCredentialsFile(options.output, { force });
-      if (options.report !== undefined) {
-        files.report = await openOutputFile(options.report, { force });
+      if (output !== undefined) files.credentials = await openCredentialsFile(output, { force });
+      if (report !== undefined) {
+        files.report = await openOutputFile(report, { force });
         await files.report.write(formatCsv([['line', 'column', 'id', 'problem']]));
       }
       await importRows({ devices, input, options, files, tally, total, io });
     };
     await withStore(config, io, work, { creates: true });
+    isStored = true;
     await files.credentials?.keep();
     await files.report?.keep();
   } catch (error) {
-    throw await keepPartly(error, tally, files, options);
+    throw isStored ? error : await keepPartly(error, tally, files, options);
   } finally {
     io.signal.removeEventListener('abort', abort);
     input.destroy();
-    await files.credentials?.discard();
-    await files.report?.discard();
+    if (!isStored) {
+      await files.credentials?.discard();
+      await files.report?.discard();
+    }
   }
   await writeResult(tally, options, io);
   return tally.refused > 0 ? 1 : 0;
@@ -190,7 +193,8 @@ async function importRows(work: {
         tally.imported += stored.size;
         tally.generated += generated.length;
         const done = tally.imported + tally.refused;
-        progress.update({ step: 'importing devices', done, total: total && Math.max(total, done) });
+        const most = total === undefined ? undefined : Math.max(total, done);
+        progress.update({ step: 'importing devices', done, total: most });
       },
     });
     if (allOrNone && tally.refused > 0) throw causes.toError();
@@ -223,32 +227,6 @@ async function* readBatches(
 
 function takenId({ line, id }: ImportRow): RefusedRow {
   return { line, column: 'id', id, problem: 'exists already, in the database or on a line before' };
-}
-
-/**
- * The rows of a file, for the progress: a few more than there are, where lines are empty or cells have several.
- *
- * @throws SvcMqttError INPUT_INVALID when it cannot be read.
- */
-async function countRows(path: string): Promise<number> {
-  try {
-    const file = await open(path);
-    let lines = 0;
-    let first: number | undefined;
-    let last = 10;
-    for await (const chunk of file.createReadStream() as AsyncIterable<Buffer>) {
-      first ??= chunk[0];
-      last = chunk.at(-1) ?? last;
-      for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, at + 1)) lines += 1;
-    }
-    // The last line may lack its end; the first one of CSV is the header.
-    if (last !== 10) lines += 1;
-    return first === undefined || first === '{'.charCodeAt(0) ? lines : lines - 1;
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const detail = `The file ${escapeControls(path)} cannot be read (${code ?? messageOf(error)})`;
-    throw new SvcMqttError('INPUT_INVALID', detail, { cause: error });
-  }
 }
 
 async function writeResult(tally: Tally, options: DeviceImportOptions, io: CommandIo): Promise<void> {

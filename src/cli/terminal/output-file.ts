@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { fileReasonOf, SvcMqttError } from '../../errors.js';
+import { usageError } from '../command/usage-error.js';
 import { escapeControls } from './text.js';
 
 /** A file being written that only its owner may read. */
@@ -63,6 +65,37 @@ export async function openOutputFile(path: string, options: { force: boolean }):
       await rm(writtenPath, { force: true });
     },
   };
+}
+
+/**
+ * Refuses two names of one file: what is written under one of them would be lost.
+ *
+ * @param paths by what gives them, such as `--output`.
+ * @throws SvcMqttError USAGE.
+ */
+export async function requireDistinctFiles(
+  paths: Readonly<Record<string, string | undefined>>,
+): Promise<void> {
+  const seen = new Map<string, string>();
+  for (const [name, path] of Object.entries(paths)) {
+    if (path === undefined) continue;
+    const file = await identify(path);
+    const other = seen.get(file);
+    if (other !== undefined)
+      throw usageError(`${other} and ${name} are the same file, ${path}`, 'Name another file');
+    seen.set(file, name);
+  }
+}
+
+/** The same text for every name of a file, be it there or not. */
+async function identify(path: string): Promise<string> {
+  try {
+    const { dev, ino } = await stat(path);
+    return `${dev}:${ino}`;
+  } catch {
+    const directory = dirname(path);
+    return join(await realpath(directory).catch(() => resolve(directory)), basename(path));
+  }
 }
 
 function toOutputError(path: string, error: unknown): SvcMqttError {
