@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
 import { fileKey, flagForms, settingEntries } from './config.js';
-import { messageOf, SvcMqttError } from './errors.js';
+import { SvcMqttError } from './errors.js';
 
 /** Largest configuration file. */
 const maxFileBytes = 262_144;
@@ -22,9 +22,14 @@ export interface ConfigFile {
  */
 export function readConfigFile(path: string): ConfigFile {
   const lines = new LineCounter();
-  const document = parseDocument(readText(path), { lineCounter: lines, schema: 'core', stringKeys: true });
+  const options = { lineCounter: lines, prettyErrors: false, schema: 'core', stringKeys: true } as const;
+  const document = parseDocument(readText(path), options);
   const [error] = document.errors;
-  if (error !== undefined) throw invalid(`${path} is not YAML: ${messageOf(error).replace(/[:\s]+$/, '')}`);
+  if (error !== undefined) {
+    // Its message may quote the line, which may hold a secret.
+    const { line, col } = lines.linePos(error.pos[0]);
+    throw invalid(`${path} is not YAML: ${error.code} at line ${line}, column ${col}`);
+  }
   const entries = new Map<string, { source: string; raw: string }>();
   const problems: string[] = [];
   const { contents } = document;

@@ -78,7 +78,9 @@ describe('a configuration file', () => {
     ['api_token: short\n', [':1 api_token cannot be the given value']],
     ['- 1\n', ['must hold settings as "key: value"']],
     ['a: [\n', ['is not YAML']],
-    ['mqtt_port: 1\nmqtt_port: 2\n', ['is not YAML', 'unique']],
+    ['mqtt_port: 1\nmqtt_port: 2\n', ['is not YAML: DUPLICATE_KEY at line 2, column 1']],
+    ['acl: open\napi_token: "short" too\n', ['is not YAML: UNEXPECTED_TOKEN at line 2, column 20']],
+    ['api_token: %short\n', ['is not YAML: BAD_SCALAR_START at line 1, column 12']],
     [`#${'x'.repeat(262_144)}`, ['is over 262144 bytes']],
   ])('with %j is refused with its line', (content, parts) => {
     const file = fileOf('bad.yaml', content);
