@@ -524,6 +524,32 @@ describe('a command', () => {
     expect(jsonLines(added.out)).toHaveLength(24);
   });
 
+  test.each(['revoke', 'remove'])(
+    'says of each device what became of it before one failed: %s',
+    async (verb) => {
+      const ids = Array.from({ length: 20 }, (_, at) => `d${String(at).padStart(2, '0')}`);
+      for (const id of ids) await run(overApi(), ['device', 'add', '--type', 'a', '--id', id]);
+      const proxy = await openProxy((path, seen) =>
+        path === (verb === 'revoke' ? '/devices/d09' : '/devices/d09/remove') &&
+        seen === (verb === 'revoke' ? 2 : 1)
+          ? 'loses the answer'
+          : 'passes',
+      );
+      const args = ['device', verb, 'none', ...ids, '--yes'];
+      const { outcome, out } = await run({ ...overApi(), API_URL: proxy }, args);
+      expect(outcome).toEqual([
+        'API_UNREACHABLE',
+        expect.stringMatching(/^14 of 21 devices done; There is no device none, and then: http/),
+        expect.any(String),
+      ]);
+      const told = out
+        .trim()
+        .split('\n')
+        .map((line) => line.split(' ')[0]);
+      expect(told).toEqual(ids.slice(0, 15).filter((id) => id !== 'd09'));
+    },
+  );
+
   test('keeps the secrets of the devices that were added before it failed', async () => {
     const dir = makeTempDir();
     onTestFinished(() => dir.remove());

@@ -126,6 +126,28 @@ test('sessions are listed, shown and ended on whichever replica is asked', async
   });
 });
 
+test('a signal ends no further session, and is told', async () => {
+  for (const clientId of ['one', 'two', 'three']) await connect(`stopped-${clientId}`, clientId);
+  await until(
+    'the sessions are there',
+    async () => (await list()).filter(({ device }) => String(device).startsWith('stopped-')).length === 3,
+  );
+  const ids = (await list())
+    .filter(({ device }) => String(device).startsWith('stopped-'))
+    .map(({ id }) => String(id));
+  const io = fakeIo({ env });
+  const { stdout } = io;
+  const write = stdout.write.bind(stdout);
+  // It comes while the first one is told of.
+  stdout.write = ((text: string) => {
+    io.stop('SIGINT');
+    return write(text);
+  }) as typeof stdout.write;
+  const outcome = await runProgram(['session', 'end', ...ids, '--yes'], io).catch((error) => error);
+  expect(outcome).toMatchObject({ exitStatus: 130, told: '1 of 3 sessions ended, and then: interrupted' });
+  expect(io.out()).toBe(`${ids[0]} ended\n`);
+});
+
 test('what other devices sent waits for a session, too', async () => {
   const gone = await connect('roof-4', 'pump');
   await gone.subscribeAsync('chat/+', { qos: 1 });

@@ -5,7 +5,8 @@ import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import { confirm, type Question, requireTerminal } from '../terminal/ask.js';
 import { type CommandIo, write } from '../terminal/io.js';
-import { escapeControls, formatCount, toJsonLine } from '../terminal/text.js';
+import { prefaced } from '../terminal/prefaced.js';
+import { escapeControls, formatCount, formatShare, toJsonLine } from '../terminal/text.js';
 import { collectIds } from './ids.js';
 import { deviceNotFound } from './show.js';
 
@@ -69,8 +70,6 @@ const removalQuestion: DeviceQuestion = {
   consequence: `${atOnce}, and nothing brings secret and metadata back.`,
   declined: 'Nothing was removed.',
 };
-
-const batchSize = 1_000;
 
 /**
  * Revokes devices, after asking on a terminal. Unknown ids are named at the end; the others are revoked.
@@ -141,11 +140,18 @@ async function changeDevices(
   io: CommandIo,
 ): Promise<void> {
   const unknown: string[] = [];
+  let done = 0;
   await withStore(config, io, async ({ devices }) => {
-    for (let start = 0; start < ids.length && !io.signal.aborted; start += batchSize) {
-      const outcomes = await devices[change.verb](ids.slice(start, start + batchSize), reason);
-      unknown.push(...outcomes.unknown);
-      await writeOutcomes(outcomes, change.words, json === true, io);
+    try {
+      for await (const outcomes of devices[change.verb](ids, reason)) {
+        done += outcomes.changed.length + outcomes.unchanged.length;
+        unknown.push(...outcomes.unknown);
+        await writeOutcomes(outcomes, change.words, json === true, io);
+      }
+    } catch (error) {
+      const missing = unknown.length === 0 ? '' : `; ${deviceNotFound(unknown).message}`;
+      const share = `${formatShare(done, ids.length, 'device')} done${missing}, and then`;
+      throw done + unknown.length === 0 ? error : prefaced(error, share);
     }
   });
   if (unknown.length > 0) throw deviceNotFound(unknown);

@@ -1,10 +1,11 @@
 import type { DeviceDetailsJson, DeviceJson, NewDeviceJson, RotatedDeviceJson } from '../../api/device.js';
 import type { StoredDeviceJson } from '../../api/stored-device.js';
+import { batchesOf } from '../../db/connection/query.js';
 import type { Outcomes } from '../../db/devices/device-changes.js';
 import type { Metadata } from '../../db/devices/device-fields.js';
 import { requireGoing } from '../terminal/io.js';
 import { prefaced } from '../terminal/prefaced.js';
-import { formatCount } from '../terminal/text.js';
+import { formatShare } from '../terminal/text.js';
 import { type ApiCall, orUndefined } from './api-call.js';
 import { openApiImport } from './api-import.js';
 import type { DeviceStore } from './store.js';
@@ -17,6 +18,22 @@ const unknownDevice = 'DEVICE_NOT_FOUND';
 export function openApiDevices(api: ApiCall, signal: AbortSignal): DeviceStore {
   const pathOf = (id: string, verb = '') => `/devices/${encodeURIComponent(id)}${verb}`;
   const find = (id: string) => api.getUnless<DeviceDetailsJson>(unknownDevice, pathOf(id));
+  /** Does something to each device, some at once, and sorts their ids by what came of it. */
+  async function* sortOut(
+    ids: readonly string[],
+    change: (id: string) => Promise<keyof Outcomes>,
+  ): AsyncGenerator<Outcomes> {
+    for (const batch of batchesOf([...new Set(ids)], atOnce)) {
+      requireGoing(signal);
+      const outcomes: Outcomes = { changed: [], unchanged: [], unknown: [] };
+      const settled = await Promise.allSettled(batch.map(change));
+      for (const [at, each] of settled.entries())
+        if (each.status === 'fulfilled') outcomes[each.value].push(batch[at] ?? '');
+      yield outcomes;
+      const failure = settled.find((each) => each.status === 'rejected');
+      if (failure !== undefined) throw failure.reason;
+    }
+  }
   /** Changes devices that are not yet as they are wanted. */
   const changeEach = (
     ids: readonly string[],
@@ -54,10 +71,7 @@ export function openApiDevices(api: ApiCall, signal: AbortSignal): DeviceStore {
         return added;
       } catch (error) {
         if (added.length === 0) throw error;
-        throw prefaced(
-          error,
-          `${added.length.toLocaleString('en-US')} of ${formatCount(count, 'device')} were added, and then`,
-        );
+        throw prefaced(error, `${formatShare(added.length, count, 'device')} were added, and then`);
       }
     },
     list({ type, state, metadata, sort, descending, limit }) {
@@ -120,19 +134,4 @@ function rowsOf<Row>({ devices }: { devices: Row[]; next_cursor: string | null }
 /** The metadata that a list is filtered by, as its parameters say it. */
 function toEntries(metadata: Metadata = {}): string[] {
   return Object.entries(metadata).map(([key, value]) => `${key}=${value}`);
-}
-
-/** Does something to each device, some at once, and sorts their ids by what came of it. */
-async function sortOut(
-  ids: readonly string[],
-  change: (id: string) => Promise<keyof Outcomes>,
-): Promise<Outcomes> {
-  const outcomes: Outcomes = { changed: [], unchanged: [], unknown: [] };
-  const wanted = [...new Set(ids)];
-  for (let at = 0; at < wanted.length; at += atOnce) {
-    const batch = wanted.slice(at, at + atOnce);
-    const kinds = await Promise.all(batch.map(change));
-    for (const [index, kind] of kinds.entries()) outcomes[kind].push(batch[index] ?? '');
-  }
-  return outcomes;
 }

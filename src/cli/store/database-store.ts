@@ -14,9 +14,11 @@ import type { Config } from '../../config.js';
 import { createApiKey, hasApiKeys, listApiKeys, revokeApiKey } from '../../db/api-keys.js';
 import { listAudit } from '../../db/audit-log.js';
 import type { Database } from '../../db/connection/open.js';
+import { batchesOf } from '../../db/connection/query.js';
 import { createClaim, listClaims, revokeClaim } from '../../db/devices/claims.js';
 import {
   enableDevices,
+  type Outcomes,
   removeDevices,
   revokeDevices,
   rotateSecret,
@@ -50,6 +52,15 @@ const pageSize = 1_000;
  */
 export function openDatabaseStore(db: Database, config: Config, signal: AbortSignal): Store {
   const actor = readCliActor();
+  async function* changeSome(
+    ids: readonly string[],
+    change: (some: readonly string[]) => Promise<Outcomes>,
+  ): AsyncGenerator<Outcomes> {
+    for (const some of batchesOf(ids, pageSize)) {
+      requireGoing(signal);
+      yield await change(some);
+    }
+  }
   return {
     devices: {
       add: async (request, made) => {
@@ -107,9 +118,9 @@ export function openDatabaseStore(db: Database, config: Config, signal: AbortSig
         const device = await rotateSecret(db, actor, id, request);
         return device && toRotatedDeviceJson(device);
       },
-      revoke: (ids, reason) => revokeDevices(db, actor, ids, reason),
-      enable: (ids) => enableDevices(db, actor, ids),
-      remove: (ids) => removeDevices(db, actor, ids),
+      revoke: (ids, reason) => changeSome(ids, (some) => revokeDevices(db, actor, some, reason)),
+      enable: (ids) => changeSome(ids, (some) => enableDevices(db, actor, some)),
+      remove: (ids) => changeSome(ids, (some) => removeDevices(db, actor, some)),
     },
     policies: {
       list: ({ limit }) =>

@@ -1,8 +1,9 @@
 import { type ErrorCode, SvcMqttError } from '../../errors.js';
 import { usageError } from '../command/usage-error.js';
 import { confirm, requireTerminal } from '../terminal/ask.js';
-import { type CommandIo, write } from '../terminal/io.js';
-import { escapeControls, formatCount, toJsonLine } from '../terminal/text.js';
+import { type CommandIo, requireGoing, write } from '../terminal/io.js';
+import { prefaced } from '../terminal/prefaced.js';
+import { escapeControls, formatCount, formatShare, toJsonLine } from '../terminal/text.js';
 import { type ApiConfig, openApi } from './api-address.js';
 import type { RemoteApi } from './live-api.js';
 
@@ -34,11 +35,11 @@ export interface Ending {
 }
 
 /**
- * Ends things one after the other, after asking on a terminal, until a signal comes, and says of each what became of it. Those that are
- * not there are named at the end; of those of a device one that has gone by itself is no failure.
+ * Ends things one after the other, after asking on a terminal, until a signal comes, and says of each what became of it.
+ * Those that are not there are named at the end; of those of a device one that has gone by itself is no failure.
  *
  * @returns the exit status: 1 when the question was answered with no.
- * @throws SvcMqttError USAGE, `notFound`, API_UNREACHABLE, UNAUTHENTICATED, FORBIDDEN, NATS_*.
+ * @throws SvcMqttError USAGE, `notFound`, API_UNREACHABLE, UNAUTHENTICATED, FORBIDDEN, NATS_*; Interrupted.
  */
 export async function endMany(
   config: ApiConfig,
@@ -57,15 +58,18 @@ export async function endMany(
   const text = ending.question(`${which}${whose}`, ids.length === 1);
   if (!(await confirm({ doing, text, declined: `Nothing was ${done}.` }, yes, io))) return 1;
   const unknown: string[] = [];
-  for (const id of ids) {
-    if (io.signal.aborted) break;
-    const found = await ending.end(id, api).then(
-      () => true,
-      (error: unknown) => {
-        if (error instanceof SvcMqttError && error.code === ending.notFound) return false;
-        throw error;
-      },
-    );
+  for (const [at, id] of ids.entries()) {
+    let found = true;
+    try {
+      requireGoing(io.signal);
+      await ending.end(id, api);
+    } catch (error) {
+      if (!(error instanceof SvcMqttError) || error.code !== ending.notFound)
+        throw at === 0
+          ? error
+          : prefaced(error, `${formatShare(at - unknown.length, ids.length, noun)} ${done}, and then`);
+      found = false;
+    }
     if (!found) unknown.push(id);
     if (json === true) await write(io.stdout, toJsonLine({ id, outcome: found ? done : 'unknown' }));
     else if (found) await write(io.stdout, `${escapeControls(id)} ${done}\n`);

@@ -81,9 +81,10 @@ export interface DeviceStore {
   find(id: string): Promise<DeviceDetailsJson | undefined>;
   set(id: string, changes: DeviceChanges): Promise<DeviceJson | undefined>;
   rotate(id: string, request: Rotation): Promise<RotatedDeviceJson | undefined>;
-  revoke(ids: readonly string[], reason?: string): Promise<Outcomes>;
-  enable(ids: readonly string[]): Promise<Outcomes>;
-  remove(ids: readonly string[]): Promise<Outcomes>;
+  /** The outcomes of some ids after the other, as they come, until a signal does. @throws Interrupted. */
+  revoke(ids: readonly string[], reason?: string): AsyncIterable<Outcomes>;
+  enable(ids: readonly string[]): AsyncIterable<Outcomes>;
+  remove(ids: readonly string[]): AsyncIterable<Outcomes>;
 }
 
 export interface PolicyStore {

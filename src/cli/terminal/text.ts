@@ -44,6 +44,11 @@ export function formatCount(count: number, noun: string): string {
   return `${count.toLocaleString('en-US')} ${noun}${count === 1 ? '' : 's'}`;
 }
 
+/** A part of a count with a noun: `304 of 3,000 devices`. */
+export function formatShare(part: number, count: number, noun: string): string {
+  return `${part.toLocaleString('en-US')} of ${formatCount(count, noun)}`;
+}
+
 /** Names and values, the values aligned. */
 export function formatBlock(rows: readonly (readonly [string, string])[]): string {
   const width = Math.max(...rows.map(([name]) => name.length));
