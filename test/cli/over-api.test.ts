@@ -59,7 +59,10 @@ async function start(apiRequestsPerSecond = openConfig.apiRequestsPerSecond): Pr
  * @returns its address.
  */
 async function openProxy(
-  decide: (path: string, seen: number) => 'passes' | 'loses the answer' | 'refuses',
+  decide: (
+    path: string,
+    seen: number,
+  ) => 'passes' | 'loses the answer' | 'refuses' | { readonly answer: unknown },
 ): Promise<string> {
   const seen = new Map<string, number>();
   const server = createServer(async (request, response) => {
@@ -70,6 +73,10 @@ async function openProxy(
     const what = decide(path, seen.get(path) ?? 0);
     if (what === 'refuses') {
       response.writeHead(403).end('{"code":"FORBIDDEN","detail":"No"}');
+      return;
+    }
+    if (typeof what === 'object') {
+      response.end(JSON.stringify(what.answer));
       return;
     }
     const { method = 'GET', headers } = request;
@@ -522,6 +529,33 @@ describe('a command', () => {
     const added = await run(env, ['device', 'add', '--type', 'a', '--count', '24', '--json']);
     expect(added.outcome).toBe(0);
     expect(jsonLines(added.out)).toHaveLength(24);
+  });
+
+  describe('that sends to many', () => {
+    const startSending = async (stop: (io: ReturnType<typeof fakeIo>) => void) => {
+      await run(overApi(), ['device', 'add', '--type', 'many', '--count', '20']);
+      const proxy = await openProxy((path) => {
+        if (!path.endsWith('/commands')) return 'passes';
+        stop(io);
+        const device = path.split('/')[2];
+        return { answer: { device, topic: 'x', stored: { stream: 'S', sequence: 1 }, answer: null } };
+      });
+      const io = fakeIo({ env: { ...overApi(), API_URL: proxy } });
+      const args = ['device', 'send', '--type', 'many', 'x', 'y', '--yes'];
+      return { io, outcome: await runProgram(args, io).catch((error) => error) };
+    };
+
+    test('says after a signal how many were not sent', async () => {
+      const { io, outcome } = await startSending((each) => each.stop('SIGINT'));
+      expect(outcome).toMatchObject({ exitStatus: 130, told: '12 devices not sent: interrupted' });
+      expect(io.out()).toBe('8 devices sent, 0 failed\n');
+    });
+
+    test('stops when nobody reads what it says', async () => {
+      const { io, outcome } = await startSending((each) => each.closeOutput());
+      expect(outcome).toBe(1);
+      expect(io.err()).toContain('12 devices not sent: nobody reads on.\n');
+    });
   });
 
   test.each(['revoke', 'remove'])(

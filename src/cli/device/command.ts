@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { CommandProgressJson } from '../../api/command.js';
 import { usageError } from '../command/usage-error.js';
 import { type ApiConfig, openApi } from '../store/api-address.js';
-import { type CommandIo, write } from '../terminal/io.js';
+import { type CommandIo, requireGoing, write } from '../terminal/io.js';
 import { blockTime, type FormatTime } from '../terminal/table.js';
 import { escapeControls, formatBlock, toJsonLine } from '../terminal/text.js';
 
@@ -13,7 +13,7 @@ const pollMs = 500;
  * Shows how far a command is, at once, or when that is settled.
  *
  * @returns the exit status: 1 when it was waited for, and the device does not have it.
- * @throws SvcMqttError USAGE, DEVICE_NOT_FOUND, COMMAND_NOT_FOUND, COMMAND_GONE, NATS_*, API_UNREACHABLE.
+ * @throws SvcMqttError USAGE, DEVICE_NOT_FOUND, COMMAND_NOT_FOUND, COMMAND_GONE, NATS_*, API_UNREACHABLE; Interrupted.
  */
 export async function followCommand(
   config: ApiConfig,
@@ -45,6 +45,7 @@ export async function followCommand(
     io.stdout,
     options.json === true ? toJsonLine(found) : formatBlock(toRows(found, blockTime(io))),
   );
+  if (!isSettled(found) && waitMs > 0) requireGoing(io.signal);
   return options.waitMs === undefined || isThere(found) ? 0 : 1;
 }
 

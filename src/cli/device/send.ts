@@ -6,7 +6,8 @@ import { usageError } from '../command/usage-error.js';
 import { type ApiConfig, openApi } from '../store/api-address.js';
 import type { RemoteApi } from '../store/live-api.js';
 import { confirm } from '../terminal/ask.js';
-import { type CommandIo, write } from '../terminal/io.js';
+import { type CommandIo, interruptedBy, requireGoing, waitFor, write } from '../terminal/io.js';
+import { prefaced } from '../terminal/prefaced.js';
 import { startProgress } from '../terminal/progress-report.js';
 import { escapeControls, formatCount, toJsonLine } from '../terminal/text.js';
 
@@ -46,7 +47,7 @@ export async function sendToDevice(config: ApiConfig, options: SendOptions, io: 
   const request = { topic, ...(await readPayload(text, options.file, io)), ...readTerms(options) };
   const { api } = openApi(config, io);
   if (isMany) return await sendToMany(api, options, request, io);
-  const sent = await api.sendCommand(device, request);
+  const sent = await waitFor(api.sendCommand(device, request), io);
   await write(io.stdout, options.json === true ? toJsonLine(sent) : describe(sent));
   if (sent.stored !== null && options.json !== true)
     await write(
@@ -134,7 +135,10 @@ async function sendToMany(
   io: CommandIo,
 ): Promise<number> {
   const ids: string[] = [];
-  for await (const page of api.devices({ type, metadata })) ids.push(...page);
+  for await (const page of api.devices({ type, metadata })) {
+    requireGoing(io.signal);
+    ids.push(...page);
+  }
   const question = {
     doing: 'Sending',
     text: `Send ${request.topic} to ${formatCount(ids.length, 'device')}?`,
@@ -145,15 +149,22 @@ async function sendToMany(
   const failed: { device: string; reason: string }[] = [];
   let done = 0;
   let next = 0;
+  let failure: unknown;
+  const goesOn = () => failure === undefined && !io.signal.aborted && !io.outputClosed.aborted;
   const work = async () => {
-    for (let id = ids[next++]; id !== undefined && !io.signal.aborted; id = ids[next++]) {
+    while (goesOn()) {
+      const id = ids[next++];
+      if (id === undefined) return;
       try {
         const sent = await api.sendCommand(id, request);
         if (json === true) await write(io.stdout, toJsonLine(sent));
         else if (sent.answer !== null)
           await write(io.stdout, `${escapeControls(id)}  ${describeAnswer(sent.answer)}\n`);
       } catch (error) {
-        if (error instanceof SvcMqttError && error.code === 'API_UNREACHABLE') throw error;
+        if (error instanceof SvcMqttError && error.code === 'API_UNREACHABLE') {
+          failure ??= error;
+          return;
+        }
         failed.push({ device: id, reason: messageOf(error) });
         if (json === true) await write(io.stdout, toJsonLine({ device: id, error: messageOf(error) }));
       }
@@ -171,5 +182,12 @@ async function sendToMany(
       await write(io.stderr, `${escapeControls(device)}: ${escapeControls(reason)}\n`);
     await write(io.stdout, `${formatCount(done - failed.length, 'device')} sent, ${failed.length} failed\n`);
   }
-  return failed.length === 0 && done === ids.length ? 0 : 1;
+  const left = ids.length - done;
+  if (left > 0) {
+    const preface = `${formatCount(left, 'device')} not sent`;
+    if (failure !== undefined) throw prefaced(failure, preface);
+    if (io.signal.aborted) throw prefaced(interruptedBy(io.signal), preface);
+    await write(io.stderr, `${preface}: nobody reads on.\n`);
+  }
+  return failed.length === 0 && left === 0 ? 0 : 1;
 }
