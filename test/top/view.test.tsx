@@ -516,10 +516,41 @@ describe('keys', () => {
     });
     const { stdin, lastFrame, unmount } = render(<TopApp session={session} where={where} color={false} />);
     await vi.waitFor(() => expect(lastFrame()).toContain('device0000'));
-    stdin.write('xy');
+    const kickIt = async () => {
+      stdin.write('x');
+      await vi.waitFor(() => expect(session.state.question).toBeDefined());
+      stdin.write('y');
+    };
+    await kickIt();
     await vi.waitFor(() => expect(lastFrame()).toContain('the role is too low'));
-    stdin.write('xy');
+    await kickIt();
     await vi.waitFor(() => expect(kick.mock.calls).toEqual([['r1-0'], ['r1-0']]));
+    session.close();
+    unmount();
+  });
+
+  test('do nothing to a device when they are pasted', async () => {
+    const [kick, revoke] = [vi.fn(async () => {}), vi.fn(async () => {})];
+    const session = startTopSession({
+      api: { ...api, kick, revoke },
+      follow,
+      initial: initialState({ columns: 100, rows: 30 }),
+      copy() {},
+    });
+    const { stdin, lastFrame, unmount } = render(<TopApp session={session} where={where} color={false} />);
+    await vi.waitFor(() => expect(lastFrame()).toContain('device0000'));
+    stdin.write('Ry');
+    stdin.write('xYRyq');
+    stdin.write('jxyj');
+    await vi.waitFor(() => expect(session.state.cursor).toBe(2));
+    expect(session.state.question).toBeUndefined();
+    stdin.write('R');
+    await vi.waitFor(() => expect(session.state.question).toBeDefined());
+    stdin.write('y\n');
+    stdin.write('yes');
+    stdin.write('n');
+    await vi.waitFor(() => expect(session.state.question).toBeUndefined());
+    expect([kick.mock.calls, revoke.mock.calls]).toEqual([[], []]);
     session.close();
     unmount();
   });

@@ -3,7 +3,7 @@ import { useSyncExternalStore } from 'react';
 import type { Line } from '../terminal/cells.js';
 import type { InputStream, OutputStream } from '../terminal/io.js';
 import { type FrameWriter, openFrameWriter } from './frame-writer.js';
-import { type SpecialKeys, toAction } from './keys.js';
+import { type SpecialKeys, takenAlone, toAction } from './keys.js';
 import { drawScreen } from './screen.js';
 import type { TopSession } from './session.js';
 import { clearScreen } from './terminal.js';
@@ -48,11 +48,13 @@ const keysInText: Readonly<Record<string, SpecialKeys>> = {
   '\x7f': { backspace: true },
 };
 
-/** Keys that come close together arrive as one text. */
+/** Keys that come close together arrive as one text, and so does what is pasted: that must do no harm. */
 function press(session: TopSession, input: string, key: SpecialKeys): void {
-  for (const each of input.length > 1 ? input : [input]) {
+  const isText = input.length > 1;
+  if (isText && session.state.question !== undefined) return;
+  for (const each of isText ? input : [input]) {
     const action = toAction(each, keysInText[each] ?? key, session.state);
-    if (action !== undefined) session.dispatch(action);
+    if (action !== undefined && !(isText && takenAlone.has(action.type))) session.dispatch(action);
   }
 }
 

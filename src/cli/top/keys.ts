@@ -71,6 +71,16 @@ const everywhere: ReadonlySet<Action['type']> = new Set(['open', 'filter-begin',
 /** What acts on a device, and so only where that device is seen. */
 const onDevice: ReadonlySet<Action['type']> = new Set(['revoke', 'copy', 'peek']);
 
+/** What a key does only when it comes alone, so that no text that is pasted does. */
+export const takenAlone: ReadonlySet<Action['type']> = new Set([
+  'kick',
+  'revoke',
+  'answer',
+  'copy',
+  'peek',
+  'quit',
+]);
+
 /** What a key means in a state; undefined: nothing. */
 export function toAction(input: string, key: SpecialKeys, state: TopState): Action | undefined {
   if (key.ctrl === true && input === 'c') return { type: 'quit' };
