@@ -507,6 +507,19 @@ describe('a command', () => {
       expect((await run(withoutUser, database_)).outcome).toBe(0);
   });
 
+  test('asks for nothing else than what is named: . and .. are no ids', async () => {
+    for (const args of [
+      ['device', 'show', '..'],
+      ['device', 'revoke', '.', '--yes'],
+      ['policy', 'remove', '..', '--yes'],
+    ])
+      expect((await run(overApi(), args)).outcome).toEqual([
+        'INPUT_INVALID',
+        `Nothing can be called "${args[2]}"`,
+        undefined,
+      ]);
+  });
+
   test('takes the login in use, and says which that is', async () => {
     const dir = makeTempDir();
     onTestFinished(() => dir.remove());

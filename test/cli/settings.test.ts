@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readCommandConfig } from '../../src/cli/command/flags.js';
 import { addSettingOptions, settingSelections } from '../../src/cli/command/setting-options.js';
 import { describeSchema, settingEntries } from '../../src/config.js';
+import { parseDatabaseUrl } from '../../src/db/connection/dsn.js';
 import { readConfig } from '../../src/read-config.js';
 import { makeTempDir } from './support.js';
 
@@ -75,6 +76,11 @@ describe('a secret', () => {
     const path = fileOf('url', 'postgres://u:p@h/d\r\n');
     const config = readCommandConfig({ databaseUrlFile: path }, { DATABASE_URL: 'postgres://other/d' });
     expect(config.databaseUrl).toBe('postgres://u:p@h/d');
+  });
+
+  test('whose / is not escaped is not taken for a host', () => {
+    for (const url of ['postgres://u:pa/se@krit@db/d', 'postgres://u:p@sekrit/word@db/d'])
+      expect(() => parseDatabaseUrl(url)).toThrow(/^DATABASE_URL has an "@" behind a "\/"$/);
   });
 
   test('given twice, in a missing, empty or huge file is refused without being shown', () => {

@@ -103,11 +103,22 @@ function readProblem(text: string): Partial<Problem> {
   return { ...textOf('code'), ...textOf('detail'), ...textOf('suggestion'), errors: errors.filter(isFault) };
 }
 
+/**
+ * Refuses a path that `fetch` would make another one of.
+ *
+ * @throws SvcMqttError INPUT_INVALID.
+ */
+export function requirePlainPath(path: string): void {
+  const [, name] = /\/(\.\.?)(?=[/?]|$)/.exec(path) ?? [];
+  if (name !== undefined) throw new SvcMqttError('INPUT_INVALID', `Nothing can be called "${name}"`);
+}
+
 /** Sends requests over HTTP; `key` is a key or token of the API. */
 export function sendOverHttp(url: string, key: string | undefined, timeoutMs = 5_000): Send {
   const base = url.replace(/\/+$/, '');
   const headers: Record<string, string> = key === undefined ? {} : { authorization: `Bearer ${key}` };
   return async (method, path, text) => {
+    requirePlainPath(path);
     const body = text === undefined ? {} : { body: text };
     try {
       const signal = AbortSignal.timeout(timeoutMs);

@@ -1,6 +1,6 @@
 import type { PassingMessageJson } from '../../api/passing-message.js';
 import { messageOf, SvcMqttError } from '../../errors.js';
-import { callApi } from './api-send.js';
+import { callApi, requirePlainPath } from './api-send.js';
 
 export interface MessageListener {
   message(message: PassingMessageJson): void;
@@ -25,6 +25,7 @@ export function followOverHttp(url: string, key: string | undefined): FollowMess
   const headers: Record<string, string> = key === undefined ? {} : { authorization: `Bearer ${key}` };
   return async (device, listener, signal) => {
     const path = `/devices/${encodeURIComponent(device)}/messages`;
+    requirePlainPath(path);
     try {
       const response = await fetch(`${base}${path}`, { headers, signal, redirect: 'error' });
       if (!response.ok || response.body === null) {

@@ -207,6 +207,13 @@ function readUrl(url: string): Map<string, string> {
   const put = (keyword: string, value: string | undefined) => {
     if (value !== undefined && value !== '') values.set(keyword, decode(keyword, value));
   };
+  // Told before anything of it is taken for a host, which messages show.
+  if (path.includes('@')) {
+    throw invalid(
+      'has an "@" behind a "/"',
+      'Write "/" as %2F and "@" as %40 in the user, the password and the name of the database',
+    );
+  }
   const at = authority.lastIndexOf('@');
   if (at >= 0) {
     const [, user, password] = /^([^:]*)(?::(.*))?$/s.exec(authority.slice(0, at)) ?? [];
