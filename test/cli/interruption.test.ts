@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Writable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import { Interrupted } from '../../src/cli/terminal/io.js';
@@ -7,6 +8,28 @@ import { loadCredentials, matchSecret } from '../../src/db/devices/device-creden
 import { kinds } from '../db/databases.js';
 import { useDatabase } from './database.js';
 import { fakeIo, jsonLines, makeTempDir, until } from './support.js';
+
+describe('a secret that cannot be written', () => {
+  const database = useDatabase('postgres');
+
+  test.each([
+    [['device', 'add', '--type', 'a', '--id', 'd1'], 'Device d1 is added'],
+    [['device', 'rotate', 'd1', '--yes', '--json'], 'The new secret of device d1 holds'],
+    [['claim', 'create', '--type', 'a'], expect.stringMatching(/^Claim \S+ is made/)],
+    [['api-key', 'create', '--name', 'k', '--role', 'viewer'], expect.stringMatching(/^API key \S+ is made/)],
+  ])('is told of, since the change is made: %j', async (args, message) => {
+    const io = fakeIo({ env: database.env });
+    const stdout = new Writable({ write: (_chunk, _encoding, done) => done(new Error('ENOSPC')) });
+    stdout.on('error', () => io.closeOutput());
+    const outcome = await runProgram(args, { ...io, stdout }).catch((error) => error);
+    expect(outcome).toMatchObject({
+      code: 'INTERNAL',
+      message: expect.stringContaining('could not be written'),
+    });
+    const expected = typeof message === 'string' ? expect.stringContaining(message) : message;
+    expect(outcome).toMatchObject({ message: expected });
+  });
+});
 
 /** Ctrl-C while a command is at work in the database: what it answers and what the database has must agree. */
 describe.each(kinds)('a signal on %s', (kind) => {

@@ -2,7 +2,7 @@ import type { Config } from '../../config.js';
 import type { Role } from '../../db/api-keys.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
-import { type CommandIo, write } from '../terminal/io.js';
+import { type CommandIo, requireWritten, write } from '../terminal/io.js';
 import { blockTime } from '../terminal/table.js';
 import { formatBlock, toJsonLine } from '../terminal/text.js';
 
@@ -31,19 +31,16 @@ export async function createKey(config: Config, options: ApiKeyCreateOptions, io
   const { key, isFirst } = await withStore(config, io, ({ apiKeys }) =>
     apiKeys.create({ name, role, expiresAt }),
   );
-  if (options.json === true) {
-    await write(io.stdout, toJsonLine(key));
-  } else {
-    const rows: [string, string][] = [
-      ['id', key.id],
-      ['name', key.name],
-      ['role', key.role],
-      ['key', key.key],
-      ['expires', key.expires_at === null ? 'never' : blockTime(io)(key.expires_at)],
-    ];
-    await write(io.stdout, formatBlock(rows));
-    await write(io.stderr, 'Keep the key: nothing can show it again.\n');
-  }
+  const rows = [
+    ['id', key.id],
+    ['name', key.name],
+    ['role', key.role],
+    ['key', key.key],
+    ['expires', key.expires_at === null ? 'never' : blockTime(io)(key.expires_at)],
+  ] as const;
+  await write(io.stdout, options.json === true ? toJsonLine(key) : formatBlock(rows));
+  await requireWritten(io, `API key ${key.id} is made`, 'Revoke it and create another');
+  if (options.json !== true) await write(io.stderr, 'Keep the key: nothing can show it again.\n');
   if (isFirst) {
     const note =
       'This is the first key: the HTTP API now wants a key or API_TOKEN of everybody, on this machine too.\n';

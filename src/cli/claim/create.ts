@@ -1,7 +1,7 @@
 import type { Config } from '../../config.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
-import { type CommandIo, write } from '../terminal/io.js';
+import { type CommandIo, requireWritten, write } from '../terminal/io.js';
 import { blockTime } from '../terminal/table.js';
 import { formatBlock, toJsonLine } from '../terminal/text.js';
 
@@ -33,19 +33,14 @@ export async function createDeviceClaim(
   const claim = await withStore(config, io, ({ claims }) =>
     claims.create({ type, uses, expiresAt: new Date(Date.now() + expires) }),
   );
-  if (options.json === true) {
-    await write(io.stdout, toJsonLine(claim));
-    return;
-  }
-  await write(
-    io.stdout,
-    formatBlock([
-      ['id', claim.id],
-      ['claim', claim.claim],
-      ['type', claim.type],
-      ['uses', String(claim.uses)],
-      ['expires', blockTime(io)(claim.expires_at)],
-    ]),
-  );
-  await write(io.stderr, 'Keep the claim: nothing can show it again.\n');
+  const rows = [
+    ['id', claim.id],
+    ['claim', claim.claim],
+    ['type', claim.type],
+    ['uses', String(claim.uses)],
+    ['expires', blockTime(io)(claim.expires_at)],
+  ] as const;
+  await write(io.stdout, options.json === true ? toJsonLine(claim) : formatBlock(rows));
+  await requireWritten(io, `Claim ${claim.id} is made`, 'Revoke it and create another');
+  if (options.json !== true) await write(io.stderr, 'Keep the claim: nothing can show it again.\n');
 }

@@ -5,7 +5,7 @@ import { type AddRequest, requireAddable } from '../../db/devices/devices.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import type { Store } from '../store/store.js';
-import { type CommandIo, write } from '../terminal/io.js';
+import { type CommandIo, requireWritten, write } from '../terminal/io.js';
 import { openTable, type TableColumn, tableTime, timeWidth, uncut } from '../terminal/table.js';
 import { escapeControls, formatBlock, formatCount, formatTime, toJsonLine } from '../terminal/text.js';
 import { formatCredentials, openCredentialsFile } from './credentials-file.js';
@@ -58,12 +58,13 @@ async function writeSecrets(
   options: DeviceAddOptions,
   io: CommandIo,
 ): Promise<void> {
-  if (options.json === true) {
-    for (const device of devices) await write(io.stdout, toJsonLine(device));
-    return;
-  }
-  if (options.output === '-') await write(io.stdout, formatCredentials(devices));
+  if (options.json === true) for (const device of devices) await write(io.stdout, toJsonLine(device));
+  else if (options.output === '-') await write(io.stdout, formatCredentials(devices));
   else await writeReadable(devices, io);
+  const made =
+    devices.length === 1 ? `Device ${devices[0]?.id} is added` : `${devices.length} devices are added`;
+  await requireWritten(io, made, '`svc-mqtt device rotate` gives a new secret');
+  if (options.json === true) return;
   const [secret, it] = devices.length === 1 ? ['password', 'it'] : ['passwords', 'them'];
   await write(io.stderr, `Keep the ${secret}: nothing can show ${it} again.\n`);
 }

@@ -3,7 +3,7 @@ import type { Config } from '../../config.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import { confirm } from '../terminal/ask.js';
-import { type CommandIo, write } from '../terminal/io.js';
+import { type CommandIo, requireWritten, write } from '../terminal/io.js';
 import { escapeControls, formatBlock, formatTime, toJsonLine } from '../terminal/text.js';
 import { deviceNotFound } from './show.js';
 
@@ -45,18 +45,15 @@ export async function rotateDevice(
     return devices.rotate(options.id, request);
   });
   if (rotated === undefined) throw deviceNotFound([options.id]);
-  if (options.json === true) {
-    await write(io.stdout, toJsonLine(rotated));
-    return 0;
-  }
-  await write(
-    io.stdout,
-    formatBlock([
-      ['id', rotated.id],
-      ['mqtt_user', rotated.mqtt_user],
-      ['mqtt_password', rotated.mqtt_password],
-    ]),
-  );
+  const rows = [
+    ['id', rotated.id],
+    ['mqtt_user', rotated.mqtt_user],
+    ['mqtt_password', rotated.mqtt_password],
+  ] as const;
+  await write(io.stdout, options.json === true ? toJsonLine(rotated) : formatBlock(rows));
+  const made = `The new secret of device ${escapeControls(rotated.id)} holds`;
+  await requireWritten(io, made, 'Rotate it again');
+  if (options.json === true) return 0;
   await write(io.stderr, `Keep the password: nothing can show it again. ${describeOld(rotated)}.\n`);
   return 0;
 }

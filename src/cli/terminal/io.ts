@@ -1,4 +1,6 @@
 import type { Readable, Writable } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
+import { SvcMqttError } from '../../errors.js';
 
 /** A stream of the terminal, or of what stands in for it in a test. */
 export type OutputStream = Writable & {
@@ -52,6 +54,25 @@ export async function flush(stream: OutputStream): Promise<void> {
   await new Promise<void>((resolve) => {
     stream.write('', () => resolve());
   });
+}
+
+/**
+ * Makes sure that a secret has left the process, which nothing can show again.
+ *
+ * @param made what is there all the same, such as `The claim is made`.
+ * @param todo how to come to another secret.
+ * @throws SvcMqttError INTERNAL.
+ */
+export async function requireWritten(
+  { stdout, outputClosed }: Pick<CommandIo, 'stdout' | 'outputClosed'>,
+  made: string,
+  todo: string,
+): Promise<void> {
+  await flush(stdout);
+  // The stream tells of its failure behind that.
+  await setImmediate();
+  if (outputClosed.aborted)
+    throw new SvcMqttError('INTERNAL', `${made}, and could not be written`, { suggestion: todo });
 }
 
 /** Rejects with the signal's reason once it aborts; never resolves. Its listener goes with `release`. */
