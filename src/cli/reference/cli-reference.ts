@@ -24,7 +24,7 @@ same fields as the HTTP API. A failure is one line, \`svc-mqtt: what happened. W
 | 0 | Done. |
 | 1 | It failed: something did not answer, refused, or does not exist. [errors.md](errors.md) has every code. Also: a question was answered with no, \`doctor\` found a problem, \`device import --continue\` refused a row, \`tail-nats --count\` ran out of time. |
 | 2 | The command line, a setting or an input is wrong. |
-| 128 + n | Signal n ended the command: 130 after Ctrl-C. \`serve\`, \`top\` and \`tail-nats\` are meant to be ended that way and exit with 0. |
+| 128 + n | Signal n ended the command: 130 after Ctrl-C. A change that is under way is waited for: when it is made, the command ends as if no signal had come. \`serve\`, \`top\` and \`tail-nats\` are meant to be ended that way and exit with 0. |
 
 Settings come from options, then from environment variables, then from the file that \`--config\` or \`SVC_MQTT_CONFIG\` names,
 then from their defaults: [configuration.md](configuration.md) has all of them. Each command takes those that it uses. \`svc-mqtt config print\` shows what holds. A secret is never an argument, which every user of a machine could

@@ -9,7 +9,10 @@ export function addTopCommand(program: Command, add: Add): void {
     (await import('./top.js')).top(call.config, call.options, call.io),
   )
     .option('--once', 'Print one snapshot and end, as without a terminal')
-    .option('--json', 'One JSON object a second: stats and connections; with --once one object')
+    .option(
+      '--json',
+      'One JSON object a second, until the first that cannot be had: stats and connections; with --once one object',
+    )
     .option('--limit <n>', 'Connections in a snapshot or JSON object (default 50)', toCount('--limit', 500))
     .addOption(new Option('--sort <column>', 'What to sort by').choices(sortFields).default('rate'))
     .option('--reverse', 'Sort the other way round')
