@@ -121,6 +121,7 @@ describe.skipIf(!hasTmux && process.env.CI === undefined)('in a terminal', () =>
       clients.get('evil\u001b[31m\u0007id')?.once('close', resolve),
     );
     await terminal.press('x');
+    await terminal.shows(/Kick client /);
     await terminal.press('y');
     await kicked;
     await terminal.shows('This connection has ended');

@@ -540,7 +540,7 @@ describe('keys', () => {
     const { stdin, lastFrame, unmount } = render(<TopApp session={session} where={where} color={false} />);
     await vi.waitFor(() => expect(lastFrame()).toContain('device0000'));
     stdin.write('Ry');
-    stdin.write('xYRyq');
+    stdin.write('xYRy');
     stdin.write('jxyj');
     await vi.waitFor(() => expect(session.state.cursor).toBe(2));
     expect(session.state.question).toBeUndefined();

@@ -72,14 +72,7 @@ const everywhere: ReadonlySet<Action['type']> = new Set(['open', 'filter-begin',
 const onDevice: ReadonlySet<Action['type']> = new Set(['revoke', 'copy', 'peek']);
 
 /** What a key does only when it comes alone, so that no text that is pasted does. */
-export const takenAlone: ReadonlySet<Action['type']> = new Set([
-  'kick',
-  'revoke',
-  'answer',
-  'copy',
-  'peek',
-  'quit',
-]);
+export const takenAlone: ReadonlySet<Action['type']> = new Set(['kick', 'revoke', 'answer', 'copy', 'peek']);
 
 /** What a key means in a state; undefined: nothing. */
 export function toAction(input: string, key: SpecialKeys, state: TopState): Action | undefined {
