@@ -544,6 +544,23 @@ describe('a command', () => {
     expect(jsonLines(added.out)).toHaveLength(24);
   });
 
+  test('that waits for another is interrupted by a signal, behind what is known of it', async () => {
+    const time = new Date().toISOString();
+    const proxy = await openProxy(() => {
+      io.stop('SIGINT');
+      const [stream, client] = ['S', 'c'];
+      const session = { client, state: 'waiting', qos: 1, connected: false };
+      const command = { device: 'd1', topic: 'x', stream, sequence: 1, bytes: 1, qos: 1, stored_at: time };
+      return {
+        answer: { ...command, state: 'waiting', expires_at: null, sessions: [session], replicas: [] },
+      };
+    });
+    const io = fakeIo({ env: { API_URL: proxy } });
+    const args = ['device', 'command', 'd1', '1', '--wait', '10m'];
+    expect(await runProgram(args, io).catch((error) => error)).toMatchObject({ exitStatus: 130 });
+    expect(io.out()).toMatch(/^state +waiting$/m);
+  });
+
   describe('that sends to many', () => {
     const startSending = async (stop: (io: ReturnType<typeof fakeIo>) => void) => {
       await run(overApi(), ['device', 'add', '--type', 'many', '--count', '20']);
