@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -15,6 +15,7 @@ import {
 } from '../../src/server/forward/embedded/embedded-nats.js';
 import { readProcessBirth } from '../../src/server/forward/embedded/process-identity.js';
 import { startForwarder } from '../../src/server/forward/start-forwarder.js';
+import { processesOf } from '../faults/processes.js';
 import { openObserver, openTestLog, readStream, until, uplink } from '../support/forwarding.js';
 import { freePort } from '../support/free-port.js';
 import { startNatsServer } from '../support/nats-server.js';
@@ -234,6 +235,30 @@ describe('the embedded NATS server', () => {
       await kill(child);
       await (await start()).close();
     }
+  });
+
+  it('is one, however many gateways start at the same moment on one data directory', async () => {
+    const all = await Promise.all([start(), start(), start()]);
+    expect(new Set(all.map(({ port }) => port)).size).toBe(1);
+    expect(test.count('nats_server_started')).toBe(1);
+    expect(await processesOf(dataDir)).toEqual([(await readState()).server.pid]);
+    const [port] = all.map((each) => each.port);
+    for (const each of all) await each.close();
+    expect(await probeNats(port ?? 0)).toBe('nothing');
+    expect(readdirSync(join(dataDir, 'nats')).filter((name) => /claim|state/.test(name))).toEqual([]);
+  });
+
+  it('is not started on a store that another process has, which nobody reaches here', async () => {
+    await start();
+    const { server, ...others } = await readState();
+    // As from a container that shares the directory and sees neither the other's processes nor its ports.
+    const unseen = { ...others, server: { ...server, pid: 2 ** 22 } };
+    await writeFile(join(dataDir, 'nats', 'state.json'), JSON.stringify(unseen));
+    await expect(start()).rejects.toMatchObject({
+      code: 'NATS_EMBEDDED',
+      message: `Another svc-mqtt has the NATS server in ${join(dataDir, 'nats')}, and it does not answer here`,
+    });
+    expect(await processesOf(dataDir)).toEqual([server.pid]);
   });
 
   it('takes no other process for its server when the process number was used again', async () => {

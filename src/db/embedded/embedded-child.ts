@@ -4,10 +4,10 @@ import type { Socket } from 'node:net';
 import path from 'node:path';
 import { PGlite } from '@electric-sql/pglite';
 import { PGLiteSocketServer } from '@electric-sql/pglite-socket';
+import { type Claim, claimDirectory } from '../../directory-claim.js';
 import { messageOf } from '../../errors.js';
 import { listenStatement } from '../feed/followed-tables.js';
 import { startNotificationScanner } from '../feed/notification-scanner.js';
-import { type Claim, claimDirectory } from './embedded-claim.js';
 
 /**
  * The process of the embedded database: PGlite runs its queries in the calling thread, so it has a process of its

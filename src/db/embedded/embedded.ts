@@ -1,16 +1,15 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { statSync } from 'node:fs';
-import { chmod, mkdtemp, realpath, rm, symlink } from 'node:fs/promises';
+import { chmod, realpath } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import type { Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { makeOwnDirectory } from '../../data-directory.js';
+import { connectToOwner, shortenPath } from '../../directory-claim.js';
 import { adviseOnMemory, fileReasonOf, messageOf, SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { EmbeddedLine, EmbeddedMessage } from './embedded-child.js';
-import { connectToOwner } from './embedded-claim.js';
 
 /** The embedded database as one process sees it. */
 export interface Embedded {
@@ -42,8 +41,6 @@ const closeTimeoutMs = 15_000;
 const maxCrashes = 3;
 const retryFirstMs = 50;
 const retryMostMs = 5_000;
-/** The kernel's limit on a socket's address is 104 to 108 bytes; the longest file name needs 28. */
-const maxSocketDirectoryBytes = 75;
 const maxLineLength = 65_536;
 
 /** Whether there is an embedded database in a data directory; opening it would make one. */
@@ -208,16 +205,6 @@ async function prepareDirectory(where: string): Promise<string> {
   } catch (error) {
     throw embeddedError(where, fileReasonOf(error), error);
   }
-}
-
-/** A path of the directory that is short enough for a socket's address: itself or a link in a private directory. */
-async function shortenPath(directory: string): Promise<{ path: string; release(): Promise<void> }> {
-  if (Buffer.byteLength(directory) <= maxSocketDirectoryBytes)
-    return { path: directory, release: async () => {} };
-  const home = await mkdtemp(path.join(tmpdir(), 'svc-mqtt-'));
-  const link = path.join(home, 'd');
-  await symlink(directory, link);
-  return { path: link, release: () => rm(home, { recursive: true, force: true }) };
 }
 
 /**

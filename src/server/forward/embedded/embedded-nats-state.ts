@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { requireOwnDirectory } from '../../../data-directory.js';
 import type { EmbeddedNatsFiles } from './embedded-nats-config.js';
 import { type ProcessIdentity, readProcessBirth } from './process-identity.js';
@@ -25,4 +25,10 @@ export function readState(files: EmbeddedNatsFiles): EmbeddedNatsState | undefin
   } catch {
     return undefined;
   }
+}
+
+/** Removes what is written of a server that has ended; of another it stays. */
+export function removeState(files: EmbeddedNatsFiles, { pid, birth }: ProcessIdentity): void {
+  const server = readState(files)?.server;
+  if (server?.pid === pid && server.birth === birth) rmSync(files.state, { force: true });
 }

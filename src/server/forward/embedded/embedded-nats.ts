@@ -1,14 +1,16 @@
-import { readFileSync, rmSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Claim } from '../../../directory-claim.js';
 import { messageOf, SvcMqttError } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import { probeNats } from '../connection/nats-probe.js';
 import { type EmbeddedNatsFiles, embeddedNatsFiles, syncAlwaysLine } from './embedded-nats-config.js';
-import { readState, writeState } from './embedded-nats-state.js';
-import { endNatsServer, launchNatsServer } from './nats-server-process.js';
-import { describeLacks, obtainNatsServer } from './nats-server-program.js';
+import { readState, removeState, writeState } from './embedded-nats-state.js';
+import { endNatsServer, type LaunchedServer, launchNatsServer } from './nats-server-process.js';
+import { describeLacks, type NatsServerProgram, obtainNatsServer } from './nats-server-program.js';
 import { isAlive, type ProcessIdentity } from './process-identity.js';
+import { claimStore, isStoreClaimed } from './store-claim.js';
 import { openFullStore } from './store-space.js';
 
 /** A NATS server on this machine, for a gateway without NATS_URL. */
@@ -26,9 +28,20 @@ export interface EmbeddedNats {
   close(): Promise<void>;
 }
 
+/** Longest that a start waits for another gateway to have its server up, or to end. */
+const claimWithinMs = 30_000;
+const claimRetryMs = 200;
 const watchMs = 500;
 const firstBackoffMs = 200;
 const lastBackoffMs = 5_000;
+
+interface Options {
+  readonly dataDir: string;
+  readonly port: number;
+  readonly program: string | undefined;
+  readonly downloadUrl?: string | undefined;
+  readonly log: Log;
+}
 
 /**
  * Finds or starts a NATS server on 127.0.0.1: one that listens on the port already, whoever runs it; else a
@@ -40,39 +53,77 @@ const lastBackoffMs = 5_000;
  * @param options.downloadUrl as in `obtainNatsServer`.
  * @throws SvcMqttError NATS_EMBEDDED.
  */
-export async function startEmbeddedNats(options: {
-  dataDir: string;
-  port: number;
-  program: string | undefined;
-  downloadUrl?: string | undefined;
-  log: Log;
-}): Promise<EmbeddedNats> {
-  const { log } = options;
+export async function startEmbeddedNats(options: Options): Promise<EmbeddedNats> {
   const files = embeddedNatsFiles(resolve(options.dataDir));
-  const left = readState(files);
-  if (left !== undefined && isAlive(left.server)) {
-    if (isAlive(left.owner) && left.owner.pid !== process.pid) return borrow(left.port, files, log);
-    if (options.port === 0 || options.port === left.port) {
-      log.info(
-        { event: 'nats_server_adopted', pid: left.server.pid, port: left.port },
-        'took over the NATS server that an earlier run left behind',
-      );
-      return own(options, files, left.port, left.server);
+  const endMs = performance.now() + claimWithinMs;
+  let program: NatsServerProgram | undefined;
+  for (;;) {
+    const found = await findServer(options.port, files, options.log);
+    if (found !== undefined) return found;
+    program ??= await obtain(options);
+    const claim = await claimStore(files.dir);
+    if (claim !== undefined) {
+      try {
+        return await own(options, program, files, claim);
+      } catch (error) {
+        await claim.release();
+        throw error;
+      }
     }
-    await endNatsServer(left.server);
+    if (performance.now() > endMs) throw unreachable(files);
+    // Two that claim at the same moment both give up: random waits part them.
+    await delay(claimRetryMs * (0.5 + Math.random()));
   }
-  const listener = options.port === 0 ? 'nothing' : await probeNats(options.port);
-  if (listener === 'nats') return borrow(options.port, undefined, log);
-  if (listener === 'other') {
-    throw new SvcMqttError(
-      'NATS_EMBEDDED',
-      `Port ${options.port} on 127.0.0.1 is taken by something that is not NATS`,
-      {
-        suggestion: 'Set EMBEDDED_NATS_PORT to a free port, or NATS_URL to a NATS server',
-      },
-    );
+}
+
+/**
+ * Looks for a server that somebody else runs.
+ *
+ * @returns undefined where there is none, or none yet, or an earlier gateway left one of ours behind.
+ */
+async function findServer(
+  port: number,
+  files: EmbeddedNatsFiles,
+  log: Log,
+): Promise<EmbeddedNats | undefined> {
+  const state = readState(files);
+  const lives = state !== undefined && isAlive(state.server);
+  if (await isStoreClaimed(files.dir)) {
+    const answers = lives && state.port !== 0 && (await probeNats(state.port)) === 'nats';
+    return answers ? borrow(state.port, files, log) : undefined;
   }
-  return own(options, files, options.port, undefined);
+  if (lives || port === 0) return undefined;
+  const listener = await probeNats(port);
+  if (listener === 'nats') return borrow(port, undefined, log);
+  if (listener === 'nothing') return undefined;
+  throw new SvcMqttError(
+    'NATS_EMBEDDED',
+    `Port ${port} on 127.0.0.1 is taken by something that is not NATS`,
+    {
+      suggestion: 'Set EMBEDDED_NATS_PORT to a free port, or NATS_URL to a NATS server',
+    },
+  );
+}
+
+function unreachable(files: EmbeddedNatsFiles): SvcMqttError {
+  return new SvcMqttError(
+    'NATS_EMBEDDED',
+    `Another svc-mqtt has the NATS server in ${files.dir}, and it does not answer here`,
+    {
+      suggestion: 'Stop the other one, or set DATA_DIR to another directory, or NATS_URL to a NATS server',
+    },
+  );
+}
+
+async function obtain({ program: given, downloadUrl, log }: Options): Promise<NatsServerProgram> {
+  const program = await obtainNatsServer({
+    program: given,
+    downloadUrl,
+    onProgress: (line) => log.info({ event: 'nats_server_install' }, line),
+  });
+  const lacks = describeLacks(program.version);
+  if (lacks !== undefined) log.warn({ event: 'nats_server_old', version: program.version }, lacks);
+  return program;
 }
 
 /** The port of the embedded server of a data directory, while it runs: for commands, when the port is not fixed. */
@@ -125,32 +176,45 @@ function borrowed(port: number, files: EmbeddedNatsFiles | undefined, makeRoom: 
   };
 }
 
-async function own(
-  options: { program: string | undefined; downloadUrl?: string | undefined; log: Log },
+/**
+ * Takes over a server that an earlier run left behind in a store that is ours now; one on another port than is wanted is ended.
+ */
+async function adopt(
   files: EmbeddedNatsFiles,
   wantedPort: number,
-  adopted: ProcessIdentity | undefined,
-): Promise<EmbeddedNats> {
-  const { log } = options;
-  const program = await obtainNatsServer({
-    program: options.program,
-    downloadUrl: options.downloadUrl,
-    onProgress: (line) => log.info({ event: 'nats_server_install' }, line),
-  });
-  const lacks = describeLacks(program.version);
-  if (lacks !== undefined) log.warn({ event: 'nats_server_old', version: program.version }, lacks);
-  const closing = new AbortController();
-  let server = adopted;
-  let port = wantedPort;
-  /** What the store of the running server may take, bytes; of one that was taken over it is not known. */
-  let storeBytes = 0;
-  let needsRoom = false;
-  const fullStore = openFullStore(files.store, log);
-  if (server === undefined) {
-    ({ server, port, storeBytes } = await launchNatsServer(program, files, wantedPort, log));
-  } else {
-    writeState(files, server, port);
+  log: Log,
+): Promise<LaunchedServer | undefined> {
+  const left = readState(files);
+  if (left === undefined || !isAlive(left.server)) return undefined;
+  const { server, port } = left;
+  // Without a port it was still starting.
+  if (port === 0 || (wantedPort !== 0 && wantedPort !== port)) {
+    await endNatsServer(server);
+    return undefined;
   }
+  writeState(files, server, port);
+  log.info(
+    { event: 'nats_server_adopted', pid: server.pid, port },
+    'took over the NATS server that an earlier run left behind',
+  );
+  return { server, port, storeBytes: 0 };
+}
+
+/** @param claim is released with the server. */
+async function own(
+  { port: wantedPort, log }: Options,
+  program: NatsServerProgram,
+  files: EmbeddedNatsFiles,
+  claim: Claim,
+): Promise<EmbeddedNats> {
+  const closing = new AbortController();
+  const fullStore = openFullStore(files.store, log);
+  const first =
+    (await adopt(files, wantedPort, log)) ?? (await launchNatsServer(program, files, wantedPort, log));
+  const { port } = first;
+  let server: ProcessIdentity | undefined = first.server;
+  let { storeBytes } = first;
+  let needsRoom = false;
   const watching = watch();
 
   /** Looks after the server; it may not be our child, so its end is found by looking. */
@@ -199,8 +263,11 @@ async function own(
       closed ??= (async () => {
         closing.abort();
         await watching;
-        if (server !== undefined) await endNatsServer(server);
-        rmSync(files.state, { force: true });
+        if (server !== undefined) {
+          await endNatsServer(server);
+          removeState(files, server);
+        }
+        await claim.release();
       })();
       return closed;
     },

@@ -3,14 +3,15 @@ import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync }
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { makeOwnDirectory } from '../../../data-directory.js';
-import { fileReasonOf, SvcMqttError } from '../../../errors.js';
+import { SvcMqttError } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import { probeNats } from '../connection/nats-probe.js';
 import { programEnvironment } from './child-environment.js';
 import { type EmbeddedNatsFiles, embeddedNatsConfig } from './embedded-nats-config.js';
-import { writeState } from './embedded-nats-state.js';
+import { removeState, writeState } from './embedded-nats-state.js';
 import type { NatsServerProgram } from './nats-server-program.js';
 import { identifyProcess, isAlive, type ProcessIdentity } from './process-identity.js';
+import { cannotWrite } from './store-claim.js';
 import { readStoreLimit } from './store-space.js';
 
 const readyWithinMs = 20_000;
@@ -21,12 +22,12 @@ const pollMs = 25;
 export interface LaunchedServer {
   readonly server: ProcessIdentity;
   readonly port: number;
-  /** What its store may take, bytes. */
+  /** What its store may take, bytes; 0: not known, of one that was taken over. */
   readonly storeBytes: number;
 }
 
 /**
- * Starts the program and waits until it listens. It goes on when this process ends.
+ * Starts the program and waits until it listens. It goes on when this process ends. Whoever calls has claimed the store.
  *
  * @param wantedPort 0 for any free one.
  * @throws SvcMqttError NATS_EMBEDDED.
@@ -48,10 +49,7 @@ export async function launchNatsServer(
     writeFileSync(files.config, embeddedNatsConfig(files, { port: wantedPort, version, storeBytes }));
     output = openSync(files.output, 'w');
   } catch (cause) {
-    throw new SvcMqttError('NATS_EMBEDDED', `Cannot write to ${files.dir}: ${fileReasonOf(cause)}`, {
-      suggestion: 'Set DATA_DIR to a directory that this user may write to',
-      cause,
-    });
+    throw cannotWrite(files.dir, cause);
   }
   // A group of its own, so that Ctrl-C in the terminal does not end it before the gateway has drained; files rather than
   // pipes, so that it can go on when the gateway is killed.
@@ -69,7 +67,7 @@ export async function launchNatsServer(
   writeState(files, server, wantedPort);
   const port = await Promise.race([failed, listening(server, files, program)]).catch(async (error) => {
     await endNatsServer(server);
-    rmSync(files.state, { force: true });
+    removeState(files, server);
     throw error;
   });
   writeState(files, server, port);

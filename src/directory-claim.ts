@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { readdir, rename, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rename, rm, symlink } from 'node:fs/promises';
 import net from 'node:net';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 
 /**
- * Who owns the embedded database. PGlite has no lock of its own, and two owners would destroy the data, so a
- * process that wants to own the directory first listens on a socket of its own there, under a random name that is
+ * Who owns the directory of the embedded database, or of the embedded NATS server. Neither has a lock of its own, and two owners
+ * would destroy the data, so a process that wants to own the directory first listens on a socket of its own there, under a random name that is
  * never used again, and then connects to every other such socket: when one of them answers, it gives up. The kernel
  * closes a dead process's socket, so there are no stale locks, no process ids to be mistaken for one another, and
  * it holds between containers that share the directory. It does not hold between two hosts.
@@ -17,6 +18,18 @@ export interface Claim {
 
 const claimPattern = /^claim-[0-9a-f]{16}\.sock$/;
 const connectTimeoutMs = 5_000;
+/** The kernel's limit on a socket's address is 104 to 108 bytes; the longest file name needs 28. */
+const maxSocketDirectoryBytes = 75;
+
+/** A path of the directory that is short enough for a socket's address: itself or a link in a private directory. */
+export async function shortenPath(directory: string): Promise<{ path: string; release(): Promise<void> }> {
+  if (Buffer.byteLength(directory) <= maxSocketDirectoryBytes)
+    return { path: directory, release: async () => {} };
+  const home = await mkdtemp(path.join(tmpdir(), 'svc-mqtt-'));
+  const link = path.join(home, 'd');
+  await symlink(directory, link);
+  return { path: link, release: () => rm(home, { recursive: true, force: true }) };
+}
 
 /**
  * Claims the directory.
