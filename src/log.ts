@@ -1,5 +1,6 @@
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pino';
 import pretty from 'pino-pretty';
+import { openLogOutput, openLogStream } from './log-output.js';
 import { replaceUnsafe, unicodeEscape } from './unsafe-text.js';
 
 export type Log = Logger;
@@ -37,8 +38,7 @@ export function openLog(options: {
     (readable
       ? showTo(
           pretty({
-            destination: 2,
-            sync: true,
+            destination: openLogStream(2),
             ignore: 'pid,hostname',
             translateTime: 'SYS:HH:MM:ss.l',
             singleLine: true,
@@ -47,7 +47,7 @@ export function openLog(options: {
           }),
           options.shows,
         )
-      : pino.destination({ dest: 2, sync: true }));
+      : openLogOutput(2));
   return pino(
     {
       level: options.level,

@@ -33,8 +33,11 @@ async function main(): Promise<void> {
   }
   let tellDefect: (error: unknown) => void = report;
   process.on('uncaughtException', (error) => {
-    tellDefect(error);
-    process.exit(1);
+    try {
+      tellDefect(error);
+    } finally {
+      process.exit(1);
+    }
   });
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') outputFailure = error;

@@ -43,8 +43,11 @@ async function run(beginning: WorkerBeginning): Promise<void> {
     shows: quiet ? (line) => !quiet || isShownAtStart(line) : undefined,
   }).child({ worker: number });
   process.on('uncaughtException', (error) => {
-    log.fatal({ event: 'uncaught_exception', err: error }, 'A defect ends the process');
-    process.exit(1);
+    try {
+      log.fatal({ event: 'uncaught_exception', err: error }, 'A defect ends the process');
+    } finally {
+      process.exit(1);
+    }
   });
   const { peers, take: takeForPeers } = openPeers(beginning, (message) => void send(message));
   take = takeForPeers;
