@@ -5,6 +5,7 @@ import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/pr
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readConfig } from '../../src/read-config.js';
 import { probeNats } from '../../src/server/forward/connection/nats-probe.js';
@@ -139,6 +140,51 @@ describe('the embedded NATS server', () => {
       expect(test.count('nats_server_grows')).toBe(1);
       expect(test.count('nats_server_full')).toBe(1);
       expect(test.count('nats_server_ended')).toBe(0);
+    } finally {
+      await close();
+      execFileSync('umount', [volume]);
+    }
+  });
+
+  it('stores again after its disk was full, as soon as that has room', async (context) => {
+    const volume = join(dataDir, 'volume');
+    await mkdir(volume);
+    try {
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'tmpfs', volume], { stdio: 'ignore' });
+    } catch {
+      context.skip('a small file system cannot be mounted here');
+    }
+    const env = {
+      DATA_DIR: volume,
+      EMBEDDED_NATS_PORT: '0',
+      NATS_SERVER_BIN: program,
+      PUBLISH_TIMEOUT_SEC: '2',
+    };
+    let close = async () => {};
+    try {
+      const { forwarder, ...started } = await startForwarder({ config: readConfig({ env }), log: test.log });
+      close = started.close;
+      const lane = forwarder.openLane();
+      let given = 0;
+      let stored = 0;
+      const give = () => {
+        if (lane.inFlight >= 4) return;
+        given += 1;
+        lane.publish(uplink('x'.repeat(20_000), { onStored: () => (stored += 1) }));
+      };
+      give();
+      await until(() => stored === 1);
+      const other = join(volume, 'other');
+      await writeFile(other, Buffer.alloc(64 * 1_048_576)).catch(() => {});
+      await until(() => {
+        give();
+        return forwarder.state().standstill?.silent === true;
+      });
+      await delay(12_000);
+      expect(test.count('nats_server_silent')).toBe(0);
+      await rm(other);
+      await until(() => stored === given);
+      expect([test.count('nats_server_silent'), test.count('nats_server_started')]).toEqual([1, 2]);
     } finally {
       await close();
       execFileSync('umount', [volume]);

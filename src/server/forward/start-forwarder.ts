@@ -41,8 +41,10 @@ export type ForwarderSettings = NatsSettings &
     | 'maxIndexedCommands'
   >;
 
-/** How often the embedded server is asked for more space while it stores nothing for want of it. */
+/** How often the embedded server is asked for more space while it stores nothing. */
 const spaceCheckMs = 2_000;
+/** A disk that is only slow gets so long, after the first message that was not confirmed in time. */
+const silentMs = 10_000;
 
 /** A forwarder with all that it runs on. */
 export interface RunningForwarder {
@@ -172,7 +174,10 @@ export async function startForwarder(options: {
     const shared = state && openSharedState(state, telling, limits, config.maxIndexedCommands);
     const running = embedded;
     const spaceTimer = setInterval(() => {
-      if (forwarder.state().standstill?.outOfSpace) running?.makeRoom();
+      const { connected, standstill } = forwarder.state();
+      if (standstill?.outOfSpace) running?.makeRoom('full');
+      else if (connected && standstill?.silent && Date.now() - standstill.sinceMs > silentMs)
+        running?.makeRoom('silent');
     }, spaceCheckMs);
     spaceTimer.unref();
     const open = link;

@@ -1,5 +1,6 @@
 import type { Config } from '../../config.js';
 import type { ErrorCode } from '../../errors.js';
+import type { StoreStandstill } from '../forward/embedded/store-space.js';
 import type { ServerPorts } from '../start/server-ports.js';
 
 /** What workers ask each other. All that goes between processes is cloned: no functions, no classes. */
@@ -57,7 +58,7 @@ export type FromWorker =
   | WorkerReady
   | WorkerFailure
   | { readonly type: 'waiting'; readonly line: string }
-  /** The embedded NATS server stores nothing for want of space. */
-  | { readonly type: 'needs-room' }
+  /** The embedded NATS server stores nothing. */
+  | { readonly type: 'needs-room'; readonly standstill: StoreStandstill }
   | { readonly type: 'question'; readonly id: number; readonly name: QuestionName; readonly asked: unknown }
   | { readonly type: 'answer'; readonly id: number; readonly answer: unknown };

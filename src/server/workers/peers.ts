@@ -1,3 +1,4 @@
+import type { StoreStandstill } from '../forward/embedded/store-space.js';
 import type { FromWorker, QuestionName, Questions, ToWorker, WorkerBeginning } from './messages.js';
 
 /** What a worker knows of the others, and of the process that started all of them. */
@@ -12,8 +13,8 @@ export interface Peers {
   ask<N extends QuestionName>(name: N, asked: Questions[N]['asked']): Promise<Questions[N]['answer'][]>;
   /** What the others are answered from now on. */
   answer(answers: Answers): void;
-  /** The embedded NATS server stores nothing for want of space. */
-  tellNeedsRoom(): void;
+  /** The embedded NATS server stores nothing. */
+  tellNeedsRoom(standstill: StoreStandstill): void;
 }
 
 export type Answers = {
@@ -63,7 +64,7 @@ export function openPeers(
       answer(given) {
         answers = given;
       },
-      tellNeedsRoom: () => send({ type: 'needs-room' }),
+      tellNeedsRoom: (standstill) => send({ type: 'needs-room', standstill }),
     },
     take(message) {
       if (message.type === 'ready-count') readyCount = message.count;

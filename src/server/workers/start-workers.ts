@@ -79,7 +79,7 @@ async function start(
       quiet: hidden,
     }),
     onWaiting: (line) => onWaiting?.(line),
-    onNeedsRoom: () => nats?.makeRoom(),
+    onNeedsRoom: (standstill) => nats?.makeRoom(standstill),
     shutdownTimeoutSec: config.shutdownTimeoutSec,
     log,
   });

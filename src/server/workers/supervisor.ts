@@ -2,6 +2,7 @@ import type { Worker } from 'node:cluster';
 import { fileURLToPath } from 'node:url';
 import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
+import type { StoreStandstill } from '../forward/embedded/store-space.js';
 import type { FromWorker, ToWorker, WorkerFailure, WorkerReady } from './messages.js';
 import { openRelay } from './relay.js';
 
@@ -50,7 +51,7 @@ export async function startSupervisor(options: {
   count: number;
   begin(number: number): ToWorker;
   onWaiting(line: string): void;
-  onNeedsRoom(): void;
+  onNeedsRoom(standstill: StoreStandstill): void;
   shutdownTimeoutSec: number;
   log: Log;
 }): Promise<Supervisor> {
@@ -123,7 +124,7 @@ export async function startSupervisor(options: {
       ready.resolve(message);
     } else if (message.type === 'failed') slot.failure = message;
     else if (message.type === 'waiting') options.onWaiting(message.line);
-    else if (message.type === 'needs-room') options.onNeedsRoom();
+    else if (message.type === 'needs-room') options.onNeedsRoom(message.standstill);
     else if (message.type === 'question') relay.ask(slot.number, message);
     else relay.take(slot.number, message);
   }

@@ -11,7 +11,7 @@ import { endNatsServer, type LaunchedServer, launchNatsServer } from './nats-ser
 import { describeLacks, type NatsServerProgram, obtainNatsServer } from './nats-server-program.js';
 import { isAlive, type ProcessIdentity } from './process-identity.js';
 import { claimStore, isStoreClaimed } from './store-claim.js';
-import { openFullStore } from './store-space.js';
+import { openFullStore, type StoreStandstill } from './store-space.js';
 
 /** A NATS server on this machine, for a gateway without NATS_URL. */
 export interface EmbeddedNats {
@@ -20,10 +20,10 @@ export interface EmbeddedNats {
   /** It syncs to disk before it acknowledges; undefined for a server whose configuration svc-mqtt did not write. */
   readonly syncs: boolean | undefined;
   /**
-   * Its JetStream stores nothing more for want of space: if the volume has grown since its start, a server of ours is started
-   * again with what there is now; if not, the log says what to do.
+   * Its JetStream stores nothing more. A server of ours is started again: one that is full, if its volume has grown since its
+   * start, with what there is now, and if not, the log says what to do; one that confirms nothing, if its volume has room.
    */
-  makeRoom(): void;
+  makeRoom(standstill: StoreStandstill): void;
   /** Ends the server unless it is someone else's, in an orderly way and within seconds. Idempotent. */
   close(): Promise<void>;
 }
@@ -153,7 +153,11 @@ export function readEmbeddedNatsSync(dataDir: string): boolean | undefined {
  *
  * @param onNeedsRoom is told in place of `makeRoom`.
  */
-export function borrowEmbeddedNats(dataDir: string, port: number, onNeedsRoom: () => void): EmbeddedNats {
+export function borrowEmbeddedNats(
+  dataDir: string,
+  port: number,
+  onNeedsRoom: EmbeddedNats['makeRoom'],
+): EmbeddedNats {
   const files = embeddedNatsFiles(resolve(dataDir));
   return borrowed(port, readState(files)?.port === port ? files : undefined, onNeedsRoom);
 }
@@ -164,7 +168,11 @@ function borrow(port: number, files: EmbeddedNatsFiles | undefined, log: Log): E
   return borrowed(port, files, () => {});
 }
 
-function borrowed(port: number, files: EmbeddedNatsFiles | undefined, makeRoom: () => void): EmbeddedNats {
+function borrowed(
+  port: number,
+  files: EmbeddedNatsFiles | undefined,
+  makeRoom: EmbeddedNats['makeRoom'],
+): EmbeddedNats {
   return {
     url: `nats://127.0.0.1:${port}`,
     port,
@@ -214,8 +222,16 @@ async function own(
   const { port } = first;
   let server: ProcessIdentity | undefined = first.server;
   let { storeBytes } = first;
-  let needsRoom = false;
+  let standstill: StoreStandstill | undefined;
   const watching = watch();
+
+  /** Whether the server that runs is of no use. */
+  async function needsRestart(): Promise<boolean> {
+    const now = standstill;
+    standstill = undefined;
+    if (now === 'full') return await fullStore.hasGrown(storeBytes);
+    return now === 'silent' && (await fullStore.hasRoom());
+  }
 
   /** Looks after the server; it may not be our child, so its end is found by looking. */
   async function watch(): Promise<void> {
@@ -225,9 +241,7 @@ async function own(
       if (closing.signal.aborted) return;
       if (server !== undefined && isAlive(server)) {
         backoffMs = firstBackoffMs;
-        if (!needsRoom) continue;
-        needsRoom = false;
-        if (!(await fullStore.hasGrown(storeBytes))) continue;
+        if (!(await needsRestart())) continue;
         await endNatsServer(server);
       } else {
         log.error(
@@ -256,8 +270,8 @@ async function own(
     get syncs() {
       return readSync(files);
     },
-    makeRoom() {
-      needsRoom = true;
+    makeRoom(how) {
+      standstill = how;
     },
     close() {
       closed ??= (async () => {

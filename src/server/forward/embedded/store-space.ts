@@ -13,9 +13,20 @@ const leastGrowth = 1.05;
  * @param store a directory that exists, or will in the directory above.
  */
 export async function readStoreLimit(store: string): Promise<number> {
-  const { bavail, bsize } = await statfs(join(store, '..'));
-  return Math.floor((bavail * bsize + (await readSize(store))) * share);
+  return Math.floor(((await readFree(store)) + (await readSize(store))) * share);
 }
+
+/** A volume with less is full: a server that is started there would stop at once. */
+const leastFreeBytes = 16 * 1_048_576;
+/** A server that stores nothing is not started again sooner; twice as long each time. */
+const firstRestartMs = 30_000;
+const longestRestartMs = 600_000;
+
+/**
+ * How a server stores nothing: it says that its store is full, or it confirms nothing. So it does once its disk was full, until it is
+ * started again, however much is free by then.
+ */
+export type StoreStandstill = 'full' | 'silent';
 
 /** Looks after a store that takes no more. */
 export interface FullStore {
@@ -25,10 +36,14 @@ export interface FullStore {
    * @param storeBytes what the store may take now.
    */
   hasGrown(storeBytes: number): Promise<boolean>;
+  /** Whether a server that confirms nothing is to be started again, as the log says then: its volume has room. */
+  hasRoom(): Promise<boolean>;
 }
 
 export function openFullStore(store: string, log: Log): FullStore {
   let told = false;
+  let restartMs = firstRestartMs;
+  let restartedMs = Number.NEGATIVE_INFINITY;
   return {
     async hasGrown(storeBytes) {
       const bytes = await readStoreLimit(store).catch(() => 0);
@@ -49,7 +64,24 @@ export function openFullStore(store: string, log: Log): FullStore {
       }
       return false;
     },
+    async hasRoom() {
+      const sinceMs = performance.now() - restartedMs;
+      if (sinceMs < restartMs || (await readFree(store).catch(() => 0)) < leastFreeBytes) return false;
+      restartMs = sinceMs < restartMs * 2 ? Math.min(restartMs * 2, longestRestartMs) : firstRestartMs;
+      restartedMs = performance.now();
+      log.warn(
+        { event: 'nats_server_silent' },
+        'the NATS server confirms nothing although its volume has room; it is started again',
+      );
+      return true;
+    },
   };
+}
+
+/** Bytes that the volume of a store has left. */
+async function readFree(store: string): Promise<number> {
+  const { bavail, bsize } = await statfs(join(store, '..'));
+  return bavail * bsize;
 }
 
 /** Bytes of the files below a directory; files come and go meanwhile. */

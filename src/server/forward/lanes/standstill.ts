@@ -11,6 +11,8 @@ export interface Standstill {
   readonly reason: string;
   /** The server has no space for more. */
   readonly outOfSpace?: boolean;
+  /** The server neither confirms nor refuses. */
+  readonly silent?: boolean;
 }
 
 /** Why a lane holds: the latest of its failures. */
@@ -90,12 +92,14 @@ export function findStandstill(
   let alone = false;
   let first: Failure | undefined;
   let outOfSpace = false;
+  let silent = true;
   for (const failure of failures) {
     if (failure === undefined || failure.witness === 'none' || failure.quiet.stored !== stored) continue;
     if (failure.witness === 'together' && failure.quiet.atMs !== failure.sinceMs) continue;
     witnesses += 1;
     alone ||= failure.witness === 'alone';
     if (first === undefined || failure.quiet.atMs < first.quiet.atMs) first = failure;
+    silent &&= failure.cause === 'timeout';
     outOfSpace ||= spaceCodes.some((code) => failure.cause.startsWith(code));
   }
   if (first === undefined || !(alone || witnesses > 1) || nowMs - first.quiet.atMs < standstillMs)
@@ -104,5 +108,6 @@ export function findStandstill(
     sinceMs: first.quiet.sinceMs,
     reason: first.cause === 'publish_denied' ? 'NATS does not let the user publish' : first.detail,
     outOfSpace,
+    silent,
   };
 }
