@@ -249,6 +249,16 @@ describe('the embedded NATS server', () => {
     expect(await probeNats(port)).toBe('nats');
   });
 
+  it('is started again on the same port when it hangs', async () => {
+    const { port } = await start();
+    const { server } = await readState();
+    process.kill(server.pid, 'SIGSTOP');
+    await until(() => test.count('nats_server_started') === 2, 120_000);
+    expect(test.count('nats_server_hangs')).toBe(1);
+    expect(readProcessBirth(server.pid)).not.toBe(server.birth);
+    expect(await probeNats(port)).toBe('nats');
+  });
+
   it('goes on when its gateway is killed, and the next gateway takes it over and ends it', async () => {
     const { child, port } = await startElsewhere();
     await kill(child);

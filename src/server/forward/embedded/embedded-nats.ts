@@ -32,6 +32,9 @@ export interface EmbeddedNats {
 const claimWithinMs = 30_000;
 const claimRetryMs = 200;
 const watchMs = 500;
+/** A server that has not greeted so often in a row hangs; each time it has two seconds: half a minute in all. */
+const probeMs = 3_000;
+const mostUngreeted = 6;
 const firstBackoffMs = 200;
 const lastBackoffMs = 5_000;
 
@@ -223,10 +226,27 @@ async function own(
   let server: ProcessIdentity | undefined = first.server;
   let { storeBytes } = first;
   let standstill: StoreStandstill | undefined;
+  let ungreeted = 0;
+  let probedMs = performance.now();
   const watching = watch();
+
+  /** Whether the server that runs greets nobody. */
+  async function hangs(): Promise<boolean> {
+    if (performance.now() - probedMs < probeMs) return false;
+    ungreeted = (await probeNats(port)) === 'nats' ? 0 : ungreeted + 1;
+    probedMs = performance.now();
+    if (ungreeted < mostUngreeted) return false;
+    ungreeted = 0;
+    log.error(
+      { event: 'nats_server_hangs', log: files.log },
+      'the NATS server answers nobody; it is started again',
+    );
+    return true;
+  }
 
   /** Whether the server that runs is of no use. */
   async function needsRestart(): Promise<boolean> {
+    if (await hangs()) return true;
     const now = standstill;
     standstill = undefined;
     if (now === 'full') return await fullStore.hasGrown(storeBytes);
