@@ -2,12 +2,14 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { connect as connectNats } from 'nats';
 import { expect, test } from 'vitest';
 import { call } from '../http/support.js';
 import { copyEmbedded } from '../support/embedded-template.js';
 import { freePort } from '../support/free-port.js';
 import { numbersByClient, type Publisher, readStored, startPublisher } from '../support/load.js';
+import { startNatsServer } from '../support/nats-server.js';
 import type { RawClient } from '../support/raw-client.js';
 import { inCi } from '../support/rounds.js';
 import {
@@ -251,6 +253,25 @@ test('SIGTERM to one worker drains it, and another takes its place; a second sig
   for (const pid of pids) process.kill(pid, 'SIGCONT');
   expect(await server.ended).toBe(143);
   await expectAllGone(pids);
+});
+
+test('SIGTERM as soon as the workers are there ends the server at once', async ({
+  onTestFinished,
+}) => {
+  const nats = await startNatsServer();
+  onTestFinished(() => nats.stop());
+  const settings = { DATABASE_URL: await openDatabase(onTestFinished), NATS_URL: nats.url, ...env };
+  for (const waitMs of [0, 100, 300]) {
+    const server = launchServer(settings);
+    onTestFinished(() => server.signal('SIGKILL'));
+    await server.waitFor('worker_started', ({ worker }) => worker === workers);
+    await delay(waitMs);
+    const startMs = performance.now();
+    server.signal('SIGTERM');
+    expect(await server.ended).toBe(0);
+    expect(performance.now() - startMs).toBeLessThan(20_000);
+    await expectAllGone(pidsOf(server));
+  }
 });
 
 test('the process that started them killed: no worker is left', async ({ onTestFinished }) => {

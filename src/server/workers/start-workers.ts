@@ -68,6 +68,7 @@ async function start(
   const nats = config.natsUrl === undefined ? await startOwnNats(config, log) : undefined;
   releasers.add('NATS server', () => nats?.close());
 
+  if (signal.aborted) throw aborted();
   let hidden = quiet;
   const workers = await startSupervisor({
     count: config.workers,
@@ -100,9 +101,11 @@ async function start(
   };
 }
 
+const aborted = () => new StartAborted('a signal ended the start');
+
 async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return await new Promise<T>((resolve, reject) => {
-    const abort = () => reject(new StartAborted('a signal ended the start'));
+    const abort = () => reject(aborted());
     if (signal.aborted) abort();
     else signal.addEventListener('abort', abort, { once: true });
     work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));

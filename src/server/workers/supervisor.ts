@@ -27,6 +27,7 @@ const atOnceMs = 1_000;
 const mostEndsAtOnce = 5;
 /** Drained connections, database and HTTP API close within this. */
 const closeTimeoutMs = 15_000;
+const stopMessage: ToWorker = { type: 'stop', signal: 'the end of the server' };
 
 interface Slot {
   readonly number: number;
@@ -114,7 +115,8 @@ export async function startSupervisor(options: {
   }
 
   function take(slot: Slot, message: FromWorker): void {
-    if (message.type === 'listening') send(slot, options.begin(slot.number));
+    // What was sent before is lost, the end as well.
+    if (message.type === 'listening') send(slot, stopping ? stopMessage : options.begin(slot.number));
     else if (message.type === 'ready') {
       slot.readyMs = performance.now();
       log.info({ event: 'worker_ready', worker: slot.number }, 'A worker takes devices');
@@ -171,7 +173,7 @@ export async function startSupervisor(options: {
         if (running().length === 0) resolve();
       };
     });
-    tellAll({ type: 'stop', signal: 'the end of the server' });
+    tellAll(stopMessage);
     onEnded();
     const late = setTimeout(
       () => {

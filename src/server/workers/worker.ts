@@ -14,16 +14,23 @@ const stop = new AbortController();
 // A terminal sends them to the whole process group; the primary decides.
 for (const signal of ['SIGINT', 'SIGHUP'] as const) process.on(signal, () => {});
 // Who ends one worker has it drained; the primary starts it again.
-process.on('SIGTERM', () => stop.abort('SIGTERM'));
+process.on('SIGTERM', () => end('SIGTERM'));
 
+let begun = false;
 let quiet = false;
 let take: (message: ToWorker) => void = () => {};
 process.on('message', (message: ToWorker) => {
   if (message.type === 'begin') void run(message);
   else if (message.type === 'show') quiet = false;
-  else if (message.type === 'stop') stop.abort(message.signal);
+  else if (message.type === 'stop') end(message.signal);
   else take(message);
 });
+
+/** One that has not begun has nothing to drain. */
+function end(signal: string): void {
+  if (begun) stop.abort(signal);
+  else process.exit(0);
+}
 
 /** Resolves when the message has left; without a primary there is nobody to tell, and the process ends. */
 function send(message: FromWorker): Promise<void> {
@@ -35,6 +42,7 @@ function send(message: FromWorker): Promise<void> {
 void send({ type: 'listening' });
 
 async function run(beginning: WorkerBeginning): Promise<void> {
+  begun = true;
   const { config, number } = beginning;
   quiet = beginning.quiet;
   const log = openLog({
