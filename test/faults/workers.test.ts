@@ -255,9 +255,7 @@ test('SIGTERM to one worker drains it, and another takes its place; a second sig
   await expectAllGone(pids);
 });
 
-test('SIGTERM as soon as the workers are there ends the server at once', async ({
-  onTestFinished,
-}) => {
+test('SIGTERM as soon as the workers are there ends the server at once', async ({ onTestFinished }) => {
   const nats = await startNatsServer();
   onTestFinished(() => nats.stop());
   const settings = { DATABASE_URL: await openDatabase(onTestFinished), NATS_URL: nats.url, ...env };
@@ -272,6 +270,18 @@ test('SIGTERM as soon as the workers are there ends the server at once', async (
     expect(performance.now() - startMs).toBeLessThan(20_000);
     await expectAllGone(pidsOf(server));
   }
+});
+
+test('a worker that hangs is killed, and another takes its place', async ({ onTestFinished }) => {
+  const { server } = await startWorkers(onTestFinished);
+  const hung = pidOf(server, 1);
+  process.kill(hung, 'SIGSTOP');
+  await until('another takes its place', () => server.count('worker_ready') === workers + 1, 90_000);
+  expect(server.log.filter(({ event }) => event === 'worker_ended')).toEqual([
+    expect.objectContaining({ worker: 1, pid: hung, signal: 'SIGKILL' }),
+  ]);
+  expect(server.count('worker_hangs')).toBe(1);
+  expect(await server.end('SIGTERM')).toBe(0);
 });
 
 test('the process that started them killed: no worker is left', async ({ onTestFinished }) => {

@@ -29,6 +29,8 @@ export type ToWorker =
   | { readonly type: 'show' }
   | { readonly type: 'stop'; readonly signal: string }
   | { readonly type: 'reload-certificates' }
+  /** A worker that does not answer with the same hangs. */
+  | { readonly type: 'pulse' }
   /** How many workers take devices now. */
   | { readonly type: 'ready-count'; readonly count: number }
   | { readonly type: 'question'; readonly id: number; readonly name: QuestionName; readonly asked: unknown }
@@ -57,6 +59,7 @@ export type FromWorker =
   | { readonly type: 'listening' }
   | WorkerReady
   | WorkerFailure
+  | { readonly type: 'pulse' }
   | { readonly type: 'waiting'; readonly line: string }
   /** The embedded NATS server stores nothing. */
   | { readonly type: 'needs-room'; readonly standstill: StoreStandstill }

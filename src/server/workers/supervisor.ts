@@ -19,6 +19,9 @@ export interface Supervisor {
 
 const firstRestartMs = 200;
 const longestRestartMs = 30_000;
+/** A worker is asked for its pulse so often; one that said nothing so many times in a row hangs: half a minute in all. */
+const pulseMs = 5_000;
+const mostUnanswered = 6;
 /** A worker that was ready for so long is started again as if it had never ended. */
 const steadyMs = 60_000;
 /** A worker that was ready for less has ended at once. */
@@ -33,6 +36,8 @@ interface Slot {
   readonly number: number;
   worker: Worker | undefined;
   readyMs: number | undefined;
+  /** How often it was asked for its pulse since it said something; undefined until it listens. */
+  unanswered: number | undefined;
   failure: WorkerFailure | undefined;
   /** Ends since the worker was steady, and those of them at once, in a row. */
   ends: number;
@@ -94,6 +99,7 @@ export async function startSupervisor(options: {
   function start(slot: Slot): void {
     const worker = cluster.fork();
     slot.worker = worker;
+    slot.unanswered = undefined;
     slot.failure = undefined;
     slot.timer = undefined;
     worker.on('message', (message: FromWorker) => take(slot, message));
@@ -115,6 +121,7 @@ export async function startSupervisor(options: {
   }
 
   function take(slot: Slot, message: FromWorker): void {
+    slot.unanswered = 0;
     // What was sent before is lost, the end as well.
     if (message.type === 'listening') send(slot, stopping ? stopMessage : options.begin(slot.number));
     else if (message.type === 'ready') {
@@ -128,7 +135,7 @@ export async function startSupervisor(options: {
     else if (message.type === 'waiting') options.onWaiting(message.line);
     else if (message.type === 'needs-room') options.onNeedsRoom(message.standstill);
     else if (message.type === 'question') relay.ask(slot.number, message);
-    else relay.take(slot.number, message);
+    else if (message.type === 'answer') relay.take(slot.number, message);
   }
 
   function ended(slot: Slot, how: Record<string, unknown>): void {
@@ -165,8 +172,23 @@ export async function startSupervisor(options: {
     slot.timer = setTimeout(() => start(slot), restartMs);
   }
 
+  /** Ends the workers that hang: the ordinary way to a new one begins with the end of the old. */
+  function takePulse(): void {
+    for (const slot of running()) {
+      if (slot.unanswered === undefined) continue;
+      slot.unanswered += 1;
+      if (slot.unanswered <= mostUnanswered) {
+        send(slot, { type: 'pulse' });
+        continue;
+      }
+      log.error({ event: 'worker_hangs', worker: slot.number }, 'A worker answers nothing; it is killed');
+      slot.worker?.process.kill('SIGKILL');
+    }
+  }
+
   async function stop(): Promise<void> {
     stopping = true;
+    clearInterval(pulse);
     for (const { timer } of slots) clearTimeout(timer);
     const allEnded = new Promise<void>((resolve) => {
       onEnded = () => {
@@ -190,6 +212,7 @@ export async function startSupervisor(options: {
       number,
       worker: undefined,
       readyMs: undefined,
+      unanswered: undefined,
       failure: undefined,
       ends: 0,
       endsAtOnce: 0,
@@ -198,6 +221,7 @@ export async function startSupervisor(options: {
     slots.push(slot);
     start(slot);
   }
+  const pulse = setInterval(takePulse, pulseMs);
   let stopped: Promise<void> | undefined;
   return {
     ready: ready.promise,

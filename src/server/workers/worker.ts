@@ -23,6 +23,7 @@ process.on('message', (message: ToWorker) => {
   if (message.type === 'begin') void run(message);
   else if (message.type === 'show') quiet = false;
   else if (message.type === 'stop') end(message.signal);
+  else if (message.type === 'pulse') void send({ type: 'pulse' });
   else take(message);
 });
 
