@@ -55,9 +55,14 @@ const closeTimeoutMs = 5_000;
 /**
  * Opens the configured database and proves with one query that it answers.
  *
+ * @param signal ends the wait for an embedded one.
  * @throws SvcMqttError DATABASE_UNREACHABLE, DATABASE_REFUSED, DATABASE_EMBEDDED, CONFIG_INVALID.
  */
-export async function openDatabase(config: DatabaseConfig, log: Log): Promise<Database> {
+export async function openDatabase(
+  config: DatabaseConfig,
+  log: Log,
+  signal?: AbortSignal,
+): Promise<Database> {
   if (config.databaseUrl !== undefined) {
     const address = parseDatabaseUrl(config.databaseUrl);
     const timeoutMs = (address.connectTimeoutSec ?? Number.POSITIVE_INFINITY) * 1_000;
@@ -68,7 +73,7 @@ export async function openDatabase(config: DatabaseConfig, log: Log): Promise<Da
     };
     return await requireAnswer(assemble(config, log, connection, address.where, undefined));
   }
-  const embedded = await openEmbedded(config.dataDir, log);
+  const embedded = await openEmbedded(config.dataDir, log, signal);
   const connection = {
     host: embedded.socketDirectory,
     port: 5_432,

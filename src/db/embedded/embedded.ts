@@ -4,6 +4,7 @@ import { chmod, realpath } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import type { Socket } from 'node:net';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { makeOwnDirectory } from '../../data-directory.js';
 import { connectToOwner, shortenPath } from '../../directory-claim.js';
@@ -57,15 +58,18 @@ export function hasEmbeddedDatabase(dataDir: string): boolean {
 /**
  * Opens the embedded database: attaches to the process that has it, or starts one.
  *
+ * @param signal ends the wait for it.
  * @throws SvcMqttError DATABASE_EMBEDDED with the directory and what to do.
  */
-export async function openEmbedded(dataDir: string, log: Log): Promise<Embedded> {
+export async function openEmbedded(dataDir: string, log: Log, signal?: AbortSignal): Promise<Embedded> {
   const where = path.resolve(dataDir);
   const directory = await prepareDirectory(where);
   const address = await shortenPath(directory);
   const watchers = new Set<EmbeddedWatcher>();
   let child: ChildProcess | undefined;
   let anchor: Socket | undefined;
+  /** The connection of the attempt of now. */
+  let attempted: Socket | undefined;
   let closing = false;
   /** Why the process ended by itself, since it was last ready. */
   const crashes: string[] = [];
@@ -92,7 +96,9 @@ export async function openEmbedded(dataDir: string, log: Log): Promise<Embedded>
       await startChild();
       socket = await connectToOwner(address.path);
     }
-    if (socket === undefined) return undefined;
+    if (closing) socket?.destroy();
+    if (socket === undefined || closing) return undefined;
+    attempted = socket;
     const outcome = await followUntilReady(socket, (line) => {
       if ('notify' in line) for (const watcher of watchers) watcher.onNotification(line.notify, line.payload);
       else if (line.state === 'creating') {
@@ -109,13 +115,18 @@ export async function openEmbedded(dataDir: string, log: Log): Promise<Embedded>
     return undefined;
   };
 
-  /** Tries until it holds a connection to the database's process; answers false when it gave up. */
-  const hold = async (deadline: number): Promise<boolean> => {
+  /**
+   * Tries until it holds a connection to the database's process, or is closing.
+   *
+   * @param over rejects when it is to give up; without it no failure is final.
+   */
+  const hold = async (over?: Promise<never>): Promise<void> => {
+    const orOver = <T>(work: Promise<T>) => (over === undefined ? work : Promise.race([work, over]));
     let failure: unknown;
     while (!closing) {
       let socket: Socket | undefined;
       try {
-        socket = await attach();
+        socket = await orOver(attach());
       } catch (error) {
         failure = error;
       }
@@ -123,6 +134,7 @@ export async function openEmbedded(dataDir: string, log: Log): Promise<Embedded>
         retryMs = retryFirstMs;
         crashes.length = 0;
         anchor = socket;
+        attempted = undefined;
         socket.once('close', () => {
           if (closing) return;
           log.warn(
@@ -130,13 +142,13 @@ export async function openEmbedded(dataDir: string, log: Log): Promise<Embedded>
             'the process of the embedded database ended; starting it again',
           );
           for (const watcher of watchers) watcher.onDown();
-          void hold(Number.POSITIVE_INFINITY);
+          void hold();
         });
         for (const watcher of watchers) watcher.onUp();
-        return true;
+        return;
       }
       socket?.destroy();
-      if (failure !== undefined && deadline !== Number.POSITIVE_INFINITY) throw failure;
+      if (failure !== undefined && over !== undefined) throw failure;
       if (failure !== undefined) {
         log.error(
           { event: 'embedded_database_failed', where, reason: messageOf(failure) },
@@ -144,17 +156,16 @@ export async function openEmbedded(dataDir: string, log: Log): Promise<Embedded>
         );
         failure = undefined;
       }
-      if (performance.now() > deadline) return false;
       // Two processes that claim at the same moment both give up: random waits part them.
-      await new Promise((resolve) => setTimeout(resolve, retryMs * (0.5 + Math.random())));
-      retryMs = Math.min(retryMs * 2, deadline === Number.POSITIVE_INFINITY ? retryMostMs : 500);
+      await orOver(delay(retryMs * (0.5 + Math.random())));
+      retryMs = Math.min(retryMs * 2, over === undefined ? retryMostMs : 500);
     }
-    return false;
   };
 
   let closed: Promise<void> | undefined;
   const close = async () => {
     closing = true;
+    attempted?.destroy();
     if (child !== undefined) {
       anchor?.destroy();
       await releaseChild(child);
@@ -174,12 +185,26 @@ export async function openEmbedded(dataDir: string, log: Log): Promise<Embedded>
     },
   };
   try {
-    if (await hold(performance.now() + openTimeoutMs)) return embedded;
-    throw embeddedError(where, `it was not ready within ${openTimeoutMs / 1_000} s`);
+    await hold(whenOver(where, signal));
+    return embedded;
   } catch (error) {
     await embedded.close();
     throw error instanceof SvcMqttError ? error : embeddedError(where, messageOf(error), error);
   }
+}
+
+/** Rejects when the database has had long enough to open, or at the signal: its process may hang, and says nothing then. */
+function whenOver(where: string, signal: AbortSignal | undefined): Promise<never> {
+  const late = AbortSignal.timeout(openTimeoutMs);
+  const over = new Promise<never>((_resolve, reject) => {
+    const reason = `it was not ready within ${openTimeoutMs / 1_000} s`;
+    late.addEventListener('abort', () => reject(embeddedError(where, reason)), { once: true });
+    const end = () => reject(embeddedError(where, 'a signal ended the wait for it'));
+    if (signal?.aborted === true) end();
+    signal?.addEventListener('abort', end, { once: true });
+  });
+  over.catch(() => {});
+  return over;
 }
 
 function embeddedError(where: string, reason: string, cause?: unknown): SvcMqttError {

@@ -11,8 +11,8 @@ import type { StartWait } from './start-wait.js';
  * @throws SvcMqttError of `openDatabase`; StartAborted.
  */
 export function startDatabase(config: Config, wait: StartWait, log: Log): Promise<Database> {
-  const open = () => openDatabase(config, log);
-  return config.databaseUrl === undefined ? open() : wait.until('PostgreSQL', open);
+  if (config.databaseUrl === undefined) return wait.once((signal) => openDatabase(config, log, signal));
+  return wait.until('PostgreSQL', () => openDatabase(config, log));
 }
 
 /**

@@ -15,7 +15,17 @@ export interface StartWait {
    * @throws what `open` threw last; StartAborted.
    */
   until<T extends { close(): Promise<void> }>(what: string, open: () => Promise<T>): Promise<T>;
+  /**
+   * Opens something that is not waited for, and that heeds the signal itself; what it opened nevertheless is closed again.
+   *
+   * @throws what `open` threw; StartAborted after the signal.
+   */
+  once<T extends { close(): Promise<void> }>(
+    open: (signal: AbortSignal | undefined) => Promise<T>,
+  ): Promise<T>;
 }
+
+const aborted = () => new StartAborted('a signal ended the start');
 
 const retryMs = 500;
 const tellEveryMs = 5_000;
@@ -40,13 +50,13 @@ export function openStartWait(options: {
   const orAborted = async <T>(work: Promise<T>, undo: (result: T) => unknown): Promise<T> => {
     if (signal === undefined) return await work;
     let abort = () => {};
-    const aborted = new Promise<never>((_resolve, reject) => {
-      abort = () => reject(new StartAborted('a signal ended the start'));
+    const end = new Promise<never>((_resolve, reject) => {
+      abort = () => reject(aborted());
     });
     if (signal.aborted) abort();
     else signal.addEventListener('abort', abort, { once: true });
     try {
-      return await Promise.race([work, aborted]);
+      return await Promise.race([work, end]);
     } catch (error) {
       if (error instanceof StartAborted) work.then(undo, () => undefined);
       throw error;
@@ -57,6 +67,14 @@ export function openStartWait(options: {
   const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
   return {
+    async once(open) {
+      const opened = await open(signal).catch((error: unknown) => {
+        throw signal?.aborted === true ? aborted() : error;
+      });
+      if (signal?.aborted !== true) return opened;
+      await opened.close();
+      throw aborted();
+    },
     async until(what, open) {
       let toldMs = Number.NEGATIVE_INFINITY;
       while (true) {
