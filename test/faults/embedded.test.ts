@@ -1,6 +1,9 @@
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { copyEmbedded } from '../support/embedded-template.js';
 import { freePort } from '../support/free-port.js';
@@ -200,6 +203,51 @@ describe('the embedded database and NATS server', { timeout: 300_000 }, () => {
     await server.waitFor('embedded_database_creating');
     process.kill(-server.pid, 'SIGINT');
     expect(await server.ended).toBe(0);
+    expect(await processesOf(dataDir)).toEqual([]);
+  });
+
+  test.for([false, true])(
+    'a signal while the process of the database hangs, its files begun: %o, ends the server',
+    async (begun, { onTestFinished }) => {
+      const { dataDir, env } = await openDataDir(onTestFinished);
+      const server = launchServer(env, { group: true });
+      onTestFinished(() => server.signal('SIGKILL'));
+      if (begun) await server.waitFor('embedded_database_creating');
+      await until('its process is there', async () => (await processesOf(`${dataDir}/database`)).length > 0);
+      for (const pid of await processesOf(`${dataDir}/database`)) process.kill(pid, 'SIGSTOP');
+      await delay(2_000);
+      expect(server.log.some(({ event }) => event === 'schema_migrated')).toBe(false);
+      server.signal('SIGTERM');
+      expect(await Promise.race([server.ended, delay(30_000, 'in vain')])).toBe(0);
+      expect(await processesOf(dataDir)).toEqual([]);
+    },
+  );
+
+  test('a signal while the server gets its nats-server ends it, with nothing left running', async ({
+    onTestFinished,
+  }) => {
+    const { dataDir, env } = await openDataDir(onTestFinished);
+    await copyEmbedded(dataDir);
+    // It takes the request and says nothing.
+    const mirror = createServer((socket) => socket.on('error', () => {})).listen(0, '127.0.0.1');
+    onTestFinished(() => void mirror.close());
+    await once(mirror, 'listening');
+    const { port } = mirror.address() as AddressInfo;
+    const server = launchServer(
+      {
+        ...env,
+        NATS_SERVER_BIN: '',
+        NATS_SERVER_DOWNLOAD_URL: `http://127.0.0.1:${port}`,
+        PATH: path.dirname(process.execPath),
+        HOME: path.join(dataDir, 'home'),
+        XDG_CACHE_HOME: path.join(dataDir, 'cache'),
+      },
+      { group: true },
+    );
+    onTestFinished(() => server.signal('SIGKILL'));
+    await once(mirror, 'connection');
+    server.signal('SIGTERM');
+    expect(await Promise.race([server.ended, delay(10_000, 'in vain')])).toBe(0);
     expect(await processesOf(dataDir)).toEqual([]);
   });
 });

@@ -102,15 +102,21 @@ export function checkForwarderSettings(config: ForwarderSettings): void {
 /**
  * Finds or starts the NATS server for a gateway without NATS_URL.
  *
+ * @param signal ends the start.
  * @throws SvcMqttError NATS_EMBEDDED.
  */
-export function startOwnNats(config: ForwarderSettings, log: Log): Promise<EmbeddedNats> {
+export function startOwnNats(
+  config: ForwarderSettings,
+  log: Log,
+  signal: AbortSignal | undefined,
+): Promise<EmbeddedNats> {
   return startEmbeddedNats({
     dataDir: config.dataDir,
     port: config.embeddedNatsPort,
     program: config.natsServerBin,
     downloadUrl: config.natsServerDownloadUrl,
     log,
+    signal,
   });
 }
 
@@ -125,14 +131,16 @@ export async function startForwarder(options: {
   log: Log;
   /** The server to use without NATS_URL, which somebody else runs. */
   borrowed?: EmbeddedNats | undefined;
+  /** Ends the start of a server of our own. */
+  signal?: AbortSignal | undefined;
 }): Promise<RunningForwarder> {
-  const { config, log, borrowed } = options;
+  const { config, log, borrowed, signal } = options;
   checkForwarderSettings(config);
   let embedded: EmbeddedNats | undefined;
   let link: NatsLink | undefined;
   try {
     if (config.natsUrl === undefined) {
-      embedded = borrowed ?? (await startOwnNats(config, log));
+      embedded = borrowed ?? (await startOwnNats(config, log, signal));
     }
     link = await connectNats(embedded === undefined ? config : { ...config, natsUrl: embedded.url }, log);
     const limits = {

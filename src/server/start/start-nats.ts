@@ -27,9 +27,10 @@ export async function startNats(options: {
   releasers: Releasers;
 }) {
   const { config, name, wait, peers, log, releasers } = options;
-  const open = () => startForwarder({ config, log, borrowed: peers && borrowedNats(peers, config) });
+  const open = (signal?: AbortSignal) =>
+    startForwarder({ config, log, borrowed: peers && borrowedNats(peers, config), signal });
   const isOwn = config.natsUrl === undefined && peers === undefined;
-  const nats = await (isOwn ? open() : wait.until('NATS', open));
+  const nats = await (isOwn ? wait.once(open) : wait.until('NATS', () => open()));
   releasers.add('forwarder', () => nats.close());
   const { link, state } = nats;
   const downlink = await startDownlink(nats, config, log);

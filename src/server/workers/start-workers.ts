@@ -65,7 +65,8 @@ async function start(
   await bringSchemaUpToDate(config, db, log);
   if (config.databaseUrl !== undefined) await db.close();
 
-  const nats = config.natsUrl === undefined ? await startOwnNats(config, log) : undefined;
+  const nats =
+    config.natsUrl === undefined ? await wait.once((signal) => startOwnNats(config, log, signal)) : undefined;
   releasers.add('NATS server', () => nats?.close());
 
   if (signal.aborted) throw aborted();

@@ -44,6 +44,7 @@ interface Options {
   readonly program: string | undefined;
   readonly downloadUrl?: string | undefined;
   readonly log: Log;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -54,9 +55,11 @@ interface Options {
  * @param options.port 0 for any free one.
  * @param options.program the nats-server to use; undefined: found, or obtained (see `obtainNatsServer`).
  * @param options.downloadUrl as in `obtainNatsServer`.
+ * @param options.signal ends the start: it throws, and leaves nothing of it.
  * @throws SvcMqttError NATS_EMBEDDED.
  */
 export async function startEmbeddedNats(options: Options): Promise<EmbeddedNats> {
+  const { signal } = options;
   const files = embeddedNatsFiles(resolve(options.dataDir));
   const endMs = performance.now() + claimWithinMs;
   let program: NatsServerProgram | undefined;
@@ -75,7 +78,7 @@ export async function startEmbeddedNats(options: Options): Promise<EmbeddedNats>
     }
     if (performance.now() > endMs) throw unreachable(files);
     // Two that claim at the same moment both give up: random waits part them.
-    await delay(claimRetryMs * (0.5 + Math.random()));
+    await delay(claimRetryMs * (0.5 + Math.random()), undefined, { signal });
   }
 }
 
@@ -118,10 +121,11 @@ function unreachable(files: EmbeddedNatsFiles): SvcMqttError {
   );
 }
 
-async function obtain({ program: given, downloadUrl, log }: Options): Promise<NatsServerProgram> {
+async function obtain({ program: given, downloadUrl, log, signal }: Options): Promise<NatsServerProgram> {
   const program = await obtainNatsServer({
     program: given,
     downloadUrl,
+    signal,
     onProgress: (line) => log.info({ event: 'nats_server_install' }, line),
   });
   const lacks = describeLacks(program.version);
@@ -213,7 +217,7 @@ async function adopt(
 
 /** @param claim is released with the server. */
 async function own(
-  { port: wantedPort, log }: Options,
+  { port: wantedPort, log, signal }: Options,
   program: NatsServerProgram,
   files: EmbeddedNatsFiles,
   claim: Claim,
@@ -221,7 +225,8 @@ async function own(
   const closing = new AbortController();
   const fullStore = openFullStore(files.store, log);
   const first =
-    (await adopt(files, wantedPort, log)) ?? (await launchNatsServer(program, files, wantedPort, log));
+    (await adopt(files, wantedPort, log)) ??
+    (await launchNatsServer(program, files, wantedPort, log, signal));
   const { port } = first;
   let server: ProcessIdentity | undefined = first.server;
   let { storeBytes } = first;

@@ -30,6 +30,7 @@ export interface LaunchedServer {
  * Starts the program and waits until it listens. It goes on when this process ends. Whoever calls has claimed the store.
  *
  * @param wantedPort 0 for any free one.
+ * @param signal ends the wait, and the program.
  * @throws SvcMqttError NATS_EMBEDDED.
  */
 export async function launchNatsServer(
@@ -37,6 +38,7 @@ export async function launchNatsServer(
   files: EmbeddedNatsFiles,
   wantedPort: number,
   log: Log,
+  signal?: AbortSignal,
 ): Promise<LaunchedServer> {
   let output: number;
   let storeBytes: number;
@@ -65,11 +67,13 @@ export async function launchNatsServer(
   const server = identifyProcess(child.pid);
   if (server === undefined) throw startFailed(files, program);
   writeState(files, server, wantedPort);
-  const port = await Promise.race([failed, listening(server, files, program)]).catch(async (error) => {
-    await endNatsServer(server);
-    removeState(files, server);
-    throw error;
-  });
+  const port = await Promise.race([failed, listening(server, files, program, signal)]).catch(
+    async (error) => {
+      await endNatsServer(server);
+      removeState(files, server);
+      throw error;
+    },
+  );
   writeState(files, server, port);
   log.info(
     { event: 'nats_server_started', version: program.version, port, pid: server.pid },
@@ -83,9 +87,11 @@ async function listening(
   server: ProcessIdentity,
   files: EmbeddedNatsFiles,
   program: NatsServerProgram,
+  signal: AbortSignal | undefined,
 ): Promise<number> {
   const endMs = performance.now() + readyWithinMs;
   while (performance.now() < endMs) {
+    signal?.throwIfAborted();
     if (!isAlive(server)) throw startFailed(files, program);
     const name = readdirSync(files.dir).find((candidate) => candidate.endsWith(`_${server.pid}.ports`));
     const port =
