@@ -37,7 +37,7 @@ afterEach(async () => {
   await rm(dataDir, { recursive: true, force: true });
 });
 
-async function start(port = 0, other: { program?: string } = {}): Promise<EmbeddedNats> {
+async function start(port = 0, other: { program?: string; dataDir?: string } = {}): Promise<EmbeddedNats> {
   const embedded = await startEmbeddedNats({ dataDir, port, program, log: test.log, ...other });
   running.push(embedded);
   return embedded;
@@ -315,6 +315,22 @@ describe('the embedded NATS server', () => {
       message: `Another svc-mqtt has the NATS server in ${join(dataDir, 'nats')}, and it does not answer here`,
     });
     expect(await processesOf(dataDir)).toEqual([server.pid]);
+  });
+
+  it.each([
+    ['whose server it used', ''],
+    ['on another data directory, whose server it found on the port', 'other'],
+  ])('is started by the second gateway when the first is gone, %s', async (_what, other) => {
+    const first = await start(0, { dataDir: join(dataDir, other) });
+    const second = await start(other === '' ? 0 : first.port);
+    expect(second.port).toBe(first.port);
+    await first.close();
+    await until(async () => (await probeNats(second.port)) === 'nats');
+    expect(test.count('nats_server_gone')).toBe(1);
+    expect(readEmbeddedNatsPort(dataDir)).toBe(second.port);
+    expect(second.syncs).toBe(true);
+    await second.close();
+    expect(await probeNats(second.port)).toBe('nothing');
   });
 
   it('takes no other process for its server when the process number was used again', async () => {

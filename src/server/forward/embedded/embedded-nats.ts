@@ -31,12 +31,19 @@ export interface EmbeddedNats {
 /** Longest that a start waits for another gateway to have its server up, or to end. */
 const claimWithinMs = 30_000;
 const claimRetryMs = 200;
+/** A server of somebody else's that nobody found so often in a row is gone; who restarts it has ten seconds. */
+const followMs = 1_000;
+const mostGone = 10;
 const watchMs = 500;
 /** A server that has not greeted so often in a row hangs; each time it has two seconds: half a minute in all. */
 const probeMs = 3_000;
 const mostUngreeted = 6;
 const firstBackoffMs = 200;
 const lastBackoffMs = 5_000;
+
+interface FoundNats extends EmbeddedNats {
+  readonly isOurs: boolean;
+}
 
 interface Options {
   readonly dataDir: string;
@@ -50,7 +57,8 @@ interface Options {
 /**
  * Finds or starts a NATS server on 127.0.0.1: one that listens on the port already, whoever runs it; else a
  * `nats-server` of our own with its store under the data directory. One that an earlier gateway left behind when it was
- * killed is taken over. A server of ours that ends by itself is started again.
+ * killed is taken over. A server of ours that ends by itself, or hangs, is started again; in place of one of somebody else's that
+ * is gone, one is found or started anew.
  *
  * @param options.port 0 for any free one.
  * @param options.program the nats-server to use; undefined: found, or obtained (see `obtainNatsServer`).
@@ -59,6 +67,11 @@ interface Options {
  * @throws SvcMqttError NATS_EMBEDDED.
  */
 export async function startEmbeddedNats(options: Options): Promise<EmbeddedNats> {
+  const server = await findOrStart(options);
+  return server.isOurs ? server : follow(server, options);
+}
+
+async function findOrStart(options: Options): Promise<FoundNats> {
   const { signal } = options;
   const files = embeddedNatsFiles(resolve(options.dataDir));
   const endMs = performance.now() + claimWithinMs;
@@ -87,11 +100,7 @@ export async function startEmbeddedNats(options: Options): Promise<EmbeddedNats>
  *
  * @returns undefined where there is none, or none yet, or an earlier gateway left one of ours behind.
  */
-async function findServer(
-  port: number,
-  files: EmbeddedNatsFiles,
-  log: Log,
-): Promise<EmbeddedNats | undefined> {
+async function findServer(port: number, files: EmbeddedNatsFiles, log: Log): Promise<FoundNats | undefined> {
   const state = readState(files);
   const lives = state !== undefined && isAlive(state.server);
   if (await isStoreClaimed(files.dir)) {
@@ -100,7 +109,7 @@ async function findServer(
   }
   if (lives || port === 0) return undefined;
   const listener = await probeNats(port);
-  if (listener === 'nats') return borrow(port, undefined, log);
+  if (listener === 'nats') return borrow(port, files, log);
   if (listener === 'nothing') return undefined;
   throw new SvcMqttError(
     'NATS_EMBEDDED',
@@ -166,28 +175,81 @@ export function borrowEmbeddedNats(
   onNeedsRoom: EmbeddedNats['makeRoom'],
 ): EmbeddedNats {
   const files = embeddedNatsFiles(resolve(dataDir));
-  return borrowed(port, readState(files)?.port === port ? files : undefined, onNeedsRoom);
+  return borrowed(port, files, onNeedsRoom);
 }
 
-/** @param files those of the gateway that runs it; undefined for any other server. */
-function borrow(port: number, files: EmbeddedNatsFiles | undefined, log: Log): EmbeddedNats {
+function borrow(port: number, files: EmbeddedNatsFiles, log: Log): FoundNats {
   log.info({ event: 'nats_server_found', port }, 'using the NATS server that runs on this machine');
   return borrowed(port, files, () => {});
 }
 
-function borrowed(
-  port: number,
-  files: EmbeddedNatsFiles | undefined,
-  makeRoom: EmbeddedNats['makeRoom'],
-): EmbeddedNats {
+/** @param files ours, by which it is known whether the server is one on this data directory. */
+function borrowed(port: number, files: EmbeddedNatsFiles, makeRoom: EmbeddedNats['makeRoom']): FoundNats {
   return {
+    isOurs: false,
     url: `nats://127.0.0.1:${port}`,
     port,
     get syncs() {
-      return files && readSync(files);
+      const state = readState(files);
+      return state?.port === port && isAlive(state.server) ? readSync(files) : undefined;
     },
     makeRoom,
     close: async () => {},
+  };
+}
+
+/** Follows a server that somebody else runs: when it has been gone for a while, one is found or started in its place. */
+function follow(found: FoundNats, options: Options): EmbeddedNats {
+  const { url, port } = found;
+  const { log } = options;
+  const closing = new AbortController();
+  const { signal } = closing;
+  let server = found;
+  const watching = watch();
+
+  async function watch(): Promise<void> {
+    let gone = 0;
+    while (!server.isOurs) {
+      await delay(followMs, undefined, { signal }).catch(() => {});
+      if (signal.aborted) return;
+      gone = (await probeNats(port)) === 'nothing' ? gone + 1 : 0;
+      if (gone === mostGone) {
+        gone = 0;
+        await replace();
+      }
+    }
+  }
+
+  async function replace(): Promise<void> {
+    log.warn({ event: 'nats_server_gone', port }, 'the NATS server that somebody else ran is gone');
+    try {
+      server = await findOrStart({ ...options, port, signal });
+      if (server.port !== port)
+        log.error(
+          { event: 'nats_server_moved', port: server.port },
+          'the NATS server of DATA_DIR runs on another port now: this gateway has to be started again to use it',
+        );
+    } catch (error) {
+      if (!signal.aborted)
+        log.error(
+          { event: 'nats_server_failed', reason: messageOf(error) },
+          'the NATS server cannot be started',
+        );
+    }
+  }
+
+  return {
+    url,
+    port,
+    get syncs() {
+      return server.syncs;
+    },
+    makeRoom: (standstill) => server.makeRoom(standstill),
+    async close() {
+      closing.abort();
+      await watching;
+      await server.close();
+    },
   };
 }
 
@@ -221,7 +283,7 @@ async function own(
   program: NatsServerProgram,
   files: EmbeddedNatsFiles,
   claim: Claim,
-): Promise<EmbeddedNats> {
+): Promise<FoundNats> {
   const closing = new AbortController();
   const fullStore = openFullStore(files.store, log);
   const first =
@@ -290,6 +352,7 @@ async function own(
 
   let closed: Promise<void> | undefined;
   return {
+    isOurs: true,
     url: `nats://127.0.0.1:${port}`,
     port,
     get syncs() {
