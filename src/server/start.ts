@@ -62,8 +62,6 @@ export interface RunningServer {
   readonly peeks: Peeks;
   /** Revokes a device. @throws SvcMqttError DEVICE_NOT_FOUND. */
   revoke(deviceId: string, actor: Actor): Promise<void>;
-  /** There are certificate files to read again. */
-  readonly hasCertificates: boolean;
   /** Reads the certificate files now instead of at the next check; what is wrong with them is logged. */
   reloadCertificates(): Promise<void>;
   /** Drains and stops, within the shutdown timeout. Idempotent: every call answers the same promise. */
@@ -373,7 +371,6 @@ async function start(
       const { unknown } = await revokeDevices(db, actor, [deviceId]);
       if (unknown.length > 0) throw new SvcMqttError('DEVICE_NOT_FOUND', `There is no device ${deviceId}`);
     },
-    hasCertificates: certificates.list().length > 0,
     reloadCertificates: () => certificates.reload(),
     close: () => {
       stopping = true;

@@ -4,9 +4,10 @@ import mqtt from 'mqtt';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { createAuthority, openTestFiles, type Pair } from '../support/certificates.js';
 import { runCommand } from '../support/command.js';
+import { freePort } from '../support/free-port.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 import { borrowPostgres, createDatabase, postgresTemplateVariable } from '../support/postgres.js';
-import { startServerProcess } from '../support/server-process.js';
+import { launchServer, startServerProcess } from '../support/server-process.js';
 
 let postgres: Awaited<ReturnType<typeof borrowPostgres>>;
 let nats: TestNatsServer;
@@ -112,6 +113,21 @@ test('a replica speaks TLS on every port that is set, and SIGHUP has its certifi
     await client.publishAsync(`raw/${device.mqtt_user}`, 'still here', { qos: 1 });
   }
   expect(await server.end('SIGTERM')).toBe(0);
+});
+
+test('SIGHUP during the start does not end a server that has certificates', async () => {
+  const { authority, write } = await openFiles();
+  const { TLS_CERT, TLS_KEY } = await write(await authority.issue());
+  const natsUrl = `nats://127.0.0.1:${await freePort()}`;
+  const server = launchServer({ ...backends, NATS_URL: natsUrl, TLS_CERT, TLS_KEY, START_WAIT: '1m' });
+  onTestFinished(() => server.signal('SIGKILL'));
+  await server.waitFor('start_waiting');
+  server.signal('SIGHUP');
+  // It goes on to wait, and says so after five seconds.
+  const told = () => server.log.filter(({ event }) => event === 'start_waiting').length;
+  await expect.poll(told).toBeGreaterThan(1);
+  server.signal('SIGTERM');
+  expect(await server.ended).toBe(0);
 });
 
 test.each([

@@ -50,7 +50,11 @@ export async function serve(
       io.stderr.write(describeFailure(error, { withStack: false }).text);
     else tellDefect(log, error);
   });
-  const served = await startServed(config, log, {
+  let served: Served | undefined;
+  // Whoever renews certificates does not know that the server is starting: it has just read them, or does at its next check.
+  if (config.tlsCert !== undefined || config.httpTlsCert !== undefined)
+    io.onHangUp(() => void served?.reloadCertificates());
+  served = await startServed(config, log, {
     signal: io.signal,
     // The log is not seen where the screen will be.
     onWaiting: file === undefined ? undefined : (line) => io.stderr.write(`${escapeControls(line)}\n`),
@@ -62,7 +66,6 @@ export async function serve(
   });
   if (served === undefined) return;
   starting = false;
-  if (served.hasCertificates) io.onHangUp(() => void served.reloadCertificates());
   const { mqtt, mqtts, ws, wss, http } = served.ports;
   const listening = Object.entries({ MQTT: mqtt, MQTTS: mqtts, WS: ws, WSS: wss, 'HTTP API': http })
     .filter(([, port]) => port !== undefined)

@@ -9,7 +9,6 @@ export interface Served {
   readonly ports: ServerPorts;
   /** The replica in this process. */
   readonly server?: RunningServer;
-  readonly hasCertificates: boolean;
   reloadCertificates(): unknown;
   /** Where NATS and the database are, as `/stats` says. */
   readWhereabouts(): Promise<{ readonly nats: string; readonly database: string }>;
@@ -48,7 +47,6 @@ export async function startServed(
   return {
     ports: server.ports,
     server,
-    hasCertificates: server.hasCertificates,
     reloadCertificates: () => server.reloadCertificates(),
     async readWhereabouts() {
       const { nats, database } = await server.view.readStats();

@@ -16,7 +16,6 @@ export interface RunningWorkers {
   /** Where they are, as `/stats` says. */
   readonly nats: string;
   readonly database: string;
-  readonly hasCertificates: boolean;
   /** Has every worker read the certificate files now. */
   reloadCertificates(): void;
   /** Of the log everything is shown from now on. */
@@ -91,7 +90,6 @@ async function start(
     ports,
     nats: natsDetail,
     database,
-    hasCertificates: certificates.list().length > 0,
     reloadCertificates: () => workers.tellAll({ type: 'reload-certificates' }),
     show() {
       hidden = false;
