@@ -46,6 +46,9 @@ function checkApi(changed: ComposeFile): string[] {
     .map((name) => `${name}: the API is not at its port`);
 }
 
+/** What the database, the HTTP API and the workers have to close after the drain (`closeTimeoutMs` of the supervisor). */
+const closeSec = 15;
+
 /** What holds for svc-mqtt alone: its settings, what it can write, its shutdown. */
 function checkOwnService(own: ComposeService): string[] {
   const image = imageEnvironment(readStages(readText('Dockerfile')));
@@ -56,7 +59,7 @@ function checkOwnService(own: ComposeService): string[] {
     if (!writable.includes(path)) problems.push(`${path} cannot be written`);
   }
   const graceSec = Number.parseInt(own.stop_grace_period ?? '10', 10);
-  if (graceSec <= drainSecOf(env)) problems.push(`stop_grace_period ${graceSec} ends the drain`);
+  if (graceSec <= drainSecOf(env) + closeSec) problems.push(`stop_grace_period ${graceSec} ends the drain`);
   return problems;
 }
 
