@@ -183,6 +183,12 @@ const failures: Failure[] = [
     says: ['MQTT', '127.0.0.1', 'MQTT_PORT'],
   },
   {
+    name: 'an address for MQTT in brackets',
+    settings: async () => ({ MQTT_HOST: '[::1]' }),
+    status: 1,
+    says: ['MQTT_HOST', /without brackets/],
+  },
+  {
     name: 'HTTP port taken',
     settings: async (later) => {
       const taken = await takePort();

@@ -94,22 +94,29 @@ function listen(server: Server, host: string, port: number): Promise<void> {
   });
 }
 
+const addressAdvice = 'Set MQTT_HOST to an address of this machine; one of IPv6 as ::1, without brackets';
+
 function listenError(
   error: NodeJS.ErrnoException,
   where: { host: string; port: number; setting: string },
 ): SvcMqttError {
-  const reasons: Record<string, string> = {
-    EADDRINUSE: 'another program listens there',
-    EACCES: 'this user may not',
-    EADDRNOTAVAIL: 'this machine does not have the address',
+  const causes: Record<string, [string, string]> = {
+    EADDRINUSE: [
+      'another program listens there',
+      `Stop the other program, or choose another ${where.setting} or MQTT_HOST`,
+    ],
+    EACCES: ['this user may not', `Set ${where.setting} to a port from 1024 up`],
+    EADDRNOTAVAIL: ['this machine does not have the address', addressAdvice],
+    ENOTFOUND: ['the name has no address', addressAdvice],
+    EAI_AGAIN: ['the name cannot be looked up', addressAdvice],
   };
-  const reason = reasons[error.code ?? ''] ?? error.message;
+  const [reason, suggestion] = causes[error.code ?? ''] ?? [
+    error.message,
+    `Choose another ${where.setting} or MQTT_HOST`,
+  ];
   return new SvcMqttError(
     'LISTEN_FAILED',
     `MQTT cannot listen on ${where.host} port ${where.port}: ${reason}`,
-    {
-      suggestion: `Stop the other program, or choose another ${where.setting} or MQTT_HOST`,
-      cause: error,
-    },
+    { suggestion, cause: error },
   );
 }
