@@ -397,6 +397,22 @@ describe('the embedded NATS server', () => {
     expect(existsSync(join(dataDir, 'nats', 'state.json'))).toBe(false);
   });
 
+  it('says which setting is to be changed when it cannot have its port', async () => {
+    const broken = join(dataDir, 'nats-server');
+    const said =
+      '[7] 2026/11/30 18:48:22.410012 [FTL] Error listening on port: "127.0.0.1:4222", listen tcp 127.0.0.1:4222: bind: address already in use';
+    await writeFile(
+      broken,
+      `#!/bin/sh\n[ "$1" = --version ] && echo nats-server: v2.15.3 && exit\necho '${said}' >&2\nexit 1\n`,
+    );
+    await chmod(broken, 0o755);
+    await expect(start(0, { program: broken })).rejects.toMatchObject({
+      code: 'NATS_EMBEDDED',
+      message: 'The NATS server cannot listen on 127.0.0.1:4222: address already in use',
+      suggestion: 'Set EMBEDDED_NATS_PORT to a free port, or NATS_URL to a NATS server',
+    });
+  });
+
   it('names a data directory that cannot be used', async () => {
     await writeFile(join(dataDir, 'nats'), 'a file');
     await expect(start()).rejects.toMatchObject({ code: 'NATS_EMBEDDED' });

@@ -7,7 +7,7 @@ import type { Log } from '../../../log.js';
 import { probeNats } from '../connection/nats-probe.js';
 import { type EmbeddedNatsFiles, embeddedNatsFiles, syncAlwaysLine } from './embedded-nats-config.js';
 import { readState, removeState, writeState } from './embedded-nats-state.js';
-import { endNatsServer, type LaunchedServer, launchNatsServer } from './nats-server-process.js';
+import { endNatsServer, type LaunchedServer, launchNatsServer, portAdvice } from './nats-server-process.js';
 import { describeLacks, type NatsServerProgram, obtainNatsServer } from './nats-server-program.js';
 import { isAlive, type ProcessIdentity } from './process-identity.js';
 import { claimStore, isStoreClaimed } from './store-claim.js';
@@ -115,7 +115,7 @@ async function findServer(port: number, files: EmbeddedNatsFiles, log: Log): Pro
     'NATS_EMBEDDED',
     `Port ${port} on 127.0.0.1 is taken by something that is not NATS`,
     {
-      suggestion: 'Set EMBEDDED_NATS_PORT to a free port, or NATS_URL to a NATS server',
+      suggestion: portAdvice,
     },
   );
 }

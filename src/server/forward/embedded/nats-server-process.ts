@@ -18,6 +18,8 @@ const readyWithinMs = 20_000;
 const endWithinMs = 10_000;
 const pollMs = 25;
 
+export const portAdvice = 'Set EMBEDDED_NATS_PORT to a free port, or NATS_URL to a NATS server';
+
 /** A nats-server that listens. */
 export interface LaunchedServer {
   readonly server: ProcessIdentity;
@@ -103,14 +105,16 @@ async function listening(
 }
 
 function startFailed(files: EmbeddedNatsFiles, program: NatsServerProgram): SvcMqttError {
-  const said = [files.output, files.log].map(readLastLine).find((line) => line !== '');
-  return new SvcMqttError(
-    'NATS_EMBEDDED',
-    `${program.path} did not start${said === undefined ? '' : `: ${said}`}`,
-    {
-      suggestion: `See ${files.log}, or set NATS_URL to a NATS server that runs`,
-    },
-  );
+  const said = [files.output, files.log].map(readLastLine).find((line) => line !== '') ?? '';
+  const [, address, reason] = /listen tcp (\S+): bind: (.*)/.exec(said) ?? [];
+  if (address !== undefined) {
+    return new SvcMqttError('NATS_EMBEDDED', `The NATS server cannot listen on ${address}: ${reason}`, {
+      suggestion: portAdvice,
+    });
+  }
+  return new SvcMqttError('NATS_EMBEDDED', `${program.path} did not start${said === '' ? '' : `: ${said}`}`, {
+    suggestion: `See ${files.log}, or set NATS_URL to a NATS server that runs`,
+  });
 }
 
 function readLastLine(path: string): string {
