@@ -1,7 +1,7 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { requireOwnDirectory } from '../../../data-directory.js';
 import type { EmbeddedNatsFiles } from './embedded-nats-config.js';
-import { type ProcessIdentity, readProcessBirth } from './process-identity.js';
+import { isAlive, type ProcessIdentity, readProcessBirth } from './process-identity.js';
 
 /** Written beside the store, so that whoever starts next knows a server that goes on without its gateway. */
 export interface EmbeddedNatsState {
@@ -27,8 +27,9 @@ export function readState(files: EmbeddedNatsFiles): EmbeddedNatsState | undefin
   }
 }
 
-/** Removes what is written of a server that has ended; of another it stays. */
-export function removeState(files: EmbeddedNatsFiles, { pid, birth }: ProcessIdentity): void {
-  const server = readState(files)?.server;
-  if (server?.pid === pid && server.birth === birth) rmSync(files.state, { force: true });
+/** Removes what is written of a server that has ended; of another, or one that cannot be ended, it stays. */
+export function removeState(files: EmbeddedNatsFiles, server: ProcessIdentity): void {
+  const written = readState(files)?.server;
+  if (written?.pid !== server.pid || written.birth !== server.birth || isAlive(server)) return;
+  rmSync(files.state, { force: true });
 }

@@ -212,7 +212,7 @@ function follow(found: FoundNats, options: Options): EmbeddedNats {
     while (!server.isOurs) {
       await delay(followMs, undefined, { signal }).catch(() => {});
       if (signal.aborted) return;
-      gone = (await probeNats(port)) === 'nothing' ? gone + 1 : 0;
+      gone = (await probeNats(server.port)) === 'nothing' ? gone + 1 : 0;
       if (gone === mostGone) {
         gone = 0;
         await replace();
@@ -221,7 +221,10 @@ function follow(found: FoundNats, options: Options): EmbeddedNats {
   }
 
   async function replace(): Promise<void> {
-    log.warn({ event: 'nats_server_gone', port }, 'the NATS server that somebody else ran is gone');
+    log.warn(
+      { event: 'nats_server_gone', port: server.port },
+      'the NATS server that somebody else ran is gone',
+    );
     try {
       server = await findOrStart({ ...options, port, signal });
       if (server.port !== port)
@@ -266,8 +269,8 @@ async function adopt(
   const { server, port } = left;
   // Without a port it was still starting.
   if (port === 0 || (wantedPort !== 0 && wantedPort !== port)) {
-    await endNatsServer(server);
-    return undefined;
+    if (await endNatsServer(server)) return undefined;
+    throw unreachable(files);
   }
   writeState(files, server, port);
   log.info(
@@ -329,7 +332,7 @@ async function own(
       if (server !== undefined && isAlive(server)) {
         backoffMs = firstBackoffMs;
         if (!(await needsRestart())) continue;
-        await endNatsServer(server);
+        if (!(await endNatsServer(server))) continue;
       } else {
         log.error(
           { event: 'nats_server_ended', log: files.log },

@@ -125,8 +125,12 @@ function readLastLine(path: string): string {
   }
 }
 
-/** Ends it in an orderly way, or by force when that takes too long. */
-export async function endNatsServer(server: ProcessIdentity): Promise<void> {
+/**
+ * Ends it in an orderly way, or by force when that takes too long.
+ *
+ * @returns false when it lives on, as with a disk that does not answer: there must not be another on its store.
+ */
+export async function endNatsServer(server: ProcessIdentity): Promise<boolean> {
   for (const [signal, withinMs] of [
     ['SIGTERM', endWithinMs],
     ['SIGKILL', endWithinMs],
@@ -134,8 +138,9 @@ export async function endNatsServer(server: ProcessIdentity): Promise<void> {
     const endMs = performance.now() + withinMs;
     if (isAlive(server)) kill(server.pid, signal);
     while (isAlive(server) && performance.now() < endMs) await delay(pollMs);
-    if (!isAlive(server)) return;
+    if (!isAlive(server)) return true;
   }
+  return false;
 }
 
 function kill(pid: number, signal: NodeJS.Signals): void {
