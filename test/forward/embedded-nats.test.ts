@@ -317,12 +317,19 @@ describe('the embedded NATS server', () => {
     expect(await processesOf(dataDir)).toEqual([server.pid]);
   });
 
-  it.each([
-    ['whose server it used', ''],
-    ['on another data directory, whose server it found on the port', 'other'],
-  ])('is started by the second gateway when the first is gone, %s', async (_what, other) => {
-    const first = await start(0, { dataDir: join(dataDir, other) });
-    const second = await start(other === '' ? 0 : first.port);
+  it('is not started in place of one on another data directory, whose port is kept free', async () => {
+    const first = await start(0, { dataDir: join(dataDir, 'other') });
+    const second = await start(first.port);
+    await first.close();
+    await until(async () => test.count('nats_server_gone') === 1);
+    expect(await probeNats(second.port)).toBe('nothing');
+    await start(first.port, { dataDir: join(dataDir, 'other') });
+    expect(await probeNats(second.port)).toBe('nats');
+  });
+
+  it('is started by the second gateway of its data directory when the first is gone', async () => {
+    const first = await start();
+    const second = await start();
     expect(second.port).toBe(first.port);
     await first.close();
     await until(async () => (await probeNats(second.port)) === 'nats');

@@ -42,7 +42,8 @@ const firstBackoffMs = 200;
 const lastBackoffMs = 5_000;
 
 interface FoundNats extends EmbeddedNats {
-  readonly isOurs: boolean;
+  /** `others`: of somebody else, who may start it again whenever they like. */
+  readonly owner: 'this gateway' | 'another gateway of the data directory' | 'others';
 }
 
 interface Options {
@@ -68,7 +69,7 @@ interface Options {
  */
 export async function startEmbeddedNats(options: Options): Promise<EmbeddedNats> {
   const server = await findOrStart(options);
-  return server.isOurs ? server : follow(server, options);
+  return server.owner === 'this gateway' ? server : follow(server, options);
 }
 
 async function findOrStart(options: Options): Promise<FoundNats> {
@@ -105,11 +106,11 @@ async function findServer(port: number, files: EmbeddedNatsFiles, log: Log): Pro
   const lives = state !== undefined && isAlive(state.server);
   if (await isStoreClaimed(files.dir)) {
     const answers = lives && state.port !== 0 && (await probeNats(state.port)) === 'nats';
-    return answers ? borrow(state.port, files, log) : undefined;
+    return answers ? borrow(state.port, files, 'another gateway of the data directory', log) : undefined;
   }
   if (lives || port === 0) return undefined;
   const listener = await probeNats(port);
-  if (listener === 'nats') return borrow(port, files, log);
+  if (listener === 'nats') return borrow(port, files, 'others', log);
   if (listener === 'nothing') return undefined;
   throw new SvcMqttError(
     'NATS_EMBEDDED',
@@ -175,18 +176,23 @@ export function borrowEmbeddedNats(
   onNeedsRoom: EmbeddedNats['makeRoom'],
 ): EmbeddedNats {
   const files = embeddedNatsFiles(resolve(dataDir));
-  return borrowed(port, files, onNeedsRoom);
+  return borrowed(port, files, 'another gateway of the data directory', onNeedsRoom);
 }
 
-function borrow(port: number, files: EmbeddedNatsFiles, log: Log): FoundNats {
+function borrow(port: number, files: EmbeddedNatsFiles, owner: FoundNats['owner'], log: Log): FoundNats {
   log.info({ event: 'nats_server_found', port }, 'using the NATS server that runs on this machine');
-  return borrowed(port, files, () => {});
+  return borrowed(port, files, owner, () => {});
 }
 
 /** @param files ours, by which it is known whether the server is one on this data directory. */
-function borrowed(port: number, files: EmbeddedNatsFiles, makeRoom: EmbeddedNats['makeRoom']): FoundNats {
+function borrowed(
+  port: number,
+  files: EmbeddedNatsFiles,
+  owner: FoundNats['owner'],
+  makeRoom: EmbeddedNats['makeRoom'],
+): FoundNats {
   return {
-    isOurs: false,
+    owner,
     url: `nats://127.0.0.1:${port}`,
     port,
     get syncs() {
@@ -198,7 +204,10 @@ function borrowed(port: number, files: EmbeddedNatsFiles, makeRoom: EmbeddedNats
   };
 }
 
-/** Follows a server that somebody else runs: when it has been gone for a while, one is found or started in its place. */
+/**
+ * Follows a server that is not this gateway's: when it has been gone for a while, one is found or started in its place if it was on
+ * this data directory. Of another one only that is said: its port is kept free for who runs it.
+ */
 function follow(found: FoundNats, options: Options): EmbeddedNats {
   const { url, port } = found;
   const { log } = options;
@@ -209,22 +218,25 @@ function follow(found: FoundNats, options: Options): EmbeddedNats {
 
   async function watch(): Promise<void> {
     let gone = 0;
-    while (!server.isOurs) {
+    while (server.owner !== 'this gateway') {
       await delay(followMs, undefined, { signal }).catch(() => {});
       if (signal.aborted) return;
       gone = (await probeNats(server.port)) === 'nothing' ? gone + 1 : 0;
-      if (gone === mostGone) {
-        gone = 0;
-        await replace();
-      }
+      if (gone !== mostGone) continue;
+      await replace();
+      // Of others it is said once.
+      if (server.owner !== 'others') gone = 0;
     }
   }
 
   async function replace(): Promise<void> {
     log.warn(
       { event: 'nats_server_gone', port: server.port },
-      'the NATS server that somebody else ran is gone',
+      server.owner === 'others'
+        ? 'the NATS server that somebody else ran on this machine is gone; start it again, or this gateway, which then starts one'
+        : 'the NATS server that another gateway ran is gone',
     );
+    if (server.owner === 'others') return;
     try {
       server = await findOrStart({ ...options, port, signal });
       if (server.port !== port)
@@ -355,7 +367,7 @@ async function own(
 
   let closed: Promise<void> | undefined;
   return {
-    isOurs: true,
+    owner: 'this gateway',
     url: `nats://127.0.0.1:${port}`,
     port,
     get syncs() {
