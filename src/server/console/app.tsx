@@ -1,6 +1,7 @@
 import type { ComponentChildren } from 'preact';
-import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { MeJson } from '../../api/me.js';
+import { type ApiError, asApiError } from './api-error.js';
 import { AuditPage } from './audit.js';
 import { ClaimsPage } from './claims.js';
 import { ConnectionPage } from './connection.js';
@@ -15,7 +16,7 @@ import { LogIn } from './log-in.js';
 import { PoliciesPage } from './policies.js';
 import { SecretDialog } from './secret.js';
 import { type Secret, type Session, SessionContext } from './session.js';
-import { ApiError, openSource } from './source.js';
+import { openSource } from './source.js';
 import { StatsProvider, StatusLine } from './stats.js';
 import { shown } from './text.js';
 import { Empty } from './ui.js';
@@ -51,22 +52,22 @@ const pages: readonly Page[] = [
 
 /** The console: log-in, then the pages. */
 export function App() {
-  /** The key in use, which is nowhere but here; undefined: none is asked for, as far as is known. */
-  const [key, setKey] = useState<string>();
+  /** The key in use, which is nowhere but here; undefined: none is asked for, as far as is known. A new one each time. */
+  const [login, setLogin] = useState<{ readonly key?: string }>({});
   const [me, setMe] = useState<MeJson>();
   const [refusal, setRefusal] = useState<ApiError>();
   const [secret, setSecret] = useState<Secret>();
-  const current = useRef(key);
-  current.current = key;
+  const current = useRef(login);
+  current.current = login;
   const source = useMemo(
     () =>
-      openSource(key, (error) => {
-        // A late answer to the key before says nothing of this one.
-        if (key !== current.current) return;
+      openSource(login.key, (error) => {
+        // A late answer to the log-in before says nothing of this one.
+        if (login !== current.current) return;
         setMe(undefined);
         setRefusal(error);
       }),
-    [key],
+    [login],
   );
 
   useEffect(() => {
@@ -77,26 +78,35 @@ export function App() {
         setMe(who);
         setRefusal(undefined);
       },
-      (error: unknown) => !over && setRefusal(error instanceof ApiError ? error : undefined),
+      (error: unknown) => !over && setRefusal(asApiError(error)),
     );
     return () => {
       over = true;
     };
   }, [source]);
 
+  const logIn = useCallback((key: string) => setLogin({ key }), []);
   const session = useMemo(
     (): Session | undefined =>
-      me && { source, me, may: (role) => me.may.includes(role), reveal: setSecret, logIn: setKey },
-    [source, me],
+      me && { source, me, may: (role) => me.may.includes(role), reveal: setSecret, logIn },
+    [source, me, logIn],
   );
   return (
     <>
       {session === undefined ? (
-        <LogIn refusal={refusal} hasKey={key !== undefined} onKey={setKey} />
+        <LogIn
+          refusal={refusal}
+          hasKey={login.key !== undefined}
+          onKey={logIn}
+          onAgain={() => setLogin({ ...login })}
+        />
       ) : (
         <SessionContext.Provider value={session}>
           <StatsProvider key={`${session.me.kind} ${session.me.name}`}>
-            <Shell session={session} onLogOut={key === undefined ? undefined : () => location.reload()} />
+            <Shell
+              session={session}
+              onLogOut={login.key === undefined ? undefined : () => location.reload()}
+            />
           </StatsProvider>
         </SessionContext.Provider>
       )}

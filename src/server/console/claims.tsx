@@ -1,6 +1,5 @@
 import { useState } from 'preact/hooks';
 import type { ClaimJson } from '../../api/claim.js';
-import { readTime } from './device-forms.js';
 import { usePages } from './pages.js';
 import { useSession } from './session.js';
 import { integer, shown, time } from './text.js';
@@ -14,7 +13,9 @@ import {
   MoreButton,
   ProblemBox,
   Table,
+  TimeField,
   textOf,
+  timeOf,
 } from './ui.js';
 
 const tones = { active: 'good', spent: 'dim', expired: 'warn', revoked: 'bad' } as const;
@@ -110,7 +111,7 @@ export function ClaimsPage() {
             const made = await source.createClaim({
               type: textOf(form, 'type') ?? '',
               uses: Number(textOf(form, 'uses') ?? 1),
-              expires_at: readTime(form, 'expires'),
+              expires_at: timeOf(form),
             });
             refresh();
             session.reveal({
@@ -128,9 +129,7 @@ export function ClaimsPage() {
             <Field label="How many devices">
               <input name="uses" type="number" min={1} defaultValue="1" required />
             </Field>
-            <Field label="Ends" hint="In a day when left empty">
-              <input name="expires" type="datetime-local" />
-            </Field>
+            <TimeField label="Ends" hint="In a day when left empty" />
           </div>
         </FormDialog>
       )}

@@ -1,7 +1,7 @@
 import type { CommandProgressJson } from '../../api/command.js';
+import { ApiError } from './api-error.js';
 import { useLoad } from './hooks.js';
 import { useSession } from './session.js';
-import { ApiError } from './source.js';
 import { bytes, shown } from './text.js';
 import { Badge, Empty, ProblemBox, Table, type Tone, When } from './ui.js';
 

@@ -1,8 +1,8 @@
 import type { DeviceJson } from '../../api/device.js';
+import { ApiError } from './api-error.js';
 import { type Session, useSession } from './session.js';
-import { ApiError } from './source.js';
 import { shown } from './text.js';
-import { Field, FormDialog, textOf } from './ui.js';
+import { Field, FormDialog, TimeField, textOf, timeOf } from './ui.js';
 
 /** What a camera reads off a device's secret: the fields that the API answers, as JSON. */
 function reveal(session: Session, title: string, made: { mqtt_user: string; mqtt_password: string }): void {
@@ -31,12 +31,6 @@ function readMetadata(form: FormData): Record<string, string> {
       return [line.slice(0, at).trim(), line.slice(at + 1).trim()];
     }),
   );
-}
-
-/** The time in a field of kind datetime-local, which is that of the time zone of who looks. */
-export function readTime(form: FormData, name: string): string | undefined {
-  const text = textOf(form, name);
-  return text === undefined ? undefined : new Date(text).toISOString();
 }
 
 function toLocal(iso: string | null): string {
@@ -70,7 +64,7 @@ export function AddDevice({ onClose, onAdded }: { onClose(): void; onAdded(): vo
         const added = await session.source.addDevice({
           type: textOf(form, 'type') ?? '',
           id: textOf(form, 'id'),
-          expires_at: readTime(form, 'expires'),
+          expires_at: timeOf(form),
           metadata: Object.keys(metadata).length === 0 ? undefined : metadata,
         });
         onAdded();
@@ -86,9 +80,7 @@ export function AddDevice({ onClose, onAdded }: { onClose(): void; onAdded(): vo
         </Field>
       </div>
       <MetadataField value="" />
-      <Field label="Expires" hint="Never when left empty">
-        <input name="expires" type="datetime-local" />
-      </Field>
+      <TimeField label="Expires" hint="Never when left empty" />
     </FormDialog>
   );
 }
@@ -113,15 +105,13 @@ export function ChangeDevice({ device, onClose, onDone }: FormProps) {
         const expires = textOf(form, 'expires') ?? '';
         await source.setDevice(device.id, {
           metadata,
-          ...(expires === before ? {} : { expires_at: readTime(form, 'expires') ?? null }),
+          ...(expires === before ? {} : { expires_at: timeOf(form) ?? null }),
         });
         onDone();
       }}
     >
       <MetadataField value={writeMetadata(device.metadata)} />
-      <Field label="Expires" hint="Never when left empty">
-        <input name="expires" type="datetime-local" defaultValue={toLocal(device.expires_at)} />
-      </Field>
+      <TimeField label="Expires" hint="Never when left empty" value={toLocal(device.expires_at)} />
     </FormDialog>
   );
 }

@@ -1,7 +1,7 @@
 import { useEffect, useState } from 'preact/hooks';
 import type { PassingMessageJson } from '../../api/passing-message.js';
+import type { ApiError } from './api-error.js';
 import { useSession } from './session.js';
-import type { ApiError } from './source.js';
 import { bytes, integer, shown, time } from './text.js';
 import { Empty, ProblemBox, Table } from './ui.js';
 
@@ -46,10 +46,11 @@ function Passing({ id }: { id: string }) {
     return () => end.abort();
   }, [source, id]);
 
-  if (error !== undefined) return <ProblemBox error={error} />;
-  if (messages.length === 0) return <Empty title="None has passed yet." />;
+  if (messages.length === 0)
+    return error === undefined ? <Empty title="None has passed yet." /> : <ProblemBox error={error} />;
   return (
     <>
+      <ProblemBox error={error} />
       {missed > 0 && <p class="note">{integer(missed)} came too fast to be shown.</p>}
       <Table
         caption="Messages, the latest first"

@@ -1,13 +1,14 @@
 import { useEffect, useState } from 'preact/hooks';
 import { eventKinds } from '../../api/constants.js';
 import type { EventJson } from '../../api/event.js';
+import type { ApiError } from './api-error.js';
 import { EventTable, eventKey } from './event-table.js';
 import { linkTo, usePlace } from './hooks.js';
 import { ReplicaChoice } from './replicas.js';
 import { useSession } from './session.js';
 import { useStats } from './stats.js';
 import { integer } from './text.js';
-import { Empty, Heading } from './ui.js';
+import { Empty, Heading, ProblemBox } from './ui.js';
 
 /** Most events that are kept; of more, the oldest go. */
 const kept = 500;
@@ -23,6 +24,8 @@ export function EventsPage() {
   const replica = query.get('replica') ?? '';
   const [events, setEvents] = useState<readonly EventJson[]>([]);
   const [missed, setMissed] = useState(0);
+  /** Why they do not come. */
+  const [error, setError] = useState<ApiError>();
   /** What is shown while one reads, whatever comes. */
   const [held, setHeld] = useState<readonly EventJson[]>();
   const go = (changes: { kind?: string; device?: string; replica?: string }) =>
@@ -47,7 +50,7 @@ export function EventsPage() {
       if (waiting.length > kept) waiting = waiting.slice(-kept);
       timer ??= setTimeout(draw, drawEveryMs);
     };
-    void source.follow({ kind, device, replica }, onEvent, end.signal);
+    void source.follow({ kind, device, replica }, onEvent, setError, end.signal);
     return () => {
       end.abort();
       clearTimeout(timer);
@@ -64,6 +67,7 @@ export function EventsPage() {
   const all = [...events, ...before]
     .filter(isWanted)
     .sort((one, other) => Date.parse(other.at) - Date.parse(one.at));
+  const list = held === undefined ? all : held.filter(isWanted);
   return (
     <>
       <Heading title="Events">
@@ -94,12 +98,12 @@ export function EventsPage() {
         </select>
         <ReplicaChoice chosen={replica} onChoose={(chosen) => go({ replica: chosen })} />
       </form>
-      {(held ?? all).length === 0 ? (
+      <ProblemBox error={error} />
+      {list.length > 0 && <EventTable events={list} replicas={(fleet?.replicas.length ?? 0) > 1} />}
+      {list.length === 0 && error === undefined && (
         <Empty title="Nothing has happened since this page was opened.">
           <p>Connections, refusals and revocations are shown here as they come.</p>
         </Empty>
-      ) : (
-        <EventTable events={held ?? all} replicas={(fleet?.replicas.length ?? 0) > 1} />
       )}
     </>
   );

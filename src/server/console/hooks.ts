@@ -1,5 +1,5 @@
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
-import type { ApiError } from './source.js';
+import { type ApiError, asApiError } from './api-error.js';
 
 export interface Loaded<T> {
   /** The latest answer, also while a newer one is waited for or fails. */
@@ -10,7 +10,7 @@ export interface Loaded<T> {
   refresh(): void;
 }
 
-/** After what passes by itself: no answer, too many requests, a failure of the server. */
+/** After what passes by itself. */
 const retryMs = 3_000;
 
 /**
@@ -41,9 +41,9 @@ export function useLoad<T>(what: string, ask: () => Promise<T>, everyMs?: number
         waitMs = everyMs;
         if (!over) setState({ data });
       } catch (failure) {
-        const error = failure as ApiError;
-        const passes = error.status === 0 || error.status === 429 || error.status >= 500;
-        waitMs = passes ? Math.max(retryMs, everyMs ?? 0) : everyMs;
+        let error = asApiError(failure);
+        waitMs = error.passes ? Math.max(retryMs, everyMs ?? 0) : everyMs;
+        if (error.passes) error = error.suggesting('It is asked again');
         if (!over) setState(({ data }) => ({ data, error }));
       }
       asking = false;

@@ -1,6 +1,5 @@
 import { useState } from 'preact/hooks';
 import type { ApiKeyJson } from '../../api/api-key.js';
-import { readTime } from './device-forms.js';
 import { usePages } from './pages.js';
 import { useSession } from './session.js';
 import { ago, shown, time } from './text.js';
@@ -14,7 +13,9 @@ import {
   MoreButton,
   ProblemBox,
   Table,
+  TimeField,
   textOf,
+  timeOf,
 } from './ui.js';
 
 function KeyState({ apiKey }: { apiKey: ApiKeyJson }) {
@@ -144,7 +145,7 @@ function MakeKey({ onClose, onMade }: { onClose(): void; onMade(): void }) {
         const made = await session.source.createKey({
           name: textOf(form, 'name') ?? '',
           role: textOf(form, 'role'),
-          expires_at: readTime(form, 'expires'),
+          expires_at: timeOf(form),
         });
         session.reveal({
           title: `The key ${made.name}, of role ${made.role}`,
@@ -176,9 +177,7 @@ function MakeKey({ onClose, onMade }: { onClose(): void; onMade(): void }) {
           </select>
         </Field>
       </div>
-      <Field label="Expires" hint="Never when left empty">
-        <input name="expires" type="datetime-local" />
-      </Field>
+      <TimeField label="Expires" hint="Never when left empty" />
     </FormDialog>
   );
 }

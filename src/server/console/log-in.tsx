@@ -1,11 +1,17 @@
 import type { TargetedEvent } from 'preact';
 import { useLayoutEffect, useRef, useState } from 'preact/hooks';
-import { ApiError } from './source.js';
+import { ApiError } from './api-error.js';
 import { Field, ProblemBox, textOf } from './ui.js';
 
 /** Asks for a key, once it is known that the API asks for one. */
-export function LogIn(props: { refusal: ApiError | undefined; hasKey: boolean; onKey(key: string): void }) {
-  const { refusal, hasKey, onKey } = props;
+export function LogIn(props: {
+  refusal: ApiError | undefined;
+  hasKey: boolean;
+  onKey(key: string): void;
+  /** Asks once more, with the key that there is. */
+  onAgain(): void;
+}) {
+  const { refusal, hasKey, onKey, onAgain } = props;
   const [fault, setFault] = useState<ApiError>();
   if (refusal === undefined && !hasKey)
     return (
@@ -35,7 +41,7 @@ export function LogIn(props: { refusal: ApiError | undefined; hasKey: boolean; o
       {refusal !== undefined && !isAsked ? (
         <>
           <ProblemBox error={refusal} />
-          <button type="button" onClick={() => location.reload()}>
+          <button type="button" onClick={onAgain}>
             Try again
           </button>
         </>

@@ -2,10 +2,10 @@ import { useState } from 'preact/hooks';
 import type { CommandJson, CommandRequestJson } from '../../api/command.js';
 import { maxAnswerWithinSec, maxCommandBytes, maxCommandTopicLength } from '../../api/constants.js';
 import { readDurationMs } from '../../duration.js';
+import { ApiError } from './api-error.js';
 import { CommandState } from './device-commands.js';
 import { useLoad } from './hooks.js';
 import { useSession } from './session.js';
-import { ApiError } from './source.js';
 import { bytes, integer, shown } from './text.js';
 import { Command, Field, FormDialog, textOf } from './ui.js';
 

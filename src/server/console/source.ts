@@ -14,25 +14,17 @@ import type { EventJson } from '../../api/event.js';
 import type { MeJson } from '../../api/me.js';
 import type { PassingMessageJson } from '../../api/passing-message.js';
 import type { PolicyPageJson, SetPolicyJson } from '../../api/policy.js';
-import type { Problem } from '../../api/problem.js';
 import type { SessionPageJson } from '../../api/session.js';
 import type { FleetJson } from '../../api/stats.js';
+import { ApiError, asApiError, type ShownProblem } from './api-error.js';
 import { followStream } from './event-stream.js';
 
 /** The API as seen from the page, which lies one below it: so it holds behind a proxy that puts a path before both. */
 const api = new URL('../', document.baseURI);
 
-/** Why the API did not do what it was asked; status 0: it did not answer at all. */
-export class ApiError extends Error {
-  readonly status: number;
-  readonly problem: Partial<Problem> & { readonly detail: string };
-
-  constructor(status: number, problem: Partial<Problem> & { readonly detail: string }) {
-    super(problem.detail);
-    this.status = status;
-    this.problem = problem;
-  }
-}
+/** How long an answer may take to be there in whole, and that to a change, which nobody should give up lightly. */
+const answerMs = 10_000;
+const changeMs = 30_000;
 
 /** What a query may name; undefined is left out. */
 export type Query = Readonly<Record<string, string | number | readonly string[] | undefined>>;
@@ -50,7 +42,7 @@ export function openSource(key: string | undefined, onRefused: (error: ApiError)
   const send = async (
     method: string,
     path: string,
-    options: { query?: Query; body?: unknown; headers?: Record<string, string>; signal?: AbortSignal } = {},
+    options: { query?: Query; body?: unknown; headers?: Record<string, string>; signal: AbortSignal },
   ): Promise<Response> => {
     const url = new URL(path, api);
     for (const [name, value] of Object.entries(options.query ?? {}))
@@ -61,12 +53,11 @@ export function openSource(key: string | undefined, onRefused: (error: ApiError)
       method,
       headers,
       body: options.body === undefined ? null : JSON.stringify(options.body),
-      signal: options.signal ?? null,
+      signal: options.signal,
       credentials: 'omit',
       redirect: 'error',
-    }).catch((error: unknown) => {
-      if (options.signal?.aborted) throw error;
-      throw new ApiError(0, { detail: 'The server does not answer', suggestion: 'It is asked again' });
+    }).catch(() => {
+      throw new ApiError(0, { detail: 'The server does not answer' });
     });
     if (answer.ok) return answer;
     const error = new ApiError(answer.status, await readProblem(answer));
@@ -74,23 +65,41 @@ export function openSource(key: string | undefined, onRefused: (error: ApiError)
     throw error;
   };
   const get = async <T>(path: string, query: Query = {}): Promise<T> =>
-    (await send('GET', path, { query })).json();
+    readBody(await send('GET', path, { query, signal: AbortSignal.timeout(answerMs) }));
   const change = async <T = void>(
     method: string,
     path: string,
     body?: unknown,
-    query: Query = {},
+    options: { query?: Query; withinMs?: number } = {},
   ): Promise<T> => {
-    const answer = await send(method, path, { body, query });
-    return answer.status === 204 ? (undefined as T) : answer.json();
+    const { query = {}, withinMs = changeMs } = options;
+    try {
+      const answer = await send(method, path, { body, query, signal: AbortSignal.timeout(withinMs) });
+      return answer.status === 204 ? (undefined as T) : await readBody(answer);
+    } catch (failure) {
+      const error = asApiError(failure);
+      // A refusal for too many requests has done nothing.
+      const isOpen = error.passes && error.status !== 429;
+      throw isOpen ? error.suggesting('It may or may not have been done: look, and try again') : error;
+    }
   };
   const of = (collection: string, id: string) => `${collection}/${encodeURIComponent(id)}`;
 
   return {
     me: () => get<MeJson>('me'),
     fleet: () => get<FleetJson>('fleet'),
-    follow: (query: Query, listener: (event: EventJson | { missed: number }) => void, signal: AbortSignal) =>
-      followStream((headers) => send('GET', 'events', { query, headers, signal }), listener, signal),
+    follow: (
+      query: Query,
+      listener: (event: EventJson | { missed: number }) => void,
+      onAnswer: (error: ApiError | undefined) => void,
+      signal: AbortSignal,
+    ) =>
+      followStream(
+        (headers, over) => send('GET', 'events', { query, headers, signal: over }),
+        listener,
+        onAnswer,
+        signal,
+      ),
 
     connections: (query: Query) => get<ConnectionPageJson>('connections', query),
     connection: (id: string) => get<ConnectionDetailsJson>(of('connections', id)),
@@ -106,31 +115,26 @@ export function openSource(key: string | undefined, onRefused: (error: ApiError)
     rotateDevice: (id: string, body: object) =>
       change<RotatedDeviceJson>('POST', `${of('devices', id)}/rotate`, body),
     revokeDevice: (id: string, reason: string | undefined) =>
-      change('DELETE', of('devices', id), undefined, { reason }),
+      change('DELETE', of('devices', id), undefined, { query: { reason } }),
     enableDevice: (id: string) => change<DeviceJson>('POST', `${of('devices', id)}/enable`),
     sendCommand: (id: string, body: CommandRequestJson) =>
-      change<CommandJson>('POST', `${of('devices', id)}/commands`, body),
+      change<CommandJson>('POST', `${of('devices', id)}/commands`, body, {
+        withinMs: changeMs + (body.wait_seconds ?? 0) * 1_000,
+      }),
     command: (id: string, sequence: number) =>
       get<CommandProgressJson>(`${of('devices', id)}/commands/${sequence}`),
-    /** @param onAnswer called with why they cannot be followed, or with undefined when they are. */
     followMessages: (
       id: string,
       listener: (message: PassingMessageJson | { missed: number }) => void,
       onAnswer: (error: ApiError | undefined) => void,
       signal: AbortSignal,
-    ) => {
-      const open = async () => {
-        try {
-          const answer = await send('GET', `${of('devices', id)}/messages`, { signal });
-          onAnswer(undefined);
-          return answer;
-        } catch (error) {
-          if (error instanceof ApiError) onAnswer(error);
-          throw error;
-        }
-      };
-      return followStream(open, listener, signal);
-    },
+    ) =>
+      followStream(
+        (_headers, over) => send('GET', `${of('devices', id)}/messages`, { signal: over }),
+        listener,
+        onAnswer,
+        signal,
+      ),
     removeDevice: (id: string) => change('POST', `${of('devices', id)}/remove`),
 
     policies: (query: Query) => get<PolicyPageJson>('policies', query),
@@ -149,9 +153,19 @@ export function openSource(key: string | undefined, onRefused: (error: ApiError)
   };
 }
 
+/** What an answer holds, which can be cut off, or be the page of a proxy. */
+function readBody<T>(answer: Response): Promise<T> {
+  return answer.json().catch(() => {
+    throw new ApiError(0, { detail: 'The answer could not be read' });
+  });
+}
+
 /** What a refusal says of itself; a proxy in between says it in its own form. */
-async function readProblem(answer: Response): Promise<Partial<Problem> & { detail: string }> {
-  const problem: Partial<Problem> | undefined = await answer.json().catch(() => undefined);
-  if (typeof problem?.detail === 'string') return { ...problem, detail: problem.detail };
-  return { detail: `The answer is ${answer.status} ${answer.statusText}, not from svc-mqtt` };
+async function readProblem(answer: Response): Promise<ShownProblem> {
+  const said: unknown = await answer.json().catch(() => undefined);
+  const texts = Object.entries(said ?? {}).filter(([, value]) => typeof value === 'string');
+  return {
+    detail: `The answer is ${answer.status} ${answer.statusText}, not from svc-mqtt`,
+    ...Object.fromEntries(texts),
+  };
 }

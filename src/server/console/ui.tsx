@@ -1,6 +1,6 @@
 import type { ComponentChildren, TargetedEvent } from 'preact';
 import { useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import type { ApiError } from './source.js';
+import { ApiError, asApiError } from './api-error.js';
 import { shown, time } from './text.js';
 
 /** What the API says of a refusal: what happened, each field at fault, and what to do. */
@@ -215,7 +215,7 @@ export function FormDialog(props: {
       await onSubmit(form);
       if (!stays) return onClose();
     } catch (failure) {
-      setError(failure as ApiError);
+      setError(asApiError(failure));
     }
     setBusy(false);
   };
@@ -273,4 +273,22 @@ export function Field({
 export function textOf(form: FormData, name: string): string | undefined {
   const text = String(form.get(name) ?? '').trim();
   return text === '' ? undefined : text;
+}
+
+/** A field for when something expires. */
+export function TimeField({ label, hint, value = '' }: { label: string; hint: string; value?: string }) {
+  return (
+    <Field label={label} hint={hint}>
+      <input name="expires" type="datetime-local" max="9999-12-31T23:59" defaultValue={value} />
+    </Field>
+  );
+}
+
+/** The time in such a field, which is that of the time zone of who looks. */
+export function timeOf(form: FormData): string | undefined {
+  const text = textOf(form, 'expires');
+  if (text === undefined) return undefined;
+  const at = new Date(text);
+  if (Number.isNaN(at.getTime())) throw new ApiError(0, { detail: `"${text}" is no time` });
+  return at.toISOString();
 }

@@ -1,0 +1,186 @@
+import type { Browser, Page, Route } from 'playwright-core';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { type Gateway, startGateway } from '../faults/gateway.js';
+import { undoAfterAll } from '../support/undo-after-all.js';
+import { launchBrowser, noBrowser, openPage } from './browser.js';
+
+/** The console behind a network and proxies that fail. */
+
+const onFinished = undoAfterAll();
+let gateway: Gateway;
+let browser: Browser;
+let base: string;
+
+/** What a proxy answers that asks for a log-in of its own. */
+const foreign = (route: Route) =>
+  route.fulfill({ status: 200, contentType: 'text/html', body: '<html>Log in</html>' });
+
+/** A refusal in the form of the API. */
+const refuse = (route: Route, status: number, problem: object) =>
+  route.fulfill({ status, contentType: 'application/problem+json', body: JSON.stringify(problem) });
+
+describe.skipIf(noBrowser !== undefined)('the console in Chromium, of an API that fails', () => {
+  beforeAll(async () => {
+    gateway = await startGateway(onFinished);
+    base = `http://127.0.0.1:${gateway.server.httpPort}`;
+    browser = await launchBrowser();
+    onFinished(() => browser.close());
+  });
+
+  /** Opens a page of the console, once routes are set. */
+  async function open(place: string, prepare: (page: Page) => Promise<unknown> = async () => {}) {
+    const watched = await openPage(browser);
+    onFinished(() => watched.page.context().close());
+    await prepare(watched.page);
+    await watched.page.goto(`${base}/console/${place}`);
+    return watched;
+  }
+
+  async function add(device: { id: string; type?: string; metadata?: object }): Promise<void> {
+    const answer = await fetch(`${base}/devices`, {
+      method: 'POST',
+      body: JSON.stringify({ type: 'sensor', ...device }),
+    });
+    expect(answer.ok).toBe(true);
+  }
+
+  test('says that an answer cannot be read, and asks again', async () => {
+    let broken = true;
+    const { page, complaints } = await open('#/devices', (opened) =>
+      Promise.all([
+        opened.route('**/fleet', (route) => (broken ? foreign(route) : route.continue())),
+        opened.route('**/devices?*', (route) =>
+          broken
+            ? route.fulfill({ contentType: 'application/json', body: '{"devices":[{"id"' })
+            : route.continue(),
+        ),
+      ]),
+    );
+    await page.getByRole('status').getByText('The answer could not be read').waitFor();
+    await page.getByRole('alert').getByText('It is asked again').waitFor();
+    broken = false;
+    await page.getByText('There is no device yet').waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  test('shows what a proxy says in a form that is nearly that of the API', async () => {
+    const { page, complaints } = await open('#/devices', (opened) =>
+      opened.route('**/devices?*', (route) =>
+        refuse(route, 403, { title: 403, detail: 'Forbidden by the proxy', suggestion: null }),
+      ),
+    );
+    await page.getByRole('alert').getByText('Forbidden by the proxy').waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  test('says why it cannot find out who asks, and finds out when told to', async () => {
+    let broken = true;
+    const { page, complaints } = await open('', (opened) =>
+      opened.route('**/me', (route) => (broken ? foreign(route) : route.continue())),
+    );
+    const alert = page.getByRole('alert');
+    await alert.getByText('The answer could not be read').waitFor();
+    expect(await alert.textContent()).not.toContain('asked again');
+    broken = false;
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await page.getByRole('heading', { name: 'Fleet', level: 1 }).waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  test('takes a key again that was refused a moment ago', async () => {
+    let refused = true;
+    const { page } = await open('', (opened) =>
+      opened.route('**/me', (route) =>
+        refused ? refuse(route, 401, { detail: 'The key is not valid here' }) : route.continue(),
+      ),
+    );
+    await page.getByLabel('API key').fill('svcmqtt_key');
+    await page.getByRole('button', { name: 'Log in' }).click();
+    await page.getByRole('alert').getByText('The key is not valid here').waitFor();
+    // The header of a key that no server knows is refused: it is the answer of now that counts.
+    refused = false;
+    const asked = page.waitForRequest('**/me');
+    await page.getByRole('button', { name: 'Log in' }).click();
+    await asked;
+  });
+
+  test('goes on in a dialog after a time that is none and an answer that was cut off', async () => {
+    const { page, complaints } = await open('#/devices');
+    await page.getByRole('button', { name: 'Add a device' }).click();
+    const dialog = page.getByRole('dialog', { name: 'Add a device' });
+    await dialog.getByLabel('Type').fill('sensor');
+    await dialog.getByLabel('Expires').evaluate((input: unknown) => {
+      (input as { value: string }).value = '20266-01-01T10:00';
+    });
+    const submit = dialog.getByRole('button', { name: 'Add' });
+    await submit.click();
+    expect(await submit.isEnabled()).toBe(true);
+    await dialog.getByLabel('Expires').fill('');
+    await page.route('**/devices', (route) =>
+      route.fulfill({ status: 201, contentType: 'application/json', body: '{"id":"x","mqtt_us' }),
+    );
+    await submit.click();
+    const alert = dialog.getByRole('alert');
+    await alert.getByText('The answer could not be read').waitFor();
+    await alert.getByText('It may or may not have been done').waitFor();
+    expect(await submit.isEnabled()).toBe(true);
+    expect(complaints).toEqual([]);
+  });
+
+  test('does not say that a change is asked for again, and asks once', async () => {
+    await add({ id: 'unsure', type: 'unsure' });
+    const { page } = await open('#/devices/unsure');
+    let asked = 0;
+    await page.route('**/devices/unsure', (route) => {
+      if (route.request().method() !== 'DELETE') return route.continue();
+      asked += 1;
+      return route.abort();
+    });
+    await page.getByRole('button', { name: 'Revoke' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Revoke' }).click();
+    const alert = page.getByRole('dialog').getByRole('alert');
+    await alert.getByText('It may or may not have been done: look, and try again').waitFor();
+    expect(await alert.textContent()).not.toContain('asked again');
+    expect(asked).toBe(1);
+  });
+
+  test('does not wait for ever for an answer, nor for a stream that has fallen silent', async () => {
+    let streams = 0;
+    const { page } = await open('#/events', async (opened) => {
+      await opened.clock.install();
+      await opened.route('**/fleet', () => {});
+      await opened.route('**/events', () => {
+        streams += 1;
+      });
+    });
+    await expect.poll(() => streams).toBe(1);
+    await page.getByRole('status').getByText('The server does not answer').waitFor();
+    await page.clock.fastForward(60_000);
+    await page.getByRole('alert').getByText('The server does not answer').waitFor();
+    await page.clock.fastForward(60_000);
+    await expect.poll(() => streams).toBeGreaterThan(1);
+  });
+
+  test('says why there are no events, and leaves out one that it cannot read', async () => {
+    let broken = true;
+    const event = (number: number, device: string) =>
+      `id: ${number}\nevent: connected\ndata: ${JSON.stringify({ number, at: new Date().toISOString(), kind: 'connected', device })}\n\n`;
+    const { page, complaints } = await open('#/events?kind=bogus', (opened) =>
+      opened.route('**/events?*', (route) =>
+        broken
+          ? route.continue()
+          : route.fulfill({
+              contentType: 'text/event-stream',
+              body: `${event(1, 'first')}event: connected\ndata: {"cut\n\n${event(2, 'second')}`,
+            }),
+      ),
+    );
+    await page.getByRole('alert').getByText('INPUT_INVALID').waitFor();
+    broken = false;
+    await page.getByLabel('Kind').selectOption('connected');
+    await page.getByRole('cell', { name: 'second' }).waitFor();
+    await page.getByRole('cell', { name: 'first' }).waitFor();
+    expect(await page.getByRole('alert').count()).toBe(0);
+    expect(complaints).toEqual([]);
+  });
+});
