@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser, Page, Route } from 'playwright-core';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { type Gateway, startGateway } from '../faults/gateway.js';
@@ -182,5 +183,35 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium, of an API tha
     await page.getByRole('cell', { name: 'first' }).waitFor();
     expect(await page.getByRole('alert').count()).toBe(0);
     expect(complaints).toEqual([]);
+  });
+
+  test('keeps what is typed into a filter of a page that is drawn anew, and applies it once it is entered', async () => {
+    await add({ id: 'typed-1', type: 'typed' });
+    const { page } = await open('#/events');
+    const field = page.getByLabel('Id of a device');
+    await field.pressSequentially('typed', { delay: 500 });
+    expect(await field.inputValue()).toBe('typed');
+    await field.press('Enter');
+    await expect.poll(() => page.url()).toContain('device=typed');
+
+    await page.route('**/devices?*', async (route) => {
+      await delay(1_000);
+      return route.continue();
+    });
+    await page.getByRole('link', { name: 'Devices' }).click();
+    const type = page.getByLabel('Type', { exact: true });
+    await type.pressSequentially('typed', { delay: 300 });
+    expect(await type.inputValue()).toBe('typed');
+    await type.press('Enter');
+    await page.getByRole('cell', { name: 'typed-1' }).waitFor();
+
+    await page.route('**/audit?*', async (route) => {
+      await delay(1_000);
+      return route.continue();
+    });
+    await page.getByRole('link', { name: 'Audit' }).click();
+    await page.getByLabel('Id of a device').pressSequentially('typed-1', { delay: 200 });
+    await page.getByLabel('Id of a device').press('Enter');
+    await expect.poll(() => page.url()).toContain('device=typed-1');
   });
 });

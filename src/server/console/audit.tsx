@@ -2,7 +2,7 @@ import { linkTo, usePlace } from './hooks.js';
 import { usePages } from './pages.js';
 import { useSession } from './session.js';
 import { shown } from './text.js';
-import { Empty, Heading, MoreButton, ProblemBox, Table, When } from './ui.js';
+import { Empty, FilterField, Heading, MoreButton, ProblemBox, Table, When } from './ui.js';
 
 /** Who changed what. */
 export function AuditPage() {
@@ -22,14 +22,10 @@ export function AuditPage() {
         </button>
       </Heading>
       <form class="filter" onSubmit={(event) => event.preventDefault()}>
-        <input
-          type="search"
-          aria-label="Id of a device"
-          placeholder="Id of a device"
+        <FilterField
+          label="Id of a device"
           value={device}
-          onChange={(event) =>
-            location.replace(linkTo(['audit'], { device: event.currentTarget.value.trim() }))
-          }
+          onFilter={(text) => location.replace(linkTo(['audit'], { device: text }))}
         />
       </form>
       <ProblemBox error={error} />

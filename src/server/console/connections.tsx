@@ -3,7 +3,7 @@ import { linkTo, useLoad, usePlace } from './hooks.js';
 import { ReplicaChoice } from './replicas.js';
 import { useSession } from './session.js';
 import { ago, brief, bytes, integer, perSecond, shown, span } from './text.js';
-import { type Column, Command, Empty, Heading, ProblemBox, Table } from './ui.js';
+import { type Column, Command, Empty, FilterField, Heading, ProblemBox, Table } from './ui.js';
 
 const everyMs = 1_000;
 const pageSize = 50;
@@ -165,13 +165,13 @@ export function ConnectionsPage() {
         )}
       </Heading>
       <form class="filter" onSubmit={(event) => event.preventDefault()}>
-        <input
-          type="search"
-          aria-label="Filter by words in device, type, client id or address"
+        <FilterField
+          label="Filter by words in device, type, client id or address"
           placeholder="Filter: words in device, type, client id, address"
           value={q}
           maxLength={256}
-          onInput={(event) => go({ q: event.currentTarget.value })}
+          live
+          onFilter={(text) => go({ q: text })}
         />
         <ReplicaChoice chosen={replica} onChoose={(chosen) => go({ replica: chosen })} />
       </form>

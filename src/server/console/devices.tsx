@@ -5,7 +5,18 @@ import { linkTo, usePlace } from './hooks.js';
 import { usePages } from './pages.js';
 import { useSession } from './session.js';
 import { ago, shown } from './text.js';
-import { Badge, Command, Empty, Field, Heading, MoreButton, ProblemBox, Table, textOf } from './ui.js';
+import {
+  Badge,
+  Command,
+  Empty,
+  Field,
+  FilterField,
+  Heading,
+  MoreButton,
+  ProblemBox,
+  Table,
+  textOf,
+} from './ui.js';
 
 const pageSize = 100;
 
@@ -78,28 +89,24 @@ function DeviceList() {
   return (
     <>
       <form class="filter" onSubmit={(event) => event.preventDefault()}>
-        <input
-          type="search"
-          aria-label="Id, or how it begins"
-          placeholder="Id, or how it begins"
+        <FilterField
+          label="Id, or how it begins"
           value={filter.id_prefix}
           maxLength={128}
-          onInput={(event) => go({ id_prefix: event.currentTarget.value.trim() })}
+          live
+          onFilter={(text) => go({ id_prefix: text })}
         />
-        <input
-          type="search"
-          aria-label="Type"
-          placeholder="Type"
+        <FilterField
+          label="Type"
           value={filter.type}
           maxLength={128}
-          onChange={(event) => go({ type: event.currentTarget.value.trim() })}
+          onFilter={(text) => go({ type: text })}
         />
-        <input
-          type="search"
-          aria-label="Metadata, as key=value"
+        <FilterField
+          label="Metadata, as key=value"
           placeholder="Metadata: key=value"
           value={filter.metadata}
-          onChange={(event) => go({ metadata: event.currentTarget.value.trim() })}
+          onFilter={(text) => go({ metadata: text })}
         />
         <select
           aria-label="State"

@@ -8,7 +8,7 @@ import { ReplicaChoice } from './replicas.js';
 import { useSession } from './session.js';
 import { useStats } from './stats.js';
 import { integer } from './text.js';
-import { Empty, Heading, ProblemBox } from './ui.js';
+import { Empty, FilterField, Heading, ProblemBox } from './ui.js';
 
 /** Most events that are kept; of more, the oldest go. */
 const kept = 500;
@@ -81,13 +81,7 @@ export function EventsPage() {
         {missed > 0 && <span class="note">{integer(missed)} were missed</span>}
       </Heading>
       <form class="filter" onSubmit={(event) => event.preventDefault()}>
-        <input
-          type="search"
-          aria-label="Id of a device"
-          placeholder="Id of a device"
-          value={device}
-          onChange={(event) => go({ device: event.currentTarget.value.trim() })}
-        />
+        <FilterField label="Id of a device" value={device} onFilter={(text) => go({ device: text })} />
         <select aria-label="Kind" value={kind} onChange={(event) => go({ kind: event.currentTarget.value })}>
           <option value="">all kinds</option>
           {eventKinds.map((each) => (

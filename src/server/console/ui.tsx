@@ -1,5 +1,5 @@
 import type { ComponentChildren, TargetedEvent } from 'preact';
-import { useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { ApiError, asApiError } from './api-error.js';
 import { shown, time } from './text.js';
 
@@ -266,6 +266,41 @@ export function Field({
       {children}
       {hint !== undefined && <small>{hint}</small>}
     </label>
+  );
+}
+
+/** A field of text that says what of a list is shown, and loses nothing of it when the page is drawn anew. */
+export function FilterField(props: {
+  label: string;
+  /** In the field while it is empty; default: its label. */
+  placeholder?: string;
+  value: string;
+  maxLength?: number;
+  /** It is applied with every key, not only once it is entered. */
+  live?: boolean;
+  onFilter(text: string): void;
+}) {
+  const { label, placeholder = label, value, maxLength, live = false, onFilter } = props;
+  const element = useRef<HTMLInputElement>(null);
+  const [text, setText] = useState(value);
+  useEffect(() => {
+    // Where one types, what comes of it comes later.
+    if (document.activeElement !== element.current) setText(value);
+  }, [value]);
+  return (
+    <input
+      type="search"
+      ref={element}
+      aria-label={label}
+      placeholder={placeholder}
+      maxLength={maxLength}
+      value={text}
+      onInput={(event) => {
+        setText(event.currentTarget.value);
+        if (live) onFilter(event.currentTarget.value.trim());
+      }}
+      onChange={(event) => !live && onFilter(event.currentTarget.value.trim())}
+    />
   );
 }
 
