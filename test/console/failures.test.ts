@@ -214,4 +214,74 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium, of an API tha
     await page.getByLabel('Id of a device').press('Enter');
     await expect.poll(() => page.url()).toContain('device=typed-1');
   });
+
+  test('keeps a dialog until it is known what came of it', async () => {
+    await add({ id: 'slow' });
+    const { page, complaints } = await open('#/devices/slow');
+    let answer = () => {};
+    const answered = new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    await page.route('**/devices/slow', async (route) => {
+      if (route.request().method() !== 'DELETE') return route.continue();
+      await answered;
+      return refuse(route, 503, { detail: 'The database is away' });
+    });
+    await page.getByRole('button', { name: 'Revoke' }).click();
+    const dialog = page.getByRole('dialog', { name: 'Revoke slow?' });
+    await dialog.getByRole('button', { name: 'Revoke' }).click();
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('Escape');
+    expect(await dialog.getByRole('button', { name: 'Cancel' }).isDisabled()).toBe(true);
+    answer();
+    await dialog.getByRole('alert').getByText('The database is away').waitFor();
+    await page.keyboard.press('Escape');
+    await dialog.waitFor({ state: 'detached' });
+    expect(complaints).toEqual([]);
+  });
+
+  test('does not put a secret away unseen with the key that made it, and shows each of two', async () => {
+    const { page, complaints } = await open('#/devices', (opened) =>
+      // As over plain HTTP from another machine.
+      opened.addInitScript("Object.defineProperty(Navigator.prototype, 'clipboard', { value: undefined })"),
+    );
+    let answer = () => {};
+    const answered = new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    const begin = async (id: string) => {
+      await page.getByRole('button', { name: 'Add a device' }).click();
+      const dialog = page.getByRole('dialog', { name: 'Add a device' });
+      await dialog.getByLabel('Type').fill('sensor');
+      await dialog.getByLabel('Id').fill(id);
+      await dialog.getByLabel('Id').press('Enter');
+    };
+    await page.route('**/devices', async (route) => {
+      if (route.request().method() !== 'POST') return route.continue();
+      const held = (route.request().postData() ?? '').includes('made-1');
+      if (held) await answered;
+      return route.continue();
+    });
+    await begin('made-1');
+    // The page is left meanwhile, and what was asked for comes all the same.
+    await page.goto(`${base}/console/#/policies`);
+    await page.goto(`${base}/console/#/devices`);
+    await begin('made-2');
+    const second = page.getByRole('dialog', { name: 'Device made-2 is added' });
+    await second.waitFor();
+    await page.keyboard.press('Enter');
+    await delay(300);
+    expect(await second.isVisible()).toBe(true);
+    answer();
+    await delay(1_000);
+    expect(await second.isVisible()).toBe(true);
+    await second.getByRole('button', { name: 'I have kept it' }).click();
+    const first = page.getByRole('dialog', { name: 'Device made-1 is added' });
+    await first.waitFor();
+    await page.keyboard.press('Enter');
+    await first.getByRole('button', { name: 'I have kept it' }).press('Enter');
+    await first.waitFor({ state: 'detached' });
+    expect(await page.locator(':focus').count()).toBe(1);
+    expect(complaints).toEqual([]);
+  });
 });

@@ -56,7 +56,8 @@ export function App() {
   const [login, setLogin] = useState<{ readonly key?: string }>({});
   const [me, setMe] = useState<MeJson>();
   const [refusal, setRefusal] = useState<ApiError>();
-  const [secret, setSecret] = useState<Secret>();
+  /** Those that are not put away yet; the first one is shown. */
+  const [secrets, setSecrets] = useState<readonly Secret[]>([]);
   const current = useRef(login);
   current.current = login;
   const source = useMemo(
@@ -85,12 +86,13 @@ export function App() {
     };
   }, [source]);
 
+  const reveal = useCallback((made: Secret) => setSecrets((before) => [...before, made]), []);
   const logIn = useCallback((key: string) => setLogin({ key }), []);
   const session = useMemo(
-    (): Session | undefined =>
-      me && { source, me, may: (role) => me.may.includes(role), reveal: setSecret, logIn },
-    [source, me, logIn],
+    (): Session | undefined => me && { source, me, may: (role) => me.may.includes(role), reveal, logIn },
+    [source, me, reveal, logIn],
   );
+  const [secret] = secrets;
   return (
     <>
       {session === undefined ? (
@@ -110,7 +112,13 @@ export function App() {
           </StatsProvider>
         </SessionContext.Provider>
       )}
-      {secret !== undefined && <SecretDialog secret={secret} onClose={() => setSecret(undefined)} />}
+      {secret !== undefined && (
+        <SecretDialog
+          key={secret.fields.join()}
+          secret={secret}
+          onClose={() => setSecrets((before) => before.slice(1))}
+        />
+      )}
     </>
   );
 }

@@ -162,15 +162,20 @@ export function Dialog(props: {
 }) {
   const { title, onClose, locked = false, children } = props;
   const element = useRef<HTMLDialogElement>(null);
+  const heading = useRef<HTMLHeadingElement>(null);
   const id = useId();
+  // biome-ignore lint/correctness/useExhaustiveDependencies: what counts is whether it opens locked.
   useLayoutEffect(() => {
     const dialog = element.current;
     const before = document.activeElement;
     dialog?.showModal();
+    // The key that led here, pressed once more, must not press a button of what nobody has seen yet.
+    if (locked) heading.current?.focus();
     return () => {
       dialog?.close();
-      // A dialog that has left the page does not give the focus back itself.
-      if (before instanceof HTMLElement) before.focus();
+      // A dialog that has left the page does not give the focus back itself, nor one that was opened from it.
+      const isThere = before instanceof HTMLElement && before.isConnected && before !== document.body;
+      (isThere ? before : document.getElementById('main'))?.focus();
     };
   }, []);
   return (
@@ -186,13 +191,15 @@ export function Dialog(props: {
         if (element.current?.isConnected && locked) element.current.showModal();
       }}
     >
-      <h2 id={id}>{title}</h2>
+      <h2 id={id} ref={heading} tabIndex={-1}>
+        {title}
+      </h2>
       {children}
     </dialog>
   );
 }
 
-/** A dialog that asks before something is done, and shows why it could not be. */
+/** A dialog that asks before something is done, and shows why it could not be: it stays until that is known. */
 export function FormDialog(props: {
   title: string;
   submit: string;
@@ -220,12 +227,12 @@ export function FormDialog(props: {
     setBusy(false);
   };
   return (
-    <Dialog title={title} onClose={onClose}>
+    <Dialog title={title} onClose={onClose} locked={busy}>
       <form onSubmit={onFormSubmit}>
         {children}
         <ProblemBox error={error} />
         <div class="buttons">
-          <button type="button" onClick={onClose}>
+          <button type="button" onClick={onClose} disabled={busy}>
             {stays ? 'Close' : 'Cancel'}
           </button>
           <button type="submit" class={danger ? 'danger' : 'primary'} disabled={busy}>
