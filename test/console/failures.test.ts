@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Browser, Page, Route } from 'playwright-core';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { type Gateway, startGateway } from '../faults/gateway.js';
+import { addDevice, connected, type Gateway, startGateway } from '../faults/gateway.js';
 import { undoAfterAll } from '../support/undo-after-all.js';
 import { launchBrowser, noBrowser, openPage } from './browser.js';
 
@@ -282,6 +282,77 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium, of an API tha
     await first.getByRole('button', { name: 'I have kept it' }).press('Enter');
     await first.waitFor({ state: 'detached' });
     expect(await page.locator(':focus').count()).toBe(1);
+    expect(complaints).toEqual([]);
+  });
+
+  test('says why the next page of a list does not come, and shows nothing of another filter than that of now', async () => {
+    let broken = true;
+    const device = (id: string) => ({
+      id,
+      type: 'sensor',
+      metadata: {},
+      last_seen_at: null,
+      revoked_at: null,
+      expires_at: null,
+    });
+    const { page, complaints } = await open('#/devices', (opened) =>
+      opened.route('**/devices?*', (route) => {
+        const query = new URL(route.request().url()).searchParams;
+        if (query.has('metadata')) return refuse(route, 400, { detail: 'It is no key=value' });
+        if (!query.has('cursor'))
+          return route.fulfill({ json: { devices: [device('a')], next_cursor: 'b' } });
+        if (broken) return refuse(route, 503, { detail: 'The database is away' });
+        return route.fulfill({ json: { devices: [device('b')], next_cursor: null } });
+      }),
+    );
+    const more = page.getByRole('button', { name: 'Show more' });
+    await more.click();
+    await page.getByRole('alert').getByText('The database is away').waitFor();
+    broken = false;
+    await more.click();
+    await page.getByRole('link', { name: 'b', exact: true }).waitFor();
+    expect(await page.getByRole('alert').count()).toBe(0);
+    await page.getByLabel('Metadata').fill('graz');
+    await page.getByLabel('Metadata').press('Enter');
+    await page.getByRole('alert').getByText('It is no key=value').waitFor();
+    expect(await page.getByRole('link', { name: 'a', exact: true }).count()).toBe(0);
+    expect(complaints).toEqual([]);
+  });
+
+  test('says that there are more connections and sessions of a device, and goes to the last page of connections', async () => {
+    const device = await addDevice(gateway.server.httpPort);
+    await connected(onFinished, gateway.server.mqttPort, device, { clientId: 'one-of-many' });
+    const session = (client: string) => ({
+      id: client,
+      client,
+      device: device.id,
+      connected: true,
+      away_since: null,
+      pending: 0,
+      oldest_pending_at: null,
+      subscriptions: [],
+      expires_at: null,
+      problem: null,
+    });
+    const { page, complaints } = await open('#/connections?offset=50');
+    await page.getByRole('cell', { name: 'one-of-many' }).waitFor();
+    expect(page.url()).not.toContain('offset');
+
+    await page.route('**/connections?*', async (route) => {
+      const answer = await route.fetch();
+      await route.fulfill({ json: { ...(await answer.json()), matching: 120 } });
+    });
+    await page.route('**/sessions?*', (route) => {
+      const isFirst = !new URL(route.request().url()).searchParams.has('cursor');
+      return route.fulfill({
+        json: { sessions: [session(isFirst ? 'near' : 'far')], next_cursor: isFirst ? 'far' : null },
+      });
+    });
+    await page.goto(`${base}/console/#/devices/${device.id}`);
+    await page.getByText('1 of 120').waitFor();
+    await page.getByRole('button', { name: 'Show more' }).click();
+    await page.getByRole('cell', { name: 'far', exact: true }).waitFor();
+    await page.getByRole('cell', { name: 'near', exact: true }).waitFor();
     expect(complaints).toEqual([]);
   });
 });

@@ -1,3 +1,4 @@
+import { useEffect } from 'preact/hooks';
 import type { ConnectionJson } from '../../api/connection.js';
 import { linkTo, useLoad, usePlace } from './hooks.js';
 import { ReplicaChoice } from './replicas.js';
@@ -146,7 +147,14 @@ export function ConnectionsPage() {
     location.replace(linkTo(['connections'], { q, replica, sort, order, offset: '', ...changes }));
   };
   const asked = { q, replica, sort, order, offset, limit: pageSize };
-  const { data, error } = useLoad(JSON.stringify(asked), () => source.connections(asked), everyMs);
+  const { data, error, current } = useLoad(JSON.stringify(asked), () => source.connections(asked), everyMs);
+  const goTo = (first: number) => go({ offset: first <= 0 ? '' : String(first) });
+  const isBeyond = current && data !== undefined && offset > 0 && data.connections.length === 0;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: once for each answer.
+  useEffect(() => {
+    // So many have ended that this page is no more.
+    if (isBeyond) goTo(Math.floor((data.matching - 1) / pageSize) * pageSize);
+  }, [isBeyond, data]);
   const onSort = (key: string) => {
     // What is counted begins with the most, what is named with A.
     const first = ['device', 'type', 'client', 'address', 'transport', 'connected'].includes(key)
@@ -193,14 +201,10 @@ export function ConnectionsPage() {
           onSort={onSort}
         />
       )}
-      {data?.connections.length === 0 && <NoConnections filtered={q + replica !== ''} />}
-      {data !== undefined && data.matching > pageSize && (
+      {data?.connections.length === 0 && offset === 0 && <NoConnections filtered={q + replica !== ''} />}
+      {data !== undefined && (data.matching > pageSize || offset > 0) && (
         <div class="pager">
-          <button
-            type="button"
-            disabled={offset === 0}
-            onClick={() => go({ offset: String(Math.max(0, offset - pageSize)) })}
-          >
+          <button type="button" disabled={offset === 0} onClick={() => goTo(offset - pageSize)}>
             Before
           </button>
           <span>
@@ -210,7 +214,7 @@ export function ConnectionsPage() {
           <button
             type="button"
             disabled={offset + pageSize >= data.matching}
-            onClick={() => go({ offset: String(offset + pageSize) })}
+            onClick={() => goTo(offset + pageSize)}
           >
             After
           </button>

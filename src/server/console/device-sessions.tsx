@@ -1,18 +1,31 @@
 import { useState } from 'preact/hooks';
-import type { SessionJson } from '../../api/session.js';
+import type { SessionJson, SessionPageJson } from '../../api/session.js';
 import { useLoad } from './hooks.js';
 import { useSession } from './session.js';
 import { ago, integer, shown, span, time } from './text.js';
-import { Badge, Empty, FormDialog, ProblemBox, Table } from './ui.js';
+import { Badge, Empty, FormDialog, MoreButton, ProblemBox, Table } from './ui.js';
 
 const everyMs = 5_000;
 
 /** The sessions of a device that outlive their connections, and what waits for them. */
 export function DeviceSessions({ id }: { id: string }) {
   const { source, may } = useSession();
-  const { data, error, refresh } = useLoad(id, () => source.sessions({ device: id }), everyMs);
+  const [pages, setPages] = useState(1);
+  const { data, error, refresh } = useLoad(`${id} ${pages}`, () => readPages(pages), everyMs);
   const [ending, setEnding] = useState<SessionJson>();
   const now = Date.now();
+
+  /** So many pages in one, each time anew: sessions come and go on any of them. */
+  async function readPages(count: number): Promise<SessionPageJson> {
+    const page = await source.sessions({ device: id });
+    for (let read = 1; read < count && page.next_cursor !== null; read += 1) {
+      const next = await source.sessions({ device: id, cursor: page.next_cursor });
+      page.sessions.push(...next.sessions);
+      page.next_cursor = next.next_cursor;
+    }
+    return page;
+  }
+
   return (
     <section aria-labelledby="sessions">
       <h2 id="sessions">Sessions</h2>
@@ -91,6 +104,9 @@ export function DeviceSessions({ id }: { id: string }) {
           ]}
         />
       )}
+      <MoreButton
+        more={data === undefined || data.next_cursor === null ? undefined : async () => setPages(pages + 1)}
+      />
       {ending !== undefined && (
         <FormDialog
           title={`End the session of ${shown(ending.client)}?`}

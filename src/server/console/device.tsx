@@ -156,6 +156,12 @@ function Connections({ id }: { id: string }) {
       {data !== undefined && data.connections.length > 0 && (
         <ConnectionTable rows={data.connections} at={data.at} link="client" />
       )}
+      {data !== undefined && data.matching > data.connections.length && (
+        <p class="note">
+          {integer(data.connections.length)} of {integer(data.matching)}:{' '}
+          <a href={linkTo(['connections'], { q: id })}>look among all connections</a>
+        </p>
+      )}
       {data?.connections.length === 0 && (
         <Empty title="It is not connected.">
           <p>With its password it publishes by:</p>

@@ -2,10 +2,12 @@ import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import { type ApiError, asApiError } from './api-error.js';
 
 export interface Loaded<T> {
-  /** The latest answer, also while a newer one is waited for or fails. */
+  /** The latest answer, also while a newer one is waited for, or the same is asked again and fails. */
   readonly data: T | undefined;
   /** Why the last one failed. */
   readonly error: ApiError | undefined;
+  /** Whether that is of what is asked for now; otherwise the latest answer is to what was asked for before. */
+  readonly current: boolean;
   /** Asks now. */
   refresh(): void;
 }
@@ -20,7 +22,11 @@ const retryMs = 3_000;
  * @param everyMs undefined: until there is an answer.
  */
 export function useLoad<T>(what: string, ask: () => Promise<T>, everyMs?: number): Loaded<T> {
-  const [state, setState] = useState<{ data?: T | undefined; error?: ApiError | undefined }>({});
+  const [state, setState] = useState<{
+    of?: string;
+    data?: T | undefined;
+    error?: ApiError | undefined;
+  }>({});
   const latest = useRef(ask);
   latest.current = ask;
   const [round, setRound] = useState(0);
@@ -39,12 +45,12 @@ export function useLoad<T>(what: string, ask: () => Promise<T>, everyMs?: number
       try {
         const data = await latest.current();
         waitMs = everyMs;
-        if (!over) setState({ data });
+        if (!over) setState({ of: what, data });
       } catch (failure) {
         let error = asApiError(failure);
         waitMs = error.passes ? Math.max(retryMs, everyMs ?? 0) : everyMs;
         if (error.passes) error = error.suggesting('It is asked again');
-        if (!over) setState(({ data }) => ({ data, error }));
+        if (!over) setState(({ of, data }) => ({ of: what, data: of === what ? data : undefined, error }));
       }
       asking = false;
       if (over || waitMs === undefined) return;
@@ -60,7 +66,8 @@ export function useLoad<T>(what: string, ask: () => Promise<T>, everyMs?: number
     };
   }, [what, everyMs, round]);
   const refresh = useCallback(() => setRound((before) => before + 1), []);
-  return { data: state.data, error: state.error, refresh };
+  const current = state.of === what;
+  return { data: state.data, error: current ? state.error : undefined, current, refresh };
 }
 
 /** Where one is: the part of the address behind the #, as path and query. */

@@ -3,9 +3,9 @@ import { type Loaded, useLoad } from './hooks.js';
 
 /** A list that comes page by page. */
 export interface Pages<Row> extends Pick<Loaded<unknown>, 'error' | 'refresh'> {
-  /** Undefined until the first page is there. */
+  /** Undefined until the first page of what is asked for now is there. */
   readonly rows: readonly Row[] | undefined;
-  /** Asks for the next page; undefined: this is all. */
+  /** Asks for the next page, or throws why it does not come; undefined: this is all. */
   readonly more: (() => Promise<void>) | undefined;
 }
 
@@ -19,7 +19,8 @@ export function usePages<Page extends { next_cursor: string | null }, Row>(
   ask: (cursor: string | undefined) => Promise<Page>,
   rowsOf: (page: Page) => readonly Row[],
 ): Pages<Row> {
-  const { data: first, error, refresh } = useLoad(what, () => ask(undefined));
+  const { data, current, error, refresh } = useLoad(what, () => ask(undefined));
+  const first = current ? data : undefined;
   const [further, setFurther] = useState<{ of: Page | undefined; pages: readonly Page[] }>({
     of: undefined,
     pages: [],
@@ -34,8 +35,8 @@ export function usePages<Page extends { next_cursor: string | null }, Row>(
       cursor === undefined
         ? undefined
         : async () => {
-            const page = await ask(cursor).catch(() => undefined);
-            if (page !== undefined) setFurther({ of: first, pages: [...pages.slice(1), page] });
+            const page = await ask(cursor);
+            setFurther({ of: first, pages: [...pages.slice(1), page] });
           },
   };
 }

@@ -244,15 +244,26 @@ export function FormDialog(props: {
   );
 }
 
-/** Asks for the next page of a list, where there is one. */
+/** Asks for the next page of a list, where there is one, and says why it does not come. */
 export function MoreButton({ more }: { more: (() => Promise<void>) | undefined }) {
-  if (more === undefined) return null;
+  return more === undefined ? null : <More more={more} />;
+}
+
+function More({ more }: { more(): Promise<void> }) {
+  const [error, setError] = useState<ApiError>();
+  const onClick = () => {
+    setError(undefined);
+    more().catch((failure: unknown) => setError(asApiError(failure)));
+  };
   return (
-    <div class="pager">
-      <button type="button" onClick={() => void more()}>
-        Show more
-      </button>
-    </div>
+    <>
+      <ProblemBox error={error} />
+      <div class="pager">
+        <button type="button" onClick={onClick}>
+          Show more
+        </button>
+      </div>
+    </>
   );
 }
 
