@@ -355,4 +355,36 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium, of an API tha
     await page.getByRole('cell', { name: 'near', exact: true }).waitFor();
     expect(complaints).toEqual([]);
   });
+
+  test('changes of the metadata what was changed in it, and nothing that others have noted meanwhile', async () => {
+    await add({ id: 'noted', metadata: { site: 'lyon', constructor: 'acme', padded: '  two ' } });
+    const { page, complaints } = await open('#/devices/noted');
+    await page.getByRole('button', { name: 'Change' }).click();
+    const dialog = page.getByRole('dialog', { name: 'Change noted' });
+    await dialog.getByLabel('Metadata').fill('site=graz\npadded=  two ');
+    await fetch(`${base}/devices/noted`, {
+      method: 'PATCH',
+      body: JSON.stringify({ metadata: { rack: '7' } }),
+    });
+    // Until the page knows.
+    await page.getByText('rack', { exact: true }).waitFor();
+    await dialog.getByRole('button', { name: 'Change' }).click();
+    await dialog.waitFor({ state: 'detached' });
+    const { metadata } = (await (await fetch(`${base}/devices/noted`)).json()) as { metadata: object };
+    expect(metadata).toEqual({ site: 'graz', padded: '  two ', rack: '7' });
+    expect(complaints).toEqual([]);
+  });
+
+  test('sets no policy anew over that of a type that has one', async () => {
+    const put = { method: 'PUT', body: JSON.stringify({ publish: ['raw/{id}/#'], publish_rate: 5 }) };
+    await fetch(`${base}/policies/pump`, put);
+    const { page, complaints } = await open('#/policies');
+    await page.getByRole('button', { name: 'Set a policy' }).click();
+    const dialog = page.getByRole('dialog', { name: 'Set a policy' });
+    await dialog.getByLabel('Type of the devices').fill('pump');
+    await dialog.getByRole('button', { name: 'Set' }).click();
+    await dialog.getByRole('alert').getByText('The type has a policy already').waitFor();
+    expect(await (await fetch(`${base}/policies/pump`)).json()).toMatchObject({ publish_rate: 5 });
+    expect(complaints).toEqual([]);
+  });
 });

@@ -1,3 +1,4 @@
+import { useState } from 'preact/hooks';
 import type { DeviceJson } from '../../api/device.js';
 import { ApiError } from './api-error.js';
 import { type Session, useSession } from './session.js';
@@ -91,20 +92,32 @@ interface FormProps {
   onDone(): void;
 }
 
-export function ChangeDevice({ device, onClose, onDone }: FormProps) {
+/** The entries that differ, null for those that are gone; space around a value is no difference. */
+function changesOf(
+  before: Readonly<Record<string, string>>,
+  after: Readonly<Record<string, string>>,
+): Record<string, string | null> {
+  const changed = Object.entries(after).filter(
+    ([key, value]) => !Object.hasOwn(before, key) || before[key]?.trim() !== value,
+  );
+  const gone = Object.keys(before).filter((key) => !Object.hasOwn(after, key));
+  return Object.fromEntries([...changed, ...gone.map((key) => [key, null] as const)]);
+}
+
+export function ChangeDevice({ device: latest, onClose, onDone }: FormProps) {
   const { source } = useSession();
+  // As it was when this was opened, or what others add meanwhile would be taken for removed here.
+  const [device] = useState(latest);
   return (
     <FormDialog
       title={`Change ${shown(device.id)}`}
       submit="Change"
       onClose={onClose}
       onSubmit={async (form) => {
-        const metadata: Record<string, string | null> = readMetadata(form);
-        for (const key of Object.keys(device.metadata)) metadata[key] ??= null;
         const before = toLocal(device.expires_at);
         const expires = textOf(form, 'expires') ?? '';
         await source.setDevice(device.id, {
-          metadata,
+          metadata: changesOf(device.metadata, readMetadata(form)),
           ...(expires === before ? {} : { expires_at: timeOf(form) ?? null }),
         });
         onDone();

@@ -2,6 +2,7 @@ import { useState } from 'preact/hooks';
 import { ackLevels } from '../../ack-level.js';
 import type { PolicyJson } from '../../api/policy.js';
 import { defaultTemplates } from '../../topic-template.js';
+import { ApiError, asApiError } from './api-error.js';
 import { usePages } from './pages.js';
 import { useSession } from './session.js';
 import { bytes, integer, shown, time } from './text.js';
@@ -152,6 +153,17 @@ function SetPolicy(props: {
   const { policy, onClose, onSet } = props;
   const { source } = useSession();
   const receipts = policy?.receipts;
+
+  async function has(type: string): Promise<boolean> {
+    return source.policy(type).then(
+      () => true,
+      (failure: unknown) => {
+        if (asApiError(failure).status === 404) return false;
+        throw failure;
+      },
+    );
+  }
+
   return (
     <FormDialog
       title={policy === undefined ? 'Set a policy' : `Change the policy of ${shown(policy.type)}`}
@@ -159,7 +171,14 @@ function SetPolicy(props: {
       onClose={onClose}
       onSubmit={async (form) => {
         const told = textOf(form, 'receipts');
-        const set = await source.setPolicy(policy?.type ?? textOf(form, 'type') ?? '', {
+        const type = policy?.type ?? textOf(form, 'type') ?? '';
+        if (policy === undefined && (await has(type)))
+          throw new ApiError(0, {
+            title: 'The type has a policy already',
+            detail: `Set anew, all that the policy of ${type} says would be lost`,
+            suggestion: 'Change that one',
+          });
+        const set = await source.setPolicy(type, {
           publish: linesOf(form, 'publish'),
           subscribe: linesOf(form, 'subscribe'),
           publish_rate: numberOf(form, 'publish_rate'),

@@ -13,7 +13,7 @@ import type {
 import type { EventJson } from '../../api/event.js';
 import type { MeJson } from '../../api/me.js';
 import type { PassingMessageJson } from '../../api/passing-message.js';
-import type { PolicyPageJson, SetPolicyJson } from '../../api/policy.js';
+import type { PolicyJson, PolicyPageJson, SetPolicyJson } from '../../api/policy.js';
 import type { SessionPageJson } from '../../api/session.js';
 import type { FleetJson } from '../../api/stats.js';
 import { ApiError, asApiError, type ShownProblem } from './api-error.js';
@@ -138,6 +138,7 @@ export function openSource(key: string | undefined, onRefused: (error: ApiError)
     removeDevice: (id: string) => change('POST', `${of('devices', id)}/remove`),
 
     policies: (query: Query) => get<PolicyPageJson>('policies', query),
+    policy: (type: string) => get<PolicyJson>(of('policies', type)),
     setPolicy: (type: string, body: object) => change<SetPolicyJson>('PUT', of('policies', type), body),
     removePolicy: (type: string) => change('DELETE', of('policies', type)),
 
