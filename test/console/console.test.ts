@@ -238,6 +238,8 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
       .getByRole('dialog', { name: 'Enable roof-7?' })
       .getByRole('button', { name: 'Enable' })
       .click();
+    // The buttons move once it is known.
+    await page.getByRole('button', { name: 'Revoke' }).waitFor();
     await page.getByRole('button', { name: 'Remove' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'Remove for good' }).click();
     await page.getByRole('alert').getByText('DEVICE_NOT_FOUND').waitFor();

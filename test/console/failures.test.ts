@@ -37,7 +37,12 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium, of an API tha
     return watched;
   }
 
-  async function add(device: { id: string; type?: string; metadata?: object }): Promise<void> {
+  async function add(device: {
+    id: string;
+    type?: string;
+    metadata?: object;
+    expires_at?: string;
+  }): Promise<void> {
     const answer = await fetch(`${base}/devices`, {
       method: 'POST',
       body: JSON.stringify({ type: 'sensor', ...device }),
@@ -385,6 +390,48 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium, of an API tha
     await dialog.getByRole('button', { name: 'Set' }).click();
     await dialog.getByRole('alert').getByText('The type has a policy already').waitFor();
     expect(await (await fetch(`${base}/policies/pump`)).json()).toMatchObject({ publish_rate: 5 });
+    expect(complaints).toEqual([]);
+  });
+
+  test('goes by the clock of the server, has room for long names on a phone, and tells what it cannot do', async () => {
+    const id = 'L'.repeat(128);
+    await add({ id, type: 'W'.repeat(128) });
+    const inAnHour = new Date(Date.now() + 3_600_000).toISOString();
+    await add({ id: 'expiring', type: 'clock', expires_at: inAnHour });
+    const { page, complaints } = await open('#/devices?type=clock', (opened) =>
+      Promise.all([
+        opened.clock.install({ time: Date.now() + 7_200_000 }),
+        opened.addInitScript(
+          'navigator.clipboard.writeText = () => Promise.reject(new DOMException("no", "NotAllowedError"))',
+        ),
+      ]),
+    );
+    await page.getByRole('row', { name: 'expiring' }).getByText('active').waitFor();
+
+    await page.setViewportSize({ width: 360, height: 740 });
+    await page.goto(`${base}/console/#/devices/${id}`);
+    for (const name of ['Send a command', 'Change', 'New secret', 'Revoke', 'Remove']) {
+      await page.getByRole('button', { name, exact: true }).click();
+      const tooWide = await page.getByRole('dialog').evaluate((dialog: unknown) => {
+        const { scrollWidth, clientWidth } = dialog as { scrollWidth: number; clientWidth: number };
+        return scrollWidth - clientWidth;
+      });
+      expect(tooWide, name).toBe(0);
+      await page.keyboard.press('Escape');
+    }
+    await page.getByRole('button', { name: 'New secret' }).click();
+    await page.getByRole('button', { name: 'Make a new secret' }).click();
+    await page.getByRole('button', { name: 'Copy MQTT password' }).click();
+    await page.getByRole('alert').getByText('does not let it be copied').waitFor();
+    await page.getByRole('button', { name: 'I have kept it' }).click();
+
+    await page.getByRole('button', { name: 'Remove' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Remove for good' }).click();
+    await page.getByRole('alert').getByText('DEVICE_NOT_FOUND').waitFor();
+    expect(await page.getByRole('main').getByRole('button').count()).toBe(0);
+
+    await page.goto(`${base}/console/#/devices/..`);
+    await page.getByRole('alert').getByText('No address can name ".."').waitFor();
     expect(complaints).toEqual([]);
   });
 });

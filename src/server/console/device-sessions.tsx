@@ -13,7 +13,7 @@ export function DeviceSessions({ id }: { id: string }) {
   const [pages, setPages] = useState(1);
   const { data, error, refresh } = useLoad(`${id} ${pages}`, () => readPages(pages), everyMs);
   const [ending, setEnding] = useState<SessionJson>();
-  const now = Date.now();
+  const now = source.now();
 
   /** So many pages in one, each time anew: sessions come and go on any of them. */
   async function readPages(count: number): Promise<SessionPageJson> {

@@ -31,6 +31,7 @@ export function DevicePage({ id }: { id: string }) {
   const [open, setOpen] = useState<keyof typeof forms | 'command'>();
   /** How many commands were sent from here. */
   const [sent, setSent] = useState(0);
+  const isGone = error?.status === 404;
   const Form = open === undefined || open === 'command' ? undefined : forms[open];
   const action = (name: keyof typeof forms | 'command', text: string, danger = false) => (
     <button type="button" class={danger ? 'danger' : ''} onClick={() => setOpen(name)}>
@@ -42,7 +43,7 @@ export function DevicePage({ id }: { id: string }) {
       <Heading title={shown(id)}>
         <a href={linkTo(['devices'])}>{may('viewer') ? 'All devices' : 'Devices'}</a>
         {may('operator') && <a href={linkTo(['audit'], { device: id })}>Who changed what</a>}
-        {data !== undefined && may('operator') && (
+        {data !== undefined && !isGone && may('operator') && (
           <>
             {data.revoked_at === null && action('command', 'Send a command')}
             {action('change', 'Change')}
@@ -54,7 +55,7 @@ export function DevicePage({ id }: { id: string }) {
       </Heading>
       <ProblemBox error={error} />
       {data !== undefined && <Details device={data} />}
-      {data !== undefined && may('viewer') && (
+      {data !== undefined && !isGone && may('viewer') && (
         <div class="stack">
           <Connections id={id} />
           <DeviceSessions id={id} />
@@ -77,7 +78,7 @@ export function DevicePage({ id }: { id: string }) {
 }
 
 function Details({ device }: { device: DeviceDetailsJson }) {
-  const now = Date.now();
+  const now = useSession().source.now();
   const { last_seen_at: seen, expires_at: expires, revoked_at: revoked, last_secret_used: used } = device;
   const until = device.previous_secret_until;
   return (

@@ -22,8 +22,9 @@ const pageSize = 100;
 
 /** What a device is at the moment. */
 export function DeviceState({ device }: { device: DeviceJson }) {
+  const { source } = useSession();
   if (device.revoked_at !== null) return <Badge tone="bad">revoked</Badge>;
-  const expired = device.expires_at !== null && Date.parse(device.expires_at) <= Date.now();
+  const expired = device.expires_at !== null && Date.parse(device.expires_at) <= source.now();
   return expired ? <Badge tone="warn">expired</Badge> : <Badge tone="good">active</Badge>;
 }
 
@@ -85,7 +86,7 @@ function DeviceList() {
     ({ devices }) => devices,
   );
   const isFiltered = filter.id_prefix + filter.type + filter.metadata !== '';
-  const now = Date.now();
+  const now = source.now();
   return (
     <>
       <form class="filter" onSubmit={(event) => event.preventDefault()}>

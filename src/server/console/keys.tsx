@@ -19,8 +19,9 @@ import {
 } from './ui.js';
 
 function KeyState({ apiKey }: { apiKey: ApiKeyJson }) {
+  const { source } = useSession();
   if (apiKey.revoked_at !== null) return <Badge tone="bad">revoked</Badge>;
-  const expired = apiKey.expires_at !== null && Date.parse(apiKey.expires_at) <= Date.now();
+  const expired = apiKey.expires_at !== null && Date.parse(apiKey.expires_at) <= source.now();
   return expired ? <Badge tone="warn">expired</Badge> : <Badge tone="good">active</Badge>;
 }
 
@@ -35,7 +36,7 @@ export function KeysPage() {
   );
   const [making, setMaking] = useState(false);
   const [revoking, setRevoking] = useState<ApiKeyJson>();
-  const now = Date.now();
+  const now = source.now();
   return (
     <>
       <Heading title="Keys">

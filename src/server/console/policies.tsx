@@ -97,6 +97,7 @@ export function PoliciesPage() {
           onClose={() => setRemoving(undefined)}
           onSubmit={async () => {
             await source.removePolicy(removing.type);
+            setWarnings([]);
             refresh();
           }}
         >

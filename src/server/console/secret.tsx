@@ -26,21 +26,23 @@ export function SecretDialog({ secret, onClose }: { secret: Secret; onClose(): v
 }
 
 function SecretField({ name, value }: { name: string; value: string }) {
-  const [copied, setCopied] = useState(false);
-  const copy = async () => {
-    // There is no clipboard for pages of plain HTTP from another machine: the text can be selected.
-    await navigator.clipboard?.writeText(value);
-    setCopied(navigator.clipboard !== undefined);
-  };
+  const [copied, setCopied] = useState<boolean>();
+  const copy = () =>
+    navigator.clipboard.writeText(value).then(
+      () => setCopied(true),
+      () => setCopied(false),
+    );
   return (
     <div class="secret">
       <span>{name}</span>
       <code>{value}</code>
+      {/* There is no clipboard for pages of plain HTTP from another machine: the text can be selected. */}
       {navigator.clipboard !== undefined && (
         <button type="button" aria-label={`Copy ${name}`} onClick={() => void copy()}>
-          {copied ? 'Copied' : 'Copy'}
+          {copied === true ? 'Copied' : 'Copy'}
         </button>
       )}
+      {copied === false && <p role="alert">The browser does not let it be copied: select it.</p>}
     </div>
   );
 }

@@ -39,6 +39,8 @@ export type Source = ReturnType<typeof openSource>;
  * @param onRefused called when the key is not, or no longer, taken.
  */
 export function openSource(key: string | undefined, onRefused: (error: ApiError) => void) {
+  /** How far the clock of the server is ahead of that of this machine. */
+  let aheadMs = 0;
   const send = async (
     method: string,
     path: string,
@@ -59,6 +61,8 @@ export function openSource(key: string | undefined, onRefused: (error: ApiError)
     }).catch(() => {
       throw new ApiError(0, { detail: 'The server does not answer' });
     });
+    const date = Date.parse(answer.headers.get('date') ?? '');
+    if (!Number.isNaN(date)) aheadMs = date - Date.now();
     if (answer.ok) return answer;
     const error = new ApiError(answer.status, await readProblem(answer));
     if (answer.status === 401) onRefused(error);
@@ -83,9 +87,16 @@ export function openSource(key: string | undefined, onRefused: (error: ApiError)
       throw isOpen ? error.suggesting('It may or may not have been done: look, and try again') : error;
     }
   };
-  const of = (collection: string, id: string) => `${collection}/${encodeURIComponent(id)}`;
+  const of = (collection: string, id: string) => {
+    // In an address they are steps, however they are written, and lead elsewhere.
+    if (id === '.' || id === '..') throw new ApiError(400, { detail: `No address can name "${id}"` });
+    return `${collection}/${encodeURIComponent(id)}`;
+  };
 
   return {
+    /** The time on the server, by which things expire. */
+    now: () => Date.now() + aheadMs,
+
     me: () => get<MeJson>('me'),
     fleet: () => get<FleetJson>('fleet'),
     follow: (
