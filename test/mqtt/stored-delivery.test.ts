@@ -11,6 +11,13 @@ interface Command {
   readonly storedAtMs: number;
 }
 
+const command = (sequence: number): Command => ({
+  sequence,
+  topic: 'cmd/d/go',
+  payload: Buffer.alloc(0),
+  storedAtMs: 0,
+});
+
 const anySequence = Number.MAX_SAFE_INTEGER;
 
 /** A replica that knows the stream up to `end`, whose leader has given `last`, and a session that goes on here. */
@@ -23,28 +30,29 @@ function open(place: {
   unacked?: number[];
   /** Those that have left the stream. */
   gone?: number[];
+  /** The replica has not read the stream as a whole yet. */
+  isBehind?: boolean;
 }) {
   let listener: StoredListener<Command> | undefined;
   const asked: number[] = [];
   const store = {
     incarnation: 'CMD',
     end: place.end,
-    isCaughtUp: true,
+    isCaughtUp: place.isBehind !== true,
     lastSequence: async () => place.last,
     follow(_key: string, given: StoredListener<Command>) {
       listener = given;
       return () => {};
     },
     read: async (sequences: number[]) =>
-      sequences.map((sequence) =>
-        place.gone?.includes(sequence)
-          ? undefined
-          : { sequence, topic: 'cmd/d/go', payload: Buffer.alloc(0), storedAtMs: 0 },
-      ),
-    hasAfter: (_key: string, sequence: number) => sequence < place.end,
+      sequences.map((sequence) => (place.gone?.includes(sequence) ? undefined : command(sequence))),
+    hasAfter: (_key: string, sequence: number) => sequence < store.end,
     async readAfter(_key: string, sequence: number) {
       asked.push(sequence);
-      return { messages: [], upTo: place.end };
+      const messages = Array.from({ length: store.end - sequence }, (_, index) =>
+        command(sequence + 1 + index),
+      );
+      return { messages, upTo: store.end };
     },
   };
   const sent: { sequence: number; dup: boolean }[] = [];
@@ -96,8 +104,13 @@ function open(place: {
     asked,
     delivery,
     store(sequence: number) {
-      listener?.onMessage({ sequence, topic: 'cmd/d/go', payload: Buffer.alloc(0), storedAtMs: 0 });
+      listener?.onMessage(command(sequence));
       store.end = sequence;
+    },
+    /** The replica has read the stream, up to there. */
+    catchUp(end: number) {
+      Object.assign(store, { end, isCaughtUp: true });
+      listener?.onCaughtUp();
     },
   };
 }
@@ -137,4 +150,15 @@ test('what was sent and not acknowledged is sent again though it has expired, an
   const { again, givenUp } = open({ end: 10, last: 10, sequence: 10, unacked: [3, 5, 8], gone: [5] });
   await turn();
   expect([again, givenUp]).toEqual([[3, 8], [5]]);
+});
+
+test('while the stream is not read as a whole yet, nothing that is stored just now passes over what was stored before', async () => {
+  const { sent, store, catchUp, delivery } = open({ end: 10, last: 14, sequence: 10, isBehind: true });
+  await turn();
+  store(14);
+  expect(sent).toEqual([]);
+  catchUp(14);
+  await turn();
+  expect(sent.map(({ sequence }) => sequence)).toEqual([11, 12, 13, 14]);
+  expect(delivery.at.sequence).toBe(14);
 });

@@ -210,8 +210,10 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
     this.position = Math.max(this.position, this.readTo);
     const { store, taker } = this;
     if (!taker.takes()) this.position = Math.max(this.position, store.end);
-    this.isCaughtUp = this.again.length === 0 && !store.hasAfter(taker.key(), this.position);
-    if (!this.isCaughtUp) this.read();
+    const hasMore = this.again.length > 0 || store.hasAfter(taker.key(), this.position);
+    // Before the stream is known as a whole there may be some all the same: who would take them as they are stored passed over those.
+    this.isCaughtUp = !hasMore && store.isCaughtUp;
+    if (hasMore) this.read();
   }
 
   private sendReady(): void {
