@@ -1,5 +1,5 @@
 import mqtt from 'mqtt';
-import { connect } from 'nats';
+import { connect, type StreamConfig } from 'nats';
 import { expect, test } from 'vitest';
 import type { Credentials } from '../support/load.js';
 import { disconnectPacket, packet, type RawClient, subscribePacket, uint16 } from '../support/raw-client.js';
@@ -54,6 +54,12 @@ async function leave(client: RawClient): Promise<void> {
 
 const send = (client: mqtt.MqttClient, topic: string, payloads: readonly string[], qos: 0 | 1 | 2 = 1) =>
   Promise.all(payloads.map((payload) => client.publishAsync(topic, payload, { qos })));
+
+async function configure({ nats }: Gateway, change: Partial<StreamConfig>): Promise<void> {
+  const observer = await connect({ servers: nats.url });
+  await (await observer.jetstreamManager()).streams.update('SVC_MQTT_MESSAGES', change);
+  await observer.close();
+}
 
 async function countStored({ nats }: Gateway): Promise<number> {
   const observer = await connect({ servers: nats.url });
@@ -315,4 +321,44 @@ test('with the rights that docs/services.md gives messages wait for sessions; wi
   await subscribe(near, [['chat/#', 1]]);
   await send(await publisher(onTestFinished, less.server.mqttPort, other), 'chat/a', ['live']);
   expect((await nextCommand(near)).payload).toBe('live');
+});
+
+test('a session that is served before the stream of messages is found goes on where it stood when it is, with what was in flight', async ({
+  onTestFinished,
+}) => {
+  const { gateway, subscriber, sender } = await openTwo(onTestFinished);
+  const { mqttPort } = gateway.server;
+  const { client } = await openSubscriber(onTestFinished, mqttPort, subscriber);
+  await subscribe(client, [['chat/#', 2]]);
+  const { client: second } = await openSubscriber(onTestFinished, mqttPort, subscriber, {
+    clientId: 'second',
+  });
+  await subscribe(second, [['more/#', 1]]);
+  await leave(second);
+  const from = await publisher(onTestFinished, mqttPort, sender);
+  await send(from, 'chat/a', numbers(3));
+  expect((await takeCommands(client, 3)).map(({ payload }) => payload)).toEqual(numbers(3));
+  await send(from, 'chat/a', ['unacknowledged']);
+  const unacknowledged = await nextCommand(client, { acknowledge: false });
+  await send(from, 'chat/a', ['received'], 2);
+  const received = await nextCommand(client);
+  client.send(packet(0x50, uint16(received.packetId)));
+  expect(await client.next()).toMatchObject({ type: 6, body: uint16(received.packetId) });
+  await leave(client);
+  await send(from, 'more/a', ['before it subscribed']);
+
+  await configure(gateway, { allow_direct: false });
+  const late = await startReplica(onTestFinished, gateway);
+  await late.waitFor('state_stream_unusable', ({ stream }) => stream === 'SVC_MQTT_MESSAGES');
+  const back = await openSubscriber(onTestFinished, late.mqttPort, subscriber);
+  expect(back.sessionPresent).toBe(true);
+  await subscribe(back.client, [['more/#', 1]]);
+  await send(from, 'chat/a', ['meanwhile']);
+  await configure(gateway, { allow_direct: true });
+  expect(await back.client.next()).toMatchObject({ type: 6, body: uint16(received.packetId) });
+  back.client.send(packet(0x70, uint16(received.packetId)));
+  expect(await nextCommand(back.client)).toEqual({ ...unacknowledged, dup: true });
+  expect(await nextCommand(back.client)).toMatchObject({ payload: 'meanwhile', dup: false });
+  await send(from, 'more/a', ['live']);
+  expect(await nextCommand(back.client)).toMatchObject({ payload: 'live', dup: false });
 });

@@ -53,6 +53,8 @@ export class SessionStreams {
   private messages: StoredDelivery<MessageFilters, KeptMessage> | undefined;
   private filters: MessageFilters | undefined;
   private unwait: (() => void) | undefined;
+  /** Places of before the stream of messages was found: its end was not known. */
+  private readonly unplaced = new WeakSet<Places>();
 
   constructor(services: StreamServices, reader: StreamReader, restored: RestoredSession | undefined) {
     this.services = services;
@@ -63,16 +65,19 @@ export class SessionStreams {
   /** The places of what is stored now. */
   get ends(): Places {
     const { downlink, kept } = this.services;
-    return { commands: downlink.store?.end ?? 0, messages: kept?.end ?? 0 };
+    const places = { commands: downlink.store?.end ?? 0, messages: kept?.end ?? 0 };
+    if (kept?.isKnown === false) this.unplaced.add(places);
+    return places;
   }
 
   get readsCommands(): boolean {
     return this.commands !== undefined;
   }
 
-  /** It takes messages between devices from their stream, and not as they are published. */
+  /** It takes messages between devices from their stream, and not as they are published. One that is to go on there waits for it. */
   get readsMessages(): boolean {
-    return this.messages !== undefined;
+    const isWaiting = this.unwait !== undefined && this.restored?.cursors.messageStream !== undefined;
+    return this.messages !== undefined || isWaiting;
   }
 
   /** Where it stands. What this replica cannot go on with stays as it was. */
@@ -126,18 +131,16 @@ export class SessionStreams {
 
   /** A subscription takes messages between devices: they are kept for a session that outlives its connection. */
   takeMessages(): void {
-    const { reader, restored } = this;
+    const { reader } = this;
     const { kept } = this.services;
     if (kept === undefined || this.messages !== undefined || !reader.isStored) return;
-    const {
-      messageStream: incarnation,
-      messages: sequence = 0,
-      messagesSent: sentUpTo = 0,
-    } = restored?.cursors ?? {};
-    if (!kept.isKnown && incarnation === undefined) {
+    // Where a session stands means nothing before it is known which stream there is.
+    if (!kept.isKnown) {
       this.unwait ??= kept.whenKnown(() => this.takeMessages());
       return;
     }
+    for (const { from } of reader.subscriptions.values())
+      if (this.unplaced.delete(from)) from.messages = kept.end;
     this.messages = this.open(
       kept,
       this.takerOf('messages', {
@@ -146,8 +149,16 @@ export class SessionStreams {
         takesQos2: () => [...reader.subscriptions.values()].some(({ terms }) => terms.qos === 2),
         toMessage: (message: KeptMessage) => message,
       }),
-      incarnation === undefined ? undefined : { incarnation, sequence, sentUpTo },
+      this.messagePlaceIn(kept),
     );
+  }
+
+  private messagePlaceIn({ incarnation }: KeptMessages): StoredPosition | undefined {
+    const { messageStream, messages = 0, messagesSent = 0 } = this.restored?.cursors ?? {};
+    if (messageStream === undefined) return undefined;
+    // As earlier versions wrote it where the stream was not found: what the session had is forgotten, and all may have been sent.
+    if (messageStream === '') return { incarnation, sequence: 0, sentUpTo: Number.MAX_SAFE_INTEGER };
+    return { incarnation: messageStream, sequence: messages, sentUpTo: messagesSent };
   }
 
   /** Those of all subscriptions that take messages for this client alone. */
@@ -182,6 +193,9 @@ export class SessionStreams {
     outgoing.sources.set(stream, delivery);
     if (outgoing.isConnected) {
       delivery.attach();
+      // The connection began without them.
+      for (const each of outgoing.listStored())
+        if (each.stream === stream && each.released) outgoing.giveUp(each.packetId, true);
       delivery.onRoom();
     }
     return delivery;
