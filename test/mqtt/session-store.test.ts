@@ -8,6 +8,12 @@ import { noNatsSettings, openTestLog, until } from '../support/forwarding.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
 import { recordOf, testSessionStore } from './session-store-suite.js';
 
+const subscriptions = (...names: string[]) =>
+  names.map((name) => ({
+    ...{ name, qos: 1 as const, noLocal: false, retainAsPublished: false },
+    ...{ retainHandling: 0 as const, id: undefined, from: 0 },
+  }));
+
 describe('in memory', () => {
   const store = openMemorySessionStore('for the test');
   testSessionStore(async () => store);
@@ -74,11 +80,6 @@ describe('in JetStream', () => {
 
   test('each replica knows what sessions want of other devices, wherever they are, also after a restart', async () => {
     const first = await openStore('one');
-    const subscriptions = (...names: string[]) =>
-      names.map((name) => ({
-        ...{ name, qos: 1 as const, noLocal: false, retainAsPublished: false },
-        ...{ retainHandling: 0 as const, id: undefined, from: 0 },
-      }));
     const write = (key: string, names: string[], expected: number) =>
       first.write(key, recordOf({ subscriptions: subscriptions(...names) }), expected, first.nextWriteId());
     const wanted = ['wünsche/a/x', 'wünsche/a', 'list/1/2/3', 'cmd/other/x'];
@@ -107,6 +108,25 @@ describe('in JetStream', () => {
     await until(() => second.wants('whatever'));
     await second.remove('w.d', undefined);
     await until(() => !first.wants('whatever') && !second.wants('many0/topic'));
+  });
+
+  test('each replica knows that a session wants topics whose first level is empty, also where it wants others', async () => {
+    const first = await openStore('one');
+    const second = await openStore('two');
+    const write = (key: string, ...names: string[]) =>
+      first.write(key, recordOf({ subscriptions: subscriptions(...names) }), 0, first.nextWriteId());
+    for (const name of ['/#', '/+', '/+/x', `/${'long'.repeat(20)}/x`]) {
+      for (const beside of [[], ['aaa/x'], ['aaa/+/y', '/x/y']]) {
+        const ofOthers = Array(2).fill(beside.length > 1);
+        await write('e.a', name, ...beside);
+        await until(() => second.has('e.a'));
+        expect([first, second].map((store) => store.wants('/hello'))).toEqual([true, true]);
+        expect([first, second].map((store) => store.wants('aaa/y'))).toEqual(ofOthers);
+        await first.remove('e.a', undefined);
+        await until(() => !second.has('e.a'));
+        expect([first, second].map((store) => store.wants('/hello'))).toEqual([false, false]);
+      }
+    }
   });
 
   test('a record that cannot be read is told from one that can, and another can take its place', async () => {

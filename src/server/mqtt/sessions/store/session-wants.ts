@@ -5,6 +5,8 @@ import type { StoredSubscription } from './session-record.js';
 
 /** Bytes that a session's record has for it in its headers; with more, everything counts as wanted. */
 const maxBytes = 1_024;
+/** What stands for the prefix of topics whose first level is empty: a header has no place for an empty text. */
+const behindSlash = '/+';
 
 /**
  * What the topics begin with whose messages a session takes from the stream: percent-encoded, one behind the other. Empty when it
@@ -15,7 +17,7 @@ export function describeWants(deviceId: string, subscriptions: readonly StoredSu
   for (const { name } of subscriptions) {
     const parts = partFilter(name);
     if (parts === undefined || parts.shareName !== undefined || isOwn(parts, deviceId)) continue;
-    prefixes.push(prefixOf(parts.filter));
+    prefixes.push(prefixOf(parts.filter) || behindSlash);
   }
   if (prefixes.length === 0) return '';
   const text = [...new Set(prefixes)].sort().map(encodeURIComponent).join(' ');
