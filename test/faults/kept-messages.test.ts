@@ -1,5 +1,5 @@
 import mqtt from 'mqtt';
-import { connect, type StreamConfig } from 'nats';
+import { connect, headers, type StreamConfig } from 'nats';
 import { expect, test } from 'vitest';
 import type { Credentials } from '../support/load.js';
 import { disconnectPacket, packet, type RawClient, subscribePacket, uint16 } from '../support/raw-client.js';
@@ -361,4 +361,30 @@ test('a session that is served before the stream of messages is found goes on wh
   expect(await nextCommand(back.client)).toMatchObject({ payload: 'meanwhile', dup: false });
   await send(from, 'more/a', ['live']);
   expect(await nextCommand(back.client)).toMatchObject({ payload: 'live', dup: false });
+});
+
+test('the stream of messages is deleted and made anew while a session is connected: what is stored in it comes once, in order', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(onTestFinished, { env });
+  const [subscriber, sender] = (await addDevices(gateway.server.httpPort, 2)) as [Credentials, Credentials];
+  const { client } = await openSubscriber(onTestFinished, gateway.server.mqttPort, subscriber);
+  await subscribe(client, [['chat/#', 1]]);
+  const from = await publisher(onTestFinished, gateway.server.mqttPort, sender);
+  await send(from, 'chat/a', numbers(3));
+  await takeCommands(client, 3);
+  const observer = await connect({ servers: gateway.nats.url });
+  onTestFinished(() => observer.close());
+  const { streams } = await observer.jetstreamManager();
+  const { config } = await streams.info('SVC_MQTT_MESSAGES');
+  await streams.delete('SVC_MQTT_MESSAGES');
+  await streams.add(config);
+  const stored = headers();
+  stored.set('Mqtt-Qos', '1');
+  for (const payload of numbers(10, 11))
+    await observer.jetstream().publish('svc-mqtt.message.chat.a', payload, { headers: stored });
+  const taken = await takeCommands(client, 10);
+  expect(taken.map(({ payload }) => payload)).toEqual(numbers(10, 11));
+  await send(from, 'chat/a', ['live']);
+  expect((await nextCommand(client)).payload).toBe('live');
 });

@@ -72,6 +72,7 @@ function open(place: {
       return true;
     },
     giveUp: (packetId: number) => void givenUp.push(packetId),
+    forgetStored() {},
     gather: (sendAll: () => void) => sendAll(),
     sendStored(_message: unknown, { sequence }: { sequence: number }, dup: boolean) {
       sent.push({ sequence, dup });
@@ -106,6 +107,10 @@ function open(place: {
     store(sequence: number) {
       listener?.onMessage(command(sequence));
       store.end = sequence;
+    },
+    /** The stream is found to be another one, of which nothing is read yet. */
+    changeStream() {
+      Object.assign(store, { incarnation: 'CMD 2', end: 0, isCaughtUp: false });
     },
     /** The replica has read the stream, up to there. */
     catchUp(end: number) {
@@ -161,4 +166,25 @@ test('while the stream is not read as a whole yet, nothing that is stored just n
   await turn();
   expect(sent.map(({ sequence }) => sequence)).toEqual([11, 12, 13, 14]);
   expect(delivery.at.sequence).toBe(14);
+});
+
+test('what a stream that was made anew holds is sent once and in order, though some of it is known before it is read to the end', async () => {
+  const { sent, store, changeStream, catchUp, delivery } = open({ end: 3, last: 3, sequence: 3 });
+  changeStream();
+  for (let sequence = 1; sequence <= 6; sequence += 1) store(sequence);
+  delivery.onRoom();
+  catchUp(6);
+  await turn();
+  store(7);
+  expect(sent).toEqual([1, 2, 3, 4, 5, 6, 7].map((sequence) => ({ sequence, dup: false })));
+});
+
+test('what is being read when the stream is found to be another one is not sent by its place in the one before', async () => {
+  const { sent, store, changeStream, catchUp } = open({ end: 6, last: 6, sequence: 3 });
+  changeStream();
+  for (let sequence = 1; sequence <= 6; sequence += 1) store(sequence);
+  await turn();
+  catchUp(6);
+  await turn();
+  expect(sent.map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5, 6]);
 });

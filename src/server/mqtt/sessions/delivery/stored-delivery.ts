@@ -92,17 +92,22 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
     return { incarnation: this.incarnation, sequence: this.position, sentUpTo: this.sentUpTo };
   }
 
+  /** The stream is the one that `position` is of; of another one nothing is taken before it is read, and then from its beginning. */
+  private get isSame(): boolean {
+    return this.incarnation === this.store.incarnation;
+  }
+
   /** What is stored for others is behind it too, so that it need not be looked at when the client comes back. */
   private catchUp(): void {
     const { store } = this;
-    if (this.isCaughtUp && store.isCaughtUp && this.incarnation === store.incarnation)
+    if (this.isCaughtUp && store.isCaughtUp && this.isSame)
       this.position = Math.max(this.position, store.end);
   }
 
   /** Messages that the client has not been sent, up to `most`. */
   count(most: number): number {
     const { store, taker, position } = this;
-    if (!taker.takes() || this.incarnation !== store.incarnation) return 0;
+    if (!taker.takes() || !this.isSame) return 0;
     return store.countAfter(taker.key(), position, most);
   }
 
@@ -159,7 +164,7 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
 
   private checkStream(): void {
     const { store, taker } = this;
-    if (this.incarnation !== store.incarnation) {
+    if (!this.isSame) {
       this.stop();
       this.incarnation = store.incarnation;
       this.position = 0;
@@ -197,14 +202,14 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
 
   /** It was stored just now. */
   onMessage(message: M): void {
-    if (!this.isCaughtUp || message.sequence <= this.position) return;
+    if (!this.isCaughtUp || !this.isSame || message.sequence <= this.position) return;
     if (this.send({ message, packetId: undefined })) this.position = message.sequence;
     else this.isCaughtUp = false;
   }
 
   /** The client may take more. */
   onRoom(): void {
-    if (this.unfollow === undefined || this.isCaughtUp || this.isReading) return;
+    if (this.unfollow === undefined || this.isCaughtUp || this.isReading || !this.isSame) return;
     if (this.ready.length > 0) this.taker.outgoing.gather(() => this.sendReady());
     if (this.ready.length > 0) return;
     this.position = Math.max(this.position, this.readTo);
@@ -257,7 +262,7 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
   private read(): void {
     const { taker, generation } = this;
     const most = Math.max(1, Math.min(this.mostToRead, taker.outgoing.room));
-    const isWanted = () => generation === this.generation;
+    const isWanted = () => generation === this.generation && this.isSame;
     this.isReading = true;
     const reading = this.again.length > 0 ? this.readAgain(most, isWanted) : this.readOn(most, isWanted);
     void reading.then((ready) => {
