@@ -58,6 +58,7 @@ function open(place: {
   const sent: { sequence: number; dup: boolean }[] = [];
   const again: number[] = [];
   const givenUp: number[] = [];
+  const client = { isBusy: false };
   const outgoing = {
     room: 10,
     listStored: () =>
@@ -68,6 +69,7 @@ function open(place: {
         released: false,
       })),
     sendAgain(packetId: number) {
+      if (client.isBusy) return false;
       again.push(packetId);
       return true;
     },
@@ -102,6 +104,7 @@ function open(place: {
     sent,
     again,
     givenUp,
+    client,
     asked,
     delivery,
     store(sequence: number) {
@@ -187,4 +190,22 @@ test('what is being read when the stream is found to be another one is not sent 
   catchUp(6);
   await turn();
   expect(sent.map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5, 6]);
+});
+
+test('what was sent and not acknowledged is sent again also when the last subscription ends meanwhile and another one begins', async () => {
+  const { again, client, delivery, sent, store } = open({
+    end: 10,
+    last: 10,
+    sequence: 8,
+    unacked: [3, 5, 8],
+  });
+  client.isBusy = true;
+  await turn();
+  expect(again).toEqual([]);
+  delivery.begin();
+  client.isBusy = false;
+  await turn();
+  expect(again).toEqual([3, 5, 8]);
+  store(11);
+  expect(sent).toEqual([{ sequence: 11, dup: false }]);
 });

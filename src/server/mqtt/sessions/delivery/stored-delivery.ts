@@ -75,7 +75,7 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
   private generation = 0;
   private mostToRead = firstRead;
   readonly passed = new PassedCommands();
-  /** Sent before and not acknowledged, to be read again. */
+  /** Sent before and not acknowledged, to be read and sent again; those that are ready, too. */
   private again: (readonly [packetId: number, sequence: number])[] = [];
 
   /** It begins behind what is stored now. */
@@ -225,7 +225,8 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
     let sent = 0;
     for (const read of this.ready) {
       if (!this.send(read)) break;
-      if (read.packetId === undefined && read.message !== undefined) this.position = read.message.sequence;
+      if (read.packetId !== undefined) this.again.shift();
+      else if (read.message !== undefined) this.position = read.message.sequence;
       sent += 1;
     }
     this.ready = this.ready.slice(sent);
@@ -281,7 +282,6 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
       isWanted,
     );
     if (!isWanted()) return [];
-    this.again = this.again.slice(next.length);
     this.readTo = 0;
     return next.map(([packetId], place) => ({ message: messages[place], packetId }));
   }
