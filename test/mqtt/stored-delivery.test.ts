@@ -111,6 +111,11 @@ function open(place: {
       listener?.onMessage(command(sequence));
       store.end = sequence;
     },
+    /** NATS has lost what was behind; what is stored there since is not read yet. */
+    shorten(last: number) {
+      Object.assign(store, { end: last, isCaughtUp: false });
+      listener?.onShorter(last);
+    },
     /** The stream is found to be another one, of which nothing is read yet. */
     changeStream() {
       Object.assign(store, { incarnation: 'CMD 2', end: 0, isCaughtUp: false });
@@ -208,4 +213,13 @@ test('what was sent and not acknowledged is sent again also when the last subscr
   expect(again).toEqual([3, 5, 8]);
   store(11);
   expect(sent).toEqual([{ sequence: 11, dup: false }]);
+});
+
+test('where NATS has lost the latest messages, nothing that is stored just now passes over what was stored before it was noticed', async () => {
+  const { sent, shorten, store, catchUp } = open({ end: 10, last: 10, sequence: 10 });
+  shorten(10);
+  store(13);
+  catchUp(13);
+  await turn();
+  expect(sent.map(({ sequence }) => sequence)).toEqual([11, 12, 13]);
 });

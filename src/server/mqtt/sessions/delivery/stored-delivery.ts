@@ -193,6 +193,8 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
   /** The stream ends there, before what the client was sent. */
   private shorten(last: number): void {
     this.taker.onShorterStream(last);
+    // What is behind it may have been stored before it is given here.
+    this.isCaughtUp = false;
     if (this.position <= last) return;
     // Sequences of before are given to others.
     this.passed.clear();
