@@ -33,6 +33,15 @@ export interface MigrationStatus {
   readonly legacy: { readonly devices: number; readonly problem?: string } | undefined;
 }
 
+/** What a migration has done. */
+export interface Migrated {
+  readonly applied: readonly string[];
+  /** Devices of the Go service. */
+  readonly converted: number;
+  /** What the database warns of, such as what could not be made. */
+  readonly warnings: readonly string[];
+}
+
 interface Migration {
   readonly name: string;
   /** When it was made, ms: drizzle's key of a migration. */
@@ -79,14 +88,19 @@ export async function readMigrationStatus(db: Database): Promise<MigrationStatus
 export async function migrate(
   db: Database,
   options: { onProgress?: (progress: Progress) => void } = {},
-): Promise<{ applied: string[]; converted: number }> {
+): Promise<Migrated> {
   const report = options.onProgress ?? (() => {});
   return await withConnection(db, async (client) => {
+    const warnings: string[] = [];
+    // The class of SQLSTATE that warns: the severity is a word of the server's language.
+    client.on('notice', ({ code = '', message = '', hint }) => {
+      if (code.startsWith('01')) warnings.push(hint === undefined ? message : `${message}. ${hint}`);
+    });
     const before = await within(db.timeoutMs, readApplied(client));
     requireNotNewer(db, before);
     if (before.pending.length === 0) {
       await clearStatistics(client, migrationsTable, report);
-      return { applied: [], converted: 0 };
+      return { applied: [], converted: 0, warnings };
     }
     await client.query('begin');
     // The lock belongs to the transaction: it is never left behind, whatever becomes of this process.
@@ -116,7 +130,7 @@ export async function migrate(
     if (legacy !== undefined) await noteStatistics(client, migrationsTable);
     await client.query('commit');
     await clearStatistics(client, migrationsTable, report);
-    return { applied: pending.map((migration) => migration.name), converted };
+    return { applied: pending.map((migration) => migration.name), converted, warnings };
   });
 }
 

@@ -68,6 +68,17 @@ describe('the table of the Go service', () => {
   });
 });
 
+test('what the database warns of is told on stderr', async () => {
+  const env = { DATABASE_URL: await createDatabase(postgres?.url ?? '') };
+  await withClient(env.DATABASE_URL, (client) =>
+    client.query('create schema svc_mqtt; create view svc_mqtt.device as select 1 as x'),
+  );
+  const io = fakeIo({ env });
+  expect(await runProgram(['migrate', '--json'], io)).toBe(0);
+  expect(jsonLines(io.out())).toMatchObject([{ converted_devices: 0 }]);
+  expect(io.err()).toMatch(/^the SQL interface .*a schema svc_mqtt already.*docs\/sql\.md\.$/m);
+});
+
 describe('progress', () => {
   test('as a line counts and rounds down', () => {
     expect(formatProgress({ step: 'converting', done: 45_999, total: 100_000 })).toBe(

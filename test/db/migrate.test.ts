@@ -1,7 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { afterEach, describe, expect, test } from 'vitest';
+import type { Config } from '../../src/config.js';
 import { migrate, readMigrationStatus } from '../../src/db/migrate.js';
 import { SvcMqttError } from '../../src/errors.js';
+import { openLog } from '../../src/log.js';
+import { bringSchemaUpToDate } from '../../src/server/start/start-database.js';
 import { type Kind, kinds, openTestDatabase, type TestDatabase } from './databases.js';
 import { startWorker } from './processes.js';
 
@@ -28,9 +31,9 @@ describe.each(kinds)('migrations in %s', (kind) => {
     const status = { newer: false, legacy: undefined };
     expect(await readMigrationStatus(db)).toEqual({ ...status, applied: [], pending: names });
     expect(await readMigrationStatus(db)).toEqual({ ...status, applied: [], pending: names });
-    expect(await migrate(db)).toEqual({ applied: names, converted: 0 });
+    expect(await migrate(db)).toEqual({ applied: names, converted: 0, warnings: [] });
     expect(await readMigrationStatus(db)).toEqual({ ...status, applied: names, pending: [] });
-    expect(await migrate(db)).toEqual({ applied: [], converted: 0 });
+    expect(await migrate(db)).toEqual({ applied: [], converted: 0, warnings: [] });
 
     await sql(`insert into svc_mqtt_migrations (hash, created_at) values ('x', 4102444800000)`);
     const newer = await readMigrationStatus(db);
@@ -103,5 +106,25 @@ test('a database that answers no more is not waited for without end', async () =
     });
   }
   await other.end();
-  expect(await migrate(db)).toEqual({ applied: [], converted: 0 });
+  expect(await migrate(db)).toEqual({ applied: [], converted: 0, warnings: [] });
+});
+
+test('a server logs what the database warns of', async () => {
+  const { config, db, sql } = await emptyDatabase('postgres');
+  await sql('create schema svc_mqtt; create view svc_mqtt.device as select 1 as x');
+  const lines: string[] = [];
+  const log = openLog({
+    level: 'info',
+    format: 'json',
+    destination: { write: (line) => void lines.push(line) },
+  });
+  await bringSchemaUpToDate({ ...config, migrate: true } as Config, db, log);
+  expect(lines.map((line) => JSON.parse(line))).toMatchObject([
+    { event: 'schema_migrated', level: 30 },
+    {
+      event: 'schema_incomplete',
+      level: 40,
+      reason: expect.stringMatching(/schema svc_mqtt.*docs\/sql\.md/),
+    },
+  ]);
 });

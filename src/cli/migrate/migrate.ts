@@ -1,6 +1,6 @@
 import type { Config } from '../../config.js';
 import type { Database } from '../../db/connection/open.js';
-import { type MigrationStatus, migrate, readMigrationStatus } from '../../db/migrate.js';
+import { type Migrated, type MigrationStatus, migrate, readMigrationStatus } from '../../db/migrate.js';
 import { SvcMqttError } from '../../errors.js';
 import { newerSchema, withDatabase } from '../store/database.js';
 import { type CommandIo, write } from '../terminal/io.js';
@@ -34,7 +34,9 @@ async function writeStatus(db: Database, options: MigrateOptions, io: CommandIo)
 async function writeMigration(db: Database, options: MigrateOptions, io: CommandIo): Promise<void> {
   const progress = startProgress(io);
   const result = await migrate(db, { onProgress: progress.update }).finally(() => progress.close());
-  const fields = { applied: result.applied, converted_devices: result.converted };
+  const { applied, converted, warnings } = result;
+  for (const warning of warnings) io.stderr.write(`${escapeControls(warning)}\n`);
+  const fields = { applied, converted_devices: converted };
   await write(io.stdout, options.json === true ? toJsonLine(fields) : describeResult(result, db));
 }
 
@@ -85,7 +87,7 @@ function describePlan(status: MigrationStatus, db: Database): string {
   return `${lines.length === 0 ? upToDate(db) : lines.join('\n')}\n`;
 }
 
-function describeResult(result: { applied: string[]; converted: number }, db: Database): string {
+function describeResult(result: Migrated, db: Database): string {
   const lines = result.applied.map((name) => `applied ${escapeControls(name)}`);
   if (result.converted > 0) {
     lines.push(`converted ${formatCount(result.converted, 'device')}: every password is a hash now`);

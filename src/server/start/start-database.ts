@@ -22,9 +22,11 @@ export function startDatabase(config: Config, wait: StartWait, log: Log): Promis
  */
 export async function bringSchemaUpToDate(config: Config, db: Database, log: Log): Promise<void> {
   if (config.migrate) {
-    const { applied, converted } = await migrate(db);
+    const { applied, converted, warnings } = await migrate(db);
     if (applied.length > 0)
       log.info({ event: 'schema_migrated', applied, converted }, 'The schema was brought up to date');
+    for (const reason of warnings)
+      log.warn({ event: 'schema_incomplete', reason }, 'The schema could not be made as a whole');
     return;
   }
   const status = await readMigrationStatus(db);
