@@ -22,8 +22,7 @@ CREATE TRIGGER device_ledger_forget_all AFTER TRUNCATE ON devices FOR EACH STATE
 -- would notice makes a new version.
 --
 -- Its functions have the rights of the tables' owner, so that a role needs no more than EXECUTE, and name every table
--- with its schema. The migration calls the function below; where its role may not make a schema, whoever may lets it, and
--- it is called again.
+-- with its schema. The next migration calls the function below.
 CREATE FUNCTION svc_mqtt_make_interface() RETURNS text LANGUAGE plpgsql SET search_path FROM CURRENT AS $make$
 DECLARE
 	tables text := quote_ident(current_schema());
@@ -160,19 +159,3 @@ END
 $make$;
 --> statement-breakpoint
 REVOKE EXECUTE ON FUNCTION svc_mqtt_make_interface() FROM PUBLIC;
---> statement-breakpoint
-DO $$
-DECLARE
-	problem text;
-BEGIN
-	BEGIN
-		problem := svc_mqtt_make_interface();
-	EXCEPTION WHEN insufficient_privilege THEN
-		problem := 'this role may not make a schema in the database';
-	END;
-	IF problem IS NOT NULL THEN
-		RAISE WARNING 'the SQL interface (schema svc_mqtt) is not made: %', problem
-		USING HINT = 'Everything else works without it. See docs/sql.md.';
-	END IF;
-END
-$$;

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { listAudit } from '../../src/db/audit-log.js';
 import { loadCredentials, matchSecret } from '../../src/db/devices/device-credentials.js';
 import { addDevices } from '../../src/db/devices/devices.js';
+import { migrate } from '../../src/db/migrate.js';
 import { kinds, openTestDatabase, type TestDatabase, testActor } from './databases.js';
 
 interface Added {
@@ -142,6 +143,23 @@ describe.each(kinds)('the SQL interface in %s', (kind) => {
     });
   });
 
+  test.each([
+    ["''"],
+    ["repeat('x', 1025)"],
+    ["e'a\\nb'"],
+    ["e'a\\u0085b'"],
+    ["'by svcmqtt_abcdefghijklmnop_abcdefghijklmnopqrstuvwxyz234567'"],
+    ["'by SVCMQTTCLAIM_abcdefghijklmnop_abcdefghijklmnopqrstuvwxyz234567'"],
+  ])('refuses the reason %s, as the API does', async (reason) => {
+    const { device_id: id } = await add(`'pump'`);
+    await expect(database.sql(`select svc_mqtt.revoke_device('${id}', ${reason})`)).rejects.toMatchObject({
+      code: '22023',
+      message: expect.stringMatching(/a reason has/),
+      hint: expect.stringMatching(/\S/),
+    });
+    expect(await auditOf(id)).toHaveLength(1);
+  });
+
   test.skipIf(kind === 'embedded')('a role can do what it was granted and nothing else', async () => {
     const client = await database.db.connect();
     const as = async (statement: string) => {
@@ -210,6 +228,79 @@ test('a role that may not make a schema can migrate, and the interface is made w
     expect(await there()).toEqual([{ there: true }]);
     await client.end();
     await database.sql('drop owned by keeper cascade; drop role keeper');
+  } finally {
+    await database.close();
+  }
+});
+
+describe.each(kinds)('a schema svc_mqtt of something else in %s', (kind) => {
+  test.each([
+    'create table svc_mqtt.audit (x int)',
+    `create function svc_mqtt.version() returns text language sql as 'select ''theirs'''`,
+    `create function svc_mqtt.theirs() returns text language sql as 'select ''theirs'''`,
+    'create type svc_mqtt.device as (x int)',
+    'create view svc_mqtt.device as select 1 as x',
+  ])('%s: it is left as it is, with a warning, and everything else is made', async (statement) => {
+    const database = await openTestDatabase(kind, { migrated: false });
+    try {
+      await database.sql(`create schema svc_mqtt; ${statement}`);
+      const { applied, warnings } = await migrate(database.db);
+      expect(applied).toContain('0014_sql_interface_checks');
+      expect(warnings).toEqual([
+        expect.stringMatching(/svc_mqtt.* is not made.*there is a schema svc_mqtt already/),
+      ]);
+      await addDevices(database.db, testActor, { type: 'sensor' });
+      expect(await database.sql(`select to_regproc('svc_mqtt.add_device') as made`)).toEqual([
+        { made: null },
+      ]);
+      // Nor is a right of others taken.
+      const [{ rights } = { rights: [] }] = await database.sql<{ rights: unknown[] }>(
+        `select array_agg(proacl::text) as rights from pg_proc where pronamespace = 'svc_mqtt'::regnamespace`,
+      );
+      expect(rights ?? [null]).toEqual([null]);
+      await database.sql('alter schema svc_mqtt rename to theirs');
+      expect(await database.sql('select svc_mqtt_make_interface() as problem')).toEqual([{ problem: null }]);
+      expect(await database.sql('select svc_mqtt.version()')).toEqual([{ version: 1 }]);
+    } finally {
+      await database.close();
+    }
+  });
+
+  test('an empty one, made for it, is used', async () => {
+    const database = await openTestDatabase(kind, { migrated: false });
+    try {
+      await database.sql('create schema svc_mqtt');
+      expect(await migrate(database.db)).toMatchObject({ warnings: [] });
+      expect(await database.sql('select svc_mqtt.version()')).toEqual([{ version: 1 }]);
+    } finally {
+      await database.close();
+    }
+  });
+});
+
+test('an interface that was made before is brought up to date, and keeps the rights that were granted', async () => {
+  const database = await openTestDatabase('postgres', { migrated: false });
+  try {
+    const { readFile, readdir } = await import('node:fs/promises');
+    const files = (await readdir('drizzle')).filter((each) => each.endsWith('.sql')).sort();
+    const apply = async (names: string[]) => {
+      for (const name of names)
+        for (const statement of (await readFile(`drizzle/${name}`, 'utf8')).split('--> statement-breakpoint'))
+          await database.sql(statement);
+    };
+    await apply(files.filter((name) => name < '0014'));
+    await database.sql('select svc_mqtt_make_interface()');
+    await database.sql('grant execute on function svc_mqtt.revoke_device to public');
+    const device = `select device_id as id from svc_mqtt.add_device('pump')`;
+    const revoke = `select svc_mqtt.revoke_device(id, '') from (${device}) as added`;
+    await database.sql(revoke);
+    await apply(files.filter((name) => name >= '0014'));
+    await expect(database.sql(revoke)).rejects.toMatchObject({ code: '22023' });
+    expect(
+      await database.sql(
+        `select has_function_privilege('public', 'svc_mqtt.revoke_device(text, text)', 'execute') as may`,
+      ),
+    ).toEqual([{ may: true }]);
   } finally {
     await database.close();
   }
