@@ -12,6 +12,7 @@ import {
   clearStatistics,
   convertLegacy,
   findLegacyProblem,
+  type LegacyProblem,
   legacyTable,
   noteStatistics,
   readLegacyTable,
@@ -28,9 +29,9 @@ export interface MigrationStatus {
   readonly newer: boolean;
   /**
    * The Go service's table, when it is there to be converted, the devices still to convert, and why that is not
-   * possible, if so.
+   * possible and what to do about it, if so.
    */
-  readonly legacy: { readonly devices: number; readonly problem?: string } | undefined;
+  readonly legacy: ({ readonly devices: number } & Partial<LegacyProblem>) | undefined;
 }
 
 /** What a migration has done. */
@@ -73,7 +74,7 @@ export async function readMigrationStatus(db: Database): Promise<MigrationStatus
       applied,
       pending: pending.map((migration) => migration.name),
       newer,
-      legacy: { devices: legacy.devices, ...(problem === undefined ? {} : { problem }) },
+      legacy: { devices: legacy.devices, ...problem },
     };
   });
 }

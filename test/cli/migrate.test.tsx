@@ -68,6 +68,19 @@ describe('the table of the Go service', () => {
   });
 });
 
+test('columns that would be lost are listed by --dry-run and --status', async () => {
+  const env = { DATABASE_URL: await makeLegacyDatabase(2) };
+  await withClient(env.DATABASE_URL, (client) => client.query('alter table devices add location text'));
+  await expect(runProgram(['migrate', '--dry-run'], fakeIo({ env }))).rejects.toMatchObject({
+    code: 'DATABASE_SCHEMA',
+    message: expect.stringContaining('"location"'),
+    suggestion: expect.stringContaining('alter table devices drop "location"'),
+  });
+  const status = fakeIo({ env });
+  expect(await runProgram(['migrate', '--status'], status)).toBe(0);
+  expect(status.out()).toContain('alter table devices drop "location"');
+});
+
 test('what the database warns of is told on stderr', async () => {
   const env = { DATABASE_URL: await createDatabase(postgres?.url ?? '') };
   await withClient(env.DATABASE_URL, (client) =>

@@ -252,6 +252,89 @@ test('what GORM had deleted softly is revoked, and a missing date is set', async
   expect(devices[1]?.createdAt.getTime()).toBeGreaterThan(Date.now() - 60_000);
 });
 
+test("Go's zero time is none, neither of the making of a device nor of its deletion", async () => {
+  const old = await oldDatabase('postgres', 'id text primary key', ', deleted_at timestamp');
+  await old.sql(`alter database ${await databaseName(old)} set timezone = 'Europe/Vienna'`);
+  await old.sql(
+    `insert into devices values ('a', 't', 'a', 'p', '0001-01-01Z', '0001-01-01'), ('b', 't', 'b', 'p', '2024-05-05Z', '2024-06-06 12:00')`,
+  );
+  await migrate(old.db);
+  const [a, b] = await listDevices(old.db, { state: 'all', limit: 10 });
+  expect(a?.revokedAt).toBeNull();
+  expect(a?.createdAt.getTime()).toBeGreaterThan(Date.now() - 60_000);
+  expect(b?.createdAt.toISOString()).toBe('2024-05-05T00:00:00.000Z');
+  expect(b?.revokedAt?.toISOString()).toBe('2024-06-06T10:00:00.000Z');
+});
+
+const databaseName = async ({ sql }: TestDatabase) =>
+  (await sql<{ name: string }>('select quote_ident(current_database()) as name'))[0]?.name;
+
+/** What the status says, and the migration, which changes nothing. */
+async function refusalOf({ db, sql }: TestDatabase): Promise<string> {
+  const before = await sql('select * from devices');
+  const { problem, advice } = (await readMigrationStatus(db)).legacy ?? {};
+  const error = await migrate(db).catch((thrown: unknown) => thrown);
+  if (!(error instanceof SvcMqttError)) throw new Error('it was converted');
+  expect(error.code).toBe('DATABASE_SCHEMA');
+  expect(error.message).toBe(problem);
+  expect(error.toLine()).toContain(advice);
+  expect(error.toLine()).toContain('nothing was changed');
+  expect(await sql('select * from devices')).toEqual(before);
+  return error.toLine();
+}
+
+/** The statements of SQL that a line gives. */
+const statementsIn = (line: string) => [...line.matchAll(/`([^`]*)`/g)];
+
+test.each(['postgres', 'embedded'] as const)(
+  'columns that would be lost in %s are named, and kept and dropped as it is said',
+  async (kind) => {
+    const old = await oldDatabase(
+      kind,
+      undefined,
+      `, location text, "Customer" int, "order" int, enabled boolean`,
+    );
+    await old.sql(`insert into devices values ('a', 't', 'a', 'p', now(), 'graz', 7, 1, false)`);
+    const line = await refusalOf(old);
+    expect(line).toMatch(/would be lost: "location", "Customer", "order", "enabled"/);
+    for (const [, statement = ''] of statementsIn(line)) await old.sql(statement);
+    expect((await migrate(old.db)).converted).toBe(1);
+    expect(await old.sql('select * from devices_more')).toEqual([
+      { id: 'a', location: 'graz', Customer: 7, order: 1, enabled: false },
+    ]);
+  },
+);
+
+test('a deletion that GORM notes as a number is refused, and converted as it is said', async () => {
+  const old = await oldDatabase('postgres', undefined, ', deleted_at bigint not null default 0');
+  await old.sql(
+    `insert into devices values ('a', 't', 'a', 'p', now(), 1700000000), ('b', 't', 'b', 'p', now(), 0)`,
+  );
+  const line = await refusalOf(old);
+  expect(line).toMatch(/deleted_at .* is no time/);
+  for (const [, statement = ''] of statementsIn(line)) await old.sql(statement);
+  await migrate(old.db);
+  const devices = await listDevices(old.db, { state: 'all', limit: 10 });
+  expect(devices.map((device) => device.revokedAt?.getTime() ?? null)).toEqual([1_700_000_000_000, null]);
+});
+
+test.each([
+  ['created_at', 'bigint using 0'],
+  ['mqtt_password', `bytea using ''::bytea`],
+  ['device_type', 'int using 1'],
+])('a column %s of type %s is refused', async (column, type) => {
+  const old = await oldDatabase();
+  await old.sql(`alter table devices alter ${column} type ${type}`);
+  expect(await refusalOf(old)).toMatch(new RegExp(`${column} .* is no (text|time)`));
+});
+
+test.each(['view', 'materialized view'])('a %s in place of the table is refused', async (kind) => {
+  const old = await oldDatabase();
+  await fill(old, 3);
+  await old.sql(`alter table devices rename to things; create ${kind} devices as select * from things`);
+  expect(await refusalOf(old)).toMatch(/view.*only a table/);
+});
+
 test('a row that the Go service is writing is waited for and converted', async () => {
   const old = await oldDatabase();
   await fill(old, 10);

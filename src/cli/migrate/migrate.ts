@@ -1,7 +1,7 @@
 import type { Config } from '../../config.js';
 import type { Database } from '../../db/connection/open.js';
+import { legacyRefusal } from '../../db/devices/legacy.js';
 import { type Migrated, type MigrationStatus, migrate, readMigrationStatus } from '../../db/migrate.js';
-import { SvcMqttError } from '../../errors.js';
 import { newerSchema, withDatabase } from '../store/database.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { startProgress } from '../terminal/progress-report.js';
@@ -43,11 +43,8 @@ async function writeMigration(db: Database, options: MigrateOptions, io: Command
 /** Refuses what `migrate` would refuse. */
 function requireMigratable(status: MigrationStatus, db: Database): void {
   if (status.newer) throw newerSchema(db);
-  const problem = status.legacy?.problem;
-  if (problem === undefined) return;
-  throw new SvcMqttError('DATABASE_SCHEMA', problem, {
-    suggestion: 'Correct these rows of the Go service, then run svc-mqtt migrate',
-  });
+  const { problem, advice } = status.legacy ?? {};
+  if (problem !== undefined && advice !== undefined) throw legacyRefusal({ problem, advice });
 }
 
 function statusFields(status: MigrationStatus): Record<string, unknown> {
@@ -70,7 +67,8 @@ function describeStatus(status: MigrationStatus, db: Database): string {
       `The Go service's table is there: ${formatCount(status.legacy.devices, 'device')} to convert.`,
     );
   }
-  if (status.legacy?.problem !== undefined) lines.push(`${escapeControls(status.legacy.problem)}.`);
+  const { problem, advice } = status.legacy ?? {};
+  if (problem !== undefined) lines.push(`${escapeControls(problem)}. ${escapeControls(advice ?? '')}.`);
   if (status.newer) lines.push(`The schema of ${db.where} is newer than this program.`);
   else if (status.pending.length === 0 && status.legacy === undefined) lines.push(upToDate(db));
   else lines.push(`Run \`svc-mqtt migrate\` to bring the schema of ${db.where} up to date.`);

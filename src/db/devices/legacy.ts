@@ -1,4 +1,4 @@
-import type pg from 'pg';
+import pg from 'pg';
 import { messageOf, SvcMqttError } from '../../errors.js';
 import type { Progress } from '../../progress.js';
 import { setForSession } from '../connection/session.js';
@@ -28,11 +28,29 @@ const mostBatches = 20;
 const shownProblems = 5;
 const clearingLockTimeoutMs = 3_000;
 
+/** Why the old table cannot be converted, and what to do about it. */
+export interface LegacyProblem {
+  readonly problem: string;
+  readonly advice: string;
+}
+
+/** The columns that are converted, or say nothing that is wanted, and the kind of type that each needs. */
+const knownColumns = new Map<string, 'text' | 'time' | 'any'>([
+  ['id', 'any'],
+  ['device_type', 'text'],
+  ['mqtt_user', 'text'],
+  ['mqtt_password', 'text'],
+  ['created_at', 'time'],
+  ['updated_at', 'any'],
+  ['deleted_at', 'time'],
+]);
+const requiredColumns = ['id', 'device_type', 'mqtt_user', 'created_at'];
+
 /** Finds the Go service's table in the search path; undefined when there is none, or it is converted. */
 export async function readLegacyTable(client: pg.Client): Promise<LegacyTable | undefined> {
   const columns = await columnsOf(client, legacyTable);
   if (!columns.has('mqtt_password') || columns.has('secret_hash')) return undefined;
-  for (const required of ['id', 'device_type', 'mqtt_user', 'created_at']) {
+  for (const required of requiredColumns) {
     if (!columns.has(required)) {
       throw new SvcMqttError(
         'DATABASE_SCHEMA',
@@ -47,12 +65,51 @@ export async function readLegacyTable(client: pg.Client): Promise<LegacyTable | 
   return { devices: Number(counted[0]?.devices) };
 }
 
-async function columnsOf(client: pg.Client, table: string): Promise<Set<string>> {
-  const { rows } = await client.query<{ name: string }>(
-    `select attname as name from pg_attribute
-     where attrelid = to_regclass('${table}') and attnum > 0 and not attisdropped`,
+/** The columns of a table or view, each with the kind of its type. */
+async function columnsOf(client: pg.Client, table: string): Promise<Map<string, string>> {
+  const { rows } = await client.query<{ name: string; kind: string }>(
+    `select attname as name, case when typcategory = 'S' then 'text'
+       when typname in ('date', 'timestamp', 'timestamptz') then 'time' else 'other' end as kind
+     from pg_attribute join pg_type on pg_type.oid = atttypid
+     where attrelid = to_regclass('${table}') and attnum > 0 and not attisdropped order by attnum`,
   );
-  return new Set(rows.map((row) => row.name));
+  return new Map(rows.map((row) => [row.name, row.kind]));
+}
+
+/** Says why the old table cannot be converted, naming what is in the way; undefined when it can. */
+export async function findLegacyProblem(client: pg.Client): Promise<LegacyProblem | undefined> {
+  return (await findProblemOfTable(client)) ?? (await findProblemOfRows(client));
+}
+
+async function findProblemOfTable(client: pg.Client): Promise<LegacyProblem | undefined> {
+  const { rows } = await client.query<{ is_table: boolean }>(
+    `select relkind in ('r', 'p') as is_table from pg_class where oid = to_regclass('${legacyTable}')`,
+  );
+  if (rows[0]?.is_table !== true) {
+    return {
+      problem: `${legacyTable} is a view, or a table of another server, and only a table can be converted`,
+      advice: 'Give the table behind it that name, or set DATABASE_URL to the database that has it',
+    };
+  }
+  const columns = await columnsOf(client, legacyTable);
+  for (const [name, kind] of columns) {
+    const wanted = knownColumns.get(name) ?? 'any';
+    if (wanted === 'any' || kind === wanted) continue;
+    return {
+      problem: `The column ${name} of the old table ${legacyTable} is no ${wanted}`,
+      advice:
+        name === 'deleted_at'
+          ? `Make it one, such as with \`alter table ${legacyTable} alter deleted_at drop default, alter deleted_at drop not null, alter deleted_at type timestamptz using to_timestamp(nullif(deleted_at, 0))\` where it holds seconds`
+          : `Make it one with \`alter table ${legacyTable} alter ${name} type ${wanted === 'text' ? 'text' : 'timestamptz'} using …\``,
+    };
+  }
+  const others = [...columns.keys()].filter((name) => !knownColumns.has(name));
+  if (others.length === 0) return undefined;
+  const quoted = others.map((name) => pg.escapeIdentifier(name));
+  return {
+    problem: `The old table ${legacyTable} has ${others.length === 1 ? 'a column' : 'columns'} that the new one has not, and that would be lost: ${others.map((name) => JSON.stringify(name)).join(', ')}`,
+    advice: `Keep what you need, such as with \`create table devices_more as select id, ${quoted.join(', ')} from ${legacyTable}\`, drop them with \`alter table ${legacyTable} ${quoted.map((name) => `drop ${name}`).join(', ')}\` (a device that only such a column kept out is to be revoked afterwards)`,
+  };
 }
 
 /** What is wrong with a row, in the order in which it is looked for; each is an SQL condition on the old table. */
@@ -74,7 +131,7 @@ const problems: readonly { readonly when: string; readonly text: string }[] = [
 ];
 
 /** Says which rows cannot be converted and why, naming a few; undefined when all can. */
-export async function findLegacyProblem(client: pg.Client): Promise<string | undefined> {
+async function findProblemOfRows(client: pg.Client): Promise<LegacyProblem | undefined> {
   const cases = problems.map(({ when }, index) => `when ${when} then ${index}`).join(' ');
   const { rows } = await client.query<{ id: string; problem: number; count: string }>(
     `select left(coalesce(id::text, '(null)'), 80) as id, problem, count(*) over () as count
@@ -85,18 +142,27 @@ export async function findLegacyProblem(client: pg.Client): Promise<string | und
   if (count === 0) return undefined;
   const named = rows.map((row) => `${JSON.stringify(row.id)} ${problems[row.problem]?.text}`).join(', ');
   const more = count > rows.length ? `, and ${count - rows.length} more` : '';
-  return `${count} ${count === 1 ? 'row' : 'rows'} of the old table ${legacyTable} cannot be converted: ${named}${more}`;
+  return {
+    problem: `${count} ${count === 1 ? 'row' : 'rows'} of the old table ${legacyTable} cannot be converted: ${named}${more}`,
+    advice: 'Correct or delete these rows',
+  };
 }
 
-/** Locks the old table against a Go service that still runs, checks every row, and frees its name. */
+/** The refusal to convert. */
+export function legacyRefusal({ problem, advice }: LegacyProblem): SvcMqttError {
+  return new SvcMqttError('DATABASE_SCHEMA', problem, {
+    suggestion: `${advice}, and run svc-mqtt migrate again; nothing was changed`,
+  });
+}
+
+/** Locks the old table against a Go service that still runs, checks it and every row, and frees its name. */
 export async function setLegacyAside(client: pg.Client): Promise<void> {
+  // What is no table may not be locked.
+  const ofTable = await findProblemOfTable(client);
+  if (ofTable !== undefined) throw legacyRefusal(ofTable);
   await client.query(`lock table ${legacyTable} in access exclusive mode`);
   const problem = await findLegacyProblem(client);
-  if (problem !== undefined) {
-    throw new SvcMqttError('DATABASE_SCHEMA', problem, {
-      suggestion: 'Correct or delete these rows and run svc-mqtt migrate again; nothing was changed',
-    });
-  }
+  if (problem !== undefined) throw legacyRefusal(problem);
   await client.query(`alter table ${legacyTable} rename to ${asideTable}`);
   // The names of its indexes are wanted for the new table.
   const { rows } = await client.query<{ statement: string }>(
@@ -116,8 +182,11 @@ export async function convertLegacy(
     `select count(*) as total from ${asideTable}`,
   );
   const total = Number(counted[0]?.total);
+  // Go's zero time, of the year 1, says that there is none.
+  const timeOf = (column: string) =>
+    `case when ${column}::timestamptz >= '0002-01-01Z' then ${column}::timestamptz end`;
   // GORM deletes softly: such a device could not log in any more, which is what revoked means.
-  const revokedAt = columns.has('deleted_at') ? 'deleted_at' : 'null';
+  const revokedAt = columns.has('deleted_at') ? timeOf('deleted_at') : 'null::timestamptz';
   const rowsPerBatch = Math.max(leastRowsPerBatch, Math.ceil(total / mostBatches));
   let done = 0;
   let last: string | undefined;
@@ -125,7 +194,7 @@ export async function convertLegacy(
     report({ step: 'converting devices', done, total });
     const { rows } = await client.query<{ count: string; last: string }>(
       `with batch as materialized (
-         select id::text as id, device_type::text as type, coalesce(created_at, now()) as created_at, ${revokedAt}::timestamptz as revoked_at,
+         select id::text as id, device_type::text as type, coalesce(${timeOf('created_at')}, now()) as created_at, ${revokedAt} as revoked_at,
            uuid_send(gen_random_uuid()) as salt, convert_to(mqtt_password, 'UTF8') as password
          from ${asideTable} where $1::text is null or id::text collate "C" > $1
          order by id::text collate "C" limit ${rowsPerBatch}
