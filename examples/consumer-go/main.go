@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -23,27 +24,39 @@ import (
 )
 
 type reading struct {
-	ID      string  `json:"id"`
-	Celsius float64 `json:"celsius"`
-	Fan     string  `json:"fan"`
+	ID      string   `json:"id"`
+	Celsius *float64 `json:"celsius"`
+	Fan     string   `json:"fan"`
 }
 
-// kept remembers what was kept. In your program keep is one INSERT into a table whose primary key is (device, id); a map
-// in memory forgets.
+// kept remembers what was kept. A message can come twice: it is stored again when its acknowledgement was lost on the way
+// to the device, and delivered again when ours was lost. In your program this is a table whose primary key is (device, id);
+// a map in memory forgets.
 var kept = map[[2]string]bool{}
 
-// keep answers false when the message was kept before. A message can come twice: it is stored again when its
-// acknowledgement was lost on the way to the device, and delivered again when ours was lost.
-func keep(device, id string) bool {
-	key := [2]string{device, id}
-	if kept[key] {
-		return false
+func isKept(device, id string) bool { return kept[[2]string{device, id}] }
+func keep(device, id string)        { kept[[2]string{device, id}] = true }
+
+var idPattern = regexp.MustCompile(`^[!-~]{1,64}$`)
+
+// read reads a message. A device can send anything: believe nothing that was not looked at.
+func read(data []byte, kind string) (reading, error) {
+	var r reading
+	if err := json.Unmarshal(data, &r); err != nil {
+		return r, err
 	}
-	kept[key] = true
-	return true
+	switch {
+	case !idPattern.MatchString(r.ID):
+		return r, errors.New("it has no id of 1 to 64 printable characters")
+	case kind == "temperature" && (r.Celsius == nil || *r.Celsius <= -300 || *r.Celsius >= 3000):
+		return r, errors.New("it has no temperature")
+	case kind == "fan" && r.Fan != "on" && r.Fan != "off":
+		return r, errors.New("it does not say whether the fan is on")
+	}
+	return r, nil
 }
 
-func take(connection *nats.Conn, message jetstream.Msg) error {
+func take(ctx context.Context, stream jetstream.JetStream, message jetstream.Msg) error {
 	// raw.<device id>; the gateway lets no device use another's. The topic is in a header.
 	token := strings.Split(message.Subject(), ".")[1]
 	device, err := url.PathUnescape(token)
@@ -54,38 +67,40 @@ func take(connection *nats.Conn, message jetstream.Msg) error {
 	if levels := strings.Split(message.Headers().Get("Mqtt-Topic"), "/"); len(levels) > 2 {
 		kind = levels[2]
 	}
-	var r reading
-	err = json.Unmarshal(message.Data(), &r)
-	if err == nil && r.ID == "" {
-		err = errors.New("it has no id")
-	}
+	r, err := read(message.Data(), kind)
 	if err != nil {
-		// It will not get better: say so, and do not have it delivered again.
-		fmt.Printf("%s unreadable: %v\n", device, err)
+		// It will not get better: say so, and do not have it delivered again. The error may quote what the device sent.
+		fmt.Printf("%s unreadable: %q\n", device, err)
 		return message.Term()
 	}
 
-	switch {
-	case !keep(device, r.ID):
+	if isKept(device, r.ID) {
 		fmt.Printf("%s %s again\n", device, r.ID)
-	case kind == "temperature":
-		fmt.Printf("%s %s %v °C\n", device, r.ID, r.Celsius)
-		// A command goes to cmd.<device id>.…; the device gets it under cmd/<device id>/… if it is connected.
+		return message.Ack()
+	}
+	switch kind {
+	case "temperature":
+		fmt.Printf("%s %s %v °C\n", device, r.ID, *r.Celsius)
+		// A command goes to cmd.<device id>.…; the device gets it under cmd/<device id>/…, at once if it is connected,
+		// else when it comes back to its session.
 		command := ""
-		if r.Celsius > 30 {
+		if *r.Celsius > 30 {
 			command = "on"
-		} else if r.Celsius < 25 {
+		} else if *r.Celsius < 25 {
 			command = "off"
 		}
 		if command != "" {
-			if err := connection.Publish("cmd."+token+".fan", []byte(command)); err != nil {
+			// This returns when the command is stored.
+			if _, err := stream.Publish(ctx, "cmd."+token+".fan", []byte(command)); err != nil {
 				return err
 			}
 		}
-	case kind == "fan":
+	case "fan":
 		fmt.Printf("%s %s fan %s\n", device, r.ID, r.Fan)
 	}
-	// Only now: what was not acknowledged within 30 s is delivered again, also to another copy of this program.
+	// Only now that all is done: if this program ends before, the message comes again, and the command can be sent twice.
+	keep(device, r.ID)
+	// What was not acknowledged within 30 s is delivered again, also to another copy of this program.
 	return message.Ack()
 }
 
@@ -118,7 +133,8 @@ func run() error {
 		return err
 	}
 	consuming, err := consumer.Consume(func(message jetstream.Msg) {
-		if err := take(connection, message); err != nil {
+		if err := take(ctx, stream, message); err != nil {
+			// Not acknowledged, so it comes again.
 			log.Print(err)
 		}
 	}, jetstream.PullMaxMessages(100))

@@ -22,21 +22,32 @@ await (await nats.jetstreamManager()).consumers.add('RAW', {
   ack_policy: AckPolicy.Explicit,
   ack_wait: nanos(30_000),
 });
-const consumer = await nats.jetstream().consumers.get('RAW', 'readings-node');
+const jetstream = nats.jetstream();
+const consumer = await jetstream.consumers.get('RAW', 'readings-node');
 const messages = await consumer.consume({ max_messages: 100 });
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => messages.close());
 
 /**
- * Keeps a message; false when it was kept before. A message can come twice: it is stored again when its
- * acknowledgement was lost on the way to the device, and delivered again when ours was lost. In your program this is
- * one INSERT into a table whose primary key is (device, id); a Set in memory forgets.
+ * What was kept. A message can come twice: it is stored again when its acknowledgement was lost on the way to the device,
+ * and delivered again when ours was lost. In your program this is a table whose primary key is (device, id); a Set in
+ * memory forgets.
  */
 const kept = new Set();
-function keep(device, id) {
-  const key = `${device} ${id}`;
-  if (kept.has(key)) return false;
-  kept.add(key);
-  return true;
+const keyOf = (device, id) => `${device} ${id}`;
+const isKept = (device, id) => kept.has(keyOf(device, id));
+const keep = (device, id) => kept.add(keyOf(device, id));
+
+/** Reads a message, or throws. A device can send anything: believe nothing that was not looked at. */
+function read(message, kind) {
+  const reading = message.json();
+  if (typeof reading?.id !== 'string') throw new Error('it has no id');
+  if (!/^[!-~]{1,64}$/.test(reading.id)) throw new Error('its id has not 1 to 64 printable characters');
+  const { celsius, fan } = reading;
+  if (kind === 'temperature' && !(typeof celsius === 'number' && celsius > -300 && celsius < 3000))
+    throw new Error('it has no temperature');
+  if (kind === 'fan' && fan !== 'on' && fan !== 'off')
+    throw new Error('it does not say whether the fan is on');
+  return reading;
 }
 
 /** The device id in a subject: there a dot in an old id is %2E. */
@@ -48,30 +59,41 @@ function idOf(token) {
   }
 }
 
-for await (const message of messages) {
+async function take(message) {
   // raw.<device id>; the gateway lets no device use another's. The topic is in a header.
   const token = message.subject.split('.')[1];
   const device = idOf(token);
   const kind = message.headers?.get('Mqtt-Topic').split('/')[2];
   let reading;
   try {
-    reading = message.json();
-    if (typeof reading?.id !== 'string') throw new Error('it has no id');
+    reading = read(message, kind);
   } catch (error) {
-    // It will not get better: say so, and do not have it delivered again.
-    console.log(`${device} unreadable: ${error.message}`);
+    // It will not get better: say so, and do not have it delivered again. The error may quote what the device sent.
+    console.log(`${device} unreadable: ${JSON.stringify(error.message)}`);
     message.term();
-    continue;
+    return;
   }
 
-  if (!keep(device, reading.id)) console.log(`${device} ${reading.id} again`);
-  else if (kind === 'temperature') {
+  if (isKept(device, reading.id)) {
+    console.log(`${device} ${reading.id} again`);
+    message.ack();
+    return;
+  }
+  if (kind === 'temperature') {
     console.log(`${device} ${reading.id} ${reading.celsius} °C`);
-    // A command goes to cmd.<device id>.…; the device gets it under cmd/<device id>/… if it is connected.
-    if (reading.celsius > 30) nats.publish(`cmd.${token}.fan`, 'on');
-    if (reading.celsius < 25) nats.publish(`cmd.${token}.fan`, 'off');
+    // A command goes to cmd.<device id>.…; the device gets it under cmd/<device id>/…, at once if it is connected,
+    // else when it comes back to its session. This returns when the command is stored.
+    if (reading.celsius > 30) await jetstream.publish(`cmd.${token}.fan`, 'on');
+    if (reading.celsius < 25) await jetstream.publish(`cmd.${token}.fan`, 'off');
   } else if (kind === 'fan') console.log(`${device} ${reading.id} fan ${reading.fan}`);
-  // Only now: what was not acknowledged within 30 s is delivered again, also to another copy of this program.
+  // Only now that all is done: if this program ends before, the message comes again, and the command can be sent twice.
+  keep(device, reading.id);
+  // What was not acknowledged within 30 s is delivered again, also to another copy of this program.
   message.ack();
+}
+
+for await (const message of messages) {
+  // What fails is not acknowledged, so it comes again.
+  await take(message).catch((error) => console.error(`${message.subject} is not done: ${error.message}`));
 }
 await nats.drain();

@@ -79,7 +79,22 @@ test('devices and consumers work together, and nothing stored is missed when gat
   const probe = await addDevice(gateway.server.httpPort);
   const client = await connected(onTestFinished, gateway.server.mqttPort, probe);
   const twice = '{"id":"probe-1","celsius":27}';
-  for (const [index, payload] of [twice, twice, 'no JSON', '{}', 'null'].entries()) {
+  const unreadable = [
+    'no JSON',
+    '{}',
+    'null',
+    '{"id":"\\ud800","celsius":31}',
+    '{"id":"a\\nb","celsius":31}',
+    '['.repeat(50_000),
+    `{"id":"deep","celsius":${'['.repeat(20_000)}${']'.repeat(20_000)}}`,
+    '{"id":"x"}',
+    '{"id":"x","celsius":{"toString":null}}',
+    '{"id":"x","celsius":"31"}',
+    '{"id":"x","celsius":1e400}',
+    `{"id":"x","celsius":${'9'.repeat(4_000)}}`,
+    '{"id":["x"],"celsius":31}',
+  ];
+  for (const [index, payload] of [twice, twice, ...unreadable].entries()) {
     client.send(
       publishPacket({ topic: `raw/${probe.id}/temperature`, payload, qos: 1, packetId: index + 1 }),
     );
@@ -89,8 +104,10 @@ test('devices and consumers work together, and nothing stored is missed when gat
     await consumer.prints(/ probe-1 27(\.0)? °C$/);
     await consumer.prints(/ probe-1 again$/);
     await until(
-      'three are unreadable',
-      () => consumer.lines.filter((line) => line.startsWith(`${probe.id} unreadable: `)).length === 3,
+      'the others are unreadable',
+      () =>
+        consumer.lines.filter((line) => line.startsWith(`${probe.id} unreadable: `)).length ===
+        unreadable.length,
     );
   }
 
