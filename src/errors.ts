@@ -35,6 +35,8 @@ export const errorCodes = {
   DEVICE_NOT_FOUND: { exit: 1, http: 404 },
   /** A device with this id exists already. */
   DEVICE_EXISTS: { exit: 1, http: 409 },
+  /** A device cannot be removed, because rows of another table refer to it. */
+  DEVICE_IN_USE: { exit: 1, http: 409 },
   /** A device is revoked, connected nowhere, or does not take what it is asked. */
   DEVICE_UNAVAILABLE: { exit: 1, http: 409 },
   /** A device did not answer in time. */

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
   enableDevices,
+  removeDevices,
   revokeDevices,
   rotateSecret,
   setDevice,
@@ -267,4 +268,53 @@ describe.each(kinds)('in %s', (kind) => {
       await until('nothing is locked', async () => (await add()).id !== '');
     },
   );
+});
+
+describe.each(kinds)('devices to which rows of other tables refer, in %s', (kind) => {
+  let database: TestDatabase;
+  beforeAll(async () => {
+    database = await openTestDatabase(kind);
+    await database.sql(`
+      create table pumps (device text references devices (id));
+      create table sites (device text references devices (id) deferrable initially deferred);
+      create table notes (device text references devices (id) on delete cascade)`);
+    for (const id of ['free', 'noted', 'pump', 'site'])
+      await addDevices(database.db, testActor, { id, type: 'sensor' });
+    await database.sql(
+      `insert into pumps values ('pump'); insert into sites values ('site'); insert into notes values ('noted')`,
+    );
+  });
+  afterAll(async () => {
+    await database?.close();
+  });
+  const left = async () =>
+    (await database.sql<{ id: string }>('select id from devices order by id')).map(({ id }) => id);
+
+  test.each([
+    ['pump', /device pump cannot be removed: a row of the table pumps/],
+    ['site', /device site cannot be removed: a row of the table sites/],
+  ])('%s is not removed, and the table is named', async (id, message) => {
+    await expect(removeDevices(database.db, testActor, [id])).rejects.toMatchObject({
+      code: 'DEVICE_IN_USE',
+      httpStatus: 409,
+      message: expect.stringMatching(message),
+      suggestion: expect.stringContaining('Revoke it instead'),
+    });
+    expect(await left()).toContain(id);
+  });
+
+  test('of many each is named, and none is removed; the others can be', async () => {
+    await expect(removeDevices(database.db, testActor, [...(await left()), 'nobody'])).rejects.toMatchObject({
+      code: 'DEVICE_IN_USE',
+      message: expect.stringMatching(/: pump \(table pumps\), site \(table sites\)$/),
+      suggestion: expect.stringMatching(/none of the 5 devices/),
+    });
+    expect(await left()).toEqual(['free', 'noted', 'pump', 'site']);
+    expect(await removeDevices(database.db, testActor, ['free', 'noted', 'nobody'])).toEqual({
+      changed: ['free', 'noted'],
+      unchanged: [],
+      unknown: ['nobody'],
+    });
+    expect(await left()).toEqual(['pump', 'site']);
+  });
 });

@@ -193,6 +193,22 @@ describe.each(kinds)('the life of a device over HTTP, on %s', (kind) => {
     expect(await add({ id: 'gone' })).toMatchObject({ id: 'gone' });
   });
 
+  it('is not removed while a row of another table refers to it', async () => {
+    await add({ id: 'held' });
+    await database.sql('create table pumps (device text references devices (id))');
+    await database.sql(`insert into pumps values ('held')`);
+    const refused = await send('POST', '/devices/held/remove');
+    expect(refused.status).toBe(409);
+    expect(refused.json()).toMatchObject({
+      code: 'DEVICE_IN_USE',
+      title: 'The device is in use',
+      detail: expect.stringContaining('table pumps'),
+      suggestion: expect.stringContaining('Revoke it instead'),
+    });
+    await database.sql('drop table pumps');
+    expect((await send('POST', '/devices/held/remove')).status).toBe(204);
+  });
+
   it('can be changed and shown when SQL has written metadata that is no text', async () => {
     await add({ id: 'odd' });
     await database.sql(

@@ -48,6 +48,13 @@ function rootOf(error: unknown): unknown {
   return at;
 }
 
+/** The table whose rows refer to what was to be deleted; undefined when the error is another one. */
+export function referringTableOf(error: unknown): string | undefined {
+  // foreign_key_violation, and restrict_violation, which PostgreSQL 18 says of ON DELETE RESTRICT.
+  if (!['23503', '23001'].includes(codeOf(error) ?? '')) return undefined;
+  return (rootOf(error) as { table?: string }).table ?? 'of an unknown name';
+}
+
 /**
  * Says in one sentence what is wrong with the database, where, and what to do. An error that is about neither
  * reaching it nor being let in is answered as the driver made it.

@@ -1,6 +1,8 @@
 import { eq, sql } from 'drizzle-orm';
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres';
+import { drizzle, type NodePgDatabase } from 'drizzle-orm/node-postgres';
+import { SvcMqttError } from '../../errors.js';
 import { type Actor, writeAudit } from '../audit.js';
+import { referringTableOf, toDatabaseError } from '../connection/database-errors.js';
 import type { Database } from '../connection/open.js';
 import { batchesOf, idsPerQuery, query } from '../connection/query.js';
 import { inTransaction } from '../connection/transaction.js';
@@ -99,34 +101,102 @@ async function changeRevocation(
   };
 }
 
-/** Deletes devices, with their secrets and metadata. An id is free then, for a device that has nothing of this one. */
+/**
+ * Deletes devices, with their secrets and metadata. An id is free then, for a device that has nothing of this one.
+ *
+ * @throws SvcMqttError DEVICE_IN_USE, naming those to which rows of other tables refer; none of their batch is deleted.
+ */
 export async function removeDevices(db: Database, actor: Actor, ids: readonly string[]): Promise<Outcomes> {
   const wanted = [...new Set(ids)];
   const removed = new Set<string>();
   for (const batch of batchesOf(wanted.filter(isStorable), idsPerQuery)) {
-    const rows = await query(db, () =>
-      inTransaction(db, async (orm) => {
-        const { rows } = await orm.execute<{ id: string; type: string }>(sql`
-          with held as (
-            select id from ${devices} where id = any(${sql.param(batch)}::text[]) order by id for update
-          )
-          delete from ${devices} using held where ${devices}.id = held.id
-          returning ${devices}.id, ${devices}.type`);
-        await writeAudit(
-          orm,
-          actor,
-          rows.map(({ id, type }) => ({ action: 'device.remove', target: id, details: { type } })),
-        );
-        return rows;
-      }),
-    );
-    for (const { id } of rows) removed.add(id);
+    try {
+      const rows = await query(db, () =>
+        inTransaction(db, async (orm) => {
+          const rows = await deleteDevices(orm, batch);
+          await writeAudit(
+            orm,
+            actor,
+            rows.map(({ id, type }) => ({ action: 'device.remove', target: id, details: { type } })),
+          );
+          return rows;
+        }),
+      );
+      for (const { id } of rows) removed.add(id);
+    } catch (error) {
+      const table = referringTableOf(error);
+      if (table === undefined) throw error;
+      // The database names one of the tables, and no device.
+      const tables = batch.length === 1 ? new Map([[batch[0] ?? '', table]]) : await findReferred(db, batch);
+      throw inUse(tables, batch.length, error);
+    }
   }
   return {
     changed: wanted.filter((id) => removed.has(id)),
     unchanged: [],
     unknown: wanted.filter((id) => !removed.has(id)),
   };
+}
+
+async function deleteDevices(
+  orm: NodePgDatabase,
+  ids: readonly string[],
+): Promise<{ id: string; type: string }[]> {
+  const { rows } = await orm.execute<{ id: string; type: string }>(sql`
+    with held as (
+      select id from ${devices} where id = any(${sql.param(ids)}::text[]) order by id for update
+    )
+    delete from ${devices} using held where ${devices}.id = held.id
+    returning ${devices}.id, ${devices}.type`);
+  return rows;
+}
+
+/** To which devices rows refer, with their table: tries to delete each, and undoes it. */
+async function findReferred(db: Database, ids: readonly string[]): Promise<Map<string, string>> {
+  const tables = new Map<string, string>();
+  const client = await db.pool.connect();
+  try {
+    for (const id of ids) {
+      await client.query('begin');
+      try {
+        await deleteDevices(drizzle(client), [id]);
+        // Some foreign keys are checked at the end of the transaction only.
+        await client.query('set constraints all immediate');
+      } catch (error) {
+        const table = referringTableOf(error);
+        if (table === undefined) throw error;
+        tables.set(id, table);
+      }
+      await client.query('rollback');
+    }
+    client.release();
+  } catch (error) {
+    client.release(true);
+    throw toDatabaseError(error, db.where);
+  }
+  return tables;
+}
+
+const shownInUse = 20;
+
+function inUse(tables: ReadonlyMap<string, string>, wanted: number, cause: unknown): SvcMqttError {
+  const [[id, table] = ['', '']] = tables;
+  const shown = [...tables].slice(0, shownInUse).map(([id, table]) => `${id} (table ${table})`);
+  const more = tables.size > shownInUse ? `, and ${tables.size - shownInUse} more` : '';
+  return wanted === 1
+    ? new SvcMqttError(
+        'DEVICE_IN_USE',
+        `The device ${id} cannot be removed: a row of the table ${table} refers to it`,
+        { suggestion: 'Revoke it instead, or delete that row first', cause },
+      )
+    : new SvcMqttError(
+        'DEVICE_IN_USE',
+        `Devices cannot be removed, because rows of other tables refer to them: ${shown.join(', ')}${more}`,
+        {
+          suggestion: `Revoke these instead, or delete those rows first; none of the ${wanted} devices named with them was removed`,
+          cause,
+        },
+      );
 }
 
 /** What of a device shall be otherwise; what is left out stays. */

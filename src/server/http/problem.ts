@@ -11,6 +11,7 @@ const titles: Partial<Record<ErrorCode, string>> = {
   SESSION_NOT_FOUND: 'The session does not exist',
   REPLICA_UNAVAILABLE: 'The replica does not answer',
   DEVICE_EXISTS: 'The device exists already',
+  DEVICE_IN_USE: 'The device is in use',
   DEVICE_UNAVAILABLE: 'The device is not available',
   DEVICE_SILENT: 'The device does not answer',
   COMMAND_NOT_FOUND: 'The command does not exist',

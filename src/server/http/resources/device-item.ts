@@ -170,7 +170,10 @@ function addRemoveRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
         description:
           'Deletes a device, revoked or not: its connections are closed, and nothing of it is left but the audit log. Its id is free for another one. To keep it out and be able to let it in again, revoke it.',
         params: DeviceParams,
-        response: { 204: { type: 'null', description: 'The device is removed' }, ...listProblems(400, 404) },
+        response: {
+          204: { type: 'null', description: 'The device is removed' },
+          ...listProblems(400, 404, 409),
+        },
       },
     },
     async (request, reply) => {
