@@ -32,7 +32,7 @@ export interface PublishOwner {
   pass(message: UplinkPublish): boolean;
   /** It is stored and kept wherever it has to be. */
   settle(message: UplinkPublish): void;
-  /** It is not stored, and its client is told so in its turn. */
+  /** It is not stored, and its client is told so in its turn, for which `stored` is set when nothing else has to be. */
   answerRefused(message: UplinkPublish, detail: string): void;
   /** Where those go that are not to be stored any more; undefined: nowhere. */
   readonly refused: RefusedMessages | undefined;
@@ -180,8 +180,8 @@ export class UplinkPublish implements UplinkMessage {
     if (this.tellsRefusal && cause !== undefined) {
       this.refusal = refusalOf(cause);
       this.uplink.refused?.keep(this, this.refusal, detail);
-      this.stored = true;
       this.uplink.answerRefused(this, detail);
+      if (!this.stored) this.compact();
       return;
     }
     const reason = this.denied ? 'publish-denied' : 'refused-by-nats';

@@ -249,10 +249,34 @@ export class Uplink implements PublishOwner {
     if (closes || !connection.codec.explains) return reason;
     this.services.counters.publishesRefused[reason] += 1;
     if (qos > 0) {
-      this.answers.add({ qos, packetId, stored: true, exchanges: undefined, refusal: reason });
-      this.answers.answerStored();
+      const answer = { qos, packetId, stored: false, exchanges: undefined, refusal: reason };
+      this.answers.add(answer);
+      // One that comes for the first time has given its name to nobody.
+      if (qos === 2 && isRepeated(publish)) this.answerEnded(answer);
+      else this.answerNow(answer);
     }
     return undefined;
+  }
+
+  /**
+   * Answers a refusal of a QoS 2 message, which ends its exchange: the client may give the identifier to another message then. That
+   * must not have the same name, under which another replica may have stored the one that is refused: every replica has to know.
+   */
+  private answerEnded(answer: { readonly packetId: number; stored: boolean }): void {
+    const { received, stored } = this.client;
+    if (received === undefined || stored === undefined) {
+      this.answerNow(answer);
+      return;
+    }
+    received.complete(answer.packetId);
+    void stored.persist().then((done) => {
+      if (done) this.answerNow(answer);
+    });
+  }
+
+  private answerNow(answer: { stored: boolean }): void {
+    answer.stored = true;
+    this.answers.answerStored();
   }
 
   /** PUBREL ends a QoS 2 exchange [MQTT-4.3.3-2]. */
@@ -329,7 +353,8 @@ export class Uplink implements PublishOwner {
     this.services.counters.publishesRefused[refusal] += 1;
     this.device.ledger.refuse(refusal);
     this.connection.report.publishRefused(refusal, topic, detail);
-    this.answers.answerStored();
+    if (message.qos === 2 && message.packetId !== 0) this.answerEnded(message);
+    else this.answerNow(message);
   }
 
   /** The client's connection, this one or a later one, may go on. */
