@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { connect, DiscardPolicy } from 'nats';
 import { beforeAll, expect, test } from 'vitest';
 import { readStored } from '../support/load.js';
@@ -81,4 +82,29 @@ test('a message that another replica has stored is refused when it is repeated: 
   expect(await publish(back, topic, 'first', { dup: true })).toBe(0x87);
   expect(await publish(back, `${topic}/b`, 'second')).toBe(0);
   expect(await payloads()).toEqual(expect.arrayContaining(['first', 'second']));
+});
+
+test('a message that another replica has stored is not refused when NATS takes no repeat of it: it waits', async () => {
+  await setPolicy({ publish: ['raw/{id}/#'], on_refusal: 'answer' });
+  const device = await addDevice(gateway.server.httpPort);
+  const topic = `raw/${device.id}`;
+  const nats = await connect({ servers: gateway.nats.url });
+  later(() => nats.close());
+  const { streams } = await nats.jetstreamManager();
+  const first = await startReplica(later, gateway);
+  const client = await join(first, device);
+  await until('the policy holds', async () => (await publish(client, topic, 'other', { qos: 1 })) === 0);
+  expect(await publish(client, topic, 'first')).toBe(0);
+  await first.end('SIGKILL');
+  const { max_msgs, discard, duplicate_window } = (await streams.info('RAW')).config;
+  // So the stream does not know the repeat any more.
+  await streams.update('RAW', { max_msgs: 1, discard: DiscardPolicy.New, duplicate_window: 100_000_000 });
+  await delay(1_000);
+  const back = await join(gateway.server, device);
+  const before = gateway.server.count('uplink_not_stored');
+  const answer = publish(back, topic, 'first', { dup: true });
+  const isRefused = () => gateway.server.count('uplink_not_stored') > before;
+  await Promise.race([answer, until('NATS refuses it', isRefused)]);
+  await streams.update('RAW', { max_msgs, discard, duplicate_window });
+  expect(await answer).toBe(0);
 });

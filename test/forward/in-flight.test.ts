@@ -526,6 +526,35 @@ describe('messages in flight', () => {
     expect(bench.names()).toEqual(['c']);
   });
 
+  it('tells of no refusal of what may be stored: the stream is storing it, or it was lost from sight before', () => {
+    const bench = openBench();
+    const message = { ...bench.message('a'), tellsRefusal: true };
+    const refuse = (refusal: typeof refused) =>
+      bench.inFlight.settleRefused(tokenOf(bench.takeSent(), 'a'), refusal);
+    bench.openLane().publish(message);
+    refuse({ ...refused, cause: '10158 duplicate message id is in process' });
+    bench.pass(10_000);
+    refuse(refused);
+    bench.pass(10_000);
+    expect([bench.names(), bench.refusals]).toEqual([['a'], []]);
+  });
+
+  it('tells of no refusal of what was lost from sight when it was not to be told, and of one of what was refused then', () => {
+    const bench = openBench();
+    const lost = Object.assign(bench.message('lost'), { tellsRefusal: false });
+    const known = Object.assign(bench.message('known'), { tellsRefusal: false });
+    for (const message of [lost, known]) bench.openLane().publish(message);
+    const first = bench.takeSent();
+    bench.inFlight.settleRefused(tokenOf(first, 'known'), refused);
+    bench.inFlight.loseAll();
+    for (const message of [lost, known]) message.tellsRefusal = true;
+    bench.pass(10_000);
+    for (const { token } of bench.takeSent()) bench.inFlight.settleRefused(token, refused);
+    expect(bench.refusals).toEqual(['known: maximum messages exceeded']);
+    bench.pass(10_000);
+    expect(bench.names()).toEqual(['lost']);
+  });
+
   it('sends everything again, in order, after the connection was lost', () => {
     const bench = openBench();
     const lane = bench.openLane();

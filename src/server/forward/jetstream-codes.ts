@@ -4,3 +4,5 @@ export const noMessageFound = 10_037;
 export const messageTooLarge = 10_054;
 /** There is no such stream. */
 export const noStreamFound = 10_059;
+/** A message with the same id is being stored. */
+export const duplicateInProcess = 10_158;

@@ -1,5 +1,6 @@
 import { messageOf } from '../../../errors.js';
 import type { ForwarderCounters, Lane, LaneTrouble, UplinkMessage } from '../forwarder.js';
+import { duplicateInProcess } from '../jetstream-codes.js';
 import type { Outlet, Refusal } from '../outlet.js';
 import { type StreamDoubt, UnderWay } from './doubt.js';
 import { type Slots, slotHeld, slotSent, slotWaiting } from './slots.js';
@@ -9,6 +10,8 @@ const firstBackoffMs = 100;
 const lastBackoffMs = 5_000;
 /** Refusals that pass when a stream, or its leader, is there. */
 const passing: ReadonlySet<string> = new Set(['no_stream', 'stream_unusable']);
+/** How the refusal begins of a message that the stream is about to store, as it was sent before. */
+const inProcess = `${duplicateInProcess} `;
 
 /** What all lanes have in common. */
 export interface LaneContext {
@@ -183,7 +186,8 @@ export class ClientLane implements Lane {
     }
     if (!refusal.permanent) {
       counters.retriedRefused += 1;
-      this.fail(slot, refusal.cause, refusal.detail);
+      const { cause, detail } = refusal;
+      this.fail(slot, cause, detail, !passes(cause));
       return;
     }
     const behind = this.closed ? [] : this.waitingBehind(slot);
@@ -202,11 +206,11 @@ export class ClientLane implements Lane {
   private mayTell(slot: number, { cause }: Refusal): boolean {
     const { slots } = this.context;
     if (slots.message(slot).tellsRefusal !== true || this.closed) return false;
-    return !passing.has(cause) && this.uncertain?.has(slots.token(slot)) !== true;
+    return !passes(cause) && this.uncertain?.has(slots.token(slot)) !== true;
   }
 
-  /** It failed and is to be sent again. */
-  fail(slot: number, cause: string, detail: string): void {
+  /** It failed and is to be sent again. @param isKnown it is certain that it is not stored. */
+  fail(slot: number, cause: string, detail: string, isKnown = false): void {
     const { slots, counters, nowMs, noteFailure } = this.context;
     const token = slots.token(slot);
     if (!this.holding || this.probe === token) {
@@ -214,7 +218,7 @@ export class ClientLane implements Lane {
       this.failures = Math.min(this.failures + 1, 16);
     }
     this.hold();
-    this.takeBack(slot);
+    this.takeBack(slot, isKnown);
     if (this.probe === token) this.probe = 0;
     const message = slots.message(slot);
     this.failure = nextFailure(this.failure, { message, cause, detail, stored: counters.stored, nowMs });
@@ -234,10 +238,10 @@ export class ClientLane implements Lane {
     this.failure = nextFailure(this.failure, { message, cause, detail, stored, nowMs });
   }
 
-  /** It is not on its way any more, and waits. */
-  takeBack(slot: number): void {
+  /** It is not on its way any more, and waits. Whether its client is told of refusals can change meanwhile. */
+  takeBack(slot: number, isKnown = false): void {
     const { slots } = this.context;
-    if (slots.phase(slot) === slotSent && slots.message(slot).tellsRefusal === true) {
+    if (slots.phase(slot) === slotSent && !isKnown) {
       this.uncertain ??= new Set();
       this.uncertain.add(slots.token(slot));
     }
@@ -400,4 +404,8 @@ export class ClientLane implements Lane {
     const { cause, detail, subject, sinceMs } = this.failure;
     return { cause, detail, subject: Buffer.from(subject).toString(), sinceMs };
   }
+}
+
+function passes(cause: string): boolean {
+  return passing.has(cause) || cause.startsWith(inProcess);
 }
