@@ -212,9 +212,10 @@ export class Uplink implements PublishOwner {
    * connection's `onRoom` is called when it can.
    */
   isReady(packet: Buffer, bodyOffset: number): boolean {
-    const { received, exchanges } = this.client;
+    const { received, exchanges, stored } = this.client;
     if (received === undefined) return true;
-    if (received.isRaising) return false;
+    // What is known here of its exchanges may be what was before another replica had the session.
+    if (received.isRaising || stored?.isClaimed === false) return false;
     const publish = this.connection.codec.decodePublish(packet, bodyOffset);
     if (typeof publish === 'string' || exchanges.get(publish.packetId) !== undefined) return true;
     if (received.find(publish.packetId, isRepeated(publish)) !== undefined) return true;

@@ -106,6 +106,11 @@ export class StoredSession implements Writable {
     return this.phase === 'held';
   }
 
+  /** The store has it as that of the latest connection here: no other replica had it meanwhile. */
+  get isClaimed(): boolean {
+    return this.claimed === this.terms.epoch;
+  }
+
   get isDirty(): boolean {
     return this.phase === 'removing' || (this.phase === 'held' && this.stored < this.asked);
   }

@@ -84,10 +84,15 @@ export function openSessionTaking(options: {
           if (client.stored === undefined) continue;
           client.received = receivedOf(undefined);
           client.session?.onDurable();
-          void client.stored.move();
+          wake(client, client.stored.move());
         }
     },
   };
+
+  /** QoS 2 waits until the session is known to be this connection's. */
+  function wake(client: Client, claimed: Promise<boolean>): void {
+    void claimed.then(() => client.connection?.onRoom());
+  }
 
   /** In the memory of this replica exchanges end with it, and nobody else has to find their names. */
   function receivedOf(record: SessionRecord | undefined): ReceivedGenerations | undefined {
@@ -113,6 +118,7 @@ export function openSessionTaking(options: {
     stored.begin(sessionExpirySec, !sessionPresent);
     if (!sessionPresent) client.received = receivedOf(undefined);
     const written = stored.persist();
+    wake(client, written);
     if (turn === undefined || !store.reachable) return { sessionPresent };
     return (await Promise.race([written, turn.late])) === false ? undefined : { sessionPresent };
   }
