@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { NatsSettings } from '../../src/server/forward/connection/nats-settings.js';
 import { openNatsInspector } from '../../src/server/forward/stream/inspect-nats.js';
@@ -108,6 +109,37 @@ describe('a leaf node without JetStream', () => {
     const env = { NATS_URL: leaf, NATS_JETSTREAM_DOMAIN: 'hub' };
     const shown = await runCli(['tail-nats', 'raw.>', '--since', '1h', '--count', '100', '--json'], env);
     expect(jsonLines(shown.stdout).length).toBe(100);
+  });
+
+  it('confirms nothing that only a stream of another domain has stored', async () => {
+    const port = await freePort();
+    const hub = await start({
+      jetstreamExtra: 'domain: hub',
+      configExtra: `leafnodes { listen: "127.0.0.1:${port}" }`,
+    });
+    const leaf = await start({
+      jetstreamExtra: 'domain: leaf',
+      configExtra: `leafnodes { remotes: [ { url: "nats-leaf://127.0.0.1:${port}" } ] }`,
+    });
+    const observer = await openObserver(leaf.url);
+    undo.push(() => observer.close());
+    const manager = await observer.jetstreamManager();
+    await manager.streams.add({ name: 'EDGE', subjects: ['raw.>'] });
+    const log = openTestLog();
+    const nats = { natsJetstreamDomain: 'hub' };
+    const forwarder = await openTestForwarder(leaf.url, log.log, { nats, limits: { ackTimeoutMs: 500 } });
+    undo.push(() => forwarder.close());
+    const lane = forwarder.openLane();
+    lane.publish(uplink('a'));
+    await until(() => forwarder.state().counters.stored === 1);
+    await hub.pause();
+    lane.publish(uplink('b'));
+    await until(async () => (await manager.streams.info('EDGE')).state.messages === 2);
+    await delay(300);
+    expect(forwarder.state().counters.stored).toBe(1);
+    await hub.resume();
+    await until(() => forwarder.state().counters.stored === 2);
+    expect(log.count('answer_from_elsewhere')).toBe(1);
   });
 
   it('says that nobody answers in a domain that is not there', async () => {

@@ -17,6 +17,7 @@ import {
 import { openGroupCommit } from '../../src/server/forward/batches/group-commit.js';
 import { isAtLeast } from '../../src/server/forward/connection/server-version.js';
 import { type Forwarder, type Lane, newForwarderCounters } from '../../src/server/forward/forwarder.js';
+import { readPubAck } from '../../src/server/forward/pub-ack.js';
 import {
   messageInside,
   openObserver,
@@ -55,6 +56,7 @@ function openBench() {
   const counters = newForwarderCounters();
   const commits = openGroupCommit({
     inbox,
+    readAnswer: (said) => readPubAck(said),
     timeoutMs: 5_000,
     always: true,
     maxMessageBytes: () => 1_000,

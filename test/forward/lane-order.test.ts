@@ -256,6 +256,7 @@ function run(list: readonly Step[]) {
     link: nats.link,
     limits: { maxInFlight: 1_000, maxInFlightBytes: 1_000_000, ackTimeoutMs },
     watch: nats.watch,
+    domain: undefined,
     inboxPrefix: 'i',
     ingest: 'plain',
     log: pino({ level: 'silent' }),

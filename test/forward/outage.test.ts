@@ -155,6 +155,7 @@ describe.each(['batch', 'plain'] as const)('when NATS is frozen, NATS_INGEST=%s'
       link,
       limits: { ...testLimits, maxInFlightBytes: 4_194_304 },
       watch: await openStreamWatch(link, wanted, noPromise(), log.log),
+      domain: undefined,
       inboxPrefix: '_INBOX',
       ingest,
       log: log.log,

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import type { Msg } from 'nats';
 import { describe, expect, it } from 'vitest';
-import { readPlace, readPubAck, readToken } from '../../src/server/forward/pub-ack.js';
+import { AnswerSource, readPlace, readPubAck, readToken } from '../../src/server/forward/pub-ack.js';
 import { messageInside } from '../support/forwarding.js';
 
 function answer(text: string, status?: number): Msg {
@@ -59,6 +59,58 @@ describe('readPubAck', () => {
     '{"stream":',
   ])('takes no notice of %j', (text) => {
     expect(readPubAck(answer(text)).kind).toBe('other');
+  });
+});
+
+describe('readPubAck of the stream that is watched', () => {
+  const kindsOf = (source: AnswerSource, texts: string[]) =>
+    texts.map((text) => readPubAck(answer(text), source).kind);
+
+  it('takes no confirmation of another stream or domain', () => {
+    const source = new AnswerSource({ name: 'RAW', domain: 'hub' });
+    const texts = [
+      '{"stream":"RAW", "domain":"hub", "seq":7}',
+      '{"stream":"RAW", "domain":"hub", "seq":8}',
+      '{"stream":"RAW", "seq":9}',
+      '{"stream":"RAW","seq":3,"domain":"hub","duplicate":true}',
+      '{"stream":"RAW", "domain":"leaf", "seq":10}',
+      '{"stream":"RAW2", "domain":"hub", "seq":11}',
+      '{"stream":"EDGE", "seq":12}',
+      '{"stream":"RAW","seq":3,"domain":"leaf","batch":"b","count":7}',
+    ];
+    const expected = [...Array(4).fill('stored'), ...Array(4).fill('elsewhere')];
+    expect(kindsOf(source, texts)).toEqual(expected);
+    expect(kindsOf(source, texts)).toEqual(expected);
+  });
+
+  it('takes no domain where the stream is known to be in none, and any where that is not known', () => {
+    const text = '{"stream":"RAW", "domain":"hub", "seq":7}';
+    expect(kindsOf(new AnswerSource({ name: 'RAW', domain: '' }), [text])).toEqual(['elsewhere']);
+    expect(kindsOf(new AnswerSource({ name: 'RAW', domain: undefined }), [text])).toEqual(['stored']);
+  });
+
+  it('takes the answers of the stream that was there before the last look, and no longer', () => {
+    const source = new AnswerSource({ name: 'A', domain: undefined });
+    const texts = ['{"stream":"A", "seq":7}', '{"stream":"B", "seq":7}'];
+    expect(kindsOf(source, texts)).toEqual(['stored', 'elsewhere']);
+    source.expect({ name: 'B', domain: undefined });
+    expect(kindsOf(source, texts)).toEqual(['stored', 'stored']);
+    source.expect({ name: 'B', domain: undefined });
+    expect(kindsOf(source, texts)).toEqual(['elsewhere', 'stored']);
+  });
+
+  it('takes a refusal that names another stream for none', () => {
+    const source = new AnswerSource({ name: 'RAW', domain: undefined });
+    const error =
+      '"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"}';
+    expect(kindsOf(source, [`{${error}}`, `{${error},"stream":"RAW","seq":0}`])).toEqual([
+      'refused',
+      'refused',
+    ]);
+    expect(readPubAck(answer(`{${error},"stream":"EDGE","seq":0}`), source)).toMatchObject({
+      kind: 'elsewhere',
+      said: { kind: 'refused', permanent: true },
+    });
   });
 });
 

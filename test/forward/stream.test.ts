@@ -57,6 +57,7 @@ describe('requireStream', () => {
     };
     expect(await requireStream(connection, wanted, first.log)).toEqual({
       name: 'RAW',
+      domain: undefined,
       maxMessageBytes: Number.POSITIVE_INFINITY,
       batchProblem: undefined,
       takesTtl: false,

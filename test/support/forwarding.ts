@@ -86,7 +86,11 @@ export async function openTestForwarder(
     domain: settings.natsJetstreamDomain,
   };
   const watch = await openStreamWatch(link, wanted, { ...noPromise(), ...options.promise }, log);
-  return startJetStreamForwarder({ link, limits, log, watch, inboxPrefix: settings.natsInboxPrefix, ingest });
+  return startJetStreamForwarder({
+    ...{ link, limits, log, watch, ingest },
+    domain: settings.natsJetstreamDomain,
+    inboxPrefix: settings.natsInboxPrefix,
+  });
 }
 
 /** A message of a device `abc`, with the text as payload. */

@@ -14,7 +14,7 @@ import {
 } from './forwarder.js';
 import { type ForwarderLimits, startForwarding } from './lanes/forwarding.js';
 import { slotSpan } from './lanes/slots.js';
-import { readPubAck, readToken } from './pub-ack.js';
+import { AnswerSource, type PubAck, readPubAck, readToken } from './pub-ack.js';
 import type { StreamWatch } from './stream/stream-watch.js';
 
 /**
@@ -22,6 +22,9 @@ import type { StreamWatch } from './stream/stream-watch.js';
  * stream has the same leader, and nothing that was sent later is stored.
  */
 const timeoutsUntilLost = 6;
+
+/** That another stream answers is said so often. */
+const elsewhereToldEveryMs = 600_000;
 
 /**
  * Starts a forwarder to JetStream: a message counts as stored when a stream has answered so.
@@ -37,6 +40,8 @@ export function startJetStreamForwarder(options: {
   link: NatsLink;
   limits: ForwarderLimits;
   watch: StreamWatch;
+  /** NATS_JETSTREAM_DOMAIN. */
+  domain: string | undefined;
   inboxPrefix: string;
   ingest: IngestSetting;
   log: Log;
@@ -57,8 +62,13 @@ export function startJetStreamForwarder(options: {
       let ids = 0;
       const problemOf = (message: UplinkMessage) => watch.findProblem(message.subject, message.ackLevel);
       const maxMessageBytes = () => Math.min(wire.maxMessageBytes, watch.stream.maxMessageBytes);
+      let elsewhereToldAgainAtMs = 0;
+      /** As the stream was when its answers were last held against it. */
+      let { stream } = watch;
+      const source = new AnswerSource({ name: stream.name, domain: stream.domain ?? options.domain });
       const commits = openGroupCommit({
         inbox,
+        readAnswer,
         timeoutMs: limits.ackTimeoutMs,
         always: ingest === 'batch',
         settle,
@@ -97,11 +107,46 @@ export function startJetStreamForwarder(options: {
         );
       }
 
+      /** A server without JetStream says nothing of the domain that it asks. */
+      function expectStream(): void {
+        stream = watch.stream;
+        const { jetstream, domain } = (link.connection?.info ?? {}) as {
+          jetstream?: boolean;
+          domain?: string;
+        };
+        const ofServer = jetstream === true ? (domain ?? '') : undefined;
+        source.expect({ name: stream.name, domain: stream.domain ?? options.domain ?? ofServer });
+      }
+
+      function readAnswer(answer: Msg): PubAck {
+        if (watch.stream !== stream) expectStream();
+        return readPubAck(answer, source);
+      }
+
+      /** It may be stored there, and that is not what is promised: the answer of the stream itself is waited for. */
+      function noteElsewhere(other: string): void {
+        const nowMs = performance.now();
+        if (nowMs < elsewhereToldAgainAtMs) return;
+        elsewhereToldAgainAtMs = nowMs + elsewhereToldEveryMs;
+        log.warn(
+          { event: 'answer_from_elsewhere', from: other, stream: stream.name },
+          'another stream takes the same messages; its answers confirm nothing',
+        );
+      }
+
       function onAnswer(error: Error | null, answer: Msg): void {
         if (error !== null) return;
-        const ack = readPubAck(answer);
+        let ack = readAnswer(answer);
         if (ack.kind === 'other') return;
         const token = readToken(answer);
+        if (ack.kind === 'elsewhere') {
+          // What a policy sends to its own subject goes to a stream that is not watched.
+          if (settle.confirmed.isBatchable(token)) {
+            noteElsewhere(ack.stream);
+            return;
+          }
+          ack = ack.said;
+        }
         if (token < slotSpan) {
           settle.unconfirmed.settleMark(token, ack.kind === 'stored');
           return;
@@ -123,6 +168,7 @@ export function startJetStreamForwarder(options: {
         connected(connection, newWire) {
           mode = undefined;
           wire = newWire;
+          expectStream();
           connection.subscribe(`${inbox}.*`, { callback: onAnswer });
           connection.subscribe(`${inbox}.*.c`, {
             callback(error, answer) {

@@ -4,14 +4,18 @@ import type { Msg } from './connection/nats-library.js';
 import { messageTooLarge } from './jetstream-codes.js';
 import type { Refusal } from './outlet.js';
 
+/** What a stream says of a message. */
+type Said = { readonly kind: 'stored' } | ({ readonly kind: 'refused' } & Refusal);
+
 /** What JetStream answered to a published message. */
 export type PubAck =
-  | { readonly kind: 'stored' }
-  | ({ readonly kind: 'refused' } & Refusal)
+  | Said
+  /** A stream that is not the one that is watched answered. */
+  | { readonly kind: 'elsewhere'; readonly stream: string; readonly said: Said }
   /** Someone who is not a stream answered. */
   | { readonly kind: 'other' };
 
-const stored: PubAck = { kind: 'stored' };
+const stored: Said = { kind: 'stored' };
 const other: PubAck = { kind: 'other' };
 const noResponders: PubAck = {
   kind: 'refused',
@@ -36,12 +40,75 @@ const brace = 125;
 /**
  * Reads an answer. Only `{"stream":…,"seq":…}` without an error means stored; a duplicate is stored as well.
  * The usual answer is told by its bytes, since parsing each as JSON costs as much as everything else together.
+ *
+ * @param source the stream that is to answer; undefined: any.
  */
-export function readPubAck(message: Msg): PubAck {
+export function readPubAck(message: Msg, source?: AnswerSource): PubAck {
   const data = message.data;
-  if (readSequence(data) !== undefined) return stored;
+  if (source === undefined ? readSequence(data) !== undefined : source.isUsual(data)) return stored;
   if (data.length === 0) return isNoResponders(message) ? noResponders : other;
-  return parsePubAck(data);
+  return parsePubAck(data, source);
+}
+
+/** By what a stream is known in its answers. */
+export interface StreamIdentity {
+  readonly name: string;
+  /** Empty: in none; undefined: that is not known. */
+  readonly domain: string | undefined;
+}
+
+const noHead = encoder.encode('none');
+
+/**
+ * Tells the answers of the stream that is watched from those of others that take the same subjects too: behind a leaf node, in
+ * another domain, they are asked at the same time, and only one of them keeps what is promised.
+ */
+export class AnswerSource {
+  /** The usual answer of the stream up to its number, as it was last read. */
+  private head = noHead;
+  private now: StreamIdentity;
+  /** What was sent before the last look, the stream of then may still confirm. */
+  private before: StreamIdentity;
+
+  constructor(stream: StreamIdentity) {
+    this.now = stream;
+    this.before = stream;
+  }
+
+  /** The stream has been looked at. */
+  expect(stream: StreamIdentity): void {
+    this.before = this.now;
+    this.now = stream;
+    this.head = noHead;
+  }
+
+  /** Whether it is the usual answer of the stream, and says that a message is stored. */
+  isUsual(data: Uint8Array): boolean {
+    return startsWith(data, this.head, 0) && readLastNumber(data, this.head.length) !== undefined;
+  }
+
+  /** Whether an answer that says so is the stream's. */
+  takes(data: Uint8Array, stream: string, domain: unknown): boolean {
+    const isTaken = isOf(this.now, stream, domain);
+    if (isTaken && readLastNumber(data, headLengthOf(data)) !== undefined)
+      this.head = data.slice(0, headLengthOf(data));
+    return isTaken || isOf(this.before, stream, domain);
+  }
+
+  /** A refusal names no domain, and not always its stream. */
+  mayRefuse(stream: unknown): boolean {
+    return typeof stream !== 'string' || stream === '' || [this.now.name, this.before.name].includes(stream);
+  }
+}
+
+function isOf({ name, domain }: StreamIdentity, stream: string, said: unknown): boolean {
+  return stream === name && (said === undefined || domain === undefined || said === domain);
+}
+
+/** The name of a stream or a domain holds no quotes, so the first key of the number is the one. */
+function headLengthOf(data: Uint8Array): number {
+  const at = Buffer.from(data.buffer, data.byteOffset, data.byteLength).indexOf(sequenceKey);
+  return at < 0 ? data.length : at + sequenceKey.length;
 }
 
 /** The sequence that the usual answer tells, `{"stream":…,"seq":…}`; undefined: it is another answer, which can mean stored, too. */
@@ -76,11 +143,12 @@ function startsWith(data: Uint8Array, expected: Uint8Array, at: number): boolean
   return true;
 }
 
-function parsePubAck(data: Uint8Array): PubAck {
+function parsePubAck(data: Uint8Array, source: AnswerSource | undefined): PubAck {
   let answer: {
     error?: { err_code?: unknown; description?: unknown };
     stream?: unknown;
     seq?: unknown;
+    domain?: unknown;
   } | null;
   try {
     answer = JSON.parse(decoder.decode(data));
@@ -88,11 +156,17 @@ function parsePubAck(data: Uint8Array): PubAck {
     return other;
   }
   if (typeof answer !== 'object' || answer === null) return other;
-  const { error } = answer;
-  if (error !== undefined && error !== null) return { kind: 'refused', ...readRefusal(error) };
-  return typeof answer.stream === 'string' && typeof answer.seq === 'number' && answer.seq > 0
-    ? stored
-    : other;
+  const { error, stream, seq, domain } = answer;
+  if (error !== undefined && error !== null) {
+    const refused: Said = { kind: 'refused', ...readRefusal(error) };
+    return source?.mayRefuse(stream) === false
+      ? { kind: 'elsewhere', stream: String(stream), said: refused }
+      : refused;
+  }
+  if (typeof stream !== 'string' || typeof seq !== 'number' || seq <= 0) return other;
+  if (source === undefined || source.takes(data, stream, domain)) return stored;
+  const named = domain === undefined ? stream : `${stream} in the domain ${domain}`;
+  return { kind: 'elsewhere', stream: named, said: stored };
 }
 
 /** Where a message is stored. */

@@ -169,6 +169,7 @@ export async function startForwarder(options: {
             link,
             limits,
             watch,
+            domain: config.natsJetstreamDomain,
             inboxPrefix: config.natsInboxPrefix,
             ingest: config.natsIngest,
             log,

@@ -4,7 +4,7 @@ import type { Msg } from '../connection/nats-library.js';
 import { type NatsWire, noWire } from '../connection/nats-wire.js';
 import { type ForwarderCounters, natsBytesOf, type UplinkMessage } from '../forwarder.js';
 import type { InFlight } from '../lanes/in-flight.js';
-import { readPubAck } from '../pub-ack.js';
+import type { PubAck } from '../pub-ack.js';
 import { openBatchWorth } from './batch-worth.js';
 
 /** Bounds of nats-server: messages of an atomic batch, and what its headers add to each of them. */
@@ -80,6 +80,8 @@ interface Batch {
  */
 export function openGroupCommit(options: {
   inbox: string;
+  /** Says of each answer what it means, and whether it is the stream's. */
+  readAnswer(answer: Msg): PubAck;
   timeoutMs: number;
   /** Whatever waits goes in batches: nothing is measured. */
   always: boolean;
@@ -307,8 +309,8 @@ export function openGroupCommit(options: {
     settle(answer) {
       const batch = underWay.get(Number(answer.subject.split('.').at(-2)));
       if (batch === undefined) return;
-      const ack = readPubAck(answer);
-      if (ack.kind === 'other') return;
+      const ack = options.readAnswer(answer);
+      if (ack.kind === 'other' || ack.kind === 'elsewhere') return;
       end(batch);
       if (ack.kind === 'refused') {
         refuse(batch, ack.detail, ack.cause.startsWith(disabledCode));

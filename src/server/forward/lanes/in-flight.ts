@@ -26,6 +26,8 @@ export interface InFlight {
   departed(token: number): boolean;
   /** When the message of this token was sent; undefined when it is not under way. */
   sentAtMs(token: number): number | undefined;
+  /** It is for the stream of NATS_SUBJECT. */
+  isBatchable(token: number): boolean;
   /** The time as messages are given it: see `passTo`. */
   readonly nowMs: number;
   /** The message of this token is stored. Unknown and old tokens are ignored. */
@@ -153,6 +155,10 @@ export function openInFlight(options: {
     sentAtMs(token) {
       const slot = slots.find(token);
       return slot >= 0 && slots.phase(slot) === slotSent ? slots.sentAtMs(slot) : undefined;
+    },
+    isBatchable(token) {
+      const slot = slots.find(token);
+      return slot >= 0 && slots.message(slot).batchable;
     },
     get nowMs() {
       return context.nowMs;

@@ -41,7 +41,7 @@ export function startStateWriter(options: {
         if (error !== null) return;
         const ack = readPubAck(answer);
         const token = readToken(answer);
-        if (ack.kind === 'other') return;
+        if (ack.kind === 'other' || ack.kind === 'elsewhere') return;
         if (token < slotSpan) settle.unconfirmed.settleMark(token, ack.kind === 'stored');
         else if (ack.kind === 'stored') settle.confirmed.settleStored(token, answer.data);
         else if (ack.cause.startsWith(supersededCode)) settle.confirmed.settleStored(token);

@@ -11,6 +11,8 @@ import {
 /** The stream that takes the uplink. */
 export interface UsableStream {
   readonly name: string;
+  /** The JetStream domain that it is in, where the server says so. */
+  readonly domain: string | undefined;
   /** Largest message with headers, bytes; Infinity when the stream sets no bound. */
   readonly maxMessageBytes: number;
   /** Why it takes no atomic batches; undefined when it does (`allow_atomic`, NATS 2.12). */
@@ -91,6 +93,7 @@ export function readUsableStream(info: StreamInfo, made: boolean): UsableStream 
   const { config } = info;
   return {
     name: config.name,
+    domain: (info as { domain?: string }).domain,
     maxMessageBytes: config.max_msg_size > 0 ? config.max_msg_size : Number.POSITIVE_INFINITY,
     batchProblem: findBatchProblem(config),
     takesTtl: (config as LaterConfig).allow_msg_ttl === true,
