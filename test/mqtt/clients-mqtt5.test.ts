@@ -44,6 +44,22 @@ describe('MQTT.js, MQTT 5', () => {
     return client;
   }
 
+  it('has what waits sent without its time to live when the stream takes none any more', async () => {
+    controlled.takesTtl = true;
+    controlled.autoStore = false;
+    const client = await connected();
+    const published = client.publishAsync('a', 'x', { qos: 1, properties: { messageExpiryInterval: 600 } });
+    await vi.waitFor(() => expect(headersTaken()).toEqual([['Mqtt-Message-Expiry: 600', 'Nats-TTL: 600s']]));
+    const [message] = controlled.taken;
+    expect(message?.renew()).toBeUndefined();
+    expect(headersTaken()).toEqual([['Mqtt-Message-Expiry: 600', 'Nats-TTL: 600s']]);
+    controlled.takesTtl = false;
+    expect(message?.renew()).toBeUndefined();
+    expect(headersTaken()).toEqual([['Mqtt-Message-Expiry: 600']]);
+    message?.onStored();
+    await published;
+  });
+
   it('publishes with QoS 0, 1 and 2 and properties, and gets them with what it subscribed to', async () => {
     const client = await connected({ properties: { topicAliasMaximum: 5, receiveMaximum: 10 } });
     const received: unknown[] = [];

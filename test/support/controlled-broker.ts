@@ -46,6 +46,8 @@ export interface ControlledBroker {
   storeAtOnce: boolean;
   /** What the forwarder says of its bounds. */
   full: boolean;
+  /** What it says of times to live. */
+  takesTtl: boolean;
   /** Messages that it would take in all. */
   room: number;
   setFull(full: boolean): void;
@@ -82,7 +84,9 @@ export async function openControlledBroker(
 
   const forwarder: Forwarder = {
     fullFor: () => controlled.full,
-    takesTtl: false,
+    get takesTtl() {
+      return controlled.takesTtl;
+    },
     maxPayloadBytes: 1_048_576,
     get free() {
       return controlled.room - inFlightOfAll;
@@ -257,6 +261,7 @@ export async function openControlledBroker(
     otherDevice,
     taken,
     seen,
+    takesTtl: false,
     autoStore: true,
     storeAtOnce: false,
     full: false,

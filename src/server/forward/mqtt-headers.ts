@@ -56,6 +56,16 @@ export function encodeProperties(properties: MessageProperties, options: { reado
   return lines;
 }
 
+const ttlLine = Buffer.from('\r\nNats-TTL: ');
+
+/** A header block without the time to live; the message's expiry stays in it. */
+export function withoutTtl(block: Uint8Array): Uint8Array {
+  const bytes = Buffer.from(block.buffer, block.byteOffset, block.byteLength);
+  const start = bytes.indexOf(ttlLine);
+  if (start < 0) return block;
+  return Buffer.concat([bytes.subarray(0, start), bytes.subarray(bytes.indexOf('\r\n', start + 2))]);
+}
+
 function encodeUserProperty(name: string, value: string): string {
   if (plainName.test(name) && !reserved.test(name) && isPlain(value)) return `${name}: ${value}\r\n`;
   return `${names.propertyPrefix}${percentEncode(name, encodedInName)}: ${percentEncode(value, encoded)}\r\n`;

@@ -1,7 +1,7 @@
 import { isNoResponders } from './connection/nats-headers.js';
 import { subjectBytesOf } from './connection/nats-internals.js';
 import type { Msg } from './connection/nats-library.js';
-import { messageTooLarge } from './jetstream-codes.js';
+import { invalidTtl, messageTooLarge } from './jetstream-codes.js';
 import type { Refusal } from './outlet.js';
 
 /** What a stream says of a message. */
@@ -24,8 +24,8 @@ const noResponders: PubAck = {
   permanent: false,
 };
 
-/** JetStream's codes for "message size exceeds maximum allowed" and "header size exceeds maximum allowed of 64k". */
-const permanentCodes = new Set([messageTooLarge, 10_097]);
+/** JetStream's codes for "message size exceeds maximum allowed", "header size exceeds maximum allowed of 64k" and "invalid per-message TTL". */
+const permanentCodes = new Set([messageTooLarge, 10_097, invalidTtl]);
 
 const prefix = new TextEncoder().encode('{"stream":');
 const sequenceKey = new TextEncoder().encode('"seq":');

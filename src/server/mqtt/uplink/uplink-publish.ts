@@ -1,5 +1,6 @@
 import type { AckLevel } from '../../../ack-level.js';
 import { type Lane, natsBytesOf, type UplinkMessage } from '../../forward/forwarder.js';
+import { withoutTtl } from '../../forward/mqtt-headers.js';
 import { readPlace, type StoredPlace } from '../../forward/pub-ack.js';
 import { shortenText } from '../../live.js';
 import type { LedgerEntry } from '../live/ledger-entry.js';
@@ -28,6 +29,8 @@ export interface PublishOwner {
   readonly client: Sender;
   /** When the client's last bytes arrived, in microseconds modulo 2^32. */
   readonly receivedUs: number;
+  /** The stream of NATS_SUBJECT takes times to live. */
+  readonly streamTakesTtl: boolean;
   /** It was stored: gives it to its subscribers. Answers false when `onKept` follows, before which nothing is acknowledged. */
   pass(message: UplinkPublish): boolean;
   /** It is stored and kept wherever it has to be. */
@@ -54,6 +57,8 @@ export class UplinkPublish implements UplinkMessage {
   messageId: string | undefined;
   batchable: boolean;
   ackLevel: AckLevel | undefined;
+  /** Counted for the bounds of client and device. */
+  private bytes = 0;
   /** Those that it is held against. */
   private rules: Rules | undefined;
   private denied = false;
@@ -108,7 +113,14 @@ export class UplinkPublish implements UplinkMessage {
 
   renew(): string | undefined {
     const { rules } = this.client.device;
-    if (rules === this.rules || rules === undefined) return undefined;
+    const problem = rules === this.rules || rules === undefined ? undefined : this.holdAgainst(rules);
+    // The stream may be another one since, which would refuse it for good.
+    if (this.expiresAtMs !== undefined && !(this.batchable && this.uplink.streamTakesTtl))
+      this.headers = withoutTtl(this.headers);
+    return problem;
+  }
+
+  private holdAgainst(rules: Rules): string | undefined {
     this.rules = rules;
     if (!rules.policy.mayPublish(this.topic)) {
       this.denied = true;
@@ -139,7 +151,9 @@ export class UplinkPublish implements UplinkMessage {
   /** Counts the message in, or out, for the bounds of client and device. */
   private count(sign: 1 | -1): void {
     const { client } = this;
-    const bytes = sign * (this.headers.length + this.payload.length);
+    // As they were counted in: the headers may have been renewed.
+    if (sign === 1) this.bytes = this.headers.length + this.payload.length;
+    const bytes = sign * this.bytes;
     client.inFlightBytes += bytes;
     client.device.inFlightBytes += bytes;
     client.device.inFlight += sign;

@@ -400,7 +400,11 @@ export class Uplink implements PublishOwner {
 
   /** Of the stream of NATS_SUBJECT it is known; a policy's own subject can be another stream's. */
   private get takesTtl(): boolean {
-    return this.routing.addressing.batchable && this.services.takesTtl();
+    return this.routing.addressing.batchable && this.streamTakesTtl;
+  }
+
+  get streamTakesTtl(): boolean {
+    return this.services.takesTtl();
   }
 
   private deliver(message: UplinkPublish, onKept?: () => void): boolean {
