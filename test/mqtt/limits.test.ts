@@ -323,6 +323,23 @@ describe('messages to NATS', () => {
     await storeAll(client);
   });
 
+  it('in flight of one device: what waits goes on when others have made room, as does a will', async () => {
+    await openBroker({});
+    broker().room = 45;
+    const client = await connected();
+    expect(await sendTen(client)).toBe(5);
+    const other = await connected({ will: { topic: 'raw/dev1', payload: 'will', qos: 1 } });
+    other.destroy();
+    await vi.waitFor(() => expect(broker().broker.connectionCount()).toBe(1));
+    // No message of the device leaves.
+    broker().room = Number.POSITIVE_INFINITY;
+    await vi.waitFor(() => expect(broker().taken).toHaveLength(11), 5_000);
+    expect(broker().taken.filter(({ payload }) => Buffer.from(payload).toString() === 'will')).toHaveLength(
+      1,
+    );
+    await storeAll(client);
+  });
+
   it('in flight of all: messages wait', async () => {
     await openBroker({});
     broker().full = true;

@@ -508,6 +508,8 @@ export class Connection implements JoiningConnection, UplinkConnection, Subscrib
       this.services.counters.limits['slow-reader'] += 1;
       this.close('slow-reader');
     }
+    // The share of a device also grows when messages of others are stored, which wakes nobody here.
+    if (this.room.limit === 'in-flight-per-device') this.onRoom();
     if (this.phase === 'connected' && this.socket.held) {
       // The client cannot be silent while it is not being read, and has all its time again when it is.
       if (this.keepaliveMs > 0) this.deadlineMs = nowMs + this.keepaliveMs;

@@ -14,6 +14,8 @@ export interface WillServices {
 /** Most bytes of wills that wait for room; further ones are dropped and counted. */
 const maxWaitingBytes = 8_388_608;
 const overheadBytes = 2_048;
+/** The share of a device also grows when messages of others are stored, which wakes nobody here: it is looked at so often. */
+const lookEveryMs = 1_000;
 
 /** The wills of a client on their way: within the bounds of all messages, and behind what the client sent. */
 export class Wills {
@@ -73,12 +75,28 @@ export class Wills {
   }
 
   private awaitRoom(limit: LimitName): void {
-    const goOn = () => {
-      const next = this.send();
-      if (next !== undefined) this.awaitRoom(next);
+    if (limit === 'in-flight') {
+      this.services.forwarder.whenReady(() => this.goOn(), this.client.wills[0]?.message.confirm);
+      return;
+    }
+    // Something of the device is in flight, and makes room when it is settled.
+    const { device } = this.client;
+    const waiter = {
+      onRoom: () => {
+        clearTimeout(look);
+        this.goOn();
+      },
     };
-    // At the other bounds something of the device is in flight, and makes room when it is settled.
-    if (limit !== 'in-flight') awaitRoom(this.client.device, { onRoom: goOn });
-    else this.services.forwarder.whenReady(goOn, this.client.wills[0]?.message.confirm);
+    const look = setTimeout(() => {
+      device.awaitingRoom?.delete(waiter);
+      this.goOn();
+    }, lookEveryMs);
+    look.unref();
+    awaitRoom(device, waiter);
+  }
+
+  private goOn(): void {
+    const next = this.send();
+    if (next !== undefined) this.awaitRoom(next);
   }
 }
