@@ -301,7 +301,8 @@ describe('group commit', () => {
     bench.give(1);
     expect(bench.commits.groupOf(uplink('x'), false)).toBeGreaterThan(0);
     expect(bench.commits.groupOf(uplink('x'), true)).toBe(0);
-    expect(bench.commits.groupOf(uplink('x', { batchable: false }), false)).toBe(0);
+    expect(bench.commits.groupOf(uplink('x', { batchable: false }), false)).toBe(-1);
+    expect(bench.commits.groupOf(uplink('x', { repeated: true }), false)).toBe(0);
     expect(bench.commits.groupOf(uplink('x'.repeat(950)), false)).toBe(0);
   });
 
@@ -354,6 +355,24 @@ describe('group commit', () => {
       { numRuns: 100 },
     );
   });
+});
+
+it.each([
+  ['that its client repeats', { repeated: true, messageId: 'again' }],
+  ['to the subject of a policy', { batchable: false }],
+])('a message %s comes behind those of its client that are held', async (_what, last) => {
+  const server = await startNatsServer({});
+  onTestFinished(() => server.stop());
+  const observer = await openObserver(server.url);
+  onTestFinished(() => observer.close());
+  const forwarder = await openTestForwarder(server.url, openTestLog().log, { ingest: 'plain' });
+  onTestFinished(() => forwarder.close());
+  const lane = forwarder.openLane();
+  const names = range(1, 60).map(String);
+  for (const name of names) lane.publish(uplink(name));
+  lane.publish(uplink('last', last));
+  await until(() => forwarder.state().counters.stored === 61);
+  expect(await readStream(observer)).toEqual([...names, 'last']);
 });
 
 describe.each(['batch', 'auto'] as const)(

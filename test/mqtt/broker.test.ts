@@ -105,6 +105,17 @@ describe('uplink', () => {
     expect(controlled.taken).toHaveLength(2);
   });
 
+  it('says of a QoS 2 message whether it is repeated, and nothing else of where it goes', async () => {
+    const client = await connected();
+    client.send(publishPacket({ topic: 'raw/dev1', qos: 2, packetId: 7 }));
+    client.send(publishPacket({ topic: 'raw/dev1', qos: 2, packetId: 8, dup: true }));
+    await vi.waitFor(() => expect(controlled.taken).toHaveLength(2));
+    expect(controlled.taken).toMatchObject([
+      { batchable: true, repeated: false },
+      { batchable: true, repeated: true },
+    ]);
+  });
+
   it('keeps a QoS 2 exchange of a persistent session over a reconnect, also while it is being stored', async () => {
     controlled.autoStore = false;
     const first = await connected({ clean: false });

@@ -29,6 +29,8 @@ export interface UplinkMessage {
    * another stream.
    */
   readonly batchable: boolean;
+  /** Its sender repeats it: perhaps it is stored, which would have the others of a batch refused. */
+  readonly repeated?: boolean;
   /** What its acknowledgement is to be worth; undefined: ACK_LEVEL. */
   readonly ackLevel?: AckLevel | undefined;
   /**

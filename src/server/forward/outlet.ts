@@ -16,7 +16,8 @@ export interface Outlet {
   /** A message given to `send` now goes to NATS rather than into a buffer. */
   readonly open: boolean;
   /**
-   * With which others the message would stand or fall if it were sent now: a batch, or 0 when it is confirmed by itself.
+   * With which others the message would stand or fall if it were sent now: a batch, 0 when it is confirmed by itself, or -1 when it goes to another
+   * stream than that of NATS_SUBJECT.
    *
    * @param again it was sent before, and is perhaps stored.
    */

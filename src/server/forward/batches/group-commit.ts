@@ -17,6 +17,9 @@ const maxBytes = 1_048_576;
 /** A stream takes 50 batches at a time, from all replicas together; the second one is there when the first is stored. */
 const maxUnderWay = 2;
 
+/** The group of what goes to another stream than that of NATS_SUBJECT. */
+const elsewhere = -1;
+
 /** JetStream's code for "atomic publish is disabled". */
 const disabledCode = '10174 ';
 
@@ -33,7 +36,8 @@ export interface GroupCommit {
   /** What waits goes in batches now. */
   readonly gathering: boolean;
   /**
-   * The batch that a message sent now becomes a part of, or 0.
+   * The batch that a message sent now becomes a part of; 0 when it goes by itself; `elsewhere` when it goes to another stream, which
+   * neither waits for what is held nor may go ahead of its client's others.
    *
    * @param again it was sent before and may be stored: its identifier would make the stream refuse a whole batch.
    */
@@ -280,7 +284,8 @@ export function openGroupCommit(options: {
       return worth.gathering;
     },
     groupOf(message, again) {
-      if (!worth.allowed || again || !message.batchable) return 0;
+      if (!message.batchable) return elsewhere;
+      if (!worth.allowed || again || message.repeated === true) return 0;
       const room = promised ? 1 : worth.window;
       if (waiting.length === 0 && underWay.size === 0 && settle.confirmed.underWay < room) return 0;
       if (natsBytesOf(message) + batchHeaderBytes > maxMessageBytes()) return 0;
@@ -289,7 +294,7 @@ export function openGroupCommit(options: {
     },
     send(message, token, group) {
       // Another stream than that of NATS_SUBJECT is not measured, and neither slows it nor waits for it.
-      if (group === 0 && !message.batchable) {
+      if (group === elsewhere) {
         publishSingly(message, token);
         return true;
       }

@@ -56,6 +56,7 @@ export class UplinkPublish implements UplinkMessage {
   readonly confirm: boolean;
   messageId: string | undefined;
   batchable: boolean;
+  repeated = false;
   ackLevel: AckLevel | undefined;
   /** Counted for the bounds of client and device. */
   private bytes = 0;

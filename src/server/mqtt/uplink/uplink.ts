@@ -166,14 +166,13 @@ export class Uplink implements PublishOwner {
       return this.refuseOrClose(publish, 'too-many-exchanges', read);
     const exchange = publish.qos === 2 ? { messageId: this.identify(publish), exchanges } : undefined;
     const message = new UplinkPublish(this, route, publish, exchange);
+    // Perhaps it is stored, by another replica.
+    message.repeated = exchange !== undefined && isRepeated(publish);
     message.wantsReceipt = this.connection.wantsReceipts;
     message.mayTellRefusal = this.connection.codec.explains;
-    // Perhaps it is stored, by another replica: with others in a batch it would have all of them refused.
-    if (exchange !== undefined && isRepeated(publish)) {
-      message.batchable = false;
-      // Nor is a refusal of now one of what was sent then: it is sent until the stream says that it is stored.
-      if (this.client.received?.mayBeOpen(publish.packetId) === true) message.mayTellRefusal = false;
-    }
+    // Then a refusal of now is not one of what was sent then: it is sent until the stream says that it is stored.
+    if (message.repeated && this.client.received?.mayBeOpen(publish.packetId) === true)
+      message.mayTellRefusal = false;
     message.tellsRefusal = message.mayTellRefusal && this.routing.policy.onRefusal === 'answer';
     if (read !== undefined) {
       message.headers = this.routing.headersOf(route, read.headers);
