@@ -194,6 +194,21 @@ describe('messages in flight', () => {
     expect(bench.names()).toEqual(['b']);
   });
 
+  it('sends what nobody sends again behind a message that is refused for ever: a will, and what a lost connection left', () => {
+    const bench = openBench();
+    const lane = bench.openLane();
+    bench.outlet.group = 1;
+    lane.publish(bench.message('big'));
+    const first = bench.takeSent();
+    bench.outlet.group = 2;
+    lane.publish({ ...bench.message('left'), comesAgain: false });
+    lane.publish({ ...bench.message('again'), comesAgain: true });
+    lane.publish({ ...bench.message('will'), comesAgain: false });
+    bench.inFlight.settleRefused(tokenOf(first, 'big'), { ...refused, detail: 'too large', permanent: true });
+    expect(bench.refusals).toEqual(['big: too large', 'again: a message before it was refused']);
+    expect(bench.names()).toEqual(['left', 'will']);
+  });
+
   it('lets a late confirmation of an earlier message settle no later one', () => {
     const bench = openBench();
     const lane = bench.openLane();

@@ -105,6 +105,19 @@ describe('uplink', () => {
     expect(controlled.taken).toHaveLength(2);
   });
 
+  it('says of a message whether its client sends it again, and counts a will that is refused', async () => {
+    controlled.autoStore = false;
+    const client = await connected({ will: { topic: 'raw/dev1', payload: 'will', qos: 1 } });
+    client.send(publishPacket({ topic: 'raw/dev1', qos: 1, packetId: 1 }));
+    await vi.waitFor(() => expect(controlled.taken).toMatchObject([{ comesAgain: true }]));
+    client.destroy();
+    await vi.waitFor(() =>
+      expect(controlled.taken).toMatchObject([{ comesAgain: false }, { comesAgain: false }]),
+    );
+    controlled.taken[1]?.onRefused('message size exceeds maximum allowed', undefined, true);
+    expect(controlled.broker.counters.willsDropped).toBe(1);
+  });
+
   it('says of a QoS 2 message whether it is repeated, and nothing else of where it goes', async () => {
     const client = await connected();
     client.send(publishPacket({ topic: 'raw/dev1', qos: 2, packetId: 7 }));

@@ -64,6 +64,10 @@ export interface UplinkMessage {
    */
   onRefused(reason: string, cause?: string, isFinal?: boolean): void;
   /**
+   * Its client is there and sends it again when its connection ends; false of a will. Undefined: as long as the lane is not closed.
+   */
+  readonly comesAgain?: boolean;
+  /**
    * The client is told when NATS refuses the message, which is then given up, instead of sent again until it is stored.
    */
   readonly tellsRefusal?: boolean;

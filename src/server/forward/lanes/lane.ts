@@ -280,7 +280,7 @@ export class ClientLane implements Lane {
   /**
    * What waits, or is held, behind a message that NATS will never take. Its client loses its connection and sends all of it again, the
    * refused one first: sent now, the later ones would be stored ahead of it. A client that is gone may not come back, so
-   * what it left is sent.
+   * what it left is sent, as is a will, which nobody sends again.
    */
   private waitingBehind(slot: number): number[] {
     const { slots } = this.context;
@@ -288,9 +288,8 @@ export class ClientLane implements Lane {
     for (let other = 0; other < slots.used; other += 1) {
       const phase = slots.phase(other);
       if (phase !== slotWaiting && phase !== slotHeld) continue;
-      if (slots.lane(other) === this && slots.order(other) > slots.order(slot)) {
-        tokens.push(slots.token(other));
-      }
+      if (slots.lane(other) !== this || slots.order(other) < slots.order(slot)) continue;
+      if (slots.message(other).comesAgain !== false) tokens.push(slots.token(other));
     }
     return slots.sort(tokens);
   }

@@ -39,8 +39,10 @@ export interface PublishOwner {
   answerRefused(message: UplinkPublish, detail: string): void;
   /** Where those go that are not to be stored any more; undefined: nowhere. */
   readonly refused: RefusedMessages | undefined;
-  /** It can never be stored. */
-  refuse(reason: CloseReason, fields: Readonly<Record<string, unknown>>): void;
+  /** Its connection is that of the client. */
+  readonly isThere: boolean;
+  /** It can never be stored, or is given up, and nobody is told. */
+  refuse(message: UplinkPublish, reason: CloseReason, fields: Readonly<Record<string, unknown>>): void;
   /** The client's connection, this one or a later one, may go on. */
   wakeClient(): void;
 }
@@ -134,6 +136,11 @@ export class UplinkPublish implements UplinkMessage {
     return undefined;
   }
 
+  /** A will has no packet identifier. */
+  get comesAgain(): boolean {
+    return this.packetId !== 0 && this.uplink.isThere;
+  }
+
   /** The payload is a view of the socket's chunk, or of the packet. */
   compact(): void {
     const { payload } = this;
@@ -201,7 +208,7 @@ export class UplinkPublish implements UplinkMessage {
     }
     const reason = this.denied ? 'publish-denied' : 'refused-by-nats';
     if (isFinal) this.uplink.refused?.keep(this, reason, detail);
-    this.uplink.refuse(reason, {
+    this.uplink.refuse(this, reason, {
       topic: shortenText(this.topic),
       bytes: natsBytesOf(this),
       detail,

@@ -366,8 +366,14 @@ export class Uplink implements PublishOwner {
     this.client.connection?.onRoom();
   }
 
-  /** A message of this client can never be stored: there is no answer to it but the end of the connection. */
-  refuse(reason: CloseReason, fields: Readonly<Record<string, unknown>>): void {
+  get isThere(): boolean {
+    const current: unknown = this.client.connection;
+    return current === this.connection;
+  }
+
+  /** A message of this client is not stored: there is no answer to it but the end of the connection. */
+  refuse(message: UplinkPublish, reason: CloseReason, fields: Readonly<Record<string, unknown>>): void {
+    if (message.packetId === 0) this.services.counters.willsDropped += 1;
     this.device.ledger.refuse(reason);
     this.connection.close(reason, fields);
   }
