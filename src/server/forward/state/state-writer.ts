@@ -55,6 +55,8 @@ export function startStateWriter(options: {
         connected(connection, newWire) {
           wire = newWire;
           connection.subscribe(`${inbox}.*`, { callback: onAnswer });
+          // The library keeps it until the turn is over; what is sent now goes past it, and its answer would find nobody.
+          void connection.flush().catch(() => {});
         },
         disconnected() {},
         groupOf: () => 0,
