@@ -306,6 +306,19 @@ describe('group commit', () => {
     expect(bench.commits.groupOf(uplink('x'.repeat(950)), false)).toBe(0);
   });
 
+  it('sends the others of a batch by themselves at once when NATS lets its last message not through', async () => {
+    const bench = openBench();
+    bench.give(1);
+    bench.give(3);
+    await turn();
+    expect(bench.batches).toEqual([{ sequences: range(1, 3), committed: true }]);
+    bench.gone.add(4);
+    bench.commits.noteDenied([9]);
+    expect(bench.singly).toEqual([1]);
+    bench.commits.noteDenied([4]);
+    expect(bench.singly).toEqual([1, 2, 3]);
+  });
+
   it('forgets everything with the connection', async () => {
     const bench = openBench();
     bench.give(1);

@@ -216,7 +216,7 @@ export function startJetStreamForwarder(options: {
         },
         tick: commits.tick,
         ponged(denied) {
-          if (denied.size > 0) settle.confirmed.settleDenied(denied);
+          if (denied.size > 0) commits.noteDenied(settle.confirmed.settleDenied(denied));
         },
         get takesTtl() {
           return watch.stream.takesTtl;

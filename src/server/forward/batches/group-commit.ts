@@ -50,6 +50,8 @@ export interface GroupCommit {
   send(message: UplinkMessage, token: number, group: number): boolean;
   /** The answer to a batch. */
   settle(answer: Msg): void;
+  /** NATS let these not through. */
+  noteDenied(tokens: readonly number[]): void;
   /** Messages are not answered in time. */
   noteLate(): void;
   /** A message that went by itself was answered. */
@@ -328,6 +330,16 @@ export function openGroupCommit(options: {
       } else {
         // A server that knows no batches stores what it gets; only of the last message it said so.
         refuse(batch, 'the stream confirms each message of a batch', true);
+      }
+      flush();
+    },
+    noteDenied(tokens) {
+      const denied = new Set(tokens);
+      for (const batch of [...underWay.values()]) {
+        // Without its last message a batch is never stored, nor answered; without another one it is refused.
+        if (!denied.has(batch.tokens.at(-1) ?? 0)) continue;
+        end(batch);
+        refuse(batch, 'NATS let the last message of a batch not through', false);
       }
       flush();
     },

@@ -34,8 +34,8 @@ export interface InFlight {
   settleStored(token: number, ack?: Uint8Array, behind?: number): void;
   /** NATS refused the message of this token; `permanent` when it always will. */
   settleRefused(token: number, refusal: Refusal): void;
-  /** NATS refused what was sent to these subjects: what is under way to them is tried again later. */
-  settleDenied(subjects: ReadonlySet<string>): void;
+  /** NATS refused what was sent to these subjects: what is under way to them is tried again later. Answers the tokens of that. */
+  settleDenied(subjects: ReadonlySet<string>): readonly number[];
   /** The connection is gone: everything under way is to be sent again, in order. */
   loseAll(): void;
   /** The outlet was closed for a while and is open again: what is under way gets its full time to be answered. */
@@ -183,6 +183,7 @@ export function openInFlight(options: {
         const detail = `the user may not publish to ${decoder.decode(slots.message(slot).subject)}`;
         slots.lane(slot).refused(slot, { cause: 'publish_denied', detail, permanent: false });
       }
+      return denied;
     },
     loseAll() {
       for (let slot = 0; slot < slots.used; slot += 1) {
