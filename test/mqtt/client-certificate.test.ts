@@ -347,5 +347,8 @@ function withoutText(pem: string, text: string): string {
   const at = der.indexOf(text);
   der[at - 2] = 3;
   der[at] = 0;
-  return `-----BEGIN CERTIFICATE-----\n${der.toString('base64').replace(/.{64}/g, '$&\n')}\n-----END CERTIFICATE-----\n`;
+  return `-----BEGIN CERTIFICATE-----\n${der
+    .toString('base64')
+    .match(/.{1,64}/g)
+    ?.join('\n')}\n-----END CERTIFICATE-----\n`;
 }

@@ -70,7 +70,7 @@ describe('a SUBSCRIBE to commands', () => {
     expect(answers.map(({ type }) => type).filter((type) => type !== 4)).toEqual([suback, 11, suback]);
     expect(answers[0]?.body[2]).toBe(1);
     expect(controlled.claimed).toEqual(['dev1']);
-    expect(controlled.core.live.find('r1-0')?.waits).toBeUndefined();
+    expect(controlled.core.live.find('r1-0')?.waits).toBeNull();
     client.send(disconnectPacket);
     await client.waitClosed();
     expect(controlled.claimed).toEqual([]);
