@@ -1,8 +1,12 @@
+import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { connectNats } from '../../src/server/forward/connection/nats-link.js';
 import { openKvBucket } from '../../src/server/forward/state/kv-bucket.js';
 import { openJetStreamSessionStore } from '../../src/server/mqtt/sessions/store/jetstream-session-store.js';
 import { openMemorySessionStore } from '../../src/server/mqtt/sessions/store/memory-session-store.js';
+import type { SessionRecord } from '../../src/server/mqtt/sessions/store/session-record.js';
 import type { SessionNews, SessionStore } from '../../src/server/mqtt/sessions/store/session-store.js';
 import { noNatsSettings, openTestLog, until } from '../support/forwarding.js';
 import { startNatsServer, type TestNatsServer } from '../support/nats-server.js';
@@ -193,5 +197,50 @@ describe('in JetStream', () => {
     await until(() => caughtUp === 2 && !store.has('k.a'));
     expect(await store.write('k.a', recordOf(), last, store.nextWriteId())).toBeDefined();
     await until(() => othersCaughtUp === 1 && other.has('k.a'));
+  });
+
+  test('it goes by what NATS has when that has lost the latest of the bucket', async () => {
+    const storeDir = await mkdtemp(join(tmpdir(), 'svc-mqtt-store-'));
+    const own = await startNatsServer({ storeDir });
+    const lost = await mkdtemp(join(tmpdir(), 'svc-mqtt-lost-'));
+    onTestFinished(async () => {
+      await own.stop();
+      for (const dir of [storeDir, lost]) await rm(dir, { recursive: true, force: true });
+    });
+    const store = await openStore('one', own);
+    const other = await openStore('two', own);
+    const [news, othersNews] = [store, other].map((each) => {
+      const heard: SessionNews[] = [];
+      each.listener = { onNews: (one) => void heard.push(one), onCaughtUp() {} };
+      return heard;
+    });
+    const subscriptions = [
+      {
+        ...{ name: 'wanted/#', qos: 1 as const, noLocal: false, retainAsPublished: false },
+        ...{ retainHandling: 0 as const, id: undefined, from: 0 },
+      },
+    ];
+    const write = async (key: string, record: SessionRecord, expected: number) =>
+      (await store.write(key, record, expected, store.nextWriteId())) ?? 0;
+    const early = recordOf({ owner: undefined, subscriptions });
+    const first = await write('k.a', early, 0);
+    await own.halt();
+    await cp(storeDir, lost, { recursive: true });
+    await own.restart();
+    await until(() => store.caughtUp && other.caughtUp);
+    let last = first;
+    for (let round = 0; round < 5; round += 1) last = await write('k.a', recordOf(), last);
+    await until(() => !other.wants('wanted/1'));
+    await own.kill();
+    await until(() => !store.caughtUp && !other.caughtUp);
+    await rm(storeDir, { recursive: true });
+    await cp(lost, storeDir, { recursive: true });
+    await own.restart();
+    await until(() => store.caughtUp && other.caughtUp);
+    expect([store, other].map((each) => [each.has('k.a'), each.wants('wanted/1')])).toEqual([
+      [true, true],
+      [true, true],
+    ]);
+    expect([news, othersNews].map((heard) => heard?.at(-1)?.revision)).toEqual([first, first]);
   });
 });

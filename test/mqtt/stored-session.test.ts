@@ -1,4 +1,4 @@
-import { expect, onTestFinished, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { limitLog } from '../../src/log.js';
 import { newBrokerCounters } from '../../src/server/mqtt/live/counters.js';
 import { openMemorySessionStore } from '../../src/server/mqtt/sessions/store/memory-session-store.js';
@@ -36,8 +36,20 @@ function openReplicas() {
     );
   const write = async (record: SessionRecord, expected: number) =>
     (await store.write('d.c', record, expected, store.nextWriteId())) ?? 0;
-  return { store, open, openOther, write, lost };
+  /** The store has this record, and has forgotten all others. */
+  const goBack = async (record: SessionRecord) => {
+    const earlier = openMemorySessionStore('for the test');
+    await earlier.write('d.c', record, 0, store.nextWriteId());
+    store.write = earlier.write;
+    store.load = earlier.load;
+  };
+  return { store, open, openOther, write, lost, goBack };
 }
+
+const subscription = {
+  ...{ name: 'a', qos: 1 as const, noLocal: false, retainAsPublished: false },
+  ...{ retainHandling: 0 as const, id: undefined, from: 0 },
+};
 
 test('of two replicas that take a session at the same time, the one that was slower loses it, though its epoch is the same', async () => {
   const { store, open, write, lost } = openReplicas();
@@ -100,6 +112,57 @@ test('a session that nobody took is still the one of a replica that was taken fo
   expect(await one.persist()).toBe(true);
   expect([one.isHeld, lost]).toEqual([true, []]);
   expect((await store.load('d.c'))?.record).toMatchObject({ owner: 'one' });
+});
+
+describe('a store that has an earlier revision again', () => {
+  const later = { subscriptions: [{ ...subscription, name: 'later' }] };
+  test.each<[name: string, earlier: Partial<SessionRecord>, isKept: boolean]>([
+    ['of the same connection', { owner: 'one', epoch: 5 }, true],
+    ['of an earlier connection to the same replica', { owner: 'one', epoch: 4 }, true],
+    ['from before the client was back', { owner: undefined, epoch: 4, awaySinceMs: 1 }, true],
+    ['of another replica', { owner: 'two', epoch: 4 }, false],
+  ])('%s has the session written again, unless another replica has it there', async (_, earlier, isKept) => {
+    const { store, open, write, lost, goBack } = openReplicas();
+    for (let round = 0; round < 3; round += 1) await write(recordOf({ owner: 'one', epoch: 5 }), round);
+    const one = open('one', recordOf({ owner: 'one', epoch: 5, ...later }), 3);
+    await goBack(recordOf(earlier));
+    expect(await one.persist()).toBe(isKept);
+    expect([one.isHeld, lost]).toEqual([isKept, isKept ? [] : ['one']]);
+    expect((await store.load('d.c'))?.record).toMatchObject(
+      isKept ? { owner: 'one', epoch: 5, ...later } : { owner: 'two', epoch: 4 },
+    );
+  });
+
+  test('has the session written as soon as that is known', async () => {
+    const { store, open, write, goBack } = openReplicas();
+    for (let round = 0; round < 3; round += 1) await write(recordOf({ owner: 'one', epoch: 5 }), round);
+    const one = open('one', recordOf({ owner: 'one', epoch: 5, ...later }), 3);
+    await goBack(recordOf({ owner: 'one', epoch: 5 }));
+    await one.onNews(1);
+    await one.settled();
+    expect((await store.load('d.c'))?.record).toMatchObject(later);
+  });
+});
+
+test('a store that refuses to replace what it says it has is not asked again at once', async () => {
+  const { store, open, write } = openReplicas();
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const one = open('one', recordOf({ owner: 'one' }), await write(recordOf({ owner: 'one' }), 0));
+  const { write: writeNow } = store;
+  let refused = 0;
+  store.write = () => {
+    refused += 1;
+    // Else the test would not come to its end.
+    if (refused > 100) return new Promise(() => {});
+    return Promise.resolve(undefined);
+  };
+  const stored = one.persist();
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect([refused > 1, refused < 10]).toEqual([true, true]);
+  store.write = writeNow;
+  await vi.advanceTimersByTimeAsync(2_000);
+  expect(await stored).toBe(true);
 });
 
 test('a session that the store refuses is tried again, and holds up no other', async () => {

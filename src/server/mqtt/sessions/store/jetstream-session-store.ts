@@ -28,8 +28,13 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
   let writes = 0;
   const writePrefix = `${replica}.`;
 
+  /** While the bucket is read anew, only by what was heard since: NATS may have lost the latest, and have an earlier one again. */
+  function isPast(key: string, revision: number): boolean {
+    return ((fresh ?? known).get(key) ?? 0) > revision;
+  }
+
   function note(key: string, revision: number): boolean {
-    if ((known.get(key) ?? 0) > revision) return false;
+    if (isPast(key, revision)) return false;
     known.set(key, revision);
     fresh?.set(key, revision);
     return true;
@@ -49,17 +54,18 @@ export function openJetStreamSessionStore(options: { bucket: KvBucket; replica: 
     const isOwn = header(writeHeader).startsWith(writePrefix);
     const gone = goneOf();
     if (gone !== undefined) {
-      if ((known.get(key) ?? 0) <= revision) forget(key);
+      if (!isPast(key, revision)) forget(key);
       // What expires was away, or is of a connection here, which writes it anew.
       if (!isOwn && gone === 'removed') tell(key, revision, 0, true);
       return;
     }
+    const isEarlierAgain = (known.get(key) ?? 0) > revision;
     if (!note(key, revision)) return;
     wants.set(key, ownText(header(wantsHeader)));
     const owner = header(ownerHeader);
     if (isOwn || owner === '') owners.delete(key);
     else owners.set(key, ownText(owner));
-    if (!isOwn) tell(key, revision, Number(header(epochHeader)) || 0, false);
+    if (!isOwn || isEarlierAgain) tell(key, revision, Number(header(epochHeader)) || 0, false);
   }
 
   function tell(key: string, revision: number, epoch: number, removed: boolean): void {

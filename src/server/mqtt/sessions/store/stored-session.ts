@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { SessionRecord } from './session-record.js';
-import type { SessionStore, StoredRecord } from './session-store.js';
+import { type SessionStore, type StoredRecord, StoreError } from './session-store.js';
 import type { SessionWriter, Writable } from './session-writer.js';
 
 /** What of a session changes while its client is connected. */
@@ -13,6 +13,8 @@ type Terms = Omit<SessionRecord, keyof SessionState>;
 
 /** After so many acknowledgements that wait to be written they are written. */
 const maxTouches = 64;
+
+const refusedAsKnown = 'what the store has is what was to be replaced, and it refuses that';
 
 /** The parts of a new record that its client's CONNECT decides. */
 export function newTerms(owner: string, expirySec: number, epoch: number): Terms {
@@ -179,9 +181,9 @@ export class StoredSession implements Writable {
     return this.isDirty ? new Promise((resolve) => this.idlers.push(resolve)) : Promise.resolve();
   }
 
-  /** Another replica has written or removed it. */
+  /** Another replica has written or removed it, or the store has an earlier revision again. */
   async onNews(revision: number): Promise<void> {
-    if (this.phase === 'held' && revision > this.revision) await this.look();
+    if (this.phase === 'held' && revision !== this.revision) await this.look();
   }
 
   async write(): Promise<void> {
@@ -200,7 +202,8 @@ export class StoredSession implements Writable {
     const { record, upTo, writeId } = this.attempt;
     const revision = await this.store.write(this.key, record, this.revision, writeId);
     if (revision === undefined) {
-      await this.look();
+      // Tried again at once it would be refused again.
+      if (!(await this.look())) throw new StoreError(refusedAsKnown, false);
       return;
     }
     this.attempt = undefined;
@@ -234,7 +237,8 @@ export class StoredSession implements Writable {
   private async writeRemoval(): Promise<void> {
     if (!(await this.store.remove(this.key, this.revision))) {
       const found = await this.store.load(this.key);
-      if (found !== undefined && this.isOwn(found.record)) {
+      if (found !== undefined && this.isOwn(found)) {
+        if (found.revision === this.revision) throw new StoreError(refusedAsKnown, false);
         this.revision = found.revision;
         return;
       }
@@ -243,29 +247,37 @@ export class StoredSession implements Writable {
     this.settle(Number.POSITIVE_INFINITY, true);
   }
 
-  /** Looks whose the session is: one that was taken for dead, and marked as away, is still this connection's. */
-  private async look(): Promise<void> {
+  /**
+   * Looks whose the session is: one that was taken for dead, and marked as away, is still this connection's, and so is an earlier one
+   * where NATS has lost its latest.
+   *
+   * @returns whether something else is known than before.
+   */
+  private async look(): Promise<boolean> {
     const found = await this.store.load(this.key);
-    if (this.phase !== 'held') return;
-    if (found !== undefined && this.isOwn(found.record)) {
-      if (found.revision <= this.revision) return;
-      this.revision = found.revision;
-      this.attempt = undefined;
-      if (this.terms.owner !== undefined) void this.persist();
-      return;
+    if (this.phase !== 'held') return true;
+    if (found === undefined || !this.isOwn(found)) {
+      this.lose(found);
+      return true;
     }
-    this.lose(found);
+    if (found.revision === this.revision) return false;
+    this.revision = found.revision;
+    this.attempt = undefined;
+    if (this.terms.owner !== undefined) void this.persist();
+    return true;
   }
 
   /**
    * Of two replicas that go on with the same record both count on from its epoch, so that this alone does not tell whose it is. One
    * that nobody has is still this one's if its epoch is the latest that the store had from here: whoever takes a session raises it.
+   * In an earlier revision, which NATS has again, both may be earlier.
    */
-  private isOwn(record: SessionRecord | string): boolean {
-    if (typeof record === 'string') return false;
-    const { id, epoch, owner } = record;
-    if (id !== this.id) return false;
-    return owner === undefined ? epoch === this.claimed : epoch === this.epoch && owner === this.owner;
+  private isOwn({ record, revision }: StoredRecord): boolean {
+    if (typeof record === 'string' || record.id !== this.id) return false;
+    const { epoch, owner } = record;
+    const latest = owner === undefined ? this.claimed : this.epoch;
+    const isOfItsTime = epoch === latest || (epoch < latest && revision < this.revision);
+    return isOfItsTime && (owner === undefined || owner === this.owner);
   }
 
   private settle(upTo: number, stored: boolean): void {
