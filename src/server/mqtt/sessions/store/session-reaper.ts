@@ -8,6 +8,8 @@ import type { SessionStore } from './session-store.js';
 const lookEveryMs = 2_000;
 /** A replica is dead when NATS has answered and it was missing for so long. */
 const deadAfterMs = 10_000;
+/** A replica that lives so long after a device was lost has ended the sessions of its connections: it is missed earlier. */
+const endsWithinMs = 30_000;
 const atOnce = 64;
 
 /**
@@ -26,6 +28,8 @@ export function openSessionReaper(options: {
   /** Replicas that are missing, and since when. */
   const missing = new Map<string, number>();
   const devices = new Set<string>();
+  /** Sessions of lost devices that another replica had, by key: as whose, and as which connection's. */
+  const leftTo = new Map<string, { owner: string; epoch: number; sinceMs: number }>();
   let running = false;
 
   async function look(): Promise<void> {
@@ -33,7 +37,12 @@ export function openSessionReaper(options: {
     running = true;
     try {
       await removeOfDevices();
-      if (presence !== undefined) await partWithDead(presence);
+      if (presence === undefined) return;
+      for (const name of missing.keys())
+        if (!presence.known || presence.alive.has(name)) missing.delete(name);
+      if (!presence.known) return;
+      await removeLeftToDead(presence);
+      await partWithDead(presence);
     } catch (error) {
       log.debug('sessions_not_reaped', { reason: messageOf(error) }, 'Tried again');
     } finally {
@@ -46,12 +55,15 @@ export function openSessionReaper(options: {
     const lost = new Set(devices);
     const owned = store.owned();
     const keys: string[] = [];
+    const left: [key: string, owner: string][] = [];
     for (const key of store.keys()) {
-      // The replica that has the connection ends its session itself.
-      if (lost.has(key.slice(0, key.indexOf('.') + 1)) && !owned.has(key) && !options.isHere(key))
-        keys.push(key);
+      if (!lost.has(key.slice(0, key.indexOf('.') + 1)) || options.isHere(key)) continue;
+      const owner = owned.get(key);
+      if (owner === undefined) keys.push(key);
+      else left.push([key, owner]);
     }
     await forEach(keys, (key) => store.remove(key, undefined));
+    if (presence !== undefined) await forEach(left, ([key, owner]) => leaveTo(owner, key));
     for (const device of lost) devices.delete(device);
     if (keys.length > 0)
       log.info(
@@ -61,20 +73,40 @@ export function openSessionReaper(options: {
       );
   }
 
-  async function partWithDead({ known, alive }: Presence): Promise<void> {
-    if (!known) {
-      missing.clear();
-      return;
-    }
+  /** The replica that has the connection ends its session itself, if it lives. */
+  async function leaveTo(owner: string, key: string): Promise<void> {
+    const found = await store.load(key);
+    if (found !== undefined) leftTo.set(key, { owner, epoch: found.epoch, sinceMs: performance.now() });
+  }
+
+  async function removeLeftToDead({ alive }: Presence): Promise<void> {
     const nowMs = performance.now();
-    for (const name of missing.keys()) if (alive.has(name)) missing.delete(name);
-    const keys: [key: string, owner: string][] = [];
-    for (const [key, owner] of store.owned()) {
-      if (alive.has(owner)) continue;
-      const sinceMs = missing.get(owner) ?? nowMs;
-      missing.set(owner, sinceMs);
-      if (nowMs - sinceMs >= deadAfterMs) keys.push([key, owner]);
+    const keys: string[] = [];
+    for (const [key, { owner, sinceMs }] of leftTo) {
+      if (isDead(owner, alive, nowMs)) keys.push(key);
+      else if (!store.has(key) || (alive.has(owner) && nowMs - sinceMs >= endsWithinMs)) leftTo.delete(key);
     }
+    await forEach(keys, removeLeft);
+  }
+
+  async function removeLeft(key: string): Promise<void> {
+    const left = leftTo.get(key);
+    const found = await store.load(key);
+    // Its client may be back meanwhile, if the device may connect again.
+    if (found !== undefined && found.epoch === left?.epoch) await store.remove(key, found.revision);
+    leftTo.delete(key);
+  }
+
+  function isDead(name: string, alive: ReadonlySet<string>, nowMs: number): boolean {
+    if (alive.has(name)) return false;
+    const sinceMs = missing.get(name) ?? nowMs;
+    missing.set(name, sinceMs);
+    return nowMs - sinceMs >= deadAfterMs;
+  }
+
+  async function partWithDead({ alive }: Presence): Promise<void> {
+    const nowMs = performance.now();
+    const keys = [...store.owned()].filter(([, owner]) => isDead(owner, alive, nowMs));
     if (keys.length === 0 || [...alive].sort()[0] !== store.owner) return;
     await forEach(keys, ([key, owner]) => markAway(key, owner));
     log.info(
