@@ -62,9 +62,9 @@ function openPlayedStream() {
       start() {},
       started: true,
       ready: async () => {},
-      save(message, ifNone, onSettled) {
+      save(message, expected, onSettled) {
         given.push(() => {
-          if (ifNone && last.has(message.topic)) {
+          if (expected !== undefined && (last.get(message.topic)?.sequence ?? 0) !== expected) {
             answers.push(() => onSettled({ kind: 'superseded' }));
           } else if (message.payload.toString() === 'refused') {
             answers.push(() => onSettled({ kind: 'refused', reason: 'full' }));
@@ -96,7 +96,7 @@ function openPlayedStream() {
       take: ({ message, sequence: at }: Stored) => reader.take(message, at),
       readAgain() {
         coming = [];
-        reader.begin(false);
+        reader.begin(false, sequence);
         const all = [...last.values()].toSorted((a, b) => a.sequence - b.sequence);
         for (const stored of all) coming.push(() => replica.take(stored));
         coming.push(() => reader.caughtUp());
@@ -104,7 +104,7 @@ function openPlayedStream() {
       /** It is another stream, without anything. */
       beginAnew() {
         coming = [];
-        reader.begin(true);
+        reader.begin(true, sequence);
         coming.push(() => reader.caughtUp());
       },
     };
@@ -131,6 +131,13 @@ function openPlayedStream() {
     forgetRemovals() {
       if (replicas.some(({ answers }) => answers.length > 0)) return;
       for (const [topic, { message }] of last) if (message.payload.length === 0) last.delete(topic);
+    },
+    /** It is as it was after this sequence, and all read it again. */
+    goBackTo(earlier: number) {
+      sequence = earlier;
+      last.clear();
+      for (const stored of history) if (stored.sequence <= earlier) last.set(stored.message.topic, stored);
+      for (const replica of replicas) replica.readAgain();
     },
     deleteAll() {
       last.clear();
@@ -230,6 +237,36 @@ describe('retained messages of several replicas', () => {
     settle();
     expect(stream.contents).toEqual(['a 1', 'b 2']);
     for (const replica of [one, other]) expect(contentsOf(replica).toSorted()).toEqual(['a 1', 'b 2']);
+  });
+
+  it('are written again in place of the earlier ones that a stream has which lost its latest, and not over what is newer there', () => {
+    const stream = openPlayedStream();
+    const one = stream.openReplica();
+    const other = stream.openReplica();
+    const settle = () => {
+      for (let turn = 0; turn < 10; turn += 1)
+        for (const replica of [one, other])
+          for (const what of ['given', 'answers', 'coming'] as const)
+            while (replica[what].length > 0) replica[what].shift()?.();
+    };
+    for (const topic of ['a', 'b', 'c']) one.retained.store(message(topic, 'early'));
+    settle();
+    for (const topic of ['a', 'b', 'd']) one.retained.store(message(topic, 'late'));
+    settle();
+    stream.goBackTo(3);
+    for (const replica of [one, other]) expect(contentsOf(replica)).toContain('a late');
+    other.retained.store(message('b', 'latest'));
+    other.given.shift()?.();
+    settle();
+    const expected = ['a late', 'b latest', 'c early', 'd late'];
+    expect(stream.contents).toEqual(expected);
+    for (const replica of [one, other]) {
+      expect(contentsOf(replica).toSorted()).toEqual(expected);
+      expect(replica.retained.state.waiting).toBe(0);
+    }
+    one.retained.store(message('a', 'last'));
+    settle();
+    for (const replica of [one, other]) expect(contentsOf(replica)).toContain('a last');
   });
 });
 

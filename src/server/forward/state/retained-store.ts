@@ -10,7 +10,7 @@ import { openStateStream, type StateContext } from './state-stream.js';
 /** What became of a message that was to be stored. */
 export type SaveOutcome =
   | { readonly kind: 'stored'; readonly sequence: number }
-  /** There was one already. */
+  /** There was another one than expected. */
   | { readonly kind: 'superseded' }
   /** NATS does not take it, and why. */
   | { readonly kind: 'refused'; readonly reason: string };
@@ -21,8 +21,9 @@ export interface RetainedReader {
    * All that the stream holds comes next.
    *
    * @param anew it is another stream than before, and lacks what that one held.
+   * @param lastSequence the last that it has given. One that NATS has lost the latest of gives the sequences behind it once more.
    */
-  begin(anew: boolean): void;
+  begin(anew: boolean, lastSequence: number): void;
   /** One of the stream, in its order; without payload: there is none of its topic any more. */
   take(message: StateMessage, sequence: number): void;
   /** All has come. */
@@ -44,9 +45,9 @@ export interface RetainedStore {
    * Stores a message in place of the one before; without payload, removes that. Tried until NATS has answered; those of one
    * topic are to be given one after the other.
    *
-   * @param ifNone only when the stream has none of the topic.
+   * @param expected only when this is the last that the stream has of the topic; 0: when it has none; undefined: whichever it has.
    */
-  save(message: StateMessage, ifNone: boolean, onSettled: (outcome: SaveOutcome) => void): void;
+  save(message: StateMessage, expected: number | undefined, onSettled: (outcome: SaveOutcome) => void): void;
   /** When the reader has all that is stored now, whoever stored it; undefined: that cannot be known. Bounded, never rejects. */
   upToDate(): Promise<void> | undefined;
   /** Has the reader given everything again. */
@@ -77,8 +78,8 @@ export function openRetainedStore(context: StateContext, writer: Forwarder): Ret
     startsLater: true,
     config: { max_msgs_per_subject: 1, allow_msg_ttl: true },
     without: 'retained messages are those of each replica, in its memory',
-    begin({ anew }) {
-      reader.begin(anew);
+    begin({ anew, lastSequence }) {
+      reader.begin(anew, lastSequence);
       return 1;
     },
     onMessage({ subject, sequence, storedAtMs, message }: FollowedMessage) {
@@ -108,12 +109,12 @@ export function openRetainedStore(context: StateContext, writer: Forwarder): Ret
       return stream.caughtUp;
     },
     ready: (timeoutMs) => stream.ready(timeoutMs),
-    save(message, ifNone, onSettled) {
+    save(message, expected, onSettled) {
       ids += 1;
       const isRemoval = message.payload.length === 0;
       const lines = [
         ...(isRemoval ? [`Nats-TTL: ${removalTtlSec}s`] : []),
-        ...(ifNone ? ['Nats-Expected-Last-Subject-Sequence: 0'] : []),
+        ...(expected === undefined ? [] : [`Nats-Expected-Last-Subject-Sequence: ${expected}`]),
       ];
       writer.openLane().publish({
         subject: Buffer.from(`${prefix}${topicToTokens(message.topic)}`),

@@ -33,6 +33,8 @@ interface Version {
   readonly sequence: number;
 }
 
+const nothing: Version = { message: undefined, sequence: 0 };
+
 /** What the stream is asked to store. */
 interface Write {
   readonly message: Message;
@@ -84,6 +86,11 @@ export function createRetainedMessages(options: {
   /** What the stream has and had no room here. */
   let missed = 0;
   let readAgainAtMs = 0;
+  /**
+   * What NATS has lost again although it had it stored. It is written in place of the one before, when it is known which that is: what
+   * was stored since stays.
+   */
+  const restoring = new Map<Entry, Write>();
 
   /** None of them expires earlier. */
   let earliestExpiryMs = Number.POSITIVE_INFINITY;
@@ -145,7 +152,7 @@ export function createRetainedMessages(options: {
     const seen = versionOf(entry);
     hold(entry, message);
     if (entry.write === undefined) {
-      begin(entry, message, callbacks, seen, false);
+      begin(entry, message, callbacks, seen, undefined);
     } else {
       const { next } = entry.write;
       entry.write.next = { message, waiting: [...(next?.waiting ?? []), ...callbacks] };
@@ -164,11 +171,25 @@ export function createRetainedMessages(options: {
     }
   }
 
-  function begin(entry: Entry, message: Message, callbacks: (() => void)[], seen: Version, ifNone: boolean) {
-    const started: Write = { message, seen, waiting: callbacks, next: undefined };
-    entry.write = started;
+  function begin(
+    entry: Entry,
+    message: Message,
+    callbacks: (() => void)[],
+    seen: Version,
+    expected: number | undefined,
+  ): void {
+    save(entry, prepare(entry, message, callbacks, seen), expected);
+  }
+
+  function prepare(entry: Entry, message: Message, callbacks: (() => void)[], seen: Version): Write {
+    const prepared: Write = { message, seen, waiting: callbacks, next: undefined };
+    entry.write = prepared;
     waiting += 1;
-    store?.save(message, ifNone, (outcome) => settle(entry, started, outcome));
+    return prepared;
+  }
+
+  function save(entry: Entry, prepared: Write, expected: number | undefined): void {
+    store?.save(prepared.message, expected, (outcome) => settle(entry, prepared, outcome));
   }
 
   function settle(entry: Entry, done: Write, outcome: SaveOutcome): void {
@@ -179,7 +200,7 @@ export function createRetainedMessages(options: {
     if (outcome.kind === 'stored' && outcome.sequence > latest.sequence)
       latest = { message: done.message, sequence: outcome.sequence };
     const { next } = done;
-    if (next !== undefined) begin(entry, next.message, next.waiting, latest, false);
+    if (next !== undefined) begin(entry, next.message, next.waiting, latest, undefined);
     else accept(entry, latest, outcome);
     if (outcome.kind === 'refused' && store?.problem === undefined)
       options.onRefused(entry.topic, outcome.reason);
@@ -235,14 +256,19 @@ export function createRetainedMessages(options: {
 
   if (store !== undefined) {
     store.reader = {
-      begin(anew) {
+      begin(anew, lastSequence) {
         round += 1;
         position = 0;
         missed = 0;
-        if (!anew) return;
         for (const entry of entries.values()) {
-          entry.sequence = 0;
-          if (entry.write !== undefined) entry.write.seen = { message: undefined, sequence: 0 };
+          if (entry.write !== undefined) {
+            if (anew || restoring.has(entry) || entry.write.seen.sequence > lastSequence)
+              entry.write.seen = nothing;
+          } else if (anew) {
+            entry.sequence = 0;
+          } else if (entry.sequence > lastSequence) {
+            restoring.set(entry, prepare(entry, entry.message, [], nothing));
+          }
         }
       },
       take: (message, sequence) => take({ ...message, retain: true }, sequence),
@@ -250,10 +276,12 @@ export function createRetainedMessages(options: {
         for (const entry of [...entries.values()]) {
           if (entry.round === round) continue;
           // What the stream never had is written to it; what it had and has no more was removed elsewhere.
-          if (entry.write !== undefined) entry.write.seen = { message: undefined, sequence: 0 };
+          if (entry.write !== undefined) entry.write.seen = nothing;
           else if (entry.sequence > 0) drop(entry);
-          else begin(entry, entry.message, [], { message: undefined, sequence: 0 }, true);
+          else begin(entry, entry.message, [], nothing, 0);
         }
+        for (const [entry, prepared] of restoring) save(entry, prepared, prepared.seen.sequence);
+        restoring.clear();
       },
     };
   }
