@@ -94,6 +94,8 @@ export function openStateStream(options: StateStreamOptions): StateStream {
   let problem: string | undefined;
   let denial: string | undefined;
   let created: string | undefined;
+  /** The last sequence that is known to have been given. */
+  let last = 0;
   let isStarted = false;
   let isCaughtUp = false;
   let connected = new AbortController();
@@ -142,6 +144,7 @@ export function openStateStream(options: StateStreamOptions): StateStream {
         if (signal.aborted) return;
         note(denial);
         await read(connection, managing, info, signal);
+        if (!signal.aborted) isCaughtUp = false;
         failures = 0;
       } catch (error) {
         if (signal.aborted) return;
@@ -166,7 +169,9 @@ export function openStateStream(options: StateStreamOptions): StateStream {
     created = info.created;
     if (anew) log.warn({ event: 'state_stream_anew', stream: name }, 'The stream is another one than before');
     isCaughtUp = false;
-    if (anew) index.beginAnew();
+    // One that NATS has lost the latest of gives sequences once more.
+    if (anew || info.state.last_seq < last) index.beginAnew();
+    last = info.state.last_seq;
     const from = options.begin({
       connection,
       manager,
@@ -193,6 +198,7 @@ export function openStateStream(options: StateStreamOptions): StateStream {
           const { sequence } = message;
           log.error({ event: 'state_message_failed', stream: name, sequence, err: error }, 'not understood');
         }
+        last = Math.max(last, message.sequence);
         index.reach(message.sequence);
       },
       onCaughtUp() {
@@ -216,6 +222,7 @@ export function openStateStream(options: StateStreamOptions): StateStream {
       },
       disconnected() {
         manager = undefined;
+        isCaughtUp = false;
         connected.abort();
       },
     });
