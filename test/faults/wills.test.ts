@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import { readStored } from '../support/load.js';
 import { publishPacket } from '../support/raw-client.js';
-import { addDevice, connected, startGateway, until } from './gateway.js';
+import { addDevice, connected, startGateway, startReplica, until } from './gateway.js';
+import { connectMqttJs } from './mqtt-js.js';
 
 test.for(['goes on', 'is stopped'])(
   'a client at its bound dies while NATS is away: its will is stored, behind its messages, when NATS is back (the server %s)',
@@ -35,3 +36,37 @@ test.for(['goes on', 'is stopped'])(
     expect(server.count('drain_incomplete')).toBe(0);
   },
 );
+
+test('the delayed will of a client that goes on with its session on another replica is not published when the first one stops', async ({
+  onTestFinished,
+}) => {
+  const gateway = await startGateway(onTestFinished);
+  const other = await startReplica(onTestFinished, gateway);
+  const devices = [
+    await addDevice(gateway.server.httpPort),
+    await addDevice(gateway.server.httpPort),
+  ] as const;
+  const open = (port: number, device: (typeof devices)[0]) =>
+    connectMqttJs(onTestFinished, port, device, {
+      clean: false,
+      clientId: 'mover',
+      properties: { sessionExpiryInterval: 300 },
+      will: {
+        topic: `raw/${device.id}`,
+        payload: Buffer.from(`will of ${device.id}`),
+        qos: 1,
+        retain: false,
+        properties: { willDelayInterval: 60 },
+      },
+    });
+  const clients = await Promise.all(devices.map((device) => open(gateway.server.mqttPort, device)));
+  const closed = clients.map(
+    (client) => new Promise<void>((resolve) => client.once('close', () => resolve())),
+  );
+  const ending = gateway.server.end('SIGTERM');
+  await Promise.all(closed);
+  await open(other.mqttPort, devices[0]);
+  expect(await ending).toBe(0);
+  const stored = await readStored(gateway.nats.url);
+  expect(stored.map(({ payload }) => payload)).toEqual([`will of ${devices[1].id}`]);
+});

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ClientProgress } from '../../command-state.js';
 import { type DeviceCredentials, isExpired } from '../../db/devices/device-credentials.js';
 import type { DevicePolicy } from '../../db/policies.js';
@@ -38,6 +39,8 @@ export type Broker = Awaited<ReturnType<BrokerCore['listen']>>;
 type DeviceOfType = Pick<DeviceCredentials, 'id' | 'type'>;
 
 const tickMs = 1_000;
+/** Of clients whose connections end with this replica, those that are back elsewhere after so long have no will published. */
+const clientsReturnWithinMs = 1_000;
 /** How often devices that send are reported as seen. */
 const seenIntervalMs = 60_000;
 
@@ -129,6 +132,12 @@ export async function openBroker(options: BrokerOptions) {
     arrivals: () => ({ ports: Object.values(arrivals?.ports ?? {}), waiting: arrivals?.waiting ?? 0 }),
   });
 
+  function hasDelayedWill(): boolean {
+    for (const { clients } of registry.devices())
+      for (const { delayedWill } of clients) if (delayedWill !== undefined) return true;
+    return false;
+  }
+
   async function listen(directory: DeviceDirectory) {
     const services = createConnectionServices(options, {
       directory,
@@ -195,8 +204,10 @@ export async function openBroker(options: BrokerOptions) {
         await opened.close();
         for (const connection of [...connections]) connection.close('server-shutdown');
         writer.flush();
-        // Nobody is there to wait for their delay.
         deviceCalls.close();
+        // Clients that go on with their sessions on other replicas are lost to these meanwhile, with their wills.
+        if (store.durable && store.reachable && hasDelayedWill()) await delay(clientsReturnWithinMs);
+        // Nobody is there to wait for their delay.
         registry.publishDelayedWills();
       },
     };
