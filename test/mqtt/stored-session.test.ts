@@ -46,6 +46,8 @@ function openReplicas() {
   return { store, open, openOther, write, lost, goBack };
 }
 
+const mark = { type: 'test', secret: 'salt' };
+
 const subscription = {
   ...{ name: 'a', qos: 1 as const, noLocal: false, retainAsPublished: false },
   ...{ retainHandling: 0 as const, id: undefined, from: 0 },
@@ -58,7 +60,7 @@ test('of two replicas that take a session at the same time, the one that was slo
   // Its client comes back to it, while another replica has taken the session a moment before.
   const taken = recordOf({ owner: 'two', epoch: 6 });
   const two = open('two', taken, await write(taken, 1));
-  one.begin(60, false);
+  one.begin(60, false, mark);
   expect(one.epoch).toBe(two.epoch);
   expect(await one.persist()).toBe(false);
   expect([one.isHeld, two.isHeld, lost]).toEqual([false, true, ['one']]);
@@ -81,7 +83,7 @@ test('a session that another replica has taken, changed and parted with is not t
   const before = recordOf({ owner: undefined, epoch: 5 });
   const one = open('one', before, await write(before, 0));
   // Its client comes back to it, and it has not been able to say so when another replica has had the client already.
-  one.begin(60, false);
+  one.begin(60, false, mark);
   const changed = recordOf({ owner: undefined, epoch: 6, subscriptions: [] });
   await write({ ...changed, owner: 'two' }, 1);
   await write(changed, 2);
@@ -107,7 +109,7 @@ test('a session that nobody took is still the one of a replica that was taken fo
   const { store, open, write, lost } = openReplicas();
   const before = recordOf({ owner: 'one', epoch: 5 });
   const one = open('one', before, await write(before, 0));
-  one.begin(60, false);
+  one.begin(60, false, mark);
   await write({ ...before, owner: undefined, awaySinceMs: 1 }, 1);
   expect(await one.persist()).toBe(true);
   expect([one.isHeld, lost]).toEqual([true, []]);

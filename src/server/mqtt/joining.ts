@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { DeviceCredentials } from '../../db/devices/device-credentials.js';
 import type { Policy } from './admission/authorize.js';
 import { agreeOn, connackOf, type Terms } from './admission/connack.js';
 import { type Login, logIn, type Refusal } from './admission/login.js';
@@ -73,7 +74,13 @@ export async function join(
   const { client } = admission;
   client.device.ledger.connect(accepted.remoteAddress);
   client.device.publishRate = updatePublishRate(client.device.publishRate, services.publishRateOf(policy));
-  const taken = await takeSession(connection, admission, connect, terms, services);
+  const taken = await takeSession(
+    connection,
+    admission,
+    connect,
+    { ...terms, device: login.device },
+    services,
+  );
   if (!connection.isJoining) return undefined;
   if ('refused' in taken) return taken;
   const sessionPresent = taken.sessionPresent && (await mayGoOnWith(client, connection, services));
@@ -102,7 +109,7 @@ function takeSession(
   connection: JoiningConnection,
   { client, sessionPresent }: Admission,
   { cleanStart }: Connect,
-  { sessionExpirySec }: Terms,
+  { sessionExpirySec, device }: Terms & { readonly device: DeviceCredentials },
   { taking }: ConnectionServices,
 ): Taken | Promise<Taken> {
   if (!taking.concerns(client, sessionExpirySec)) return { sessionPresent };
@@ -112,6 +119,7 @@ function takeSession(
     sessionPresent,
     withinMs: connection.refuseUntilMs - performance.now(),
     policy: () => connection.policy as Policy,
+    device,
     isWanted: () => connection.isJoining,
     onWait: (waits) => connection.onWait(waits),
   });

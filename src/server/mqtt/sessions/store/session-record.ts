@@ -63,6 +63,13 @@ export interface ReceivedExchanges {
   readonly open: readonly (readonly [packetId: number, generation: number])[];
 }
 
+/** What a device must still have for a session of it to go on, so that one that was away while nobody looked is not another's. */
+export interface DeviceMark {
+  readonly type: string;
+  /** Names the secret that it had, and tells nothing of it. */
+  readonly secret: string;
+}
+
 /** What of a session outlives its connection and its replica (MQTT 5.0 §4.1, the server's part). */
 export interface SessionRecord {
   /** Random, made with the session. */
@@ -83,6 +90,8 @@ export interface SessionRecord {
   readonly received: ReceivedExchanges;
   /** Packet identifiers of messages sent with QoS 2 that no stream has, and whose exchange the client may have begun; undefined: none. */
   readonly begun?: readonly number[] | undefined;
+  /** The device as its client last connected; undefined: an earlier version wrote it. */
+  readonly device?: DeviceMark | undefined;
   /** Fields that this program does not know: those of a later version, which are kept. */
   readonly others?: Readonly<Record<string, unknown>> | undefined;
 }
@@ -94,7 +103,7 @@ const version = 1;
 export const maxNameBytes = 262_144;
 
 export function encodeRecord(record: SessionRecord): string {
-  const { id, epoch, owner, expirySec, subscriptions, cursors, passed, received, begun } = record;
+  const { id, epoch, owner, expirySec, subscriptions, cursors, passed, received, begun, device } = record;
   const json = {
     v: version,
     id,
@@ -113,6 +122,7 @@ export function encodeRecord(record: SessionRecord): string {
     passed,
     received,
     begun,
+    device,
   };
   return JSON.stringify(record.others === undefined ? json : { ...record.others, ...json });
 }
@@ -135,7 +145,7 @@ export function decodeRecord(bytes: Uint8Array): SessionRecord | string {
     awaySince: number | undefined;
     unacked: [number, CursorName, number, boolean][];
   };
-  const { id, epoch, owner, cursors, passed, received, begun } = record;
+  const { id, epoch, owner, cursors, passed, received, begun, device } = record;
   return {
     id,
     epoch,
@@ -164,6 +174,7 @@ export function decodeRecord(bytes: Uint8Array): SessionRecord | string {
     passed: passed && { unknownTo: passed.unknownTo, stretches: passed.stretches },
     received: { generation: received.generation, completed: received.completed, open: received.open },
     begun,
+    device: device && { type: device.type, secret: device.secret },
     others: othersOf(json),
   };
 }
@@ -236,6 +247,10 @@ function isUnacked(value: unknown): boolean {
   return isPacketId(packetId) && isStream && isCount(sequence) && typeof released === 'boolean';
 }
 
+function isDeviceMark(value: unknown): boolean {
+  return isObject(value) && typeof value.type === 'string' && typeof value.secret === 'string';
+}
+
 function isPassed(value: unknown): boolean {
   return isObject(value) && isCount(value.unknownTo) && isListOf(value.stretches, isStretch);
 }
@@ -266,6 +281,7 @@ const checks: readonly [field: string, holds: (json: Json) => boolean][] = [
   ['cursors', ({ cursors }) => isCursors(cursors)],
   ['unacked', ({ unacked }) => isListOf(unacked, isUnacked)],
   ['passed', ({ passed }) => passed === undefined || isPassed(passed)],
+  ['device', ({ device }) => isOptional(device, isDeviceMark)],
   ['begun', ({ begun }) => isOptional(begun, (list) => isListOf(list, isPacketId))],
   // Each has a packet identifier of its own.
   [

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { SessionRecord } from './session-record.js';
+import type { DeviceMark, SessionRecord } from './session-record.js';
 import { type SessionStore, type StoredRecord, StoreError } from './session-store.js';
 import type { SessionWriter, Writable } from './session-writer.js';
 
@@ -17,14 +17,14 @@ const maxTouches = 64;
 const refusedAsKnown = 'what the store has is what was to be replaced, and it refuses that';
 
 /** The parts of a new record that its client's CONNECT decides. */
-export function newTerms(owner: string, expirySec: number, epoch: number): Terms {
+export function newTerms(owner: string, expirySec: number, epoch: number, device: DeviceMark): Terms {
   const id = randomBytes(12).toString('base64url');
-  return { id, epoch, owner, expirySec, awaySinceMs: undefined };
+  return { id, epoch, owner, expirySec, awaySinceMs: undefined, device };
 }
 
 /** Key by key: two spreads into one object take V8 longer than all else that a write needs. */
 function recordOf(terms: Terms, state: SessionState): SessionRecord {
-  const { id, epoch, owner, expirySec, awaySinceMs, others } = terms;
+  const { id, epoch, owner, expirySec, awaySinceMs, device, others } = terms;
   const { subscriptions, cursors, unacked, passed, received, begun } = state;
   return {
     id,
@@ -39,6 +39,7 @@ function recordOf(terms: Terms, state: SessionState): SessionRecord {
     passed,
     received,
     begun,
+    device,
   };
 }
 
@@ -87,8 +88,8 @@ export class StoredSession implements Writable {
     this.writer = services.writer;
     this.owner = services.owner;
     this.key = start.key;
-    const { id, epoch, owner, expirySec, awaySinceMs, others } = start.record;
-    this.terms = { id, epoch, owner, expirySec, awaySinceMs, others };
+    const { id, epoch, owner, expirySec, awaySinceMs, device, others } = start.record;
+    this.terms = { id, epoch, owner, expirySec, awaySinceMs, device, others };
     this.revision = start.revision;
     this.claimed = epoch;
     this.collect = () => client.collect();
@@ -118,13 +119,13 @@ export class StoredSession implements Writable {
   }
 
   /** Its client has connected again. @param anew with a new session. */
-  begin(expirySec: number, anew: boolean): void {
+  begin(expirySec: number, anew: boolean, device: DeviceMark): void {
     const { owner, terms } = this;
     const epoch = terms.epoch + 1;
     const { id, others } = terms;
     this.terms = anew
-      ? newTerms(owner, expirySec, epoch)
-      : { id, epoch, owner, expirySec, awaySinceMs: undefined, others };
+      ? newTerms(owner, expirySec, epoch, device)
+      : { id, epoch, owner, expirySec, awaySinceMs: undefined, device, others };
   }
 
   /** Its client has gone: the session expires from now on. @returns as `persist` does. */

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import type { DeviceCredentials } from '../../../../db/devices/device-credentials.js';
 import { messageOf } from '../../../../errors.js';
 import type { LimitedLog } from '../../../../log.js';
 import type { Policy } from '../../admission/authorize.js';
@@ -8,7 +9,12 @@ import type { Client } from '../client.js';
 import { ClientSession, type SessionServices } from '../client-session.js';
 import { ReceivedGenerations } from '../received-generations.js';
 import type { Registry } from '../registry.js';
-import { disown, type SessionRecord, type StoredSubscription } from '../store/session-record.js';
+import {
+  type DeviceMark,
+  disown,
+  type SessionRecord,
+  type StoredSubscription,
+} from '../store/session-record.js';
 import { type SessionStore, type StoredRecord, StoreError } from '../store/session-store.js';
 import type { SessionWriter } from '../store/session-writer.js';
 import { newTerms, type SessionState, StoredSession } from '../store/stored-session.js';
@@ -22,6 +28,7 @@ export interface TakeRequest extends TurnRequest {
   /** The client goes on with a session that this replica has in memory. */
   readonly sessionPresent: boolean;
   policy(): Policy;
+  readonly device: DeviceCredentials;
 }
 
 export type Taken = { readonly sessionPresent: boolean } | { readonly refused: CloseReason };
@@ -106,7 +113,7 @@ export function openSessionTaking(options: {
   async function goOn(
     client: Client,
     stored: StoredSession,
-    { sessionPresent, sessionExpirySec }: TakeRequest,
+    { sessionPresent, sessionExpirySec, device }: TakeRequest,
     turn: Turn | undefined,
   ): Promise<Taken | undefined> {
     if (!sessionPresent && sessionExpirySec === 0) {
@@ -115,7 +122,7 @@ export function openSessionTaking(options: {
       if (turn !== undefined && store.reachable) await Promise.race([stored.settled(), turn.late]);
       return { sessionPresent: false };
     }
-    stored.begin(sessionExpirySec, !sessionPresent);
+    stored.begin(sessionExpirySec, !sessionPresent, markOf(device));
     if (!sessionPresent) client.received = receivedOf(undefined);
     const written = stored.persist();
     wake(client, written);
@@ -154,7 +161,7 @@ export function openSessionTaking(options: {
   /** @returns undefined when another one was quicker. */
   async function tryOnce(
     client: Client,
-    { cleanStart, sessionExpirySec, policy, isWanted }: TakeRequest,
+    { cleanStart, sessionExpirySec, policy, device, isWanted }: TakeRequest,
     found: StoredRecord | undefined,
   ): Promise<Taken | undefined> {
     const { key } = client;
@@ -167,7 +174,8 @@ export function openSessionTaking(options: {
       if (!renewsUnreadable) return { refused: 'session-unreadable' };
     }
     const before = found === undefined || typeof found.record === 'string' ? undefined : found.record;
-    const isAllowed = before?.subscriptions.every((each) => allows(policy(), each));
+    const isAllowed =
+      before?.subscriptions.every((each) => allows(policy(), each)) && isSame(before.device, device);
     const kept = !cleanStart && isAllowed && before !== undefined ? disown(before) : undefined;
     if (kept === undefined && sessionExpirySec === 0) {
       if (found !== undefined && !(await store.remove(key, found.revision))) return undefined;
@@ -177,8 +185,12 @@ export function openSessionTaking(options: {
     const epoch = (found?.epoch ?? 0) + 1;
     const record: SessionRecord =
       kept === undefined
-        ? { ...newTerms(store.owner, sessionExpirySec, epoch), ...emptyState }
-        : { ...kept, epoch, owner: store.owner, expirySec: sessionExpirySec, awaySinceMs: undefined };
+        ? { ...newTerms(store.owner, sessionExpirySec, epoch, markOf(device)), ...emptyState }
+        : {
+            ...kept,
+            ...{ epoch, owner: store.owner, expirySec: sessionExpirySec, awaySinceMs: undefined },
+            device: markOf(device),
+          };
     const revision = await store.write(key, record, found?.revision ?? 0, store.nextWriteId());
     if (revision === undefined) return undefined;
     const putBack = () =>
@@ -302,4 +314,23 @@ export function openSessionTaking(options: {
 function allows(policy: Policy, { name }: StoredSubscription): boolean {
   const filter = partFilter(name)?.filter;
   return filter === undefined || policy.maySubscribe(filter);
+}
+
+function markOf({ type, secretSalt }: DeviceCredentials): DeviceMark {
+  return { type, secret: nameOf(secretSalt) };
+}
+
+/** Whether a device is still as it was: of the same type, and with no other secret, or another one after a rotation with a grace. */
+function isSame(
+  mark: DeviceMark | undefined,
+  { type, secretSalt, previousSecret }: DeviceCredentials,
+): boolean {
+  if (mark === undefined) return true;
+  const salts = previousSecret === undefined ? [secretSalt] : [secretSalt, previousSecret.salt];
+  return mark.type === type && salts.some((salt) => nameOf(salt) === mark.secret);
+}
+
+/** The beginning of its salt, which is random and no secret. */
+function nameOf(salt: Buffer): string {
+  return salt.toString('base64url', 0, 9);
 }
