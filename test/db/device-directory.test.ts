@@ -185,10 +185,12 @@ describe.each(kinds)('device directory on %s', (kind) => {
     };
     await until('rotated', async () => (await find()).previousSecret !== undefined);
     directory.loggedIn(await find(), 'previous');
-    expect((await find()).previousSecret).toBeDefined();
+    expect((await find()).previousSecret?.untilMs).toBeGreaterThan(Date.now());
     directory.loggedIn(await find(), 'current');
-    expect((await find()).previousSecret).toBeUndefined();
-    expect(refreshed.at(-1)).toMatchObject({ id: device.id, previousSecret: undefined });
+    // It has ended, and still tells that the rotation had a grace.
+    const ended = { untilMs: 1_000, untilUsed: false };
+    expect((await find()).previousSecret).toMatchObject(ended);
+    expect(refreshed.at(-1)).toMatchObject({ id: device.id, previousSecret: ended });
     const read = async () =>
       (await findDevice(database.db, device.id)) ?? { previousSecretUntil: new Date() };
     await until('written', async () => (await read()).previousSecretUntil === null);

@@ -187,11 +187,11 @@ async function importRows(work: {
         const generated = toCredentials(batch, (id) => stored.get(id)?.toISOString());
         if (tally.sent.length > 0) await files.credentials?.replaceLast(generated);
         else await files.credentials?.add(generated);
-        if (!allOrNone) await files.credentials?.sync();
-        await refuse(batch.filter(({ id }) => !stored.has(id)).map(takenId));
         tally.sent = [];
         tally.imported += stored.size;
         tally.generated += generated.length;
+        if (!allOrNone) await files.credentials?.sync();
+        await refuse(batch.filter(({ id }) => !stored.has(id)).map(takenId));
         const done = tally.imported + tally.refused;
         const most = total === undefined ? undefined : Math.max(total, done);
         progress.update({ step: 'importing devices', done, total: most });

@@ -22,9 +22,9 @@ export function openApiImport(api: ApiCall, signal: AbortSignal): DeviceStore['i
       await onSending(rows);
       // Made of text, since each device is JSON already: that is how its size is known.
       const body = `{"devices":[${devices.join(',')}],"skip_existing":${!allOrNone}}`;
+      let imported: ImportJson['imported'];
       try {
-        const { imported } = await api.sendText<ImportJson>('POST', '/devices/import', body);
-        await onStored(rows, new Map(imported.map(({ id, created_at: at }) => [id, new Date(at)])));
+        ({ imported } = await api.sendText<ImportJson>('POST', '/devices/import', body));
       } catch (error) {
         const taken = error instanceof ApiProblem ? takenOf(error) : new Set<number>();
         if (taken.size === 0) throw hasChangedNothing(error) ? error : new FateUnknown(error);
@@ -33,7 +33,9 @@ export function openApiImport(api: ApiCall, signal: AbortSignal): DeviceStore['i
           rows,
           new Map(rows.flatMap(({ id }, at) => (taken.has(at) ? [] : [[id, new Date()] as const]))),
         );
+        return;
       }
+      await onStored(rows, new Map(imported.map(({ id, created_at: at }) => [id, new Date(at)])));
     };
     let rows: Row[] = [];
     let devices: string[] = [];

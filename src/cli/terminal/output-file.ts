@@ -34,19 +34,27 @@ export async function openOutputFile(path: string, options: { force: boolean }):
   let unfinished = true;
   /** Of what was written last. */
   let [start, end] = [0, 0];
-  const put = async (text: string, at: number) => {
-    const bytes = Buffer.from(text);
-    [start, end] = [at, at + bytes.length];
+  const put = async (bytes: Uint8Array, at: number) => {
     for (let done = 0; done < bytes.length; )
       done += (await file.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
   };
   return {
-    write: (text) => put(text, end),
+    async write(text) {
+      const bytes = Buffer.from(text);
+      [start, end] = [end, end + bytes.length];
+      await put(bytes, start);
+    },
     async rewrite(text) {
-      const endBefore = end;
-      // What is cut off is written anew before, so that no moment is without it.
-      await put(text, start);
-      if (end < endBefore) await file.truncate(end);
+      const bytes = Buffer.from(text);
+      const room = end - start;
+      // Only what is behind it can find the disk full: it goes first, while what was written is still there.
+      await put(bytes.subarray(room), end).catch(async (error: unknown) => {
+        await file.truncate(end);
+        throw error;
+      });
+      await put(bytes.subarray(0, room), start);
+      end = start + bytes.length;
+      if (bytes.length < room) await file.truncate(end);
     },
     async sync() {
       await file.sync();

@@ -128,6 +128,8 @@ export async function removeDevices(db: Database, actor: Actor, ids: readonly st
       if (table === undefined) throw error;
       // The database names one of the tables, and no device.
       const tables = batch.length === 1 ? new Map([[batch[0] ?? '', table]]) : await findReferred(db, batch);
+      // The row is gone meanwhile: it may be tried again.
+      if (tables.size === 0) throw error;
       throw inUse(tables, batch.length, error);
     }
   }

@@ -82,10 +82,11 @@ async function passOn(
   );
   const [cursor] = cursors;
   if (cursor === undefined) {
-    await client.query(
+    const { rowCount } = await client.query(
       'insert into event_cursor (snapshot) select pg_current_snapshot()::text on conflict do nothing',
     );
-    await forgetForeign(client);
+    // There is one otherwise, and another replica is at it.
+    if (rowCount === 1) await forgetForeign(client);
     return 0;
   }
   if (cursor.broken) await forgetForeign(client);

@@ -20,6 +20,9 @@ export async function followStream<T>(
   let lastId = '';
   while (!signal.aborted) {
     const dead = new AbortController();
+    // Not AbortSignal.any, which browsers have since 2024 only.
+    const end = () => dead.abort();
+    signal.addEventListener('abort', end);
     let watchdog: ReturnType<typeof setTimeout> | undefined;
     const onAlive = () => {
       clearTimeout(watchdog);
@@ -28,7 +31,7 @@ export async function followStream<T>(
     onAlive();
     try {
       const headers: Record<string, string> = lastId === '' ? {} : { 'last-event-id': lastId };
-      const body = readable(await open(headers, AbortSignal.any([signal, dead.signal])));
+      const body = readable(await open(headers, dead.signal));
       if (!signal.aborted) onAnswer(undefined);
       let text = '';
       const reader = body.pipeThrough(new TextDecoderStream()).getReader();
@@ -45,6 +48,8 @@ export async function followStream<T>(
       if (!signal.aborted) onAnswer(asApiError(failure).suggesting('It is asked again'));
     }
     clearTimeout(watchdog);
+    signal.removeEventListener('abort', end);
+    end();
     if (!signal.aborted) await new Promise((resolve) => setTimeout(resolve, retryMs));
   }
 }

@@ -91,9 +91,11 @@ export function startDeviceUses(options: {
   }, writeEveryMs);
 
   const withoutEnded = (device: DeviceCredentials): DeviceCredentials => {
-    if (device.previousSecret === undefined) return device;
-    const used = endings.waiting.get(device.id);
-    return used?.equals(device.secretHash) === true ? { ...device, previousSecret: undefined } : device;
+    const { previousSecret } = device;
+    if (previousSecret === undefined || endings.waiting.get(device.id)?.equals(device.secretHash) !== true)
+      return device;
+    // As the database has it then: that there was one tells that the rotation had a grace.
+    return { ...device, previousSecret: { ...previousSecret, untilMs: longAgoMs, untilUsed: false } };
   };
   return {
     seen(id, secretHash) {
@@ -124,6 +126,9 @@ export function startDeviceUses(options: {
     },
   };
 }
+
+/** As `endPreviousSecrets` writes it. */
+const longAgoMs = 1_000;
 
 /** Values by id that wait to be written, the last of each id. */
 interface Writer<T> {

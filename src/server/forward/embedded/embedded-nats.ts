@@ -353,6 +353,8 @@ async function own(
       }
       try {
         ({ server, storeBytes } = await launchNatsServer(program, files, port, log));
+        // What was said of the one before.
+        standstill = undefined;
       } catch (error) {
         server = undefined;
         log.error(

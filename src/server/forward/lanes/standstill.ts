@@ -108,6 +108,7 @@ export function findStandstill(
     sinceMs: first.quiet.sinceMs,
     reason: first.cause === 'publish_denied' ? 'NATS does not let the user publish' : first.detail,
     outOfSpace,
-    silent,
+    // Policies' own subjects, which nobody may confirm, say nothing of the stream.
+    silent: alone && silent,
   };
 }

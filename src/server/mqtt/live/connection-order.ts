@@ -24,7 +24,6 @@ interface Kept {
 /** What does not change while a connection lives. */
 const lasting: ReadonlySet<SortField> = new Set<SortField>([
   'device',
-  'type',
   'client',
   'address',
   'protocol',

@@ -262,9 +262,11 @@ export class StoredSession implements Writable {
       return true;
     }
     if (found.revision === this.revision) return false;
+    // What NATS has lost the latest of still names its owner, for example.
+    const isEarlier = found.revision < this.revision;
     this.revision = found.revision;
     this.attempt = undefined;
-    if (this.terms.owner !== undefined) void this.persist();
+    if (isEarlier || this.terms.owner !== undefined) void this.persist();
     return true;
   }
 

@@ -275,8 +275,8 @@ export function openSessionTaking(options: {
           registry.lose(client, stored.hasEnded);
         return { refused: 'taken-over' };
       }
-      // Whatever session the client goes on with, it is not the one that this will was left to.
-      if (stored.hasEnded) registry.settleWill(client, false);
+      // Whatever session the client goes on with, it is not the one that this will was left to; one that lives is elsewhere by now.
+      registry.settleWill(client, !stored.hasEnded);
     }
     begun.delete(client);
     client.stored = undefined;
@@ -320,14 +320,13 @@ function markOf({ type, secretSalt }: DeviceCredentials): DeviceMark {
   return { type, secret: nameOf(secretSalt) };
 }
 
-/** Whether a device is still as it was: of the same type, and with no other secret, or another one after a rotation with a grace. */
+/** Whether a device is still as it was: of the same type, and its last rotation, if there was one since, had a grace. */
 function isSame(
   mark: DeviceMark | undefined,
   { type, secretSalt, previousSecret }: DeviceCredentials,
 ): boolean {
   if (mark === undefined) return true;
-  const salts = previousSecret === undefined ? [secretSalt] : [secretSalt, previousSecret.salt];
-  return mark.type === type && salts.some((salt) => nameOf(salt) === mark.secret);
+  return mark.type === type && (previousSecret !== undefined || mark.secret === nameOf(secretSalt));
 }
 
 /** The beginning of its salt, which is random and no secret. */
