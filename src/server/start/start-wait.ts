@@ -4,6 +4,10 @@ import type { Log } from '../../log.js';
 /** A signal ended the wait of a start. */
 export class StartAborted extends Error {
   override readonly name = 'StartAborted';
+
+  constructor() {
+    super('a signal ended the start');
+  }
 }
 
 /** The patience of a start with what it needs and what may be starting as well. */
@@ -24,8 +28,6 @@ export interface StartWait {
     open: (signal: AbortSignal | undefined) => Promise<T>,
   ): Promise<T>;
 }
-
-const aborted = () => new StartAborted('a signal ended the start');
 
 const retryMs = 500;
 const tellEveryMs = 5_000;
@@ -51,7 +53,7 @@ export function openStartWait(options: {
     if (signal === undefined) return await work;
     let abort = () => {};
     const end = new Promise<never>((_resolve, reject) => {
-      abort = () => reject(aborted());
+      abort = () => reject(new StartAborted());
     });
     if (signal.aborted) abort();
     else signal.addEventListener('abort', abort, { once: true });
@@ -69,11 +71,11 @@ export function openStartWait(options: {
   return {
     async once(open) {
       const opened = await open(signal).catch((error: unknown) => {
-        throw signal?.aborted === true ? aborted() : error;
+        throw signal?.aborted === true ? new StartAborted() : error;
       });
       if (signal?.aborted !== true) return opened;
       await opened.close();
-      throw aborted();
+      throw new StartAborted();
     },
     async until(what, open) {
       let toldMs = Number.NEGATIVE_INFINITY;

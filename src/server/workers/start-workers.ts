@@ -68,7 +68,7 @@ async function start(
     config.natsUrl === undefined ? await wait.once((signal) => startOwnNats(config, log, signal)) : undefined;
   releasers.add('NATS server', () => nats?.close());
 
-  if (signal.aborted) throw aborted();
+  if (signal.aborted) throw new StartAborted();
   let hidden = quiet;
   const workers = await startSupervisor({
     count: config.workers,
@@ -100,11 +100,9 @@ async function start(
   };
 }
 
-const aborted = () => new StartAborted('a signal ended the start');
-
 async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return await new Promise<T>((resolve, reject) => {
-    const abort = () => reject(aborted());
+    const abort = () => reject(new StartAborted());
     if (signal.aborted) abort();
     else signal.addEventListener('abort', abort, { once: true });
     work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
