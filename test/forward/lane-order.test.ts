@@ -372,6 +372,23 @@ const sentAgainInSilence: Step[] = [
   { do: 'pass', ms: 0 },
 ];
 
+/** One is sent again, and stored as it was sent first; that there is no stream any more is said to what was sent again. */
+const answeredTwice: Step[] = [
+  { do: 'remove', count: 1 },
+  { do: 'make', count: 1 },
+  { do: 'publish', lane: 0, count: 1 },
+  { do: 'pass', ms: 3_100 },
+  { do: 'serve', count: 1 },
+  { do: 'look', count: 1 },
+  { do: 'pass', ms: 1 },
+  { do: 'store', count: 1 },
+  { do: 'remove', count: 1 },
+  { do: 'serve', count: 1 },
+  { do: 'publish', lane: 0, count: 2 },
+  { do: 'hear', count: 2 },
+  { do: 'serve', count: 1 },
+];
+
 test('whatever is refused, lost or answered late, whenever the stream is removed and made, and its leader is cut off: nothing is sent ahead of what is known to be in doubt', {
   timeout: 600_000,
 }, () => {
@@ -381,7 +398,7 @@ test('whatever is refused, lost or answered late, whenever the stream is removed
     }),
     {
       numRuns: inCi(3_000, 500),
-      examples: [[unheard], [heardByAnother], [lostWithLeader], [sentAgainInSilence]],
+      examples: [[unheard], [heardByAnother], [lostWithLeader], [sentAgainInSilence], [answeredTwice]],
     },
   );
 });

@@ -170,6 +170,8 @@ export function openInFlight(options: {
     settleRefused(token, refusal) {
       const slot = slots.find(token);
       if (slot >= 0) slots.lane(slot).refused(slot, refusal);
+      // The second answer for one that was sent twice: of the stream it says the same.
+      else if (refusal.cause === 'no_stream') doubt.count += 1;
     },
     settleDenied(subjects) {
       const denied: number[] = [];
