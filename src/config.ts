@@ -4,7 +4,13 @@ import { limitsSettings } from './settings/limits.js';
 import { mqttSettings } from './settings/mqtt.js';
 import { natsSettings } from './settings/nats.js';
 import { processSettings } from './settings/process.js';
-import type { Setting, SettingSchema, SettingValue } from './settings/setting.js';
+import {
+  named,
+  type Setting,
+  type SettingNames,
+  type SettingSchema,
+  type SettingValue,
+} from './settings/setting.js';
 
 /** The settings by group, in the order in which they are shown. */
 const groups = {
@@ -17,20 +23,20 @@ const groups = {
 } as const;
 
 /** The schema of the whole configuration: types, environment, flags, `--help` and docs/configuration.md come from it. */
-export const settings = {
+export const settings = named({
   ...databaseSettings,
   ...natsSettings,
   ...mqttSettings,
   ...httpSettings,
   ...limitsSettings,
   ...processSettings,
-} as const;
+});
 
 export type SettingName = keyof typeof settings;
 export type SettingGroup = keyof typeof groups;
 
-/** A setting and its group. */
-export type GroupedSetting = Setting & { readonly group: SettingGroup };
+/** A setting with its names and its group. */
+export type GroupedSetting = Setting & SettingNames & { readonly group: SettingGroup };
 
 type ValueOf<T> =
   T extends Setting<infer S, infer D>
@@ -43,11 +49,11 @@ export type Config = { readonly [K in SettingName]: ValueOf<(typeof settings)[K]
 
 /** Every setting with its name, in the order of the table. */
 export const settingEntries = Object.entries(groups).flatMap(([group, members]) =>
-  Object.entries(members).map(([name, entry]) => [name, { ...entry, group }]),
+  Object.keys(members).map((name) => [name, { ...settings[name as SettingName], group }]),
 ) as [SettingName, GroupedSetting][];
 
 /** The name of a setting in the configuration file: the documented variable in lower case. */
-export function fileKey(entry: Setting): string {
+export function fileKey(entry: SettingNames): string {
   return entry.env[0].toLowerCase();
 }
 

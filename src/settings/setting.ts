@@ -39,14 +39,14 @@ export type SettingValue<S extends SettingSchema> = S extends BooleanSchema
       ? W
       : string;
 
-/**
- * One setting. `env` lists the variables that set it, the first being the documented one; `flag` is the long
- * option. What is counted as a limit says in `help` what happens at it.
- */
+/** One setting; its name gives the variable and the option (see `named`). What is counted as a limit says in `help` what happens at it. */
 export interface Setting<S extends SettingSchema = SettingSchema, D = unknown> {
-  readonly env: readonly [string, ...string[]];
-  readonly flag: string;
+  /** A second variable that sets it. */
+  readonly alsoEnv?: string;
+  /** Its long option, where that is not the name. */
+  readonly flag?: string;
   readonly schema: S;
+  /** Undefined: it is unset. */
   readonly default: D;
   /** Never shown, and never an argument, which every user of a machine can read: see `flagForms`. */
   readonly secret?: true;
@@ -57,10 +57,31 @@ export interface Setting<S extends SettingSchema = SettingSchema, D = unknown> {
   readonly offHelp?: string;
 }
 
-export function setting<S extends SettingSchema, const D extends SettingValue<S> | undefined>(
-  value: Setting<S, D>,
+/** What of a setting its name gives. */
+export interface SettingNames {
+  /** The variables that set it, the first being the documented one. */
+  readonly env: readonly [string, ...string[]];
+  /** The long option. */
+  readonly flag: string;
+}
+
+export function setting<S extends SettingSchema, const D extends SettingValue<S> | undefined = undefined>(
+  value: Omit<Setting<S, D>, 'default'> & { readonly default?: D },
 ): Setting<S, D> {
-  return value;
+  return { ...value, default: value.default as D };
+}
+
+/** The settings with their variables and options: of `maxSessions` they are `MAX_SESSIONS` and `--max-sessions`. */
+export function named<Settings extends Readonly<Record<string, Setting>>>(
+  settings: Settings,
+): { readonly [K in keyof Settings]: Settings[K] & SettingNames } {
+  const entries = Object.entries(settings).map(([name, entry]) => {
+    const words = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    const variable = words.replaceAll('-', '_').toUpperCase();
+    const env = entry.alsoEnv === undefined ? [variable] : [variable, entry.alsoEnv];
+    return [name, { ...entry, env, flag: entry.flag ?? words }];
+  });
+  return Object.fromEntries(entries);
 }
 
 /** Schemas of many settings. */
