@@ -4,40 +4,21 @@ import type { NatsInspector } from '../../server/forward/stream/inspect-nats.js'
 import { formatCount } from '../terminal/text.js';
 import { checkClock } from './check-clock.js';
 import { describeFailed } from './check-server.js';
-import { type Finding, ok, problem, skipped, warning } from './finding.js';
-
-const check = 'fleet';
+import type { Check } from './finding.js';
 
 /** Whether all replicas answer, can take devices, and treat them alike. */
-export async function checkFleet(
-  inspector: NatsInspector,
-  version: string,
-  add: (finding: Finding) => void,
-): Promise<void> {
+export async function checkFleet(check: Check, inspector: NatsInspector, version: string): Promise<void> {
   const replicas = await inspectFleet(inspector, { host: hostname(), version });
-  if (replicas.length === 0) {
-    add(
-      skipped(
-        check,
-        'No replica answers over NATS: none runs, or its user may not hear svc-mqtt.fleet.> (docs/services.md)',
-      ),
+  if (replicas.length === 0)
+    return check.skipped(
+      'No replica answers over NATS: none runs, or its user may not hear svc-mqtt.fleet.> (docs/services.md)',
     );
-    return;
-  }
-  let isSound = true;
-  const find = (finding: Finding) => {
-    isSound = false;
-    add(finding);
-  };
-  for (const replica of replicas) checkOne(replica, find);
+  for (const replica of replicas) checkOne(check, replica);
   const versions = group(replicas.map((replica) => [show(replica), replica.version]));
   if (versions.size > 1)
-    find(
-      warning(
-        check,
-        `Replicas differ in their version: ${describe(versions)}`,
-        'Let a roll-out end, or replace the older ones',
-      ),
+    check.warning(
+      `Replicas differ in their version: ${describe(versions)}`,
+      'Let a roll-out end, or replace the older ones',
     );
   const told = replicas.flatMap(({ health, ...replica }) => (health ? [{ ...replica, health }] : []));
   for (const name of new Set(told.flatMap(({ health }) => Object.keys(health.settings)))) {
@@ -48,46 +29,38 @@ export async function checkFleet(
       }),
     );
     if (values.size > 1)
-      find(
-        problem(
-          check,
-          `Replicas differ in ${name}: ${describe(values)}`,
-          `Give all the same ${name}: otherwise it depends on the replica how a device is treated`,
-        ),
+      check.problem(
+        `Replicas differ in ${name}: ${describe(values)}`,
+        `Give all the same ${name}: otherwise it depends on the replica how a device is treated`,
       );
   }
-  if (isSound) {
-    const names = replicas.map(show).join(', ');
-    add(
-      replicas.length === 1
-        ? ok(check, `One replica answers over NATS: ${names}`)
-        : ok(check, `${replicas.length} replicas answer over NATS, alike in version and settings: ${names}`),
-    );
-  }
+  if (check.findings.length > 0) return;
+  const names = replicas.map(show).join(', ');
+  check.ok(
+    replicas.length === 1
+      ? `One replica answers over NATS: ${names}`
+      : `${replicas.length} replicas answer over NATS, alike in version and settings: ${names}`,
+  );
 }
 
-function checkOne(replica: InspectedReplica, add: (finding: Finding) => void): void {
+function checkOne(check: Check, replica: InspectedReplica): void {
   const { health, detail, version, askedMs, answeredMs } = replica;
   const name = `Replica ${show(replica)}`;
   if (health === undefined) {
-    add(
-      problem(
-        check,
-        `${name}, version ${version}: ${detail}`,
-        'See whether it is overloaded or frozen; start it again if it stays so, or replace it if it is older',
-      ),
+    check.problem(
+      `${name}, version ${version}: ${detail}`,
+      'See whether it is overloaded or frozen; start it again if it stays so, or replace it if it is older',
     );
     return;
   }
   const failed = describeFailed(health.readiness);
   if (failed !== undefined) {
     const state = health.readiness.status === 'ok' ? 'has a problem' : 'is not ready';
-    add(problem(check, `${name} ${state} (${failed})`, 'Mend what it names; it takes up its work by itself'));
+    check.problem(`${name} ${state} (${failed})`, 'Mend what it names; it takes up its work by itself');
   }
   const now = new Date(health.at);
   if (Number.isNaN(now.getTime())) return;
-  const clock = checkClock(name, { now, askedMs, answeredMs });
-  if (clock.status !== 'ok') add(clock);
+  checkClock({ ...check.named('clock'), ok() {} }, name, { now, askedMs, answeredMs });
 }
 
 const show = ({ replica, host }: Pick<InspectedReplica, 'replica' | 'host'>) => `${replica} (${host})`;

@@ -5,16 +5,14 @@ import type { Config } from '../../config.js';
 import { readOpenFilesLimit, shareOpenFiles } from '../../server/start/open-files.js';
 import { type RunningReplica, readReplicaMetric } from './check-server.js';
 import { describeBytes } from './check-stream.js';
-import { type Finding, ok, problem, skipped, warning } from './finding.js';
+import type { Check } from './finding.js';
 
 const leastFreeBytes = 1_073_741_824;
 
 /** Whether the data directory can be written, and is nobody else's to read. */
-export async function checkDataDirectory(config: Config, add: (finding: Finding) => void): Promise<void> {
-  if (config.databaseUrl !== undefined && config.natsUrl !== undefined) {
-    add(ok('data', 'Nothing is kept on this machine: the database and NATS are elsewhere'));
-    return;
-  }
+export async function checkDataDirectory({ ok, warning, problem }: Check, config: Config): Promise<void> {
+  if (config.databaseUrl !== undefined && config.natsUrl !== undefined)
+    return ok('Nothing is kept on this machine: the database and NATS are elsewhere');
   const where = resolve(config.dataDir);
   const nearest = nearestExisting(where);
   try {
@@ -24,29 +22,31 @@ export async function checkDataDirectory(config: Config, add: (finding: Finding)
       nearest === where
         ? `This user may not write to ${where}`
         : `This user may not make ${where} in ${nearest}`;
-    add(problem('data', detail, 'Set DATA_DIR to a directory of this user, or have it given to this user'));
-    return;
+    return problem(detail, 'Set DATA_DIR to a directory of this user, or have it given to this user');
   }
   if (nearest === where) {
     const { mode, uid } = await stat(where);
     const self = process.getuid?.();
-    if (self !== undefined && self !== 0 && uid !== self) {
-      const detail = `${where} belongs to another user`;
-      add(warning('data', detail, 'Run svc-mqtt as one user: files of two users cannot be shared'));
-    } else if ((mode & 0o007) !== 0 && existsSync(resolve(where, 'nats'))) {
-      const detail = `Every user of this machine can look into ${where}, where messages are kept`;
-      add(warning('data', detail, `Run: chmod o-rwx '${where}'`));
-    }
+    if (self !== undefined && self !== 0 && uid !== self)
+      warning(
+        `${where} belongs to another user`,
+        'Run svc-mqtt as one user: files of two users cannot be shared',
+      );
+    else if ((mode & 0o007) !== 0 && existsSync(resolve(where, 'nats')))
+      warning(
+        `Every user of this machine can look into ${where}, where messages are kept`,
+        `Run: chmod o-rwx '${where}'`,
+      );
   }
   const { bavail, blocks, bsize } = await statfs(nearest);
   const free = bavail * bsize;
-  if (free < leastFreeBytes || bavail < 0.05 * blocks) {
-    const detail = `Only ${describeBytes(free)} are free where ${where} is`;
-    add(warning('data', detail, 'Make room: NATS stops storing when its disk is full'));
-    return;
-  }
+  if (free < leastFreeBytes || bavail < 0.05 * blocks)
+    return warning(
+      `Only ${describeBytes(free)} are free where ${where} is`,
+      'Make room: NATS stops storing when its disk is full',
+    );
   const exists = nearest === where ? 'can be written' : 'can be made';
-  add(ok('data', `${where} ${exists}; ${describeBytes(free)} are free`));
+  ok(`${where} ${exists}; ${describeBytes(free)} are free`);
 }
 
 function nearestExisting(path: string): string {
@@ -57,29 +57,21 @@ function nearestExisting(path: string): string {
 
 /** Whether as many files may be open as there may be connections. */
 export async function checkOpenFiles(
+  { ok, skipped, warning }: Check,
   config: Config,
   replica: RunningReplica | undefined,
-  add: (finding: Finding) => void,
 ): Promise<void> {
   const ofReplica = replica === undefined ? undefined : await readReplicaMetric(replica, 'process_max_fds');
   // Of a server that is started here it is the same.
   const limit = ofReplica ?? readOpenFilesLimit();
-  if (limit === undefined) {
-    add(skipped('open-files', 'This system does not tell how many files may be open'));
-    return;
-  }
+  if (limit === undefined) return skipped('This system does not tell how many files may be open');
   const whose = ofReplica === undefined ? 'This shell lets a process' : 'The server may';
   const shown = Number.isFinite(limit) ? limit.toLocaleString('en-US') : 'any number of';
   const { mqtt } = shareOpenFiles(limit, config);
-  if (mqtt >= config.maxConnections) {
-    add(ok('open-files', `${whose} have ${shown} files open, enough for MAX_CONNECTIONS`));
-    return;
-  }
-  add(
-    warning(
-      'open-files',
-      `${whose} have ${shown} files open: at most ${mqtt.toLocaleString('en-US')} devices can connect, not ${config.maxConnections.toLocaleString('en-US')} (MAX_CONNECTIONS)`,
-      `Raise the limit where svc-mqtt is started (ulimit -n, LimitNOFILE in systemd), or set MAX_CONNECTIONS to less`,
-    ),
+  if (mqtt >= config.maxConnections)
+    return ok(`${whose} have ${shown} files open, enough for MAX_CONNECTIONS`);
+  warning(
+    `${whose} have ${shown} files open: at most ${mqtt.toLocaleString('en-US')} devices can connect, not ${config.maxConnections.toLocaleString('en-US')} (MAX_CONNECTIONS)`,
+    'Raise the limit where svc-mqtt is started (ulimit -n, LimitNOFILE in systemd), or set MAX_CONNECTIONS to less',
   );
 }

@@ -15,7 +15,7 @@ import { checkCommands } from './check-commands.js';
 import { checkDeadLetters } from './check-dead-letters.js';
 import { checkStateStreams } from './check-state-streams.js';
 import { checkStreamState, describeBytes } from './check-stream.js';
-import { type Finding, ok, problem, skipped, warning } from './finding.js';
+import type { Check } from './finding.js';
 
 /** What of NATS later checks need. */
 export interface UsableNats {
@@ -24,104 +24,88 @@ export interface UsableNats {
 
 /** Looks at the NATS server and its streams; leaves the connection open in `found`, as the caller's to close. */
 export async function checkNats(
+  check: Check,
   config: Config,
   around: { policies: readonly DevicePolicy[]; serverRuns: boolean },
   found: UsableNats,
-  add: (finding: Finding) => void,
 ): Promise<void> {
-  const natsUrl = config.natsUrl ?? (await findEmbedded(config, add));
-  if (natsUrl === undefined) {
-    add(skipped('stream', 'There is no NATS server to ask'));
-    return;
-  }
+  const stream = check.named('stream');
+  const natsUrl = config.natsUrl ?? (await findEmbedded(check, config));
+  if (natsUrl === undefined) return stream.skipped('There is no NATS server to ask');
   let inspector: NatsInspector;
   try {
     inspector = await openNatsInspector({ ...config, natsUrl });
   } catch (error) {
-    add(skipped('stream', 'NATS cannot be used'));
+    stream.skipped('NATS cannot be used');
     throw error;
   }
   found.inspector = inspector;
   const { url, version, jetstream, maxPayloadBytes } = inspector;
   const pingMs = await inspector.ping();
-  add(ok('nats', `nats-server ${version} at ${url} answers in ${pingMs} ms`));
-  if (maxPayloadBytes < config.maxPacketBytes) {
-    const detail = `NATS takes ${describeBytes(maxPayloadBytes)} a message, less than MAX_PACKET_BYTES (${describeBytes(config.maxPacketBytes)})`;
-    add(
-      warning(
-        'nats',
-        detail,
-        'Raise max_payload in NATS, or lower MAX_PACKET_BYTES: larger packets close the connection',
-      ),
+  check.ok(`nats-server ${version} at ${url} answers in ${pingMs} ms`);
+  if (maxPayloadBytes < config.maxPacketBytes)
+    check.warning(
+      `NATS takes ${describeBytes(maxPayloadBytes)} a message, less than MAX_PACKET_BYTES (${describeBytes(config.maxPacketBytes)})`,
+      'Raise max_payload in NATS, or lower MAX_PACKET_BYTES: larger packets close the connection',
     );
-  }
-  if (!config.enableJetstream) {
-    add(
-      warning(
-        'stream',
-        'ENABLE_JETSTREAM=false: messages are acknowledged when NATS has them in memory, and stored nowhere',
-        'Set ENABLE_JETSTREAM=true if messages must survive',
-      ),
+  if (!config.enableJetstream)
+    return stream.warning(
+      'ENABLE_JETSTREAM=false: messages are acknowledged when NATS has them in memory, and stored nowhere',
+      'Set ENABLE_JETSTREAM=true if messages must survive',
     );
-    return;
-  }
-  if (!jetstream) {
-    add(
-      problem(
-        'stream',
-        'JetStream is not enabled on the NATS server',
-        'Start nats-server with -js (or a jetstream block), or set ENABLE_JETSTREAM=false to do without storage',
-      ),
+  if (!jetstream)
+    return stream.problem(
+      'JetStream is not enabled on the NATS server',
+      'Start nats-server with -js (or a jetstream block), or set ENABLE_JETSTREAM=false to do without storage',
     );
-    return;
-  }
-  await checkStreams(config, around, inspector, add);
+  await checkStreams(stream, config, around, inspector);
 }
 
 /** Where the embedded server is; undefined, with a finding, when none runs. */
-async function findEmbedded(config: Config, add: (finding: Finding) => void): Promise<string | undefined> {
+async function findEmbedded(check: Check, config: Config): Promise<string | undefined> {
   const port = readEmbeddedNatsPort(config.dataDir) ?? config.embeddedNatsPort;
   const listener = port === 0 ? 'nothing' : await probeNats(port);
   if (listener === 'nats') return `nats://127.0.0.1:${port}`;
   if (listener === 'other') {
-    const detail = `Port ${port} on 127.0.0.1 is taken by something that is not NATS`;
-    add(problem('nats', detail, 'Set EMBEDDED_NATS_PORT to a free port, or NATS_URL to a NATS server'));
+    check.problem(
+      `Port ${port} on 127.0.0.1 is taken by something that is not NATS`,
+      'Set EMBEDDED_NATS_PORT to a free port, or NATS_URL to a NATS server',
+    );
     return undefined;
   }
   const program = await findNatsServer(config.natsServerBin);
   if (program === undefined) {
-    const detail = 'No NATS server runs on this machine, and there is no nats-server program to start';
-    add(
-      warning(
-        'nats',
-        detail,
-        'Run svc-mqtt setup to get it now (serve does it at its start), or set NATS_URL',
-      ),
+    check.warning(
+      'No NATS server runs on this machine, and there is no nats-server program to start',
+      'Run svc-mqtt setup to get it now (serve does it at its start), or set NATS_URL',
     );
-  } else {
-    add(ok('nats', `No NATS server runs; serve starts ${program.path} (${program.version})`));
-    const lacks = describeLacks(program.version);
-    const remedy =
-      'Run svc-mqtt setup to get a newer one; if this one is on the PATH, name the newer in NATS_SERVER_BIN';
-    if (lacks !== undefined) add(warning('nats', lacks, remedy));
+    return undefined;
   }
+  check.ok(`No NATS server runs; serve starts ${program.path} (${program.version})`);
+  const lacks = describeLacks(program.version);
+  if (lacks !== undefined)
+    check.warning(
+      lacks,
+      'Run svc-mqtt setup to get a newer one; if this one is on the PATH, name the newer in NATS_SERVER_BIN',
+    );
   return undefined;
 }
 
 /** Whether a stream takes every subject that a device can produce. */
 async function checkStreams(
+  check: Check,
   config: Config,
   around: { policies: readonly DevicePolicy[]; serverRuns: boolean },
   inspector: NatsInspector,
-  add: (finding: Finding) => void,
 ): Promise<void> {
+  const templates = templatesOf(config, around.policies);
   const looked = new Set<string>();
   let clockChecked = false;
   let uplink: StreamInspection | undefined;
-  for (const { template, source } of templatesOf(config, around.policies)) {
+  for (const { template, source } of templates) {
     const unsound = checkSubjectTemplate(template);
     if (unsound !== undefined) {
-      add(problem('stream', `${source} cannot be "${template}": ${unsound}`, 'Give it as raw.{id}'));
+      check.problem(`${source} cannot be "${template}": ${unsound}`, 'Give it as raw.{id}');
       continue;
     }
     const { needed, offered } = subjectsOfTemplate(template);
@@ -133,9 +117,7 @@ async function checkStreams(
       const creates = template === config.natsSubject && streams.length === 0 && !around.serverRuns;
       const taken = creates && (await inspector.streamExists(config.natsStream));
       if (creates && !taken) {
-        add(
-          ok('stream', `No stream takes ${needed} yet; serve creates ${config.natsStream} over ${offered}`),
-        );
+        check.ok(`No stream takes ${needed} yet; serve creates ${config.natsStream} over ${offered}`);
         continue;
       }
       const others = streams.map(({ name, subjects }) => `${name} (${subjects.join(', ')})`).join(' and ');
@@ -144,35 +126,40 @@ async function checkStreams(
         : others === ''
           ? 'no stream does'
           : `${others} takes only a part`;
-      add(
-        problem(
-          'stream',
-          `${source} sends to ${needed}, which a stream must take as a whole: ${why}; such messages are never acknowledged`,
-          `Add ${needed} to the subjects of one stream, or change ${source}`,
-        ),
+      check.problem(
+        `${source} sends to ${needed}, which a stream must take as a whole: ${why}; such messages are never acknowledged`,
+        `Add ${needed} to the subjects of one stream, or change ${source}`,
       );
       continue;
     }
     if (covering.now !== undefined && !clockChecked) {
-      add(checkClock('NATS', { now: covering.now, askedMs, answeredMs }));
+      checkClock(check.named('clock'), 'NATS', { now: covering.now, askedMs, answeredMs });
       clockChecked = true;
     }
     if (looked.has(covering.name)) continue;
     looked.add(covering.name);
-    for (const finding of checkStreamState(covering, needed, config)) add(finding);
-    if (template === config.natsSubject) uplink = covering;
-    if (template === config.natsSubject) add(await checkAcknowledgement(config, inspector, covering.name));
+    checkStreamState(check, covering, needed, config);
+    if (template !== config.natsSubject) continue;
+    uplink = covering;
+    await checkAcknowledgement(check.named('acknowledgement'), config, inspector, covering.name);
   }
-  const { deadLetterSubject } = config;
-  if (deadLetterSubject !== undefined)
-    add(await checkDeadLetters(deadLetterSubject, templatesOf(config, around.policies), looked, inspector));
-  for (const finding of await checkCommands(around, inspector)) add(finding);
-  for (const finding of await checkStateStreams(config, around, inspector, uplink)) add(finding);
+  if (config.deadLetterSubject !== undefined)
+    await checkDeadLetters(
+      check.named('dead-letters'),
+      config.deadLetterSubject,
+      templates,
+      looked,
+      inspector,
+    );
+  await checkCommands(check.named('commands'), around, inspector);
+  await checkStateStreams(check, config, around, inspector, uplink);
   const { usedBytes, maxBytes } = await inspector.readStorage();
   if (maxBytes !== undefined && usedBytes > 0.8 * maxBytes) {
-    const detail = `JetStream has used ${describeBytes(usedBytes)} of the ${describeBytes(maxBytes)} of this account`;
-    const action = 'Raise max_file_store or the limit of the account, or have streams keep less';
-    add(usedBytes > 0.95 * maxBytes ? problem('stream', detail, action) : warning('stream', detail, action));
+    const find = usedBytes > 0.95 * maxBytes ? check.problem : check.warning;
+    find(
+      `JetStream has used ${describeBytes(usedBytes)} of the ${describeBytes(maxBytes)} of this account`,
+      'Raise max_file_store or the limit of the account, or have streams keep less',
+    );
   }
 }
 

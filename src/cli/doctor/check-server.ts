@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { type Config, splitListenAddr } from '../../config.js';
 import { messageOf } from '../../errors.js';
 import { ownApiUrl } from '../store/own-server.js';
-import { type Finding, ok, problem, skipped, warning } from './finding.js';
+import type { Check } from './finding.js';
 
 /** The replica that runs on this machine with these settings, if one does. */
 export interface RunningReplica {
@@ -34,32 +34,24 @@ export async function findReplica(config: Config): Promise<RunningReplica | unde
 
 /** What the replica says of itself. */
 export async function checkReplica(
+  { ok, skipped, warning, problem }: Check,
   replica: RunningReplica | undefined,
   ownVersion: string,
-  add: (finding: Finding) => void,
 ): Promise<void> {
-  if (replica === undefined) {
-    add(skipped('server', 'No svc-mqtt serve runs here with these settings'));
-    return;
-  }
-  const readiness = await ask(`${replica.url}/readyz`);
-  const parts = JSON.parse(readiness.text) as Parts;
-  const failed = describeFailed(parts);
+  if (replica === undefined) return skipped('No svc-mqtt serve runs here with these settings');
+  const { url, version } = replica;
+  const readiness = await ask(`${url}/readyz`);
+  const failed = describeFailed(JSON.parse(readiness.text) as Parts);
+  const what = `svc-mqtt ${version} runs at ${url}`;
   if (failed !== undefined) {
     const state = readiness.status === 200 ? 'has a problem' : 'is not ready';
-    add(
-      problem(
-        'server',
-        `svc-mqtt ${replica.version} runs at ${replica.url} and ${state} (${failed})`,
-        'Mend what it names; it takes up its work by itself',
-      ),
+    problem(`${what} and ${state} (${failed})`, 'Mend what it names; it takes up its work by itself');
+  } else if (version !== ownVersion)
+    warning(
+      `${what}, and this is ${ownVersion}`,
+      'Run the doctor of the version that serves, or restart the server',
     );
-  } else if (replica.version !== ownVersion) {
-    const detail = `svc-mqtt ${replica.version} runs at ${replica.url}, and this is ${ownVersion}`;
-    add(warning('server', detail, 'Run the doctor of the version that serves, or restart the server'));
-  } else {
-    add(ok('server', `svc-mqtt ${replica.version} runs at ${replica.url} and is ready`));
-  }
+  else ok(`${what} and is ready`);
 }
 
 /** What `GET /readyz` answers. */
@@ -82,39 +74,36 @@ interface Door {
 
 /** Whether each port is free, or held by the replica that runs. */
 export async function checkPorts(
+  { ok, warning, problem }: Check,
   config: Config,
   replica: RunningReplica | undefined,
-  add: (finding: Finding) => void,
 ): Promise<void> {
   for (const { setting, host, port } of doorsOf(config)) {
     if (port === 0) {
-      add(ok('ports', `${setting}: any free port`));
+      ok(`${setting}: any free port`);
       continue;
     }
     const failure = await tryListening(host, port);
     const code = failure === undefined ? undefined : (failure as NodeJS.ErrnoException).code;
-    if (failure === undefined && replica !== undefined) {
-      const detail = `${setting}: nothing listens on port ${port}, although svc-mqtt runs`;
-      add(
-        warning(
-          'ports',
-          detail,
-          'Give the doctor the settings of the server, or restart the server with these',
-        ),
+    if (failure === undefined && replica !== undefined)
+      warning(
+        `${setting}: nothing listens on port ${port}, although svc-mqtt runs`,
+        'Give the doctor the settings of the server, or restart the server with these',
       );
-    } else if (failure === undefined) {
-      add(ok('ports', `${setting}: port ${port} is free`));
-    } else if (code === 'EADDRINUSE' && replica !== undefined) {
-      add(ok('ports', `${setting}: port ${port} is in use, as it should be while svc-mqtt runs`));
-    } else if (code === 'EADDRINUSE') {
-      const detail = `${setting}: port ${port} is taken by something that is not svc-mqtt with these settings`;
-      add(problem('ports', detail, `Stop it, or set ${setting} to another port`));
-    } else if (code === 'EACCES') {
-      const detail = `${setting}: this user may not listen on port ${port}`;
-      add(problem('ports', detail, 'Choose a port from 1024 on, or grant CAP_NET_BIND_SERVICE'));
-    } else {
-      add(problem('ports', `${setting}: cannot listen: ${messageOf(failure)}`, `Correct ${setting}`));
-    }
+    else if (failure === undefined) ok(`${setting}: port ${port} is free`);
+    else if (code === 'EADDRINUSE' && replica !== undefined)
+      ok(`${setting}: port ${port} is in use, as it should be while svc-mqtt runs`);
+    else if (code === 'EADDRINUSE')
+      problem(
+        `${setting}: port ${port} is taken by something that is not svc-mqtt with these settings`,
+        `Stop it, or set ${setting} to another port`,
+      );
+    else if (code === 'EACCES')
+      problem(
+        `${setting}: this user may not listen on port ${port}`,
+        'Choose a port from 1024 on, or grant CAP_NET_BIND_SERVICE',
+      );
+    else problem(`${setting}: cannot listen: ${messageOf(failure)}`, `Correct ${setting}`);
   }
 }
 

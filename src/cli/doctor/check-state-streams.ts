@@ -6,7 +6,7 @@ import { retainedStream, retainedSubjects } from '../../server/forward/state/ret
 import type { NatsInspector, StreamInspection } from '../../server/forward/stream/inspect-nats.js';
 import { createPolicySet } from '../../server/mqtt/admission/policy-set.js';
 import { formatCount } from '../terminal/text.js';
-import { type Finding, ok, warning } from './finding.js';
+import type { Check } from './finding.js';
 
 interface StateStreamKind {
   readonly name: string;
@@ -51,70 +51,56 @@ const buckets: readonly StateStreamKind[] = [
 
 /** Looks whether sessions, and what replicas share where there is anything to share, can be kept. */
 export async function checkStateStreams(
+  check: Check,
   config: Config,
   around: { policies: readonly DevicePolicy[]; serverRuns: boolean },
   inspector: NatsInspector,
   uplink: StreamInspection | undefined,
-): Promise<Finding[]> {
+): Promise<void> {
   const isShared = createPolicySet(config.acl, around.policies).anyDelivery;
-  return [
-    ...(await check('sessions', buckets, around, inspector, uplink)),
-    ...(isShared ? await check('stream', sharedStreams, around, inspector, uplink) : []),
-  ];
-}
-
-async function check(
-  label: string,
-  kinds: readonly StateStreamKind[],
-  around: { serverRuns: boolean },
-  inspector: NatsInspector,
-  uplink: StreamInspection | undefined,
-): Promise<Finding[]> {
-  const findings: Finding[] = [];
-  for (const { name, subjects, what, without } of kinds) {
+  const look = async ({ ok, warning }: Check, kind: StateStreamKind) => {
+    const { name, subjects, what, without } = kind;
     const found = (await inspector.findStreams(subjects)).find((stream) => stream.covering);
-    if (!isAtLeast(inspector.version, 2, 11)) {
-      findings.push(warning(label, `NATS ${inspector.version}: ${without}`, 'Run nats-server 2.11 or later'));
-    } else if (found !== undefined) {
-      findings.push(checkStateStream(label, found, name, what, uplink));
-    } else if (around.serverRuns) {
-      const action = `See state_stream_unusable in the log, and let the user of svc-mqtt make ${name} (docs/services.md)`;
-      findings.push(warning(label, `There is no stream ${name}: ${without}`, action));
-    } else {
-      findings.push(ok(label, `serve creates ${name} for ${what}`));
-    }
-  }
-  return findings;
+    if (!isAtLeast(inspector.version, 2, 11))
+      warning(`NATS ${inspector.version}: ${without}`, 'Run nats-server 2.11 or later');
+    else if (found !== undefined) checkStateStream({ ok, warning }, found, kind, uplink);
+    else if (around.serverRuns)
+      warning(
+        `There is no stream ${name}: ${without}`,
+        `See state_stream_unusable in the log, and let the user of svc-mqtt make ${name} (docs/services.md)`,
+      );
+    else ok(`serve creates ${name} for ${what}`);
+  };
+  for (const kind of buckets) await look(check.named('sessions'), kind);
+  for (const kind of isShared ? sharedStreams : []) await look(check, kind);
 }
 
 function checkStateStream(
-  label: string,
+  { ok, warning }: Pick<Check, 'ok' | 'warning'>,
   { name, replicas, inMemory, lagging, hasLeader, messages }: StreamInspection,
-  expected: string,
-  what: string,
+  { name: expected, what }: StateStreamKind,
   uplink: StreamInspection | undefined,
-): Finding {
-  const find = (detail: string, action: string) => warning(label, detail, action);
+): void {
   if (name !== expected)
-    return find(
+    warning(
       `Stream ${name} takes the subjects of ${expected}, which cannot be made beside it`,
       `Take them from ${name}, so that svc-mqtt can make ${expected}`,
     );
-  if (!hasLeader) return find(`Stream ${name} has no leader`, 'Bring back the servers of its cluster');
-  if (lagging.length > 0)
-    return find(
+  else if (!hasLeader) warning(`Stream ${name} has no leader`, 'Bring back the servers of its cluster');
+  else if (lagging.length > 0)
+    warning(
       `Replicas of stream ${name} lag or are away: ${lagging.join(', ')}`,
       'Bring them back before another one fails',
     );
-  if (uplink !== undefined && replicas < uplink.replicas)
-    return find(
+  else if (uplink !== undefined && replicas < uplink.replicas)
+    warning(
       `Stream ${name} is on ${formatCount(replicas, 'server')}, ${uplink.name} on ${uplink.replicas}`,
       `Run: nats stream edit ${name} --replicas ${uplink.replicas}`,
     );
-  if (inMemory && uplink?.inMemory === false)
-    return find(
+  else if (inMemory && uplink?.inMemory === false)
+    warning(
       `Stream ${name} keeps ${what} in memory: they are lost when its server ends`,
       'Remove it; svc-mqtt makes it again with file storage',
     );
-  return ok(label, `Stream ${name} holds ${formatCount(messages, 'message')}: ${what}`);
+  else ok(`Stream ${name} holds ${formatCount(messages, 'message')}: ${what}`);
 }

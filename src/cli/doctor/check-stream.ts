@@ -1,71 +1,54 @@
 import type { Config } from '../../config.js';
 import type { StreamInspection } from '../../server/forward/stream/inspect-nats.js';
 import { formatCount } from '../terminal/text.js';
-import { type Finding, ok, problem, warning } from './finding.js';
+import type { Check } from './finding.js';
 
 const fullShare = 0.95;
 const nearlyFullShare = 0.8;
 
 /** What a stream that takes the messages of devices does with them. */
 export function checkStreamState(
+  check: Check,
   stream: StreamInspection,
   needed: string,
   config: Pick<Config, 'maxPacketBytes'>,
-): Finding[] {
+): void {
+  const { warning, problem, findings } = check;
   const { name } = stream;
-  const findings: Finding[] = [];
-  const find = (make: typeof warning, detail: string, action: string) =>
-    findings.push(make('stream', detail, action));
-  if (stream.sealed) {
-    find(problem, `Stream ${name} is sealed and takes no messages`, 'Make another stream for the subject');
-  }
-  if (stream.noAck) {
-    find(
-      problem,
-      `Stream ${name} has no_ack set and confirms no message`,
-      `Run: nats stream edit ${name} --ack`,
-    );
-  }
-  if (!stream.hasLeader) {
-    find(problem, `Stream ${name} has no leader`, 'Bring back the servers of its cluster');
-  }
-  if (stream.lagging.length > 0) {
-    find(
-      warning,
+  const found = findings.length;
+  if (stream.sealed)
+    problem(`Stream ${name} is sealed and takes no messages`, 'Make another stream for the subject');
+  if (stream.noAck)
+    problem(`Stream ${name} has no_ack set and confirms no message`, `Run: nats stream edit ${name} --ack`);
+  if (!stream.hasLeader) problem(`Stream ${name} has no leader`, 'Bring back the servers of its cluster');
+  if (stream.lagging.length > 0)
+    warning(
       `Replicas of stream ${name} lag or are away: ${stream.lagging.join(', ')}`,
       'Bring them back before another one fails',
     );
-  }
-  if (stream.inMemory) {
-    find(
-      warning,
+  if (stream.inMemory)
+    warning(
       `Stream ${name} keeps messages in memory: acknowledged ones are lost when its server ends`,
       'Make it anew with file storage',
     );
-  }
-  if (stream.retention !== 'limits') {
-    find(
-      warning,
+  if (stream.retention !== 'limits')
+    warning(
       stream.retention === 'interest'
         ? `Stream ${name} keeps messages for consumers that exist only (retention: interest)`
         : `Stream ${name} forgets a message once it is consumed (retention: workqueue)`,
       'If readers come and go, make it anew with retention: limits',
     );
-  }
-  if (stream.maxMessageBytes !== undefined && stream.maxMessageBytes < config.maxPacketBytes) {
-    find(
-      warning,
+  if (stream.maxMessageBytes !== undefined && stream.maxMessageBytes < config.maxPacketBytes)
+    warning(
       `Stream ${name} takes messages of at most ${describeBytes(stream.maxMessageBytes)}, less than MAX_PACKET_BYTES`,
       'Lower MAX_PACKET_BYTES or raise max_msg_size: larger packets close the connection',
     );
-  }
-  const fill = checkFill(stream);
-  if (fill !== undefined) findings.push(fill);
-  if (findings.length > 0) return findings;
-  return [ok('stream', `Stream ${name} takes ${needed} and holds ${describeContents(stream)}`)];
+  checkFill(check, stream);
+  if (findings.length === found)
+    check.ok(`Stream ${name} takes ${needed} and holds ${describeContents(stream)}`);
 }
 
-function checkFill(stream: StreamInspection): Finding | undefined {
+function checkFill({ warning, problem }: Check, stream: StreamInspection): void {
   const { name, messages, maxMessages, bytes, maxBytes, discardsOld } = stream;
   const share = Math.max(
     maxBytes === undefined ? 0 : bytes / maxBytes,
@@ -74,19 +57,17 @@ function checkFill(stream: StreamInspection): Finding | undefined {
   if (discardsOld && (maxBytes !== undefined || maxMessages !== undefined)) {
     const unread =
       share > nearlyFullShare ? 'and is nearly full: the oldest messages go now' : 'at which the oldest go';
-    return warning(
-      'stream',
+    warning(
       `Stream ${name} holds ${describeContents(stream)}, a limit ${unread}, read or not (discard: old)`,
       'See that readers keep up; with discard: new devices wait instead',
     );
+  } else if (share > nearlyFullShare) {
+    const find = share > fullShare ? problem : warning;
+    find(
+      `Stream ${name} is ${Math.floor(share * 100)} % full: it holds ${describeContents(stream)}`,
+      'Raise its limits or purge what was read: when it is full, messages are no longer acknowledged',
+    );
   }
-  if (share <= nearlyFullShare) return undefined;
-  const make = share > fullShare ? problem : warning;
-  return make(
-    'stream',
-    `Stream ${name} is ${Math.floor(share * 100)} % full: it holds ${describeContents(stream)}`,
-    'Raise its limits or purge what was read: when it is full, messages are no longer acknowledged',
-  );
 }
 
 function describeContents(stream: StreamInspection): string {

@@ -2,14 +2,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../../config.js';
 import { readVersion } from '../../version.js';
 import { openCommandLog } from '../command/command-log.js';
-import { type CommandIo, Interrupted, whenAborted, write } from '../terminal/io.js';
+import { type CommandIo, requireGoing, whenAborted, write } from '../terminal/io.js';
 import { toJsonLine } from '../terminal/text.js';
 import { checkAllCertificates } from './check-certificates.js';
 import { checkDatabase, type UsableDatabase } from './check-database.js';
 import { checkDataDirectory, checkOpenFiles } from './check-machine.js';
 import { checkNats, type UsableNats } from './check-nats.js';
 import { checkPorts, checkReplica, findReplica } from './check-server.js';
-import { type Finding, ok, runCheck, skipped } from './finding.js';
+import { type Check, type Finding, runCheck } from './finding.js';
 import { formatFinding, formatSummary } from './report.js';
 import { checkRoundTrip } from './round-trip.js';
 
@@ -40,7 +40,7 @@ export async function runDoctor(
   const findings: Finding[] = [];
   const colours = io.stdout.isTTY === true && (io.env.NO_COLOR ?? '') === '';
   const show = async (found: readonly Finding[]) => {
-    if (io.signal.aborted) throw new Interrupted(String(io.signal.reason));
+    requireGoing(io.signal);
     findings.push(...found);
     if (options.json === true) return;
     for (const finding of found) await write(io.stdout, formatFinding(finding, { colours }));
@@ -70,17 +70,17 @@ async function examine(
   options: DoctorOptions & { readonly signal: AbortSignal },
   show: (found: readonly Finding[]) => Promise<void>,
 ): Promise<void> {
+  const run = async (name: string, work: (check: Check) => Promise<void>, timeoutMs = checkTimeoutMs) =>
+    show(await runCheck(name, timeoutMs, work));
   let config: Config | undefined;
-  await show(
-    await runCheck('config', checkTimeoutMs, async (add) => {
-      config = readSettings();
-      add(ok('config', 'Every setting has a value that it can take'));
-    }),
-  );
-  if (config === undefined) {
-    await show([skipped('others', 'Nothing else can be looked at without the settings')]);
-    return;
-  }
+  await run('config', async (check) => {
+    config = readSettings();
+    check.ok('Every setting has a value that it can take');
+  });
+  if (config === undefined)
+    return run('others', async (check) =>
+      check.skipped('Nothing else can be looked at without the settings'),
+    );
   const settings = config;
   // What a check meets is told in its finding; a log beside it would say it twice.
   const log = openCommandLog({
@@ -91,35 +91,28 @@ async function examine(
   const nats: UsableNats = { inspector: undefined };
   try {
     const replica = await findReplica(settings);
-    await show(await runCheck('server', checkTimeoutMs, (add) => checkReplica(replica, readVersion(), add)));
-    await show(
-      await runCheck('database', databaseTimeoutMs, (add) => checkDatabase(settings, log, database, add)),
-    );
+    await run('server', (check) => checkReplica(check, replica, readVersion()));
+    await run('database', (check) => checkDatabase(check, settings, log, database), databaseTimeoutMs);
     const around = { policies: database.policies, serverRuns: replica !== undefined };
-    await show(await runCheck('nats', checkTimeoutMs, (add) => checkNats(settings, around, nats, add)));
-    await show(
-      await runCheck('fleet', checkTimeoutMs, async (add) => {
-        const { inspector } = nats;
-        if (inspector === undefined) add(skipped('fleet', 'NATS cannot be used'));
-        else await (await import('./check-fleet.js')).checkFleet(inspector, readVersion(), add);
-      }),
-    );
-    await show(await runCheck('ports', checkTimeoutMs, (add) => checkPorts(settings, replica, add)));
-    await show(await runCheck('certs', checkTimeoutMs, (add) => checkAllCertificates(settings, add)));
-    await show(await runCheck('data', checkTimeoutMs, (add) => checkDataDirectory(settings, add)));
-    await show(await runCheck('open-files', checkTimeoutMs, (add) => checkOpenFiles(settings, replica, add)));
-    await show(
-      await runCheck('message', checkTimeoutMs, async (add) => {
-        const { db, current } = database;
-        const { inspector } = nats;
-        if (options.message === false) add(skipped('message', 'No message was sent, as --no-message asks'));
-        else if (replica === undefined)
-          add(skipped('message', 'There is no running server to send one through'));
-        else if (db === undefined || !current) add(skipped('message', 'The database cannot be used'));
-        else if (inspector === undefined) add(skipped('message', 'NATS cannot be used'));
-        else await checkRoundTrip(settings, { db, inspector, signal: options.signal }, add);
-      }),
-    );
+    await run('nats', (check) => checkNats(check, settings, around, nats));
+    await run('fleet', async (check) => {
+      const { inspector } = nats;
+      if (inspector === undefined) check.skipped('NATS cannot be used');
+      else await (await import('./check-fleet.js')).checkFleet(check, inspector, readVersion());
+    });
+    await run('ports', (check) => checkPorts(check, settings, replica));
+    await run('certs', (check) => checkAllCertificates(check, settings));
+    await run('data', (check) => checkDataDirectory(check, settings));
+    await run('open-files', (check) => checkOpenFiles(check, settings, replica));
+    await run('message', async (check) => {
+      const { db, current } = database;
+      const { inspector } = nats;
+      if (options.message === false) check.skipped('No message was sent, as --no-message asks');
+      else if (replica === undefined) check.skipped('There is no running server to send one through');
+      else if (db === undefined || !current) check.skipped('The database cannot be used');
+      else if (inspector === undefined) check.skipped('NATS cannot be used');
+      else await checkRoundTrip(check, settings, { db, inspector, signal: options.signal });
+    });
   } finally {
     await Promise.allSettled([nats.inspector?.close(), database.db?.close()]);
   }

@@ -15,25 +15,39 @@ export interface Finding {
   readonly action?: string | undefined;
 }
 
-export const ok = (check: string, detail: string): Finding => ({ check, status: 'ok', detail });
-export const skipped = (check: string, detail: string): Finding => ({ check, status: 'skipped', detail });
-export const warning = (check: string, detail: string, action: string): Finding => ({
-  check,
-  status: 'warning',
-  detail,
-  action,
-});
-export const problem = (check: string, detail: string, action: string): Finding => ({
-  check,
-  status: 'problem',
-  detail,
-  action,
-});
+/** Takes what a check finds, under its name. */
+export interface Check {
+  ok(detail: string): void;
+  skipped(detail: string): void;
+  warning(detail: string, action: string): void;
+  problem(detail: string, action: string): void;
+  /** A failure as a problem, with where it came about if its message does not say so. */
+  failure(error: unknown, where?: string): void;
+  /** Takes findings under another name, to stand among these. */
+  named(name: string): Check;
+  /** What was found so far, under other names too. */
+  readonly findings: readonly Finding[];
+}
 
-/** A failure as a finding. */
-export function toFinding(check: string, error: unknown): Finding {
-  const suggestion = error instanceof SvcMqttError ? error.suggestion : undefined;
-  return problem(check, messageOf(error), suggestion ?? 'See what the message names');
+function openCheck(check: string, findings: Finding[]): Check {
+  const take = (status: FindingStatus) => (detail: string, action?: string) => {
+    findings.push({ check, status, detail, action });
+  };
+  const problem = take('problem');
+  return {
+    ok: take('ok'),
+    skipped: take('skipped'),
+    warning: take('warning'),
+    problem,
+    failure(error, where = '') {
+      const message = messageOf(error);
+      const suggestion = error instanceof SvcMqttError ? error.suggestion : undefined;
+      const detail = message.includes(where) ? message : `${message} (${where})`;
+      problem(detail, suggestion ?? 'See what the message names');
+    },
+    named: (name) => openCheck(name, findings),
+    findings,
+  };
 }
 
 const late = Symbol('late');
@@ -44,30 +58,26 @@ const late = Symbol('late');
  * @param work gives its findings as it comes to them: those of before a failure stay.
  */
 export async function runCheck(
-  check: string,
+  name: string,
   timeoutMs: number,
-  work: (add: (finding: Finding) => void) => Promise<void>,
+  work: (check: Check) => Promise<void>,
 ): Promise<Finding[]> {
-  const findings: Finding[] = [];
-  let open = true;
-  const add = (finding: Finding) => {
-    if (open) findings.push(finding);
-  };
+  const check = openCheck(name, []);
   const timer = new AbortController();
   try {
     const outcome = await Promise.race([
-      work(add),
+      work(check),
       delay(timeoutMs, late, { signal: timer.signal }).catch(() => undefined),
     ]);
     if (outcome === late) {
       const detail = `The check did not end within ${timeoutMs / 1_000} s`;
-      add(problem(check, detail, 'See whether what it asks is overloaded or frozen'));
+      check.problem(detail, 'See whether what it asks is overloaded or frozen');
     }
   } catch (error) {
-    add(toFinding(check, error));
+    check.failure(error);
   } finally {
-    open = false;
     timer.abort();
   }
-  return findings;
+  // What comes late is not among them.
+  return [...check.findings];
 }

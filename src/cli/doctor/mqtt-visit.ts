@@ -8,7 +8,7 @@ import { FrameReader } from '../../server/mqtt/transport/frame-reader.js';
 export const probedVersions = { 4: '3.1.1', 5: '5' } as const;
 export type ProbedVersion = keyof typeof probedVersions;
 
-export type Reached = 'nowhere' | 'connected' | 'logged-in';
+type Reached = 'nowhere' | 'connected' | 'logged-in';
 
 /** The connection has ended, and why, as a clause. */
 export class VisitEnded extends Error {
@@ -20,27 +20,31 @@ export class VisitEnded extends Error {
   }
 }
 
-export interface VisitOptions {
+/** Where a connection goes. */
+export interface Place {
   readonly host: string;
   readonly port: number;
   /** The certificate is not looked at: it names the server as devices reach it. */
   readonly tls: boolean;
   /** Sent before anything else, for a server that expects a proxy here. */
   readonly preamble: string;
-  readonly version: ProbedVersion;
-  readonly clientId: string;
-  readonly user: string;
-  readonly password: string;
-  /** With MQTT 5: the session of this client id goes on, and outlives the connection for so long. */
-  readonly sessionExpirySec?: number;
   /** For all of it. */
   readonly timeoutMs: number;
   /** Ends it early. */
   readonly signal: AbortSignal;
 }
 
+export interface VisitOptions extends Place {
+  readonly version: ProbedVersion;
+  readonly clientId: string;
+  readonly user: string;
+  readonly password: string;
+  /** With MQTT 5: the session of this client id goes on, and outlives the connection for so long. */
+  readonly sessionExpirySec?: number;
+}
+
 /** A device's connection. */
-export interface Visit {
+interface Visit {
   /** The client went on with a session. */
   readonly sessionPresent: boolean;
   send(packet: Buffer): void;
@@ -50,7 +54,7 @@ export interface Visit {
   leave(packet?: Buffer): Promise<void>;
 }
 
-export const disconnect = Buffer.from([PacketType.DISCONNECT << 4, 0]);
+const disconnect = Buffer.from([PacketType.DISCONNECT << 4, 0]);
 const keepaliveSec = 30;
 const maxAnswerBytes = 1_024;
 const closedWithinMs = 1_000;
