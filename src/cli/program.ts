@@ -89,9 +89,9 @@ export function buildProgram(call: (run: Run, command: Command) => void | Promis
     return command.action(() => call(run, command));
   };
 
-  add(program, 'serve', 'Run the gateway: MQTT broker, forwarder and HTTP API', 'all', async (call) => {
-    await (await import('./serve/serve.js')).serve(call.config, call.options, call.io);
-  })
+  add(program, 'serve', 'Run the gateway: MQTT broker, forwarder and HTTP API', 'all', async (call) =>
+    (await import('./serve/serve.js')).serve(call),
+  )
     .option('--tui', 'Show the live connections, as svc-mqtt top does; the log goes to serve.log in DATA_DIR')
     .addHelpText(
       'after',
@@ -112,12 +112,8 @@ LOG_FORMAT=pretty or LOG_LEVEL=debug shows all of it.`,
   addTailCommand(program, add);
   addConfigCommands(program, add);
   addDoctorCommand(program, add);
-  add(
-    program,
-    'setup',
-    'Get the nats-server program for the embedded NATS server',
-    'setup',
-    async ({ config, options, io }) => (await import('./migrate/setup.js')).setup(config, options, io),
+  add(program, 'setup', 'Get the nats-server program for the embedded NATS server', 'setup', async (call) =>
+    (await import('./migrate/setup.js')).setup(call),
   ).option('--json', 'As a JSON object: path, version');
   addCompletionCommand(program, add);
   for (const { path, command } of listLeaves(program)) addExamples(command, examples[path] ?? []);

@@ -6,7 +6,7 @@ import { maxListed, toCount, toDurationMs } from '../command/usage-error.js';
 export function addApiKeyCommands(program: Command, add: Add): void {
   const apiKey = program.command('api-key').description('Say who may use the HTTP API');
   add(apiKey, 'create', 'Make a key of the HTTP API and show it, once', 'store', async (call) =>
-    (await import('./create.js')).createKey(call.config, call.options, call.io),
+    (await import('./verbs.js')).createKey(call),
   )
     .usage('--name <name> --role <role> [options]')
     .option('--name <name>', 'Its name, 1 to 64 characters of A-Z a-z 0-9 . _ -, the first a letter or digit')
@@ -18,10 +18,7 @@ export function addApiKeyCommands(program: Command, add: Add): void {
     )
     .option('--expires <duration>', 'How long it is valid, such as 12h or 90d', toDurationMs('--expires'))
     .option('--json', 'As a JSON object: id, name, role, key, created_at, expires_at');
-  add(apiKey, 'list', 'List keys', 'store', async ({ config, options, io }) => {
-    const state = options.all === true ? 'all' : options.revoked === true ? 'revoked' : 'active';
-    await (await import('./list.js')).listKeys(config, { ...options, state }, io);
-  })
+  add(apiKey, 'list', 'List keys', 'store', async (call) => (await import('./verbs.js')).listKeys(call))
     .alias('ls')
     .addOption(new Option('--revoked', 'Only revoked keys').conflicts('all'))
     .option('--all', 'Revoked keys too')
@@ -32,7 +29,6 @@ export function addApiKeyCommands(program: Command, add: Add): void {
     'revoke <name|id>',
     'Revoke a key for good; it is refused within a second',
     'store',
-    async ({ config, options, args, io }) =>
-      (await import('./revoke.js')).revokeKey(config, { ...options, key: args[0] ?? '' }, io),
+    async (call) => (await import('./verbs.js')).revokeKey(call),
   ).option('--json', 'As a JSON object: id, name and outcome (revoked, already_revoked)');
 }

@@ -4,8 +4,8 @@ import { toCount, toDurationMs } from '../command/usage-error.js';
 
 /** Adds the command. */
 export function addAuditCommand(program: Command, add: Add): void {
-  add(program, 'audit', 'Show who changed what, newest last', 'store', async ({ config, options, io }) =>
-    (await import('./list.js')).showAudit(config, options, io),
+  add(program, 'audit', 'Show who changed what, newest last', 'store', async (call) =>
+    (await import('./list.js')).showAudit(call),
   )
     .option('--device <id>', 'Only changes of this device')
     .option(

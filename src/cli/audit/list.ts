@@ -1,18 +1,16 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { AuditJson } from '../../api/audit-entry.js';
-import type { Config } from '../../config.js';
-import { withStore } from '../store/open.js';
+import type { Call } from '../command/command.js';
+import { readStore } from '../store/open.js';
 import type { Pages } from '../store/store.js';
-import { type CommandIo, write } from '../terminal/io.js';
+import { write } from '../terminal/io.js';
 import { type FormatTime, openTable, type TableColumn, tableTime, timeWidth } from '../terminal/table.js';
 import { toJsonLine } from '../terminal/text.js';
 
-export interface AuditOptions {
-  readonly device?: string | undefined;
+interface AuditOptions {
+  readonly device?: string;
   /** Only changes of the last so many ms. */
-  readonly since?: number | undefined;
-  readonly limit?: number | undefined;
-  readonly json?: boolean | undefined;
+  readonly since?: number;
 }
 
 const defaultLimit = 100;
@@ -44,17 +42,13 @@ interface Change {
  *
  * @throws SvcMqttError DATABASE_*.
  */
-export async function showAudit(config: Config, options: AuditOptions, io: CommandIo): Promise<void> {
-  const limit = options.limit ?? defaultLimit;
+export async function showAudit({ config, options, io }: Call<AuditOptions>): Promise<void> {
+  const { device, json, limit = defaultLimit } = options;
   const since = options.since === undefined ? undefined : new Date(Date.now() - options.since);
-  const { changes, more } = await withStore(
-    config,
-    io,
-    ({ listAudit }) =>
-      collectChanges(listAudit({ device: options.device, since }), { limit, folds: options.json !== true }),
-    { endsAtOnce: true },
+  const { changes, more } = await readStore(config, io, ({ listAudit }) =>
+    collectChanges(listAudit({ device, since }), { limit, folds: json !== true }),
   );
-  if (options.json === true) {
+  if (json === true) {
     for (const { record } of changes) await write(io.stdout, toJsonLine(record));
   } else if (changes.length > 0) {
     const time = tableTime(io);

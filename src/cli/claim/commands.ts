@@ -6,7 +6,7 @@ import { maxListed, toCount, toDurationMs } from '../command/usage-error.js';
 export function addClaimCommands(program: Command, add: Add): void {
   const claim = program.command('claim').description('Let devices provision themselves');
   add(claim, 'create', 'Make a claim and show it, once', 'store', async (call) =>
-    (await import('./create.js')).createDeviceClaim(call.config, call.options, call.io),
+    (await import('./verbs.js')).createClaim(call),
   )
     .usage('--type <type> [options]')
     .option('--type <type>', 'Type of the devices that it makes')
@@ -24,18 +24,14 @@ A device shows the claim once and gets its own credentials:
   POST /claims/redeem {"claim":"svcmqttclaim_...","metadata":{"serial":"A-17"}}`,
     );
   add(claim, 'list', 'List claims, without their secrets', 'store', async (call) =>
-    (await import('./list.js')).listAllClaims(call.config, call.options, call.io),
+    (await import('./verbs.js')).listClaims(call),
   )
     .alias('ls')
     .option('--all', 'Spent, expired and revoked claims too')
     .option('--limit <n>', 'Most claims shown; all unless given', toCount('--limit', maxListed))
     .option('--json', 'One JSON object a line');
   add(claim, 'revoke <id>', 'Revoke a claim; devices that it has made stay', 'store', async (call) =>
-    (await import('./revoke.js')).revokeDeviceClaim(
-      call.config,
-      { ...call.options, id: call.args[0] },
-      call.io,
-    ),
+    (await import('./verbs.js')).revokeClaim(call),
   )
     .option('-y, --yes', 'Do not ask')
     .option('--json', 'As a JSON object: id and outcome (revoked, already_revoked)');

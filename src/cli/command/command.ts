@@ -3,13 +3,22 @@ import type { Config } from '../../config.js';
 import type { CommandIo } from '../terminal/io.js';
 
 /** One call of a command. */
-export interface Call {
+// biome-ignore lint/suspicious/noExplicitAny: commander parses into what each command declares.
+export interface Call<Options = any> {
   /** Read when it is asked for. @throws SvcMqttError CONFIG_INVALID. */
   readonly config: Config;
-  // biome-ignore lint/suspicious/noExplicitAny: commander parses into what each command declares below.
-  readonly options: any;
+  readonly options: Options & CommonOptions;
   readonly args: readonly string[];
   readonly io: CommandIo;
+}
+
+/** Options that mean the same in every command that has them. */
+export interface CommonOptions {
+  readonly json?: boolean;
+  /** The answer to every question is yes. */
+  readonly yes?: boolean;
+  /** Most rows shown. */
+  readonly limit?: number;
 }
 
 /** What a command does: answers its exit status, or nothing for 0. */

@@ -4,8 +4,12 @@ import { printCompletionScript } from './script.js';
 
 /** Adds the command. */
 export function addCompletionCommand(program: Command, add: Add): void {
-  add(program, 'completion', 'Print a script that completes commands and options', 'none', (call) =>
-    printCompletionScript(call.args[0], call.io),
+  add(
+    program,
+    'completion',
+    'Print a script that completes commands and options',
+    'none',
+    printCompletionScript,
   )
     .addArgument(new Argument('<shell>', 'The shell it is for').choices(['bash', 'zsh', 'fish']))
     .addHelpText(

@@ -1,4 +1,5 @@
-import { type CommandIo, write } from '../terminal/io.js';
+import type { Call } from '../command/command.js';
+import { write } from '../terminal/io.js';
 
 /** What the scripts call: the words of a command line so far, the last one unfinished. Not shown in the help. */
 export const completeCommand = '__complete';
@@ -36,6 +37,6 @@ complete -c svc-mqtt -f -a '(__svc_mqtt_complete)'
 };
 
 /** Prints the script of a shell. */
-export async function printCompletionScript(shell: string | undefined, io: CommandIo): Promise<void> {
-  await write(io.stdout, scripts[shell ?? ''] ?? '');
+export async function printCompletionScript({ args: [shell = ''], io }: Call): Promise<void> {
+  await write(io.stdout, scripts[shell] ?? '');
 }

@@ -1,11 +1,12 @@
 import { describeSchema, fileKey, flagForms, type SettingGroup, settingEntries } from '../../config.js';
+import type { Call } from '../command/command.js';
 import { groupTitles } from '../command/setting-options.js';
-import { type CommandIo, write } from '../terminal/io.js';
+import { write } from '../terminal/io.js';
 
 const lineLength = 100;
 
 /** Shows a configuration file in which every setting stands commented out, at its default. */
-export async function printConfigExample(io: CommandIo): Promise<void> {
+export async function printConfigExample({ io }: Call): Promise<void> {
   await write(io.stdout, renderConfigExample());
 }
 

@@ -1,28 +1,20 @@
 import { fileKey, settingEntries } from '../../config.js';
 import { parseDatabaseUrl } from '../../db/connection/dsn.js';
 import { carriesPassword } from '../../read-config.js';
+import type { Call } from '../command/command.js';
 import { readCommandSettings } from '../command/flags.js';
-import { type CommandIo, write } from '../terminal/io.js';
+import { write } from '../terminal/io.js';
 import { openTable } from '../terminal/table.js';
 import { toJsonLine } from '../terminal/text.js';
 
 type Setting = (typeof settingEntries)[number][1];
 
-export interface ConfigPrintOptions {
-  readonly changed?: boolean | undefined;
-  readonly json?: boolean | undefined;
-}
-
 /**
  * Shows the settings that `serve` would run with, each with the option, variable or line of the file that set it.
  *
- * @param options the command's own, and the settings' as for `serve`.
  * @throws SvcMqttError CONFIG_INVALID.
  */
-export async function printConfig(
-  options: ConfigPrintOptions & Readonly<Record<string, unknown>>,
-  io: CommandIo,
-): Promise<void> {
+export async function printConfig({ options, io }: Call): Promise<void> {
   const { config, origins } = readCommandSettings(options, io.env);
   const rows = settingEntries
     .map(([name, entry]) => ({

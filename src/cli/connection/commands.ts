@@ -10,7 +10,7 @@ Whichever replica is asked, it answers for all. A viewer key is enough to look; 
 export function addConnectionCommands(program: Command, add: Add): void {
   const connection = program.command('connection').description('Look at live connections, and end them');
   add(connection, 'list', 'List the live connections of all replicas', 'api', async (call) =>
-    (await import('./list.js')).listConnections(call.config, call.options, call.io),
+    (await import('./verbs.js')).listConnections(call),
   )
     .alias('ls')
     .option('--filter <words>', 'Only connections in which every word occurs')
@@ -25,11 +25,10 @@ export function addConnectionCommands(program: Command, add: Add): void {
     'show <id>',
     'Show a connection, with its subscriptions and last topics',
     'api',
-    async (call) =>
-      (await import('./show.js')).showConnection(call.config, { ...call.options, id: call.args[0] }, call.io),
+    async (call) => (await import('./verbs.js')).showConnection(call),
   ).option('--json', 'As a JSON object');
   add(connection, 'kick [id...]', 'End connections; their clients may come back', 'api', async (call) =>
-    (await import('./kick.js')).kickConnections(call.config, { ...call.options, ids: call.args }, call.io),
+    (await import('./verbs.js')).kickConnections(call),
   )
     .option('--device <id>', 'All connections of this device')
     .option('-y, --yes', 'Do not ask')

@@ -1,7 +1,7 @@
 import type { NewDeviceJson } from '../../api/device.js';
-import type { Config } from '../../config.js';
 import type { Metadata } from '../../db/devices/device-fields.js';
 import { type AddRequest, requireAddable } from '../../db/devices/devices.js';
+import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import type { Store } from '../store/store.js';
@@ -11,16 +11,15 @@ import { escapeControls, formatBlock, formatCount, formatTime, toJsonLine } from
 import { formatCredentials, openCredentialsFile } from './credentials-file.js';
 import { formatMetadata } from './show.js';
 
-export interface DeviceAddOptions {
-  readonly type?: string | undefined;
-  readonly id?: string | undefined;
-  readonly count?: number | undefined;
-  readonly expires?: Date | undefined;
-  readonly metadata?: Metadata | undefined;
-  readonly json?: boolean | undefined;
+interface AddOptions {
+  readonly type?: string;
+  readonly id?: string;
+  readonly count?: number;
+  readonly expires?: Date;
+  readonly metadata?: Metadata;
   /** A file for the secrets; `-`: what it would hold goes to stdout. */
-  readonly output?: string | undefined;
-  readonly force?: boolean | undefined;
+  readonly output?: string;
+  readonly force?: boolean;
 }
 
 const rowsPerWrite = 1_000;
@@ -30,21 +29,17 @@ const rowsPerWrite = 1_000;
  *
  * @throws SvcMqttError USAGE without a type, INPUT_INVALID, DEVICE_EXISTS, DATABASE_*.
  */
-export async function addDevice(config: Config, options: DeviceAddOptions, io: CommandIo): Promise<void> {
-  const { type, id, count, expires: expiresAt, metadata } = options;
+export async function addDevice(call: Call<AddOptions>): Promise<void> {
+  const { config, options, io } = call;
+  const { type, id, count, expires: expiresAt, metadata, output } = options;
   if (type === undefined)
     throw usageError('device add needs --type <type>', 'Example: svc-mqtt device add --type sensor');
   const request = { type, id, count, expiresAt, metadata };
   requireAddable(request);
-  if (options.output !== undefined && options.output !== '-')
-    return addToFile(config, request, { ...options, output: options.output }, io);
+  if (output !== undefined && output !== '-') return addToFile(call, request, output);
   const made: NewDeviceJson[] = [];
-  const devices = await withStore(
-    config,
-    io,
-    (store) => store.devices.add(request, async (batch) => void made.push(...batch)),
-    { creates: true },
-  ).catch(async (error: unknown) => {
+  const add = ({ devices }: Store) => devices.add(request, async (batch) => void made.push(...batch));
+  const devices = await withStore(config, io, add, { creates: true }).catch(async (error: unknown) => {
     // They are there, or may be.
     if (made.length > 0) await writeSecrets(made, options, io);
     throw error;
@@ -55,7 +50,7 @@ export async function addDevice(config: Config, options: DeviceAddOptions, io: C
 /** Shows devices with their secrets. */
 async function writeSecrets(
   devices: readonly NewDeviceJson[],
-  options: DeviceAddOptions,
+  options: Call<AddOptions>['options'],
   io: CommandIo,
 ): Promise<void> {
   if (options.json === true) for (const device of devices) await write(io.stdout, toJsonLine(device));
@@ -71,13 +66,12 @@ async function writeSecrets(
 
 /** Adds devices whose secrets go to a file: they are safe on the disk before the devices exist. */
 async function addToFile(
-  config: Config,
+  { config, options, io }: Call<AddOptions>,
   request: AddRequest,
-  options: DeviceAddOptions & { readonly output: string },
-  io: CommandIo,
+  output: string,
 ): Promise<void> {
   const addInto = async ({ devices: store }: Store) => {
-    const file = await openCredentialsFile(options.output, { force: options.force === true });
+    const file = await openCredentialsFile(output, { force: options.force === true });
     let kept = 0;
     try {
       const devices = await store.add(request, async (made) => {
@@ -90,7 +84,7 @@ async function addToFile(
       // Whatever came after it, they are there, or may be.
       if (kept > 0) {
         await file.keep();
-        const where = escapeControls(options.output);
+        const where = escapeControls(output);
         await write(io.stderr, `Keep ${where}: it has the only copy of ${formatCount(kept, 'password')}.\n`);
       }
       await file.discard();

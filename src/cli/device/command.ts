@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CommandProgressJson } from '../../api/command.js';
+import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
-import { type ApiConfig, openApi } from '../store/api-address.js';
-import { type CommandIo, requireGoing, write } from '../terminal/io.js';
+import { openApi } from '../store/api-address.js';
+import { requireGoing, write } from '../terminal/io.js';
 import { blockTime, type FormatTime } from '../terminal/table.js';
 import { escapeControls, formatBlock, toJsonLine } from '../terminal/text.js';
 
@@ -15,23 +16,13 @@ const pollMs = 500;
  * @returns the exit status: 1 when it was waited for, and the device does not have it.
  * @throws SvcMqttError USAGE, DEVICE_NOT_FOUND, COMMAND_NOT_FOUND, COMMAND_GONE, NATS_*, API_UNREACHABLE; Interrupted.
  */
-export async function followCommand(
-  config: ApiConfig,
-  options: {
-    readonly device: string;
-    readonly sequence: string;
-    readonly waitMs?: number | undefined;
-    readonly json?: boolean | undefined;
-  },
-  io: CommandIo,
-): Promise<number> {
-  const { device, waitMs = 0 } = options;
-  const sequence = /^[1-9]\d{0,15}$/.test(options.sequence) ? Number(options.sequence) : Number.NaN;
+export async function followCommand(call: Call<{ readonly wait?: number }>): Promise<number> {
+  const { config, options, io } = call;
+  const [device = '', given = ''] = call.args;
+  const { wait: waitMs = 0, json } = options;
+  const sequence = /^[1-9]\d{0,15}$/.test(given) ? Number(given) : Number.NaN;
   if (!Number.isSafeInteger(sequence))
-    throw usageError(
-      `${escapeControls(options.sequence)} is no sequence`,
-      'Give the number that device send prints',
-    );
+    throw usageError(`${escapeControls(given)} is no sequence`, 'Give the number that device send prints');
   const { api } = openApi(config, io);
   const endMs = performance.now() + waitMs;
   let found = await api.command(device, sequence);
@@ -41,12 +32,9 @@ export async function followCommand(
     );
     found = await api.command(device, sequence);
   }
-  await write(
-    io.stdout,
-    options.json === true ? toJsonLine(found) : formatBlock(toRows(found, blockTime(io))),
-  );
+  await write(io.stdout, json === true ? toJsonLine(found) : formatBlock(toRows(found, blockTime(io))));
   if (!isSettled(found) && waitMs > 0) requireGoing(io.signal);
-  return options.waitMs === undefined || isThere(found) ? 0 : 1;
+  return options.wait === undefined || isThere(found) ? 0 : 1;
 }
 
 /** The device has it, as far as anybody will know. */

@@ -26,7 +26,7 @@ export function addDeviceCommands(program: Command, add: Add): void {
 
 function addAddCommand(device: Command, add: Add): void {
   add(device, 'add', 'Add devices and show their secrets, once', 'store', async (call) =>
-    (await import('./add.js')).addDevice(call.config, call.options, call.io),
+    (await import('./add.js')).addDevice(call),
   )
     .usage('--type <type> [options]')
     .option('--type <type>', 'Type of the device, 1 to 128 characters')
@@ -55,10 +55,7 @@ function addAddCommand(device: Command, add: Add): void {
 }
 
 function addLookCommands(device: Command, add: Add): void {
-  add(device, 'list', 'List devices', 'store', async ({ config, options, io }) => {
-    const state = (['all', 'revoked', 'expired'] as const).find((name) => options[name] === true) ?? 'active';
-    await (await import('./list.js')).listAllDevices(config, { ...options, state }, io);
-  })
+  add(device, 'list', 'List devices', 'store', async (call) => (await import('./list.js')).listDevices(call))
     .alias('ls')
     .option('--type <type>', 'Only devices of this type')
     .option(
@@ -78,14 +75,14 @@ function addLookCommands(device: Command, add: Add): void {
     .option('--limit <n>', 'Most devices shown; all unless given', toCount('--limit', maxListed))
     .option('--json', 'One JSON object a line')
     .addHelpText('after', tableHelp);
-  add(device, 'show <id>', 'Show a device', 'store', async ({ config, options, args, io }) =>
-    (await import('./show.js')).showDevice(config, { ...options, id: args[0] }, io),
+  add(device, 'show <id>', 'Show a device', 'store', async (call) =>
+    (await import('./show.js')).showDevice(call),
   ).option('--json', 'As a JSON object, with online: true, false, or null where nobody can say');
 }
 
 function addSetCommand(device: Command, add: Add): void {
   add(device, 'set <id>', 'Change the expiry and the metadata of a device', 'store', async (call) =>
-    (await import('./set.js')).changeDevice(call.config, { ...call.options, id: call.args[0] }, call.io),
+    (await import('./set.js')).setDevice(call),
   )
     .option('--expires <when>', `When it expires: never, ${expiresHelp}`, toExpiryOrNever('--expires'))
     .option(
@@ -104,7 +101,7 @@ function addRotateCommand(device: Command, add: Add): void {
     throw usageError(`--grace cannot be "${value}": it must be at most 365d`);
   };
   add(device, 'rotate <id>', 'Give a device a new secret and show it, once', 'store', async (call) =>
-    (await import('./rotate.js')).rotateDevice(call.config, { ...call.options, id: call.args[0] }, call.io),
+    (await import('./rotate.js')).rotateDevice(call),
   )
     .option(
       '--grace <duration>',
@@ -130,7 +127,7 @@ valid for the new grace.`,
 
 function addRevocationCommands(device: Command, add: Add): void {
   add(device, 'revoke <id...>', 'Revoke devices; - reads ids from stdin', 'store', async (call) =>
-    (await import('./revoke.js')).revokeDevice(call.config, { ...call.options, ids: call.args }, call.io),
+    (await import('./revoke.js')).revokeDevices(call),
   )
     .option('--reason <text>', 'Why; kept in the audit log')
     .option('-y, --yes', 'Do not ask')
@@ -140,11 +137,10 @@ function addRevocationCommands(device: Command, add: Add): void {
     'enable <id...>',
     'End the revocation of devices; - reads ids from stdin',
     'store',
-    async (call) =>
-      (await import('./revoke.js')).enableDevice(call.config, { ...call.options, ids: call.args }, call.io),
+    async (call) => (await import('./revoke.js')).enableDevices(call),
   ).option('--json', 'One JSON object a line: id and outcome (enabled, already_enabled, unknown)');
   add(device, 'remove <id...>', 'Remove devices for good; - reads ids from stdin', 'store', async (call) =>
-    (await import('./revoke.js')).removeDevice(call.config, { ...call.options, ids: call.args }, call.io),
+    (await import('./revoke.js')).removeDevices(call),
   )
     .alias('rm')
     .option('-y, --yes', 'Do not ask')
@@ -159,7 +155,7 @@ and be able to let it in again, revoke it.`,
 
 function addSendCommand(device: Command, add: Add): void {
   add(device, 'send [arguments...]', 'Send a command to a device, or ask it', 'api', async (call) =>
-    (await import('./send.js')).sendToDevice(call.config, { ...call.options, args: call.args }, call.io),
+    (await import('./send.js')).sendToDevice(call),
   )
     .usage('[options] <id> <topic> [payload|-]')
     .option('-f, --file <file>', 'The payload, from a file; - reads stdin')
@@ -188,16 +184,7 @@ stored, and the device answers as docs/services.md says.`,
 
 function addCommandCommand(device: Command, add: Add): void {
   add(device, 'command <id> <sequence>', 'Show how far a command is that was sent', 'api', async (call) =>
-    (await import('./command.js')).followCommand(
-      call.config,
-      {
-        device: call.args[0] ?? '',
-        sequence: call.args[1] ?? '',
-        waitMs: call.options.wait,
-        json: call.options.json,
-      },
-      call.io,
-    ),
+    (await import('./command.js')).followCommand(call),
   )
     .option(
       '--wait <duration>',
@@ -222,11 +209,7 @@ With --wait the exit status is 1 unless it is acknowledged, or sent with QoS 0.`
 
 function addTransferCommands(device: Command, add: Add): void {
   add(device, 'import <file>', 'Import devices from CSV or JSON; - reads stdin', 'store', async (call) =>
-    (await import('./import.js')).importFromFile(
-      call.config,
-      { ...call.options, file: call.args[0] },
-      call.io,
-    ),
+    (await import('./import.js')).importDevices(call),
   )
     .option('--hashed', 'The rows have secret_salt and secret_hash in place of secret')
     .option(
@@ -261,7 +244,7 @@ In CSV an apostrophe before = + - @ is left out: export and --output put it ther
 the cell for a formula.`,
     );
   add(device, 'export', 'Write all devices as CSV or JSON lines', 'store', async (call) =>
-    (await import('./export.js')).exportAllDevices(call.config, call.options, call.io),
+    (await import('./export.js')).exportDevices(call),
   )
     .option('--hashed', 'With salts and hashes of the secrets, for `device import --hashed`')
     .option('--type <type>', 'Only devices of this type')

@@ -1,4 +1,4 @@
-import type { Config } from '../../config.js';
+import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import { type DeviceStore, FateUnknown, type Store } from '../store/store.js';
@@ -14,18 +14,15 @@ import { openImportInput } from './import-input.js';
 import { type ImportRecord, readRecords } from './import-records.js';
 import { checkColumn, type ImportRow, isRefused, type RefusedRow, readRow } from './import-row.js';
 
-export interface DeviceImportOptions {
-  /** The file; `-` for stdin. */
-  readonly file: string;
-  readonly hashed?: boolean | undefined;
+interface ImportOptions {
+  readonly hashed?: boolean;
   /** Refused rows do not keep the others from being imported. */
-  readonly continue?: boolean | undefined;
+  readonly continue?: boolean;
   /** The file for refused rows. */
-  readonly report?: string | undefined;
+  readonly report?: string;
   /** The file for ids and secrets that are generated. */
-  readonly output?: string | undefined;
-  readonly force?: boolean | undefined;
-  readonly json?: boolean | undefined;
+  readonly output?: string;
+  readonly force?: boolean;
 }
 
 /** What has become of the rows so far. */
@@ -53,11 +50,9 @@ const enoughRefused = 10;
  *
  * @throws SvcMqttError USAGE, INPUT_INVALID naming rows by line and column, DATABASE_*.
  */
-export async function importFromFile(
-  config: Config,
-  options: DeviceImportOptions,
-  io: CommandIo,
-): Promise<number> {
+export async function importDevices(call: Call<ImportOptions>): Promise<number> {
+  const { config, options, io } = call;
+  const [path = ''] = call.args;
   if ((options.continue === true) !== (options.report !== undefined)) {
     throw usageError('--continue and --report <file> go together: the file takes the refused rows');
   }
@@ -66,9 +61,9 @@ export async function importFromFile(
     throw usageError(`--${option} cannot be "-": stdout is for the result`, 'Name a file');
   }
   const { output, report } = options;
-  const file = options.file === '-' ? undefined : options.file;
+  const file = path === '-' ? undefined : path;
   await requireDistinctFiles({ 'the input': file, '--output': output, '--report': report });
-  const { stream: input, total } = await openImportInput(options.file, io);
+  const { stream: input, total } = await openImportInput(path, io);
   const force = options.force === true;
   const files: Files = {};
   const tally: Tally = { imported: 0, generated: 0, refused: 0, sent: [] };
@@ -109,7 +104,7 @@ async function keepPartly(
   error: unknown,
   { imported, refused, generated, sent }: Tally,
   files: Files,
-  { continue: isPartial = false, output }: DeviceImportOptions,
+  { continue: isPartial = false, output }: ImportOptions,
 ): Promise<unknown> {
   const unsure = error instanceof FateUnknown;
   const cause = unsure ? error.cause : error;
@@ -147,7 +142,7 @@ function toCredentials(
 async function importRows(work: {
   devices: DeviceStore;
   input: InputStream;
-  options: DeviceImportOptions;
+  options: ImportOptions;
   files: Files;
   tally: Tally;
   total: number | undefined;
@@ -229,7 +224,11 @@ function takenId({ line, id }: ImportRow): RefusedRow {
   return { line, column: 'id', id, problem: 'exists already, in the database or on a line before' };
 }
 
-async function writeResult(tally: Tally, options: DeviceImportOptions, io: CommandIo): Promise<void> {
+async function writeResult(
+  tally: Tally,
+  options: Call<ImportOptions>['options'],
+  io: CommandIo,
+): Promise<void> {
   const { imported, refused, generated } = tally;
   if (options.json === true) {
     await write(io.stdout, toJsonLine({ imported, refused, generated }));

@@ -2,23 +2,24 @@ import type { DeviceJson } from '../../api/device.js';
 import type { Config } from '../../config.js';
 import type { Metadata } from '../../db/devices/device-fields.js';
 import type { DeviceSort, DeviceState } from '../../db/devices/devices.js';
-import { withStore } from '../store/open.js';
+import type { Call } from '../command/command.js';
+import { listStored } from '../store/list.js';
 import { type CommandIo, write } from '../terminal/io.js';
-import { type ListColumn, writeListing } from '../terminal/listing.js';
+import type { ListColumn } from '../terminal/listing.js';
 import { forPeople, tableTime, timeWidth } from '../terminal/table.js';
 import { escapeControls } from '../terminal/text.js';
 import { readOnlineDevices } from './online-devices.js';
 import { formatMetadata } from './show.js';
 
-export interface DeviceListOptions {
-  readonly type?: string | undefined;
-  readonly state?: DeviceState | undefined;
+interface ListOptions {
+  readonly type?: string;
+  readonly all?: boolean;
+  readonly revoked?: boolean;
+  readonly expired?: boolean;
   /** Entries that the devices have among their metadata. */
-  readonly metadata?: Metadata | undefined;
-  readonly sort?: DeviceSort | undefined;
-  readonly reverse?: boolean | undefined;
-  readonly limit?: number | undefined;
-  readonly json?: boolean | undefined;
+  readonly metadata?: Metadata;
+  readonly sort: DeviceSort;
+  readonly reverse?: boolean;
 }
 
 /** The latest come first. */
@@ -30,30 +31,21 @@ const newestFirst: ReadonlySet<DeviceSort> = new Set(['created', 'last_seen']);
  *
  * @throws SvcMqttError DATABASE_*.
  */
-export async function listAllDevices(
-  config: Config,
-  options: DeviceListOptions,
-  io: CommandIo,
-): Promise<void> {
-  const { type, metadata, state = 'active', sort = 'id', reverse = false } = options;
+export async function listDevices(call: Call<ListOptions>): Promise<void> {
+  const { config, options, io } = call;
+  const { type, metadata, sort, reverse = false } = options;
+  const state: DeviceState =
+    (['all', 'revoked', 'expired'] as const).find((name) => options[name] === true) ?? 'active';
   const request = { type, metadata, state, sort, descending: newestFirst.has(sort) !== reverse };
-  await withStore(
-    config,
-    io,
-    async ({ devices }) => {
-      const found = await writeListing<DeviceJson>(io, {
-        json: options.json,
-        limit: options.limit,
-        read: (limit) => devices.list({ ...request, limit }),
-        async columns([first]) {
-          const asks = forPeople(io) && (state === 'active' || state === 'all');
-          return toColumns(state, io, asks ? await readOnline(config, first, io) : undefined);
-        },
-      });
-      if (!found) await writeEmptyNote(type, state, io);
+  const ofType = type === undefined ? '' : ` of type "${escapeControls(type)}"`;
+  await listStored<DeviceJson>(call, {
+    read: ({ devices }, limit) => devices.list({ ...request, limit }),
+    async columns([first]) {
+      const asks = forPeople(io) && (state === 'active' || state === 'all');
+      return toColumns(state, io, asks ? await readOnline(config, first, io) : undefined);
     },
-    { endsAtOnce: true },
-  );
+    none: `There are no ${state === 'all' ? '' : `${state} `}devices${ofType}.`,
+  });
 }
 
 /** Which devices are connected; undefined where nobody can say, which stderr explains. */
@@ -94,10 +86,4 @@ function toColumns(
 function stateOf({ revoked_at: revoked, expires_at: expires }: DeviceJson): string {
   if (revoked !== null) return 'revoked';
   return expires !== null && Date.parse(expires) <= Date.now() ? 'expired' : 'active';
-}
-
-async function writeEmptyNote(type: string | undefined, state: DeviceState, io: CommandIo): Promise<void> {
-  const kind = state === 'all' ? '' : `${state} `;
-  const ofType = type === undefined ? '' : ` of type "${escapeControls(type)}"`;
-  await write(io.stderr, `There are no ${kind}devices${ofType}.\n`);
 }

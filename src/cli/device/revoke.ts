@@ -1,6 +1,6 @@
-import type { Config } from '../../config.js';
 import type { Outcomes } from '../../db/devices/device-changes.js';
 import { checkReason, requireValid } from '../../db/devices/device-fields.js';
+import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import { confirm, type Question, requireTerminal } from '../terminal/ask.js';
@@ -10,28 +10,49 @@ import { escapeControls, formatCount, formatShare, toJsonLine } from '../termina
 import { collectIds } from './ids.js';
 import { deviceNotFound } from './show.js';
 
-export interface DeviceRevokeOptions {
-  /** Device ids; `-` stands for the ids on stdin, separated by white space. */
-  readonly ids: readonly string[];
-  /** Of a revocation, for the audit log. */
-  readonly reason?: string | undefined;
-  readonly yes?: boolean | undefined;
-  readonly json?: boolean | undefined;
+interface RevokeOptions {
+  /** For the audit log. */
+  readonly reason?: string;
 }
 
-/** What is done to devices, and the words for each outcome: as JSON, then on a terminal; none: it is a failure. */
+/** What is done to devices, and its words. */
 interface Change {
   readonly verb: 'revoke' | 'enable' | 'remove';
+  /** Of each outcome: as JSON, then on a terminal; none: it is a failure. */
   readonly words: readonly [keyof Outcomes, string, string][];
 }
 
-const revocation: Change = {
+/** A change that ends connections, so that it is asked for. */
+interface Ending extends Change, Pick<Question, 'doing' | 'declined'> {
+  readonly asking: string;
+  readonly consequence: string;
+}
+
+const atOnce = 'connections and sessions end at once';
+
+const revocation: Ending = {
   verb: 'revoke',
   words: [
     ['changed', 'revoked', 'revoked'],
     ['unchanged', 'already_revoked', 'was revoked before'],
     ['unknown', 'unknown', ''],
   ],
+  asking: 'Revoke',
+  doing: 'Revoking',
+  consequence: `${atOnce}.`,
+  declined: 'Nothing was revoked.',
+};
+
+const removal: Ending = {
+  verb: 'remove',
+  words: [
+    ['changed', 'removed', 'removed'],
+    ['unknown', 'unknown', ''],
+  ],
+  asking: 'Remove',
+  doing: 'Removing',
+  consequence: `${atOnce}, and nothing brings secret and metadata back.`,
+  declined: 'Nothing was removed.',
 };
 
 const enabling: Change = {
@@ -43,47 +64,14 @@ const enabling: Change = {
   ],
 };
 
-const removal: Change = {
-  verb: 'remove',
-  words: [
-    ['changed', 'removed', 'removed'],
-    ['unknown', 'unknown', ''],
-  ],
-};
-
-/** What is asked before a change that ends connections, and said when it is not made. */
-interface DeviceQuestion extends Pick<Question, 'doing' | 'declined'> {
-  readonly verb: string;
-  readonly consequence: string;
-}
-
-const atOnce = 'connections and sessions end at once';
-const revocationQuestion: DeviceQuestion = {
-  doing: 'Revoking',
-  verb: 'Revoke',
-  consequence: `${atOnce}.`,
-  declined: 'Nothing was revoked.',
-};
-const removalQuestion: DeviceQuestion = {
-  doing: 'Removing',
-  verb: 'Remove',
-  consequence: `${atOnce}, and nothing brings secret and metadata back.`,
-  declined: 'Nothing was removed.',
-};
-
 /**
  * Revokes devices, after asking on a terminal. Unknown ids are named at the end; the others are revoked.
  *
  * @returns the exit status: 1 when the question was answered with no.
  * @throws SvcMqttError USAGE without a terminal to ask on, INPUT_INVALID, DEVICE_NOT_FOUND, DATABASE_*.
  */
-export async function revokeDevice(
-  config: Config,
-  options: DeviceRevokeOptions,
-  io: CommandIo,
-): Promise<number> {
-  if (options.reason !== undefined) requireValid('reason', checkReason(options.reason));
-  return await askAndChange(config, revocation, revocationQuestion, options, io);
+export function revokeDevices(call: Call): Promise<number> {
+  return askAndChange(call, revocation);
 }
 
 /**
@@ -92,31 +80,24 @@ export async function revokeDevice(
  * @returns the exit status: 1 when the question was answered with no.
  * @throws SvcMqttError USAGE without a terminal to ask on, INPUT_INVALID, DEVICE_NOT_FOUND, DATABASE_*.
  */
-export async function removeDevice(
-  config: Config,
-  options: DeviceRevokeOptions,
-  io: CommandIo,
-): Promise<number> {
-  return await askAndChange(config, removal, removalQuestion, options, io);
+export function removeDevices(call: Call): Promise<number> {
+  return askAndChange(call, removal);
 }
 
 async function askAndChange(
-  config: Config,
-  change: Change,
-  question: DeviceQuestion,
-  options: DeviceRevokeOptions,
-  io: CommandIo,
+  { config, options, args, io }: Call<RevokeOptions>,
+  ending: Ending,
 ): Promise<number> {
-  const { doing, declined } = question;
+  const { doing, declined } = ending;
+  if (options.reason !== undefined) requireValid('reason', checkReason(options.reason));
   if (options.yes !== true) {
-    if (options.ids.includes('-'))
-      throw usageError(`${doing} needs a yes, and stdin holds the ids`, 'Add --yes');
+    if (args.includes('-')) throw usageError(`${doing} needs a yes, and stdin holds the ids`, 'Add --yes');
     requireTerminal(doing, io);
   }
-  const ids = await collectIds(options.ids, io);
-  const text = toQuestionText(question, ids);
+  const ids = await collectIds(args, io);
+  const text = toQuestionText(ending, ids);
   if (!(await confirm({ doing, text, declined }, options.yes, io))) return 1;
-  await changeDevices(config, change, { ...options, ids }, io);
+  await changeDevices({ config, options, io }, ending, ids);
   return 0;
 }
 
@@ -125,28 +106,23 @@ async function askAndChange(
  *
  * @throws SvcMqttError INPUT_INVALID, DEVICE_NOT_FOUND, DATABASE_*.
  */
-export async function enableDevice(
-  config: Config,
-  options: Omit<DeviceRevokeOptions, 'yes'>,
-  io: CommandIo,
-): Promise<void> {
-  await changeDevices(config, enabling, { ...options, ids: await collectIds(options.ids, io) }, io);
+export async function enableDevices({ config, options, args, io }: Call): Promise<void> {
+  await changeDevices({ config, options, io }, enabling, await collectIds(args, io));
 }
 
 async function changeDevices(
-  config: Config,
-  change: Change,
-  { ids, reason, json }: Omit<DeviceRevokeOptions, 'yes'>,
-  io: CommandIo,
+  { config, options, io }: Pick<Call<RevokeOptions>, 'config' | 'options' | 'io'>,
+  { verb, words }: Change,
+  ids: readonly string[],
 ): Promise<void> {
   const unknown: string[] = [];
   let done = 0;
   await withStore(config, io, async ({ devices }) => {
     try {
-      for await (const outcomes of devices[change.verb](ids, reason)) {
+      for await (const outcomes of devices[verb](ids, options.reason)) {
         done += outcomes.changed.length + outcomes.unchanged.length;
         unknown.push(...outcomes.unknown);
-        await writeOutcomes(outcomes, change.words, json === true, io);
+        await writeOutcomes(outcomes, words, options.json === true, io);
       }
     } catch (error) {
       const missing = unknown.length === 0 ? '' : `; ${deviceNotFound(unknown).message}`;
@@ -157,11 +133,11 @@ async function changeDevices(
   if (unknown.length > 0) throw deviceNotFound(unknown);
 }
 
-function toQuestionText({ verb, consequence }: DeviceQuestion, ids: readonly string[]): string {
+function toQuestionText({ asking, consequence }: Ending, ids: readonly string[]): string {
   const shown = ids.slice(0, 5).map(escapeControls).join(', ');
   const [only, more] = [ids.length === 1, ids.length > 5 ? ', …' : ''];
   const subject = only ? `device ${shown}` : `${formatCount(ids.length, 'device')} (${shown}${more})`;
-  return `${verb} ${subject}? ${only ? 'Its' : 'Their'} ${consequence}`;
+  return `${asking} ${subject}? ${only ? 'Its' : 'Their'} ${consequence}`;
 }
 
 async function writeOutcomes(

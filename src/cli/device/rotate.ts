@@ -1,19 +1,16 @@
 import type { RotatedDeviceJson } from '../../api/device.js';
-import type { Config } from '../../config.js';
+import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import { confirm } from '../terminal/ask.js';
-import { type CommandIo, requireWritten, write } from '../terminal/io.js';
+import { requireWritten, write } from '../terminal/io.js';
 import { escapeControls, formatBlock, formatTime, toJsonLine } from '../terminal/text.js';
 import { deviceNotFound } from './show.js';
 
-export interface DeviceRotateOptions {
-  readonly id: string;
+interface RotateOptions {
   /** How long the secret until now stays valid, ms; none: it ends at once. */
-  readonly grace?: number | undefined;
-  readonly untilUsed?: boolean | undefined;
-  readonly yes?: boolean | undefined;
-  readonly json?: boolean | undefined;
+  readonly grace?: number;
+  readonly untilUsed?: boolean;
 }
 
 /**
@@ -23,12 +20,11 @@ export interface DeviceRotateOptions {
  * @returns the exit status: 1 when the question was answered with no.
  * @throws SvcMqttError USAGE, DEVICE_NOT_FOUND, DATABASE_*.
  */
-export async function rotateDevice(
-  config: Config,
-  options: DeviceRotateOptions,
-  io: CommandIo,
-): Promise<number> {
-  if (options.untilUsed === true && options.grace === undefined) {
+export async function rotateDevice(call: Call<RotateOptions>): Promise<number> {
+  const { config, options, io } = call;
+  const [id = ''] = call.args;
+  const { grace: graceMs, untilUsed } = options;
+  if (untilUsed === true && graceMs === undefined) {
     throw usageError(
       '--until-used needs --grace <duration>, the longest that the old secret stays valid',
       'Example: svc-mqtt device rotate ID --grace 7d --until-used',
@@ -36,15 +32,12 @@ export async function rotateDevice(
   }
   const question = {
     doing: 'Rotating without --grace',
-    text: `End the secret of device ${escapeControls(options.id)} now? Its connections end, and it stays out until it has the new one; --grace 24h keeps both valid.`,
+    text: `End the secret of device ${escapeControls(id)} now? Its connections end, and it stays out until it has the new one; --grace 24h keeps both valid.`,
     declined: 'Nothing was changed.',
   };
-  if (options.grace === undefined && !(await confirm(question, options.yes, io))) return 1;
-  const rotated = await withStore(config, io, ({ devices }) => {
-    const request = { graceMs: options.grace, untilUsed: options.untilUsed };
-    return devices.rotate(options.id, request);
-  });
-  if (rotated === undefined) throw deviceNotFound([options.id]);
+  if (graceMs === undefined && !(await confirm(question, options.yes, io))) return 1;
+  const rotated = await withStore(config, io, ({ devices }) => devices.rotate(id, { graceMs, untilUsed }));
+  if (rotated === undefined) throw deviceNotFound([id]);
   const rows = [
     ['id', rotated.id],
     ['mqtt_user', rotated.mqtt_user],

@@ -1,9 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { type CommandJson, type CommandRequestJson, requirePayloadRoom } from '../../api/command.js';
+import type { Metadata } from '../../db/devices/device-fields.js';
 import { readDurationMs } from '../../duration.js';
 import { fileReasonOf, messageOf, SvcMqttError } from '../../errors.js';
+import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
-import { type ApiConfig, openApi } from '../store/api-address.js';
+import { openApi } from '../store/api-address.js';
 import type { RemoteApi } from '../store/live-api.js';
 import { confirm } from '../terminal/ask.js';
 import { type CommandIo, interruptedBy, requireGoing, waitFor, write } from '../terminal/io.js';
@@ -11,18 +13,14 @@ import { prefaced } from '../terminal/prefaced.js';
 import { startProgress } from '../terminal/progress-report.js';
 import { escapeControls, formatCount, toJsonLine } from '../terminal/text.js';
 
-export interface SendOptions {
-  /** Device, topic, payload; without the device where devices are selected. */
-  readonly args: readonly string[];
-  readonly file?: string | undefined;
-  readonly qos?: 0 | 1 | undefined;
-  readonly expires?: string | undefined;
-  readonly wait?: string | undefined;
-  readonly ack?: boolean | undefined;
-  readonly type?: string | undefined;
-  readonly metadata?: Readonly<Record<string, string>> | undefined;
-  readonly yes?: boolean | undefined;
-  readonly json?: boolean | undefined;
+interface SendOptions {
+  readonly file?: string;
+  readonly qos?: 0 | 1;
+  readonly expires?: string;
+  readonly wait?: string;
+  readonly ack?: boolean;
+  readonly type?: string;
+  readonly metadata?: Metadata;
 }
 
 /** Commands to many devices under way at a time. */
@@ -36,9 +34,9 @@ const strictUtf8 = new TextDecoder('utf-8', { fatal: true });
  * @returns the exit status: 1 when the question was answered with no, or some devices could not be sent it.
  * @throws SvcMqttError USAGE, DEVICE_NOT_FOUND, DEVICE_UNAVAILABLE, DEVICE_SILENT, NATS_*, API_UNREACHABLE.
  */
-export async function sendToDevice(config: ApiConfig, options: SendOptions, io: CommandIo): Promise<number> {
+export async function sendToDevice({ config, options, args, io }: Call<SendOptions>): Promise<number> {
   const isMany = options.type !== undefined || options.metadata !== undefined;
-  const [device = '', topic, text, ...rest] = isMany ? ['', ...options.args] : options.args;
+  const [device = '', topic, text, ...rest] = isMany ? ['', ...args] : args;
   if (topic === undefined || rest.length > 0)
     throw usageError(
       'device send takes a device and a topic, and a payload if there is one',
@@ -130,7 +128,7 @@ function describeAnswer({ by, payload, payload_base64: base64 }: NonNullable<Com
 
 async function sendToMany(
   api: RemoteApi,
-  { type, metadata, yes, json }: SendOptions,
+  { type, metadata, yes, json }: Call<SendOptions>['options'],
   request: CommandRequestJson,
   io: CommandIo,
 ): Promise<number> {

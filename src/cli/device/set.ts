@@ -1,17 +1,14 @@
-import type { Config } from '../../config.js';
 import type { Metadata } from '../../db/devices/device-fields.js';
+import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
-import type { CommandIo } from '../terminal/io.js';
 import { deviceNotFound, writeDevice } from './show.js';
 
-export interface DeviceSetOptions {
-  readonly id: string;
-  readonly expires?: Date | 'never' | undefined;
-  readonly metadata?: Metadata | undefined;
+interface SetOptions {
+  readonly expires?: Date | 'never';
+  readonly metadata?: Metadata;
   /** Keys of metadata to remove. */
-  readonly unset?: readonly string[] | undefined;
-  readonly json?: boolean | undefined;
+  readonly unset?: readonly string[];
 }
 
 /**
@@ -19,8 +16,10 @@ export interface DeviceSetOptions {
  *
  * @throws SvcMqttError USAGE, INPUT_INVALID, DEVICE_NOT_FOUND, DATABASE_*.
  */
-export async function changeDevice(config: Config, options: DeviceSetOptions, io: CommandIo): Promise<void> {
-  const { id, expires, metadata = {}, unset = [] } = options;
+export async function setDevice(call: Call<SetOptions>): Promise<void> {
+  const { config, options, io } = call;
+  const [id = ''] = call.args;
+  const { expires, metadata = {}, unset = [] } = options;
   if (expires === undefined && Object.keys(metadata).length + unset.length === 0) {
     throw usageError(
       'device set needs something to change: --expires, --metadata or --unset',

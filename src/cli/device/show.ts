@@ -1,7 +1,7 @@
 import type { DeviceDetailsJson, DeviceJson } from '../../api/device.js';
-import type { Config } from '../../config.js';
 import { SvcMqttError } from '../../errors.js';
-import { withStore } from '../store/open.js';
+import type { Call } from '../command/command.js';
+import { readStore } from '../store/open.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { blockTime, type FormatTime } from '../terminal/table.js';
 import { escapeControls, formatBlock, toJsonLine } from '../terminal/text.js';
@@ -14,13 +14,9 @@ type Connections = Awaited<ReturnType<typeof readConnectionsOf>>;
  *
  * @throws SvcMqttError DEVICE_NOT_FOUND, DATABASE_*.
  */
-export async function showDevice(
-  config: Config,
-  options: { readonly id: string; readonly json?: boolean | undefined },
-  io: CommandIo,
-): Promise<void> {
-  const device = await withStore(config, io, ({ devices }) => devices.find(options.id), { endsAtOnce: true });
-  if (device === undefined) throw deviceNotFound([options.id]);
+export async function showDevice({ config, options, args: [id = ''], io }: Call): Promise<void> {
+  const device = await readStore(config, io, ({ devices }) => devices.find(id));
+  if (device === undefined) throw deviceNotFound([id]);
   const connections = await readConnectionsOf(config, device, io);
   // A running replica knows more than it has written.
   const ledger = ('device' in connections ? connections.device?.ledger : null) ?? device.ledger;

@@ -13,7 +13,7 @@ Exit status: 0 no problem, 1 a problem, 2 the command line is wrong.`;
 /** Adds the command. */
 export function addDoctorCommand(program: Command, add: Add): void {
   add(program, 'doctor', 'Check everything that the gateway needs and say what to do', 'all', async (call) =>
-    (await import('./doctor.js')).runDoctor(() => call.config, call.options, call.io),
+    (await import('./doctor.js')).runDoctor(call),
   )
     .option(
       '--no-message',

@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../../config.js';
 import { readVersion } from '../../version.js';
+import type { Call } from '../command/command.js';
 import { openCommandLog } from '../command/command-log.js';
-import { type CommandIo, requireGoing, whenAborted, write } from '../terminal/io.js';
+import { requireGoing, whenAborted, write } from '../terminal/io.js';
 import { toJsonLine } from '../terminal/text.js';
 import { checkAllCertificates } from './check-certificates.js';
 import { checkDatabase, type UsableDatabase } from './check-database.js';
@@ -12,12 +13,6 @@ import { checkPorts, checkReplica, findReplica } from './check-server.js';
 import { type Check, type Finding, runCheck } from './finding.js';
 import { formatFinding, formatSummary } from './report.js';
 import { checkRoundTrip } from './round-trip.js';
-
-export interface DoctorOptions {
-  readonly json?: boolean | undefined;
-  /** False: no device is added and no message sent. */
-  readonly message?: boolean | undefined;
-}
 
 const checkTimeoutMs = 20_000;
 /** Opening an embedded database that nobody has open takes a while. */
@@ -29,14 +24,10 @@ const tidyTimeoutMs = 3_000;
  * Looks at everything that the gateway needs and says of each part how it is and what to do. What one check finds does
  * not keep the others from looking.
  *
- * @param readSettings may throw: settings that make no sense are a finding, too.
  * @returns the exit status: 1 when there is a problem.
  */
-export async function runDoctor(
-  readSettings: () => Config,
-  options: DoctorOptions,
-  io: CommandIo,
-): Promise<number> {
+export async function runDoctor(call: Call): Promise<number> {
+  const { options, io } = call;
   const findings: Finding[] = [];
   const colours = io.stdout.isTTY === true && (io.env.NO_COLOR ?? '') === '';
   const show = async (found: readonly Finding[]) => {
@@ -46,7 +37,7 @@ export async function runDoctor(
     for (const finding of found) await write(io.stdout, formatFinding(finding, { colours }));
   };
   const aborted = whenAborted(io.signal);
-  const examining = examine(readSettings, { ...options, signal: io.signal }, show);
+  const examining = examine(call, show);
   try {
     await Promise.race([examining, aborted.promise]);
   } catch (error) {
@@ -66,15 +57,15 @@ export async function runDoctor(
 }
 
 async function examine(
-  readSettings: () => Config,
-  options: DoctorOptions & { readonly signal: AbortSignal },
+  call: Call<{ /** False: no device is added and no message sent. */ readonly message?: boolean }>,
   show: (found: readonly Finding[]) => Promise<void>,
 ): Promise<void> {
   const run = async (name: string, work: (check: Check) => Promise<void>, timeoutMs = checkTimeoutMs) =>
     show(await runCheck(name, timeoutMs, work));
   let config: Config | undefined;
   await run('config', async (check) => {
-    config = readSettings();
+    // Settings that make no sense are a finding, too.
+    config = call.config;
     check.ok('Every setting has a value that it can take');
   });
   if (config === undefined)
@@ -107,11 +98,11 @@ async function examine(
     await run('message', async (check) => {
       const { db, current } = database;
       const { inspector } = nats;
-      if (options.message === false) check.skipped('No message was sent, as --no-message asks');
+      if (call.options.message === false) check.skipped('No message was sent, as --no-message asks');
       else if (replica === undefined) check.skipped('There is no running server to send one through');
       else if (db === undefined || !current) check.skipped('The database cannot be used');
       else if (inspector === undefined) check.skipped('NATS cannot be used');
-      else await checkRoundTrip(check, settings, { db, inspector, signal: options.signal });
+      else await checkRoundTrip(check, settings, { db, inspector, signal: call.io.signal });
     });
   } finally {
     await Promise.allSettled([nats.inspector?.close(), database.db?.close()]);

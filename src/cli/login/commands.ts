@@ -4,7 +4,7 @@ import type { Add } from '../command/command.js';
 /** Adds `login`, `logout` and `context`. */
 export function addLoginCommands(program: Command, add: Add): void {
   add(program, 'login [url]', 'Remember an HTTP API and a key, for commands to use', 'api', async (call) =>
-    (await import('./login.js')).login(call.config, { ...call.options, url: call.args[0] }, call.io),
+    (await import('./login.js')).login(call),
   )
     .option('--name <name>', 'How to call it; otherwise as its host and port')
     .option('--json', 'As a JSON object: name, url')
@@ -16,14 +16,10 @@ stdin, API_KEY or API_KEY_FILE. It is tried, and then kept in svc-mqtt/contexts.
 only you may read. From then on commands ask this API, unless an option or a variable names another place.`,
     );
   add(program, 'logout [name]', 'Forget a login: the one in use, or the named one', 'api', async (call) =>
-    (await import('./context.js')).logout(call.args[0], call.io),
+    (await import('./context.js')).logout(call),
   );
   add(program, 'context [name]', 'Show the logins, or choose the one to use', 'api', async (call) =>
-    (await import('./context.js')).chooseContext(
-      call.config,
-      { ...call.options, name: call.args[0] },
-      call.io,
-    ),
+    (await import('./context.js')).chooseContext(call),
   )
     .option('--json', 'One JSON object a line: name, url, current')
     .addHelpText(

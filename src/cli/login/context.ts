@@ -1,8 +1,8 @@
+import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
-import type { ApiConfig } from '../store/api-address.js';
 import { readContexts, writeContexts } from '../store/contexts.js';
 import { findRemote, localContext } from '../store/target.js';
-import { type CommandIo, write } from '../terminal/io.js';
+import { write } from '../terminal/io.js';
 import { openTable } from '../terminal/table.js';
 import { escapeControls, toJsonLine } from '../terminal/text.js';
 
@@ -11,11 +11,7 @@ import { escapeControls, toJsonLine } from '../terminal/text.js';
  *
  * @throws SvcMqttError USAGE, CONFIG_INVALID.
  */
-export async function chooseContext(
-  config: ApiConfig,
-  { name, json }: { readonly name?: string | undefined; readonly json?: boolean | undefined },
-  io: CommandIo,
-): Promise<void> {
+export async function chooseContext({ config, options: { json }, args: [name], io }: Call): Promise<void> {
   const saved = readContexts(io.env);
   if (name !== undefined) {
     const found = saved.contexts.find((each) => each.name === name);
@@ -50,7 +46,7 @@ export async function chooseContext(
 }
 
 /** Forgets a login. @throws SvcMqttError USAGE, CONFIG_INVALID. */
-export async function logout(given: string | undefined, io: CommandIo): Promise<void> {
+export async function logout({ args: [given], io }: Call): Promise<void> {
   const { current, contexts } = readContexts(io.env);
   const name = given ?? current;
   if (name === undefined) throw usageError('No login is in use', '`svc-mqtt context` lists all of them');

@@ -1,4 +1,5 @@
 import { SvcMqttError } from '../../errors.js';
+import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
 import type { ApiConfig } from '../store/api-address.js';
 import { callForJson, sendOverHttp } from '../store/api-send.js';
@@ -9,19 +10,13 @@ import { askSecret } from '../terminal/ask.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { escapeControls, toJsonLine } from '../terminal/text.js';
 
-export interface LoginOptions {
-  readonly url?: string | undefined;
-  readonly name?: string | undefined;
-  readonly json?: boolean | undefined;
-}
-
 /**
  * Remembers an API and a key that it takes, and makes commands use them.
  *
  * @throws SvcMqttError USAGE, UNAUTHENTICATED, API_UNREACHABLE, CONFIG_INVALID.
  */
-export async function login(config: ApiConfig, options: LoginOptions, io: CommandIo): Promise<void> {
-  const given = options.url ?? config.apiUrl ?? ownApiUrl(config);
+export async function login({ config, options, args, io }: Call<{ readonly name?: string }>): Promise<void> {
+  const given = args[0] ?? config.apiUrl ?? ownApiUrl(config);
   if (given === undefined)
     throw usageError('LISTEN_ADDR names port 0, which says not where to ask', 'Give a URL');
   const url = checkUrl(given);

@@ -1,37 +1,34 @@
-import type { Config } from '../../config.js';
 import type { Database } from '../../db/connection/open.js';
 import { legacyRefusal } from '../../db/devices/legacy.js';
 import { type Migrated, type MigrationStatus, migrate, readMigrationStatus } from '../../db/migrate.js';
+import type { Call } from '../command/command.js';
 import { newerSchema, withDatabase } from '../store/database.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { startProgress } from '../terminal/progress-report.js';
 import { escapeControls, formatCount, toJsonLine } from '../terminal/text.js';
 
-export interface MigrateOptions {
-  readonly status?: boolean | undefined;
-  readonly dryRun?: boolean | undefined;
-  readonly json?: boolean | undefined;
-}
+type Options = Call<{ readonly status?: boolean; readonly dryRun?: boolean }>['options'];
 
 /**
  * Brings the schema up to date, or, with `status` or `dryRun`, only says how it stands or what would be done.
  *
  * @throws SvcMqttError DATABASE_*.
  */
-export async function migrateSchema(config: Config, options: MigrateOptions, io: CommandIo): Promise<void> {
+export async function migrateSchema(call: Call): Promise<void> {
+  const { config, options, io } = call;
   const looks = options.status === true || options.dryRun === true;
   const work = (db: Database) => (looks ? writeStatus(db, options, io) : writeMigration(db, options, io));
   await withDatabase(config, io, work, { creates: !looks, endsAtOnce: true });
 }
 
-async function writeStatus(db: Database, options: MigrateOptions, io: CommandIo): Promise<void> {
+async function writeStatus(db: Database, options: Options, io: CommandIo): Promise<void> {
   const status = await readMigrationStatus(db);
   if (options.status !== true) requireMigratable(status, db);
   const describe = options.status === true ? describeStatus : describePlan;
   await write(io.stdout, options.json === true ? toJsonLine(statusFields(status)) : describe(status, db));
 }
 
-async function writeMigration(db: Database, options: MigrateOptions, io: CommandIo): Promise<void> {
+async function writeMigration(db: Database, options: Options, io: CommandIo): Promise<void> {
   const progress = startProgress(io);
   const result = await migrate(db, { onProgress: progress.update }).finally(() => progress.close());
   const { applied, converted, warnings } = result;

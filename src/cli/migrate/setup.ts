@@ -1,11 +1,7 @@
-import type { Config } from '../../config.js';
 import { describeLacks, obtainNatsServer } from '../../server/forward/embedded/nats-server-program.js';
-import { type CommandIo, whenAborted, write } from '../terminal/io.js';
+import type { Call } from '../command/command.js';
+import { whenAborted, write } from '../terminal/io.js';
 import { escapeControls, toJsonLine } from '../terminal/text.js';
-
-export interface SetupOptions {
-  readonly json?: boolean | undefined;
-}
 
 /**
  * Makes sure that there is a nats-server program for the embedded server, getting one when there is none, and
@@ -13,7 +9,7 @@ export interface SetupOptions {
  *
  * @throws SvcMqttError NATS_EMBEDDED; Interrupted when a signal came first.
  */
-export async function setup(config: Config, options: SetupOptions, io: CommandIo): Promise<void> {
+export async function setup({ config, options, io }: Call): Promise<void> {
   const aborted = whenAborted(io.signal);
   const say = (line: string) => {
     io.stderr.write(`${escapeControls(line)}\n`);

@@ -9,21 +9,17 @@ import { collectFields, collectTemplates, refuseTemplates, resettableFields } fr
 export function addPolicyCommands(program: Command, add: Add): void {
   const policy = program.command('policy').description('Say what devices of a type may do');
   add(policy, 'list', 'List policies; other types have the default', 'store', async (call) =>
-    (await import('./list.js')).listAllPolicies(call.config, call.options, call.io),
+    (await import('./verbs.js')).listPolicies(call),
   )
     .alias('ls')
     .option('--limit <n>', 'Most policies shown; all unless given', toCount('--limit', maxListed))
     .option('--json', 'One JSON object a line');
   add(policy, 'show <type>', 'Show the policy of a device type, or the default', 'store', async (call) =>
-    (await import('./show.js')).showPolicy(call.config, { ...call.options, type: call.args[0] }, call.io),
+    (await import('./verbs.js')).showPolicy(call),
   ).option('--json', 'As a JSON object');
   addSetCommand(policy, add);
   add(policy, 'remove <type>', 'Give a device type the default again', 'store', async (call) =>
-    (await import('./remove.js')).removeDevicePolicy(
-      call.config,
-      { ...call.options, type: call.args[0] },
-      call.io,
-    ),
+    (await import('./verbs.js')).removePolicy(call),
   )
     .alias('rm')
     .option('-y, --yes', 'Do not ask')
@@ -32,7 +28,7 @@ export function addPolicyCommands(program: Command, add: Add): void {
 
 function addSetCommand(policy: Command, add: Add): void {
   add(policy, 'set <type>', 'Change the policy of a device type', 'store', async (call) =>
-    (await import('./set.js')).setDevicePolicy(call.config, { ...call.options, type: call.args[0] }, call.io),
+    (await import('./verbs.js')).setPolicy(call),
   )
     .option(
       '--publish <template>',

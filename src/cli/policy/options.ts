@@ -4,19 +4,17 @@ import { usageError } from '../command/usage-error.js';
 
 /** What `policy set` is asked to change; what is left out stays. */
 export interface PolicySetOptions {
-  readonly type: string;
   /** False: nothing. */
-  readonly publish?: readonly string[] | false | undefined;
-  readonly subscribe?: readonly string[] | false | undefined;
-  readonly publishRate?: number | undefined;
-  readonly maxPacketBytes?: number | undefined;
-  readonly natsSubject?: string | undefined;
-  readonly ackLevel?: AckLevel | undefined;
-  readonly onRefusal?: RefusalRule | undefined;
-  readonly receipts?: boolean | undefined;
+  readonly publish?: readonly string[] | false;
+  readonly subscribe?: readonly string[] | false;
+  readonly publishRate?: number;
+  readonly maxPacketBytes?: number;
+  readonly natsSubject?: string;
+  readonly ackLevel?: AckLevel;
+  readonly onRefusal?: RefusalRule;
+  readonly receipts?: boolean;
   /** Fields that are to be as without a policy. */
-  readonly default?: readonly ResettableField[] | undefined;
-  readonly json?: boolean | undefined;
+  readonly default?: readonly ResettableField[];
 }
 
 /** The fields of a policy, named as their options are. */

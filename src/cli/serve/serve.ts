@@ -6,6 +6,7 @@ import { isShownAtStart, type Log, openLog } from '../../log.js';
 import { type LogFile, openLogFile } from '../../log-file.js';
 import { StartAborted } from '../../server/start/start-wait.js';
 import type { RunningServer } from '../../server/start.js';
+import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
 import { readCliActor } from '../store/actor.js';
 import { type CommandIo, canDraw } from '../terminal/io.js';
@@ -24,11 +25,7 @@ const shownLogLines = 200;
  *
  * @throws SvcMqttError as `startServer` and `startWorkers`; USAGE.
  */
-export async function serve(
-  config: Config,
-  options: { readonly tui?: boolean | undefined },
-  io: CommandIo,
-): Promise<void> {
+export async function serve({ config, options, io }: Call<{ readonly tui?: boolean }>): Promise<void> {
   if (options.tui === true && config.workers > 1) {
     throw usageError(
       '--tui shows the connections of one process',

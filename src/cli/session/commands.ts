@@ -11,7 +11,7 @@ export function addSessionCommands(program: Command, add: Add): void {
     .command('session')
     .description('Look at the sessions that outlive their connection, and end them');
   add(session, 'list', 'List sessions, of clients that are connected or away', 'api', async (call) =>
-    (await import('./list.js')).listSessions(call.config, call.options, call.io),
+    (await import('./verbs.js')).listSessions(call),
   )
     .alias('ls')
     .option('--device <id>', 'Only sessions of this device')
@@ -19,10 +19,10 @@ export function addSessionCommands(program: Command, add: Add): void {
     .option('--json', 'One JSON object a line')
     .addHelpText('after', scope);
   add(session, 'show <id>', 'Show a session, with its subscriptions', 'api', async (call) =>
-    (await import('./show.js')).showSession(call.config, { ...call.options, id: call.args[0] }, call.io),
+    (await import('./verbs.js')).showSession(call),
   ).option('--json', 'As a JSON object');
   add(session, 'end [id...]', 'End sessions, with what waits for them', 'api', async (call) =>
-    (await import('./end.js')).endSessions(call.config, { ...call.options, ids: call.args }, call.io),
+    (await import('./verbs.js')).endSessions(call),
   )
     .option('--device <id>', 'All sessions of this device')
     .option('-y, --yes', 'Do not ask')

@@ -1,23 +1,21 @@
 import { type ErrorCode, SvcMqttError } from '../../errors.js';
+import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
 import { confirm, requireTerminal } from '../terminal/ask.js';
-import { type CommandIo, requireGoing, write } from '../terminal/io.js';
+import { requireGoing, write } from '../terminal/io.js';
 import { prefaced } from '../terminal/prefaced.js';
 import { escapeControls, formatCount, formatShare, toJsonLine } from '../terminal/text.js';
-import { type ApiConfig, openApi } from './api-address.js';
+import { openApi } from './api-address.js';
 import type { RemoteApi } from './live-api.js';
 
 /** What a command takes that ends several things over the API. */
 export interface EndManyOptions {
-  readonly ids: readonly string[];
   /** All of this device, in place of ids. */
-  readonly device?: string | undefined;
-  readonly yes?: boolean | undefined;
-  readonly json?: boolean | undefined;
+  readonly device?: string;
 }
 
 /** What a command ends, and its words. */
-export interface Ending {
+interface Ending {
   /** Of the command, such as `session end`, and of what it ends, such as `session`. */
   readonly command: string;
   readonly noun: string;
@@ -42,10 +40,8 @@ export interface Ending {
  * @throws SvcMqttError USAGE, `notFound`, API_UNREACHABLE, UNAUTHENTICATED, FORBIDDEN, NATS_*; Interrupted.
  */
 export async function endMany(
-  config: ApiConfig,
-  { device, ids: named, yes, json }: EndManyOptions,
+  { config, options: { device, yes, json }, args: named, io }: Call<EndManyOptions>,
   ending: Ending,
-  io: CommandIo,
 ): Promise<number> {
   const { noun, doing, done } = ending;
   if ((device === undefined) === (named.length === 0))

@@ -36,3 +36,8 @@ export async function withStore<T>(
   requireGoing(io.signal);
   return await waitFor(work(openApiStore(remote, io.signal)), io, options);
 }
+
+/** The same for work that changes nothing, which a signal ends at once. */
+export function readStore<T>(config: Config, io: CommandIo, work: (store: Store) => Promise<T>): Promise<T> {
+  return withStore(config, io, work, { endsAtOnce: true });
+}

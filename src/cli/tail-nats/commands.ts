@@ -5,11 +5,7 @@ import { toCount, toDurationMs } from '../command/usage-error.js';
 /** Adds the command. */
 export function addTailCommand(program: Command, add: Add): void {
   add(program, 'tail-nats [subject]', 'Show messages in NATS as they come', 'nats', async (call) =>
-    (await import('./tail-nats.js')).tailNats(
-      call.config,
-      { ...call.options, subject: call.args[0] },
-      call.io,
-    ),
+    (await import('./tail-nats.js')).tailNats(call),
   )
     .option('--count <n>', 'End after this many messages', toCount('--count', 1_000_000_000))
     .option(

@@ -11,15 +11,15 @@ const maxSubjectLength = 1_024;
  * @throws SvcMqttError USAGE.
  */
 export async function chooseSubject(
-  options: { readonly subject?: string | undefined; readonly device?: string | undefined },
+  given: string | undefined,
+  device: string | undefined,
   templateOf: (device: string) => Promise<string>,
 ): Promise<string> {
-  const { device } = options;
-  if (device !== undefined && options.subject !== undefined) {
+  if (device !== undefined && given !== undefined) {
     throw usageError('--device and a subject cannot be used together', 'Give one of them');
   }
   if (device === undefined) {
-    const subject = options.subject ?? 'raw.>';
+    const subject = given ?? 'raw.>';
     const problem = checkSubject(subject);
     if (problem !== undefined) {
       throw usageError(`The subject "${subject}" ${problem}`, 'Give it as raw.> or raw.<device id>');

@@ -1,5 +1,4 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Config } from '../../config.js';
 import { messageOf, SvcMqttError } from '../../errors.js';
 import {
   AckPolicy,
@@ -12,6 +11,7 @@ import { connectNats, type NatsLink } from '../../server/forward/connection/nats
 import { apiOptions, manageStreams } from '../../server/forward/stream/stream.js';
 import { covers } from '../../server/forward/stream/subject-match.js';
 import { readTopicHeader } from '../../server/forward/subject.js';
+import type { Call } from '../command/command.js';
 import { openCommandLog } from '../command/command-log.js';
 import { findSubjectTemplate } from '../device/subject.js';
 import { chooseNatsUrl } from '../store/nats-url.js';
@@ -21,16 +21,14 @@ import { openBoundedQueue } from './bounded-queue.js';
 import { chooseSubject } from './subject.js';
 import { openLineFormat, type TailMessage } from './tail-line.js';
 
-export interface TailNatsOptions {
-  readonly subject?: string | undefined;
-  readonly count?: number | undefined;
+interface TailOptions {
+  readonly count?: number;
   /** How far back to start, in milliseconds. */
-  readonly since?: number | undefined;
+  readonly since?: number;
   /** After how long to end, in milliseconds. */
-  readonly timeout?: number | undefined;
-  readonly device?: string | undefined;
-  readonly full?: boolean | undefined;
-  readonly json?: boolean | undefined;
+  readonly timeout?: number;
+  readonly device?: string;
+  readonly full?: boolean;
 }
 
 /** Messages fetched from a stream at a time: what is held while stdout is slow. */
@@ -60,9 +58,10 @@ interface Cursor {
  * @returns the exit status: 1 when the time was over before `count` messages had come.
  * @throws SvcMqttError USAGE, DEVICE_NOT_FOUND, NATS_UNREACHABLE, NATS_REFUSED, NATS_STREAM, CONFIG_INVALID.
  */
-export async function tailNats(config: Config, options: TailNatsOptions, io: CommandIo): Promise<number> {
-  const { timeout, count } = options;
-  const subject = await chooseSubject(options, (device) => findSubjectTemplate(config, device, io));
+export async function tailNats(call: Call<TailOptions>): Promise<number> {
+  const { config, options, io } = call;
+  const { timeout, count, device } = options;
+  const subject = await chooseSubject(call.args[0], device, (id) => findSubjectTemplate(config, id, io));
   const since = options.since === undefined ? undefined : new Date(Date.now() - options.since);
   const natsUrl = chooseNatsUrl(config);
   // Losing and finding NATS again is told below, in words; the log is for who asks for it.
@@ -96,7 +95,7 @@ export async function tailNats(config: Config, options: TailNatsOptions, io: Com
 async function follow(
   link: NatsLink,
   cursor: Cursor,
-  options: TailNatsOptions,
+  options: Call<TailOptions>['options'],
   io: CommandIo,
   timeUp: AbortSignal | undefined,
 ): Promise<number> {

@@ -49,6 +49,12 @@ export function formatShare(part: number, count: number, noun: string): string {
   return `${part.toLocaleString('en-US')} of ${formatCount(count, noun)}`;
 }
 
+/** A name with several values, a row each. */
+export function listRows(name: string, values: readonly string[]): [string, string][] {
+  if (values.length === 0) return [[name, 'none']];
+  return values.map((value, index) => [index === 0 ? name : '', value]);
+}
+
 /** Names and values, the values aligned. */
 export function formatBlock(rows: readonly (readonly [string, string])[]): string {
   const width = Math.max(...rows.map(([name]) => name.length));

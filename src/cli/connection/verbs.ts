@@ -1,10 +1,20 @@
-import type { ConnectionJson, ConnectionPageJson, ReplicaJson, SortField } from '../../api/connection.js';
+import type {
+  ConnectionDetailsJson,
+  ConnectionJson,
+  ConnectionPageJson,
+  ReplicaJson,
+  SortField,
+} from '../../api/connection.js';
+import { SvcMqttError } from '../../errors.js';
+import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
-import { type ApiConfig, openApi } from '../store/api-address.js';
+import { openApi } from '../store/api-address.js';
+import { type EndManyOptions, endMany } from '../store/end-many.js';
 import { toCellText } from '../terminal/cells.js';
+import { formatBytes, formatInteger } from '../terminal/format.js';
 import { type CommandIo, write } from '../terminal/io.js';
-import { forPeople, gap, openTable, terminalWidth, uncut } from '../terminal/table.js';
-import { formatCount, toJsonLine } from '../terminal/text.js';
+import { blockTime, forPeople, gap, openTable, terminalWidth, uncut } from '../terminal/table.js';
+import { escapeControls, formatBlock, formatCount, listRows, toJsonLine } from '../terminal/text.js';
 import {
   type Column,
   columnsOf,
@@ -13,16 +23,15 @@ import {
   placeColumns,
   sortsDescending,
 } from '../top/columns.js';
+import { describeSession, describeTerms, describeWaiting } from '../top/details.js';
 import { awaitRates } from '../top/snapshot.js';
 
-export interface ConnectionListOptions {
-  readonly filter?: string | undefined;
+interface ListOptions {
+  readonly filter?: string;
   /** Only those of this replica. */
-  readonly replica?: string | undefined;
+  readonly replica?: string;
   readonly sort: SortField;
-  readonly reverse?: boolean | undefined;
-  readonly limit?: number | undefined;
-  readonly json?: boolean | undefined;
+  readonly reverse?: boolean;
 }
 
 const defaultLimit = 50;
@@ -34,11 +43,7 @@ const pageSize = 500;
  *
  * @throws SvcMqttError USAGE, API_UNREACHABLE, UNAUTHENTICATED, FORBIDDEN.
  */
-export async function listConnections(
-  config: ApiConfig,
-  options: ConnectionListOptions,
-  io: CommandIo,
-): Promise<void> {
+export async function listConnections({ config, options, io }: Call<ListOptions>): Promise<void> {
   const { filter = '', replica, sort, reverse = false, limit = defaultLimit, json = false } = options;
   const { api } = openApi(config, io);
   const request = { filter, replica, sort, descending: sortsDescending(sort, reverse), offset: 0, limit: 1 };
@@ -115,4 +120,84 @@ function replicaNotFound(replica: string) {
     `There is no replica ${toCellText(replica)}`,
     '`svc-mqtt connection list` names the replica of each connection where there are several',
   );
+}
+
+/**
+ * Shows a live connection.
+ *
+ * @throws SvcMqttError USAGE, CONNECTION_NOT_FOUND, API_UNREACHABLE, UNAUTHENTICATED, FORBIDDEN.
+ */
+export async function showConnection({ config, options, args: [id = ''], io }: Call): Promise<void> {
+  const found = await openApi(config, io).api.details(id);
+  await write(io.stdout, options.json === true ? toJsonLine(found) : formatBlock(toRows(found, io)));
+}
+
+function toRows(found: ConnectionDetailsJson, io: CommandIo): [string, string][] {
+  const { received, outgoing, will, waits, last_error: error, last_message_at: last } = found;
+  const time = blockTime(io);
+  const { qos0, qos1, qos2 } = received;
+  const terms = describeTerms(found);
+  return [
+    ['id', found.id],
+    ['device', found.device],
+    ['type', found.type],
+    ['client id', found.client],
+    ['address', found.address],
+    ['replica', found.replica],
+    ['by', `${found.transport}, MQTT ${found.protocol}`],
+    ['connected', time(found.connected_at)],
+    ['keep alive', found.keepalive_seconds === 0 ? 'none' : `${found.keepalive_seconds} s`],
+    ['session', describeSession(found)],
+    ...(terms === undefined ? [] : [['takes', terms] satisfies [string, string]]),
+    ['will', will === null ? 'none' : `${will.topic} (QoS ${will.qos}${will.retain ? ', retained' : ''})`],
+    ['messages in', `${formatInteger(qos0 + qos1 + qos2)} (QoS 0/1/2: ${qos0}/${qos1}/${qos2})`],
+    ['last message', last === null ? 'none' : time(last)],
+    ['in flight', `${found.in_flight}${found.held ? ', not read at the moment: a bound is reached' : ''}`],
+    ['waits for', waits === null ? 'nothing' : `${describeWaiting(waits)}, since ${time(waits.since)}`],
+    [
+      'messages out',
+      `${outgoing.waiting} waiting (${formatBytes(outgoing.waiting_bytes)}), ${outgoing.unacknowledged} unacknowledged, ${outgoing.dropped} dropped`,
+    ],
+    ['bytes', `${formatBytes(found.bytes_in)} in, ${formatBytes(found.bytes_out)} out`],
+    ['last error', error === null ? 'none' : `${time(error.at)} ${error.detail}`],
+    ...listRows(
+      'subscriptions',
+      found.subscribed_to.map(({ filter, qos }) => `${filter}  QoS ${qos}`),
+    ),
+    ...listRows('last topics', found.last_topics),
+  ];
+}
+
+/** Ends connections: see `endMany`. */
+export function kickConnections(call: Call<EndManyOptions>): Promise<number> {
+  return endMany(call, {
+    command: 'connection kick',
+    noun: 'connection',
+    notFound: 'CONNECTION_NOT_FOUND',
+    doing: 'Kicking',
+    done: 'kicked',
+    suggestion: '`svc-mqtt connection list` shows those that there are',
+    question: (what, isOne) =>
+      `Kick ${what}? ${isOne ? 'Its client' : 'Their clients'} may come back at once.`,
+    end: (id, api) => api.kick(id),
+    async idsOf(device, api) {
+      const ids = new Set<string>();
+      for (let offset = 0; ; offset += pageSize) {
+        const request = {
+          filter: '',
+          sort: 'connected',
+          descending: false,
+          offset,
+          limit: pageSize,
+        } as const;
+        const page = await api.page({ ...request, device });
+        for (const { id } of page.connections) ids.add(id);
+        if (offset + pageSize >= page.matching) break;
+      }
+      if (ids.size > 0) return [...ids];
+      throw new SvcMqttError('CONNECTION_NOT_FOUND', `Device ${escapeControls(device)} has no connection`, {
+        suggestion: '`svc-mqtt connection list` shows who has',
+      });
+    },
+  });
 }
