@@ -7,7 +7,7 @@ import { formatProgress, toPercent } from '../../src/cli/terminal/progress.js';
 import {
   drawBar,
   formatRemaining,
-  openProgressView,
+  openProgressBar,
   ProgressBar,
 } from '../../src/cli/terminal/progress-bar.js';
 import { borrowPostgres, createDatabase, withClient } from '../support/postgres.js';
@@ -148,7 +148,7 @@ describe('progress', () => {
     stream.on('data', (chunk) => {
       drawn += String(chunk);
     });
-    const view = openProgressView(stream, { step: 'step', done: 0, total: 2 });
+    const view = openProgressBar(stream, { step: 'step', done: 0, total: 2 });
     view.update({ step: 'step', done: 2, total: 2 });
     await view.close();
     await until('the last state is drawn', () => drawn.includes('2 of 2'));

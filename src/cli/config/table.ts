@@ -1,5 +1,6 @@
 import { describeSchema, flagForms, settingEntries } from '../../config.js';
 import { isBoolean, wordsOf } from '../command/setting-options.js';
+import { escapeCell } from '../reference/cli-reference.js';
 
 type Entry = (typeof settingEntries)[number][1];
 
@@ -58,9 +59,4 @@ function limitOf(entry: Entry): string {
 
 function code(text: string): string {
   return `\`${text}\``;
-}
-
-/** A bar would end the cell and an angle bracket could begin HTML. */
-function escapeCell(text: string): string {
-  return text.replace(/\|/g, '\\|').replace(/</g, '&lt;').replace(/>/g, '&gt;');
 }

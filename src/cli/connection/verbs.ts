@@ -5,7 +5,6 @@ import type {
   ReplicaJson,
   SortField,
 } from '../../api/connection.js';
-import { SvcMqttError } from '../../errors.js';
 import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
 import { openApi } from '../store/api-address.js';
@@ -14,7 +13,7 @@ import { toCellText } from '../terminal/cells.js';
 import { formatBytes, formatInteger } from '../terminal/format.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { blockTime, forPeople, gap, openTable, terminalWidth, uncut } from '../terminal/table.js';
-import { escapeControls, formatBlock, formatCount, listRows, toJsonLine } from '../terminal/text.js';
+import { formatBlock, formatCount, listRows, toJsonLine } from '../terminal/text.js';
 import {
   type Column,
   columnsOf,
@@ -182,22 +181,12 @@ export function kickConnections(call: Call<EndManyOptions>): Promise<number> {
     end: (id, api) => api.kick(id),
     async idsOf(device, api) {
       const ids = new Set<string>();
+      const request = { device, filter: '', sort: 'connected', descending: false, limit: pageSize } as const;
       for (let offset = 0; ; offset += pageSize) {
-        const request = {
-          filter: '',
-          sort: 'connected',
-          descending: false,
-          offset,
-          limit: pageSize,
-        } as const;
-        const page = await api.page({ ...request, device });
+        const page = await api.page({ ...request, offset });
         for (const { id } of page.connections) ids.add(id);
-        if (offset + pageSize >= page.matching) break;
+        if (offset + pageSize >= page.matching) return [...ids];
       }
-      if (ids.size > 0) return [...ids];
-      throw new SvcMqttError('CONNECTION_NOT_FOUND', `Device ${escapeControls(device)} has no connection`, {
-        suggestion: '`svc-mqtt connection list` shows who has',
-      });
     },
   });
 }

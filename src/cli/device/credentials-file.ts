@@ -1,4 +1,4 @@
-import { type OutputFile, openOutputFile } from '../terminal/output-file.js';
+import { openOutputFile } from '../terminal/output-file.js';
 import { toJsonLine } from '../terminal/text.js';
 import { formatCsv } from './csv.js';
 
@@ -15,11 +15,7 @@ export interface Credentials {
 const columns = ['id', 'type', 'mqtt_user', 'mqtt_password', 'created_at'] as const;
 
 /** A file of credentials being written. */
-export interface CredentialsFile extends Pick<OutputFile, 'sync' | 'keep' | 'discard'> {
-  add(credentials: readonly Credentials[]): Promise<void>;
-  /** Puts others in the place of those that were added last. */
-  replaceLast(credentials: readonly Credentials[]): Promise<void>;
-}
+export type CredentialsFile = Awaited<ReturnType<typeof openCredentialsFile>>;
 
 /** Credentials as CSV, as a file of them is. */
 export function formatCredentials(credentials: readonly Credentials[]): string {
@@ -40,10 +36,7 @@ export function holdsJsonLines(path: string): boolean {
  *
  * @throws SvcMqttError INPUT_INVALID when it is there and `force` is not given, or cannot be written.
  */
-export async function openCredentialsFile(
-  path: string,
-  options: { force: boolean },
-): Promise<CredentialsFile> {
+export async function openCredentialsFile(path: string, options: { force: boolean }) {
   const file = await openOutputFile(path, options);
   const jsonLines = holdsJsonLines(path);
   if (!jsonLines) await file.write(formatCsv([columns]));
@@ -53,7 +46,8 @@ export async function openCredentialsFile(
     sync: file.sync,
     keep: file.keep,
     discard: file.discard,
-    add: (credentials) => file.write(format(credentials)),
-    replaceLast: (credentials) => file.rewrite(format(credentials)),
+    add: (credentials: readonly Credentials[]) => file.write(format(credentials)),
+    /** Puts others in the place of those that were added last. */
+    replaceLast: (credentials: readonly Credentials[]) => file.rewrite(format(credentials)),
   };
 }

@@ -7,6 +7,7 @@ import { openOutputFile } from '../terminal/output-file.js';
 import { formatCount, toJsonLine } from '../terminal/text.js';
 import { holdsJsonLines } from './credentials-file.js';
 import { formatCsv } from './csv.js';
+import { columnsOf, commonColumns } from './import-row.js';
 
 interface ExportOptions {
   readonly type?: string;
@@ -20,16 +21,6 @@ interface ExportOptions {
   readonly force?: boolean;
 }
 
-const shownColumns = ['id', 'type', 'metadata', 'created_at', 'expires_at', 'revoked_at', 'last_seen_at'];
-const hashedColumns = [
-  'secret_salt',
-  'secret_hash',
-  'previous_secret_salt',
-  'previous_secret_hash',
-  'previous_secret_until',
-  'previous_secret_until_used',
-];
-
 /**
  * Writes every device, revoked ones too, in the form that `device import` reads, page by page: memory does not grow
  * with their number, and what changes meanwhile may be in the result or not.
@@ -41,7 +32,7 @@ export async function exportDevices({ config, options, io }: Call<ExportOptions>
   const output = options.output === '-' ? undefined : options.output;
   const format = options.json === true ? 'jsonl' : options.format;
   const isJson = format === undefined ? holdsJsonLines(output ?? '') : format === 'jsonl';
-  const columns = hashed ? [...shownColumns, ...hashedColumns] : shownColumns;
+  const columns = hashed ? columnsOf(true) : commonColumns;
   const work = async ({ devices }: Store) => {
     const file =
       output === undefined ? undefined : await openOutputFile(output, { force: options.force === true });

@@ -3,18 +3,16 @@ import { messageOf, SvcMqttError } from '../../errors.js';
 import type { CommandIo, InputStream } from '../terminal/io.js';
 import { escapeControls } from '../terminal/text.js';
 
-/** What is imported; `total`: about how many rows, where that can be known before. */
-export interface ImportInput {
-  readonly stream: InputStream;
-  readonly total: number | undefined;
-}
-
 /**
  * Opens the file to import; `-` is stdin.
  *
+ * @returns `total`: about how many rows there are, where that can be known before.
  * @throws SvcMqttError INPUT_INVALID when it cannot be read.
  */
-export async function openImportInput(path: string, io: Pick<CommandIo, 'stdin'>): Promise<ImportInput> {
+export async function openImportInput(
+  path: string,
+  io: Pick<CommandIo, 'stdin'>,
+): Promise<{ stream: InputStream; total: number | undefined }> {
   if (path === '-') return { stream: io.stdin, total: undefined };
   let file: FileHandle | undefined;
   try {

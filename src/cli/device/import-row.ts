@@ -34,7 +34,15 @@ export interface RowRules {
   readonly generates: boolean;
 }
 
-const commonColumns = ['id', 'type', 'metadata', 'created_at', 'expires_at', 'revoked_at', 'last_seen_at'];
+export const commonColumns = [
+  'id',
+  'type',
+  'metadata',
+  'created_at',
+  'expires_at',
+  'revoked_at',
+  'last_seen_at',
+];
 /** `mqtt_password` is another name of `secret`, and `mqtt_user` of `id`: files of credentials have them. */
 const plainColumns = ['secret', 'mqtt_user', 'mqtt_password'];
 const previousColumns = ['previous_secret_salt', 'previous_secret_hash', 'previous_secret_until'];

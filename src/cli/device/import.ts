@@ -2,9 +2,15 @@ import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import { type DeviceStore, FateUnknown, type Store } from '../store/store.js';
-import { type CommandIo, type InputStream, Interrupted, interruptedBy, write } from '../terminal/io.js';
+import {
+  type CommandIo,
+  type InputStream,
+  Interrupted,
+  interruptedBy,
+  prefaced,
+  write,
+} from '../terminal/io.js';
 import { type OutputFile, openOutputFile, requireDistinctFiles } from '../terminal/output-file.js';
-import { prefaced } from '../terminal/prefaced.js';
 import { startProgress } from '../terminal/progress-report.js';
 import { escapeControls, formatCount, toJsonLine } from '../terminal/text.js';
 import { type Credentials, type CredentialsFile, openCredentialsFile } from './credentials-file.js';

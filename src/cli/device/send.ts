@@ -8,8 +8,7 @@ import { usageError } from '../command/usage-error.js';
 import { openApi } from '../store/api-address.js';
 import type { RemoteApi } from '../store/live-api.js';
 import { confirm } from '../terminal/ask.js';
-import { type CommandIo, interruptedBy, requireGoing, waitFor, write } from '../terminal/io.js';
-import { prefaced } from '../terminal/prefaced.js';
+import { type CommandIo, interruptedBy, prefaced, requireGoing, waitFor, write } from '../terminal/io.js';
 import { startProgress } from '../terminal/progress-report.js';
 import { escapeControls, formatCount, toJsonLine } from '../terminal/text.js';
 

@@ -4,7 +4,7 @@ import type { Call } from '../command/command.js';
 import { readStore } from '../store/open.js';
 import { type CommandIo, write } from '../terminal/io.js';
 import { blockTime, type FormatTime } from '../terminal/table.js';
-import { escapeControls, formatBlock, toJsonLine } from '../terminal/text.js';
+import { describeMissing, formatBlock, toJsonLine } from '../terminal/text.js';
 import { readConnectionsOf } from './online-devices.js';
 
 type Connections = Awaited<ReturnType<typeof readConnectionsOf>>;
@@ -114,11 +114,7 @@ export function formatMetadata({ metadata }: Pick<DeviceJson, 'metadata'>): stri
 
 /** The error that names the ids no device has. */
 export function deviceNotFound(ids: readonly string[]): SvcMqttError {
-  const shown = ids.slice(0, 20).map(escapeControls).join(', ');
-  const more = ids.length > 20 ? ` and ${ids.length - 20} more` : '';
-  return new SvcMqttError(
-    'DEVICE_NOT_FOUND',
-    ids.length === 1 ? `There is no device ${shown}` : `There are no devices ${shown}${more}`,
-    { suggestion: '`svc-mqtt device list --all` shows every id' },
-  );
+  return new SvcMqttError('DEVICE_NOT_FOUND', describeMissing('device', ids), {
+    suggestion: '`svc-mqtt device list --all` shows every id',
+  });
 }

@@ -1,7 +1,7 @@
 import type { Config } from '../../config.js';
 import { isAtLeast } from '../../server/forward/connection/server-version.js';
 import type { NatsInspector } from '../../server/forward/stream/inspect-nats.js';
-import { openNatsSync } from '../store/nats-sync.js';
+import { openNatsSync } from '../store/nats.js';
 import type { Check } from './finding.js';
 
 /** What a PUBACK for a message in this stream is worth, and whether ACK_LEVEL holds. */

@@ -43,24 +43,13 @@ export interface VisitOptions extends Place {
   readonly sessionExpirySec?: number;
 }
 
-/** A device's connection. */
-interface Visit {
-  /** The client went on with a session. */
-  readonly sessionPresent: boolean;
-  send(packet: Buffer): void;
-  /** The next packet, which has to be of this type. @throws VisitEnded */
-  next(type: PacketType): Promise<Buffer>;
-  /** Sends a last packet and goes; resolves when the server has closed. Idempotent. */
-  leave(packet?: Buffer): Promise<void>;
-}
-
 const disconnect = Buffer.from([PacketType.DISCONNECT << 4, 0]);
 const keepaliveSec = 30;
 const maxAnswerBytes = 1_024;
 const closedWithinMs = 1_000;
 
 /** Connects as a device. @throws VisitEnded */
-export async function visitMqtt(options: VisitOptions): Promise<Visit> {
+export async function visitMqtt(options: VisitOptions) {
   const { host, port, signal } = options;
   const tcp = connectTcp({ host, port, noDelay: true });
   if (options.preamble !== '') tcp.write(options.preamble);
@@ -105,6 +94,7 @@ export async function visitMqtt(options: VisitOptions): Promise<Visit> {
     wake();
   });
 
+  /** The next packet, which has to be of this type. @throws VisitEnded */
   async function next(type: PacketType): Promise<Buffer> {
     while (packets.length === 0) {
       if (ended !== undefined) throw ended;
@@ -124,9 +114,11 @@ export async function visitMqtt(options: VisitOptions): Promise<Visit> {
   if (connack[3] !== 0) throw end(`CONNACK ${connack[3] ?? 0}`);
   reached = 'logged-in';
   return {
+    /** The client went on with a session. */
     sessionPresent: connack[2] === 1,
-    send: (packet) => void socket.write(packet),
+    send: (packet: Buffer) => void socket.write(packet),
     next,
+    /** Sends a last packet and goes; resolves when the server has closed. Idempotent. */
     async leave(packet = disconnect) {
       if (ended !== undefined) return;
       const closed = new Promise<void>((resolve) => {

@@ -36,7 +36,7 @@ export function renderCliReference(program: Command, uses: ReadonlyMap<Command, 
   const leaves = listLeaves(program);
   const contents = leaves.map(
     ({ path, command }) =>
-      `- [\`${path}\`](#${path.replaceAll(' ', '-')}): ${escapeText(command.description())}`,
+      `- [\`${path}\`](#${path.replaceAll(' ', '-')}): ${escapeCell(command.description())}`,
   );
   const sections = leaves.map(({ path, command }) =>
     renderCommand(path, command, uses.get(command) ?? 'none'),
@@ -55,14 +55,16 @@ export function listLeaves(command: Command, path = ''): { path: string; command
 function renderCommand(path: string, command: Command, uses: Uses): string {
   const options = command.options.filter(({ hidden }) => !hidden);
   const rows = [
-    ...command.registeredArguments.filter(({ description }) => description !== '').map(renderArgument),
-    ...options.map(renderOption),
+    ...command.registeredArguments
+      .filter(({ description }) => description !== '')
+      .map((argument) => renderRow(argument.name(), argument)),
+    ...options.map((option) => renderRow(option.flags, option)),
   ];
   return [
     '',
     `## ${path}`,
     '',
-    `${escapeText(command.description())}.`,
+    `${escapeCell(command.description())}.`,
     '',
     '```',
     `svc-mqtt ${path} ${command.usage()}`,
@@ -75,14 +77,9 @@ function renderCommand(path: string, command: Command, uses: Uses): string {
   ].join('\n');
 }
 
-function renderArgument(argument: Argument): string {
-  const choices = argument.argChoices === undefined ? '' : ` (${argument.argChoices.join(', ')})`;
-  return `| \`${argument.name()}\` | ${escapeText(argument.description)}${choices} |`;
-}
-
-function renderOption(option: Option): string {
-  const choices = option.argChoices === undefined ? '' : ` (${option.argChoices.join(', ')})`;
-  return `| \`${option.flags}\` | ${escapeText(option.description)}${choices} |`;
+function renderRow(name: string, { description, argChoices }: Argument | Option): string {
+  const choices = argChoices === undefined ? '' : ` (${argChoices.join(', ')})`;
+  return `| \`${name}\` | ${escapeCell(description)}${choices} |`;
 }
 
 /** What the help shows behind the options. */
@@ -98,6 +95,6 @@ function renderAfter(command: Command): string[] {
 }
 
 /** A bar would end the cell and an angle bracket could begin HTML. */
-function escapeText(text: string): string {
+export function escapeCell(text: string): string {
   return text.replace(/\|/g, '\\|').replace(/</g, '&lt;').replace(/>/g, '&gt;');
 }

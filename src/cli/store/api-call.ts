@@ -2,33 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, SvcMqttError } from '../../errors.js';
 import { requireGoing } from '../terminal/io.js';
 import { callApi, type Method, parseAnswer, type Send, sendOverHttp } from './api-send.js';
-import type { Pages } from './store.js';
 import type { Remote } from './target.js';
 
 /** Requests of the API whose answers are JSON. */
-export interface ApiCall {
-  get<T>(path: string, query?: Parameters): Promise<T>;
-  /** Undefined when the answer is a problem of this code. */
-  getUnless<T>(code: ErrorCode, path: string): Promise<T | undefined>;
-  /** Undefined where there is nothing to answer. */
-  send<T = undefined>(method: Method, path: string, body?: unknown): Promise<T>;
-  /** The same with a body that is JSON already. */
-  sendText<T>(method: Method, path: string, body: string): Promise<T>;
-  /**
-   * The pages of a list.
-   *
-   * @param query what is asked for: parameters of GET, fields of the body of POST.
-   * @param rowsOf the rows of an answer.
-   * @param limit most rows in all.
-   */
-  pages<Page extends { readonly next_cursor: string | null }, Row>(
-    method: 'GET' | 'POST',
-    path: string,
-    query: Readonly<Record<string, unknown>>,
-    rowsOf: (answer: Page) => readonly Row[],
-    limit?: number,
-  ): Pages<Row>;
-}
+export type ApiCall = ReturnType<typeof openCalls>;
 
 type Parameters = Readonly<Record<string, string | number | readonly string[] | undefined>>;
 
@@ -44,7 +21,7 @@ export function openApiCall(remote: Remote, signal: AbortSignal): ApiCall {
   return openCalls(waitInTurn(sendOverHttp(remote.url, remote.key, timeoutMs), signal));
 }
 
-export function openCalls(send: Send): ApiCall {
+export function openCalls(send: Send) {
   const get = async <T>(path: string, query: Parameters = {}) => {
     const parameters = new URLSearchParams();
     for (const [name, value] of Object.entries(query)) {
@@ -58,19 +35,27 @@ export function openCalls(send: Send): ApiCall {
   };
   return {
     get,
-    async getUnless<T>(code: ErrorCode, path: string) {
-      return await orUndefined(code, get<T>(path));
-    },
-    send: <T>(method: Method, path: string, body?: unknown) =>
+    /** Undefined when the answer is a problem of this code. */
+    getUnless: <T>(code: ErrorCode, path: string) => orUndefined(code, get<T>(path)),
+    /** Undefined where there is nothing to answer. */
+    send: <T = undefined>(method: Method, path: string, body?: unknown) =>
       sendText<T>(method, path, body === undefined ? undefined : JSON.stringify(body)),
+    /** The same with a body that is JSON already. */
     sendText,
+    /**
+     * The pages of a list.
+     *
+     * @param query what is asked for: parameters of GET, fields of the body of POST.
+     * @param rowsOf the rows of an answer.
+     * @param limit most rows in all.
+     */
     async *pages<Page extends { readonly next_cursor: string | null }, Row>(
       method: 'GET' | 'POST',
       path: string,
       query: Readonly<Record<string, unknown>>,
       rowsOf: (answer: Page) => readonly Row[],
       limit = Number.POSITIVE_INFINITY,
-    ) {
+    ): AsyncGenerator<readonly Row[]> {
       let cursor: string | null | undefined;
       for (let left = limit; left > 0 && cursor !== null; ) {
         const asked = { ...query, limit: Math.min(rowsPerPage, left), cursor };

@@ -3,8 +3,7 @@ import type { StoredDeviceJson } from '../../api/stored-device.js';
 import { batchesOf } from '../../db/connection/query.js';
 import type { Outcomes } from '../../db/devices/device-changes.js';
 import type { Metadata } from '../../db/devices/device-fields.js';
-import { requireGoing } from '../terminal/io.js';
-import { prefaced } from '../terminal/prefaced.js';
+import { prefaced, requireGoing } from '../terminal/io.js';
 import { formatShare } from '../terminal/text.js';
 import { type ApiCall, orUndefined } from './api-call.js';
 import { openApiImport } from './api-import.js';
@@ -34,6 +33,10 @@ export function openApiDevices(api: ApiCall, signal: AbortSignal): DeviceStore {
       if (failure !== undefined) throw failure.reason;
     }
   }
+  const outcomeOf = async (change: Promise<unknown>): Promise<keyof Outcomes> => {
+    const changed = change.then(() => 'changed' as const);
+    return (await orUndefined(unknownDevice, changed)) ?? 'unknown';
+  };
   /** Changes devices that are not yet as they are wanted. */
   const changeEach = (
     ids: readonly string[],
@@ -43,13 +46,7 @@ export function openApiDevices(api: ApiCall, signal: AbortSignal): DeviceStore {
     sortOut(ids, async (id) => {
       const device = await find(id);
       if (device === undefined) return 'unknown';
-      if (isDone(device)) return 'unchanged';
-      return (
-        (await orUndefined(
-          unknownDevice,
-          change(id).then(() => 'changed' as const),
-        )) ?? 'unknown'
-      );
+      return isDone(device) ? 'unchanged' : await outcomeOf(change(id));
     });
   return {
     async add({ count = 1, type, id, expiresAt, metadata }, made) {
@@ -103,27 +100,16 @@ export function openApiDevices(api: ApiCall, signal: AbortSignal): DeviceStore {
       const rotated = api.send<RotatedDeviceJson>('POST', pathOf(id, '/rotate'), body);
       return await orUndefined(unknownDevice, rotated);
     },
-    revoke: (ids, reason) =>
-      changeEach(
-        ids,
-        ({ revoked_at: at }) => at !== null,
-        (id) =>
-          api.send(
-            'DELETE',
-            `${pathOf(id)}${reason === undefined ? '' : `?${new URLSearchParams({ reason })}`}`,
-          ),
-      ),
-    enable: (ids) =>
-      changeEach(
-        ids,
-        ({ revoked_at: at }) => at === null,
-        (id) => api.send('POST', pathOf(id, '/enable')),
-      ),
-    remove: (ids) =>
-      sortOut(ids, async (id) => {
-        const removed = api.send('POST', pathOf(id, '/remove')).then(() => 'changed' as const);
-        return (await orUndefined(unknownDevice, removed)) ?? 'unknown';
-      }),
+    revoke(ids, reason) {
+      const query = reason === undefined ? '' : `?${new URLSearchParams({ reason })}`;
+      const isRevoked = ({ revoked_at: at }: DeviceJson) => at !== null;
+      return changeEach(ids, isRevoked, (id) => api.send('DELETE', `${pathOf(id)}${query}`));
+    },
+    enable(ids) {
+      const isEnabled = ({ revoked_at: at }: DeviceJson) => at === null;
+      return changeEach(ids, isEnabled, (id) => api.send('POST', pathOf(id, '/enable')));
+    },
+    remove: (ids) => sortOut(ids, (id) => outcomeOf(api.send('POST', pathOf(id, '/remove')))),
   };
 }
 

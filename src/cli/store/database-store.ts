@@ -36,8 +36,7 @@ import {
 } from '../../db/devices/devices.js';
 import { changePolicy, findPolicy, listPolicies, removePolicy } from '../../db/policies.js';
 import { SvcMqttError } from '../../errors.js';
-import { requireGoing } from '../terminal/io.js';
-import { prefaced } from '../terminal/prefaced.js';
+import { prefaced, requireGoing } from '../terminal/io.js';
 import { readCliActor } from './actor.js';
 import { FateUnknown, type Store } from './store.js';
 

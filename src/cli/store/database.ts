@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../../config.js';
 import { type Database, openDatabase } from '../../db/connection/open.js';
 import { hasEmbeddedDatabase } from '../../db/embedded/embedded.js';
@@ -75,11 +76,5 @@ export async function requireSchema(db: Database, looks: boolean): Promise<void>
 export function newerSchema(db: Database): SvcMqttError {
   return new SvcMqttError('DATABASE_SCHEMA', `The schema of ${db.where} is newer than this program`, {
     suggestion: 'Use a svc-mqtt at least as new as the one that migrated it',
-  });
-}
-
-function delay(timeMs: number): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, timeMs);
   });
 }

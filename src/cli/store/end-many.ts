@@ -2,9 +2,8 @@ import { type ErrorCode, SvcMqttError } from '../../errors.js';
 import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
 import { confirm, requireTerminal } from '../terminal/ask.js';
-import { requireGoing, write } from '../terminal/io.js';
-import { prefaced } from '../terminal/prefaced.js';
-import { escapeControls, formatCount, formatShare, toJsonLine } from '../terminal/text.js';
+import { prefaced, requireGoing, write } from '../terminal/io.js';
+import { describeMissing, escapeControls, formatCount, formatShare, toJsonLine } from '../terminal/text.js';
 import { openApi } from './api-address.js';
 import type { RemoteApi } from './live-api.js';
 
@@ -25,7 +24,6 @@ interface Ending {
   readonly done: string;
   /** Said when some are not there. */
   readonly suggestion: string;
-  /** @throws SvcMqttError when there is none. */
   idsOf(device: string, api: RemoteApi): Promise<string[]>;
   /** @param what such as `session a`, or `3 sessions of device b`. */
   question(what: string, isOne: boolean): string;
@@ -49,6 +47,10 @@ export async function endMany(
   if (yes !== true) requireTerminal(doing, io);
   const { api } = openApi(config, io);
   const ids = device === undefined ? [...new Set(named)] : await ending.idsOf(device, api);
+  if (device !== undefined && ids.length === 0)
+    throw new SvcMqttError(ending.notFound, `Device ${escapeControls(device)} has no ${noun}`, {
+      suggestion: `\`svc-mqtt ${noun} list\` shows who has`,
+    });
   const which = ids.length === 1 ? `${noun} ${escapeControls(ids[0] ?? '')}` : formatCount(ids.length, noun);
   const whose = device === undefined ? '' : ` of device ${escapeControls(device)}`;
   const text = ending.question(`${which}${whose}`, ids.length === 1);
@@ -70,14 +72,9 @@ export async function endMany(
     if (json === true) await write(io.stdout, toJsonLine({ id, outcome: found ? done : 'unknown' }));
     else if (found) await write(io.stdout, `${escapeControls(id)} ${done}\n`);
   }
-  if (unknown.length > 0 && device === undefined) throw notFound(unknown, ending);
+  if (unknown.length > 0 && device === undefined) {
+    const { notFound, suggestion } = ending;
+    throw new SvcMqttError(notFound, describeMissing(noun, unknown), { suggestion });
+  }
   return 0;
-}
-
-function notFound(unknown: readonly string[], { noun, notFound: code, suggestion }: Ending): SvcMqttError {
-  const shown = unknown.slice(0, 20).map(escapeControls).join(', ');
-  const more = unknown.length > 20 ? ` and ${unknown.length - 20} more` : '';
-  const detail =
-    unknown.length === 1 ? `There is no ${noun} ${shown}` : `There are no ${noun}s ${shown}${more}`;
-  return new SvcMqttError(code, detail, { suggestion });
 }

@@ -4,8 +4,7 @@ import { dialNats } from '../../server/forward/connection/nats-dial.js';
 import { readNatsTarget } from '../../server/forward/connection/nats-settings.js';
 import { type Coverage, readCoverage, type WantedSubjects } from '../../server/forward/stream/coverage.js';
 import { describeCoverage, wantedOf } from '../../server/start/subject-coverage.js';
-import { openNatsSync } from './nats-sync.js';
-import { chooseNatsUrl } from './nats-url.js';
+import { chooseNatsUrl, openNatsSync } from './nats.js';
 
 /** What a policy allows that should be intended, and of a subject that no stream covers; each is a sentence. */
 export async function readPolicyWarnings(config: Config, rules: PolicyRules): Promise<string[]> {

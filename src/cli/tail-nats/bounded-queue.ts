@@ -1,13 +1,8 @@
-/** A queue between a sender that cannot wait and a reader that takes its time. */
-export interface BoundedQueue<T> extends AsyncIterable<T> {
-  /** Adds an item of so many bytes; answers false, and forgets the item, when the queue is full. */
-  push(item: T, bytes: number): boolean;
-  /** Ends the iteration at once and forgets what is queued; with an error, the iteration throws it. Idempotent. */
-  end(error?: unknown): void;
-}
-
-/** Opens a queue for one reader that holds at most so many items and bytes; a first item always fits. */
-export function openBoundedQueue<T>(limits: { maxItems: number; maxBytes: number }): BoundedQueue<T> {
+/**
+ * Opens a queue between a sender that cannot wait and one reader that takes its time. It holds at most so many items and
+ * bytes; a first item always fits.
+ */
+export function openBoundedQueue<T>(limits: { maxItems: number; maxBytes: number }) {
   const items: { item: T; bytes: number }[] = [];
   // Taking from the front moves `head`; the array is cut when half of it has been taken.
   let head = 0;
@@ -15,7 +10,8 @@ export function openBoundedQueue<T>(limits: { maxItems: number; maxBytes: number
   let ended: { readonly error: unknown } | undefined;
   let wake = () => {};
   return {
-    push(item, bytes) {
+    /** Adds an item of so many bytes; answers false, and forgets the item, when the queue is full. */
+    push(item: T, bytes: number): boolean {
       if (ended !== undefined) return true;
       const queued = items.length - head;
       const full = queued >= limits.maxItems || queuedBytes + bytes > limits.maxBytes;
@@ -25,12 +21,13 @@ export function openBoundedQueue<T>(limits: { maxItems: number; maxBytes: number
       wake();
       return true;
     },
-    end(error) {
+    /** Ends the iteration at once and forgets what is queued; with an error, the iteration throws it. Idempotent. */
+    end(error?: unknown): void {
       ended ??= { error };
       items.length = 0;
       wake();
     },
-    async *[Symbol.asyncIterator]() {
+    async *[Symbol.asyncIterator](): AsyncGenerator<T> {
       for (;;) {
         if (ended?.error !== undefined) throw ended.error;
         if (ended !== undefined) return;

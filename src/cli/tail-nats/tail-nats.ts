@@ -14,7 +14,7 @@ import { readTopicHeader } from '../../server/forward/subject.js';
 import type { Call } from '../command/command.js';
 import { openCommandLog } from '../command/command-log.js';
 import { findSubjectTemplate } from '../device/subject.js';
-import { chooseNatsUrl } from '../store/nats-url.js';
+import { chooseNatsUrl } from '../store/nats.js';
 import { type CommandIo, Interrupted, whenAborted, write } from '../terminal/io.js';
 import { escapeControls, formatCount } from '../terminal/text.js';
 import { openBoundedQueue } from './bounded-queue.js';

@@ -1,7 +1,7 @@
-import { createInterface } from 'node:readline';
+import { createInterface, type Interface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { usageError } from '../command/usage-error.js';
-import { type CommandIo, Interrupted } from './io.js';
+import { type CommandIo, Interrupted, whenAborted } from './io.js';
 
 /** What is asked before something is ended. */
 export interface Question {
@@ -38,25 +38,16 @@ export function requireTerminal(doing: string, io: CommandIo): void {
  * @throws Interrupted when a signal, or Ctrl-C at the question, ends the wait.
  */
 async function askYesNo(question: string, io: CommandIo): Promise<boolean> {
-  const lines = createInterface({ input: io.stdin, output: io.stderr, terminal: io.stdin.isTTY === true });
+  let answer: string | undefined;
   try {
-    const answer = await new Promise<string | undefined>((resolve, reject) => {
-      // In a terminal's raw mode Ctrl-C reaches readline as a key and the process as nothing.
-      lines.on('SIGINT', () => reject(new Interrupted('SIGINT')));
+    answer = await readAnswer<string | undefined>(io, io.stderr, (lines, resolve) => {
       lines.on('close', () => resolve(undefined));
-      io.signal.addEventListener('abort', () => reject(new Interrupted(String(io.signal.reason))), {
-        once: true,
-      });
       lines.question(`${question} [y/N] `, resolve);
     });
-    if (answer === undefined) io.stderr.write('\n');
-    return answer !== undefined && /^\s*y(es)?\s*$/i.test(answer);
-  } catch (error) {
-    io.stderr.write('\n');
-    throw error;
   } finally {
-    lines.close();
+    if (answer === undefined) io.stderr.write('\n');
   }
+  return answer !== undefined && /^\s*y(es)?\s*$/i.test(answer);
 }
 
 /**
@@ -67,19 +58,34 @@ async function askYesNo(question: string, io: CommandIo): Promise<boolean> {
 export async function askSecret(question: string, io: CommandIo): Promise<string> {
   const onTerminal = io.stdin.isTTY === true;
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
-  const lines = createInterface({ input: io.stdin, output: nowhere, terminal: onTerminal });
   if (onTerminal) io.stderr.write(question);
   try {
-    return await new Promise<string>((resolve, reject) => {
-      lines.on('SIGINT', () => reject(new Interrupted('SIGINT')));
+    return await readAnswer<string>(io, nowhere, (lines, resolve) => {
       lines.on('line', (line) => resolve(line.trim()));
       lines.on('close', () => resolve(''));
-      const abort = () => reject(new Interrupted(String(io.signal.reason)));
-      if (io.signal.aborted) abort();
-      else io.signal.addEventListener('abort', abort, { once: true });
     });
   } finally {
-    lines.close();
     if (onTerminal) io.stderr.write('\n');
+  }
+}
+
+/** Reads what `listen` waits for. @throws Interrupted. */
+async function readAnswer<T>(
+  io: CommandIo,
+  output: Writable,
+  listen: (lines: Interface, resolve: (answer: T) => void) => void,
+): Promise<T> {
+  const lines = createInterface({ input: io.stdin, output, terminal: io.stdin.isTTY === true });
+  const aborted = whenAborted(io.signal);
+  const answered = new Promise<T>((resolve, reject) => {
+    // In a terminal's raw mode Ctrl-C reaches readline as a key and the process as nothing.
+    lines.on('SIGINT', () => reject(new Interrupted('SIGINT')));
+    listen(lines, resolve);
+  });
+  try {
+    return await Promise.race([answered, aborted.promise]);
+  } finally {
+    aborted.release();
+    lines.close();
   }
 }

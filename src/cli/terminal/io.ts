@@ -142,6 +142,21 @@ export class Interrupted extends Error {
   }
 }
 
+/**
+ * The failure, or the signal, that ended something in its midst, told behind what is known of the rest.
+ *
+ * @param preface such as `3 of 5 devices were added, and then`.
+ */
+export function prefaced(error: unknown, preface: string): unknown {
+  if (error instanceof Interrupted) return new Interrupted(error.message, `${preface}: interrupted`);
+  if (!(error instanceof SvcMqttError)) return error;
+  const { code, message, suggestion } = error;
+  return new SvcMqttError(code, `${preface}: ${message}`, {
+    cause: error,
+    ...(suggestion === undefined ? {} : { suggestion }),
+  });
+}
+
 /** What a shell reports for a process that a signal ended. */
 export function signalStatus(signal: string): number {
   return 128 + ({ SIGHUP: 1, SIGINT: 2, SIGTERM: 15 }[signal] ?? 15);

@@ -6,24 +6,14 @@ import { usageError } from '../command/usage-error.js';
 import { escapeControls } from './text.js';
 
 /** A file being written that only its owner may read. */
-export interface OutputFile {
-  write(text: string): Promise<void>;
-  /** Puts other text in the place of what was written last. */
-  rewrite(text: string): Promise<void>;
-  /** Waits until what was written is on the disk. */
-  sync(): Promise<void>;
-  /** Closes the file and leaves it in its place. */
-  keep(): Promise<void>;
-  /** Removes what was written, as if it had never been begun; after `keep` it does nothing. */
-  discard(): Promise<void>;
-}
+export type OutputFile = Awaited<ReturnType<typeof openOutputFile>>;
 
 /**
  * Begins a file with mode 0600. An existing one is refused, or with `force` replaced when the new one is kept.
  *
  * @throws SvcMqttError INPUT_INVALID when it is there, or cannot be written.
  */
-export async function openOutputFile(path: string, options: { force: boolean }): Promise<OutputFile> {
+export async function openOutputFile(path: string, options: { force: boolean }) {
   const writtenPath = options.force ? `${path}.${randomBytes(6).toString('hex')}.part` : path;
   let file: FileHandle;
   try {
@@ -39,12 +29,13 @@ export async function openOutputFile(path: string, options: { force: boolean }):
       done += (await file.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
   };
   return {
-    async write(text) {
+    async write(text: string) {
       const bytes = Buffer.from(text);
       [start, end] = [end, end + bytes.length];
       await put(bytes, start);
     },
-    async rewrite(text) {
+    /** Puts other text in the place of what was written last. */
+    async rewrite(text: string) {
       const bytes = Buffer.from(text);
       const room = end - start;
       // Only what is behind it can find the disk full: it goes first, while what was written is still there.
@@ -56,9 +47,11 @@ export async function openOutputFile(path: string, options: { force: boolean }):
       end = start + bytes.length;
       if (bytes.length < room) await file.truncate(end);
     },
+    /** Waits until what was written is on the disk. */
     async sync() {
       await file.sync();
     },
+    /** Closes the file and leaves it in its place. */
     async keep() {
       if (!unfinished) return;
       await file.sync();
@@ -66,6 +59,7 @@ export async function openOutputFile(path: string, options: { force: boolean }):
       await file.close();
       if (writtenPath !== path) await rename(writtenPath, path);
     },
+    /** Removes what was written, as if it had never been begun; after `keep` it does nothing. */
     async discard() {
       if (!unfinished) return;
       unfinished = false;

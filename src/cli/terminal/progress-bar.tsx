@@ -1,19 +1,14 @@
 import { Box, render, Text } from 'ink';
 import type { Progress } from '../../progress.js';
 import type { OutputStream } from './io.js';
-import { formatProgress, toPercent } from './progress.js';
+import { formatProgress, type ProgressReport, toPercent } from './progress.js';
 import { escapeControls } from './text.js';
-
-export interface ProgressView {
-  update(progress: Progress): void;
-  close(): Promise<void>;
-}
 
 const widestBar = 30;
 const blocks = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 
 /** Draws a progress bar on a terminal, with Ink. Signals stay with the process: Ink reads no keys. */
-export function openProgressView(stream: OutputStream, first: Progress): ProgressView {
+export function openProgressBar(stream: OutputStream, first: Progress): ProgressReport {
   let pace = { step: first.step, startedAt: Date.now() };
   const draw = (progress: Progress) => {
     if (progress.step !== pace.step) pace = { step: progress.step, startedAt: Date.now() };

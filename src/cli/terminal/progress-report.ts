@@ -1,13 +1,6 @@
 import type { Progress } from '../../progress.js';
 import { type CommandIo, canDraw } from './io.js';
-import { formatProgress } from './progress.js';
-
-/** Shows how far long work has come. */
-export interface ProgressReport {
-  update(progress: Progress): void;
-  /** Leaves the last state on the screen and gives the terminal back. */
-  close(): Promise<void>;
-}
+import { formatProgress, type ProgressReport } from './progress.js';
 
 /** Time between two lines where there is no terminal. */
 const lineIntervalMs = 5_000;
@@ -38,14 +31,14 @@ function startLines(io: Pick<CommandIo, 'stderr'>): ProgressReport {
 /** Ink is loaded at the first update only: most migrations have nothing long to show. */
 function startBar(io: Pick<CommandIo, 'stderr'>): ProgressReport {
   let last: Progress | undefined;
-  let loading: Promise<import('./progress-bar.js').ProgressView> | undefined;
-  let view: import('./progress-bar.js').ProgressView | undefined;
+  let loading: Promise<ProgressReport> | undefined;
+  let view: ProgressReport | undefined;
   return {
     update(progress) {
       last = progress;
       view?.update(progress);
-      loading ??= import('./progress-bar.js').then(({ openProgressView }) => {
-        view = openProgressView(io.stderr, last ?? progress);
+      loading ??= import('./progress-bar.js').then(({ openProgressBar }) => {
+        view = openProgressBar(io.stderr, last ?? progress);
         return view;
       });
     },

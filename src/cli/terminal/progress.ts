@@ -1,6 +1,13 @@
 import type { Progress } from '../../progress.js';
 import { escapeControls } from './text.js';
 
+/** Shows how far long work has come. */
+export interface ProgressReport {
+  update(progress: Progress): void;
+  /** Leaves the last state on the screen and gives the terminal back. */
+  close(): Promise<void>;
+}
+
 /** `converting devices: 45% (45,000 of 100,000)`. */
 export function formatProgress({ step, done, total }: Progress): string {
   if (total === undefined) return `${escapeControls(step)}: ${done.toLocaleString('en-US')}`;

@@ -49,6 +49,13 @@ export function formatShare(part: number, count: number, noun: string): string {
   return `${part.toLocaleString('en-US')} of ${formatCount(count, noun)}`;
 }
 
+/** `There is no device a`, `There are no devices a, b`; of many the first twenty. */
+export function describeMissing(noun: string, ids: readonly string[]): string {
+  const shown = ids.slice(0, 20).map(escapeControls).join(', ');
+  const more = ids.length > 20 ? ` and ${ids.length - 20} more` : '';
+  return ids.length === 1 ? `There is no ${noun} ${shown}` : `There are no ${noun}s ${shown}${more}`;
+}
+
 /** A name with several values, a row each. */
 export function listRows(name: string, values: readonly string[]): [string, string][] {
   if (values.length === 0) return [[name, 'none']];
