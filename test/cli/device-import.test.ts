@@ -314,6 +314,40 @@ g8,a,,x
     expect(await all()).toEqual([]);
   });
 
+  test.skipIf(kind === 'embedded').each([
+    {
+      failing: `raise exception 'no' using errcode = '42501'`,
+      code: 'DATABASE_REFUSED',
+      told: 'Imported 2,000 devices (their secrets are in FILE), and then: ',
+      kept: 2_000,
+    },
+    {
+      failing: 'perform pg_terminate_backend(pg_backend_pid())',
+      code: 'DATABASE_UNREACHABLE',
+      told: 'Imported 2,000 devices; whether those from line 2002 on were imported too is not known (their secrets are in FILE, with an empty created_at): ',
+      kept: 4_000,
+    },
+  ])('with --continue a batch counts once it is committed: $code', async ({ failing, code, told, kept }) => {
+    await database.db.pool.query(`create function fail() returns trigger language plpgsql as
+      $$ begin ${failing}; return null; end $$`);
+    await database.db.pool.query(`create constraint trigger fails after insert on devices
+      deferrable initially deferred for each row when (new.id = 'd2500') execute function fail()`);
+    const [report, output] = [newFile('csv'), newFile('csv')];
+    const csv = `id,type\n${Array.from({ length: 5_000 }, (_, at) => `d${at},a\n`).join('')}`;
+    const { outcome } = await run(
+      ['import', '-', '--continue', '--report', report, '--output', output],
+      csv,
+    ).finally(() => database.db.pool.query('drop function fail cascade'));
+    expect(outcome).toMatchObject({
+      code,
+      message: expect.stringContaining(told.replace('FILE', output)),
+    });
+    expect(await all()).toHaveLength(2_000);
+    const cells = readFileSync(output, 'utf8').trim().split('\n').slice(1);
+    expect(cells).toHaveLength(kept);
+    expect(cells.filter((line) => !line.endsWith(','))).toHaveLength(2_000);
+  });
+
   test('bytes that are no UTF-8, and a file that is not there, are refused', async () => {
     const file = newFile('csv');
     writeFileSync(file, Buffer.from([0x69, 0x64, 0xff, 0x0a]));

@@ -252,12 +252,12 @@ describe.each(kinds)('in %s', (kind) => {
         throw new Error('the input ends badly');
       }
       const stored: string[][] = [];
-      const importing = importDevices(database.db, testActor, batches(), {
-        allOrNone,
-        onStored: async (_batch, ids) => {
-          stored.push([...ids.keys()].sort());
-        },
-      });
+      const importAll = (all: Parameters<typeof importDevices>[2]) =>
+        importDevices(database.db, testActor, all, (_batch, ids) => void stored.push([...ids.keys()].sort()));
+      const importEach = async () => {
+        for await (const batch of batches()) await importAll([batch]);
+      };
+      const importing = allOrNone ? importAll(batches()) : importEach();
       await expect(importing).rejects.toThrow('the input ends badly');
       expect(stored).toEqual([
         ['i0', 'i1', 'i2'],

@@ -186,11 +186,13 @@ async function importRows(work: {
       },
       async onStored(batch, stored) {
         const generated = toCredentials(batch, (id) => stored.get(id)?.toISOString());
-        if (tally.sent.length > 0) await files.credentials?.replaceLast(generated);
-        else await files.credentials?.add(generated);
+        const isInFile = tally.sent.length > 0;
+        // Before the files: should one of them fail, these are stored all the same.
         tally.sent = [];
         tally.imported += stored.size;
         tally.generated += generated.length;
+        if (isInFile) await files.credentials?.replaceLast(generated);
+        else await files.credentials?.add(generated);
         if (!allOrNone) await files.credentials?.sync();
         await refuse(batch.filter(({ id }) => !stored.has(id)).map(takenId));
         const done = tally.imported + tally.refused;

@@ -82,7 +82,8 @@ export function openDatabaseStore(db: Database, config: Config, signal: AbortSig
           limit,
           request.sort === 'id' ? pageSize : sortedPageSize,
         ),
-      async import(batches, options) {
+      async import(batches, { allOrNone, onSending, onStored }) {
+        /** Only the COMMIT is left. */
         let commits = false;
         const read = async function* () {
           for await (const batch of batches) {
@@ -90,11 +91,20 @@ export function openDatabaseStore(db: Database, config: Config, signal: AbortSig
             yield batch;
           }
           requireGoing(signal);
-          // Of all or none only the COMMIT is left.
-          commits = options.allOrNone;
+          commits = allOrNone;
         };
         try {
-          await importDevices(db, actor, read(), options);
+          if (allOrNone) return await importDevices(db, actor, read(), onStored);
+          for await (const batch of read()) {
+            await onSending(batch);
+            let stored: ReadonlyMap<string, Date> = new Map();
+            await importDevices(db, actor, [batch], (_, made) => {
+              stored = made;
+              commits = true;
+            });
+            commits = false;
+            await onStored(batch, stored);
+          }
         } catch (error) {
           const isLost = error instanceof SvcMqttError && error.code === 'DATABASE_UNREACHABLE';
           throw commits && isLost ? new FateUnknown(error) : error;

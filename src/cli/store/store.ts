@@ -39,8 +39,12 @@ export type ImportArguments<Row extends DeviceRow> = [
   batches: AsyncIterable<readonly Row[]>,
   options: {
     readonly allOrNone: boolean;
-    /** Over the API called before devices are sent: their secrets must be safe first. `onStored` or a failure follows. */
+    /**
+     * Called before devices are stored for themselves, and before any are sent to the API: their secrets must be safe first.
+     * `onStored` or a failure follows.
+     */
     onSending(batch: readonly Row[]): Promise<void>;
+    /** They are there; in the database those of all or none once all of them are. */
     onStored(batch: readonly Row[], stored: ReadonlyMap<string, Date>): Promise<void>;
   },
 ];
@@ -67,9 +71,8 @@ export interface DeviceStore {
     },
   ): Pages<DeviceJson>;
   /**
-   * Stores devices that come from elsewhere; the interface is that of `importDevices` in `src/db`. Over the API all or none
-   * goes as far as one request does, and `onStored` is called when the devices are there. A signal begins no further
-   * batch; of all or none nothing is stored then.
+   * Stores devices that come from elsewhere, all or none, or each batch for itself. Over the API all or none goes as far as
+   * one request does. A signal begins no further batch; of all or none nothing is stored then.
    *
    * @throws FateUnknown; Interrupted; and as `importDevices`.
    */

@@ -7,41 +7,30 @@ import { type DeviceRow, insertDevices } from './device-insert.js';
 import { type Device, type DeviceFilter, maxDevicesPerPage, shownColumns, whereDevices } from './devices.js';
 
 /**
- * Stores devices that come from elsewhere, a batch after the other, none larger than `rowsPerInsert`.
+ * Stores devices that come from elsewhere in one transaction, a batch after the other, none larger than `rowsPerInsert`.
  *
- * @param options.allOrNone one transaction for all of them: when reading the batches or `onStored` fails, nothing is
- *   stored. Otherwise each batch is stored for itself.
- * @param options.onStored called before a batch is committed, with the ids of its rows that were stored: the id of
- *   each other one is taken.
+ * @param onStored called behind each batch, before anything is committed, with the ids of its rows that were stored: the id
+ *   of each other one is taken. When it fails, or reading the batches, nothing is stored.
  * @throws SvcMqttError DATABASE_UNREACHABLE; whatever the batches and `onStored` throw.
  */
 export async function importDevices<Row extends DeviceRow>(
   db: Database,
   actor: Actor,
-  batches: AsyncIterable<readonly Row[]>,
-  options: {
-    allOrNone: boolean;
-    onStored(batch: readonly Row[], stored: ReadonlyMap<string, Date>): Promise<void>;
-  },
+  batches: AsyncIterable<readonly Row[]> | Iterable<readonly Row[]>,
+  onStored: (batch: readonly Row[], stored: ReadonlyMap<string, Date>) => Promise<void> | void,
 ): Promise<void> {
-  type Orm = Parameters<typeof insertDevices>[0];
-  const store = async (orm: Orm, batch: readonly Row[]) => {
-    const stored = await insertDevices(orm, batch);
-    const entries = batch
-      .filter(({ id }) => stored.has(id))
-      .map(({ id, type }) => ({ action: 'device.import', target: id, details: { type } }));
-    await writeAudit(orm, actor, entries);
-    await options.onStored(batch, stored);
-  };
-  if (options.allOrNone) {
-    await query(db, () =>
-      inTransaction(db, async (orm) => {
-        for await (const batch of batches) await store(orm, batch);
-      }),
-    );
-    return;
-  }
-  for await (const batch of batches) await query(db, () => inTransaction(db, (orm) => store(orm, batch)));
+  await query(db, () =>
+    inTransaction(db, async (orm) => {
+      for await (const batch of batches) {
+        const stored = await insertDevices(orm, batch);
+        const entries = batch
+          .filter(({ id }) => stored.has(id))
+          .map(({ id, type }) => ({ action: 'device.import', target: id, details: { type } }));
+        await writeAudit(orm, actor, entries);
+        await onStored(batch, stored);
+      }
+    }),
+  );
 }
 
 /** A device with what is stored of its secrets, from which it can be restored. */

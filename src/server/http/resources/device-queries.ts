@@ -107,15 +107,10 @@ export function bindDeviceQueries(db: Database, ledger: ReadLedger): DeviceQueri
     rotate: (actor, id, request) => rotateSecret(db, actor, id, request),
     async import(actor, rows, check) {
       let stored: ReadonlyMap<string, Date> = new Map();
-      const batches = (async function* () {
-        yield rows.map((row) => ({ ...row, madeBy: actor.keyId }));
-      })();
-      await importDevices(db, actor, batches, {
-        allOrNone: true,
-        async onStored(_batch, made) {
-          check(new Set(rows.map(({ id }) => id).filter((id) => !made.has(id))));
-          stored = made;
-        },
+      const batch = rows.map((row) => ({ ...row, madeBy: actor.keyId }));
+      await importDevices(db, actor, [batch], (_, made) => {
+        check(new Set(rows.map(({ id }) => id).filter((id) => !made.has(id))));
+        stored = made;
       });
       return stored;
     },
