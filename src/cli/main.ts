@@ -15,6 +15,7 @@ async function main(): Promise<void> {
   let outputFailure: NodeJS.ErrnoException | undefined;
   let stoppedAt = 0;
   let hangUp: (() => void) | undefined;
+  let tellAtEnd: (() => Promise<void>) | undefined;
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
       if (!stop.signal.aborted) {
@@ -28,7 +29,11 @@ async function main(): Promise<void> {
       }
       const bothInterrupts = signal === 'SIGINT' && stop.signal.reason === 'SIGINT';
       if (bothInterrupts && Date.now() - stoppedAt <= sameInterruptMs) return;
-      process.exit(signalStatus(signal));
+      stoppedAt = Date.now();
+      const tell = tellAtEnd;
+      tellAtEnd = undefined;
+      if (tell === undefined) process.exit(signalStatus(signal));
+      void tell().finally(() => process.exit(signalStatus(signal)));
     });
   }
   let tellDefect: (error: unknown) => void = report;
@@ -54,6 +59,9 @@ async function main(): Promise<void> {
     env: process.env,
     onHangUp: (callback) => {
       hangUp = callback;
+    },
+    onEndAtOnce: (tell) => {
+      tellAtEnd = tell;
     },
     signal: stop.signal,
     outputClosed: outputClosed.signal,

@@ -14,7 +14,7 @@ import { type RunningHttp, startHttp } from '../../src/server/http/start.js';
 import { openTestDatabase, type TestDatabase, testActor } from '../db/databases.js';
 import { allReady, openConfig, openTestLog } from '../http/support.js';
 import { openIdleFleet } from '../support/idle-fleet.js';
-import { fakeIo, jsonLines, makeTempDir } from './support.js';
+import { fakeIo, jsonLines, killLeftovers, makeTempDir, startCli, until } from './support.js';
 
 let database: TestDatabase;
 let api: RunningHttp;
@@ -26,6 +26,7 @@ beforeAll(async () => {
   url = `http://127.0.0.1:${api.port}`;
 });
 afterAll(async () => {
+  killLeftovers();
   await api?.close();
   await database?.close();
 });
@@ -62,7 +63,7 @@ async function openProxy(
   decide: (
     path: string,
     seen: number,
-  ) => 'passes' | 'loses the answer' | 'refuses' | { readonly answer: unknown },
+  ) => 'passes' | 'loses the answer' | 'refuses' | 'hangs' | { readonly answer: unknown },
 ): Promise<string> {
   const seen = new Map<string, number>();
   const server = createServer(async (request, response) => {
@@ -71,6 +72,7 @@ async function openProxy(
     const path = request.url ?? '';
     seen.set(path, (seen.get(path) ?? 0) + 1);
     const what = decide(path, seen.get(path) ?? 0);
+    if (what === 'hangs') return;
     if (what === 'refuses') {
       response.writeHead(403).end('{"code":"FORBIDDEN","detail":"No"}');
       return;
@@ -464,6 +466,45 @@ describe('a command', () => {
       expect(readdirSync(dir)).toEqual(output ? ['c.jsonl'] : []);
       expect(io.err()).toContain(output ? `Keep ${file}: it has the only copy of ` : '');
     });
+
+    test.each([
+      { output: false, force: false },
+      { output: true, force: true },
+    ])(
+      'shows or keeps the secrets of what was added until a second signal: %j',
+      async ({ output, force }) => {
+        const dir = openDir();
+        const file = join(dir, 'c.jsonl');
+        if (force) writeFileSync(file, 'old');
+        const proxy = await openProxy((path, seen) =>
+          path === '/devices' && seen > 12 ? 'hangs' : 'passes',
+        );
+        const {
+          child,
+          output: written,
+          ended,
+        } = startCli(
+          [
+            ...['device', 'add', '--type', 'a', '--count', '20', '--json'],
+            ...(output ? ['--output', file] : []),
+            ...(force ? ['--force'] : []),
+          ],
+          { ...overApi(), API_URL: proxy },
+        );
+        await until('some are added', async () => (await database.sql('select from devices')).length === 12);
+        child.kill('SIGINT');
+        await until('it waits', () => written.stderr.includes('another signal ends the command at once'));
+        child.kill('SIGINT');
+        const { status, stdout, stderr } = await ended;
+        expect(status).toBe(130);
+        const stored = (await database.sql<{ id: string }>('select id from devices')).map(({ id }) => id);
+        const secrets = jsonLines(output ? readFileSync(file, 'utf8') : stdout);
+        expect(secrets.map(({ id }) => id).sort()).toEqual(stored.sort());
+        expect(readdirSync(dir)).toEqual(output ? ['c.jsonl'] : []);
+        expect(stderr).toContain('Ended at once: some of these devices may not be there, and others may be.');
+        expect(stderr).toContain(output ? `Keep ${file}: it has the only copy of 12 passwords` : '');
+      },
+    );
 
     test('is refused to others than operators, and leaves no file', async () => {
       const dir = openDir();

@@ -93,6 +93,7 @@ export function fakeIo(options: { env?: Record<string, string>; stdin?: string }
     signal: stopping.signal,
     outputClosed: closing.signal,
     onHangUp: () => {},
+    onEndAtOnce: () => {},
     onDefect: () => {},
     out: () => texts.stdout,
     err: () => texts.stderr,

@@ -38,14 +38,25 @@ export async function addDevice(call: Call<AddOptions>): Promise<void> {
   requireAddable(request);
   if (output !== undefined && output !== '-') return addToFile(call, request, output);
   const made: NewDeviceJson[] = [];
-  const add = ({ devices }: Store) => devices.add(request, async (batch) => void made.push(...batch));
-  const devices = await withStore(config, io, add, { creates: true }).catch(async (error: unknown) => {
+  let shown: Promise<void> | undefined;
+  const showMade = async () => {
     // They are there, or may be.
-    if (made.length > 0) await writeSecrets(made, options, io);
-    throw error;
+    if (made.length > 0) shown ??= writeSecrets(made, options, io);
+    await shown;
+  };
+  io.onEndAtOnce(async () => {
+    if (made.length > 0 && shown === undefined) await write(io.stderr, endedAtOnce);
+    await showMade();
   });
-  await writeSecrets(devices, options, io);
+  const add = ({ devices }: Store) => devices.add(request, async (batch) => void made.push(...batch));
+  try {
+    await withStore(config, io, add, { creates: true });
+  } finally {
+    await showMade();
+  }
 }
+
+const endedAtOnce = 'Ended at once: some of these devices may not be there, and others may be.\n';
 
 /** Shows devices with their secrets. */
 async function writeSecrets(
@@ -73,6 +84,16 @@ async function addToFile(
   const addInto = async ({ devices: store }: Store) => {
     const file = await openCredentialsFile(output, { force: options.force === true });
     let kept = 0;
+    const keep = async () => {
+      if (kept === 0) return;
+      await file.keep();
+      const where = escapeControls(output);
+      await write(io.stderr, `Keep ${where}: it has the only copy of ${formatCount(kept, 'password')}.\n`);
+    };
+    io.onEndAtOnce(async () => {
+      if (kept > 0) await write(io.stderr, endedAtOnce);
+      await keep();
+    });
     try {
       const devices = await store.add(request, async (made) => {
         await file.add(made);
@@ -82,11 +103,7 @@ async function addToFile(
       return devices.length;
     } finally {
       // Whatever came after it, they are there, or may be.
-      if (kept > 0) {
-        await file.keep();
-        const where = escapeControls(output);
-        await write(io.stderr, `Keep ${where}: it has the only copy of ${formatCount(kept, 'password')}.\n`);
-      }
+      await keep();
       await file.discard();
     }
   };

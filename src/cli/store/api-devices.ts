@@ -55,13 +55,14 @@ export function openApiDevices(api: ApiCall, signal: AbortSignal): DeviceStore {
       try {
         while (added.length < count) {
           requireGoing(signal);
-          const one = () => api.send<NewDeviceJson>('POST', '/devices', request);
+          // What was added is added, whatever becomes of the others: its secret must not be lost.
+          const one = async () => {
+            const device = await api.send<NewDeviceJson>('POST', '/devices', request);
+            added.push(device);
+            await made([device]);
+          };
           const asked = Array.from({ length: Math.min(atOnce, count - added.length) }, one);
           const settled = await Promise.allSettled(asked);
-          // What was added is added, whatever became of the others: its secret must not be lost.
-          const batch = settled.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
-          added.push(...batch);
-          if (batch.length > 0) await made(batch);
           const failure = settled.find((each) => each.status === 'rejected');
           if (failure !== undefined) throw failure.reason;
         }

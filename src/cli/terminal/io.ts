@@ -20,6 +20,8 @@ export interface CommandIo {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** From now on SIGHUP, as long as nothing ends the command, calls back instead of ending it. */
   onHangUp(callback: () => void): void;
+  /** Has a second signal, which ends the command at once, call this first and wait for it; a third waits for nothing. */
+  onEndAtOnce(tell: () => Promise<void>): void;
   /** Aborted by the first SIGINT, SIGTERM or SIGHUP, with the signal's name as the reason. */
   readonly signal: AbortSignal;
   /** Aborted once nobody reads stdout any more. */
