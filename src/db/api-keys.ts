@@ -1,4 +1,3 @@
-import { timingSafeEqual } from 'node:crypto';
 import { and, eq, inArray, isNotNull, isNull, sql } from 'drizzle-orm';
 import { SvcMqttError } from '../errors.js';
 import { type Actor, writeAudit } from './audit.js';
@@ -8,7 +7,7 @@ import { query, readQuery } from './connection/query.js';
 import { inTransaction } from './connection/transaction.js';
 import { checkForm, type TextForm } from './devices/device-fields.js';
 import { apiKeys } from './schema.js';
-import { checkHoldsNoKey, generateId, generateSecret, hashSecret } from './secrets.js';
+import { checkHoldsNoKey, generateId, generateSecret, matchesHash } from './secrets.js';
 
 /** What a key may do: add devices, and look at those only that it has added; look; both; everything. */
 export const roles = ['enroller', 'viewer', 'provisioner', 'operator'] as const;
@@ -84,8 +83,7 @@ export function parseApiKey(text: string): { id: string; secret: string } | unde
 
 /** Compares a secret with a key's salted hash, in constant time. */
 export function matchesApiKey(credentials: ApiKeyCredentials, secret: string): boolean {
-  const hash = hashSecret(credentials.secretSalt, Buffer.from(secret));
-  return hash.length === credentials.secretHash.length && timingSafeEqual(hash, credentials.secretHash);
+  return matchesHash(Buffer.from(secret), credentials.secretHash, credentials.secretSalt);
 }
 
 /**
@@ -142,18 +140,16 @@ export async function createApiKey(
   if (expiryProblem !== undefined) throw new SvcMqttError('INPUT_INVALID', `expires_at ${expiryProblem}`);
   const { id, secret, hash, salt } = generateSecret(generateId());
   try {
-    return await query(db, () =>
-      inTransaction(db, async (orm) => {
-        const [key] = await orm
-          .insert(apiKeys)
-          .values({ id, name, role, secretHash: hash, secretSalt: salt, expiresAt: expiresAt ?? null })
-          .returning(shownColumns);
-        if (key === undefined) throw new SvcMqttError('INTERNAL', 'Making a key made none');
-        const details = { id, role, expires_at: expiresAt?.toISOString() ?? null };
-        await writeAudit(orm, actor, [{ action: 'api-key.create', target: name, details }]);
-        return { ...key, key: `svcmqtt_${id}_${secret}` };
-      }),
-    );
+    return await inTransaction(db, async (orm) => {
+      const [key] = await orm
+        .insert(apiKeys)
+        .values({ id, name, role, secretHash: hash, secretSalt: salt, expiresAt: expiresAt ?? null })
+        .returning(shownColumns);
+      if (key === undefined) throw new SvcMqttError('INTERNAL', 'Making a key made none');
+      const details = { id, role, expires_at: expiresAt?.toISOString() ?? null };
+      await writeAudit(orm, actor, [{ action: 'api-key.create', target: name, details }]);
+      return { ...key, key: `svcmqtt_${id}_${secret}` };
+    });
   } catch (error) {
     if (codeOf(error) !== '23505') throw error;
     throw new SvcMqttError('API_KEY_EXISTS', `An API key with the name ${name} is in use`, {
@@ -202,29 +198,27 @@ export async function revokeApiKey(
   nameOrId: string,
 ): Promise<{ key: ApiKey; outcome: 'revoked' | 'already revoked' } | undefined> {
   if (nameOrId.includes('\0')) return undefined;
-  return await query(db, () =>
-    inTransaction(db, async (orm) => {
-      const [found] = await orm
-        .select(shownColumns)
-        .from(apiKeys)
-        .where(sql`${apiKeys.id} = ${nameOrId} or ${apiKeys.name} = ${nameOrId}`)
-        .orderBy(
-          sql`${apiKeys.id} = ${nameOrId} desc, ${apiKeys.revokedAt} is null desc, ${apiKeys.revokedAt} desc`,
-        )
-        .limit(1)
-        .for('update');
-      if (found === undefined) return undefined;
-      if (found.revokedAt !== null) return { key: found, outcome: 'already revoked' };
-      const [key = found] = await orm
-        .update(apiKeys)
-        .set({ revokedAt: sql`clock_timestamp()` })
-        .where(eq(apiKeys.id, found.id))
-        .returning(shownColumns);
-      const details = { id: key.id, role: key.role };
-      await writeAudit(orm, actor, [{ action: 'api-key.revoke', target: key.name, details }]);
-      return { key, outcome: 'revoked' };
-    }),
-  );
+  return await inTransaction(db, async (orm) => {
+    const [found] = await orm
+      .select(shownColumns)
+      .from(apiKeys)
+      .where(sql`${apiKeys.id} = ${nameOrId} or ${apiKeys.name} = ${nameOrId}`)
+      .orderBy(
+        sql`${apiKeys.id} = ${nameOrId} desc, ${apiKeys.revokedAt} is null desc, ${apiKeys.revokedAt} desc`,
+      )
+      .limit(1)
+      .for('update');
+    if (found === undefined) return undefined;
+    if (found.revokedAt !== null) return { key: found, outcome: 'already revoked' };
+    const [key = found] = await orm
+      .update(apiKeys)
+      .set({ revokedAt: sql`clock_timestamp()` })
+      .where(eq(apiKeys.id, found.id))
+      .returning(shownColumns);
+    const details = { id: key.id, role: key.role };
+    await writeAudit(orm, actor, [{ action: 'api-key.revoke', target: key.name, details }]);
+    return { key, outcome: 'revoked' };
+  });
 }
 
 /** What the server needs to check those of the keys that exist, revoked or not. */

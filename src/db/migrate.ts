@@ -11,11 +11,11 @@ import type { Database } from './connection/open.js';
 import {
   clearStatistics,
   convertLegacy,
+  countLegacyDevices,
   findLegacyProblem,
   type LegacyProblem,
   legacyTable,
   noteStatistics,
-  readLegacyTable,
   setLegacyAside,
 } from './devices/legacy.js';
 
@@ -65,17 +65,10 @@ const lockTimeoutMs = 120_000;
  */
 export async function readMigrationStatus(db: Database): Promise<MigrationStatus> {
   return await withConnection(db, async (client) => {
-    const { pending, applied, newer } = await within(db.timeoutMs, readApplied(client));
-    const legacy = await readLegacyTable(client);
-    if (legacy === undefined)
-      return { applied, pending: pending.map((migration) => migration.name), newer, legacy };
-    const problem = await findLegacyProblem(client);
-    return {
-      applied,
-      pending: pending.map((migration) => migration.name),
-      newer,
-      legacy: { devices: legacy.devices, ...problem },
-    };
+    const { pending, ...state } = await within(db.timeoutMs, readApplied(client));
+    const devices = await countLegacyDevices(client);
+    const legacy = devices === undefined ? undefined : { devices, ...(await findLegacyProblem(client)) };
+    return { ...state, pending: pending.map(({ name }) => name), legacy };
   });
 }
 
@@ -110,9 +103,9 @@ export async function migrate(
     await lockAgainstReplicas(client, report);
     const { pending, ...state } = await readApplied(client);
     requireNotNewer(db, state);
-    const legacy = await readLegacyTable(client);
-    if (legacy !== undefined) {
-      report({ step: `locking the old table ${legacyTable}`, done: 0, total: legacy.devices });
+    const legacyDevices = await countLegacyDevices(client);
+    if (legacyDevices !== undefined) {
+      report({ step: `locking the old table ${legacyTable}`, done: 0, total: legacyDevices });
       await setLegacyAside(client);
     }
     await client.query(
@@ -127,8 +120,11 @@ export async function migrate(
       ]);
       report({ step: `applying ${migration.name}`, done: index + 1, total: pending.length });
     }
-    const converted = legacy === undefined ? 0 : await convertLegacy(client, report);
-    if (legacy !== undefined) await noteStatistics(client, migrationsTable);
+    let converted = 0;
+    if (legacyDevices !== undefined) {
+      converted = await convertLegacy(client, report);
+      await noteStatistics(client, migrationsTable);
+    }
     await client.query('commit');
     await clearStatistics(client, migrationsTable, report);
     return { applied: pending.map((migration) => migration.name), converted, warnings };

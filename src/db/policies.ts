@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { eq, gt, sql } from 'drizzle-orm';
+import { eq, getTableColumns, gt, sql } from 'drizzle-orm';
 import type { NodePgDatabase } from 'drizzle-orm/node-postgres';
 import { SvcMqttError } from '../errors.js';
 import { checkPolicy, defaultRules, type PolicyRules, toRulesJson } from '../policy.js';
@@ -21,19 +21,8 @@ export interface DevicePolicy extends PolicyRules {
 /** Most policies: every replica keeps all of them. */
 export const maxPolicies = 10_000;
 
-const columns = {
-  type: policies.deviceType,
-  publish: policies.publish,
-  subscribe: policies.subscribe,
-  publishRate: policies.publishRate,
-  maxPacketBytes: policies.maxPacketBytes,
-  natsSubject: policies.natsSubject,
-  ackLevel: policies.ackLevel,
-  onRefusal: policies.onRefusal,
-  receipts: policies.receipts,
-  createdAt: policies.createdAt,
-  updatedAt: policies.updatedAt,
-};
+const { deviceType, ...otherColumns } = getTableColumns(policies);
+const columns = { type: deviceType, ...otherColumns };
 
 /**
  * Lists policies in order of type.
@@ -95,12 +84,10 @@ export async function setPolicy(
 ): Promise<DevicePolicy> {
   const { type, ...rules } = request;
   requireSound(type, rules);
-  return await query(db, () =>
-    inTransaction(db, async (orm) => {
-      await lockPolicies(orm);
-      return storePolicy(orm, actor, type, rules);
-    }),
-  );
+  return await inTransaction(db, async (orm) => {
+    await lockPolicies(orm);
+    return storePolicy(orm, actor, type, rules);
+  });
 }
 
 /** A policy before and after a change. */
@@ -123,17 +110,15 @@ export async function changePolicy(
   changes: Partial<PolicyRules>,
 ): Promise<PolicyChange> {
   requireSound(type, { ...defaultRules, ...changes });
-  return await query(db, () =>
-    inTransaction(db, async (orm) => {
-      await lockPolicies(orm);
-      const [before] = await orm.select(columns).from(policies).where(eq(policies.deviceType, type));
-      const rules = { ...rulesOf(before ?? defaultRules), ...changes };
-      if (before !== undefined && isDeepStrictEqual(rulesOf(before), rules)) return { before, after: before };
-      // What is kept may have been written by hand.
-      requireSound(type, rules);
-      return { before, after: await storePolicy(orm, actor, type, rules) };
-    }),
-  );
+  return await inTransaction(db, async (orm) => {
+    await lockPolicies(orm);
+    const [before] = await orm.select(columns).from(policies).where(eq(policies.deviceType, type));
+    const rules = { ...rulesOf(before ?? defaultRules), ...changes };
+    if (before !== undefined && isDeepStrictEqual(rulesOf(before), rules)) return { before, after: before };
+    // What is kept may have been written by hand.
+    requireSound(type, rules);
+    return { before, after: await storePolicy(orm, actor, type, rules) };
+  });
 }
 
 function rulesOf(rules: PolicyRules): PolicyRules {
@@ -180,14 +165,12 @@ async function storePolicy(
 /** Removes the policy of a type, which then has the default; answers whether there was one. */
 export async function removePolicy(db: Database, actor: Actor, type: string): Promise<boolean> {
   if (checkDeviceType(type) !== undefined) return false;
-  return await query(db, () =>
-    inTransaction(db, async (orm) => {
-      const removed = await orm.delete(policies).where(eq(policies.deviceType, type)).returning({
-        type: policies.deviceType,
-      });
-      if (removed.length === 0) return false;
-      await writeAudit(orm, actor, [{ action: 'policy.remove', target: type }]);
-      return true;
-    }),
-  );
+  return await inTransaction(db, async (orm) => {
+    const removed = await orm.delete(policies).where(eq(policies.deviceType, type)).returning({
+      type: policies.deviceType,
+    });
+    if (removed.length === 0) return false;
+    await writeAudit(orm, actor, [{ action: 'policy.remove', target: type }]);
+    return true;
+  });
 }

@@ -1,4 +1,4 @@
-import { hash, randomBytes } from 'node:crypto';
+import { hash, randomBytes, timingSafeEqual } from 'node:crypto';
 
 /** 80 bits, which is 16 characters of base32. */
 const idBytes = 10;
@@ -47,6 +47,12 @@ export function newSalt(): Buffer {
  */
 export function hashSecret(salt: Uint8Array, secret: Uint8Array): Buffer {
   return hash('sha256', Buffer.concat([salt, secret]), 'buffer');
+}
+
+/** Compares a secret with the salted hash of one, in constant time. */
+export function matchesHash(secret: Uint8Array, expected: Buffer, salt: Buffer): boolean {
+  const hash = hashSecret(salt, secret);
+  return hash.length === expected.length && timingSafeEqual(hash, expected);
 }
 
 /** Base32 of RFC 4648, section 6, in lower case, of a whole number of 40-bit groups, so without padding. */

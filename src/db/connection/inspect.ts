@@ -21,34 +21,24 @@ export interface DatabaseInspection {
  */
 export async function isReadOnly(db: Database): Promise<boolean> {
   const { rows } = await query(db, () =>
-    db.pool.query<{ read_only: string }>(`select current_setting('transaction_read_only') as read_only`),
+    db.pool.query<{ readOnly: boolean }>(
+      `select current_setting('transaction_read_only')::boolean as "readOnly"`,
+    ),
   );
-  return rows[0]?.read_only === 'on';
+  return rows[0]?.readOnly === true;
 }
 
 /** @throws SvcMqttError DATABASE_*. */
 export async function inspectDatabase(db: Database): Promise<DatabaseInspection> {
   const { rows } = await query(db, () =>
-    db.pool.query<{
-      version: string;
-      now: Date;
-      read_only: string;
-      max_connections: string;
-      statement_timeout: string;
-    }>(
-      `select current_setting('server_version') as version, clock_timestamp() as now,
-        current_setting('transaction_read_only') as read_only,
-        current_setting('max_connections') as max_connections,
-        current_setting('statement_timeout') as statement_timeout`,
+    db.pool.query<DatabaseInspection>(
+      `select split_part(current_setting('server_version'), ' ', 1) as version, clock_timestamp() as now,
+        current_setting('transaction_read_only')::boolean as "readOnly",
+        current_setting('max_connections')::int as "maxConnections",
+        current_setting('statement_timeout') as "statementTimeout"`,
     ),
   );
   const [row] = rows;
   if (row === undefined) throw new Error('the database answered no row');
-  return {
-    version: row.version.split(' ')[0] ?? row.version,
-    now: row.now,
-    readOnly: row.read_only === 'on',
-    maxConnections: Number(row.max_connections),
-    statementTimeout: row.statement_timeout,
-  };
+  return row;
 }

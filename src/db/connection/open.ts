@@ -193,11 +193,6 @@ function assemble(
 
 /** Waits for running queries, but not for a database that no longer answers. */
 async function closeAll(pools: readonly pg.Pool[], embedded: Embedded | undefined): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const patience = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, closeTimeoutMs);
-  });
-  await Promise.race([Promise.all(pools.map((pool) => pool.end())), patience]);
-  clearTimeout(timer);
+  await within(closeTimeoutMs, Promise.all(pools.map((pool) => pool.end()))).catch(() => {});
   await embedded?.close();
 }

@@ -1,4 +1,3 @@
-import { timingSafeEqual } from 'node:crypto';
 import { and, eq, gt, sql } from 'drizzle-orm';
 import { SvcMqttError } from '../../errors.js';
 import { checkLifetime } from '../api-keys.js';
@@ -7,7 +6,7 @@ import type { Database } from '../connection/open.js';
 import { query } from '../connection/query.js';
 import { inTransaction } from '../connection/transaction.js';
 import { claims } from '../schema.js';
-import { generateId, generateSecret, hashSecret } from '../secrets.js';
+import { generateId, generateSecret, matchesHash } from '../secrets.js';
 import { checkMetadata, checkNewDeviceType, type Metadata } from './device-fields.js';
 import { insertDevices } from './device-insert.js';
 import type { NewDevice } from './devices.js';
@@ -74,18 +73,16 @@ export async function createClaim(
   }
   if (expiryProblem !== undefined) throw new SvcMqttError('INPUT_INVALID', `expires_at ${expiryProblem}`);
   const { id, secret, hash, salt } = generateSecret(generateId());
-  return await query(db, () =>
-    inTransaction(db, async (orm) => {
-      const [claim] = await orm
-        .insert(claims)
-        .values({ id, deviceType: type, secretHash: hash, secretSalt: salt, uses, usesLeft: uses, expiresAt })
-        .returning(shownColumns);
-      if (claim === undefined) throw new SvcMqttError('INTERNAL', 'Making a claim made none');
-      const details = { type, uses, expires_at: expiresAt.toISOString() };
-      await writeAudit(orm, actor, [{ action: 'claim.create', target: id, details }]);
-      return { ...claim, claim: `svcmqttclaim_${id}_${secret}` };
-    }),
-  );
+  return await inTransaction(db, async (orm) => {
+    const [claim] = await orm
+      .insert(claims)
+      .values({ id, deviceType: type, secretHash: hash, secretSalt: salt, uses, usesLeft: uses, expiresAt })
+      .returning(shownColumns);
+    if (claim === undefined) throw new SvcMqttError('INTERNAL', 'Making a claim made none');
+    const details = { type, uses, expires_at: expiresAt.toISOString() };
+    await writeAudit(orm, actor, [{ action: 'claim.create', target: id, details }]);
+    return { ...claim, claim: `svcmqttclaim_${id}_${secret}` };
+  });
 }
 
 /**
@@ -120,20 +117,18 @@ export async function revokeClaim(
   id: string,
 ): Promise<'revoked' | 'already revoked' | 'unknown'> {
   if (id.includes('\0')) return 'unknown';
-  return await query(db, () =>
-    inTransaction(db, async (orm) => {
-      const [claim] = await orm
-        .select({ revokedAt: claims.revokedAt })
-        .from(claims)
-        .where(eq(claims.id, id))
-        .for('update');
-      if (claim === undefined) return 'unknown';
-      if (claim.revokedAt !== null) return 'already revoked';
-      await orm.update(claims).set({ revokedAt: sql`clock_timestamp()` }).where(eq(claims.id, id));
-      await writeAudit(orm, actor, [{ action: 'claim.revoke', target: id }]);
-      return 'revoked';
-    }),
-  );
+  return await inTransaction(db, async (orm) => {
+    const [claim] = await orm
+      .select({ revokedAt: claims.revokedAt })
+      .from(claims)
+      .where(eq(claims.id, id))
+      .for('update');
+    if (claim === undefined) return 'unknown';
+    if (claim.revokedAt !== null) return 'already revoked';
+    await orm.update(claims).set({ revokedAt: sql`clock_timestamp()` }).where(eq(claims.id, id));
+    await writeAudit(orm, actor, [{ action: 'claim.revoke', target: id }]);
+    return 'revoked';
+  });
 }
 
 /**
@@ -160,27 +155,25 @@ export async function redeemClaim(
   }
   const { id, active } = await requireClaim(db, request.claim);
   if (!active) throw claimGone();
-  return await query(db, () =>
-    inTransaction(db, async (orm) => {
-      // The row stays locked until the end of the transaction: no two take the same use.
-      const [taken] = await orm
-        .update(claims)
-        .set({ usesLeft: sql`${claims.usesLeft} - 1` })
-        .where(and(eq(claims.id, id), isActive))
-        .returning({ type: claims.deviceType });
-      if (taken === undefined) throw claimGone();
-      const { type } = taken;
-      const { id: deviceId, secret, hash, salt } = generateSecret(generateId());
-      const row = { id: deviceId, type, secretHash: hash, secretSalt: salt, metadata };
-      const createdAt = (await insertDevices(orm, [row])).get(deviceId);
-      if (createdAt === undefined) throw new SvcMqttError('INTERNAL', 'A generated id was taken');
-      const details = { type, claim: id, ...(metadata && { metadata }) };
-      const entry = { action: 'device.add', target: deviceId, details };
-      await writeAudit(orm, { kind: 'claim', name: id, address }, [entry]);
-      const names = { id: deviceId, type, mqttUser: deviceId, mqttPassword: secret };
-      return { ...names, createdAt, expiresAt: undefined, metadata };
-    }),
-  );
+  return await inTransaction(db, async (orm) => {
+    // The row stays locked until the end of the transaction: no two take the same use.
+    const [taken] = await orm
+      .update(claims)
+      .set({ usesLeft: sql`${claims.usesLeft} - 1` })
+      .where(and(eq(claims.id, id), isActive))
+      .returning({ type: claims.deviceType });
+    if (taken === undefined) throw claimGone();
+    const { type } = taken;
+    const { id: deviceId, secret, hash, salt } = generateSecret(generateId());
+    const row = { id: deviceId, type, secretHash: hash, secretSalt: salt, metadata };
+    const createdAt = (await insertDevices(orm, [row])).get(deviceId);
+    if (createdAt === undefined) throw new SvcMqttError('INTERNAL', 'A generated id was taken');
+    const details = { type, claim: id, ...(metadata && { metadata }) };
+    const entry = { action: 'device.add', target: deviceId, details };
+    await writeAudit(orm, { kind: 'claim', name: id, address }, [entry]);
+    const names = { id: deviceId, type, mqttUser: deviceId, mqttPassword: secret };
+    return { ...names, createdAt, expiresAt: undefined, metadata };
+  });
 }
 
 /** The id of the claim whose whole text was shown, and whether it was active just now. */
@@ -198,7 +191,7 @@ async function requireClaim(db: Database, text: string): Promise<{ id: string; a
       .where(eq(claims.id, id)),
   );
   const { secretHash, secretSalt } = claim ?? noClaim;
-  const matches = timingSafeEqual(hashSecret(secretSalt, Buffer.from(secret)), secretHash);
+  const matches = matchesHash(Buffer.from(secret), secretHash, secretSalt);
   if (claim === undefined || !matches) throw claimNotFound();
   return { id, active: claim.active };
 }

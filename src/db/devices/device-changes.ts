@@ -4,7 +4,7 @@ import { SvcMqttError } from '../../errors.js';
 import { type Actor, writeAudit } from '../audit.js';
 import { referringTableOf, toDatabaseError } from '../connection/database-errors.js';
 import type { Database } from '../connection/open.js';
-import { batchesOf, idsPerQuery, query } from '../connection/query.js';
+import { batchesOf, idsPerQuery } from '../connection/query.js';
 import { inTransaction } from '../connection/transaction.js';
 import { devices } from '../schema.js';
 import { generateSecret } from '../secrets.js';
@@ -68,32 +68,35 @@ async function changeRevocation(
     revokedAt: ReturnType<typeof sql>;
   },
 ): Promise<Outcomes> {
+  const { action, details = {}, when, revokedAt } = change;
+  return await inBatches(ids, (batch) =>
+    inTransaction(db, async (orm) => {
+      // Locking in order of id keeps two changes of overlapping lists from waiting for each other.
+      const { rows: held } = await orm.execute<{ id: string; changes: boolean }>(sql`
+        with held as (
+          select id, ${when} as changes from ${devices}
+          where id = any(${sql.param(batch)}::text[]) order by id for update
+        ), changed as (
+          update ${devices} set revoked_at = ${revokedAt} from held
+          where ${devices}.id = held.id and held.changes
+        )
+        select id, changes from held`);
+      const entries = held.flatMap(({ id, changes }) => (changes ? { action, target: id, details } : []));
+      await writeAudit(orm, actor, entries);
+      return held;
+    }),
+  );
+}
+
+/** @param change answers the devices of a batch that are there. */
+async function inBatches(
+  ids: readonly string[],
+  change: (batch: readonly string[]) => Promise<readonly { id: string; changes: boolean }[]>,
+): Promise<Outcomes> {
   const wanted = [...new Set(ids)];
   const outcomes = new Map<string, boolean>();
-  for (const batch of batchesOf(wanted.filter(isStorable), idsPerQuery)) {
-    const rows = await query(db, () =>
-      inTransaction(db, async (orm) => {
-        // Locking in order of id keeps two changes of overlapping lists from waiting for each other.
-        const { rows: held } = await orm.execute<{ id: string; changes: boolean }>(sql`
-          with held as (
-            select id, ${change.when} as changes from ${devices}
-            where id = any(${sql.param(batch)}::text[]) order by id for update
-          ), changed as (
-            update ${devices} set revoked_at = ${change.revokedAt} from held
-            where ${devices}.id = held.id and held.changes
-          )
-          select id, changes from held`);
-        const changed = held.filter((row) => row.changes);
-        await writeAudit(
-          orm,
-          actor,
-          changed.map(({ id }) => ({ action: change.action, target: id, details: change.details ?? {} })),
-        );
-        return held;
-      }),
-    );
-    for (const row of rows) outcomes.set(row.id, row.changes);
-  }
+  for (const batch of batchesOf(wanted.filter(isStorable), idsPerQuery))
+    for (const { id, changes } of await change(batch)) outcomes.set(id, changes);
   return {
     changed: wanted.filter((id) => outcomes.get(id) === true),
     unchanged: wanted.filter((id) => outcomes.get(id) === false),
@@ -107,22 +110,18 @@ async function changeRevocation(
  * @throws SvcMqttError DEVICE_IN_USE, naming those to which rows of other tables refer; none of their batch is deleted.
  */
 export async function removeDevices(db: Database, actor: Actor, ids: readonly string[]): Promise<Outcomes> {
-  const wanted = [...new Set(ids)];
-  const removed = new Set<string>();
-  for (const batch of batchesOf(wanted.filter(isStorable), idsPerQuery)) {
+  return await inBatches(ids, async (batch) => {
     try {
-      const rows = await query(db, () =>
-        inTransaction(db, async (orm) => {
-          const rows = await deleteDevices(orm, batch);
-          await writeAudit(
-            orm,
-            actor,
-            rows.map(({ id, type }) => ({ action: 'device.remove', target: id, details: { type } })),
-          );
-          return rows;
-        }),
-      );
-      for (const { id } of rows) removed.add(id);
+      return await inTransaction(db, async (orm) => {
+        const rows = await deleteDevices(orm, batch);
+        const entries = rows.map(({ id, type }) => ({
+          action: 'device.remove',
+          target: id,
+          details: { type },
+        }));
+        await writeAudit(orm, actor, entries);
+        return rows.map(({ id }) => ({ id, changes: true }));
+      });
     } catch (error) {
       const table = referringTableOf(error);
       if (table === undefined) throw error;
@@ -132,12 +131,7 @@ export async function removeDevices(db: Database, actor: Actor, ids: readonly st
       if (tables.size === 0) throw error;
       throw inUse(tables, batch.length, error);
     }
-  }
-  return {
-    changed: wanted.filter((id) => removed.has(id)),
-    unchanged: [],
-    unknown: wanted.filter((id) => !removed.has(id)),
-  };
+  });
 }
 
 async function deleteDevices(
@@ -231,30 +225,28 @@ export async function setDevice(
     );
   }
   if (!isStorable(id)) return undefined;
-  return await query(db, () =>
-    inTransaction(db, async (orm) => {
-      const before = await lockDevice(orm, id);
-      if (before === undefined) return undefined;
-      const merged = mergeMetadata(before.metadata, metadata);
-      // What SQL has written there is of no concern to who changes something else.
-      const inMetadata = Object.keys(metadata).length === 0 ? undefined : checkMetadata(merged);
-      if (inMetadata !== undefined) requireValid(inMetadata.field, inMetadata.problem);
-      const expiry = expiresAt === undefined ? before.expiresAt : expiresAt;
-      const sameMetadata = JSON.stringify(merged) === JSON.stringify(mergeMetadata(before.metadata, {}));
-      if (sameMetadata && expiry?.getTime() === before.expiresAt?.getTime()) return before;
-      const [after] = await orm
-        .update(devices)
-        .set({ expiresAt: expiry, ...(sameMetadata ? {} : { metadata: merged }) })
-        .where(eq(devices.id, id))
-        .returning(shownColumns);
-      const details = {
-        ...(expiresAt === undefined ? {} : { expires_at: expiresAt }),
-        ...(sameMetadata ? {} : { metadata }),
-      };
-      await writeAudit(orm, actor, [{ action: 'device.set', target: id, details }]);
-      return after;
-    }),
-  );
+  return await inTransaction(db, async (orm) => {
+    const before = await lockDevice(orm, id);
+    if (before === undefined) return undefined;
+    const merged = mergeMetadata(before.metadata, metadata);
+    // What SQL has written there is of no concern to who changes something else.
+    const inMetadata = Object.keys(metadata).length === 0 ? undefined : checkMetadata(merged);
+    if (inMetadata !== undefined) requireValid(inMetadata.field, inMetadata.problem);
+    const expiry = expiresAt === undefined ? before.expiresAt : expiresAt;
+    const sameMetadata = JSON.stringify(merged) === JSON.stringify(mergeMetadata(before.metadata, {}));
+    if (sameMetadata && expiry?.getTime() === before.expiresAt?.getTime()) return before;
+    const [after] = await orm
+      .update(devices)
+      .set({ expiresAt: expiry, ...(sameMetadata ? {} : { metadata: merged }) })
+      .where(eq(devices.id, id))
+      .returning(shownColumns);
+    const details = {
+      ...(expiresAt === undefined ? {} : { expires_at: expiresAt }),
+      ...(sameMetadata ? {} : { metadata }),
+    };
+    await writeAudit(orm, actor, [{ action: 'device.set', target: id, details }]);
+    return after;
+  });
 }
 
 async function lockDevice(orm: NodePgDatabase, id: string): Promise<Device | undefined> {
@@ -310,39 +302,37 @@ export async function rotateSecret(
   }
   if (!isStorable(id)) return undefined;
   const { secret, hash, salt } = generateSecret(id);
-  return await query(db, () =>
-    inTransaction(db, async (orm) => {
-      const before = await lockDevice(orm, id);
-      if (before === undefined) return undefined;
-      const keepsPrevious = before.previousSecretUntil !== null && before.lastSecretUsed !== 'current';
-      const until = sql`clock_timestamp() + ${graceMs ?? 0} * interval '1 millisecond'`;
-      const [after] = await orm
-        .update(devices)
-        .set({
-          secretHash: hash,
-          secretSalt: salt,
-          ...(graceMs === undefined
-            ? { previousSecretHash: null, previousSecretSalt: null, previousSecretUntil: null }
-            : {
-                previousSecretHash: keepsPrevious ? devices.previousSecretHash : devices.secretHash,
-                previousSecretSalt: keepsPrevious ? devices.previousSecretSalt : devices.secretSalt,
-                previousSecretUntil: until,
-              }),
-          previousSecretUntilUsed: graceMs !== undefined && untilUsed,
-          lastSecretUsed: lastUsedAfter(before, graceMs !== undefined, keepsPrevious),
-        })
-        .where(eq(devices.id, id))
-        .returning(shownColumns);
-      if (after === undefined) return undefined;
-      const { type, previousSecretUntil, previousSecretUntilUsed } = after;
-      const details = {
-        previous_secret_until: previousSecretUntil,
-        previous_secret_until_used: previousSecretUntilUsed,
-      };
-      await writeAudit(orm, actor, [{ action: 'device.rotate', target: id, details }]);
-      return { id, type, mqttUser: id, mqttPassword: secret, previousSecretUntil, previousSecretUntilUsed };
-    }),
-  );
+  return await inTransaction(db, async (orm) => {
+    const before = await lockDevice(orm, id);
+    if (before === undefined) return undefined;
+    const keepsPrevious = before.previousSecretUntil !== null && before.lastSecretUsed !== 'current';
+    const until = sql`clock_timestamp() + ${graceMs ?? 0} * interval '1 millisecond'`;
+    const [after] = await orm
+      .update(devices)
+      .set({
+        secretHash: hash,
+        secretSalt: salt,
+        ...(graceMs === undefined
+          ? { previousSecretHash: null, previousSecretSalt: null, previousSecretUntil: null }
+          : {
+              previousSecretHash: keepsPrevious ? devices.previousSecretHash : devices.secretHash,
+              previousSecretSalt: keepsPrevious ? devices.previousSecretSalt : devices.secretSalt,
+              previousSecretUntil: until,
+            }),
+        previousSecretUntilUsed: graceMs !== undefined && untilUsed,
+        lastSecretUsed: lastUsedAfter(before, graceMs !== undefined, keepsPrevious),
+      })
+      .where(eq(devices.id, id))
+      .returning(shownColumns);
+    if (after === undefined) return undefined;
+    const { type, previousSecretUntil, previousSecretUntilUsed } = after;
+    const details = {
+      previous_secret_until: previousSecretUntil,
+      previous_secret_until_used: previousSecretUntilUsed,
+    };
+    await writeAudit(orm, actor, [{ action: 'device.rotate', target: id, details }]);
+    return { id, type, mqttUser: id, mqttPassword: secret, previousSecretUntil, previousSecretUntilUsed };
+  });
 }
 
 /** What `last_secret_used` says once the secrets have moved. */

@@ -1,11 +1,10 @@
-import { timingSafeEqual } from 'node:crypto';
 import { sql } from 'drizzle-orm';
 import { type Actor, writeAudit } from '../audit.js';
 import type { Database } from '../connection/open.js';
 import { batchesOf, idsPerQuery, query, readQuery } from '../connection/query.js';
 import { inTransaction } from '../connection/transaction.js';
 import { devices } from '../schema.js';
-import { hashSecret } from '../secrets.js';
+import { matchesHash } from '../secrets.js';
 import { isStorable } from './device-fields.js';
 
 /** What is stored of a secret. */
@@ -44,16 +43,10 @@ export function matchSecret(
   password: Uint8Array,
   nowMs = Date.now(),
 ): WhichSecret | undefined {
-  if (matches(secretOf(credentials, 'current'), password)) return 'current';
+  if (matchesHash(password, credentials.secretHash, credentials.secretSalt)) return 'current';
   const { previousSecret } = credentials;
   if (previousSecret === undefined || previousSecret.untilMs <= nowMs) return undefined;
-  return matches(previousSecret, password) ? 'previous' : undefined;
-}
-
-function matches(secret: Secret | undefined, password: Uint8Array): boolean {
-  if (secret === undefined) return false;
-  const hash = hashSecret(secret.salt, password);
-  return hash.length === secret.hash.length && timingSafeEqual(hash, secret.hash);
+  return matchesHash(password, previousSecret.hash, previousSecret.salt) ? 'previous' : undefined;
 }
 
 /** What is stored of one of a device's secrets. */
@@ -178,23 +171,18 @@ export async function endPreviousSecrets(
 ): Promise<void> {
   const ids = sql.param(used.map(({ id }) => id));
   const hashes = sql.param(used.map(({ secretHash }) => secretHash));
-  await query(db, () =>
-    inTransaction(db, async (orm) => {
-      const { rows } = await orm.execute<{ id: string }>(sql`
-        with held as (
-          select ${devices}.id from ${devices}
-          join unnest(${ids}::text[], ${hashes}::bytea[]) as used (id, hash)
-            on used.id = ${devices}.id and used.hash = ${devices}.secret_hash
-          where previous_secret_until_used order by ${devices}.id for update of ${devices}
-        )
-        update ${devices} set previous_secret_until = ${longAgo}, previous_secret_until_used = false
-        from held where ${devices}.id = held.id
-        returning ${devices}.id`);
-      await writeAudit(
-        orm,
-        actor,
-        rows.map(({ id }) => ({ action: 'device.end-previous-secret', target: id })),
-      );
-    }),
-  );
+  await inTransaction(db, async (orm) => {
+    const { rows } = await orm.execute<{ id: string }>(sql`
+      with held as (
+        select ${devices}.id from ${devices}
+        join unnest(${ids}::text[], ${hashes}::bytea[]) as used (id, hash)
+          on used.id = ${devices}.id and used.hash = ${devices}.secret_hash
+        where previous_secret_until_used order by ${devices}.id for update of ${devices}
+      )
+      update ${devices} set previous_secret_until = ${longAgo}, previous_secret_until_used = false
+      from held where ${devices}.id = held.id
+      returning ${devices}.id`);
+    const entries = rows.map(({ id }) => ({ action: 'device.end-previous-secret', target: id }));
+    await writeAudit(orm, actor, entries);
+  });
 }

@@ -19,18 +19,16 @@ export async function importDevices<Row extends DeviceRow>(
   batches: AsyncIterable<readonly Row[]> | Iterable<readonly Row[]>,
   onStored: (batch: readonly Row[], stored: ReadonlyMap<string, Date>) => Promise<void> | void,
 ): Promise<void> {
-  await query(db, () =>
-    inTransaction(db, async (orm) => {
-      for await (const batch of batches) {
-        const stored = await insertDevices(orm, batch);
-        const entries = batch
-          .filter(({ id }) => stored.has(id))
-          .map(({ id, type }) => ({ action: 'device.import', target: id, details: { type } }));
-        await writeAudit(orm, actor, entries);
-        await onStored(batch, stored);
-      }
-    }),
-  );
+  await inTransaction(db, async (orm) => {
+    for await (const batch of batches) {
+      const stored = await insertDevices(orm, batch);
+      const entries = batch
+        .filter(({ id }) => stored.has(id))
+        .map(({ id, type }) => ({ action: 'device.import', target: id, details: { type } }));
+      await writeAudit(orm, actor, entries);
+      await onStored(batch, stored);
+    }
+  });
 }
 
 /** A device with what is stored of its secrets, from which it can be restored. */

@@ -83,33 +83,28 @@ export async function addDevices(
   requireAddable(request);
   const { type, id, count = 1, expiresAt, metadata } = request;
   const added: NewDevice[] = [];
-  await query(db, () =>
-    inTransaction(db, async (orm) => {
-      while (added.length < count) {
-        const rows = Array.from({ length: Math.min(rowsPerInsert, count - added.length) }, () => {
-          const { secret, hash, salt, ...made } = generateSecret(id ?? generateId());
-          const stored = { secretHash: hash, secretSalt: salt, metadata, expiresAt, madeBy: actor.keyId };
-          return { ...made, type, secret, ...stored };
-        });
-        const createdAt = await insertDevices(orm, rows);
-        if (id !== undefined && createdAt.size === 0) throw deviceExists(id);
-        // Of two equal random ids one is left out here and made again in the next round.
-        for (const row of rows) {
-          const at = createdAt.get(row.id);
-          if (at === undefined || !createdAt.delete(row.id)) continue;
-          const { id: mqttUser, secret: mqttPassword } = row;
-          added.push({ id: row.id, type, mqttUser, mqttPassword, createdAt: at, expiresAt, metadata });
-        }
+  await inTransaction(db, async (orm) => {
+    while (added.length < count) {
+      const rows = Array.from({ length: Math.min(rowsPerInsert, count - added.length) }, () => {
+        const { secret, hash, salt, ...made } = generateSecret(id ?? generateId());
+        const stored = { secretHash: hash, secretSalt: salt, metadata, expiresAt, madeBy: actor.keyId };
+        return { ...made, type, secret, ...stored };
+      });
+      const createdAt = await insertDevices(orm, rows);
+      if (id !== undefined && createdAt.size === 0) throw deviceExists(id);
+      // Of two equal random ids one is left out here and made again in the next round.
+      for (const row of rows) {
+        const at = createdAt.get(row.id);
+        if (at === undefined || !createdAt.delete(row.id)) continue;
+        const { id: mqttUser, secret: mqttPassword } = row;
+        added.push({ id: row.id, type, mqttUser, mqttPassword, createdAt: at, expiresAt, metadata });
       }
-      const details = { type, ...(expiresAt && { expires_at: expiresAt }), ...(metadata && { metadata }) };
-      await writeAudit(
-        orm,
-        actor,
-        added.map((device) => ({ action: 'device.add', target: device.id, details })),
-      );
-      await beforeCommit(added);
-    }),
-  );
+    }
+    const details = { type, ...(expiresAt && { expires_at: expiresAt }), ...(metadata && { metadata }) };
+    const entries = added.map((device) => ({ action: 'device.add', target: device.id, details }));
+    await writeAudit(orm, actor, entries);
+    await beforeCommit(added);
+  });
   return added;
 }
 

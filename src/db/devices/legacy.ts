@@ -15,11 +15,6 @@ import { deviceIdPattern } from './device-fields.js';
  * backups made before still hold them until they are recycled.
  */
 
-/** The old table, as found. */
-export interface LegacyTable {
-  readonly devices: number;
-}
-
 export const legacyTable = 'devices';
 const asideTable = 'svc_mqtt_legacy_devices';
 /** Each batch reads the whole old table, so a large one is taken in few. */
@@ -46,8 +41,8 @@ const knownColumns = new Map<string, 'text' | 'time' | 'any'>([
 ]);
 const requiredColumns = ['id', 'device_type', 'mqtt_user', 'created_at'];
 
-/** Finds the Go service's table in the search path; undefined when there is none, or it is converted. */
-export async function readLegacyTable(client: pg.Client): Promise<LegacyTable | undefined> {
+/** How many devices the Go service's table in the search path has; undefined when there is none, or it is converted. */
+export async function countLegacyDevices(client: pg.Client): Promise<number | undefined> {
   const columns = await columnsOf(client, legacyTable);
   if (!columns.has('mqtt_password') || columns.has('secret_hash')) return undefined;
   for (const required of requiredColumns) {
@@ -59,10 +54,12 @@ export async function readLegacyTable(client: pg.Client): Promise<LegacyTable | 
       );
     }
   }
-  const { rows: counted } = await client.query<{ devices: string }>(
-    `select count(*) as devices from ${legacyTable}`,
-  );
-  return { devices: Number(counted[0]?.devices) };
+  return await countRows(client, legacyTable);
+}
+
+async function countRows(client: pg.Client, table: string): Promise<number> {
+  const { rows } = await client.query<{ count: string }>(`select count(*) as count from ${table}`);
+  return Number(rows[0]?.count);
 }
 
 /** The columns of a table or view, each with the kind of its type. */
@@ -178,10 +175,7 @@ export async function convertLegacy(
   report: (progress: Progress) => void,
 ): Promise<number> {
   const columns = await columnsOf(client, asideTable);
-  const { rows: counted } = await client.query<{ total: string }>(
-    `select count(*) as total from ${asideTable}`,
-  );
-  const total = Number(counted[0]?.total);
+  const total = await countRows(client, asideTable);
   // Go's zero time, of the year 1, says that there is none.
   const timeOf = (column: string) =>
     `case when ${column}::timestamptz >= '0002-01-01Z' then ${column}::timestamptz end`;

@@ -1,7 +1,6 @@
 import { sql } from 'drizzle-orm';
 import { type Actor, writeAudit } from '../audit.js';
 import type { Database } from '../connection/open.js';
-import { query } from '../connection/query.js';
 import { inTransaction } from '../connection/transaction.js';
 import { devices } from '../schema.js';
 import { addDevices, type NewDevice } from './devices.js';
@@ -24,17 +23,12 @@ export async function addSyntheticDevice(db: Database, actor: Actor): Promise<Ne
 
 /** Removes it, and those of its type that have expired: who added them did not live to remove them. */
 export async function removeSyntheticDevice(db: Database, actor: Actor, id: string): Promise<void> {
-  await query(db, () =>
-    inTransaction(db, async (orm) => {
-      const { rows } = await orm.execute<{ id: string }>(sql`
-        delete from ${devices}
-        where type = ${syntheticType} and (id = ${id} or expires_at < now())
-        returning id`);
-      await writeAudit(
-        orm,
-        actor,
-        rows.map((row) => ({ action: 'device.remove', target: row.id })),
-      );
-    }),
-  );
+  await inTransaction(db, async (orm) => {
+    const { rows } = await orm.execute<{ id: string }>(sql`
+      delete from ${devices}
+      where type = ${syntheticType} and (id = ${id} or expires_at < now())
+      returning id`);
+    const entries = rows.map((row) => ({ action: 'device.remove', target: row.id }));
+    await writeAudit(orm, actor, entries);
+  });
 }
