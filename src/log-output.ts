@@ -1,11 +1,6 @@
 import { writeSync } from 'node:fs';
 import { Writable } from 'node:stream';
 
-/** Where the lines of a log go. */
-export interface LogOutput {
-  write(line: string): void;
-}
-
 /** How long a line waits, before it is tried again, for a reader that is slower than the log. */
 const retryMs = 20;
 const never = new Int32Array(new SharedArrayBuffer(4));
@@ -14,11 +9,11 @@ const never = new Int32Array(new SharedArrayBuffer(4));
  * Opens a file descriptor for a log. A line that cannot be written, as with a full disk or nobody who reads, is dropped: a log must
  * not end the server.
  */
-export function openLogOutput(fd: number): LogOutput {
+export function openLogOutput(fd: number) {
   /** Of the line before only a part was written. */
   let torn = false;
   return {
-    write(line) {
+    write(line: string): void {
       let rest = Buffer.from(torn ? `\n${line}` : line);
       try {
         while (rest.length > 0) {

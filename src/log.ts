@@ -89,19 +89,13 @@ function escapeTwice(character: string): string {
 /** Fields of a log line. */
 type Fields = Record<string, unknown>;
 
-/** A log for events that clients cause, so that none of them can flood it. */
-export interface LimitedLog {
-  debug(event: string, fields: Fields, message: string): void;
-  info(event: string, fields: Fields, message: string): void;
-  warn(event: string, fields: Fields, message: string): void;
-  error(event: string, fields: Fields, message: string): void;
-  close(): void;
-}
+export type LimitedLog = ReturnType<typeof limitLog>;
 
 /**
- * Passes at most `maxLines` lines of each event in `windowMs`; how many were left out is said when the window ends.
+ * A log for events that clients cause, so that none of them can flood it: passes at most `maxLines` lines of each event in
+ * `windowMs`; how many were left out is said when the window ends.
  */
-export function limitLog(log: Log, { maxLines = 20, windowMs = 10_000 } = {}): LimitedLog {
+export function limitLog(log: Log, { maxLines = 20, windowMs = 10_000 } = {}) {
   const written = new Map<string, number>();
   const timer = setInterval(() => {
     for (const [event, lines] of written) {
@@ -127,6 +121,6 @@ export function limitLog(log: Log, { maxLines = 20, windowMs = 10_000 } = {}): L
     info: writer('info'),
     warn: writer('warn'),
     error: writer('error'),
-    close: () => clearInterval(timer),
+    close: (): void => clearInterval(timer),
   };
 }

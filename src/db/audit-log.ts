@@ -23,6 +23,8 @@ const maxAuditRecordsPerPage = 1_000;
 /** Rows of one DELETE: small enough to stay far below the limit on the time of a query. */
 const rowsPerPrune = 5_000;
 
+const ofDevices = ['device.%', 'connection.%', 'session.%'].map((some) => like(auditLog.action, some));
+
 /**
  * Lists changes, newest first, `limit` at a time.
  *
@@ -46,13 +48,8 @@ export async function listAudit(
       .from(auditLog)
       .where(
         and(
-          device === undefined ? undefined : eq(auditLog.target, device),
           // A device type or a key may have the name that a device has as its id.
-          device === undefined
-            ? undefined
-            : or(
-                ...['device.%', 'connection.%', 'session.%'].map((actions) => like(auditLog.action, actions)),
-              ),
+          device === undefined ? undefined : and(eq(auditLog.target, device), or(...ofDevices)),
           since === undefined ? undefined : gte(auditLog.at, since),
           before === undefined ? undefined : lt(auditLog.id, before),
         ),

@@ -21,16 +21,9 @@ export class RecencyMap<K, V> extends Map<K, V> {
 
   override set(key: K, value: V): this {
     if (!this.has(key)) {
-      if (this.size >= this.limit) this.forgetOldest();
+      if (this.size >= this.limit) this.delete(this.keys().next().value as K);
       this.latest = key;
     }
     return super.set(key, value);
-  }
-
-  private forgetOldest(): void {
-    for (const oldest of this.keys()) {
-      this.delete(oldest);
-      return;
-    }
   }
 }

@@ -19,11 +19,6 @@ const replicasMs = 5_000;
 /** The latest events that are shown with the numbers. */
 const recentEvents = 20;
 
-/** What a running replica shows of itself and its connections. */
-export interface RunningReplicaView extends LocalView {
-  close(): void;
-}
-
 /** Joins what is known of this replica for those who look at it; keeps the last minute of traffic. */
 export function startReplicaView(options: {
   /** Most connections: MAX_CONNECTIONS, or what the limit of open files allows. */
@@ -45,22 +40,8 @@ export function startReplicaView(options: {
   health: { readonly ok: boolean; readonly detail: string };
   events: EventFeed;
   log: Log;
-}): RunningReplicaView {
-  const {
-    maxConnections,
-    workers,
-    version,
-    ackLevel,
-    replica,
-    db,
-    broker,
-    sessions,
-    commands,
-    forwarder,
-    health,
-    events,
-    log,
-  } = options;
+}): LocalView & { close(): void } {
+  const { ackLevel, replica, db, broker, sessions, forwarder, health, events, log } = options;
   const { live, counters } = broker;
   const startedMs = performance.now();
   const startedAt = new Date().toISOString();
@@ -78,7 +59,7 @@ export function startReplicaView(options: {
     const nowMs = performance.now();
     if (nowMs - replicasReadMs < replicasMs) return replicas;
     replicasReadMs = nowMs;
-    replicas = health.ok ? await countReplicas(db, workers).catch(() => undefined) : undefined;
+    replicas = health.ok ? await countReplicas(db, options.workers).catch(() => undefined) : undefined;
     return replicas;
   }
 
@@ -103,7 +84,7 @@ export function startReplicaView(options: {
     const { p50Ms, p99Ms } = history.quantiles();
     return {
       at: new Date().toISOString(),
-      version,
+      version: options.version,
       replica,
       replicas: replicasNow ?? null,
       started_at: startedAt,
@@ -111,14 +92,10 @@ export function startReplicaView(options: {
       connections: {
         open: broker.connectionCount(),
         connected: live.count(),
-        limit: maxConnections,
+        limit: options.maxConnections,
       },
       rates: toTrafficJson(history.rates()),
-      totals: {
-        ...toTrafficJson(readTotals()),
-        stored: nats.counters.stored,
-        sent: nats.counters.sent,
-      },
+      totals: { ...toTrafficJson(readTotals()), stored: nats.counters.stored, sent: nats.counters.sent },
       waiting: { messages: nats.inFlight, bytes: nats.inFlightBytes, causes: readCauses() },
       ack_latency_ms: { p50: roundMs(p50Ms), p99: roundMs(p99Ms) },
       acknowledgement: readAcknowledgement(nats.durability),
@@ -163,7 +140,7 @@ export function startReplicaView(options: {
     replica,
     connections,
     sessions: ownSessions,
-    commands,
+    commands: options.commands,
     events,
     readStats,
     close: () => history.close(),

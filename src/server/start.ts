@@ -111,8 +111,7 @@ async function start(
   releasers: Releasers,
   options: StartOptions,
 ): Promise<RunningServer> {
-  const certificates = await openServerCertificates(config, log);
-  releasers.add('certificates', () => certificates.close());
+  const certificates = releasers.add('certificates', await openServerCertificates(config, log));
   const { peers } = options;
   const plan = planStart(config, certificates.mqtt !== undefined);
   const { openFiles, maxConnections } = plan;
@@ -120,12 +119,10 @@ async function start(
   if (peers === undefined) await requirePorts(config, plan, log);
   const wait = openStartWait({ timeMs: readDurationMs(config.startWait) ?? 0, log, ...options });
 
-  const db = await startDatabase(config, wait, log);
-  releasers.add('database', () => db.close());
+  const db = releasers.add('database', await startDatabase(config, wait, log));
   const urgent = db.reserve(urgentConnections);
   if (peers === undefined) await bringSchemaUpToDate(config, db, log);
-  const retention = startAuditRetention({ db, days: config.auditRetentionDays, log });
-  releasers.add('audit retention', () => retention.close());
+  releasers.add('audit retention', startAuditRetention({ db, days: config.auditRetentionDays, log }));
 
   const replica = randomBytes(3).toString('hex');
   const nats = await startNats({
@@ -166,7 +163,7 @@ async function start(
       };
     },
   });
-  releasers.add('session engine', () => core.close());
+  releasers.add('session engine', core);
 
   const coverage = openSubjectCoverage({
     readCoverage: nats.readCoverage,
@@ -174,16 +171,15 @@ async function start(
     settings: config,
     log,
   });
-  releasers.add('subject coverage', () => coverage.close());
-  const feed = await startChangeFeed(urgent, log);
-  releasers.add('change feed', () => feed.close());
+  releasers.add('subject coverage', coverage);
+  const feed = releasers.add('change feed', await startChangeFeed(urgent, log));
   const ledger = startDeviceLedger({
     db,
     log,
     isLive: () => feed.live,
     countReplicas: () => countReplicas(db, config.workers),
   });
-  releasers.add('ledger', () => ledger.close());
+  releasers.add('ledger', ledger);
   let templates: ReadonlyMap<string, string | null> = new Map();
   const peeks = openPeeks(nats.link, (type) => templates.get(type) ?? config.natsSubject);
   const policies = await startPolicyDirectory({
@@ -197,7 +193,7 @@ async function start(
       nats.setPromised(new Set(loaded.flatMap(({ ackLevel }) => ackLevel ?? [])));
     },
   });
-  releasers.add('policy directory', () => policies.close());
+  releasers.add('policy directory', policies);
 
   const directory = startDeviceDirectory({
     db: urgent,
@@ -216,12 +212,12 @@ async function start(
     },
     onRefreshed: (device) => core.refresh(device),
   });
-  releasers.add('device directory', () => directory.close());
+  releasers.add('device directory', directory);
 
   const deviceEvents = config.deviceEvents
     ? startDeviceEvents({ db, feed, events, sender: openCloudEvents(nats.link), replica, log })
     : undefined;
-  if (deviceEvents !== undefined) releasers.add('device events', () => deviceEvents.close());
+  releasers.add('device events', deviceEvents);
 
   const sessionCheck = startSessionCheck({
     db: urgent,
@@ -229,7 +225,7 @@ async function start(
     onLost: (id) => core.removeSessions(id),
     log,
   });
-  releasers.add('session check', () => sessionCheck.close());
+  releasers.add('session check', sessionCheck);
   const pending = startPendingWatch({
     store,
     commands: () => downlink.store,
@@ -237,9 +233,9 @@ async function start(
     isConnected: (key) => core.isConnected(key),
     log,
   });
-  releasers.add('pending watch', () => pending.close());
-  const health = await startDatabaseHealth({ db, log, isLive: () => feed.live });
-  releasers.add('database health', () => health.close());
+  releasers.add('pending watch', pending);
+  const isLive = () => feed.live;
+  const health = releasers.add('database health', await startDatabaseHealth({ db, log, isLive }));
 
   const stateStreams = () =>
     [...(nats.state?.streams ?? [])].flatMap(({ name, started, problem }) =>
@@ -259,7 +255,7 @@ async function start(
     deviceEvents,
     worker: peers?.number,
   });
-  peers?.answer({ metrics: async () => (await metrics.read()).text });
+  peers?.answerMetrics(async () => (await metrics.read()).text);
   const own = startReplicaView({
     maxConnections,
     workers: config.workers,
@@ -287,7 +283,7 @@ async function start(
     events,
     log,
   });
-  releasers.add('replica view', () => own.close());
+  releasers.add('replica view', own);
   const turns = openTurns(defaultHttpLimits.maxWaitingLists);
   let broker: Broker | undefined;
   let stopping = false;
@@ -314,7 +310,7 @@ async function start(
     take: (work) => turns.take('fleet', () => false, work),
     log,
   });
-  releasers.add('fleet', () => view.close());
+  releasers.add('fleet', view);
   const http = await startHttp({
     db,
     urgent,
@@ -338,7 +334,7 @@ async function start(
     view,
     readiness,
   });
-  releasers.add('HTTP API', () => http.close());
+  releasers.add('HTTP API', http);
 
   await nats.shared?.ready(stateReadyMs);
   broker = await core.listen(directory);
@@ -353,8 +349,9 @@ async function start(
     log,
     (reason, count) => events.emit({ kind: 'dropped', reason, count }),
   );
-  releasers.add('drop report', endDropReport);
-  releasers.add('broker', () => drainBroker(listening, nats, config.shutdownTimeoutSec * 1_000, log));
+  releasers.add('drop report', { close: endDropReport });
+  const drain = () => drainBroker(listening, nats, config.shutdownTimeoutSec * 1_000, log);
+  releasers.add('broker', { close: drain });
 
   return {
     ports: {

@@ -1,20 +1,7 @@
 import { RecencyMap } from './recency-map.js';
 
 /** A token bucket for each of a bounded number of keys, to slow what one peer may do. */
-export interface TokenBuckets {
-  /**
-   * Takes a token of the key's bucket.
-   *
-   * @returns 0 when there was one; else how long until there will be, in ms, and none is taken.
-   */
-  take(key: string): number;
-  /** How long until the key's bucket has a token, in ms; 0: it has one. Takes none, and remembers nothing. */
-  wait(key: string): number;
-  /** Gives a token back that was taken in vain, never over the capacity. */
-  giveBack(key: string): void;
-  /** Keys remembered. */
-  readonly size: number;
-}
+export type TokenBuckets = ReturnType<typeof createTokenBuckets>;
 
 /**
  * Makes buckets that are full when first used. At `maxKeys` the key used longest ago is forgotten, and with it what it
@@ -29,7 +16,7 @@ export function createTokenBuckets(options: {
   readonly perSecond: number;
   readonly maxKeys: number;
   readonly nowMs?: () => number;
-}): TokenBuckets {
+}) {
   const { capacity, perSecond, maxKeys, nowMs = () => performance.now() } = options;
   const buckets = new RecencyMap<string, { tokens: number; atMs: number }>(maxKeys);
 
@@ -47,23 +34,31 @@ export function createTokenBuckets(options: {
   };
 
   return {
-    wait(key) {
+    /** How long until the key's bucket has a token, in ms; 0: it has one. Takes none, and remembers nothing. */
+    wait(key: string): number {
       const bucket = buckets.get(key);
       if (bucket === undefined) return 0;
       const tokens = bucket.tokens + ((nowMs() - bucket.atMs) * perSecond) / 1_000;
       return tokens >= 1 ? 0 : Math.ceil(((1 - tokens) * 1_000) / perSecond);
     },
-    take(key) {
+    /**
+     * Takes a token of the key's bucket.
+     *
+     * @returns 0 when there was one; else how long until there will be, in ms, and none is taken.
+     */
+    take(key: string): number {
       const bucket = fill(key);
       if (bucket.tokens < 1) return Math.ceil(((1 - bucket.tokens) * 1_000) / perSecond);
       bucket.tokens -= 1;
       return 0;
     },
-    giveBack(key) {
+    /** Gives a token back that was taken in vain, never over the capacity. */
+    giveBack(key: string): void {
       const bucket = buckets.get(key);
       if (bucket !== undefined) bucket.tokens = Math.min(capacity, bucket.tokens + 1);
     },
-    get size() {
+    /** Keys remembered. */
+    get size(): number {
       return buckets.size;
     },
   };

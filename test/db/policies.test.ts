@@ -10,7 +10,7 @@ import {
   removePolicy,
   setPolicy,
 } from '../../src/db/policies.js';
-import { type PolicyDirectory, startPolicyDirectory } from '../../src/server/directory/policy-directory.js';
+import { startPolicyDirectory } from '../../src/server/directory/policy-directory.js';
 import { openTestLog } from '../support/forwarding.js';
 import { kinds, openTestDatabase, type TestDatabase, until } from './databases.js';
 
@@ -28,7 +28,7 @@ const rules = {
 
 describe.each(kinds)('policies in %s', (kind) => {
   let database: TestDatabase;
-  let directory: PolicyDirectory | undefined;
+  let directory: Awaited<ReturnType<typeof startPolicyDirectory>> | undefined;
   beforeAll(async () => {
     database = await openTestDatabase(kind);
   });

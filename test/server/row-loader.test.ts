@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import type { DeviceCredentials } from '../../src/db/devices/device-credentials.js';
-import { openRowLoader, type RowLoader } from '../../src/server/directory/row-loader.js';
+import { openRowLoader } from '../../src/server/directory/row-loader.js';
+
+type Loader = ReturnType<typeof openRowLoader<DeviceCredentials>>;
 
 function device(id: string, type = 'sensor'): DeviceCredentials {
   return {
@@ -73,8 +75,8 @@ describe('the loader', () => {
   });
 
   test.each([
-    ['of a row', (loader: RowLoader<DeviceCredentials>) => loader.changed('a')],
-    ['of any', (loader: RowLoader<DeviceCredentials>) => loader.allChanged()],
+    ['of a row', (loader: Loader) => loader.changed('a')],
+    ['of any', (loader: Loader) => loader.allChanged()],
   ])('answers nobody with what was read before a change %s', async (_, change) => {
     let type = 'old';
     let reads = 0;

@@ -31,9 +31,14 @@ export const readOnlyCode = '25006';
 export const readOnlyAdvice =
   'Name the primary server in DATABASE_URL, or switch default_transaction_read_only off';
 
+/** An error and its causes, five at most. */
+function* causesOf(error: unknown): Generator<Error> {
+  for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth += 1) yield at;
+}
+
 /** The SQLSTATE of a PostgreSQL error, or the code of a system error, wherever it is in the chain of causes. */
 export function codeOf(error: unknown): string | undefined {
-  for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth += 1) {
+  for (const at of causesOf(error)) {
     if (at instanceof AggregateError && at.errors.length > 0) return codeOf(at.errors[0]);
     if ('code' in at && typeof at.code === 'string' && !(at instanceof SvcMqttError)) return at.code;
   }
@@ -42,10 +47,7 @@ export function codeOf(error: unknown): string | undefined {
 
 /** The last error of the chain of causes: drizzle wraps the driver's error in one that quotes the query. */
 function rootOf(error: unknown): unknown {
-  let at = error;
-  for (let depth = 0; at instanceof Error && at.cause instanceof Error && depth < 5; depth += 1)
-    at = at.cause;
-  return at;
+  return [...causesOf(error)].at(-1) ?? error;
 }
 
 /** The table whose rows refer to what was to be deleted; undefined when the error is another one. */
@@ -139,10 +141,7 @@ export function toDatabaseError(error: unknown, where: string): unknown {
 
 /** A time limit has passed, of this program or of the server on its behalf. */
 function isLate(error: unknown): boolean {
-  for (let at = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth += 1) {
-    if (lateMessages.test(at.message)) return true;
-  }
-  return false;
+  return [...causesOf(error)].some(({ message }) => lateMessages.test(message));
 }
 
 /**

@@ -166,13 +166,14 @@ function toAddress(values: Map<string, string>): DatabaseAddress {
  */
 function readSslMode(given: string | undefined, rootCert: string | undefined, required: boolean): SslMode {
   const mode = given ?? (rootCert === 'system' ? 'verify-full' : required ? 'require' : 'prefer');
-  if (!isSslMode(mode)) throw invalid(`has an unknown sslmode; it can be ${sslModes.join(', ')}`);
+  const known = sslModes.find((each) => each === mode);
+  if (known === undefined) throw invalid(`has an unknown sslmode; it can be ${sslModes.join(', ')}`);
   if (rootCert === 'system' && mode !== 'verify-full') {
     throw invalid(
       `has sslrootcert=system with sslmode=${mode}, which does not verify the name of the server; set sslmode to verify-full, or leave it out`,
     );
   }
-  return mode;
+  return known;
 }
 
 /** What old clients have for sslmode, which wins over it. */
@@ -187,10 +188,6 @@ function readTlsVersion(keyword: string, value: string | undefined): TlsVersion 
     throw invalid(`has an unknown ${keyword}; it can be ${tlsVersions.join(', ')}`);
   }
   return version;
-}
-
-function isSslMode(value: string): value is SslMode {
-  return (sslModes as readonly string[]).includes(value);
 }
 
 function wholeNumber(keyword: string, value: string, least: number, most: number): number {

@@ -94,7 +94,8 @@ async function main(directory: string): Promise<void> {
   process.on('disconnect', release);
   await tell({ type: 'claimed' });
 
-  const opened = openDatabase().catch((error: unknown) => {
+  const onNotification = (channel: string, payload: string) => tellAll({ notify: channel, payload });
+  const opened = openDatabase(onNotification).catch((error: unknown) => {
     setState({ state: 'failed', reason: messageOf(error) });
     return undefined;
   });
@@ -108,18 +109,13 @@ async function main(directory: string): Promise<void> {
     setTimeout(() => void stop?.(), 100);
     return;
   }
-  database.watch((channel, payload) => tellAll({ notify: channel, payload }));
   setState({ state: 'ready' });
   stopWhenUnused();
 }
 
-interface OpenDatabase {
-  readonly db: PGlite;
-  readonly server: PGLiteSocketServer;
-  watch(onNotification: (channel: string, payload: string) => void): void;
-}
+type OpenDatabase = Awaited<ReturnType<typeof openDatabase>>;
 
-async function openDatabase(): Promise<OpenDatabase> {
+async function openDatabase(onNotification: (channel: string, payload: string) => void) {
   const marker = 'creating';
   // A creation that was interrupted has served nobody yet: begin again.
   if (existsSync(marker)) await rm('data', { recursive: true, force: true });
@@ -132,8 +128,7 @@ async function openDatabase(): Promise<OpenDatabase> {
   // Every connection shares PGlite's one session, so a notification arrives in the answer to whichever query
   // caused it; it is read there and passed on to everyone.
   await db.exec(listenStatement);
-  let notify: (channel: string, payload: string) => void = () => {};
-  const scan = startNotificationScanner((channel, payload) => notify(channel, payload));
+  const scan = startNotificationScanner(onNotification);
   const run = db.execProtocolRawStream.bind(db);
   // The socket server takes connections in turns, a message each, and leaves the session to one connection only while a
   // transaction is open. The messages of a query belong together as well: another's in between would replace its statement.
@@ -160,13 +155,7 @@ async function openDatabase(): Promise<OpenDatabase> {
   await rm(socketFile, { force: true });
   const server = new PGLiteSocketServer({ db, path: socketFile, maxConnections });
   await server.start();
-  return {
-    db,
-    server,
-    watch(onNotification) {
-      notify = onNotification;
-    },
-  };
+  return { db, server };
 }
 
 /** Parse, Bind, Describe, Execute, Close and Flush: messages of a query that Sync ends (PostgreSQL §54.2.3). */

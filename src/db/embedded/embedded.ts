@@ -13,21 +13,7 @@ import type { Log } from '../../log.js';
 import type { EmbeddedLine, EmbeddedMessage } from './embedded-child.js';
 
 /** The embedded database as one process sees it. */
-export interface Embedded {
-  /** The data directory. */
-  readonly where: string;
-  /** The directory of the socket `.s.PGSQL.5432`, short enough for a socket's address. */
-  readonly socketDirectory: string;
-  /**
-   * Calls back for every notification, and with `up` when the connection to the database's process was made
-   * anew, so that notifications may have been missed, and `down` when it broke.
-   *
-   * @returns a function that ends it.
-   */
-  watch(watcher: EmbeddedWatcher): () => void;
-  /** Lets go of the database; ends its process when nobody else uses it. Idempotent. */
-  close(): Promise<void>;
-}
+export type Embedded = Awaited<ReturnType<typeof openEmbedded>>;
 
 export interface EmbeddedWatcher {
   onNotification(channel: string, payload: string): void;
@@ -61,7 +47,7 @@ export function hasEmbeddedDatabase(dataDir: string): boolean {
  * @param signal ends the wait for it.
  * @throws SvcMqttError DATABASE_EMBEDDED with the directory and what to do.
  */
-export async function openEmbedded(dataDir: string, log: Log, signal?: AbortSignal): Promise<Embedded> {
+export async function openEmbedded(dataDir: string, log: Log, signal?: AbortSignal) {
   const where = path.resolve(dataDir);
   const directory = await prepareDirectory(where);
   const address = await shortenPath(directory);
@@ -172,14 +158,23 @@ export async function openEmbedded(dataDir: string, log: Log, signal?: AbortSign
     } else if (anchor !== undefined) await letGo(anchor);
     await address.release();
   };
-  const embedded: Embedded = {
+  const embedded = {
+    /** The data directory. */
     where,
+    /** The directory of the socket `.s.PGSQL.5432`, short enough for a socket's address. */
     socketDirectory: address.path,
-    watch(watcher) {
+    /**
+     * Calls back for every notification, and with `up` when the connection to the database's process was made
+     * anew, so that notifications may have been missed, and `down` when it broke.
+     *
+     * @returns a function that ends it.
+     */
+    watch(watcher: EmbeddedWatcher): () => void {
       watchers.add(watcher);
       return () => watchers.delete(watcher);
     },
-    close() {
+    /** Lets go of the database; ends its process when nobody else uses it. Idempotent. */
+    close(): Promise<void> {
       closed ??= close();
       return closed;
     },

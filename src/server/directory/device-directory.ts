@@ -16,34 +16,8 @@ import { type LoadedRow, openLiveTable } from './live-table.js';
 export type { LookUp } from './device-look-ups.js';
 export type { LossReason } from './device-losses.js';
 
-/** What is remembered, and how look-ups since the start were answered: from memory or not. */
-export interface DeviceCacheState {
-  readonly size: number;
-  readonly hits: number;
-  readonly misses: number;
-}
-
 /** The server's view of the devices: look-ups in a live table of them, and what they have lost, as it happens. */
-export interface DeviceDirectory {
-  /** The database answers. */
-  readonly live: boolean;
-  cacheState(): DeviceCacheState;
-  /**
-   * Looks a device up; from the cache when it is known and kept true, else batched with other look-ups.
-   *
-   * @param untilMs `performance.now()` until which an answer of the database is waited for when the device is not
-   *   remembered, and when the database does not answer or has not for long. Default: as long as `holdMs` says.
-   */
-  find(id: string, untilMs?: number): Promise<LookUp>;
-  /** Notes that a device is connected or sent something; written to the database at most once a minute. */
-  seen(id: string): void;
-  /**
-   * Notes that a device has logged in, with one of its secrets or by other means. The first use of a new secret ends
-   * the one before, where that was to be kept until then only.
-   */
-  loggedIn(device: DeviceCredentials, secret?: WhichSecret): void;
-  close(): Promise<void>;
-}
+export type DeviceDirectory = ReturnType<typeof startDeviceDirectory>;
 
 /** Devices looked at again with every sweep, whatever was notified: a cache of 10,000 within 50 s. */
 const devicesPerSweep = 100;
@@ -69,7 +43,7 @@ export function startDeviceDirectory(options: {
   connectedIds(): Iterable<string>;
   onLost(id: string, reason: LossReason, isNews: boolean, device: DeviceCredentials | undefined): void;
   onRefreshed(device: DeviceCredentials): void;
-}): DeviceDirectory {
+}) {
   const { db, feed, log, holdMs, onLost, onRefreshed } = options;
   const losses = openToldLosses();
 
@@ -107,13 +81,26 @@ export function startDeviceDirectory(options: {
 
   let closing: Promise<void> | undefined;
   return {
-    get live() {
+    /** The database answers. */
+    get live(): boolean {
       return feed.live;
     },
+    /** What is remembered, and how look-ups since the start were answered: from memory or not. */
     cacheState: () => ({ size: table.size, hits: lookUps.hits, misses: lookUps.misses }),
-    find: (id, untilMs) => lookUps.find(id, untilMs),
-    seen: (id) => uses.seen(id),
-    loggedIn(device, secret) {
+    /**
+     * Looks a device up; from the cache when it is known and kept true, else batched with other look-ups.
+     *
+     * @param untilMs `performance.now()` until which an answer of the database is waited for when the device is not
+     *   remembered, and when the database does not answer or has not for long. Default: as long as `holdMs` says.
+     */
+    find: (id: string, untilMs?: number): Promise<LookUp> => lookUps.find(id, untilMs),
+    /** Notes that a device is connected or sent something; written to the database at most once a minute. */
+    seen: (id: string): void => uses.seen(id),
+    /**
+     * Notes that a device has logged in, with one of its secrets or by other means. The first use of a new secret ends
+     * the one before, where that was to be kept until then only.
+     */
+    loggedIn(device: DeviceCredentials, secret?: WhichSecret): void {
       uses.seen(device.id, secret === undefined ? undefined : secretOf(device, secret)?.hash);
       // By the secret that the device has used the next rotation decides which of the two it keeps.
       if (device.previousSecret !== undefined) uses.writeSeen();
@@ -123,7 +110,7 @@ export function startDeviceDirectory(options: {
       if (known?.row === device) known.row = ended;
       onRefreshed(ended);
     },
-    close() {
+    close(): Promise<void> {
       table.close();
       lookUps.close();
       closing ??= uses.close();

@@ -9,27 +9,20 @@ export type LookUp =
   | { readonly found: 'no' }
   | { readonly found: 'away' };
 
-/** Look-ups of devices, held while the database does not answer. */
-export interface DeviceLookUps {
-  /** How many were answered from memory, and how many not. */
-  readonly hits: number;
-  readonly misses: number;
-  /** As `DeviceDirectory.find`. */
-  find(id: string, untilMs?: number): Promise<LookUp>;
-  /** Answers what is held, and from now on without waiting. */
-  close(): void;
-}
-
 const retryMs = 250;
 /** The longest id that the database holds. */
 const maxIdLength = 128;
 
-/** @param options.holdMs as that of the device directory. */
+/**
+ * Opens look-ups of devices, held while the database does not answer.
+ *
+ * @param options.holdMs as that of the device directory.
+ */
 export function openDeviceLookUps(options: {
   table: LiveTable<DeviceCredentials>;
   feed: ChangeFeed;
   holdMs: number;
-}): DeviceLookUps {
+}) {
   const { table, feed, holdMs } = options;
   /** Look-ups that wait look again when the database has come or gone. */
   const waiting = new Set<() => void>();
@@ -59,13 +52,15 @@ export function openDeviceLookUps(options: {
   };
 
   return {
+    /** How many were answered from memory, and how many not. */
     get hits() {
       return hits;
     },
     get misses() {
       return misses;
     },
-    async find(id, untilMs = performance.now() + holdMs) {
+    /** As `DeviceDirectory.find`. */
+    async find(id: string, untilMs = performance.now() + holdMs): Promise<LookUp> {
       if (id.length > maxIdLength) return { found: 'no' };
       const startMs = performance.now();
       let asked = false;
@@ -101,7 +96,8 @@ export function openDeviceLookUps(options: {
         }
       }
     },
-    close() {
+    /** Answers what is held, and from now on without waiting. */
+    close(): void {
       closed = true;
       unfollow();
       wakeAll();

@@ -3,21 +3,8 @@ import type { Database } from '../../db/connection/open.js';
 import { type DeviceCredentials, endPreviousSecrets, markSeen } from '../../db/devices/device-credentials.js';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
+import { within } from '../../time-limit.js';
 import type { LiveTable } from './live-table.js';
-
-/** What the server notes of devices that use it, on its way to the database. */
-export interface DeviceUses {
-  /** Notes that a device is there, and the hash of the secret of its login, when it has just logged in. */
-  seen(id: string, secretHash?: Buffer): void;
-  /** Writes what was seen without waiting for the round. */
-  writeSeen(): void;
-  /** Notes that the current secret was used, which ends the one before; answers the device without that. */
-  endPrevious(device: DeviceCredentials): DeviceCredentials;
-  /** The device as it is by what was noted: the database need not know yet that a new secret has been used. */
-  withoutEnded(device: DeviceCredentials): DeviceCredentials;
-  /** Writes what waits, as far as that is possible soon. */
-  close(): Promise<void>;
-}
 
 /** What is kept with a device that is remembered. */
 export interface DeviceNote {
@@ -43,22 +30,18 @@ const closeTimeoutMs = 2_000;
 /** Who ends previous secrets: this replica. */
 const actor = { kind: 'server', name: hostname() } as const;
 
-/** Starts to write uses, every two seconds, while the database is live. */
+/** Starts to write what is noted of devices that use the server, every two seconds, while the database is live. */
 export function startDeviceUses(options: {
   db: Database;
   table: LiveTable<DeviceCredentials, DeviceNote>;
   log: Log;
   isLive(): boolean;
-}): DeviceUses {
+}) {
   const { db, table, log, isLive } = options;
   let nowMs = performance.now();
   const sightings = openWriter<Buffer | undefined>({
     isLive,
-    write: (batch) =>
-      markSeen(
-        db,
-        batch.map(([id, secretHash]) => ({ id, secretHash })),
-      ),
+    write: (batch) => markSeen(db, batch.map(toUse)),
     onFailed(reason) {
       log.debug({ event: 'last_seen_failed', reason }, 'last_seen_at could not be written');
     },
@@ -66,11 +49,7 @@ export function startDeviceUses(options: {
   const endings = openWriter<Buffer>({
     isLive,
     write: async (batch) => {
-      await endPreviousSecrets(
-        db,
-        actor,
-        batch.map(([id, secretHash]) => ({ id, secretHash })),
-      );
+      await endPreviousSecrets(db, actor, batch.map(toUse));
       return [];
     },
     onFailed(reason) {
@@ -90,6 +69,7 @@ export function startDeviceUses(options: {
     void writeAll();
   }, writeEveryMs);
 
+  /** The device as it is by what was noted: the database need not know yet that a new secret has been used. */
   const withoutEnded = (device: DeviceCredentials): DeviceCredentials => {
     const { previousSecret } = device;
     if (previousSecret === undefined || endings.waiting.get(device.id)?.equals(device.secretHash) !== true)
@@ -98,7 +78,8 @@ export function startDeviceUses(options: {
     return { ...device, previousSecret: { ...previousSecret, untilMs: longAgoMs, untilUsed: false } };
   };
   return {
-    seen(id, secretHash) {
+    /** Notes that a device is there, and the hash of the secret of its login, when it has just logged in. */
+    seen(id: string, secretHash?: Buffer): void {
       const note = table.peek(id)?.note;
       if (note !== undefined) {
         const sameSecret = secretHash === undefined || note.secretUsed?.equals(secretHash) === true;
@@ -109,20 +90,22 @@ export function startDeviceUses(options: {
       }
       sightings.put(id, secretHash ?? sightings.waiting.get(id));
     },
-    writeSeen() {
+    /** Writes what was seen without waiting for the round. */
+    writeSeen(): void {
       setImmediate(() => void writeAll());
     },
-    endPrevious(device) {
+    /** Notes that the current secret was used, which ends the one before; answers the device without that. */
+    endPrevious(device: DeviceCredentials): DeviceCredentials {
       endings.put(device.id, device.secretHash);
       // Not left to the timer: the other replicas learn of it from the database.
       setImmediate(() => void writeAll());
       return withoutEnded(device);
     },
     withoutEnded,
-    async close() {
+    /** Writes what waits, as far as that is possible soon. */
+    async close(): Promise<void> {
       clearInterval(timer);
-      const patience = new Promise((resolve) => setTimeout(resolve, closeTimeoutMs).unref());
-      await Promise.race([writeAll(), patience]);
+      await within(closeTimeoutMs, writeAll()).catch(() => {});
     },
   };
 }
@@ -130,20 +113,17 @@ export function startDeviceUses(options: {
 /** As `endPreviousSecrets` writes it. */
 const longAgoMs = 1_000;
 
-/** Values by id that wait to be written, the last of each id. */
-interface Writer<T> {
-  readonly waiting: ReadonlyMap<string, T>;
-  put(id: string, value: T): void;
-  /** Writes what waits, in batches; what cannot be written waits on. */
-  write(): Promise<void>;
+function toUse<T>([id, secretHash]: readonly [string, T]) {
+  return { id, secretHash };
 }
 
+/** Opens a store of values by id that wait to be written, the last of each id. */
 function openWriter<T>(options: {
   isLive(): boolean;
   /** Answers the ids that are to be written again with the next round. */
   write(batch: readonly (readonly [string, T])[]): Promise<readonly string[]>;
   onFailed(reason: string): void;
-}): Writer<T> {
+}) {
   const waiting = new Map<string, T>();
   let writing: Promise<void> | undefined;
   const run = async () => {
@@ -166,11 +146,12 @@ function openWriter<T>(options: {
     for (const [id, value] of again) if (!waiting.has(id)) waiting.set(id, value);
   };
   return {
-    waiting,
-    put(id, value) {
+    waiting: waiting as ReadonlyMap<string, T>,
+    put(id: string, value: T): void {
       if (waiting.size < maxWaiting || waiting.has(id)) waiting.set(id, value);
     },
-    write() {
+    /** Writes what waits, in batches; what cannot be written waits on. */
+    write(): Promise<void> {
       writing ??= run().finally(() => {
         writing = undefined;
       });

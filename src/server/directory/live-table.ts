@@ -28,20 +28,9 @@ export interface LoadedRow<Row, Note = unknown> {
 }
 
 /** Rows of one table, a bounded number remembered and kept true; the last known stay while the database is away. */
-export interface LiveTable<Row, Note = unknown> {
-  /** Rows remembered. */
-  readonly size: number;
-  /** What is remembered of a row, without counting as use. */
-  peek(id: string): KnownRow<Row, Note> | undefined;
-  /** What is remembered and may be answered, which a row that is reported changed may not, as use. */
-  use(id: string): KnownRow<Row, Note> | undefined;
-  /** Loads a row; it is not remembered by that. */
-  load(id: string): Promise<Loaded<Row>>;
-  remember(row: Row): void;
-  /** Has rows loaded again that are known to have changed. */
-  changed(ids: readonly string[]): void;
-  close(): void;
-}
+export type LiveTable<Row extends { readonly id: string }, Note = unknown> = ReturnType<
+  typeof openLiveTable<Row, Note>
+>;
 
 const retryMs = 250;
 /** Most rows loaded one by one because they changed; at it everything remembered is checked instead. */
@@ -72,7 +61,7 @@ export function openLiveTable<Row extends { readonly id: string }, Note>(options
   makeNote(): Note;
   onLoaded?(loaded: LoadedRow<Row, Note>): void;
   onFailed(error: unknown): void;
-}): LiveTable<Row, Note> {
+}) {
   const { feed, onLoaded, rowsInUse = () => [] } = options;
   const known = new RecencyMap<string, KnownRow<Row, Note>>(options.limit);
   /** Rows to be loaded because they were reported changed, or to make sure; until that has succeeded. */
@@ -157,19 +146,24 @@ export function openLiveTable<Row extends { readonly id: string }, Note>(options
     onSweep,
   });
   return {
-    get size() {
+    /** Rows remembered. */
+    get size(): number {
       return known.size;
     },
-    peek: (id) => known.get(id),
-    use(id) {
+    /** What is remembered of a row, without counting as use. */
+    peek: (id: string): KnownRow<Row, Note> | undefined => known.get(id),
+    /** What is remembered and may be answered, which a row that is reported changed may not, as use. */
+    use(id: string): KnownRow<Row, Note> | undefined {
       const entry = known.use(id);
       // Not even while the database is away.
       return suspects.get(id) === 'changed' ? undefined : entry;
     },
-    load: (id) => loader.load(id),
+    /** Loads a row; it is not remembered by that. */
+    load: (id: string): Promise<Loaded<Row>> => loader.load(id),
     remember,
+    /** Has rows loaded again that are known to have changed. */
     changed,
-    close() {
+    close(): void {
       closed = true;
       unfollow();
     },

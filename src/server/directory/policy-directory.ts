@@ -8,16 +8,11 @@ import { checkPolicy } from '../../policy.js';
 import { checkTopicTemplate } from '../../topic-template.js';
 import { openLiveTable } from './live-table.js';
 
-/** All policies, loaded again when they have changed; while the database is away the last known stay. */
-export interface PolicyDirectory {
-  close(): void;
-}
-
 /** There are few policies and each is in force all the time: to the live table all of them are one row. */
 const all = 'all';
 
 /**
- * Loads the policies and keeps them true.
+ * Loads the policies, and again when they have changed; while the database is away the last known stay.
  *
  * @param options.onLoaded called with all policies after the first and after every further load.
  * @throws SvcMqttError INPUT_INVALID when there are too many, DATABASE_*: when the first load fails.
@@ -27,7 +22,7 @@ export async function startPolicyDirectory(options: {
   feed: ChangeFeed;
   log: Log;
   onLoaded(policies: readonly DevicePolicy[]): void;
-}): Promise<PolicyDirectory> {
+}) {
   const { db, feed, log, onLoaded } = options;
   let started = false;
   let lastReason: string | undefined;

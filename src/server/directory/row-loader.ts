@@ -3,23 +3,6 @@ import { within } from '../../time-limit.js';
 /** What loading a row gave: the row, undefined when it does not exist; or why the database did not say. */
 export type Loaded<Row> = { readonly row: Row | undefined } | { readonly error: unknown };
 
-/**
- * Loads rows in batches, one query after the other: while one is under way, what is asked for gathers for the next. In a
- * storm of connects a query for a few devices costs both sides more than the devices themselves; and a slow database is
- * asked less often and for more at once, where many small queries would queue up until each came too late.
- */
-export interface RowLoader<Row> {
-  /** Loads a row; requests for the same id share one load. */
-  load(id: string): Promise<Loaded<Row>>;
-  /**
-   * Says that a row has changed: a load of it that is under way may have read it before, so it is loaded
-   * again before anyone gets an answer.
-   */
-  changed(id: string): void;
-  /** Says that any row may have changed. */
-  allChanged(): void;
-}
-
 interface Load<Row> {
   readonly promise: Promise<Loaded<Row>>;
   readonly settle: (loaded: Loaded<Row>) => void;
@@ -31,7 +14,9 @@ interface Load<Row> {
 const idsPerQuery = 1_000;
 
 /**
- * Opens a loader.
+ * Opens what loads rows in batches, one query after the other: while one is under way, what is asked for gathers for the next.
+ * In a storm of connects a query for a few devices costs both sides more than the devices themselves; and a slow database is
+ * asked less often and for more at once, where many small queries would queue up until each came too late.
  *
  * @param options.fetch reads the rows that exist among the ids.
  * @param options.timeoutMs longest wait for the answer to a query, and for a query while others fail; after it the
@@ -43,7 +28,7 @@ export function openRowLoader<Row extends { readonly id: string }>(options: {
   timeoutMs: number;
   onLoaded(id: string, row: Row | undefined): void;
   onFailed(error: unknown): void;
-}): RowLoader<Row> {
+}) {
   const loads = new Map<string, Load<Row>>();
   const queued: string[] = [];
   let flushing = false;
@@ -112,7 +97,8 @@ export function openRowLoader<Row extends { readonly id: string }>(options: {
   };
 
   return {
-    load(id) {
+    /** Loads a row; requests for the same id share one load. */
+    load(id: string): Promise<Loaded<Row>> {
       const existing = loads.get(id);
       if (existing !== undefined) return existing.promise;
       let settle: (loaded: Loaded<Row>) => void = () => {};
@@ -123,11 +109,16 @@ export function openRowLoader<Row extends { readonly id: string }>(options: {
       enqueue(id);
       return promise;
     },
-    changed(id) {
+    /**
+     * Says that a row has changed: a load of it that is under way may have read it before, so it is loaded
+     * again before anyone gets an answer.
+     */
+    changed(id: string): void {
       const load = loads.get(id);
       if (load?.underWay === true) load.again = true;
     },
-    allChanged() {
+    /** Says that any row may have changed. */
+    allChanged(): void {
       for (const load of loads.values()) load.again = load.underWay;
     },
   };

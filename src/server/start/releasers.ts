@@ -3,6 +3,10 @@ import type { Log } from '../../log.js';
 
 export type Releasers = ReturnType<typeof openReleasers>;
 
+interface Closable {
+  close(): Promise<unknown> | unknown;
+}
+
 /** Runs a start, and when it fails releases what it has acquired. */
 export async function releaseOnFailure<T>(log: Log, start: (releasers: Releasers) => Promise<T>): Promise<T> {
   const releasers = openReleasers(log);
@@ -16,13 +20,13 @@ export async function releaseOnFailure<T>(log: Log, start: (releasers: Releasers
 
 /** What was acquired, to be released in reverse order, once. */
 function openReleasers(log: Log) {
-  const stack: { name: string; release: () => Promise<unknown> | unknown }[] = [];
+  const stack: { name: string; acquired: Closable }[] = [];
   let releasing: Promise<void> | undefined;
 
   async function run(): Promise<void> {
     for (let entry = stack.pop(); entry !== undefined; entry = stack.pop()) {
       try {
-        await entry.release();
+        await entry.acquired.close();
       } catch (error) {
         log.warn(
           { event: 'release_failed', of: entry.name, reason: messageOf(error) },
@@ -33,8 +37,11 @@ function openReleasers(log: Log) {
   }
 
   return {
-    add: (name: string, release: () => Promise<unknown> | unknown): void =>
-      void stack.push({ name, release }),
+    /** Answers what was acquired; undefined: nothing was. */
+    add<T extends Closable | undefined>(name: string, acquired: T): T {
+      if (acquired !== undefined) stack.push({ name, acquired });
+      return acquired;
+    },
     /** Releases everything; a failure is logged and does not keep the others from being released. */
     releaseAll: (): Promise<void> => {
       releasing ??= run();

@@ -30,20 +30,16 @@ export async function startNats(options: {
   const open = (signal?: AbortSignal) =>
     startForwarder({ config, log, borrowed: peers && borrowedNats(peers, config), signal });
   const isOwn = config.natsUrl === undefined && peers === undefined;
-  const nats = await (isOwn ? wait.once(open) : wait.until('NATS', () => open()));
-  releasers.add('forwarder', () => nats.close());
+  const nats = releasers.add('forwarder', await (isOwn ? wait.once(open) : wait.until('NATS', () => open())));
   const { link, state } = nats;
-  const downlink = await startDownlink(nats, config, log);
-  releasers.add('downlink', () => downlink.close());
+  const downlink = releasers.add('downlink', await startDownlink(nats, config, log));
   const calls = openCalls(link, log);
   const { deadLetterSubject: subject, natsSubject, natsJetstreamDomain: domain } = config;
   const deadLetters = subject === undefined ? undefined : openDeadLetters({ link, subject });
   if (subject !== undefined && config.enableJetstream)
     await checkDeadLetterStream({ link, domain, subject, natsSubject, log });
-  const store = await openSessionStorage(state, name);
-  releasers.add('session store', () => store.close());
-  const presence = state && openPresence(state, name);
-  releasers.add('presence', () => presence?.close());
+  const store = releasers.add('session store', await openSessionStorage(state, name));
+  const presence = releasers.add('presence', state && openPresence(state, name));
   return { ...nats, downlink, calls, deadLetters, store, presence };
 }
 

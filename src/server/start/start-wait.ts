@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 
@@ -11,22 +12,10 @@ export class StartAborted extends Error {
 }
 
 /** The patience of a start with what it needs and what may be starting as well. */
-export interface StartWait {
-  /**
-   * Tries to open something until that succeeds, fails for good, or the time is over.
-   *
-   * @param what its name, for the log.
-   * @throws what `open` threw last; StartAborted.
-   */
-  until<T extends { close(): Promise<void> }>(what: string, open: () => Promise<T>): Promise<T>;
-  /**
-   * Opens something that is not waited for, and that heeds the signal itself; what it opened nevertheless is closed again.
-   *
-   * @throws what `open` threw; StartAborted after the signal.
-   */
-  once<T extends { close(): Promise<void> }>(
-    open: (signal: AbortSignal | undefined) => Promise<T>,
-  ): Promise<T>;
+export type StartWait = ReturnType<typeof openStartWait>;
+
+interface Closable {
+  close(): Promise<void>;
 }
 
 const retryMs = 500;
@@ -44,32 +33,17 @@ export function openStartWait(options: {
   log: Log;
   signal?: AbortSignal | undefined;
   onWaiting?: ((line: string) => void) | undefined;
-}): StartWait {
+}) {
   const { timeMs, log, signal, onWaiting } = options;
   const endMs = performance.now() + timeMs;
 
-  /** What is opened after the signal is closed again. */
-  const orAborted = async <T>(work: Promise<T>, undo: (result: T) => unknown): Promise<T> => {
-    if (signal === undefined) return await work;
-    let abort = () => {};
-    const end = new Promise<never>((_resolve, reject) => {
-      abort = () => reject(new StartAborted());
-    });
-    if (signal.aborted) abort();
-    else signal.addEventListener('abort', abort, { once: true });
-    try {
-      return await Promise.race([work, end]);
-    } catch (error) {
-      if (error instanceof StartAborted) work.then(undo, () => undefined);
-      throw error;
-    } finally {
-      signal.removeEventListener('abort', abort);
-    }
-  };
-  const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
-
   return {
-    async once(open) {
+    /**
+     * Opens something that is not waited for, and that heeds the signal itself; what it opened nevertheless is closed again.
+     *
+     * @throws what `open` threw; StartAborted after the signal.
+     */
+    async once<T extends Closable>(open: (signal: AbortSignal | undefined) => Promise<T>): Promise<T> {
       const opened = await open(signal).catch((error: unknown) => {
         throw signal?.aborted === true ? new StartAborted() : error;
       });
@@ -77,11 +51,17 @@ export function openStartWait(options: {
       await opened.close();
       throw new StartAborted();
     },
-    async until(what, open) {
+    /**
+     * Tries to open something until that succeeds, fails for good, or the time is over.
+     *
+     * @param what its name, for the log.
+     * @throws what `open` threw last; StartAborted.
+     */
+    async until<T extends Closable>(what: string, open: () => Promise<T>): Promise<T> {
       let toldMs = Number.NEGATIVE_INFINITY;
       while (true) {
         try {
-          return await orAborted(open(), (opened) => opened.close());
+          return await orAborted(open(), signal, (opened) => opened.close());
         } catch (error) {
           const nowMs = performance.now();
           if (!(error instanceof SvcMqttError && error.mayPass) || nowMs >= endMs) throw error;
@@ -95,8 +75,36 @@ export function openStartWait(options: {
             onWaiting?.(`Waiting for ${what}, up to ${secondsLeft} s more: ${error.message}`);
           }
         }
-        await orAborted(pause(Math.min(retryMs, endMs - performance.now())), () => undefined);
+        await orAborted(delay(Math.min(retryMs, endMs - performance.now())), signal);
       }
     },
   };
+}
+
+/**
+ * Waits for `work`, or for the signal.
+ *
+ * @param undo is given what `work` brings after the signal.
+ * @throws what `work` throws; StartAborted.
+ */
+export async function orAborted<T>(
+  work: Promise<T>,
+  signal: AbortSignal | undefined,
+  undo: (result: T) => unknown = () => undefined,
+): Promise<T> {
+  if (signal === undefined) return await work;
+  let abort = () => {};
+  const end = new Promise<never>((_resolve, reject) => {
+    abort = () => reject(new StartAborted());
+  });
+  if (signal.aborted) abort();
+  else signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([work, end]);
+  } catch (error) {
+    if (error instanceof StartAborted) work.then(undo, () => undefined);
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
 }

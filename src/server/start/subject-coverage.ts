@@ -1,22 +1,13 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../../config.js';
 import type { DevicePolicy } from '../../db/policies.js';
 import { messageOf, SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import type { PolicyRules } from '../../policy.js';
 import { subjectsOfTemplate } from '../../subject-template.js';
+import { within } from '../../time-limit.js';
 import type { Coverage, WantedSubjects } from '../forward/stream/coverage.js';
 import type { UnusableSubjects } from '../forward/stream/stream-config.js';
 import { overlap } from '../forward/stream/subject-match.js';
-
-/** Watches that a stream takes what policies send to subjects of their own. */
-export interface SubjectCoverage {
-  /** From now on warns of every subject of these policies that no stream covers. */
-  check(policies: readonly DevicePolicy[]): void;
-  /** The same of one policy, as `describeCoverage` says it. */
-  describe(rules: PolicyRules): Promise<string | undefined>;
-  close(): void;
-}
 
 /** How streams stand to subject templates; undefined without JetStream. Rejects when NATS is away. */
 type ReadCoverage = (wanted: readonly WantedSubjects[]) => Promise<Coverage | undefined>;
@@ -50,12 +41,11 @@ export async function describeCoverage(
   readCoverage: ReadCoverage,
 ): Promise<string | undefined> {
   const { needed } = subjectsOfTemplate(wanted.template);
-  const done = new AbortController();
-  const tooLate = delay(longestWaitMs, undefined, { signal: done.signal }).then(() => {
-    throw new SvcMqttError('NATS_UNREACHABLE', `NATS did not answer within ${longestWaitMs / 1_000} s`);
-  });
+  const tooLate = () =>
+    new SvcMqttError('NATS_UNREACHABLE', `NATS did not answer within ${longestWaitMs / 1_000} s`);
   try {
-    const { uncovered, unusable } = (await Promise.race([readCoverage([wanted]), tooLate])) ?? covered;
+    const reading = within(longestWaitMs, readCoverage([wanted]), tooLate);
+    const { uncovered, unusable } = (await reading) ?? covered;
     const [first] = unusable;
     if (uncovered.length === 0) {
       return first && `ack_level: ${first.problem}, so messages of these devices are not acknowledged`;
@@ -70,12 +60,12 @@ export async function describeCoverage(
         ? `a stream covers ${needed}`
         : `the stream of ${needed} keeps messages as ${wanted.level} says`;
     return `${wanted.field}: whether ${what} was not checked: ${reason}`;
-  } finally {
-    done.abort();
   }
 }
 
 /**
+ * Watches that a stream takes what policies send to subjects of their own.
+ *
  * @param options.onUnusable what streams of policies take and do not confirm, whenever it was read.
  */
 export function openSubjectCoverage(options: {
@@ -83,7 +73,7 @@ export function openSubjectCoverage(options: {
   onUnusable(subjects: readonly UnusableSubjects[]): void;
   settings: Pick<Config, 'natsSubject' | 'ackLevel' | 'ackLevelOnBreach'>;
   log: Log;
-}): SubjectCoverage {
+}) {
   const { readCoverage, onUnusable, settings, log } = options;
   let checked = '';
   let policies: readonly DevicePolicy[] = [];
@@ -100,20 +90,19 @@ export function openSubjectCoverage(options: {
       const warns = settings.ackLevelOnBreach === 'warn';
       onUnusable(unusable.filter(({ level }) => level === undefined || !warns));
       const problems = unusable.flatMap(({ level, problem }) => (level === undefined ? [] : problem));
-      for (const reason of problems) if (!broken.includes(reason)) warnOfLevel(reason);
+      for (const reason of problems) {
+        if (broken.includes(reason)) continue;
+        log.warn(
+          { event: 'policy_subject_ack_level_broken', reason },
+          'The stream of a policy does not keep messages as is promised: they are not acknowledged',
+        );
+      }
       broken = problems;
       for (const template of uncovered) if (!warned.includes(template)) warn(template, unusable);
       warned = uncovered;
     } catch (error) {
       log.debug({ event: 'coverage_unknown', reason: messageOf(error) }, 'Streams could not be listed');
     }
-  }
-
-  function warnOfLevel(reason: string): void {
-    log.warn(
-      { event: 'policy_subject_ack_level_broken', reason },
-      'The stream of a policy does not keep messages as is promised: they are not acknowledged',
-    );
   }
 
   /** Only subjects of policies: the stream of NATS_SUBJECT is watched for itself. */
@@ -140,7 +129,8 @@ export function openSubjectCoverage(options: {
   const timer = setInterval(look, lookEveryMs);
   timer.unref();
   return {
-    check(loaded) {
+    /** From now on warns of every subject of these policies that no stream covers. */
+    check(loaded: readonly DevicePolicy[]): void {
       policies = loaded;
       const key = [...new Set(wantedOfAll(loaded).map(({ template, level }) => `${template} ${level}`))]
         .sort()
@@ -149,10 +139,11 @@ export function openSubjectCoverage(options: {
       checked = key;
       void look();
     },
-    async describe(rules) {
+    /** The same of one policy, as `describeCoverage` says it. */
+    async describe(rules: PolicyRules): Promise<string | undefined> {
       const wanted = wantedOf(rules, settings);
       return wanted === undefined ? undefined : await describeCoverage(wanted, readCoverage);
     },
-    close: () => clearInterval(timer),
+    close: (): void => clearInterval(timer),
   };
 }

@@ -7,15 +7,10 @@ import {
   correctFile,
   describeCertificates,
   fileError,
+  type NamedFile,
   parseCertificates,
   readPemFile,
 } from './certificate-info.js';
-
-/** A file and the setting that names it. */
-export interface NamedFile {
-  readonly setting: string;
-  readonly path: string;
-}
 
 /** The files of one listener. */
 export interface CertificateFiles {
@@ -88,8 +83,7 @@ function needs(setting: string, other: string): SvcMqttError {
 /** @throws SvcMqttError CONFIG_INVALID naming every file that cannot be read, in the order of the settings. */
 export async function readCertificateFiles(files: CertificateFiles): Promise<RawCertificates> {
   const { cert, key, clientCa } = files;
-  const read = (file: NamedFile) => readPemFile(file.setting, file.path);
-  const reads = [read(cert), read(key), clientCa === undefined ? undefined : read(clientCa)] as const;
+  const reads = [readPemFile(cert), readPemFile(key), clientCa && readPemFile(clientCa)] as const;
   // Each read to its end, so that all problems are told at once and in the same order every time.
   const settled = await Promise.allSettled(reads);
   const problems = settled.flatMap((each) => (each.status === 'rejected' ? [messageOf(each.reason)] : []));
@@ -106,21 +100,17 @@ export async function readCertificateFiles(files: CertificateFiles): Promise<Raw
  */
 export function checkCertificates(files: CertificateFiles, raw: RawCertificates): Certificates {
   const { cert, key, clientCa } = files;
-  const [own] = parseCertificates(raw.cert, cert.setting, cert.path);
+  const [own] = parseCertificates(raw.cert, cert);
   if (own?.checkPrivateKey(parseKey(raw.key, key)) !== true) {
-    throw fileError(
-      key.setting,
-      key.path,
-      `is not the key of the first certificate in ${cert.path} (${cert.setting})`,
-    );
+    throw fileError(key, `is not the key of the first certificate in ${cert.path} (${cert.setting})`);
   }
-  if (clientCa !== undefined) parseCertificates(raw.clientCa ?? '', clientCa.setting, clientCa.path);
+  if (clientCa !== undefined) parseCertificates(raw.clientCa ?? '', clientCa);
   try {
     createSecureContext(toContextOptions(raw));
   } catch (error) {
-    throw fileError(cert.setting, cert.path, `is not accepted by OpenSSL: ${messageOf(error)}`, error);
+    throw fileError(cert, `is not accepted by OpenSSL: ${messageOf(error)}`, error);
   }
-  return { ...raw, info: describeCertificates(raw.cert, cert.setting, cert.path) };
+  return { ...raw, info: describeCertificates(raw.cert, cert) };
 }
 
 /** The options of a server's TLS. */
@@ -131,14 +121,13 @@ export function toContextOptions(
   return { cert, key, ...(clientCa === undefined ? {} : { ca: clientCa }), minVersion: 'TLSv1.2' };
 }
 
-function parseKey(pem: string, { setting, path }: NamedFile): KeyObject {
+function parseKey(pem: string, file: NamedFile): KeyObject {
   try {
     return createPrivateKey(pem);
   } catch (error) {
     const encrypted = /ENCRYPTED/.test(pem);
     throw fileError(
-      setting,
-      path,
+      file,
       encrypted ? 'is encrypted: give it without a passphrase' : 'holds no private key in PEM form',
       error,
     );

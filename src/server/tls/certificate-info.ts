@@ -17,6 +17,12 @@ export interface CertificateInfo {
   readonly fingerprint: string;
 }
 
+/** A file and the setting that names it. */
+export interface NamedFile {
+  readonly setting: string;
+  readonly path: string;
+}
+
 /** What to do about any of the problems with a file. */
 export const correctFile = 'Correct the file, or the setting that names it';
 
@@ -31,17 +37,18 @@ const pemCertificate = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE----
  * @throws SvcMqttError CONFIG_INVALID when the file cannot be read or holds no certificate.
  */
 export async function readCertificateInfo(path: string, setting = 'The file'): Promise<CertificateInfo> {
-  return describeCertificates(await readPemFile(setting, path), setting, path);
+  const file = { setting, path };
+  return describeCertificates(await readPemFile(file), file);
 }
 
 /** The same of the text of a file. */
-export function describeCertificates(pem: string, setting: string, path: string): CertificateInfo {
-  const certificates = parseCertificates(pem, setting, path);
+export function describeCertificates(pem: string, file: NamedFile): CertificateInfo {
+  const certificates = parseCertificates(pem, file);
   const first = certificates[0] as X509Certificate;
   // Undefined, whatever its type says, when the certificate names its owner by alternative names only.
   const subject = first.subject as string | undefined;
   return {
-    path,
+    path: file.path,
     subject: subject?.split('\n').join(', ') ?? first.subjectAltName ?? '',
     validFrom: new Date(first.validFrom),
     expiresAt: new Date(Math.min(...certificates.map(({ validTo }) => Date.parse(validTo)))),
@@ -51,43 +58,41 @@ export function describeCertificates(pem: string, setting: string, path: string)
 }
 
 /** @throws SvcMqttError CONFIG_INVALID unless every certificate in the text can be read and there is at least one. */
-export function parseCertificates(pem: string, setting: string, path: string): X509Certificate[] {
+export function parseCertificates(pem: string, file: NamedFile): X509Certificate[] {
   const blocks = pem.match(pemCertificate) ?? [];
-  if (blocks.length === 0) throw fileError(setting, path, 'holds no certificate in PEM form');
+  if (blocks.length === 0) throw fileError(file, 'holds no certificate in PEM form');
   return blocks.map((block, index) => {
     try {
       return new X509Certificate(block);
     } catch (error) {
-      throw fileError(setting, path, `holds a certificate (number ${index + 1}) that cannot be read`, error);
+      throw fileError(file, `holds a certificate (number ${index + 1}) that cannot be read`, error);
     }
   });
 }
 
+const unreadable: Readonly<Record<string, string>> = {
+  ENOENT: 'does not exist',
+  EACCES: 'may not be read by this user',
+  EISDIR: 'is a directory',
+};
+
 /** Reads a file of certificates or keys. */
-export async function readPemFile(setting: string, path: string): Promise<string> {
+export async function readPemFile(file: NamedFile): Promise<string> {
   try {
     // The size first, so that a wrong path, to a device or a disk image, is not read into memory.
-    if ((await stat(path)).size > maxFileBytes) {
-      throw fileError(setting, path, `is over ${maxFileBytes} bytes and no certificate`);
+    if ((await stat(file.path)).size > maxFileBytes) {
+      throw fileError(file, `is over ${maxFileBytes} bytes and no certificate`);
     }
-    return await readFile(path, 'utf8');
+    return await readFile(file.path, 'utf8');
   } catch (error) {
     if (error instanceof SvcMqttError) throw error;
-    const code = (error as NodeJS.ErrnoException).code;
-    const problem =
-      code === 'ENOENT'
-        ? 'does not exist'
-        : code === 'EACCES'
-          ? 'may not be read by this user'
-          : code === 'EISDIR'
-            ? 'is a directory'
-            : `cannot be read (${messageOf(error)})`;
-    throw fileError(setting, path, problem, error);
+    const code = (error as NodeJS.ErrnoException).code ?? '';
+    throw fileError(file, unreadable[code] ?? `cannot be read (${messageOf(error)})`, error);
   }
 }
 
 /** @param problem what follows "the file", as "does not exist". */
-export function fileError(setting: string, path: string, problem: string, cause?: unknown): SvcMqttError {
+export function fileError({ setting, path }: NamedFile, problem: string, cause?: unknown): SvcMqttError {
   return new SvcMqttError('CONFIG_INVALID', `${setting}: ${path} ${problem}`, {
     suggestion: correctFile,
     cause,

@@ -1,4 +1,3 @@
-import type { SecureContextOptions } from 'node:tls';
 import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import {
@@ -12,18 +11,7 @@ import {
 import type { CertificateInfo } from './certificate-info.js';
 
 /** The certificate in use by a listener, kept as its files are. */
-export interface CertificateStore {
-  /** Of the certificate in use, which is not the file's while that is faulty. */
-  readonly info: CertificateInfo;
-  /** Clients are asked for certificates. */
-  readonly clientCa: boolean;
-  contextOptions(): SecureContextOptions;
-  /** Calls back when another certificate, or other authorities, have come into use. */
-  onChange(callback: () => void): void;
-  /** Reads the files now and takes over what has changed. Never rejects: what is wrong is logged. */
-  reload(): Promise<void>;
-  close(): void;
-}
+export type CertificateStore = Awaited<ReturnType<typeof openCertificateStore>>;
 
 /**
  * The files are read and compared this often. Watching them is no use where they are symbolic links, or links to
@@ -45,7 +33,7 @@ export async function openCertificateStore(options: {
   files: CertificateFiles;
   log: Log;
   checkEveryMs?: number;
-}): Promise<CertificateStore> {
+}) {
   const { files, log } = options;
   let raw = await readCertificateFiles(files);
   let current = checkCertificates(files, raw);
@@ -130,16 +118,20 @@ export async function openCertificateStore(options: {
   timer.unref();
 
   return {
-    get info() {
+    /** Of the certificate in use, which is not the file's while that is faulty. */
+    get info(): CertificateInfo {
       return current.info;
     },
+    /** Clients are asked for certificates. */
     clientCa: files.clientCa !== undefined,
     contextOptions: () => toContextOptions(current),
-    onChange: (callback) => {
+    /** Calls back when another certificate, or other authorities, have come into use. */
+    onChange(callback: () => void): void {
       callbacks.push(callback);
     },
+    /** Reads the files now and takes over what has changed. Never rejects: what is wrong is logged. */
     reload: () => run(false),
-    close: () => clearInterval(timer),
+    close: (): void => clearInterval(timer),
   };
 }
 

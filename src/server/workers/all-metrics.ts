@@ -5,9 +5,9 @@ type MetricsText = { readonly contentType: string; readonly text: string };
 /** Reads the metrics of all workers that answer in time. */
 export async function readAllMetrics(
   metrics: { read(): Promise<MetricsText> },
-  peers: Pick<Peers, 'ask'>,
+  peers: Pick<Peers, 'askMetrics'>,
 ): Promise<MetricsText> {
-  const [own, others] = await Promise.all([metrics.read(), peers.ask('metrics', undefined)]);
+  const [own, others] = await Promise.all([metrics.read(), peers.askMetrics()]);
   return { contentType: own.contentType, text: mergeMetrics([own.text, ...others]) };
 }
 

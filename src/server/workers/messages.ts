@@ -3,15 +3,7 @@ import type { ErrorCode } from '../../errors.js';
 import type { StoreStandstill } from '../forward/embedded/store-space.js';
 import type { ServerPorts } from '../start/server-ports.js';
 
-/** What workers ask each other. All that goes between processes is cloned: no functions, no classes. */
-export interface Questions {
-  /** The metrics of a worker in the text format of Prometheus. */
-  metrics: { asked: undefined; answer: string };
-}
-
-export type QuestionName = keyof Questions;
-
-/** What a worker is told when it begins. */
+/** What a worker is told when it begins. All that goes between processes is cloned: no functions, no classes. */
 export interface WorkerBeginning {
   readonly type: 'begin';
   /** From 1 to `workers` of the configuration. */
@@ -33,8 +25,10 @@ export type ToWorker =
   | { readonly type: 'pulse' }
   /** How many workers take devices now. */
   | { readonly type: 'ready-count'; readonly count: number }
-  | { readonly type: 'question'; readonly id: number; readonly name: QuestionName; readonly asked: unknown }
-  | { readonly type: 'answers'; readonly id: number; readonly answers: readonly unknown[] };
+  /** Another worker asks for the metrics. */
+  | { readonly type: 'ask-metrics'; readonly id: number }
+  /** The metrics of the others. */
+  | { readonly type: 'all-metrics'; readonly id: number; readonly texts: readonly string[] };
 
 /** What a worker says when it takes devices. */
 export interface WorkerReady {
@@ -63,5 +57,7 @@ export type FromWorker =
   | { readonly type: 'waiting'; readonly line: string }
   /** The embedded NATS server stores nothing. */
   | { readonly type: 'needs-room'; readonly standstill: StoreStandstill }
-  | { readonly type: 'question'; readonly id: number; readonly name: QuestionName; readonly asked: unknown }
-  | { readonly type: 'answer'; readonly id: number; readonly answer: unknown };
+  /** It asks for the metrics of the others. */
+  | { readonly type: 'ask-metrics'; readonly id: number }
+  /** Its own, in the text format of Prometheus. */
+  | { readonly type: 'metrics'; readonly id: number; readonly text: string };

@@ -1,27 +1,8 @@
 import type { StoreStandstill } from '../forward/embedded/store-space.js';
-import type { FromWorker, QuestionName, Questions, ToWorker, WorkerBeginning } from './messages.js';
+import type { FromWorker, ToWorker, WorkerBeginning } from './messages.js';
 
 /** What a worker knows of the others, and of the process that started all of them. */
-export interface Peers {
-  /** Which worker this is, from 1. */
-  readonly number: number;
-  /** The port of the NATS server that the primary runs or has found; undefined with NATS_URL. */
-  readonly embeddedNatsPort: number | undefined;
-  /** How many workers take devices now. */
-  readyCount(): number;
-  /** Asks the other workers; answers what those say that answer in time. */
-  ask<N extends QuestionName>(name: N, asked: Questions[N]['asked']): Promise<Questions[N]['answer'][]>;
-  /** What the others are answered from now on. */
-  answer(answers: Answers): void;
-  /** The embedded NATS server stores nothing. */
-  tellNeedsRoom(standstill: StoreStandstill): void;
-}
-
-export type Answers = {
-  readonly [N in QuestionName]: (
-    asked: Questions[N]['asked'],
-  ) => Promise<Questions[N]['answer']> | Questions[N]['answer'];
-};
+export type Peers = ReturnType<typeof openPeers>['peers'];
 
 /** The primary does not answer later than this, unless it is about to end. */
 const patienceMs = 5_000;
@@ -30,46 +11,52 @@ const patienceMs = 5_000;
 export function openPeers(
   { number, embeddedNatsPort }: WorkerBeginning,
   send: (message: FromWorker) => void,
-): { readonly peers: Peers; take(message: ToWorker): void } {
-  const waiting = new Map<number, (answers: readonly unknown[]) => void>();
+) {
+  const waiting = new Map<number, (texts: readonly string[]) => void>();
   let lastId = 0;
   let readyCount = 0;
-  let answers: Answers | undefined;
+  let readMetrics: (() => Promise<string>) | undefined;
 
-  async function reply({ id, name, asked }: ToWorker & { type: 'question' }): Promise<void> {
+  async function reply(id: number): Promise<void> {
     // Without an answer the relay's time passes; what failed here is told by whoever asks this worker itself.
-    const answer = await (answers?.[name] as ((asked: unknown) => unknown) | undefined)?.(asked);
-    send({ type: 'answer', id, answer });
+    const text = await readMetrics?.();
+    if (text !== undefined) send({ type: 'metrics', id, text });
   }
 
   return {
     peers: {
+      /** Which worker this is, from 1. */
       number,
+      /** The port of the NATS server that the primary runs or has found; undefined with NATS_URL. */
       embeddedNatsPort,
+      /** How many workers take devices now. */
       readyCount: () => readyCount,
-      async ask(name, asked) {
+      /** The metrics of those of the other workers that answer in time. */
+      async askMetrics(): Promise<readonly string[]> {
         lastId += 1;
         const id = lastId;
-        const given = await new Promise<readonly unknown[]>((resolve) => {
+        const given = await new Promise<readonly string[]>((resolve) => {
           const timer = setTimeout(() => resolve([]), patienceMs);
           waiting.set(id, (each) => {
             clearTimeout(timer);
             resolve(each);
           });
-          send({ type: 'question', id, name, asked });
+          send({ type: 'ask-metrics', id });
         });
         waiting.delete(id);
-        return given as never[];
+        return given;
       },
-      answer(given) {
-        answers = given;
+      /** What the others are answered from now on. */
+      answerMetrics(read: () => Promise<string>): void {
+        readMetrics = read;
       },
-      tellNeedsRoom: (standstill) => send({ type: 'needs-room', standstill }),
+      /** The embedded NATS server stores nothing. */
+      tellNeedsRoom: (standstill: StoreStandstill): void => send({ type: 'needs-room', standstill }),
     },
-    take(message) {
+    take(message: ToWorker): void {
       if (message.type === 'ready-count') readyCount = message.count;
-      else if (message.type === 'answers') waiting.get(message.id)?.(message.answers);
-      else if (message.type === 'question') void reply(message).catch(() => undefined);
+      else if (message.type === 'all-metrics') waiting.get(message.id)?.(message.texts);
+      else if (message.type === 'ask-metrics') void reply(message.id).catch(() => undefined);
     },
   };
 }

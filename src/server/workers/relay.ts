@@ -4,30 +4,21 @@ import type { FromWorker, ToWorker } from './messages.js';
 const answerTimeoutMs = 2_000;
 
 interface Asked {
-  readonly answers: unknown[];
+  readonly texts: string[];
   /** Workers whose answers are awaited. */
   readonly from: Set<number>;
   finish(): void;
 }
 
-/** Passes on, in the primary, what workers ask each other. */
-export interface Relay {
-  /** Asks all other workers and sends who asks the answers that come in time. */
-  ask(asker: number, question: FromWorker & { type: 'question' }): void;
-  take(from: number, answer: FromWorker & { type: 'answer' }): void;
-  /** A worker has ended, and answers nothing more. */
-  leave(worker: number): void;
-}
-
 /**
- * Opens the relay.
+ * Opens what passes on, in the primary, the metrics that workers ask each other for.
  *
  * @param options.others the workers that can be asked, without the one given.
  */
 export function openRelay(options: {
   others(asker: number): number[];
   send(worker: number, message: ToWorker): void;
-}): Relay {
+}) {
   const underWay = new Map<number, Asked>();
   let lastId = 0;
 
@@ -36,28 +27,33 @@ export function openRelay(options: {
   }
 
   return {
-    ask(asker, { id: askerId, name, asked }) {
+    /** Asks all other workers and sends who asks what comes in time. */
+    ask(asker: number, askerId: number): void {
       lastId += 1;
       const id = lastId;
-      const answers: unknown[] = [];
+      const texts: string[] = [];
       const finish = () => {
         clearTimeout(timer);
         underWay.delete(id);
-        options.send(asker, { type: 'answers', id: askerId, answers });
+        options.send(asker, { type: 'all-metrics', id: askerId, texts });
       };
       const timer = setTimeout(finish, answerTimeoutMs);
       const from = new Set(options.others(asker));
-      if (from.size === 0) return finish();
-      underWay.set(id, { answers, from, finish });
-      for (const worker of from) options.send(worker, { type: 'question', id, name, asked });
+      if (from.size === 0) {
+        finish();
+        return;
+      }
+      underWay.set(id, { texts, from, finish });
+      for (const worker of from) options.send(worker, { type: 'ask-metrics', id });
     },
-    take(from, { id, answer }) {
+    take(from: number, { id, text }: FromWorker & { type: 'metrics' }): void {
       const asked = underWay.get(id);
       if (asked?.from.has(from) !== true) return;
-      asked.answers.push(answer);
+      asked.texts.push(text);
       settle(asked, from);
     },
-    leave(worker) {
+    /** A worker has ended, and answers nothing more. */
+    leave(worker: number): void {
       for (const asked of [...underWay.values()]) settle(asked, worker);
     },
   };

@@ -6,7 +6,7 @@ import { type Releasers, releaseOnFailure } from '../start/releasers.js';
 import type { ServerPorts } from '../start/server-ports.js';
 import { bringSchemaUpToDate, startDatabase } from '../start/start-database.js';
 import { planStart, requirePorts } from '../start/start-plan.js';
-import { openStartWait, StartAborted } from '../start/start-wait.js';
+import { openStartWait, orAborted, StartAborted } from '../start/start-wait.js';
 import { openServerCertificates } from '../tls/server-certificates.js';
 import { startSupervisor } from './supervisor.js';
 
@@ -59,32 +59,24 @@ async function start(
   certificates.close();
   await requirePorts(config, planStart(config, certificates.mqtt !== undefined), log);
   const wait = openStartWait({ timeMs: readDurationMs(config.startWait) ?? 0, log, signal, onWaiting });
-  const db = await startDatabase(config, wait, log);
-  releasers.add('database', () => db.close());
+  const db = releasers.add('database', await startDatabase(config, wait, log));
   await bringSchemaUpToDate(config, db, log);
   if (config.databaseUrl !== undefined) await db.close();
 
-  const nats =
-    config.natsUrl === undefined ? await wait.once((signal) => startOwnNats(config, log, signal)) : undefined;
-  releasers.add('NATS server', () => nats?.close());
+  const startNats = () => wait.once((signal) => startOwnNats(config, log, signal));
+  const nats = releasers.add('NATS server', config.natsUrl === undefined ? await startNats() : undefined);
 
   if (signal.aborted) throw new StartAborted();
   let hidden = quiet;
-  const workers = await startSupervisor({
+  const supervisor = await startSupervisor({
     count: config.workers,
-    begin: (number) => ({
-      type: 'begin',
-      number,
-      config,
-      embeddedNatsPort: nats?.port,
-      quiet: hidden,
-    }),
+    begin: (number) => ({ type: 'begin', number, config, embeddedNatsPort: nats?.port, quiet: hidden }),
     onWaiting: (line) => onWaiting?.(line),
     onNeedsRoom: (standstill) => nats?.makeRoom(standstill),
     shutdownTimeoutSec: config.shutdownTimeoutSec,
     log,
   });
-  releasers.add('workers', () => workers.close());
+  const workers = releasers.add('workers', supervisor);
   const { ports, nats: natsDetail, database } = await orAborted(workers.ready, signal);
   return {
     ports,
@@ -98,13 +90,4 @@ async function start(
     failed: workers.failed,
     close: () => releasers.releaseAll(),
   };
-}
-
-async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return await new Promise<T>((resolve, reject) => {
-    const abort = () => reject(new StartAborted());
-    if (signal.aborted) abort();
-    else signal.addEventListener('abort', abort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
 }

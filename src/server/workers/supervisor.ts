@@ -6,17 +6,6 @@ import type { StoreStandstill } from '../forward/embedded/store-space.js';
 import type { FromWorker, ToWorker, WorkerFailure, WorkerReady } from './messages.js';
 import { openRelay } from './relay.js';
 
-/** The workers, kept running. */
-export interface Supervisor {
-  /** What the last of them said when all were ready; rejects with why one could not start. */
-  readonly ready: Promise<WorkerReady>;
-  /** Rejects when a worker ends at once again and again. */
-  readonly failed: Promise<never>;
-  tellAll(message: ToWorker): void;
-  /** Has every worker drain and end, and waits for it. Idempotent. */
-  close(): Promise<void>;
-}
-
 const firstRestartMs = 200;
 const longestRestartMs = 30_000;
 /** A worker is asked for its pulse so often; one that said nothing so many times in a row hangs: half a minute in all. */
@@ -32,7 +21,7 @@ const mostEndsAtOnce = 5;
 const closeTimeoutMs = 15_000;
 const stopMessage: ToWorker = { type: 'stop', signal: 'the end of the server' };
 
-interface Slot {
+class Slot {
   readonly number: number;
   worker: Worker | undefined;
   readyMs: number | undefined;
@@ -40,9 +29,13 @@ interface Slot {
   unanswered: number | undefined;
   failure: WorkerFailure | undefined;
   /** Ends since the worker was steady, and those of them at once, in a row. */
-  ends: number;
-  endsAtOnce: number;
+  ends = 0;
+  endsAtOnce = 0;
   timer: NodeJS.Timeout | undefined;
+
+  constructor(number: number) {
+    this.number = number;
+  }
 }
 
 /**
@@ -60,7 +53,7 @@ export async function startSupervisor(options: {
   onNeedsRoom(standstill: StoreStandstill): void;
   shutdownTimeoutSec: number;
   log: Log;
-}): Promise<Supervisor> {
+}) {
   const { count, log } = options;
   const { default: cluster } = await import('node:cluster');
   cluster.schedulingPolicy = cluster.SCHED_NONE;
@@ -134,8 +127,8 @@ export async function startSupervisor(options: {
     } else if (message.type === 'failed') slot.failure = message;
     else if (message.type === 'waiting') options.onWaiting(message.line);
     else if (message.type === 'needs-room') options.onNeedsRoom(message.standstill);
-    else if (message.type === 'question') relay.ask(slot.number, message);
-    else if (message.type === 'answer') relay.take(slot.number, message);
+    else if (message.type === 'ask-metrics') relay.ask(slot.number, message.id);
+    else if (message.type === 'metrics') relay.take(slot.number, message);
   }
 
   function ended(slot: Slot, how: Record<string, unknown>): void {
@@ -208,26 +201,20 @@ export async function startSupervisor(options: {
   }
 
   for (let number = 1; number <= count; number += 1) {
-    const slot: Slot = {
-      number,
-      worker: undefined,
-      readyMs: undefined,
-      unanswered: undefined,
-      failure: undefined,
-      ends: 0,
-      endsAtOnce: 0,
-      timer: undefined,
-    };
+    const slot = new Slot(number);
     slots.push(slot);
     start(slot);
   }
   const pulse = setInterval(takePulse, pulseMs);
   let stopped: Promise<void> | undefined;
   return {
+    /** What the last of them said when all were ready; rejects with why one could not start. */
     ready: ready.promise,
+    /** Rejects when a worker ends at once again and again. */
     failed: failed.promise,
     tellAll,
-    close() {
+    /** Has every worker drain and end, and waits for it. Idempotent. */
+    close(): Promise<void> {
       stopped ??= stop();
       return stopped;
     },
@@ -248,17 +235,9 @@ function toError(number: number, failure: WorkerFailure | undefined, often = '')
 }
 
 /** `Promise.withResolvers`, which Node.js 20 lacks. Nobody has to listen to its failure. */
-function withResolvers<T>(): {
-  readonly promise: Promise<T>;
-  resolve(value: T): void;
-  reject(error: unknown): void;
-} {
-  let resolve: (value: T) => void = () => {};
-  let reject: (error: unknown) => void = () => {};
-  const promise = new Promise<T>((onValue, onError) => {
-    resolve = onValue;
-    reject = onError;
-  });
+function withResolvers<T>() {
+  const settling = {} as { resolve(value: T): void; reject(error: unknown): void };
+  const promise = new Promise<T>((resolve, reject) => Object.assign(settling, { resolve, reject }));
   promise.catch(() => undefined);
-  return { promise, resolve, reject };
+  return { promise, ...settling };
 }

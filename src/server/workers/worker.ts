@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { messageOf, SvcMqttError } from '../../errors.js';
 import { isShownAtStart, openLog } from '../../log.js';
 import { loadStart } from '../start/load-start.js';
@@ -73,7 +74,7 @@ async function run(beginning: WorkerBeginning): Promise<void> {
     };
     const { nats, database } = await server.view.readStats();
     await send({ type: 'ready', ports: server.ports, nats: nats.detail, database: database.detail });
-    await untilAborted(stop.signal);
+    if (!stop.signal.aborted) await once(stop.signal, 'abort');
     await server.close();
   } catch (error) {
     if (!(error instanceof StartAborted)) await fail(error);
@@ -92,11 +93,4 @@ async function fail(error: unknown): Promise<never> {
   const { code, suggestion, mayPass } = error;
   await send({ type: 'failed', code, detail: messageOf(error), suggestion, mayPass });
   process.exit(error.exitStatus);
-}
-
-async function untilAborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolve) => {
-    signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }
