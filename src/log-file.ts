@@ -1,13 +1,8 @@
 import { closeSync, fstatSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
-import type { DestinationStream } from 'pino';
 
 /** A file that a log goes to. */
-export interface LogFile extends DestinationStream {
-  /** The latest lines, oldest first. */
-  recent(): readonly string[];
-  close(): void;
-}
+export type LogFile = ReturnType<typeof openLogFile>;
 
 const keptLines = 500;
 
@@ -17,7 +12,7 @@ const keptLines = 500;
  *
  * @throws Error of the file system.
  */
-export function openLogFile(file: string, maxBytes = 16_777_216): LogFile {
+export function openLogFile(file: string, maxBytes = 16_777_216) {
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   const open = () => openSync(file, 'a', 0o600);
   const lines: string[] = [];
@@ -34,7 +29,7 @@ export function openLogFile(file: string, maxBytes = 16_777_216): LogFile {
   }
 
   return {
-    write(line) {
+    write(line: string): void {
       lines.push(line.trimEnd());
       if (lines.length > keptLines) lines.shift();
       try {
@@ -48,7 +43,8 @@ export function openLogFile(file: string, maxBytes = 16_777_216): LogFile {
         // A full disk must not end the server; the latest lines are still in memory.
       }
     },
-    recent: () => lines,
-    close: () => closeSync(fd),
+    /** The latest lines, oldest first. */
+    recent: (): readonly string[] => lines,
+    close: (): void => closeSync(fd),
   };
 }

@@ -6,7 +6,7 @@ import type { Log } from '../../log.js';
 import { within } from '../../time-limit.js';
 import { type Embedded, openEmbedded } from '../embedded/embedded.js';
 import { toDatabaseError } from './database-errors.js';
-import { type DatabaseAddress, parseDatabaseUrl } from './dsn.js';
+import { parseDatabaseUrl } from './dsn.js';
 import { setForSession, writeTimesAsIso } from './session.js';
 import { encryptionOf } from './tls.js';
 
@@ -66,8 +66,17 @@ export async function openDatabase(
   if (config.databaseUrl !== undefined) {
     const address = parseDatabaseUrl(config.databaseUrl);
     const timeoutMs = (address.connectTimeoutSec ?? Number.POSITIVE_INFINITY) * 1_000;
+    const { host, port, user, password, database, options } = address;
     const connection = {
-      ...toConnection(address),
+      host,
+      port,
+      user,
+      password,
+      database,
+      ...(options === undefined ? {} : { options }),
+      application_name: address.applicationName,
+      keepAlive: true,
+      keepAliveInitialDelayMillis: 10_000,
       ...encryptionOf(address),
       connectionTimeoutMillis: Math.min(config.databaseTimeoutMs, timeoutMs),
     };
@@ -93,20 +102,6 @@ async function requireAnswer(database: Database): Promise<Database> {
     await database.close();
     throw toDatabaseError(error, database.where);
   }
-}
-
-function toConnection(address: DatabaseAddress): pg.ClientConfig {
-  return {
-    host: address.host,
-    port: address.port,
-    user: address.user,
-    password: address.password,
-    database: address.database,
-    application_name: address.applicationName,
-    ...(address.options === undefined ? {} : { options: address.options }),
-    keepAlive: true,
-    keepAliveInitialDelayMillis: 10_000,
-  };
 }
 
 function assemble(

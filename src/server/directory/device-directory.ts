@@ -10,7 +10,7 @@ import { messageOf } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { type LookUp, openDeviceLookUps } from './device-look-ups.js';
 import { type LossReason, lossOf, openToldLosses } from './device-losses.js';
-import { type DeviceNote, makeDeviceNote, startDeviceUses } from './device-uses.js';
+import { DeviceNote, startDeviceUses } from './device-uses.js';
 import { type LoadedRow, openLiveTable } from './live-table.js';
 
 export type { LookUp } from './device-look-ups.js';
@@ -67,7 +67,7 @@ export function startDeviceDirectory(options: {
     rowsPerSweep: devicesPerSweep,
     fetch: async (ids) => (await loadCredentials(db, ids)).map((device) => uses.withoutEnded(device)),
     rowsInUse: options.connectedIds,
-    makeNote: makeDeviceNote,
+    makeNote: () => new DeviceNote(),
     onLoaded,
     onFailed(error) {
       log.debug(

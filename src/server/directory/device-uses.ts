@@ -7,17 +7,13 @@ import { within } from '../../time-limit.js';
 import type { LiveTable } from './live-table.js';
 
 /** What is kept with a device that is remembered. */
-export interface DeviceNote {
+export class DeviceNote {
   /** When its being seen was last passed on to be written, ms of a monotonic clock. */
-  seenAtMs: number;
+  seenAtMs = Number.NEGATIVE_INFINITY;
   /** The hash of the secret of its last login here. */
   secretUsed: Buffer | undefined;
   /** That it has expired was passed on. */
-  expiryTold: boolean;
-}
-
-export function makeDeviceNote(): DeviceNote {
-  return { seenAtMs: Number.NEGATIVE_INFINITY, secretUsed: undefined, expiryTold: false };
+  expiryTold = false;
 }
 
 /** A little more than the minute that the database insists on, so that no write is in vain. */

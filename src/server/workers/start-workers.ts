@@ -3,28 +3,11 @@ import { readDurationMs } from '../../duration.js';
 import type { Log } from '../../log.js';
 import { startOwnNats } from '../forward/start-forwarder.js';
 import { type Releasers, releaseOnFailure } from '../start/releasers.js';
-import type { ServerPorts } from '../start/server-ports.js';
 import { bringSchemaUpToDate, startDatabase } from '../start/start-database.js';
 import { planStart, requirePorts } from '../start/start-plan.js';
 import { openStartWait, orAborted, StartAborted } from '../start/start-wait.js';
 import { openServerCertificates } from '../tls/server-certificates.js';
 import { startSupervisor } from './supervisor.js';
-
-/** The workers of `serve --workers`, each a replica in a process of its own, behind the same ports. */
-export interface RunningWorkers {
-  readonly ports: ServerPorts;
-  /** Where they are, as `/stats` says. */
-  readonly nats: string;
-  readonly database: string;
-  /** Has every worker read the certificate files now. */
-  reloadCertificates(): void;
-  /** Of the log everything is shown from now on. */
-  show(): void;
-  /** Rejects when a worker ends at once again and again. */
-  readonly failed: Promise<never>;
-  /** Drains and stops all. Idempotent. */
-  close(): Promise<void>;
-}
 
 export interface StartWorkersOptions {
   /** Ends the start. */
@@ -35,16 +18,13 @@ export interface StartWorkersOptions {
 }
 
 /**
+ * Starts the workers of `serve --workers`, each a replica in a process of its own, behind the same ports.
  * Does once what replicas would each do, and starts them: looks whether the ports are free, brings the schema up to date, starts
  * what is embedded. A failed start undoes what it began.
  *
  * @throws SvcMqttError as `startServer`, and WORKER_FAILED; StartAborted.
  */
-export async function startWorkers(
-  config: Config,
-  log: Log,
-  options: StartWorkersOptions,
-): Promise<RunningWorkers> {
+export async function startWorkers(config: Config, log: Log, options: StartWorkersOptions) {
   return await releaseOnFailure(log, (releasers) => start(config, log, releasers, options));
 }
 
@@ -53,7 +33,7 @@ async function start(
   log: Log,
   releasers: Releasers,
   { signal, onWaiting, quiet }: StartWorkersOptions,
-): Promise<RunningWorkers> {
+) {
   // The workers read them for themselves.
   const certificates = await openServerCertificates(config, log);
   certificates.close();
@@ -80,14 +60,19 @@ async function start(
   const { ports, nats: natsDetail, database } = await orAborted(workers.ready, signal);
   return {
     ports,
+    /** Where they are, as `/stats` says. */
     nats: natsDetail,
     database,
-    reloadCertificates: () => workers.tellAll({ type: 'reload-certificates' }),
-    show() {
+    /** Has every worker read the certificate files now. */
+    reloadCertificates: (): void => workers.tellAll({ type: 'reload-certificates' }),
+    /** Of the log everything is shown from now on. */
+    show(): void {
       hidden = false;
       workers.tellAll({ type: 'show' });
     },
+    /** Rejects when a worker ends at once again and again. */
     failed: workers.failed,
+    /** Drains and stops all. Idempotent. */
     close: () => releasers.releaseAll(),
   };
 }
