@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Config } from '../config.js';
 import type { Actor } from '../db/audit.js';
-import { revokeDevices } from '../db/devices/device-changes.js';
+import { revokeDevices } from '../db/devices/device-revocation.js';
 import { startChangeFeed } from '../db/feed/change-feed.js';
 import { countReplicas } from '../db/replicas.js';
 import { readDurationMs } from '../duration.js';

@@ -1,10 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
-import {
-  enableDevices,
-  revokeDevices,
-  rotateSecret,
-  setDevice,
-} from '../../src/db/devices/device-changes.js';
+import { rotateSecret, setDevice } from '../../src/db/devices/device-changes.js';
 import {
   type DeviceCredentials,
   endPreviousSecrets,
@@ -12,6 +7,7 @@ import {
   markSeen,
   matchSecret,
 } from '../../src/db/devices/device-credentials.js';
+import { enableDevices, revokeDevices } from '../../src/db/devices/device-revocation.js';
 import { addDevices, findDevice } from '../../src/db/devices/devices.js';
 import {
   type DeviceDirectory,

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
-import { removeDevices } from '../../src/db/devices/device-changes.js';
 import { markSeen } from '../../src/db/devices/device-credentials.js';
 import { addToLedger, findLedger } from '../../src/db/devices/device-ledger.js';
+import { removeDevices } from '../../src/db/devices/device-revocation.js';
 import { addDevices, findDevice } from '../../src/db/devices/devices.js';
 import { kinds, openTestDatabase, type TestDatabase, testActor, until } from './databases.js';
 

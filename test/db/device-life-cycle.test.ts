@@ -1,11 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import {
-  enableDevices,
-  removeDevices,
-  revokeDevices,
-  rotateSecret,
-  setDevice,
-} from '../../src/db/devices/device-changes.js';
+import { rotateSecret, setDevice } from '../../src/db/devices/device-changes.js';
 import {
   type DeviceCredentials,
   endPreviousSecrets,
@@ -17,6 +11,7 @@ import {
   validUntilMs,
 } from '../../src/db/devices/device-credentials.js';
 import { importDevices } from '../../src/db/devices/device-import.js';
+import { enableDevices, removeDevices, revokeDevices } from '../../src/db/devices/device-revocation.js';
 import { addDevices, findDevice, listDevices } from '../../src/db/devices/devices.js';
 import { generateSecret, hashSecret } from '../../src/db/secrets.js';
 import { kinds, openTestDatabase, type TestDatabase, testActor, until } from './databases.js';

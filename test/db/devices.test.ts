@@ -1,6 +1,5 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { revokeDevices } from '../../src/db/devices/device-changes.js';
 import { loadCredentials, markSeen, matchSecret } from '../../src/db/devices/device-credentials.js';
 import {
   checkDeviceId,
@@ -8,6 +7,7 @@ import {
   checkNewDeviceId,
   checkNewDeviceType,
 } from '../../src/db/devices/device-fields.js';
+import { revokeDevices } from '../../src/db/devices/device-revocation.js';
 import {
   addDevices,
   findDevice,

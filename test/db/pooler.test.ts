@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
 import { type Database, openDatabase } from '../../src/db/connection/open.js';
-import { revokeDevices } from '../../src/db/devices/device-changes.js';
+import { revokeDevices } from '../../src/db/devices/device-revocation.js';
 import { addDevices } from '../../src/db/devices/devices.js';
 import { startChangeFeed } from '../../src/db/feed/change-feed.js';
 import { migrate } from '../../src/db/migrate.js';

@@ -1,5 +1,5 @@
-import type { Outcomes } from '../../db/devices/device-changes.js';
 import { checkReason, requireValid } from '../../db/devices/device-fields.js';
+import type { Outcomes } from '../../db/devices/device-revocation.js';
 import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';

@@ -1,8 +1,8 @@
 import type { DeviceDetailsJson, DeviceJson, NewDeviceJson, RotatedDeviceJson } from '../../api/device.js';
 import type { StoredDeviceJson } from '../../api/stored-device.js';
 import { batchesOf } from '../../db/connection/query.js';
-import type { Outcomes } from '../../db/devices/device-changes.js';
 import type { Metadata } from '../../db/devices/device-fields.js';
+import type { Outcomes } from '../../db/devices/device-revocation.js';
 import { prefaced, requireGoing } from '../terminal/io.js';
 import { formatShare } from '../terminal/text.js';
 import { type ApiCall, orUndefined } from './api-call.js';

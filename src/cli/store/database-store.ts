@@ -16,16 +16,15 @@ import { listAudit } from '../../db/audit-log.js';
 import type { Database } from '../../db/connection/open.js';
 import { batchesOf } from '../../db/connection/query.js';
 import { createClaim, listClaims, revokeClaim } from '../../db/devices/claims.js';
+import { rotateSecret, setDevice } from '../../db/devices/device-changes.js';
+import { type ExportedDevice, exportDevices, importDevices } from '../../db/devices/device-import.js';
+import { findLedger } from '../../db/devices/device-ledger.js';
 import {
   enableDevices,
   type Outcomes,
   removeDevices,
   revokeDevices,
-  rotateSecret,
-  setDevice,
-} from '../../db/devices/device-changes.js';
-import { type ExportedDevice, exportDevices, importDevices } from '../../db/devices/device-import.js';
-import { findLedger } from '../../db/devices/device-ledger.js';
+} from '../../db/devices/device-revocation.js';
 import {
   addDevices,
   findDevice,

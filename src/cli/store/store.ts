@@ -5,8 +5,9 @@ import type { DeviceDetailsJson, DeviceJson, NewDeviceJson, RotatedDeviceJson } 
 import type { PolicyJson } from '../../api/policy.js';
 import type { StoredDeviceJson } from '../../api/stored-device.js';
 import type { ApiKeyState, Role } from '../../db/api-keys.js';
-import type { DeviceChanges, Outcomes, Rotation } from '../../db/devices/device-changes.js';
+import type { DeviceChanges, Rotation } from '../../db/devices/device-changes.js';
 import type { DeviceRow } from '../../db/devices/device-insert.js';
+import type { Outcomes } from '../../db/devices/device-revocation.js';
 import type { AddRequest, DeviceFilter, DeviceSort } from '../../db/devices/devices.js';
 import type { PolicyRules } from '../../policy.js';
 

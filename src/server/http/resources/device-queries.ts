@@ -3,17 +3,15 @@ import type { Database } from '../../../db/connection/open.js';
 import { query } from '../../../db/connection/query.js';
 import {
   type DeviceChanges,
-  enableDevices,
   type RotatedDevice,
   type Rotation,
-  removeDevices,
-  revokeDevices,
   rotateSecret,
   setDevice,
 } from '../../../db/devices/device-changes.js';
 import { type ExportedDevice, exportDevices, importDevices } from '../../../db/devices/device-import.js';
 import type { DeviceRow } from '../../../db/devices/device-insert.js';
 import type { Ledger } from '../../../db/devices/device-ledger.js';
+import { enableDevices, removeDevices, revokeDevices } from '../../../db/devices/device-revocation.js';
 import {
   type AddRequest,
   addDevices,
