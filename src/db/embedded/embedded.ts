@@ -1,16 +1,15 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { chmod, realpath } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import type { Socket } from 'node:net';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath, pathToFileURL } from 'node:url';
 import { makeOwnDirectory } from '../../data-directory.js';
 import { connectToOwner, shortenPath } from '../../directory-claim.js';
 import { adviseOnMemory, fileReasonOf, messageOf, SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
-import type { EmbeddedLine, EmbeddedMessage } from './embedded-child.js';
+import type { EmbeddedMessage } from './embedded-child.js';
+import { claimOutcome, followUntilReady, forkChild, letGo, releaseChild } from './embedded-process.js';
 
 /** The embedded database as one process sees it. */
 export type Embedded = Awaited<ReturnType<typeof openEmbedded>>;
@@ -23,12 +22,10 @@ export interface EmbeddedWatcher {
 
 /** Creating a database takes 3 to 4 s on an ordinary machine. */
 const openTimeoutMs = 120_000;
-const closeTimeoutMs = 15_000;
 /** Most crashes while it opens. */
 const maxCrashes = 3;
 const retryFirstMs = 50;
 const retryMostMs = 5_000;
-const maxLineLength = 65_536;
 
 /** Whether there is an embedded database in a data directory; opening it would make one. */
 export function hasEmbeddedDatabase(dataDir: string): boolean {
@@ -225,92 +222,4 @@ async function prepareDirectory(where: string): Promise<string> {
   } catch (error) {
     throw embeddedError(where, fileReasonOf(error), error);
   }
-}
-
-/**
- * Starts the database's process. It gets no environment, so no secrets; no terminal signals; and no inherited
- * output, which would keep a pipeline open when it outlives a command.
- */
-function forkChild(directory: string): ChildProcess {
-  const here = fileURLToPath(import.meta.url);
-  const fromSource = here.endsWith('.ts');
-  const file = path.join(path.dirname(here), `embedded-child${fromSource ? '.ts' : '.js'}`);
-  return fork(file, [directory], {
-    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
-    detached: true,
-    env: {},
-    execArgv: fromSource ? ['--import', pathToFileURL(createRequire(here).resolve('tsx')).href] : [],
-  });
-}
-
-/** Waits until a new process has claimed the directory, or lost it to another, or failed for the reason answered. */
-async function claimOutcome(child: ChildProcess): Promise<string | undefined> {
-  return await new Promise((resolve) => {
-    const onMessage = (message: EmbeddedMessage) => {
-      if (message.type !== 'staying') done(message.type === 'crashed' ? message.reason : undefined);
-    };
-    const onExit = (code: number | null, signal: string | null) =>
-      done(`it ended with ${signal ?? `status ${code}`}`);
-    const onError = (error: Error) => done(messageOf(error));
-    const done = (reason: string | undefined) => {
-      child.off('message', onMessage).off('exit', onExit);
-      resolve(reason);
-    };
-    child.on('message', onMessage).on('exit', onExit).on('error', onError);
-  });
-}
-
-/** Follows the lines of the database's process until it is ready, has failed, or is gone. */
-async function followUntilReady(
-  socket: Socket,
-  onLine: (line: EmbeddedLine) => void,
-): Promise<{ ready: boolean; reason?: string }> {
-  return await new Promise((resolve) => {
-    socket.once('close', () => resolve({ ready: false }));
-    let text = '';
-    socket.setEncoding('utf8').on('data', (chunk: string) => {
-      const lines = (text + chunk).split('\n');
-      text = lines.pop() ?? '';
-      if (text.length > maxLineLength) socket.destroy();
-      for (const each of lines) {
-        const line = JSON.parse(each) as EmbeddedLine;
-        onLine(line);
-        if ('state' in line && line.state === 'ready') resolve({ ready: true });
-        if ('state' in line && line.state === 'failed') resolve({ ready: false, reason: line.reason });
-      }
-    });
-  });
-}
-
-/** Lets go of a process that another one started: it says that it stays, or has ended. */
-async function letGo(anchor: Socket): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const timer = setTimeout(() => anchor.destroy(), closeTimeoutMs);
-    anchor.once('close', () => {
-      clearTimeout(timer);
-      resolve();
-    });
-    if (anchor.closed) resolve();
-    anchor.end();
-  });
-}
-
-/** Lets go of the process: it ends, or says that it stays for others who use it. */
-async function releaseChild(child: ChildProcess): Promise<void> {
-  await new Promise<void>((resolve) => {
-    const timer = setTimeout(() => child.kill('SIGKILL'), closeTimeoutMs);
-    const done = () => {
-      clearTimeout(timer);
-      resolve();
-    };
-    child.once('exit', done);
-    child.on('message', (message: EmbeddedMessage) => {
-      if (message.type === 'staying') done();
-    });
-    if (child.exitCode !== null || child.signalCode !== null) done();
-    else if (child.connected) child.send('release', () => {});
-  });
-  child.removeAllListeners().on('error', () => {});
-  if (child.connected) child.disconnect();
-  child.unref();
 }
