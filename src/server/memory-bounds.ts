@@ -7,14 +7,7 @@ const mostByDefault = 1_024 * mebibyte;
 const exchangeBytes = 64;
 
 /** What all clients together may take, by MEMORY_BUDGET_MIB. */
-export interface MemoryBounds {
-  /** Messages on their way to clients, bytes. */
-  readonly maxOutgoingBytesInAll: number;
-  /** Subscriptions, bytes. */
-  readonly maxSubscriptionBytesInAll: number;
-  /** QoS 2 exchanges that clients have begun and not ended. */
-  readonly maxExchangesInAll: number;
-}
+export type MemoryBounds = Readonly<ReturnType<typeof memoryBoundsOf>>;
 
 /**
  * Divides the budget: a half for subscriptions, a quarter for messages, a quarter for exchanges.
@@ -22,14 +15,17 @@ export interface MemoryBounds {
  * @param budgetMib undefined: half of the memory of the machine or container, at most 1,024 MiB for each worker.
  * @param workers how many processes share it.
  */
-export function memoryBoundsOf(budgetMib: number | undefined, workers = 1): MemoryBounds {
+export function memoryBoundsOf(budgetMib: number | undefined, workers = 1) {
   const budget =
     budgetMib === undefined
       ? Math.min(mostByDefault, availableBytes() / 2 / workers)
       : (budgetMib * mebibyte) / workers;
   return {
+    /** Messages on their way to clients, bytes. */
     maxOutgoingBytesInAll: Math.floor(budget / 4),
+    /** Subscriptions, bytes. */
     maxSubscriptionBytesInAll: Math.floor(budget / 2),
+    /** QoS 2 exchanges that clients have begun and not ended. */
     maxExchangesInAll: Math.floor(budget / 4 / exchangeBytes),
   };
 }

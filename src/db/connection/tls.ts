@@ -49,12 +49,7 @@ function readFile(keyword: string, path: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch (error) {
-    throw new SvcMqttError(
-      'CONFIG_INVALID',
-      `The file of ${keyword} in DATABASE_URL cannot be read: ${messageOf(error)}`,
-      {
-        cause: error,
-      },
-    );
+    const detail = `The file of ${keyword} in DATABASE_URL cannot be read: ${messageOf(error)}`;
+    throw new SvcMqttError('CONFIG_INVALID', detail, { cause: error });
   }
 }

@@ -22,21 +22,7 @@ export interface ChangeFollower {
 }
 
 /** What replicas follow in the database, as it changes. */
-export interface ChangeFeed {
-  /** The database answers. */
-  readonly live: boolean;
-  /** When the database went away, ms as of `performance.now()`; Infinity while it is not. */
-  readonly awaySinceMs: number;
-  /** DATABASE_TIMEOUT_MS. */
-  readonly timeoutMs: number;
-  /**
-   * Tells of the changes of a table from now on.
-   *
-   * @returns a function that ends it.
-   */
-  follow(table: FollowedTable, follower: ChangeFollower): () => void;
-  close(): Promise<void>;
-}
+export type ChangeFeed = Awaited<ReturnType<typeof startChangeFeed>>;
 
 const sweepEveryMs = 500;
 const retryFirstMs = 50;
@@ -55,7 +41,7 @@ const dataException = '22';
  *
  * @throws SvcMqttError DATABASE_UNREACHABLE, DATABASE_REFUSED or DATABASE_SCHEMA when the first attempt fails.
  */
-export async function startChangeFeed(db: Database, log: Log): Promise<ChangeFeed> {
+export async function startChangeFeed(db: Database, log: Log) {
   const followers = new Set<ChangeFollower & { readonly table: FollowedTable }>();
   let live = false;
   let awaySinceMs = Number.POSITIVE_INFINITY;
@@ -234,19 +220,27 @@ export async function startChangeFeed(db: Database, log: Log): Promise<ChangeFee
     throw error;
   }
   return {
-    get live() {
+    /** The database answers. */
+    get live(): boolean {
       return live;
     },
-    get awaySinceMs() {
+    /** When the database went away, ms as of `performance.now()`; Infinity while it is not. */
+    get awaySinceMs(): number {
       return awaySinceMs;
     },
+    /** DATABASE_TIMEOUT_MS. */
     timeoutMs: db.timeoutMs,
-    follow(table, follower) {
+    /**
+     * Tells of the changes of a table from now on.
+     *
+     * @returns a function that ends it.
+     */
+    follow(table: FollowedTable, follower: ChangeFollower): () => void {
       const entry = { ...follower, table };
       followers.add(entry);
       return () => followers.delete(entry);
     },
-    async close() {
+    async close(): Promise<void> {
       closed = true;
       live = false;
       unwatch?.();

@@ -26,13 +26,8 @@ export function planStart(config: Config, withTls: boolean): StartPlan {
   const openFiles = shareOpenFiles(readOpenFilesLimit() ?? Number.POSITIVE_INFINITY, config);
   const maxConnections = Math.min(config.maxConnections, openFiles.mqtt);
   if (maxConnections < 1) {
-    throw new SvcMqttError(
-      'LISTEN_FAILED',
-      'The limit of open files leaves no room for connections of devices',
-      {
-        suggestion: openFilesAdvice,
-      },
-    );
+    const detail = 'The limit of open files leaves no room for connections of devices';
+    throw new SvcMqttError('LISTEN_FAILED', detail, { suggestion: openFilesAdvice });
   }
   return { planned, openFiles, maxConnections };
 }
