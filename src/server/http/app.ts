@@ -13,9 +13,9 @@ import type { KeyDirectory } from './key-directory.js';
 import type { HttpLimits } from './limits.js';
 import { createLimitedServer } from './listener.js';
 import {
-  createInputProblem,
   createProblem,
   describeFailure,
+  invalidInput,
   ProblemError,
   refuseBytes,
   sendProblem,
@@ -226,7 +226,7 @@ function answerFailures(app: TypedApp, routes: RouteTable, limits: HttpLimits, l
     const { validation, validationContext } = error as Partial<FastifyError>;
     if (validation !== undefined) {
       const part = validationContext === 'querystring' ? 'query' : (validationContext ?? 'request');
-      return sendProblem(reply, createInputProblem(describeFaults(validation, part)));
+      return sendProblem(reply, invalidInput(describeFaults(validation, part)).problem);
     }
     const problem = describeFailure(error, request.routeOptions.bodyLimit ?? limits.maxBodyBytes);
     if (error instanceof ProblemError && error.retryAfterSec !== undefined) {

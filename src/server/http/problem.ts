@@ -33,43 +33,34 @@ const titles: Partial<Record<ErrorCode, string>> = {
   INTERNAL: 'The server failed',
 };
 
-/** A problem with a code of ours. */
-export type OwnProblem = Problem & { readonly code: ErrorCode };
+interface ProblemOptions {
+  /** Narrows what the table of codes gives. */
+  readonly status?: number | undefined;
+  /** What to do, as a sentence without its full stop. */
+  readonly suggestion?: string | undefined;
+  readonly errors?: readonly FieldProblem[] | undefined;
+}
 
 export const problemMediaType = 'application/problem+json';
 
 /**
- * Describes an error for a client. `status` narrows what the table of codes gives. A detail often repeats what was sent,
- * and a key or claim that got there by mistake is not repeated with it. `suggestion` says what to do, as a sentence
- * without its full stop.
+ * Describes an error for a client. A detail often repeats what was sent, and a key or claim that got there by mistake is
+ * not repeated with it.
  */
 export function createProblem(
   code: ErrorCode,
   detail: string,
-  options: {
-    status?: number | undefined;
-    suggestion?: string | undefined;
-    errors?: readonly FieldProblem[] | undefined;
-  } = {},
-): OwnProblem {
-  const status = options.status ?? errorCodes[code].http;
+  { status = errorCodes[code].http, suggestion, errors }: ProblemOptions = {},
+): Problem {
   return {
     type: `urn:svc-mqtt:error:${code}`,
     title: titles[code] ?? STATUS_CODES[status] ?? 'Error',
     status,
     detail: maskSecrets(detail),
-    ...(options.suggestion === undefined ? {} : { suggestion: options.suggestion }),
+    ...(suggestion !== undefined && { suggestion }),
     code,
-    ...(options.errors === undefined
-      ? {}
-      : { errors: options.errors.map(({ field, problem }) => ({ field: maskSecrets(field), problem })) }),
+    ...(errors && { errors: errors.map(({ field, problem }) => ({ field: maskSecrets(field), problem })) }),
   };
-}
-
-/** Describes bad input, one field at fault after the other. */
-export function createInputProblem(errors: readonly FieldProblem[], suggestion?: string): OwnProblem {
-  const detail = errors.map((error) => `${error.field} ${error.problem}`).join('; ');
-  return createProblem('INPUT_INVALID', detail, { errors, suggestion });
 }
 
 /** Carries a problem to the error handler from where nothing but a throw gets there: a check of our own, and no defect. */
@@ -78,16 +69,28 @@ export class ProblemError extends SvcMqttError {
   /** For the header Retry-After. */
   readonly retryAfterSec: number | undefined;
 
-  constructor(problem: OwnProblem, options: { retryAfterSec?: number } = {}) {
-    super(problem.code, problem.detail);
+  constructor(code: ErrorCode, detail: string, options: ProblemOptions & { retryAfterSec?: number } = {}) {
+    const problem = createProblem(code, detail, options);
+    super(code, problem.detail);
     this.problem = problem;
     this.retryAfterSec = options.retryAfterSec;
   }
 }
 
+/** Bad input, one field at fault after the other. */
+export function invalidInput(errors: readonly FieldProblem[], suggestion?: string): ProblemError {
+  const detail = errors.map((error) => `${error.field} ${error.problem}`).join('; ');
+  return new ProblemError('INPUT_INVALID', detail, { errors, suggestion });
+}
+
+/** Bad input in one field; `problem` says what is wrong, in words that follow its name. */
+export function invalidField(field: string, problem: string): ProblemError {
+  return invalidInput([{ field, problem }]);
+}
+
 /** The answer to more requests than a caller may make: 429, with the time to wait. */
 export function tooManyRequests(detail: string, waitMs: number): ProblemError {
-  return new ProblemError(createProblem('TOO_MANY_REQUESTS', detail), {
+  return new ProblemError('TOO_MANY_REQUESTS', detail, {
     retryAfterSec: Math.max(1, Math.ceil(waitMs / 1_000)),
   });
 }

@@ -20,6 +20,14 @@ export function logRequest(log: Log, request: FastifyRequest, reply: FastifyRepl
   );
 }
 
+/** A log for what a request has done, such as `A device was added`. */
+export function logFor(log: Log, request: FastifyRequest) {
+  return {
+    info: (fields: { event: string; [name: string]: unknown }, what: string): void =>
+      log.info({ ...fields, remoteAddress: request.ip }, `${what} through the HTTP API`),
+  };
+}
+
 /** Writes one line for a request that the server failed to answer as asked. */
 export function logFailure(log: Log, request: FastifyRequest, problem: Problem, error: unknown): void {
   const cause = rootCause(error);

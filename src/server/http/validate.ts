@@ -2,7 +2,7 @@ import type { FastifySchemaCompiler } from 'fastify';
 import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { FieldProblem } from '../../api/problem.js';
-import { createInputProblem, ProblemError } from './problem.js';
+import { invalidField } from './problem.js';
 
 /** Most faults one answer names. */
 const maxFaults = 16;
@@ -133,7 +133,7 @@ export function parseBody(bytes: Buffer, schema: unknown): unknown {
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {
-    throw new ProblemError(createInputProblem([{ field: 'body', problem: 'is not valid UTF-8' }]));
+    throw invalidField('body', 'is not valid UTF-8');
   }
   try {
     return JSON.parse(text);
@@ -141,7 +141,6 @@ export function parseBody(bytes: Buffer, schema: unknown): unknown {
     // The parser's message repeats the body and differs from release to release of Node.
     const [example] = (schema as { examples?: readonly unknown[] } | undefined)?.examples ?? [];
     const advice = example === undefined ? '' : `; send for example ${JSON.stringify(example)}`;
-    const problem = `is not valid JSON${advice}`;
-    throw new ProblemError(createInputProblem([{ field: 'body', problem }]));
+    throw invalidField('body', `is not valid JSON${advice}`);
   }
 }

@@ -10,17 +10,18 @@ import {
 } from '../../../api/claim-schema.js';
 import { toNewDeviceJson } from '../../../api/device.js';
 import { NewDeviceResponse } from '../../../api/device-schema.js';
-import { defaultPageLimit, refer } from '../../../api/schema.js';
+import { refer } from '../../../api/schema.js';
 import { checkMetadata } from '../../../db/devices/device-fields.js';
 import { SvcMqttError } from '../../../errors.js';
 import { type Log, limitLog } from '../../../log.js';
 import { addressGroup, peerAddressOf } from '../../peer-address.js';
 import { createTokenBuckets } from '../../token-buckets.js';
-import { decodeCursor, makePage } from '../cursor.js';
 import { nameField, requireTime } from '../fields.js';
-import { createInputProblem, createProblem, ProblemError, tooManyRequests } from '../problem.js';
+import { answer, answerDone, answerMade, listPublicProblems, operation } from '../operation.js';
+import { readPage } from '../paging.js';
+import { invalidInput, ProblemError, tooManyRequests } from '../problem.js';
 import type { Queries } from '../queries.js';
-import { listProblems, listPublicProblems } from '../responses.js';
+import { logFor } from '../request-log.js';
 import type { TypedApp } from '../typed-app.js';
 
 interface Options {
@@ -36,29 +37,21 @@ const failures = { capacity: 20, perSecond: 1 / 6, maxKeys: 10_000 };
 /** Adds the routes of the claims. */
 export function addClaimRoutes(app: TypedApp, options: Options): void {
   for (const schema of [ClaimResponse, NewClaimResponse, ClaimPage]) app.addSchema(schema);
-  addCollectionRoutes(app, options);
-  addRevocationRoute(app, options);
+  addOperatorRoutes(app, options);
   addRedemptionRoute(app, options);
 }
 
-function addCollectionRoutes(app: TypedApp, { claims, log }: Options): void {
+function addOperatorRoutes(app: TypedApp, { claims, log }: Options): void {
   app.post(
     '/claims',
-    {
-      config: { role: 'operator' },
-      schema: {
-        tags,
-        operationId: 'createClaim',
-        summary: 'Make a claim',
-        description:
-          'Makes a claim, with which a number of devices can get their own credentials, each once.',
-        body: NewClaimRequest,
-        response: {
-          201: refer(NewClaimResponse, { description: 'The claim, with its text' }),
-          ...listProblems(400, 413),
-        },
-      },
-    },
+    operation('operator', {
+      tags,
+      operationId: 'createClaim',
+      summary: 'Make a claim',
+      description: 'Makes a claim, with which a number of devices can get their own credentials, each once.',
+      body: NewClaimRequest,
+      response: answerMade(NewClaimResponse, 'The claim, with its text', 400, 413),
+    }),
     async (request, reply) => {
       const { type, uses = 1, expires_at: expiry } = request.body;
       const expiresAt =
@@ -66,9 +59,9 @@ function addCollectionRoutes(app: TypedApp, { claims, log }: Options): void {
       const claim = await claims.create(request.actor, { type, uses, expiresAt }).catch((error: unknown) => {
         throw nameField(error);
       });
-      log.info(
-        { event: 'claim_created', claim: claim.id, actor: request.actor.name, remoteAddress: request.ip },
-        'A claim was made through the HTTP API',
+      logFor(log, request).info(
+        { event: 'claim_created', claim: claim.id, actor: request.actor.name },
+        'A claim was made',
       );
       return reply.code(201).send(toNewClaimJson(claim));
     },
@@ -76,52 +69,44 @@ function addCollectionRoutes(app: TypedApp, { claims, log }: Options): void {
 
   app.get(
     '/claims',
-    {
-      config: { role: 'operator' },
-      schema: {
-        tags,
-        operationId: 'listClaims',
-        summary: 'List claims',
-        description: 'Lists claims in order of id, a page at a time, without their secrets.',
-        querystring: ClaimListQuery,
-        response: { 200: refer(ClaimPage, { description: 'One page' }), ...listProblems(400) },
-      },
-    },
+    operation('operator', {
+      tags,
+      operationId: 'listClaims',
+      summary: 'List claims',
+      description: 'Lists claims in order of id, a page at a time, without their secrets.',
+      querystring: ClaimListQuery,
+      response: answer(ClaimPage, 'One page', 400),
+    }),
     async (request, reply) => {
-      const { state = 'active', limit = defaultPageLimit, cursor } = request.query;
-      const after = cursor === undefined ? undefined : decodeCursor(cursor);
-      const rows = await claims.list({ state, after, limit: limit + 1 });
-      const { page, next } = makePage(rows, limit, ({ id }) => id);
+      const { state = 'active' } = request.query;
+      const { page, next } = await readPage(
+        request.query,
+        (place) => claims.list({ state, ...place }),
+        ({ id }) => id,
+      );
       return reply.code(200).send({ claims: page.map(toClaimJson), next_cursor: next });
     },
   );
-}
 
-function addRevocationRoute(app: TypedApp, { claims, log }: Options): void {
   app.delete(
     '/claims/:id',
-    {
-      config: { role: 'operator' },
-      schema: {
-        tags,
-        operationId: 'revokeClaim',
-        summary: 'Revoke a claim',
-        description: 'The claim makes no further device; those that it has made stay.',
-        params: ClaimParams,
-        response: { 204: { type: 'null', description: 'The claim is revoked' }, ...listProblems(400, 404) },
-      },
-    },
+    operation('operator', {
+      tags,
+      operationId: 'revokeClaim',
+      summary: 'Revoke a claim',
+      description: 'The claim makes no further device; those that it has made stay.',
+      params: ClaimParams,
+      response: answerDone('The claim is revoked', 400, 404),
+    }),
     async (request, reply) => {
       const { id } = request.params;
       const outcome = await claims.revoke(request.actor, id);
-      if (outcome === 'unknown') {
-        const detail = `There is no claim with the id ${JSON.stringify(id)}`;
-        throw new ProblemError(createProblem('CLAIM_NOT_FOUND', detail));
-      }
+      if (outcome === 'unknown')
+        throw new ProblemError('CLAIM_NOT_FOUND', `There is no claim with the id ${JSON.stringify(id)}`);
       if (outcome === 'revoked') {
-        log.info(
-          { event: 'claim_revoked', claim: id, actor: request.actor.name, remoteAddress: request.ip },
-          'A claim was revoked through the HTTP API',
+        logFor(log, request).info(
+          { event: 'claim_revoked', claim: id, actor: request.actor.name },
+          'A claim was revoked',
         );
       }
       return reply.code(204).send(null);
@@ -168,7 +153,7 @@ function addRedemptionRoute(app: TypedApp, { claims, log }: Options): void {
       }
       const { claim, metadata } = request.body;
       const fault = metadata === undefined ? undefined : checkMetadata(metadata);
-      if (fault !== undefined) throw new ProblemError(createInputProblem([fault]));
+      if (fault !== undefined) throw invalidInput([fault]);
       const device = await claims.redeem({ claim, metadata, address }).catch((error: unknown) => {
         const code = error instanceof SvcMqttError ? error.code : undefined;
         if (code === 'CLAIM_NOT_FOUND' || code === 'CLAIM_GONE') {

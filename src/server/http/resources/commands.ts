@@ -7,17 +7,17 @@ import {
 } from '../../../api/command-schema.js';
 import { maxCommandBytes } from '../../../api/constants.js';
 import { DeviceParams } from '../../../api/device-schema.js';
-import { refer } from '../../../api/schema.js';
 import type { Actor } from '../../../db/audit.js';
 import { messageOf } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import type { CommandFailure, CommandSender } from '../../forward/commands/command-sender.js';
 import type { FleetCommands } from '../../live.js';
 import { requireField } from '../fields.js';
-import { createInputProblem, createProblem, ProblemError } from '../problem.js';
-import { listProblems } from '../responses.js';
+import { answer, operation } from '../operation.js';
+import { invalidField, ProblemError } from '../problem.js';
+import { logFor } from '../request-log.js';
 import type { TypedApp } from '../typed-app.js';
-import { canBeId, createUnknownProblem } from './device-input.js';
+import { requireDevice } from './device-input.js';
 import type { DeviceQueries } from './device-queries.js';
 
 export type CommandTopicProblem = (
@@ -51,25 +51,18 @@ export function addCommandRoutes(app: TypedApp, options: CommandOptions): void {
 function addProgressRoute(app: TypedApp, { devices, sent }: CommandOptions): void {
   app.get(
     '/devices/:id/commands/:sequence',
-    {
-      config: { role: 'viewer' },
-      schema: {
-        tags: ['devices'],
-        operationId: 'getCommand',
-        summary: 'Show how far a command is',
-        description:
-          'Shows how far each session of the device is with a stored command, whichever replica is asked. 410 when the stream has dropped it.',
-        params: CommandParams,
-        response: {
-          200: refer(CommandProgressResponse, { description: 'The command' }),
-          ...listProblems(400, 404, 410),
-        },
-      },
-    },
+    operation('viewer', {
+      tags: ['devices'],
+      operationId: 'getCommand',
+      summary: 'Show how far a command is',
+      description:
+        'Shows how far each session of the device is with a stored command, whichever replica is asked. 410 when the stream has dropped it.',
+      params: CommandParams,
+      response: answer(CommandProgressResponse, 'The command', 400, 404, 410),
+    }),
     async (request, reply) => {
       const { id, sequence } = request.params;
-      const device = canBeId(id) ? await devices.find(id) : undefined;
-      if (device === undefined) throw new ProblemError(createUnknownProblem(id));
+      await requireDevice(id, devices.find);
       return reply.code(200).send(await sent.progress(id, sequence));
     },
   );
@@ -91,16 +84,12 @@ function addSendRoute(app: TypedApp, options: CommandOptions): void {
           'Sends a command that waits in NATS until the device has it; `GET /devices/{id}/commands/{sequence}` shows how far it is. With `wait_seconds` the device is asked instead, and its answer returned; it has to be connected and subscribed.',
         params: DeviceParams,
         body: CommandRequest,
-        response: {
-          200: refer(CommandResponse, { description: 'It is stored, or answered' }),
-          ...listProblems(400, 404, 409, 413, 504),
-        },
+        response: answer(CommandResponse, 'It is stored, or answered', 400, 404, 409, 413, 504),
       },
     },
     async (request, reply) => {
       const { topic, qos, expires_in_seconds: expirySec, wait_seconds: waitSec, ack } = request.body;
-      if (/[+#\0]/.test(topic))
-        throw new ProblemError(createInputProblem([{ field: 'topic', problem: 'must not contain + or #' }]));
+      if (/[+#\0]/.test(topic)) throw invalidField('topic', 'must not contain + or #');
       // They would be sent as other ones.
       for (const field of ['topic', 'payload'] as const)
         if (request.body[field]?.isWellFormed() === false) requireField(field, 'must be well-formed Unicode');
@@ -109,15 +98,12 @@ function addSendRoute(app: TypedApp, options: CommandOptions): void {
         const field = waitSec === undefined ? 'ack' : 'expires_in_seconds';
         const problem =
           waitSec === undefined ? 'goes only with wait_seconds' : 'does not go with wait_seconds';
-        throw new ProblemError(createInputProblem([{ field, problem }]));
+        throw invalidField(field, problem);
       }
       if (ack === true && qos === 0)
-        throw new ProblemError(
-          createInputProblem([{ field: 'qos', problem: 'must be 1 with ack: nobody acknowledges QoS 0' }]),
-        );
+        throw invalidField('qos', 'must be 1 with ack: nobody acknowledges QoS 0');
       const { id } = request.params;
-      const device = canBeId(id) ? await devices.find(id) : undefined;
-      if (device === undefined) throw new ProblemError(createUnknownProblem(id));
+      const device = await requireDevice(id, devices.find);
       if (device.revokedAt !== null)
         throw unavailable(`The device ${id} is revoked`, 'Enable it, if that was a mistake');
       if (device.expiresAt !== null && device.expiresAt.getTime() <= Date.now())
@@ -125,10 +111,7 @@ function addSendRoute(app: TypedApp, options: CommandOptions): void {
       const where = waitSec === undefined ? `cmd/${id}/${topic}` : `cmd/${id}/call/${topic}`;
       // Of a question the device's replica says so.
       const problem = waitSec === undefined ? topicProblem(device, where) : undefined;
-      if (problem !== undefined)
-        throw new ProblemError(
-          createInputProblem([{ field: 'topic', problem: `is not possible: ${problem}` }]),
-        );
+      if (problem !== undefined) throw invalidField('topic', `is not possible: ${problem}`);
       if (commands === undefined) throw unavailable('The gateway has no NATS to send it by');
       const command = { deviceId: id, topic, payload, qos };
       let answered: Pick<CommandJson, 'stored' | 'answer'>;
@@ -156,10 +139,7 @@ function addSendRoute(app: TypedApp, options: CommandOptions): void {
             'A command is not in the audit log',
           ),
       );
-      log.info(
-        { event: 'command_sent', device: id, topic, sequence, remoteAddress: request.ip },
-        'A command was sent through the HTTP API',
-      );
+      logFor(log, request).info({ event: 'command_sent', device: id, topic, sequence }, 'A command was sent');
       return reply.code(200).send({ device: id, topic: where, ...answered });
     },
   );
@@ -167,11 +147,9 @@ function addSendRoute(app: TypedApp, options: CommandOptions): void {
 
 function readPayload(body: { payload?: string; payload_base64?: string }): Buffer {
   if (body.payload !== undefined && body.payload_base64 !== undefined)
-    throw new ProblemError(
-      createInputProblem([{ field: 'payload', problem: 'does not go with payload_base64' }]),
-    );
+    throw invalidField('payload', 'does not go with payload_base64');
   if (body.payload_base64?.match(/^[A-Za-z0-9+/]*={0,2}$/) === null)
-    throw new ProblemError(createInputProblem([{ field: 'payload_base64', problem: 'is no base64' }]));
+    throw invalidField('payload_base64', 'is no base64');
   const payload =
     body.payload_base64 === undefined
       ? Buffer.from(body.payload ?? '', 'utf8')
@@ -190,9 +168,8 @@ function toText(payload: Uint8Array): string | null {
 
 function toProblem(id: string, { code, reason }: CommandFailure): ProblemError {
   const detail = `Device ${id}: ${reason}`;
-  if (code === 408) return new ProblemError(createProblem('DEVICE_SILENT', detail));
-  if (code === 400)
-    return new ProblemError(createInputProblem([{ field: 'topic', problem: `is refused: ${reason}` }]));
+  if (code === 408) return new ProblemError('DEVICE_SILENT', detail);
+  if (code === 400) return invalidField('topic', `is refused: ${reason}`);
   if (code === 429) return unavailable(detail, 'Ask again when some of them are answered');
   if (code === 413) return unavailable(detail);
   return unavailable(
@@ -202,5 +179,5 @@ function toProblem(id: string, { code, reason }: CommandFailure): ProblemError {
 }
 
 function unavailable(detail: string, suggestion?: string): ProblemError {
-  return new ProblemError(createProblem('DEVICE_UNAVAILABLE', detail, { suggestion }));
+  return new ProblemError('DEVICE_UNAVAILABLE', detail, { suggestion });
 }

@@ -7,10 +7,9 @@ import {
   defaultConnectionPage,
   ReplicaResponse,
 } from '../../../api/connection-schema.js';
-import { refer } from '../../../api/schema.js';
 import type { FleetConnections } from '../../live.js';
-import { createProblem, ProblemError } from '../problem.js';
-import { listProblems } from '../responses.js';
+import { answer, answerDone, operation } from '../operation.js';
+import { ProblemError } from '../problem.js';
 import { openTurns } from '../turns.js';
 import type { TypedApp } from '../typed-app.js';
 
@@ -36,21 +35,15 @@ export function addConnectionRoutes(
 
   app.get(
     '/connections',
-    {
-      config: { role: 'viewer' },
-      schema: {
-        tags,
-        operationId: 'listConnections',
-        summary: 'List live connections',
-        description:
-          'Lists the connections of all replicas, filtered and sorted, a page at a time. They change while one pages. A replica that does not answer within half a second is named in `replicas` with `ok` false, and its connections are left out. Lists take turns; 429: too many wait.',
-        querystring: ConnectionQuery,
-        response: {
-          200: refer(ConnectionPageResponse, { description: 'One page' }),
-          ...listProblems(400, 429),
-        },
-      },
-    },
+    operation('viewer', {
+      tags,
+      operationId: 'listConnections',
+      summary: 'List live connections',
+      description:
+        'Lists the connections of all replicas, filtered and sorted, a page at a time. They change while one pages. A replica that does not answer within half a second is named in `replicas` with `ok` false, and its connections are left out. Lists take turns; 429: too many wait.',
+      querystring: ConnectionQuery,
+      response: answer(ConnectionPageResponse, 'One page', 400, 429),
+    }),
     async (request, reply) => {
       const { q, device, type, replica, sort, order, offset, limit } = request.query;
       const isGone = () => reply.raw.destroyed;
@@ -73,55 +66,43 @@ export function addConnectionRoutes(
 
   app.get(
     '/connections/:id',
-    {
-      config: { role: 'viewer' },
-      schema: {
-        tags,
-        operationId: 'getConnection',
-        summary: 'Show a connection',
-        description:
-          'Shows a connection, whichever replica has it, with its subscriptions, last topics and last error.',
-        params: ConnectionParams,
-        response: {
-          200: refer(ConnectionDetailsResponse, { description: 'The connection' }),
-          ...listProblems(400, 404),
-        },
-      },
-    },
+    operation('viewer', {
+      tags,
+      operationId: 'getConnection',
+      summary: 'Show a connection',
+      description:
+        'Shows a connection, whichever replica has it, with its subscriptions, last topics and last error.',
+      params: ConnectionParams,
+      response: answer(ConnectionDetailsResponse, 'The connection', 400, 404),
+    }),
     async (request, reply) => {
       const { id } = request.params;
       const details = await connections.find(id);
-      if (details === undefined) throw new ProblemError(createUnknownProblem(id));
+      if (details === undefined) throw unknown(id);
       return reply.code(200).send(details);
     },
   );
 
   app.delete(
     '/connections/:id',
-    {
-      config: { role: 'operator' },
-      schema: {
-        tags,
-        operationId: 'kickConnection',
-        summary: 'End a connection',
-        description:
-          'Ends a connection, whichever replica has it. The client may connect again at once: to keep a device out, revoke it.',
-        params: ConnectionParams,
-        response: {
-          204: { type: 'null', description: 'The connection is ended' },
-          ...listProblems(400, 404),
-        },
-      },
-    },
+    operation('operator', {
+      tags,
+      operationId: 'kickConnection',
+      summary: 'End a connection',
+      description:
+        'Ends a connection, whichever replica has it. The client may connect again at once: to keep a device out, revoke it.',
+      params: ConnectionParams,
+      response: answerDone('The connection is ended', 400, 404),
+    }),
     async (request, reply) => {
       const { id } = request.params;
-      if (!(await connections.kick(id, request.actor))) throw new ProblemError(createUnknownProblem(id));
+      if (!(await connections.kick(id, request.actor))) throw unknown(id);
       return reply.code(204).send(null);
     },
   );
 }
 
-function createUnknownProblem(id: string) {
+function unknown(id: string): ProblemError {
   const shown = JSON.stringify(id.length > 64 ? `${id.slice(0, 64)}…` : id);
-  return createProblem('CONNECTION_NOT_FOUND', `No replica has a connection with the id ${shown}`);
+  return new ProblemError('CONNECTION_NOT_FOUND', `No replica has a connection with the id ${shown}`);
 }

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { createProblem, ProblemError } from '../problem.js';
+import { ProblemError } from '../problem.js';
 import type { TypedApp } from '../typed-app.js';
 
 /** Where the build puts what the console consists of; the program has it at the same distance as its source. */
@@ -76,7 +76,7 @@ export function addConsoleRoutes(app: TypedApp): void {
     const file = (await files.catch(forget)).get(name);
     if (file === undefined) {
       const detail = `There is no file ${JSON.stringify(name)} of the console; /console/ has its page`;
-      throw new ProblemError(createProblem('ROUTE_NOT_FOUND', detail));
+      throw new ProblemError('ROUTE_NOT_FOUND', detail);
     }
     // The name of a file changes with what it holds, that of the page does not.
     const isPage = name === '';

@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { FieldProblem } from '../../../api/problem.js';
-import { defaultPageLimit, refer } from '../../../api/schema.js';
+import { defaultPageLimit } from '../../../api/schema.js';
 import { readImportedDevice, toStoredDeviceJson } from '../../../api/stored-device.js';
 import {
   ExportRequest,
@@ -10,10 +10,11 @@ import {
   StoredDevicePage,
 } from '../../../api/stored-device-schema.js';
 import type { DeviceRow } from '../../../db/devices/device-insert.js';
-import { decodeCursor, makePage } from '../cursor.js';
 import type { HttpLimits } from '../limits.js';
-import { createInputProblem, createProblem, ProblemError, tooManyRequests } from '../problem.js';
-import { listProblems } from '../responses.js';
+import { answer } from '../operation.js';
+import { decodeCursor, makePage } from '../paging.js';
+import { invalidInput, ProblemError, tooManyRequests } from '../problem.js';
+import { logFor } from '../request-log.js';
 import type { TypedApp } from '../typed-app.js';
 import { requireMetadata, requireType } from './device-input.js';
 import type { DeviceOptions } from './device-queries.js';
@@ -63,10 +64,7 @@ function addImportRoute(app: TypedApp, { devices, log, limits }: Options, enter:
         description:
           'Stores devices with salts and hashes of their secrets, as `POST /devices/export` answers them: all or none, unless `skip_existing` leaves out those whose ids are taken. The body may have 1 MiB. Two imports and exports are served at once; 429: come again.',
         body: ImportRequest,
-        response: {
-          200: refer(ImportResponse, { description: 'What became of them' }),
-          ...listProblems(400, 409, 413),
-        },
+        response: answer(ImportResponse, 'What became of them', 400, 409, 413),
       },
     },
     async (request, reply) => {
@@ -75,10 +73,7 @@ function addImportRoute(app: TypedApp, { devices, log, limits }: Options, enter:
       const stored = await devices.import(request.actor, rows, (taken) => {
         if (!skips && taken.size > 0) throw refuseTaken(rows, taken);
       });
-      log.info(
-        { event: 'devices_imported', count: stored.size, remoteAddress: request.ip },
-        'Devices were imported through the HTTP API',
-      );
+      logFor(log, request).info({ event: 'devices_imported', count: stored.size }, 'Devices were imported');
       return reply.code(200).send({
         imported: [...stored].map(([id, createdAt]) => ({ id, created_at: createdAt.toISOString() })),
         existing: rows.filter(({ id }) => !stored.has(id)).map(({ id }) => id),
@@ -96,7 +91,7 @@ function requireRows(read: readonly ReturnType<typeof readImportedDevice>[]): De
     else if (rows.has(row.id)) faults.push({ field: `devices.${index}.id`, problem: 'is there twice' });
     else rows.set(row.id, row);
   }
-  if (faults.length > 0) throw new ProblemError(createInputProblem(faults.slice(0, mostFaults)));
+  if (faults.length > 0) throw invalidInput(faults.slice(0, mostFaults));
   return [...rows.values()];
 }
 
@@ -109,7 +104,7 @@ function refuseTaken(rows: readonly DeviceRow[], taken: ReadonlySet<string>): Pr
   );
   const detail = `${errors.length} of ${rows.length} devices exist already; nothing was imported`;
   const suggestion = 'Leave them out, or send skip_existing';
-  return new ProblemError(createProblem('DEVICE_EXISTS', detail, { suggestion, errors }));
+  return new ProblemError('DEVICE_EXISTS', detail, { suggestion, errors });
 }
 
 function addExportRoute(app: TypedApp, { devices, log }: Options, enter: Enter): void {
@@ -125,10 +120,7 @@ function addExportRoute(app: TypedApp, { devices, log }: Options, enter: Enter):
         description:
           'Answers devices, revoked ones too, with salts and hashes of their secrets, in order of id, a page at a time: what `POST /devices/import` restores. Each page is noted in the audit log. Two imports and exports are served at once; 429: come again.',
         body: ExportRequest,
-        response: {
-          200: refer(StoredDevicePage, { description: 'One page' }),
-          ...listProblems(400, 413),
-        },
+        response: answer(StoredDevicePage, 'One page', 400, 413),
       },
     },
     async (request, reply) => {
@@ -138,9 +130,9 @@ function addExportRoute(app: TypedApp, { devices, log }: Options, enter: Enter):
       const filter = { type, metadata: metadata && requireMetadata(metadata) };
       const rows = await devices.export(request.actor, { ...filter, after, limit });
       const { page, next } = makePage(rows, limit, ({ id }) => id);
-      log.info(
-        { event: 'devices_exported', count: page.length, remoteAddress: request.ip },
-        'Devices were exported with the hashes of their secrets through the HTTP API',
+      logFor(log, request).info(
+        { event: 'devices_exported', count: page.length },
+        'Devices were exported with the hashes of their secrets',
       );
       return reply.code(200).send({ devices: page.map(toStoredDeviceJson), next_cursor: next });
     },

@@ -5,8 +5,8 @@ import {
   checkNewDeviceType,
   type Metadata,
 } from '../../../db/devices/device-fields.js';
-import { requireField, requireTime } from '../fields.js';
-import { createProblem, type OwnProblem } from '../problem.js';
+import { nameField, requireField, requireTime } from '../fields.js';
+import { ProblemError } from '../problem.js';
 
 /** No control characters, well-formed Unicode. */
 export function requireType(type: string): void {
@@ -52,6 +52,17 @@ export function canBeId(id: string): boolean {
   return id !== '' && !id.includes('\0');
 }
 
-export function createUnknownProblem(id: string): OwnProblem {
-  return createProblem('DEVICE_NOT_FOUND', `There is no device with the id ${JSON.stringify(id)}`);
+export function unknownDevice(id: string): ProblemError {
+  return new ProblemError('DEVICE_NOT_FOUND', `There is no device with the id ${JSON.stringify(id)}`);
+}
+
+/** What a query finds of the device with this id. */
+export async function requireDevice<T>(id: string, ask: (id: string) => Promise<T | undefined>): Promise<T> {
+  const found = canBeId(id)
+    ? await ask(id).catch((error: unknown) => {
+        throw nameField(error);
+      })
+    : undefined;
+  if (found === undefined) throw unknownDevice(id);
+  return found;
 }

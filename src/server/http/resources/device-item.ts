@@ -8,13 +8,12 @@ import {
   RotatedDeviceResponse,
   RotateRequest,
 } from '../../../api/device-schema.js';
-import { refer } from '../../../api/schema.js';
 import { checkReason } from '../../../db/devices/device-fields.js';
-import { nameField, requireField } from '../fields.js';
-import { ProblemError } from '../problem.js';
-import { listProblems } from '../responses.js';
+import { requireField } from '../fields.js';
+import { answer, answerDone, operation } from '../operation.js';
+import { logFor } from '../request-log.js';
 import type { TypedApp } from '../typed-app.js';
-import { canBeId, createUnknownProblem, requireExpiry } from './device-input.js';
+import { canBeId, requireDevice, requireExpiry, unknownDevice } from './device-input.js';
 import type { DeviceOptions } from './device-queries.js';
 
 const tags = ['devices'];
@@ -29,17 +28,6 @@ export function addDeviceItemRoutes(app: TypedApp, options: DeviceOptions): void
   addRotateRoute(app, options);
 }
 
-/** What a query found of the device with this id. */
-async function requireFound<T>(id: string, ask: (id: string) => Promise<T | undefined>): Promise<T> {
-  const found = canBeId(id)
-    ? await ask(id).catch((error: unknown) => {
-        throw nameField(error);
-      })
-    : undefined;
-  if (found === undefined) throw new ProblemError(createUnknownProblem(id));
-  return found;
-}
-
 function addShowRoute(app: TypedApp, { devices }: DeviceOptions): void {
   app.get(
     '/devices/:id',
@@ -51,14 +39,11 @@ function addShowRoute(app: TypedApp, { devices }: DeviceOptions): void {
         summary: 'Show a device',
         description: 'Shows a device, revoked or not.',
         params: DeviceParams,
-        response: {
-          200: refer(DeviceDetailsResponse, { description: 'The device' }),
-          ...listProblems(400, 404),
-        },
+        response: answer(DeviceDetailsResponse, 'The device', 400, 404),
       },
     },
     async (request, reply) => {
-      const device = await requireFound(request.params.id, (id) => devices.find(id, request.madeBy));
+      const device = await requireDevice(request.params.id, (id) => devices.find(id, request.madeBy));
       return reply.code(200).send(toDeviceDetailsJson(device, await devices.ledger(device.id)));
     },
   );
@@ -67,31 +52,22 @@ function addShowRoute(app: TypedApp, { devices }: DeviceOptions): void {
 function addSetRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
   app.patch(
     '/devices/:id',
-    {
-      config: { role: 'operator' },
-      schema: {
-        tags,
-        operationId: 'setDevice',
-        summary: 'Change a device',
-        description: 'Changes the expiry and the metadata of a device. What is left out stays as it is.',
-        params: DeviceParams,
-        body: DeviceChangesRequest,
-        response: {
-          200: refer(DeviceResponse, { description: 'The device as it is now' }),
-          ...listProblems(400, 404, 413),
-        },
-      },
-    },
+    operation('operator', {
+      tags,
+      operationId: 'setDevice',
+      summary: 'Change a device',
+      description: 'Changes the expiry and the metadata of a device. What is left out stays as it is.',
+      params: DeviceParams,
+      body: DeviceChangesRequest,
+      response: answer(DeviceResponse, 'The device as it is now', 400, 404, 413),
+    }),
     async (request, reply) => {
       const { expires_at: expiry, metadata } = request.body;
       const expiresAt = typeof expiry === 'string' ? requireExpiry(expiry) : expiry;
-      const device = await requireFound(request.params.id, (id) =>
+      const device = await requireDevice(request.params.id, (id) =>
         devices.set(request.actor, id, { expiresAt, metadata }),
       );
-      log.info(
-        { event: 'device_set', device: device.id, remoteAddress: request.ip },
-        'A device was changed through the HTTP API',
-      );
+      logFor(log, request).info({ event: 'device_set', device: device.id }, 'A device was changed');
       return reply.code(200).send(toDeviceJson(device));
     },
   );
@@ -100,30 +76,24 @@ function addSetRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
 function addRevokeRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
   app.delete(
     '/devices/:id',
-    {
-      config: { role: 'operator' },
-      schema: {
-        tags,
-        operationId: 'revokeDevice',
-        summary: 'Revoke a device',
-        description:
-          'Revokes a device: its connections are closed and it cannot connect again until it is enabled. Revoking a revoked device changes nothing.',
-        params: DeviceParams,
-        querystring: RevokeQuery,
-        response: { 204: { type: 'null', description: 'The device is revoked' }, ...listProblems(400, 404) },
-      },
-    },
+    operation('operator', {
+      tags,
+      operationId: 'revokeDevice',
+      summary: 'Revoke a device',
+      description:
+        'Revokes a device: its connections are closed and it cannot connect again until it is enabled. Revoking a revoked device changes nothing.',
+      params: DeviceParams,
+      querystring: RevokeQuery,
+      response: answerDone('The device is revoked', 400, 404),
+    }),
     async (request, reply) => {
       const { id } = request.params;
       const { reason } = request.query;
       if (reason !== undefined) requireField('reason', checkReason(reason));
       const outcome = canBeId(id) ? await devices.revoke(request.actor, id, reason) : 'unknown';
-      if (outcome === 'unknown') throw new ProblemError(createUnknownProblem(id));
+      if (outcome === 'unknown') throw unknownDevice(id);
       if (outcome === 'revoked') {
-        log.info(
-          { event: 'device_revoked', device: id, remoteAddress: request.ip },
-          'A device was revoked through the HTTP API',
-        );
+        logFor(log, request).info({ event: 'device_revoked', device: id }, 'A device was revoked');
       }
       return reply.code(204).send(null);
     },
@@ -133,26 +103,17 @@ function addRevokeRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
 function addEnableRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
   app.post(
     '/devices/:id/enable',
-    {
-      config: { role: 'operator' },
-      schema: {
-        tags,
-        operationId: 'enableDevice',
-        summary: 'Enable a revoked device',
-        description: 'Ends the revocation of a device. Enabling one that is not revoked changes nothing.',
-        params: DeviceParams,
-        response: {
-          200: refer(DeviceResponse, { description: 'The device as it is now' }),
-          ...listProblems(400, 404),
-        },
-      },
-    },
+    operation('operator', {
+      tags,
+      operationId: 'enableDevice',
+      summary: 'Enable a revoked device',
+      description: 'Ends the revocation of a device. Enabling one that is not revoked changes nothing.',
+      params: DeviceParams,
+      response: answer(DeviceResponse, 'The device as it is now', 400, 404),
+    }),
     async (request, reply) => {
-      const device = await requireFound(request.params.id, (id) => devices.enable(request.actor, id));
-      log.info(
-        { event: 'device_enabled', device: device.id, remoteAddress: request.ip },
-        'A device was enabled through the HTTP API',
-      );
+      const device = await requireDevice(request.params.id, (id) => devices.enable(request.actor, id));
+      logFor(log, request).info({ event: 'device_enabled', device: device.id }, 'A device was enabled');
       return reply.code(200).send(toDeviceJson(device));
     },
   );
@@ -161,29 +122,19 @@ function addEnableRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
 function addRemoveRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
   app.post(
     '/devices/:id/remove',
-    {
-      config: { role: 'operator' },
-      schema: {
-        tags,
-        operationId: 'removeDevice',
-        summary: 'Remove a device for good',
-        description:
-          'Deletes a device, revoked or not: its connections are closed, and nothing of it is left but the audit log. Its id is free for another one. To keep it out and be able to let it in again, revoke it.',
-        params: DeviceParams,
-        response: {
-          204: { type: 'null', description: 'The device is removed' },
-          ...listProblems(400, 404, 409),
-        },
-      },
-    },
+    operation('operator', {
+      tags,
+      operationId: 'removeDevice',
+      summary: 'Remove a device for good',
+      description:
+        'Deletes a device, revoked or not: its connections are closed, and nothing of it is left but the audit log. Its id is free for another one. To keep it out and be able to let it in again, revoke it.',
+      params: DeviceParams,
+      response: answerDone('The device is removed', 400, 404, 409),
+    }),
     async (request, reply) => {
       const { id } = request.params;
-      if (!canBeId(id) || !(await devices.remove(request.actor, id)))
-        throw new ProblemError(createUnknownProblem(id));
-      log.info(
-        { event: 'device_removed', device: id, remoteAddress: request.ip },
-        'A device was removed through the HTTP API',
-      );
+      if (!canBeId(id) || !(await devices.remove(request.actor, id))) throw unknownDevice(id);
+      logFor(log, request).info({ event: 'device_removed', device: id }, 'A device was removed');
       return reply.code(204).send(null);
     },
   );
@@ -202,21 +153,18 @@ function addRotateRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
           'Makes a new password. The one until now ends at once, with the connections that were made by it, or with a grace when that is over.',
         params: DeviceParams,
         body: RotateRequest,
-        response: {
-          200: refer(RotatedDeviceResponse, { description: 'The device, with its new password' }),
-          ...listProblems(400, 404, 413),
-        },
+        response: answer(RotatedDeviceResponse, 'The device, with its new password', 400, 404, 413),
       },
     },
     async (request, reply) => {
       const { grace_seconds: graceSec, until_used: untilUsed } = request.body;
       const graceMs = graceSec === undefined ? undefined : graceSec * 1_000;
-      const device = await requireFound(request.params.id, (id) =>
+      const device = await requireDevice(request.params.id, (id) =>
         devices.rotate(request.actor, id, { graceMs, untilUsed }),
       );
-      log.info(
-        { event: 'device_rotated', device: device.id, remoteAddress: request.ip },
-        'The secret of a device was replaced through the HTTP API',
+      logFor(log, request).info(
+        { event: 'device_rotated', device: device.id },
+        'The secret of a device was replaced',
       );
       return reply.code(200).send(toRotatedDeviceJson(device));
     },

@@ -1,12 +1,11 @@
 import type { ServerResponse } from 'node:http';
-import Type from 'typebox';
 import type { EventJson } from '../../../api/event.js';
 import { EventQuery, FleetEventResponse } from '../../../api/event-schema.js';
 import type { Log } from '../../../log.js';
 import type { EventListener, FleetEvents } from '../../live.js';
 import type { HttpLimits } from '../limits.js';
+import { answerEvents } from '../operation.js';
 import { tooManyRequests } from '../problem.js';
-import { listProblems } from '../responses.js';
 import type { TypedApp } from '../typed-app.js';
 
 /** Events of one moment leave in one write: in a storm there are ten thousands. */
@@ -45,10 +44,7 @@ export function addEventRoute(
         description:
           'Server-sent events of all replicas: connected, disconnected, refused, revoked and dropped, each with a JSON object as data that names its replica, and a comment as heartbeat. After `Last-Event-ID` it goes on, on whatever replica; `missed` says how many events could not be sent.',
         querystring: EventQuery,
-        response: {
-          200: { description: 'The stream', content: { 'text/event-stream': { schema: Type.String() } } },
-          ...listProblems(400, 429),
-        },
+        response: answerEvents(400, 429),
       },
     },
     (request, reply) => {

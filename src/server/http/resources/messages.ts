@@ -1,13 +1,13 @@
-import Type from 'typebox';
 import { DeviceParams } from '../../../api/device-schema.js';
 import { toPassingMessageJson } from '../../../api/passing-message.js';
 import type { Log } from '../../../log.js';
 import { type PeekRefusal, type Peeks, peekRefusals } from '../../forward/peek.js';
 import type { HttpLimits } from '../limits.js';
-import { createProblem, ProblemError, tooManyRequests } from '../problem.js';
-import { listProblems } from '../responses.js';
+import { answerEvents } from '../operation.js';
+import { ProblemError, tooManyRequests } from '../problem.js';
+import { logFor } from '../request-log.js';
 import type { TypedApp } from '../typed-app.js';
-import { createUnknownProblem } from './device-input.js';
+import { requireDevice } from './device-input.js';
 import type { DeviceQueries } from './device-queries.js';
 
 /**
@@ -40,15 +40,11 @@ export function addMessageRoute(
         description:
           'Server-sent events: `message` for each message as it passes NATS, at most 50 a second, with a JSON object as data: `at`, `subject`, `topic` or null, `size` in bytes, and `payload_base64`, of a long payload the first 1,024 bytes; `missed` says how many were left out; `ended` says why no more come. Nothing is kept, and nothing of it acknowledged. Noted in the log.',
         params: DeviceParams,
-        response: {
-          200: { description: 'The stream', content: { 'text/event-stream': { schema: Type.String() } } },
-          ...listProblems(400, 404, 409, 429),
-        },
+        response: answerEvents(400, 404, 409, 429),
       },
     },
     async (request, reply) => {
-      const device = await devices.find(request.params.id);
-      if (device === undefined) throw new ProblemError(createUnknownProblem(request.params.id));
+      const device = await requireDevice(request.params.id, devices.find);
       const { raw } = reply;
       let left = 0;
       const write = (event: string, data: object): void => {
@@ -79,9 +75,9 @@ export function addMessageRoute(
       raw.on('error', () => {});
       // Who left while the device was looked up has closed already, and would be followed for good.
       if (raw.destroyed) return end();
-      log.info(
-        { event: 'messages_followed', device: device.id, by: request.actor.name, remoteAddress: request.ip },
-        'The messages of a device are looked at through the HTTP API',
+      logFor(log, request).info(
+        { event: 'messages_followed', device: device.id, by: request.actor.name },
+        'The messages of a device are looked at',
       );
       const headers: Record<string, number | string | string[] | undefined> = reply.getHeaders();
       raw.writeHead(200, {
@@ -116,5 +112,5 @@ const advice: Readonly<Record<PeekRefusal, string>> = {
 function refuse(refusal: PeekRefusal, id: string): ProblemError {
   const detail = `The messages of ${id} cannot be followed: ${peekRefusals[refusal]}`;
   if (refusal === 'many') return tooManyRequests(detail, 10_000);
-  return new ProblemError(createProblem('DEVICE_UNAVAILABLE', detail, { suggestion: advice[refusal] }));
+  return new ProblemError('DEVICE_UNAVAILABLE', detail, { suggestion: advice[refusal] });
 }

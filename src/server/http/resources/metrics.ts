@@ -1,5 +1,5 @@
 import Type from 'typebox';
-import { listProblems } from '../responses.js';
+import { listProblems, operation } from '../operation.js';
 import type { TypedApp } from '../typed-app.js';
 
 /** Reads the metrics of the replica in the text format of Prometheus. */
@@ -12,22 +12,19 @@ export type ReadMetrics = () => Promise<{ readonly contentType: string; readonly
 export function addMetricsRoute(app: TypedApp, readMetrics: ReadMetrics): void {
   app.get(
     '/metrics',
-    {
-      config: { role: 'viewer' },
-      schema: {
-        tags: ['metrics'],
-        operationId: 'getMetrics',
-        summary: 'Metrics of this replica',
-        description: 'In the text format of Prometheus. No label names a device, a client or an address.',
-        response: {
-          200: {
-            description: 'The metrics',
-            content: { 'text/plain': { schema: Type.String() } },
-          },
-          ...listProblems(),
+    operation('viewer', {
+      tags: ['metrics'],
+      operationId: 'getMetrics',
+      summary: 'Metrics of this replica',
+      description: 'In the text format of Prometheus. No label names a device, a client or an address.',
+      response: {
+        200: {
+          description: 'The metrics',
+          content: { 'text/plain': { schema: Type.String() } },
         },
+        ...listProblems(),
       },
-    },
+    }),
     async (_request, reply) => {
       const { contentType, text } = await readMetrics();
       return reply.header('content-type', contentType).send(text);

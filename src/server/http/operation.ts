@@ -1,6 +1,37 @@
+import type { FastifySchema } from 'fastify';
+import Type, { type TSchema } from 'typebox';
 import { Problem } from '../../api/problem-schema.js';
 import { refer } from '../../api/schema.js';
+import type { Role } from './auth.js';
 import { problemMediaType } from './problem.js';
+
+/** An operation of the API, as its route has it: the lowest role that may call it, what it takes and what it answers. */
+export function operation<Schema extends FastifySchema>(role: Role | 'any', schema: Schema) {
+  return { config: { role }, schema };
+}
+
+/** Answers 200, or one of these problems. */
+export function answer<S extends TSchema>(schema: S, description: string, ...problems: ProblemStatus[]) {
+  return { 200: refer(schema, { description }), ...listProblems(...problems) };
+}
+
+/** Answers 201, or one of these problems. */
+export function answerMade<S extends TSchema>(schema: S, description: string, ...problems: ProblemStatus[]) {
+  return { 201: refer(schema, { description }), ...listProblems(...problems) };
+}
+
+/** Answers 204, or one of these problems. */
+export function answerDone(description: string, ...problems: ProblemStatus[]) {
+  return { 204: Type.Null({ description }), ...listProblems(...problems) };
+}
+
+/** Answers a stream of events, or one of these problems. */
+export function answerEvents(...problems: ProblemStatus[]) {
+  return {
+    200: { description: 'The stream', content: { 'text/event-stream': { schema: Type.String() } } },
+    ...listProblems(...problems),
+  };
+}
 
 const descriptions = {
   400: 'A field or parameter is missing, wrong or unknown; `errors` names each',

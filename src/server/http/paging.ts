@@ -1,4 +1,5 @@
-import { createInputProblem, ProblemError } from './problem.js';
+import { defaultPageLimit } from '../../api/schema.js';
+import { invalidField } from './problem.js';
 
 /** Makes the cursor of the page after a row. It says nothing to clients, which keeps paging free to change. */
 export function encodeCursor(lastKey: string): string {
@@ -9,8 +10,7 @@ export function encodeCursor(lastKey: string): string {
 export function decodeCursor(cursor: string): string {
   const key = Buffer.from(cursor, 'base64url').toString();
   if (key !== '' && !key.includes('\0') && encodeCursor(key) === cursor) return key;
-  const problem = 'is not a next_cursor of this API; leave it out to start with the first page';
-  throw new ProblemError(createInputProblem([{ field: 'cursor', problem }]));
+  throw invalidField('cursor', 'is not a next_cursor of this API; leave it out to start with the first page');
 }
 
 /**
@@ -28,4 +28,19 @@ export function makePage<Row>(
   const last = page.at(-1);
   const more = rows.length > limit && last !== undefined;
   return { page, next: more ? encodeCursor(keyOf(last)) : null };
+}
+
+/**
+ * Reads the page that a query asks for.
+ *
+ * @param read reads rows: those behind a key, or the first ones.
+ * @param keyOf what the page after a row is found by.
+ */
+export async function readPage<Row>(
+  { limit = defaultPageLimit, cursor }: { limit?: number; cursor?: string },
+  read: (place: { after: string | undefined; limit: number }) => Promise<readonly Row[]>,
+  keyOf: (last: Row) => string,
+): Promise<{ page: Row[]; next: string | null }> {
+  const after = cursor === undefined ? undefined : decodeCursor(cursor);
+  return makePage(await read({ after, limit: limit + 1 }), limit, keyOf);
 }
