@@ -71,6 +71,7 @@ export interface AppOptions {
   readonly queries: Queries;
   readonly access: AccessSettings;
   readonly keyDirectory: KeyDirectory;
+  /** Asked at every `GET /readyz`; no detail may hold a secret. */
   readonly readiness: ReadReadiness;
   readonly readMetrics: ReadMetrics;
   readonly view: ReplicaView;
@@ -79,11 +80,12 @@ export interface AppOptions {
   readonly commands?: CommandSender | undefined;
   /** Undefined: there is no NATS to follow messages in. */
   readonly peeks?: Peeks | undefined;
+  /** Of this program, shown in the specification. */
   readonly version: string;
   readonly log: Log;
   readonly limits: HttpLimits;
   /** With them the API speaks HTTPS only. */
-  readonly certificates: CertificateStore | undefined;
+  readonly certificates?: CertificateStore | undefined;
 }
 
 /** Builds the API, ready for requests and not listening. */

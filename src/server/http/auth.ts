@@ -1,18 +1,16 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { isIP } from 'node:net';
+import type { Config } from '../../config.js';
 import { includesRole, type Role } from '../../db/api-keys.js';
 import type { ErrorCode } from '../../errors.js';
 
 export type { Role } from '../../db/api-keys.js';
 
 /** Who may use the API. With a token or a key in existence `apiAllowUnauthenticated` changes nothing. */
-export interface AccessSettings {
-  readonly apiToken: string | undefined;
-  readonly apiAllowUnauthenticated: boolean;
-  /** Host names, comma-separated, that the API may be called by without a token or key. */
-  readonly apiHosts: string | undefined;
-  readonly apiRequestsPerSecond: number;
-}
+export type AccessSettings = Pick<
+  Config,
+  'apiToken' | 'apiAllowUnauthenticated' | 'apiHosts' | 'apiRequestsPerSecond'
+>;
 
 /** What is known of a request before its body is read. */
 export interface AccessRequest {

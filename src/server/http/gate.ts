@@ -15,7 +15,7 @@ import {
   type Role,
   realm,
 } from './auth.js';
-import { type HeldResponses, holdResponses } from './held-responses.js';
+import { holdResponses } from './held-responses.js';
 import type { KeyDirectory } from './key-directory.js';
 
 /** Who calls, and what they may do. */
@@ -33,58 +33,23 @@ export function nameCaller(caller: Caller): string {
 
 export type Admission = { readonly caller: Caller | undefined } | { readonly refusal: AccessRefusal };
 
-/** Stands before every route. */
-export interface Gate {
-  /**
-   * Decides whether a request may pass.
-   *
-   * @param need the role that the route asks for; undefined when anyone who is let in may pass.
-   * @param ownNeed the role that is enough for what the caller has made itself.
-   */
-  admit(
-    level: AccessLevel,
-    need: Role | undefined,
-    request: AccessRequest,
-    ownNeed?: Role | undefined,
-  ): Promise<Admission>;
-  /**
-   * Ends the response when, before it is complete, the caller's key is revoked or expires, or a key becomes required
-   * of a caller who showed none.
-   */
-  hold(caller: Caller, response: ServerResponse): void;
-  /** Closes the directory of keys as well. */
-  close(): void;
-}
-
-export interface GateLimits {
-  /** Failed attempts in a row that one address has; one comes back in `attemptEveryMs`. */
-  readonly attempts: number;
-  readonly attemptEveryMs: number;
-  /** Addresses and keys remembered for it. */
-  readonly maxRemembered: number;
-}
-
-const defaultGateLimits: GateLimits = { attempts: 10, attemptEveryMs: 6_000, maxRemembered: 10_000 };
+/** Addresses and keys that are remembered. */
+const maxRemembered = 10_000;
+/** Failed attempts of one address: this many in a row, and then one every six seconds. */
+const failures = { capacity: 10, perSecond: 1 / 6, maxKeys: maxRemembered };
 
 /** Who calls without a key while none is required; no key has such an id. */
 const local = 'local';
 
-/** Opens the gate. */
-export function openGate(options: {
-  readonly settings: AccessSettings;
-  readonly keys: KeyDirectory;
-  readonly log: Log;
-  readonly limits?: GateLimits;
-}): Gate {
-  const { settings, keys, limits = defaultGateLimits } = options;
+/** Stands before every route. */
+export type Gate = ReturnType<typeof openGate>;
+
+export function openGate(options: { settings: AccessSettings; keys: KeyDirectory; log: Log }) {
+  const { settings, keys } = options;
   const log = limitLog(options.log);
-  const attempts = createTokenBuckets({
-    capacity: limits.attempts,
-    perSecond: 1_000 / limits.attemptEveryMs,
-    maxKeys: limits.maxRemembered,
-  });
+  const attempts = createTokenBuckets(failures);
   const rate = settings.apiRequestsPerSecond;
-  const requests = createTokenBuckets({ capacity: rate, perSecond: rate, maxKeys: limits.maxRemembered });
+  const requests = createTokenBuckets({ capacity: rate, perSecond: rate, maxKeys: maxRemembered });
   const verify = openVerifier({ settings, keys, attempts, log });
   /** Logged once for every time that the first key appears. */
   let required = settings.apiToken !== undefined;
@@ -108,13 +73,24 @@ export function openGate(options: {
     const found = await keys.find(key.id);
     return found.found === 'yes' && isValid(found);
   };
-  const held: HeldResponses = holdResponses(async (holder) =>
+  const held = holdResponses(async (holder) =>
     holder === local ? !(await isRequired()) : isValid(await keys.find(holder)),
   );
   keys.onEnded(() => held.check());
 
   return {
-    async admit(level, need, request, ownNeed) {
+    /**
+     * Decides whether a request may pass.
+     *
+     * @param need the role that the route asks for; undefined when anyone who is let in may pass.
+     * @param ownNeed the role that is enough for what the caller has made itself.
+     */
+    async admit(
+      level: AccessLevel,
+      need: Role | undefined,
+      request: AccessRequest,
+      ownNeed?: Role,
+    ): Promise<Admission> {
       if (level === 'public') return { caller: undefined };
       const address = request.remoteAddress;
       if (!(await isRequired()) && !(await showsKey(request))) {
@@ -129,11 +105,16 @@ export function openGate(options: {
       const refusal = checkRate(requests, caller, rate) ?? checkRole(caller, need, ownNeed);
       return refusal === undefined ? { caller } : { refusal };
     },
-    hold(caller, response) {
+    /**
+     * Ends the response when, before it is complete, the caller's key is revoked or expires, or a key becomes required
+     * of a caller who showed none.
+     */
+    hold(caller: Caller, response: ServerResponse): void {
       const holder = caller.actor.kind === local ? local : caller.keyId;
       if (holder !== undefined) held.hold(holder, response);
     },
-    close() {
+    /** Closes the directory of keys as well. */
+    close(): void {
       log.close();
       held.close();
       keys.close();

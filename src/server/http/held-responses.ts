@@ -1,14 +1,5 @@
 import type { ServerResponse } from 'node:http';
 
-/** Responses under way, each held to the right of who asked for it. */
-export interface HeldResponses {
-  /** @param holder names whose right it is: the id of a key, or another word. */
-  hold(holder: string, response: ServerResponse): void;
-  /** Asks now whether every holder still has its right. */
-  check(): void;
-  close(): void;
-}
-
 const checkEveryMs = 1_000;
 
 /** An answer that is being made for less is not cut: it was asked for with the right to it, and could be of a change that is made. */
@@ -20,7 +11,7 @@ const answerWithinMs = 5_000;
  *
  * @param isValid asked once a second for each holder.
  */
-export function holdResponses(isValid: (holder: string) => Promise<boolean>): HeldResponses {
+export function holdResponses(isValid: (holder: string) => Promise<boolean>) {
   const held = new Map<ServerResponse, { readonly holder: string; readonly sinceMs: number }>();
 
   const checkAll = async () => {
@@ -46,12 +37,14 @@ export function holdResponses(isValid: (holder: string) => Promise<boolean>): He
   timer.unref();
 
   return {
-    hold(holder, response) {
+    /** @param holder names whose right it is: the id of a key, or another word. */
+    hold(holder: string, response: ServerResponse): void {
       // A peer that left while its right was being checked: there will be no further `close`.
       if (response.destroyed) return;
       held.set(response, { holder, sinceMs: performance.now() });
       response.once('close', () => held.delete(response));
     },
+    /** Asks now whether every holder still has its right. */
     check,
     close: () => clearInterval(timer),
   };

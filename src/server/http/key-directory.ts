@@ -12,24 +12,7 @@ export type KeyLookUp =
   | { readonly found: 'away' };
 
 /** The server's view of the API keys: live tables of the keys, and of whether there are any. */
-export interface KeyDirectory {
-  find(id: string): Promise<KeyLookUp>;
-  /** Has the database asked again at the next look-up. */
-  forget(id: string): void;
-  /** What is remembered of a key, without asking the database. */
-  peek(id: string): ApiKeyCredentials | undefined;
-  /**
-   * Whether keys exist, so that one is required; the last answer while the database is away.
-   *
-   * @throws SvcMqttError DATABASE_* when there was no answer yet.
-   */
-  exist(): Promise<boolean>;
-  /** Notes that a key was used; written to the database at most once a minute. */
-  used(id: string): void;
-  /** Calls back when somebody may have lost the right to call: a key has ended, or there are keys now. */
-  onEnded(listener: () => void): void;
-  close(): void;
-}
+export type KeyDirectory = ReturnType<typeof openKeyDirectory>;
 
 /** For so long a key is known while the database is away. */
 const keepMs = 60_000;
@@ -50,7 +33,7 @@ export function openKeyDirectory(
   queries: Pick<Queries['keys'], 'load' | 'exist' | 'markUsed'>,
   feed: ChangeFeed,
   log: Log,
-): KeyDirectory {
+) {
   const listeners = new Set<() => void>();
   const tellEnded = () => {
     for (const listener of listeners) listener();
@@ -86,7 +69,7 @@ export function openKeyDirectory(
     performance.now() - feed.awaySinceMs < keepMs ? keys.peek(id)?.row : undefined;
 
   return {
-    async find(id) {
+    async find(id: string): Promise<KeyLookUp> {
       const known = keys.use(id);
       const isKept = known !== undefined && peek(id) !== undefined;
       if (isKept && (known.verified || !feed.live)) return { found: 'yes', key: known.row };
@@ -98,11 +81,18 @@ export function openKeyDirectory(
       return { found: 'yes', key: loaded.row };
     },
 
-    forget: (id) => keys.changed([id]),
+    /** Has the database asked again at the next look-up. */
+    forget: (id: string): void => keys.changed([id]),
 
+    /** What is remembered of a key, without asking the database. */
     peek,
 
-    async exist() {
+    /**
+     * Whether keys exist, so that one is required; the last answer while the database is away.
+     *
+     * @throws SvcMqttError DATABASE_* when there was no answer yet.
+     */
+    async exist(): Promise<boolean> {
       const known = existence.peek(any);
       if (known !== undefined && (known.verified || !feed.live)) return known.row.found;
       const loaded = await existence.load(any);
@@ -114,7 +104,8 @@ export function openKeyDirectory(
       return known.row.found;
     },
 
-    used(id) {
+    /** Notes that a key was used; written to the database at most once a minute. */
+    used(id: string): void {
       const note = keys.use(id)?.note;
       const now = performance.now();
       if (note === undefined || now - note.usedAtMs < usedEveryMs || !feed.live || writing >= maxWriting)
@@ -133,9 +124,10 @@ export function openKeyDirectory(
         });
     },
 
-    onEnded: (listener) => void listeners.add(listener),
+    /** Calls back when somebody may have lost the right to call: a key has ended, or there are keys now. */
+    onEnded: (listener: () => void) => void listeners.add(listener),
 
-    close() {
+    close(): void {
       keys.close();
       existence.close();
     },

@@ -93,19 +93,8 @@ function createSecureServer(
   return server as unknown as Server;
 }
 
-/** The requests under way on a server. */
-export interface RequestTracker {
-  /** Waits until none is, at most until `timeoutMs`. */
-  settle(timeoutMs: number): Promise<void>;
-  /**
-   * Ends every connection. One that has not sent a request yet counts as busy to Node, and one in its TLS handshake
-   * is unknown to it: both would hold the server open.
-   */
-  cutOff(): void;
-}
-
 /** Follows the requests of a server from now on. */
-export function trackRequests(server: Server): RequestTracker {
+export function trackRequests(server: Server) {
   const underWay = new Set<ServerResponse>();
   let onNone: (() => void) | undefined;
   const sockets = new Set<Socket>();
@@ -121,7 +110,8 @@ export function trackRequests(server: Server): RequestTracker {
     });
   });
   return {
-    async settle(timeoutMs) {
+    /** Waits until none is under way, at most until `timeoutMs`. */
+    async settle(timeoutMs: number): Promise<void> {
       if (underWay.size === 0) return;
       const late = new AbortController();
       const none = new Promise<void>((resolve) => {
@@ -130,7 +120,11 @@ export function trackRequests(server: Server): RequestTracker {
       await Promise.race([none, sleep(timeoutMs, undefined, { signal: late.signal }).catch(() => undefined)]);
       late.abort();
     },
-    cutOff() {
+    /**
+     * Ends every connection. One that has not sent a request yet counts as busy to Node, and one in its TLS handshake
+     * is unknown to it: both would hold the server open.
+     */
+    cutOff(): void {
       for (const socket of sockets) socket.destroy();
     },
   };

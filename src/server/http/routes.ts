@@ -4,14 +4,6 @@ import type { AccessLevel, Role } from './auth.js';
 import { createProblem } from './problem.js';
 import type { TypedApp } from './typed-app.js';
 
-/** The routes of an app as they are added. */
-export interface RouteTable {
-  /** Methods that a path takes; none: there is no such route. It tells a wrong method from a wrong path. */
-  methodsOf(path: string): readonly string[];
-  /** Every route, with what it asks of who calls it. */
-  list(): readonly ListedRoute[];
-}
-
 export interface ListedRoute {
   readonly methods: readonly string[];
   readonly url: string;
@@ -20,19 +12,24 @@ export interface ListedRoute {
   readonly role: Role | 'any' | undefined;
 }
 
+/** The routes of an app as they are added. */
+export type RouteTable = ReturnType<typeof openRouteTable>;
+
 /** Starts to note the routes that are added to an app from now on. */
-export function openRouteTable(app: TypedApp): RouteTable {
+export function openRouteTable(app: TypedApp) {
   const routes: { pattern: RegExp; methods: readonly string[]; options: RouteOptions }[] = [];
   app.addHook('onRoute', (options) => {
     routes.push({ pattern: compilePath(options.url), methods: [options.method].flat(), options });
   });
   return {
-    methodsOf(path) {
+    /** Methods that a path takes; none: there is no such route. It tells a wrong method from a wrong path. */
+    methodsOf(path: string): readonly string[] {
       const matching = routes.filter(({ pattern }) => pattern.test(path));
       return [...new Set(matching.flatMap(({ methods }) => methods))].sort();
     },
+    /** Every route, with what it asks of who calls it. */
     // Hooks of a plugin complete the options of its routes, so they are looked at only here.
-    list: () =>
+    list: (): readonly ListedRoute[] =>
       routes.map(({ methods, options: { url, config } }) => ({
         methods,
         url,

@@ -3,26 +3,17 @@ import type { Config } from '../../config.js';
 import type { Database } from '../../db/connection/open.js';
 import type { ChangeFeed } from '../../db/feed/change-feed.js';
 import type { Log } from '../../log.js';
-import type { CommandSender } from '../forward/commands/command-sender.js';
-import type { Peeks } from '../forward/peek.js';
-import type { ReplicaView } from '../live.js';
 import { plainAddress } from '../peer-address.js';
-import type { CertificateStore } from '../tls/certificate-store.js';
-import { createApp } from './app.js';
+import { type AppOptions, createApp } from './app.js';
+import type { AccessSettings } from './auth.js';
 import { openKeyDirectory } from './key-directory.js';
 import { defaultHttpLimits, type HttpLimits } from './limits.js';
 import { requireListening, trackRequests } from './listener.js';
-import { bindQueries, type Queries, type RisksOf } from './queries.js';
-import type { CommandTopicProblem } from './resources/commands.js';
-import type { ReadReadiness } from './resources/health.js';
-import type { ReadMetrics } from './resources/metrics.js';
+import { bindQueries, type RisksOf } from './queries.js';
 
 export type { PartReadiness, Readiness, ReadReadiness } from './resources/health.js';
 
-export type HttpConfig = Pick<
-  Config,
-  'listenAddr' | 'apiToken' | 'apiAllowUnauthenticated' | 'apiHosts' | 'apiRequestsPerSecond'
->;
+export type HttpConfig = AccessSettings & Pick<Config, 'listenAddr'>;
 
 /** The HTTP API, listening. */
 export interface RunningHttp {
@@ -34,28 +25,12 @@ export interface RunningHttp {
   close(): Promise<void>;
 }
 
-/** What the API is made of. */
-interface HttpOptions {
-  queries: Queries;
+type HttpOptions = Omit<AppOptions, 'access' | 'keyDirectory' | 'limits'> & {
   /** Tells of changes of keys. */
-  feed: ChangeFeed;
-  config: HttpConfig;
-  log: Log;
-  /** Asked at every `GET /readyz`; no detail may hold a secret. */
-  readiness: ReadReadiness;
-  readMetrics: ReadMetrics;
-  view: ReplicaView;
-  /** Sends commands to devices. */
-  commands?: CommandSender | undefined;
-  /** Follows the messages of a device. */
-  peeks?: Peeks | undefined;
-  topicProblem?: CommandTopicProblem | undefined;
-  /** Of this program, shown in the specification. */
-  version: string;
-  /** With them the API speaks HTTPS only. */
-  certificates?: CertificateStore | undefined;
-  limits?: Partial<HttpLimits>;
-}
+  readonly feed: ChangeFeed;
+  readonly config: HttpConfig;
+  readonly limits?: Partial<HttpLimits>;
+};
 
 /**
  * Starts the HTTP API. A failed start undoes what it began.
@@ -90,21 +65,7 @@ export async function startHttpWith(options: HttpOptions): Promise<RunningHttp> 
     keyDirectory.close();
     throw error;
   });
-  const app = await createApp({
-    queries: options.queries,
-    keyDirectory,
-    access: config,
-    readiness: options.readiness,
-    readMetrics: options.readMetrics,
-    view: options.view,
-    commands: options.commands,
-    peeks: options.peeks,
-    topicProblem: options.topicProblem,
-    version: options.version,
-    log,
-    limits,
-    certificates: options.certificates,
-  });
+  const app = await createApp({ ...options, access: config, keyDirectory, log, limits });
   const requests = trackRequests(app.server);
   try {
     await requireListening((address) => app.listen(address), config.listenAddr);

@@ -1,17 +1,5 @@
 import { tooManyRequests } from './problem.js';
 
-/** Turns for work that holds up the event loop, and with it every device: one after the other, with rests between. */
-export interface Turns {
-  /**
-   * Does the work when its turn comes: at once, when nothing waits and no rest is due.
-   *
-   * @param caller names who asks. The callers take turns, and when too many wait, the one who waits for most gives way.
-   * @param isGone whether nobody waits for the answer any more: then nothing is done.
-   * @throws ProblemError TOO_MANY_REQUESTS when too many wait.
-   */
-  take<T>(caller: string, isGone: () => boolean, work: () => T): Promise<T>;
-}
-
 interface Waiting {
   readonly isGone: () => boolean;
   readonly run: () => void;
@@ -23,8 +11,11 @@ const restForWork = 4;
 /** Work so short may be followed by more at once. */
 const shortMs = 1;
 
-/** Opens turns for which at most `maxWaiting` wait. */
-export function openTurns(maxWaiting: number): Turns {
+/**
+ * Opens turns for work that holds up the event loop, and with it every device: one after the other, with rests between. At most
+ * `maxWaiting` wait for theirs.
+ */
+export function openTurns(maxWaiting: number) {
   /** What waits, by caller, in the order of their turns. */
   const queues = new Map<string, Waiting[]>();
   let restUntilMs = Number.NEGATIVE_INFINITY;
@@ -80,7 +71,14 @@ export function openTurns(maxWaiting: number): Turns {
     );
 
   return {
-    async take(caller, isGone, work) {
+    /**
+     * Does the work when its turn comes: at once, when nothing waits and no rest is due.
+     *
+     * @param caller names who asks. The callers take turns, and when too many wait, the one who waits for most gives way.
+     * @param isGone whether nobody waits for the answer any more: then nothing is done.
+     * @throws ProblemError TOO_MANY_REQUESTS when too many wait.
+     */
+    async take<T>(caller: string, isGone: () => boolean, work: () => T): Promise<T> {
       if (queues.size === 0 && performance.now() >= restUntilMs) return perform(work);
       makeRoom(caller);
       return new Promise((resolve, reject) => {

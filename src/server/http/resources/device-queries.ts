@@ -3,7 +3,6 @@ import type { Database } from '../../../db/connection/open.js';
 import { query } from '../../../db/connection/query.js';
 import {
   type DeviceChanges,
-  type RotatedDevice,
   type Rotation,
   rotateSecret,
   setDevice,
@@ -32,78 +31,68 @@ export interface SortedPlace {
   readonly sortKey: string;
 }
 
-/** The device queries that the API makes, with the errors of their namesakes in `src/db`. */
-export interface DeviceQueries {
-  add(actor: Actor, request: Omit<AddRequest, 'count'>): Promise<NewDevice>;
-  list(
-    request: DeviceFilter & {
-      sort: DeviceSort;
-      descending: boolean;
-      after: SortedPlace | undefined;
-      limit: number;
-    },
-  ): Promise<(Device & { readonly sortKey?: string })[]>;
-  /** @param madeBy only if the key with this id added it. */
-  find(id: string, madeBy?: string): Promise<Device | undefined>;
-  /** @returns undefined when nothing is known of it. */
-  ledger(id: string): Promise<Ledger | undefined>;
-  revoke(actor: Actor, id: string, reason?: string): Promise<'revoked' | 'already revoked' | 'unknown'>;
-  enable(actor: Actor, id: string): Promise<Device | undefined>;
-  /** @returns whether there was one. */
-  remove(actor: Actor, id: string): Promise<boolean>;
-  set(actor: Actor, id: string, changes: DeviceChanges): Promise<Device | undefined>;
-  rotate(actor: Actor, id: string, request: Rotation): Promise<RotatedDevice | undefined>;
-  /**
-   * Stores devices in one transaction, without those whose ids are taken.
-   *
-   * @param check called with the ids that are taken before the others are there; when it throws, none is stored.
-   * @returns when each of those stored was made, by id.
-   */
-  import(
-    actor: Actor,
-    rows: readonly DeviceRow[],
-    check: (taken: ReadonlySet<string>) => void,
-  ): Promise<ReadonlyMap<string, Date>>;
-  /** A page of devices with their hashes, and one more where there are more; the page is noted in the audit log first. */
-  export(
-    actor: Actor,
-    request: Pick<DeviceFilter, 'type' | 'metadata'> & { after: string | undefined; limit: number },
-  ): Promise<ExportedDevice[]>;
-}
-
-/** The ledger of a device, as all replicas together know it. */
+/** The ledger of a device, as all replicas together know it; undefined: nothing is known of it. */
 export type ReadLedger = (deviceId: string) => Promise<Ledger | undefined>;
 
-export function bindDeviceQueries(db: Database, ledger: ReadLedger): DeviceQueries {
+export type DeviceQueries = ReturnType<typeof bindDeviceQueries>;
+
+/** The device queries that the API makes, with the errors of their namesakes in `src/db`. */
+export function bindDeviceQueries(db: Database, ledger: ReadLedger) {
   return {
-    async add(actor, request) {
+    async add(actor: Actor, request: Omit<AddRequest, 'count'>): Promise<NewDevice> {
       const [device] = await addDevices(db, actor, request);
       if (device === undefined) throw new SvcMqttError('INTERNAL', 'Adding one device made none');
       return device;
     },
-    list({ sort, descending, after, ...request }) {
+    async list({
+      sort,
+      descending,
+      after,
+      ...request
+    }: DeviceFilter & {
+      sort: DeviceSort;
+      descending: boolean;
+      after: SortedPlace | undefined;
+      limit: number;
+    }): Promise<(Device & { readonly sortKey?: string })[]> {
       // Only in order of id is the next page found without looking through all devices.
       if (sort === 'id' && !descending) return listDevices(db, { ...request, after: after?.id });
       return listSortedDevices(db, { ...request, sort, descending, after });
     },
-    find: (id, madeBy) => findDevice(db, id, madeBy),
+    /** @param madeBy only if the key with this id added it. */
+    find: (id: string, madeBy?: string) => findDevice(db, id, madeBy),
     ledger,
-    async revoke(actor, id, reason) {
+    async revoke(
+      actor: Actor,
+      id: string,
+      reason?: string,
+    ): Promise<'revoked' | 'already revoked' | 'unknown'> {
       const { changed, unknown } = await revokeDevices(db, actor, [id], reason);
       if (unknown.length > 0) return 'unknown';
       return changed.length > 0 ? 'revoked' : 'already revoked';
     },
-    async enable(actor, id) {
+    async enable(actor: Actor, id: string): Promise<Device | undefined> {
       await enableDevices(db, actor, [id]);
       return await findDevice(db, id);
     },
-    async remove(actor, id) {
+    /** @returns whether there was one. */
+    async remove(actor: Actor, id: string): Promise<boolean> {
       const { changed } = await removeDevices(db, actor, [id]);
       return changed.length > 0;
     },
-    set: (actor, id, changes) => setDevice(db, actor, id, changes),
-    rotate: (actor, id, request) => rotateSecret(db, actor, id, request),
-    async import(actor, rows, check) {
+    set: (actor: Actor, id: string, changes: DeviceChanges) => setDevice(db, actor, id, changes),
+    rotate: (actor: Actor, id: string, request: Rotation) => rotateSecret(db, actor, id, request),
+    /**
+     * Stores devices in one transaction, without those whose ids are taken.
+     *
+     * @param check called with the ids that are taken before the others are there; when it throws, none is stored.
+     * @returns when each of those stored was made, by id.
+     */
+    async import(
+      actor: Actor,
+      rows: readonly DeviceRow[],
+      check: (taken: ReadonlySet<string>) => void,
+    ): Promise<ReadonlyMap<string, Date>> {
       let stored: ReadonlyMap<string, Date> = new Map();
       const batch = rows.map((row) => ({ ...row, madeBy: actor.keyId }));
       await importDevices(db, actor, [batch], (_, made) => {
@@ -112,7 +101,15 @@ export function bindDeviceQueries(db: Database, ledger: ReadLedger): DeviceQueri
       });
       return stored;
     },
-    async export(actor, { after, limit, ...filter }) {
+    /** A page of devices with their hashes, and one more where there are more; the page is noted in the audit log first. */
+    async export(
+      actor: Actor,
+      {
+        after,
+        limit,
+        ...filter
+      }: Pick<DeviceFilter, 'type' | 'metadata'> & { after: string | undefined; limit: number },
+    ): Promise<ExportedDevice[]> {
       const rows = await exportDevices(db, { ...filter, state: 'all', after, limit: limit + 1 });
       const page = rows.slice(0, limit);
       const details = {
