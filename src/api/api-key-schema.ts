@@ -1,15 +1,6 @@
 import Type from 'typebox';
 import { maxApiKeyNameLength, newApiKeyNamePattern, roles } from '../db/api-keys.js';
-import {
-  closed,
-  cursorParameter,
-  nextCursor,
-  pageLimit,
-  refer,
-  time,
-  timeField,
-  timeOrNull,
-} from './schema.js';
+import { closed, optional, page, pageQuery, refer, time, timeField, timeOrNull } from './schema.js';
 
 const id = Type.String({
   description: "The key's id, the middle part of its text",
@@ -71,27 +62,15 @@ export const ApiKeyResponse = Type.Object(
   { $id: 'ApiKey', ...closed },
 );
 
-export const ApiKeyPage = Type.Object(
-  {
-    api_keys: Type.Array(refer(ApiKeyResponse)),
-    next_cursor: nextCursor,
-  },
-  { $id: 'ApiKeyPage', ...closed },
-);
+export const ApiKeyPage = page('ApiKeyPage', { api_keys: Type.Array(refer(ApiKeyResponse)) });
 
-export const ApiKeyListQuery = Type.Object(
-  {
-    state: Type.Optional(
-      Type.Enum(['active', 'revoked', 'all'], {
-        type: 'string',
-        description: 'Which keys; `active` when left out, expired ones among them',
-      }),
-    ),
-    limit: Type.Optional(pageLimit('keys')),
-    cursor: Type.Optional(cursorParameter),
-  },
-  closed,
-);
+export const ApiKeyListQuery = optional({
+  state: Type.Enum(['active', 'revoked', 'all'], {
+    type: 'string',
+    description: 'Which keys; `active` when left out, expired ones among them',
+  }),
+  ...pageQuery('keys'),
+});
 
 export const ApiKeyParams = Type.Object(
   {

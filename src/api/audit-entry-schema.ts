@@ -1,5 +1,5 @@
 import Type from 'typebox';
-import { closed, cursorParameter, nextCursor, orNull, pageLimit, refer, time, timeField } from './schema.js';
+import { closed, optional, orNull, page, pageQuery, refer, time, timeField } from './schema.js';
 
 export const AuditEntry = Type.Object(
   {
@@ -24,25 +24,13 @@ export const AuditEntry = Type.Object(
   { $id: 'AuditEntry', ...closed },
 );
 
-export const AuditPage = Type.Object(
-  {
-    entries: Type.Array(refer(AuditEntry)),
-    next_cursor: nextCursor,
-  },
-  { $id: 'AuditPage', ...closed },
-);
+export const AuditPage = page('AuditPage', { entries: Type.Array(refer(AuditEntry)) });
 
-export const AuditQuery = Type.Object(
-  {
-    device: Type.Optional(
-      Type.String({
-        minLength: 1,
-        description: 'Only what was done to the device with this id, or to its connections and sessions',
-      }),
-    ),
-    since: Type.Optional(timeField('Only changes since then')),
-    limit: Type.Optional(pageLimit('entries')),
-    cursor: Type.Optional(cursorParameter),
-  },
-  closed,
-);
+export const AuditQuery = optional({
+  device: Type.String({
+    minLength: 1,
+    description: 'Only what was done to the device with this id, or to its connections and sessions',
+  }),
+  since: timeField('Only changes since then'),
+  ...pageQuery('entries'),
+});

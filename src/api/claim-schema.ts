@@ -3,11 +3,11 @@ import { maxClaimUses } from '../db/devices/claims.js';
 import { fieldPatterns, maxDeviceTypeLength, maxMetadataKeys } from '../db/devices/device-fields.js';
 import {
   closed,
-  cursorParameter,
   metadataField,
   metadataValue,
-  nextCursor,
-  pageLimit,
+  optional,
+  page,
+  pageQuery,
   refer,
   time,
   timeField,
@@ -65,26 +65,14 @@ export const NewClaimResponse = Type.Object(
   },
 );
 
-export const ClaimPage = Type.Object(
-  {
-    claims: Type.Array(refer(ClaimResponse)),
-    next_cursor: nextCursor,
-  },
-  { $id: 'ClaimPage', ...closed },
-);
+export const ClaimPage = page('ClaimPage', { claims: Type.Array(refer(ClaimResponse)) });
 
 export const ClaimParams = Type.Object({ id });
 
-export const ClaimListQuery = Type.Object(
-  {
-    state: Type.Optional(
-      Type.Enum(['active', 'all'], { description: 'Only claims in this state', default: 'active' }),
-    ),
-    limit: Type.Optional(pageLimit('claims')),
-    cursor: Type.Optional(cursorParameter),
-  },
-  closed,
-);
+export const ClaimListQuery = optional({
+  state: Type.Enum(['active', 'all'], { description: 'Only claims in this state', default: 'active' }),
+  ...pageQuery('claims'),
+});
 
 export const RedeemRequest = Type.Object(
   {

@@ -1,6 +1,6 @@
 import Type from 'typebox';
 import { sortFields } from './constants.js';
-import { closed, count, orNull, refer, time, timeOrNull } from './schema.js';
+import { closed, count, optional, orNull, refer, time, timeOrNull } from './schema.js';
 
 const summary = {
   id: Type.String({ description: 'Id of the connection', examples: ['5f21c0-1a'] }),
@@ -15,7 +15,7 @@ const summary = {
     { qos0: Type.Number(), qos1: Type.Number(), qos2: Type.Number() },
     { ...closed, description: 'PUBLISH packets received, by QoS' },
   ),
-  rate: Type.Union([Type.Number(), Type.Null()], {
+  rate: orNull(Type.Number(), {
     description: 'PUBLISH packets a second over the last seconds; null until it was asked for a second ago',
   }),
   bytes_in: count('Bytes read from the socket'),
@@ -56,7 +56,7 @@ export const ConnectionDetailsResponse = Type.Object(
     at: time('When this was read'),
     keepalive_seconds: count('Keep alive that the client asked for; 0: none'),
     persistent_session: Type.Boolean({ description: 'The session outlives the connection' }),
-    session_expiry_seconds: Type.Union([Type.Number(), Type.Null()], {
+    session_expiry_seconds: orNull(Type.Number(), {
       description: 'How long the session outlives the connection; null: it does not expire',
     }),
     receive_maximum: Type.Number({
@@ -77,7 +77,7 @@ export const ConnectionDetailsResponse = Type.Object(
               examples: ['no_stream', 'timeout', 'nats_away'],
             }),
             detail: Type.String({ description: 'The same in words' }),
-            subject: Type.Union([Type.String(), Type.Null()], {
+            subject: orNull(Type.String(), {
               description: 'Where the message that failed was sent; null: it is not about one',
             }),
             since: time('Since when'),
@@ -113,49 +113,37 @@ export const defaultConnectionPage = 50;
 const maxOffset = 10_000_000;
 const maxTextLength = 256;
 
-export const ConnectionQuery = Type.Object(
-  {
-    q: Type.Optional(
-      Type.String({
-        maxLength: maxTextLength,
-        description:
-          'Only connections in whose device, type, client id, address, transport or protocol every word occurs',
-      }),
-    ),
-    device: Type.Optional(Type.String({ minLength: 1, description: 'Only connections of this device' })),
-    type: Type.Optional(Type.String({ minLength: 1, description: 'Only devices of this type' })),
-    replica: Type.Optional(
-      Type.String({ minLength: 1, description: 'Only connections of this replica, which alone is asked' }),
-    ),
-    sort: Type.Optional(
-      Type.Enum([...sortFields], { type: 'string', default: 'rate', description: 'What to sort by' }),
-    ),
-    order: Type.Optional(
-      Type.Enum(['asc', 'desc'], {
-        type: 'string',
-        default: 'desc',
-        description: 'Smallest or largest first',
-      }),
-    ),
-    offset: Type.Optional(
-      Type.Integer({
-        minimum: 0,
-        maximum: maxOffset,
-        default: 0,
-        description: 'How many of the sorted connections to leave out',
-      }),
-    ),
-    limit: Type.Optional(
-      Type.Integer({
-        minimum: 1,
-        maximum: maxConnectionPage,
-        default: defaultConnectionPage,
-        description: 'Most connections on the page',
-      }),
-    ),
-  },
-  closed,
-);
+export const ConnectionQuery = optional({
+  q: Type.String({
+    maxLength: maxTextLength,
+    description:
+      'Only connections in whose device, type, client id, address, transport or protocol every word occurs',
+  }),
+  device: Type.String({ minLength: 1, description: 'Only connections of this device' }),
+  type: Type.String({ minLength: 1, description: 'Only devices of this type' }),
+  replica: Type.String({
+    minLength: 1,
+    description: 'Only connections of this replica, which alone is asked',
+  }),
+  sort: Type.Enum([...sortFields], { type: 'string', default: 'rate', description: 'What to sort by' }),
+  order: Type.Enum(['asc', 'desc'], {
+    type: 'string',
+    default: 'desc',
+    description: 'Smallest or largest first',
+  }),
+  offset: Type.Integer({
+    minimum: 0,
+    maximum: maxOffset,
+    default: 0,
+    description: 'How many of the sorted connections to leave out',
+  }),
+  limit: Type.Integer({
+    minimum: 1,
+    maximum: maxConnectionPage,
+    default: defaultConnectionPage,
+    description: 'Most connections on the page',
+  }),
+});
 
 export const ConnectionParams = Type.Object({
   id: Type.String({ minLength: 1, description: 'Id of the connection, as the list has it' }),

@@ -12,11 +12,12 @@ import {
 } from '../db/devices/device-fields.js';
 import {
   closed,
-  cursorParameter,
   metadataField,
   metadataValue,
-  nextCursor,
-  pageLimit,
+  optional,
+  orNull,
+  page,
+  pageQuery,
   refer,
   time,
   timeField,
@@ -72,34 +73,28 @@ export const NewDeviceRequest = Type.Object(
 );
 
 /** What `PATCH /devices/{id}` takes. */
-export const DeviceChangesRequest = Type.Object(
+export const DeviceChangesRequest = optional(
   {
-    expires_at: Type.Optional(
-      Type.Union([expiresAt, Type.Null()], { description: 'null: it never expires' }),
-    ),
-    metadata: Type.Optional(
-      metadataField(Type.Union([metadataValue, Type.Null()]), {
-        description: `Entries to set; null removes one; others stay. In all ${metadataRules}`,
-        examples: [{ site: 'lyon', rack: null }],
-      }),
-    ),
+    expires_at: orNull(expiresAt, { description: 'null: it never expires' }),
+    metadata: metadataField(orNull(metadataValue), {
+      description: `Entries to set; null removes one; others stay. In all ${metadataRules}`,
+      examples: [{ site: 'lyon', rack: null }],
+    }),
   },
   { $id: 'DeviceChanges', ...closed, examples: [{ metadata: { site: 'lyon' } }] },
 );
 
 /** What `POST /devices/{id}/rotate` takes. */
-export const RotateRequest = Type.Object(
+export const RotateRequest = optional(
   {
-    grace_seconds: Type.Optional(
-      Type.Integer({
-        minimum: 1,
-        maximum: maxGraceMs / 1_000,
-        description: 'Seconds for which the secret until now stays valid; left out: it ends at once',
-      }),
-    ),
-    until_used: Type.Optional(
-      Type.Boolean({ description: 'The secret until now ends already when the new one has been used' }),
-    ),
+    grace_seconds: Type.Integer({
+      minimum: 1,
+      maximum: maxGraceMs / 1_000,
+      description: 'Seconds for which the secret until now stays valid; left out: it ends at once',
+    }),
+    until_used: Type.Boolean({
+      description: 'The secret until now ends already when the new one has been used',
+    }),
   },
   {
     $id: 'RotateRequest',
@@ -174,14 +169,14 @@ export const LedgerResponse = Type.Object(
     stored: count('Messages of QoS 1 and 2 that NATS has confirmed'),
     refused: count('Messages that its policy, a limit or NATS refused'),
     last_refused_at: timeOrNull('When one was last refused; null: never'),
-    last_refused_reason: Type.Union([Type.String(), Type.Null()], { description: 'Why, as a word' }),
+    last_refused_reason: orNull(Type.String(), { description: 'Why, as a word' }),
     delivered: count('Messages that it has taken: sent with QoS 0, or acknowledged'),
-    last_stream: Type.Union([Type.String(), Type.Null()], { description: 'The stream of its last message' }),
-    last_sequence: Type.Union([Type.Integer({ minimum: 1 }), Type.Null()], {
+    last_stream: orNull(Type.String(), { description: 'The stream of its last message' }),
+    last_sequence: orNull(Type.Integer({ minimum: 1 }), {
       description: 'The sequence of its last message in that stream',
     }),
     first_seen_at: time('When something was first noted of it'),
-    last_address: Type.Union([Type.String(), Type.Null()], { description: 'Where it last connected from' }),
+    last_address: orNull(Type.String(), { description: 'Where it last connected from' }),
   },
   { $id: 'Ledger', ...closed },
 );
@@ -189,7 +184,7 @@ export const LedgerResponse = Type.Object(
 export const DeviceDetailsResponse = Type.Object(
   {
     ...DeviceResponse.properties,
-    ledger: Type.Union([refer(LedgerResponse), Type.Null()], {
+    ledger: orNull(refer(LedgerResponse), {
       description:
         'What has become of its messages. Each replica writes it once a minute and at its end; what the replicas that answer have not written yet is counted in. null: nothing of it is known',
     }),
@@ -197,13 +192,7 @@ export const DeviceDetailsResponse = Type.Object(
   { $id: 'DeviceDetails', ...closed },
 );
 
-export const DevicePage = Type.Object(
-  {
-    devices: Type.Array(refer(DeviceResponse)),
-    next_cursor: nextCursor,
-  },
-  { $id: 'DevicePage', ...closed },
-);
+export const DevicePage = page('DevicePage', { devices: Type.Array(refer(DeviceResponse)) });
 
 const metadataEntry = Type.String({
   pattern: fieldPatterns.metadataKey.replace('$', '=').concat(fieldPatterns.metadataValue.slice(1)),
@@ -211,57 +200,38 @@ const metadataEntry = Type.String({
 });
 
 /** What `DELETE /devices/{id}` takes. */
-export const RevokeQuery = Type.Object(
-  {
-    reason: Type.Optional(
-      Type.String({
-        minLength: 1,
-        maxLength: maxReasonLength,
-        pattern: fieldPatterns.reason,
-        description: 'Why; kept in the audit log',
-        examples: ['stolen'],
-      }),
-    ),
-  },
-  closed,
-);
+export const RevokeQuery = optional({
+  reason: Type.String({
+    minLength: 1,
+    maxLength: maxReasonLength,
+    pattern: fieldPatterns.reason,
+    description: 'Why; kept in the audit log',
+    examples: ['stolen'],
+  }),
+});
 
-export const ListQuery = Type.Object(
-  {
-    id_prefix: Type.Optional(
-      Type.String({
-        minLength: 1,
-        maxLength: maxDeviceIdLength,
-        pattern: fieldPatterns.type,
-        description: 'Only devices whose id begins with this; looks through all devices for each page',
-      }),
-    ),
-    type: Type.Optional(
-      Type.String({ ...describeType('Only devices of this type'), pattern: fieldPatterns.type }),
-    ),
-    state: Type.Optional(
-      Type.Enum(['active', 'expired', 'revoked', 'all'], {
-        description: 'Only devices in this state; active: neither revoked nor expired',
-        default: 'active',
-      }),
-    ),
-    metadata: Type.Optional(
-      Type.Union([metadataEntry, Type.Array(metadataEntry, { maxItems: maxMetadataKeys })], {
-        description: 'Only devices with this entry, as `key=value`; repeated: with all of them',
-      }),
-    ),
-    sort: Type.Optional(
-      Type.Enum(['id', 'type', 'created', 'last_seen', 'expires'], {
-        description:
-          'What to sort by; equal ones by id. Anything but `id` looks through all devices for each page',
-        default: 'id',
-      }),
-    ),
-    order: Type.Optional(Type.Enum(['asc', 'desc'], { description: 'In which order', default: 'asc' })),
-    limit: Type.Optional(pageLimit('devices')),
-    cursor: Type.Optional(cursorParameter),
-  },
-  closed,
-);
+export const ListQuery = optional({
+  id_prefix: Type.String({
+    minLength: 1,
+    maxLength: maxDeviceIdLength,
+    pattern: fieldPatterns.type,
+    description: 'Only devices whose id begins with this; looks through all devices for each page',
+  }),
+  type: Type.String({ ...describeType('Only devices of this type'), pattern: fieldPatterns.type }),
+  state: Type.Enum(['active', 'expired', 'revoked', 'all'], {
+    description: 'Only devices in this state; active: neither revoked nor expired',
+    default: 'active',
+  }),
+  metadata: Type.Union([metadataEntry, Type.Array(metadataEntry, { maxItems: maxMetadataKeys })], {
+    description: 'Only devices with this entry, as `key=value`; repeated: with all of them',
+  }),
+  sort: Type.Enum(['id', 'type', 'created', 'last_seen', 'expires'], {
+    description:
+      'What to sort by; equal ones by id. Anything but `id` looks through all devices for each page',
+    default: 'id',
+  }),
+  order: Type.Enum(['asc', 'desc'], { description: 'In which order', default: 'asc' }),
+  ...pageQuery('devices'),
+});
 
 export const DeviceParams = Type.Object({ id });

@@ -1,6 +1,6 @@
 import Type from 'typebox';
 import { eventKinds } from './constants.js';
-import { closed, time } from './schema.js';
+import { closed, optional, time } from './schema.js';
 
 export const FleetEventResponse = Type.Object(
   {
@@ -31,13 +31,8 @@ export const FleetEventResponse = Type.Object(
   { $id: 'FleetEvent', ...closed },
 );
 
-export const EventQuery = Type.Object(
-  {
-    kind: Type.Optional(
-      Type.Enum([...eventKinds], { type: 'string', description: 'Only events of this kind' }),
-    ),
-    device: Type.Optional(Type.String({ minLength: 1, description: 'Only events of this device' })),
-    replica: Type.Optional(Type.String({ minLength: 1, description: 'Only events of this replica' })),
-  },
-  closed,
-);
+export const EventQuery = optional({
+  kind: Type.Enum([...eventKinds], { type: 'string', description: 'Only events of this kind' }),
+  device: Type.String({ minLength: 1, description: 'Only events of this device' }),
+  replica: Type.String({ minLength: 1, description: 'Only events of this replica' }),
+});

@@ -11,7 +11,7 @@ import {
   refusalRules,
 } from '../policy.js';
 import { defaultTemplates, topicTemplatePattern } from '../topic-template.js';
-import { closed, cursorParameter, nextCursor, orNull, pageLimit, refer } from './schema.js';
+import { closed, optional, orNull, page, pageQuery, refer } from './schema.js';
 
 const type = Type.String({
   minLength: 1,
@@ -59,20 +59,24 @@ const receipts = Type.Boolean({
   description: 'PUBACK and PUBREC say where a message is stored, to clients of MQTT 5',
 });
 
-const template = Type.String({ pattern: topicTemplatePattern });
+const topics = (options: Type.TArrayOptions) =>
+  Type.Array(Type.String({ pattern: topicTemplatePattern }), { ...options, uniqueItems: true });
+const newSubject = Type.String({
+  ...natsSubject,
+  maxLength: maxSubjectLength,
+  pattern: policySubjectPattern,
+});
 
-export const PolicyRequest = Type.Object(
+export const PolicyRequest = optional(
   {
-    publish: Type.Optional(Type.Array(template, { ...publish, uniqueItems: true })),
-    subscribe: Type.Optional(Type.Array(template, { ...subscribe, uniqueItems: true })),
-    publish_rate: Type.Optional(publishRate),
-    max_packet_bytes: Type.Optional(maxPacketBytes),
-    nats_subject: Type.Optional(
-      Type.String({ ...natsSubject, maxLength: maxSubjectLength, pattern: policySubjectPattern }),
-    ),
-    ack_level: Type.Optional(ackLevel),
-    on_refusal: Type.Optional(onRefusal),
-    receipts: Type.Optional(receipts),
+    publish: topics(publish),
+    subscribe: topics(subscribe),
+    publish_rate: publishRate,
+    max_packet_bytes: maxPacketBytes,
+    nats_subject: newSubject,
+    ack_level: ackLevel,
+    on_refusal: onRefusal,
+    receipts,
   },
   {
     $id: 'PolicyRequest',
@@ -82,18 +86,16 @@ export const PolicyRequest = Type.Object(
 );
 
 /** What `PATCH /policies/{type}` takes. */
-export const PolicyChangesRequest = Type.Object(
+export const PolicyChangesRequest = optional(
   {
-    publish: Type.Optional(orNull(Type.Array(template, { ...publish, uniqueItems: true }))),
-    subscribe: Type.Optional(orNull(Type.Array(template, { ...subscribe, uniqueItems: true }))),
-    publish_rate: Type.Optional(orNull(publishRate)),
-    max_packet_bytes: Type.Optional(orNull(maxPacketBytes)),
-    nats_subject: Type.Optional(
-      orNull(Type.String({ ...natsSubject, maxLength: maxSubjectLength, pattern: policySubjectPattern })),
-    ),
-    ack_level: Type.Optional(orNull(ackLevel)),
-    on_refusal: Type.Optional(orNull(onRefusal)),
-    receipts: Type.Optional(orNull(receipts)),
+    publish: orNull(topics(publish)),
+    subscribe: orNull(topics(subscribe)),
+    publish_rate: orNull(publishRate),
+    max_packet_bytes: orNull(maxPacketBytes),
+    nats_subject: orNull(newSubject),
+    ack_level: orNull(ackLevel),
+    on_refusal: orNull(onRefusal),
+    receipts: orNull(receipts),
   },
   {
     $id: 'PolicyChanges',
@@ -133,20 +135,8 @@ export const SetPolicyResponse = Type.Object(
   { $id: 'SetPolicy', ...closed },
 );
 
-export const PolicyPage = Type.Object(
-  {
-    policies: Type.Array(refer(PolicyResponse)),
-    next_cursor: nextCursor,
-  },
-  { $id: 'PolicyPage', ...closed },
-);
+export const PolicyPage = page('PolicyPage', { policies: Type.Array(refer(PolicyResponse)) });
 
 export const PolicyParams = Type.Object({ type: Type.String({ ...type, pattern: fieldPatterns.type }) });
 
-export const PolicyListQuery = Type.Object(
-  {
-    limit: Type.Optional(pageLimit('policies')),
-    cursor: Type.Optional(cursorParameter),
-  },
-  closed,
-);
+export const PolicyListQuery = optional(pageQuery('policies'));

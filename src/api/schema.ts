@@ -5,6 +5,12 @@ import { timePattern } from './constants.js';
 /** The API takes no field that it does not know. */
 export const closed = { additionalProperties: false };
 
+/** What a request may have: each field can be left out. */
+export const optional = <Fields extends Type.TProperties>(
+  fields: Fields,
+  options: Type.TObjectOptions = closed,
+) => Type.Partial(Type.Object(fields), options);
+
 /** Refers to a schema that the app knows by its `$id`, so that the specification has it once, by name. */
 export function refer<S extends TSchema>(schema: S, options: object = {}): TUnsafe<Static<S>> {
   return Type.Unsafe<Static<S>>({ ...options, $ref: `${(schema as { $id?: string }).$id}#` });
@@ -48,22 +54,28 @@ export const metadataValue = Type.String({
 const maxPageLimit = 1_000;
 export const defaultPageLimit = 100;
 
-/** How many rows a page has. */
-export const pageLimit = (rows: string) =>
-  Type.Integer({
+/** The parameters that say which page of a list is asked for: how many rows it has, and where it begins. */
+export const pageQuery = (rows: string) => ({
+  limit: Type.Integer({
     minimum: 1,
     maximum: maxPageLimit,
     default: defaultPageLimit,
     description: `Most ${rows} on the page`,
-  });
-
-/** Where a page begins. */
-export const cursorParameter = Type.String({
-  minLength: 1,
-  description: '`next_cursor` of the page before; it belongs to the same filters',
+  }),
+  cursor: Type.String({
+    minLength: 1,
+    description: '`next_cursor` of the page before; it belongs to the same filters',
+  }),
 });
 
-/** Where the next page begins. */
-export const nextCursor = orNull(Type.String(), {
-  description: 'What `cursor` takes for the next page; null: this is the last one',
-});
+/** A page of a list: its rows, and where the next one begins. */
+export const page = <Rows extends Type.TProperties>($id: string, rows: Rows) =>
+  Type.Object(
+    {
+      ...rows,
+      next_cursor: orNull(Type.String(), {
+        description: 'What `cursor` takes for the next page; null: this is the last one',
+      }),
+    },
+    { $id, ...closed },
+  );

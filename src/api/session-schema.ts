@@ -1,14 +1,5 @@
 import Type from 'typebox';
-import {
-  closed,
-  count,
-  cursorParameter,
-  nextCursor,
-  orNull,
-  pageLimit,
-  refer,
-  timeOrNull,
-} from './schema.js';
+import { closed, count, optional, orNull, page, pageQuery, refer, timeOrNull } from './schema.js';
 
 export const SessionResponse = Type.Object(
   {
@@ -46,29 +37,21 @@ export const SessionResponse = Type.Object(
   { $id: 'Session', ...closed },
 );
 
-export const SessionPageResponse = Type.Object(
-  { sessions: Type.Array(refer(SessionResponse)), next_cursor: nextCursor },
-  { $id: 'SessionPage', ...closed },
-);
+export const SessionPageResponse = page('SessionPage', { sessions: Type.Array(refer(SessionResponse)) });
 
-export const SessionQuery = Type.Object(
-  {
-    device: Type.Optional(
-      Type.Union(
-        [Type.String({ minLength: 1 }), Type.Array(Type.String({ minLength: 1 }), { maxItems: 100 })],
-        {
-          description: 'Only sessions of this device; repeated: of these',
-        },
-      ),
-    ),
-    device_prefix: Type.Optional(
-      Type.String({ minLength: 1, description: 'Only sessions of devices whose id begins with this' }),
-    ),
-    limit: Type.Optional(pageLimit('sessions')),
-    cursor: Type.Optional(cursorParameter),
-  },
-  closed,
-);
+export const SessionQuery = optional({
+  device: Type.Union(
+    [Type.String({ minLength: 1 }), Type.Array(Type.String({ minLength: 1 }), { maxItems: 100 })],
+    {
+      description: 'Only sessions of this device; repeated: of these',
+    },
+  ),
+  device_prefix: Type.String({
+    minLength: 1,
+    description: 'Only sessions of devices whose id begins with this',
+  }),
+  ...pageQuery('sessions'),
+});
 
 export const SessionParams = Type.Object({
   id: Type.String({ minLength: 1, description: 'Id of the session, as the list has it' }),

@@ -9,12 +9,12 @@ import {
 import { maxImported } from './constants.js';
 import {
   closed,
-  cursorParameter,
   metadataField,
   metadataValue,
-  nextCursor,
+  optional,
   orNull,
-  pageLimit,
+  page,
+  pageQuery,
   refer,
   time,
   timeField,
@@ -79,18 +79,14 @@ export const StoredDevice = Type.Object(
   },
 );
 
-export const StoredDevicePage = Type.Object(
-  { devices: Type.Array(refer(StoredDevice)), next_cursor: nextCursor },
-  { $id: 'StoredDevicePage', ...closed },
-);
+export const StoredDevicePage = page('StoredDevicePage', { devices: Type.Array(refer(StoredDevice)) });
 
 /** What `POST /devices/export` takes. */
-export const ExportRequest = Type.Object(
+export const ExportRequest = optional(
   {
-    type: Type.Optional(type),
-    metadata: Type.Optional(metadata),
-    limit: Type.Optional(pageLimit('devices')),
-    cursor: Type.Optional(cursorParameter),
+    type: type,
+    metadata: metadata,
+    ...pageQuery('devices'),
   },
   { $id: 'ExportRequest', ...closed, examples: [{ type: 'sensor' }, {}] },
 );
