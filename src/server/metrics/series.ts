@@ -8,22 +8,17 @@ export type Series = readonly [labels: Readonly<Record<string, string>>, value: 
 export type ReadSeries = () => number | Iterable<Series>;
 
 /** Adds metrics whose values are read when somebody asks, so that a message costs nothing for being measured. */
-export interface SeriesRegistry {
-  /** Only ever rises. */
-  counter(name: string, help: string, read: ReadSeries): void;
-  /** @param labels names of the labels, for a metric that may have no series at first. */
-  gauge(name: string, help: string, read: ReadSeries, labels?: readonly string[]): void;
-  latency(name: string, help: string, read: () => LatencySnapshot): void;
-}
+export type SeriesRegistry = ReturnType<typeof openSeriesRegistry>;
 
 /** Bucket bounds of latencies are powers of two of microseconds, as the gateway counts them: 256 µs to 34 s. */
 const bucketExponents = Array.from({ length: 18 }, (_, index) => index + 8);
 
-export function openSeriesRegistry(registry: Registry): SeriesRegistry {
+export function openSeriesRegistry(registry: Registry) {
   const registers = [registry];
 
   return {
-    counter(name, help, read) {
+    /** Only ever rises. */
+    counter(name: string, help: string, read: ReadSeries): void {
       const counter: Counter = new Counter({
         name,
         help,
@@ -35,7 +30,8 @@ export function openSeriesRegistry(registry: Registry): SeriesRegistry {
         },
       });
     },
-    gauge(name, help, read, labels) {
+    /** @param labels names of the labels, for a metric that may have no series at first. */
+    gauge(name: string, help: string, read: ReadSeries, labels?: readonly string[]): void {
       const gauge: Gauge = new Gauge({
         name,
         help,
@@ -49,7 +45,7 @@ export function openSeriesRegistry(registry: Registry): SeriesRegistry {
         },
       });
     },
-    latency(name, help, read) {
+    latency(name: string, help: string, read: () => LatencySnapshot): void {
       const histogram = new Histogram({ name, help, registers });
       // prom-client counts single observations only; these were counted already.
       const get = async () => ({ name, help, type: 'histogram', values: bucketsOf(name, read()) });
