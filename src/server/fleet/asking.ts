@@ -1,6 +1,6 @@
 import type { ReplicaJson } from '../../api/connection.js';
 import type { FleetLink } from '../forward/fleet/fleet-link.js';
-import type { Member, Members } from './members.js';
+import type { Identity, Member, Members } from './members.js';
 
 export interface Validator<T> {
   Check(value: unknown): value is T;
@@ -58,7 +58,17 @@ export function openAsking(members: Members, link: FleetLink) {
     return missing === undefined ? await asked : { ok: false, detail: missing, absent: false };
   }
 
-  const present = ({ replica, host, version }: Omit<Member, 'missing'>): ReplicaJson => ({
+  /** Asks all others: of each what it has answered, if it has, and how it is shown. */
+  async function askAll<T>(question: string, request: unknown, validator: Validator<T>) {
+    return await Promise.all(
+      others().map(async (member) => {
+        const told = await ask(member, question, request, validator);
+        return { member, answer: told.ok ? told.answer : undefined, shown: show(member, told) };
+      }),
+    );
+  }
+
+  const present = ({ replica, host, version }: Identity): ReplicaJson => ({
     replica,
     host,
     version,
@@ -80,6 +90,7 @@ export function openAsking(members: Members, link: FleetLink) {
     members,
     others,
     ask,
+    askAll,
     askNow,
     present,
     away,

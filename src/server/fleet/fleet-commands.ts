@@ -2,7 +2,7 @@ import type { CommandProgressJson } from '../../api/command.js';
 import { type ClientProgress, sumOf } from '../../command-state.js';
 import type { FleetCommands, LocalCommands } from '../live.js';
 import type { Asking } from './asking.js';
-import type { Member } from './members.js';
+import type { Identity } from './members.js';
 import { answers } from './wire.js';
 
 /**
@@ -10,7 +10,7 @@ import { answers } from './wire.js';
  * says that has the connection, since a record is behind it.
  */
 export function openFleetCommands(options: {
-  own: Omit<Member, 'missing'>;
+  own: Identity;
   local: LocalCommands;
   asking: Asking;
 }): FleetCommands {
@@ -21,10 +21,9 @@ export function openFleetCommands(options: {
       const { stream, command } = await local.find(deviceId, sequence);
       const { topic, qos, payload, storedAtMs, expiresAtMs } = command;
       const question = { device: deviceId, sequence, topic, qos, expires_at_ms: expiresAtMs ?? null };
-      const others = asking.others();
       const [stored, told] = await Promise.all([
         local.stored(deviceId, command),
-        Promise.all(others.map((member) => asking.ask(member, 'command', question, answers.command))),
+        asking.askAll('command', question, answers.command),
       ]);
       const sessions = new Map<string, ClientProgress & { replica: string | null }>();
       for (const session of stored) sessions.set(session.client, { ...session, replica: null });
@@ -35,13 +34,9 @@ export function openFleetCommands(options: {
             sessions.set(each.client, { ...each, replica });
         }
       };
-      for (const [at, each] of told.entries())
-        if (each.ok) add((others[at] as Member).replica, each.answer.sessions);
+      for (const { member, answer } of told) if (answer !== undefined) add(member.replica, answer.sessions);
       add(own.replica, local.here(deviceId, command));
-      const replicas = [
-        asking.present(own),
-        ...told.flatMap((each, at) => asking.show(others[at] as Member, each)),
-      ];
+      const replicas = [asking.present(own), ...told.flatMap(({ shown }) => shown)];
       const rows = [...sessions.values()].sort((a, b) => (a.client < b.client ? -1 : 1));
       const state = sumOf(rows.map((each) => each.state));
       // One that does not answer may have a client without a session.

@@ -8,7 +8,7 @@ import {
 import { SvcMqttError } from '../../errors.js';
 import type { FleetConnectionRequest, FleetConnections, LiveConnections } from '../live.js';
 import type { Asking, Told, Validator } from './asking.js';
-import type { Member } from './members.js';
+import type { Identity, Member } from './members.js';
 import { findWindows, mergeKeys } from './merge-keys.js';
 import { answers, type KeysAnswer } from './wire.js';
 
@@ -24,7 +24,7 @@ const samples = 256;
  * not answer in time is said to, and is not waited for again until it has answered.
  */
 export function openFleetConnections(options: {
-  own: Omit<Member, 'missing'>;
+  own: Identity;
   local: LiveConnections;
   asking: Asking;
 }): FleetConnections {

@@ -15,12 +15,7 @@ export async function readFleetLedger(
   local: Pick<DeviceLedger, 'read'>,
   asking: Asking,
 ): ReturnType<DeviceLedger['read']> {
-  const question = { device: deviceId };
-  const told = await Promise.all(
-    asking.others().map((member) => asking.ask(member, 'ledger', question, answers.ledger)),
-  );
-  const elsewhere = told.flatMap((each) =>
-    each.ok && each.answer.ledger !== null ? readLedgerJson(each.answer.ledger) : [],
-  );
+  const told = await asking.askAll('ledger', { device: deviceId }, answers.ledger);
+  const elsewhere = told.flatMap(({ answer }) => answer?.ledger ?? []).map(readLedgerJson);
   return await local.read(deviceId, elsewhere);
 }

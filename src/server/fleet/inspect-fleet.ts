@@ -2,10 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseTold } from '../forward/fleet/fleet-telling.js';
 import type { NatsInspector } from '../forward/stream/inspect-nats.js';
-import { answers, type Health, type Presence, presence } from './wire.js';
+import type { Identity } from './members.js';
+import { answers, type Health, presence } from './wire.js';
 
 /** A replica that was there, and what it says of itself. */
-export interface InspectedReplica extends Pick<Presence, 'replica' | 'host' | 'version'> {
+export interface InspectedReplica extends Identity {
   /** Undefined: it has said nothing, or nothing that is understood. */
   readonly health: Health | undefined;
   /** Why it has not. */
@@ -33,7 +34,7 @@ export async function inspectFleet(
   await delay(heardWithinMs);
   nats.tell(subject, JSON.stringify({ ...self, leaves: true }));
 
-  const found = new Map<string, Pick<Presence, 'replica' | 'host' | 'version'>>();
+  const found = new Map<string, Identity>();
   const gone = new Set([self.replica]);
   for (const message of here.received.map(parseTold)) {
     if (!presence.Check(message)) continue;
@@ -43,7 +44,7 @@ export async function inspectFleet(
   const heard = new Set(found.keys());
   for (const replica of gone) found.delete(replica);
 
-  const inspect = async ({ replica, host, version }: Pick<Presence, 'replica' | 'host' | 'version'>) => {
+  const inspect = async ({ replica, host, version }: Identity) => {
     const askedMs = Date.now();
     const told = await nats.ask(replica, 'health', {});
     const times = { askedMs, answeredMs: Date.now() };

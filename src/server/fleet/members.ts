@@ -1,11 +1,15 @@
 import { type FleetTelling, parseTold } from '../forward/fleet/fleet-telling.js';
 import { type Presence, presence } from './wire.js';
 
-/** A replica of the fleet. */
-export interface Member {
+/** How a replica of the fleet is known. */
+export interface Identity {
   readonly replica: string;
   readonly host: string;
   readonly version: string;
+}
+
+/** Another replica of the fleet. */
+export interface Member extends Identity {
   /** Why it did not answer when it was asked last; undefined: it did. */
   readonly missing: string | undefined;
 }
@@ -31,7 +35,7 @@ interface Known extends Member {
 }
 
 /** The other replicas, as far as they have been heard of. */
-export function openMembers(own: Omit<Member, 'missing'>, telling: FleetTelling) {
+export function openMembers(own: Identity, telling: FleetTelling) {
   const known = new Map<string, Known>();
   let refreshedMs = Number.NEGATIVE_INFINITY;
 
