@@ -3,7 +3,7 @@ import { commandStates, sessionCommandStates } from '../command-state.js';
 import { ReplicaResponse } from './connection-schema.js';
 import { maxAnswerWithinSec, maxCommandTopicLength } from './constants.js';
 import { DeviceParams } from './device-schema.js';
-import { closed, count, orNull, refer, time, timeOrNull } from './schema.js';
+import { closed, count, optional, orNull, refer, time, timeOrNull } from './schema.js';
 
 /** What `POST /devices/{id}/commands` takes. */
 export const CommandRequest = Type.Object(
@@ -15,39 +15,34 @@ export const CommandRequest = Type.Object(
       description: 'What follows `cmd/<id>/` in the topic, without wildcards',
       examples: ['fan/speed'],
     }),
-    payload: Type.Optional(
-      Type.String({ pattern: '^\\P{Cs}*$', description: 'The payload as text', examples: ['900'] }),
-    ),
-    payload_base64: Type.Optional(
-      Type.String({ pattern: '^[A-Za-z0-9+/]*={0,2}$', description: 'The payload, in place of `payload`' }),
-    ),
-    expires_in_seconds: Type.Optional(
-      Type.Integer({
+    ...optional({
+      payload: Type.String({ pattern: '^\\P{Cs}*$', description: 'The payload as text', examples: ['900'] }),
+      payload_base64: Type.String({
+        pattern: '^[A-Za-z0-9+/]*={0,2}$',
+        description: 'The payload, in place of `payload`',
+      }),
+      expires_in_seconds: Type.Integer({
         minimum: 1,
         maximum: 4_294_967_295,
         description: 'A device that comes later does not get it; not with `wait_seconds`',
       }),
-    ),
-    wait_seconds: Type.Optional(
-      Type.Number({
+      wait_seconds: Type.Number({
         minimum: 0.1,
         maximum: maxAnswerWithinSec,
         description:
           'Asks the device, which has to be connected, and waits so long for its answer; nothing is stored',
       }),
-    ),
-    qos: Type.Optional(
-      Type.Unsafe<0 | 1>({
+      qos: Type.Unsafe<0 | 1>({
         type: 'integer',
         minimum: 0,
         maximum: 1,
         description:
           'Largest QoS with which it is sent, default 1; a client that has subscribed with QoS 0 gets it with 0',
       }),
-    ),
-    ack: Type.Optional(
-      Type.Boolean({ description: 'With `wait_seconds`: that the device has acknowledged it is the answer' }),
-    ),
+      ack: Type.Boolean({
+        description: 'With `wait_seconds`: that the device has acknowledged it is the answer',
+      }),
+    }).properties,
   },
   { $id: 'CommandRequest', ...closed, examples: [{ topic: 'fan/speed', payload: '900' }] },
 );

@@ -11,22 +11,22 @@ export const FleetEventResponse = Type.Object(
       description:
         'connected; disconnected; refused: a CONNECT was turned away; revoked: a device lost the right to be connected; dropped: messages were',
     }),
-    replica: Type.Optional(
-      Type.String({ description: 'The replica that it happened on; `GET /stats` leaves it out of its own' }),
-    ),
-    device: Type.Optional(Type.String({ description: 'Device id, or the user name given' })),
-    client: Type.Optional(Type.String({ description: 'Client id' })),
-    address: Type.Optional(Type.String({ description: 'Address and port of the peer' })),
-    connection: Type.Optional(Type.String({ description: 'Id of the connection' })),
-    protocol: Type.Optional(Type.String({ description: 'Version of MQTT of a client that connected' })),
-    reason: Type.Optional(Type.String({ description: 'Why, as a word', examples: ['keepalive-timeout'] })),
-    code: Type.Optional(
-      Type.Number({
+    ...optional({
+      replica: Type.String({
+        description: 'The replica that it happened on; `GET /stats` leaves it out of its own',
+      }),
+      device: Type.String({ description: 'Device id, or the user name given' }),
+      client: Type.String({ description: 'Client id' }),
+      address: Type.String({ description: 'Address and port of the peer' }),
+      connection: Type.String({ description: 'Id of the connection' }),
+      protocol: Type.String({ description: 'Version of MQTT of a client that connected' }),
+      reason: Type.String({ description: 'Why, as a word', examples: ['keepalive-timeout'] }),
+      code: Type.Number({
         description: 'What the client was told: the code of CONNACK, or of DISCONNECT of MQTT 5',
         examples: [0x98],
       }),
-    ),
-    count: Type.Optional(Type.Number({ description: 'How many connections or messages' })),
+      count: Type.Number({ description: 'How many connections or messages' }),
+    }).properties,
   },
   { $id: 'FleetEvent', ...closed },
 );

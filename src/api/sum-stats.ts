@@ -7,37 +7,29 @@ const recentEvents = 20;
 
 /** Adds up what replicas do. Of latencies the longest one counts. */
 export function sumStats(all: readonly StatsJson[]): Total {
+  const each = <Name extends keyof StatsJson>(name: Name) => all.map((stats) => stats[name]);
+  const waiting = each('waiting');
+  const latencies = each('ack_latency_ms');
+  const histories = each('history');
   return {
-    connections: sumFields(
-      all.map(({ connections }) => connections),
-      { open: 0, connected: 0, limit: 0 },
-    ),
-    rates: sumFields(
-      all.map(({ rates }) => rates),
-      traffic,
-    ),
-    totals: sumFields(
-      all.map(({ totals }) => totals),
-      { ...traffic, stored: 0, sent: 0 },
-    ),
+    connections: sumFields(each('connections'), { open: 0, connected: 0, limit: 0 }),
+    rates: sumFields(each('rates'), traffic),
+    totals: sumFields(each('totals'), { ...traffic, stored: 0, sent: 0 }),
     waiting: {
-      messages: sum(all.map(({ waiting }) => waiting.messages)),
-      bytes: sum(all.map(({ waiting }) => waiting.bytes)),
-      causes: joinCauses(all.flatMap(({ waiting }) => waiting.causes)),
+      messages: sum(waiting.map(({ messages }) => messages)),
+      bytes: sum(waiting.map(({ bytes }) => bytes)),
+      causes: joinCauses(waiting.flatMap(({ causes }) => causes)),
     },
     ack_latency_ms: {
-      p50: longest(all.map(({ ack_latency_ms: { p50 } }) => p50)),
-      p99: longest(all.map(({ ack_latency_ms: { p99 } }) => p99)),
+      p50: longest(latencies.map(({ p50 }) => p50)),
+      p99: longest(latencies.map(({ p99 }) => p99)),
     },
-    failures: sumFields(
-      all.map(({ failures }) => failures),
-      {},
-    ),
+    failures: sumFields(each('failures'), {}),
     history: {
-      messages_in: sumLatest(all.map(({ history }) => history.messages_in)),
-      messages_out: sumLatest(all.map(({ history }) => history.messages_out)),
-      bytes_in: sumLatest(all.map(({ history }) => history.bytes_in)),
-      bytes_out: sumLatest(all.map(({ history }) => history.bytes_out)),
+      messages_in: sumLatest(histories.map((history) => history.messages_in)),
+      messages_out: sumLatest(histories.map((history) => history.messages_out)),
+      bytes_in: sumLatest(histories.map((history) => history.bytes_in)),
+      bytes_out: sumLatest(histories.map((history) => history.bytes_out)),
     },
     recent_events: all
       .flatMap(({ replica, recent_events: events }) => events.map((event) => ({ ...event, replica })))
