@@ -7,13 +7,12 @@ import { escapeToken } from '../forward/subject.js';
 import type { LocalCommands } from '../live.js';
 import { type AskedCommand, stateOf } from '../mqtt/sessions/commands/command-state.js';
 import { clientOfKey } from '../mqtt/sessions/store/session-key.js';
-import { type SessionStore, StoreError } from '../mqtt/sessions/store/session-store.js';
+import type { SessionStore } from '../mqtt/sessions/store/session-store.js';
+import { failOnStore, readEach } from './session-list.js';
 
 const readWithinMs = 5_000;
 /** Sessions of a device that are looked at. */
 const maxSessions = 1_000;
-/** Records that are read at the same time. */
-const readAtOnce = 32;
 
 /**
  * Follows stored commands to the sessions of their device.
@@ -76,21 +75,9 @@ export function openCommandProgress(options: {
     async stored(deviceId, command) {
       const commands = options.commands();
       if (commands === undefined) return [];
-      try {
-        const keys = (await sessions.keysOf(deviceId)).slice(-maxSessions);
-        const found: ClientProgress[] = [];
-        for (let at = 0; at < keys.length; at += readAtOnce) {
-          const some = keys.slice(at, at + readAtOnce);
-          found.push(
-            ...(await Promise.all(some.map((key) => load(key, commands.incarnation, command)))).flat(),
-          );
-        }
-        return found;
-      } catch (error) {
-        if (!(error instanceof StoreError)) throw error;
-        const code = error.away ? 'NATS_UNREACHABLE' : 'NATS_STREAM';
-        throw new SvcMqttError(code, `The sessions cannot be reached: ${error.message}`, { cause: error });
-      }
+      const keys = (await sessions.keysOf(deviceId).catch(failOnStore)).slice(-maxSessions);
+      const { incarnation } = commands;
+      return (await readEach(keys, (key) => load(key, incarnation, command)).catch(failOnStore)).flat();
     },
   };
 }

@@ -2,23 +2,10 @@ import { isReadOnly } from '../../db/connection/inspect.js';
 import type { Database } from '../../db/connection/open.js';
 import type { Log } from '../../log.js';
 
-/** How the database stands, for those who look at the replica. */
-export interface DatabaseHealth {
-  /** It answers, so that every device can log in. */
-  readonly ok: boolean;
-  /** The same in words, without an address. */
-  readonly detail: string;
-  close(): void;
-}
-
 const askEveryMs = 5_000;
 
-/** Follows whether the database takes changes; whether it answers at all `isLive` says. */
-export async function startDatabaseHealth(options: {
-  db: Database;
-  log: Log;
-  isLive(): boolean;
-}): Promise<DatabaseHealth> {
+/** Follows how the database stands: whether it takes changes; whether it answers at all `isLive` says. */
+export async function startDatabaseHealth(options: { db: Database; log: Log; isLive(): boolean }) {
   const { db, log, isLive } = options;
   let readOnly = false;
   let asking = false;
@@ -48,9 +35,11 @@ export async function startDatabaseHealth(options: {
   timer.unref();
 
   return {
+    /** It answers, so that every device can log in. */
     get ok() {
       return isLive();
     },
+    /** The same in words, without an address. */
     get detail() {
       if (!isLive()) return 'does not answer';
       return readOnly ? 'answers, but takes no changes: it is a standby, or set to read-only' : 'answers';

@@ -16,13 +16,6 @@ const pollMs = 5_000;
 const gatherMs = 20;
 const retryMs = 1_000;
 
-export interface DeviceEvents {
-  readonly sent: number;
-  /** Not sent because NATS was away, or refusals came too fast. */
-  readonly dropped: number;
-  close(): Promise<void>;
-}
-
 /**
  * Tells services what becomes of devices. Connections are told as they come and go, at most once; what is in the audit log
  * is told at least once, also of what happened while no replica or no NATS was there.
@@ -34,7 +27,7 @@ export function startDeviceEvents(options: {
   sender: CloudEventSender;
   replica: string;
   log: Log;
-}): DeviceEvents {
+}) {
   const { db, feed, events, sender, replica, log } = options;
   const source = `/replicas/${replica}`;
   let sent = 0;
@@ -126,10 +119,11 @@ export function startDeviceEvents(options: {
     get sent() {
       return sent;
     },
+    /** Not sent because NATS was away, or refusals came too fast. */
     get dropped() {
       return dropped;
     },
-    async close() {
+    async close(): Promise<void> {
       closed = true;
       unlisten();
       unfollow();

@@ -12,21 +12,7 @@ import type { Log } from '../../log.js';
 import { LedgerEntry } from '../mqtt/live/ledger-entry.js';
 
 /** The ledger of all devices: what is noted of their messages goes to the database in batches. */
-export interface DeviceLedger {
-  /** Where to note what becomes of a device's messages. */
-  of(deviceId: string): LedgerEntry;
-  /** What is noted of a device and not written yet; undefined: nothing. */
-  unwritten(deviceId: string): Ledger | undefined;
-  /**
-   * What is written of a device, by all replicas, and what is noted and not written yet; undefined: nothing.
-   *
-   * @param elsewhere what other replicas have noted and not written.
-   * @throws SvcMqttError DATABASE_*.
-   */
-  read(deviceId: string, elsewhere?: readonly Ledger[]): Promise<Ledger | undefined>;
-  /** Writes what waits, as far as that is possible soon. */
-  close(): Promise<void>;
-}
+export type DeviceLedger = ReturnType<typeof startDeviceLedger>;
 
 /** A device is written at most so often, and what is lost with a process is of this time. */
 const writeAfterMs = 60_000;
@@ -56,7 +42,7 @@ export function startDeviceLedger(options: {
   log: Log;
   isLive(): boolean;
   countReplicas(): Promise<number | undefined>;
-}): DeviceLedger {
+}) {
   const { db, log, isLive } = options;
   /** The one that has waited longest first. */
   const waiting = new Map<string, Noted>();
@@ -140,6 +126,7 @@ export function startDeviceLedger(options: {
     return writing;
   }
 
+  /** What is noted of a device and not written yet; undefined: nothing. */
   function unwritten(deviceId: string): Ledger | undefined {
     const noted = waiting.get(deviceId);
     return noted && describe(noted.entry, noted.firstSeenAtMs);
@@ -151,9 +138,17 @@ export function startDeviceLedger(options: {
   timer.unref();
 
   return {
-    of: (deviceId) => waiting.get(deviceId)?.entry ?? new LedgerEntry(deviceId, onChanged),
+    /** Where to note what becomes of a device's messages. */
+    of: (deviceId: string): LedgerEntry =>
+      waiting.get(deviceId)?.entry ?? new LedgerEntry(deviceId, onChanged),
     unwritten,
-    async read(deviceId, elsewhere = []) {
+    /**
+     * What is written of a device, by all replicas, and what is noted and not written yet; undefined: nothing.
+     *
+     * @param elsewhere what other replicas have noted and not written.
+     * @throws SvcMqttError DATABASE_*.
+     */
+    async read(deviceId: string, elsewhere: readonly Ledger[] = []): Promise<Ledger | undefined> {
       for (let reads = 1; ; reads += 1) {
         while (writing !== undefined) await writing;
         const before = written;
@@ -167,7 +162,8 @@ export function startDeviceLedger(options: {
         return noted.reduce<Ledger | undefined>(addUnwritten, found);
       }
     },
-    async close() {
+    /** Writes what waits, as far as that is possible soon. */
+    async close(): Promise<void> {
       clearInterval(timer);
       await writing;
       const endMs = performance.now() + closeTimeoutMs;

@@ -3,11 +3,11 @@ import type { Downlink } from '../forward/commands/downlink.js';
 import type { Forwarder, ForwarderState } from '../forward/forwarder.js';
 import type { Durability } from '../forward/stream/durability.js';
 import type { PartReadiness, Readiness } from '../http/start.js';
-import type { DatabaseHealth } from './database-health.js';
 
 /** How the parts stand now that a replica needs to take devices. */
 export function readReadiness(parts: {
-  health: DatabaseHealth;
+  /** Of the database. */
+  health: PartReadiness;
   forwarder: Forwarder;
   /** Streams that replicas share and do without. */
   unusable: readonly string[];

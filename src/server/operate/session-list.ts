@@ -32,7 +32,7 @@ export function openSessionList({
   drop(key: string): void;
 }): LiveSessions {
   async function load(key: string): Promise<SessionJson | undefined> {
-    const found = await store.load(key).catch(fail);
+    const found = await store.load(key).catch(failOnStore);
     return found === undefined ? undefined : await summarize(key, found);
   }
 
@@ -86,12 +86,8 @@ export function openSessionList({
         key.startsWith(begin) && (wanted === undefined || wanted.has(key.slice(0, key.indexOf('.') + 1)));
       const keys = firstOf(store.keys(), isWanted, after, limit + 1);
       const page = keys.slice(0, limit);
-      const sessions: SessionJson[] = [];
-      for (let at = 0; at < page.length; at += readAtOnce) {
-        const read = await Promise.all(page.slice(at, at + readAtOnce).map(load));
-        // One that has ended meanwhile is left out.
-        sessions.push(...read.flatMap((each) => each ?? []));
-      }
+      // One that has ended meanwhile is left out.
+      const sessions = (await readEach(page, load)).flatMap((each) => each ?? []);
       return { sessions, next: keys.length > limit ? page.at(-1) : undefined };
     },
 
@@ -100,9 +96,9 @@ export function openSessionList({
     },
 
     async end(key) {
-      if (!isSessionKey(key) || (await store.load(key).catch(fail)) === undefined) return undefined;
+      if (!isSessionKey(key) || (await store.load(key).catch(failOnStore)) === undefined) return undefined;
       drop(key);
-      await store.remove(key, undefined).catch(fail);
+      await store.remove(key, undefined).catch(failOnStore);
       return { deviceId: deviceOfKey(key), clientId: clientOfKey(key) };
     },
   };
@@ -156,7 +152,16 @@ async function readBacklog<K>(stored: Pending<K>, key: K, had: number): Promise<
   return { count, oldestMs: count === 0 ? undefined : await readOldestMs(key, had, stored) };
 }
 
-function fail(error: unknown): never {
+/** Reads something of each session, of some at the same time. */
+export async function readEach<T>(keys: readonly string[], read: (key: string) => Promise<T>): Promise<T[]> {
+  const found: T[] = [];
+  for (let at = 0; at < keys.length; at += readAtOnce)
+    found.push(...(await Promise.all(keys.slice(at, at + readAtOnce).map(read))));
+  return found;
+}
+
+/** Says of an error of the store of sessions what is away. */
+export function failOnStore(error: unknown): never {
   if (!(error instanceof StoreError)) throw error;
   const code = error.away ? 'NATS_UNREACHABLE' : 'NATS_STREAM';
   throw new SvcMqttError(code, `The sessions cannot be reached: ${error.message}`, { cause: error });

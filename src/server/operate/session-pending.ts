@@ -67,11 +67,7 @@ export async function readOldestMs<K>(
 }
 
 /** How long commands wait for sessions that are away. */
-export interface PendingWatch {
-  /** `Date.now()` when the oldest was stored, 0 when none waits; undefined: another replica says it, or it is not known yet. */
-  readonly oldestMs: number | undefined;
-  close(): void;
-}
+export type PendingWatch = ReturnType<typeof startPendingWatch>;
 
 const roundMs = 15_000;
 /** Sessions that are known to have something pending; of more those found first. */
@@ -96,7 +92,7 @@ export function startPendingWatch(options: {
   /** Its client is connected to this replica. */
   isConnected(key: string): boolean;
   log: Log;
-}): PendingWatch {
+}) {
   const { store, presence, isConnected, log } = options;
   const closing = new AbortController();
   const { signal } = closing;
@@ -185,6 +181,7 @@ export function startPendingWatch(options: {
   run().catch(() => {});
 
   return {
+    /** `Date.now()` when the oldest was stored, 0 when none waits; undefined: another replica says it, or it is not known yet. */
     get oldestMs() {
       return oldestMs;
     },

@@ -45,26 +45,25 @@ export function startTrafficHistory(
     return samples.slice(1).map((to, index) => perSecond(samples[index] as Sample, to, name));
   }
 
+  function each<T>(read: (name: keyof Traffic) => T): Traffic<T> {
+    return {
+      messagesIn: read('messagesIn'),
+      messagesOut: read('messagesOut'),
+      bytesIn: read('bytesIn'),
+      bytesOut: read('bytesOut'),
+    };
+  }
+
   const timer = setInterval(takeSample, intervalMs);
   timer.unref();
   return {
     /** The latest last. */
-    read: (): Traffic<number[]> => ({
-      messagesIn: series('messagesIn'),
-      messagesOut: series('messagesOut'),
-      bytesIn: series('bytesIn'),
-      bytesOut: series('bytesOut'),
-    }),
+    read: (): Traffic<number[]> => each(series),
     /** Averages of the last seconds. */
     rates(): Traffic {
       const to = samples.at(-1) as Sample;
       const from = samples.at(-1 - rateSeconds) ?? (samples[0] as Sample);
-      return {
-        messagesIn: perSecond(from, to, 'messagesIn'),
-        messagesOut: perSecond(from, to, 'messagesOut'),
-        bytesIn: perSecond(from, to, 'bytesIn'),
-        bytesOut: perSecond(from, to, 'bytesOut'),
-      };
+      return each((name) => perSecond(from, to, name));
     },
     quantiles(): { p50Ms: number | undefined; p99Ms: number | undefined } {
       const recent = subtractLatency(readLatency(), latencies[0] as LatencySnapshot);
