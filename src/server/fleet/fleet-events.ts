@@ -134,25 +134,17 @@ export function openFleetEvents(options: {
   };
 }
 
-/** Who follows the events, and how far it is with each replica. */
-interface Follower {
-  take(replica: string, event: EventJson): void;
-  /** There are events of a replica up to this one, and no more of them come. */
-  miss(replica: string, last: number): void;
-  /** Takes no events of a replica until `goOn`. */
-  hold(replica: string): void;
-  /** Takes the events of a replica that it was not there for, and those that were held back. */
-  goOn(replica: string, events: readonly EventJson[]): void;
-}
+type Follower = ReturnType<typeof openFollower>;
 
-/** @param isThere whether a replica has not ended, as far as is known. */
-function openFollower(
-  listener: EventListener,
-  position: Position,
-  isThere: (replica: string) => boolean,
-): Follower {
+/**
+ * Who follows the events, and how far it is with each replica.
+ *
+ * @param isThere whether a replica has not ended, as far as is known.
+ */
+function openFollower(listener: EventListener, position: Position, isThere: (replica: string) => boolean) {
   const held = new Map<string, EventJson[]>();
 
+  /** There are events of a replica up to this one, and no more of them come. */
   function miss(replica: string, last: number): void {
     if (held.has(replica)) return;
     const seen = position.get(replica);
@@ -179,8 +171,10 @@ function openFollower(
   return {
     take,
     miss,
-    hold: (replica) => void held.set(replica, []),
-    goOn(replica, events) {
+    /** Takes no events of a replica until `goOn`. */
+    hold: (replica: string): void => void held.set(replica, []),
+    /** Takes the events of a replica that it was not there for, and those that were held back. */
+    goOn(replica: string, events: readonly EventJson[]): void {
       const waiting = held.get(replica) ?? [];
       held.delete(replica);
       for (const event of [...events, ...waiting]) take(replica, event);

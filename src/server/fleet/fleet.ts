@@ -1,19 +1,19 @@
 import { hostname } from 'node:os';
+import { readLedgerJson } from '../../api/device.js';
 import type { Log } from '../../log.js';
 import type { NatsLink } from '../forward/connection/nats-link.js';
 import { openFleetLink } from '../forward/fleet/fleet-link.js';
 import type { FleetTelling } from '../forward/fleet/fleet-telling.js';
 import type { LocalView, ReplicaView, TakeTurn } from '../live.js';
 import type { DeviceLedger } from '../operate/device-ledger.js';
-import { openAsking } from './asking.js';
+import { type Asking, openAsking } from './asking.js';
 import { openFleetCommands } from './fleet-commands.js';
 import { openFleetConnections } from './fleet-connections.js';
 import { openFleetEvents } from './fleet-events.js';
-import { readFleetLedger } from './fleet-ledger.js';
 import { readFleetStats } from './fleet-stats.js';
 import { openMembers } from './members.js';
 import { openQuestions } from './questions.js';
-import type { Health } from './wire.js';
+import { answers, type Health } from './wire.js';
 
 /**
  * Joins this replica to the others: it answers them, and asks them.
@@ -64,4 +64,21 @@ export function joinFleet(options: {
       await link.close();
     },
   };
+}
+
+/**
+ * The ledger of a device: what is written, and what the replicas that answer have not written yet. What one of them writes
+ * while it is asked can be missing, or counted twice, in this answer.
+ *
+ * @returns undefined: nothing is known of it.
+ * @throws SvcMqttError DATABASE_*.
+ */
+async function readFleetLedger(
+  deviceId: string,
+  local: Pick<DeviceLedger, 'read'>,
+  asking: Asking,
+): ReturnType<DeviceLedger['read']> {
+  const told = await asking.askAll('ledger', { device: deviceId }, answers.ledger);
+  const elsewhere = told.flatMap(({ answer }) => answer?.ledger ?? []).map(readLedgerJson);
+  return await local.read(deviceId, elsewhere);
 }
