@@ -109,21 +109,19 @@ const proxyHeaders = [
 function checkLocal(settings: AccessSettings, request: AccessRequest): AccessRefusal | undefined {
   const remedy =
     'set API_TOKEN or make a key (svc-mqtt api-key create), or set API_ALLOW_UNAUTHENTICATED=true to open it to everyone';
-  if (!isLoopback(request.remoteAddress)) {
-    return {
-      code: 'UNAUTHENTICATED',
-      detail: `Without API_TOKEN and keys the API answers loopback addresses only, and this request comes from ${request.remoteAddress ?? 'an unknown address'}; ${remedy}`,
-      challenge: realm,
-    };
-  }
+  const refuse = (rule: string): AccessRefusal => ({
+    code: 'UNAUTHENTICATED',
+    detail: `Without API_TOKEN and keys the API answers ${rule}; ${remedy}`,
+    challenge: realm,
+  });
+  const { remoteAddress = 'an unknown address' } = request;
+  if (!isLoopback(request.remoteAddress))
+    return refuse(`loopback addresses only, and this request comes from ${remoteAddress}`);
   const proxy = proxyHeaders.find((name) => request.headers[name] !== undefined);
-  if (proxy !== undefined) {
-    return {
-      code: 'UNAUTHENTICATED',
-      detail: `Without API_TOKEN and keys the API answers this machine only, and the header ${proxy} says that a proxy forwards this request for somebody else; ${remedy}`,
-      challenge: realm,
-    };
-  }
+  if (proxy !== undefined)
+    return refuse(
+      `this machine only, and the header ${proxy} says that a proxy forwards this request for somebody else`,
+    );
   return checkHost(settings, request.headers.host);
 }
 

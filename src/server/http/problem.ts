@@ -77,6 +77,11 @@ export class ProblemError extends SvcMqttError {
   }
 }
 
+/** What was sent, as far as an answer repeats it. */
+export function shorten(text: string): string {
+  return text.length > 64 ? `${text.slice(0, 64)}…` : text;
+}
+
 /** Bad input, one field at fault after the other. */
 export function invalidInput(errors: readonly FieldProblem[], suggestion?: string): ProblemError {
   const detail = errors.map((error) => `${error.field} ${error.problem}`).join('; ');

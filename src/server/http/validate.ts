@@ -2,7 +2,7 @@ import type { FastifySchemaCompiler } from 'fastify';
 import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { FieldProblem } from '../../api/problem.js';
-import { invalidField } from './problem.js';
+import { invalidField, shorten } from './problem.js';
 
 /** Most faults one answer names. */
 const maxFaults = 16;
@@ -115,10 +115,6 @@ function describeFault(keyword: string, params: Record<string, unknown>): string
   if (keyword === 'maximum') return `must be at most ${limit}`;
   if (keyword === 'enum') return `must be one of ${(params.allowedValues as string[]).join(', ')}`;
   return 'is not allowed here';
-}
-
-function shorten(name: string): string {
-  return name.length > 64 ? `${name.slice(0, 64)}…` : name;
 }
 
 /**

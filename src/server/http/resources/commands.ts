@@ -94,12 +94,10 @@ function addSendRoute(app: TypedApp, options: CommandOptions): void {
       for (const field of ['topic', 'payload'] as const)
         if (request.body[field]?.isWellFormed() === false) requireField(field, 'must be well-formed Unicode');
       const payload = readPayload(request.body);
-      if (waitSec === undefined ? ack !== undefined : expirySec !== undefined) {
-        const field = waitSec === undefined ? 'ack' : 'expires_in_seconds';
-        const problem =
-          waitSec === undefined ? 'goes only with wait_seconds' : 'does not go with wait_seconds';
-        throw invalidField(field, problem);
-      }
+      if (waitSec === undefined && ack !== undefined)
+        throw invalidField('ack', 'goes only with wait_seconds');
+      if (waitSec !== undefined && expirySec !== undefined)
+        throw invalidField('expires_in_seconds', 'does not go with wait_seconds');
       if (ack === true && qos === 0)
         throw invalidField('qos', 'must be 1 with ack: nobody acknowledges QoS 0');
       const { id } = request.params;
@@ -118,17 +116,11 @@ function addSendRoute(app: TypedApp, options: CommandOptions): void {
       if (waitSec === undefined) {
         answered = { stored: (await commands.send(command, expirySec)) ?? null, answer: null };
       } else {
-        const answer = await commands.ask(command, { withinMs: waitSec * 1_000, ack: ack === true });
-        if ('code' in answer) throw toProblem(id, answer);
-        const { by } = answer;
-        answered = {
-          stored: null,
-          answer: {
-            by,
-            payload: toText(answer.payload),
-            payload_base64: Buffer.from(answer.payload).toString('base64'),
-          },
-        };
+        const told = await commands.ask(command, { withinMs: waitSec * 1_000, ack: ack === true });
+        if ('code' in told) throw toProblem(id, told);
+        const { by, payload: bytes } = told;
+        const asBase64 = Buffer.from(bytes).toString('base64');
+        answered = { stored: null, answer: { by, payload: toText(bytes), payload_base64: asBase64 } };
       }
       const { sequence } = answered.stored ?? {};
       // It is done, whether the database is there to note it or not.

@@ -9,7 +9,7 @@ import {
 } from '../../../api/connection-schema.js';
 import type { FleetConnections } from '../../live.js';
 import { answer, answerDone, operation } from '../operation.js';
-import { ProblemError } from '../problem.js';
+import { ProblemError, shorten } from '../problem.js';
 import { openTurns } from '../turns.js';
 import type { TypedApp } from '../typed-app.js';
 
@@ -103,6 +103,8 @@ export function addConnectionRoutes(
 }
 
 function unknown(id: string): ProblemError {
-  const shown = JSON.stringify(id.length > 64 ? `${id.slice(0, 64)}…` : id);
-  return new ProblemError('CONNECTION_NOT_FOUND', `No replica has a connection with the id ${shown}`);
+  return new ProblemError(
+    'CONNECTION_NOT_FOUND',
+    `No replica has a connection with the id ${JSON.stringify(shorten(id))}`,
+  );
 }

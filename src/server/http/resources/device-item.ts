@@ -20,15 +20,12 @@ const tags = ['devices'];
 
 /** Adds the routes of one device. */
 export function addDeviceItemRoutes(app: TypedApp, options: DeviceOptions): void {
-  addShowRoute(app, options);
-  addSetRoute(app, options);
-  addRevokeRoute(app, options);
-  addEnableRoute(app, options);
-  addRemoveRoute(app, options);
+  addPropertyRoutes(app, options);
+  addLifeCycleRoutes(app, options);
   addRotateRoute(app, options);
 }
 
-function addShowRoute(app: TypedApp, { devices }: DeviceOptions): void {
+function addPropertyRoutes(app: TypedApp, { devices, log }: DeviceOptions): void {
   app.get(
     '/devices/:id',
     {
@@ -47,9 +44,7 @@ function addShowRoute(app: TypedApp, { devices }: DeviceOptions): void {
       return reply.code(200).send(toDeviceDetailsJson(device, await devices.ledger(device.id)));
     },
   );
-}
 
-function addSetRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
   app.patch(
     '/devices/:id',
     operation('operator', {
@@ -73,7 +68,7 @@ function addSetRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
   );
 }
 
-function addRevokeRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
+function addLifeCycleRoutes(app: TypedApp, { devices, log }: DeviceOptions): void {
   app.delete(
     '/devices/:id',
     operation('operator', {
@@ -98,9 +93,7 @@ function addRevokeRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
       return reply.code(204).send(null);
     },
   );
-}
 
-function addEnableRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
   app.post(
     '/devices/:id/enable',
     operation('operator', {
@@ -117,9 +110,7 @@ function addEnableRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
       return reply.code(200).send(toDeviceJson(device));
     },
   );
-}
 
-function addRemoveRoute(app: TypedApp, { devices, log }: DeviceOptions): void {
   app.post(
     '/devices/:id/remove',
     operation('operator', {

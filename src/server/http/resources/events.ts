@@ -29,7 +29,7 @@ export function addEventRoute(
   const { events, replica, limits, log } = options;
   app.addSchema(FleetEventResponse);
   /** With the caller of each. */
-  const streams = new Map<EventStream, string>();
+  const streams = new Map<ReturnType<typeof openEventStream>, string>();
 
   app.get(
     '/events',
@@ -99,10 +99,6 @@ export function addEventRoute(
   });
 }
 
-interface EventStream extends EventListener {
-  end(): void;
-}
-
 function openEventStream(options: {
   response: ServerResponse;
   headers: Record<string, number | string | string[] | undefined>;
@@ -111,7 +107,7 @@ function openEventStream(options: {
   wants(event: EventJson): boolean;
   onSlow(): void;
   onClose(): void;
-}): EventStream {
+}): EventListener & { end(): void } {
   const { response, limits, replica } = options;
   let waiting = '';
   let timer: NodeJS.Timeout | undefined;

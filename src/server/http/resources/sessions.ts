@@ -8,7 +8,7 @@ import {
 import type { LiveSessions } from '../../live.js';
 import { answer, answerDone, operation } from '../operation.js';
 import { decodeCursor, encodeCursor } from '../paging.js';
-import { ProblemError } from '../problem.js';
+import { ProblemError, shorten } from '../problem.js';
 import type { TypedApp } from '../typed-app.js';
 
 const tags = ['sessions'];
@@ -80,6 +80,8 @@ export function addSessionRoutes(app: TypedApp, sessions: LiveSessions): void {
 }
 
 function unknown(id: string): ProblemError {
-  const shown = JSON.stringify(id.length > 64 ? `${id.slice(0, 64)}…` : id);
-  return new ProblemError('SESSION_NOT_FOUND', `There is no session with the id ${shown}`);
+  return new ProblemError(
+    'SESSION_NOT_FOUND',
+    `There is no session with the id ${JSON.stringify(shorten(id))}`,
+  );
 }
