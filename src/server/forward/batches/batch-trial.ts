@@ -15,19 +15,7 @@ export type TrialStep = 'batches' | 'singly' | 'leave';
  * compared with what was stored in batches before. A store that syncs for each message shows a tenth; another one,
  * taken for slow since the machine was busy, shows as much or more.
  */
-export interface BatchTrial {
-  /**
-   * @param stored messages stored since the tick before.
-   * @param loaded messages have been waiting all the time.
-   * @param batchTicks how long a batch takes: fewer than four of them say nothing.
-   * @param underWay batches are, whose messages would count for those that go by themselves.
-   */
-  tick(stored: number, loaded: boolean, batchTicks: number, underWay: boolean): TrialStep;
-  /** Begins anew, with batches. */
-  restart(): void;
-}
-
-export function openBatchTrial(): BatchTrial {
+export function openBatchTrial() {
   let singly = false;
   let ticks = 0;
   let pause = firstPauseTicks;
@@ -35,7 +23,13 @@ export function openBatchTrial(): BatchTrial {
   let inBatches: number[] = [];
   let alone = 0;
   return {
-    tick(stored, loaded, batchTicks, underWay) {
+    /**
+     * @param stored messages stored since the tick before.
+     * @param loaded messages have been waiting all the time.
+     * @param batchTicks how long a batch takes: fewer than four of them say nothing.
+     * @param underWay batches are, whose messages would count for those that go by themselves.
+     */
+    tick(stored: number, loaded: boolean, batchTicks: number, underWay: boolean): TrialStep {
       if (!loaded || (singly && underWay)) return singly ? 'singly' : 'batches';
       const needed = Math.max(measuredTicks, 4 * batchTicks);
       ticks += 1;
@@ -55,7 +49,8 @@ export function openBatchTrial(): BatchTrial {
       pause = pauseTicks;
       return pays ? 'batches' : 'leave';
     },
-    restart() {
+    /** Begins anew, with batches. */
+    restart(): void {
       singly = false;
       ticks = 0;
       pause = firstPauseTicks;

@@ -15,43 +15,13 @@ const tickMs = 100;
 const firstPauseMs = 100;
 const lastPauseMs = 10_000;
 
-/** Whether a batch is cheaper for the stream than its messages by themselves, and how many of these may be under way: measured while messages go. */
-export interface BatchWorth {
-  /** The stream takes batches. */
-  readonly allowed: boolean;
-  /** What waits goes in batches now. */
-  readonly gathering: boolean;
-  /** Messages were not answered in time since the tick before. */
-  readonly late: boolean;
-  /** Messages that may be under way by themselves. */
-  readonly window: number;
-  /** Whether a batch of so many is cheaper. */
-  pays(messages: number): boolean;
-  /** A message was sent by itself. @param underWay messages by themselves that are sent and not answered, with this one. */
-  noteSingle(token: number, underWay: number): void;
-  /** A message that went by itself was answered. */
-  noteAnswer(token: number): void;
-  /** Messages are not answered in time. */
-  noteLate(): void;
-  /** A batch is sent, or everything under way is lost: what is being measured says nothing. */
-  abandon(): void;
-  noteStored(messages: number, sentAtMs: number): void;
-  /** @param forGood the stream takes no batches. */
-  noteRefused(forGood: boolean): void;
-  /** How long the way to the server and back takes, milliseconds. */
-  setWay(tookMs: number): void;
-  /** Nothing is known of the stream. */
-  restart(allowed: boolean): void;
-  /**
-   * @param timeoutMs what is not answered by then tells how slow the stream is at least.
-   * @param present messages that wait or are under way.
-   * @param underWay batches are under way.
-   */
-  tick(nowMs: number, timeoutMs: number, present: number, underWay: boolean): void;
-}
-
-/** @param always whatever waits goes in batches: nothing is compared. */
-export function openBatchWorth(always: boolean): BatchWorth {
+/**
+ * Whether a batch is cheaper for the stream than its messages by themselves, and how many of these may be under way: measured while
+ * messages go.
+ *
+ * @param always whatever waits goes in batches: nothing is compared.
+ */
+export function openBatchWorth(always: boolean) {
   const pace = openStorePace();
   const trial = openBatchTrial();
   let allowed = false;
@@ -103,31 +73,40 @@ export function openBatchWorth(always: boolean): BatchWorth {
   }
 
   return withFastGetters({
+    /** The stream takes batches. */
     get allowed() {
       return allowed;
     },
+    /** What waits goes in batches now. */
     get gathering() {
       return gathering;
     },
+    /** Messages were not answered in time since the tick before. */
     get late() {
       return late;
     },
+    /** Messages that may be under way by themselves. */
     get window() {
       return window;
     },
-    pays: (messages) => gathering && messages > 1 && messages > worth(),
-    noteSingle(token, underWay) {
+    /** Whether a batch of so many is cheaper. */
+    pays: (messages: number) => gathering && messages > 1 && messages > worth(),
+    /** A message was sent by itself. @param underWay messages by themselves that are sent and not answered, with this one. */
+    noteSingle(token: number, underWay: number): void {
       if (pace.idle) pace.begin(token, underWay);
     },
-    noteAnswer(token) {
+    /** A message that went by itself was answered. */
+    noteAnswer(token: number): void {
       answered += 1;
       if (pace.noteAnswer(token)) weigh();
     },
-    noteLate() {
+    /** Messages are not answered in time. */
+    noteLate(): void {
       lateNow = true;
     },
+    /** A batch is sent, or everything under way is lost: what is being measured says nothing. */
     abandon: pace.abandon,
-    noteStored(messages, sentAtMs) {
+    noteStored(messages: number, sentAtMs: number): void {
       const nowMs = performance.now();
       const tookMs = nowMs - Math.max(sentAtMs, committedAtMs);
       commitMs = commitMs === undefined ? tookMs : commitMs + 0.2 * (tookMs - commitMs);
@@ -136,14 +115,17 @@ export function openBatchWorth(always: boolean): BatchWorth {
       answered += messages;
       weigh();
     },
-    noteRefused(forGood) {
+    /** @param forGood the stream takes no batches. */
+    noteRefused(forGood: boolean): void {
       pauseMs = Math.min(Math.max(2 * pauseMs, firstPauseMs), lastPauseMs);
       pausedUntilMs = performance.now() + pauseMs;
       if (forGood) allowed = false;
       weigh();
     },
+    /** How long the way to the server and back takes, milliseconds. */
     setWay: pace.setWay,
-    restart(takesBatches) {
+    /** Nothing is known of the stream. */
+    restart(takesBatches: boolean): void {
       allowed = takesBatches;
       pace.restart();
       commitMs = undefined;
@@ -153,7 +135,12 @@ export function openBatchWorth(always: boolean): BatchWorth {
       pausedUntilMs = 0;
       weigh();
     },
-    tick(nowMs, timeoutMs, present, underWay) {
+    /**
+     * @param timeoutMs what is not answered by then tells how slow the stream is at least.
+     * @param present messages that wait or are under way.
+     * @param underWay batches are under way.
+     */
+    tick(nowMs: number, timeoutMs: number, present: number, underWay: boolean): void {
       judge(nowMs, present, underWay);
       pace.tick(nowMs, timeoutMs);
       if (lateNow && !late) pace.slow();

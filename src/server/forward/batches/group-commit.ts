@@ -23,49 +23,6 @@ const elsewhere = -1;
 /** JetStream's code for "atomic publish is disabled". */
 const disabledCode = '10174 ';
 
-/**
- * Decides how messages leave, so that a stream that takes long for each, as one that syncs to disk before it answers, stores
- * many and is not flooded. No more are under way than the stream stores in a moment (`store-pace.ts`). What waits meanwhile
- * goes as an atomic batch (ADR-50, `allow_atomic`; nats-server syncs once for each from 2.15 on) where that is cheaper than its messages by
- * themselves, which is measured. The answer to a batch is exactly as strong as one to each message: all of it is stored, or nothing.
- *
- * Nothing waits for company: a message that finds the stream idle goes at once and alone. The messages of a refused
- * batch are sent by themselves, so that the one at fault is alone to suffer.
- */
-export interface GroupCommit {
-  /** What waits goes in batches now. */
-  readonly gathering: boolean;
-  /**
-   * The batch that a message sent now becomes a part of; 0 when it goes by itself; `elsewhere` when it goes to another stream, which
-   * neither waits for what is held nor may go ahead of its client's others.
-   *
-   * @param again it was sent before and may be stored: its identifier would make the stream refuse a whole batch.
-   */
-  groupOf(message: UplinkMessage, again: boolean): number;
-  /**
-   * Sends a message, or keeps it until there is room or its batch leaves. Answers whether it was sent.
-   *
-   * @param group what `groupOf` has just answered.
-   */
-  send(message: UplinkMessage, token: number, group: number): boolean;
-  /** The answer to a batch. */
-  settle(answer: Msg): void;
-  /** NATS let these not through. */
-  noteDenied(tokens: readonly number[]): void;
-  /** Messages are not answered in time. */
-  noteLate(): void;
-  /** A message that went by itself was answered. */
-  noteAnswer(token: number): void;
-  /** How long the way to the server and back takes, milliseconds. */
-  setWay(tookMs: number): void;
-  /** @param problem why the stream takes no batches, or undefined. */
-  restart(problem: string | undefined): void;
-  connected(wire: NatsWire): void;
-  /** What is held and what is under way is forgotten, and has to be given again. */
-  disconnected(): void;
-  tick(nowMs: number): void;
-}
-
 interface Batch {
   /** 0: messages that go by themselves. */
   readonly number: number;
@@ -80,6 +37,14 @@ interface Batch {
 }
 
 /**
+ * Decides how messages leave, so that a stream that takes long for each, as one that syncs to disk before it answers, stores
+ * many and is not flooded. No more are under way than the stream stores in a moment (`store-pace.ts`). What waits meanwhile
+ * goes as an atomic batch (ADR-50, `allow_atomic`; nats-server syncs once for each from 2.15 on) where that is cheaper than its messages by
+ * themselves, which is measured. The answer to a batch is exactly as strong as one to each message: all of it is stored, or nothing.
+ *
+ * Nothing waits for company: a message that finds the stream idle goes at once and alone. The messages of a refused
+ * batch are sent by themselves, so that the one at fault is alone to suffer.
+ *
  * @param options.inbox answers to batches come to `<inbox>.<number>.c`.
  * @param options.timeoutMs the stream is late when it has not answered for so long.
  * @param options.onUnavailable the stream takes no batches any more.
@@ -98,7 +63,7 @@ export function openGroupCommit(options: {
   /** Largest message with headers that the stream takes, bytes. */
   maxMessageBytes(): number;
   onUnavailable(reason: string): void;
-}): GroupCommit {
+}) {
   const { settle, maxMessageBytes } = options;
   const name = randomBytes(6).toString('hex');
   const prefix = Buffer.from(`${options.inbox}.`);
@@ -282,10 +247,17 @@ export function openGroupCommit(options: {
   }
 
   return withFastGetters({
+    /** What waits goes in batches now. */
     get gathering() {
       return worth.gathering;
     },
-    groupOf(message, again) {
+    /**
+     * The batch that a message sent now becomes a part of; 0 when it goes by itself; `elsewhere` when it goes to another stream, which
+     * neither waits for what is held nor may go ahead of its client's others.
+     *
+     * @param again it was sent before and may be stored: its identifier would make the stream refuse a whole batch.
+     */
+    groupOf(message: UplinkMessage, again: boolean): number {
       if (!message.batchable) return elsewhere;
       if (!worth.allowed || again || message.repeated === true) return 0;
       const room = promised ? 1 : worth.window;
@@ -294,7 +266,12 @@ export function openGroupCommit(options: {
       promised = true;
       return joinable(true)?.number ?? lastNumber + 1;
     },
-    send(message, token, group) {
+    /**
+     * Sends a message, or keeps it until there is room or its batch leaves. Answers whether it was sent.
+     *
+     * @param group what `groupOf` has just answered.
+     */
+    send(message: UplinkMessage, token: number, group: number): boolean {
       // Another stream than that of NATS_SUBJECT is not measured, and neither slows it nor waits for it.
       if (group === elsewhere) {
         publishSingly(message, token);
@@ -313,7 +290,8 @@ export function openGroupCommit(options: {
       schedule();
       return false;
     },
-    settle(answer) {
+    /** The answer to a batch. */
+    settle(answer: Msg): void {
       const batch = underWay.get(Number(answer.subject.split('.').at(-2)));
       if (batch === undefined) return;
       const ack = options.readAnswer(answer);
@@ -333,7 +311,8 @@ export function openGroupCommit(options: {
       }
       flush();
     },
-    noteDenied(tokens) {
+    /** NATS let these not through. */
+    noteDenied(tokens: readonly number[]): void {
       const denied = new Set(tokens);
       for (const batch of [...underWay.values()]) {
         // Without its last message a batch is never stored, nor answered; without another one it is refused.
@@ -343,24 +322,27 @@ export function openGroupCommit(options: {
       }
       flush();
     },
-    noteAnswer(token) {
+    /** A message that went by itself was answered. */
+    noteAnswer(token: number): void {
       worth.noteAnswer(token);
       if (waiting.length > 0 || promised) schedule();
     },
     noteLate: worth.noteLate,
     setWay: worth.setWay,
-    restart: (problem) => worth.restart(problem === undefined),
-    connected(newWire) {
+    /** @param problem why the stream takes no batches, or undefined. */
+    restart: (problem: string | undefined) => worth.restart(problem === undefined),
+    connected(newWire: NatsWire): void {
       wire = newWire;
     },
-    disconnected() {
+    /** What is held and what is under way is forgotten, and has to be given again. */
+    disconnected(): void {
       waiting = [];
       promised = false;
       underWay.clear();
       committing = 0;
       worth.abandon();
     },
-    tick(nowMs) {
+    tick(nowMs: number): void {
       for (const batch of underWay.values()) if (isGone(batch)) end(batch);
       const held = waiting.reduce((sum, { messages, sent }) => sum + messages.length - sent, 0);
       const { late } = worth;

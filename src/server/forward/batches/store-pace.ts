@@ -16,34 +16,7 @@ const aheadMs = 100;
  * A stream that is slow is given less at a time: what is sent to one that stores five a second would else be taken for lost
  * before it comes to it, and be sent again.
  */
-export interface StorePace {
-  /** Milliseconds that the stream takes for a message, without the way there and back; undefined while unknown. */
-  readonly messageMs: number | undefined;
-  /** Messages that may be under way. */
-  readonly window: number;
-  /** No round is under way. */
-  readonly idle: boolean;
-  /**
-   * Begins a round, unless too little is under way to tell anything.
-   *
-   * @param underWay messages that are sent and not answered, with this one.
-   */
-  begin(token: number, underWay: number): void;
-  /** A message was answered. Answers whether that ended a round. */
-  noteAnswer(token: number): boolean;
-  /** What is under way is lost, or something else was, so that its time says nothing. */
-  abandon(): void;
-  /** The stream answers nothing for long: one message at a time, until that tells how long it takes now. */
-  slow(): void;
-  /** How long the way to the server and back takes, milliseconds. */
-  setWay(tookMs: number): void;
-  /** Nothing is known of the stream any more. */
-  restart(): void;
-  /** @param timeoutMs a round that is not over by then tells how slow the stream is at least. */
-  tick(nowMs: number, timeoutMs: number): void;
-}
-
-export function openStorePace(): StorePace {
+export function openStorePace() {
   let token = -1;
   let messages = 0;
   let beganAtMs = 0;
@@ -66,45 +39,59 @@ export function openStorePace(): StorePace {
   }
 
   return withFastGetters({
+    /** Milliseconds that the stream takes for a message, without the way there and back; undefined while unknown. */
     get messageMs() {
       return messageMs;
     },
+    /** Messages that may be under way. */
     get window() {
       return window;
     },
+    /** No round is under way. */
     get idle() {
       return token === -1;
     },
-    begin(first, underWay) {
+    /**
+     * Begins a round, unless too little is under way to tell anything.
+     *
+     * @param underWay messages that are sent and not answered, with this one.
+     */
+    begin(first: number, underWay: number): void {
       if (underWay < Math.min(firstWindow, window)) return;
       token = first;
       messages = underWay;
       beganAtMs = performance.now();
     },
-    noteAnswer(answered) {
+    /** A message was answered. Answers whether that ended a round. */
+    noteAnswer(answered: number): boolean {
       if (answered !== token) return false;
       learn(performance.now() - beganAtMs);
       return true;
     },
-    abandon() {
+    /** What is under way is lost, or something else was, so that its time says nothing. */
+    abandon(): void {
       token = -1;
     },
-    slow() {
+    /** The stream answers nothing for long: one message at a time, until that tells how long it takes now. */
+    slow(): void {
       token = -1;
       recent = [];
       messageMs = undefined;
       window = 1;
     },
-    setWay(tookMs) {
+    /** How long the way to the server and back takes, milliseconds. */
+    setWay(tookMs: number): void {
       wayMs = tookMs;
     },
-    restart() {
+    /** Nothing is known of the stream any more. */
+    restart(): void {
       token = -1;
       messageMs = undefined;
       recent = [];
       window = firstWindow;
     },
-    tick(nowMs, timeoutMs) {
+    /** @param timeoutMs a round that is not over by then tells how slow the stream is at least. */
+    tick(nowMs: number, timeoutMs: number): void {
       if (token !== -1 && nowMs - beganAtMs >= Math.min(timeoutMs, longestRoundMs)) learn(nowMs - beganAtMs);
     },
   });

@@ -6,46 +6,13 @@ import type { Outlet, Refusal } from '../outlet.js';
 import { StreamDoubt } from './doubt.js';
 import { ClientLane, type LaneContext } from './lane.js';
 import { openSlots, slotFree, slotHeld, slotSent } from './slots.js';
-import { type Failure, findStandstill, type Standstill } from './standstill.js';
+import { type Failure, findStandstill } from './standstill.js';
 
 const decoder = new TextDecoder();
 
-/** The messages that wait for their confirmation, known by their tokens. What a message's fate means for its client's others, its lane decides. */
-export interface InFlight {
-  readonly count: number;
-  readonly bytes: number;
-  /** Messages that were sent and are not answered. */
-  readonly underWay: number;
-  readonly holdingLanes: number;
-  /** Nothing is stored, and why. */
-  readonly standstill: Standstill | undefined;
-  /** See `Forwarder.troubles`. */
-  troubles(): TroubleSum[];
-  openLane(): Lane;
-  /** The outlet is about to send what it has held. Answers whether it is still to be sent. */
-  departed(token: number): boolean;
-  /** When the message of this token was sent; undefined when it is not under way. */
-  sentAtMs(token: number): number | undefined;
-  /** It is for the stream of NATS_SUBJECT. */
-  isBatchable(token: number): boolean;
-  /** The time as messages are given it: see `passTo`. */
-  readonly nowMs: number;
-  /** The message of this token is stored. Unknown and old tokens are ignored. */
-  settleStored(token: number, ack?: Uint8Array, behind?: number): void;
-  /** NATS refused the message of this token; `permanent` when it always will. */
-  settleRefused(token: number, refusal: Refusal): void;
-  /** NATS refused what was sent to these subjects: what is under way to them is tried again later. Answers the tokens of that. */
-  settleDenied(subjects: ReadonlySet<string>): readonly number[];
-  /** The connection is gone: everything under way is to be sent again, in order. */
-  loseAll(): void;
-  /** The outlet was closed for a while and is open again: what is under way gets its full time to be answered. */
-  restartTimeouts(): void;
-  /** Time passes here, and in `tick`, and nowhere else. */
-  passTo(nowMs: number): void;
-  /** Regular work. */
-  tick(nowMs: number): void;
-}
+export type InFlight = ReturnType<typeof openInFlight>;
 
+/** The messages that wait for their confirmation, known by their tokens. What a message's fate means for its client's others, its lane decides. */
 export function openInFlight(options: {
   outlet: Outlet;
   /** Takes the messages without `confirm`. */
@@ -58,7 +25,7 @@ export function openInFlight(options: {
   full(): boolean;
   /** There is more room than before. */
   onRoom(): void;
-}): InFlight {
+}) {
   const { outlet, ackTimeoutMs, counters } = options;
   const late = `no confirmation within ${ackTimeoutMs} ms: the disk of NATS is full or slow, or its stream has no leader`;
   const slots = openSlots<ClientLane>();
@@ -137,43 +104,53 @@ export function openInFlight(options: {
     get bytes() {
       return slots.bytes;
     },
+    /** Messages that were sent and are not answered. */
     get underWay() {
       return slots.underWay;
     },
     get holdingLanes() {
       return holding.size;
     },
+    /** Nothing is stored, and why. */
     get standstill() {
       return findStandstill(failures(), counters.stored, context.nowMs);
     },
+    /** See `Forwarder.troubles`. */
     troubles: sumTroubles,
-    openLane: () => new ClientLane(context),
-    departed(token) {
+    openLane: (): Lane => new ClientLane(context),
+    /** The outlet is about to send what it has held. Answers whether it is still to be sent. */
+    departed(token: number): boolean {
       const slot = slots.find(token);
       return slot >= 0 && slots.lane(slot).depart(slot);
     },
-    sentAtMs(token) {
+    /** When the message of this token was sent; undefined when it is not under way. */
+    sentAtMs(token: number): number | undefined {
       const slot = slots.find(token);
       return slot >= 0 && slots.phase(slot) === slotSent ? slots.sentAtMs(slot) : undefined;
     },
-    isBatchable(token) {
+    /** It is for the stream of NATS_SUBJECT. */
+    isBatchable(token: number): boolean {
       const slot = slots.find(token);
       return slot >= 0 && slots.message(slot).batchable;
     },
+    /** The time as messages are given it: see `passTo`. */
     get nowMs() {
       return context.nowMs;
     },
-    settleStored(token, ack, behind) {
+    /** The message of this token is stored. Unknown and old tokens are ignored. */
+    settleStored(token: number, ack?: Uint8Array, behind?: number): void {
       const slot = slots.find(token);
       if (slot >= 0) slots.lane(slot).stored(slot, ack, behind);
     },
-    settleRefused(token, refusal) {
+    /** NATS refused the message of this token; `permanent` when it always will. */
+    settleRefused(token: number, refusal: Refusal): void {
       const slot = slots.find(token);
       if (slot >= 0) slots.lane(slot).refused(slot, refusal);
       // The second answer for one that was sent twice: of the stream it says the same.
       else if (refusal.cause === 'no_stream') doubt.count += 1;
     },
-    settleDenied(subjects) {
+    /** NATS refused what was sent to these subjects: what is under way to them is tried again later. Answers the tokens of that. */
+    settleDenied(subjects: ReadonlySet<string>): readonly number[] {
       const denied: number[] = [];
       slots.eachSent((slot) => {
         if (subjects.has(decoder.decode(slots.message(slot).subject))) denied.push(slots.token(slot));
@@ -187,7 +164,8 @@ export function openInFlight(options: {
       }
       return denied;
     },
-    loseAll() {
+    /** The connection is gone: everything under way is to be sent again, in order. */
+    loseAll(): void {
       for (let slot = 0; slot < slots.used; slot += 1) {
         const phase = slots.phase(slot);
         if (phase === slotSent) counters.retriedReconnect += 1;
@@ -196,13 +174,16 @@ export function openInFlight(options: {
       // The oldest of each goes first and alone: a stream that is not there yet refuses one message and not thousands.
       for (const lane of pending) lane.beginAnew();
     },
-    restartTimeouts() {
+    /** The outlet was closed for a while and is open again: what is under way gets its full time to be answered. */
+    restartTimeouts(): void {
       openedAtMs = context.nowMs;
     },
-    passTo(nowMs) {
+    /** Time passes here, and in `tick`, and nowhere else. */
+    passTo(nowMs: number): void {
       context.nowMs = nowMs;
     },
-    tick(nowMs) {
+    /** Regular work. */
+    tick(nowMs: number): void {
       compactWaiting(tickedAtMs);
       context.nowMs = nowMs;
       tickedAtMs = nowMs;

@@ -13,44 +13,15 @@ export const slotSent = 2;
 /** Handed over to be sent, soon. */
 export const slotHeld = 3;
 
+export type Slots<L> = ReturnType<typeof openSlots<L>>;
+
 /**
  * The messages in flight, in arrays with a list of free places, so that taking and releasing one allocates nothing.
  *
  * A message is known by its token: the slot in the low 20 bits, above them how often the slot has been used. A token
  * of an earlier use never equals the current one, so a late answer cannot settle another message.
  */
-export interface Slots<L> {
-  /** Slots that have ever been used; those to look through are below. */
-  readonly used: number;
-  /** Messages in flight, and their bytes. */
-  readonly count: number;
-  readonly bytes: number;
-  /** Messages to NATS_SUBJECT that were sent and are not answered. */
-  readonly underWay: number;
-  /** Takes a slot, phase `slotWaiting`, and answers the token. */
-  take(message: UplinkMessage, lane: L): number;
-  /** The slot of a token, or -1 when the token is not the current one of its slot. */
-  find(token: number): number;
-  /** Holds the message against the policy of now, which can change its size. See `UplinkMessage.renew`. */
-  renew(slot: number): string | undefined;
-  release(slot: number): void;
-  readonly token: (slot: number) => number;
-  readonly message: (slot: number) => UplinkMessage;
-  readonly lane: (slot: number) => L;
-  /** Counts up with every message taken: the order of a lane. */
-  readonly order: (slot: number) => number;
-  readonly phase: (slot: number) => number;
-  /** 0: never. */
-  readonly sentAtMs: (slot: number) => number;
-  readonly setWaiting: (slot: number) => void;
-  readonly setSent: (slot: number, nowMs: number) => void;
-  readonly setHeld: (slot: number) => void;
-  /** Tokens in the order in which their messages were taken, without those that name none any more. */
-  sort(tokens: readonly number[]): number[];
-  eachSent(visit: (slot: number) => void): void;
-}
-
-export function openSlots<L>(): Slots<L> {
+export function openSlots<L>() {
   const messages: (UplinkMessage | undefined)[] = [];
   const lanes: (L | undefined)[] = [];
   const tokens: number[] = [];
@@ -68,6 +39,7 @@ export function openSlots<L>(): Slots<L> {
     return value;
   }
 
+  /** The slot of a token, or -1 when the token is not the current one of its slot. */
   function find(token: number): number {
     const slot = token % slotSpan;
     return tokens[slot] === token && phases[slot] !== slotFree ? slot : -1;
@@ -84,19 +56,24 @@ export function openSlots<L>(): Slots<L> {
   const orderOf = (slot: number) => held(orders, slot);
 
   return withFastGetters({
+    /** Slots that have ever been used; those to look through are below. */
     get used() {
       return messages.length;
     },
+    /** Messages in flight. */
     get count() {
       return messages.length - free.length;
     },
+    /** Their bytes. */
     get bytes() {
       return bytes;
     },
+    /** Messages to NATS_SUBJECT that were sent and are not answered. */
     get underWay() {
       return underWay;
     },
-    take(message, lane) {
+    /** Takes a slot, phase `slotWaiting`, and answers the token. */
+    take(message: UplinkMessage, lane: L): number {
       const slot = free.pop() ?? messages.length;
       if (slot >= slotSpan) throw new Error('more messages in flight than slots');
       const last = tokens[slot] ?? slot;
@@ -112,35 +89,39 @@ export function openSlots<L>(): Slots<L> {
       return token;
     },
     find,
-    renew(slot) {
+    /** Holds the message against the policy of now, which can change its size. See `UplinkMessage.renew`. */
+    renew(slot: number): string | undefined {
       const message = held(messages, slot);
       bytes -= sizeOf(message);
       const problem = message.renew();
       bytes += sizeOf(message);
       return problem;
     },
-    release(slot) {
+    release(slot: number): void {
       bytes -= sizeOf(held(messages, slot));
       setPhase(slot, slotFree);
       messages[slot] = undefined;
       lanes[slot] = undefined;
       free.push(slot);
     },
-    token: (slot) => held(tokens, slot),
-    message: (slot) => held(messages, slot),
-    lane: (slot) => held(lanes, slot),
+    token: (slot: number) => held(tokens, slot),
+    message: (slot: number) => held(messages, slot),
+    lane: (slot: number) => held(lanes, slot),
+    /** Counts up with every message taken: the order of a lane. */
     order: orderOf,
-    phase: (slot) => phases[slot] ?? slotFree,
-    sentAtMs: (slot) => sentAt[slot] ?? 0,
-    setWaiting: (slot) => setPhase(slot, slotWaiting),
-    setSent: (slot, nowMs) => {
+    phase: (slot: number) => phases[slot] ?? slotFree,
+    /** 0: never. */
+    sentAtMs: (slot: number) => sentAt[slot] ?? 0,
+    setWaiting: (slot: number) => setPhase(slot, slotWaiting),
+    setSent(slot: number, nowMs: number): void {
       setPhase(slot, slotSent);
       sentAt[slot] = nowMs;
     },
-    setHeld: (slot) => setPhase(slot, slotHeld),
-    sort: (some) =>
+    setHeld: (slot: number) => setPhase(slot, slotHeld),
+    /** Tokens in the order in which their messages were taken, without those that name none any more. */
+    sort: (some: readonly number[]) =>
       some.filter((token) => find(token) >= 0).sort((one, two) => orderOf(find(one)) - orderOf(find(two))),
-    eachSent(visit) {
+    eachSent(visit: (slot: number) => void): void {
       for (let slot = 0; slot < messages.length; slot += 1) if (phases[slot] === slotSent) visit(slot);
     },
   });

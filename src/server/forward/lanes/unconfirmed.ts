@@ -16,17 +16,7 @@ const stuckAfterMs = 1_000;
 /** A mark beyond this begins again at 1; tokens of confirmed messages are larger. */
 const lastMark = 1_000_000;
 
-/** Messages that are sent once, in groups of which the last is marked and answered. */
-export interface Unconfirmed {
-  /** The window is used up while NATS makes progress: slow the senders down. */
-  readonly full: boolean;
-  send(message: UplinkMessage): void;
-  /** @param taken false when NATS refused the marked message, and so, as far as can be told, its group. */
-  settleMark(mark: number, taken: boolean): void;
-  /** The connection is gone. */
-  reset(): void;
-  tick(nowMs: number): void;
-}
+export type Unconfirmed = ReturnType<typeof openUnconfirmed>;
 
 interface Group {
   readonly mark: number;
@@ -34,6 +24,7 @@ interface Group {
   readonly bytes: number;
 }
 
+/** Messages that are sent once, in groups of which the last is marked and answered. */
 export function openUnconfirmed(options: {
   outlet: PlainOutlet;
   counters: ForwarderCounters;
@@ -41,7 +32,7 @@ export function openUnconfirmed(options: {
   /** Groups not answered for so long are given up, and sending is tried anew. */
   answerTimeoutMs: number;
   onRoom(): void;
-}): Unconfirmed {
+}) {
   const { outlet, counters } = options;
   const maxBytes = Math.min(windowBytes, options.maxBytes);
   let groups: Group[] = [];
@@ -89,6 +80,7 @@ export function openUnconfirmed(options: {
     bytes = 0;
   }
 
+  /** @param taken false when NATS refused the marked message, and so, as far as can be told, its group. */
   function settleMark(settled: number, taken: boolean): void {
     const index = groups.findIndex((group) => group.mark === settled);
     if (index < 0) return;
@@ -104,6 +96,7 @@ export function openUnconfirmed(options: {
     options.onRoom();
   }
 
+  /** The connection is gone. */
   function reset(): void {
     groups = [];
     messages = 0;
@@ -115,13 +108,14 @@ export function openUnconfirmed(options: {
   }
 
   return withFastGetters({
+    /** The window is used up while NATS makes progress: slow the senders down. */
     get full() {
       return outlet.open && !stuck && (windowUsed >= windowMessages || windowUsedBytes >= maxBytes);
     },
     send,
     settleMark,
     reset,
-    tick(now) {
+    tick(now: number): void {
       nowMs = now;
       const last = groups.at(-1);
       if (last === undefined) return;

@@ -1,16 +1,12 @@
 /** Calls made in one turn; the rest follow after other work had its chance. */
 const wokenPerTurn = 32;
 
-/** Callers that wait until there is room, woken in the order in which they asked. */
-export interface Waiters {
-  /** @returns a function that takes the request back. */
-  add(callback: () => void): () => void;
-  /** There may be room: wakes callers, soon and not from within this call, while there is. */
-  wake(): void;
-}
-
-/** @param full whether there is no room; asked again before every call, since the woken ones take it. */
-export function openWaiters(full: () => boolean): Waiters {
+/**
+ * Callers that wait until there is room, woken in the order in which they asked.
+ *
+ * @param full whether there is no room; asked again before every call, since the woken ones take it.
+ */
+export function openWaiters(full: () => boolean) {
   const queue = new Set<() => void>();
   let scheduled = false;
 
@@ -27,6 +23,7 @@ export function openWaiters(full: () => boolean): Waiters {
     wake();
   }
 
+  /** There may be room: wakes callers, soon and not from within this call, while there is. */
   function wake(): void {
     if (scheduled || queue.size === 0 || full()) return;
     scheduled = true;
@@ -34,7 +31,8 @@ export function openWaiters(full: () => boolean): Waiters {
   }
 
   return {
-    add(callback) {
+    /** @returns a function that takes the request back. */
+    add(callback: () => void): () => void {
       queue.add(callback);
       wake();
       return () => queue.delete(callback);
