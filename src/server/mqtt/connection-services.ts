@@ -2,14 +2,11 @@ import { randomBytes } from 'node:crypto';
 import type { DeviceCredentials } from '../../db/devices/device-credentials.js';
 import type { LimitedLog } from '../../log.js';
 import type { DeviceDirectory } from '../directory/device-directory.js';
-import type { EventFeed } from '../event-feed.js';
 import { shortenText } from '../live.js';
 import type { Policy } from './admission/authorize.js';
 import { openDeviceRoom } from './admission/device-room.js';
-import type { LoginServices } from './admission/login.js';
 import { openLoginGuard } from './admission/login-guard.js';
-import type { RateLimits } from './admission/publish-rate.js';
-import type { BrokerOptions, ConnectionConfig } from './broker-options.js';
+import type { BrokerOptions } from './broker-options.js';
 import type { BrokerCounters } from './live/counters.js';
 import type { SessionServices } from './sessions/client-session.js';
 import type { CommandTopics } from './sessions/commands/command-topics.js';
@@ -19,33 +16,14 @@ import type { Registry } from './sessions/registry.js';
 import type { SessionWriter } from './sessions/store/session-writer.js';
 import { createSharedSubscriptions } from './sessions/subscriptions/shared-subscriptions.js';
 import type { SessionEngine } from './sessions/subscriptions/subscription-matcher.js';
-import { openSessionTaking, type SessionTaking } from './sessions/taking/session-taking.js';
+import { openSessionTaking } from './sessions/taking/session-taking.js';
 import type { TakeOver } from './sessions/taking/take-over.js';
-import { openTurnQueue, type TurnQueue } from './transport/turn-queue.js';
-import type { Addressing } from './uplink/route.js';
+import { openTurnQueue } from './transport/turn-queue.js';
 import type { UplinkServices } from './uplink/uplink.js';
 
-/** What every connection shares. */
-export interface ConnectionServices {
-  readonly config: ConnectionConfig;
-  readonly directory: DeviceDirectory;
-  readonly registry: Registry;
-  readonly login: LoginServices;
-  readonly turns: TurnQueue;
-  readonly uplink: UplinkServices;
-  readonly session: SessionServices;
-  readonly taking: SessionTaking;
-  readonly takeOver: TakeOver;
-  readonly counters: BrokerCounters;
-  readonly events: EventFeed;
-  readonly log: LimitedLog;
-  nextConnectionId(): string;
-  /** How fast a device of this policy may send; undefined: as fast as it can. */
-  publishRateOf(policy: Policy): RateLimits | undefined;
-  addressingOf(device: DeviceCredentials, policy: Policy): Addressing;
-}
+export type ConnectionServices = ReturnType<typeof createConnectionServices>;
 
-/** Puts together what the connections share. */
+/** Puts together what every connection shares. */
 export function createConnectionServices(
   options: BrokerOptions,
   parts: {
@@ -62,7 +40,7 @@ export function createConnectionServices(
     takeOver: TakeOver;
     policyOf(device: DeviceCredentials): Policy;
   },
-): ConnectionServices {
+) {
   const { config, forwarder, events, store } = options;
   const { directory, registry, engine, counters, log } = parts;
   const fleet = options.shared?.messages;
@@ -116,15 +94,10 @@ export function createConnectionServices(
     log,
     uplink: {
       forwarder,
-      maxInFlightPerClient: config.maxInFlightPerClient,
-      maxInFlightBytesPerClient: config.maxInFlightBytesPerClient,
-      maxExchangesPerClient: config.maxExchangesPerClient,
+      config,
       topicLimits,
       deviceCalls: parts.deviceCalls,
       deadLetters: options.deadLetters,
-      closesDenied: config.onDeniedPublish === 'disconnect',
-      takesTtl: () => forwarder.takesTtl,
-      makesTraces: config.traceContext === 'make',
       waitingWills: parts.waitingWills,
       counters,
       turns,
@@ -154,7 +127,8 @@ export function createConnectionServices(
       log,
     }),
     takeOver: parts.takeOver,
-    publishRateOf: (policy) => {
+    /** How fast a device of this policy may send; undefined: as fast as it can. */
+    publishRateOf: (policy: Policy) => {
       const perSecond = policy.publishRate ?? config.maxPublishRatePerDevice;
       return perSecond > 0 ? { perSecond, burst: perSecond * config.publishBurstSec } : undefined;
     },

@@ -3,20 +3,6 @@ import { createTokenBuckets } from '../../token-buckets.js';
 /** Addresses whose connects of the last second are remembered; above it the one that connected longest ago is forgotten. */
 const maxAddresses = 100_000;
 
-/**
- * New connections that wait for their turn: at most so many go on in a second, in all and of one address. Those of one
- * address go in their order, and the addresses take turns.
- */
-export interface ConnectQueue<T> {
-  readonly waiting: number;
-  /** Takes a connection; answers what it waits for, or undefined when it went on at once, or is not kept. */
-  add(item: T, address: string): 'all' | 'address' | undefined;
-  /** Time has passed: releases those whose turn has come. */
-  advance(): void;
-  /** Takes out everything that waits. */
-  clear(): T[];
-}
-
 /** What waits of one address, from `head` on. */
 interface Line<T> {
   readonly items: T[];
@@ -24,6 +10,9 @@ interface Line<T> {
 }
 
 /**
+ * New connections that wait for their turn: at most so many go on in a second, in all and of one address. Those of one
+ * address go in their order, and the addresses take turns.
+ *
  * @param options.release called with a connection that goes on.
  * @param options.drop called with a connection that is given up, since more than `maxWaiting` wait: the newest of the
  *   address of which most do.
@@ -35,7 +24,7 @@ export function openConnectQueue<T>(options: {
   readonly nowMs?: () => number;
   release(item: T): void;
   drop(item: T): void;
-}): ConnectQueue<T> {
+}) {
   const { perSecond, perSecondPerAddress, maxWaiting, nowMs = () => performance.now() } = options;
   const all = createTokenBuckets({ capacity: perSecond, perSecond, maxKeys: 1, nowMs });
   const byAddress = createTokenBuckets({
@@ -112,7 +101,8 @@ export function openConnectQueue<T>(options: {
       return waiting;
     },
 
-    add(item, address) {
+    /** Takes a connection; answers what it waits for, or undefined when it went on at once, or is not kept. */
+    add(item: T, address: string): 'all' | 'address' | undefined {
       // Nobody is before it.
       if (waiting === 0 && all.take('') === 0) {
         if (byAddress.take(address) === 0) {
@@ -134,7 +124,8 @@ export function openConnectQueue<T>(options: {
       return notBeforeMs.has(address) ? 'address' : 'all';
     },
 
-    advance() {
+    /** Time has passed: releases those whose turn has come. */
+    advance(): void {
       const now = nowMs();
       for (const [address, ms] of notBeforeMs) {
         if (ms > now) continue;
@@ -144,7 +135,8 @@ export function openConnectQueue<T>(options: {
       releaseDue();
     },
 
-    clear() {
+    /** Takes out everything that waits. */
+    clear(): T[] {
       const items = [...lines.values()].flatMap((line) => line.items.slice(line.head));
       for (const [address, line] of lines) crowds.move(address, line.items.length - line.head, 0);
       lines.clear();

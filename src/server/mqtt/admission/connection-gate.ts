@@ -5,7 +5,7 @@ import { addressGroup } from '../../peer-address.js';
 import type { BrokerCounters } from '../live/counters.js';
 import { type LimitName, limitNames } from '../live/limit-names.js';
 import type { CloseReason } from '../protocol/close-reason.js';
-import type { EntranceKeeper } from '../transport/handshakes.js';
+import type { Arrival } from '../transport/handshakes.js';
 import { openConnectQueue } from './connect-queue.js';
 
 export type GateConfig = Pick<
@@ -20,14 +20,6 @@ export type GateConfig = Pick<
   readonly maxOpenSockets: number;
 };
 
-/** Decides which sockets become connections, and when. */
-export interface Gate extends Pick<EntranceKeeper, 'mayEnter' | 'onArrival'> {
-  /** Connections that wait for their turn. */
-  readonly waiting: number;
-  /** Ends those that wait. Idempotent. */
-  close(): void;
-}
-
 /** How often those that wait are looked at. */
 const advanceMs = 10;
 
@@ -39,7 +31,7 @@ interface Waiting {
 }
 
 /**
- * Opens the gate. Nothing of a socket is read before it goes on, so that one that waits costs its file descriptor and
+ * Opens the gate, which decides which sockets become connections, and when. Nothing of a socket is read before it goes on, so that one that waits costs its file descriptor and
  * little else, and its CONNECT has its full time.
  */
 export function openGate(options: {
@@ -47,7 +39,7 @@ export function openGate(options: {
   counters: BrokerCounters;
   log: LimitedLog;
   onRefused(reason: CloseReason): void;
-}): Gate {
+}) {
   const { config, counters, log } = options;
   const maxOpen = Math.min(config.maxConnections, config.maxOpenSockets);
   const limitOfAll = config.maxOpenSockets < config.maxConnections ? 'open-files' : 'connections';
@@ -83,11 +75,13 @@ export function openGate(options: {
   }
 
   return {
+    /** Connections that wait for their turn. */
     get waiting() {
       return queue.waiting;
     },
 
-    mayEnter(socket) {
+    /** See `EntranceKeeper`. */
+    mayEnter(socket: Socket): boolean {
       counters.opened += 1;
       if (open >= maxOpen) {
         const remoteAddress = socket.remoteAddress ?? '?';
@@ -102,7 +96,8 @@ export function openGate(options: {
       return true;
     },
 
-    onArrival({ socket, remoteAddress }, proceed) {
+    /** See `EntranceKeeper`. */
+    onArrival({ socket, remoteAddress }: Arrival, proceed: () => void): void {
       const address = addressGroup(remoteAddress);
       const count = perAddress.get(address) ?? 0;
       if (count >= config.maxConnectionsPerAddress) {
@@ -121,7 +116,8 @@ export function openGate(options: {
       arm();
     },
 
-    close() {
+    /** Ends those that wait. Idempotent. */
+    close(): void {
       clearTimeout(timer);
       timer = undefined;
       for (const { socket } of queue.clear()) socket.destroy();

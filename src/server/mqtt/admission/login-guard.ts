@@ -15,27 +15,15 @@ const failures: ReadonlySet<CloseReason> = new Set<CloseReason>([
   'certificate-unknown',
 ]);
 
+export type LoginGuard = ReturnType<typeof openLoginGuard>;
+
 /**
  * Refuses logins after too many wrong ones, for as long as it takes until one of them is a minute's share ago, without
  * asking the database.
  *
  * Nobody locks a device out: wrong logins as a device count for the address from which they come only, and the device
  * that logged in last from an address is always looked at from there, however many others fail beside it.
- */
-export interface LoginGuard {
-  /**
-   * The bound that refuses a login, or undefined.
-   *
-   * @param claims ids of the device that the client may be: its user name, or else every name of its certificate, some of
-   *   which may be shared by many. It is refused as a device when it would be as each of them.
-   * @param address its address group, see `addressGroup`.
-   */
-  check(claims: readonly string[], address: string): LimitName | undefined;
-  onSuccess(deviceId: string, address: string): void;
-  onRefused(claims: readonly string[], address: string, reason: CloseReason): void;
-}
-
-/**
+ *
  * @param options.perDevice wrong logins as one device from one address in a minute; 0: no bound.
  * @param options.perAddress wrong logins from one address in a minute; a right one makes up for a wrong one; 0: no bound.
  * @param options.maxDevices devices whose last address is remembered; at it the one that logged in longest ago is forgotten.
@@ -45,14 +33,21 @@ export function openLoginGuard(options: {
   readonly perAddress: number;
   readonly maxDevices: number;
   readonly nowMs?: () => number;
-}): LoginGuard {
+}) {
   const byDevice = openBuckets(options.perDevice, options.nowMs);
   const byAddress = openBuckets(options.perAddress, options.nowMs);
   /** Where each device logged in last. */
   const homes = new Map<string, string>();
 
   return {
-    check(claims, address) {
+    /**
+     * The bound that refuses a login, or undefined.
+     *
+     * @param claims ids of the device that the client may be: its user name, or else every name of its certificate, some of
+     *   which may be shared by many. It is refused as a device when it would be as each of them.
+     * @param address its address group, see `addressGroup`.
+     */
+    check(claims: readonly string[], address: string): LimitName | undefined {
       if (claims.some((deviceId) => homes.get(deviceId) === address)) return undefined;
       if (byAddress !== undefined && byAddress.wait(address) > 0) return 'failed-logins-per-address';
       if (byDevice === undefined || claims.length === 0) return undefined;
@@ -60,7 +55,7 @@ export function openLoginGuard(options: {
       return isUsedUp ? 'failed-logins-per-device' : undefined;
     },
 
-    onSuccess(deviceId, address) {
+    onSuccess(deviceId: string, address: string): void {
       byAddress?.giveBack(address);
       if (byDevice === undefined && byAddress === undefined) return;
       homes.delete(deviceId);
@@ -72,7 +67,7 @@ export function openLoginGuard(options: {
       }
     },
 
-    onRefused(claims, address, reason) {
+    onRefused(claims: readonly string[], address: string, reason: CloseReason): void {
       if (!failures.has(reason)) return;
       byAddress?.take(address);
       for (const deviceId of claims) {

@@ -32,13 +32,6 @@ export interface EntranceKeeper {
   onFailed(arrival: Arrival, reason: CloseReason, fields: Record<string, unknown>): void;
 }
 
-/** Takes sockets of every listener from accept to the first byte of MQTT. */
-export interface Entrance {
-  enter(socket: Socket, transport: Transport): void;
-  /** Ends the handshakes under way. */
-  close(): void;
-}
-
 /** A handshake, or several in a row, with one limit on their time. */
 interface Visit {
   /** Answers whether the visit was still on. */
@@ -50,7 +43,7 @@ interface Visit {
 const answerLingerMs = 500;
 
 /**
- * Opens the entrance. A plain TCP socket passes through without anything being laid over it.
+ * Opens the entrance, which takes sockets of every listener from accept to the first byte of MQTT. A plain TCP socket passes through without anything being laid over it.
  *
  * @param options.proxies addresses that begin every connection with a PROXY protocol header.
  * @param options.tls needed for `tls` and `wss`; `webSocket` for `ws` and `wss`.
@@ -61,7 +54,7 @@ export function openEntrance(options: {
   proxies: AddressRanges | undefined;
   tls: TlsDoor | undefined;
   webSocket: WebSocketDoor | undefined;
-}): Entrance {
+}) {
   const { keeper, timeoutMs, proxies, tls, webSocket } = options;
   const visits = new Set<Visit>();
 
@@ -167,7 +160,7 @@ export function openEntrance(options: {
   }
 
   return {
-    enter(socket, transport) {
+    enter(socket: Socket, transport: Transport): void {
       if (!keeper.mayEnter(socket)) {
         socket.destroy();
         return;
@@ -184,7 +177,8 @@ export function openEntrance(options: {
       if (proxies?.includes(remoteAddress) === true) readHeader(arrival);
       else arrive(arrival);
     },
-    close() {
+    /** Ends the handshakes under way. */
+    close(): void {
       for (const visit of [...visits]) visit.fail('server-shutdown');
     },
   };

@@ -28,16 +28,6 @@ export type ListenersConfig = Pick<
   readonly acceptsPerTurn: number;
 };
 
-/** The ports that are listened on. */
-export type Ports = Readonly<Partial<Record<Transport, number>>>;
-
-/** Every listener of the broker. */
-export interface Listeners {
-  readonly ports: Ports;
-  /** Accepts no further connections and ends the handshakes under way; those that are done go on. Idempotent. */
-  close(): Promise<void>;
-}
-
 interface Planned {
   readonly transport: Transport;
   readonly port: number;
@@ -55,7 +45,7 @@ export async function startListeners(options: {
   certificates: CertificateStore | undefined;
   keeper: EntranceKeeper;
   log: LimitedLog;
-}): Promise<Listeners> {
+}) {
   const { config, certificates, keeper, log } = options;
   const { planned, proxies } = planListeners(config, certificates !== undefined);
   const entrance = openEntrance({
@@ -66,10 +56,12 @@ export async function startListeners(options: {
     webSocket: openWebSocketDoor(config),
   });
   const started: Listener[] = [];
+  /** Accepts no further connections and ends the handshakes under way; those that are done go on. Idempotent. */
   const close = async () => {
     await Promise.all(started.map((listener) => listener.close()));
     entrance.close();
   };
+  /** The ports that are listened on. */
   const ports: Partial<Record<Transport, number>> = {};
   try {
     for (const { transport, port, setting } of planned) {

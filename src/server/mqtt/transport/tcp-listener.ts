@@ -6,12 +6,7 @@ import { duplicateHandle } from './duplicate-handle.js';
 /** Connections that the system holds until they are accepted; on Linux `net.core.somaxconn` bounds it, too. */
 const backlog = 4_096;
 
-/** A TCP listener. */
-export interface Listener {
-  readonly port: number;
-  /** Accepts no further connections; those that are open go on. Idempotent. */
-  close(): Promise<void>;
-}
+export type Listener = Awaited<ReturnType<typeof startListener>>;
 
 /**
  * Listens for MQTT connections. Where `::` cannot be had, because the machine has no IPv6, it is `0.0.0.0`.
@@ -27,7 +22,7 @@ export async function startListener(options: {
   /** Most connections accepted in one turn of the event loop; each costs a file descriptor. */
   acceptsPerTurn: number;
   log: LimitedLog;
-}): Promise<Listener> {
+}) {
   const openServer = () =>
     createServer(
       // The end of a client's side is taken in its order, behind what waits before it.
@@ -72,7 +67,8 @@ export async function startListener(options: {
   let closing: Promise<void> | undefined;
   return {
     port,
-    close: () => {
+    /** Accepts no further connections; those that are open go on. Idempotent. */
+    close: (): Promise<void> => {
       closing ??= new Promise((resolve) => {
         // The callback waits for the open connections too, which is not wanted here.
         duplicates.close();

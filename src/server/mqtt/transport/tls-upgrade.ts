@@ -5,27 +5,22 @@ import type { CertificateStore } from '../../tls/certificate-store.js';
 import { readCertificateNames } from '../admission/certificate-names.js';
 import type { AcceptedSocket, ClientCertificate } from './accepted-socket.js';
 
-/** Lays TLS over accepted sockets. */
-export interface TlsDoor {
-  secure(
-    socket: Socket,
-    callbacks: {
-      onSecure(secured: Pick<AcceptedSocket, 'socket' | 'certificate'>): void;
-      onFailed(problem: string): void;
-    },
-  ): void;
+export type TlsDoor = ReturnType<typeof openTlsDoor>;
+
+/** Who is told of a handshake. */
+interface Callbacks {
+  onSecure(secured: Pick<AcceptedSocket, 'socket' | 'certificate'>): void;
+  onFailed(problem: string): void;
 }
 
-type Callbacks = Parameters<TlsDoor['secure']>[1];
-
 /**
- * Opens the door. A certificate that a client shows is reported and not judged: the client learns at CONNECT why it is
+ * Opens the door that lays TLS over accepted sockets. A certificate that a client shows is reported and not judged: the client learns at CONNECT why it is
  * refused, which TLS 1.3 could not tell it in time. Sockets are injected into a server that does not listen, the
  * documented use of its event `connection`.
  *
  * @param options.uriForm with `{id}`, see the setting MQTT_CLIENT_CERT_URI.
  */
-export function openTlsDoor(options: { certificates: CertificateStore; uriForm: string }): TlsDoor {
+export function openTlsDoor(options: { certificates: CertificateStore; uriForm: string }) {
   const { certificates, uriForm } = options;
   const { clientCa } = certificates;
   /** The server does not say which socket lies below a TLS socket; both ends of its connection do. */
@@ -67,7 +62,7 @@ export function openTlsDoor(options: { certificates: CertificateStore; uriForm: 
   });
 
   return {
-    secure(socket, callbacks) {
+    secure(socket: Socket, callbacks: Callbacks): void {
       const ends = endsOf(socket);
       waiting.set(ends, callbacks);
       socket.once('close', () => {

@@ -4,15 +4,13 @@ import { WebSocketServer } from 'ws';
 import type { ByteSocket } from './accepted-socket.js';
 import { WebSocketStream } from './websocket-stream.js';
 
-/** Makes WebSockets of sockets: HTTP upgrade, path and sub-protocol [MQTT 6]. */
-export interface WebSocketDoor {
-  upgrade(
-    socket: Duplex,
-    callbacks: { onUpgraded(stream: ByteSocket): void; onRefused(problem: string): void },
-  ): void;
-}
+export type WebSocketDoor = ReturnType<typeof openWebSocketDoor>;
 
-type Callbacks = Parameters<WebSocketDoor['upgrade']>[1];
+/** Who is told of a handshake. */
+interface Callbacks {
+  onUpgraded(stream: ByteSocket): void;
+  onRefused(problem: string): void;
+}
 
 const path = '/mqtt';
 /** `mqtt` is that of MQTT 3.1.1 [MQTT-6.0.0-3]; clients that speak 3.1 ask for the other one. */
@@ -25,13 +23,10 @@ const leastMaxMessageBytes = 65_536;
 const leastFragmentBytes = 1_024;
 
 /**
- * Opens the door. Sockets are injected into an HTTP server that does not listen, the documented use of its event
+ * Opens the door that makes WebSockets of sockets: HTTP upgrade, path and sub-protocol [MQTT 6]. Sockets are injected into an HTTP server that does not listen, the documented use of its event
  * `connection`.
  */
-export function openWebSocketDoor(limits: {
-  maxPacketBytes: number;
-  maxConnectPacketBytes: number;
-}): WebSocketDoor {
+export function openWebSocketDoor(limits: { maxPacketBytes: number; maxConnectPacketBytes: number }) {
   const waiting = new WeakMap<Duplex, Callbacks>();
   const http = createServer({ maxHeaderSize: maxHeaderBytes, keepAliveTimeout: 0 });
   const maxPayload = Math.max(limits.maxPacketBytes, leastMaxMessageBytes);
@@ -87,7 +82,7 @@ export function openWebSocketDoor(limits: {
   webSockets.on('wsClientError', (error, socket) => refuse(socket, 400, error.message));
 
   return {
-    upgrade(socket, callbacks) {
+    upgrade(socket: Duplex, callbacks: Callbacks): void {
       waiting.set(socket, callbacks);
       http.emit('connection', socket);
       // An accepted socket is paused until here.

@@ -1,3 +1,4 @@
+import type { Config } from '../../../config.js';
 import type { DeadLetters } from '../../forward/dead-letters.js';
 import { headerBytesOf, natsBytesOf } from '../../forward/forwarder.js';
 import { encodeProperties } from '../../forward/mqtt-headers.js';
@@ -22,17 +23,15 @@ import { type WillServices, Wills } from './wills.js';
 
 /** What every client's uplink shares. */
 export interface UplinkServices extends WillServices {
-  readonly maxInFlightPerClient: number;
-  readonly maxInFlightBytesPerClient: number;
-  /** QoS 2 exchanges that a client may have begun and not ended. */
-  readonly maxExchangesPerClient: number;
+  readonly config: Pick<
+    Config,
+    | 'maxInFlightPerClient'
+    | 'maxInFlightBytesPerClient'
+    | 'maxExchangesPerClient'
+    | 'onDeniedPublish'
+    | 'traceContext'
+  >;
   readonly topicLimits: TopicLimits;
-  /** Who publishes outside its policy is disconnected, also where it could be answered. */
-  readonly closesDenied: boolean;
-  /** Whether the stream takes times to live. */
-  takesTtl(): boolean;
-  /** A message without `traceparent` is given one. */
-  readonly makesTraces: boolean;
   readonly turns: TurnQueue;
   /** Where refused messages go; undefined: nowhere. */
   readonly deadLetters: DeadLetters | undefined;
@@ -124,12 +123,12 @@ export class Uplink implements PublishOwner {
   }
 
   private checkBounds(confirm: boolean, inFlightOfClient: number): LimitName | undefined {
-    const { forwarder, maxInFlightPerClient, maxInFlightBytesPerClient } = this.services;
+    const { forwarder, config } = this.services;
     if (forwarder.fullFor(confirm)) return 'in-flight';
     if (!confirm) return undefined;
     const { client } = this;
-    if (inFlightOfClient >= maxInFlightPerClient) return 'in-flight-per-client';
-    if (client.inFlightBytes >= maxInFlightBytesPerClient) return 'in-flight-bytes-per-client';
+    if (inFlightOfClient >= config.maxInFlightPerClient) return 'in-flight-per-client';
+    if (client.inFlightBytes >= config.maxInFlightBytesPerClient) return 'in-flight-bytes-per-client';
     const { inFlight, inFlightBytes } = client.device;
     // A share of what is free, and not of all: however many devices fill their share, there is room for another.
     const overShare =
@@ -162,7 +161,7 @@ export class Uplink implements PublishOwner {
     const { exchanges } = this.client;
     // A client cannot be made to wait: the PUBREL that would make room comes behind what is read. MQTT 5 gives a client
     // that comes back its whole quota (§4.9), however many exchanges of its session are open.
-    if (publish.qos === 2 && exchanges.size >= this.services.maxExchangesPerClient)
+    if (publish.qos === 2 && exchanges.size >= this.services.config.maxExchangesPerClient)
       return this.refuseOrClose(publish, 'too-many-exchanges', read);
     const exchange = publish.qos === 2 ? { messageId: this.identify(publish), exchanges } : undefined;
     const message = new UplinkPublish(this, route, publish, exchange);
@@ -179,7 +178,7 @@ export class Uplink implements PublishOwner {
       if (this.routing.policy.localDelivery) message.properties = read.properties;
       message.expiresAtMs = expiryOf(read.properties);
     }
-    if (this.services.makesTraces && !hasTraceparent(read?.properties))
+    if (this.services.config.traceContext === 'make' && !hasTraceparent(read?.properties))
       message.headers = addLines(message.headers, Buffer.from(newTraceparentLine()));
     const tooManyHeaders = read !== undefined && headerBytesOf(message) > maxHeaderBytes;
     if (natsBytesOf(message) > this.services.forwarder.maxPayloadBytes || tooManyHeaders)
@@ -249,7 +248,7 @@ export class Uplink implements PublishOwner {
     const topic = (read?.topicBytes ?? packet.subarray(topicStart, topicEnd)).toString('utf8');
     connection.report.publishRefused(reason, topic);
     this.refused?.keepUnrouted({ ...publish, topic, properties: read?.properties }, reason);
-    const closes = reason === 'publish-denied' && this.services.closesDenied;
+    const closes = reason === 'publish-denied' && this.services.config.onDeniedPublish === 'disconnect';
     if (closes || !connection.codec.explains) return reason;
     this.services.counters.publishesRefused[reason] += 1;
     if (qos > 0) {
@@ -409,7 +408,7 @@ export class Uplink implements PublishOwner {
   }
 
   get streamTakesTtl(): boolean {
-    return this.services.takesTtl();
+    return this.services.forwarder.takesTtl;
   }
 
   private deliver(message: UplinkPublish, onKept?: () => void): boolean {
