@@ -55,9 +55,9 @@ export function viewBroker(of: {
     waiting(): { packets: number; bytes: number } {
       let packets = 0;
       let bytes = 0;
-      for (const { parked } of connections) {
-        packets += parked.count;
-        bytes += parked.bytes;
+      for (const { intake } of connections) {
+        packets += intake.parked.count;
+        bytes += intake.parked.bytes;
       }
       return { packets, bytes };
     },

@@ -177,12 +177,12 @@ export async function openBroker(options: BrokerOptions) {
       for (const connection of connections) {
         connection.onTick(nowMs);
         const { device } = connection;
-        if (wallMs >= connection.validUntilMs && device !== undefined) {
+        if (wallMs >= connection.loginTerm.untilMs && device !== undefined) {
           // A device that has expired loses its sessions too; one whose secret or certificate has ended may come back.
           if (isExpired(device, wallMs)) kick(device.id, 'expired');
-          else connection.closeLapsed();
+          else connection.close(connection.loginTerm.endReason);
         }
-        if (reportSeen && device !== undefined && connection.lastReadMs >= seenAtMs)
+        if (reportSeen && device !== undefined && connection.silence.lastReadMs >= seenAtMs)
           directory.seen(device.id);
       }
       if (reportSeen) seenAtMs = nowMs;

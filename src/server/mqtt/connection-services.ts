@@ -19,6 +19,7 @@ import type { SessionEngine } from './sessions/subscriptions/subscription-matche
 import { openSessionTaking } from './sessions/taking/session-taking.js';
 import type { TakeOver } from './sessions/taking/take-over.js';
 import { openTurnQueue } from './transport/turn-queue.js';
+import type { Rules } from './uplink/route.js';
 import type { UplinkServices } from './uplink/uplink.js';
 
 export type ConnectionServices = ReturnType<typeof createConnectionServices>;
@@ -132,6 +133,12 @@ export function createConnectionServices(
       const perSecond = policy.publishRate ?? config.maxPublishRatePerDevice;
       return perSecond > 0 ? { perSecond, burst: perSecond * config.publishBurstSec } : undefined;
     },
-    addressingOf: options.addressingOf,
+    /** Largest packet of a client whose device has this policy. @param byNats what NATS takes, bytes. */
+    maxPacketBytesOf: (policy: Policy | undefined, byNats = forwarder.maxPayloadBytes) =>
+      Math.min(config.maxPacketBytes, byNats, policy?.maxPacketBytes ?? config.maxPacketBytes),
+    rulesOf: (device: DeviceCredentials, policy: Policy): Rules => ({
+      policy,
+      addressing: options.addressingOf(device, policy),
+    }),
   };
 }

@@ -11,6 +11,7 @@ import { awaitCommands } from './sessions/commands/commands-request.js';
 import type { ClientLimits } from './sessions/delivery/delivery-writer.js';
 import type { Admission } from './sessions/registry.js';
 import type { Taken } from './sessions/taking/session-taking.js';
+import type { Silence } from './silence.js';
 import type { AcceptedSocket } from './transport/accepted-socket.js';
 
 /** A connection between CONNECT and CONNACK. */
@@ -19,14 +20,11 @@ export interface JoiningConnection extends ClientConnection {
   readonly codec: Codec;
   /** It still waits for its CONNACK. */
   readonly isJoining: boolean;
-  /** `performance.now()` until which it can be refused with a code. */
-  readonly refuseUntilMs: number;
+  readonly silence: Silence;
   /** Of now: it can change while the session is taken. */
   readonly policy: Policy | undefined;
   /** The bound of what the client sends once it has joined. */
   readonly agreedPacketBytes: number;
-  /** It waits for its turn, or no longer: meanwhile the time for CONNECT does not pass. */
-  onWait(waits: boolean): void;
   /** It is known who the client is, and that it may in. */
   onLogin(login: Login, clientId: string): void;
 }
@@ -53,9 +51,9 @@ export async function join(
   services: ConnectionServices,
 ): Promise<Joined | Refusal | undefined> {
   const { config, registry } = services;
-  const { codec, accepted, refuseUntilMs } = connection;
+  const { codec, accepted, silence } = connection;
   // What the database does not answer is refused before the time for CONNECT ends the connection without a word.
-  const login = await logIn(connect, accepted, services.login, refuseUntilMs);
+  const login = await logIn(connect, accepted, services.login, silence.refuseUntilMs);
   if (!connection.isJoining) return undefined;
   if ('refused' in login) return login;
   const { device, policy } = login;
@@ -68,7 +66,7 @@ export async function join(
     clientId,
     cleanStart: connect.cleanStart,
     sessionExpirySec: terms.sessionExpirySec,
-    rules: { policy, addressing: services.addressingOf(device, policy) },
+    rules: services.rulesOf(device, policy),
   });
   if (admission === undefined) return { refused: 'too-many-clients' };
   const { client } = admission;
@@ -117,11 +115,11 @@ function takeSession(
     cleanStart,
     sessionExpirySec,
     sessionPresent,
-    withinMs: connection.refuseUntilMs - performance.now(),
+    withinMs: connection.silence.refuseUntilMs - performance.now(),
     policy: () => connection.policy as Policy,
     device,
     isWanted: () => connection.isJoining,
-    onWait: (waits) => connection.onWait(waits),
+    onWait: (waits) => connection.silence.onWait(waits),
   });
 }
 

@@ -117,7 +117,7 @@ export function openConnectionList(options: {
       return {
         ...summarize(connection),
         at: new Date().toISOString(),
-        keepalive_seconds: Math.round(connection.keepaliveMs / 1_500),
+        keepalive_seconds: Math.round(connection.silence.keepaliveMs / 1_500),
         persistent_session: expirySec > 0,
         session_expiry_seconds: Number.isFinite(expirySec) ? expirySec : null,
         receive_maximum: connection.clientLimits.receiveMaximum,

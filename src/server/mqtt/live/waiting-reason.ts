@@ -8,16 +8,15 @@ import { limitNames } from './limit-names.js';
  */
 export function whyWaiting({
   client,
-  parked,
   commands,
-  room,
-}: Pick<Connection, 'client' | 'parked' | 'commands' | 'room'>): LaneTrouble | undefined {
+  intake,
+}: Pick<Connection, 'client' | 'commands' | 'intake'>): LaneTrouble | undefined {
   const trouble = client?.lane.trouble;
-  if (trouble !== undefined || parked.isEmpty) return trouble;
+  if (trouble !== undefined || intake.parked.isEmpty) return trouble;
   if (commands.isMade) {
     const detail = 'NATS has not answered the subscription to the commands of the device';
     return { cause: 'subscription', detail, subject: undefined, sinceMs: commands.sinceMs };
   }
-  const { limit, sinceMs } = room;
+  const { limit, sinceMs } = intake.room;
   return limit && { cause: limit, detail: limitNames[limit], subject: undefined, sinceMs };
 }

@@ -1,16 +1,16 @@
 import type { Forwarder } from '../../forward/forwarder.js';
-import type { PublishRate } from '../admission/publish-rate.js';
+import type { PublishRate, RateWaiter } from '../admission/publish-rate.js';
 import type { BrokerCounters } from '../live/counters.js';
 import type { LimitName } from '../live/limit-names.js';
 import { awaitRoom } from '../sessions/client.js';
-import type { Uplink, UplinkConnection } from './uplink.js';
+import type { Uplink } from './uplink.js';
 
 /**
  * What one client's next message waits for: room in the forwarder, room of the client or of its device, or a token of the
  * device's publish rate.
  */
 export class RoomRequest {
-  private readonly waiter: UplinkConnection;
+  private readonly waiter: RateWaiter;
   private readonly forwarder: Forwarder;
   private readonly counters: BrokerCounters;
   /** Takes back the request to the forwarder to call back when it has room. */
@@ -20,7 +20,7 @@ export class RoomRequest {
   /** `performance.now()` when the first of what waits began to. */
   sinceMs = 0;
 
-  constructor(waiter: UplinkConnection, forwarder: Forwarder, counters: BrokerCounters) {
+  constructor(waiter: RateWaiter, forwarder: Forwarder, counters: BrokerCounters) {
     this.waiter = waiter;
     this.forwarder = forwarder;
     this.counters = counters;

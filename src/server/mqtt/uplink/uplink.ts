@@ -50,8 +50,10 @@ export interface UplinkServices extends WillServices {
 
 /** What the uplink needs of its connection. */
 export interface UplinkConnection {
-  /** `performance.now()` of the last bytes received. */
-  readonly lastReadMs: number;
+  readonly silence: {
+    /** `performance.now()` of the last bytes received. */
+    readonly lastReadMs: number;
+  };
   readonly codec: Codec;
   /** The version of MQTT, as people name it. */
   readonly protocol: string;
@@ -64,8 +66,6 @@ export interface UplinkConnection {
     /** A message is refused; the connection goes on where its version has an answer. */
     publishRefused(reason: CloseReason, topic: string, said?: string): void;
   };
-  /** Something was stored: there may be room for a message that waits. */
-  onRoom(): void;
   close(reason: CloseReason, fields?: Readonly<Record<string, unknown>>): void;
 }
 
@@ -138,7 +138,7 @@ export class Uplink implements PublishOwner {
 
   /** When the client's last bytes arrived, in microseconds modulo 2^32. */
   get receivedUs(): number {
-    return (this.connection.lastReadMs * 1_000) | 0;
+    return (this.connection.silence.lastReadMs * 1_000) | 0;
   }
 
   get device(): DeviceClients {
