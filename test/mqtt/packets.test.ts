@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type CloseReason, closeReasons } from '../../src/server/mqtt/protocol/close-reason.js';
+import { decodePublish } from '../../src/server/mqtt/protocol/decode-publish.js';
 import { checkFlags } from '../../src/server/mqtt/protocol/fixed-header.js';
 import { PacketType, type ProtocolVersion } from '../../src/server/mqtt/protocol/packet-type.js';
 import { decodeAcknowledge, encodeAcknowledge } from '../../src/server/mqtt/protocol/v3/acknowledge.js';
 import { encodeConnack } from '../../src/server/mqtt/protocol/v3/connack.js';
 import { decodeConnect } from '../../src/server/mqtt/protocol/v3/connect.js';
-import { decodePublish } from '../../src/server/mqtt/protocol/v3/publish.js';
 import { decodeSubscribe, decodeUnsubscribe } from '../../src/server/mqtt/protocol/v3/subscribe.js';
 import { type ControlledBroker, openControlledBroker } from '../support/controlled-broker.js';
 import {

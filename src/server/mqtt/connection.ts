@@ -1,7 +1,8 @@
 import type { DeviceCredentials } from '../../db/devices/device-credentials.js';
+import type { Refusal } from './admission/authenticate.js';
 import type { Policy } from './admission/authorize.js';
 import type { Terms } from './admission/connack.js';
-import { checkConnect, type Login, type Refusal } from './admission/login.js';
+import { checkConnect, type Login } from './admission/login.js';
 import { LoginTerm } from './admission/login-term.js';
 import { updatePublishRate } from './admission/publish-rate.js';
 import { ConnectionReport } from './connection-report.js';

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import type { DeviceCredentials } from '../../db/devices/device-credentials.js';
+import type { Refusal } from './admission/authenticate.js';
 import type { Policy } from './admission/authorize.js';
 import { agreeOn, connackOf, type Terms } from './admission/connack.js';
-import { type Login, logIn, type Refusal } from './admission/login.js';
+import { type Login, logIn } from './admission/login.js';
 import { updatePublishRate } from './admission/publish-rate.js';
 import type { ConnectionServices } from './connection-services.js';
 import type { Codec, Connect } from './protocol/codec.js';

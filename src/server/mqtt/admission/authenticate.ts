@@ -18,8 +18,11 @@ export interface Authenticated {
 
 export type Authentication = Authenticated | Refusal;
 
-interface Refusal {
+/** A refused CONNECT: CONNACK with the code that the reason has in the client's version, then the end [MQTT-3.2.2-5]. */
+export interface Refusal {
   readonly refused: CloseReason;
+  /** For the log. */
+  readonly fields?: Readonly<Record<string, unknown>>;
 }
 
 /** Looks a device up, as `DeviceDirectory` does. */

@@ -11,7 +11,14 @@ import { readIdentity } from '../protocol/read-connect.js';
 import { checkTopicSize, type TopicLimits } from '../protocol/topics.js';
 import { bytesOf } from '../sessions/delivery/message.js';
 import type { AcceptedSocket } from '../transport/accepted-socket.js';
-import { type Authenticated, type Authentication, authenticate, isGiven, problemOf } from './authenticate.js';
+import {
+  type Authenticated,
+  type Authentication,
+  authenticate,
+  isGiven,
+  problemOf,
+  type Refusal,
+} from './authenticate.js';
 import type { Policy } from './authorize.js';
 import type { LoginGuard } from './login-guard.js';
 
@@ -28,13 +35,6 @@ export interface LoginServices {
   policyOf(device: DeviceCredentials): Policy;
 }
 
-/** A refused CONNECT: CONNACK with the code that the reason has in the client's version, then the end [MQTT-3.2.2-5]. */
-export interface Refusal {
-  readonly refused: CloseReason;
-  /** For the log. */
-  readonly fields?: Readonly<Record<string, unknown>>;
-}
-
 /** A client that may in. */
 export interface Login extends Authenticated {
   readonly policy: Policy;
@@ -46,12 +46,14 @@ export function checkConnect(
   packet: Buffer,
   bodyOffset: number,
 ): Refusal | undefined {
-  const tooLong = typeof connect !== 'string' && Buffer.byteLength(connect.clientId) > maxClientIdBytes;
-  const wantsMethod = typeof connect !== 'string' && connect.authenticationMethod !== undefined;
-  if (typeof connect !== 'string' && !tooLong && !wantsMethod) return undefined;
-  const named = tooLong ? 'identifier-rejected' : 'auth-method';
-  const refused = typeof connect === 'string' ? connect : named;
+  const refused = typeof connect === 'string' ? connect : checkFields(connect);
+  if (refused === undefined) return undefined;
   return { refused, fields: describeConnect(readIdentity(packet, bodyOffset)) };
+}
+
+function checkFields({ clientId, authenticationMethod }: Connect): CloseReason | undefined {
+  if (Buffer.byteLength(clientId) > maxClientIdBytes) return 'identifier-rejected';
+  return authenticationMethod === undefined ? undefined : 'auth-method';
 }
 
 /**

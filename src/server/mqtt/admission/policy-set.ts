@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Config } from '../../../config.js';
 import type { DevicePolicy } from '../../../db/policies.js';
 import { filtersOverlap, widenTemplate } from '../../../topic-template.js';
@@ -63,20 +64,8 @@ function reachesSubscribers({ publish }: PolicyTemplate, subscribed: readonly st
   });
 }
 
+/** What a template leaves out is the same as what it has undefined. */
 function isSame(one: PolicyTemplate, other: PolicyTemplate): boolean {
-  return (
-    one.localDelivery === other.localDelivery &&
-    one.publishRate === other.publishRate &&
-    one.maxPacketBytes === other.maxPacketBytes &&
-    one.natsSubject === other.natsSubject &&
-    one.onRefusal === other.onRefusal &&
-    one.receipts === other.receipts &&
-    one.ackLevel === other.ackLevel &&
-    isSameList(one.publish, other.publish) &&
-    isSameList(one.subscribe, other.subscribe)
-  );
-}
-
-function isSameList(one: readonly string[], other: readonly string[]): boolean {
-  return one.length === other.length && one.every((text, index) => text === other[index]);
+  const names = Object.keys({ ...one, ...other }) as (keyof PolicyTemplate)[];
+  return names.every((name) => isDeepStrictEqual(one[name], other[name]));
 }

@@ -1,9 +1,10 @@
 import { type CloseReason, closeReasons, type Reason } from '../close-reason.js';
 import type { Codec } from '../codec.js';
+import { decodePublish } from '../decode-publish.js';
 import { checkFlags } from '../fixed-header.js';
 import { decodeAcknowledge, encodeAcknowledge, encodeSuback, encodeUnsuback } from './acknowledge.js';
 import { encodeConnack } from './connack.js';
-import { decodePublish, encodePublish } from './publish.js';
+import { encodePublish } from './publish.js';
 import { decodeSubscribe, decodeUnsubscribe } from './subscribe.js';
 
 /** The codec of MQTT 3.1 (3) or 3.1.1 (4), which are alike but for some bits. */

@@ -1,42 +1,6 @@
-import type { CloseReason } from '../close-reason.js';
-import type { Delivery, OutgoingPublish, Publish } from '../codec.js';
-import { fieldEnd, writeField } from '../field.js';
-import type { ProtocolVersion, QoS } from '../packet-type.js';
+import type { Delivery, OutgoingPublish } from '../codec.js';
+import { writeField } from '../field.js';
 import { variableIntegerBytes, writeVariableInteger } from '../variable-integer.js';
-
-/** Decodes PUBLISH and checks everything but the topic's text. */
-export function decodePublish(
-  packet: Buffer,
-  bodyOffset: number,
-  version: ProtocolVersion,
-): Publish | CloseReason {
-  const flags = (packet[0] as number) & 0x0f;
-  const qos = (flags >> 1) & 0x03;
-  if (qos === 3) return 'invalid-qos'; // [MQTT-3.3.1-4]
-  // DUP with QoS 0 [MQTT-3.3.1-2]; MQTT 3.1 only says that it means nothing there.
-  if (qos === 0 && (flags & 0x08) !== 0 && version !== 3) return 'reserved-bits';
-  const topicEnd = fieldEnd(packet, bodyOffset);
-  if (topicEnd === -1) return 'malformed-packet';
-  let packetId = 0;
-  let payloadStart = topicEnd;
-  if (qos > 0) {
-    payloadStart += 2;
-    if (payloadStart > packet.length) return 'malformed-packet';
-    packetId = packet.readUInt16BE(topicEnd);
-    if (packetId === 0) return 'packet-id-zero'; // [MQTT-2.3.1-1]
-  }
-  return {
-    qos: qos as QoS,
-    retain: (flags & 0x01) !== 0,
-    packet,
-    topicStart: bodyOffset + 2,
-    topicEnd,
-    packetId,
-    propertiesStart: payloadStart,
-    propertiesEnd: payloadStart,
-    payload: packet.subarray(payloadStart),
-  };
-}
 
 /** Encodes PUBLISH. */
 export function encodePublish(message: OutgoingPublish, delivery: Delivery): Buffer {

@@ -1,5 +1,6 @@
 import { type CloseReason, closeReasons, type Reason } from '../close-reason.js';
 import type { Codec, Connect } from '../codec.js';
+import { decodePublish } from '../decode-publish.js';
 import { checkFlags } from '../fixed-header.js';
 import {
   decodeAcknowledge,
@@ -10,7 +11,7 @@ import {
 } from './acknowledge.js';
 import { encodeConnack, encodeRefusal } from './connack.js';
 import { decodeDisconnect, encodeDisconnect } from './disconnect.js';
-import { decodePublish, decodePublishProperties, encodePublish } from './publish.js';
+import { decodePublishProperties, encodePublish } from './publish.js';
 import { isReasonOf, ReasonCode, ReasonPlace } from './reason-codes.js';
 import { decodeSubscribe, decodeUnsubscribe } from './subscribe.js';
 
@@ -29,7 +30,7 @@ function createCodec(maxPacketBytes: number, wantsProblemInformation: boolean): 
   return {
     explains: true,
     checkFlags: (firstByte) => checkFlags(firstByte, 5),
-    decodePublish,
+    decodePublish: (packet, bodyOffset) => decodePublish(packet, bodyOffset, 5),
     decodePublishProperties,
     decodeAcknowledge,
     decodeSubscribe,

@@ -1,42 +1,10 @@
 import type { CloseReason } from '../close-reason.js';
-import type { Delivery, OutgoingPublish, Publish, PublishProperties } from '../codec.js';
-import { fieldEnd, writeField } from '../field.js';
-import type { QoS } from '../packet-type.js';
+import type { Delivery, OutgoingPublish, PublishProperties } from '../codec.js';
+import { writeField } from '../field.js';
 import { variableIntegerBytes, writeVariableInteger } from '../variable-integer.js';
-import { decodeProperties, propertiesEnd, propertiesStart } from './property-reader.js';
+import { decodeProperties } from './property-reader.js';
 import { Place } from './property-table.js';
 import { propertiesBytes, propertiesOf, writeProperties } from './property-writer.js';
-
-/** Decodes PUBLISH (MQTT 5.0 §3.3) and checks everything but the topic, which may be empty, and the properties. */
-export function decodePublish(packet: Buffer, bodyOffset: number): Publish | CloseReason {
-  const flags = (packet[0] as number) & 0x0f;
-  const qos = (flags >> 1) & 0x03;
-  if (qos === 3) return 'invalid-qos'; // [MQTT-3.3.1-4]
-  if (qos === 0 && (flags & 0x08) !== 0) return 'reserved-bits'; // [MQTT-3.3.1-2]
-  const topicEnd = fieldEnd(packet, bodyOffset);
-  if (topicEnd === -1) return 'malformed-packet';
-  let packetId = 0;
-  let propertiesAt = topicEnd;
-  if (qos > 0) {
-    propertiesAt += 2;
-    if (propertiesAt > packet.length) return 'malformed-packet';
-    packetId = packet.readUInt16BE(topicEnd);
-    if (packetId === 0) return 'packet-id-zero'; // [MQTT-2.2.1-3]
-  }
-  const payloadStart = propertiesEnd(packet, propertiesAt);
-  if (payloadStart === -1) return 'malformed-property';
-  return {
-    qos: qos as QoS,
-    retain: (flags & 0x01) !== 0,
-    packet,
-    topicStart: bodyOffset + 2,
-    topicEnd,
-    packetId,
-    propertiesStart: propertiesStart(packet, propertiesAt),
-    propertiesEnd: payloadStart,
-    payload: packet.subarray(payloadStart),
-  };
-}
 
 /** The properties between `start` and `end` of a PUBLISH; Correlation Data is a view of the packet. */
 export function decodePublishProperties(

@@ -8,19 +8,37 @@ import { Place } from './property-table.js';
 
 /** SUBSCRIBE (MQTT 5.0 §3.8). */
 export function decodeSubscribe(packet: Buffer, bodyOffset: number): Subscribe | CloseReason {
-  const head = checkHead(packet, bodyOffset);
-  if (head !== undefined) return head;
+  return decodeFilters(packet, bodyOffset, Place.subscribe);
+}
+
+/** UNSUBSCRIBE (MQTT 5.0 §3.10). */
+export function decodeUnsubscribe(packet: Buffer, bodyOffset: number): Unsubscribe | CloseReason {
+  const decoded = decodeFilters(packet, bodyOffset, Place.unsubscribe);
+  if (typeof decoded === 'string') return decoded;
+  return { packetId: decoded.packetId, filters: decoded.requests.map(({ filter }) => filter) };
+}
+
+/** The filters of either; behind each one of SUBSCRIBE stands a byte of options. */
+function decodeFilters(
+  packet: Buffer,
+  bodyOffset: number,
+  place: typeof Place.subscribe | typeof Place.unsubscribe,
+): Subscribe | CloseReason {
+  const optionBytes = place === Place.subscribe ? 1 : 0;
+  if (bodyOffset + 2 > packet.length) return 'malformed-packet';
+  const packetId = packet.readUInt16BE(bodyOffset);
+  if (packetId === 0) return 'packet-id-zero'; // [MQTT-2.2.1-3]
   let start = propertiesEnd(packet, bodyOffset + 2);
-  const properties = readProperties(packet, bodyOffset + 2, start, Place.subscribe);
+  const properties = readProperties(packet, bodyOffset + 2, start, place);
   if (typeof properties === 'string') return properties;
-  if (start === packet.length) return 'no-topic-filter'; // [MQTT-3.8.3-2]
+  if (start === packet.length) return 'no-topic-filter'; // [MQTT-3.8.3-2] [MQTT-3.10.3-2]
   const requests: SubscriptionRequest[] = [];
   while (start < packet.length) {
     const end = fieldEnd(packet, start);
-    if (end === -1 || end === packet.length) return 'malformed-packet';
+    if (end === -1 || end + optionBytes > packet.length) return 'malformed-packet';
     const filter = readFilter(packet, start, end);
     if (typeof filter === 'object') return filter.problem;
-    const options = packet[end] as number;
+    const options = optionBytes === 1 ? (packet[end] as number) : 0;
     const problem = checkOptions(options, filter);
     if (problem !== undefined) return problem;
     requests.push({
@@ -30,34 +48,9 @@ export function decodeSubscribe(packet: Buffer, bodyOffset: number): Subscribe |
       retainAsPublished: (options & 0x08) !== 0,
       retainHandling: ((options >> 4) & 0x03) as 0 | 1 | 2,
     });
-    start = end + 1;
+    start = end + optionBytes;
   }
-  return { packetId: packet.readUInt16BE(bodyOffset), requests, subscriptionId: properties.subscriptionId };
-}
-
-/** UNSUBSCRIBE (MQTT 5.0 §3.10). */
-export function decodeUnsubscribe(packet: Buffer, bodyOffset: number): Unsubscribe | CloseReason {
-  const head = checkHead(packet, bodyOffset);
-  if (head !== undefined) return head;
-  let start = propertiesEnd(packet, bodyOffset + 2);
-  const properties = readProperties(packet, bodyOffset + 2, start, Place.unsubscribe);
-  if (typeof properties === 'string') return properties;
-  if (start === packet.length) return 'no-topic-filter'; // [MQTT-3.10.3-2]
-  const filters: string[] = [];
-  while (start < packet.length) {
-    const end = fieldEnd(packet, start);
-    if (end === -1) return 'malformed-packet';
-    const filter = readFilter(packet, start, end);
-    if (typeof filter === 'object') return filter.problem;
-    filters.push(filter);
-    start = end;
-  }
-  return { packetId: packet.readUInt16BE(bodyOffset), filters };
-}
-
-function checkHead(packet: Buffer, bodyOffset: number): CloseReason | undefined {
-  if (bodyOffset + 2 > packet.length) return 'malformed-packet';
-  return packet.readUInt16BE(bodyOffset) === 0 ? 'packet-id-zero' : undefined; // [MQTT-2.2.1-3]
+  return { packetId, requests, subscriptionId: properties.subscriptionId };
 }
 
 function readFilter(packet: Buffer, start: number, end: number): string | { problem: CloseReason } {
