@@ -15,9 +15,11 @@ import type { TermsConfig } from './admission/connack.js';
 import type { GateConfig } from './admission/connection-gate.js';
 import type { LoginServices } from './admission/login.js';
 import type { LedgerEntry } from './live/ledger-entry.js';
+import type { TopicLimits } from './protocol/topics.js';
 import type { SessionStore } from './sessions/store/session-store.js';
 import type { ListenersConfig } from './transport/listeners.js';
 import type { Addressing } from './uplink/route.js';
+import type { UplinkServices } from './uplink/uplink.js';
 
 /** The settings that a connection looks at. */
 export type ConnectionConfig = TermsConfig &
@@ -25,6 +27,8 @@ export type ConnectionConfig = TermsConfig &
 
 export type BrokerConfig = ConnectionConfig &
   LoginServices['config'] &
+  UplinkServices['config'] &
+  TopicLimits &
   MemoryBounds &
   GateConfig &
   ListenersConfig &
@@ -33,19 +37,12 @@ export type BrokerConfig = ConnectionConfig &
     | 'maxFailedLoginsPerDevice'
     | 'maxFailedLoginsPerAddress'
     | 'deviceCacheSize'
-    | 'maxInFlightPerClient'
-    | 'maxInFlightBytesPerClient'
-    | 'maxExchangesPerClient'
-    | 'maxTopicBytes'
-    | 'maxTopicLevels'
     | 'maxPublishRatePerDevice'
     | 'publishBurstSec'
     | 'maxQueuedMessages'
     | 'maxOutgoingBytes'
     | 'maxSubscriptionsPerClient'
     | 'maxClientsPerDevice'
-    | 'traceContext'
-    | 'onDeniedPublish'
     | 'onUnreadableSession'
     | 'acl'
     | 'maxSessions'

@@ -1,7 +1,6 @@
 import type { DeviceCredentials } from '../../db/devices/device-credentials.js';
 import type { Refusal } from './admission/authenticate.js';
 import type { Policy } from './admission/authorize.js';
-import type { Terms } from './admission/connack.js';
 import { checkConnect, type Login } from './admission/login.js';
 import { LoginTerm } from './admission/login-term.js';
 import { updatePublishRate } from './admission/publish-rate.js';
@@ -11,10 +10,10 @@ import { type Joined, type JoiningConnection, join } from './joining.js';
 import type { ConnectionMeter } from './live/connection-meters.js';
 import type { ConnectionRoll } from './live/connection-roll.js';
 import { PacketIntake } from './packet-intake.js';
-import type { PacketConnection } from './process-packet.js';
+import type { PacketOwner } from './process-packet.js';
 import { type CloseReason, closeReasons, suppressesWill } from './protocol/close-reason.js';
 import type { Codec, Connect, Will } from './protocol/codec.js';
-import { PacketType, type ProtocolVersion, protocolNames } from './protocol/packet-type.js';
+import { PacketType, protocolNames } from './protocol/packet-type.js';
 import { readFirstPacket } from './protocol/read-connect.js';
 import { codecs3 } from './protocol/v3/codec.js';
 import type { Client } from './sessions/client.js';
@@ -24,39 +23,32 @@ import { Silence } from './silence.js';
 import type { AcceptedSocket } from './transport/accepted-socket.js';
 import { ClientSocket, type PacketProcessor } from './transport/client-socket.js';
 import { Answers } from './uplink/answers.js';
-import { leaveWill } from './uplink/leave-will.js';
 import type { Rules } from './uplink/route.js';
 import { Uplink, type UplinkConnection } from './uplink/uplink.js';
-
-const unlimitedTerms: Terms = {
-  sessionExpirySec: 0,
-  keepaliveSec: 0,
-  receiveMaximum: Number.POSITIVE_INFINITY,
-  topicAliasMaximum: 0,
-};
 
 /**
  * One MQTT connection from its first packet to its end. How it joins is in `joining.ts`; what it sends then comes in its order by
  * `packet-intake.ts` to `process-packet.ts`. Only a client that subscribes, or has subscribed in a persistent session, has a session.
  */
-export class Connection implements JoiningConnection, UplinkConnection, PacketConnection, PacketProcessor {
+export class Connection implements JoiningConnection, UplinkConnection, PacketOwner, PacketProcessor {
   device: DeviceCredentials | undefined;
   clientId = '';
   readonly id: string;
   /** `performance.now()`. */
   readonly openedAtMs: number;
-  /** PUBLISH packets received, by QoS. */
   readonly received: [number, number, number] = [0, 0, 0];
   /** Rate and search text; undefined while nobody watches. */
   meter: ConnectionMeter | undefined;
-  /** `performance.now()` of the bytes that the last PUBLISH came with; 0 when there was none. */
   lastMessageMs = 0;
   readonly socket: ClientSocket;
   /** The language of the client, once it has said which it speaks. */
   codec: Codec = codecs3[4];
-  private version: ProtocolVersion = 4;
+  /** The version of the protocol, as people call it. */
+  protocol = protocolNames[4];
   clientLimits: ClientLimits = unlimited;
-  private terms: Terms = unlimitedTerms;
+  /** QoS 1 and 2 messages that the client may have sent and that are not answered. */
+  private receiveMaximum = Number.POSITIVE_INFINITY;
+  aliasesTaken = 0;
   private asksForReceipts = false;
   will: Will | undefined;
   client: Client | undefined;
@@ -90,15 +82,6 @@ export class Connection implements JoiningConnection, UplinkConnection, PacketCo
   /** Where the client comes from and by which transport. */
   get accepted(): AcceptedSocket {
     return this.socket.accepted;
-  }
-
-  /** The version of the protocol, as people call it. */
-  get protocol(): string {
-    return protocolNames[this.version];
-  }
-
-  get aliasesTaken(): number {
-    return this.terms.topicAliasMaximum;
   }
 
   get wantsReceipts(): boolean {
@@ -162,8 +145,7 @@ export class Connection implements JoiningConnection, UplinkConnection, PacketCo
 
   onPacket(packet: Buffer, bodyOffset: number): CloseReason | undefined {
     if (this.phase === 'new') return this.onFirstPacket(packet, bodyOffset);
-    if (isConfirmed(packet) && this.answers.note() > this.terms.receiveMaximum)
-      return 'receive-maximum-exceeded'; // [MQTT-3.3.4-9]
+    if (isConfirmed(packet) && this.answers.note() > this.receiveMaximum) return 'receive-maximum-exceeded'; // [MQTT-3.3.4-9]
     return this.intake.take(packet, bodyOffset);
   }
 
@@ -185,7 +167,7 @@ export class Connection implements JoiningConnection, UplinkConnection, PacketCo
 
   /** Authenticates and answers; packets that the client sent ahead wait meanwhile. */
   private async accept(connect: Connect): Promise<void> {
-    this.version = connect.version;
+    this.protocol = protocolNames[connect.version];
     const joined = await join(this, connect, this.services);
     if (!this.isJoining || joined === undefined) return;
     if ('refused' in joined) this.refuse(joined);
@@ -202,7 +184,8 @@ export class Connection implements JoiningConnection, UplinkConnection, PacketCo
   /** The first packet of a session that is going on is its CONNACK [MQTT-3.2.0-1]. */
   private begin(connect: Connect, joined: Joined): void {
     const { login, client, sessionPresent, terms, limits, connack } = joined;
-    this.terms = terms;
+    this.receiveMaximum = terms.receiveMaximum;
+    this.aliasesTaken = terms.topicAliasMaximum;
     this.clientLimits = limits;
     this.asksForReceipts = connect.userProperties.some(
       ([name, value]) => name === 'receipt' && value === '1',
@@ -325,7 +308,7 @@ export class Connection implements JoiningConnection, UplinkConnection, PacketCo
     try {
       const { will, client } = this;
       if (client === undefined) return;
-      if (will !== undefined && !suppressesWill(reason)) leaveWill(will, this.openUplink(), client);
+      if (will !== undefined && !suppressesWill(reason)) this.openUplink().leaveWill(will);
       this.services.registry.release(this, client);
     } finally {
       this.roll.remove(this, wasConnected);

@@ -1,4 +1,4 @@
-import { type PacketConnection, pingresp, processPacket, takeDisconnect } from './process-packet.js';
+import { type PacketOwner, pingresp, processPacket, takeDisconnect } from './process-packet.js';
 import { type CloseReason, suppressesWill } from './protocol/close-reason.js';
 import { PacketType } from './protocol/packet-type.js';
 import { isSubscribeReady } from './sessions/subscriptions/subscribing.js';
@@ -11,7 +11,7 @@ import type { Uplink } from './uplink/uplink.js';
  * until there is room for it, or NATS has answered what it waits for.
  */
 export class PacketIntake {
-  private readonly connection: PacketConnection;
+  private readonly connection: PacketOwner;
   readonly parked = new ParkedPackets();
   readonly room: RoomRequest;
   /** Nothing more is processed in this turn of the event loop. */
@@ -19,7 +19,7 @@ export class PacketIntake {
   /** Nothing is processed any more. */
   private stopped = false;
 
-  constructor(connection: PacketConnection) {
+  constructor(connection: PacketOwner) {
     const { uplink, counters } = connection.services;
     this.connection = connection;
     this.room = new RoomRequest(this, uplink.forwarder, counters);
@@ -54,7 +54,7 @@ export class PacketIntake {
     if (type !== PacketType.PUBLISH) return true;
     const uplink = this.connection.openUplink();
     const isQos2 = (first & 0b0110) === 0b0100;
-    if (isQos2 && !uplink.isReady(packet, bodyOffset)) return false;
+    if (isQos2 && !uplink.exchanges.isReady(packet, bodyOffset)) return false;
     return this.room.isGranted(packet, uplink, !this.parked.isEmpty);
   }
 

@@ -10,7 +10,7 @@ import type { ClientSocket } from './transport/client-socket.js';
 import type { Uplink } from './uplink/uplink.js';
 
 /** A connection that has joined. */
-export interface PacketConnection extends Subscriber {
+export interface PacketOwner extends Subscriber {
   readonly services: ConnectionServices;
   readonly socket: ClientSocket;
   readonly silence: Silence;
@@ -31,7 +31,7 @@ export const pingresp = Buffer.from([PacketType.PINGRESP << 4, 0]);
 
 /** Processes any packet but the first. @returns why the connection must close, if it must. */
 export function processPacket(
-  connection: PacketConnection,
+  connection: PacketOwner,
   packet: Buffer,
   bodyOffset: number,
 ): CloseReason | undefined {
@@ -48,7 +48,7 @@ export function processPacket(
       return 'second-connect'; // [MQTT-3.1.0-2]
     case PacketType.PUBREL: {
       const pubrel = codec.decodeAcknowledge(packet, bodyOffset);
-      return typeof pubrel === 'string' ? pubrel : connection.openUplink().release(pubrel.packetId);
+      return typeof pubrel === 'string' ? pubrel : connection.openUplink().exchanges.release(pubrel.packetId);
     }
     case PacketType.PUBACK:
     case PacketType.PUBREC:
@@ -74,11 +74,7 @@ export function processPacket(
   }
 }
 
-function takePublish(
-  connection: PacketConnection,
-  packet: Buffer,
-  bodyOffset: number,
-): CloseReason | undefined {
+function takePublish(connection: PacketOwner, packet: Buffer, bodyOffset: number): CloseReason | undefined {
   const publish = connection.codec.decodePublish(packet, bodyOffset);
   if (typeof publish === 'string') return publish;
   countMessage(connection.services.counters.received, publish.qos, publish.payload.length);
@@ -89,7 +85,7 @@ function takePublish(
 
 /** An acknowledgement of a message sent to the client. */
 function takeAcknowledge(
-  { codec, client, socket }: PacketConnection,
+  { codec, client, socket }: PacketOwner,
   type: PacketType,
   packet: Buffer,
   bodyOffset: number,
@@ -107,7 +103,7 @@ function takeAcknowledge(
 
 /** Answers how the connection ends. */
 export function takeDisconnect(
-  { codec, client, services }: PacketConnection,
+  { codec, client, services }: PacketOwner,
   packet: Buffer,
   bodyOffset: number,
 ): CloseReason {

@@ -26,15 +26,12 @@ export interface PolicyTemplate {
 /** What one device may do. Everything that is not allowed is denied; the order of the rules has no effect. */
 export interface Policy {
   readonly localDelivery: boolean;
-  /** Messages per second of one device; undefined: the server's setting. */
   readonly publishRate: number | undefined;
   /** Largest packet after CONNECT; Infinity: the server's setting alone. */
   readonly maxPacketBytes: number;
-  /** Template of the NATS subject; undefined: the server's setting. */
   readonly natsSubject: string | undefined;
   readonly receipts: boolean;
   readonly onRefusal: RefusalRule;
-  /** What an acknowledgement is to be worth; undefined: the server's setting. */
   readonly ackLevel: AckLevel | undefined;
   mayPublish(topic: string): boolean;
   maySubscribe(filter: string): boolean;

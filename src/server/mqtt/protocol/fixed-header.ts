@@ -29,3 +29,9 @@ export function encodeLength(length: number): number[] {
   } while (rest > 0);
   return bytes;
 }
+
+/** SUBACK or UNSUBACK: a packet identifier, and the codes behind it. */
+export function encodeAnswer(firstByte: number, packetId: number, codes: readonly number[]): Buffer {
+  const length = encodeLength(2 + codes.length);
+  return Buffer.from([firstByte, ...length, packetId >> 8, packetId & 0xff, ...codes]);
+}

@@ -58,6 +58,12 @@ export class Answers {
     this.waiting.push(message);
   }
 
+  /** A message of those that were added may be answered, when its turn has come. */
+  answer(message: { stored: boolean }): void {
+    message.stored = true;
+    this.answerStored();
+  }
+
   /** Answers everything at the head of the queue that is stored: PUBACK and PUBREC are written here and nowhere else. */
   answerStored(): void {
     const { waiting } = this;

@@ -5,12 +5,10 @@ import { encodeProperties } from '../../forward/mqtt-headers.js';
 import type { LimitName } from '../live/limit-names.js';
 import { type CloseReason, isMessageRefusal } from '../protocol/close-reason.js';
 import type { Codec, Publish, Will } from '../protocol/codec.js';
-import { PacketType } from '../protocol/packet-type.js';
 import type { TopicLimits } from '../protocol/topics.js';
 import type { Client, DeviceClients } from '../sessions/client.js';
 import type { DeviceCalls } from '../sessions/commands/device-calls.js';
 import { expiryOf, type Message } from '../sessions/delivery/message.js';
-import type { ReceivedGenerations } from '../sessions/received-generations.js';
 import type { TurnQueue } from '../transport/turn-queue.js';
 import type { Answers } from './answers.js';
 import { PropertiesReader, type ReadProperties } from './publish-properties.js';
@@ -18,6 +16,7 @@ import { RefusedMessages } from './refused-messages.js';
 import type { Rules } from './route.js';
 import { addLines, Routing } from './routing.js';
 import { hasTraceparent, newTraceparentLine } from './trace-context.js';
+import { isRepeated, UplinkExchanges } from './uplink-exchanges.js';
 import { type PublishOwner, UplinkPublish } from './uplink-publish.js';
 import { type WillServices, Wills } from './wills.js';
 
@@ -88,8 +87,7 @@ export class Uplink implements PublishOwner {
   private readonly wills: Wills;
   /** There is none before the first message that has properties. */
   private properties: PropertiesReader | undefined;
-  /** Exchanges that an earlier connection began and this one has not counted; undefined: there were none. */
-  private readonly earlier: Set<number> | undefined;
+  readonly exchanges: UplinkExchanges;
 
   constructor(
     services: UplinkServices,
@@ -100,8 +98,7 @@ export class Uplink implements PublishOwner {
     this.connection = connection;
     this.answers = connection.answers;
     this.client = start.client;
-    const { exchanges } = start.client;
-    this.earlier = exchanges.size > 0 ? new Set(exchanges.packetIds()) : undefined;
+    this.exchanges = new UplinkExchanges(start.client, connection, services.nextMessageId);
     this.routing = new Routing(start.rules, services.topicLimits);
     const { deadLetters } = services;
     this.refused = deadLetters && new RefusedMessages(deadLetters, start.client, connection.protocol);
@@ -136,7 +133,6 @@ export class Uplink implements PublishOwner {
     return overShare && inFlight > 0 ? 'in-flight-per-device' : undefined;
   }
 
-  /** When the client's last bytes arrived, in microseconds modulo 2^32. */
   get receivedUs(): number {
     return (this.connection.silence.lastReadMs * 1_000) | 0;
   }
@@ -156,14 +152,15 @@ export class Uplink implements PublishOwner {
         ? this.routing.find(packet, topicStart, topicEnd, retain)
         : this.routing.find(alias, 0, alias.length, retain);
     if (typeof route === 'string') return this.refuseOrClose(publish, route, read);
-    if (publish.qos === 2 && this.resume(publish.packetId)) return undefined;
+    if (publish.qos === 2 && this.exchanges.resume(publish.packetId, this)) return undefined;
 
     const { exchanges } = this.client;
     // A client cannot be made to wait: the PUBREL that would make room comes behind what is read. MQTT 5 gives a client
     // that comes back its whole quota (§4.9), however many exchanges of its session are open.
     if (publish.qos === 2 && exchanges.size >= this.services.config.maxExchangesPerClient)
       return this.refuseOrClose(publish, 'too-many-exchanges', read);
-    const exchange = publish.qos === 2 ? { messageId: this.identify(publish), exchanges } : undefined;
+    const exchange =
+      publish.qos === 2 ? { messageId: this.exchanges.identify(publish), exchanges } : undefined;
     const message = new UplinkPublish(this, route, publish, exchange);
     // Perhaps it is stored, by another replica.
     message.repeated = exchange !== undefined && isRepeated(publish);
@@ -194,44 +191,6 @@ export class Uplink implements PublishOwner {
     return undefined;
   }
 
-  /** The name of a QoS 2 message for JetStream's duplicate window. */
-  private identify(publish: Publish): string {
-    const { packetId } = publish;
-    const { stored, received } = this.client;
-    if (stored === undefined || received === undefined) return this.services.nextMessageId();
-    const generation = received.find(packetId, isRepeated(publish));
-    if (generation === undefined) throw new Error('a QoS 2 exchange begins before its generation is stored');
-    received.begin(packetId, generation);
-    return `${stored.id}.${generation}.${packetId}`;
-  }
-
-  /**
-   * Whether a QoS 2 PUBLISH can be processed now: its exchange has a name that no other message had. If not, the
-   * connection's `onRoom` is called when it can.
-   */
-  isReady(packet: Buffer, bodyOffset: number): boolean {
-    const { received, exchanges, stored } = this.client;
-    if (received === undefined) return true;
-    // What is known here of its exchanges may be what was before another replica had the session.
-    if (received.isRaising || stored?.isClaimed === false) return false;
-    const publish = this.connection.codec.decodePublish(packet, bodyOffset);
-    if (typeof publish === 'string' || exchanges.get(publish.packetId) !== undefined) return true;
-    if (received.find(publish.packetId, isRepeated(publish)) !== undefined) return true;
-    void this.raise(received);
-    return false;
-  }
-
-  /** Stores the next generation. @returns false: the session is not this connection's any more. */
-  private async raise(received: ReceivedGenerations): Promise<boolean> {
-    const { client } = this;
-    received.raise(client.exchanges.packetIds());
-    received.isRaising = true;
-    const isStored = (await client.stored?.persist()) === true;
-    received.isRaising = false;
-    client.connection?.onRoom();
-    return isStored;
-  }
-
   /** What the client's version has an answer for is refused, in its turn; else the connection must close. */
   private refuseOrClose(
     publish: Publish,
@@ -242,7 +201,7 @@ export class Uplink implements PublishOwner {
     const { connection } = this;
     if (!isMessageRefusal(reason)) return reason;
     // What PUBREC has taken it takes again, whatever holds by now [MQTT 5.0 MQTT-4.3.3-10].
-    if (qos === 2 && connection.codec.explains && this.resume(packetId)) return undefined;
+    if (qos === 2 && connection.codec.explains && this.exchanges.resume(packetId, this)) return undefined;
     this.device.ledger.receive();
     this.device.ledger.refuse(reason);
     const topic = (read?.topicBytes ?? packet.subarray(topicStart, topicEnd)).toString('utf8');
@@ -255,62 +214,32 @@ export class Uplink implements PublishOwner {
       const answer = { qos, packetId, stored: false, exchanges: undefined, refusal: reason };
       this.answers.add(answer);
       // One that comes for the first time has given its name to nobody.
-      if (qos === 2 && isRepeated(publish)) this.answerEnded(answer);
-      else this.answerNow(answer);
+      if (qos === 2 && isRepeated(publish)) this.exchanges.answerEnded(answer);
+      else this.answers.answer(answer);
     }
     return undefined;
   }
 
-  /**
-   * Answers a refusal of a QoS 2 message, which ends its exchange: the client may give the identifier to another message then. That
-   * must not have the same name, under which another replica may have stored the one that is refused: every replica has to know.
-   */
-  private answerEnded(answer: { readonly packetId: number; stored: boolean }): void {
-    const { received, stored } = this.client;
-    if (received === undefined || stored === undefined) {
-      this.answerNow(answer);
+  /** Publishes the will of the connection that ends, or leaves it to the client's session until its delay is over (MQTT 5.0 §3.1.3.2.2). */
+  leaveWill(will: Will): void {
+    const { client } = this;
+    const delaySec = Math.min(will.delaySec, client.sessionExpirySec);
+    if (delaySec === 0) {
+      this.publishWill(will);
       return;
     }
-    received.complete(answer.packetId);
-    void stored.persist().then((done) => {
-      if (done) this.answerNow(answer);
-    });
-  }
-
-  private answerNow(answer: { stored: boolean }): void {
-    answer.stored = true;
-    this.answers.answerStored();
-  }
-
-  /** PUBREL ends a QoS 2 exchange [MQTT-4.3.3-2]. */
-  release(packetId: number): CloseReason | undefined {
-    const exchange = this.client.exchanges.get(packetId);
-    if (exchange !== undefined && exchange !== 'answered') return 'early-pubrel';
-    const { client } = this;
-    client.exchanges.end(packetId);
-    this.earlier?.delete(packetId);
-    const isOpenElsewhere = client.received?.mayBeOpen(packetId) === true;
-    const answer = () => {
-      if (exchange === undefined && !isOpenElsewhere) this.answers.answerUnknown(packetId);
-      else this.answers.acknowledge(PacketType.PUBCOMP, packetId);
+    client.delayedWill = {
+      dueAtMs: performance.now() + delaySec * 1_000,
+      publish: () => {
+        const { rules } = client.device;
+        if (rules !== undefined) this.routing.change(rules);
+        this.publishWill(will);
+      },
     };
-    const { received, stored } = client;
-    if (received === undefined || stored === undefined) {
-      answer();
-      return undefined;
-    }
-    // After PUBCOMP the client may give the identifier to another message: every replica has to know.
-    received.complete(packetId);
-    const isLast = client.exchanges.size === 0 && received.knowsAll && !received.isRaising;
-    const isStored = isLast ? this.raise(received) : stored.persist();
-    void isStored.then((done) => {
-      if (done) answer();
-    });
-    return undefined;
   }
 
   /** Sends the will [MQTT-3.1.2-8], within the bounds: it waits for room, of its client too, behind what that one sent. */
-  publishWill(will: Will): void {
+  private publishWill(will: Will): void {
     const topic = Buffer.from(will.topic, 'utf8');
     const route = this.routing.find(topic, 0, topic.length, will.retain);
     if (typeof route === 'string') {
@@ -331,16 +260,10 @@ export class Uplink implements PublishOwner {
       this.deliver(message);
   }
 
-  /**
-   * A message was stored: its subscribers get it.
-   *
-   * @returns false: it is not to be acknowledged before `message.onKept` is called.
-   */
   pass(message: UplinkPublish): boolean {
     return !this.routing.policy.localDelivery || this.deliver(message, () => message.onKept());
   }
 
-  /** A message is stored, and kept wherever it has to be. */
   settle(message: UplinkPublish): void {
     const { counters, turns } = this.services;
     // A will has no packet identifier, and did not arrive when its connection ended.
@@ -356,11 +279,10 @@ export class Uplink implements PublishOwner {
     this.services.counters.publishesRefused[refusal] += 1;
     this.device.ledger.refuse(refusal);
     this.connection.report.publishRefused(refusal, topic, detail);
-    if (message.qos === 2 && message.packetId !== 0) this.answerEnded(message);
-    else this.answerNow(message);
+    if (message.qos === 2 && message.packetId !== 0) this.exchanges.answerEnded(message);
+    else this.answers.answer(message);
   }
 
-  /** The client's connection, this one or a later one, may go on. */
   wakeClient(): void {
     this.client.connection?.onRoom();
   }
@@ -375,22 +297,6 @@ export class Uplink implements PublishOwner {
     if (message.packetId === 0) this.services.counters.willsDropped += 1;
     this.device.ledger.refuse(reason);
     this.connection.close(reason, fields);
-  }
-
-  /** A packet identifier whose exchange goes on: never forwarded again, answered in its turn once it is stored. */
-  private resume(packetId: number): boolean {
-    const exchange = this.client.exchanges.get(packetId);
-    if (exchange === undefined) return false;
-    // One PUBCOMP answers all copies: of those of one connection only the first counts (MQTT 5.0 §4.9).
-    if (this.earlier?.delete(packetId) !== true) this.answers.settle();
-    if (exchange === 'answered') {
-      this.answers.add({ qos: 2, packetId, stored: true, exchanges: undefined });
-    } else if (exchange.uplink !== this) {
-      exchange.uplink = this;
-      this.answers.add(exchange);
-    }
-    this.answers.answerStored();
-    return true;
   }
 
   private readProperties(publish: Publish): ReadProperties | CloseReason {
@@ -418,9 +324,4 @@ export class Uplink implements PublishOwner {
     const sender = this.client.key;
     return this.services.deliver({ topic, payload, qos, retain, properties, expiresAtMs, sender }, onKept);
   }
-}
-
-/** Its sender says that it may have come before (DUP). */
-function isRepeated({ packet }: Publish): boolean {
-  return ((packet[0] as number) & 0b1000) !== 0;
 }

@@ -1,6 +1,6 @@
 import type { CloseReason } from '../close-reason.js';
 import type { Acknowledge, SubscriptionRequest } from '../codec.js';
-import { encodeLength } from '../fixed-header.js';
+import { encodeAnswer } from '../fixed-header.js';
 import { PacketType, type ProtocolVersion } from '../packet-type.js';
 
 /** PUBACK, PUBREC, PUBREL, PUBCOMP and UNSUBACK: two bytes of header, two of packet identifier (MQTT 3.1.1 §3.4). */
@@ -41,13 +41,7 @@ export function encodeSuback(
     if (code < 0x80) return code;
     return version === 3 ? (requests[index]?.qos ?? 0) : 0x80;
   });
-  return Buffer.from([
-    0x90,
-    ...encodeLength(2 + codes.length),
-    packetId >> 8,
-    packetId & 0xff,
-    ...returnCodes,
-  ]);
+  return encodeAnswer(0x90, packetId, returnCodes);
 }
 
 /** UNSUBACK (MQTT 3.1.1 §3.11). */

@@ -1,6 +1,6 @@
 import type { CloseReason } from '../close-reason.js';
 import type { Acknowledge, Receipt, UserProperties } from '../codec.js';
-import { encodeLength } from '../fixed-header.js';
+import { encodeAnswer } from '../fixed-header.js';
 import { PacketType } from '../packet-type.js';
 import { encodeReasoned } from './packet-writer.js';
 import { propertiesEnd, readProperties } from './property-reader.js';
@@ -96,21 +96,10 @@ export function encodeReceipt(
 
 /** SUBACK (§3.9) with a code for each filter, in their order [MQTT-3.9.3-1]. */
 export function encodeSuback(packetId: number, codes: readonly number[]): Buffer {
-  return encodeCodes(0x90, packetId, codes);
+  return encodeAnswer(0x90, packetId, [0, ...codes]);
 }
 
 /** UNSUBACK (§3.11) with a code for each filter, in their order [MQTT-3.11.3-1]. */
 export function encodeUnsuback(packetId: number, codes: readonly number[]): Buffer {
-  return encodeCodes(0xb0, packetId, codes);
-}
-
-function encodeCodes(firstByte: number, packetId: number, codes: readonly number[]): Buffer {
-  return Buffer.from([
-    firstByte,
-    ...encodeLength(3 + codes.length),
-    packetId >> 8,
-    packetId & 0xff,
-    0,
-    ...codes,
-  ]);
+  return encodeAnswer(0xb0, packetId, [0, ...codes]);
 }
