@@ -77,24 +77,14 @@ export function decodeProperties(
 }
 
 /** Where the value at `at` ends, or -1. */
-function endOfValue(packet: Buffer, at: number, { type }: Property): number {
-  switch (type) {
-    case 'flag':
-      return at + 1;
-    case 'uint16':
-      return at + 2;
-    case 'uint32':
-    case 'lifetime':
-      return at + 4;
-    case 'variable': {
-      const value = readVariableInteger(packet, at);
-      return value === -1 ? -1 : at + variableIntegerBytes(value);
-    }
-    case 'pair':
-      return fieldEnd(packet, fieldEnd(packet, at));
-    default:
-      return fieldEnd(packet, at);
+function endOfValue(packet: Buffer, at: number, { type, bytes }: Property): number {
+  if (bytes !== undefined) return at + bytes;
+  if (type === 'variable') {
+    const value = readVariableInteger(packet, at);
+    return value === -1 ? -1 : at + variableIntegerBytes(value);
   }
+  const end = fieldEnd(packet, at);
+  return type === 'pair' ? fieldEnd(packet, end) : end;
 }
 
 /** Puts the value between `start` and `end` into `found`, or answers what is wrong with it. */

@@ -49,6 +49,8 @@ export interface Property {
   readonly id: number;
   readonly name: keyof Properties;
   readonly type: PropertyType;
+  /** Of a value of its type; undefined: that depends on the value. */
+  readonly bytes: number | undefined;
   /** A sum of places. */
   readonly places: number;
   /** The places where only a server has it. */
@@ -108,11 +110,19 @@ const rows: readonly Row[] = [
   [0x2a, 'sharedSubscriptionAvailable', 'flag', connack],
 ];
 
+const bytesOf: Readonly<Partial<Record<PropertyType, number>>> = {
+  flag: 1,
+  uint16: 2,
+  uint32: 4,
+  lifetime: 4,
+};
+
 /** Every property, in the order of identifiers. */
 export const properties: readonly Property[] = rows.map(([id, name, type, places, more], index) => ({
   id,
   name,
   type,
+  bytes: bytesOf[type],
   places,
   serverPlaces: more?.serverPlaces ?? 0,
   zero: more?.zero,

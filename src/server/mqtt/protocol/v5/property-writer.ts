@@ -14,29 +14,15 @@ export function propertiesOf(place: Place): readonly Property[] {
 /** Bytes of those of `list` that have a value, without their length. Throws a RangeError for what no field can hold. */
 export function propertiesBytes(values: Properties, list: readonly Property[]): number {
   let bytes = 0;
-  for (const { name, type } of list) {
+  for (const { name, type, bytes: fixed } of list) {
     const value = values[name];
     if (value === undefined) continue;
-    switch (type) {
-      case 'flag':
-        bytes += 2;
-        break;
-      case 'uint16':
-        bytes += 3;
-        break;
-      case 'uint32':
-      case 'lifetime':
-        bytes += 5;
-        break;
-      case 'variable':
-        bytes += 1 + variableIntegerBytes(value as number);
-        break;
-      case 'pair':
-        for (const [key, text] of value as [string, string][])
-          bytes += 1 + fieldBytes(key) + fieldBytes(text);
-        break;
-      default:
-        bytes += 1 + fieldBytes(value as string | Buffer);
+    if (type === 'pair') {
+      for (const [key, text] of value as UserProperties) bytes += 1 + fieldBytes(key) + fieldBytes(text);
+    } else if (type === 'variable') {
+      bytes += 1 + variableIntegerBytes(value as number);
+    } else {
+      bytes += 1 + (fixed ?? fieldBytes(value as string | Buffer));
     }
   }
   return bytes;
