@@ -9,11 +9,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readConfig } from '../../src/read-config.js';
 import { probeNats } from '../../src/server/forward/connection/nats-probe.js';
-import {
-  type EmbeddedNats,
-  readEmbeddedNatsPort,
-  startEmbeddedNats,
-} from '../../src/server/forward/embedded/embedded-nats.js';
+import { readEmbeddedNatsPort, startEmbeddedNats } from '../../src/server/forward/embedded/embedded-nats.js';
+import type { EmbeddedNats } from '../../src/server/forward/embedded/found-nats.js';
 import { readProcessBirth } from '../../src/server/forward/embedded/process-identity.js';
 import { startForwarder } from '../../src/server/forward/start-forwarder.js';
 import { processesOf } from '../faults/processes.js';

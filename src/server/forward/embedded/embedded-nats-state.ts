@@ -4,7 +4,7 @@ import type { EmbeddedNatsFiles } from './embedded-nats-config.js';
 import { isAlive, type ProcessIdentity, readProcessBirth } from './process-identity.js';
 
 /** Written beside the store, so that whoever starts next knows a server that goes on without its gateway. */
-export interface EmbeddedNatsState {
+interface EmbeddedNatsState {
   /** The gateway, and the server; a process number alone is no name, as it is used again. */
   readonly owner: ProcessIdentity;
   readonly server: ProcessIdentity;
@@ -17,7 +17,7 @@ export function writeState(files: EmbeddedNatsFiles, server: ProcessIdentity, po
 }
 
 /** Of a directory that somebody else could write to nothing is believed: a server named there would be ended. */
-export function readState(files: EmbeddedNatsFiles): EmbeddedNatsState | undefined {
+function readState(files: EmbeddedNatsFiles): EmbeddedNatsState | undefined {
   try {
     requireOwnDirectory(files.dir);
     const state = JSON.parse(readFileSync(files.state, 'utf8')) as EmbeddedNatsState;
@@ -25,6 +25,12 @@ export function readState(files: EmbeddedNatsFiles): EmbeddedNatsState | undefin
   } catch {
     return undefined;
   }
+}
+
+/** The same while its server lives. */
+export function readRunning(files: EmbeddedNatsFiles): EmbeddedNatsState | undefined {
+  const state = readState(files);
+  return state !== undefined && isAlive(state.server) ? state : undefined;
 }
 
 /** Removes what is written of a server that has ended; of another, or one that cannot be ended, it stays. */

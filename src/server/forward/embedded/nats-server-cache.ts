@@ -22,11 +22,6 @@ export function natsServerCacheDir(env: Environment = process.env): string {
   return join(tmpdir(), `svc-mqtt-cache-${process.getuid?.() ?? 'user'}`);
 }
 
-/** Whether programs in the directory may be run: nobody else could have put them there. */
-export function isOwnCache(directory: string): boolean {
-  return distrustOf(directory) === undefined;
-}
-
 /**
  * Makes the directory, for this user only.
  *

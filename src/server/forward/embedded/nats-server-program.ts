@@ -5,9 +5,10 @@ import { delimiter, isAbsolute, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { messageOf, SvcMqttError } from '../../../errors.js';
+import { distrustOf } from '../../../file-trust.js';
 import { isAtLeast } from '../connection/server-version.js';
 import { installerEnvironment, programEnvironment } from './child-environment.js';
-import { isOwnCache, makeNatsServerCache, natsServerCacheDir } from './nats-server-cache.js';
+import { makeNatsServerCache, natsServerCacheDir } from './nats-server-cache.js';
 import { downloadRelease, releaseUrl } from './nats-server-release.js';
 
 /** The version that is installed when there is none. */
@@ -55,7 +56,8 @@ export async function findNatsServer(
   if (given !== undefined) return requireProgram(given);
   const directories = (env.PATH ?? '').split(delimiter).filter(isAbsolute);
   const cache = natsServerCacheDir(env);
-  for (const directory of isOwnCache(join(cache, programName)) ? [...directories, cache] : directories) {
+  if (distrustOf(join(cache, programName)) === undefined) directories.push(cache);
+  for (const directory of directories) {
     const found = await tryProgram(join(directory, programName));
     if (found !== undefined) return found;
   }

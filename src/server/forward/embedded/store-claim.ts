@@ -49,3 +49,12 @@ export function cannotWrite(dir: string, cause: unknown): SvcMqttError {
     cause,
   });
 }
+
+/** The store is claimed by another process, whose server does not answer. */
+export function storeUnreachable(dir: string): SvcMqttError {
+  return new SvcMqttError(
+    'NATS_EMBEDDED',
+    `Another svc-mqtt has the NATS server in ${dir}, and it does not answer here`,
+    { suggestion: 'Stop the other one, or set DATA_DIR to another directory, or NATS_URL to a NATS server' },
+  );
+}
