@@ -1,8 +1,7 @@
 import type { Log } from '../../../log.js';
-import { type NatsErrorReport, type NatsInternals, openNatsInternals } from './nats-internals.js';
+import { type NatsErrorReport, openNatsInternals } from './nats-internals.js';
 import type { NatsConnection } from './nats-library.js';
-import { openNatsReplies } from './nats-replies.js';
-import { type NatsWire, openNatsWire } from './nats-wire.js';
+import { openNatsWire } from './nats-wire.js';
 
 /** Who wants to know how far the server has read. None of the calls may throw. */
 export interface PingListener {
@@ -45,20 +44,8 @@ export class Patience {
   }
 }
 
-/** A connection that is watched. */
-export interface WatchedNats {
-  readonly connection: NatsConnection;
-  readonly internals: NatsInternals;
-  readonly wire: NatsWire;
-  // The same as of a `NatsLink`.
-  readonly stalled: boolean;
-  requestPing(): void;
-  ping(): void;
-  /** Ends the connection for another one: what lies in its socket never leaves. */
-  leave(): void;
-  /** The connection is gone, or about to be closed. */
-  end(): void;
-}
+/** A connection that is watched: of `stalled`, `requestPing` and `ping` the same holds as of a `NatsLink`. */
+export type WatchedNats = Readonly<ReturnType<typeof watchNats>>;
 
 /** Sends PINGs, tells when the server is silent, and ends the connection when it stays so. */
 export function watchNats(
@@ -69,17 +56,17 @@ export function watchNats(
     patience: Patience;
     /** Time to look for another server; called again and again while this one is silent. */
     onImpatient(): void;
+    /** Must not throw. */
     onError(report: NatsErrorReport): void;
     log: Log;
   },
-): WatchedNats {
+) {
   const { listeners, patience, log } = options;
   const internals = openNatsInternals(connection);
   const wire = openNatsWire(connection, internals);
   internals.onThrow((error) =>
     log.error({ event: 'nats_answer_failed', err: error }, 'A message of NATS was not understood'),
   );
-  const replies = openNatsReplies(internals, options.onError);
   // Nothing of it is a getter: `stalled` is asked for each message.
   const watched = { connection, internals, wire, stalled: false, requestPing, ping, leave, end };
   let pingsUnderWay = 0;
@@ -91,9 +78,35 @@ export function watchNats(
   let lastTickAtMs = lastHeardAtMs;
   let lastInMessages = 0;
   let pingedOutMessages = 0;
+  /** Refused since the PING before was answered: subjects as the server names them, and whether there was anything else. */
+  let denied = new Set<string>();
+  let hasUnnamed = false;
   let isLeft = false;
   let ended = false;
   const ticker = setInterval(tick, tickMs).unref();
+
+  // Errors and answers to PINGs are followed where the library reads them. What it offers of both, `status()` and `flush()`, hands
+  // them on some promises later, each after its own number of them, so that their order is lost.
+  internals.onError((error) => {
+    const { operation, subject } = error.permissionContext ?? {};
+    if (operation === 'publish' && subject !== undefined) denied.add(subject);
+    if (subject === undefined) hasUnnamed = true;
+    options.onError(error);
+  });
+
+  function sendPing(): Promise<{ denied: ReadonlySet<string>; unnamed: string | undefined }> {
+    return new Promise((resolve, reject) => {
+      internals.ping({
+        resolve() {
+          const unnamed = hasUnnamed ? (internals.lastError ?? 'NATS reported an error') : undefined;
+          resolve({ denied, unnamed });
+          denied = new Set();
+          hasUnnamed = false;
+        },
+        reject,
+      });
+    });
+  }
 
   function requestPing(): void {
     if (pingSentAtMs !== 0) {
@@ -116,7 +129,7 @@ export function watchNats(
     pingsUnderWay += 1;
     for (const listener of listeners) listener.pinging?.();
     wire.flush();
-    const answered = replies.ping();
+    const answered = sendPing();
     // Who listens later did not see this PING.
     const told = listeners.length;
     for (const listener of listeners) listener.pinged?.();
@@ -170,12 +183,14 @@ export function watchNats(
     }
   }
 
+  /** Ends the connection for another one: what lies in its socket never leaves. */
   function leave(): void {
     isLeft = true;
     patience.noteLeft();
     internals.reset();
   }
 
+  /** The connection is gone, or about to be closed. */
   function end(): void {
     ended = true;
     clearInterval(ticker);
