@@ -1,7 +1,7 @@
 import { findAddedHeader, findHeader, headerTextOf } from '../connection/nats-headers.js';
 import { nanos } from '../connection/nats-library.js';
 import { openNatsRequests } from '../connection/nats-requests.js';
-import { noMessageFound } from '../jetstream-codes.js';
+import { noMessageFound, wrongLastSequence } from '../jetstream-codes.js';
 import { readSequence } from '../pub-ack.js';
 import { apiPrefix, ask, askJson, JetStreamError, readJson } from './jetstream-api.js';
 import { openStateStream, type StateContext } from './state-stream.js';
@@ -83,8 +83,6 @@ export interface KvBucketOptions extends StateContext {
 
 /** The mark of what was removed or has expired stays so long: whoever follows sees it. */
 const markSec = 60;
-/** JetStream's code for another revision than expected. */
-const wrongLastSequence = 10_071;
 
 /** Finds the bucket, or makes it; it is made again when it is gone. */
 export function openKvBucket(options: KvBucketOptions): KvBucket {

@@ -11,6 +11,7 @@ import {
 } from '../connection/nats-library.js';
 import type { NatsLink } from '../connection/nats-link.js';
 import { isAtLeast } from '../connection/server-version.js';
+import { denialOf } from '../jetstream-codes.js';
 import type { StreamSource } from '../stored/stored-reader.js';
 import { makeStream } from '../stream/make-stream.js';
 import { manageStreams, readStreamInfo, takes } from '../stream/stream.js';
@@ -310,11 +311,8 @@ function findLack(
 function describeProblem(error: unknown): string | undefined {
   if (error instanceof Unusable) return error.message;
   if (!(error instanceof NatsError)) return undefined;
-  const { permissionContext } = error as {
-    permissionContext?: { readonly operation: string; readonly subject: string };
-  };
-  if (permissionContext !== undefined)
-    return `NATS does not let the user ${permissionContext.operation} to ${permissionContext.subject}`;
+  const denial = denialOf(error);
+  if (denial !== undefined) return denial.text;
   const { api_error: refusal } = error;
   return refusal === undefined || refusal.code === 503 ? undefined : refusal.description;
 }

@@ -5,12 +5,13 @@ import type { Msg } from '../connection/nats-library.js';
 import type { NatsLink } from '../connection/nats-link.js';
 import { findSizeProblem, noWire, requireSize } from '../connection/nats-wire.js';
 import type { Forwarder } from '../forwarder.js';
+import { wrongLastSequence } from '../jetstream-codes.js';
 import { type ForwarderLimits, startForwarding } from '../lanes/forwarding.js';
 import { slotSpan } from '../lanes/slots.js';
 import { readPubAck, readToken } from '../pub-ack.js';
 
-/** JetStream's code for "wrong last sequence": what was to be written only where nothing is met something. */
-const supersededCode = '10071 ';
+/** How the cause of a refusal begins when a message that was to be written only where nothing is met something. */
+const superseded = `${wrongLastSequence} `;
 
 /**
  * Starts a forwarder to the streams of svc-mqtt itself, beside that of the uplink and with bounds of its own, so that neither
@@ -44,7 +45,7 @@ export function startStateWriter(options: {
         if (ack.kind === 'other' || ack.kind === 'elsewhere') return;
         if (token < slotSpan) settle.unconfirmed.settleMark(token, ack.kind === 'stored');
         else if (ack.kind === 'stored') settle.confirmed.settleStored(token, answer.data);
-        else if (ack.cause.startsWith(supersededCode)) settle.confirmed.settleStored(token);
+        else if (ack.cause.startsWith(superseded)) settle.confirmed.settleStored(token);
         else settle.confirmed.settleRefused(token, ack);
       }
 

@@ -4,10 +4,10 @@ import { DiscardPolicy, RetentionPolicy, StorageType, type StreamInfo } from '..
 import { type NatsSettings, readNatsTarget, showAddress } from '../connection/nats-settings.js';
 import { type Answer, askReplica } from '../fleet/fleet-link.js';
 import type { FleetSubject } from '../fleet/fleet-telling.js';
-import { noMessageFound, noStreamFound } from '../jetstream-codes.js';
+import { apiCodeOf, noMessageFound } from '../jetstream-codes.js';
 import { type Durability, judgeDurability } from './durability.js';
 import type { ServerSync } from './server-sync.js';
-import { manageStreams } from './stream.js';
+import { manageStreams, readStreamInfo } from './stream.js';
 import { readUsableStream } from './stream-config.js';
 import { covers, overlap } from './subject-match.js';
 
@@ -119,13 +119,7 @@ export async function openNatsInspector(settings: NatsSettings): Promise<NatsIns
       return { ...judgeDurability(keeping, await sync.read(connection, keeping, ask)), batchProblem };
     },
     async streamExists(name) {
-      try {
-        await (await manage()).streams.info(name);
-        return true;
-      } catch (error) {
-        if (apiCode(error) === noStreamFound) return false;
-        throw error;
-      }
+      return (await readStreamInfo(await manage(), name)) !== undefined;
     },
     async readStorage() {
       const { storage, limits } = await (await manage()).getAccountInfo();
@@ -136,7 +130,7 @@ export async function openNatsInspector(settings: NatsSettings): Promise<NatsIns
         const message = await (await manage()).streams.getMessage(stream, { last_by_subj: subject });
         return { sequence: message.seq, payload: Buffer.from(message.data), time: message.time };
       } catch (error) {
-        if (apiCode(error) === noMessageFound) return undefined;
+        if (apiCodeOf(error) === noMessageFound) return undefined;
         throw error;
       }
     },
@@ -177,10 +171,6 @@ export async function openNatsInspector(settings: NatsSettings): Promise<NatsIns
     ask: (replica, question, request) => askReplica(connection, replica, question, request),
     close: () => connection.close(),
   };
-}
-
-function apiCode(error: unknown): number | undefined {
-  return (error as { api_error?: { err_code?: number } }).api_error?.err_code;
 }
 
 function inspectStream(info: StreamInfo, subject: string): StreamInspection {

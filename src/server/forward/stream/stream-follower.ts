@@ -6,10 +6,9 @@ import {
   type JetStreamManager,
   type Msg,
   type NatsConnection,
-  type NatsError,
   nanos,
 } from '../connection/nats-library.js';
-import { noMessageFound } from '../jetstream-codes.js';
+import { apiCodeOf, noMessageFound } from '../jetstream-codes.js';
 
 /** A message as the stream sends it. */
 export interface FollowedMessage {
@@ -176,7 +175,7 @@ export async function findLast(manager: JetStreamManager, stream: string, filter
   try {
     return (await manager.streams.getMessage(stream, { last_by_subj: filter })).seq;
   } catch (error) {
-    if ((error as NatsError).api_error?.err_code === noMessageFound) return 0;
+    if (apiCodeOf(error) === noMessageFound) return 0;
     throw error;
   }
 }

@@ -11,7 +11,7 @@ import {
   type StreamInfo,
 } from '../connection/nats-library.js';
 import type { IngestSetting } from '../forwarder.js';
-import { noStreamFound } from '../jetstream-codes.js';
+import { apiCodeOf, denialOf, noStreamFound } from '../jetstream-codes.js';
 import { makeStream } from './make-stream.js';
 import { allowBatches, batchMark, mayBatch } from './stream-batches.js';
 import { findStreamProblem, logWarnings, readUsableStream, type UsableStream } from './stream-config.js';
@@ -143,7 +143,7 @@ export async function readStreamInfo(
   try {
     return await manager.streams.info(name);
   } catch (error) {
-    if (apiCode(error) === noStreamFound) return undefined;
+    if (apiCodeOf(error) === noStreamFound) return undefined;
     throw error;
   }
 }
@@ -179,7 +179,7 @@ export async function createStream(
     );
     return readUsableStream(created, true);
   } catch (error) {
-    if (apiCode(error) === nameInUse) return undefined;
+    if (apiCodeOf(error) === nameInUse) return undefined;
     throw error;
   }
 }
@@ -210,10 +210,6 @@ function partlyCovered(streams: readonly StreamInfo[], name: string, needed: str
   );
 }
 
-function apiCode(error: unknown): number | undefined {
-  return error instanceof NatsError ? error.api_error?.err_code : undefined;
-}
-
 function nameTaken({ stream, template }: WantedStream, { config }: StreamInfo): SvcMqttError {
   const { offered } = subjectsOfTemplate(template);
   const subjects = (config.subjects ?? []).join(', ');
@@ -227,7 +223,7 @@ function nameTaken({ stream, template }: WantedStream, { config }: StreamInfo): 
 /** Whether it makes sense to ask again. */
 function mayMend(error: unknown, connection: NatsConnection, domain: string | undefined): boolean {
   if (!(error instanceof NatsError)) return false;
-  const code = apiCode(error);
+  const code = apiCodeOf(error);
   // The list has just said that no stream is on the subjects: that of a cluster lacks streams that have no leader yet.
   if (code === subjectsInUse || code === noStreamFound) return true;
   if (code !== undefined) return !disabledCodes.has(code) && error.api_error?.code === 503;
@@ -242,7 +238,7 @@ function explain(
   mayPass: boolean,
 ): SvcMqttError {
   const { offered: subject } = subjectsOfTemplate(template);
-  const code = apiCode(error);
+  const code = apiCodeOf(error);
   const { code: kind } = error as { code?: string };
   const fail = (detail: string, suggestion: string) =>
     new SvcMqttError('NATS_STREAM', detail, { suggestion, mayPass, cause: error });
@@ -264,12 +260,11 @@ function explain(
       'Bring back the servers of its cluster: it has no leader',
     );
   }
-  const { permissionContext } = error as { permissionContext?: { operation: string; subject: string } };
-  if (permissionContext !== undefined) {
-    const publishes = permissionContext.operation === 'publish';
+  const denial = denialOf(error);
+  if (denial !== undefined) {
     return fail(
-      `NATS does not let the user ${publishes ? 'publish' : 'subscribe'} to ${permissionContext.subject}`,
-      publishes
+      denial.text,
+      denial.operation === 'publish'
         ? `Let the user publish to STREAM.LIST, STREAM.INFO.* and STREAM.CREATE.${name} of JetStream's API, as the subject shows`
         : 'Let the user subscribe to everything below NATS_INBOX_PREFIX, or set that to where it may',
     );
