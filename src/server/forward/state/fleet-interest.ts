@@ -3,35 +3,7 @@ import type { Log } from '../../../log.js';
 import { type FleetTelling, parseTold } from '../fleet/fleet-telling.js';
 import { createInterestSummary, everything, isWanted } from './interest-summary.js';
 
-/** What the clients of this replica want, and those of the others. */
-export interface FleetInterest {
-  /** Tells the others, and hears of them, from now on. Idempotent. */
-  start(): void;
-  /** A client of this replica has subscribed. @param share name and filter of a shared subscription. */
-  add(filter: string, share?: string): void;
-  remove(filter: string, share?: string): void;
-  /**
-   * When NATS has what was added, so that every replica hears of it before what is stored later; undefined: it has. Waits a
-   * second at most.
-   */
-  announced(): Promise<void> | undefined;
-  /** Other replicas that are known. */
-  readonly others: number;
-  /** A client of another replica could want it. */
-  isWanted(topic: string): boolean;
-  /**
-   * Shared subscriptions of other replicas, by `<name>/<filter>`, with the replicas that have members: those that were missed only
-   * where there is no other.
-   */
-  readonly shares: ReadonlyMap<string, readonly string[]>;
-  /** It can be asked whether it is there: it was not missed, and is of no version before there was the question. */
-  answers(replica: string): boolean;
-  /** It does not answer; until it is heard again it may be gone, or between two connections to NATS. */
-  miss(replica: string): void;
-  /** From now on the others are told of no shared subscription here. */
-  leaveShares(): void;
-  close(): void;
-}
+export type FleetInterest = ReturnType<typeof openFleetInterest>;
 
 const subject = 'svc-mqtt.interest';
 /** How often a replica says what it wants; and how long it may be silent until it counts as gone. */
@@ -69,18 +41,19 @@ interface Other {
   isMissed: boolean;
 }
 
-/** Told over core NATS: it is of use only while both are connected, and is said again every five seconds. */
+/** What the clients of this replica want, and those of the others. Told over core NATS: it is of use only while both are connected, and is said again every five seconds. */
 export function openFleetInterest(options: {
   telling: FleetTelling;
   /** The name of this replica among the others. */
   replica: string;
   log: Log;
-}): FleetInterest {
+}) {
   const { telling, replica, log } = options;
   const summary = createInterestSummary();
   const ownShares = new Map<string, number>();
   const others = new Map<string, Other>();
   let wanted: ReadonlySet<string> = new Set();
+  /** Of other replicas, by `<name>/<filter>`, with the replicas that have members: those that were missed only where there is no other. */
   let shares: ReadonlyMap<string, readonly string[]> = new Map();
   let told: ReadonlySet<string> = new Set();
   let sureAtMs = 0;
@@ -188,14 +161,16 @@ export function openFleetInterest(options: {
   }
 
   return {
-    start() {
+    /** Tells the others, and hears of them, from now on. Idempotent. */
+    start(): void {
       if (isStarted) return;
       isStarted = true;
       telling.hear(subject, { onMessage: onAnnouncement, onConnected, onDenied });
       ticker = setInterval(tick, tellEveryMs);
       ticker.unref();
     },
-    add(filter, share) {
+    /** A client of this replica has subscribed. @param share name and filter of a shared subscription. */
+    add(filter: string, share?: string): void {
       if (share === undefined) {
         if (summary.add(filter) && summary.prefixes().some((prefix) => !told.has(prefix))) tellSoon();
       } else {
@@ -204,7 +179,7 @@ export function openFleetInterest(options: {
         if (count === 0 && !told.has(shareMark(share))) tellSoon();
       }
     },
-    remove(filter, share) {
+    remove(filter: string, share?: string): void {
       if (share === undefined) {
         summary.remove(filter);
       } else {
@@ -217,29 +192,39 @@ export function openFleetInterest(options: {
         }
       }
     },
+    /**
+     * When NATS has what was added, so that every replica hears of it before what is stored later; undefined: it has. Waits a
+     * second at most.
+     */
     announced: () => announcing,
-    get others() {
+    /** Other replicas that are known. */
+    get others(): number {
       return others.size;
     },
-    isWanted: (topic) => isWanted(wanted, topic) || (isStarted && performance.now() < sureAtMs),
+    /** A client of another replica could want it. */
+    isWanted: (topic: string) => isWanted(wanted, topic) || (isStarted && performance.now() < sureAtMs),
+    /** Shared subscriptions of other replicas. */
     get shares() {
       return shares;
     },
-    answers(replica) {
+    /** It can be asked whether it is there: it was not missed, and is of no version before there was the question. */
+    answers(replica: string): boolean {
       const other = others.get(replica);
       return other?.answers === true && !other.isMissed;
     },
-    miss(replica) {
+    /** It does not answer; until it is heard again it may be gone, or between two connections to NATS. */
+    miss(replica: string): void {
       const other = others.get(replica);
       if (other === undefined || other.isMissed) return;
       other.isMissed = true;
       sum();
     },
-    leaveShares() {
+    /** From now on the others are told of no shared subscription here. */
+    leaveShares(): void {
       hasLeftShares = true;
       if (isStarted) tell(false);
     },
-    close() {
+    close(): void {
       clearInterval(ticker);
       if (isStarted) say({ replica, prefixes: [], shares: [], asks: false, answers: true });
     },

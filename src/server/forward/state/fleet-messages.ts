@@ -27,38 +27,7 @@ export interface FleetDelivery {
   readonly isAgain: boolean;
 }
 
-/** What passes between the clients of different replicas. */
-export interface FleetMessages {
-  /** Devices may reach each other from now on. Idempotent. */
-  start(): void;
-  readonly started: boolean;
-  /** Why messages do not pass; undefined: they do, as far as is known. */
-  readonly problem: string | undefined;
-  readonly interest: FleetInterest;
-  /** Messages given to other replicas and taken from them. */
-  readonly counts: { readonly passed: number; readonly taken: number };
-  /** What the stream keeps for sessions. */
-  readonly kept: KeptMessages;
-  /** Who gives it to the clients of this replica; set before the start. */
-  deliver: (message: FleetMessage | KeptMessage, how: FleetDelivery) => void;
-  /** Who knows whether a shared subscription has members here, and one that is connected; set before the start. */
-  hasShare: (share: string) => boolean;
-  hasConnected: (share: string) => boolean;
-  /**
-   * Gives a message to the other replicas: those of QoS 1 and 2 in the order in which they are given, stored until each has
-   * read them; one of QoS 0 once, to whoever is there.
-   *
-   * @param takers who gives it to shared subscriptions.
-   * @param onStored called when it is stored and its takers are there, as far as is known; or NATS does not take it.
-   */
-  pass(message: FleetMessage, takers: readonly ShareTaker[], onStored: (refusal?: string) => void): void;
-  ready(timeoutMs: number): Promise<void>;
-  /** The shared subscriptions of this replica are to take nothing more from others: its clients are about to go. */
-  leave(): void;
-  /** Waits for the takers of what is stored, at most until `timeoutMs`; answers for how many messages in vain. */
-  drain(timeoutMs: number): Promise<number>;
-  close(): void;
-}
+export type FleetMessages = ReturnType<typeof openFleetMessages>;
 
 export const messagesStream = 'SVC_MQTT_MESSAGES';
 const prefix = 'svc-mqtt.message.';
@@ -69,17 +38,17 @@ const passingPrefix = 'svc-mqtt.passing.';
 const keptForMs = 7 * 86_400_000;
 const keptBytes = 268_435_456;
 
+/** What passes between the clients of different replicas. */
 export function openFleetMessages(
   context: StateContext,
   parts: { writer: Forwarder; interest: FleetInterest; replica: string; maxIndexed: number },
-): FleetMessages {
+) {
   const { writer, interest, replica, maxIndexed } = parts;
   const lane = writer.openLane();
   const idPrefix = randomBytes(9).toString('base64url');
   let ids = 0;
   let wire: NatsWire = noWire;
-  let passed = 0;
-  let taken = 0;
+  const counts = { passed: 0, taken: 0 };
   /** Given while the writer was full. */
   let waiting: (() => void)[] = [];
 
@@ -108,7 +77,7 @@ export function openFleetMessages(
     isAgain = false,
   ): void {
     if (message === undefined) return;
-    if (!own) taken += 1;
+    if (!own) counts.taken += 1;
     const shares = own ? [] : readShares(headers);
     fleet.deliver(message, { isOwn: own, shares: new Set(shares), isAgain });
   }
@@ -214,8 +183,9 @@ export function openFleetMessages(
     if (waiting.length > 0) writer.whenReady(goOn);
   }
 
-  const fleet: FleetMessages = {
-    start() {
+  const fleet = {
+    /** Devices may reach each other from now on. Idempotent. */
+    start(): void {
       if (stream.started) return;
       stream.start();
       listen();
@@ -223,22 +193,32 @@ export function openFleetMessages(
       shareTakers.start();
       interest.start();
     },
-    get started() {
+    get started(): boolean {
       return stream.started;
     },
-    get problem() {
+    /** Why messages do not pass; undefined: they do, as far as is known. */
+    get problem(): string | undefined {
       return stream.problem;
     },
     interest,
-    kept,
-    get counts() {
-      return { passed, taken };
-    },
-    deliver: () => {},
-    hasShare: () => false,
-    hasConnected: () => false,
-    pass(message, takers, onStored) {
-      passed += 1;
+    /** What the stream keeps for sessions. */
+    kept: kept as KeptMessages,
+    /** Messages given to other replicas and taken from them. */
+    counts: counts as Readonly<typeof counts>,
+    /** Who gives it to the clients of this replica; set before the start. */
+    deliver: (_message: FleetMessage | KeptMessage, _how: FleetDelivery): void => {},
+    /** Who knows whether a shared subscription has members here, and one that is connected; set before the start. */
+    hasShare: (_share: string): boolean => false,
+    hasConnected: (_share: string): boolean => false,
+    /**
+     * Gives a message to the other replicas: those of QoS 1 and 2 in the order in which they are given, stored until each has
+     * read them; one of QoS 0 once, to whoever is there.
+     *
+     * @param takers who gives it to shared subscriptions.
+     * @param onStored called when it is stored and its takers are there, as far as is known; or NATS does not take it.
+     */
+    pass(message: FleetMessage, takers: readonly ShareTaker[], onStored: (refusal?: string) => void): void {
+      counts.passed += 1;
       const tokens = topicToTokens(message.topic);
       const headers = encode(message, takers);
       const { payload } = message;
@@ -287,13 +267,15 @@ export function openFleetMessages(
       waiting.push(() => lane.publish(stored));
       if (waiting.length === 1) writer.whenReady(goOn);
     },
-    ready: (timeoutMs) => stream.ready(timeoutMs),
-    leave() {
+    ready: stream.ready,
+    /** The shared subscriptions of this replica are to take nothing more from others: its clients are about to go. */
+    leave(): void {
       interest.leaveShares();
       shareTakers.leave();
     },
-    drain: (timeoutMs) => shareTakers.drain(timeoutMs),
-    close() {
+    /** Waits for the takers of what is stored, at most until `timeoutMs`; answers for how many messages in vain. */
+    drain: (timeoutMs: number): Promise<number> => shareTakers.drain(timeoutMs),
+    close(): void {
       interest.close();
       shareTakers.close();
       stream.close();

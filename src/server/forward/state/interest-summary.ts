@@ -7,18 +7,6 @@ const maxBelow = [64, 16] as const;
 /** A longer level is not told apart from others. */
 const maxLevelLength = 64;
 
-/** What a replica's clients subscribe to, in at most 1,024 prefixes of topics, however many subscriptions there are. */
-export interface InterestSummary {
-  /** @returns a prefix is wanted that was not before. */
-  add(filter: string): boolean;
-  /** Takes back what was added. */
-  remove(filter: string): void;
-  /** Every topic that a filter matches begins with one of them. */
-  prefixes(): string[];
-  /** The topic begins with one of them. */
-  match(topic: string): boolean;
-}
-
 interface Node {
   /** Filters that end here, or from where on levels are not told apart. */
   count: number;
@@ -26,10 +14,11 @@ interface Node {
   below: Map<string, Node> | undefined;
 }
 
-export function createInterestSummary(): InterestSummary {
+/** What a replica's clients subscribe to, in at most 1,024 prefixes of topics, however many subscriptions there are. */
+export function createInterestSummary() {
   const root: Node = { count: 0, below: new Map() };
 
-  /** Counts a filter in where it ends. */
+  /** Counts a filter in where it ends. @returns a prefix is wanted that was not before. */
   function add(filter: string): boolean {
     let node = root;
     let isNew = false;
@@ -56,6 +45,7 @@ export function createInterestSummary(): InterestSummary {
     node.below = undefined;
   }
 
+  /** Takes back what was added. */
   function remove(filter: string): void {
     const path: [Map<string, Node>, string][] = [];
     let node = root;
@@ -83,6 +73,7 @@ export function createInterestSummary(): InterestSummary {
       yield* walk(next, prefix === everything ? level : `${prefix}/${level}`);
   }
 
+  /** Whether the topic begins with one of the prefixes. */
   function match(topic: string): boolean {
     let node: Node | undefined = root;
     for (let start = 0; node !== undefined; ) {
@@ -96,7 +87,13 @@ export function createInterestSummary(): InterestSummary {
     return false;
   }
 
-  return { add, remove, prefixes: () => [...walk(root, everything)], match };
+  return {
+    add,
+    remove,
+    /** Every topic that a filter matches begins with one of them. */
+    prefixes: () => [...walk(root, everything)],
+    match,
+  };
 }
 
 function countOf({ count, below }: Node): number {

@@ -24,25 +24,11 @@ export interface KeptMessages extends StoredMessages<MessageFilters, KeptMessage
   whenKnown(listener: () => void): () => void;
 }
 
-/** What the one who follows the stream tells of it. */
-export interface KeptFollower extends KeptMessages {
-  /** A session here takes what comes. */
-  readonly isFollowed: boolean;
-  /** What was stored before the start is taken in without its payload. */
-  readonly isIndexing: boolean;
-  /** Reading begins; answers from which sequence. */
-  begin(stream: FoundStream): number;
-  /** @param give gives it to who is connected; not called for what was stored before the start. */
-  take(message: FollowedMessage, give: () => void): void;
-  /** @returns whether it is to be read again, whole from now on. */
-  caughtUp(): boolean;
-  close(): void;
-}
-
 /** The first sequence of the stream is asked for at most so often. */
 const trimEveryMs = 1_000;
 const probeAgainMs = 1_000;
 
+/** For the one who follows the stream: `begin`, `take` and `caughtUp` are told of it. */
 export function openKeptMessages(options: {
   readonly link: NatsLink;
   readonly inboxPrefix: string;
@@ -53,7 +39,7 @@ export function openKeptMessages(options: {
   toMessage(found: RawMessage): KeptMessage | undefined;
   /** The user may not read single messages. */
   onDenied(reason: string): void;
-}): KeptFollower {
+}) {
   const { link, prefix } = options;
   const requests = openNatsRequests(link, options.inboxPrefix);
   const listeners = new Set<StoredListener<KeptMessage>>();
@@ -69,10 +55,7 @@ export function openKeptMessages(options: {
     onGone: trim,
   });
   let source: StreamSource | undefined;
-  let incarnation = '';
   let end = 0;
-  let isCaughtUp = false;
-  let isIndexing = true;
   let beganAtMs = 0;
   let trimmedAtMs = 0;
   /** Clients that are connected when the stream is found first get what is stored from then on, behind this sequence. */
@@ -113,56 +96,53 @@ export function openKeptMessages(options: {
     connected() {},
     disconnected() {
       source = undefined;
-      isCaughtUp = false;
+      kept.isCaughtUp = false;
       archive.disconnected();
     },
   });
 
-  return {
-    get incarnation() {
-      return incarnation;
-    },
-    get end() {
+  const kept = {
+    incarnation: '',
+    get end(): number {
       return Math.max(end, wholeFrom ?? 0);
     },
-    get isCaughtUp() {
-      return isCaughtUp;
+    isCaughtUp: false,
+    get isKnown(): boolean {
+      return kept.incarnation !== '';
     },
-    get isKnown() {
-      return incarnation !== '';
-    },
-    get isFollowed() {
+    /** A session here takes what comes. */
+    get isFollowed(): boolean {
       return listeners.size > 0;
     },
-    get isIndexing() {
-      return isIndexing;
-    },
-    get known() {
+    /** What was stored before the start is taken in without its payload. */
+    isIndexing: true,
+    get known(): number {
       return archive.index.size;
     },
     counters: archive.counters,
-    whenKnown(listener) {
+    whenKnown(listener: () => void): () => void {
       waiters.add(listener);
       return () => waiters.delete(listener);
     },
-    follow(_filters, listener) {
+    follow(_filters: MessageFilters, listener: StoredListener<KeptMessage>): () => void {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
     lastSequence: archive.lastSequence,
-    hasAfter: (filters, sequence) => archive.hasAfter(filters, sequence),
-    countAfter: (filters, sequence, most) => archive.countAfter(filters, sequence, most),
-    readAfter: (filters, sequence, most, isWanted) => archive.readAfter(filters, sequence, most, isWanted),
-    read: (sequences, isWanted) => archive.read(sequences, isWanted),
-    begin(found) {
-      isCaughtUp = false;
+    hasAfter: archive.hasAfter,
+    countAfter: archive.countAfter,
+    readAfter: archive.readAfter,
+    read: archive.read,
+    /** Reading begins; answers from which sequence. */
+    begin(found: FoundStream): number {
+      kept.isCaughtUp = false;
       beganAtMs = performance.now();
-      if (incarnation === '') {
+      if (kept.incarnation === '') {
         wholeFrom = found.lastSequence;
-      } else if (found.incarnation !== incarnation) {
+      } else if (found.incarnation !== kept.incarnation) {
         archive.forget();
         end = 0;
-        isIndexing = false;
+        kept.isIndexing = false;
         wholeFrom = undefined;
       } else if (found.lastSequence < end) {
         archive.index.cut(found.lastSequence);
@@ -170,34 +150,37 @@ export function openKeptMessages(options: {
         for (const listener of [...listeners]) listener.onShorter(end);
       }
       last = found.lastSequence;
-      incarnation = found.incarnation;
+      kept.incarnation = found.incarnation;
       source = { ...found, requests };
       archive.index.trim(found.firstSequence);
       archive.connected(source);
       for (const waiter of waiters) waiter();
       waiters.clear();
-      return isIndexing ? end + 1 : Math.min(end, wholeFrom ?? end) + 1;
+      return kept.isIndexing ? end + 1 : Math.min(end, wholeFrom ?? end) + 1;
     },
-    take({ sequence, subject }, give) {
+    /** @param give gives it to who is connected; not called for what was stored before the start. */
+    take({ sequence, subject }: FollowedMessage, give: () => void): void {
       archive.index.add(subject.slice(prefix.length), sequence);
-      if (!isIndexing) give();
+      if (!kept.isIndexing) give();
       // Only now: a session that ends meanwhile has not had it.
       end = Math.max(end, sequence);
     },
-    caughtUp() {
+    /** @returns whether it is to be read again, whole from now on. */
+    caughtUp(): boolean {
       // The latest may have been removed by now.
       end = Math.max(end, last);
-      if (isIndexing) {
-        isIndexing = false;
+      if (kept.isIndexing) {
+        kept.isIndexing = false;
         return true;
       }
       wholeFrom = undefined;
       archive.counters.catchUpSec = (performance.now() - beganAtMs) / 1_000;
-      isCaughtUp = true;
+      kept.isCaughtUp = true;
       if (source !== undefined) void probe(source);
       for (const listener of [...listeners]) listener.onCaughtUp();
       return false;
     },
-    close: () => archive.disconnected(),
+    close: archive.disconnected,
   };
+  return kept;
 }

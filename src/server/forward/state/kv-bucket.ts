@@ -43,55 +43,29 @@ export interface KvWrite {
   readonly headers?: string | undefined;
 }
 
-/**
- * A key-value bucket of JetStream (ADR-8), with history 1 and a time to live for each entry (ADR-48). `nats kv` reads it.
- * Everything that asks NATS throws JetStreamError.
- */
-export interface KvBucket {
-  /** NATS is connected and answers. */
-  readonly reachable: boolean;
-  /**
-   * Reads one entry; undefined: there is none, nor a mark of one.
-   *
-   * @param fromLeader never older than what was written before; else it can be, in a cluster.
-   */
-  get(key: string, fromLeader?: boolean): Promise<KvEntry | undefined>;
-  /** Writes an entry. @returns its revision; undefined: another one than expected is there. */
-  put(key: string, value: Uint8Array | string, write: KvWrite): Promise<number | undefined>;
-  /** Removes an entry and leaves a mark for a while. @returns as `put` does. */
-  remove(key: string, write: Omit<KvWrite, 'ttlSec'>): Promise<number | undefined>;
-  /** The keys that begin with these tokens, marks of what is gone among them; `prefix` ends with a dot. */
-  keysOf(prefix: string): Promise<string[]>;
-  /** Why it cannot be used; undefined while nothing is known to speak against it. */
-  readonly problem: string | undefined;
-  /** Every entry was told, and every change is. */
-  readonly caughtUp: boolean;
-  /** Resolves when it has caught up or cannot be used, at the latest after `timeoutMs`. */
-  ready(timeoutMs: number): Promise<void>;
-  /** Who is told of every entry, then of every change, without values; set in the turn in which the bucket is opened. */
-  follower: KvFollower;
-  close(): void;
-}
-
-export interface KvBucketOptions extends StateContext {
-  readonly name: string;
-  /** Shown by `nats kv ls`. */
-  readonly description: string;
-  /** What is done without it, for the log. */
-  readonly without: string;
-}
+export type KvBucket = ReturnType<typeof openKvBucket>;
 
 /** The mark of what was removed or has expired stays so long: whoever follows sees it. */
 const markSec = 60;
 
-/** Finds the bucket, or makes it; it is made again when it is gone. */
-export function openKvBucket(options: KvBucketOptions): KvBucket {
+/**
+ * A key-value bucket of JetStream (ADR-8), with history 1 and a time to live for each entry (ADR-48). `nats kv` reads it. It is found or
+ * made, and made again when it is gone. Everything that asks NATS throws JetStreamError.
+ */
+export function openKvBucket(
+  options: StateContext & {
+    readonly name: string;
+    /** Shown by `nats kv ls`. */
+    readonly description: string;
+    /** What is done without it, for the log. */
+    readonly without: string;
+  },
+) {
   const { link, domain } = options;
   const stream = `KV_${options.name}`;
   const subjects = `$KV.${options.name}.`;
   const prefix = apiPrefix(domain);
   const requests = openNatsRequests(link, options.inboxPrefix);
-  let follower: KvFollower = { onBegin() {}, onNews() {}, onCaughtUp() {} };
   // What the library does not know yet.
   const later = { subject_delete_marker_ttl: nanos(markSec * 1_000) };
   const state = openStateStream({
@@ -110,15 +84,15 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
     },
     // What was removed while nobody looked is told by what is not there any more.
     begin({ anew }) {
-      follower.onBegin(anew);
+      bucket.follower.onBegin(anew);
       return 1;
     },
     onMessage({ sequence, message }) {
       const header = headerOf(headerTextOf(message));
       const key = message.subject.slice(subjects.length);
-      follower.onNews({ key, revision: sequence, gone: () => goneOf(header), header });
+      bucket.follower.onNews({ key, revision: sequence, gone: () => goneOf(header), header });
     },
-    onCaughtUp: () => follower.onCaughtUp(),
+    onCaughtUp: () => bucket.follower.onCaughtUp(),
   });
 
   async function write(
@@ -141,15 +115,25 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
     }
   }
 
-  return {
-    get reachable() {
+  const bucket = {
+    /** NATS is connected and answers. */
+    get reachable(): boolean {
       return link.open;
     },
-    get: (key, fromLeader = false) =>
+    /**
+     * Reads one entry; undefined: there is none, nor a mark of one.
+     *
+     * @param fromLeader never older than what was written before; else it can be, in a cluster.
+     */
+    get: (key: string, fromLeader = false) =>
       fromLeader ? getFromLeader(subjects + key) : getDirectly(subjects + key),
-    put: (key, value, options) => write(key, value, options),
-    remove: (key, options) => write(key, '', { ...options, ttlSec: markSec }, 'DEL'),
-    async keysOf(keyPrefix) {
+    /** Writes an entry. @returns its revision; undefined: another one than expected is there. */
+    put: (key: string, value: Uint8Array | string, options: KvWrite) => write(key, value, options),
+    /** Removes an entry and leaves a mark for a while. @returns as `put` does. */
+    remove: (key: string, options: Omit<KvWrite, 'ttlSec'>) =>
+      write(key, '', { ...options, ttlSec: markSec }, 'DEL'),
+    /** The keys that begin with these tokens, marks of what is gone among them; `keyPrefix` ends with a dot. */
+    async keysOf(keyPrefix: string): Promise<string[]> {
       const { state: found } = await askJson<{ state: { subjects?: Record<string, number> } }>(
         requests,
         `${prefix}.STREAM.INFO.${stream}`,
@@ -157,21 +141,21 @@ export function openKvBucket(options: KvBucketOptions): KvBucket {
       );
       return Object.keys(found.subjects ?? {}).map((subject) => subject.slice(subjects.length));
     },
-    get problem() {
+    /** Why it cannot be used; undefined while nothing is known to speak against it. */
+    get problem(): string | undefined {
       return state.problem;
     },
-    get caughtUp() {
+    /** Every entry was told, and every change is. */
+    get caughtUp(): boolean {
       return state.caughtUp;
     },
-    ready: (timeoutMs) => state.ready(timeoutMs),
-    get follower() {
-      return follower;
-    },
-    set follower(given) {
-      follower = given;
-    },
-    close: () => state.close(),
+    /** Resolves when it has caught up or cannot be used, at the latest after `timeoutMs`. */
+    ready: state.ready,
+    /** Who is told of every entry, then of every change, without values; set in the turn in which the bucket is opened. */
+    follower: { onBegin() {}, onNews() {}, onCaughtUp() {} } as KvFollower,
+    close: state.close,
   };
+  return bucket;
 
   async function getDirectly(subject: string): Promise<KvEntry | undefined> {
     const answer = await ask(requests, `${prefix}.DIRECT.GET.${stream}.${subject}`, '');

@@ -2,27 +2,19 @@ import { messageOf } from '../../../errors.js';
 import { openKvBucket, ownText } from './kv-bucket.js';
 import type { StateContext } from './state-stream.js';
 
-/**
- * Which replicas live, for the sessions of those that died. `fleet/members.ts` is no second list of the same: it is there without
- * JetStream too, and replicas of before say nothing by it while nobody looks; `db/replicas.ts` counts those that share a database and no NATS.
- */
-export interface Presence {
-  /** It is known, as far as NATS has it. */
-  readonly known: boolean;
-  /** Names of the replicas that have said lately that they live, this one among them. */
-  readonly alive: ReadonlySet<string>;
-  /** This one is the first of them by name: what one is to do for all, it does. */
-  readonly isFirst: boolean;
-  /** Takes this replica's name away. */
-  close(): Promise<void>;
-}
+export type Presence = ReturnType<typeof openPresence>;
 
 const sayEveryMs = 3_000;
 /** A replica that has said nothing for so long is dead. */
 const aliveSec = 10;
 
-/** @param replica a name that no other replica has. */
-export function openPresence(context: StateContext, replica: string): Presence {
+/**
+ * Which replicas live, for the sessions of those that died. `fleet/members.ts` is no second list of the same: it is there without
+ * JetStream too, and replicas of before say nothing by it while nobody looks; `db/replicas.ts` counts those that share a database and no NATS.
+ *
+ * @param replica a name that no other replica has.
+ */
+export function openPresence(context: StateContext, replica: string) {
   const alive = new Set<string>();
   let fresh: Set<string> | undefined;
   const bucket = openKvBucket({
@@ -58,14 +50,18 @@ export function openPresence(context: StateContext, replica: string): Presence {
   timer.unref();
 
   return {
-    get known() {
+    /** It is known, as far as NATS has it. */
+    get known(): boolean {
       return bucket.reachable && bucket.caughtUp && bucket.problem === undefined && alive.has(replica);
     },
-    alive,
-    get isFirst() {
+    /** Names of the replicas that have said lately that they live, this one among them. */
+    alive: alive as ReadonlySet<string>,
+    /** This one is the first of them by name: what one is to do for all, it does. */
+    get isFirst(): boolean {
       return [...alive].every((name) => replica <= name);
     },
-    async close() {
+    /** Takes this replica's name away. */
+    async close(): Promise<void> {
       clearInterval(timer);
       if (bucket.reachable) await bucket.remove(replica, { expected: undefined }).catch(() => undefined);
       bucket.close();

@@ -1,33 +1,23 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { askTogether } from '../stored/ask-together.js';
 
-/** How far a stream is. @throws when its leader does not say in time. */
-export interface StreamEnd {
-  /** The last sequence that was given, whether the message is still there or not. */
-  lastSequence(): Promise<number>;
-  /** The last message that is there; 0: none is. */
-  lastMessage(): Promise<number>;
-}
-
-/**
- * Tells a reader of a stream when it has read all that the stream had at a moment, as a follower of Raft does with its read index:
- * the leader is asked how far the stream is, and the reader comes as far.
- */
-export interface ReadIndex {
-  /** The reader has come so far. */
-  reach(sequence: number): void;
-  /** It is another stream. */
-  beginAnew(): void;
-  /** Resolves when all that the stream has now was read; after `timeoutMs`, and the leader's time to answer, at the latest. Never rejects. */
-  upToDate(timeoutMs: number): Promise<void>;
-}
-
 const askAgainMs = 100;
 const lookEveryMs = 20;
 /** What is not read by then may not be there any more. */
 const missedAfterMs = 250;
 
-export function createReadIndex(end: StreamEnd): ReadIndex {
+/**
+ * Tells a reader of a stream when it has read all that the stream had at a moment, as a follower of Raft does with its read index:
+ * the leader is asked how far the stream is, and the reader comes as far.
+ *
+ * @param end asks the leader; throws when it does not say in time.
+ */
+export function createReadIndex(end: {
+  /** The last sequence that was given, whether the message is still there or not. */
+  lastSequence(): Promise<number>;
+  /** The last message that is there; 0: none is. */
+  lastMessage(): Promise<number>;
+}) {
   let position = 0;
   const askLast = askTogether(() => end.lastSequence());
 
@@ -42,13 +32,16 @@ export function createReadIndex(end: StreamEnd): ReadIndex {
   }
 
   return {
-    reach(sequence) {
+    /** The reader has come so far. */
+    reach(sequence: number): void {
       position = Math.max(position, sequence);
     },
-    beginAnew() {
+    /** It is another stream. */
+    beginAnew(): void {
       position = 0;
     },
-    async upToDate(timeoutMs) {
+    /** Resolves when all that the stream has now was read; after `timeoutMs`, and the leader's time to answer, at the latest. Never rejects. */
+    async upToDate(timeoutMs: number): Promise<void> {
       const endMs = performance.now() + timeoutMs;
       while (performance.now() < endMs) {
         try {

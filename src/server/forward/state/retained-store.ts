@@ -30,30 +30,7 @@ export interface RetainedReader {
   caughtUp(): void;
 }
 
-/** The retained messages of the fleet, in JetStream: one a topic. */
-export interface RetainedStore {
-  /** Messages may be retained from now on. Idempotent. */
-  start(): void;
-  readonly started: boolean;
-  /** Set before anything is saved. */
-  reader: RetainedReader;
-  /** Why nothing can be stored; undefined: it can, as far as is known. */
-  readonly problem: string | undefined;
-  readonly caughtUp: boolean;
-  ready(timeoutMs: number): Promise<void>;
-  /**
-   * Stores a message in place of the one before; without payload, removes that. Tried until NATS has answered; those of one
-   * topic are to be given one after the other.
-   *
-   * @param expected only when this is the last that the stream has of the topic; 0: when it has none; undefined: whichever it has.
-   */
-  save(message: StateMessage, expected: number | undefined, onSettled: (outcome: SaveOutcome) => void): void;
-  /** When the reader has all that is stored now, whoever stored it; undefined: that cannot be known. Bounded, never rejects. */
-  upToDate(): Promise<void> | undefined;
-  /** Has the reader given everything again. */
-  readAgain(): void;
-  close(): void;
-}
+export type RetainedStore = ReturnType<typeof openRetainedStore>;
 
 export const retainedStream = 'SVC_MQTT_RETAINED';
 const prefix = 'svc-mqtt.retained.';
@@ -66,10 +43,10 @@ const removalTtlSec = 300;
 /** A server of NATS that dies is replaced in less. */
 const upToDateWithinMs = 10_000;
 
-export function openRetainedStore(context: StateContext, writer: Forwarder): RetainedStore {
+/** The retained messages of the fleet, in JetStream: one a topic. */
+export function openRetainedStore(context: StateContext, writer: Forwarder) {
   const idPrefix = randomBytes(9).toString('base64url');
   let ids = 0;
-  let reader: RetainedReader = { begin() {}, take() {}, caughtUp() {} };
 
   const stream = openStateStream({
     ...context,
@@ -79,37 +56,45 @@ export function openRetainedStore(context: StateContext, writer: Forwarder): Ret
     config: { max_msgs_per_subject: 1, allow_msg_ttl: true },
     without: 'retained messages are those of each replica, in its memory',
     begin({ anew, lastSequence }) {
-      reader.begin(anew, lastSequence);
+      store.reader.begin(anew, lastSequence);
       return 1;
     },
     onMessage({ subject, sequence, storedAtMs, message }: FollowedMessage) {
       const topic = readTopic(subject.slice(prefix.length));
       if (topic === undefined) return;
       const headers = headerTextOf(message);
-      reader.take(readStateMessage(topic, { headers, data: message.data }, storedAtMs), sequence);
+      store.reader.take(readStateMessage(topic, { headers, data: message.data }, storedAtMs), sequence);
     },
-    onCaughtUp: () => reader.caughtUp(),
+    onCaughtUp: () => store.reader.caughtUp(),
   });
 
-  return {
-    get reader() {
-      return reader;
-    },
-    set reader(given) {
-      reader = given;
-    },
-    start: () => stream.start(),
-    get started() {
+  const store = {
+    /** Set before anything is saved. */
+    reader: { begin() {}, take() {}, caughtUp() {} } as RetainedReader,
+    /** Messages may be retained from now on. Idempotent. */
+    start: stream.start,
+    get started(): boolean {
       return stream.started;
     },
-    get problem() {
+    /** Why nothing can be stored; undefined: it can, as far as is known. */
+    get problem(): string | undefined {
       return stream.problem;
     },
-    get caughtUp() {
+    get caughtUp(): boolean {
       return stream.caughtUp;
     },
-    ready: (timeoutMs) => stream.ready(timeoutMs),
-    save(message, expected, onSettled) {
+    ready: stream.ready,
+    /**
+     * Stores a message in place of the one before; without payload, removes that. Tried until NATS has answered; those of one
+     * topic are to be given one after the other.
+     *
+     * @param expected only when this is the last that the stream has of the topic; 0: when it has none; undefined: whichever it has.
+     */
+    save(
+      message: StateMessage,
+      expected: number | undefined,
+      onSettled: (outcome: SaveOutcome) => void,
+    ): void {
       ids += 1;
       const isRemoval = message.payload.length === 0;
       const lines = [
@@ -138,8 +123,11 @@ export function openRetainedStore(context: StateContext, writer: Forwarder): Ret
         },
       });
     },
+    /** When the reader has all that is stored now, whoever stored it; undefined: that cannot be known. Bounded, never rejects. */
     upToDate: () => stream.upToDate(upToDateWithinMs),
-    readAgain: () => stream.readAgain(),
-    close: () => stream.close(),
+    /** Has the reader given everything again. */
+    readAgain: stream.readAgain,
+    close: stream.close,
   };
+  return store;
 }

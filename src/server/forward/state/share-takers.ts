@@ -9,23 +9,6 @@ import type { StateMessage } from './state-message.js';
 /** The replica that gives a message to a shared subscription, `<name>/<filter>`. */
 export type ShareTaker = readonly [share: string, replica: string];
 
-/** Sees to it that a message which shared subscriptions take on another replica is taken by one that is there. */
-export interface ShareTakers<M extends StateMessage> {
-  /** Answers the others, and can ask them, from now on. */
-  start(): void;
-  /**
-   * Asks those who are to take a message that is stored whether they are there, and gives it to others in the place of those who
-   * are not. Never rejects.
-   */
-  confirm(message: M, takers: readonly ShareTaker[]): Promise<void>;
-  /** Waits until all are confirmed, at most until `timeoutMs`; answers how many messages are not. */
-  drain(timeoutMs: number): Promise<number>;
-  /** From now on it takes nothing from the others. */
-  leave(): void;
-  /** Leaves, and waits for nobody. */
-  close(): void;
-}
-
 /** `none`: it takes nothing for the share, any more. `silent`: it has not answered in time. `unknown`: it must not be asked. */
 type Outcome = 'there' | 'none' | 'absent' | 'silent' | 'unknown';
 
@@ -41,6 +24,7 @@ const lookEveryMs = 250;
 /** A replica that is between two connections to NATS has one again by then. */
 const reconnectsWithinMs = 3_000;
 
+/** Sees to it that a message which shared subscriptions take on another replica is taken by one that is there. */
 export function openShareTakers<M extends StateMessage>(options: {
   link: NatsLink;
   interest: FleetInterest;
@@ -52,7 +36,7 @@ export function openShareTakers<M extends StateMessage>(options: {
   onGiven(tokens: string, message: Msg): boolean;
   /** @returns false: no member of the share is connected here. */
   giveHere(message: M, share: string): boolean;
-}): ShareTakers<M> {
+}) {
   const { link, interest, replica } = options;
   const own = `${prefix}${replica}`;
   /** About to be asked. */
@@ -139,7 +123,8 @@ export function openShareTakers<M extends StateMessage>(options: {
   }
 
   return {
-    start() {
+    /** Answers the others, and can ask them, from now on. */
+    start(): void {
       requests = openNatsRequests(link, answersPrefix);
       link.listen({
         connected(connection) {
@@ -165,7 +150,11 @@ export function openShareTakers<M extends StateMessage>(options: {
         },
       });
     },
-    async confirm(message, takers) {
+    /**
+     * Asks those who are to take a message that is stored whether they are there, and gives it to others in the place of those who
+     * are not. Never rejects.
+     */
+    async confirm(message: M, takers: readonly ShareTaker[]): Promise<void> {
       const all = Promise.all(
         takers.map(async ([share, taker]) => {
           if (!(await isTaken(share, taker, message))) await passAgain(message, share, taker);
@@ -174,7 +163,8 @@ export function openShareTakers<M extends StateMessage>(options: {
       confirming.add(all);
       await all.finally(() => confirming.delete(all));
     },
-    async drain(timeoutMs) {
+    /** Waits until all are confirmed, at most until `timeoutMs`; answers how many messages are not. */
+    async drain(timeoutMs: number): Promise<number> {
       const patience = new AbortController();
       const { signal } = patience;
       await Promise.race([
@@ -184,10 +174,12 @@ export function openShareTakers<M extends StateMessage>(options: {
       patience.abort();
       return confirming.size;
     },
-    leave() {
+    /** From now on it takes nothing from the others. */
+    leave(): void {
       hasLeft = true;
     },
-    close() {
+    /** Leaves, and waits for nobody. */
+    close(): void {
       hasLeft = true;
       isClosed = true;
       if (link.connection?.isClosed() === false)

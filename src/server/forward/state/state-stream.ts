@@ -28,7 +28,11 @@ export interface StateContext {
   keeping(): StreamKeeping;
   readonly log: Log;
   /** Those that are open add themselves. */
-  readonly streams: Set<StateStream>;
+  readonly streams: Set<{
+    readonly name: string;
+    readonly started: boolean;
+    readonly problem: string | undefined;
+  }>;
 }
 
 export interface StateStreamOptions extends StateContext {
@@ -58,27 +62,6 @@ export interface FoundStream extends Omit<StreamSource, 'requests'> {
   readonly lastSequence: number;
 }
 
-/** A stream of svc-mqtt itself that every replica reads in order. */
-export interface StateStream {
-  readonly name: string;
-  /** Looks for it from now on, and reads it. Idempotent. */
-  start(): void;
-  readonly started: boolean;
-  /** Why it cannot be used; undefined while nothing is known to speak against it. */
-  readonly problem: string | undefined;
-  /** All that it held when reading began has been read. */
-  readonly caughtUp: boolean;
-  /** Resolves when it has caught up, cannot be used or was not started, at the latest after `timeoutMs`. */
-  ready(timeoutMs: number): Promise<void>;
-  /** Resolves when all that it has now was read, as `ready` does otherwise; undefined: it cannot be asked how far it is. */
-  upToDate(timeoutMs: number): Promise<void> | undefined;
-  /** Begins to read it anew. */
-  readAgain(): void;
-  /** NATS does not let anything be written, on the connection at hand. */
-  deny(reason: string): void;
-  close(): void;
-}
-
 /** Messages have a time to live from nats-server 2.11 on. */
 const needs = [2, 11] as const;
 const firstPauseMs = 100;
@@ -87,18 +70,15 @@ const lastPauseMs = 5_000;
 const problemPauseMs = 10_000;
 
 /**
- * Finds the stream, or makes it, and reads it for as long as there is a connection. One that is gone is made again. What
+ * Opens a stream of svc-mqtt itself that every replica reads in order: finds it, or makes it, and reads it for as long as there is a connection. One that is gone is made again. What
  * cannot be used for want of rights, of room or of JetStream is said once, and tried again.
  */
-export function openStateStream(options: StateStreamOptions): StateStream {
+export function openStateStream(options: StateStreamOptions) {
   const { link, name, log } = options;
-  let problem: string | undefined;
   let denial: string | undefined;
   let created: string | undefined;
   /** The last sequence that is known to have been given. */
   let last = 0;
-  let isStarted = false;
-  let isCaughtUp = false;
   let connected = new AbortController();
   let reading = new AbortController();
   const waiters = new Set<() => void>();
@@ -120,8 +100,8 @@ export function openStateStream(options: StateStreamOptions): StateStream {
   }
 
   function note(found: string | undefined): void {
-    if (found === problem) return;
-    problem = found;
+    if (found === stream.problem) return;
+    stream.problem = found;
     if (found === undefined) {
       log.info({ event: 'state_stream_usable', stream: name }, 'The stream can be used');
     } else {
@@ -145,7 +125,7 @@ export function openStateStream(options: StateStreamOptions): StateStream {
         if (signal.aborted) return;
         note(denial);
         await read(connection, managing, info, signal);
-        if (!signal.aborted) isCaughtUp = false;
+        if (!signal.aborted) stream.caughtUp = false;
         failures = 0;
       } catch (error) {
         if (signal.aborted) return;
@@ -169,7 +149,7 @@ export function openStateStream(options: StateStreamOptions): StateStream {
     const anew = created !== undefined && created !== info.created;
     created = info.created;
     if (anew) log.warn({ event: 'state_stream_anew', stream: name }, 'The stream is another one than before');
-    isCaughtUp = false;
+    stream.caughtUp = false;
     // One that NATS has lost the latest of gives sequences once more.
     if (anew || info.state.last_seq < last) index.beginAnew();
     last = info.state.last_seq;
@@ -203,7 +183,7 @@ export function openStateStream(options: StateStreamOptions): StateStream {
         index.reach(message.sequence);
       },
       onCaughtUp() {
-        isCaughtUp = true;
+        stream.caughtUp = true;
         options.onCaughtUp();
         index.reach(info.state.last_seq);
         wake();
@@ -211,9 +191,10 @@ export function openStateStream(options: StateStreamOptions): StateStream {
     });
   }
 
+  /** Looks for it from now on, and reads it. Idempotent. */
   function start(): void {
-    if (isStarted) return;
-    isStarted = true;
+    if (stream.started) return;
+    stream.started = true;
     link.listen({
       connected(connection) {
         connected.abort();
@@ -223,27 +204,23 @@ export function openStateStream(options: StateStreamOptions): StateStream {
       },
       disconnected() {
         manager = undefined;
-        isCaughtUp = false;
+        stream.caughtUp = false;
         connected.abort();
       },
     });
   }
-  if (options.startsLater !== true) start();
 
-  const stream: StateStream = {
+  const stream = {
     name,
     start,
-    get started() {
-      return isStarted;
-    },
-    get problem() {
-      return problem;
-    },
-    get caughtUp() {
-      return isCaughtUp;
-    },
-    async ready(timeoutMs) {
-      if (!isStarted || isCaughtUp || problem !== undefined) return;
+    started: false,
+    /** Why it cannot be used; undefined while nothing is known to speak against it. */
+    problem: undefined as string | undefined,
+    /** All that it held when reading began has been read. */
+    caughtUp: false,
+    /** Resolves when it has caught up, cannot be used or was not started, at the latest after `timeoutMs`. */
+    async ready(timeoutMs: number): Promise<void> {
+      if (!stream.started || stream.caughtUp || stream.problem !== undefined) return;
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, timeoutMs);
         waiters.add(() => {
@@ -252,21 +229,25 @@ export function openStateStream(options: StateStreamOptions): StateStream {
         });
       });
     },
-    upToDate(timeoutMs) {
-      const mayBeAsked = manager !== undefined && problem === undefined && link.open;
+    /** Resolves when all that it has now was read, as `ready` does otherwise; undefined: it cannot be asked how far it is. */
+    upToDate(timeoutMs: number): Promise<void> | undefined {
+      const mayBeAsked = manager !== undefined && stream.problem === undefined && link.open;
       return mayBeAsked ? index.upToDate(timeoutMs) : undefined;
     },
+    /** Begins to read it anew. */
     readAgain: () => reading.abort(),
-    deny(reason) {
+    /** NATS does not let anything be written, on the connection at hand. */
+    deny(reason: string): void {
       denial = reason;
       note(reason);
     },
-    close() {
+    close(): void {
       options.streams.delete(stream);
       connected.abort();
     },
   };
   options.streams.add(stream);
+  if (options.startsLater !== true) start();
   return stream;
 }
 
