@@ -6,7 +6,7 @@ import { type NatsRequests, openNatsRequests } from '../connection/nats-requests
 import { JetStreamError } from '../state/jetstream-api.js';
 import type { StateContext } from '../state/state-stream.js';
 import { openArchive } from '../stored/archive.js';
-import type { StoredListener, StoredMessages } from '../stored/stored-messages.js';
+import type { StoredListener } from '../stored/stored-messages.js';
 import { readStored } from '../stored/stored-reader.js';
 import { manageStreams, readStreamInfo } from '../stream/stream.js';
 import { type FollowedMessage, followStream } from '../stream/stream-follower.js';
@@ -21,24 +21,13 @@ import {
 import { deviceOf, type StoredCommand, toStoredCommand } from './stored-command.js';
 
 /** The commands for devices, by device id, as the stream has them. */
-export interface CommandStore extends StoredMessages<string, StoredCommand> {
-  /** Name of the stream. */
-  readonly stream: string;
-  /** Why commands are not stored or not delivered now; undefined: they are. */
-  readonly problem: string | undefined;
-  /** Sees every command as it is stored, whatever its device. */
-  onCommand: ((command: StoredCommand) => void) | undefined;
-  /** Calls when `isCaughtUp` may have changed. */
-  onChange(listener: () => void): void;
-  close(): void;
-}
+export type CommandStore = ReturnType<typeof startCommandStore>;
 
-export interface CommandStoreOptions extends StateContext {
+interface Options extends StateContext {
   /** Commands of which is known whose they are. */
   readonly maxIndexed: number;
+  readonly requests: NatsRequests;
 }
-
-type OpenOptions = CommandStoreOptions & { readonly requests: NatsRequests };
 
 const openWithinMs = 10_000;
 const retryMs = 500;
@@ -52,10 +41,10 @@ const missesUntilMade = 2;
  * @returns why there is none to be had, in words without a full stop.
  */
 export async function openCommandStore(
-  options: CommandStoreOptions,
+  given: Omit<Options, 'requests'>,
 ): Promise<CommandStore | { readonly unavailable: string }> {
+  const options = { ...given, requests: openNatsRequests(given.link, given.inboxPrefix) };
   const { link, log } = options;
-  const requests = openNatsRequests(link, options.inboxPrefix);
   const endMs = performance.now() + openWithinMs;
   while (true) {
     let problem = 'NATS is away';
@@ -68,8 +57,8 @@ export async function openCommandStore(
           keeping: options.keeping(),
         });
         if ('problem' in found) return { unavailable: found.problem };
-        await probe(connection, manager, found, { ...options, requests });
-        return startCommandStore({ ...options, requests }, found);
+        await probe(connection, manager, found, options);
+        return startCommandStore(options, found);
       } catch (error) {
         problem = messageOf(error);
         const isDenied = (error as { code?: string }).code === 'PERMISSIONS_VIOLATION';
@@ -86,7 +75,7 @@ async function probe(
   connection: NatsConnection,
   manager: JetStreamManager,
   stream: CommandStream,
-  { inboxPrefix, domain, requests }: OpenOptions,
+  { inboxPrefix, domain, requests }: Options,
 ): Promise<void> {
   const { name, lastSequence } = stream;
   await readStored({ requests, domain, stream }, Math.max(1, lastSequence));
@@ -104,7 +93,7 @@ async function probe(
   });
 }
 
-function startCommandStore(options: OpenOptions, first: CommandStream): CommandStore {
+function startCommandStore(options: Options, first: CommandStream) {
   const { link, log, inboxPrefix, requests } = options;
   const listeners = new Map<string, Set<StoredListener<StoredCommand>>>();
   const changed: (() => void)[] = [];
@@ -114,28 +103,24 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
     subjectsOf: (device: string) => ({ filter: `cmd.${device}.>`, isOwn: () => true }),
     toMessage: toStoredCommand,
   });
-  const { counters } = archive;
   let stream = first;
-  let end = 0;
-  let isCaughtUp = false;
   /** What was stored before the start is taken in without its payload. */
   let isFirst = true;
-  let problem: string | undefined;
   let following = new AbortController();
   let isClosed = false;
   /** What was said of the stream. */
   let warned: readonly string[] = [];
 
   function change(caughtUp: boolean): void {
-    if (isCaughtUp === caughtUp) return;
-    isCaughtUp = caughtUp;
+    if (store.isCaughtUp === caughtUp) return;
+    store.isCaughtUp = caughtUp;
     if (caughtUp) for (const set of [...listeners.values()]) for (const each of [...set]) each.onCaughtUp();
     for (const listener of changed) listener();
   }
 
   function note(reason: string | undefined): void {
-    if (reason === problem) return;
-    problem = reason;
+    if (reason === store.problem) return;
+    store.problem = reason;
     if (reason === undefined)
       log.info({ event: 'command_stream_usable', stream: stream.name }, 'commands are delivered again');
     else log.error({ event: 'command_stream_unusable', reason }, 'commands are not stored, or not delivered');
@@ -143,7 +128,7 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
 
   function beginAnew(): void {
     archive.forget();
-    end = 0;
+    store.end = 0;
     isFirst = true;
   }
 
@@ -158,9 +143,9 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
         'the stream of commands is another one: sessions begin with what it holds',
       );
       beginAnew();
-    } else if (found.lastSequence < end) {
+    } else if (found.lastSequence < store.end) {
       log.warn(
-        { event: 'command_stream_shorter', stream: found.name, from: end, to: found.lastSequence },
+        { event: 'command_stream_shorter', stream: found.name, from: store.end, to: found.lastSequence },
         'NATS has lost the latest commands',
       );
       beginAnew();
@@ -182,7 +167,7 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
       for (const listener of set ?? []) listener.onMessage(command);
     }
     // Only now: a session that ends meanwhile has not had it.
-    end = sequence;
+    store.end = sequence;
   }
 
   async function follow(connection: NatsConnection, signal: AbortSignal): Promise<void> {
@@ -207,7 +192,7 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
         adopt(found);
         archive.connected({ requests, connection, manager, domain: options.domain, stream: found });
         await followOnce(connection, manager, signal, () => {
-          counters.catchUpSec = (performance.now() - beganAtMs) / 1_000;
+          archive.counters.catchUpSec = (performance.now() - beganAtMs) / 1_000;
           change(true);
         });
       } catch (error) {
@@ -235,7 +220,7 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
         const why = await followStream(connection, manager, {
           stream: name,
           filter: commandSubjects,
-          from: end + 1,
+          from: store.end + 1,
           upTo: stream.lastSequence,
           headersOnly,
           inboxPrefix,
@@ -281,6 +266,51 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
     await delay(retryMs, undefined, { signal, ref: false }).catch(() => {});
   }
 
+  const store = {
+    /** Name of the stream. */
+    get stream(): string {
+      return stream.name;
+    },
+    get incarnation(): string {
+      return stream.incarnation;
+    },
+    end: 0,
+    isCaughtUp: false,
+    /** Why commands are not stored or not delivered now; undefined: they are. */
+    problem: undefined as string | undefined,
+    get known(): number {
+      return archive.index.size;
+    },
+    counters: archive.counters,
+    /** Sees every command as it is stored, whatever its device. */
+    onCommand: undefined as ((command: StoredCommand) => void) | undefined,
+    follow(deviceId: string, listener: StoredListener<StoredCommand>): () => void {
+      const device = escapeToken(deviceId);
+      const set = listeners.get(device) ?? new Set();
+      listeners.set(device, set);
+      set.add(listener);
+      return () => {
+        set.delete(listener);
+        if (set.size === 0 && listeners.get(device) === set) listeners.delete(device);
+      };
+    },
+    lastSequence: archive.lastSequence,
+    hasAfter: (deviceId: string, sequence: number) => archive.hasAfter(escapeToken(deviceId), sequence),
+    countAfter: (deviceId: string, sequence: number, most: number) =>
+      archive.countAfter(escapeToken(deviceId), sequence, most),
+    readAfter: (deviceId: string, sequence: number, most: number, isWanted: () => boolean) =>
+      archive.readAfter(escapeToken(deviceId), sequence, most, isWanted),
+    read: archive.read,
+    /** Calls when `isCaughtUp` may have changed. */
+    onChange(listener: () => void): void {
+      changed.push(listener);
+    },
+    close(): void {
+      isClosed = true;
+      following.abort();
+      archive.disconnected();
+    },
+  };
   link.listen({
     connected(connection) {
       following.abort();
@@ -293,53 +323,6 @@ function startCommandStore(options: OpenOptions, first: CommandStream): CommandS
       change(false);
     },
   });
-
-  const store: CommandStore = {
-    get stream() {
-      return stream.name;
-    },
-    get incarnation() {
-      return stream.incarnation;
-    },
-    get end() {
-      return end;
-    },
-    get isCaughtUp() {
-      return isCaughtUp;
-    },
-    get problem() {
-      return problem;
-    },
-    get known() {
-      return archive.index.size;
-    },
-    counters,
-    onCommand: undefined,
-    follow(deviceId, listener) {
-      const device = escapeToken(deviceId);
-      const set = listeners.get(device) ?? new Set();
-      listeners.set(device, set);
-      set.add(listener);
-      return () => {
-        set.delete(listener);
-        if (set.size === 0 && listeners.get(device) === set) listeners.delete(device);
-      };
-    },
-    lastSequence: archive.lastSequence,
-    hasAfter: (deviceId, sequence) => archive.hasAfter(escapeToken(deviceId), sequence),
-    countAfter: (deviceId, sequence, most) => archive.countAfter(escapeToken(deviceId), sequence, most),
-    readAfter: (deviceId, sequence, most, isWanted) =>
-      archive.readAfter(escapeToken(deviceId), sequence, most, isWanted),
-    read: (sequences, isWanted) => archive.read(sequences, isWanted),
-    onChange(listener) {
-      changed.push(listener);
-    },
-    close() {
-      isClosed = true;
-      following.abort();
-      archive.disconnected();
-    },
-  };
   log.info({ event: 'command_stream_found', stream: stream.name }, 'commands are delivered from the stream');
   return store;
 }
