@@ -31,15 +31,10 @@ export function natsAway(): SvcMqttError {
   return new SvcMqttError('NATS_UNREACHABLE', 'NATS is away', { mayPass: true });
 }
 
-/** Sends events to NATS as CloudEvents 1.0 in binary mode (CloudEvents NATS Protocol Binding, §3.1). */
-export interface CloudEventSender {
-  /** @returns false when NATS is away or slow, and the event is not sent. */
-  send(event: DeviceEvent): boolean;
-  /** NATS has taken what was sent before. @throws SvcMqttError NATS_UNREACHABLE when it may not have. */
-  flush(): Promise<void>;
-}
+export type CloudEventSender = ReturnType<typeof openCloudEvents>;
 
-export function openCloudEvents(link: NatsLink): CloudEventSender {
+/** Sends events to NATS as CloudEvents 1.0 in binary mode (CloudEvents NATS Protocol Binding, §3.1). */
+export function openCloudEvents(link: NatsLink) {
   let wire: NatsWire = noWire;
   let leaving: NodeJS.Timeout | undefined;
   const leave = () => {
@@ -59,7 +54,8 @@ export function openCloudEvents(link: NatsLink): CloudEventSender {
     },
   });
   return {
-    send(event) {
+    /** @returns false when NATS is away or slow, and the event is not sent. */
+    send(event: DeviceEvent): boolean {
       if (!link.open) return false;
       try {
         publish(wire, event);
@@ -70,7 +66,8 @@ export function openCloudEvents(link: NatsLink): CloudEventSender {
         return false;
       }
     },
-    async flush() {
+    /** NATS has taken what was sent before. @throws SvcMqttError NATS_UNREACHABLE when it may not have. */
+    async flush(): Promise<void> {
       const { connection } = link;
       if (connection === undefined || !link.open) throw natsAway();
       wire.flush();

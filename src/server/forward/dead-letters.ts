@@ -31,13 +31,7 @@ export interface DeadLetter {
 export type DeadLetterResult = 'sent' | 'rate' | 'in-flight' | 'too-large' | 'nats-away';
 
 /** Where refused messages go (DEAD_LETTER_SUBJECT). */
-export interface DeadLetters {
-  /** Largest message that can go there, bytes: a stream may take less. */
-  readonly maxMessageBytes: number;
-  readonly counts: Readonly<Record<DeadLetterResult, number>>;
-  /** Sends one to NATS, at most once, if the bounds allow; nobody waits for it. */
-  keep(letter: DeadLetter): void;
-}
+export type DeadLetters = ReturnType<typeof openDeadLetters>;
 
 export const noDeadLetters: Readonly<Record<DeadLetterResult, number>> = {
   sent: 0,
@@ -54,7 +48,7 @@ const maxDevices = 10_000;
 /** Bytes that NATS has not taken yet. */
 const maxInFlightBytes = 4 * 1024 * 1024;
 
-export function openDeadLetters({ link, subject }: { link: NatsLink; subject: string }): DeadLetters {
+export function openDeadLetters({ link, subject }: { link: NatsLink; subject: string }) {
   const subjectBytes = Buffer.from(subject);
   const counts = { ...noDeadLetters };
   const ofDevice = createTokenBuckets({
@@ -114,11 +108,13 @@ export function openDeadLetters({ link, subject }: { link: NatsLink; subject: st
   }
 
   return withFastGetters({
-    counts,
-    get maxMessageBytes() {
+    counts: counts as Readonly<typeof counts>,
+    /** Largest message that can go there, bytes: a stream may take less. */
+    get maxMessageBytes(): number {
       return wire.maxMessageBytes;
     },
-    keep(letter) {
+    /** Sends one to NATS, at most once, if the bounds allow; nobody waits for it. */
+    keep(letter: DeadLetter): void {
       counts[send(letter)] += 1;
     },
   });

@@ -7,23 +7,13 @@ const repeatMs = 600_000;
 const maxCauses = 50;
 
 /** What NATS refuses, logged once a cause when it begins and once when all is well again. */
-export interface FailureLog {
-  /** @param cause stable key of the cause; `detail` is what NATS said. */
-  note(cause: string, detail: string, nowMs: number): void;
-  /**
-   * Called now and then.
-   *
-   * @param waiting whether anything still waits because of a failure.
-   */
-  check(waiting: boolean, nowMs: number): void;
-}
-
-export function openFailureLog(log: Log): FailureLog {
+export function openFailureLog(log: Log) {
   const causes = new Map<string, { count: number; loggedAtMs: number }>();
   let beganAtMs = 0;
   let lastAtMs = 0;
   return {
-    note(cause, detail, nowMs) {
+    /** @param cause stable key of the cause; `detail` is what NATS said. */
+    note(cause: string, detail: string, nowMs: number): void {
       if (causes.size === 0) beganAtMs = nowMs;
       lastAtMs = nowMs;
       const known = causes.get(cause);
@@ -37,7 +27,8 @@ export function openFailureLog(log: Log): FailureLog {
         'NATS does not store messages; they are not acknowledged and are tried again',
       );
     },
-    check(waiting, nowMs) {
+    /** Called now and then. @param waiting whether anything still waits because of a failure. */
+    check(waiting: boolean, nowMs: number): void {
       if (causes.size === 0 || waiting || nowMs - lastAtMs < quietMs) return;
       const failures = Object.fromEntries([...causes].map(([cause, { count }]) => [cause, count]));
       log.info(

@@ -32,17 +32,7 @@ export const peekRefusals = {
 } as const;
 export type PeekRefusal = keyof typeof peekRefusals;
 
-export interface Peeks {
-  /**
-   * Follows the messages of a device in NATS, whatever stores them, wherever the device is connected.
-   *
-   * @returns a function that ends it; or why it cannot be.
-   */
-  open(
-    device: { readonly id: string; readonly type: string },
-    listener: PeekListener,
-  ): (() => void) | PeekRefusal;
-}
+export type Peeks = ReturnType<typeof openPeeks>;
 
 /** Devices that one replica follows at a time. */
 const maxPeeks = 16;
@@ -53,10 +43,18 @@ const maxShownBytes = 1_024;
 const tellMissedMs = 1_000;
 
 /** @param templateOf the template of the NATS subjects of devices of a type. */
-export function openPeeks(link: NatsLink, templateOf: (type: string) => string): Peeks {
+export function openPeeks(link: NatsLink, templateOf: (type: string) => string) {
   let open = 0;
   return {
-    open({ id, type }, listener) {
+    /**
+     * Follows the messages of a device in NATS, whatever stores them, wherever the device is connected.
+     *
+     * @returns a function that ends it; or why it cannot be.
+     */
+    open(
+      { id, type }: { readonly id: string; readonly type: string },
+      listener: PeekListener,
+    ): (() => void) | PeekRefusal {
       const { connection } = link;
       if (connection === undefined || !link.open) return 'away';
       const subject = deviceSubject(templateOf(type), id);

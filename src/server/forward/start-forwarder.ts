@@ -9,10 +9,9 @@ import { startCoreForwarder } from './core-forwarder.js';
 import { findDeadLetterProblem } from './dead-letters.js';
 import { startEmbeddedNats } from './embedded/embedded-nats.js';
 import type { EmbeddedNats } from './embedded/found-nats.js';
-import { type FleetTelling, openFleetTelling } from './fleet/fleet-telling.js';
-import type { Forwarder } from './forwarder.js';
+import { openFleetTelling } from './fleet/fleet-telling.js';
 import { startJetStreamForwarder } from './jetstream-forwarder.js';
-import { openSharedState, type SharedState } from './state/shared-state.js';
+import { openSharedState } from './state/shared-state.js';
 import type { StateContext } from './state/state-stream.js';
 import { type Coverage, readCoverage, type WantedSubjects } from './stream/coverage.js';
 import { openServerSync } from './stream/server-sync.js';
@@ -48,25 +47,7 @@ const spaceCheckMs = 2_000;
 const silentMs = 10_000;
 
 /** A forwarder with all that it runs on. */
-export interface RunningForwarder {
-  readonly forwarder: Forwarder;
-  /** The connection to NATS, for the messages that go the other way. */
-  readonly link: NatsLink;
-  /** What replicas tell each other by it. */
-  readonly telling: FleetTelling;
-  /** What streams and buckets of the gateway's own are made with; undefined without JetStream. */
-  readonly state: StateContext | undefined;
-  /** What replicas share in streams; undefined without JetStream. */
-  readonly shared: SharedState | undefined;
-  /** Holds subject templates against the streams; undefined without JetStream. Rejects while NATS is away. */
-  readCoverage(wanted: readonly WantedSubjects[]): Promise<Coverage | undefined>;
-  /** To these subjects nothing is sent from now on: in place of those given before. */
-  setUnusable(subjects: readonly UnusableSubjects[]): void;
-  /** Levels of acknowledgement that policies promise. */
-  setPromised(levels: ReadonlySet<AckLevel>): void;
-  /** Ends the forwarder, the connection, and the embedded server when there is one. Idempotent. */
-  close(): Promise<void>;
-}
+export type RunningForwarder = Awaited<ReturnType<typeof startForwarder>>;
 
 /**
  * Checks the settings without connecting, so that a start with wrong ones fails before it has begun anything.
@@ -134,7 +115,7 @@ export async function startForwarder(options: {
   borrowed?: EmbeddedNats | undefined;
   /** Ends the start of a server of our own. */
   signal?: AbortSignal | undefined;
-}): Promise<RunningForwarder> {
+}) {
   const { config, log, borrowed, signal } = options;
   checkForwarderSettings(config);
   let embedded: EmbeddedNats | undefined;
@@ -194,19 +175,27 @@ export async function startForwarder(options: {
     let closed: Promise<void> | undefined;
     return {
       forwarder,
+      /** The connection to NATS, for the messages that go the other way. */
       link,
+      /** What replicas tell each other by it. */
       telling,
+      /** What streams and buckets of the gateway's own are made with; undefined without JetStream. */
       state,
+      /** What replicas share in streams; undefined without JetStream. */
       shared,
-      async readCoverage(wanted) {
+      /** Holds subject templates against the streams; undefined without JetStream. Rejects while NATS is away. */
+      async readCoverage(wanted: readonly WantedSubjects[]): Promise<Coverage | undefined> {
         if (!config.enableJetstream) return undefined;
         const { connection, detail } = open;
         if (connection === undefined) throw new SvcMqttError('NATS_UNREACHABLE', `NATS is away (${detail})`);
         return await readCoverage(connection, config.natsJetstreamDomain, wanted, sync);
       },
-      setUnusable: (subjects) => watch?.setUnusable(subjects),
-      setPromised: (levels) => watch?.setPromised(levels),
-      close() {
+      /** To these subjects nothing is sent from now on: in place of those given before. */
+      setUnusable: (subjects: readonly UnusableSubjects[]) => watch?.setUnusable(subjects),
+      /** Levels of acknowledgement that policies promise. */
+      setPromised: (levels: ReadonlySet<AckLevel>) => watch?.setPromised(levels),
+      /** Ends the forwarder, the connection, and the embedded server when there is one. Idempotent. */
+      close(): Promise<void> {
         clearInterval(spaceTimer);
         closed ??= Promise.all([shared?.close(), forwarder.close()])
           .then(() => {})

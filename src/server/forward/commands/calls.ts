@@ -30,16 +30,7 @@ export interface Call {
   fail(code: CallFailure, reason: string): void;
 }
 
-/**
- * The calls of devices that are here. NATS has a subscription for each of them and for no other, so that it answers itself, and
- * at once, that nobody responds for one that is nowhere.
- */
-export interface Calls {
-  /** Who takes them; set before the first claim. */
-  onCall: (call: Call) => void;
-  /** @returns a function that ends it; of several claims of a device the last one does. */
-  claim(deviceId: string): () => void;
-}
+export type Calls = ReturnType<typeof openCalls>;
 
 const defaultTimeoutMs = 5_000;
 const maxTimeoutMs = 60_000;
@@ -50,7 +41,11 @@ interface Claimed {
   subscription: Subscription | undefined;
 }
 
-export function openCalls(link: NatsLink, log: Log): Calls {
+/**
+ * The calls of devices that are here. NATS has a subscription for each of them and for no other, so that it answers itself, and
+ * at once, that nobody responds for one that is nowhere.
+ */
+export function openCalls(link: NatsLink, log: Log) {
   const devices = new Map<string, Claimed>();
   const changed = new Set<Claimed>();
   let wire: NatsWire = noWire;
@@ -111,9 +106,11 @@ export function openCalls(link: NatsLink, log: Log): Calls {
     },
   });
 
-  const calls: Calls = {
-    onCall: () => {},
-    claim(deviceId) {
+  const calls = {
+    /** Who takes them; set before the first claim. */
+    onCall: (_call: Call): void => {},
+    /** @returns a function that ends it; of several claims of a device the last one does. */
+    claim(deviceId: string): () => void {
       const claimed = devices.get(deviceId) ?? { deviceId, claims: 0, subscription: undefined };
       claimed.claims += 1;
       if (claimed.claims === 1) {

@@ -33,22 +33,7 @@ export interface CommandFailure {
   readonly reason: string;
 }
 
-/** Sends commands as services do. */
-export interface CommandSender {
-  /**
-   * @returns where it is stored; undefined: nowhere, it reaches the clients that are connected.
-   * @throws SvcMqttError INPUT_INVALID, BODY_TOO_LARGE, NATS_UNREACHABLE, NATS_STREAM.
-   */
-  send(
-    command: OutgoingCommand,
-    expirySec: number | undefined,
-  ): Promise<{ readonly stream: string; readonly sequence: number } | undefined>;
-  /** @throws SvcMqttError INPUT_INVALID, BODY_TOO_LARGE, NATS_UNREACHABLE. */
-  ask(
-    command: OutgoingCommand,
-    options: { readonly withinMs: number; readonly ack: boolean },
-  ): Promise<CommandAnswer | CommandFailure>;
-}
+export type CommandSender = ReturnType<typeof openCommandSender>;
 
 /** nats-server ends a connection that sends a longer command line, with a reply subject and numbers. */
 const maxSubjectBytes = 3_500;
@@ -56,8 +41,8 @@ const storedWithinMs = 5_000;
 /** NATS and the gateways have so long beside the device. */
 const marginMs = 1_000;
 
-/** @param isStored a stream takes commands. */
-export function openCommandSender(link: NatsLink, isStored: () => boolean): CommandSender {
+/** Sends commands as services do. @param isStored a stream takes commands. */
+export function openCommandSender(link: NatsLink, isStored: () => boolean) {
   function requireConnection(): NatsConnection {
     const { connection } = link;
     if (connection === undefined || !link.open) throw unreachable('NATS is away');
@@ -65,7 +50,14 @@ export function openCommandSender(link: NatsLink, isStored: () => boolean): Comm
   }
 
   return {
-    async send({ deviceId, topic, payload, qos }, expirySec) {
+    /**
+     * @returns where it is stored; undefined: nowhere, it reaches the clients that are connected.
+     * @throws SvcMqttError INPUT_INVALID, BODY_TOO_LARGE, NATS_UNREACHABLE, NATS_STREAM.
+     */
+    async send(
+      { deviceId, topic, payload, qos }: OutgoingCommand,
+      expirySec: number | undefined,
+    ): Promise<{ readonly stream: string; readonly sequence: number } | undefined> {
       const connection = requireConnection();
       const subject = subjectOf('cmd', deviceId, topic);
       requireRoom(connection, payload);
@@ -99,7 +91,11 @@ export function openCommandSender(link: NatsLink, isStored: () => boolean): Comm
       }
     },
 
-    async ask({ deviceId, topic, payload, qos }, { withinMs, ack }) {
+    /** @throws SvcMqttError INPUT_INVALID, BODY_TOO_LARGE, NATS_UNREACHABLE. */
+    async ask(
+      { deviceId, topic, payload, qos }: OutgoingCommand,
+      { withinMs, ack }: { readonly withinMs: number; readonly ack: boolean },
+    ): Promise<CommandAnswer | CommandFailure> {
       const connection = requireConnection();
       const subject = subjectOf('call', deviceId, topic);
       requireRoom(connection, payload);

@@ -5,20 +5,7 @@ import type { Msg } from './nats-library.js';
 import type { NatsLink } from './nats-link.js';
 import { findSizeProblem, findSubjectProblem, type NatsWire, noWire } from './nats-wire.js';
 
-/** Requests to NATS. */
-export interface NatsRequests {
-  /**
-   * @param headers an encoded header block; undefined: it has none.
-   * @param isLast given each answer in turn, until it says so; undefined: there is one answer. Must not throw.
-   * @returns the last answer. @throws RequestError
-   */
-  ask(
-    subject: string,
-    payload: Uint8Array | string,
-    headers?: Uint8Array,
-    isLast?: (answer: Msg) => boolean,
-  ): Promise<Msg>;
-}
+export type NatsRequests = ReturnType<typeof openNatsRequests>;
 
 /** Why a request was not answered. */
 export class RequestError extends Error {
@@ -51,7 +38,7 @@ const zero = 48;
  * Opens requests beside the library's own, which makes an error with its stack, a timer and a handful of promises for each: with
  * thousands of them a second that costs more than what they are made for. Those of a turn leave in one write.
  */
-export function openNatsRequests(link: NatsLink, inboxPrefix: string): NatsRequests {
+export function openNatsRequests(link: NatsLink, inboxPrefix: string) {
   const inbox = `${inboxPrefix}.${randomBytes(12).toString('hex')}`;
   /** One object for all: nothing keeps it. */
   const replyTo = { prefix: Buffer.from(`${inbox}.`), token: 0, suffix: new Uint8Array() };
@@ -125,7 +112,17 @@ export function openNatsRequests(link: NatsLink, inboxPrefix: string): NatsReque
   });
 
   return {
-    ask: (subject, payload, headers = noHeaders, isLast) =>
+    /**
+     * @param headers an encoded header block.
+     * @param isLast given each answer in turn, until it says so; undefined: there is one answer. Must not throw.
+     * @returns the last answer. @throws RequestError
+     */
+    ask: (
+      subject: string,
+      payload: Uint8Array | string,
+      headers: Uint8Array = noHeaders,
+      isLast?: (answer: Msg) => boolean,
+    ): Promise<Msg> =>
       new Promise((resolve, reject) => {
         if (subject !== lastSubject) {
           const unfit = findSubjectProblem(subject);

@@ -29,23 +29,17 @@ const longestRestartMs = 600_000;
 export type StoreStandstill = 'full' | 'silent';
 
 /** Looks after a store that takes no more. */
-export interface FullStore {
-  /**
-   * Whether its volume has more space by now; the log says so, or else, once, what to do.
-   *
-   * @param storeBytes what the store may take now.
-   */
-  hasGrown(storeBytes: number): Promise<boolean>;
-  /** Whether a server that confirms nothing is to be started again, as the log says then: its volume has room. */
-  hasRoom(): Promise<boolean>;
-}
-
-export function openFullStore(store: string, log: Log): FullStore {
+export function openFullStore(store: string, log: Log) {
   let told = false;
   let restartMs = firstRestartMs;
   let restartedMs = Number.NEGATIVE_INFINITY;
   return {
-    async hasGrown(storeBytes) {
+    /**
+     * Whether its volume has more space by now; the log says so, or else, once, what to do.
+     *
+     * @param storeBytes what the store may take now.
+     */
+    async hasGrown(storeBytes: number): Promise<boolean> {
       const bytes = await readStoreLimit(store).catch(() => 0);
       if (bytes >= storeBytes * leastGrowth) {
         log.warn(
@@ -64,7 +58,8 @@ export function openFullStore(store: string, log: Log): FullStore {
       }
       return false;
     },
-    async hasRoom() {
+    /** Whether a server that confirms nothing is to be started again, as the log says then: its volume has room. */
+    async hasRoom(): Promise<boolean> {
       const sinceMs = performance.now() - restartedMs;
       if (sinceMs < restartMs || (await readFree(store).catch(() => 0)) < leastFreeBytes) return false;
       restartMs = sinceMs < restartMs * 2 ? Math.min(restartMs * 2, longestRestartMs) : firstRestartMs;

@@ -33,13 +33,7 @@ export type Answer =
   | { readonly failed: 'absent' | 'silent' | 'refused'; readonly detail: string; readonly code?: number };
 
 /** Between the replicas of the fleet, by NATS. */
-export interface FleetLink {
-  /** NATS answers. */
-  readonly open: boolean;
-  /** Asks a replica; rejects never. */
-  ask(replica: string, question: string, request: unknown): Promise<Answer>;
-  close(): Promise<void>;
-}
+export type FleetLink = ReturnType<typeof openFleetLink>;
 
 const serviceName = 'svc-mqtt';
 const prefix = 'svc-mqtt.fleet';
@@ -66,7 +60,7 @@ export function openFleetLink(options: {
   questions: Readonly<Record<string, Question>>;
   onConnected(): void;
   log: Log;
-}): FleetLink {
+}) {
   const { link, replica, host, version, questions, log } = options;
   let service: Service | undefined;
   let current: NatsConnection | undefined;
@@ -142,16 +136,18 @@ export function openFleetLink(options: {
   });
 
   return {
-    get open() {
+    /** NATS answers. */
+    get open(): boolean {
       return link.open && !closed;
     },
-    async ask(other, question, request) {
+    /** Asks a replica; rejects never. */
+    async ask(other: string, question: string, request: unknown): Promise<Answer> {
       const connection = link.connection;
       if (connection === undefined || !link.open || closed)
         return { failed: 'silent', detail: 'NATS is away' };
       return await askReplica(connection, other, question, request);
     },
-    async close() {
+    async close(): Promise<void> {
       if (closed) return;
       closed = true;
       if (current?.isClosed() !== false) return;

@@ -3,21 +3,7 @@ import type { Log } from '../../../log.js';
 import type { NatsConnection } from '../connection/nats-library.js';
 import type { NatsLink } from '../connection/nats-link.js';
 
-/** What replicas tell each other over core NATS: it reaches those who are connected, and is not kept. */
-export interface FleetTelling {
-  /** NATS answers. */
-  readonly open: boolean;
-  /**
-   * Tells all replicas, this one too.
-   *
-   * @returns false: nobody, since NATS is away or takes no message of this size.
-   */
-  tell(subject: FleetSubject, text: string): boolean;
-  /** Resolves when NATS has what was told and knows who hears here; rejects when the connection ends before. */
-  reached(): Promise<void>;
-  /** Hears what is told, on every connection. @returns a function that ends it. */
-  hear(subject: FleetSubject, listener: FleetListener): () => void;
-}
+export type FleetTelling = ReturnType<typeof openFleetTelling>;
 
 /** Of connections, of subscriptions, of replicas that are there, of events. */
 export type FleetSubject =
@@ -34,7 +20,8 @@ export interface FleetListener {
   onDenied?(reason: string): void;
 }
 
-export function openFleetTelling(link: NatsLink, log: Log): FleetTelling {
+/** What replicas tell each other over core NATS: it reaches those who are connected, and is not kept. */
+export function openFleetTelling(link: NatsLink, log: Log) {
   /** With what ends the subscription of each. */
   const heard = new Map<object, { subject: FleetSubject; listener: FleetListener; end(): void }>();
 
@@ -59,10 +46,12 @@ export function openFleetTelling(link: NatsLink, log: Log): FleetTelling {
   });
 
   return {
-    get open() {
+    /** NATS answers. */
+    get open(): boolean {
       return link.open;
     },
-    tell(subject, text) {
+    /** Tells all replicas, this one too. @returns false: nobody, since NATS is away or takes no message of this size. */
+    tell(subject: FleetSubject, text: string): boolean {
       const { connection } = link;
       try {
         connection?.publish(subject, text);
@@ -73,10 +62,12 @@ export function openFleetTelling(link: NatsLink, log: Log): FleetTelling {
         return false;
       }
     },
-    async reached() {
+    /** Resolves when NATS has what was told and knows who hears here; rejects when the connection ends before. */
+    async reached(): Promise<void> {
       await link.connection?.flush();
     },
-    hear(subject, listener) {
+    /** Hears what is told, on every connection. @returns a function that ends it. */
+    hear(subject: FleetSubject, listener: FleetListener): () => void {
       const { connection } = link;
       const key = {};
       const end = connection === undefined ? () => {} : subscribe(connection, subject, listener);

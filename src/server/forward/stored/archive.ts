@@ -10,21 +10,6 @@ import type {
 import { openStoredReader, type StreamSource } from './stored-reader.js';
 
 /** What a stream holds, read by sequence: what the index does not know any more is looked up in NATS. */
-export interface Archive<K, M extends StoredMessage, I extends StreamIndex<K>> {
-  readonly counters: StoredCounters;
-  readonly index: I;
-  hasAfter(key: K, sequence: number): boolean;
-  countAfter(key: K, sequence: number, most: number): number;
-  readAfter(key: K, sequence: number, most: number, isWanted: () => boolean): Promise<StoredBatch<M>>;
-  read(sequences: readonly number[], isWanted: () => boolean): Promise<(M | undefined)[]>;
-  /** See `StoredMessages.lastSequence`. */
-  lastSequence(): Promise<number | undefined>;
-  /** Another stream, or one that has lost messages: nothing is known of it. */
-  forget(): void;
-  connected(source: StreamSource): void;
-  disconnected(): void;
-}
-
 export function openArchive<K, M extends StoredMessage, I extends StreamIndex<K>>(options: {
   readonly inboxPrefix: string;
   createIndex(): I;
@@ -34,7 +19,7 @@ export function openArchive<K, M extends StoredMessage, I extends StreamIndex<K>
   toMessage(found: RawMessage): M | undefined;
   /** Messages were gone that the index knows. */
   onGone?(): void;
-}): Archive<K, M, I> {
+}) {
   const reader = openStoredReader(options.toMessage);
   const older = openOlderMessages(options);
   const counters: StoredCounters = { read: 0, gone: 0, lookedUp: 0, catchUpSec: 0 };
@@ -45,17 +30,22 @@ export function openArchive<K, M extends StoredMessage, I extends StreamIndex<K>
     return info?.state.last_seq;
   });
 
-  const archive: Archive<K, M, I> = {
+  const archive = {
     counters,
-    get index() {
+    get index(): I {
       return index;
     },
-    hasAfter: (key, sequence) => sequence < index.floor || index.countAfter(key, sequence, 1) > 0,
-    countAfter(key, sequence, most) {
+    hasAfter: (key: K, sequence: number) => sequence < index.floor || index.countAfter(key, sequence, 1) > 0,
+    countAfter(key: K, sequence: number, most: number): number {
       const before = sequence < index.floor ? 1 : 0;
       return before + index.countAfter(key, sequence, most);
     },
-    async readAfter(key, sequence, most, isWanted) {
+    async readAfter(
+      key: K,
+      sequence: number,
+      most: number,
+      isWanted: () => boolean,
+    ): Promise<StoredBatch<M>> {
       let sequences: number[];
       let upTo: number;
       const { floor } = index;
@@ -71,7 +61,7 @@ export function openArchive<K, M extends StoredMessage, I extends StreamIndex<K>
       const found = await archive.read(sequences, isWanted);
       return { messages: found.filter((message) => message !== undefined), upTo };
     },
-    async read(sequences, isWanted) {
+    async read(sequences: readonly number[], isWanted: () => boolean): Promise<(M | undefined)[]> {
       const messages = await reader.read(sequences, isWanted);
       counters.read += messages.length;
       const gone = isWanted() ? messages.filter((message) => message === undefined).length : 0;
@@ -79,16 +69,18 @@ export function openArchive<K, M extends StoredMessage, I extends StreamIndex<K>
       if (gone > 0) options.onGone?.();
       return messages;
     },
+    /** See `StoredMessages.lastSequence`. */
     lastSequence: askLast,
-    forget() {
+    /** Another stream, or one that has lost messages: nothing is known of it. */
+    forget(): void {
       index = options.createIndex();
     },
-    connected(source) {
+    connected(source: StreamSource): void {
       from = source;
       reader.connected(source);
       older.connected(source);
     },
-    disconnected() {
+    disconnected(): void {
       from = undefined;
       reader.disconnected();
       older.disconnected();

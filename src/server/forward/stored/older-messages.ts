@@ -14,14 +14,6 @@ interface Range {
   readonly most: number;
 }
 
-/** Finds messages that are older than the index: by a consumer of its own for a moment, few at a time. */
-export interface OlderMessages {
-  /** The sequences of the next messages. It waits while NATS is away. */
-  find(where: Where, range: Range, isWanted: () => boolean): Promise<number[]>;
-  connected(source: StreamSource): void;
-  disconnected(): void;
-}
-
 interface Look {
   readonly isWanted: () => boolean;
   run(source: StreamSource): Promise<void>;
@@ -32,7 +24,8 @@ interface Look {
 const maxUnderWay = 4;
 const retryMs = 500;
 
-export function openOlderMessages({ inboxPrefix }: { readonly inboxPrefix: string }): OlderMessages {
+/** Finds messages that are older than the index: by a consumer of its own for a moment, few at a time. */
+export function openOlderMessages({ inboxPrefix }: { readonly inboxPrefix: string }) {
   const looks: Look[] = [];
   let underWay = 0;
   let source: StreamSource | undefined;
@@ -88,7 +81,8 @@ export function openOlderMessages({ inboxPrefix }: { readonly inboxPrefix: strin
   }
 
   return {
-    find: (where, range, isWanted) =>
+    /** The sequences of the next messages. It waits while NATS is away. */
+    find: (where: Where, range: Range, isWanted: () => boolean): Promise<number[]> =>
       new Promise((resolve) => {
         looks.push({
           isWanted,
@@ -97,13 +91,13 @@ export function openOlderMessages({ inboxPrefix }: { readonly inboxPrefix: strin
         });
         pump();
       }),
-    connected(from) {
+    connected(from: StreamSource): void {
       ended.abort();
       ended = new AbortController();
       source = from;
       pump();
     },
-    disconnected() {
+    disconnected(): void {
       ended.abort();
       source = undefined;
     },

@@ -5,18 +5,6 @@ import { noMessageFound, noStreamFound } from '../jetstream-codes.js';
 import { apiPrefix, ask, askJson, type JetStreamError } from '../state/jetstream-api.js';
 import type { RawMessage } from './stored-messages.js';
 
-/** Reads messages by their sequences, some at a time, in whatever order NATS answers. */
-export interface StoredReader<M> {
-  /**
-   * @param isWanted asked before NATS is, since a device may leave while its messages wait for their turn.
-   * @returns for each the message; undefined when the stream does not have it any more, or it is not wanted. It waits while NATS is
-   *   away.
-   */
-  read(sequences: readonly number[], isWanted: () => boolean): Promise<(M | undefined)[]>;
-  connected(source: StreamSource): void;
-  disconnected(): void;
-}
-
 /** Somebody who waits for messages. */
 interface Asker<M> {
   readonly isWanted: () => boolean;
@@ -60,12 +48,12 @@ const maxBatch = 256;
 const maxBatchBytes = 262_144;
 
 /**
- * Reads what lies together by one request, whoever asked for it: one device that has much to catch up with, or many that come back
+ * Reads messages by their sequences, some at a time, in whatever order NATS answers: what lies together by one request, whoever asked for it: one device that has much to catch up with, or many that come back
  * at once.
  *
  * @param toMessage answers undefined when it cannot be sent to clients.
  */
-export function openStoredReader<M>(toMessage: (found: RawMessage) => M | undefined): StoredReader<M> {
+export function openStoredReader<M>(toMessage: (found: RawMessage) => M | undefined) {
   const queue: Job<M>[] = [];
   let runs: Run<M>[] = [];
   let underWay = 0;
@@ -117,7 +105,12 @@ export function openStoredReader<M>(toMessage: (found: RawMessage) => M | undefi
   }
 
   return {
-    read: (sequences, isWanted) =>
+    /**
+     * @param isWanted asked before NATS is, since a device may leave while its messages wait for their turn.
+     * @returns for each the message; undefined when the stream does not have it any more, or it is not wanted. It waits while NATS is
+     *   away.
+     */
+    read: (sequences: readonly number[], isWanted: () => boolean): Promise<(M | undefined)[]> =>
       new Promise((resolve) => {
         const left = sequences.length;
         const asker = { isWanted, messages: new Array<M | undefined>(left), left, resolve };
@@ -126,11 +119,11 @@ export function openStoredReader<M>(toMessage: (found: RawMessage) => M | undefi
           queue.push({ sequence: sequences[place] as number, asker, place });
         schedule();
       }),
-    connected(from) {
+    connected(from: StreamSource): void {
       source = from;
       pump();
     },
-    disconnected() {
+    disconnected(): void {
       source = undefined;
     },
   };

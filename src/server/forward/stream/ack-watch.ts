@@ -16,28 +16,16 @@ export interface AckPromise {
   readonly sync: ServerSync;
 }
 
-/** Holds the promise against the stream and its servers. */
-export interface AckWatch {
-  readonly durability: Durability;
-  /** The promise does not hold, and nothing may be acknowledged until it does. */
-  readonly breach: Standstill | undefined;
-  look(connection: NatsConnection, keeping: StreamKeeping): Promise<void>;
-  /** Why a message must not be sent, of which this level, or else ACK_LEVEL, is promised. */
-  findProblem(level: AckLevel | undefined): string | undefined;
-  /** Levels that policies promise, in place of those given before. */
-  setPromised(levels: ReadonlySet<AckLevel>): void;
-}
-
 /** So long a start waits until a level is known to hold. */
 const knownWithinMs = 3_000;
 const pollMs = 250;
 
-/** @throws SvcMqttError ACK_LEVEL when the level cannot be kept, or is not known to be. */
+/** Holds the promise against the stream and its servers. @throws SvcMqttError ACK_LEVEL when the level cannot be kept, or is not known to be. */
 export async function openAckWatch(
   promise: AckPromise,
   log: Log,
   first: { connection: NatsConnection; keeping: StreamKeeping; readAgain(): Promise<StreamKeeping> },
-): Promise<AckWatch> {
+) {
   const { level, sync } = promise;
   const warns = promise.onBreach === 'warn';
   /** Levels of policies. */
@@ -107,24 +95,27 @@ export async function openAckWatch(
   }
 
   return {
-    get durability() {
+    get durability(): Durability {
       return durability;
     },
-    get breach() {
+    /** The promise does not hold, and nothing may be acknowledged until it does. */
+    get breach(): Standstill | undefined {
       return warns ? undefined : breach;
     },
-    async look(connection, keeping) {
+    async look(connection: NatsConnection, keeping: StreamKeeping): Promise<void> {
       durability = await judge(connection, keeping);
       note();
       noteOfPolicies();
     },
-    findProblem(ofPolicy) {
+    /** Why a message must not be sent, of which this level, or else ACK_LEVEL, is promised. */
+    findProblem(ofPolicy: AckLevel | undefined): string | undefined {
       if (warns) return undefined;
       if (ofPolicy === undefined || ofPolicy === level) return breach?.reason;
       const broken = durability.breaches[ofPolicy];
       return broken && `ack_level ${ofPolicy} of the policy does not hold: ${broken.reason}`;
     },
-    setPromised(levels) {
+    /** Levels that policies promise, in place of those given before. */
+    setPromised(levels: ReadonlySet<AckLevel>): void {
       promised = levels;
     },
   };

@@ -1,110 +1,39 @@
 import { messageOf, SvcMqttError } from '../../../errors.js';
 import { dialNats } from '../connection/nats-dial.js';
-import { DiscardPolicy, RetentionPolicy, StorageType, type StreamInfo } from '../connection/nats-library.js';
+import { DiscardPolicy, StorageType, type StreamInfo } from '../connection/nats-library.js';
 import { type NatsSettings, readNatsTarget, showAddress } from '../connection/nats-settings.js';
-import { type Answer, askReplica } from '../fleet/fleet-link.js';
+import { askReplica } from '../fleet/fleet-link.js';
 import type { FleetSubject } from '../fleet/fleet-telling.js';
 import { apiCodeOf, noMessageFound } from '../jetstream-codes.js';
-import { type Durability, judgeDurability } from './durability.js';
+import { judgeDurability } from './durability.js';
 import type { ServerSync } from './server-sync.js';
 import { manageStreams, readStreamInfo } from './stream.js';
 import { readUsableStream } from './stream-config.js';
 import { covers, overlap } from './subject-match.js';
 
 /** A stream as far as it concerns what devices send. */
-export interface StreamInspection {
-  readonly name: string;
-  readonly subjects: readonly string[];
-  /** It takes every message of the subject that was asked for. */
-  readonly covering: boolean;
-  /** It takes no messages, or confirms none. */
-  readonly sealed: boolean;
-  readonly noAck: boolean;
-  readonly inMemory: boolean;
-  /** Each of its servers answers for what it holds (`allow_direct`). */
-  readonly direct: boolean;
-  readonly retention: 'limits' | 'interest' | 'workqueue';
-  /** At a limit the oldest messages go; otherwise new ones are refused. */
-  readonly discardsOld: boolean;
-  readonly replicas: number;
-  readonly messages: number;
-  readonly bytes: number;
-  /** Limits; undefined where there is none. */
-  readonly maxMessages: number | undefined;
-  readonly maxBytes: number | undefined;
-  readonly maxAgeMs: number | undefined;
-  readonly maxMessageBytes: number | undefined;
-  /** Replicas of a clustered stream that lag or are away. */
-  readonly lagging: readonly string[];
-  readonly hasLeader: boolean;
-  /** The clock of the server that answered; undefined before nats-server 2.10. */
-  readonly now: Date | undefined;
-}
+export type StreamInspection = ReturnType<typeof inspectStream>;
 
-/** Storage of the account, bytes; undefined where there is no limit. */
-export interface StorageInspection {
-  readonly usedBytes: number;
-  readonly maxBytes: number | undefined;
-}
-
-/** A message read back. */
-export interface StoredMessage {
-  readonly sequence: number;
-  readonly payload: Buffer;
-  readonly time: Date;
-}
-
-/** A look at NATS, on a connection of its own. */
-export interface NatsInspector {
-  /** Where it is, without credentials. */
-  readonly url: string;
-  readonly version: string;
-  readonly jetstream: boolean;
-  readonly maxPayloadBytes: number;
-  /** Time of one PING, ms. */
-  ping(): Promise<number>;
-  /** The streams that take any message of a subject, which may hold wildcards. */
-  findStreams(subject: string): Promise<StreamInspection[]>;
-  /** What an acknowledgement of a stream is worth, and why it takes no batches. @param ask see `ServerSync.read`. */
-  judge(
-    name: string,
-    sync: ServerSync,
-    ask: boolean,
-  ): Promise<Durability & { readonly batchProblem: string | undefined }>;
-  streamExists(name: string): Promise<boolean>;
-  readStorage(): Promise<StorageInspection>;
-  /** The last message of a stream on a subject; undefined when there is none. */
-  readLast(stream: string, subject: string): Promise<StoredMessage | undefined>;
-  /** Publishes a message, and waits until a stream has it. @throws SvcMqttError NATS_STREAM. */
-  store(subject: string, payload: Buffer): Promise<{ readonly stream: string; readonly sequence: number }>;
-  /** Removes a message from a stream; false: it may not, or cannot. */
-  removeMessage(stream: string, sequence: number): Promise<boolean>;
-  /** Gathers what core NATS passes on. */
-  watch(subject: string): Promise<{ readonly received: readonly Buffer[] }>;
-  /** Tells it to who is connected. */
-  tell(subject: FleetSubject, text: string): void;
-  /** Asks a replica; rejects never. */
-  ask(replica: string, question: string, request: unknown): Promise<Answer>;
-  close(): Promise<void>;
-}
+export type NatsInspector = Awaited<ReturnType<typeof openNatsInspector>>;
 
 const storeTimeoutMs = 5_000;
 
-/** @throws SvcMqttError CONFIG_INVALID, NATS_UNREACHABLE or NATS_REFUSED. */
-export async function openNatsInspector(settings: NatsSettings): Promise<NatsInspector> {
+/** A look at NATS, on a connection of its own. @throws SvcMqttError CONFIG_INVALID, NATS_UNREACHABLE or NATS_REFUSED. */
+export async function openNatsInspector(settings: NatsSettings) {
   const target = readNatsTarget(settings);
   const { connection, address } = await dialNats(target, target.addresses, 'svc-mqtt doctor');
   const { natsJetstreamDomain: domain } = settings;
   const manage = () => manageStreams(connection, domain);
   return {
+    /** Where it is, without credentials. */
     url: showAddress(address),
     version: connection.info?.version ?? 'unknown',
     jetstream: domain !== undefined || connection.info?.jetstream === true,
     maxPayloadBytes: connection.info?.max_payload ?? 1_048_576,
-    async ping() {
-      return await connection.rtt();
-    },
-    async findStreams(subject) {
+    /** Time of one PING, ms. */
+    ping: () => connection.rtt(),
+    /** The streams that take any message of a subject, which may hold wildcards. */
+    async findStreams(subject: string): Promise<StreamInspection[]> {
       const found: StreamInspection[] = [];
       for await (const info of (await manage()).streams.list(subject)) {
         if ((info.config.subjects ?? []).some((each) => overlap(each, subject))) {
@@ -113,19 +42,22 @@ export async function openNatsInspector(settings: NatsSettings): Promise<NatsIns
       }
       return found;
     },
-    async judge(name, sync, ask) {
+    /** What an acknowledgement of a stream is worth, and why it takes no batches. @param ask see `ServerSync.read`. */
+    async judge(name: string, sync: ServerSync, ask: boolean) {
       const info = await (await manage()).streams.info(name);
       const { keeping, batchProblem } = readUsableStream(info, false);
       return { ...judgeDurability(keeping, await sync.read(connection, keeping, ask)), batchProblem };
     },
-    async streamExists(name) {
+    async streamExists(name: string): Promise<boolean> {
       return (await readStreamInfo(await manage(), name)) !== undefined;
     },
+    /** Storage of the account, bytes; undefined where there is no limit. */
     async readStorage() {
       const { storage, limits } = await (await manage()).getAccountInfo();
       return { usedBytes: storage, maxBytes: limitOf(limits.max_storage) };
     },
-    async readLast(stream, subject) {
+    /** The last message of a stream on a subject; undefined when there is none. */
+    async readLast(stream: string, subject: string) {
       try {
         const message = await (await manage()).streams.getMessage(stream, { last_by_subj: subject });
         return { sequence: message.seq, payload: Buffer.from(message.data), time: message.time };
@@ -134,7 +66,8 @@ export async function openNatsInspector(settings: NatsSettings): Promise<NatsIns
         throw error;
       }
     },
-    async store(subject, payload) {
+    /** Publishes a message, and waits until a stream has it. @throws SvcMqttError NATS_STREAM. */
+    async store(subject: string, payload: Buffer) {
       try {
         const answer = await connection.request(subject, payload, { timeout: storeTimeoutMs });
         const { stream, seq, error } = answer.json<{
@@ -154,10 +87,12 @@ export async function openNatsInspector(settings: NatsSettings): Promise<NatsIns
         );
       }
     },
-    async removeMessage(stream, sequence) {
+    /** Removes a message from a stream; false: it may not, or cannot. */
+    async removeMessage(stream: string, sequence: number): Promise<boolean> {
       return await (await manage()).streams.deleteMessage(stream, sequence, false).catch(() => false);
     },
-    async watch(subject) {
+    /** Gathers what core NATS passes on. */
+    async watch(subject: string): Promise<{ readonly received: readonly Buffer[] }> {
       const received: Buffer[] = [];
       connection.subscribe(subject, {
         callback: (error, message) => {
@@ -167,41 +102,46 @@ export async function openNatsInspector(settings: NatsSettings): Promise<NatsIns
       await connection.flush();
       return { received };
     },
-    tell: (subject, text) => connection.publish(subject, text),
-    ask: (replica, question, request) => askReplica(connection, replica, question, request),
+    /** Tells it to who is connected. */
+    tell: (subject: FleetSubject, text: string) => connection.publish(subject, text),
+    /** Asks a replica; rejects never. */
+    ask: (replica: string, question: string, request: unknown) =>
+      askReplica(connection, replica, question, request),
     close: () => connection.close(),
   };
 }
 
-function inspectStream(info: StreamInfo, subject: string): StreamInspection {
+function inspectStream(info: StreamInfo, subject: string) {
   const { config, state, cluster } = info;
   const { ts } = info as { ts?: string };
   return {
     name: config.name,
     subjects: config.subjects,
+    /** It takes every message of the subject that was asked for. */
     covering: config.subjects.some((each) => covers(each, subject)),
+    /** It takes no messages, or confirms none. */
     sealed: config.sealed,
     noAck: config.no_ack === true,
     inMemory: config.storage === StorageType.Memory,
+    /** Each of its servers answers for what it holds (`allow_direct`). */
     direct: config.allow_direct === true,
-    retention:
-      config.retention === RetentionPolicy.Limits
-        ? 'limits'
-        : config.retention === RetentionPolicy.Interest
-          ? 'interest'
-          : 'workqueue',
+    retention: `${config.retention}` as const,
+    /** At a limit the oldest messages go; otherwise new ones are refused. */
     discardsOld: config.discard === DiscardPolicy.Old,
     replicas: config.num_replicas,
     messages: state.messages,
     bytes: state.bytes,
+    // Limits; undefined where there is none.
     maxMessages: limitOf(config.max_msgs),
     maxBytes: limitOf(config.max_bytes),
     maxAgeMs: config.max_age > 0 ? config.max_age / 1e6 : undefined,
     maxMessageBytes: limitOf(config.max_msg_size),
+    /** Replicas of a clustered stream that lag or are away. */
     lagging: (cluster?.replicas ?? [])
       .filter((peer) => peer.offline || !peer.current)
       .map(({ name }) => name),
     hasLeader: cluster === undefined || cluster === null || cluster.leader !== undefined,
+    /** The clock of the server that answered; undefined before nats-server 2.10. */
     now: ts === undefined ? undefined : new Date(ts),
   };
 }

@@ -15,19 +15,7 @@ export interface SyncVerdict {
   readonly mayPass?: boolean;
 }
 
-/** What is known of how NATS servers sync. */
-export interface ServerSync {
-  /**
-   * Never rejects. What a server said holds for a minute, and is asked anew after 10 seconds and on each new connection.
-   *
-   * @param ask a promise depends on it: the servers are asked over NATS too.
-   */
-  read(
-    connection: NatsConnection,
-    stored: Pick<StreamKeeping, 'servers' | 'replicas'>,
-    ask: boolean,
-  ): Promise<SyncVerdict>;
-}
+export type ServerSync = ReturnType<typeof openServerSync>;
 
 interface ServerFacts {
   readonly version: string;
@@ -59,6 +47,8 @@ const syncRemedy =
   'Set sync_interval: always in the jetstream block of every NATS server, and start it again';
 
 /**
+ * What is known of how NATS servers sync.
+ *
  * @param options.embedded whether the server of our own syncs before it answers; undefined: it is not our own.
  * @param options.monitorUrls of the monitoring ports of the servers.
  * @param options.asserted the operator says that all of them do, where they cannot be asked.
@@ -69,7 +59,7 @@ export function openServerSync(options: {
   asserted: boolean;
   /** The JetStream domain of the streams; undefined: that of the server. */
   domain: string | undefined;
-}): ServerSync {
+}) {
   const { monitorUrls, asserted } = options;
   const known = new Map<string, ServerFacts>();
   let askedOn: NatsConnection | undefined;
@@ -136,7 +126,16 @@ export function openServerSync(options: {
   }
 
   return {
-    async read(connection, stored, ask) {
+    /**
+     * Never rejects. What a server said holds for a minute, and is asked anew after 10 seconds and on each new connection.
+     *
+     * @param ask a promise depends on it: the servers are asked over NATS too.
+     */
+    async read(
+      connection: NatsConnection,
+      stored: Pick<StreamKeeping, 'servers' | 'replicas'>,
+      ask: boolean,
+    ): Promise<SyncVerdict> {
       const own = options.embedded();
       if (own !== undefined) {
         return own

@@ -30,32 +30,7 @@ import {
 import { covers } from './subject-match.js';
 
 /** The stream as it was when it was last looked at. */
-export interface StreamWatch {
-  readonly stream: UsableStream;
-  readonly durability: Durability;
-  /** When the stream was last seen to be gone, made anew or with another leader: what was sent before may be lost. `performance.now()`. */
-  readonly changedAtMs: number;
-  /** The stream stores nothing; undefined while nothing speaks against it. */
-  readonly standstill: Standstill | undefined;
-  /**
-   * Why a message to this subject must not be sent: the stream would not confirm it, so that it would be stored anew at
-   * each attempt. Undefined when it may be sent.
-   */
-  findProblem(subject: Uint8Array, level?: AckLevel): string | undefined;
-  /** Levels that policies promise. */
-  setPromised(levels: ReadonlySet<AckLevel>): void;
-  /** Further subjects to which nothing is sent, those of policies: in place of the ones given before. */
-  setUnusable(subjects: readonly UnusableSubjects[]): void;
-  /**
-   * From now on looks over this connection: at once, unless it is the one that the watch was opened with.
-   *
-   * @param onChanged whether the stream takes batches has changed.
-   */
-  connected(connection: NatsConnection, onChanged: () => void): void;
-  disconnected(): void;
-  /** What a stream answered says that it is not as it was: look now. */
-  lookSoon(): void;
-}
+export type StreamWatch = Awaited<ReturnType<typeof openStreamWatch>>;
 
 const lookEveryMs = 2_000;
 /** However often it is asked for. */
@@ -81,12 +56,7 @@ interface Trouble extends Standstill {
  *
  * @throws SvcMqttError NATS_STREAM, NATS_UNREACHABLE, or ACK_LEVEL when the level is promised and cannot be kept, or not known to be.
  */
-export async function openStreamWatch(
-  link: NatsLink,
-  wanted: WantedStream,
-  promise: AckPromise,
-  log: Log,
-): Promise<StreamWatch> {
+export async function openStreamWatch(link: NatsLink, wanted: WantedStream, promise: AckPromise, log: Log) {
   const { needed } = subjectsOfTemplate(wanted.template);
   const firstConnection = link.connection;
   if (firstConnection === undefined) {
@@ -233,19 +203,25 @@ export async function openStreamWatch(
   }
 
   return withFastGetters({
-    get stream() {
+    get stream(): UsableStream {
       return stream;
     },
-    get durability() {
+    get durability(): Durability {
       return worth.durability;
     },
-    get changedAtMs() {
+    /** When the stream was last seen to be gone, made anew or with another leader: what was sent before may be lost. `performance.now()`. */
+    get changedAtMs(): number {
       return changedAtMs;
     },
-    get standstill() {
+    /** The stream stores nothing; undefined while nothing speaks against it. */
+    get standstill(): Standstill | undefined {
       return trouble === undefined || trouble.stops === 'some' ? worth.breach : trouble;
     },
-    findProblem(subject, level) {
+    /**
+     * Why a message to this subject must not be sent: the stream would not confirm it, so that it would be stored anew at
+     * each attempt. Undefined when it may be sent.
+     */
+    findProblem(subject: Uint8Array, level?: AckLevel): string | undefined {
       const problem = trouble?.stops === 'sending' ? trouble.reason : worth.findProblem(level);
       if (unusable.length === 0 && problem === undefined) return undefined;
       const text = decoder.decode(subject);
@@ -257,22 +233,30 @@ export async function openStreamWatch(
           some.subjects.some((each) => covers(each, text)),
       )?.problem;
     },
-    setPromised(levels) {
+    /** Levels that policies promise. */
+    setPromised(levels: ReadonlySet<AckLevel>): void {
       worth.setPromised(levels);
       hurry.abort();
     },
-    setUnusable(subjects) {
+    /** Further subjects to which nothing is sent, those of policies: in place of the ones given before. */
+    setUnusable(subjects: readonly UnusableSubjects[]): void {
       unusable = subjects;
     },
-    connected(connection, onChanged) {
+    /**
+     * From now on looks over this connection: at once, unless it is the one that the watch was opened with.
+     *
+     * @param onChanged whether the stream takes batches has changed.
+     */
+    connected(connection: NatsConnection, onChanged: () => void): void {
       looking.abort();
       looking = new AbortController();
       void follow(connection, looking.signal, onChanged);
     },
-    disconnected() {
+    disconnected(): void {
       looking.abort();
     },
-    lookSoon() {
+    /** What a stream answered says that it is not as it was: look now. */
+    lookSoon(): void {
       if (performance.now() - lookedAtMs >= lookAtMostEveryMs) hurry.abort();
     },
   });
