@@ -5,16 +5,7 @@ import type { NatsLink } from './connection/nats-link.js';
 import { deviceSubject, readTopicHeader } from './subject.js';
 
 /** A message of a device, as it passes. */
-export interface PassingMessage {
-  readonly atMs: number;
-  readonly subject: string;
-  /** The MQTT topic; undefined: it did not come from a gateway. */
-  readonly topic: string | undefined;
-  /** Bytes of the whole payload. */
-  readonly size: number;
-  /** Its beginning. */
-  readonly payload: Uint8Array;
-}
+export type PassingMessage = Readonly<ReturnType<typeof toPassing>>;
 
 export interface PeekListener {
   message(message: PassingMessage): void;
@@ -99,14 +90,17 @@ export function openPeeks(link: NatsLink, templateOf: (type: string) => string) 
   };
 }
 
-function toPassing(message: Msg): PassingMessage {
+function toPassing(message: Msg) {
   const { subject, data } = message;
   const headers = headerTextOf(message);
   return {
     atMs: Date.now(),
     subject,
+    /** The MQTT topic; undefined: it did not come from a gateway. */
     topic: readTopicHeader((name) => findHeader(headers, name)),
+    /** Bytes of the whole payload. */
     size: data.length,
+    /** Its beginning. */
     payload: cut(data),
   };
 }

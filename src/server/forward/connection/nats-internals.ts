@@ -12,38 +12,32 @@ export interface NatsErrorReport {
   readonly permissionContext?: { readonly operation: string; readonly subject: string };
 }
 
-/** Writes and reads at the socket, ahead of the queues and promises that the library has around it. */
-export interface NatsInternals {
-  /** Sends whole commands of the protocol, in order with those of the library. */
-  send(frame: Uint8Array): void;
-  readonly socket: {
-    readonly writableLength: number;
-    readonly remoteAddress?: string | undefined;
-    readonly remotePort?: number | undefined;
-    cork(): void;
-    uncork(): void;
-  };
-  /** Sends a PING; answered when the PONG is read, before what is read behind it. */
-  ping(answer: { resolve(): void; reject(error: unknown): void }): void;
-  /** Told of errors when they are read. Must not throw. */
-  onError(report: (error: NatsErrorReport) => void): void;
-  /** Told of what a callback throws, which else would end the library's reader, and with it every further message. Must not throw. */
-  onThrow(report: (error: unknown) => void): void;
-  /** Ends the connection, and what lies in its socket never leaves. */
-  reset(): void;
-  /** The last error that is not one of permissions, in the server's words. */
-  readonly lastError: string | undefined;
+export type NatsInternals = ReturnType<typeof openNatsInternals>;
+
+/** The socket of a connection, as far as it is used. */
+export interface NatsSocket extends Resettable {
+  readonly writableLength: number;
+  readonly remoteAddress?: string | undefined;
+  readonly remotePort?: number | undefined;
+  cork(): void;
+  uncork(): void;
+}
+
+/** What is waited for when a PING was sent. */
+export interface PingAnswer {
+  resolve(): void;
+  reject(error: unknown): void;
 }
 
 interface Protocol {
   /** Takes what the parser has read. */
   push(event: unknown): void;
-  flush(answer: { resolve(): void; reject(error: unknown): void }): void;
+  flush(answer: PingAnswer): void;
   readonly lastError?: { readonly message: string };
   readonly listeners: { push(status: NatsErrorReport | { readonly type: 'other' }): void; stop(): void }[];
   readonly transport?: {
     send(frame: Uint8Array): void;
-    readonly socket: (NatsInternals['socket'] & Resettable) | undefined;
+    readonly socket: NatsSocket | undefined;
   };
 }
 
@@ -55,8 +49,8 @@ interface Resettable {
   destroy(): void;
 }
 
-/** @throws Error when the library is not built as is expected here. */
-export function openNatsInternals(connection: NatsConnection): NatsInternals {
+/** Writes and reads at the socket, ahead of the queues and promises that the library has around it. @throws Error when it is not built as is expected here. */
+export function openNatsInternals(connection: NatsConnection) {
   const { protocol } = connection as unknown as { protocol?: Protocol };
   const transport = protocol?.transport;
   const socket = transport?.socket;
@@ -70,10 +64,13 @@ export function openNatsInternals(connection: NatsConnection): NatsInternals {
     throw new Error('this version of the nats library is not known');
   }
   return {
-    send: (frame) => transport.send(frame),
+    /** Sends whole commands of the protocol, in order with those of the library. */
+    send: (frame: Uint8Array) => transport.send(frame),
     socket,
-    ping: (answer) => protocol.flush(answer),
-    onError(report) {
+    /** Sends a PING; answered when the PONG is read, before what is read behind it. */
+    ping: (answer: PingAnswer) => protocol.flush(answer),
+    /** Told of errors when they are read. Must not throw. */
+    onError(report: (error: NatsErrorReport) => void): void {
       protocol.listeners.push({
         push(status) {
           if (status.type === 'error') report(status);
@@ -81,7 +78,8 @@ export function openNatsInternals(connection: NatsConnection): NatsInternals {
         stop() {},
       });
     },
-    onThrow(report) {
+    /** Told of what a callback throws, which else would end the library's reader, and with it every further message. Must not throw. */
+    onThrow(report: (error: unknown) => void): void {
       const { push } = protocol;
       protocol.push = (event) => {
         try {
@@ -91,13 +89,15 @@ export function openNatsInternals(connection: NatsConnection): NatsInternals {
         }
       };
     },
-    reset() {
+    /** Ends the connection, and what lies in its socket never leaves. */
+    reset(): void {
       const below = socket.encrypted === true ? socket._parent : socket;
       below?.resetAndDestroy();
       // Else what waits in it, or is written until it is closed, fails when nobody listens any more.
       socket.destroy();
     },
-    get lastError() {
+    /** The last error that is not one of permissions, in the server's words. */
+    get lastError(): string | undefined {
       return protocol.lastError?.message;
     },
   };

@@ -34,26 +34,16 @@ export interface NatsAddress {
   readonly tlsName: string;
 }
 
-/** What NATS_URL and its companions say, with nothing read from files yet. */
-export interface NatsTarget {
-  readonly addresses: readonly [NatsAddress, ...NatsAddress[]];
-  readonly tls: boolean;
-  /** Reads the credentials; at every attempt anew, so that rotated files are taken up. */
-  readonly authenticator: () => Authenticator | undefined;
-  /** Of the subjects on which requests are answered. */
-  readonly inboxPrefix: string;
-  /** Reads the certificates, likewise. */
-  readonly certificates: () => { ca?: string; cert?: string; key?: string };
-}
+export type NatsTarget = ReturnType<typeof readNatsTarget>;
 
 const defaultPort = 4222;
 
 /**
- * Reads where NATS is and who we are there.
+ * Reads where NATS is and who we are there, as NATS_URL and its companions say, with nothing read from files yet.
  *
  * @throws SvcMqttError CONFIG_INVALID for a URL or a combination that makes no sense.
  */
-export function readNatsTarget(settings: NatsSettings): NatsTarget {
+export function readNatsTarget(settings: NatsSettings) {
   const urls = (settings.natsUrl ?? `127.0.0.1:${defaultPort}`)
     .split(',')
     .map((url) => url.trim())
@@ -69,11 +59,14 @@ export function readNatsTarget(settings: NatsSettings): NatsTarget {
     );
   }
   return {
-    addresses: [first.address, ...others.map((url) => url.address)],
+    addresses: [first.address, ...others.map((url) => url.address)] as const,
     tls:
       urls.some((url) => url.tls) || settings.natsTlsCa !== undefined || settings.natsTlsCert !== undefined,
+    /** Reads the credentials; at every attempt anew, so that rotated files are taken up. */
     authenticator: chooseCredentials(settings, named[0]),
+    /** Of the subjects on which requests are answered. */
     inboxPrefix: settings.natsInboxPrefix,
+    /** Reads the certificates, likewise. */
     certificates: chooseCertificates(settings),
   };
 }
@@ -83,14 +76,7 @@ export function showAddress(address: NatsAddress): string {
   return `nats://${isIP(address.host) === 6 ? `[${address.host}]` : address.host}:${address.port}`;
 }
 
-interface ReadUrl {
-  readonly address: NatsAddress;
-  readonly tls: boolean;
-  readonly user: string | undefined;
-  readonly password: string | undefined;
-}
-
-function readUrl(text: string): ReadUrl {
+function readUrl(text: string) {
   const suggestion = 'Give it as nats://host:4222, several separated by commas';
   let url: URL;
   try {
@@ -159,7 +145,7 @@ function chooseCredentials(
   return () => usernamePasswordAuthenticator(user, url.password);
 }
 
-function chooseCertificates(settings: NatsSettings): NatsTarget['certificates'] {
+function chooseCertificates(settings: NatsSettings): () => { ca?: string; cert?: string; key?: string } {
   const { natsTlsCa, natsTlsCert, natsTlsKey } = settings;
   if ((natsTlsCert === undefined) !== (natsTlsKey === undefined)) {
     throw invalid('Only one of NATS_TLS_CERT and NATS_TLS_KEY is set', 'Set both or neither');

@@ -1,4 +1,4 @@
-type Environment = Readonly<Record<string, string | undefined>>;
+export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** What a program written in Go reads itself. */
 const programVariables = /^(GOGC|GOMAXPROCS|GOMEMLIMIT|TZ)$/;

@@ -4,26 +4,19 @@ import { isAtLeast } from '../connection/server-version.js';
 /** By it a server is known to sync before it acknowledges. */
 export const syncAlwaysLine = 'sync_interval: always';
 
-/** Files of the embedded server, all under the data directory. */
-export interface EmbeddedNatsFiles {
-  readonly dir: string;
-  readonly config: string;
-  readonly store: string;
-  readonly log: string;
-  /** What the program writes before its log is open: errors in the configuration. */
-  readonly output: string;
-  /** Who runs the server: see `EmbeddedNatsState`. */
-  readonly state: string;
-}
+export type EmbeddedNatsFiles = Readonly<ReturnType<typeof embeddedNatsFiles>>;
 
-export function embeddedNatsFiles(dataDir: string): EmbeddedNatsFiles {
+/** Files of the embedded server, all under the data directory. */
+export function embeddedNatsFiles(dataDir: string) {
   const dir = join(dataDir, 'nats');
   return {
     dir,
     config: join(dir, 'nats-server.conf'),
     store: join(dir, 'store'),
     log: join(dir, 'nats-server.log'),
+    /** What the program writes before its log is open: errors in the configuration. */
     output: join(dir, 'nats-server.out'),
+    /** Who runs the server: see `EmbeddedNatsState`. */
     state: join(dir, 'state.json'),
   };
 }

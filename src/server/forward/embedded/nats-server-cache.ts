@@ -3,8 +3,7 @@ import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileReasonOf, SvcMqttError } from '../../../errors.js';
 import { distrustOf } from '../../../file-trust.js';
-
-type Environment = Readonly<Record<string, string | undefined>>;
+import type { Environment } from './child-environment.js';
 
 /**
  * Where obtained programs lie: of the user, so that every checkout and version of svc-mqtt finds them. A user without a

@@ -15,6 +15,7 @@ import { cannotWrite } from './store-claim.js';
 import { readStoreLimit } from './store-space.js';
 
 const readyWithinMs = 20_000;
+/** For each of the two signals. */
 const endWithinMs = 10_000;
 const pollMs = 25;
 
@@ -131,11 +132,8 @@ function readLastLine(path: string): string {
  * @returns false when it lives on, as with a disk that does not answer: there must not be another on its store.
  */
 export async function endNatsServer(server: ProcessIdentity): Promise<boolean> {
-  for (const [signal, withinMs] of [
-    ['SIGTERM', endWithinMs],
-    ['SIGKILL', endWithinMs],
-  ] as const) {
-    const endMs = performance.now() + withinMs;
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    const endMs = performance.now() + endWithinMs;
     if (isAlive(server)) kill(server.pid, signal);
     while (isAlive(server) && performance.now() < endMs) await delay(pollMs);
     if (!isAlive(server)) return true;

@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { messageOf, SvcMqttError } from '../../../errors.js';
 import { distrustOf } from '../../../file-trust.js';
 import { isAtLeast } from '../connection/server-version.js';
-import { installerEnvironment, programEnvironment } from './child-environment.js';
+import { type Environment, installerEnvironment, programEnvironment } from './child-environment.js';
 import { makeNatsServerCache, natsServerCacheDir } from './nats-server-cache.js';
 import { downloadRelease, releaseUrl } from './nats-server-release.js';
 
@@ -26,8 +26,6 @@ export interface NatsServerProgram {
   /** As `2.14.1`. */
   readonly version: string;
 }
-
-type Environment = Readonly<Record<string, string | undefined>>;
 
 /** One way to get a program: answers the path in `staging`, a directory of its own. */
 interface Way {

@@ -9,24 +9,7 @@ import {
 } from '../connection/nats-library.js';
 
 /** The stream that takes the uplink. */
-export interface UsableStream {
-  readonly name: string;
-  /** The JetStream domain that it is in, where the server says so. */
-  readonly domain: string | undefined;
-  /** Largest message with headers, bytes; Infinity when the stream sets no bound. */
-  readonly maxMessageBytes: number;
-  /** Why it takes no atomic batches; undefined when it does (`allow_atomic`, NATS 2.12). */
-  readonly batchProblem: string | undefined;
-  /** It takes a time to live with a message (`allow_msg_ttl`, NATS 2.11). */
-  readonly takesTtl: boolean;
-  /** A gateway has made it, so one makes it again when it is gone. */
-  readonly made: boolean;
-  readonly keeping: StreamKeeping;
-  /** Another one when it was made anew or its leader has changed, even to the same server and back. */
-  readonly incarnation: string;
-  /** What is said of it in the log, as events: see `streamWarnings`. */
-  readonly warnings: readonly string[];
-}
+export type UsableStream = Readonly<ReturnType<typeof readUsableStream>>;
 
 /** How a stream keeps what it confirms, as NATS describes it. */
 export interface StreamKeeping {
@@ -89,17 +72,24 @@ export function findStreamProblem({ name, subjects, sealed, no_ack }: StreamConf
 }
 
 /** @param made the caller has just made it; else its metadata say so. */
-export function readUsableStream(info: StreamInfo, made: boolean): UsableStream {
+export function readUsableStream(info: StreamInfo, made: boolean) {
   const { config } = info;
   return {
     name: config.name,
+    /** The JetStream domain that it is in, where the server says so. */
     domain: (info as { domain?: string }).domain,
+    /** Largest message with headers, bytes. */
     maxMessageBytes: config.max_msg_size > 0 ? config.max_msg_size : Number.POSITIVE_INFINITY,
+    /** Why it takes no atomic batches; undefined when it does (`allow_atomic`, NATS 2.12). */
     batchProblem: findBatchProblem(config),
+    /** It takes a time to live with a message (`allow_msg_ttl`, NATS 2.11). */
     takesTtl: (config as LaterConfig).allow_msg_ttl === true,
+    /** A gateway has made it, so one makes it again when it is gone. */
     made: made || wasMade(config),
     keeping: readKeeping(info),
+    /** Another one when it was made anew or its leader has changed, even to the same server and back. */
     incarnation: describeIncarnation(info),
+    /** What is said of it in the log, as events: see `streamWarnings`. */
     warnings: streamWarnings.filter(({ applies }) => applies(config)).map(({ event }) => event),
   };
 }

@@ -16,8 +16,6 @@ export interface FollowedMessage {
   readonly subject: string;
   /** `Date.now()` of the NATS server that stored it. */
   readonly storedAtMs: number;
-  /** Messages behind it that the stream has now. */
-  readonly pending: number;
   /** Headers and payload; with `headersOnly` no payload. */
   readonly message: Msg;
 }
@@ -131,7 +129,7 @@ export async function followStream(
       expected += 1;
       const { sequence, storedAtMs, pending } = place;
       reached = sequence;
-      onMessage({ sequence, subject: message.subject, storedAtMs, pending, message });
+      onMessage({ sequence, subject: message.subject, storedAtMs, message });
       if (pending === 0 && !isCaughtUp) void compare();
     },
   });
