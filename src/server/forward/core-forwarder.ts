@@ -5,17 +5,17 @@ import { findSizeProblem, noWire, requireSize } from './connection/nats-wire.js'
 import type { Forwarder } from './forwarder.js';
 import { type ForwarderLimits, startForwarding } from './lanes/forwarding.js';
 
-/** What was sent between two PINGs. */
-interface Round {
-  /** Messages whose confirmation is wanted. */
-  readonly tokens: number[];
-  /** The last mark among the others. */
-  mark: number;
-  /** The subject of the last message. */
-  subject: Uint8Array | undefined;
-}
+type Round = ReturnType<typeof newRound>;
 
-const newRound = (): Round => ({ tokens: [], mark: 0, subject: undefined });
+/** What was sent between two PINGs. */
+const newRound = () => ({
+  /** Messages whose confirmation is wanted. */
+  tokens: [] as number[],
+  /** The last mark among the others. */
+  mark: 0,
+  /** The subject of the last message. */
+  subject: undefined as Uint8Array | undefined,
+});
 
 /**
  * Starts a forwarder to core NATS: a message counts as stored when the server has taken it, that is, when it has

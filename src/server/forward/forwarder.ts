@@ -161,35 +161,24 @@ export interface ForwarderState {
 }
 
 /** Counted since the start of the process. */
-export interface ForwarderCounters {
-  /** Messages confirmed as stored. */
-  stored: number;
-  /** Atomic batches confirmed as stored, and the messages in them. */
-  batches: number;
-  batched: number;
-  /** Messages without confirmation handed to NATS. */
-  sent: number;
-  /** Messages without confirmation dropped because NATS was away or made no progress. */
-  dropped: number;
-  /** Messages that the stream will never take, and those given up behind one. */
-  refused: number;
-  /** Unconfirmed messages of closed lanes given up at the bound. */
-  abandoned: number;
-  /** Attempts that failed and are repeated, by cause. */
-  retriedTimeout: number;
-  retriedRefused: number;
-  retriedReconnect: number;
-}
+export type ForwarderCounters = ReturnType<typeof newForwarderCounters>;
 
-export function newForwarderCounters(): ForwarderCounters {
+export function newForwarderCounters() {
   return {
+    /** Messages confirmed as stored. */
     stored: 0,
+    /** Atomic batches confirmed as stored, and the messages in them. */
     batches: 0,
     batched: 0,
+    /** Messages without confirmation handed to NATS. */
     sent: 0,
+    /** Messages without confirmation dropped because NATS was away or made no progress. */
     dropped: 0,
+    /** Messages that the stream will never take, and those given up behind one. */
     refused: 0,
+    /** Unconfirmed messages of closed lanes given up at the bound. */
     abandoned: 0,
+    /** Attempts that failed and are repeated, by cause. */
     retriedTimeout: 0,
     retriedRefused: 0,
     retriedReconnect: 0,

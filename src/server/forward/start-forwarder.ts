@@ -56,29 +56,26 @@ export type RunningForwarder = Awaited<ReturnType<typeof startForwarder>>;
  */
 export function checkForwarderSettings(config: ForwarderSettings): void {
   const problem = checkSubjectTemplate(config.natsSubject);
-  if (problem !== undefined) {
-    throw new SvcMqttError('CONFIG_INVALID', `NATS_SUBJECT cannot be "${config.natsSubject}": ${problem}`, {
-      suggestion: 'Give it as raw.{id}',
-    });
-  }
+  if (problem !== undefined)
+    throw invalid(`NATS_SUBJECT cannot be "${config.natsSubject}": ${problem}`, 'Give it as raw.{id}');
   const { deadLetterSubject: dead } = config;
   const conflict = dead && findDeadLetterProblem(dead, config.natsSubject);
   if (conflict !== undefined)
-    throw new SvcMqttError('CONFIG_INVALID', `DEAD_LETTER_SUBJECT cannot be "${dead}": ${conflict}`, {
-      suggestion: 'Give it as dead.letters',
-    });
-  if (!config.enableJetstream && config.ackLevel !== 'stored') {
-    throw new SvcMqttError(
-      'CONFIG_INVALID',
+    throw invalid(`DEAD_LETTER_SUBJECT cannot be "${dead}": ${conflict}`, 'Give it as dead.letters');
+  if (!config.enableJetstream && config.ackLevel !== 'stored')
+    throw invalid(
       `ACK_LEVEL=${config.ackLevel} with ENABLE_JETSTREAM=false: nothing is stored`,
-      { suggestion: 'Set ENABLE_JETSTREAM=true, or leave ACK_LEVEL out' },
+      'Set ENABLE_JETSTREAM=true, or leave ACK_LEVEL out',
     );
-  }
   if (config.natsUrl === undefined) return;
   const target = readNatsTarget(config);
   // Their files are read anew for each connection.
   target.certificates();
   target.authenticator();
+}
+
+function invalid(detail: string, suggestion: string): SvcMqttError {
+  return new SvcMqttError('CONFIG_INVALID', detail, { suggestion });
 }
 
 /**

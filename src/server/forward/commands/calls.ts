@@ -13,22 +13,7 @@ import { escapeToken, subjectToTopic } from '../subject.js';
 export type CallFailure = 400 | 404 | 408 | 413 | 429 | 503;
 
 /** A question that somebody asks a device by a NATS request on `call.<device id>.<what>`. */
-export interface Call {
-  readonly deviceId: string;
-  /** What is asked, as a topic. */
-  readonly what: string;
-  readonly payload: Buffer;
-  readonly properties: MessageProperties | undefined;
-  /** The largest with which it is sent. */
-  readonly qos: 0 | 1;
-  /** `Mqtt-Answer: ack`: that the device has it is answer enough. */
-  readonly wantsAck: boolean;
-  /** `Mqtt-Answer-Within`, seconds. */
-  readonly timeoutMs: number;
-  /** @param by what the answer is: what the device published, or its acknowledgement. */
-  answer(by: 'reply' | 'ack', payload: Uint8Array, properties: MessageProperties | undefined): void;
-  fail(code: CallFailure, reason: string): void;
-}
+export type Call = Readonly<ReturnType<typeof toCall>>;
 
 export type Calls = ReturnType<typeof openCalls>;
 
@@ -132,7 +117,7 @@ export function openCalls(link: NatsLink, log: Log) {
 }
 
 /** @param wireOfNow of the connection of then: nothing is kept of the question, which may be large, while its answer is waited for. */
-function toCall(deviceId: string, message: Msg, wireOfNow: () => NatsWire): Call {
+function toCall(deviceId: string, message: Msg, wireOfNow: () => NatsWire) {
   const headers = headerTextOf(message);
   const respond = answerTo(message.reply ?? '', wireOfNow);
   const within = findHeader(headers, 'Mqtt-Answer-Within');
@@ -140,18 +125,22 @@ function toCall(deviceId: string, message: Msg, wireOfNow: () => NatsWire): Call
   const timeoutMs = seconds >= 0.1 && seconds * 1_000 <= maxTimeoutMs ? seconds * 1_000 : Number.NaN;
   return {
     deviceId,
-    // Behind `call` and the device.
+    /** What is asked, as a topic: behind `call` and the device. */
     what: subjectToTopic(message.subject.split('.').slice(2).join('.')),
     payload: Buffer.from(message.data),
     properties: decodeHeaders(headers),
+    /** The largest with which it is sent. */
     qos: readQos(headers),
+    /** `Mqtt-Answer: ack`: that the device has it is answer enough. */
     wantsAck: findHeader(headers, 'Mqtt-Answer').toLowerCase() === 'ack',
+    /** `Mqtt-Answer-Within`. */
     timeoutMs,
-    answer(by, payload, properties) {
+    /** @param by what the answer is: what the device published, or its acknowledgement. */
+    answer(by: 'reply' | 'ack', payload: Uint8Array, properties: MessageProperties | undefined): void {
       const lines = properties === undefined ? '' : encodeProperties(properties, { ttl: false });
       respond(payload, `Mqtt-Answered-By: ${by}\r\n${lines}`);
     },
-    fail(code, reason) {
+    fail(code: CallFailure, reason: string): void {
       respond(noBytes, failureLines(code, reason));
     },
   };

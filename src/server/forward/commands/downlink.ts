@@ -113,6 +113,10 @@ export function openDownlink(link: NatsLink, log: Log, notStored?: string): Down
 
   function withdraw(device: Claimed): void {
     device.subscription?.unsubscribe();
+    lose(device);
+  }
+
+  function lose(device: Claimed): void {
     device.subscription = undefined;
     device.round = undefined;
     device.answer = undefined;
@@ -172,12 +176,7 @@ export function openDownlink(link: NatsLink, log: Log, notStored?: string): Down
     disconnected() {
       gathering = [];
       rounds = [];
-      for (const device of devices.values()) {
-        device.subscription = undefined;
-        device.round = undefined;
-        device.answer = undefined;
-        unasked.add(device);
-      }
+      for (const device of devices.values()) lose(device);
     },
     pinged() {
       rounds.push(gathering);

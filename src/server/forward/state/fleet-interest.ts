@@ -23,16 +23,6 @@ const maxReplicas = 1_000;
 const maxHeardPrefixes = 1_000_000;
 const announcedWithinMs = 1_000;
 
-interface Announcement {
-  readonly replica: string;
-  readonly prefixes: readonly string[];
-  readonly shares: readonly string[];
-  /** The others are to say what they want. */
-  readonly asks: boolean;
-  /** It can be asked whether it is there (`share-takers.ts`). */
-  readonly answers: boolean;
-}
-
 interface Other {
   readonly prefixes: ReadonlySet<string>;
   readonly shares: readonly string[];
@@ -236,7 +226,9 @@ function shareMark(share: string): string {
   return `${share} #`;
 }
 
-function readAnnouncement(bytes: Uint8Array): Announcement | undefined {
+type Announcement = NonNullable<ReturnType<typeof readAnnouncement>>;
+
+function readAnnouncement(bytes: Uint8Array) {
   const json = parseTold(bytes);
   if (typeof json !== 'object' || json === null) return undefined;
   const { replica, prefixes, shares, asks, answers } = json as Record<string, unknown>;
@@ -244,7 +236,15 @@ function readAnnouncement(bytes: Uint8Array): Announcement | undefined {
   if (shares.reduce((sum, share) => sum + share.length, 0) > maxShareBytes) return undefined;
   // It becomes part of a subject.
   const canBeAsked = answers === true && /^\w+$/.test(replica);
-  return { replica, prefixes, shares, asks: asks === true, answers: canBeAsked };
+  return {
+    replica,
+    prefixes,
+    shares,
+    /** The others are to say what they want. */
+    asks: asks === true,
+    /** It can be asked whether it is there (`share-takers.ts`). */
+    answers: canBeAsked,
+  };
 }
 
 function isTexts(value: unknown): value is string[] {

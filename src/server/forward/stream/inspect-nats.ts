@@ -81,9 +81,7 @@ export async function openNatsInspector(settings: NatsSettings) {
         throw new SvcMqttError(
           'NATS_STREAM',
           `No stream stored a message to ${subject}: ${messageOf(error)}`,
-          {
-            suggestion: 'See that the stream is not full and that this user may publish to it',
-          },
+          { suggestion: 'See that the stream is not full and that this user may publish to it' },
         );
       }
     },

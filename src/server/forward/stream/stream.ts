@@ -65,11 +65,7 @@ export async function requireStream(
         throw new SvcMqttError(
           'NATS_UNREACHABLE',
           'The connection to NATS ended while the stream was looked up',
-          {
-            suggestion: 'Check the NATS server',
-            mayPass: true,
-            cause: error,
-          },
+          { suggestion: 'Check the NATS server', mayPass: true, cause: error },
         );
       }
       const mayPass = mayMend(error, connection, options.domain);
@@ -97,7 +93,11 @@ async function findOrCreate(
   const info = covering ?? (await manager.streams.info(wanted.stream));
   if (!takes(info, needed)) throw nameTaken(wanted, info);
   const problem = findStreamProblem(info.config);
-  if (problem !== undefined) throw unusable(problem);
+  if (problem !== undefined)
+    throw unusable(
+      problem,
+      'Change the stream with the nats command, or set NATS_SUBJECT to subjects of another stream',
+    );
   const ready = await allowBatches(connection, manager, info, wanted.ingest, log);
   const stream = readUsableStream(ready, false);
   logWarnings(stream, undefined, log);
@@ -188,10 +188,8 @@ export function logFound({ config }: StreamInfo, log: Log): void {
   log.info({ event: 'stream_found', stream: config.name, subjects: config.subjects }, 'using the stream');
 }
 
-function unusable(detail: string): SvcMqttError {
-  return new SvcMqttError('NATS_STREAM', detail, {
-    suggestion: 'Change the stream with the nats command, or set NATS_SUBJECT to subjects of another stream',
-  });
+function unusable(detail: string, suggestion: string): SvcMqttError {
+  return new SvcMqttError('NATS_STREAM', detail, { suggestion });
 }
 
 /** `PART (raw.a, raw.b) takes only a part`. */
@@ -201,22 +199,18 @@ export function describePart(streams: readonly StreamInfo[]): string {
 }
 
 function partlyCovered(streams: readonly StreamInfo[], name: string, needed: string): SvcMqttError {
-  return new SvcMqttError(
-    'NATS_STREAM',
+  return unusable(
     `Uplink messages go to ${needed}, of which ${describePart(streams)}; a stream ${name} beside ${streams.length === 1 ? 'it' : 'them'} cannot be created`,
-    {
-      suggestion: `Extend one stream to cover ${needed}, or set NATS_SUBJECT to subjects that one stream covers`,
-    },
+    `Extend one stream to cover ${needed}, or set NATS_SUBJECT to subjects that one stream covers`,
   );
 }
 
 function nameTaken({ stream, template }: WantedStream, { config }: StreamInfo): SvcMqttError {
   const { offered } = subjectsOfTemplate(template);
   const subjects = (config.subjects ?? []).join(', ');
-  return new SvcMqttError(
-    'NATS_STREAM',
+  return unusable(
     `A stream ${stream} exists and does not take ${offered}${subjects === '' ? '' : `, but ${subjects}`}`,
-    { suggestion: `Set NATS_STREAM to another name, or add ${offered} to the stream` },
+    `Set NATS_STREAM to another name, or add ${offered} to the stream`,
   );
 }
 
