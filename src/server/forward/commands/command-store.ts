@@ -3,16 +3,15 @@ import { messageOf } from '../../../errors.js';
 import { headerTextOf } from '../connection/nats-headers.js';
 import type { JetStreamManager, NatsConnection } from '../connection/nats-library.js';
 import { type NatsRequests, openNatsRequests } from '../connection/nats-requests.js';
-import { JetStreamError } from '../state/jetstream-api.js';
 import type { StateContext } from '../state/state-stream.js';
 import { openArchive } from '../stored/archive.js';
 import type { StoredListener } from '../stored/stored-messages.js';
-import { readStored } from '../stored/stored-reader.js';
 import { manageStreams, readStreamInfo } from '../stream/stream.js';
 import { type FollowedMessage, followStream } from '../stream/stream-follower.js';
 import { escapeToken } from '../subject.js';
 import { createCommandIndex } from './command-index.js';
 import {
+  awaitCommandStream,
   type CommandStream,
   commandSubjects,
   findCommandStream,
@@ -26,10 +25,8 @@ export type CommandStore = ReturnType<typeof startCommandStore>;
 interface Options extends StateContext {
   /** Commands of which is known whose they are. */
   readonly maxIndexed: number;
-  readonly requests: NatsRequests;
 }
 
-const openWithinMs = 10_000;
 const retryMs = 500;
 const watchMs = 2_000;
 /** A stream that a gateway had made is made again when so many looks have missed it. */
@@ -41,59 +38,16 @@ const missesUntilMade = 2;
  * @returns why there is none to be had, in words without a full stop.
  */
 export async function openCommandStore(
-  given: Omit<Options, 'requests'>,
+  options: Options,
 ): Promise<CommandStore | { readonly unavailable: string }> {
-  const options = { ...given, requests: openNatsRequests(given.link, given.inboxPrefix) };
-  const { link, log } = options;
-  const endMs = performance.now() + openWithinMs;
-  while (true) {
-    let problem = 'NATS is away';
-    const { connection } = link;
-    if (connection !== undefined) {
-      try {
-        const manager = await manageStreams(connection, options.domain);
-        const found = await findCommandStream(connection, manager, log, {
-          mayMake: true,
-          keeping: options.keeping(),
-        });
-        if ('problem' in found) return { unavailable: found.problem };
-        await probe(connection, manager, found, options);
-        return startCommandStore(options, found);
-      } catch (error) {
-        problem = messageOf(error);
-        const isDenied = (error as { code?: string }).code === 'PERMISSIONS_VIOLATION';
-        if (isDenied || (error instanceof JetStreamError && error.isDenied)) return { unavailable: problem };
-      }
-    }
-    if (performance.now() > endMs) return { unavailable: problem };
-    await delay(retryMs);
-  }
+  const requests = openNatsRequests(options.link, options.inboxPrefix);
+  const found = await awaitCommandStream(options, requests);
+  return 'problem' in found
+    ? { unavailable: found.problem }
+    : startCommandStore({ ...options, requests }, found);
 }
 
-/** Whether the user may read. @throws NatsError. */
-async function probe(
-  connection: NatsConnection,
-  manager: JetStreamManager,
-  stream: CommandStream,
-  { inboxPrefix, domain, requests }: Options,
-): Promise<void> {
-  const { name, lastSequence } = stream;
-  await readStored({ requests, domain, stream }, Math.max(1, lastSequence));
-  const ended = new AbortController();
-  await followStream(connection, manager, {
-    stream: name,
-    filter: commandSubjects,
-    from: lastSequence + 1,
-    upTo: 0,
-    headersOnly: true,
-    inboxPrefix,
-    signal: ended.signal,
-    onMessage() {},
-    onCaughtUp: () => ended.abort(),
-  });
-}
-
-function startCommandStore(options: Options, first: CommandStream) {
+function startCommandStore(options: Options & { readonly requests: NatsRequests }, first: CommandStream) {
   const { link, log, inboxPrefix, requests } = options;
   const listeners = new Map<string, Set<StoredListener<StoredCommand>>>();
   const changed: (() => void)[] = [];

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../../errors.js';
 import type { Log } from '../../../log.js';
 import {
@@ -10,10 +11,15 @@ import {
   type StreamConfig,
   type StreamInfo,
 } from '../connection/nats-library.js';
+import type { NatsRequests } from '../connection/nats-requests.js';
 import { isAtLeast } from '../connection/server-version.js';
+import { JetStreamError } from '../state/jetstream-api.js';
+import type { StateContext } from '../state/state-stream.js';
+import { readStored } from '../stored/stored-reader.js';
 import { makeStream } from '../stream/make-stream.js';
-import { describePart, listStreams } from '../stream/stream.js';
+import { describePart, listStreams, manageStreams } from '../stream/stream.js';
 import { type LaterConfig, type StreamKeeping, wasMade } from '../stream/stream-config.js';
+import { followStream } from '../stream/stream-follower.js';
 
 /** What is sent to devices. */
 export const commandSubjects = 'cmd.*.>';
@@ -26,6 +32,8 @@ export const madeCommandStream = {
 } as const;
 
 const dayMs = 86_400_000;
+const foundWithinMs = 10_000;
+const retryMs = 500;
 
 /** The stream that keeps the commands. */
 export interface CommandStream {
@@ -71,6 +79,62 @@ function commandWarnings(config: StreamConfig & LaterConfig): string[] {
       ? [`Stream ${name} has discard: new, so that it takes no commands when it is full`]
       : []),
   ];
+}
+
+/**
+ * Waits for the stream of commands, which is made where there is none, and for being let read it.
+ *
+ * @returns why there is none to be had, in words without a full stop.
+ */
+export async function awaitCommandStream(
+  context: StateContext,
+  requests: NatsRequests,
+): Promise<CommandStream | { readonly problem: string }> {
+  const { link, domain, log } = context;
+  const endMs = performance.now() + foundWithinMs;
+  while (true) {
+    let problem = 'NATS is away';
+    const { connection } = link;
+    if (connection !== undefined) {
+      try {
+        const manager = await manageStreams(connection, domain);
+        const options = { mayMake: true, keeping: context.keeping() };
+        const found = await findCommandStream(connection, manager, log, options);
+        if (!('problem' in found)) await probe(connection, manager, found, context, requests);
+        return found;
+      } catch (error) {
+        problem = messageOf(error);
+        const isDenied = (error as { code?: string }).code === 'PERMISSIONS_VIOLATION';
+        if (isDenied || (error instanceof JetStreamError && error.isDenied)) return { problem };
+      }
+    }
+    if (performance.now() > endMs) return { problem };
+    await delay(retryMs);
+  }
+}
+
+/** Whether the user may read. @throws NatsError. */
+async function probe(
+  connection: NatsConnection,
+  manager: JetStreamManager,
+  stream: CommandStream,
+  { inboxPrefix, domain }: StateContext,
+  requests: NatsRequests,
+): Promise<void> {
+  const { name, lastSequence } = stream;
+  await readStored({ requests, domain, stream }, Math.max(1, lastSequence));
+  const ended = new AbortController();
+  await followStream(connection, manager, {
+    stream: name,
+    filter: commandSubjects,
+    from: lastSequence + 1,
+    upTo: 0,
+    headersOnly: true,
+    inboxPrefix,
+    signal: ended.signal,
+    onMessage() {},
+    onCaughtUp: () => ended.abort(),
+  });
 }
 
 /**
