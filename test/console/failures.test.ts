@@ -361,6 +361,41 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium, of an API tha
     expect(complaints).toEqual([]);
   });
 
+  test('keeps the sessions that it shows while further ones do not come, and shows those once they do', async () => {
+    await add({ id: 'many' });
+    const session = (client: string) => ({
+      id: client,
+      client,
+      device: 'many',
+      connected: true,
+      away_since: null,
+      pending: 0,
+      oldest_pending_at: null,
+      subscriptions: [],
+      expires_at: null,
+      problem: null,
+    });
+    let broken = true;
+    const { page, complaints } = await open('#/devices/many', (opened) =>
+      opened.route('**/sessions?*', (route) => {
+        const isFirst = !new URL(route.request().url()).searchParams.has('cursor');
+        if (!isFirst && broken) return refuse(route, 503, { detail: 'NATS is away' });
+        return route.fulfill({
+          json: { sessions: [session(isFirst ? 'near' : 'far')], next_cursor: isFirst ? 'far' : null },
+        });
+      }),
+    );
+    await page.getByRole('button', { name: 'Show more' }).click();
+    await page.getByRole('alert').getByText('NATS is away').waitFor();
+    expect(await page.getByRole('cell', { name: 'near', exact: true }).count()).toBe(1);
+    broken = false;
+    await page.getByRole('button', { name: 'Show more' }).click();
+    await page.getByRole('cell', { name: 'far', exact: true }).waitFor();
+    expect(await page.getByRole('cell', { name: 'near', exact: true }).count()).toBe(1);
+    expect(await page.getByRole('alert').count()).toBe(0);
+    expect(complaints).toEqual([]);
+  });
+
   test('changes of the metadata what was changed in it, and nothing that others have noted meanwhile', async () => {
     await add({ id: 'noted', metadata: { site: 'lyon', constructor: 'acme', padded: '  two ' } });
     const { page, complaints } = await open('#/devices/noted');

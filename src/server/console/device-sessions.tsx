@@ -10,20 +10,26 @@ const everyMs = 5_000;
 /** The sessions of a device that outlive their connections, and what waits for them. */
 export function DeviceSessions({ id }: { id: string }) {
   const { source, may } = useSession();
+  /** How many pages are asked for; until those of now are there, those of before are shown. */
   const [pages, setPages] = useState(1);
-  const { data, error, refresh } = useLoad(`${id} ${pages}`, () => readPages(pages), everyMs);
+  const { data, error, refresh } = useLoad(id, () => readPages(pages), everyMs);
   const [ending, setEnding] = useState<SessionJson>();
   const now = source.now();
 
   /** So many pages in one, each time anew: sessions come and go on any of them. */
-  async function readPages(count: number): Promise<SessionPageJson> {
-    const page = await source.sessions({ device: id });
-    for (let read = 1; read < count && page.next_cursor !== null; read += 1) {
+  async function readPages(count: number): Promise<SessionPageJson & { pages: number }> {
+    const page = { ...(await source.sessions({ device: id })), pages: 1 };
+    for (; page.pages < count && page.next_cursor !== null; page.pages += 1) {
       const next = await source.sessions({ device: id, cursor: page.next_cursor });
       page.sessions.push(...next.sessions);
       page.next_cursor = next.next_cursor;
     }
     return page;
+  }
+
+  async function showMore(shown: number): Promise<void> {
+    setPages(shown + 1);
+    refresh();
   }
 
   return (
@@ -104,9 +110,7 @@ export function DeviceSessions({ id }: { id: string }) {
           ]}
         />
       )}
-      <MoreButton
-        more={data === undefined || data.next_cursor === null ? undefined : async () => setPages(pages + 1)}
-      />
+      <MoreButton more={data?.next_cursor == null ? undefined : () => showMore(data.pages)} />
       {ending !== undefined && (
         <FormDialog
           title={`End the session of ${shown(ending.client)}?`}
