@@ -396,6 +396,34 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium, of an API tha
     expect(complaints).toEqual([]);
   });
 
+  test('tells of a change that has failed wherever one has gone meanwhile', async () => {
+    await add({ id: 'left' });
+    const { page, complaints } = await open('#/devices/left');
+    let answer = () => {};
+    const answered = new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    await page.route('**/devices/left', async (route) => {
+      if (route.request().method() !== 'DELETE') return route.continue();
+      await answered;
+      return refuse(route, 403, { detail: 'The key may not do that' });
+    });
+    await page.getByRole('button', { name: 'Revoke' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Revoke' }).click();
+    await page.goto(`${base}/console/#/policies`);
+    await page.getByRole('dialog').waitFor({ state: 'detached' });
+    answer();
+    const alert = page.getByRole('alert');
+    await alert.getByText('Revoke left?').waitFor();
+    await alert.getByText('The key may not do that').waitFor();
+    await page.getByRole('link', { name: 'Claims' }).click();
+    await page.getByRole('heading', { name: 'Claims' }).waitFor();
+    await alert.getByText('The key may not do that').waitFor();
+    await page.getByRole('button', { name: 'Put away' }).click();
+    await alert.waitFor({ state: 'detached' });
+    expect(complaints).toEqual([]);
+  });
+
   test('changes of the metadata what was changed in it, and nothing that others have noted meanwhile', async () => {
     await add({ id: 'noted', metadata: { site: 'lyon', constructor: 'acme', padded: '  two ' } });
     const { page, complaints } = await open('#/devices/noted');

@@ -19,6 +19,11 @@ export class ApiError extends Error {
     return this.status === 0 || this.status === 429 || this.status >= 500;
   }
 
+  /** The same failure, of what is named. */
+  titled(title: string): ApiError {
+    return new ApiError(this.status, { ...this.problem, title });
+  }
+
   /** The same failure, with what to do about it where it does not say so itself. */
   suggesting(suggestion: string): ApiError {
     return new ApiError(this.status, { suggestion, ...this.problem });

@@ -19,7 +19,7 @@ import { type Secret, type Session, SessionContext } from './session.js';
 import { openSource } from './source.js';
 import { StatsProvider, StatusLine } from './stats.js';
 import { shown } from './text.js';
-import { Empty } from './ui.js';
+import { Empty, ProblemBox } from './ui.js';
 
 interface Page {
   readonly name: string;
@@ -58,6 +58,8 @@ export function App() {
   const [refusal, setRefusal] = useState<ApiError>();
   /** Those that are not put away yet; the first one is shown. */
   const [secrets, setSecrets] = useState<readonly Secret[]>([]);
+  /** Of changes whose page was left meanwhile; the first one is shown. */
+  const [failures, setFailures] = useState<readonly ApiError[]>([]);
   const current = useRef(login);
   current.current = login;
   const source = useMemo(
@@ -87,10 +89,12 @@ export function App() {
   }, [source]);
 
   const reveal = useCallback((made: Secret) => setSecrets((before) => [...before, made]), []);
+  const tell = useCallback((error: ApiError) => setFailures((before) => [...before, error]), []);
   const logIn = useCallback((key: string) => setLogin({ key }), []);
   const session = useMemo(
-    (): Session | undefined => me && { source, me, may: (role) => me.may.includes(role), reveal, logIn },
-    [source, me, reveal, logIn],
+    (): Session | undefined =>
+      me && { source, me, may: (role) => me.may.includes(role), reveal, tell, logIn },
+    [source, me, reveal, tell, logIn],
   );
   const [secret] = secrets;
   return (
@@ -107,6 +111,8 @@ export function App() {
           <StatsProvider key={`${session.me.kind} ${session.me.name}`}>
             <Shell
               session={session}
+              failure={failures[0]}
+              onPutAway={() => setFailures((before) => before.slice(1))}
               onLogOut={login.key === undefined ? undefined : () => location.reload()}
             />
           </StatsProvider>
@@ -123,7 +129,13 @@ export function App() {
   );
 }
 
-function Shell({ session, onLogOut }: { session: Session; onLogOut: (() => void) | undefined }) {
+function Shell(props: {
+  session: Session;
+  failure: ApiError | undefined;
+  onPutAway(): void;
+  onLogOut: (() => void) | undefined;
+}) {
+  const { session, failure, onPutAway, onLogOut } = props;
   const { me, may } = session;
   const [name = '', ...rest] = usePlace().path;
   const open = pages.filter(({ role }) => role === 'any' || may(role));
@@ -163,6 +175,14 @@ function Shell({ session, onLogOut }: { session: Session; onLogOut: (() => void)
         </div>
       </header>
       <StatusLine />
+      {failure !== undefined && (
+        <div class="late">
+          <ProblemBox error={failure} />
+          <button type="button" onClick={onPutAway}>
+            Put away
+          </button>
+        </div>
+      )}
       <main id="main" tabIndex={-1}>
         {page?.render(rest) ?? (
           <Empty title="There is no such page, or not for this key.">

@@ -1,6 +1,7 @@
 import { createContext } from 'preact';
 import { useContext } from 'preact/hooks';
 import type { MeJson } from '../../api/me.js';
+import type { ApiError } from './api-error.js';
 import type { Source } from './source.js';
 
 /** Something that is shown once. */
@@ -21,6 +22,8 @@ export interface Session {
   may(role: MeJson['role']): boolean;
   /** Shows a secret until it is put away, whatever becomes of the page meanwhile. */
   reveal(secret: Secret): void;
+  /** Tells of a failure until it is put away: for those whose page was left meanwhile. */
+  tell(error: ApiError): void;
   /** Goes on with another key. */
   logIn(key: string): void;
 }

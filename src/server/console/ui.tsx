@@ -1,6 +1,7 @@
 import type { ComponentChildren, TargetedEvent } from 'preact';
 import { useEffect, useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { ApiError, asApiError } from './api-error.js';
+import { useSession } from './session.js';
 import { shown, time } from './text.js';
 
 /** What the API says of a refusal: what happened, each field at fault, and what to do. */
@@ -199,7 +200,10 @@ export function Dialog(props: {
   );
 }
 
-/** A dialog that asks before something is done, and shows why it could not be: it stays until that is known. */
+/**
+ * A dialog that asks before something is done, and shows why it could not be: it stays until that is known. Where its
+ * page was left meanwhile, that is told wherever one is.
+ */
 export function FormDialog(props: {
   title: string;
   submit: string;
@@ -211,8 +215,16 @@ export function FormDialog(props: {
   children: ComponentChildren;
 }) {
   const { title, submit, danger = false, stays = false, onClose, onSubmit, children } = props;
+  const session = useSession();
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<ApiError>();
+  const left = useRef(false);
+  useEffect(
+    () => () => {
+      left.current = true;
+    },
+    [],
+  );
   const onFormSubmit = async (event: TargetedEvent<HTMLFormElement>) => {
     event.preventDefault();
     const form = new FormData(event.currentTarget);
@@ -222,7 +234,9 @@ export function FormDialog(props: {
       await onSubmit(form);
       if (!stays) return onClose();
     } catch (failure) {
-      setError(asApiError(failure));
+      const why = asApiError(failure);
+      if (left.current) session.tell(why.titled(title));
+      else setError(why);
     }
     setBusy(false);
   };
