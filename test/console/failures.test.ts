@@ -424,6 +424,41 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium, of an API tha
     expect(complaints).toEqual([]);
   });
 
+  test('keeps the further pages of a list when one that was left answers late', async () => {
+    const claim = (id: string) => ({
+      id,
+      type: 'sensor',
+      state: 'revoked',
+      uses: 1,
+      uses_left: 1,
+      expires_at: new Date().toISOString(),
+    });
+    let answer = () => {};
+    const answered = new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    const { page, complaints } = await open('#/claims', (opened) =>
+      opened.route('**/claims?*', async (route) => {
+        const query = new URL(route.request().url()).searchParams;
+        const state = query.get('state') ?? '';
+        if (!query.has('cursor'))
+          return route.fulfill({ json: { claims: [claim(`${state}-1`)], next_cursor: 'further' } });
+        if (state === 'active') await answered;
+        return route.fulfill({ json: { claims: [claim(`${state}-2`)], next_cursor: null } });
+      }),
+    );
+    await page.getByRole('button', { name: 'Show more' }).click();
+    await page.getByLabel('State').selectOption('all states');
+    await page.getByRole('button', { name: 'Show more' }).click();
+    await page.getByRole('cell', { name: 'all-2' }).waitFor();
+    const late = page.waitForResponse(/state=active.*cursor/);
+    answer();
+    await (await late).finished();
+    await delay(300);
+    expect(await page.getByRole('cell', { name: 'all-2' }).count()).toBe(1);
+    expect(complaints).toEqual([]);
+  });
+
   test('changes of the metadata what was changed in it, and nothing that others have noted meanwhile', async () => {
     await add({ id: 'noted', metadata: { site: 'lyon', constructor: 'acme', padded: '  two ' } });
     const { page, complaints } = await open('#/devices/noted');

@@ -1,4 +1,4 @@
-import { useState } from 'preact/hooks';
+import { useRef, useState } from 'preact/hooks';
 import { type Loaded, useLoad } from './hooks.js';
 
 /** A list that comes page by page. */
@@ -25,6 +25,8 @@ export function usePages<Page extends { next_cursor: string | null }, Row>(
     of: undefined,
     pages: [],
   });
+  const latest = useRef(first);
+  latest.current = first;
   const pages = first === undefined ? [] : [first, ...(further.of === first ? further.pages : [])];
   const cursor = pages.at(-1)?.next_cursor ?? undefined;
   return {
@@ -36,7 +38,8 @@ export function usePages<Page extends { next_cursor: string | null }, Row>(
         ? undefined
         : async () => {
             const page = await ask(cursor);
-            setFurther({ of: first, pages: [...pages.slice(1), page] });
+            // Late, it would put away what is shown of another list.
+            if (latest.current === first) setFurther({ of: first, pages: [...pages.slice(1), page] });
           },
   };
 }
