@@ -19,7 +19,7 @@ import { type Secret, type Session, SessionContext } from './session.js';
 import { openSource } from './source.js';
 import { StatsProvider, StatusLine } from './stats.js';
 import { shown } from './text.js';
-import { Empty, ProblemBox } from './ui.js';
+import { Button, Empty, ProblemBox } from './ui.js';
 
 interface Page {
   readonly name: string;
@@ -167,20 +167,14 @@ function Shell(props: {
               {shown(me.name)} <span class="role">{me.role}</span>
             </span>
           )}
-          {onLogOut !== undefined && (
-            <button type="button" onClick={onLogOut}>
-              Log out
-            </button>
-          )}
+          {onLogOut !== undefined && <Button text="Log out" onClick={onLogOut} />}
         </div>
       </header>
       <StatusLine />
       {failure !== undefined && (
         <div class="late">
           <ProblemBox error={failure} />
-          <button type="button" onClick={onPutAway}>
-            Put away
-          </button>
+          <Button text="Put away" onClick={onPutAway} />
         </div>
       )}
       <main id="main" tabIndex={-1}>

@@ -1,22 +1,11 @@
 import { useState } from 'preact/hooks';
 import type { ClaimJson } from '../../api/claim.js';
+import { Field, FormDialog, TimeField, textOf, timeOf } from './forms.js';
 import { usePages } from './pages.js';
 import { useSession } from './session.js';
+import { PagedTable } from './table.js';
 import { integer, shown, time } from './text.js';
-import {
-  Badge,
-  Command,
-  Empty,
-  Field,
-  FormDialog,
-  Heading,
-  MoreButton,
-  ProblemBox,
-  Table,
-  TimeField,
-  textOf,
-  timeOf,
-} from './ui.js';
+import { Badge, Button, Command, Empty, Heading } from './ui.js';
 
 const tones = { active: 'good', spent: 'dim', expired: 'warn', revoked: 'bad' } as const;
 
@@ -25,7 +14,7 @@ export function ClaimsPage() {
   const session = useSession();
   const { source, may } = session;
   const [state, setState] = useState('active');
-  const { rows, error, more, refresh } = usePages(
+  const pages = usePages(
     state,
     (cursor) => source.claims({ state, cursor }),
     ({ claims }) => claims,
@@ -35,73 +24,54 @@ export function ClaimsPage() {
   return (
     <>
       <Heading title="Claims">
-        {may('operator') && (
-          <button type="button" class="primary" onClick={() => setMaking(true)}>
-            Make a claim
-          </button>
-        )}
+        {may('operator') && <Button text="Make a claim" class="primary" onClick={() => setMaking(true)} />}
         <select aria-label="State" value={state} onChange={(event) => setState(event.currentTarget.value)}>
           <option value="active">active</option>
           <option value="all">all states</option>
         </select>
       </Heading>
-      <ProblemBox error={error} />
-      {rows?.length === 0 && (
-        <Empty title={state === 'active' ? 'No claim is active.' : 'No claim was ever made.'}>
-          <p>A claim lets a number of devices get their own credentials, each once. Here, or by command:</p>
-          <Command text="svc-mqtt claim create --type sensor --uses 100 --expires 7d" />
-        </Empty>
-      )}
-      {rows !== undefined && rows.length > 0 && (
-        <Table
-          caption="Claims"
-          rows={rows}
-          keyOf={({ id }) => id}
-          columns={[
-            { key: 'id', title: 'Id', from: 'medium', render: ({ id }) => id },
-            { key: 'type', title: 'Type', render: ({ type }) => shown(type) },
-            {
-              key: 'state',
-              title: 'State',
-              width: '6rem',
-              render: (claim) => <Badge tone={tones[claim.state]}>{claim.state}</Badge>,
-            },
-            {
-              key: 'uses',
-              title: 'Left',
-              width: '6rem',
-              align: 'right',
-              render: ({ uses, uses_left: left }) => `${integer(left)}/${integer(uses)}`,
-            },
-            {
-              key: 'expires',
-              title: 'Ends',
-              width: '12rem',
-              from: 'medium',
-              render: ({ expires_at }) => time(expires_at),
-            },
-            {
-              key: 'act',
-              title: 'Action',
-              width: '6.5rem',
-              align: 'right',
-              render: (claim) =>
-                may('operator') &&
-                claim.state === 'active' && (
-                  <button
-                    type="button"
-                    class="danger small"
-                    aria-label={`Revoke claim ${claim.id}`}
-                    onClick={() => setRevoking(claim)}
-                  >
-                    Revoke
-                  </button>
-                ),
-            },
-          ]}
-        />
-      )}
-      <MoreButton more={more} />
+      <PagedTable
+        caption="Claims"
+        pages={pages}
+        keyOf={({ id }) => id}
+        columns={[
+          { title: 'Id', class: 'medium', render: ({ id }) => id },
+          { title: 'Type', render: ({ type }) => shown(type) },
+          {
+            title: 'State',
+            width: '6rem',
+            render: ({ state }) => <Badge tone={tones[state]}>{state}</Badge>,
+          },
+          {
+            title: 'Left',
+            width: '6rem',
+            class: 'right',
+            render: ({ uses, uses_left: left }) => `${integer(left)}/${integer(uses)}`,
+          },
+          { title: 'Ends', width: '12rem', class: 'medium', render: ({ expires_at: at }) => time(at) },
+          {
+            title: 'Action',
+            width: '6.5rem',
+            class: 'right',
+            render: (claim) =>
+              may('operator') &&
+              claim.state === 'active' && (
+                <Button
+                  text="Revoke"
+                  label={`Revoke claim ${claim.id}`}
+                  class="danger small"
+                  onClick={() => setRevoking(claim)}
+                />
+              ),
+          },
+        ]}
+        empty={
+          <Empty title={state === 'active' ? 'No claim is active.' : 'No claim was ever made.'}>
+            <p>A claim lets a number of devices get their own credentials, each once. Here, or by command:</p>
+            <Command text="svc-mqtt claim create --type sensor --uses 100 --expires 7d" />
+          </Empty>
+        }
+      />
       {making && (
         <FormDialog
           title="Make a claim"
@@ -113,7 +83,7 @@ export function ClaimsPage() {
               uses: Number(textOf(form, 'uses') ?? 1),
               expires_at: timeOf(form),
             });
-            refresh();
+            pages.refresh();
             session.reveal({
               title: `A claim for ${integer(made.uses)} of type ${shown(made.type)}`,
               text: `Devices show it to POST /claims/redeem until ${time(made.expires_at)}.`,
@@ -139,10 +109,8 @@ export function ClaimsPage() {
           submit="Revoke"
           danger
           onClose={() => setRevoking(undefined)}
-          onSubmit={async () => {
-            await source.revokeClaim(revoking.id);
-            refresh();
-          }}
+          onSubmit={() => source.revokeClaim(revoking.id)}
+          onDone={pages.refresh}
         >
           <p>It makes no further device of type {shown(revoking.type)}. Those that it has made stay.</p>
         </FormDialog>

@@ -1,9 +1,10 @@
 import { useState } from 'preact/hooks';
 import type { ConnectionDetailsJson } from '../../api/connection.js';
+import { FormDialog } from './forms.js';
 import { linkTo, useLoad } from './hooks.js';
 import { useSession } from './session.js';
 import { ago, brief, bytes, integer, shown, span } from './text.js';
-import { Empty, Facts, FormDialog, Heading, ProblemBox } from './ui.js';
+import { Button, Empty, Facts, Heading, ProblemBox, Section } from './ui.js';
 
 const everyMs = 1_000;
 
@@ -20,9 +21,7 @@ export function ConnectionPage({ id }: { id: string }) {
         <a href={linkTo(['connections'])}>All connections</a>
         {data !== undefined && <a href={linkTo(['devices', data.device])}>The device</a>}
         {data !== undefined && !isOver && may('operator') && (
-          <button type="button" class="danger" onClick={() => setKicking(true)}>
-            Kick
-          </button>
+          <Button text="Kick" class="danger" onClick={() => setKicking(true)} />
         )}
       </Heading>
       {isOver ? (
@@ -105,18 +104,14 @@ function Details({ found }: { found: ConnectionDetailsJson }) {
             ['last error', fault === null ? 'none' : `${ago(fault.at, now)}: ${shown(fault.detail)}`],
           ]}
         />
-        <section aria-labelledby="subscriptions">
-          <h2 id="subscriptions">Subscriptions</h2>
+        <Section title="Subscriptions">
           {found.subscribed_to.length === 0 ? (
             <Empty title="None." />
           ) : (
-            <Facts
-              facts={found.subscribed_to.map(({ filter, qos }) => [shown(filter), `QoS ${qos}`] as const)}
-            />
+            <Facts facts={found.subscribed_to.map(({ filter, qos }) => [shown(filter), `QoS ${qos}`])} />
           )}
-        </section>
-        <section aria-labelledby="topics">
-          <h2 id="topics">Latest topics</h2>
+        </Section>
+        <Section title="Latest topics">
           {found.last_topics.length === 0 ? (
             <Empty title="It has published nothing." />
           ) : (
@@ -128,7 +123,7 @@ function Details({ found }: { found: ConnectionDetailsJson }) {
               ))}
             </ul>
           )}
-        </section>
+        </Section>
       </div>
     </>
   );

@@ -1,108 +1,87 @@
+import type { ComponentChildren } from 'preact';
 import { useEffect } from 'preact/hooks';
 import type { ConnectionJson } from '../../api/connection.js';
+import { FilterField } from './forms.js';
 import { linkTo, useLoad, usePlace } from './hooks.js';
 import { ReplicaChoice } from './replicas.js';
 import { useSession } from './session.js';
+import { type Column, Table } from './table.js';
 import { ago, brief, bytes, integer, perSecond, shown, span } from './text.js';
-import { type Column, Command, Empty, FilterField, Heading, ProblemBox, Table } from './ui.js';
+import { Button, Command, Empty, Heading, ProblemBox } from './ui.js';
 
 const everyMs = 1_000;
 const pageSize = 50;
 
-const total = ({ received }: ConnectionJson) => received.qos0 + received.qos1 + received.qos2;
-
 const link = (id: string, text: string) => <a href={linkTo(['connections', id])}>{shown(text)}</a>;
 
 /** Of connections of many devices. */
-const deviceColumns: Column<ConnectionJson>[] = [
-  { key: 'device', title: 'Device', sortable: true, render: ({ device, id }) => link(id, device) },
-  { key: 'type', title: 'Type', from: 'wide', sortable: true, render: ({ type }) => shown(type) },
-  {
-    key: 'client',
-    title: 'Client id',
-    from: 'medium',
-    sortable: true,
-    render: ({ client }) => shown(client),
-  },
+const deviceColumns: readonly Column<ConnectionJson>[] = [
+  { title: 'Device', sortKey: 'device', render: ({ device, id }) => link(id, device) },
+  { title: 'Type', class: 'wide', sortKey: 'type', render: ({ type }) => shown(type) },
+  { title: 'Client id', class: 'medium', sortKey: 'client', render: ({ client }) => shown(client) },
 ];
 
 /** Of connections of one device. */
-const clientColumns: Column<ConnectionJson>[] = [
-  {
-    key: 'client',
-    title: 'Client id',
-    render: ({ client, id }) => link(id, client === '' ? '(empty)' : client),
-  },
+const clientColumns: readonly Column<ConnectionJson>[] = [
+  { title: 'Client id', render: ({ client, id }) => link(id, client === '' ? '(empty)' : client) },
 ];
 
 const replicaColumn: Column<ConnectionJson> = {
-  key: 'replica',
   title: 'Replica',
   width: '6rem',
-  from: 'medium',
+  class: 'medium',
   render: ({ replica }) => shown(replica),
 };
 
-const columnsAt = (now: number): Column<ConnectionJson>[] => [
-  { key: 'address', title: 'Address', from: 'wide', sortable: true, render: ({ address }) => shown(address) },
+const columnsAt = (now: number): readonly Column<ConnectionJson>[] => [
+  { title: 'Address', class: 'wide', sortKey: 'address', render: ({ address }) => shown(address) },
   {
-    key: 'transport',
     title: 'By',
     width: '7rem',
-    from: 'wide',
-    sortable: true,
+    class: 'wide',
+    sortKey: 'transport',
     render: ({ transport, protocol }) => `${transport}, ${protocol}`,
   },
   {
-    key: 'rate',
     title: 'Msg/s',
     width: '5.5rem',
-    align: 'right',
-    sortable: true,
+    class: 'right',
+    sortKey: 'rate',
     render: ({ rate }) => (rate === null ? '…' : perSecond(rate)),
   },
   {
-    key: 'messages',
     title: 'Messages',
     width: '7rem',
-    align: 'right',
-    from: 'medium',
-    sortable: true,
-    render: (row) => brief(total(row)),
+    class: 'right medium',
+    sortKey: 'messages',
+    render: ({ received }) => brief(received.qos0 + received.qos1 + received.qos2),
   },
   {
-    key: 'bytes',
     title: 'Bytes',
     width: '6rem',
-    align: 'right',
-    from: 'wide',
-    sortable: true,
+    class: 'right wide',
+    sortKey: 'bytes',
     render: ({ bytes_in, bytes_out }) => bytes(bytes_in + bytes_out),
   },
   {
-    key: 'in_flight',
     title: 'Waiting',
     width: '6rem',
-    align: 'right',
-    from: 'medium',
-    sortable: true,
+    class: 'right medium',
+    sortKey: 'in_flight',
     render: ({ in_flight }) => brief(in_flight),
   },
   {
-    key: 'connected',
     title: 'For',
     width: '5rem',
-    align: 'right',
-    sortable: true,
+    class: 'right',
+    sortKey: 'connected',
     render: ({ connected_at }) => span(now - Date.parse(connected_at)),
   },
   {
-    key: 'last_message',
     title: 'Last message',
     width: '9rem',
-    align: 'right',
-    from: 'medium',
-    sortable: true,
+    class: 'right medium',
+    sortKey: 'last_message',
     render: ({ last_message_at }) => (last_message_at === null ? '–' : ago(last_message_at, now)),
   },
 ];
@@ -115,25 +94,17 @@ export function ConnectionTable(props: {
   replicas?: boolean;
   /** What the details are behind; the client where all are of one device. */
   link?: 'device' | 'client';
+  empty: ComponentChildren;
   sort?: { key: string; descending: boolean };
   onSort?(key: string): void;
 }) {
-  const { rows, at, link = 'device', replicas = false, sort, onSort } = props;
+  const { at, link = 'device', replicas = false, ...table } = props;
   const columns = [
     ...(link === 'device' ? deviceColumns : clientColumns),
     ...(replicas ? [replicaColumn] : []),
     ...columnsAt(Date.parse(at)),
   ];
-  return (
-    <Table
-      caption="Connections"
-      rows={rows}
-      keyOf={({ id }) => id}
-      columns={onSort === undefined ? columns.map((column) => ({ ...column, sortable: false })) : columns}
-      {...(sort && { sort })}
-      {...(onSort && { onSort })}
-    />
-  );
+  return <Table caption="Connections" keyOf={({ id }) => id} columns={columns} {...table} />;
 }
 
 /** The live connections; what is looked for stands in the address. */
@@ -192,32 +163,28 @@ export function ConnectionsPage() {
             {shown(detail ?? '')}.
           </p>
         ))}
-      {data !== undefined && data.connections.length > 0 && (
+      {data !== undefined && (
         <ConnectionTable
           replicas={data.replicas.length > 1}
           rows={data.connections}
           at={data.at}
           sort={{ key: sort, descending: order === 'desc' }}
           onSort={onSort}
+          empty={offset === 0 && <NoConnections filtered={q + replica !== ''} />}
         />
       )}
-      {data?.connections.length === 0 && offset === 0 && <NoConnections filtered={q + replica !== ''} />}
       {data !== undefined && (data.matching > pageSize || offset > 0) && (
         <div class="pager">
-          <button type="button" disabled={offset === 0} onClick={() => goTo(offset - pageSize)}>
-            Before
-          </button>
+          <Button text="Before" disabled={offset === 0} onClick={() => goTo(offset - pageSize)} />
           <span>
             {integer(offset + 1)}–{integer(Math.min(offset + pageSize, data.matching))} of{' '}
             {integer(data.matching)}
           </span>
-          <button
-            type="button"
+          <Button
+            text="After"
             disabled={offset + pageSize >= data.matching}
             onClick={() => goTo(offset + pageSize)}
-          >
-            After
-          </button>
+          />
         </div>
       )}
     </>

@@ -2,10 +2,11 @@ import type { CommandProgressJson } from '../../api/command.js';
 import { ApiError } from './api-error.js';
 import { useLoad } from './hooks.js';
 import { useSession } from './session.js';
+import { Table } from './table.js';
 import { bytes, shown } from './text.js';
-import { Badge, Empty, ProblemBox, Table, type Tone, When } from './ui.js';
+import { Badge, Empty, ProblemBox, Section, type Tone, When } from './ui.js';
 
-type State = CommandProgressJson['state'] | 'gone';
+type State = CommandProgressJson['state'] | 'gone' | 'asked';
 
 /** How far a command is, in words that stand alone. */
 const meanings: Readonly<Record<State, readonly [Tone, string]>> = {
@@ -17,6 +18,7 @@ const meanings: Readonly<Record<State, readonly [Tone, string]>> = {
   expired: ['bad', 'expired'],
   unclaimed: ['bad', 'no session takes it'],
   gone: ['dim', 'no longer stored'],
+  asked: ['dim', 'asked, not kept'],
 };
 
 export function CommandState({ state }: { state: State }) {
@@ -44,9 +46,9 @@ export function DeviceCommands({ id }: { id: string }) {
     everyMs,
   );
 
-  /** Undefined of one that was not kept, such as a question. */
-  async function stateOf(sequence: unknown): Promise<State | undefined> {
-    if (typeof sequence !== 'number') return undefined;
+  async function stateOf(sequence: unknown): Promise<State> {
+    // What was not kept, such as a question, has none.
+    if (typeof sequence !== 'number') return 'asked';
     return source.command(id, sequence).then(
       ({ state }) => state,
       (failure: unknown) => {
@@ -57,41 +59,26 @@ export function DeviceCommands({ id }: { id: string }) {
   }
 
   return (
-    <section aria-labelledby="commands">
-      <h2 id="commands">Latest commands</h2>
+    <Section title="Latest commands">
       <ProblemBox error={error} />
-      {data?.length === 0 && <Empty title="None was sent to it through the API lately." />}
-      {data !== undefined && data.length > 0 && (
-        <Table
-          caption="Latest commands"
-          rows={data}
-          keyOf={({ id: entry }) => entry}
-          columns={[
-            { key: 'at', title: 'When', width: 'var(--when)', render: ({ at }) => <When at={at} /> },
-            { key: 'topic', title: 'Topic', render: ({ details }) => shown(String(details.topic)) },
-            {
-              key: 'bytes',
-              title: 'Payload',
-              width: '6rem',
-              align: 'right',
-              from: 'medium',
-              render: ({ details }) => bytes(Number(details.bytes)),
-            },
-            {
-              key: 'state',
-              title: 'Is',
-              width: '13rem',
-              render: ({ state }) =>
-                state === undefined ? (
-                  <Badge tone="dim">asked, not kept</Badge>
-                ) : (
-                  <CommandState state={state} />
-                ),
-            },
-            { key: 'actor', title: 'Who', from: 'medium', render: ({ actor }) => shown(actor) },
-          ]}
-        />
-      )}
-    </section>
+      <Table
+        caption="Latest commands"
+        rows={data}
+        keyOf={({ id: entry }) => entry}
+        columns={[
+          { title: 'When', width: 'var(--when)', render: ({ at }) => <When at={at} /> },
+          { title: 'Topic', render: ({ details }) => shown(String(details.topic)) },
+          {
+            title: 'Payload',
+            width: '6rem',
+            class: 'right medium',
+            render: ({ details }) => bytes(Number(details.bytes)),
+          },
+          { title: 'Is', width: '13rem', render: ({ state }) => <CommandState state={state} /> },
+          { title: 'Who', class: 'medium', render: ({ actor }) => shown(actor) },
+        ]}
+        empty={<Empty title="None was sent to it through the API lately." />}
+      />
+    </Section>
   );
 }

@@ -1,9 +1,9 @@
 import { useState } from 'preact/hooks';
 import type { DeviceJson } from '../../api/device.js';
 import { ApiError } from './api-error.js';
+import { Field, FormDialog, TimeField, textOf, timeOf } from './forms.js';
 import { type Session, useSession } from './session.js';
-import { shown } from './text.js';
-import { Field, FormDialog, TimeField, textOf, timeOf } from './ui.js';
+import { pairs, shown } from './text.js';
 
 /** What a camera reads off a device's secret: the fields that the API answers, as JSON. */
 function reveal(session: Session, title: string, made: { mqtt_user: string; mqtt_password: string }): void {
@@ -39,11 +39,6 @@ function toLocal(iso: string | null): string {
   const at = new Date(iso);
   return new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
-
-const writeMetadata = (metadata: Readonly<Record<string, string>>): string =>
-  Object.entries(metadata)
-    .map(([key, value]) => `${key}=${value}`)
-    .join('\n');
 
 function MetadataField({ value }: { value: string }) {
   return (
@@ -104,7 +99,7 @@ function changesOf(
   return Object.fromEntries([...changed, ...gone.map((key) => [key, null] as const)]);
 }
 
-export function ChangeDevice({ device: latest, onClose, onDone }: FormProps) {
+export function ChangeDevice({ device: latest, ...closing }: FormProps) {
   const { source } = useSession();
   // As it was when this was opened, or what others add meanwhile would be taken for removed here.
   const [device] = useState(latest);
@@ -112,18 +107,16 @@ export function ChangeDevice({ device: latest, onClose, onDone }: FormProps) {
     <FormDialog
       title={`Change ${shown(device.id)}`}
       submit="Change"
-      onClose={onClose}
+      {...closing}
       onSubmit={async (form) => {
-        const before = toLocal(device.expires_at);
-        const expires = textOf(form, 'expires') ?? '';
+        const isKept = (textOf(form, 'expires') ?? '') === toLocal(device.expires_at);
         await source.setDevice(device.id, {
           metadata: changesOf(device.metadata, readMetadata(form)),
-          ...(expires === before ? {} : { expires_at: timeOf(form) ?? null }),
+          expires_at: isKept ? undefined : (timeOf(form) ?? null),
         });
-        onDone();
       }}
     >
-      <MetadataField value={writeMetadata(device.metadata)} />
+      <MetadataField value={pairs(device.metadata, '\n')} />
       <TimeField label="Expires" hint="Never when left empty" value={toLocal(device.expires_at)} />
     </FormDialog>
   );
@@ -161,18 +154,15 @@ export function RotateDevice({ device, onClose, onDone }: FormProps) {
   );
 }
 
-export function RevokeDevice({ device, onClose, onDone }: FormProps) {
+export function RevokeDevice({ device, ...closing }: FormProps) {
   const { source } = useSession();
   return (
     <FormDialog
       title={`Revoke ${shown(device.id)}?`}
       submit="Revoke"
       danger
-      onClose={onClose}
-      onSubmit={async (form) => {
-        await source.revokeDevice(device.id, textOf(form, 'reason'));
-        onDone();
-      }}
+      {...closing}
+      onSubmit={(form) => source.revokeDevice(device.id, textOf(form, 'reason'))}
     >
       <p>Its connections and sessions end at once, on every replica. It can be enabled again.</p>
       <Field label="Reason" hint="Kept in the audit log">
@@ -182,35 +172,29 @@ export function RevokeDevice({ device, onClose, onDone }: FormProps) {
   );
 }
 
-export function EnableDevice({ device, onClose, onDone }: FormProps) {
+export function EnableDevice({ device, ...closing }: FormProps) {
   const { source } = useSession();
   return (
     <FormDialog
       title={`Enable ${shown(device.id)}?`}
       submit="Enable"
-      onClose={onClose}
-      onSubmit={async () => {
-        await source.enableDevice(device.id);
-        onDone();
-      }}
+      {...closing}
+      onSubmit={() => source.enableDevice(device.id)}
     >
       <p>It can connect again, with the secret that it has.</p>
     </FormDialog>
   );
 }
 
-export function RemoveDevice({ device, onClose, onDone }: FormProps) {
+export function RemoveDevice({ device, ...closing }: FormProps) {
   const { source } = useSession();
   return (
     <FormDialog
       title={`Remove ${shown(device.id)} for good?`}
       submit="Remove for good"
       danger
-      onClose={onClose}
-      onSubmit={async () => {
-        await source.removeDevice(device.id);
-        onDone();
-      }}
+      {...closing}
+      onSubmit={() => source.removeDevice(device.id)}
     >
       <p>
         Its connections end at once, and nothing brings its secret and metadata back. To keep it out and be

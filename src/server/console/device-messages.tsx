@@ -2,8 +2,9 @@ import { useEffect, useState } from 'preact/hooks';
 import type { PassingMessageJson } from '../../api/passing-message.js';
 import type { ApiError } from './api-error.js';
 import { useSession } from './session.js';
+import { Table } from './table.js';
 import { bytes, integer, shown, time } from './text.js';
-import { Empty, ProblemBox, Table } from './ui.js';
+import { Button, Empty, ProblemBox, Section } from './ui.js';
 
 /** Most messages that are shown; of more, the oldest go. */
 const kept = 50;
@@ -12,15 +13,12 @@ const kept = 50;
 export function DeviceMessages({ id }: { id: string }) {
   const [follows, setFollows] = useState(false);
   return (
-    <section aria-labelledby="passing">
-      <h2 id="passing">Messages as they pass</h2>
+    <Section title="Messages as they pass">
       <p>
-        <button type="button" aria-pressed={follows} onClick={() => setFollows(!follows)}>
-          Follow
-        </button>
+        <Button text="Follow" pressed={follows} onClick={() => setFollows(!follows)} />
       </p>
       {follows && <Passing id={id} />}
-    </section>
+    </Section>
   );
 }
 
@@ -46,8 +44,6 @@ function Passing({ id }: { id: string }) {
     return () => end.abort();
   }, [source, id]);
 
-  if (messages.length === 0)
-    return error === undefined ? <Empty title="None has passed yet." /> : <ProblemBox error={error} />;
   return (
     <>
       <ProblemBox error={error} />
@@ -57,16 +53,12 @@ function Passing({ id }: { id: string }) {
         rows={messages}
         keyOf={({ key }) => key}
         columns={[
-          { key: 'at', title: 'Time', width: '6.2rem', render: ({ at }) => time(at).slice(11) },
-          {
-            key: 'topic',
-            title: 'Topic',
-            from: 'medium',
-            render: ({ topic, subject }) => shown(topic ?? subject),
-          },
-          { key: 'size', title: 'Size', width: '6rem', align: 'right', render: ({ size }) => bytes(size) },
-          { key: 'payload', title: 'Payload', wrap: true, render: (message) => showPayload(message) },
+          { title: 'Time', width: '6.2rem', render: ({ at }) => time(at).slice(11) },
+          { title: 'Topic', class: 'medium', render: ({ topic, subject }) => shown(topic ?? subject) },
+          { title: 'Size', width: '6rem', class: 'right', render: ({ size }) => bytes(size) },
+          { title: 'Payload', class: 'wrap', render: (message) => showPayload(message) },
         ]}
+        empty={error === undefined && <Empty title="None has passed yet." />}
       />
     </>
   );

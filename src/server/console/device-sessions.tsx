@@ -1,9 +1,11 @@
 import { useState } from 'preact/hooks';
 import type { SessionJson, SessionPageJson } from '../../api/session.js';
+import { FormDialog } from './forms.js';
 import { useLoad } from './hooks.js';
 import { useSession } from './session.js';
+import { type Column, MoreButton, Table } from './table.js';
 import { ago, integer, shown, span, time } from './text.js';
-import { Badge, Empty, FormDialog, MoreButton, ProblemBox, Table } from './ui.js';
+import { Badge, Button, Empty, ProblemBox, Section } from './ui.js';
 
 const everyMs = 5_000;
 
@@ -33,83 +35,47 @@ export function DeviceSessions({ id }: { id: string }) {
   }
 
   return (
-    <section aria-labelledby="sessions">
-      <h2 id="sessions">Sessions</h2>
+    <Section title="Sessions">
       <ProblemBox error={error} />
-      {data?.sessions.length === 0 && (
-        <Empty title="It has no session that outlives its connection.">
-          <p>A client asks for one when it connects: clean session off, or an expiry in MQTT 5.</p>
-        </Empty>
-      )}
-      {data !== undefined && data.sessions.length > 0 && (
-        <Table
-          caption="Sessions"
-          rows={data.sessions}
-          keyOf={(session) => session.id}
-          columns={[
-            {
-              key: 'client',
-              title: 'Client id',
-              render: ({ client }) => shown(client === '' ? '(empty)' : client),
-            },
-            {
-              key: 'state',
-              title: 'Is',
-              width: '7.5rem',
-              render: (session) => <State session={session} now={now} />,
-            },
-            {
-              key: 'pending',
-              title: 'Pending',
-              width: '5rem',
-              align: 'right',
-              render: ({ pending }) =>
-                pending === null ? '–' : `${integer(pending)}${pending === 1_000 ? '+' : ''}`,
-            },
-            {
-              key: 'oldest',
-              title: 'Oldest',
-              width: '7rem',
-              align: 'right',
-              from: 'medium',
-              render: ({ oldest_pending_at: at }) => (at === null ? '–' : ago(at, now)),
-            },
-            {
-              key: 'filters',
-              title: 'Subscriptions',
-              from: 'medium',
-              render: ({ subscriptions }) => shown(subscriptions.map(({ filter }) => filter).join('  ')),
-            },
-            {
-              key: 'expires',
-              title: 'Ends',
-              width: '12.5rem',
-              from: 'wide',
-              render: ({ expires_at: at }) => (at === null ? '–' : time(at)),
-            },
-            ...(may('operator')
-              ? [
-                  {
-                    key: 'act',
-                    title: 'Action',
-                    width: '5rem',
-                    align: 'right' as const,
-                    render: (session: SessionJson) => (
-                      <button
-                        type="button"
-                        class="danger small"
-                        aria-label={`End the session of ${session.client}`}
-                        onClick={() => setEnding(session)}
-                      >
-                        End
-                      </button>
-                    ),
-                  },
-                ]
-              : []),
-          ]}
-        />
-      )}
+      <Table
+        caption="Sessions"
+        rows={data?.sessions}
+        keyOf={(session) => session.id}
+        columns={[
+          { title: 'Client id', render: ({ client }) => shown(client === '' ? '(empty)' : client) },
+          { title: 'Is', width: '7.5rem', render: (session) => <State session={session} now={now} /> },
+          {
+            title: 'Pending',
+            width: '5rem',
+            class: 'right',
+            render: ({ pending }) =>
+              pending === null ? '–' : `${integer(pending)}${pending === 1_000 ? '+' : ''}`,
+          },
+          {
+            title: 'Oldest',
+            width: '7rem',
+            class: 'right medium',
+            render: ({ oldest_pending_at: at }) => (at === null ? '–' : ago(at, now)),
+          },
+          {
+            title: 'Subscriptions',
+            class: 'medium',
+            render: ({ subscriptions }) => shown(subscriptions.map(({ filter }) => filter).join('  ')),
+          },
+          {
+            title: 'Ends',
+            width: '12.5rem',
+            class: 'wide',
+            render: ({ expires_at: at }) => (at === null ? '–' : time(at)),
+          },
+          ...(may('operator') ? [endColumn(setEnding)] : []),
+        ]}
+        empty={
+          <Empty title="It has no session that outlives its connection.">
+            <p>A client asks for one when it connects: clean session off, or an expiry in MQTT 5.</p>
+          </Empty>
+        }
+      />
       <MoreButton more={data?.next_cursor == null ? undefined : () => showMore(data.pages)} />
       {ending !== undefined && (
         <FormDialog
@@ -117,10 +83,8 @@ export function DeviceSessions({ id }: { id: string }) {
           submit="End"
           danger
           onClose={() => setEnding(undefined)}
-          onSubmit={async () => {
-            await source.endSession(ending.id);
-            refresh();
-          }}
+          onSubmit={() => source.endSession(ending.id)}
+          onDone={refresh}
         >
           <p>
             Its subscriptions are gone, and what waits for it is not sent. Its connection ends, too, if it has
@@ -128,9 +92,23 @@ export function DeviceSessions({ id }: { id: string }) {
           </p>
         </FormDialog>
       )}
-    </section>
+    </Section>
   );
 }
+
+const endColumn = (onEnd: (session: SessionJson) => void): Column<SessionJson> => ({
+  title: 'Action',
+  width: '5rem',
+  class: 'right',
+  render: (session) => (
+    <Button
+      text="End"
+      label={`End the session of ${session.client}`}
+      class="danger small"
+      onClick={() => onEnd(session)}
+    />
+  ),
+});
 
 function State({ session, now }: { session: SessionJson; now: number }) {
   if (session.problem !== null) return <Badge tone="bad">unreadable</Badge>;

@@ -5,15 +5,16 @@ import { DeviceCommands } from './device-commands.js';
 import { ChangeDevice, EnableDevice, RemoveDevice, RevokeDevice, RotateDevice } from './device-forms.js';
 import { DeviceMessages } from './device-messages.js';
 import { DeviceSessions } from './device-sessions.js';
-import { DeviceState } from './devices.js';
 import { linkTo, useLoad } from './hooks.js';
 import { SendCommand } from './send-command.js';
 import { useSession } from './session.js';
 import { ago, integer, shown, time } from './text.js';
-import { Command, Empty, Facts, Heading, ProblemBox } from './ui.js';
+import { Button, Command, Empty, Facts, Heading, ProblemBox, Section, Validity } from './ui.js';
 
 const deviceEveryMs = 5_000;
 const connectionsEveryMs = 1_000;
+
+const secretNames = { current: 'the current one', previous: 'the one before' };
 
 /** What is done in a dialog. */
 const forms = {
@@ -34,9 +35,7 @@ export function DevicePage({ id }: { id: string }) {
   const isGone = error?.status === 404;
   const Form = open === undefined || open === 'command' ? undefined : forms[open];
   const action = (name: keyof typeof forms | 'command', text: string, danger = false) => (
-    <button type="button" class={danger ? 'danger' : ''} onClick={() => setOpen(name)}>
-      {text}
-    </button>
+    <Button text={text} class={danger ? 'danger' : undefined} onClick={() => setOpen(name)} />
   );
   return (
     <>
@@ -80,49 +79,34 @@ export function DevicePage({ id }: { id: string }) {
 function Details({ device }: { device: DeviceDetailsJson }) {
   const now = useSession().source.now();
   const { last_seen_at: seen, expires_at: expires, revoked_at: revoked, last_secret_used: used } = device;
-  const until = device.previous_secret_until;
+  const { previous_secret_until: until, previous_secret_until_used: untilUsed, metadata } = device;
   return (
     <div class="halves">
       <Facts
         facts={[
-          ['state', <DeviceState key="state" device={device} />],
+          ['state', <Validity key="state" of={device} />],
           ['type', shown(device.type)],
           ['last seen', seen === null ? 'never' : `${ago(seen, now)}, ${time(seen)}`],
           ['added', time(device.created_at)],
-          ...(revoked === null ? [] : [['revoked', time(revoked)] as const]),
+          ['revoked', revoked && time(revoked)],
           ['expires', expires === null ? 'never' : time(expires)],
+          ['secret in use', used === null ? 'none since it was made' : secretNames[used]],
           [
-            'secret in use',
-            used === null
-              ? 'none since it was made'
-              : used === 'current'
-                ? 'the current one'
-                : 'the one before',
+            secretNames.previous,
+            until && `valid until ${time(until)}${untilUsed ? ', or the new one is used' : ''}`,
           ],
-          ...(until === null
-            ? []
-            : [
-                [
-                  'the one before',
-                  `valid until ${time(until)}${device.previous_secret_until_used ? ', or the new one is used' : ''}`,
-                ] as const,
-              ]),
         ]}
       />
-      <section aria-labelledby="messages">
-        <h2 id="messages">Messages</h2>
+      <Section title="Messages">
         <Ledger ledger={device.ledger} />
-      </section>
-      <section aria-labelledby="metadata">
-        <h2 id="metadata">Metadata</h2>
-        {Object.keys(device.metadata).length === 0 ? (
+      </Section>
+      <Section title="Metadata">
+        {Object.keys(metadata).length === 0 ? (
           <Empty title="Nothing is noted about it." />
         ) : (
-          <Facts
-            facts={Object.entries(device.metadata).map(([key, value]) => [shown(key), shown(value)] as const)}
-          />
+          <Facts facts={Object.entries(metadata).map(([key, value]) => [shown(key), shown(value)])} />
         )}
-      </section>
+      </Section>
     </div>
   );
 }
@@ -151,11 +135,22 @@ function Connections({ id }: { id: string }) {
   const asked = { device: id, sort: 'client', order: 'asc' };
   const { data, error } = useLoad(id, () => source.connections(asked), connectionsEveryMs);
   return (
-    <section aria-labelledby="connections">
-      <h2 id="connections">Connections</h2>
+    <Section title="Connections">
       <ProblemBox error={error} />
-      {data !== undefined && data.connections.length > 0 && (
-        <ConnectionTable rows={data.connections} at={data.at} link="client" />
+      {data !== undefined && (
+        <ConnectionTable
+          rows={data.connections}
+          at={data.at}
+          link="client"
+          empty={
+            <Empty title="It is not connected.">
+              <p>With its password it publishes by:</p>
+              <Command
+                text={`mosquitto_pub -h ${location.hostname} -u ${shown(id)} -P PASSWORD -q 1 -t raw/${shown(id)} -m hello`}
+              />
+            </Empty>
+          }
+        />
       )}
       {data !== undefined && data.matching > data.connections.length && (
         <p class="note">
@@ -163,14 +158,6 @@ function Connections({ id }: { id: string }) {
           <a href={linkTo(['connections'], { q: id })}>look among all connections</a>
         </p>
       )}
-      {data?.connections.length === 0 && (
-        <Empty title="It is not connected.">
-          <p>With its password it publishes by:</p>
-          <Command
-            text={`mosquitto_pub -h ${location.hostname} -u ${shown(id)} -P PASSWORD -q 1 -t raw/${shown(id)} -m hello`}
-          />
-        </Empty>
-      )}
-    </section>
+    </Section>
   );
 }

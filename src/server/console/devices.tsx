@@ -1,32 +1,14 @@
 import { useState } from 'preact/hooks';
-import type { DeviceJson } from '../../api/device.js';
 import { AddDevice } from './device-forms.js';
+import { Field, FilterField, textOf } from './forms.js';
 import { linkTo, usePlace } from './hooks.js';
 import { usePages } from './pages.js';
 import { useSession } from './session.js';
-import { ago, shown } from './text.js';
-import {
-  Badge,
-  Command,
-  Empty,
-  Field,
-  FilterField,
-  Heading,
-  MoreButton,
-  ProblemBox,
-  Table,
-  textOf,
-} from './ui.js';
+import { PagedTable } from './table.js';
+import { ago, pairs, shown } from './text.js';
+import { Button, Command, Empty, Heading, Validity } from './ui.js';
 
 const pageSize = 100;
-
-/** What a device is at the moment. */
-export function DeviceState({ device }: { device: DeviceJson }) {
-  const { source } = useSession();
-  if (device.revoked_at !== null) return <Badge tone="bad">revoked</Badge>;
-  const expired = device.expires_at !== null && Date.parse(device.expires_at) <= source.now();
-  return expired ? <Badge tone="warn">expired</Badge> : <Badge tone="good">active</Badge>;
-}
 
 /** All devices, or those that are looked for; what for stands in the address. */
 export function DevicesPage() {
@@ -36,11 +18,7 @@ export function DevicesPage() {
   return (
     <>
       <Heading title="Devices">
-        {may('enroller') && (
-          <button type="button" class="primary" onClick={() => setAdding(true)}>
-            Add a device
-          </button>
-        )}
+        {may('enroller') && <Button text="Add a device" class="primary" onClick={() => setAdding(true)} />}
       </Heading>
       {may('viewer') ? <DeviceList key={added} /> : <OpenDevice />}
       {adding && (
@@ -80,7 +58,7 @@ function DeviceList() {
   };
   const go = (changes: Partial<typeof filter>) =>
     location.replace(linkTo(['devices'], { ...filter, ...changes }));
-  const { rows, error, more } = usePages(
+  const pages = usePages(
     JSON.stringify(filter),
     (cursor) => source.devices({ ...filter, limit: pageSize, cursor }),
     ({ devices }) => devices,
@@ -120,58 +98,39 @@ function DeviceList() {
           <option value="all">all states</option>
         </select>
       </form>
-      <ProblemBox error={error} />
-      {rows !== undefined && rows.length > 0 && (
-        <Table
-          caption="Devices"
-          rows={rows}
-          keyOf={({ id }) => id}
-          columns={[
-            { key: 'id', title: 'Id', render: ({ id }) => <a href={linkTo(['devices', id])}>{shown(id)}</a> },
-            { key: 'type', title: 'Type', from: 'medium', render: ({ type }) => shown(type) },
-            {
-              key: 'state',
-              title: 'State',
-              width: '6rem',
-              render: (device) => <DeviceState device={device} />,
-            },
-            {
-              key: 'seen',
-              title: 'Last seen',
-              width: '8rem',
-              align: 'right',
-              render: ({ last_seen_at: seen }) => (seen === null ? 'never' : ago(seen, now)),
-            },
-            {
-              key: 'metadata',
-              title: 'Metadata',
-              from: 'wide',
-              render: ({ metadata }) =>
-                shown(
-                  Object.entries(metadata)
-                    .map(([key, value]) => `${key}=${value}`)
-                    .join('  '),
-                ),
-            },
-          ]}
-        />
-      )}
-      <MoreButton more={more} />
-      {rows?.length === 0 &&
-        (isFiltered || filter.state !== 'active' ? (
-          <Empty title={`No device is like this${filter.state === 'all' ? '' : ` and ${filter.state}`}.`} />
-        ) : (
-          <Empty title="There is no device yet.">
-            {may('enroller') ? (
-              <>
-                <p>Add one here, or by command:</p>
-                <Command text="svc-mqtt device add --type sensor" />
-              </>
-            ) : (
-              <p>It takes a key of the role enroller, provisioner or operator to add one.</p>
-            )}
-          </Empty>
-        ))}
+      <PagedTable
+        caption="Devices"
+        pages={pages}
+        keyOf={({ id }) => id}
+        columns={[
+          { title: 'Id', render: ({ id }) => <a href={linkTo(['devices', id])}>{shown(id)}</a> },
+          { title: 'Type', class: 'medium', render: ({ type }) => shown(type) },
+          { title: 'State', width: '6rem', render: (device) => <Validity of={device} /> },
+          {
+            title: 'Last seen',
+            width: '8rem',
+            class: 'right',
+            render: ({ last_seen_at: seen }) => (seen === null ? 'never' : ago(seen, now)),
+          },
+          { title: 'Metadata', class: 'wide', render: ({ metadata }) => shown(pairs(metadata, '  ')) },
+        ]}
+        empty={
+          isFiltered || filter.state !== 'active' ? (
+            <Empty title={`No device is like this${filter.state === 'all' ? '' : ` and ${filter.state}`}.`} />
+          ) : (
+            <Empty title="There is no device yet.">
+              {may('enroller') ? (
+                <>
+                  <p>Add one here, or by command:</p>
+                  <Command text="svc-mqtt device add --type sensor" />
+                </>
+              ) : (
+                <p>It takes a key of the role enroller, provisioner or operator to add one.</p>
+              )}
+            </Empty>
+          )
+        }
+      />
     </>
   );
 }

@@ -1,7 +1,9 @@
+import type { ComponentChildren } from 'preact';
 import type { EventJson } from '../../api/event.js';
 import { linkTo } from './hooks.js';
+import { type Column, Table } from './table.js';
 import { shown, time } from './text.js';
-import { Badge, Table, type Tone } from './ui.js';
+import { Badge, type Tone } from './ui.js';
 
 const tones: Record<EventJson['kind'], Tone> = {
   connected: 'good',
@@ -14,53 +16,46 @@ const tones: Record<EventJson['kind'], Tone> = {
 /** Names an event: numbers are those of its replica. */
 export const eventKey = ({ replica = '', number }: EventJson): string => `${replica}.${number}`;
 
+const replicaColumn: Column<EventJson> = {
+  title: 'Replica',
+  width: '6rem',
+  class: 'medium',
+  render: ({ replica = '' }) => shown(replica),
+};
+
 /** Events, as they are given. */
-export function EventTable({ events, replicas }: { events: readonly EventJson[]; replicas: boolean }) {
+export function EventTable(props: {
+  events: readonly EventJson[];
+  replicas: boolean;
+  empty: ComponentChildren;
+}) {
+  const { events, replicas, empty } = props;
   return (
     <Table
       caption="Events, the latest first"
       rows={events}
       keyOf={eventKey}
       columns={[
-        { key: 'at', title: 'Time', width: '6.2rem', render: ({ at }) => time(at).slice(11) },
+        { title: 'Time', width: '6.2rem', render: ({ at }) => time(at).slice(11) },
+        { title: 'Event', width: '8.2rem', render: ({ kind }) => <Badge tone={tones[kind]}>{kind}</Badge> },
         {
-          key: 'kind',
-          title: 'Event',
-          width: '8.2rem',
-          render: ({ kind }) => <Badge tone={tones[kind]}>{kind}</Badge>,
-        },
-        {
-          key: 'device',
           title: 'Device',
-          render: ({ device, kind }) =>
-            device === undefined ? (
-              ''
-            ) : kind === 'refused' ? (
+          render: ({ device = '', kind }) =>
+            device === '' || kind === 'refused' ? (
               shown(device)
             ) : (
               <a href={linkTo(['devices', device])}>{shown(device)}</a>
             ),
         },
-        ...(replicas
-          ? [
-              {
-                key: 'replica',
-                title: 'Replica',
-                width: '6rem',
-                from: 'medium' as const,
-                render: ({ replica = '' }: EventJson) => shown(replica),
-              },
-            ]
-          : []),
+        ...(replicas ? [replicaColumn] : []),
         {
-          key: 'reason',
           title: 'Reason',
-          from: 'medium',
-          render: ({ reason = '', count }) =>
-            shown(count === undefined || count === 0 ? reason : `${reason} (${count})`),
+          class: 'medium',
+          render: ({ reason = '', count = 0 }) => shown(count === 0 ? reason : `${reason} (${count})`),
         },
-        { key: 'address', title: 'Address', from: 'wide', render: ({ address = '' }) => shown(address) },
+        { title: 'Address', class: 'wide', render: ({ address = '' }) => shown(address) },
       ]}
+      empty={empty}
     />
   );
 }

@@ -3,12 +3,13 @@ import { eventKinds } from '../../api/constants.js';
 import type { EventJson } from '../../api/event.js';
 import type { ApiError } from './api-error.js';
 import { EventTable, eventKey } from './event-table.js';
+import { FilterField } from './forms.js';
 import { linkTo, usePlace } from './hooks.js';
 import { ReplicaChoice } from './replicas.js';
 import { useSession } from './session.js';
 import { useStats } from './stats.js';
 import { integer } from './text.js';
-import { Empty, FilterField, Heading, ProblemBox } from './ui.js';
+import { Button, Empty, Heading, ProblemBox } from './ui.js';
 
 /** Most events that are kept; of more, the oldest go. */
 const kept = 500;
@@ -71,13 +72,11 @@ export function EventsPage() {
   return (
     <>
       <Heading title="Events">
-        <button
-          type="button"
-          aria-pressed={held !== undefined}
+        <Button
+          text="Pause"
+          pressed={held !== undefined}
           onClick={() => setHeld(held === undefined ? all : undefined)}
-        >
-          Pause
-        </button>
+        />
         {missed > 0 && <span class="note">{integer(missed)} were missed</span>}
       </Heading>
       <form class="filter" onSubmit={(event) => event.preventDefault()}>
@@ -93,12 +92,17 @@ export function EventsPage() {
         <ReplicaChoice chosen={replica} onChoose={(chosen) => go({ replica: chosen })} />
       </form>
       <ProblemBox error={error} />
-      {list.length > 0 && <EventTable events={list} replicas={(fleet?.replicas.length ?? 0) > 1} />}
-      {list.length === 0 && error === undefined && (
-        <Empty title="Nothing has happened since this page was opened.">
-          <p>Connections, refusals and revocations are shown here as they come.</p>
-        </Empty>
-      )}
+      <EventTable
+        events={list}
+        replicas={(fleet?.replicas.length ?? 0) > 1}
+        empty={
+          error === undefined && (
+            <Empty title="Nothing has happened since this page was opened.">
+              <p>Connections, refusals and revocations are shown here as they come.</p>
+            </Empty>
+          )
+        }
+      />
     </>
   );
 }

@@ -7,7 +7,7 @@ import { ReplicaChoice, ReplicaTable } from './replicas.js';
 import { useSession } from './session.js';
 import { keptSeconds, useStats } from './stats.js';
 import { brief, bytes, integer, milliseconds, shown, span, time } from './text.js';
-import { Empty, Facts, Heading } from './ui.js';
+import { Empty, Facts, Heading, Section } from './ui.js';
 
 /** How the replicas are doing: all together, or one of them. */
 export function FleetPage() {
@@ -18,10 +18,11 @@ export function FleetPage() {
   const one = replicas.find(({ replica }) => replica === (chosen === '' ? replicas[0]?.replica : chosen));
   const isOne = chosen !== '' || replicas.length === 1;
   const table = replicas.length > 1 && (
-    <section class="spaced" aria-labelledby="replicas">
-      <h2 id="replicas">Replicas</h2>
-      <ReplicaTable replicas={replicas} />
-    </section>
+    <div class="spaced">
+      <Section title="Replicas">
+        <ReplicaTable replicas={replicas} />
+      </Section>
+    </div>
   );
   return (
     <>
@@ -126,27 +127,25 @@ function Figures(props: {
       </div>
       {children}
       <div class="halves">
-        <section aria-labelledby="failures">
-          <h2 id="failures">What went wrong since the start</h2>
+        <Section title="What went wrong since the start">
           {failures.length === 0 ? (
             <Empty title="Nothing." />
           ) : (
-            <Facts
-              facts={failures.map(([kind, count]) => [kind.replaceAll('_', ' '), integer(count)] as const)}
-            />
+            <Facts facts={failures.map(([kind, count]) => [kind.replaceAll('_', ' '), integer(count)])} />
           )}
           {stats !== undefined && <About stats={stats} />}
-        </section>
-        <section aria-labelledby="latest">
-          <h2 id="latest">Latest events</h2>
-          {work.recent_events.length === 0 ? (
-            <Empty title="No device has connected yet.">
-              {may('enroller') ? <p>Add a device, and connect it with what is shown then.</p> : null}
-            </Empty>
-          ) : (
-            <EventTable events={work.recent_events.slice(-12).reverse()} replicas={several} />
-          )}
-        </section>
+        </Section>
+        <Section title="Latest events">
+          <EventTable
+            events={work.recent_events.slice(-12).reverse()}
+            replicas={several}
+            empty={
+              <Empty title="No device has connected yet.">
+                {may('enroller') && <p>Add a device, and connect it with what is shown then.</p>}
+              </Empty>
+            }
+          />
+        </Section>
       </div>
     </>
   );
@@ -170,7 +169,7 @@ function About({ stats }: { stats: StatsJson }) {
           ['running since', `${time(stats.started_at)}, for ${span(stats.uptime_seconds * 1_000)}`],
           ['NATS', shown(stats.nats.detail)],
           ['database', shown(stats.database.detail)],
-          ...(worth === null ? [] : [['acknowledged is', shown(`${worth.level}: ${worth.why}`)] as const]),
+          ['acknowledged is', worth && shown(`${worth.level}: ${worth.why}`)],
         ]}
       />
     </>

@@ -1,35 +1,17 @@
 import { useState } from 'preact/hooks';
 import type { ApiKeyJson } from '../../api/api-key.js';
+import { Field, FormDialog, TimeField, textOf, timeOf } from './forms.js';
 import { usePages } from './pages.js';
 import { useSession } from './session.js';
+import { PagedTable } from './table.js';
 import { ago, shown, time } from './text.js';
-import {
-  Badge,
-  Command,
-  Empty,
-  Field,
-  FormDialog,
-  Heading,
-  MoreButton,
-  ProblemBox,
-  Table,
-  TimeField,
-  textOf,
-  timeOf,
-} from './ui.js';
-
-function KeyState({ apiKey }: { apiKey: ApiKeyJson }) {
-  const { source } = useSession();
-  if (apiKey.revoked_at !== null) return <Badge tone="bad">revoked</Badge>;
-  const expired = apiKey.expires_at !== null && Date.parse(apiKey.expires_at) <= source.now();
-  return expired ? <Badge tone="warn">expired</Badge> : <Badge tone="good">active</Badge>;
-}
+import { Button, Command, Empty, Heading, Validity } from './ui.js';
 
 /** Who may use the API, and with it the console. */
 export function KeysPage() {
   const { source, me } = useSession();
   const [state, setState] = useState('active');
-  const { rows, error, more, refresh } = usePages(
+  const pages = usePages(
     state,
     (cursor) => source.keys({ state, cursor }),
     (page) => page.api_keys,
@@ -40,87 +22,67 @@ export function KeysPage() {
   return (
     <>
       <Heading title="Keys">
-        <button type="button" class="primary" onClick={() => setMaking(true)}>
-          Make a key
-        </button>
+        <Button text="Make a key" class="primary" onClick={() => setMaking(true)} />
         <select aria-label="State" value={state} onChange={(event) => setState(event.currentTarget.value)}>
           <option value="active">active</option>
           <option value="all">all states</option>
         </select>
       </Heading>
-      <ProblemBox error={error} />
-      {rows?.length === 0 && (
-        <Empty title="There is no key.">
-          <p>
-            {me.kind === 'local'
-              ? 'The API answers without one. From the first one on it asks everybody for one. Here, or by command:'
-              : 'Here, or by command:'}
-          </p>
-          <Command text="svc-mqtt api-key create --name ci --role provisioner --expires 90d" />
-        </Empty>
-      )}
-      {rows !== undefined && rows.length > 0 && (
-        <Table
-          caption="API keys"
-          rows={rows}
-          keyOf={({ id }) => id}
-          columns={[
-            { key: 'name', title: 'Name', render: ({ name }) => shown(name) },
-            { key: 'role', title: 'Role', width: '7rem', render: ({ role }) => role },
-            {
-              key: 'state',
-              title: 'State',
-              width: '6rem',
-              from: 'medium',
-              render: (key) => <KeyState apiKey={key} />,
-            },
-            {
-              key: 'used',
-              title: 'Last used',
-              width: '8rem',
-              align: 'right',
-              from: 'medium',
-              render: ({ last_used_at: used }) => (used === null ? 'never' : ago(used, now)),
-            },
-            {
-              key: 'expires',
-              title: 'Expires',
-              width: '12rem',
-              from: 'medium',
-              render: ({ expires_at: at }) => (at === null ? 'never' : time(at)),
-            },
-            {
-              key: 'act',
-              title: 'Action',
-              width: '6.5rem',
-              align: 'right',
-              render: (key) =>
-                key.revoked_at === null && (
-                  <button
-                    type="button"
-                    class="danger small"
-                    aria-label={`Revoke ${key.name}`}
-                    onClick={() => setRevoking(key)}
-                  >
-                    Revoke
-                  </button>
-                ),
-            },
-          ]}
-        />
-      )}
-      <MoreButton more={more} />
-      {making && <MakeKey onClose={() => setMaking(false)} onMade={refresh} />}
+      <PagedTable
+        caption="API keys"
+        pages={pages}
+        keyOf={({ id }) => id}
+        columns={[
+          { title: 'Name', render: ({ name }) => shown(name) },
+          { title: 'Role', width: '7rem', render: ({ role }) => role },
+          { title: 'State', width: '6rem', class: 'medium', render: (key) => <Validity of={key} /> },
+          {
+            title: 'Last used',
+            width: '8rem',
+            class: 'right medium',
+            render: ({ last_used_at: used }) => (used === null ? 'never' : ago(used, now)),
+          },
+          {
+            title: 'Expires',
+            width: '12rem',
+            class: 'medium',
+            render: ({ expires_at: at }) => (at === null ? 'never' : time(at)),
+          },
+          {
+            title: 'Action',
+            width: '6.5rem',
+            class: 'right',
+            render: (key) =>
+              key.revoked_at === null && (
+                <Button
+                  text="Revoke"
+                  label={`Revoke ${key.name}`}
+                  class="danger small"
+                  onClick={() => setRevoking(key)}
+                />
+              ),
+          },
+        ]}
+        empty={
+          <Empty title="There is no key.">
+            <p>
+              {me.kind === 'local' &&
+                'The API answers without one. From the first one on it asks everybody for one. '}
+              Here, or by command:
+            </p>
+            <Command text="svc-mqtt api-key create --name ci --role provisioner --expires 90d" />
+          </Empty>
+        }
+      />
+      {making && <MakeKey onClose={() => setMaking(false)} onMade={pages.refresh} />}
       {revoking !== undefined && (
         <FormDialog
           title={`Revoke the key ${shown(revoking.name)}?`}
           submit="Revoke"
           danger
           onClose={() => setRevoking(undefined)}
-          onSubmit={async () => {
-            await source.revokeKey(revoking.id);
-            refresh();
-          }}
+          onSubmit={() => source.revokeKey(revoking.id)}
+          onDone={pages.refresh}
         >
           <p>
             Within a second it is refused everywhere, for good.

@@ -1,7 +1,8 @@
 import type { TargetedEvent } from 'preact';
 import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { ApiError } from './api-error.js';
-import { Field, ProblemBox, textOf } from './ui.js';
+import { Field, textOf } from './forms.js';
+import { Button, ProblemBox } from './ui.js';
 
 /** Asks for a key, once it is known that the API asks for one. */
 export function LogIn(props: {
@@ -41,9 +42,7 @@ export function LogIn(props: {
       {refusal !== undefined && !isAsked ? (
         <>
           <ProblemBox error={refusal} />
-          <button type="button" onClick={onAgain}>
-            Try again
-          </button>
+          <Button text="Try again" onClick={onAgain} />
         </>
       ) : (
         <form onSubmit={onSubmit}>

@@ -3,10 +3,12 @@ import { ackLevels } from '../../ack-level.js';
 import type { PolicyJson } from '../../api/policy.js';
 import { defaultTemplates } from '../../topic-template.js';
 import { ApiError, asApiError } from './api-error.js';
+import { Field, FormDialog, textOf } from './forms.js';
 import { usePages } from './pages.js';
 import { useSession } from './session.js';
+import { MoreButton } from './table.js';
 import { bytes, integer, shown, time } from './text.js';
-import { Command, Empty, Facts, Field, FormDialog, Heading, MoreButton, ProblemBox, textOf } from './ui.js';
+import { Button, Command, Empty, type Fact, Facts, Heading, ProblemBox } from './ui.js';
 
 /** What devices of each type may do. */
 export function PoliciesPage() {
@@ -23,11 +25,7 @@ export function PoliciesPage() {
   return (
     <>
       <Heading title="Policies">
-        {acts && (
-          <button type="button" class="primary" onClick={() => setSetting('new')}>
-            Set a policy
-          </button>
-        )}
+        {acts && <Button text="Set a policy" class="primary" onClick={() => setSetting('new')} />}
         <span class="note">A type without one has the default: its own topics.</span>
       </Heading>
       <ProblemBox error={error} />
@@ -49,21 +47,13 @@ export function PoliciesPage() {
             <div class="actions">
               {acts && (
                 <>
-                  <button
-                    type="button"
-                    aria-label={`Change ${policy.type}`}
-                    onClick={() => setSetting(policy)}
-                  >
-                    Change
-                  </button>
-                  <button
-                    type="button"
+                  <Button text="Change" label={`Change ${policy.type}`} onClick={() => setSetting(policy)} />
+                  <Button
+                    text="Remove"
+                    label={`Remove ${policy.type}`}
                     class="danger"
-                    aria-label={`Remove ${policy.type}`}
                     onClick={() => setRemoving(policy)}
-                  >
-                    Remove
-                  </button>
+                  />
                 </>
               )}
             </div>
@@ -95,8 +85,8 @@ export function PoliciesPage() {
           submit="Remove"
           danger
           onClose={() => setRemoving(undefined)}
-          onSubmit={async () => {
-            await source.removePolicy(removing.type);
+          onSubmit={() => source.removePolicy(removing.type)}
+          onDone={() => {
             setWarnings([]);
             refresh();
           }}
@@ -122,18 +112,19 @@ function Topics({ topics }: { topics: readonly string[] }) {
 }
 
 /** What differs from the server's settings. */
-function describeLimits(policy: PolicyJson): (readonly [string, string])[] {
-  const { publish_rate: rate, max_packet_bytes: most, nats_subject: subject } = policy;
-  const { ack_level: level, on_refusal: refusal, receipts } = policy;
+function describeLimits(policy: PolicyJson): readonly Fact[] {
+  const { publish_rate: rate, max_packet_bytes: most, receipts } = policy;
   return [
-    ...(rate === null ? [] : [['messages a second', integer(rate)] as const]),
-    ...(most === null ? [] : [['largest packet', bytes(most)] as const]),
-    ...(subject === null ? [] : [['NATS subject', shown(subject)] as const]),
-    ...(level === null ? [] : [['acknowledged is', level] as const]),
-    ...(refusal === null ? [] : [['on a refusal', refusal] as const]),
-    ...(receipts === null ? [] : [['receipts', receipts ? 'yes' : 'no'] as const]),
+    ['messages a second', rate && integer(rate)],
+    ['largest packet', most && bytes(most)],
+    ['NATS subject', policy.nats_subject && shown(policy.nats_subject)],
+    ['acknowledged is', policy.ack_level],
+    ['on a refusal', policy.on_refusal],
+    ['receipts', receipts === null ? null : toYesNo(receipts)],
   ];
 }
+
+const toYesNo = (is: boolean): string => (is ? 'yes' : 'no');
 
 const linesOf = (form: FormData, name: string): string[] =>
   (textOf(form, name) ?? '')
@@ -153,7 +144,7 @@ function SetPolicy(props: {
 }) {
   const { policy, onClose, onSet } = props;
   const { source } = useSession();
-  const receipts = policy?.receipts;
+  const receipts = policy?.receipts == null ? '' : toYesNo(policy.receipts);
 
   async function has(type: string): Promise<boolean> {
     return source.policy(type).then(
@@ -198,20 +189,10 @@ function SetPolicy(props: {
         </Field>
       )}
       <Field label="They publish to" hint="A topic a line, with {id} and {type}, + and #; none: nothing">
-        <textarea
-          name="publish"
-          rows={3}
-          spellcheck={false}
-          defaultValue={(policy?.publish ?? defaultTemplates.publish).join('\n')}
-        />
+        <TopicsField name="publish" topics={policy?.publish ?? defaultTemplates.publish} />
       </Field>
       <Field label="They subscribe to">
-        <textarea
-          name="subscribe"
-          rows={3}
-          spellcheck={false}
-          defaultValue={(policy?.subscribe ?? defaultTemplates.subscribe).join('\n')}
-        />
+        <TopicsField name="subscribe" topics={policy?.subscribe ?? defaultTemplates.subscribe} />
       </Field>
       <p class="hint">A number or subject that is left empty is as the server is set.</p>
       <div class="pair">
@@ -241,15 +222,15 @@ function SetPolicy(props: {
           <Choice name="on_refusal" options={['withhold', 'answer']} chosen={policy?.on_refusal ?? ''} />
         </Field>
         <Field label="Receipts">
-          <Choice
-            name="receipts"
-            options={['yes', 'no']}
-            chosen={receipts === true ? 'yes' : receipts === false ? 'no' : ''}
-          />
+          <Choice name="receipts" options={['yes', 'no']} chosen={receipts} />
         </Field>
       </div>
     </FormDialog>
   );
+}
+
+function TopicsField({ name, topics }: { name: string; topics: readonly string[] }) {
+  return <textarea name={name} rows={3} spellcheck={false} defaultValue={topics.join('\n')} />;
 }
 
 function Choice({ name, options, chosen }: { name: string; options: readonly string[]; chosen: string }) {

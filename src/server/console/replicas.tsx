@@ -1,8 +1,9 @@
 import type { FleetJson } from '../../api/stats.js';
 import { linkTo } from './hooks.js';
 import { useStats } from './stats.js';
+import { Table } from './table.js';
 import { brief, integer, milliseconds, shown, time } from './text.js';
-import { Badge, Table } from './ui.js';
+import { Badge } from './ui.js';
 
 type Replica = FleetJson['replicas'][number];
 
@@ -34,52 +35,37 @@ export function ReplicaTable({ replicas }: { replicas: readonly Replica[] }) {
       keyOf={({ replica }) => replica}
       columns={[
         {
-          key: 'replica',
           title: 'Replica',
           width: '6rem',
           render: ({ replica }) => <a href={linkTo([''], { replica })}>{shown(replica)}</a>,
         },
-        { key: 'host', title: 'Machine', from: 'medium', render: ({ host }) => shown(host) },
+        { title: 'Machine', class: 'medium', render: ({ host }) => shown(host) },
+        { title: 'Version', width: '6rem', class: 'wide', render: ({ version }) => shown(version) },
+        { title: 'State', render: (replica) => <ReplicaState replica={replica} /> },
         {
-          key: 'version',
-          title: 'Version',
-          width: '6rem',
-          from: 'wide',
-          render: ({ version }) => shown(version),
-        },
-        {
-          key: 'state',
-          title: 'State',
-          render: (replica) => <ReplicaState replica={replica} />,
-        },
-        {
-          key: 'since',
           title: 'Since',
           width: '12.5rem',
-          from: 'wide',
-          render: ({ stats }) => (stats === null ? '' : time(stats.started_at)),
+          class: 'wide',
+          render: ({ stats }) => stats && time(stats.started_at),
         },
         {
-          key: 'connections',
           title: 'Clients',
           width: '6rem',
-          align: 'right',
-          render: ({ stats }) => (stats === null ? '' : integer(stats.connections.connected)),
+          class: 'right',
+          render: ({ stats }) => stats && integer(stats.connections.connected),
         },
         {
-          key: 'rate',
           title: 'Msg/s in',
           width: '6.5rem',
-          align: 'right',
-          render: ({ stats }) => (stats === null ? '' : brief(stats.rates.messages_in)),
+          class: 'right',
+          render: ({ stats }) => stats && brief(stats.rates.messages_in),
         },
         {
-          key: 'line',
           title: 'Last minute',
           width: '9rem',
-          from: 'medium',
+          class: 'medium',
           render: ({ replica, stats }) =>
-            stats !== null && (
+            stats && (
               <Spark
                 label={`Messages in of ${replica}, the last minute`}
                 values={stats.history.messages_in}
@@ -87,27 +73,23 @@ export function ReplicaTable({ replicas }: { replicas: readonly Replica[] }) {
             ),
         },
         {
-          key: 'latency',
           title: 'p99',
           width: '5.5rem',
-          align: 'right',
-          from: 'medium',
-          render: ({ stats }) => (stats === null ? '' : milliseconds(stats.ack_latency_ms.p99)),
+          class: 'right medium',
+          render: ({ stats }) => stats && milliseconds(stats.ack_latency_ms.p99),
         },
         {
-          key: 'failures',
           title: 'Failures',
           width: '6.5rem',
-          align: 'right',
-          from: 'wide',
-          render: ({ stats }) => (stats === null ? '' : integer(countFailures(stats.failures))),
+          class: 'right wide',
+          render: ({ stats }) => stats && integer(countFailures(stats.failures)),
         },
       ]}
     />
   );
 }
 
-export const countFailures = (failures: Readonly<Record<string, number>>): number =>
+const countFailures = (failures: Readonly<Record<string, number>>): number =>
   Object.values(failures).reduce((sum, count) => sum + count, 0);
 
 function ReplicaState({ replica: { ok, detail, stats } }: { replica: Replica }) {

@@ -1,7 +1,8 @@
 import { generate } from 'lean-qr';
 import { useMemo, useState } from 'preact/hooks';
+import { Dialog } from './forms.js';
 import type { Secret } from './session.js';
-import { Dialog } from './ui.js';
+import { Button } from './ui.js';
 
 /** Shows what is shown once; only its button puts it away. */
 export function SecretDialog({ secret, onClose }: { secret: Secret; onClose(): void }) {
@@ -17,9 +18,7 @@ export function SecretDialog({ secret, onClose }: { secret: Secret; onClose(): v
       ))}
       {code !== undefined && <QrCode text={code} label={`${title}, as a QR code`} />}
       <div class="buttons">
-        <button type="button" class="primary" onClick={onClose}>
-          I have kept it
-        </button>
+        <Button text="I have kept it" class="primary" onClick={onClose} />
       </div>
     </Dialog>
   );
@@ -38,9 +37,7 @@ function SecretField({ name, value }: { name: string; value: string }) {
       <code>{value}</code>
       {/* There is no clipboard for pages of plain HTTP from another machine: the text can be selected. */}
       {navigator.clipboard !== undefined && (
-        <button type="button" aria-label={`Copy ${name}`} onClick={() => void copy()}>
-          {copied === true ? 'Copied' : 'Copy'}
-        </button>
+        <Button text={copied === true ? 'Copied' : 'Copy'} label={`Copy ${name}`} onClick={copy} />
       )}
       {copied === false && <p role="alert">The browser does not let it be copied: select it.</p>}
     </div>

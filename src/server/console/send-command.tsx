@@ -4,10 +4,11 @@ import { maxAnswerWithinSec, maxCommandBytes, maxCommandTopicLength } from '../.
 import { readDurationMs } from '../../duration.js';
 import { ApiError } from './api-error.js';
 import { CommandState } from './device-commands.js';
+import { Field, FormDialog, textOf } from './forms.js';
 import { useLoad } from './hooks.js';
 import { useSession } from './session.js';
 import { bytes, integer, shown } from './text.js';
-import { Command, Field, FormDialog, textOf } from './ui.js';
+import { Command } from './ui.js';
 
 /** Sends a command to a device, or asks it, and shows what came of it. */
 export function SendCommand({ id, onClose, onSent }: { id: string; onClose(): void; onSent(): void }) {
@@ -24,8 +25,8 @@ export function SendCommand({ id, onClose, onSent }: { id: string; onClose(): vo
       onSubmit={async (form) => {
         setSent(undefined);
         setSent(await source.sendCommand(id, await readCommand(form)));
-        onSent();
       }}
+      onDone={onSent}
     >
       <Field label="Topic" hint={`What follows cmd/${shown(id)}/${asks ? 'call/' : ''}, such as fan/speed`}>
         <input

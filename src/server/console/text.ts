@@ -43,5 +43,11 @@ export function time(iso: string): string {
   return `${day} ${[at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(':')}`;
 }
 
+/** Metadata as `key=value`, one behind the other. */
+export const pairs = (metadata: Readonly<Record<string, string>>, gap: string): string =>
+  Object.entries(metadata)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(gap);
+
 /** How long ago a time was. */
 export const ago = (iso: string, now: number): string => `${span(now - Date.parse(iso))} ago`;
