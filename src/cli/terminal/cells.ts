@@ -46,11 +46,14 @@ export function toWidth(text: string, width: number, align: 'left' | 'right' = '
 /** A run of text in one style. Widths are exact, so that a line never wraps and columns stay in place. */
 export interface Span {
   readonly text: string;
-  readonly color?: 'cyan' | 'green' | 'yellow' | 'red';
+  readonly color?: 'cyan' | 'green' | 'yellow' | 'red' | undefined;
   readonly bold?: boolean;
   readonly dim?: boolean;
   readonly inverse?: boolean;
 }
+
+/** Text that stands back. */
+export const dim = (text: string): Span => ({ text, dim: true });
 
 export type Line = readonly Span[];
 

@@ -13,36 +13,34 @@ export interface ColumnShape {
   readonly maxWidth: number;
 }
 
-/** One column of the table of connections. */
-export interface Column extends ColumnShape {
-  readonly field: SortField | 'replica';
-  /** The first click on it sorts so that what matters comes first. */
-  readonly descendingFirst: boolean;
+/** A column of a table of such rows. */
+export interface ColumnOf<Row> extends ColumnShape {
   /** @param nowMs the server's time when the row was read. */
-  text(row: ConnectionJson, nowMs: number): string;
+  text(row: Row, nowMs: number): string;
 }
 
-function column<F extends Column['field']>(
-  field: F,
+/** @param sizes the priority, the smallest and the largest width; that is the smallest where it is left out. */
+export function column<Row, Field extends string>(
+  field: Field,
   title: string,
   [priority, minWidth, maxWidth = minWidth]: readonly [number, number, number?],
-  text: Column['text'],
-  options: Partial<Pick<Column, 'align' | 'descendingFirst'>> = {},
-): Column & { readonly field: F } {
-  const { align = 'right', descendingFirst = align === 'right' } = options;
-  return { field, title, align, priority, minWidth, maxWidth, descendingFirst, text };
+  text: ColumnOf<Row>['text'],
+  align: 'left' | 'right' = 'right',
+): ColumnOf<Row> & { readonly field: Field } {
+  return { field, title, align, priority, minWidth, maxWidth, text };
 }
 
-const left = { align: 'left' } as const;
+/** One column of the table of connections. */
+export type Column = ColumnOf<ConnectionJson> & { readonly field: SortField | 'replica' };
 
 /** All columns that can be sorted by, as they stand from left to right. */
 export const columns: readonly (Column & { readonly field: SortField })[] = [
-  column('device', 'DEVICE', [1, 10, 40], ({ device }) => toCellText(device), left),
-  column('type', 'TYPE', [7, 6, 24], ({ type }) => toCellText(type), left),
-  column('client', 'CLIENT ID', [2, 11, 64], ({ client }) => toCellText(client), left),
-  column('address', 'ADDRESS', [8, 15, 28], ({ address }) => toCellText(address), left),
-  column('protocol', 'MQTT', [12, 5], ({ protocol }) => toCellText(protocol), left),
-  column('transport', 'VIA', [11, 4], ({ transport }) => toCellText(transport), left),
+  column('device', 'DEVICE', [1, 10, 40], ({ device }) => toCellText(device), 'left'),
+  column('type', 'TYPE', [7, 6, 24], ({ type }) => toCellText(type), 'left'),
+  column('client', 'CLIENT ID', [2, 11, 64], ({ client }) => toCellText(client), 'left'),
+  column('address', 'ADDRESS', [8, 15, 28], ({ address }) => toCellText(address), 'left'),
+  column('protocol', 'MQTT', [12, 5], ({ protocol }) => toCellText(protocol), 'left'),
+  column('transport', 'VIA', [11, 4], ({ transport }) => toCellText(transport), 'left'),
   column('qos', 'QOS 0/1/2 %', [9, 11], ({ received }) => formatMix(received)),
   column('rate', 'MSG/S', [3, 7], ({ rate }) => (rate === null ? '…' : formatShort(rate))),
   column('messages', 'MESSAGES', [13, 9], ({ received }) => formatCountShort(countReceived(received))),
@@ -52,17 +50,12 @@ export const columns: readonly (Column & { readonly field: SortField })[] = [
   column('connected', 'CONNECTED', [6, 9], ({ connected_at }, nowMs) =>
     formatAge(nowMs - Date.parse(connected_at)),
   ),
-  column(
-    'last_message',
-    'LAST MSG',
-    [4, 8],
-    ({ last_message_at }, nowMs) =>
-      last_message_at === null ? '–' : formatAge(nowMs - Date.parse(last_message_at)),
-    { align: 'right', descendingFirst: false },
+  column('last_message', 'LAST MSG', [4, 8], ({ last_message_at }, nowMs) =>
+    last_message_at === null ? '–' : formatAge(nowMs - Date.parse(last_message_at)),
   ),
 ];
 
-const replicaColumn = column('replica', 'REPLICA', [7.5, 7], ({ replica }) => toCellText(replica), left);
+const replicaColumn = column('replica', 'REPLICA', [7.5, 7], ({ replica }) => toCellText(replica), 'left');
 /** It stands behind the type of the device. */
 const withReplica: readonly Column[] = [...columns.slice(0, 2), replicaColumn, ...columns.slice(2)];
 
@@ -71,9 +64,10 @@ export function columnsOf({ replicas }: Pick<ConnectionPageJson, 'replicas'>): r
   return replicas.length > 1 ? withReplica : columns;
 }
 
-/** Whether the largest comes first: as is natural for the column, or the other way round. */
+/** Whether the largest comes first: as is natural for the column, where what matters comes first, or the other way round. */
 export function sortsDescending(sort: SortField, reverse: boolean): boolean {
-  const first = columns.find(({ field }) => field === sort)?.descendingFirst ?? true;
+  const { align } = columns.find(({ field }) => field === sort) ?? {};
+  const first = align === 'right' && sort !== 'last_message';
   return reverse ? !first : first;
 }
 

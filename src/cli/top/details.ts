@@ -1,21 +1,25 @@
 import type { ConnectionDetailsJson } from '../../api/connection.js';
-import { type Line, type Span, toCellText, toWidth } from '../terminal/cells.js';
+import { dim, type Line, type Span, toCellText, toWidth } from '../terminal/cells.js';
 import { formatAge, formatBytes, formatInteger, formatShort, sparkline } from '../terminal/format.js';
 import { formatMix } from './columns.js';
-import { keyHelp } from './keys.js';
 import type { TopState } from './state.js';
 
 const labelWidth = 14;
 
 /** A name in a column of its own, and what stands behind it. */
 export function labelled(label: string, ...spans: readonly Span[]): Line {
-  return [{ text: `  ${toWidth(label, labelWidth)}`, dim: true }, ...spans];
+  return [dim(`  ${toWidth(label, labelWidth)}`), ...spans];
+}
+
+export function labelDevice(id: string, type: string): Line {
+  const name: Span = { text: toCellText(id), bold: true, color: 'cyan' };
+  return labelled('device', name, dim(`   ${toCellText(type)}`));
 }
 
 /** One connection in full, at most `height` lines. */
 export function drawDetails({ details }: TopState, height: number, width: number): Line[] {
   const found = details?.found;
-  if (found === undefined) return [[], [{ text: '   Asking …', dim: true }]];
+  if (found === undefined) return [[], [dim('   Asking …')]];
   if (found === 'ended') {
     return [[], [{ text: '   This connection has ended. Enter or Esc goes back.', color: 'yellow' }]];
   }
@@ -30,15 +34,10 @@ function describe(found: ConnectionDetailsJson, rates: readonly number[], width:
   const since = (at: string) => formatAge(nowMs - Date.parse(at));
   const { received, outgoing, will, waits, last_error: error, last_message_at: last } = found;
   const total = received.qos0 + received.qos1 + received.qos2;
-  const dim = (text: string): Span => ({ text, dim: true });
   const terms = describeTerms(found);
   return [
     [],
-    labelled(
-      'device',
-      { text: toCellText(found.device), bold: true, color: 'cyan' },
-      dim(`   ${toCellText(found.type)}`),
-    ),
+    labelDevice(found.device, found.type),
     labelled('client id', { text: toCellText(found.client), bold: true }),
     labelled(
       'connected',
@@ -136,10 +135,7 @@ function drawLists(found: ConnectionDetailsJson, height: number, width: number):
   const subscriptions = found.subscribed_to.map(({ filter, qos }) => `${toCellText(filter)}  QoS ${qos}`);
   const topics = found.last_topics.map(toCellText);
   const lines: Line[] = [
-    [
-      { text: `  ${toWidth(`SUBSCRIPTIONS ${subscriptions.length}`, leftWidth)}`, dim: true },
-      { text: 'LAST TOPICS', dim: true },
-    ],
+    [dim(`  ${toWidth(`SUBSCRIPTIONS ${subscriptions.length}`, leftWidth)}`), dim('LAST TOPICS')],
   ];
   const rows = Math.max(0, height - 1);
   const [left, right] = [shorten(subscriptions, rows), shorten(topics, rows)];
@@ -153,31 +149,4 @@ function shorten(items: readonly string[], height: number): readonly string[] {
   if (items.length === 0) return ['none'];
   if (items.length <= height) return items;
   return [...items.slice(0, Math.max(0, height - 1)), `… and ${items.length - Math.max(0, height - 1)} more`];
-}
-
-/** What the keys do. */
-export function drawHelp(height: number, serving: boolean): Line[] {
-  const rows: (readonly [string, string])[] = [...keyHelp];
-  if (serving) rows.splice(-2, 0, ['l', "the server's log"]);
-  const lines: Line[] = [[], [{ text: '  KEYS', dim: true }]];
-  for (const [keys, does] of rows)
-    lines.push([{ text: `  ${toWidth(keys, 16)}`, bold: true, color: 'cyan' }, { text: does }]);
-  lines.push(
-    [],
-    [
-      {
-        text: '  IN FLIGHT: messages waiting until NATS has stored them. QOS: shares of QoS 0, 1 and 2 in percent.',
-        dim: true,
-      },
-    ],
-  );
-  return lines.slice(0, height);
-}
-
-/** The latest lines of the server's log. */
-export function drawLog(lines: readonly string[], height: number): Line[] {
-  return [
-    [{ text: '  LOG', dim: true }],
-    ...lines.slice(-(height - 1)).map((text): Line => [{ text: `  ${toCellText(text)}` }]),
-  ];
 }

@@ -1,21 +1,19 @@
-import { type Line, type Span, toCellText, toWidth } from '../terminal/cells.js';
+import { dim, type Line, toCellText, toWidth } from '../terminal/cells.js';
 import { formatAge, formatClock, formatInteger } from '../terminal/format.js';
-import { labelled } from './details.js';
-import { showPending, stateOf } from './lists.js';
+import { labelDevice, labelled } from './details.js';
+import { sessionState, showMetadata, showPending, stateColors, stateOf } from './lists.js';
 import type { DeviceFound, TopState } from './state.js';
 
 /** One device with its messages and sessions, at most `height` lines. */
 export function drawDevice({ device: shown }: TopState, height: number, width: number): Line[] {
   const found = shown?.found;
-  if (found === undefined) return [[], [{ text: '   Asking …', dim: true }]];
+  if (found === undefined) return [[], [dim('   Asking …')]];
   if (found === 'gone')
     return [[], [{ text: '   There is no such device. Enter or Esc goes back.', color: 'yellow' }]];
   const nowMs = Date.now();
   const lines = [...describe(found, nowMs), [], ...drawSessions(found, nowMs, width)];
-  return lines.length <= height ? lines : [...lines.slice(0, height - 1), [{ text: '  …', dim: true }]];
+  return lines.length <= height ? lines : [...lines.slice(0, height - 1), [dim('  …')]];
 }
-
-const dim = (text: string): Span => ({ text, dim: true });
 
 function describe({ device, sessions }: DeviceFound, nowMs: number): Line[] {
   const ago = (at: string | null) => (at === null ? 'never' : `${formatAge(nowMs - Date.parse(at))} ago`);
@@ -24,14 +22,10 @@ function describe({ device, sessions }: DeviceFound, nowMs: number): Line[] {
   const pending = sessions?.map(({ pending: count }) => count ?? 0) ?? [];
   return [
     [],
-    labelled(
-      'device',
-      { text: toCellText(device.id), bold: true, color: 'cyan' },
-      dim(`   ${toCellText(device.type)}`),
-    ),
+    labelDevice(device.id, device.type),
     labelled(
       'state',
-      state === 'active' ? { text: state } : { text: state, color: state === 'revoked' ? 'red' : 'yellow' },
+      { text: state, color: stateColors[state] },
       dim(
         `   last seen ${ago(device.last_seen_at)}   added ${ago(device.created_at)}   expires ${
           expires === null ? 'never' : new Date(expires).toISOString()
@@ -48,15 +42,7 @@ function describe({ device, sessions }: DeviceFound, nowMs: number): Line[] {
     ),
     labelled(
       'metadata',
-      Object.keys(metadata).length === 0
-        ? dim('none')
-        : {
-            text: toCellText(
-              Object.entries(metadata)
-                .map(([key, value]) => `${key}=${value}`)
-                .join('  '),
-            ),
-          },
+      Object.keys(metadata).length === 0 ? dim('none') : { text: toCellText(showMetadata(metadata, '  ')) },
     ),
     ...(ledger === null
       ? [labelled('messages', dim('none yet'))]
@@ -97,20 +83,15 @@ function describe({ device, sessions }: DeviceFound, nowMs: number): Line[] {
 
 function drawSessions({ sessions = [] }: DeviceFound, nowMs: number, width: number): Line[] {
   const lines: Line[] = [[dim(`  SESSIONS ${sessions.length}`)]];
-  for (const { client, connected, away_since: away, pending, subscriptions, problem } of sessions) {
-    const state =
-      problem !== null
-        ? 'unreadable'
-        : connected
-          ? 'connected'
-          : away === null
-            ? 'away'
-            : `away ${formatAge(nowMs - Date.parse(away))}`;
+  for (const session of sessions) {
+    const { client, away_since: away, pending, subscriptions } = session;
+    const state = sessionState(session);
+    const since = state === 'away' && away !== null ? ` ${formatAge(nowMs - Date.parse(away))}` : '';
     const filters = subscriptions.map(({ filter }) => filter).join('  ');
     lines.push([
       { text: `  ${toWidth(toCellText(client), Math.max(10, Math.min(32, Math.floor(width / 3))))}  ` },
-      { text: toWidth(state, 12) },
-      dim(`  ${pending === null ? '–' : showPending(pending)} pending   ${toCellText(filters)}`),
+      { text: toWidth(state + since, 12) },
+      dim(`  ${showPending(pending)} pending   ${toCellText(filters)}`),
     ]);
   }
   if (sessions.length === 0) lines.push([dim('  none that outlives its connection')]);

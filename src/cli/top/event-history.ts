@@ -6,17 +6,11 @@ import { eventKey } from './lists.js';
 const kept = 500;
 
 /** The events of all replicas, as far as the answers of the fleet have told them. */
-export interface EventHistory {
-  add(fleet: FleetJson): void;
-  /** The latest first. */
-  list(): readonly EventJson[];
-}
-
-export function openEventHistory(): EventHistory {
+export function openEventHistory() {
   let events: readonly EventJson[] = [];
   let known: ReadonlySet<string> = new Set();
   return {
-    add({ replicas }) {
+    add({ replicas }: FleetJson): void {
       const told = replicas.flatMap(({ replica, stats }) =>
         (stats?.recent_events ?? []).map((event): EventJson => ({ ...event, replica })),
       );
@@ -27,6 +21,7 @@ export function openEventHistory(): EventHistory {
         .slice(0, kept);
       known = new Set([...events, ...told].map(eventKey));
     },
+    /** The latest first. */
     list: () => events,
   };
 }

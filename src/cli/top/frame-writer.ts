@@ -4,18 +4,14 @@ import type { OutputStream } from '../terminal/io.js';
 const begin = '\x1b[?2026h';
 const end = '\x1b[?2026l';
 
-/** Puts frames on the screen. */
-export interface FrameWriter {
-  /** Writes the lines in which a frame differs from the one before, each at its place, so that nothing flickers. */
-  write(frame: string): void;
-  /** What is on the screen is not what was written: the next frame is written whole. */
-  forget(): void;
-}
+export type FrameWriter = ReturnType<typeof openFrameWriter>;
 
-export function openFrameWriter(stdout: Pick<OutputStream, 'write'>): FrameWriter {
+/** Puts frames on the screen. */
+export function openFrameWriter(stdout: Pick<OutputStream, 'write'>) {
   let before: readonly string[] = [];
   return {
-    write(frame) {
+    /** Writes the lines in which a frame differs from the one before, each at its place, so that nothing flickers. */
+    write(frame: string): void {
       const lines = frame.split('\n');
       let text = '';
       for (let row = 0; row < Math.max(lines.length, before.length); row += 1) {
@@ -25,7 +21,8 @@ export function openFrameWriter(stdout: Pick<OutputStream, 'write'>): FrameWrite
       before = lines;
       if (text !== '') stdout.write(`${begin}${text}${end}`);
     },
-    forget() {
+    /** What is on the screen is not what was written: the next frame is written whole. */
+    forget(): void {
       before = [];
     },
   };

@@ -1,5 +1,5 @@
 import type { StatsJson } from '../../api/stats.js';
-import { cellWidth, type Line, lineWidth, type Span, toCellText, toWidth } from '../terminal/cells.js';
+import { cellWidth, dim, type Line, lineWidth, type Span, toCellText, toWidth } from '../terminal/cells.js';
 import {
   formatAge,
   formatBytes,
@@ -19,35 +19,13 @@ const detailedWidth = 72;
 /** What is known of the replicas, in as many lines as asked for: 1, 3 or 5. */
 export function drawHeader(stats: TopStats | undefined, where: string, width: number, lines: number): Line[] {
   if (stats === undefined) {
-    const title: Line[] = [
-      [
-        { text: ' svc-mqtt', bold: true },
-        { text: `  ${toCellText(where)}`, dim: true },
-      ],
-    ];
+    const title: Line[] = [[{ text: ' svc-mqtt', bold: true }, dim(`  ${toCellText(where)}`)]];
     return [...title, ...Array.from({ length: lines - 1 }, (): Line => [])];
   }
   if (lines === 1) return [drawInOneLine(stats, width)];
   const top = [drawTitle(stats, width), drawCounts(stats, width)];
   if (lines === 3) return [...top, packItems(ratesOf(stats), width)];
-  return [
-    ...top,
-    drawTraffic(
-      'IN',
-      stats.rates.messages_in,
-      stats.rates.bytes_in,
-      [stats.history.messages_in, stats.history.bytes_in],
-      width,
-    ),
-    drawTraffic(
-      'OUT',
-      stats.rates.messages_out,
-      stats.rates.bytes_out,
-      [stats.history.messages_out, stats.history.bytes_out],
-      width,
-    ),
-    [],
-  ];
+  return [...top, drawTraffic(stats, 'in', width), drawTraffic(stats, 'out', width), []];
 }
 
 /** As many items as toWidth, the first ones first, on one line. */
@@ -65,17 +43,11 @@ function packItems(items: readonly Line[], width: number): Line {
 }
 
 function labelled(label: string, value: string, style: Omit<Span, 'text'> = {}): Line {
-  return [
-    { text: `${label} `, dim: true },
-    { text: value, bold: true, ...style },
-  ];
+  return [dim(`${label} `), { text: value, bold: true, ...style }];
 }
 
 function drawTitle(stats: TopStats, width: number): Line {
-  const name: Line = [
-    { text: 'svc-mqtt', bold: true, color: 'cyan' },
-    { text: ` ${toCellText(stats.version)}`, dim: true },
-  ];
+  const name: Line = [{ text: 'svc-mqtt', bold: true, color: 'cyan' }, dim(` ${toCellText(stats.version)}`)];
   const left = packItems([name, ...drawReplicas(stats)], width);
   const room = width - lineWidth(left) - gapText.length - 1;
   const parts = [
@@ -126,9 +98,9 @@ function drawCounts(stats: StatsJson, width: number): Line {
       drawFailures(stats.failures, waiting.causes.length > 0 ? 0 : width),
       drawWaiting(waiting),
       [
-        { text: 'ack p50 ', dim: true },
+        dim('ack p50 '),
         { text: formatMs(latency.p50), bold: true },
-        { text: '  p99 ', dim: true },
+        dim('  p99 '),
         { text: formatMs(latency.p99), bold: true },
       ],
       labelled('stored', formatInteger(totals.stored)),
@@ -145,7 +117,7 @@ function drawWaiting({ messages, causes }: StatsJson['waiting']): Line {
   const others = causes.length > 1 ? ', …' : '';
   return [
     ...labelled('waiting', formatInteger(messages), { color: 'red' }),
-    { text: ` (${formatCountShort(clients)} clients: ${toCellText(most.cause)}${others})`, dim: true },
+    dim(` (${formatCountShort(clients)} clients: ${toCellText(most.cause)}${others})`),
   ];
 }
 
@@ -160,12 +132,9 @@ function drawFailures(failures: StatsJson['failures'], width: number): Line {
   const detail =
     most === undefined ? '' : ` ${formatCountShort(most[1])} ${toCellText(most[0]).replaceAll('_', ' ')}`;
   return [
-    { text: 'failures ', dim: true },
+    dim('failures '),
     { text: formatCountShort(total), bold: true, color: 'yellow' },
-    {
-      text: kinds.length === 1 || detail === '' ? detail.replace(/^ \S+/, '') : ` (${detail.trim()}, …)`,
-      dim: true,
-    },
+    dim(kinds.length === 1 || detail === '' ? detail.replace(/^ \S+/, '') : ` (${detail.trim()}, …)`),
   ];
 }
 
@@ -178,27 +147,22 @@ function ratesOf({ rates }: StatsJson): Line[] {
   ];
 }
 
-function drawTraffic(
-  label: string,
-  messages: number,
-  bytes: number,
-  [messageHistory, byteHistory]: readonly [readonly number[], readonly number[]],
-  width: number,
-): Line {
-  const numbers = [
-    `${toWidth(formatInteger(messages), 9, 'right')} msg/s `,
-    `${toWidth(formatBytes(bytes), 9, 'right')}/s `,
-  ];
-  const fixed = 1 + 4 + numbers.join('').length + gapText.length + 1;
+function drawTraffic({ rates, history }: StatsJson, way: 'in' | 'out', width: number): Line {
+  const messages = `${toWidth(formatInteger(rates[`messages_${way}`]), 9, 'right')} msg/s `;
+  const bytes = `${toWidth(formatBytes(rates[`bytes_${way}`]), 9, 'right')}/s `;
+  const fixed = 1 + 4 + messages.length + bytes.length + gapText.length + 1;
   const spark = Math.min(widestSpark, Math.floor((width - fixed) / 2));
-  const shown = spark >= 8 ? spark : 0;
+  const drawSpark = (numbers: readonly number[]): Span => ({
+    ...dim(sparkline(numbers, spark >= 8 ? spark : 0)),
+    color: 'cyan',
+  });
   return [
-    { text: ` ${label.toLowerCase().padEnd(4)}`, dim: true },
-    { text: numbers[0] ?? '', bold: true },
-    { text: sparkline(messageHistory, shown), color: 'cyan', dim: true },
+    dim(` ${way.padEnd(4)}`),
+    { text: messages, bold: true },
+    drawSpark(history[`messages_${way}`]),
     { text: gapText },
-    { text: numbers[1] ?? '', bold: true },
-    { text: sparkline(byteHistory, shown), color: 'cyan', dim: true },
+    { text: bytes, bold: true },
+    drawSpark(history[`bytes_${way}`]),
   ];
 }
 

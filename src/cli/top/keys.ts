@@ -1,24 +1,8 @@
+import type { Key } from 'ink';
 import { type Action, type TopState, views } from './state.js';
 
 /** The keys of which a terminal sends more than a character. */
-export interface SpecialKeys {
-  readonly upArrow?: boolean;
-  readonly downArrow?: boolean;
-  readonly leftArrow?: boolean;
-  readonly rightArrow?: boolean;
-  readonly pageUp?: boolean;
-  readonly pageDown?: boolean;
-  readonly home?: boolean;
-  readonly end?: boolean;
-  readonly return?: boolean;
-  readonly escape?: boolean;
-  readonly backspace?: boolean;
-  readonly delete?: boolean;
-  readonly tab?: boolean;
-  readonly shift?: boolean;
-  readonly ctrl?: boolean;
-  readonly meta?: boolean;
-}
+export type SpecialKeys = Readonly<Partial<Key>>;
 
 /** What is shown of the keys, the most important ones first. */
 export const keyHelp: readonly (readonly [keys: string, does: string])[] = [

@@ -1,5 +1,5 @@
 import { showPayload } from '../tail-nats/payload-view.js';
-import { type Line, toCellText, toWidth } from '../terminal/cells.js';
+import { dim, type Line, toCellText, toWidth } from '../terminal/cells.js';
 import { formatBytes, formatClock, formatInteger } from '../terminal/format.js';
 import type { TopState } from './state.js';
 
@@ -11,16 +11,15 @@ export function drawMessages({ peek, frozen }: TopState, height: number, width: 
   const { device, messages, missed, problem } = peek;
   const topicWidth = Math.max(8, Math.min(48, Math.floor(width * 0.3)));
   const title: Line = [
-    { text: ' MESSAGES OF ', dim: true },
+    dim(' MESSAGES OF '),
     { text: toCellText(device), bold: true, color: 'cyan' },
     { text: missed === 0 ? '' : `   ${formatInteger(missed)} not shown`, color: 'yellow' },
     ...(frozen ? [{ text: '   ' }, { text: ' FROZEN ', inverse: true, bold: true }] : []),
   ];
   const titles: Line = [
-    {
-      text: ` ${toWidth('TIME', 8)}  ${toWidth('TOPIC', topicWidth)}  ${toWidth('SIZE', sizeWidth, 'right')}  PAYLOAD`,
-      dim: true,
-    },
+    dim(
+      ` ${toWidth('TIME', 8)}  ${toWidth('TOPIC', topicWidth)}  ${toWidth('SIZE', sizeWidth, 'right')}  PAYLOAD`,
+    ),
   ];
   const rows = messages
     .slice(-Math.max(0, height - 3))
@@ -29,13 +28,13 @@ export function drawMessages({ peek, frozen }: TopState, height: number, width: 
       const text = toCellText(showPayload(payload, width));
       const more = size > payload.length && !text.endsWith('…') ? '…' : '';
       return [
-        { text: ` ${formatClock(at)}  `, dim: true },
+        dim(` ${formatClock(at)}  `),
         { text: `${toWidth(toCellText(topic ?? subject), topicWidth)}  ` },
-        { text: `${toWidth(formatBytes(size), sizeWidth, 'right')}  `, dim: true },
+        dim(`${toWidth(formatBytes(size), sizeWidth, 'right')}  `),
         { text: text + more },
       ];
     });
   if (problem !== undefined) rows.push([{ text: `   ${toCellText(problem)}`, color: 'red' }]);
-  else if (rows.length === 0) rows.push([{ text: '   None has passed yet.', dim: true }]);
+  else if (rows.length === 0) rows.push([dim('   None has passed yet.')]);
   return [title, titles, ...rows.slice(-Math.max(0, height - 2))];
 }

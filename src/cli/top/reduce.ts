@@ -1,6 +1,6 @@
 import type { ConnectionPageJson } from '../../api/connection.js';
 import type { PageRequest } from '../store/live-api.js';
-import { columns, growToConnections, growWidths } from './columns.js';
+import { columns, growToConnections, growWidths, sortsDescending } from './columns.js';
 import { listColumns } from './lists.js';
 import {
   type Action,
@@ -17,6 +17,7 @@ import {
   selectedItem,
   selectedRow,
   type TopState,
+  untouched,
   type View,
   views,
 } from './state.js';
@@ -66,29 +67,17 @@ function followChosen(next: TopState, at: number, isThere: boolean): TopState {
   return { ...kept, chosen: kept.cursor === 0 ? undefined : (keyAt(kept, kept.cursor) ?? next.chosen) };
 }
 
+function showTable(state: TopState): TopState {
+  return { ...state, screen: 'table', details: undefined, device: undefined, peek: undefined };
+}
+
 /** Another list, as it was left. */
 function showView(state: TopState, view: View): TopState {
   const { cursor, top, chosen, filter, widths, list } = state;
-  const shown = {
-    ...state,
-    screen: 'table' as const,
-    details: undefined,
-    device: undefined,
-    peek: undefined,
-    notice: undefined,
-    kicked: undefined,
-  };
+  const shown = { ...showTable(state), notice: undefined, kicked: undefined };
   if (view === state.view) return shown;
-  const place = state.places[view] ?? {
-    cursor: 0,
-    top: 0,
-    chosen: undefined,
-    filter: '',
-    widths: {},
-    list: undefined,
-  };
   const places = { ...state.places, [state.view]: { cursor, top, chosen, filter, widths, list } };
-  return fitRows({ ...shown, ...place, view, places });
+  return fitRows({ ...shown, ...(state.places[view] ?? untouched), view, places });
 }
 
 function sortBy(state: TopState, by: -1 | 1): TopState {
@@ -96,7 +85,7 @@ function sortBy(state: TopState, by: -1 | 1): TopState {
   const at = columns.findIndex(({ field }) => field === state.sort);
   const next = columns[(at + by + columns.length) % columns.length];
   if (next === undefined) return state;
-  return restart({ ...state, sort: next.field, descending: next.descendingFirst });
+  return restart({ ...state, sort: next.field, descending: sortsDescending(next.field, false) });
 }
 
 function ask(state: TopState, question: Question | undefined): TopState {
@@ -275,8 +264,7 @@ function takePassing(
 /** Back to the table; from the table, to all of its rows. */
 function goBack(state: TopState): TopState {
   if (state.screen === 'messages') return { ...state, screen: state.peek?.from ?? 'table', peek: undefined };
-  if (state.screen !== 'table')
-    return { ...state, screen: 'table', details: undefined, device: undefined, peek: undefined };
+  if (state.screen !== 'table') return showTable(state);
   const { view, replica } = state;
   if (view === 'connections' && replica !== undefined)
     return restart({ ...state, replica: undefined, filter: '' });

@@ -1,11 +1,20 @@
-import { fitLine, type Line, lineWidth, type Span, toCellText } from '../terminal/cells.js';
+import { dim, fitLine, type Line, lineWidth, type Span, toCellText, toWidth } from '../terminal/cells.js';
 import { formatInteger } from '../terminal/format.js';
 import { columns } from './columns.js';
-import { drawDetails, drawHelp, drawLog } from './details.js';
+import { drawDetails } from './details.js';
 import { drawDevice } from './device-screen.js';
 import { drawHeader } from './header.js';
+import { keyHelp } from './keys.js';
 import { drawMessages } from './messages-screen.js';
-import { chromeOf, countRows, maxListLength, type Question, type TopState, views } from './state.js';
+import {
+  chromeOf,
+  countRows,
+  maxListLength,
+  type Question,
+  type TopState,
+  type View,
+  views,
+} from './state.js';
 import { drawEvents, drawTable } from './table.js';
 
 /**
@@ -36,24 +45,29 @@ function toGrey({ text, inverse }: Span): Span {
 }
 
 function drawBody(state: TopState, where: string, height: number): Line[] {
+  const lines = drawShown(state, where, height);
+  while (lines.length < height) lines.push([]);
+  return lines.slice(0, height);
+}
+
+function drawShown(state: TopState, where: string, height: number): Line[] {
   const { columns: width, screen, stats } = state;
-  const { events } = chromeOf(state.rows, state.view);
-  const lines =
-    screen === 'table'
-      ? [...drawTable(state, where), ...drawEvents(stats?.recent_events ?? [], events, width)]
-      : screen === 'details'
-        ? drawDetails(state, height, width)
-        : screen === 'device'
-          ? drawDevice(state, height, width)
-          : screen === 'messages'
-            ? drawMessages(state, height, width)
-            : screen === 'help'
-              ? drawHelp(height, state.serving)
-              : drawLog(state.logLines, height);
-  return [...lines, ...Array.from({ length: Math.max(0, height - lines.length) }, (): Line => [])].slice(
-    0,
-    height,
-  );
+  switch (screen) {
+    case 'table': {
+      const { events } = chromeOf(state.rows, state.view);
+      return [...drawTable(state, where), ...drawEvents(stats?.recent_events ?? [], events, width)];
+    }
+    case 'details':
+      return drawDetails(state, height, width);
+    case 'device':
+      return drawDevice(state, height, width);
+    case 'messages':
+      return drawMessages(state, height, width);
+    case 'help':
+      return drawHelp(height, state.serving);
+    case 'log':
+      return drawLog(state.logLines, height);
+  }
 }
 
 /** What is asked, typed, told or wrong; and which part of which list is seen. */
@@ -114,9 +128,9 @@ function drawPosition(state: TopState): Line {
   const spans: Span[] = [];
   if (frozen) spans.push({ text: ' FROZEN ', inverse: true, bold: true }, { text: '  ' });
   if (view === 'connections' && replica !== undefined)
-    spans.push({ text: 'replica ', dim: true }, { text: toCellText(replica), bold: true }, { text: '   ' });
+    spans.push(dim('replica '), { text: toCellText(replica), bold: true }, { text: '   ' });
   if (filter !== '' && filterBefore === undefined) {
-    spans.push({ text: 'filter ', dim: true }, { text: toCellText(filter), bold: true }, { text: '   ' });
+    spans.push(dim('filter '), { text: toCellText(filter), bold: true }, { text: '   ' });
   }
   const count = countRows(state);
   if (count > 0) {
@@ -125,84 +139,95 @@ function drawPosition(state: TopState): Line {
   }
   if (view !== 'connections') {
     if (list?.more === true)
-      spans.push(
-        count >= maxListLength ? { text: '; / finds others', color: 'yellow' } : { text: '+', dim: true },
-      );
+      spans.push(count >= maxListLength ? { text: '; / finds others', color: 'yellow' } : dim('+'));
     return spans;
   }
   if (page !== undefined && count > 0) {
     const all = page.matching === page.total ? '' : ` (${formatInteger(page.total)} in all)`;
-    spans.push({ text: `${all}   `, dim: true });
+    spans.push(dim(`${all}   `));
   }
   const title = columns.find(({ field }) => field === sort)?.title.toLowerCase() ?? sort;
-  spans.push({ text: 'by ', dim: true }, { text: `${title} ${descending ? '▼' : '▲'}`, color: 'cyan' });
+  spans.push(dim('by '), { text: `${title} ${descending ? '▼' : '▲'}`, color: 'cyan' });
   return spans;
 }
 
 const keyGap = '  ';
 
-function keysOf({
-  filterBefore,
-  screen,
-  view,
-  frozen,
-  serving,
-}: TopState): readonly (readonly [string, string])[] {
-  if (filterBefore !== undefined)
-    return [
-      ['Enter', 'keep'],
-      ['Esc', 'take back'],
-      ['Ctrl-U', 'clear'],
-    ];
-  const peek = ['p', 'messages'] as const;
-  const onDevice = [
-    ['R', 'revoke'],
-    ['c', 'copy'],
-  ] as const;
-  if (screen === 'details') return [['Esc', 'back'], ['x', 'kick'], ...onDevice, peek, ['?', 'help']];
-  if (screen === 'device') return [['Esc', 'back'], ...onDevice, peek, ['?', 'help']];
-  if (screen === 'messages')
-    return [
-      ['Esc', 'back'],
-      ['Space', frozen ? 'go on' : 'freeze'],
-      ['c', 'copy'],
-    ];
-  if (screen !== 'table') return [['Esc', 'back']];
-  const acts: Readonly<Record<typeof view, readonly (readonly [string, string])[]>> = {
-    connections: [['Enter', 'details'], ['x', 'kick'], ...onDevice],
-    devices: [['Enter', 'details'], ...onDevice],
-    sessions: [['Enter', 'device'], ['x', 'end'], ...onDevice],
-    replicas: [['Enter', 'connections']],
-    events: [['Enter', 'device'], ...onDevice],
-  };
-  return [
-    ['q', 'quit'],
-    ['?', 'help'],
-    ['/', 'filter'],
-    ...acts[view],
-    ['Space', frozen ? 'go on' : 'freeze'],
-    ...(view === 'connections'
-      ? ([
-          ['< >', 'sort'],
-          ['r', 'reverse'],
-        ] as const)
-      : []),
-    ...(view === 'replicas' ? [] : [peek]),
-    ...(serving ? ([['l', 'log']] as const) : []),
-  ];
+type Hint = readonly [key: string, does: string];
+
+const back: Hint = ['Esc', 'back'];
+const help: Hint = ['?', 'help'];
+const kick: Hint = ['x', 'kick'];
+const revoke: Hint = ['R', 'revoke'];
+const copy: Hint = ['c', 'copy'];
+const peek: Hint = ['p', 'messages'];
+const whileTyping: readonly Hint[] = [
+  ['Enter', 'keep'],
+  ['Esc', 'take back'],
+  ['Ctrl-U', 'clear'],
+];
+const ordering: readonly Hint[] = [
+  ['< >', 'sort'],
+  ['r', 'reverse'],
+];
+const onRow: Readonly<Record<View, readonly Hint[]>> = {
+  connections: [['Enter', 'details'], kick, revoke, copy],
+  devices: [['Enter', 'details'], revoke, copy],
+  sessions: [['Enter', 'device'], ['x', 'end'], revoke, copy],
+  replicas: [['Enter', 'connections']],
+  events: [['Enter', 'device'], revoke, copy],
+};
+
+function keysOf({ filterBefore, screen, view, frozen, serving }: TopState): readonly Hint[] {
+  if (filterBefore !== undefined) return whileTyping;
+  const freeze: Hint = ['Space', frozen ? 'go on' : 'freeze'];
+  if (screen === 'details') return [back, kick, revoke, copy, peek, help];
+  if (screen === 'device') return [back, revoke, copy, peek, help];
+  if (screen === 'messages') return [back, freeze, copy];
+  if (screen !== 'table') return [back];
+  const keys: Hint[] = [['q', 'quit'], help, ['/', 'filter'], ...onRow[view], freeze];
+  if (view === 'connections') keys.push(...ordering);
+  if (view !== 'replicas') keys.push(peek);
+  if (serving) keys.push(['l', 'log']);
+  return keys;
 }
 
 /** The keys that matter here, the first ones first, as far as there is room; 80 columns show those that act. */
 function drawKeys(state: TopState): Line {
-  const keys = keysOf(state);
   const spans: Span[] = [];
   let left = state.columns;
-  for (const [key, does] of keys) {
+  for (const [key, does] of keysOf(state)) {
     const space = spans.length === 0 ? ' ' : keyGap;
     const needed = space.length + key.length + 1 + does.length;
     if (needed > left) break;
     left -= needed;
-    spans.push({ text: `${space}${key}`, bold: true }, { text: ` ${does}`, dim: true });
+    spans.push({ text: `${space}${key}`, bold: true }, dim(` ${does}`));
   }
   return spans;
+}
+
+/** What the keys do. */
+function drawHelp(height: number, serving: boolean): Line[] {
+  const rows: (readonly [string, string])[] = [...keyHelp];
+  if (serving) rows.splice(-2, 0, ['l', "the server's log"]);
+  const lines: Line[] = [[], [dim('  KEYS')]];
+  for (const [keys, does] of rows)
+    lines.push([{ text: `  ${toWidth(keys, 16)}`, bold: true, color: 'cyan' }, { text: does }]);
+  lines.push(
+    [],
+    [
+      dim(
+        '  IN FLIGHT: messages waiting until NATS has stored them. QOS: shares of QoS 0, 1 and 2 in percent.',
+      ),
+    ],
+  );
+  return lines.slice(0, height);
+}
+
+/** The latest lines of the server's log. */
+function drawLog(lines: readonly string[], height: number): Line[] {
+  return [
+    [dim('  LOG')],
+    ...lines.slice(-(height - 1)).map((text): Line => [{ text: `  ${toCellText(text)}` }]),
+  ];
 }

@@ -8,15 +8,7 @@ import { type Action, type Effect, isLoaded, listRequestOf, requestOf, type TopS
 import { toTopStats } from './top-stats.js';
 
 /** The state of the screen, and what keeps it true. */
-export interface TopSession {
-  readonly state: TopState;
-  dispatch(action: Action): void;
-  /** @returns a function that ends the subscription. */
-  subscribe(listener: () => void): () => void;
-  /** Resolves when the operator quits; rejects when the first answer is that the key is missing, wrong or too low. */
-  readonly quit: Promise<void>;
-  close(): void;
-}
+export type TopSession = ReturnType<typeof startTopSession>;
 
 const refreshMs = 1_000;
 /** Keys that come close together are answered together. */
@@ -38,7 +30,7 @@ export function startTopSession(options: {
   copy(text: string): void;
   /** The latest lines of the server's log, when it is served here. */
   readLog?: () => readonly string[];
-}): TopSession {
+}) {
   const { api } = options;
   const listeners = new Set<() => void>();
   const events = openEventHistory();
@@ -204,16 +196,18 @@ export function startTopSession(options: {
   // What it does not catch is a defect, which ends the process.
   void follow();
   return {
-    get state() {
+    get state(): TopState {
       return state;
     },
     dispatch,
-    subscribe(listener) {
+    /** @returns a function that ends the subscription. */
+    subscribe(listener: () => void): () => void {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
+    /** Resolves when the operator quits; rejects when the first answer is that the key is missing, wrong or too low. */
     quit,
-    close() {
+    close(): void {
       closed = true;
       peeked?.end.abort();
       wake();

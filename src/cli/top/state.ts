@@ -30,8 +30,7 @@ export type Link =
 /** A question that has to be answered with y before something is done. */
 export type Question =
   | { readonly about: 'revoke'; readonly device: string }
-  | { readonly about: 'kick'; readonly id: string; readonly device: string; readonly client: string }
-  | { readonly about: 'end'; readonly id: string; readonly device: string; readonly client: string }
+  | { readonly about: 'kick' | 'end'; readonly id: string; readonly device: string; readonly client: string }
   | { readonly about: 'stop' };
 
 /** A page as it came, and where in the sorted list it begins. */
@@ -58,7 +57,7 @@ export interface ListRow {
   readonly device?: string | undefined;
   readonly session?: { readonly id: string; readonly device: string; readonly client: string };
   readonly replica?: string;
-  readonly color?: 'yellow' | 'red';
+  readonly color?: 'yellow' | 'red' | undefined;
 }
 
 /** The rows of a list from the first one on. */
@@ -184,9 +183,13 @@ export type Action =
 
 /** What is to be done outside of the state. */
 export type Effect =
-  | { readonly type: 'kick'; readonly id: string; readonly device: string; readonly client: string }
+  | {
+      readonly type: 'kick' | 'end-session';
+      readonly id: string;
+      readonly device: string;
+      readonly client: string;
+    }
   | { readonly type: 'revoke'; readonly device: string }
-  | { readonly type: 'end-session'; readonly id: string; readonly device: string; readonly client: string }
   | { readonly type: 'copy'; readonly text: string }
   | { readonly type: 'quit' };
 
@@ -196,6 +199,16 @@ export type Step = readonly [TopState, readonly Effect[]];
 const maxPageLength = 500;
 /** The most rows of another list: of more, a filter shows the rest. */
 export const maxListLength = 1_000;
+
+/** A view that nobody has looked at yet, at its top. */
+export const untouched: Place = {
+  cursor: 0,
+  top: 0,
+  chosen: undefined,
+  filter: '',
+  widths: {},
+  list: undefined,
+};
 
 export function initialState(options: {
   columns: number;
@@ -213,19 +226,15 @@ export function initialState(options: {
       screen: 'table',
       view: 'connections',
       places: {},
-      list: undefined,
+      ...untouched,
       replica: undefined,
       sort: options.sort ?? 'rate',
       descending: options.descending ?? true,
       filter: options.filter ?? '',
       filterBefore: undefined,
       frozen: false,
-      cursor: 0,
-      top: 0,
-      chosen: undefined,
       kicked: undefined,
       page: undefined,
-      widths: {},
       stats: undefined,
       details: undefined,
       device: undefined,

@@ -1,9 +1,9 @@
 import type { EventJson } from '../../api/event.js';
-import { fitLine, type Line, type Span, toCellText, toWidth } from '../terminal/cells.js';
-import { formatClock, formatCountShort } from '../terminal/format.js';
+import { dim, fitLine, type Line, type Span, toCellText, toWidth } from '../terminal/cells.js';
+import { formatClock } from '../terminal/format.js';
 import { type ColumnShape, columns, columnsOf, gap, type Placed, placeColumns } from './columns.js';
-import { listColumns } from './lists.js';
-import { isSelected, rowAt, type TopState } from './state.js';
+import { eventColors, listColumns, reasonOf } from './lists.js';
+import { countRows, isSelected, rowAt, type TopState, type View } from './state.js';
 
 const gapText = ' '.repeat(gap);
 
@@ -25,7 +25,7 @@ function drawConnections(state: TopState, where: string, keys: boolean): Line[] 
   const placed = placeColumns(width - 2, state.widths, page === undefined ? columns : columnsOf(page));
   const lines: Line[] = [drawTitles(placed, { field: sort, descending })];
   const message = emptyMessage(state, where, keys);
-  if (message !== undefined) lines.push([], [{ text: `   ${message}`, dim: true }]);
+  if (message !== undefined) lines.push([], [dim(`   ${message}`)]);
   const nowMs = Date.parse(page?.at ?? '');
   for (
     let index = state.top;
@@ -39,13 +39,13 @@ function drawConnections(state: TopState, where: string, keys: boolean): Line[] 
   return lines;
 }
 
-function drawList(state: TopState, view: Exclude<TopState['view'], 'connections'>, where: string): Line[] {
+function drawList(state: TopState, view: Exclude<View, 'connections'>, where: string): Line[] {
   const { list, columns: width } = state;
   const shown = listColumns[view].map((column, at) => ({ ...column, at }));
   const placed = placeColumns(width - 2, state.widths, shown);
   const lines: Line[] = [drawTitles(placed)];
-  const message = emptyListMessage(state, where);
-  if (message !== undefined) lines.push([], [{ text: `   ${message}`, dim: true }]);
+  const message = emptyMessage(state, where, true);
+  if (message !== undefined) lines.push([], [dim(`   ${message}`)]);
   for (const [offset, row] of (list?.rows ?? []).slice(state.top, state.top + state.tableRows).entries()) {
     const cells = placed.map(({ at }) => row.cells[at] ?? '');
     const selected = isSelected(state, state.top + offset);
@@ -54,33 +54,32 @@ function drawList(state: TopState, view: Exclude<TopState['view'], 'connections'
   return lines;
 }
 
-function emptyMessage(
-  { page, link, filter, replica }: TopState,
-  where: string,
-  keys: boolean,
-): string | undefined {
-  if (page === undefined) return link.state === 'gone' ? undefined : `Asking ${toCellText(where)} …`;
-  if (page.matching > 0) return undefined;
-  if (filter === '')
-    return replica === undefined ? 'No device is connected.' : 'No device is connected there.';
-  return `No connection matches “${toCellText(filter)}”.${keys ? ' Esc shows all.' : ''}`;
+/** What stands there instead of rows. */
+function emptyMessage(state: TopState, where: string, keys: boolean): string | undefined {
+  const { view, page, list, link, filter, replica } = state;
+  if ((view === 'connections' ? page : list) === undefined)
+    return link.state === 'gone' ? undefined : `Asking ${toCellText(where)} …`;
+  if (view !== 'connections' && list?.problem !== undefined) return toCellText(list.problem);
+  if (countRows(state) > 0) return undefined;
+  if (filter !== '') return `${noneLike[view]} “${toCellText(filter)}”.${keys ? ' Esc shows all.' : ''}`;
+  return view === 'connections' && replica !== undefined ? 'No device is connected there.' : noneAtAll[view];
 }
 
-function emptyListMessage({ view, list, link, filter }: TopState, where: string): string | undefined {
-  if (list === undefined) return link.state === 'gone' ? undefined : `Asking ${toCellText(where)} …`;
-  if (list.problem !== undefined) return toCellText(list.problem);
-  if (list.rows.length > 0) return undefined;
-  const shown = toCellText(filter);
-  if (view === 'devices' || view === 'sessions') {
-    if (filter !== '')
-      return `No ${view === 'devices' ? 'id of a device' : 'id of a session’s device'} begins with “${shown}”. Esc shows all.`;
-    return view === 'devices'
-      ? 'There is no device yet.'
-      : 'There is no session that outlives its connection.';
-  }
-  if (filter !== '') return `Nothing matches “${shown}”. Esc shows all.`;
-  return 'Nothing has happened yet.';
-}
+const noneLike: Readonly<Record<View, string>> = {
+  connections: 'No connection matches',
+  devices: 'No id of a device begins with',
+  sessions: 'No id of a session’s device begins with',
+  replicas: 'Nothing matches',
+  events: 'Nothing matches',
+};
+
+const noneAtAll: Readonly<Record<View, string>> = {
+  connections: 'No device is connected.',
+  devices: 'There is no device yet.',
+  sessions: 'There is no session that outlives its connection.',
+  replicas: 'Nothing has happened yet.',
+  events: 'Nothing has happened yet.',
+};
 
 function drawTitles(
   placed: readonly Placed<ColumnShape>[],
@@ -90,7 +89,7 @@ function drawTitles(
   placed.forEach((column, index) => {
     if (index > 0) spans.push({ text: gapText });
     const { field, title, width, align } = column;
-    if (field !== sort?.field) spans.push({ text: toWidth(title, width, align), dim: true });
+    if (field !== sort?.field) spans.push(dim(toWidth(title, width, align)));
     else
       spans.push({
         text: toWidth(`${title}${sort.descending ? '▼' : '▲'}`, width, align),
@@ -112,8 +111,7 @@ function drawRow(
   placed: readonly Placed<ColumnShape>[],
   { selected, width, color }: { selected: boolean; width: number; color?: Span['color'] | undefined },
 ): Line {
-  if (cells === undefined)
-    return selected ? [{ text: ' '.repeat(width), inverse: true }] : [{ text: ' …', dim: true }];
+  if (cells === undefined) return selected ? [{ text: ' '.repeat(width), inverse: true }] : [dim(' …')];
   const spans: Span[] = [{ text: ' ' }];
   placed.forEach((column, index) => {
     if (index > 0) spans.push({ text: gapText });
@@ -133,40 +131,25 @@ function drawRow(
 /** From this width on all of an event has room, in columns. */
 const wideEvents = 110;
 
-const eventColors: Readonly<Record<string, NonNullable<Span['color']>>> = {
-  refused: 'yellow',
-  dropped: 'red',
-  revoked: 'red',
-};
-
 /** The latest events, `lines` lines with the title, the latest one last. */
 export function drawEvents(events: readonly EventJson[], lines: number, width: number): Line[] {
   if (lines === 0) return [];
-  const drawn: Line[] = [[{ text: ` ${'─'.repeat(Math.max(0, width - 2))}`, dim: true }]];
+  const drawn: Line[] = [[dim(` ${'─'.repeat(Math.max(0, width - 2))}`)]];
   for (const event of events.slice(1 - lines)) drawn.push(drawEvent(event, width));
   while (drawn.length < lines) drawn.push([]);
   return drawn;
 }
 
-function drawEvent({ at, kind, device, client, address, reason, count }: EventJson, width: number): Line {
-  const color = eventColors[kind];
-  const cell = (text: string | undefined, width: number) => `${toWidth(toCellText(text ?? ''), width)}  `;
-  const why = `${toCellText(reason ?? '')}${count === undefined || count === 0 ? '' : ` × ${formatCountShort(count)}`}`;
-  const word = toWidth(toCellText(kind), 14);
-  // Where there is no room for all, why it happened is worth more than where from.
-  if (width < wideEvents) {
-    return [
-      { text: ` ${formatClock(at)}  `, dim: true },
-      color === undefined ? { text: word } : { text: word, color },
-      { text: cell(device, 18), dim: true },
-      { text: why === '' ? '' : `${why}  ` },
-      { text: cell(client, 20), dim: true },
-    ];
-  }
-  return [
-    { text: ` ${formatClock(at)}  `, dim: true },
-    color === undefined ? { text: word } : { text: word, color },
-    { text: cell(device, 18) + cell(client, 20) + cell(address, 21), dim: true },
-    { text: why },
+function drawEvent(event: EventJson, width: number): Line {
+  const { at, kind, device = '', client = '', address = '' } = event;
+  const cell = (text: string, width: number) => `${toWidth(toCellText(text), width)}  `;
+  const why = reasonOf(event);
+  const start: Line = [
+    dim(` ${formatClock(at)}  `),
+    { text: toWidth(toCellText(kind), 14), color: eventColors[kind] },
   ];
+  // Where there is no room for all, why it happened is worth more than where from.
+  if (width < wideEvents)
+    return [...start, dim(cell(device, 18)), { text: why && `${why}  ` }, dim(cell(client, 20))];
+  return [...start, dim(cell(device, 18) + cell(client, 20) + cell(address, 21)), { text: why }];
 }
