@@ -1,13 +1,8 @@
 import { useEffect, useRef } from 'preact/hooks';
 import UPlot from 'uplot';
 
-export interface Line {
-  readonly name: string;
-  /** The name of a CSS variable. */
-  readonly color: string;
-  /** A value a second, the latest last; null: there is none. */
-  readonly values: readonly (number | null)[];
-}
+/** By name, a value a second, the latest last; null: there is none. */
+type Lines = Readonly<Record<string, readonly (number | null)[]>>;
 
 const height = 132;
 const scheme = matchMedia('(prefers-color-scheme: dark)');
@@ -15,15 +10,16 @@ const scheme = matchMedia('(prefers-color-scheme: dark)');
 /** Lines over the last seconds, as many as the longest has values. */
 export function Chart(props: {
   title: string;
-  lines: readonly Line[];
+  lines: Lines;
   format(value: number): string;
   seconds: number;
 }) {
   const { title, lines, format, seconds } = props;
+  const names = Object.keys(lines);
   const element = useRef<HTMLDivElement>(null);
   const plot = useRef<UPlot>(undefined);
   const x = Array.from({ length: seconds }, (_, index) => index - seconds + 1);
-  const data = [x, ...lines.map(({ values }) => pad(values, seconds))] as UPlot.AlignedData;
+  const data = [x, ...Object.values(lines).map((values) => pad(values, seconds))] as UPlot.AlignedData;
   const latest = useRef(data);
   latest.current = data;
 
@@ -33,7 +29,7 @@ export function Chart(props: {
     if (parent === null) return;
     const draw = () => {
       plot.current?.destroy();
-      plot.current = new UPlot(describe(parent, lines, format), latest.current, parent);
+      plot.current = new UPlot(describe(parent, names, format), latest.current, parent);
     };
     draw();
     const resizes = new ResizeObserver(() => plot.current?.setSize({ width: parent.clientWidth, height }));
@@ -47,9 +43,9 @@ export function Chart(props: {
   }, []);
   useEffect(() => plot.current?.setData(data));
 
-  const now = lines.map(({ name, values }) => {
-    const last = values.at(-1);
-    return { name, text: last === null || last === undefined ? '–' : format(last) };
+  const now = names.map((name) => {
+    const last = lines[name]?.at(-1) ?? null;
+    return { name, text: last === null ? '–' : format(last) };
   });
   return (
     <figure class="chart">
@@ -78,7 +74,7 @@ function pad(values: readonly (number | null)[], length: number): (number | null
 
 function describe(
   parent: HTMLElement,
-  lines: readonly Line[],
+  names: readonly string[],
   format: (value: number) => string,
 ): UPlot.Options {
   const style = getComputedStyle(parent);
@@ -107,9 +103,9 @@ function describe(
     ],
     series: [
       {},
-      ...lines.map((line) => ({
-        label: line.name,
-        stroke: color(line.color),
+      ...names.map((label, index) => ({
+        label,
+        stroke: color(`--line${index + 1}`),
         width: 1.5,
         points: { show: false },
       })),

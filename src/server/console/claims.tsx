@@ -3,7 +3,7 @@ import type { ClaimJson } from '../../api/claim.js';
 import { Field, FormDialog, TimeField, textOf, timeOf } from './forms.js';
 import { usePages } from './pages.js';
 import { useSession } from './session.js';
-import { PagedTable } from './table.js';
+import { actionColumn, PagedTable } from './table.js';
 import { integer, shown, time } from './text.js';
 import { Badge, Button, Command, Empty, Heading } from './ui.js';
 
@@ -49,21 +49,12 @@ export function ClaimsPage() {
             render: ({ uses, uses_left: left }) => `${integer(left)}/${integer(uses)}`,
           },
           { title: 'Ends', width: '12rem', class: 'medium', render: ({ expires_at: at }) => time(at) },
-          {
-            title: 'Action',
-            width: '6.5rem',
-            class: 'right',
-            render: (claim) =>
-              may('operator') &&
-              claim.state === 'active' && (
-                <Button
-                  text="Revoke"
-                  label={`Revoke claim ${claim.id}`}
-                  class="danger small"
-                  onClick={() => setRevoking(claim)}
-                />
-              ),
-          },
+          actionColumn<ClaimJson>(
+            'Revoke',
+            ({ id }) => `Revoke claim ${id}`,
+            ({ state }) => may('operator') && state === 'active',
+            setRevoking,
+          ),
         ]}
         empty={
           <Empty title={state === 'active' ? 'No claim is active.' : 'No claim was ever made.'}>

@@ -3,9 +3,9 @@ import type { SessionJson, SessionPageJson } from '../../api/session.js';
 import { FormDialog } from './forms.js';
 import { useLoad } from './hooks.js';
 import { useSession } from './session.js';
-import { type Column, MoreButton, Table } from './table.js';
+import { actionColumn, MoreButton, Table } from './table.js';
 import { ago, integer, shown, span, time } from './text.js';
-import { Badge, Button, Empty, ProblemBox, Section } from './ui.js';
+import { Badge, Empty, ProblemBox, Section } from './ui.js';
 
 const everyMs = 5_000;
 
@@ -34,6 +34,15 @@ export function DeviceSessions({ id }: { id: string }) {
     refresh();
   }
 
+  const endColumn = {
+    ...actionColumn<SessionJson>(
+      'End',
+      ({ client }) => `End the session of ${client}`,
+      () => true,
+      setEnding,
+    ),
+    width: '5rem',
+  };
   return (
     <Section title="Sessions">
       <ProblemBox error={error} />
@@ -68,7 +77,7 @@ export function DeviceSessions({ id }: { id: string }) {
             class: 'wide',
             render: ({ expires_at: at }) => (at === null ? '–' : time(at)),
           },
-          ...(may('operator') ? [endColumn(setEnding)] : []),
+          ...(may('operator') ? [endColumn] : []),
         ]}
         empty={
           <Empty title="It has no session that outlives its connection.">
@@ -95,20 +104,6 @@ export function DeviceSessions({ id }: { id: string }) {
     </Section>
   );
 }
-
-const endColumn = (onEnd: (session: SessionJson) => void): Column<SessionJson> => ({
-  title: 'Action',
-  width: '5rem',
-  class: 'right',
-  render: (session) => (
-    <Button
-      text="End"
-      label={`End the session of ${session.client}`}
-      class="danger small"
-      onClick={() => onEnd(session)}
-    />
-  ),
-});
 
 function State({ session, now }: { session: SessionJson; now: number }) {
   if (session.problem !== null) return <Badge tone="bad">unreadable</Badge>;

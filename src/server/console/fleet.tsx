@@ -73,56 +73,34 @@ function Figures(props: {
     .sort(([, one], [, other]) => other - one);
   return (
     <>
-      <dl class="tiles">
-        <Tile
-          name="Connections"
-          value={integer(connections.connected)}
-          note={`of ${brief(connections.limit)}`}
-        />
-        <Tile
-          name="Messages in"
-          value={`${brief(rates.messages_in)}/s`}
-          note={`${bytes(rates.bytes_in)}/s`}
-        />
-        <Tile
-          name="Messages out"
-          value={`${brief(rates.messages_out)}/s`}
-          note={`${bytes(rates.bytes_out)}/s`}
-        />
-        <Tile
-          name="Stored after"
-          value={milliseconds(latency.p50)}
-          note={`p99 ${milliseconds(latency.p99)}`}
-        />
-        <Tile name="Waiting" value={integer(waiting.messages)} note={bytes(waiting.bytes)} />
-        <Tile name="Stored" value={brief(totals.stored)} note="since the start" />
-      </dl>
+      <Tiles
+        tiles={[
+          ['Connections', integer(connections.connected), `of ${brief(connections.limit)}`],
+          ['Messages in', `${brief(rates.messages_in)}/s`, `${bytes(rates.bytes_in)}/s`],
+          ['Messages out', `${brief(rates.messages_out)}/s`, `${bytes(rates.bytes_out)}/s`],
+          ['Stored after', milliseconds(latency.p50), `p99 ${milliseconds(latency.p99)}`],
+          ['Waiting', integer(waiting.messages), bytes(waiting.bytes)],
+          ['Stored', brief(totals.stored), 'since the start'],
+        ]}
+      />
       <div class="charts">
         <Chart
           title="Messages a second"
           seconds={60}
           format={brief}
-          lines={[
-            { name: 'in', color: '--line1', values: history.messages_in },
-            { name: 'out', color: '--line2', values: history.messages_out },
-          ]}
+          lines={{ in: history.messages_in, out: history.messages_out }}
         />
         <Chart
           title="Until stored"
           seconds={keptSeconds}
           format={(ms) => milliseconds(ms)}
-          lines={[
-            { name: 'p50', color: '--line1', values: remembered.map(({ p50 }) => p50) },
-            { name: 'p99', color: '--line2', values: remembered.map(({ p99 }) => p99) },
-          ]}
+          lines={{ p50: remembered.map(({ p50 }) => p50), p99: remembered.map(({ p99 }) => p99) }}
         />
         <Chart
           title="Connections"
           seconds={keptSeconds}
           format={brief}
-          lines={[
-            { name: 'connected', color: '--line1', values: remembered.map(({ connected }) => connected) },
-          ]}
+          lines={{ connected: remembered.map(({ connected }) => connected) }}
         />
       </div>
       {children}
@@ -176,13 +154,17 @@ function About({ stats }: { stats: StatsJson }) {
   );
 }
 
-function Tile({ name, value, note }: { name: string; value: string; note: string }) {
+function Tiles({ tiles }: { tiles: readonly (readonly [name: string, value: string, note: string])[] }) {
   return (
-    <div class="tile">
-      <dt>{name}</dt>
-      <dd>
-        {value} <small>{note}</small>
-      </dd>
-    </div>
+    <dl class="tiles">
+      {tiles.map(([name, value, note]) => (
+        <div key={name} class="tile">
+          <dt>{name}</dt>
+          <dd>
+            {value} <small>{note}</small>
+          </dd>
+        </div>
+      ))}
+    </dl>
   );
 }

@@ -3,7 +3,7 @@ import type { ApiKeyJson } from '../../api/api-key.js';
 import { Field, FormDialog, TimeField, textOf, timeOf } from './forms.js';
 import { usePages } from './pages.js';
 import { useSession } from './session.js';
-import { PagedTable } from './table.js';
+import { actionColumn, PagedTable } from './table.js';
 import { ago, shown, time } from './text.js';
 import { Button, Command, Empty, Heading, Validity } from './ui.js';
 
@@ -48,20 +48,12 @@ export function KeysPage() {
             class: 'medium',
             render: ({ expires_at: at }) => (at === null ? 'never' : time(at)),
           },
-          {
-            title: 'Action',
-            width: '6.5rem',
-            class: 'right',
-            render: (key) =>
-              key.revoked_at === null && (
-                <Button
-                  text="Revoke"
-                  label={`Revoke ${key.name}`}
-                  class="danger small"
-                  onClick={() => setRevoking(key)}
-                />
-              ),
-          },
+          actionColumn<ApiKeyJson>(
+            'Revoke',
+            ({ name }) => `Revoke ${name}`,
+            ({ revoked_at: at }) => at === null,
+            setRevoking,
+          ),
         ]}
         empty={
           <Empty title="There is no key.">

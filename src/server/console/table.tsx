@@ -78,6 +78,24 @@ export function Table<Row>(props: {
   );
 }
 
+/** What can be done with a row, where it can be. */
+export function actionColumn<Row>(
+  text: string,
+  labelOf: (row: Row) => string,
+  isOffered: (row: Row) => boolean,
+  onClick: (row: Row) => void,
+): Column<Row> {
+  return {
+    title: 'Action',
+    width: '6.5rem',
+    class: 'right',
+    render: (row) =>
+      isOffered(row) && (
+        <Button text={text} label={labelOf(row)} class="danger small" onClick={() => onClick(row)} />
+      ),
+  };
+}
+
 /** A table of a list that comes page by page. */
 export function PagedTable<Row>(props: {
   caption: string;
