@@ -1,10 +1,28 @@
+import type { AuditJson } from '../../api/audit-entry.js';
 import { FilterField } from './forms.js';
 import { linkTo, usePlace } from './hooks.js';
 import { usePages } from './pages.js';
 import { useSession } from './session.js';
-import { PagedTable } from './table.js';
+import { type Column, column, PagedTable } from './table.js';
 import { shown } from './text.js';
 import { Button, Empty, Heading, When } from './ui.js';
+
+const columns: readonly Column<AuditJson>[] = [
+  column('When', { width: 'var(--when)' }, ({ at }) => <When at={at} />),
+  column('What', { width: '9rem' }, ({ action }) => shown(action)),
+  column('To what', {}, ({ action, target }) =>
+    /^(device|connection)\./.test(action) && target !== '*' ? (
+      <a href={linkTo(['devices', target])}>{shown(target)}</a>
+    ) : (
+      shown(target)
+    ),
+  ),
+  column('Who', { class: 'medium' }, ({ actor, actor_kind: kind }) =>
+    kind === actor ? shown(actor) : `${shown(kind)} ${shown(actor)}`,
+  ),
+  column('From', { width: '9rem', class: 'wide' }, ({ address }) => shown(address ?? '')),
+  column('Details', { class: 'medium wrap' }, ({ details }) => shown(describe(details))),
+];
 
 /** Who changed what. */
 export function AuditPage() {
@@ -32,27 +50,7 @@ export function AuditPage() {
         caption="Changes, the latest first"
         pages={pages}
         keyOf={({ id }) => id}
-        columns={[
-          { title: 'When', width: 'var(--when)', render: ({ at }) => <When at={at} /> },
-          { title: 'What', width: '9rem', render: ({ action }) => shown(action) },
-          {
-            title: 'To what',
-            render: ({ action, target }) =>
-              /^(device|connection)\./.test(action) && target !== '*' ? (
-                <a href={linkTo(['devices', target])}>{shown(target)}</a>
-              ) : (
-                shown(target)
-              ),
-          },
-          {
-            title: 'Who',
-            class: 'medium',
-            render: ({ actor, actor_kind: kind }) =>
-              kind === actor ? shown(actor) : `${shown(kind)} ${shown(actor)}`,
-          },
-          { title: 'From', width: '9rem', class: 'wide', render: ({ address }) => shown(address ?? '') },
-          { title: 'Details', class: 'medium wrap', render: ({ details }) => shown(describe(details)) },
-        ]}
+        columns={columns}
         empty={
           <Empty
             title={

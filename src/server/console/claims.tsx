@@ -3,7 +3,7 @@ import type { ClaimJson } from '../../api/claim.js';
 import { Field, FormDialog, TimeField, textOf, timeOf } from './forms.js';
 import { usePages } from './pages.js';
 import { useSession } from './session.js';
-import { actionColumn, PagedTable } from './table.js';
+import { actionColumn, type Column, column, PagedTable } from './table.js';
 import { integer, shown, time } from './text.js';
 import { Badge, Button, Command, Empty, Heading } from './ui.js';
 
@@ -21,6 +21,23 @@ export function ClaimsPage() {
   );
   const [making, setMaking] = useState(false);
   const [revoking, setRevoking] = useState<ClaimJson>();
+  const columns: readonly Column<ClaimJson>[] = [
+    column('Id', { class: 'medium' }, ({ id }) => id),
+    column('Type', {}, ({ type }) => shown(type)),
+    column('State', { width: '6rem' }, ({ state }) => <Badge tone={tones[state]}>{state}</Badge>),
+    column(
+      'Left',
+      { width: '6rem', class: 'right' },
+      ({ uses, uses_left: left }) => `${integer(left)}/${integer(uses)}`,
+    ),
+    column('Ends', { width: '12rem', class: 'medium' }, ({ expires_at: at }) => time(at)),
+    actionColumn<ClaimJson>(
+      'Revoke',
+      ({ id }) => `Revoke claim ${id}`,
+      ({ state }) => may('operator') && state === 'active',
+      setRevoking,
+    ),
+  ];
   return (
     <>
       <Heading title="Claims">
@@ -34,28 +51,7 @@ export function ClaimsPage() {
         caption="Claims"
         pages={pages}
         keyOf={({ id }) => id}
-        columns={[
-          { title: 'Id', class: 'medium', render: ({ id }) => id },
-          { title: 'Type', render: ({ type }) => shown(type) },
-          {
-            title: 'State',
-            width: '6rem',
-            render: ({ state }) => <Badge tone={tones[state]}>{state}</Badge>,
-          },
-          {
-            title: 'Left',
-            width: '6rem',
-            class: 'right',
-            render: ({ uses, uses_left: left }) => `${integer(left)}/${integer(uses)}`,
-          },
-          { title: 'Ends', width: '12rem', class: 'medium', render: ({ expires_at: at }) => time(at) },
-          actionColumn<ClaimJson>(
-            'Revoke',
-            ({ id }) => `Revoke claim ${id}`,
-            ({ state }) => may('operator') && state === 'active',
-            setRevoking,
-          ),
-        ]}
+        columns={columns}
         empty={
           <Empty title={state === 'active' ? 'No claim is active.' : 'No claim was ever made.'}>
             <p>A claim lets a number of devices get their own credentials, each once. Here, or by command:</p>

@@ -3,9 +3,9 @@ import { useEffect } from 'preact/hooks';
 import type { ConnectionJson } from '../../api/connection.js';
 import { FilterField } from './forms.js';
 import { linkTo, useLoad, usePlace } from './hooks.js';
-import { ReplicaChoice } from './replicas.js';
+import { ReplicaChoice, replicaColumn } from './replicas.js';
 import { useSession } from './session.js';
-import { type Column, Table } from './table.js';
+import { type Column, column, Table } from './table.js';
 import { ago, brief, bytes, integer, perSecond, shown, span } from './text.js';
 import { Button, Command, Empty, Heading, ProblemBox } from './ui.js';
 
@@ -16,74 +16,43 @@ const link = (id: string, text: string) => <a href={linkTo(['connections', id])}
 
 /** Of connections of many devices. */
 const deviceColumns: readonly Column<ConnectionJson>[] = [
-  { title: 'Device', sortKey: 'device', render: ({ device, id }) => link(id, device) },
-  { title: 'Type', class: 'wide', sortKey: 'type', render: ({ type }) => shown(type) },
-  { title: 'Client id', class: 'medium', sortKey: 'client', render: ({ client }) => shown(client) },
+  column('Device', { sortKey: 'device' }, ({ device, id }) => link(id, device)),
+  column('Type', { class: 'wide', sortKey: 'type' }, ({ type }) => shown(type)),
+  column('Client id', { class: 'medium', sortKey: 'client' }, ({ client }) => shown(client)),
 ];
 
 /** Of connections of one device. */
 const clientColumns: readonly Column<ConnectionJson>[] = [
-  { title: 'Client id', render: ({ client, id }) => link(id, client === '' ? '(empty)' : client) },
+  column('Client id', {}, ({ client, id }) => link(id, client === '' ? '(empty)' : client)),
 ];
 
-const replicaColumn: Column<ConnectionJson> = {
-  title: 'Replica',
-  width: '6rem',
-  class: 'medium',
-  render: ({ replica }) => shown(replica),
-};
-
 const columnsAt = (now: number): readonly Column<ConnectionJson>[] => [
-  { title: 'Address', class: 'wide', sortKey: 'address', render: ({ address }) => shown(address) },
-  {
-    title: 'By',
-    width: '7rem',
-    class: 'wide',
-    sortKey: 'transport',
-    render: ({ transport, protocol }) => `${transport}, ${protocol}`,
-  },
-  {
-    title: 'Msg/s',
-    width: '5.5rem',
-    class: 'right',
-    sortKey: 'rate',
-    render: ({ rate }) => (rate === null ? '…' : perSecond(rate)),
-  },
-  {
-    title: 'Messages',
-    width: '7rem',
-    class: 'right medium',
-    sortKey: 'messages',
-    render: ({ received }) => brief(received.qos0 + received.qos1 + received.qos2),
-  },
-  {
-    title: 'Bytes',
-    width: '6rem',
-    class: 'right wide',
-    sortKey: 'bytes',
-    render: ({ bytes_in, bytes_out }) => bytes(bytes_in + bytes_out),
-  },
-  {
-    title: 'Waiting',
-    width: '6rem',
-    class: 'right medium',
-    sortKey: 'in_flight',
-    render: ({ in_flight }) => brief(in_flight),
-  },
-  {
-    title: 'For',
-    width: '5rem',
-    class: 'right',
-    sortKey: 'connected',
-    render: ({ connected_at }) => span(now - Date.parse(connected_at)),
-  },
-  {
-    title: 'Last message',
-    width: '9rem',
-    class: 'right medium',
-    sortKey: 'last_message',
-    render: ({ last_message_at }) => (last_message_at === null ? '–' : ago(last_message_at, now)),
-  },
+  column('Address', { class: 'wide', sortKey: 'address' }, ({ address }) => shown(address)),
+  column(
+    'By',
+    { width: '7rem', class: 'wide', sortKey: 'transport' },
+    ({ transport, protocol }) => `${transport}, ${protocol}`,
+  ),
+  column('Msg/s', { width: '5.5rem', class: 'right', sortKey: 'rate' }, ({ rate }) =>
+    rate === null ? '…' : perSecond(rate),
+  ),
+  column('Messages', { width: '7rem', class: 'right medium', sortKey: 'messages' }, ({ received }) =>
+    brief(received.qos0 + received.qos1 + received.qos2),
+  ),
+  column('Bytes', { width: '6rem', class: 'right wide', sortKey: 'bytes' }, ({ bytes_in, bytes_out }) =>
+    bytes(bytes_in + bytes_out),
+  ),
+  column('Waiting', { width: '6rem', class: 'right medium', sortKey: 'in_flight' }, ({ in_flight }) =>
+    brief(in_flight),
+  ),
+  column('For', { width: '5rem', class: 'right', sortKey: 'connected' }, ({ connected_at }) =>
+    span(now - Date.parse(connected_at)),
+  ),
+  column(
+    'Last message',
+    { width: '9rem', class: 'right medium', sortKey: 'last_message' },
+    ({ last_message_at }) => (last_message_at === null ? '–' : ago(last_message_at, now)),
+  ),
 ];
 
 /** A table of connections, with its order where it can be chosen. */

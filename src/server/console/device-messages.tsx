@@ -2,12 +2,21 @@ import { useEffect, useState } from 'preact/hooks';
 import type { PassingMessageJson } from '../../api/passing-message.js';
 import type { ApiError } from './api-error.js';
 import { useSession } from './session.js';
-import { Table } from './table.js';
+import { type Column, column, Table } from './table.js';
 import { bytes, integer, shown, time } from './text.js';
 import { Button, Empty, ProblemBox, Section } from './ui.js';
 
 /** Most messages that are shown; of more, the oldest go. */
 const kept = 50;
+
+type ShownMessage = PassingMessageJson & { readonly key: number };
+
+const columns: readonly Column<ShownMessage>[] = [
+  column('Time', { width: '6.2rem' }, ({ at }) => time(at).slice(11)),
+  column('Topic', { class: 'medium' }, ({ topic, subject }) => shown(topic ?? subject)),
+  column('Size', { width: '6rem', class: 'right' }, ({ size }) => bytes(size)),
+  column('Payload', { class: 'wrap' }, (message) => showPayload(message)),
+];
 
 /** The messages of a device as they pass, from when one asks for them: that is noted in the log. */
 export function DeviceMessages({ id }: { id: string }) {
@@ -24,14 +33,14 @@ export function DeviceMessages({ id }: { id: string }) {
 
 function Passing({ id }: { id: string }) {
   const { source } = useSession();
-  const [messages, setMessages] = useState<readonly (PassingMessageJson & { readonly key: number })[]>([]);
+  const [messages, setMessages] = useState<readonly ShownMessage[]>([]);
   const [missed, setMissed] = useState(0);
   const [error, setError] = useState<ApiError>();
 
   useEffect(() => {
     const end = new AbortController();
     let count = 0;
-    const onMessage = (message: PassingMessageJson | { missed: number }) => {
+    const onEvent = (message: PassingMessageJson | { missed: number }) => {
       if ('missed' in message) {
         setMissed((before) => before + message.missed);
         return;
@@ -40,7 +49,7 @@ function Passing({ id }: { id: string }) {
       const next = { ...message, key: count };
       setMessages((before) => [next, ...before].slice(0, kept));
     };
-    void source.followMessages(id, onMessage, setError, end.signal);
+    void source.followMessages(id, { onEvent, onAnswer: setError, signal: end.signal });
     return () => end.abort();
   }, [source, id]);
 
@@ -52,12 +61,7 @@ function Passing({ id }: { id: string }) {
         caption="Messages, the latest first"
         rows={messages}
         keyOf={({ key }) => key}
-        columns={[
-          { title: 'Time', width: '6.2rem', render: ({ at }) => time(at).slice(11) },
-          { title: 'Topic', class: 'medium', render: ({ topic, subject }) => shown(topic ?? subject) },
-          { title: 'Size', width: '6rem', class: 'right', render: ({ size }) => bytes(size) },
-          { title: 'Payload', class: 'wrap', render: (message) => showPayload(message) },
-        ]}
+        columns={columns}
         empty={error === undefined && <Empty title="None has passed yet." />}
       />
     </>

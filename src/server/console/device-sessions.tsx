@@ -3,7 +3,7 @@ import type { SessionJson, SessionPageJson } from '../../api/session.js';
 import { FormDialog } from './forms.js';
 import { useLoad } from './hooks.js';
 import { useSession } from './session.js';
-import { actionColumn, MoreButton, Table } from './table.js';
+import { actionColumn, type Column, column, MoreButton, Table } from './table.js';
 import { ago, integer, shown, span, time } from './text.js';
 import { Badge, Empty, ProblemBox, Section } from './ui.js';
 
@@ -43,6 +43,23 @@ export function DeviceSessions({ id }: { id: string }) {
     ),
     width: '5rem',
   };
+  const columns: readonly Column<SessionJson>[] = [
+    column('Client id', {}, ({ client }) => shown(client === '' ? '(empty)' : client)),
+    column('Is', { width: '7.5rem' }, (session) => <State session={session} now={now} />),
+    column('Pending', { width: '5rem', class: 'right' }, ({ pending }) =>
+      pending === null ? '–' : `${integer(pending)}${pending === 1_000 ? '+' : ''}`,
+    ),
+    column('Oldest', { width: '7rem', class: 'right medium' }, ({ oldest_pending_at: at }) =>
+      at === null ? '–' : ago(at, now),
+    ),
+    column('Subscriptions', { class: 'medium' }, ({ subscriptions }) =>
+      shown(subscriptions.map(({ filter }) => filter).join('  ')),
+    ),
+    column('Ends', { width: '12.5rem', class: 'wide' }, ({ expires_at: at }) =>
+      at === null ? '–' : time(at),
+    ),
+    ...(may('operator') ? [endColumn] : []),
+  ];
   return (
     <Section title="Sessions">
       <ProblemBox error={error} />
@@ -50,35 +67,7 @@ export function DeviceSessions({ id }: { id: string }) {
         caption="Sessions"
         rows={data?.sessions}
         keyOf={(session) => session.id}
-        columns={[
-          { title: 'Client id', render: ({ client }) => shown(client === '' ? '(empty)' : client) },
-          { title: 'Is', width: '7.5rem', render: (session) => <State session={session} now={now} /> },
-          {
-            title: 'Pending',
-            width: '5rem',
-            class: 'right',
-            render: ({ pending }) =>
-              pending === null ? '–' : `${integer(pending)}${pending === 1_000 ? '+' : ''}`,
-          },
-          {
-            title: 'Oldest',
-            width: '7rem',
-            class: 'right medium',
-            render: ({ oldest_pending_at: at }) => (at === null ? '–' : ago(at, now)),
-          },
-          {
-            title: 'Subscriptions',
-            class: 'medium',
-            render: ({ subscriptions }) => shown(subscriptions.map(({ filter }) => filter).join('  ')),
-          },
-          {
-            title: 'Ends',
-            width: '12.5rem',
-            class: 'wide',
-            render: ({ expires_at: at }) => (at === null ? '–' : time(at)),
-          },
-          ...(may('operator') ? [endColumn] : []),
-        ]}
+        columns={columns}
         empty={
           <Empty title="It has no session that outlives its connection.">
             <p>A client asks for one when it connects: clean session off, or an expiry in MQTT 5.</p>

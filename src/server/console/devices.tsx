@@ -1,10 +1,11 @@
 import { useState } from 'preact/hooks';
+import type { DeviceJson } from '../../api/device.js';
 import { AddDevice } from './device-forms.js';
 import { Field, FilterField, textOf } from './forms.js';
 import { linkTo, usePlace } from './hooks.js';
 import { usePages } from './pages.js';
 import { useSession } from './session.js';
-import { PagedTable } from './table.js';
+import { type Column, column, PagedTable } from './table.js';
 import { ago, pairs, shown } from './text.js';
 import { Button, Command, Empty, Heading, Validity } from './ui.js';
 
@@ -65,6 +66,15 @@ function DeviceList() {
   );
   const isFiltered = filter.id_prefix + filter.type + filter.metadata !== '';
   const now = source.now();
+  const columns: readonly Column<DeviceJson>[] = [
+    column('Id', {}, ({ id }) => <a href={linkTo(['devices', id])}>{shown(id)}</a>),
+    column('Type', { class: 'medium' }, ({ type }) => shown(type)),
+    column('State', { width: '6rem' }, (device) => <Validity of={device} />),
+    column('Last seen', { width: '8rem', class: 'right' }, ({ last_seen_at: seen }) =>
+      seen === null ? 'never' : ago(seen, now),
+    ),
+    column('Metadata', { class: 'wide' }, ({ metadata }) => shown(pairs(metadata, '  '))),
+  ];
   return (
     <>
       <form class="filter" onSubmit={(event) => event.preventDefault()}>
@@ -102,18 +112,7 @@ function DeviceList() {
         caption="Devices"
         pages={pages}
         keyOf={({ id }) => id}
-        columns={[
-          { title: 'Id', render: ({ id }) => <a href={linkTo(['devices', id])}>{shown(id)}</a> },
-          { title: 'Type', class: 'medium', render: ({ type }) => shown(type) },
-          { title: 'State', width: '6rem', render: (device) => <Validity of={device} /> },
-          {
-            title: 'Last seen',
-            width: '8rem',
-            class: 'right',
-            render: ({ last_seen_at: seen }) => (seen === null ? 'never' : ago(seen, now)),
-          },
-          { title: 'Metadata', class: 'wide', render: ({ metadata }) => shown(pairs(metadata, '  ')) },
-        ]}
+        columns={columns}
         empty={
           isFiltered || filter.state !== 'active' ? (
             <Empty title={`No device is like this${filter.state === 'all' ? '' : ` and ${filter.state}`}.`} />

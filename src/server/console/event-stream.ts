@@ -4,18 +4,23 @@ const retryMs = 2_000;
 /** A stream that sends nothing for so long is dead: the server sends a heartbeat every 15 seconds. */
 const silentMs = 40_000;
 
+/** Who is told of the events of a stream, until the signal says so. */
+export interface Follower<T> {
+  onEvent(event: T | { missed: number }): void;
+  /** Called with why there is no stream, or with undefined when there is one. */
+  onAnswer(error: ApiError | undefined): void;
+  readonly signal: AbortSignal;
+}
+
 /**
  * Reads server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html) until the signal says so,
  * beginning again where a connection ended. The browser's own EventSource cannot send a key.
  *
  * @param open asks for the stream, with headers, until its signal says otherwise.
- * @param onAnswer called with why there is no stream, or with undefined when there is one.
  */
 export async function followStream<T>(
   open: (headers: Record<string, string>, signal: AbortSignal) => Promise<Response>,
-  listener: (event: T | { missed: number }) => void,
-  onAnswer: (error: ApiError | undefined) => void,
-  signal: AbortSignal,
+  { onEvent, onAnswer, signal }: Follower<T>,
 ): Promise<void> {
   let lastId = '';
   while (!signal.aborted) {
@@ -42,7 +47,7 @@ export async function followStream<T>(
         onAlive();
         const parts = (text + read.value).split('\n\n');
         text = parts.pop() ?? '';
-        for (const part of parts) lastId = tell(part, listener) ?? lastId;
+        for (const part of parts) lastId = tell(part, onEvent) ?? lastId;
       }
     } catch (failure) {
       if (!signal.aborted) onAnswer(asApiError(failure).suggesting('It is asked again'));
@@ -61,7 +66,7 @@ function readable({ body, headers }: Response): NonNullable<Response['body']> {
 }
 
 /** Tells the listener of one event; answers its id, if it has one. */
-function tell<T>(part: string, listener: (event: T | { missed: number }) => void): string | undefined {
+function tell<T>(part: string, onEvent: Follower<T>['onEvent']): string | undefined {
   const fields = new Map<string, string>();
   for (const line of part.split('\n')) {
     const colon = line.indexOf(': ');
@@ -73,7 +78,7 @@ function tell<T>(part: string, listener: (event: T | { missed: number }) => void
   if (data !== undefined && kind !== 'ended') {
     try {
       const event = JSON.parse(data);
-      listener(kind === 'missed' ? { missed: event.count } : event);
+      onEvent(kind === 'missed' ? { missed: event.count } : event);
     } catch {
       // What cannot be read is left out: asked for again, it would be the same.
     }

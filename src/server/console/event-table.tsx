@@ -1,7 +1,8 @@
 import type { ComponentChildren } from 'preact';
 import type { EventJson } from '../../api/event.js';
 import { linkTo } from './hooks.js';
-import { type Column, Table } from './table.js';
+import { replicaColumn } from './replicas.js';
+import { type Column, column, Table } from './table.js';
 import { shown, time } from './text.js';
 import { Badge, type Tone } from './ui.js';
 
@@ -16,12 +17,22 @@ const tones: Record<EventJson['kind'], Tone> = {
 /** Names an event: numbers are those of its replica. */
 export const eventKey = ({ replica = '', number }: EventJson): string => `${replica}.${number}`;
 
-const replicaColumn: Column<EventJson> = {
-  title: 'Replica',
-  width: '6rem',
-  class: 'medium',
-  render: ({ replica = '' }) => shown(replica),
-};
+const columnsOf = (replicas: boolean): readonly Column<EventJson>[] => [
+  column('Time', { width: '6.2rem' }, ({ at }) => time(at).slice(11)),
+  column('Event', { width: '8.2rem' }, ({ kind }) => <Badge tone={tones[kind]}>{kind}</Badge>),
+  column('Device', {}, ({ device = '', kind }) =>
+    device === '' || kind === 'refused' ? (
+      shown(device)
+    ) : (
+      <a href={linkTo(['devices', device])}>{shown(device)}</a>
+    ),
+  ),
+  ...(replicas ? [replicaColumn] : []),
+  column('Reason', { class: 'medium' }, ({ reason = '', count = 0 }) =>
+    shown(count === 0 ? reason : `${reason} (${count})`),
+  ),
+  column('Address', { class: 'wide' }, ({ address = '' }) => shown(address)),
+];
 
 /** Events, as they are given. */
 export function EventTable(props: {
@@ -35,26 +46,7 @@ export function EventTable(props: {
       caption="Events, the latest first"
       rows={events}
       keyOf={eventKey}
-      columns={[
-        { title: 'Time', width: '6.2rem', render: ({ at }) => time(at).slice(11) },
-        { title: 'Event', width: '8.2rem', render: ({ kind }) => <Badge tone={tones[kind]}>{kind}</Badge> },
-        {
-          title: 'Device',
-          render: ({ device = '', kind }) =>
-            device === '' || kind === 'refused' ? (
-              shown(device)
-            ) : (
-              <a href={linkTo(['devices', device])}>{shown(device)}</a>
-            ),
-        },
-        ...(replicas ? [replicaColumn] : []),
-        {
-          title: 'Reason',
-          class: 'medium',
-          render: ({ reason = '', count = 0 }) => shown(count === 0 ? reason : `${reason} (${count})`),
-        },
-        { title: 'Address', class: 'wide', render: ({ address = '' }) => shown(address) },
-      ]}
+      columns={columnsOf(replicas)}
       empty={empty}
     />
   );

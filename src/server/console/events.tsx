@@ -51,7 +51,7 @@ export function EventsPage() {
       if (waiting.length > kept) waiting = waiting.slice(-kept);
       timer ??= setTimeout(draw, drawEveryMs);
     };
-    void source.follow({ kind, device, replica }, onEvent, setError, end.signal);
+    void source.follow({ kind, device, replica }, { onEvent, onAnswer: setError, signal: end.signal });
     return () => {
       end.abort();
       clearTimeout(timer);

@@ -3,7 +3,7 @@ import type { ApiKeyJson } from '../../api/api-key.js';
 import { Field, FormDialog, TimeField, textOf, timeOf } from './forms.js';
 import { usePages } from './pages.js';
 import { useSession } from './session.js';
-import { actionColumn, PagedTable } from './table.js';
+import { actionColumn, type Column, column, PagedTable } from './table.js';
 import { ago, shown, time } from './text.js';
 import { Button, Command, Empty, Heading, Validity } from './ui.js';
 
@@ -19,6 +19,23 @@ export function KeysPage() {
   const [making, setMaking] = useState(false);
   const [revoking, setRevoking] = useState<ApiKeyJson>();
   const now = source.now();
+  const columns: readonly Column<ApiKeyJson>[] = [
+    column('Name', {}, ({ name }) => shown(name)),
+    column('Role', { width: '7rem' }, ({ role }) => role),
+    column('State', { width: '6rem', class: 'medium' }, (key) => <Validity of={key} />),
+    column('Last used', { width: '8rem', class: 'right medium' }, ({ last_used_at: used }) =>
+      used === null ? 'never' : ago(used, now),
+    ),
+    column('Expires', { width: '12rem', class: 'medium' }, ({ expires_at: at }) =>
+      at === null ? 'never' : time(at),
+    ),
+    actionColumn<ApiKeyJson>(
+      'Revoke',
+      ({ name }) => `Revoke ${name}`,
+      ({ revoked_at: at }) => at === null,
+      setRevoking,
+    ),
+  ];
   return (
     <>
       <Heading title="Keys">
@@ -32,29 +49,7 @@ export function KeysPage() {
         caption="API keys"
         pages={pages}
         keyOf={({ id }) => id}
-        columns={[
-          { title: 'Name', render: ({ name }) => shown(name) },
-          { title: 'Role', width: '7rem', render: ({ role }) => role },
-          { title: 'State', width: '6rem', class: 'medium', render: (key) => <Validity of={key} /> },
-          {
-            title: 'Last used',
-            width: '8rem',
-            class: 'right medium',
-            render: ({ last_used_at: used }) => (used === null ? 'never' : ago(used, now)),
-          },
-          {
-            title: 'Expires',
-            width: '12rem',
-            class: 'medium',
-            render: ({ expires_at: at }) => (at === null ? 'never' : time(at)),
-          },
-          actionColumn<ApiKeyJson>(
-            'Revoke',
-            ({ name }) => `Revoke ${name}`,
-            ({ revoked_at: at }) => at === null,
-            setRevoking,
-          ),
-        ]}
+        columns={columns}
         empty={
           <Empty title="There is no key.">
             <p>

@@ -1,7 +1,7 @@
 import type { FleetJson } from '../../api/stats.js';
 import { linkTo } from './hooks.js';
 import { useStats } from './stats.js';
-import { Table } from './table.js';
+import { type Column, column, Table } from './table.js';
 import { brief, integer, milliseconds, shown, time } from './text.js';
 import { Badge } from './ui.js';
 
@@ -26,71 +26,58 @@ export function ReplicaChoice({ chosen, onChoose }: { chosen: string; onChoose(r
   );
 }
 
+const columns: readonly Column<Replica>[] = [
+  column('Replica', { width: '6rem' }, ({ replica }) => (
+    <a href={linkTo([''], { replica })}>{shown(replica)}</a>
+  )),
+  column('Machine', { class: 'medium' }, ({ host }) => shown(host)),
+  column('Version', { width: '6rem', class: 'wide' }, ({ version }) => shown(version)),
+  column('State', {}, (replica) => <ReplicaState replica={replica} />),
+  column('Since', { width: '12.5rem', class: 'wide' }, ({ stats }) => stats && time(stats.started_at)),
+  column(
+    'Clients',
+    { width: '6rem', class: 'right' },
+    ({ stats }) => stats && integer(stats.connections.connected),
+  ),
+  column(
+    'Msg/s in',
+    { width: '6.5rem', class: 'right' },
+    ({ stats }) => stats && brief(stats.rates.messages_in),
+  ),
+  column(
+    'Last minute',
+    { width: '9rem', class: 'medium' },
+    ({ replica, stats }) =>
+      stats && (
+        <Spark label={`Messages in of ${replica}, the last minute`} values={stats.history.messages_in} />
+      ),
+  ),
+  column(
+    'p99',
+    { width: '5.5rem', class: 'right medium' },
+    ({ stats }) => stats && milliseconds(stats.ack_latency_ms.p99),
+  ),
+  column(
+    'Failures',
+    { width: '6.5rem', class: 'right wide' },
+    ({ stats }) => stats && integer(countFailures(stats.failures)),
+  ),
+];
+
 /** All replicas, each with what it does, and those that do not answer as such. */
 export function ReplicaTable({ replicas }: { replicas: readonly Replica[] }) {
-  return (
-    <Table
-      caption="Replicas"
-      rows={replicas}
-      keyOf={({ replica }) => replica}
-      columns={[
-        {
-          title: 'Replica',
-          width: '6rem',
-          render: ({ replica }) => <a href={linkTo([''], { replica })}>{shown(replica)}</a>,
-        },
-        { title: 'Machine', class: 'medium', render: ({ host }) => shown(host) },
-        { title: 'Version', width: '6rem', class: 'wide', render: ({ version }) => shown(version) },
-        { title: 'State', render: (replica) => <ReplicaState replica={replica} /> },
-        {
-          title: 'Since',
-          width: '12.5rem',
-          class: 'wide',
-          render: ({ stats }) => stats && time(stats.started_at),
-        },
-        {
-          title: 'Clients',
-          width: '6rem',
-          class: 'right',
-          render: ({ stats }) => stats && integer(stats.connections.connected),
-        },
-        {
-          title: 'Msg/s in',
-          width: '6.5rem',
-          class: 'right',
-          render: ({ stats }) => stats && brief(stats.rates.messages_in),
-        },
-        {
-          title: 'Last minute',
-          width: '9rem',
-          class: 'medium',
-          render: ({ replica, stats }) =>
-            stats && (
-              <Spark
-                label={`Messages in of ${replica}, the last minute`}
-                values={stats.history.messages_in}
-              />
-            ),
-        },
-        {
-          title: 'p99',
-          width: '5.5rem',
-          class: 'right medium',
-          render: ({ stats }) => stats && milliseconds(stats.ack_latency_ms.p99),
-        },
-        {
-          title: 'Failures',
-          width: '6.5rem',
-          class: 'right wide',
-          render: ({ stats }) => stats && integer(countFailures(stats.failures)),
-        },
-      ]}
-    />
-  );
+  return <Table caption="Replicas" rows={replicas} keyOf={({ replica }) => replica} columns={columns} />;
 }
 
 const countFailures = (failures: Readonly<Record<string, number>>): number =>
   Object.values(failures).reduce((sum, count) => sum + count, 0);
+
+/** Which replica something is of. */
+export const replicaColumn = column<{ readonly replica?: string }>(
+  'Replica',
+  { width: '6rem', class: 'medium' },
+  ({ replica = '' }) => shown(replica),
+);
 
 function ReplicaState({ replica: { ok, detail, stats } }: { replica: Replica }) {
   if (!ok || stats === null) return <Badge tone="bad">away: {shown(detail ?? 'no answer')}</Badge>;

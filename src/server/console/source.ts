@@ -17,7 +17,7 @@ import type { PolicyJson, PolicyPageJson, SetPolicyJson } from '../../api/policy
 import type { SessionPageJson } from '../../api/session.js';
 import type { FleetJson } from '../../api/stats.js';
 import { ApiError, asApiError, type ShownProblem } from './api-error.js';
-import { followStream } from './event-stream.js';
+import { type Follower, followStream } from './event-stream.js';
 
 /** The API as seen from the page, which lies one below it: so it holds behind a proxy that puts a path before both. */
 const api = new URL('../', document.baseURI);
@@ -99,18 +99,8 @@ export function openSource(key: string | undefined, onRefused: (error: ApiError)
 
     me: () => get<MeJson>('me'),
     fleet: () => get<FleetJson>('fleet'),
-    follow: (
-      query: Query,
-      listener: (event: EventJson | { missed: number }) => void,
-      onAnswer: (error: ApiError | undefined) => void,
-      signal: AbortSignal,
-    ) =>
-      followStream(
-        (headers, over) => send('GET', 'events', { query, headers, signal: over }),
-        listener,
-        onAnswer,
-        signal,
-      ),
+    follow: (query: Query, follower: Follower<EventJson>) =>
+      followStream((headers, signal) => send('GET', 'events', { query, headers, signal }), follower),
 
     connections: (query: Query) => get<ConnectionPageJson>('connections', query),
     connection: (id: string) => get<ConnectionDetailsJson>(of('connections', id)),
@@ -134,18 +124,8 @@ export function openSource(key: string | undefined, onRefused: (error: ApiError)
       }),
     command: (id: string, sequence: number) =>
       get<CommandProgressJson>(`${of('devices', id)}/commands/${sequence}`),
-    followMessages: (
-      id: string,
-      listener: (message: PassingMessageJson | { missed: number }) => void,
-      onAnswer: (error: ApiError | undefined) => void,
-      signal: AbortSignal,
-    ) =>
-      followStream(
-        (_headers, over) => send('GET', `${of('devices', id)}/messages`, { signal: over }),
-        listener,
-        onAnswer,
-        signal,
-      ),
+    followMessages: (id: string, follower: Follower<PassingMessageJson>) =>
+      followStream((_headers, signal) => send('GET', `${of('devices', id)}/messages`, { signal }), follower),
     removeDevice: (id: string) => change('POST', `${of('devices', id)}/remove`),
 
     policies: (query: Query) => get<PolicyPageJson>('policies', query),

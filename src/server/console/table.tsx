@@ -19,6 +19,15 @@ export interface Column<Row> {
   render(row: Row): ComponentChildren;
 }
 
+/** A column in short, for where there are many. */
+export function column<Row>(
+  title: string,
+  look: Pick<Column<Row>, 'width' | 'class' | 'sortKey'>,
+  render: Column<Row>['render'],
+): Column<Row> {
+  return { title, ...look, render };
+}
+
 /** A table whose columns keep their places whatever is in them. */
 export function Table<Row>(props: {
   caption: string;
