@@ -210,6 +210,21 @@ describe('addresses', () => {
     expect(error.toLine()).toContain(`nats://127.0.0.1:${port}`);
   });
 
+  it('takes a server that was not shown the credentials in time for one to wait for, not for a refusal', async () => {
+    const slow = createServer((socket) => {
+      socket.on('error', () => {});
+      socket.write('INFO {"server_id":"x","version":"2.14.1","headers":true,"auth_required":true}\r\n');
+      socket.once('data', () => socket.end("-ERR 'Authentication Timeout'\r\n"));
+    });
+    slow.listen(0, '127.0.0.1');
+    await once(slow, 'listening');
+    const url = `nats://127.0.0.1:${(slow.address() as AddressInfo).port}`;
+    const error = await failure({ natsUrl: url, natsUser: 'gate', natsPassword: 'pass' });
+    slow.close();
+    expect(error).toMatchObject({ code: 'NATS_UNREACHABLE', mayPass: true });
+    expect(error.toLine()).toContain(`NATS at ${url} was not shown the credentials in time`);
+  });
+
   it('leaves no socket behind at a server that accepts and says nothing', async () => {
     let open = 0;
     const silent = createServer((socket) => {

@@ -79,7 +79,6 @@ function explain(error: unknown, address: NatsAddress): SvcMqttError {
   switch (code) {
     case 'AUTHORIZATION_VIOLATION':
     case 'AUTHENTICATION_EXPIRED':
-    case 'AUTHENTICATION_TIMEOUT':
     case 'ACCOUNT_EXPIRED':
     case 'BAD_AUTHENTICATION':
       return new SvcMqttError('NATS_REFUSED', `NATS at ${where} refused the credentials`, {
@@ -87,6 +86,13 @@ function explain(error: unknown, address: NatsAddress): SvcMqttError {
           'Check NATS_URL, NATS_USER and NATS_PASSWORD, NATS_TOKEN, NATS_NKEY_FILE or NATS_CREDS_FILE',
         cause: error,
       });
+    case 'AUTHENTICATION_TIMEOUT':
+      // It has not looked at the credentials: this machine, or who decides for the server, was too slow.
+      return away(
+        `NATS at ${where} was not shown the credentials in time`,
+        error,
+        'See whether this machine is overloaded, or give the authorization of the NATS server a longer timeout',
+      );
     case 'SERVER_OPT_NA':
       return unreachable(
         `NATS at ${where} does not offer TLS, which the settings require`,
