@@ -103,10 +103,11 @@ test('devices and consumers work together, and nothing stored is missed when gat
   for (const consumer of second) {
     await consumer.prints(/ probe-1 27(\.0)? °C$/);
     await consumer.prints(/ probe-1 again$/);
+    // One that a slow machine has not looked at within 30 s is delivered again, and is unreadable again.
     await until(
       'the others are unreadable',
       () =>
-        consumer.lines.filter((line) => line.startsWith(`${probe.id} unreadable: `)).length ===
+        consumer.lines.filter((line) => line.startsWith(`${probe.id} unreadable: `)).length >=
         unreadable.length,
     );
   }
