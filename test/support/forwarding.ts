@@ -124,7 +124,7 @@ export async function openObserver(
   url: string,
   credentials: { user?: string; pass?: string } = {},
 ): Promise<NatsConnection> {
-  return connect({ servers: url, timeout: 5_000, ...credentials });
+  return connect({ servers: url, timeout: 30_000, ...credentials });
 }
 
 /** The payloads of a stream, in order. */

@@ -29,7 +29,7 @@ export interface TestNatsServer {
   reconfigure(configExtra: string): Promise<void>;
 }
 
-const readyWithinMs = 15_000;
+const readyWithinMs = 60_000;
 
 /**
  * Starts a nats-server and waits until it takes connections. The program is the one that svc-mqtt itself would use.
