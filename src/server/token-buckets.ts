@@ -3,6 +3,9 @@ import { RecencyMap } from './recency-map.js';
 /** A token bucket for each of a bounded number of keys, to slow what one peer may do. */
 export type TokenBuckets = ReturnType<typeof createTokenBuckets>;
 
+/** What comes back is added up in parts, whose sum can miss the last digits of a token: who waited as long as was said gets it. */
+const token = 1 - 1e-9;
+
 /**
  * Makes buckets that are full when first used. At `maxKeys` the key used longest ago is forgotten, and with it what it
  * has used up; it is the one whose bucket had most time to fill.
@@ -33,13 +36,16 @@ export function createTokenBuckets(options: {
     return bucket;
   };
 
+  const untilToken = (tokens: number) =>
+    tokens >= token ? 0 : Math.ceil(((token - tokens) * 1_000) / perSecond);
+
   return {
     /** How long until the key's bucket has a token, in ms; 0: it has one. Takes none, and remembers nothing. */
     wait(key: string): number {
       const bucket = buckets.get(key);
       if (bucket === undefined) return 0;
       const tokens = bucket.tokens + ((nowMs() - bucket.atMs) * perSecond) / 1_000;
-      return tokens >= 1 ? 0 : Math.ceil(((1 - tokens) * 1_000) / perSecond);
+      return untilToken(tokens);
     },
     /**
      * Takes a token of the key's bucket.
@@ -48,9 +54,9 @@ export function createTokenBuckets(options: {
      */
     take(key: string): number {
       const bucket = fill(key);
-      if (bucket.tokens < 1) return Math.ceil(((1 - bucket.tokens) * 1_000) / perSecond);
-      bucket.tokens -= 1;
-      return 0;
+      const waitMs = untilToken(bucket.tokens);
+      if (waitMs === 0) bucket.tokens -= 1;
+      return waitMs;
     },
     /** Gives a token back that was taken in vain, never over the capacity. */
     giveBack(key: string): void {

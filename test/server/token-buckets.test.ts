@@ -27,6 +27,7 @@ test('a bucket gives what it holds and what came back since, and says when the n
         }
       },
     ),
+    { examples: [[2, 2, [0, 458, 138, 60].map((pauseMs) => ({ pauseMs, key: 'a' as const }))]] },
   );
 });
 
