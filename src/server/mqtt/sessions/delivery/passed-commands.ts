@@ -1,13 +1,6 @@
-/** Why a client does not have a command that its session has passed over. */
-export type PassedReason = 'expired' | 'refused';
+import type { PassedRecord } from '../store/session-record.js';
 
-/** As it is kept with the session. */
-export interface PassedRecord {
-  /** Of commands up to this sequence it is not known any more. */
-  readonly unknownTo: number;
-  /** First and last sequences, in the order in which they were noted. */
-  readonly stretches: readonly (readonly [first: number, last: number, reason: PassedReason])[];
-}
+type PassedReason = PassedRecord['stretches'][number][2];
 
 /** Most stretches that are kept: a device that slept too long for all that waited is one. */
 const maxStretches = 64;

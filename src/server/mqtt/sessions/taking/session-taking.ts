@@ -257,10 +257,10 @@ export function openSessionTaking(options: {
     client.session = session;
     return record.subscriptions.every((each) => {
       const parts = partFilter(each.name);
-      const { name, from: commands, fromMessages: messages = 0, ...terms } = each;
+      const { name, id, from: commands, fromMessages: messages = 0, ...terms } = each;
       const from = { commands, messages };
       // A filter that cannot be is nobody's.
-      return parts === undefined || session.subscribe({ ...terms, ...parts, name }, from) !== 'full';
+      return parts === undefined || session.subscribe({ ...terms, ...parts, name, id }, from) !== 'full';
     });
   }
 
