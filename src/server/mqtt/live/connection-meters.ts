@@ -21,20 +21,7 @@ interface Metered {
   meter: ConnectionMeter | undefined;
 }
 
-/** Rates and search texts of connections. Both cost time and memory, so there are none while nobody watches. */
-export interface ConnectionMeters {
-  /** Somebody watches, now. */
-  watch(): void;
-  /** Called when nobody watches any more. */
-  onForgotten: () => void;
-  /** Samples taken since the start: between two no rate changes. */
-  readonly samples: number;
-  /** Messages a second; undefined until it was watched for a second. */
-  rateOf(connection: Metered): number | undefined;
-  searchTextOf(connection: Metered): string;
-  /** Takes a sample when it is time for one; to be called about once a second. */
-  onTick(nowMs: number): void;
-}
+export type ConnectionMeters = ReturnType<typeof openConnectionMeters>;
 
 /** Who asked within this time watches. */
 const watchMs = 10_000;
@@ -42,7 +29,8 @@ const sampleMs = 900;
 /** Bursts and pauses of about so long are evened out. */
 const smoothingMs = 2_000;
 
-export function openConnectionMeters(connections: Iterable<Metered>): ConnectionMeters {
+/** Rates and search texts of connections. Both cost time and memory, so there are none while nobody watches. */
+export function openConnectionMeters(connections: Iterable<Metered>) {
   let watchedUntilMs = 0;
   /** Somebody has watched since all was forgotten. */
   let wasWatched = false;
@@ -50,33 +38,36 @@ export function openConnectionMeters(connections: Iterable<Metered>): Connection
   let samples = 0;
 
   function meterOf(connection: Metered): ConnectionMeter {
-    if (connection.meter === undefined) {
-      connection.meter = {
-        messages: countOf(connection),
-        atMs: performance.now(),
-        rate: undefined,
-        searchText: undefined,
-      };
-    }
+    connection.meter ??= {
+      messages: countOf(connection),
+      atMs: performance.now(),
+      rate: undefined,
+      searchText: undefined,
+    };
     return connection.meter;
   }
 
-  const meters: ConnectionMeters = {
-    watch() {
+  const meters = {
+    /** Somebody watches, now. */
+    watch(): void {
       watchedUntilMs = performance.now() + watchMs;
       wasWatched = true;
     },
-    onForgotten: () => {},
+    /** Called when nobody watches any more. */
+    onForgotten: (): void => {},
+    /** Samples taken since the start: between two no rate changes. */
     get samples() {
       return samples;
     },
-    rateOf: (connection) => meterOf(connection).rate,
-    searchTextOf(connection) {
+    /** Messages a second; undefined until it was watched for a second. */
+    rateOf: (connection: Metered): number | undefined => meterOf(connection).rate,
+    searchTextOf(connection: Metered): string {
       const meter = meterOf(connection);
       meter.searchText ??= describe(connection);
       return meter.searchText;
     },
-    onTick(nowMs) {
+    /** Takes a sample when it is time for one; to be called about once a second. */
+    onTick(nowMs: number): void {
       if (nowMs > watchedUntilMs) {
         if (wasWatched) {
           for (const connection of connections) connection.meter = undefined;

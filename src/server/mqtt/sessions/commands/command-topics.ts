@@ -8,38 +8,25 @@ import { type FilterParts, hasMoreLevels, isTopic } from '../../protocol/topics.
 import { expiryOf, type Message } from '../delivery/message.js';
 import type { SubscriptionTerms } from '../subscriptions/subscription.js';
 
-/** Commands as messages of MQTT. */
-export interface CommandTopics {
-  /** @returns undefined when its topic could be sent to no client; that is logged. */
-  toMessage(command: DownlinkMessage | StoredCommand): Message | undefined;
-  /** Why a command of this topic could be sent to no client, in words; undefined: it could. */
-  findProblem(topic: string): string | undefined;
-  /**
-   * A subscription of a device's client. One that is shared, or takes commands of other devices too, has them from the session
-   * engine: they go there only while there is such a one.
-   *
-   * @returns what is to be called at its end.
-   */
-  join(deviceId: string, terms: SubscriptionTerms): () => void;
-  /** Commands are stored from now on. */
-  onStored(): void;
-}
+export type CommandTopics = ReturnType<typeof openCommandTopics>;
 
 /** It takes commands of the device, and nothing else, for its client alone. */
 export function isOwn({ filter, shareName }: FilterParts, deviceId: string): boolean {
   return shareName === undefined && filter.startsWith(`cmd/${deviceId}/`);
 }
 
+/** Commands as messages of MQTT. */
 export function openCommandTopics(options: {
   readonly downlink: Pick<Downlink, 'store'>;
   readonly maxTopicLevels: number;
   deliver(message: Message): void;
   readonly counters: BrokerCounters;
   readonly log: LimitedLog;
-}): CommandTopics {
+}) {
   const { downlink, maxTopicLevels, counters, log } = options;
   let joined = 0;
 
+  /** Why a command of this topic could be sent to no client, in words; undefined: it could. */
   function findProblem(topic: string): string | undefined {
     if (!isTopic(topic)) return 'it is no topic of MQTT';
     if (hasMoreLevels(topic, maxTopicLevels))
@@ -47,6 +34,7 @@ export function openCommandTopics(options: {
     return undefined;
   }
 
+  /** @returns undefined when its topic could be sent to no client; that is logged. */
   function toMessage(command: DownlinkMessage | StoredCommand): Message | undefined {
     const { topic, payload, qos, properties } = command;
     const refuse = (reason: string) => {
@@ -77,7 +65,13 @@ export function openCommandTopics(options: {
   return {
     toMessage,
     findProblem,
-    join(deviceId, terms) {
+    /**
+     * A subscription of a device's client. One that is shared, or takes commands of other devices too, has them from the session
+     * engine: they go there only while there is such a one.
+     *
+     * @returns what is to be called at its end.
+     */
+    join(deviceId: string, terms: SubscriptionTerms): () => void {
       if (isOwn(terms, deviceId) || !filtersOverlap(terms.filter, 'cmd/#')) return () => {};
       joined += 1;
       follow();
@@ -86,6 +80,7 @@ export function openCommandTopics(options: {
         follow();
       };
     },
+    /** Commands are stored from now on. */
     onStored: follow,
   };
 }

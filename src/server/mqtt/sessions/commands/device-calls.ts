@@ -20,19 +20,7 @@ export interface Callee {
   readonly session: { ask(question: Question): 'asked' | 'busy' | 'not subscribed' } | undefined;
 }
 
-/** Devices that are asked by services, and what they answer. */
-export interface DeviceCalls {
-  /** Questions that wait for their answer. */
-  readonly pending: number;
-  /** A device has published something: it may be the answer. */
-  onPublish(
-    deviceId: string,
-    topic: string,
-    payload: Uint8Array,
-    properties: MessageProperties | undefined,
-  ): void;
-  close(): void;
-}
+export type DeviceCalls = ReturnType<typeof openDeviceCalls>;
 
 /** Without its payload, so that what waits is small. */
 type Asked = Pick<Call, 'deviceId' | 'answer' | 'fail'>;
@@ -47,11 +35,12 @@ const maxPending = 10_000;
 const maxPendingPerDevice = 64;
 const tokenBytes = 9;
 
-/** @param options.clientsOf those of a device that have a connection here. */
-export function openDeviceCalls(options: {
-  calls: Calls;
-  clientsOf(deviceId: string): readonly Callee[];
-}): DeviceCalls {
+/**
+ * Devices that are asked by services, and what they answer.
+ *
+ * @param options.clientsOf those of a device that have a connection here.
+ */
+export function openDeviceCalls(options: { calls: Calls; clientsOf(deviceId: string): readonly Callee[] }) {
   /** By token, which nobody can guess. */
   const pending = new Map<string, Pending>();
   const perDevice = new Map<string, number>();
@@ -119,10 +108,17 @@ export function openDeviceCalls(options: {
   };
 
   return withFastGetters({
+    /** Questions that wait for their answer. */
     get pending() {
       return pending.size;
     },
-    onPublish(deviceId, topic, payload, properties) {
+    /** A device has published something: it may be the answer. */
+    onPublish(
+      deviceId: string,
+      topic: string,
+      payload: Uint8Array,
+      properties: MessageProperties | undefined,
+    ): void {
       const prefix = `raw/${deviceId}/reply/`;
       if (!topic.startsWith(prefix)) return;
       const token = topic.slice(prefix.length);
@@ -130,7 +126,7 @@ export function openDeviceCalls(options: {
       if (pending.get(token)?.call.deviceId !== deviceId) return;
       settle(token)?.answer('reply', payload, properties);
     },
-    close() {
+    close(): void {
       for (const token of [...pending.keys()]) settle(token)?.fail(503, 'the gateway stops');
     },
   });

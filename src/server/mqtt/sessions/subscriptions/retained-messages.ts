@@ -2,30 +2,15 @@ import type { RetainedStore, SaveOutcome } from '../../../forward/state/retained
 import { isTopic, matches } from '../../protocol/topics.js';
 import { bytesOf, isExpired, type Message } from '../delivery/message.js';
 
-export interface RetainedLimits {
-  readonly maxMessages: number;
-  readonly maxBytes: number;
-}
-
 /** What became of a message that is to be retained. */
-export type Retention =
+type Retention =
   | 'kept'
   /** It is kept here, and the others are told: `onKept` is called when that is certain. */
   | 'waits'
   /** A bound is reached: it is not kept. */
   | 'refused';
 
-/** The retained messages as this replica knows them, one for each topic, bounded. */
-export interface RetainedMessages {
-  /** How many there are, their bytes, and how many the stream has still to confirm. */
-  readonly state: { readonly messages: number; readonly bytes: number; readonly waiting: number };
-  /** Keeps a message in place of the one before; without payload, only removes that [MQTT-3.3.1-10]. */
-  store(message: Message, onKept?: () => void): Retention;
-  /** When what other replicas have retained by now is here, too; undefined: it is, as far as can be known. Bounded, never rejects. */
-  upToDate(): Promise<void> | undefined;
-  /** The messages that any of the filters matches, each with the filters that do; none that has expired. */
-  find(filters: readonly string[]): { message: Message; filters: string[] }[];
-}
+export type RetainedMessages = ReturnType<typeof createRetainedMessages>;
 
 /** A message, or that there is none, as the stream has it. */
 interface Version {
@@ -64,18 +49,18 @@ const readAgainMs = 30_000;
 const roomShare = 0.1;
 
 /**
- * Keeps retained messages. With a store each is written there, those of one topic one after the other and of several only
+ * Keeps the retained messages as this replica knows them, one for each topic, bounded. With a store each is written there, those of one topic one after the other and of several only
  * the last, and what the stream has comes back from it: of two that replicas write at the same time all keep the one that
  * the stream stored last. Until then a replica answers with what it was given itself.
  *
  * @param store undefined: they live and end with this replica.
  */
 export function createRetainedMessages(options: {
-  limits: RetainedLimits;
+  limits: { readonly maxMessages: number; readonly maxBytes: number };
   store?: RetainedStore | undefined;
   /** One was not kept, since a bound is reached or NATS refused it. */
   onRefused(topic: string, reason: string): void;
-}): RetainedMessages {
+}) {
   const { limits, store } = options;
   const entries = new Map<string, Entry>();
   let bytes = 0;
@@ -287,11 +272,13 @@ export function createRetainedMessages(options: {
   }
 
   return {
+    /** How many there are, their bytes, and how many the stream has still to confirm. */
     get state() {
       return { messages: entries.size, bytes, waiting };
     },
 
-    store(message, onKept) {
+    /** Keeps a message in place of the one before; without payload, only removes that [MQTT-3.3.1-10]. */
+    store(message: Message, onKept?: () => void): Retention {
       forgetExpired();
       const { topic, payload } = message;
       const known = entries.get(topic);
@@ -313,9 +300,11 @@ export function createRetainedMessages(options: {
       return isRefused ? 'refused' : 'waits';
     },
 
+    /** When what other replicas have retained by now is here, too; undefined: it is, as far as can be known. Bounded, never rejects. */
     upToDate: () => store?.upToDate(),
 
-    find(filters) {
+    /** The messages that any of the filters matches, each with the filters that do; none that has expired. */
+    find(filters: readonly string[]): { message: Message; filters: string[] }[] {
       forgetExpired();
       const wild = filters.filter((filter) => /[+#]/.test(filter));
       const found = new Map<Message, string[]>();

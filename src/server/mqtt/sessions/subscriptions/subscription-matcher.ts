@@ -1,5 +1,6 @@
 import { Aedes, type AedesPublishPacket, type PublishPacket } from 'aedes';
 import { type Log, limitLog } from '../../../../log.js';
+import type { FleetInterest } from '../../../forward/state/fleet-interest.js';
 import { matches } from '../../protocol/topics.js';
 import type { Message } from '../delivery/message.js';
 import type { RetainedMessages } from './retained-messages.js';
@@ -12,14 +13,6 @@ import type { RetainedMessages } from './retained-messages.js';
 export type Listener = (message: Message, delivery: number) => void;
 
 export type SessionEngine = Awaited<ReturnType<typeof startSessionEngine>>;
-
-/** Is told what clients of this replica subscribe to. */
-interface Interest {
-  /** See `SessionEngine.announced`. */
-  announced(): Promise<void> | undefined;
-  add(filter: string, share?: string): void;
-  remove(filter: string, share?: string): void;
-}
 
 /** Where a message's own form travels: aedes copies this field by reference. */
 interface Carrier {
@@ -34,8 +27,8 @@ interface Carrier {
 export async function startSessionEngine(options: {
   log: Log;
   retained: RetainedMessages;
-  /** Who is told what is subscribed to. */
-  interest?: Interest | undefined;
+  /** Is told what clients of this replica subscribe to. */
+  interest?: Pick<FleetInterest, 'announced' | 'add' | 'remove'> | undefined;
 }) {
   const { log, retained, interest } = options;
   const limitedLog = limitLog(log);

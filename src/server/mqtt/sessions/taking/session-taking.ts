@@ -21,7 +21,7 @@ import { newTerms, type SessionState, StoredSession } from '../store/stored-sess
 import { openTakingTurns, type Turn, type TurnRequest } from './taking-turns.js';
 
 /** What CONNECT asks for. */
-export interface TakeRequest extends TurnRequest {
+interface TakeRequest extends TurnRequest {
   readonly cleanStart: boolean;
   /** 0: the session ends with the connection; infinite: it never expires. */
   readonly sessionExpirySec: number;
@@ -33,17 +33,7 @@ export interface TakeRequest extends TurnRequest {
 
 export type Taken = { readonly sessionPresent: boolean } | { readonly refused: CloseReason };
 
-/** Gives a client that connects its session, which from then on no other connection can write. */
-export interface SessionTaking {
-  /** The client has a session that outlives its connection, or is to have one; others are not made to wait. */
-  concerns(client: Client, sessionExpirySec: number): boolean;
-  /**
-   * Takes the session: reads it, unless this replica has it, and makes it this connection's. Of a crowd each waits for its turn.
-   *
-   * @returns whether the client goes on with one, or why it is refused.
-   */
-  take(client: Client, request: TakeRequest): Promise<Taken>;
-}
+export type SessionTaking = ReturnType<typeof openSessionTaking>;
 
 const pauseMs = 100;
 const emptyState: SessionState = {
@@ -53,6 +43,7 @@ const emptyState: SessionState = {
   received: { generation: 0, completed: [], open: [] },
 };
 
+/** Gives a client that connects its session, which from then on no other connection can write. */
 export function openSessionTaking(options: {
   store: SessionStore;
   writer: SessionWriter;
@@ -63,7 +54,7 @@ export function openSessionTaking(options: {
   /** A record that cannot be read is given up, and its client begins anew. */
   renewsUnreadable: boolean;
   log: LimitedLog;
-}): SessionTaking {
+}) {
   const { store, writer, registry, maxClientsPerDevice, renewsUnreadable, log } = options;
   const services = { store, writer, owner: store.owner };
   /** Clients that go on with what this replica has, while the store is asked whether it still may. */
@@ -288,12 +279,18 @@ export function openSessionTaking(options: {
   }
 
   return {
-    concerns: ({ key, stored }, sessionExpirySec) =>
+    /** The client has a session that outlives its connection, or is to have one; others are not made to wait. */
+    concerns: ({ key, stored }: Client, sessionExpirySec: number): boolean =>
       sessionExpirySec > 0 ||
       stored !== undefined ||
       (store.size > 0 && store.has(key)) ||
       writer.find(key) !== undefined,
-    async take(client, request) {
+    /**
+     * Takes the session: reads it, unless this replica has it, and makes it this connection's. Of a crowd each waits for its turn.
+     *
+     * @returns whether the client goes on with one, or why it is refused.
+     */
+    async take(client: Client, request: TakeRequest): Promise<Taken> {
       if (client.stored?.isHeld === true) begun.add(client);
       const turn =
         client.stored?.isHeld === true && !store.reachable
