@@ -13,7 +13,7 @@ import { closeReasons, type Reason } from '../protocol/close-reason.js';
 import type { ConnectionMeters } from './connection-meters.js';
 import { type Entry, inFlightOf, openConnectionOrders, subscriptionsOf, toKey } from './connection-order.js';
 import type { ConnectionRoll } from './connection-roll.js';
-import { whyWaiting } from './waiting-reason.js';
+import { limitNames } from './limit-names.js';
 
 /** Lists, shows and ends the connections of this replica. */
 export function openConnectionList(options: {
@@ -160,15 +160,25 @@ function sample(entries: readonly Entry[], samples: number): Entry[] {
   return picked;
 }
 
-function waitsOf(connection: Connection): ConnectionDetailsJson['waits'] {
-  const why = whyWaiting(connection);
-  if (why === undefined) return null;
-  return {
-    cause: why.cause,
-    detail: why.detail,
-    subject: why.subject ?? null,
-    since: toTime(why.sinceMs),
-  };
+/**
+ * Why messages of a client wait, the cause before what follows from it: NATS does not store them, NATS has not answered its
+ * SUBSCRIBE, or a bound is reached. Null when nothing waits, or is merely under way.
+ */
+function waitsOf({ client, intake, commands }: Connection): ConnectionDetailsJson['waits'] {
+  const trouble = client?.lane.trouble;
+  if (trouble !== undefined) {
+    const { cause, detail, subject = null, sinceMs } = trouble;
+    return { cause, detail, subject, since: toTime(sinceMs) };
+  }
+  if (intake.parked.isEmpty) return null;
+  if (commands.isMade) {
+    const detail = 'NATS has not answered the subscription to the commands of the device';
+    return { cause: 'subscription', detail, subject: null, since: toTime(commands.sinceMs) };
+  }
+  const { limit, sinceMs } = intake.room;
+  return limit === undefined
+    ? null
+    : { cause: limit, detail: limitNames[limit], subject: null, since: toTime(sinceMs) };
 }
 
 function describeError({ atMs, detail }: { readonly atMs: number; readonly detail: string }) {

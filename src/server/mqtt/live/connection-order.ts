@@ -64,8 +64,11 @@ export function openConnectionOrders(connections: ConnectionRoll<Connection>, me
   function take({ text, device, type, sort, descending }: ConnectionRequest): Kept {
     const name = JSON.stringify([text, device, type, sort, descending]);
     const order = kept.get(name) ?? {
-      ...{ entries: [], seen: undefined, sortedAtMs: Number.NEGATIVE_INFINITY },
-      ...{ samples: 0, ended: 0 },
+      entries: [],
+      seen: undefined,
+      sortedAtMs: Number.NEGATIVE_INFINITY,
+      samples: 0,
+      ended: 0,
     };
     kept.delete(name);
     for (const other of kept.keys()) if (kept.size >= maxKept) kept.delete(other);
@@ -95,7 +98,8 @@ export function openConnectionOrders(connections: ConnectionRoll<Connection>, me
       const nowMs = performance.now();
       if (again && nowMs - order.sortedAtMs < goodForMs) return order.entries;
       const { entries, seen } = order;
-      const key = keyOf(request.sort, meters);
+      const keyIn = keys[request.sort];
+      const key = (connection: Connection) => keyIn(connection, meters);
       const matches = filterOf(request, meters);
       const isLasting =
         lasting.has(request.sort) || (request.sort === 'rate' && order.samples === meters.samples);
@@ -181,45 +185,31 @@ export function inFlightOf({ client }: Connection): number {
 }
 
 export function subscriptionsOf({ client }: Connection): number {
-  return client?.session?.subscriptionCount ?? 0;
+  return client?.session?.subscriptions.size ?? 0;
 }
 
 /** What each field sorts by. Of two connections alike, the older comes first, so that the order is total. */
-function keyOf(field: SortField, meters: ConnectionMeters): (connection: Connection) => string | number {
-  switch (field) {
-    case 'device':
-      return ({ device }) => device?.id ?? '';
-    case 'type':
-      return ({ device }) => device?.type ?? '';
-    case 'client':
-      return ({ clientId }) => clientId;
-    case 'address':
-      return ({ accepted }) => accepted.remoteAddress;
-    case 'protocol':
-      return ({ protocol }) => protocol;
-    case 'transport':
-      return ({ accepted }) => accepted.transport;
-    case 'qos':
-      // The share that is to be confirmed.
-      return (connection) => 1 - connection.received[0] / Math.max(1, countOf(connection));
-    case 'rate':
-      return (connection) => meters.rateOf(connection) ?? -1;
-    case 'messages':
-      return countOf;
-    case 'bytes':
-      return ({ socket }) => socket.bytesIn + socket.bytesOut;
-    case 'in_flight':
-      return inFlightOf;
-    case 'subscriptions':
-      return subscriptionsOf;
-    case 'connected':
-      // For how long, as the list shows it.
-      return ({ openedAtMs }) => -openedAtMs;
-    case 'last_message':
-      // How long ago; those that never sent one come last.
-      return ({ lastMessageMs }) => (lastMessageMs === 0 ? Number.POSITIVE_INFINITY : -lastMessageMs);
-  }
-}
+const keys: Readonly<
+  Record<SortField, (connection: Connection, meters: ConnectionMeters) => string | number>
+> = {
+  device: ({ device }) => device?.id ?? '',
+  type: ({ device }) => device?.type ?? '',
+  client: ({ clientId }) => clientId,
+  address: ({ accepted }) => accepted.remoteAddress,
+  protocol: ({ protocol }) => protocol,
+  transport: ({ accepted }) => accepted.transport,
+  // The share that is to be confirmed.
+  qos: (connection) => 1 - connection.received[0] / Math.max(1, countOf(connection)),
+  rate: (connection, meters) => meters.rateOf(connection) ?? -1,
+  messages: countOf,
+  bytes: ({ socket }) => socket.bytesIn + socket.bytesOut,
+  in_flight: inFlightOf,
+  subscriptions: subscriptionsOf,
+  // For how long, as the list shows it.
+  connected: ({ openedAtMs }) => -openedAtMs,
+  // How long ago; those that never sent one come last.
+  last_message: ({ lastMessageMs }) => (lastMessageMs === 0 ? Number.POSITIVE_INFINITY : -lastMessageMs),
+};
 
 function comparatorOf(descending: boolean): (a: Entry, b: Entry) => number {
   const sign = descending ? -1 : 1;
