@@ -266,7 +266,7 @@ export class Connection implements JoiningConnection, UplinkConnection, PacketOw
   }
 
   onDrain(): void {
-    this.client?.session?.onDrain();
+    this.client?.session?.outgoing.pump();
   }
 
   /** Stops reading for good: the server drains, then closes. */

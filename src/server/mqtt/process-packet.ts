@@ -94,7 +94,7 @@ function takeAcknowledge(
   if (typeof acknowledge === 'string') return acknowledge;
   const { packetId, reasonCode } = acknowledge;
   const session = client?.session;
-  if (session !== undefined) return session.onAcknowledge(type, packetId, reasonCode);
+  if (session !== undefined) return session.outgoing.onAcknowledge(type, packetId, reasonCode);
   // Without a session no identifier is in use; the client's exchange is to end all the same.
   if (type === PacketType.PUBREC && reasonCode < 0x80)
     socket.reply(codec.encodeAcknowledge(PacketType.PUBREL, packetId, unknownPacketId));

@@ -5,8 +5,7 @@ import { escapeToken } from '../../forward/subject.js';
 import type { Policy } from '../admission/authorize.js';
 import type { DeviceRoom } from '../admission/device-room.js';
 import type { BrokerCounters } from '../live/counters.js';
-import type { CloseReason } from '../protocol/close-reason.js';
-import type { PacketType, QoS } from '../protocol/packet-type.js';
+import type { QoS } from '../protocol/packet-type.js';
 import { matches, type TopicLimits } from '../protocol/topics.js';
 import { type CommandTopics, isOwn } from './commands/command-topics.js';
 import type { Question } from './commands/device-calls.js';
@@ -258,10 +257,6 @@ export class ClientSession implements OutgoingOwner, StreamReader {
     return this.commands !== undefined && this.commands.answer !== 'held';
   }
 
-  get subscriptionCount(): number {
-    return this.subscriptions.size;
-  }
-
   /** What the client has subscribed to and what is on its way to it. */
   describe(): { subscriptions: { filter: string; qos: QoS }[]; outgoing: ReturnType<Outgoing['describe']> } {
     return {
@@ -346,14 +341,6 @@ export class ClientSession implements OutgoingOwner, StreamReader {
     this.streams.detach();
     this.outgoing.detach();
     this.updateCalls();
-  }
-
-  onDrain(): void {
-    this.outgoing.pump();
-  }
-
-  onAcknowledge(type: PacketType, packetId: number, reasonCode: number): CloseReason | undefined {
-    return this.outgoing.onAcknowledge(type, packetId, reasonCode);
   }
 
   /** Ends the session: nothing of it is kept. */

@@ -1,17 +1,10 @@
 import type { DeviceRoom } from '../admission/device-room.js';
 
-/** The message of an exchange that PUBREC has not answered yet. */
-export interface ExchangeMessage {
-  readonly packetId: number;
-  readonly qos: 0 | 1 | 2;
-  readonly stored: boolean;
-}
-
 /** A QoS 2 exchange begun by the client: the message that PUBREC has not answered yet, or answered, before PUBREL. */
 type Exchange<M> = M | 'answered';
 
 /** The QoS 2 exchanges of one client, by packet identifier, each of which takes room. */
-export class Exchanges<M extends ExchangeMessage> {
+export class Exchanges<M extends { readonly packetId: number }> {
   private readonly room: DeviceRoom;
   private readonly deviceId: string;
   /** There are none before the first. */
