@@ -6,7 +6,7 @@ import type { Policy } from '../admission/authorize.js';
 import type { DeviceRoom } from '../admission/device-room.js';
 import type { BrokerCounters } from '../live/counters.js';
 import type { QoS } from '../protocol/packet-type.js';
-import { matches, type TopicLimits } from '../protocol/topics.js';
+import type { TopicLimits } from '../protocol/topics.js';
 import { type CommandTopics, isOwn } from './commands/command-topics.js';
 import type { Question } from './commands/device-calls.js';
 import type { OutgoingConnection } from './delivery/delivery-writer.js';
@@ -23,7 +23,13 @@ import {
 import { maxNameBytes, type SessionRecord } from './store/session-record.js';
 import type { StoredSession } from './store/stored-session.js';
 import type { SharedSubscriptions } from './subscriptions/shared-subscriptions.js';
-import { copyFor, mayHave, memoryBytesOf, type SubscriptionTerms } from './subscriptions/subscription.js';
+import {
+  copyFor,
+  findMatching,
+  mayHave,
+  memoryBytesOf,
+  type SubscriptionTerms,
+} from './subscriptions/subscription.js';
 import type { SessionEngine } from './subscriptions/subscription-matcher.js';
 
 /** What all sessions share. */
@@ -327,9 +333,7 @@ export class ClientSession implements OutgoingOwner, StreamReader {
   ask(question: Question): 'asked' | 'busy' | 'not subscribed' {
     const { outgoing } = this;
     const message = question.messageFor(outgoing.explains);
-    const matching = [...this.subscriptions.values()].flatMap(({ terms }) =>
-      terms.shareName === undefined && matches(terms.filter, message.topic) ? terms : [],
-    );
+    const matching = findMatching(this.subscriptions.values(), message, this.clientKey);
     const isConfirmed = matching.some(({ qos }) => qos > 0);
     if (matching.length === 0 || (question.wantsAck && !isConfirmed)) return 'not subscribed';
     if (!outgoing.isReady) return 'busy';
@@ -362,16 +366,7 @@ export class ClientSession implements OutgoingOwner, StreamReader {
       this.streams.onKept(message.kept);
       return;
     }
-    const matching: SubscriptionTerms[] = [];
-    for (const { terms } of this.subscriptions.values()) {
-      const { shareName, filter } = terms;
-      if (
-        shareName === undefined &&
-        mayHave(terms, message, this.clientKey) &&
-        matches(filter, message.topic)
-      )
-        matching.push(terms);
-    }
+    const matching = findMatching(this.subscriptions.values(), message, this.clientKey);
     if (matching.length === 0 && mayHave(by.terms, message, this.clientKey)) matching.push(by.terms);
     if (matching.length > 0) this.outgoing.offer(copyFor(matching, message, false));
   }

@@ -335,14 +335,10 @@ export class Outgoing {
     else this.finish(packetId, entry);
   }
 
-  /** It is of a stream that is not there any more: what was begun is given up. */
-  forget(packetId: number): void {
-    const entry = this.inFlight.get(packetId);
-    if (entry !== undefined) this.finish(packetId, entry);
-  }
-
+  /** The stream is not there any more: what was begun of it is given up. */
   forgetStored(stream: CursorName): void {
-    for (const each of this.listStored()) if (each.stream === stream) this.forget(each.packetId);
+    for (const [packetId, entry] of this.inFlight)
+      if (entry.stored?.stream === stream) this.finish(packetId, entry);
   }
 
   /** A message that is given to the connection leaves, and nothing comes before it. */

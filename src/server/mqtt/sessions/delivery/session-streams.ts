@@ -4,10 +4,9 @@ import type { KeptMessage, KeptMessages } from '../../../forward/state/kept-mess
 import { compileFilters, type MessageFilters } from '../../../forward/state/message-index.js';
 import type { StoredMessage, StoredMessages } from '../../../forward/stored/stored-messages.js';
 import type { BrokerCounters } from '../../live/counters.js';
-import { matches } from '../../protocol/topics.js';
 import type { CommandTopics } from '../commands/command-topics.js';
 import type { CursorName, Cursors, SessionRecord } from '../store/session-record.js';
-import { copyFor, mayHave, type SubscriptionTerms } from '../subscriptions/subscription.js';
+import { copyFor, findMatching, type SubscriptionTerms } from '../subscriptions/subscription.js';
 import type { Message } from './message.js';
 import type { Outgoing } from './outgoing.js';
 import { StoredDelivery, type StoredPosition, type StoredTaker } from './stored-delivery.js';
@@ -40,7 +39,7 @@ export interface StreamReader {
 }
 
 /** What is taken of one stream. */
-interface Taken<K, M> extends Pick<StoredTaker<K, M>, 'key' | 'takes' | 'takesQos2'> {
+interface Taken<K, M> extends Pick<StoredTaker<K, M>, 'stream' | 'key' | 'takes' | 'takesQos2'> {
   toMessage(stored: M): Message | undefined;
 }
 
@@ -118,12 +117,13 @@ export class SessionStreams {
       by === 'late' || restored === undefined ? commandStream : (commandStream ?? store.incarnation);
     this.commands = this.open(
       store,
-      this.takerOf('commands', {
+      {
+        stream: 'commands',
         key: () => reader.deviceId,
         takes: () => reader.takesCommands,
         takesQos2: () => false,
         toMessage: (command) => services.commandTopics.toMessage(command),
-      }),
+      },
       incarnation === undefined ? undefined : { incarnation, sequence, sentUpTo },
     );
     if (restored?.passed !== undefined) this.commands.passed.restore(restored.passed);
@@ -143,12 +143,13 @@ export class SessionStreams {
       if (this.unplaced.delete(from)) from.messages = kept.end;
     this.messages = this.open(
       kept,
-      this.takerOf('messages', {
+      {
+        stream: 'messages',
         key: () => this.currentFilters,
         takes: () => this.currentFilters.length > 0,
         takesQos2: () => [...reader.subscriptions.values()].some(({ terms }) => terms.qos === 2),
-        toMessage: (message: KeptMessage) => message,
-      }),
+        toMessage: (message) => message,
+      },
       this.messagePlaceIn(kept),
     );
   }
@@ -179,48 +180,19 @@ export class SessionStreams {
   /** @param place where the session had come to; undefined: it begins behind what is stored now. */
   private open<K, M extends StoredMessage>(
     store: StoredMessages<K, M>,
-    taker: StoredTaker<K, M>,
+    taken: Taken<K, M>,
     place: StoredPosition | undefined,
   ): StoredDelivery<K, M> {
-    const { restored, services, reader } = this;
-    const { outgoing } = reader;
-    const { stream } = taker;
-    const delivery = new StoredDelivery(store, services.counters, taker);
-    if (place !== undefined) {
-      delivery.restore(place);
-      outgoing.restoreStored(restored?.unacked.filter((each) => each.stream === stream) ?? []);
-    }
-    outgoing.sources.set(stream, delivery);
-    if (outgoing.isConnected) {
-      delivery.attach();
-      // The connection began without them.
-      for (const each of outgoing.listStored())
-        if (each.stream === stream && each.released) outgoing.giveUp(each.packetId, true);
-      delivery.onRoom();
-    }
-    return delivery;
-  }
-
-  private takerOf<K, M extends StoredMessage>(
-    stream: CursorName,
-    { key, takes, takesQos2, toMessage }: Taken<K, M>,
-  ): StoredTaker<K, M> {
     const { outgoing, subscriptions, clientKey } = this.reader;
-    return {
-      stream,
-      key,
-      takes,
-      takesQos2,
+    const { stream } = taken;
+    const delivery = new StoredDelivery<K, M>(store, this.services.counters, {
+      ...taken,
       outgoing,
       copyOf(stored, isBegun) {
-        const message = toMessage(stored);
+        const message = taken.toMessage(stored);
         if (message === undefined) return undefined;
-        const matching: SubscriptionTerms[] = [];
-        for (const { terms, from } of subscriptions.values()) {
-          const { shareName, filter } = terms;
-          if (shareName !== undefined || stored.sequence <= from[stream]) continue;
-          if (mayHave(terms, message, clientKey) && matches(filter, message.topic)) matching.push(terms);
-        }
+        const isBehind = ({ from }: { readonly from: Places }) => stored.sequence > from[stream];
+        const matching = findMatching(subscriptions.values(), message, clientKey, isBehind);
         if (matching.length > 0) return copyFor(matching, message, false);
         // It was first sent as it came: not as one that was retained before [MQTT-3.3.1-9].
         return isBegun ? { ...message, retain: false } : undefined;
@@ -231,7 +203,20 @@ export class SessionStreams {
       onShorterStream(last) {
         for (const { from } of subscriptions.values()) from[stream] = Math.min(from[stream], last);
       },
-    };
+    });
+    if (place !== undefined) {
+      delivery.restore(place);
+      outgoing.restoreStored(this.restored?.unacked.filter((each) => each.stream === stream) ?? []);
+    }
+    outgoing.sources.set(stream, delivery);
+    if (outgoing.isConnected) {
+      delivery.attach();
+      // The connection began without them.
+      for (const each of outgoing.listStored())
+        if (each.stream === stream && each.released) outgoing.giveUp(each.packetId, true);
+      delivery.onRoom();
+    }
+    return delivery;
   }
 
   /** A message between devices was stored just now. */

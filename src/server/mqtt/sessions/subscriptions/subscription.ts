@@ -1,6 +1,6 @@
 import type { SubscriptionRequest } from '../../protocol/codec.js';
 import type { QoS } from '../../protocol/packet-type.js';
-import type { FilterParts } from '../../protocol/topics.js';
+import { type FilterParts, matches } from '../../protocol/topics.js';
 import type { OutgoingMessage } from '../delivery/delivery-writer.js';
 import type { Message } from '../delivery/message.js';
 
@@ -44,6 +44,26 @@ export function copyFor(
  */
 export function mayHave({ noLocal }: SubscriptionTerms, { sender }: Message, clientKey: string): boolean {
   return !noLocal || sender !== clientKey;
+}
+
+/**
+ * The subscriptions by which a client may have a message, but for shared ones, which choose their client themselves.
+ *
+ * @param holds undefined: all of them count.
+ */
+export function findMatching<S extends { readonly terms: SubscriptionTerms }>(
+  subscriptions: Iterable<S>,
+  message: Message,
+  clientKey: string,
+  holds?: (subscription: S) => boolean,
+): SubscriptionTerms[] {
+  const matching: SubscriptionTerms[] = [];
+  for (const subscription of subscriptions) {
+    const { terms } = subscription;
+    if (terms.shareName !== undefined || holds?.(subscription) === false) continue;
+    if (mayHave(terms, message, clientKey) && matches(terms.filter, message.topic)) matching.push(terms);
+  }
+  return matching;
 }
 
 /** What a subscription takes in memory beside its filter, about. */
