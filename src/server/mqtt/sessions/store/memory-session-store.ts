@@ -44,7 +44,7 @@ export function openMemorySessionStore(detail: string): SessionStore {
       const prefix = keyPrefix(deviceId);
       return [...entries]
         .filter(([key]) => key.startsWith(prefix))
-        .sort(byRevision)
+        .sort(([, one], [, other]) => one.revision - other.revision)
         .map(([key]) => key);
     },
     async load(key) {
@@ -70,8 +70,4 @@ export function openMemorySessionStore(detail: string): SessionStore {
     nextWriteId: () => String(++writes),
     close() {},
   };
-}
-
-function byRevision([, one]: [string, Entry], [, other]: [string, Entry]): number {
-  return one.revision - other.revision;
 }

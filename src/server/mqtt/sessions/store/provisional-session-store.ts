@@ -1,5 +1,5 @@
 import { openMemorySessionStore } from './memory-session-store.js';
-import type { SessionStore, SessionStoreListener } from './session-store.js';
+import type { SessionStore } from './session-store.js';
 
 /**
  * Sessions in the memory of this replica for as long as the store that outlives it cannot be used: from when all of that
@@ -9,22 +9,21 @@ import type { SessionStore, SessionStoreListener } from './session-store.js';
  */
 export function openProvisionalSessionStore(lasting: SessionStore, detail: () => string): SessionStore {
   let current = openMemorySessionStore('');
-  let listener: SessionStoreListener | undefined;
 
   lasting.listener = {
     onNews(news) {
-      if (current === lasting) listener?.onNews(news);
+      if (current === lasting) store.listener?.onNews(news);
     },
     onCaughtUp() {
       if (current !== lasting) {
         current = lasting;
-        listener?.onDurable?.();
+        store.listener?.onDurable?.();
       }
-      listener?.onCaughtUp();
+      store.listener?.onCaughtUp();
     },
   };
 
-  return {
+  const store: SessionStore = {
     owner: lasting.owner,
     get durable() {
       return current.durable;
@@ -51,12 +50,8 @@ export function openProvisionalSessionStore(lasting: SessionStore, detail: () =>
     write: (...write) => current.write(...write),
     remove: (key, expected) => current.remove(key, expected),
     nextWriteId: () => lasting.nextWriteId(),
-    get listener() {
-      return listener;
-    },
-    set listener(given) {
-      listener = given;
-    },
+    listener: undefined,
     close: () => lasting.close(),
   };
+  return store;
 }

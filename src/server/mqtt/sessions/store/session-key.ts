@@ -31,25 +31,14 @@ const plain = /^[\w-]+$/;
 
 function escapePart(text: string): string {
   if (plain.test(text)) return text;
-  let token = '';
-  for (const byte of Buffer.from(text)) {
-    const character = String.fromCharCode(byte);
-    token += plain.test(character) ? character : `=${byte.toString(16).padStart(2, '0')}`;
-  }
-  return token === '' ? '=' : token;
+  const bytes = Buffer.from(text).toString('latin1');
+  const toEscape = (byte: string) => `=${byte.charCodeAt(0).toString(16).padStart(2, '0')}`;
+  return bytes.replace(/[^\w-]/g, toEscape) || '=';
 }
 
 function unescapePart(token: string): string {
   if (!token.includes('=')) return token;
   if (token === '=') return '';
-  const bytes: number[] = [];
-  for (let at = 0; at < token.length; at += 1) {
-    if (token[at] === '=') {
-      bytes.push(Number.parseInt(token.slice(at + 1, at + 3), 16));
-      at += 2;
-    } else {
-      bytes.push(token.charCodeAt(at));
-    }
-  }
-  return Buffer.from(bytes).toString('utf8');
+  const toByte = (_: string, hex: string) => String.fromCharCode(Number.parseInt(hex, 16));
+  return Buffer.from(token.replace(/=(..)/g, toByte), 'latin1').toString('utf8');
 }

@@ -120,12 +120,11 @@ export class StoredSession implements Writable {
 
   /** Its client has connected again. @param anew with a new session. */
   begin(expirySec: number, anew: boolean, device: DeviceMark): void {
-    const { owner, terms } = this;
-    const epoch = terms.epoch + 1;
-    const { id, others } = terms;
+    const { owner } = this;
+    const epoch = this.epoch + 1;
     this.terms = anew
       ? newTerms(owner, expirySec, epoch, device)
-      : { id, epoch, owner, expirySec, awaySinceMs: undefined, device, others };
+      : { ...this.terms, epoch, owner, expirySec, awaySinceMs: undefined, device };
   }
 
   /** Its client has gone: the session expires from now on. @returns as `persist` does. */
