@@ -20,14 +20,18 @@ interface Version {
 
 const nothing: Version = { message: undefined, sequence: 0 };
 
-/** What the stream is asked to store. */
-interface Write {
+/** What the stream is to be asked to store, and who is told then. */
+interface Wanted {
   readonly message: Message;
+  readonly waiting: readonly (() => void)[];
+}
+
+/** What the stream is asked to store. */
+interface Write extends Wanted {
   /** The latest that came from the stream: what holds when it is stored before that, or not at all. */
   seen: Version;
-  readonly waiting: (() => void)[];
   /** What is written behind it; of several the last. */
-  next: { readonly message: Message; readonly waiting: (() => void)[] } | undefined;
+  next: Wanted | undefined;
 }
 
 interface Entry {
@@ -136,12 +140,8 @@ export function createRetainedMessages(options: {
     const callbacks = onKept === undefined ? [] : [onKept];
     const seen = versionOf(entry);
     hold(entry, message);
-    if (entry.write === undefined) {
-      begin(entry, message, callbacks, seen, undefined);
-    } else {
-      const { next } = entry.write;
-      entry.write.next = { message, waiting: [...(next?.waiting ?? []), ...callbacks] };
-    }
+    if (entry.write === undefined) save(entry, prepare(entry, { message, waiting: callbacks }, seen));
+    else entry.write.next = { message, waiting: [...(entry.write.next?.waiting ?? []), ...callbacks] };
   }
 
   /** Without a store, or while it cannot be used. */
@@ -156,24 +156,14 @@ export function createRetainedMessages(options: {
     }
   }
 
-  function begin(
-    entry: Entry,
-    message: Message,
-    callbacks: (() => void)[],
-    seen: Version,
-    expected: number | undefined,
-  ): void {
-    save(entry, prepare(entry, message, callbacks, seen), expected);
-  }
-
-  function prepare(entry: Entry, message: Message, callbacks: (() => void)[], seen: Version): Write {
-    const prepared: Write = { message, seen, waiting: callbacks, next: undefined };
-    entry.write = prepared;
+  function prepare(entry: Entry, wanted: Wanted, seen: Version): Write {
+    entry.write = { ...wanted, seen, next: undefined };
     waiting += 1;
-    return prepared;
+    return entry.write;
   }
 
-  function save(entry: Entry, prepared: Write, expected: number | undefined): void {
+  /** @param expected the sequence that the stream has of the topic; 0: it has none; undefined: whichever it is. */
+  function save(entry: Entry, prepared: Write, expected?: number): void {
     store?.save(prepared.message, expected, (outcome) => settle(entry, prepared, outcome));
   }
 
@@ -185,7 +175,7 @@ export function createRetainedMessages(options: {
     if (outcome.kind === 'stored' && outcome.sequence > latest.sequence)
       latest = { message: done.message, sequence: outcome.sequence };
     const { next } = done;
-    if (next !== undefined) begin(entry, next.message, next.waiting, latest, undefined);
+    if (next !== undefined) save(entry, prepare(entry, next, latest));
     else accept(entry, latest, outcome);
     if (outcome.kind === 'refused' && store?.problem === undefined)
       options.onRefused(entry.topic, outcome.reason);
@@ -252,7 +242,7 @@ export function createRetainedMessages(options: {
           } else if (anew) {
             entry.sequence = 0;
           } else if (entry.sequence > lastSequence) {
-            restoring.set(entry, prepare(entry, entry.message, [], nothing));
+            restoring.set(entry, prepare(entry, { message: entry.message, waiting: [] }, nothing));
           }
         }
       },
@@ -263,7 +253,7 @@ export function createRetainedMessages(options: {
           // What the stream never had is written to it; what it had and has no more was removed elsewhere.
           if (entry.write !== undefined) entry.write.seen = nothing;
           else if (entry.sequence > 0) drop(entry);
-          else begin(entry, entry.message, [], nothing, 0);
+          else save(entry, prepare(entry, { message: entry.message, waiting: [] }, nothing), 0);
         }
         for (const [entry, prepared] of restoring) save(entry, prepared, prepared.seen.sequence);
         restoring.clear();

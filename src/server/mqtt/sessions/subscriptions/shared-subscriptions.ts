@@ -49,6 +49,15 @@ export function createSharedSubscriptions(engine: SessionEngine, counters: Broke
     }
   }
 
+  function open(key: string, filter: string): Share {
+    const onMessage = (message: Message) => {
+      if (message.reaches !== 'sessions' && message.takesShare?.(key) !== false) deliver(share, message);
+    };
+    const share: Share = { members: [], turn: 0, end: engine.subscribe(filter, onMessage, key) };
+    shares.set(key, share);
+    return share;
+  }
+
   return {
     /** It has members here, connected or not. */
     has: (share: string): boolean => shares.has(share),
@@ -63,23 +72,7 @@ export function createSharedSubscriptions(engine: SessionEngine, counters: Broke
     join(name: string, filter: string, member: ShareMember): () => void {
       // No share name has a slash.
       const key = `${name}/${filter}`;
-      let share = shares.get(key);
-      if (share === undefined) {
-        const created: Share = {
-          members: [],
-          turn: 0,
-          end: engine.subscribe(
-            filter,
-            (message) => {
-              if (message.reaches !== 'sessions' && message.takesShare?.(key) !== false)
-                deliver(created, message);
-            },
-            key,
-          ),
-        };
-        share = created;
-        shares.set(key, share);
-      }
+      const share = shares.get(key) ?? open(key, filter);
       const { members, end } = share;
       members.push(member);
       return () => {
