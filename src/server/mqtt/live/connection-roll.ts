@@ -3,17 +3,13 @@ export class ConnectionRoll<C extends { readonly id: string }> implements Iterab
   /** Called with each that is let in. */
   onConnected: (connection: C) => void = () => {};
   private readonly byId = new Map<string, C>();
-  private connectedCount = 0;
+  /** How many were let in and are there. */
+  connected = 0;
   /** How many of those that were let in have ended since the start. */
   endedCount = 0;
 
   get size(): number {
     return this.byId.size;
-  }
-
-  /** Those that were let in. */
-  get connected(): number {
-    return this.connectedCount;
   }
 
   [Symbol.iterator](): Iterator<C> {
@@ -29,14 +25,14 @@ export class ConnectionRoll<C extends { readonly id: string }> implements Iterab
   }
 
   letIn(connection: C): void {
-    this.connectedCount += 1;
+    this.connected += 1;
     this.onConnected(connection);
   }
 
   /** @param wasConnected it had been let in. */
   remove(connection: C, wasConnected: boolean): void {
     if (!this.byId.delete(connection.id) || !wasConnected) return;
-    this.connectedCount -= 1;
+    this.connected -= 1;
     this.endedCount += 1;
   }
 }
