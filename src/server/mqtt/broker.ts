@@ -86,13 +86,7 @@ export async function openBroker(options: BrokerOptions) {
     isHere: (key) => registry.find(key) !== undefined,
     log: limitedLog,
   });
-  const takeOver = openTakeOver({
-    telling,
-    registry,
-    replica,
-    store,
-    log: limitedLog,
-  });
+  const takeOver = openTakeOver({ telling, registry, replica, store, log: limitedLog });
   const commandTopics = openCommandTopics({
     downlink,
     maxTopicLevels: config.maxTopicLevels,
@@ -100,14 +94,10 @@ export async function openBroker(options: BrokerOptions) {
     counters,
     log: limitedLog,
   });
-  downlink.deliver = (command) => {
-    const message = commandTopics.toMessage(command);
-    if (message !== undefined) engine.deliver(message);
-  };
+  downlink.deliver = commandTopics.deliver;
   downlink.onStored = () => {
     commandTopics.onStored();
-    for (const { clients } of registry.devices())
-      for (const { session } of clients) session?.onCommandsStored();
+    for (const { session } of registry.clients()) session?.onCommandsStored();
   };
   let policies = createPolicySet(config.acl, []);
   const policyOf = (device: DeviceOfType) => compilePolicy(policies.templateOf(device.type), device);
@@ -133,8 +123,7 @@ export async function openBroker(options: BrokerOptions) {
   });
 
   function hasDelayedWill(): boolean {
-    for (const { clients } of registry.devices())
-      for (const { delayedWill } of clients) if (delayedWill !== undefined) return true;
+    for (const { delayedWill } of registry.clients()) if (delayedWill !== undefined) return true;
     return false;
   }
 

@@ -26,22 +26,29 @@ export interface ClientConnection {
 }
 
 /** What the clients of one device have in common on this replica. */
-export interface DeviceClients {
+export class DeviceClients {
   readonly id: string;
   type: string;
   /** Those of now, once they have changed: what waits is held against them when its turn comes. */
   rules: Rules | undefined;
-  readonly clients: Set<Client>;
-  /** Messages of all its clients waiting for their store confirmation. */
-  inFlight: number;
-  /** Their bytes. */
-  inFlightBytes: number;
+  /** The one whose connection ended longest ago first. */
+  readonly clients = new Set<Client>();
+  /** Messages of all its clients waiting for their store confirmation, and their bytes. */
+  inFlight = 0;
+  inFlightBytes = 0;
   /** How fast it may send; undefined: as fast as it can. */
   publishRate: PublishRate | undefined;
   /** Where it is noted what becomes of its messages. */
   readonly ledger: LedgerEntry;
   /** Connections, and wills, that wait until there are fewer; undefined: none does. */
   awaitingRoom: Set<{ onRoom(): void }> | undefined;
+
+  constructor(id: string, type: string, ledger: LedgerEntry, publishRate: PublishRate | undefined) {
+    this.id = id;
+    this.type = type;
+    this.ledger = ledger;
+    this.publishRate = publishRate;
+  }
 }
 
 /** The will of a connection that has ended, until there is room for it. */
@@ -64,22 +71,22 @@ export interface DelayedWill {
  * What is known of one client id of one device. It outlives the connection while the session is persistent or
  * messages are on their way to NATS, so that order and QoS 2 exchanges hold across a reconnect.
  */
-export interface Client {
+export class Client {
   /** Made of device id and client id, see `session-key.ts`; no two clients of the fleet share one. */
   readonly key: string;
   readonly device: DeviceClients;
   lane: Lane;
   /** Bytes of its messages waiting for their store confirmation. */
-  inFlightBytes: number;
+  inFlightBytes = 0;
   /** Wills of earlier connections that wait for room, in order. */
-  readonly wills: WaitingWill[];
+  readonly wills: WaitingWill[] = [];
   connection: ClientConnection | undefined;
   /** `performance.now()` when its last connection became that of the client. */
-  admittedAtMs: number;
+  admittedAtMs = 0;
   /** How long the session outlives the connection; 0: it ends with it; infinite: it never expires. */
-  sessionExpirySec: number;
+  sessionExpirySec = 0;
   /** `performance.now()` when the session of an absent client expires. */
-  expiresAtMs: number;
+  expiresAtMs = Number.POSITIVE_INFINITY;
   /** The will of its last connection, until its delay is over or the session ends (MQTT 5.0 §3.1.3.2.2). */
   delayedWill: DelayedWill | undefined;
   readonly exchanges: Exchanges<UplinkPublish>;
@@ -89,6 +96,13 @@ export interface Client {
   stored: StoredSession | undefined;
   /** Names its QoS 2 messages, where its session is stored for all replicas. */
   received: ReceivedGenerations | undefined;
+
+  constructor(key: string, device: DeviceClients, lane: Lane, exchanges: Exchanges<UplinkPublish>) {
+    this.key = key;
+    this.device = device;
+    this.lane = lane;
+    this.exchanges = exchanges;
+  }
 }
 
 /** Has somebody called when fewer messages of the device are under way. */

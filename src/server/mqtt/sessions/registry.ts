@@ -5,7 +5,7 @@ import type { BrokerCounters } from '../live/counters.js';
 import type { LedgerEntry } from '../live/ledger-entry.js';
 import { type CloseReason, suppressesWill } from '../protocol/close-reason.js';
 import type { Rules } from '../uplink/route.js';
-import { type Client, type ClientConnection, changeRules, type DeviceClients } from './client.js';
+import { Client, type ClientConnection, changeRules, DeviceClients } from './client.js';
 import { Exchanges } from './exchanges.js';
 import { sessionKey } from './store/session-key.js';
 import type { SessionStore } from './store/session-store.js';
@@ -46,37 +46,15 @@ export function openRegistry(options: {
   const moved = new Set<Client>();
 
   function remember(key: string, deviceId: string, deviceType: string): Client | undefined {
-    const device = devices.get(deviceId) ?? {
-      id: deviceId,
-      type: deviceType,
-      rules: undefined,
-      clients: new Set<Client>(),
-      inFlight: 0,
-      inFlightBytes: 0,
-      publishRate: spentRates.take(deviceId),
-      ledger: options.ledgerOf(deviceId),
-      awaitingRoom: undefined,
-    };
+    const device =
+      devices.get(deviceId) ??
+      new DeviceClients(deviceId, deviceType, options.ledgerOf(deviceId), spentRates.take(deviceId));
     if (device.clients.size >= options.maxClientsPerDevice) {
       options.counters.limits['clients-per-device'] += 1;
       if (!makeRoom(device)) return undefined;
     }
-    const client: Client = {
-      key,
-      device,
-      lane: options.forwarder.openLane(),
-      inFlightBytes: 0,
-      wills: [],
-      connection: undefined,
-      admittedAtMs: 0,
-      sessionExpirySec: 0,
-      expiresAtMs: Number.POSITIVE_INFINITY,
-      delayedWill: undefined,
-      exchanges: new Exchanges(options.exchangeRoom, deviceId),
-      session: undefined,
-      stored: undefined,
-      received: undefined,
-    };
+    const lane = options.forwarder.openLane();
+    const client = new Client(key, device, lane, new Exchanges(options.exchangeRoom, deviceId));
     clients.set(key, client);
     device.clients.add(client);
     devices.set(deviceId, device);
@@ -85,13 +63,11 @@ export function openRegistry(options: {
 
   /** Discards the session of this device that has been absent longest. */
   function makeRoom(device: DeviceClients): boolean {
-    for (const client of device.clients) {
-      if (client.connection !== undefined) continue;
-      discard(client);
-      forget(client);
-      return true;
-    }
-    return false;
+    const away = [...device.clients].find(({ connection }) => connection === undefined);
+    if (away === undefined) return false;
+    discard(away);
+    forget(away);
+    return true;
   }
 
   function forget(client: Client): void {
@@ -268,6 +244,9 @@ export function openRegistry(options: {
 
     /** Sessions outlive this process from now on. */
     onDurable: absent.onDurable,
+
+    /** Every client that is known here, also those that are away. */
+    clients: () => clients.values(),
 
     /** Ids of the devices that have a connection or a session here. */
     deviceIds: () => devices.keys(),

@@ -52,7 +52,8 @@ export function openCommandTopics(options: {
     return { topic, payload, properties, qos, retain: false, expiresAtMs, storedFor };
   }
 
-  function deliver(command: StoredCommand): void {
+  /** Gives it to the session engine. */
+  function deliver(command: DownlinkMessage | StoredCommand): void {
     const message = toMessage(command);
     if (message !== undefined) options.deliver(message);
   }
@@ -65,6 +66,7 @@ export function openCommandTopics(options: {
   return {
     toMessage,
     findProblem,
+    deliver,
     /**
      * A subscription of a device's client. One that is shared, or takes commands of other devices too, has them from the session
      * engine: they go there only while there is such a one.

@@ -71,19 +71,17 @@ export function openSessionTaking(options: {
     },
     onCaughtUp() {
       // A store that was lost as a whole is written anew.
-      for (const { clients } of registry.devices())
-        for (const { key, stored } of clients)
-          if (stored !== undefined && !store.has(key)) void stored.persist();
+      for (const { key, stored } of registry.clients())
+        if (stored !== undefined && !store.has(key)) void stored.persist();
     },
     onDurable() {
       registry.onDurable();
-      for (const { clients } of registry.devices())
-        for (const client of clients) {
-          if (client.stored === undefined) continue;
-          client.received = receivedOf(undefined);
-          client.session?.onDurable();
-          wake(client, client.stored.move());
-        }
+      for (const client of registry.clients()) {
+        if (client.stored === undefined) continue;
+        client.received = receivedOf(undefined);
+        client.session?.onDurable();
+        wake(client, client.stored.move());
+      }
     },
   };
 

@@ -114,8 +114,7 @@ export function openTakeOver(options: {
   }
 
   function tellAll(): void {
-    for (const { clients } of registry.devices())
-      for (const client of clients) if (client.connection?.isConnected === true) announce(client);
+    for (const client of registry.clients()) if (client.connection?.isConnected === true) announce(client);
   }
 
   const unhear = telling?.hear(subject, {

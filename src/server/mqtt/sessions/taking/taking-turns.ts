@@ -16,7 +16,6 @@ export interface Turn {
   end(answered: boolean): void;
 }
 
-/** Who takes a session, and who waits for that. */
 /** Those of a crowd that comes back at once have their sessions sooner, one with the other, when few are asked for at a time. */
 const maxUnderWay = 512;
 const sweepMs = 250;
