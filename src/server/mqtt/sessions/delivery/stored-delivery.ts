@@ -220,7 +220,7 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
     const hasMore = this.again.length > 0 || store.hasAfter(taker.key(), this.position);
     // Before the stream is known as a whole there may be some all the same: who would take them as they are stored passed over those.
     this.isCaughtUp = !hasMore && store.isCaughtUp;
-    if (hasMore) this.read();
+    if (hasMore) void this.read();
   }
 
   private sendReady(): void {
@@ -262,42 +262,28 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
     this.passed.interrupt();
   }
 
-  private read(): void {
-    const { taker, generation } = this;
+  private async read(): Promise<void> {
+    const { store, taker, position, generation } = this;
     const most = Math.max(1, Math.min(this.mostToRead, taker.outgoing.room));
     const isWanted = () => generation === this.generation && this.isSame;
     this.isReading = true;
-    const reading = this.again.length > 0 ? this.readAgain(most, isWanted) : this.readOn(most, isWanted);
-    void reading.then((ready) => {
+    const again = this.again.slice(0, most);
+    if (again.length > 0) {
+      const sequences = again.map(([, sequence]) => sequence);
+      const messages = await store.read(sequences, isWanted);
       if (!isWanted()) return;
-      this.isReading = false;
-      this.ready = ready;
-      this.onRoom();
-    });
-  }
-
-  private async readAgain(most: number, isWanted: () => boolean): Promise<Read<M>[]> {
-    const { store } = this;
-    const next = this.again.slice(0, most);
-    const messages = await store.read(
-      next.map(([, sequence]) => sequence),
-      isWanted,
-    );
-    if (!isWanted()) return [];
-    this.readTo = 0;
-    return next.map(([packetId], place) => ({ message: messages[place], packetId }));
-  }
-
-  private async readOn(most: number, isWanted: () => boolean): Promise<Read<M>[]> {
-    const { store, taker, position } = this;
-    const { messages, upTo } = await store.readAfter(taker.key(), position, most, isWanted);
-    if (!isWanted()) return [];
-    this.readTo = upTo;
-    const bytes = messages.reduce((sum, message) => sum + bytesOf(message), 0);
-    this.mostToRead = Math.max(
-      1,
-      Math.min(maxRead, Math.floor((readBytes * messages.length) / Math.max(1, bytes))),
-    );
-    return messages.map((message) => ({ message, packetId: undefined }));
+      this.readTo = 0;
+      this.ready = again.map(([packetId], place) => ({ message: messages[place], packetId }));
+    } else {
+      const { messages, upTo } = await store.readAfter(taker.key(), position, most, isWanted);
+      if (!isWanted()) return;
+      this.readTo = upTo;
+      const bytes = messages.reduce((sum, message) => sum + bytesOf(message), 0);
+      const fitting = Math.floor((readBytes * messages.length) / Math.max(1, bytes));
+      this.mostToRead = Math.max(1, Math.min(maxRead, fitting));
+      this.ready = messages.map((message) => ({ message, packetId: undefined }));
+    }
+    this.isReading = false;
+    this.onRoom();
   }
 }
