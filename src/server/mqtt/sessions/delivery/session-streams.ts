@@ -180,16 +180,18 @@ export class SessionStreams {
   /** @param place where the session had come to; undefined: it begins behind what is stored now. */
   private open<K, M extends StoredMessage>(
     store: StoredMessages<K, M>,
-    taken: Taken<K, M>,
+    { stream, key, takes, takesQos2, toMessage }: Taken<K, M>,
     place: StoredPosition | undefined,
   ): StoredDelivery<K, M> {
     const { outgoing, subscriptions, clientKey } = this.reader;
-    const { stream } = taken;
     const delivery = new StoredDelivery<K, M>(store, this.services.counters, {
-      ...taken,
+      stream,
+      key,
+      takes,
+      takesQos2,
       outgoing,
       copyOf(stored, isBegun) {
-        const message = taken.toMessage(stored);
+        const message = toMessage(stored);
         if (message === undefined) return undefined;
         const isBehind = ({ from }: { readonly from: Places }) => stored.sequence > from[stream];
         const matching = findMatching(subscriptions.values(), message, clientKey, isBehind);

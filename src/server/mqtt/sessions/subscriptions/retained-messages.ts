@@ -156,8 +156,8 @@ export function createRetainedMessages(options: {
     }
   }
 
-  function prepare(entry: Entry, wanted: Wanted, seen: Version): Write {
-    entry.write = { ...wanted, seen, next: undefined };
+  function prepare(entry: Entry, { message, waiting: callbacks }: Wanted, seen: Version): Write {
+    entry.write = { message, waiting: callbacks, seen, next: undefined };
     waiting += 1;
     return entry.write;
   }
