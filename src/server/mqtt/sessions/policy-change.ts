@@ -1,6 +1,6 @@
 import type { Log } from '../../../log.js';
 import type { Rules } from '../uplink/route.js';
-import { changeRules, type DeviceClients } from './client.js';
+import { changeRules } from './client.js';
 import type { Registry } from './registry.js';
 
 /** Devices of one turn of the event loop: everything else goes on between two. */
@@ -23,7 +23,14 @@ export function applyPolicies(options: {
   let dropped = 0;
   const applyFrom = (start: number) => {
     for (const device of devices.slice(start, start + devicesPerTurn)) {
-      dropped += apply(registry, device, rulesOf(device));
+      const rules = rulesOf(device);
+      // The rules go first: the will of a client that is dropped is held against the new policy too.
+      changeRules(device, rules);
+      for (const client of [...device.clients]) {
+        if (client.session === undefined || client.session.isAllowedBy(rules.policy)) continue;
+        registry.drop(client, 'policy-changed');
+        dropped += 1;
+      }
     }
     if (start + devicesPerTurn < devices.length) {
       setImmediate(() => applyFrom(start + devicesPerTurn));
@@ -33,17 +40,4 @@ export function applyPolicies(options: {
     }
   };
   applyFrom(0);
-}
-
-/** Answers how many clients were dropped. */
-function apply(registry: Registry, device: DeviceClients, rules: Rules): number {
-  let dropped = 0;
-  // The rules go first: the will of a client that is dropped is held against the new policy too.
-  changeRules(device, rules);
-  for (const client of [...device.clients]) {
-    if (client.session === undefined || client.session.isAllowedBy(rules.policy)) continue;
-    registry.drop(client, 'policy-changed');
-    dropped += 1;
-  }
-  return dropped;
 }
