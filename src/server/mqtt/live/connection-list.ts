@@ -15,6 +15,8 @@ import { type Entry, inFlightOf, openConnectionOrders, subscriptionsOf, toKey } 
 import type { ConnectionRoll } from './connection-roll.js';
 import { limitNames } from './limit-names.js';
 
+const noOutgoing = { waiting: 0, waitingBytes: 0, unacknowledged: 0, dropped: 0 };
+
 /** Lists, shows and ends the connections of this replica. */
 export function openConnectionList(options: {
   connections: ConnectionRoll<Connection>;
@@ -112,7 +114,7 @@ export function openConnectionList(options: {
       if (connection === undefined) return undefined;
       const { will, socket, client } = connection;
       const session = client?.session?.describe();
-      const outgoing = session?.outgoing;
+      const { waiting, waitingBytes, unacknowledged, dropped } = session?.outgoing ?? noOutgoing;
       const expirySec = client?.sessionExpirySec ?? 0;
       return {
         ...summarize(connection),
@@ -126,12 +128,7 @@ export function openConnectionList(options: {
         held: socket.held,
         waits: waitsOf(connection),
         unsent_bytes: socket.unsentBytes,
-        outgoing: {
-          waiting: outgoing?.waiting ?? 0,
-          waiting_bytes: outgoing?.waitingBytes ?? 0,
-          unacknowledged: outgoing?.unacknowledged ?? 0,
-          dropped: outgoing?.dropped ?? 0,
-        },
+        outgoing: { waiting, waiting_bytes: waitingBytes, unacknowledged, dropped },
         subscribed_to: [...(session?.subscriptions ?? [])],
         last_topics: [...(connection.uplink?.routing.topics ?? [])],
         last_error: lastErrorOf(connection),
