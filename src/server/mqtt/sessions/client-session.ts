@@ -32,7 +32,6 @@ import {
 } from './subscriptions/subscription.js';
 import type { SessionEngine } from './subscriptions/subscription-matcher.js';
 
-/** What all sessions share. */
 export interface SessionServices extends StreamServices {
   readonly engine: SessionEngine;
   readonly shares: SharedSubscriptions;
@@ -55,7 +54,6 @@ interface Subscription {
   end: () => void;
 }
 
-/** The client of a session. */
 interface SessionClient {
   /** As messages name their sender. */
   readonly key: string;
@@ -105,21 +103,14 @@ export class ClientSession implements OutgoingOwner, StreamReader {
     this.streams = new SessionStreams(services, this, restored);
   }
 
-  /** A subscription takes commands. */
   get takesCommands(): boolean {
     return this.takingCommands > 0;
   }
 
-  /** It outlives its connection. */
   get isStored(): boolean {
     return this.isRestored || this.client.stored !== undefined;
   }
 
-  /**
-   * Stores the session as it is now, where it outlives its connection.
-   *
-   * @returns when that is done; false: another connection has the session by now, and this one is being closed.
-   */
   persist(): Promise<boolean> {
     return this.client.stored?.persist() ?? Promise.resolve(true);
   }
@@ -128,7 +119,6 @@ export class ClientSession implements OutgoingOwner, StreamReader {
     this.client.device.ledger.deliver();
   }
 
-  /** What may be lost has changed: it is stored with the next write, or within a second. */
   touch(): void {
     this.client.stored?.touch();
   }

@@ -239,7 +239,6 @@ export function openRegistry(options: {
     clientsOf: (deviceId: string): Client[] =>
       allClientsOf(deviceId).filter(({ connection }) => connection !== undefined),
 
-    /** Publishes the wills that wait for their delay. */
     publishDelayedWills: absent.publishWills,
 
     /** Sessions outlive this process from now on. */

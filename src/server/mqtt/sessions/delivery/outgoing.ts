@@ -22,9 +22,13 @@ export interface OutgoingSource {
 export interface OutgoingOwner {
   /** The client has a message: it was sent with QoS 0, or acknowledged. */
   onDelivered(): void;
-  /** What is stored of the session has changed: the client has a message of a source for good. */
+  /** What is stored of the session has changed: it is stored with the next write, or within a second. */
   touch(): void;
-  /** Stores the session as it is now; false: another connection has it. */
+  /**
+   * Stores the session as it is now, where it outlives its connection.
+   *
+   * @returns when that is done; false: another connection has the session by now, and this one is being closed.
+   */
   persist(): Promise<boolean>;
 }
 
@@ -301,22 +305,18 @@ export class Outgoing {
     return true;
   }
 
-  /** What is stored, was sent and not acknowledged, in the order in which it was sent. */
   listStored(): Unacked[] {
     return this.inFlight.listStored();
   }
 
-  /** Identifiers of QoS 2 messages that are not stored, which the client may have; undefined: there are none. */
   listBegun(): number[] | undefined {
     return this.inFlight.listBegun();
   }
 
-  /** The same, of a session that another replica had: the client is to end their exchanges. */
   restoreBegun(list: readonly number[]): void {
     this.inFlight.restoreBegun(list);
   }
 
-  /** What is stored, of a session that another replica had. */
   restoreStored(list: readonly Unacked[]): void {
     this.inFlight.restoreStored(list);
   }

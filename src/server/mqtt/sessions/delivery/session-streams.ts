@@ -221,17 +221,14 @@ export class SessionStreams {
     return delivery;
   }
 
-  /** A message between devices was stored just now. */
   onKept(message: KeptMessage): void {
     this.messages?.onMessage(message);
   }
 
-  /** Commands stored for it that it has not been sent, up to `most`. */
   pendingCommands(most: number): number {
     return this.commands?.count(most) ?? 0;
   }
 
-  /** The client is there; called before it is sent anything. */
   attach(): void {
     this.commands?.attach();
     this.messages?.attach();

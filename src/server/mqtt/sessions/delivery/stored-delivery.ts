@@ -209,7 +209,6 @@ export class StoredDelivery<K, M extends StoredMessage> implements OutgoingSourc
     else this.isCaughtUp = false;
   }
 
-  /** The client may take more. */
   onRoom(): void {
     if (this.unfollow === undefined || this.isCaughtUp || this.isReading || !this.isSame) return;
     if (this.ready.length > 0) this.taker.outgoing.gather(() => this.sendReady());

@@ -60,7 +60,7 @@ export class Unacknowledged extends Map<number, InFlight> {
     return list;
   }
 
-  /** Those of QoS 2 that are not stored; undefined: there are none. */
+  /** Those of QoS 2 that are not stored, which the client may have; undefined: there are none. */
   listBegun(): number[] | undefined {
     const list: number[] = [];
     for (const [packetId, { stored, qos }] of this)

@@ -8,7 +8,6 @@ import type { Message } from '../delivery/message.js';
 export interface SubscriptionTerms extends SubscriptionRequest, FilterParts {
   /** As the client names it: with the share. */
   readonly name: string;
-  /** Its identifier; undefined: it has none. */
   readonly id: number | undefined;
 }
 
