@@ -21,7 +21,7 @@ import { newTerms, type SessionState, StoredSession } from '../store/stored-sess
 import { openTakingTurns, type Turn, type TurnRequest } from './taking-turns.js';
 
 /** What CONNECT asks for. */
-interface TakeRequest extends TurnRequest {
+export interface TakeRequest extends TurnRequest {
   readonly cleanStart: boolean;
   /** 0: the session ends with the connection; infinite: it never expires. */
   readonly sessionExpirySec: number;
