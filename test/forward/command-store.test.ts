@@ -1,28 +1,37 @@
 import { headers } from 'nats';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { type CommandStore, openCommandStore } from '../../src/server/forward/commands/command-store.js';
+import { startDownlink } from '../../src/server/forward/commands/start-downlink.js';
 import { connectNats } from '../../src/server/forward/connection/nats-link.js';
+import { openNatsRequests } from '../../src/server/forward/connection/nats-requests.js';
+import type { StateContext } from '../../src/server/forward/state/state-stream.js';
 import { noNatsSettings, openObserver, openTestLog, until } from '../support/forwarding.js';
 import { startCluster } from '../support/nats-cluster.js';
 import { startNatsServer } from '../support/nats-server.js';
 
 const commands = 2_000;
 
-async function openStore(urls: readonly string[]): Promise<CommandStore> {
-  const { log } = openTestLog();
+async function openLink(urls: readonly string[]) {
+  const { log, lines } = openTestLog();
   const link = await connectNats({ ...noNatsSettings, natsUrl: urls.join(',') }, log);
   onTestFinished(() => link.close());
+  const state: StateContext = {
+    ...{ link, log, domain: undefined, inboxPrefix: '_INBOX', streams: new Set() },
+    keeping: () => ({
+      ...{ stream: 'RAW', inMemory: false, writtenLate: false, replicas: urls.length },
+      servers: undefined,
+    }),
+  };
+  return { link, state, log, lines };
+}
+
+async function openStore(urls: readonly string[]): Promise<CommandStore> {
+  const { link, state } = await openLink(urls);
+  const requests = openNatsRequests(link, '_INBOX');
   let store: Awaited<ReturnType<typeof openCommandStore>> | undefined;
   // The servers of a cluster find each other first.
   await until(async () => {
-    store = await openCommandStore({
-      ...{ link, log, domain: undefined, inboxPrefix: '_INBOX', maxIndexed: 1_000 },
-      streams: new Set(),
-      keeping: () => ({
-        ...{ stream: 'RAW', inMemory: false, writtenLate: false, replicas: urls.length },
-        servers: undefined,
-      }),
-    });
+    store = await openCommandStore({ ...state, maxIndexed: 1_000, requests });
     return !('unavailable' in store);
   });
   if (store === undefined || 'unavailable' in store) throw new Error('no store');
@@ -126,4 +135,33 @@ test('commands that lie together are read together, for many devices at once, al
   expect(store.counters.gone).toBe(gone.length);
   await observer.flush();
   expect(requests).toBeLessThan(40);
+});
+
+test('a stream that is looked for again and again leaves nothing behind in the link, and is taken up', async () => {
+  const nats = await startNatsServer();
+  onTestFinished(() => nats.kill());
+  const observer = await openObserver(nats.url);
+  onTestFinished(() => observer.close());
+  const manager = await observer.jetstreamManager();
+  const { config } = await manager.streams.add({ name: 'PART', subjects: ['cmd.one.>'] });
+  const { link, state, log } = await openLink([nats.url]);
+  const listen = vi.spyOn(link, 'listen');
+  const downlink = await startDownlink({ link, state }, { maxIndexedCommands: 1_000 }, log);
+  onTestFinished(() => downlink.close());
+  expect(downlink.notStored).toContain('PART');
+  const before = listen.mock.calls.length;
+  let looks = 0;
+  observer.subscribe('$JS.API.STREAM.LIST', { callback: () => (looks += 1) });
+  await observer.flush();
+
+  // It is looked for at each connection.
+  for (let round = 1; round <= 3; round += 1) {
+    await link.connection?.reconnect();
+    await until(() => looks >= round && link.open);
+  }
+  expect(listen.mock.calls.length).toBe(before);
+
+  await manager.streams.update('PART', { ...config, subjects: ['cmd.>'] });
+  await link.connection?.reconnect();
+  await until(() => downlink.notStored === undefined);
 });

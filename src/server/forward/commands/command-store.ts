@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../../errors.js';
 import { headerTextOf } from '../connection/nats-headers.js';
 import type { JetStreamManager, NatsConnection } from '../connection/nats-library.js';
-import { type NatsRequests, openNatsRequests } from '../connection/nats-requests.js';
+import type { NatsRequests } from '../connection/nats-requests.js';
 import type { StateContext } from '../state/state-stream.js';
 import { openArchive } from '../stored/archive.js';
 import type { StoredListener } from '../stored/stored-messages.js';
@@ -25,6 +25,7 @@ export type CommandStore = ReturnType<typeof startCommandStore>;
 interface Options extends StateContext {
   /** Commands of which is known whose they are. */
   readonly maxIndexed: number;
+  readonly requests: NatsRequests;
 }
 
 const retryMs = 500;
@@ -40,14 +41,11 @@ const missesUntilMade = 2;
 export async function openCommandStore(
   options: Options,
 ): Promise<CommandStore | { readonly unavailable: string }> {
-  const requests = openNatsRequests(options.link, options.inboxPrefix);
-  const found = await awaitCommandStream(options, requests);
-  return 'problem' in found
-    ? { unavailable: found.problem }
-    : startCommandStore({ ...options, requests }, found);
+  const found = await awaitCommandStream(options, options.requests);
+  return 'problem' in found ? { unavailable: found.problem } : startCommandStore(options, found);
 }
 
-function startCommandStore(options: Options & { readonly requests: NatsRequests }, first: CommandStream) {
+function startCommandStore(options: Options, first: CommandStream) {
   const { link, log, inboxPrefix, requests } = options;
   const listeners = new Map<string, Set<StoredListener<StoredCommand>>>();
   const changed: (() => void)[] = [];

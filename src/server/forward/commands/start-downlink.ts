@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../../../config.js';
 import type { Log } from '../../../log.js';
 import type { NatsLink } from '../connection/nats-link.js';
+import { openNatsRequests } from '../connection/nats-requests.js';
 import type { RunningForwarder } from '../start-forwarder.js';
 import { type CommandStore, openCommandStore } from './command-store.js';
 import { type Downlink, openDownlink } from './downlink.js';
@@ -22,7 +23,9 @@ export async function startDownlink(
   log: Log,
 ): Promise<RunningDownlink> {
   if (state === undefined) return openDownlink(link, log);
-  const look = () => openCommandStore({ ...state, maxIndexed: config.maxIndexedCommands });
+  // Once, however often is looked.
+  const requests = openNatsRequests(state.link, state.inboxPrefix);
+  const look = () => openCommandStore({ ...state, maxIndexed: config.maxIndexedCommands, requests });
   const opened = await look();
   if (!('unavailable' in opened)) return openStoredDownlink(link, opened);
   const { unavailable: reason } = opened;
