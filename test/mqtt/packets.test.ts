@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type CloseReason, closeReasons } from '../../src/server/mqtt/protocol/close-reason.js';
 import { decodePublish } from '../../src/server/mqtt/protocol/decode-publish.js';
 import { checkFlags } from '../../src/server/mqtt/protocol/fixed-header.js';
@@ -291,8 +291,16 @@ describe('a running broker and garbage', () => {
     process.off('uncaughtException', onStray);
   });
 
+  /** The last one, which a property that is interrupted does not wait for. */
+  let fed: Promise<void> | undefined;
+  afterEach(() => fed);
+  const feed = (stream: Buffer, cuts: number[]) => {
+    fed = sendCut(stream, cuts);
+    return fed;
+  };
+
   /** Sends the stream cut as told, ends, and waits until the server has let go of the connection. */
-  async function feed(stream: Buffer, cuts: number[]): Promise<void> {
+  async function sendCut(stream: Buffer, cuts: number[]): Promise<void> {
     const client = await openRawClient(controlled.port);
     client.socket.setNoDelay(true);
     const edges = [...new Set([...cuts.map((cut) => cut % (stream.length + 1)), stream.length])].toSorted(
