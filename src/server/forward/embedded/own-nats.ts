@@ -16,6 +16,8 @@ const watchMs = 500;
 /** A server that has not greeted so often in a row hangs; each time it has two seconds: half a minute in all. */
 const probeMs = 3_000;
 const mostUngreeted = 6;
+/** What is said of a server so soon after it was started again was said of the one before. */
+const settledAfterMs = 5_000;
 const firstBackoffMs = 200;
 const lastBackoffMs = 5_000;
 
@@ -42,6 +44,7 @@ export async function ownNats(
   let server: ProcessIdentity | undefined = first.server;
   let { storeBytes } = first;
   let standstill: StoreStandstill | undefined;
+  let startedAgainMs = Number.NEGATIVE_INFINITY;
   let ungreeted = 0;
   let probedMs = performance.now();
   const watching = watch();
@@ -87,8 +90,8 @@ export async function ownNats(
       }
       try {
         ({ server, storeBytes } = await launchNatsServer(program, files, port, log));
-        // What was said of the one before.
         standstill = undefined;
+        startedAgainMs = performance.now();
       } catch (error) {
         server = undefined;
         log.error(
@@ -110,7 +113,7 @@ export async function ownNats(
       return readSync(files);
     },
     makeRoom(how) {
-      standstill = how;
+      if (performance.now() - startedAgainMs >= settledAfterMs) standstill = how;
     },
     close() {
       closed ??= (async () => {
