@@ -11,6 +11,8 @@ const longestRestartMs = 30_000;
 /** A worker is asked for its pulse so often; one that said nothing so many times in a row hangs: half a minute in all. */
 const pulseMs = 5_000;
 const mostUnanswered = 6;
+/** One that starts reads its program first, which takes a busy machine long: two minutes. */
+const mostUnansweredAtStart = 24;
 /** A worker that was ready for so long is started again as if it had never ended. */
 const steadyMs = 60_000;
 /** A worker that was ready for less has ended at once. */
@@ -170,7 +172,7 @@ export async function startSupervisor(options: {
     for (const slot of running()) {
       if (slot.unanswered === undefined) continue;
       slot.unanswered += 1;
-      if (slot.unanswered <= mostUnanswered) {
+      if (slot.unanswered <= (slot.readyMs === undefined ? mostUnansweredAtStart : mostUnanswered)) {
         send(slot, { type: 'pulse' });
         continue;
       }
