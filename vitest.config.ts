@@ -12,6 +12,6 @@ export default defineConfig({
     hookTimeout: 180_000,
     pool: 'forks',
     // Most of the time goes by waiting for what is away, so that there is work for more of them than processors.
-    maxWorkers: isLong ? 2 : Math.max(4, availableParallelism()),
+    maxWorkers: isLong ? Math.max(3, availableParallelism()) : Math.max(4, availableParallelism()),
   },
 });
