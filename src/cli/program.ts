@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander';
+import type { Config } from '../config.js';
 import { readVersion } from '../version.js';
 import { addApiKeyCommands } from './api-key/commands.js';
 import { addAuditCommand } from './audit/commands.js';
@@ -35,9 +36,12 @@ export async function runProgram(args: readonly string[], io: CommandIo): Promis
   const { program, uses } = buildProgram(async (run, command) => {
     const { readCommandConfig } = await import('./command/flags.js');
     const options = command.opts();
+    let config: Config | undefined;
     const call: Call = {
       get config() {
-        return readCommandConfig(options, io.env, uses.get(command) ?? 'none');
+        // Once: what a secret comes from may be a pipe.
+        config ??= readCommandConfig(options, io.env, uses.get(command) ?? 'none');
+        return config;
       },
       options,
       args: command.args,
