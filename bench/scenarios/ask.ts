@@ -12,7 +12,7 @@ export const ask: Scenario = {
   name: 'ask',
   load: '1,000 NATS requests a second to 1,000 devices that answer at once, in turns with as many to a service of Node.js',
   unit: 'message',
-  systems: ['gateway', 'gateway-mqtt5'],
+  systems: ['gateway', 'gateway-mqtt5', 'relay'],
   devices: () => devices,
   clients: () => devices,
   run: runAsk,

@@ -25,7 +25,7 @@ export const comeBack: Scenario = {
   name: 'return',
   load: '10,000 devices with a session and 6 commands each that wait come back at once; in turns with a storm of clean sessions of the same devices',
   unit: 'connect',
-  systems: ['gateway'],
+  systems: ['gateway', 'relay', 'relay-stored'],
   devices: (sizes) => sizes.stormClients,
   clients: (sizes) => sizes.stormClients,
   run: runReturn,

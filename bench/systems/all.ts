@@ -19,6 +19,7 @@ import {
 } from './gateway.js';
 import { mosquitto } from './mosquitto.js';
 import { natsMqtt } from './nats-mqtt.js';
+import { relay, relayStored } from './relay.js';
 import type { System, SystemName } from './system.js';
 
 export const systems: Record<SystemName, System> = {
@@ -40,6 +41,8 @@ export const systems: Record<SystemName, System> = {
   mosquitto,
   aedes,
   'aedes-nats': aedesNats,
+  relay,
+  'relay-stored': relayStored,
   direct,
   'direct-each': directEach,
   atomic,

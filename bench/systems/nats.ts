@@ -10,6 +10,7 @@ import {
   type NatsConnection,
   RetentionPolicy,
   StorageType,
+  type StreamConfig,
   type StreamState,
 } from 'nats';
 import { obtainNatsServer } from '../../src/server/forward/embedded/nats-server-program.js';
@@ -162,6 +163,14 @@ async function addRawStream(connection: NatsConnection, replicas: 1 | 3, batches
     storage: StorageType.File,
     retention: RetentionPolicy.Limits,
     discard: DiscardPolicy.New,
+  });
+}
+
+/** One whose messages every server of it may be asked for. */
+export async function createDirectStream(url: string, config: Partial<StreamConfig>): Promise<void> {
+  await withNats(url, async (connection) => {
+    const manager = await connection.jetstreamManager({ timeout: 5_000 });
+    await manager.streams.add({ ...config, storage: StorageType.File, allow_direct: true });
   });
 }
 

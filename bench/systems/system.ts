@@ -21,6 +21,8 @@ export const systemNames = [
   'mosquitto',
   'aedes',
   'aedes-nats',
+  'relay',
+  'relay-stored',
   'direct',
   'direct-each',
   'atomic',
