@@ -300,7 +300,7 @@ export class Connection implements JoiningConnection, UplinkConnection, PacketOw
     const code = disconnect === undefined ? told : this.codec.codeOf(reason, 'disconnect');
     this.report.closing(reason, fields, code);
     const wasConnected = this.isConnected;
-    if (reason === 'connection-lost' && this.intake.heedFarewell()) this.will = undefined;
+    if (this.intake.heedFarewell()) this.will = undefined;
     this.phase = 'closed';
     this.intake.close(this.uplink);
     this.commands.end();

@@ -4,6 +4,7 @@ import {
   disconnectPacket,
   packet,
   publishPacket,
+  type RawClient,
   subscribePacket,
   uint16,
   unsubscribePacket,
@@ -318,22 +319,31 @@ describe('wills', () => {
     await expectQuiet(watcher);
   });
 
-  it('[MQTT-3.1.2-10] are dropped by DISCONNECT also where it waits behind messages when the connection ends', async () => {
-    const { controlled } = bounded;
-    const watcher = await bounded.subscribed([['will/waiting', 1]]);
-    const client = await bounded.connected({ will: { topic: 'will/waiting', payload: 'x', qos: 1 } });
-    const count = controlled.broker.connectionCount();
-    controlled.autoStore = false;
-    for (const packetId of [1, 2, 3]) client.send(publishPacket({ topic: 'a', qos: 1, packetId }));
-    client.send(disconnectPacket);
-    // The server has all of it.
-    await ping(client);
-    client.socket.resetAndDestroy();
-    await vi.waitFor(() => expect(controlled.broker.connectionCount()).toBe(count - 1));
-    controlled.autoStore = true;
-    controlled.taken.at(-1)?.onStored();
-    await expectQuiet(watcher);
-  });
+  it.each([
+    ['connection-lost', {}, (client: RawClient) => client.socket.resetAndDestroy()],
+    ['taken-over', { clientId: 'left' }, () => bounded.connected({ clientId: 'left' })],
+    ['keepalive-timeout', { keepaliveSec: 1 }, () => undefined],
+  ] as const)(
+    '[MQTT-3.1.2-10] are dropped by DISCONNECT also where it waits behind messages; %s',
+    async (reason, options, end) => {
+      const { controlled } = bounded;
+      const { closed } = controlled.broker.counters;
+      const watcher = await bounded.subscribed([['will/waiting', 1]]);
+      const will = { topic: 'will/waiting', payload: 'x', qos: 1 };
+      const client = await bounded.connected({ ...options, will });
+      const before = closed[reason];
+      controlled.autoStore = false;
+      for (const packetId of [1, 2, 3]) client.send(publishPacket({ topic: 'a', qos: 1, packetId }));
+      client.send(disconnectPacket);
+      // The server has all of it.
+      await ping(client);
+      await end(client);
+      await vi.waitFor(() => expect(closed[reason]).toBe(before + 1), 10_000);
+      controlled.autoStore = true;
+      controlled.taken.at(-1)?.onStored();
+      await expectQuiet(watcher);
+    },
+  );
 
   it.each([
     ['a protocol error', Buffer.from([0xf0, 0])],
