@@ -110,6 +110,7 @@ export function startDeviceEvents(options: {
           log.warn({ event: 'device_events_wait', reason }, 'Changes of devices are told to services later');
         problem = reason;
         await pause(retryMs);
+        news = true;
       }
     }
   };
