@@ -180,6 +180,21 @@ describe('the screen', () => {
     },
   );
 
+  test('says what can be answered, however long the question is', () => {
+    const asking = act(open(60, 20), { type: 'revoke' });
+    expect(textOf(asking)).toMatch(/^ Revoke device device0000\? .*… y\/N *$/m);
+    expect(textOf(act(open(120, 24), { type: 'revoke' }))).toContain('until it is enabled again. y/N');
+  });
+
+  test('marks of an event only what is cut', () => {
+    const [, refused] = stats.recent_events;
+    if (refused === undefined) throw new Error('there is no such event');
+    const device = 'a'.repeat(16);
+    const recent = [{ ...refused, device, reason: 'bad-credentials' }];
+    const events = textOf(act(open(80, 24), { type: 'stats', stats: { ...stats, recent_events: recent } }));
+    expect(events).toMatch(/bad-credentials *$/m);
+  });
+
   test('names the keys that act in 80 columns', () => {
     for (const state of [open(80, 24), act(open(80, 24), { type: 'freeze' })]) {
       const keys = textOf(state).split('\n').at(-1) ?? '';

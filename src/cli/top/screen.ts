@@ -1,4 +1,13 @@
-import { dim, fitLine, type Line, lineWidth, type Span, toCellText, toWidth } from '../terminal/cells.js';
+import {
+  cellWidth,
+  dim,
+  fitLine,
+  type Line,
+  lineWidth,
+  type Span,
+  toCellText,
+  toWidth,
+} from '../terminal/cells.js';
 import { formatInteger } from '../terminal/format.js';
 import { columns } from './columns.js';
 import { drawDetails } from './details.js';
@@ -91,11 +100,16 @@ function drawViews({ view }: TopState, width: number): Line {
   return choices.find((line) => lineWidth(line) < width) ?? [];
 }
 
-function drawMessage({ question, filterBefore, filter, link, notice }: TopState): Span[] {
+const answers = ' y/N';
+
+function drawMessage({ question, filterBefore, filter, link, notice, columns: width }: TopState): Span[] {
   if (question !== undefined) {
+    const text = toQuestionText(question);
+    // Where there is no room for all of it, what can be answered stays.
+    const room = Math.min(cellWidth(text), width - 1 - answers.length);
     return [
-      { text: toQuestionText(question), bold: true, color: 'red' },
-      { text: ' y/N ', bold: true },
+      { text: toWidth(text, room), bold: true, color: 'red' },
+      { text: answers, bold: true },
     ];
   }
   if (filterBefore !== undefined) {

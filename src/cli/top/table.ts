@@ -150,6 +150,6 @@ function drawEvent(event: EventJson, width: number): Line {
   ];
   // Where there is no room for all, why it happened is worth more than where from.
   if (width < wideEvents)
-    return [...start, dim(cell(device, 18)), { text: why && `${why}  ` }, dim(cell(client, 20))];
+    return [...start, dim(cell(device, 18)), { text: why && `${why}  ` }, dim(toCellText(client))];
   return [...start, dim(cell(device, 18) + cell(client, 20) + cell(address, 21)), { text: why }];
 }
