@@ -204,6 +204,8 @@ describe.skipIf(noBrowser !== undefined)('the console in Chromium', () => {
     await page.getByRole('button', { name: 'End the session of sleeper' }).click();
     await page.getByRole('dialog').getByRole('button', { name: 'End' }).click();
     await page.getByText('It has no session that outlives its connection').waitFor();
+    await page.getByRole('link', { name: 'Who changed what' }).click();
+    await page.getByRole('row', { name: 'session.end' }).getByRole('link', { name: 'roof-7' }).click();
 
     await page.getByRole('button', { name: 'New secret' }).click();
     await page.getByLabel('The secret until now').selectOption('ends at once');

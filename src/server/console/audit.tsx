@@ -11,7 +11,7 @@ const columns: readonly Column<AuditJson>[] = [
   column('When', { width: 'var(--when)' }, ({ at }) => <When at={at} />),
   column('What', { width: '9rem' }, ({ action }) => shown(action)),
   column('To what', {}, ({ action, target }) =>
-    /^(device|connection)\./.test(action) && target !== '*' ? (
+    /^(device|connection|session)\./.test(action) && target !== '*' ? (
       <a href={linkTo(['devices', target])}>{shown(target)}</a>
     ) : (
       shown(target)
