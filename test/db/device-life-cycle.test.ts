@@ -263,6 +263,35 @@ describe.each(kinds)('in %s', (kind) => {
       await until('nothing is locked', async () => (await add()).id !== '');
     },
   );
+
+  test.skipIf(kind === 'embedded')('are imported by two at once, whatever the order of the ids', async () => {
+    const rows = ['z', 'm', 'a'].map((id) => {
+      const { hash, salt } = generateSecret(id);
+      return { id, type: 'sensor', secretHash: hash, secretSalt: salt };
+    });
+    const stored: string[] = [];
+    const importAll = (batch: typeof rows) =>
+      importDevices(database.db, testActor, [batch], (_batch, ids) => void stored.push(...ids.keys()));
+    const client = await database.db.connect();
+    try {
+      // Whoever comes to this id waits, with the rows before it stored already.
+      await client.query('begin');
+      await client.query(`select svc_mqtt.add_device('sensor', 'm')`);
+      const imports = Promise.all([importAll(rows), importAll(rows.toReversed())]);
+      imports.catch(() => {});
+      await until('both wait', async () => {
+        const [waiting] = await database.sql<{ count: number }>(
+          `select count(*)::int from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+        );
+        return waiting?.count === 2;
+      });
+      await client.query('rollback');
+      await imports;
+    } finally {
+      await client.end();
+    }
+    expect(stored.sort()).toEqual(['a', 'm', 'z']);
+  });
 });
 
 describe.each(kinds)('devices to which rows of other tables refer, in %s', (kind) => {
