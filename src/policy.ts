@@ -1,5 +1,5 @@
 import { type AckLevel, ackLevels } from './ack-level.js';
-import { checkSubjectTemplate, subjectTemplatePattern } from './subject-template.js';
+import { checkSubjectTemplate } from './subject-template.js';
 import { checkTopicTemplate, defaultTemplates, templatesMeet } from './topic-template.js';
 
 /** What a client that can be told learns of a message that NATS refuses: nothing until it is stored, or the reason. */
@@ -58,8 +58,6 @@ export const minPacketBytes = 128;
 /** The largest packet of MQTT 3.1.1 (§2.2.3). */
 export const mostPacketBytes = 268_435_460;
 export const maxSubjectLength = 256;
-/** What `nats_subject` can be, in the API's specification: commands to devices are no subject of their messages. */
-export const policySubjectPattern = subjectTemplatePattern.replace('^', '^(?!cmd(?:\\.|$))');
 
 /** Checks a policy; answers every fault. */
 export function checkPolicy(rules: PolicyRules): PolicyFault[] {
@@ -103,11 +101,7 @@ function checkSubject(template: string): string | undefined {
   const shown = JSON.stringify(template.slice(0, maxSubjectLength));
   if (template.length > maxSubjectLength) return `must not be longer than ${maxSubjectLength} characters`;
   const problem = checkSubjectTemplate(template);
-  if (problem !== undefined) return `cannot be ${shown}: ${problem}`;
-  // What a device sent there would reach other devices as a command.
-  return template.startsWith('cmd.') || template === 'cmd'
-    ? `cannot be ${shown}: subjects under cmd are commands to devices`
-    : undefined;
+  return problem === undefined ? undefined : `cannot be ${shown}: ${problem}`;
 }
 
 /**

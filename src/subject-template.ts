@@ -6,15 +6,29 @@ const placeholders = ['{id}', '{type}', '{topic}'];
 /** Characters that one token of a subject cannot carry, a half of a surrogate pair among them, and the one that escapes them. */
 export const unsafeInToken = /[\p{Cc}\p{Cs}\p{Z}\uFEFF.*>%]/gu;
 
+/** First tokens of subjects that mean something else to a gateway, and what. */
+const taken = [
+  ['cmd', 'devices would get it as commands'],
+  ['call', 'devices would be asked it'],
+  ['event.device', 'services would take it for events of devices'],
+  ['svc-mqtt', 'replicas tell each other things there'],
+] as const;
+
+/** What would become of messages on a subject that a gateway has another use for; undefined: it has none. */
+export function findOtherUse(subject: string): string | undefined {
+  return taken.find(([first]) => `${subject}.`.startsWith(`${first}.`))?.[1];
+}
+
+const notTaken = `(?!(?:${taken.map(([first]) => first.replace('.', '\\.')).join('|')})(?:\\.|$))`;
 const word = '[^\\p{Cc}\\p{Cs}\\p{Z}\\uFEFF.*>%{}]+';
 /** What `checkSubjectTemplate` takes, for readers of the HTTP API's specification; a test holds both together. */
-export const subjectTemplatePattern = `^(?![$_])${word}(?:\\.(?:${word}|\\{id\\}|\\{type\\}))*(?:\\.\\{topic\\})?$`;
+export const subjectTemplatePattern = `^(?![$_])${notTaken}${word}(?:\\.(?:${word}|\\{id\\}|\\{type\\}))*(?:\\.\\{topic\\})?$`;
 
 /**
  * What is wrong with a subject template, or undefined.
  *
- * Its first token is literal, so that no device reaches a subject of NATS itself; `{topic}`, having many levels, is
- * the last.
+ * Its first token is literal, so that no device reaches a subject of NATS itself, or one that a gateway has another use for;
+ * `{topic}`, having many levels, is the last.
  */
 export function checkSubjectTemplate(template: string): string | undefined {
   const tokens = template.split('.');
@@ -32,7 +46,7 @@ export function checkSubjectTemplate(template: string): string | undefined {
     if (token.search(unsafeInToken) >= 0) return `"${token}" holds a character that a subject cannot carry`;
   }
   if (/^[$_]/.test(template)) return 'subjects starting with $ or _ belong to NATS itself';
-  return undefined;
+  return findOtherUse(template);
 }
 
 /**

@@ -7,9 +7,9 @@ import {
   maxTemplates,
   minPacketBytes,
   mostPacketBytes,
-  policySubjectPattern,
   refusalRules,
 } from '../policy.js';
+import { subjectTemplatePattern } from '../subject-template.js';
 import { defaultTemplates, topicTemplatePattern } from '../topic-template.js';
 import { closed, optional, orNull, page, pageQuery, refer } from './schema.js';
 
@@ -64,7 +64,7 @@ const topics = (options: Type.TArrayOptions) =>
 const newSubject = Type.String({
   ...natsSubject,
   maxLength: maxSubjectLength,
-  pattern: policySubjectPattern,
+  pattern: subjectTemplatePattern,
 });
 
 export const PolicyRequest = optional(

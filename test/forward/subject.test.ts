@@ -147,12 +147,17 @@ describe('subjectsOfTemplate', () => {
 });
 
 describe('checkSubjectTemplate', () => {
-  it.each(['raw.{id}', 'raw.{type}.{id}', 'raw.{id}.{topic}', 'a-b_c.{id}.up', 'all'])(
-    'accepts %s',
-    (template) => {
-      expect(checkSubjectTemplate(template)).toBeUndefined();
-    },
-  );
+  it.each([
+    'raw.{id}',
+    'raw.{type}.{id}',
+    'raw.{id}.{topic}',
+    'a-b_c.{id}.up',
+    'all',
+    'cmdr.{id}',
+    'event.{id}',
+  ])('accepts %s', (template) => {
+    expect(checkSubjectTemplate(template)).toBeUndefined();
+  });
 
   it.each([
     ['{id}', 'first token'],
@@ -169,6 +174,10 @@ describe('checkSubjectTemplate', () => {
     ['raw.\ud800.{id}', 'cannot carry'],
     ['$JS.{id}', 'belong to NATS'],
     ['_INBOX.{id}', 'belong to NATS'],
+    ['cmd.{id}', 'commands'],
+    ['call.{topic}', 'asked'],
+    ['svc-mqtt.fleet.here', 'replicas'],
+    ['event.device.{id}.revoked', 'events'],
   ])('names what is wrong with %j', (template, words) => {
     expect(checkSubjectTemplate(template)).toContain(words);
   });

@@ -97,7 +97,7 @@ describe('PUT /policies/{type}', () => {
       [
         { field: 'publish', problem: expect.stringContaining('misplaced wildcard') },
         { field: 'publish', problem: expect.stringContaining('starts with $') },
-        { field: 'nats_subject', problem: expect.stringContaining('commands to devices') },
+        { field: 'nats_subject', problem: expect.stringContaining('as commands') },
       ],
     ],
   ])('refuses %j, naming each fault', async (body, errors) => {

@@ -250,12 +250,18 @@ describe('a policy', () => {
     ]);
   });
 
-  it.each(['$JS.API.{topic}', '_INBOX.{id}', 'cmd', 'cmd.{topic}', 'raw.*', 'raw..x', 'a b'])(
-    'cannot send to the subject %s',
-    (natsSubject) => {
-      expect(checkPolicy({ ...rules, natsSubject })).toMatchObject([{ field: 'nats_subject' }]);
-    },
-  );
+  it.each([
+    '$JS.API.{topic}',
+    '_INBOX.{id}',
+    'cmd',
+    'cmd.{topic}',
+    'svc-mqtt.{topic}',
+    'raw.*',
+    'raw..x',
+    'a b',
+  ])('cannot send to the subject %s', (natsSubject) => {
+    expect(checkPolicy({ ...rules, natsSubject })).toMatchObject([{ field: 'nats_subject' }]);
+  });
 
   it('is described by what it shares', () => {
     const risksOf = (part: Partial<PolicyRules>) => describeRisks({ ...rules, ...part }, 1_000_000);

@@ -1,6 +1,6 @@
 import { messageOf, SvcMqttError } from '../../errors.js';
 import type { Log } from '../../log.js';
-import { subjectsOfTemplate } from '../../subject-template.js';
+import { findOtherUse, subjectsOfTemplate } from '../../subject-template.js';
 import { withFastGetters } from '../fast-getters.js';
 import { createTokenBuckets } from '../token-buckets.js';
 import type { NatsLink } from './connection/nats-link.js';
@@ -137,14 +137,6 @@ function encodeDeadLetter(letter: DeadLetter, at: Date): Uint8Array {
   return Buffer.from(`${block.slice(0, -2)}${lines}\r\n`);
 }
 
-/** Subjects that mean something else to a gateway, and what. */
-const taken: readonly (readonly [subject: string, what: string])[] = [
-  ['cmd.>', 'devices would get them as commands'],
-  ['call.>', 'devices would be asked them'],
-  ['event.>', 'services would take them for events of devices'],
-  ['svc-mqtt.>', 'replicas tell each other things there'],
-];
-
 /** Why a subject cannot be DEAD_LETTER_SUBJECT, in words that follow it, or undefined. */
 export function findDeadLetterProblem(
   subject: string,
@@ -154,7 +146,7 @@ export function findDeadLetterProblem(
   const { needed } = subjectsOfTemplate(natsSubject);
   if (overlap(subject, needed))
     return `messages of devices go to ${needed} (${source}): what was refused would be taken for one of them`;
-  return taken.find(([other]) => overlap(subject, other))?.[1];
+  return findOtherUse(subject);
 }
 
 /**
