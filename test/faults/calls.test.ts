@@ -183,6 +183,26 @@ describe('a device that is asked by a NATS request', () => {
     expect(refused).toBe(16);
   });
 
+  test('makes the gateway say nothing where only its own user of NATS may', async ({ onTestFinished }) => {
+    const device = await addDevice(gateway.server.httpPort);
+    const client = await open(onTestFinished, device, 5);
+    await client.subscribeAsync(`cmd/${device.id}/#`, { qos: 1 });
+    const streams = (await nats.jetstreamManager()).streams;
+    await streams.add({ name: 'PREY', subjects: ['$KV.prey.>'] });
+    const commands: string[] = [];
+    client.on('message', (topic) => void commands.push(topic));
+    const nonsense = newHeaders();
+    nonsense.set('Mqtt-Answer-Within', 'never');
+    for (const reply of ['$KV.prey.forged', `cmd.${device.id}.forged`])
+      nats.publish(`call.${device.id}.what`, '', { reply, headers: nonsense });
+    // Its answer is behind theirs.
+    expect(failureOf(await ask(device.id, 'what', '', { 'Mqtt-Answer-Within': 'never' }))[0]).toBe('400');
+    nats.publish(`cmd.${device.id}.last`);
+    await until('the last command is there', () => commands.includes(`cmd/${device.id}/last`));
+    expect((await nats.request('$KV.prey.last')).json()).toMatchObject({ stream: 'PREY', seq: 1 });
+    expect(commands).toEqual([`cmd/${device.id}/last`]);
+  });
+
   test('a reply of another device, a late one and one to nobody change nothing', async ({
     onTestFinished,
   }) => {

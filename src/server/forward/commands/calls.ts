@@ -1,5 +1,6 @@
 import { messageOf } from '../../../errors.js';
 import type { Log } from '../../../log.js';
+import { findOtherUse } from '../../../subject-template.js';
 import type { MessageProperties } from '../../message-properties.js';
 import { findHeader, headerTextOf } from '../connection/nats-headers.js';
 import type { Msg, Subscription } from '../connection/nats-library.js';
@@ -68,8 +69,9 @@ export function openCalls(link: NatsLink, log: Log) {
   }
 
   function receive(deviceId: string, message: Msg): void {
-    // Nobody waits for an answer.
-    if (message.reply === undefined || message.reply === '') return;
+    const { reply = '' } = message;
+    // Nobody waits for an answer, or it would do what the user of this gateway may do in NATS, and the asker perhaps not.
+    if (reply === '' || reply.startsWith('$') || findOtherUse(reply) !== undefined) return;
     const call = toCall(deviceId, message, () => wire);
     if (call.what.search(/[+#*>]/) >= 0) call.fail(400, 'a call must not have wildcards in its subject');
     else if (Number.isNaN(call.timeoutMs))
