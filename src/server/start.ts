@@ -234,8 +234,10 @@ async function start(
     log,
   });
   releasers.add('pending watch', pending);
-  const isLive = () => feed.live;
-  const health = releasers.add('database health', await startDatabaseHealth({ db, log, isLive }));
+  const health = releasers.add(
+    'database health',
+    await startDatabaseHealth({ db, log, problem: () => directory.problem }),
+  );
 
   const stateStreams = () =>
     [...(nats.state?.streams ?? [])].flatMap(({ name, started, problem }) =>

@@ -4,6 +4,7 @@ import { createDatabase, startPostgres, type TestPostgres, withClient } from '..
 import { inCi } from '../support/rounds.js';
 import { undoAfterAll } from '../support/undo-after-all.js';
 import {
+  addDevice,
   addDevices,
   connected,
   type Gateway,
@@ -169,4 +170,40 @@ test('a fleet that reconnects while PostgreSQL is away gets in, and the log is n
   );
   expect(new Set(strangers)).toEqual(new Set([3]));
   expect(server.log.length - linesBefore).toBeLessThan(200);
+});
+
+test('a database that answers and lets nobody look a device up counts as away, until it does again', async ({
+  onTestFinished,
+}) => {
+  const own = await startGateway((undo) => onTestFinished(undo), {
+    databaseUrl,
+    env: { DATABASE_TIMEOUT_MS: '500', CONNECT_TIMEOUT_SEC: '2' },
+  });
+  const device = await addDevice(own.server.httpPort);
+  await own.server.end();
+  // One that remembers no device has to find out by itself when they can be looked up again.
+  await own.restart();
+  const { server } = own;
+  const database = async () => (await server.readiness()).database;
+  const up = async () =>
+    /^svc_mqtt_database_up(?:\{.*\})? (\d)/m.exec(
+      await (await fetch(`http://127.0.0.1:${server.httpPort}/metrics`)).text(),
+    )?.[1];
+  await withClient(databaseUrl, async (holder) => {
+    await holder.query('begin');
+    await holder.query('lock table devices in access exclusive mode');
+    expect(await tryConnect(server.mqttPort, device)).toBe(3);
+    await until('readiness tells it', async () => (await database()) === 'failed', backWithinMs);
+    expect(await up()).toBe('0');
+    expect(await server.waitFor('devices_not_readable')).toMatchObject({
+      level: 40,
+      reason: expect.stringContaining('DATABASE_TIMEOUT_MS'),
+    });
+    expect(server.count('database_away')).toBe(0);
+    await holder.query('rollback');
+  });
+  await server.waitFor('devices_readable');
+  expect([await database(), await up()]).toEqual(['ok', '1']);
+  expect(await tryConnect(server.mqttPort, device)).toBe(0);
+  expect(server.count('devices_not_readable')).toBe(1);
 });

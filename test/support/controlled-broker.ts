@@ -140,7 +140,7 @@ export async function openControlledBroker(
   };
 
   const directory: DeviceDirectory = {
-    live: true,
+    problem: undefined,
     cacheState: () => ({ size: 0, hits: 0, misses: 0 }),
     async find(id) {
       await controlled.beforeAnswer?.();

@@ -46,6 +46,28 @@ export function startDeviceDirectory(options: {
 }) {
   const { db, feed, log, holdMs, onLost, onRefreshed } = options;
   const losses = openToldLosses();
+  /** Look-ups that failed in a row while the database answered: of which one says nothing, as of a connection that ended. */
+  let failures = 0;
+
+  const fetchDevices = async (ids: readonly string[]) => {
+    try {
+      const found = await loadCredentials(db, ids);
+      if (failures > 1) log.info({ event: 'devices_readable' }, 'Devices can be looked up again');
+      failures = 0;
+      return found.map((device) => uses.withoutEnded(device));
+    } catch (error) {
+      if (feed.live) {
+        failures += 1;
+        if (failures === 2) {
+          log.warn(
+            { event: 'devices_not_readable', reason: messageOf(error) },
+            'The database answers, but not when devices are looked up; known devices can still connect',
+          );
+        }
+      }
+      throw error;
+    }
+  };
 
   const onLoaded = ({ id, row, before, note, suspicion }: LoadedRow<DeviceCredentials, DeviceNote>) => {
     const reason = lossOf(before, row, suspicion);
@@ -65,7 +87,7 @@ export function startDeviceDirectory(options: {
     table: 'devices',
     limit: options.cacheSize,
     rowsPerSweep: devicesPerSweep,
-    fetch: async (ids) => (await loadCredentials(db, ids)).map((device) => uses.withoutEnded(device)),
+    fetch: fetchDevices,
     rowsInUse: options.connectedIds,
     makeNote: () => new DeviceNote(),
     onLoaded,
@@ -78,12 +100,19 @@ export function startDeviceDirectory(options: {
   });
   const uses = startDeviceUses({ db, table, log, isLive: () => feed.live });
   const lookUps = openDeviceLookUps({ table, feed, holdMs });
+  const unfollow = feed.follow('devices', {
+    onSweep() {
+      // Where nobody connects and no device is remembered, nothing else would find that they can be looked up again.
+      if (failures > 1) void table.load('');
+    },
+  });
 
   let closing: Promise<void> | undefined;
   return {
-    /** The database answers. */
-    get live(): boolean {
-      return feed.live;
+    /** Why devices cannot be looked up, in words without an address; undefined: they can be. */
+    get problem(): string | undefined {
+      if (!feed.live) return 'does not answer';
+      return failures > 1 ? 'answers, but not when devices are looked up' : undefined;
     },
     /** What is remembered, and how look-ups since the start were answered: from memory or not. */
     cacheState: () => ({ size: table.size, hits: lookUps.hits, misses: lookUps.misses }),
@@ -111,6 +140,7 @@ export function startDeviceDirectory(options: {
       onRefreshed(ended);
     },
     close(): Promise<void> {
+      unfollow();
       table.close();
       lookUps.close();
       closing ??= uses.close();

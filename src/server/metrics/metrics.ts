@@ -28,7 +28,7 @@ export interface MetricSources {
   readonly pending: Pick<PendingWatch, 'oldestMs'>;
   /** The streams that svc-mqtt has for itself and uses. */
   stateStreams(): readonly { readonly name: string; readonly usable: boolean }[];
-  readonly directory: Pick<DeviceDirectory, 'live' | 'cacheState'>;
+  readonly directory: Pick<DeviceDirectory, 'problem' | 'cacheState'>;
   /** Most connections: MAX_CONNECTIONS, or what the limit of open files allows. */
   readonly maxConnections: number;
   readonly config: Pick<
@@ -329,7 +329,10 @@ function addCommands(series: SeriesRegistry, { broker, downlink, pending, config
 function addParts(series: SeriesRegistry, sources: MetricSources): void {
   const { directory, forwarder, config, version, certificates, deviceEvents, deadLetters } = sources;
   addAll(series, {
-    svc_mqtt_database_up: ['1 when the database answers', () => Number(directory.live)],
+    svc_mqtt_database_up: [
+      '1 when the database answers, also when devices are looked up',
+      () => Number(directory.problem === undefined),
+    ],
     svc_mqtt_nats_up: ['1 when NATS answers', () => Number(forwarder.state().connected)],
     svc_mqtt_state_stream_up: [
       '1 while a stream of svc-mqtt itself can be used; nothing without JetStream, or while it is not needed',

@@ -4,14 +4,22 @@ import type { Log } from '../../log.js';
 
 const askEveryMs = 5_000;
 
-/** Follows how the database stands: whether it takes changes; whether it answers at all `isLive` says. */
-export async function startDatabaseHealth(options: { db: Database; log: Log; isLive(): boolean }) {
-  const { db, log, isLive } = options;
+/**
+ * Follows how the database stands: whether it takes changes.
+ *
+ * @param options.problem why devices cannot be looked up in it, if they cannot.
+ */
+export async function startDatabaseHealth(options: {
+  db: Database;
+  log: Log;
+  problem(): string | undefined;
+}) {
+  const { db, log, problem } = options;
   let readOnly = false;
   let asking = false;
 
   const ask = async () => {
-    if (asking || !isLive()) return;
+    if (asking || problem() !== undefined) return;
     asking = true;
     try {
       const before = readOnly;
@@ -37,12 +45,14 @@ export async function startDatabaseHealth(options: { db: Database; log: Log; isL
   return {
     /** It answers, so that every device can log in. */
     get ok() {
-      return isLive();
+      return problem() === undefined;
     },
     /** The same in words, without an address. */
     get detail() {
-      if (!isLive()) return 'does not answer';
-      return readOnly ? 'answers, but takes no changes: it is a standby, or set to read-only' : 'answers';
+      const whole = readOnly
+        ? 'answers, but takes no changes: it is a standby, or set to read-only'
+        : 'answers';
+      return problem() ?? whole;
     },
     close: () => clearInterval(timer),
   };
