@@ -130,7 +130,7 @@ export function messageOf(error: unknown): string {
 
 /** Why a file cannot be used, without the call and the path that Node.js appends: who tells it has named the path. */
 export function fileReasonOf(error: unknown): string {
-  return messageOf(error).replace(/, [a-z]+ '.*'$/s, '');
+  return messageOf(error).replace(/, [a-z]+( '.*')?$/s, '');
 }
 
 /**

@@ -39,7 +39,12 @@ export function holdsJsonLines(path: string): boolean {
 export async function openCredentialsFile(path: string, options: { force: boolean }) {
   const file = await openOutputFile(path, options);
   const jsonLines = holdsJsonLines(path);
-  if (!jsonLines) await file.write(formatCsv([columns]));
+  if (!jsonLines) {
+    await file.write(formatCsv([columns])).catch(async (error: unknown) => {
+      await file.discard();
+      throw error;
+    });
+  }
   const format = (credentials: readonly Credentials[]) =>
     jsonLines ? credentials.map(toJsonLine).join('') : formatRows(credentials);
   return {

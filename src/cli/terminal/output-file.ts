@@ -14,55 +14,77 @@ export type OutputFile = Awaited<ReturnType<typeof openOutputFile>>;
  * @throws SvcMqttError INPUT_INVALID when it is there, or cannot be written.
  */
 export async function openOutputFile(path: string, options: { force: boolean }) {
+  const there = options.force ? await stat(path).catch(() => undefined) : undefined;
+  if (there?.isFile() === false)
+    throw new SvcMqttError('INPUT_INVALID', `${escapeControls(path)} is there, and is no file`, {
+      suggestion: 'Choose another name',
+    });
   const writtenPath = options.force ? `${path}.${randomBytes(6).toString('hex')}.part` : path;
   let file: FileHandle;
   try {
     file = await open(writtenPath, 'wx', 0o600);
   } catch (error) {
-    throw toOutputError(path, error);
+    throw toOpenError(path, error);
   }
-  let unfinished = true;
   /** Of what was written last. */
   let [start, end] = [0, 0];
+  let kept: Promise<void> | undefined;
+  let last: Promise<unknown> = Promise.resolve();
+  /** One write after the other: what one that fails leaves behind is cut off before the next. */
+  const inTurn = (work: () => Promise<void>): Promise<void> => {
+    const done = last.then(work).catch((error: unknown) => {
+      throw toWriteError('INTERNAL', path, error);
+    });
+    last = done.catch(() => {});
+    return done;
+  };
   const put = async (bytes: Uint8Array, at: number) => {
     for (let done = 0; done < bytes.length; )
       done += (await file.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
   };
-  return {
-    async write(text: string) {
-      const bytes = Buffer.from(text);
-      [start, end] = [end, end + bytes.length];
-      await put(bytes, start);
-    },
-    /** Puts other text in the place of what was written last. */
-    async rewrite(text: string) {
-      const bytes = Buffer.from(text);
-      const room = end - start;
-      // Only what is behind it can find the disk full: it goes first, while what was written is still there.
-      await put(bytes.subarray(room), end).catch(async (error: unknown) => {
-        await file.truncate(end);
-        throw error;
-      });
-      await put(bytes.subarray(0, room), start);
-      end = start + bytes.length;
-      if (bytes.length < room) await file.truncate(end);
-    },
-    /** Waits until what was written is on the disk. */
-    async sync() {
+  const append = async (bytes: Uint8Array) => {
+    await put(bytes, end).catch(async (error: unknown) => {
+      await file.truncate(end);
+      throw error;
+    });
+  };
+  const finish = async () => {
+    try {
       await file.sync();
-    },
-    /** Closes the file and leaves it in its place. */
-    async keep() {
-      if (!unfinished) return;
-      await file.sync();
-      unfinished = false;
       await file.close();
       if (writtenPath !== path) await rename(writtenPath, path);
+    } catch (error) {
+      throw toWriteError('INTERNAL', path, error, writtenPath);
+    }
+  };
+  return {
+    write: (text: string) =>
+      inTurn(async () => {
+        const bytes = Buffer.from(text);
+        await append(bytes);
+        [start, end] = [end, end + bytes.length];
+      }),
+    /** Puts other text in the place of what was written last. */
+    rewrite: (text: string) =>
+      inTurn(async () => {
+        const bytes = Buffer.from(text);
+        const room = end - start;
+        // Only what is behind it can find the disk full: it goes first, while what was written is still there.
+        await append(bytes.subarray(room));
+        await put(bytes.subarray(0, room), start);
+        end = start + bytes.length;
+        if (bytes.length < room) await file.truncate(end);
+      }),
+    /** Waits until what was written is on the disk. */
+    sync: () => inTurn(() => file.sync()),
+    /** Closes the file and leaves it in its place; a failure says where it is instead. */
+    keep: () => {
+      kept ??= last.then(finish);
+      return kept;
     },
     /** Removes what was written, as if it had never been begun; after `keep` it does nothing. */
     async discard() {
-      if (!unfinished) return;
-      unfinished = false;
+      if (kept !== undefined) return;
       await file.close();
       await rm(writtenPath, { force: true });
     },
@@ -100,13 +122,18 @@ async function identify(path: string): Promise<string> {
   }
 }
 
-function toOutputError(path: string, error: unknown): SvcMqttError {
-  const name = escapeControls(path);
+function toOpenError(path: string, error: unknown): SvcMqttError {
   return (error as NodeJS.ErrnoException).code === 'EEXIST'
-    ? new SvcMqttError('INPUT_INVALID', `The file ${name} is there already`, {
+    ? new SvcMqttError('INPUT_INVALID', `The file ${escapeControls(path)} is there already`, {
         suggestion: 'Choose another name, or add --force to replace it',
       })
-    : new SvcMqttError('INPUT_INVALID', `The file ${name} cannot be written: ${fileReasonOf(error)}`, {
-        cause: error,
-      });
+    : toWriteError('INPUT_INVALID', path, error);
+}
+
+/** @param left where what was written is left. */
+function toWriteError(code: 'INPUT_INVALID' | 'INTERNAL', path: string, error: unknown, left?: string) {
+  const detail = `The file ${escapeControls(path)} cannot be written: ${fileReasonOf(error)}`;
+  const suggestion =
+    left === undefined ? {} : { suggestion: `What was written is in ${escapeControls(left)}` };
+  return new SvcMqttError(code, detail, { cause: error, ...suggestion });
 }

@@ -9,14 +9,15 @@ export function describeFailure(
   error: unknown,
   options: { withStack: boolean },
 ): { text: string; exitStatus: number } {
-  const known = error instanceof SvcMqttError ? error : toFailure(error);
+  const known = toFailure(error);
   const line = `svc-mqtt: ${escapeControls(known.toLine())}\n`;
   const stack = options.withStack ? stackOf(error) : '';
   return { text: line + stack, exitStatus: known.exitStatus };
 }
 
 /** A failure of writing results, or of having memory or files, has a cause outside; whatever else is unknown is a defect. */
-function toFailure(error: unknown): SvcMqttError {
+export function toFailure(error: unknown): SvcMqttError {
+  if (error instanceof SvcMqttError) return error;
   const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
   if (syscall === 'write' && code !== undefined) {
     return new SvcMqttError('INTERNAL', `The results could not be written: ${messageOf(error)}`);
