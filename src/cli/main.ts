@@ -16,6 +16,8 @@ async function main(): Promise<void> {
   let stoppedAt = 0;
   let hangUp: (() => void) | undefined;
   let tellAtEnd: (() => Promise<void>) | undefined;
+  /** Ends the process, whatever becomes of the command meanwhile. */
+  let ending: Promise<never> | undefined;
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
       if (!stop.signal.aborted) {
@@ -33,7 +35,9 @@ async function main(): Promise<void> {
       const tell = tellAtEnd;
       tellAtEnd = undefined;
       if (tell === undefined) process.exit(signalStatus(signal));
-      void tell().finally(() => process.exit(signalStatus(signal)));
+      ending = tell()
+        .catch(report)
+        .then(() => process.exit(signalStatus(signal)));
     });
   }
   let tellDefect: (error: unknown) => void = report;
@@ -62,6 +66,9 @@ async function main(): Promise<void> {
     },
     onEndAtOnce: (tell) => {
       tellAtEnd = tell;
+      return () => {
+        tellAtEnd = undefined;
+      };
     },
     signal: stop.signal,
     outputClosed: outputClosed.signal,
@@ -73,8 +80,10 @@ async function main(): Promise<void> {
   try {
     status = await runProgram(process.argv.slice(2), io);
   } catch (error) {
+    await ending;
     status = report(error);
   }
+  await ending;
   await flush(process.stdout);
   if (outputFailure !== undefined) status = report(outputFailure);
   await flush(process.stderr);

@@ -37,10 +37,22 @@ export function killLeftovers(): void {
   for (const child of children) child.kill('SIGKILL');
 }
 
-/** Starts the built program. */
-export function startCli(args: readonly string[], env: Record<string, string> = {}, input?: string): Running {
+/**
+ * Starts the built program.
+ *
+ * @param fileBlocks largest file that it may write, in blocks of 512 bytes.
+ */
+export function startCli(
+  args: readonly string[],
+  env: Record<string, string> = {},
+  input?: string,
+  fileBlocks?: number,
+): Running {
   if (!existsSync(bin)) throw new Error('dist/ is missing: run `npm run build`');
-  const child = spawn(process.execPath, [bin, ...args], { env: cleanEnv(env), cwd: tmpdir() });
+  const command = [process.execPath, bin, ...args];
+  const limited = ['sh', '-c', 'ulimit -f "$0" && exec "$@"', String(fileBlocks), ...command];
+  const [program = '', ...rest] = fileBlocks === undefined ? command : limited;
+  const child = spawn(program, rest, { env: cleanEnv(env), cwd: tmpdir() });
   const output = { stdout: '', stderr: '' };
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     output.stdout += text;
@@ -74,6 +86,8 @@ export function fakeIo(options: { env?: Record<string, string>; stdin?: string }
   err(): string;
   stop(signal: string): void;
   closeOutput(): void;
+  /** What a second signal has called, if anything. */
+  endAtOnce(): Promise<void> | undefined;
 } {
   const texts = { stdout: '', stderr: '' };
   const sink = (name: 'stdout' | 'stderr') =>
@@ -85,6 +99,7 @@ export function fakeIo(options: { env?: Record<string, string>; stdin?: string }
     });
   const stopping = new AbortController();
   const closing = new AbortController();
+  let tellAtEnd: (() => Promise<void>) | undefined;
   return {
     stdin: Readable.from([options.stdin ?? '']) as CommandIo['stdin'],
     stdout: sink('stdout'),
@@ -93,7 +108,13 @@ export function fakeIo(options: { env?: Record<string, string>; stdin?: string }
     signal: stopping.signal,
     outputClosed: closing.signal,
     onHangUp: () => {},
-    onEndAtOnce: () => {},
+    onEndAtOnce: (tell) => {
+      tellAtEnd = tell;
+      return () => {
+        tellAtEnd = undefined;
+      };
+    },
+    endAtOnce: () => tellAtEnd?.(),
     onDefect: () => {},
     out: () => texts.stdout,
     err: () => texts.stderr,

@@ -5,7 +5,7 @@ import type { Call } from '../command/command.js';
 import { usageError } from '../command/usage-error.js';
 import { withStore } from '../store/open.js';
 import type { Store } from '../store/store.js';
-import { type CommandIo, requireWritten, write } from '../terminal/io.js';
+import { type CommandIo, prefaced, requireWritten, write } from '../terminal/io.js';
 import { openTable, type TableColumn, tableTime, timeWidth, uncut } from '../terminal/table.js';
 import { escapeControls, formatBlock, formatCount, formatTime, toJsonLine } from '../terminal/text.js';
 import { formatCredentials, openCredentialsFile } from './credentials-file.js';
@@ -38,21 +38,26 @@ export async function addDevice(call: Call<AddOptions>): Promise<void> {
   requireAddable(request);
   if (output !== undefined && output !== '-') return addToFile(call, request, output);
   const made: NewDeviceJson[] = [];
+  let isAdding = true;
   let shown: Promise<void> | undefined;
   const showMade = async () => {
     // They are there, or may be.
     if (made.length > 0) shown ??= writeSecrets(made, options, io);
     await shown;
   };
-  io.onEndAtOnce(async () => {
-    if (made.length > 0 && shown === undefined) await write(io.stderr, endedAtOnce);
+  const release = io.onEndAtOnce(async () => {
+    if (made.length > 0 && isAdding) await write(io.stderr, endedAtOnce);
     await showMade();
   });
-  const add = ({ devices }: Store) => devices.add(request, async (batch) => void made.push(...batch));
+  const add = async ({ devices }: Store) => {
+    await devices.add(request, async (batch) => void made.push(...batch));
+    isAdding = false;
+  };
   try {
     await withStore(config, io, add, { creates: true });
   } finally {
-    await showMade();
+    isAdding = false;
+    await showMade().finally(release);
   }
 }
 
@@ -84,27 +89,37 @@ async function addToFile(
   const addInto = async ({ devices: store }: Store) => {
     const file = await openCredentialsFile(output, { force: options.force === true });
     let kept = 0;
-    const keep = async () => {
-      if (kept === 0) return;
-      await file.keep();
-      const where = escapeControls(output);
-      await write(io.stderr, `Keep ${where}: it has the only copy of ${formatCount(kept, 'password')}.\n`);
+    let ended: Promise<void> | undefined;
+    const end = async () => {
+      if (kept === 0) return await file.discard();
+      // Whatever came after it, they are there, or may be.
+      const passwords = formatCount(kept, 'password');
+      await file.keep().catch((error: unknown) => {
+        throw prefaced(error, `The only copy of ${passwords} is not where it should be`);
+      });
+      await write(io.stderr, `Keep ${escapeControls(output)}: it has the only copy of ${passwords}.\n`);
     };
-    io.onEndAtOnce(async () => {
-      if (kept > 0) await write(io.stderr, endedAtOnce);
-      await keep();
+    const release = io.onEndAtOnce(async () => {
+      if (kept > 0 && ended === undefined) await write(io.stderr, endedAtOnce);
+      ended ??= end();
+      await ended;
     });
     try {
       const devices = await store.add(request, async (made) => {
-        await file.add(made);
-        await file.sync();
+        // A signal must not remove what is half written: over the API they are there.
         kept += made.length;
+        try {
+          await file.add(made);
+          await file.sync();
+        } catch (error) {
+          kept -= made.length;
+          throw error;
+        }
       });
       return devices.length;
     } finally {
-      // Whatever came after it, they are there, or may be.
-      await keep();
-      await file.discard();
+      ended ??= end();
+      await ended.finally(release);
     }
   };
   const added = await withStore(config, io, addInto, { creates: true });

@@ -36,6 +36,7 @@ export async function exportDevices({ config, options, io }: Call<ExportOptions>
   const work = async ({ devices }: Store) => {
     const file =
       output === undefined ? undefined : await openOutputFile(output, { force: options.force === true });
+    const release = io.onEndAtOnce(async () => file?.discard());
     const put = (text: string) => (file === undefined ? write(io.stdout, text) : file.write(text));
     try {
       let count = 0;
@@ -51,7 +52,7 @@ export async function exportDevices({ config, options, io }: Call<ExportOptions>
       await file?.keep();
       if (output !== undefined) await write(io.stderr, `exported ${formatCount(count, 'device')}\n`);
     } finally {
-      await file?.discard();
+      await file?.discard().finally(release);
     }
   };
   // A file that is begun has to be removed.

@@ -52,6 +52,7 @@ export function openApiDevices(api: ApiCall, signal: AbortSignal): DeviceStore {
     async add({ count = 1, type, id, expiresAt, metadata }, made) {
       const request = { type, id, expires_at: expiresAt?.toISOString(), metadata };
       const added: NewDeviceJson[] = [];
+      const lost: string[] = [];
       try {
         while (added.length < count) {
           requireGoing(signal);
@@ -59,7 +60,10 @@ export function openApiDevices(api: ApiCall, signal: AbortSignal): DeviceStore {
           const one = async () => {
             const device = await api.send<NewDeviceJson>('POST', '/devices', request);
             added.push(device);
-            await made([device]);
+            await made([device]).catch((error: unknown) => {
+              lost.push(device.id);
+              throw error;
+            });
           };
           const asked = Array.from({ length: Math.min(atOnce, count - added.length) }, one);
           const settled = await Promise.allSettled(asked);
@@ -69,7 +73,11 @@ export function openApiDevices(api: ApiCall, signal: AbortSignal): DeviceStore {
         return added;
       } catch (error) {
         if (added.length === 0) throw error;
-        throw prefaced(error, `${formatShare(added.length, count, 'device')} were added, and then`);
+        const without =
+          lost.length === 0
+            ? ''
+            : `, ${lost.join(', ')} without a secret that anybody has (\`svc-mqtt device rotate\` gives one)`;
+        throw prefaced(error, `${formatShare(added.length, count, 'device')} were added${without}, and then`);
       }
     },
     list({ type, state, metadata, sort, descending, limit }) {

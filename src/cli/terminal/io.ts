@@ -1,6 +1,7 @@
 import type { Readable, Writable } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
 import { SvcMqttError } from '../../errors.js';
+import { toFailure } from './report.js';
 
 /** A stream of the terminal, or of what stands in for it in a test. */
 export type OutputStream = Writable & {
@@ -20,8 +21,13 @@ export interface CommandIo {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** From now on SIGHUP, as long as nothing ends the command, calls back instead of ending it. */
   onHangUp(callback: () => void): void;
-  /** Has a second signal, which ends the command at once, call this first and wait for it; a third waits for nothing. */
-  onEndAtOnce(tell: () => Promise<void>): void;
+  /**
+   * Has a second signal, which ends the command at once, call this first and wait for it; what it throws is told. A third
+   * waits for nothing.
+   *
+   * @returns takes it back.
+   */
+  onEndAtOnce(tell: () => Promise<void>): () => void;
   /** Aborted by the first SIGINT, SIGTERM or SIGHUP, with the signal's name as the reason. */
   readonly signal: AbortSignal;
   /** Aborted once nobody reads stdout any more. */
@@ -151,8 +157,7 @@ export class Interrupted extends Error {
  */
 export function prefaced(error: unknown, preface: string): unknown {
   if (error instanceof Interrupted) return new Interrupted(error.message, `${preface}: interrupted`);
-  if (!(error instanceof SvcMqttError)) return error;
-  const { code, message, suggestion } = error;
+  const { code, message, suggestion } = toFailure(error);
   return new SvcMqttError(code, `${preface}: ${message}`, {
     cause: error,
     ...(suggestion === undefined ? {} : { suggestion }),
