@@ -1,5 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { Writable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { runProgram } from '../../src/cli/program.js';
@@ -7,7 +7,7 @@ import { Interrupted } from '../../src/cli/terminal/io.js';
 import { loadCredentials, matchSecret } from '../../src/db/devices/device-credentials.js';
 import { kinds } from '../db/databases.js';
 import { useDatabase } from './database.js';
-import { fakeIo, jsonLines, makeTempDir, until } from './support.js';
+import { fakeIo, jsonLines, killLeftovers, makeTempDir, startCli, until } from './support.js';
 
 describe('a secret that cannot be written', () => {
   const database = useDatabase('postgres');
@@ -78,6 +78,40 @@ describe.each(kinds)('a signal on %s', (kind) => {
     expect(await ended).toMatchObject({ exitStatus: 130, told: 'Nothing was imported: interrupted' });
     expect(await countDevices()).toBe(0);
     expect(existsSync(output)).toBe(false);
+  });
+
+  test.skipIf(kind === 'embedded').each([
+    [['import', '-'], { force: true, told: 'svc-mqtt: Nothing was imported: interrupted' }],
+    [['import', '-'], { force: false, told: 'svc-mqtt: Nothing was imported: interrupted' }],
+    [['add', '--type', 'a', '--count', '10'], { force: true, told: '' }],
+    [['add', '--type', 'a', '--count', '10'], { force: false, told: '' }],
+    [['export', '--hashed'], { force: true, told: '' }],
+    [['export', '--hashed'], { force: false, told: '' }],
+  ])('leaves no file behind when a second one ends it at once: %j %j', async (verb, { force, told }) => {
+    const output = newFile();
+    if (force) writeFileSync(output, 'old');
+    const args = ['device', ...verb, '--output', output, ...(force ? ['--force'] : [])];
+    const locking = await database.db.pool.connect();
+    onTestFinished(() => locking.release(true));
+    await locking.query('begin; lock table devices');
+    const running = startCli(args, database.env, 'id,type\nd1,a\n');
+    onTestFinished(killLeftovers);
+    await until('it waits for the table', async () => {
+      const { rows } = await database.db.pool.query(
+        `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+      );
+      return rows.length > 0;
+    });
+    running.child.kill('SIGINT');
+    await until('it says so', () =>
+      running.output.stderr.includes('another signal ends the command at once'),
+    );
+    running.child.kill('SIGINT');
+    const { status, stderr } = await running.ended;
+    expect(status).toBe(130);
+    expect(stderr).toContain(told);
+    expect(readdirSync(dirname(output))).toEqual(force ? ['credentials.csv'] : []);
+    if (force) expect(readFileSync(output, 'utf8')).toBe('old');
   });
 
   test.skipIf(kind === 'embedded').each([['--output'], ['--json']])(

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -53,6 +53,8 @@ async function start(apiRequestsPerSecond = openConfig.apiRequestsPerSecond): Pr
   });
 }
 
+type Decision = 'passes' | 'loses the answer' | 'refuses' | 'hangs' | { readonly answer: unknown };
+
 /**
  * A server in front of the API.
  *
@@ -60,10 +62,7 @@ async function start(apiRequestsPerSecond = openConfig.apiRequestsPerSecond): Pr
  * @returns its address.
  */
 async function openProxy(
-  decide: (
-    path: string,
-    seen: number,
-  ) => 'passes' | 'loses the answer' | 'refuses' | 'hangs' | { readonly answer: unknown },
+  decide: (path: string, seen: number) => Decision | Promise<Decision>,
 ): Promise<string> {
   const seen = new Map<string, number>();
   const server = createServer(async (request, response) => {
@@ -71,7 +70,7 @@ async function openProxy(
     for await (const chunk of request) chunks.push(chunk as Buffer);
     const path = request.url ?? '';
     seen.set(path, (seen.get(path) ?? 0) + 1);
-    const what = decide(path, seen.get(path) ?? 0);
+    const what = await decide(path, seen.get(path) ?? 0);
     if (what === 'hangs') return;
     if (what === 'refuses') {
       response.writeHead(403).end('{"code":"FORBIDDEN","detail":"No"}');
@@ -383,6 +382,21 @@ describe('a command', () => {
       return { dir, output, io, ended, readSecrets };
     };
 
+    /** The file has the secret of each device. */
+    const expectSecretsOfAll = async (file: string) => {
+      const cells = readFileSync(file, 'utf8')
+        .trim()
+        .split('\n')
+        .map((line) => line.split(','));
+      const secrets = new Map(cells.slice(1).map(([id, , , secret]) => [id, secret]));
+      const rows = await database.sql<{ id: string; secret_hash: Buffer; secret_salt: Buffer }>(
+        'select * from devices',
+      );
+      expect(rows.map(({ id }) => id).sort()).toEqual([...secrets.keys()].sort());
+      for (const { id, secret_hash, secret_salt } of rows)
+        expect(hashSecret(secret_salt, Buffer.from(secrets.get(id) ?? ''))).toEqual(secret_hash);
+    };
+
     test('has each secret in the file before the device is sent, so that a lost answer loses none', async () => {
       const proxy = await openProxy((path, seen) =>
         path === '/devices/import' && seen === 2 ? 'loses the answer' : 'passes',
@@ -503,6 +517,167 @@ describe('a command', () => {
         expect(readdirSync(dir)).toEqual(output ? ['c.jsonl'] : []);
         expect(stderr).toContain('Ended at once: some of these devices may not be there, and others may be.');
         expect(stderr).toContain(output ? `Keep ${file}: it has the only copy of 12 passwords` : '');
+      },
+    );
+
+    test.each([
+      { force: false, report: false },
+      { force: true, report: false },
+      { force: false, report: true },
+    ])('keeps the secrets of what is stored when the file takes no more: %j', async ({ force, report }) => {
+      const dir = openDir();
+      const output = join(dir, 'c.csv');
+      if (force) writeFileSync(output, 'old');
+      const args = ['device', 'import', '-', '--output', output, ...(force ? ['--force'] : [])];
+      if (report) args.push('--continue', '--report', join(dir, 'report.csv'));
+      // With the times of their making they are longer than that.
+      const ran = await startCli(args, overApi(), rowsOf(20), 2).ended;
+      expect(ran).toMatchObject({ status: 1, stdout: '' });
+      expect(ran.stderr).toContain(
+        `svc-mqtt: Imported 20 devices (their secrets are in ${output}, with an empty created_at), and then: The file ${output} cannot be written: EFBIG: file too large\n`,
+      );
+      await expectSecretsOfAll(output);
+      expect(readdirSync(dir)).toEqual(['c.csv']);
+    });
+
+    test.each([
+      ['import', '-'],
+      ['add', '--type', 'a', '--count', '20'],
+    ])('says where the secrets are that cannot be put in their place: %s', async (...args) => {
+      const dir = openDir();
+      const output = join(dir, 'c.csv');
+      const proxy = await openProxy((path) => {
+        if (path.startsWith('/devices')) mkdirSync(output, { recursive: true });
+        return 'passes';
+      });
+      const env = { ...overApi(), API_URL: proxy };
+      const { outcome } = await run(env, ['device', ...args, '--output', output, '--force'], rowsOf(20));
+      const [part = ''] = readdirSync(dir).filter((name) => name.endsWith('.part'));
+      const what =
+        args[0] === 'add' ? 'The only copy of 20 passwords is not' : 'Imported 20 devices, and then';
+      expect(outcome).toEqual([
+        'INTERNAL',
+        expect.stringMatching(`^${what}.*: The file ${output} cannot be written: EISDIR`),
+        `What was written is in ${join(dir, part)}`,
+      ]);
+      await expectSecretsOfAll(join(dir, part));
+      const refused = await run(env, ['device', ...args, '--output', output, '--force'], rowsOf(20));
+      expect(refused.outcome).toEqual([
+        'INPUT_INVALID',
+        `${output} is there, and is no file`,
+        'Choose another name',
+      ]);
+      expect(await database.sql('select from devices')).toHaveLength(20);
+    });
+
+    test('keeps the secrets of devices when what answers does not say which are there', async () => {
+      const output = join(openDir(), 'c.csv');
+      const proxy = await openProxy((path) => (path === '/devices/import' ? { answer: {} } : 'passes'));
+      const env = { ...overApi(), API_URL: proxy };
+      const { outcome } = await run(env, ['device', 'import', '-', '--output', output], rowsOf(2));
+      expect(outcome).toEqual([
+        'INTERNAL',
+        expect.stringContaining(
+          `Whether the devices were imported is not known (their secrets are in ${output}`,
+        ),
+        expect.any(String),
+      ]);
+      expect(readFileSync(output, 'utf8')).toMatch(/^d0,a,d0,[a-z2-7]{32},\nd1,a,d1,[a-z2-7]{32},\n$/m);
+    });
+
+    test('names the devices whose secrets the file did not take, and keeps the others whole', async () => {
+      const output = join(openDir(), 'c.csv');
+      const { stderr, status } = await startCli(
+        ['device', 'add', '--type', 'a', '--count', '40', '--output', output],
+        overApi(),
+        '',
+        2,
+      ).ended;
+      expect(status).toBe(1);
+      const [, added, lost = ''] =
+        /: (\d+) of 40 devices were added, (.*) without a secret/.exec(stderr) ?? [];
+      const rows = await database.sql<{ id: string }>('select id from devices');
+      expect(rows).toHaveLength(Number(added));
+      const records = readFileSync(output, 'utf8').trim().split('\n').slice(1);
+      for (const record of records) expect(record).toMatch(/^\w{16},a,\w{16},\w{32},\S{24}$/);
+      const ids = records.map((record) => record.split(',')[0]);
+      expect([...ids, ...lost.split(', ')].sort()).toEqual(rows.map(({ id }) => id).sort());
+      expect(stderr).toContain(`Keep ${output}: it has the only copy of ${ids.length} passwords.`);
+    });
+
+    test('ends once, whatever comes to its end when a second signal does', async () => {
+      const dir = openDir();
+      const output = join(dir, 'c.jsonl');
+      writeFileSync(output, 'old');
+      let refuse = () => {};
+      const refused = new Promise<Decision>((resolve) => {
+        refuse = () => resolve('refuses');
+      });
+      const proxy = await openProxy((path, seen) => (path === '/devices' && seen > 12 ? refused : 'passes'));
+      const io = fakeIo({ env: { ...overApi(), API_URL: proxy } });
+      const args = ['device', 'add', '--type', 'a', '--count', '13', '--output', output, '--force'];
+      const ended = runProgram(args, io).catch((error) => error);
+      const linesOf = (name: string) => readFileSync(join(dir, name), 'utf8').split('\n').length - 1;
+      await until('some are kept', () => readdirSync(dir).some((name) => linesOf(name) === 12));
+      io.stop('SIGINT');
+      const told = io.endAtOnce();
+      refuse();
+      await told;
+      expect(await ended).toMatchObject({ code: 'FORBIDDEN' });
+      await io.endAtOnce();
+      expect([linesOf('c.jsonl'), ...readdirSync(dir)]).toEqual([12, 'c.jsonl']);
+      expect(io.err().match(/^Keep .*$/gm)).toEqual([
+        `Keep ${output}: it has the only copy of 12 passwords.`,
+      ]);
+      expect(io.err().match(/^Ended at once/gm)).toHaveLength(1);
+    });
+
+    test.each([{ output: false }, { output: true }])(
+      'says nothing of devices that may not be there when all are: %j',
+      async ({ output }) => {
+        const io = fakeIo({ env: overApi() });
+        const file = join(openDir(), 'c.csv');
+        const args = ['device', 'add', '--type', 'a', '--count', '2', ...(output ? ['--output', file] : [])];
+        expect(await runProgram(args, io)).toBe(0);
+        const said = io.err();
+        io.stop('SIGINT');
+        await io.endAtOnce();
+        expect(io.err()).toBe(said);
+      },
+    );
+
+    test.each([{ force: false }, { force: true }])(
+      'keeps the secrets of what was imported until a second signal: %j',
+      async ({ force }) => {
+        const dir = openDir();
+        const [output, report] = [join(dir, 'c.csv'), join(dir, 'report.csv')];
+        if (force) writeFileSync(output, 'old');
+        const proxy = await openProxy((path, seen) =>
+          path === '/devices/import' && seen > 1 ? 'hangs' : 'passes',
+        );
+        const args = ['device', 'import', '-', '--continue', '--output', output, '--report', report];
+        const running = startCli(
+          [...args, ...(force ? ['--force'] : [])],
+          { ...overApi(), API_URL: proxy },
+          rowsOf(1_500),
+        );
+        const countSecrets = () =>
+          readdirSync(dir)
+            .filter((name) => name.startsWith('c.csv'))
+            .map((name) => readFileSync(join(dir, name), 'utf8').split('\n').length - 2);
+        await until('all are sent', () => countSecrets().includes(1_500));
+        running.child.kill('SIGINT');
+        await until('it waits', () =>
+          running.output.stderr.includes('another signal ends the command at once'),
+        );
+        running.child.kill('SIGINT');
+        const { status, stderr } = await running.ended;
+        expect(status).toBe(130);
+        expect(stderr).toContain(
+          `svc-mqtt: Imported 1,000 devices; whether those from line 1002 on were imported too is not known (their secrets are in ${output}, with an empty created_at): interrupted\n`,
+        );
+        expect(readdirSync(dir)).toEqual(['c.csv']);
+        expect(countSecrets()).toEqual([1_500]);
       },
     );
 

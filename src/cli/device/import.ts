@@ -34,10 +34,16 @@ interface ImportOptions {
 /** What has become of the rows so far. */
 interface Tally {
   imported: number;
+  /** Those of the imported ones that are there whatever comes. */
+  stored: number;
   generated: number;
   refused: number;
   /** Rows that are sent, until it is known what came of them. */
   sent: readonly ImportRow[];
+  /** The rows that were sent last are in the file, without the time of their making. */
+  isUndated: boolean;
+  /** Something may be stored of which nobody knows yet. */
+  isOpen: boolean;
 }
 
 /** The files that are written. */
@@ -72,12 +78,23 @@ export async function importDevices(call: Call<ImportOptions>): Promise<number> 
   const { stream: input, total } = await openImportInput(path, io);
   const force = options.force === true;
   const files: Files = {};
-  const tally: Tally = { imported: 0, generated: 0, refused: 0, sent: [] };
-  let isStored = false;
+  const tally: Tally = {
+    ...{ imported: 0, stored: 0, generated: 0, refused: 0 },
+    ...{ sent: [], isUndated: false, isOpen: false },
+  };
+  let ended: Promise<unknown> | undefined;
+  const end = (error: unknown) => {
+    ended ??= endPartly(error, tally, files, output);
+    return ended;
+  };
   // Nobody may be reading yet when a signal comes.
   input.on('error', () => {});
   const abort = () => input.destroy(interruptedBy(io.signal));
   io.signal.addEventListener('abort', abort, { once: true });
+  const release = io.onEndAtOnce(async () => {
+    const interrupted = interruptedBy(io.signal);
+    throw await end(tally.isOpen ? new FateUnknown(interrupted) : interrupted);
+  });
   try {
     const work = async ({ devices }: Store) => {
       if (output !== undefined) files.credentials = await openCredentialsFile(output, { force });
@@ -88,42 +105,46 @@ export async function importDevices(call: Call<ImportOptions>): Promise<number> 
       await importRows({ devices, input, options, files, tally, total, io });
     };
     await withStore(config, io, work, { creates: true });
-    isStored = true;
     await files.credentials?.keep();
     await files.report?.keep();
   } catch (error) {
-    throw isStored ? error : await keepPartly(error, tally, files, options);
+    throw await end(error);
   } finally {
     io.signal.removeEventListener('abort', abort);
     input.destroy();
-    if (!isStored) {
-      await files.credentials?.discard();
-      await files.report?.discard();
-    }
+    release();
   }
   await writeResult(tally, options, io);
   return tally.refused > 0 ? 1 : 0;
 }
 
-/** Keeps the files of devices that are stored, or may be, when a failure ends the import; answers it with what is known. */
-async function keepPartly(
+/** Keeps the files of devices that are stored, or may be, when something ends the import; answers it with what is known. */
+async function endPartly(
   error: unknown,
-  { imported, refused, generated, sent }: Tally,
+  { stored, refused, generated, sent, isUndated }: Tally,
   files: Files,
-  { continue: isPartial = false, output }: ImportOptions,
+  output: string | undefined,
 ): Promise<unknown> {
   const unsure = error instanceof FateUnknown;
-  const cause = unsure ? error.cause : error;
-  const stored = isPartial ? imported : 0;
-  if (sent.length > 0 && !unsure) await files.credentials?.replaceLast([]);
+  const end = (file: OutputFile | CredentialsFile | undefined, keeps: boolean) =>
+    keeps && (stored > 0 || unsure) ? file?.keep() : file?.discard();
+  const isInFile = isUndated && (unsure || sent.length === 0);
+  // Should it fail, they are the ones without a time.
+  if (isUndated && !isInFile) await files.credentials?.replaceLast([]).catch(() => {});
+  const hasSecrets = generated > 0 || (unsure && sent.some(({ secret }) => secret !== undefined));
+  const [credentials, report] = await Promise.allSettled([
+    end(files.credentials, hasSecrets),
+    end(files.report, refused > 0),
+  ]);
+  const failed = [credentials, report].find((each) => each.status === 'rejected');
+  const cause = failed?.reason ?? (unsure ? error.cause : error);
   if (stored === 0 && !unsure)
     return cause instanceof Interrupted ? prefaced(cause, 'Nothing was imported') : cause;
-  const hasSecrets = generated > 0 || sent.some(({ secret }) => secret !== undefined);
-  if (hasSecrets) await files.credentials?.keep();
-  if (refused > 0) await files.report?.keep();
-  const how = sent.length > 0 && unsure ? ', with an empty created_at' : '';
+  const how = isInFile ? ', with an empty created_at' : '';
   const where =
-    hasSecrets && output !== undefined ? ` (their secrets are in ${escapeControls(output)}${how})` : '';
+    hasSecrets && output !== undefined && credentials.status === 'fulfilled'
+      ? ` (their secrets are in ${escapeControls(output)}${how})`
+      : '';
   const done = `Imported ${formatCount(stored, 'device')}`;
   if (!unsure) return prefaced(cause, `${done}${where}, and then`);
   const [first] = sent;
@@ -175,24 +196,29 @@ async function importRows(work: {
     }
     if (allOrNone && tally.refused > 0) throw causes.toError();
     await files.credentials?.sync();
+    tally.isOpen = allOrNone;
   };
   try {
     await devices.import(batches(), {
       allOrNone,
       async onSending(batch) {
-        tally.sent = batch;
         await files.credentials?.add(toCredentials(batch, () => ''));
+        tally.sent = batch;
+        tally.isUndated = files.credentials !== undefined;
         await files.credentials?.sync();
+        tally.isOpen = true;
       },
-      async onStored(batch, stored) {
+      async onStored(batch, stored, isForGood) {
         const generated = toCredentials(batch, (id) => stored.get(id)?.toISOString());
-        const isInFile = tally.sent.length > 0;
-        // Before the files: should one of them fail, these are stored all the same.
+        // Before the files: should one of them fail, what is there for good is there all the same.
         tally.sent = [];
+        tally.isOpen = false;
         tally.imported += stored.size;
+        if (isForGood) tally.stored = tally.imported;
         tally.generated += generated.length;
-        if (isInFile) await files.credentials?.replaceLast(generated);
+        if (tally.isUndated) await files.credentials?.replaceLast(generated);
         else await files.credentials?.add(generated);
+        tally.isUndated = false;
         if (!allOrNone) await files.credentials?.sync();
         await refuse(batch.filter(({ id }) => !stored.has(id)).map(takenId));
         const done = tally.imported + tally.refused;
@@ -200,7 +226,9 @@ async function importRows(work: {
         progress.update({ step: 'importing devices', done, total: most });
       },
     });
+    tally.isOpen = false;
     if (allOrNone && tally.refused > 0) throw causes.toError();
+    tally.stored = tally.imported;
     const done = tally.imported + tally.refused;
     progress.update({ step: 'importing devices', done, total: done });
   } finally {

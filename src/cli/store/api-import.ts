@@ -22,20 +22,19 @@ export function openApiImport(api: ApiCall, signal: AbortSignal): DeviceStore['i
       await onSending(rows);
       // Made of text, since each device is JSON already: that is how its size is known.
       const body = `{"devices":[${devices.join(',')}],"skip_existing":${!allOrNone}}`;
-      let imported: ImportJson['imported'];
+      let stored: ReadonlyMap<string, Date>;
+      let isForGood = true;
       try {
-        ({ imported } = await api.sendText<ImportJson>('POST', '/devices/import', body));
+        const { imported } = await api.sendText<ImportJson>('POST', '/devices/import', body);
+        stored = new Map(imported.map(({ id, created_at: at }) => [id, new Date(at)]));
       } catch (error) {
         const taken = error instanceof ApiProblem ? takenOf(error) : new Set<number>();
         if (taken.size === 0) throw hasChangedNothing(error) ? error : new FateUnknown(error);
         // Told as the database tells it; who wants all or none refuses then.
-        await onStored(
-          rows,
-          new Map(rows.flatMap(({ id }, at) => (taken.has(at) ? [] : [[id, new Date()] as const]))),
-        );
-        return;
+        stored = new Map(rows.flatMap(({ id }, at) => (taken.has(at) ? [] : [[id, new Date()] as const])));
+        isForGood = false;
       }
-      await onStored(rows, new Map(imported.map(({ id, created_at: at }) => [id, new Date(at)])));
+      await onStored(rows, stored, isForGood);
     };
     let rows: Row[] = [];
     let devices: string[] = [];

@@ -93,7 +93,8 @@ export function openDatabaseStore(db: Database, config: Config, signal: AbortSig
           commits = allOrNone;
         };
         try {
-          if (allOrNone) return await importDevices(db, actor, read(), onStored);
+          if (allOrNone)
+            return await importDevices(db, actor, read(), (batch, made) => onStored(batch, made, false));
           for await (const batch of read()) {
             await onSending(batch);
             let stored: ReadonlyMap<string, Date> = new Map();
@@ -102,7 +103,7 @@ export function openDatabaseStore(db: Database, config: Config, signal: AbortSig
               commits = true;
             });
             commits = false;
-            await onStored(batch, stored);
+            await onStored(batch, stored, true);
           }
         } catch (error) {
           const isLost = error instanceof SvcMqttError && error.code === 'DATABASE_UNREACHABLE';

@@ -45,8 +45,12 @@ export type ImportArguments<Row extends DeviceRow> = [
      * `onStored` or a failure follows.
      */
     onSending(batch: readonly Row[]): Promise<void>;
-    /** They are there; in the database those of all or none once all of them are. */
-    onStored(batch: readonly Row[], stored: ReadonlyMap<string, Date>): Promise<void>;
+    /**
+     * The ids of others are taken.
+     *
+     * @param isForGood `stored` is there whatever comes; otherwise only once all are, and when this fails none is.
+     */
+    onStored(batch: readonly Row[], stored: ReadonlyMap<string, Date>, isForGood: boolean): Promise<void>;
   },
 ];
 
