@@ -14,7 +14,7 @@ import { type RunningHttp, startHttp } from '../../src/server/http/start.js';
 import { openTestDatabase, type TestDatabase, testActor } from '../db/databases.js';
 import { allReady, openConfig, openTestLog } from '../http/support.js';
 import { openIdleFleet } from '../support/idle-fleet.js';
-import { fakeIo, jsonLines, killLeftovers, makeTempDir, startCli, until } from './support.js';
+import { fakeIo, fakeTerminal, jsonLines, killLeftovers, makeTempDir, startCli, until } from './support.js';
 
 let database: TestDatabase;
 let api: RunningHttp;
@@ -749,6 +749,31 @@ describe('a command', () => {
     expect(onDatabase.out).toContain('d1');
     const local = await run({ ...env, DATA_DIR: '' }, ['device', 'list', '--context', 'local']);
     expect(local.outcome).toEqual(expect.arrayContaining(['DATABASE_EMBEDDED']));
+  });
+
+  test.each([
+    ['a device was added', ['device', 'add', '--type', 'a']],
+    ['the device has a new secret', ['device', 'rotate', 'd1', '--yes']],
+    ['the claim was made', ['claim', 'create', '--type', 'a']],
+    ['the key was made', ['api-key', 'create', '--name', 'k', '--role', 'viewer']],
+  ])('that makes a secret says when its answer is lost: whether %s', async (what, args) => {
+    await run(overApi(), ['device', 'add', '--type', 'a', '--id', 'd1']);
+    const proxy = await openProxy((path) => (path.includes('?') ? 'passes' : 'loses the answer'));
+    const { outcome } = await run({ ...overApi(), API_URL: proxy }, args);
+    expect(outcome).toEqual([
+      'API_UNREACHABLE',
+      expect.stringMatching(`^Whether ${what} is not known: ${proxy} does not answer: `),
+      expect.any(String),
+    ]);
+  });
+
+  test('that reads a payload from stdin is ended by a signal', async () => {
+    const stdin = fakeTerminal();
+    const io = { ...fakeIo({ env: overApi() }), stdin };
+    const ended = runProgram(['device', 'send', 'd1', 'x', '-'], io).catch((error) => error);
+    await until('it reads', () => stdin.listenerCount('readable') > 0);
+    io.stop('SIGINT');
+    expect(await ended).toMatchObject({ exitStatus: 130 });
   });
 
   test('waits when it has made too many requests', async () => {

@@ -107,7 +107,10 @@ async function readWhole(path: string): Promise<Buffer> {
 
 async function readAll(io: CommandIo): Promise<Buffer> {
   const chunks: Buffer[] = [];
+  const abort = () => io.stdin.destroy(interruptedBy(io.signal));
+  io.signal.addEventListener('abort', abort, { once: true });
   for await (const chunk of io.stdin) chunks.push(Buffer.from(chunk as Buffer));
+  io.signal.removeEventListener('abort', abort);
   return Buffer.concat(chunks);
 }
 

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, SvcMqttError } from '../../errors.js';
-import { requireGoing } from '../terminal/io.js';
-import { callApi, type Method, parseAnswer, type Send, sendOverHttp } from './api-send.js';
+import { prefaced, requireGoing } from '../terminal/io.js';
+import { callApi, hasChangedNothing, type Method, parseAnswer, type Send, sendOverHttp } from './api-send.js';
 import type { Remote } from './target.js';
 
 /** Requests of the API whose answers are JSON. */
@@ -79,6 +79,15 @@ export async function orUndefined<T>(code: ErrorCode, asked: Promise<T>): Promis
   } catch (error) {
     if (error instanceof SvcMqttError && error.code === code) return undefined;
     throw error;
+  }
+}
+
+/** What is asked to be made; a failure behind which it may be there says so: `Whether ${what} is not known`. */
+export async function orUnsure<T>(what: string, asked: Promise<T>): Promise<T> {
+  try {
+    return await asked;
+  } catch (error) {
+    throw hasChangedNothing(error) ? error : prefaced(error, `Whether ${what} is not known`);
   }
 }
 

@@ -5,7 +5,7 @@ import type { Metadata } from '../../db/devices/device-fields.js';
 import type { Outcomes } from '../../db/devices/device-revocation.js';
 import { prefaced, requireGoing } from '../terminal/io.js';
 import { formatShare } from '../terminal/text.js';
-import { type ApiCall, orUndefined } from './api-call.js';
+import { type ApiCall, orUndefined, orUnsure } from './api-call.js';
 import { openApiImport } from './api-import.js';
 import type { DeviceStore } from './store.js';
 
@@ -58,7 +58,10 @@ export function openApiDevices(api: ApiCall, signal: AbortSignal): DeviceStore {
           requireGoing(signal);
           // What was added is added, whatever becomes of the others: its secret must not be lost.
           const one = async () => {
-            const device = await api.send<NewDeviceJson>('POST', '/devices', request);
+            const device = await orUnsure(
+              'a device was added',
+              api.send<NewDeviceJson>('POST', '/devices', request),
+            );
             added.push(device);
             await made([device]).catch((error: unknown) => {
               lost.push(device.id);
@@ -107,7 +110,7 @@ export function openApiDevices(api: ApiCall, signal: AbortSignal): DeviceStore {
         until_used: untilUsed,
       };
       const rotated = api.send<RotatedDeviceJson>('POST', pathOf(id, '/rotate'), body);
-      return await orUndefined(unknownDevice, rotated);
+      return await orUndefined(unknownDevice, orUnsure('the device has a new secret', rotated));
     },
     revoke(ids, reason) {
       const query = reason === undefined ? '' : `?${new URLSearchParams({ reason })}`;

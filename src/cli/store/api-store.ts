@@ -4,7 +4,7 @@ import type { ClaimPageJson, NewClaimJson } from '../../api/claim.js';
 import type { PolicyJson, PolicyPageJson, SetPolicyJson } from '../../api/policy.js';
 import type { ApiKeyState } from '../../db/api-keys.js';
 import { ruleName } from '../../policy.js';
-import { type ApiCall, openApiCall, orUndefined } from './api-call.js';
+import { type ApiCall, openApiCall, orUndefined, orUnsure } from './api-call.js';
 import { openApiDevices } from './api-devices.js';
 import type { ApiKeyStore, ClaimStore, Pages, PolicyStore, Store } from './store.js';
 import type { Remote } from './target.js';
@@ -55,7 +55,10 @@ function openApiClaims(api: ApiCall): ClaimStore {
     api.pages('GET', '/claims', { state }, (page: ClaimPageJson) => page.claims, limit);
   return {
     create: ({ type, uses, expiresAt }) =>
-      api.send<NewClaimJson>('POST', '/claims', { type, uses, expires_at: expiresAt.toISOString() }),
+      orUnsure(
+        'the claim was made',
+        api.send<NewClaimJson>('POST', '/claims', { type, uses, expires_at: expiresAt.toISOString() }),
+      ),
     list: ({ state, limit }) => list(state, limit),
     async revoke(id) {
       const found = await findRow(list('all'), (each) => each.id === id);
@@ -74,7 +77,8 @@ function openApiKeys(api: ApiCall): ApiKeyStore {
     async create({ name, role, expiresAt }) {
       const isFirst = (await findRow(list('all', 1), () => true)) === undefined;
       const request = { name, role, expires_at: expiresAt?.toISOString() };
-      return { key: await api.send<NewApiKeyJson>('POST', '/api-keys', request), isFirst };
+      const made = api.send<NewApiKeyJson>('POST', '/api-keys', request);
+      return { key: await orUnsure('the key was made', made), isFirst };
     },
     list: ({ state, limit }) => list(state, limit),
     async revoke(nameOrId) {
