@@ -164,6 +164,30 @@ describe.each(kinds)('in %s', (kind) => {
     expect((await actions()).filter((action) => action === 'device.end-previous-secret')).toHaveLength(1);
   });
 
+  test.skipIf(kind === 'embedded')(
+    'a device that is being changed keeps those of others from nothing, and is told',
+    async () => {
+      const all = [await add(), await add()] as const;
+      for (const { id } of all) await rotate(id, { graceMs: 60_000, untilUsed: true });
+      const used = await Promise.all(
+        all.map(async ({ id }) => ({ id, secretHash: (await load(id)).secretHash })),
+      );
+      const [held, free] = all;
+      const client = await database.db.connect();
+      try {
+        await client.query('begin');
+        await client.query('select from devices where id = $1 for update', [held.id]);
+        expect(await endPreviousSecrets(database.db, testActor, used)).toEqual([held.id]);
+      } finally {
+        await client.end();
+      }
+      expect((await load(free.id)).previousSecret?.untilMs).toBe(1_000);
+      expect((await load(held.id)).previousSecret?.untilMs).toBeGreaterThan(Date.now());
+      expect(await endPreviousSecrets(database.db, testActor, used)).toEqual([]);
+      expect((await load(held.id)).previousSecret?.untilMs).toBe(1_000);
+    },
+  );
+
   test('what was changed is audited with it, and what was not is not', async () => {
     const { id } = await add({ metadata: { b: '1', a: '2' } });
     await setDevice(database.db, testActor, id, { metadata: { a: '2' }, expiresAt: null });
@@ -292,6 +316,36 @@ describe.each(kinds)('in %s', (kind) => {
     }
     expect(stored.sort()).toEqual(['a', 'm', 'z']);
   });
+
+  test.skipIf(kind === 'embedded')(
+    'that meet a transaction in the other order say that it is to be tried again',
+    async () => {
+      const ids = ['deadlock-1', 'deadlock-2'] as const;
+      for (const id of ids) await addDevices(database.db, testActor, { id, type: 'sensor' });
+      const client = await database.db.connect();
+      try {
+        // Only whoever waits last must not find the deadlock: that would be the other one.
+        await client.query(`set deadlock_timeout = '60s'; begin`);
+        await client.query('select from devices where id = $1 for update', [ids[1]]);
+        const revoked = revokeDevices(database.db, testActor, [...ids]);
+        revoked.catch(() => {});
+        await until('it waits', async () => {
+          const waiting = await database.sql(
+            `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+          );
+          return waiting.length === 1;
+        });
+        client.query('select from devices where id = $1 for update', [ids[0]]).catch(() => {});
+        await expect(revoked).rejects.toMatchObject({
+          code: 'DATABASE_UNREACHABLE',
+          mayPass: true,
+          message: expect.stringContaining('deadlock detected'),
+        });
+      } finally {
+        await client.end();
+      }
+    },
+  );
 });
 
 describe.each(kinds)('devices to which rows of other tables refer, in %s', (kind) => {

@@ -97,6 +97,13 @@ export function toDatabaseError(error: unknown, where: string): unknown {
         `The database at ${where} takes no changes: ${reason}`,
         readOnlyAdvice,
       );
+    case '40P01':
+      return fail(
+        'DATABASE_UNREACHABLE',
+        `The database at ${where} undid the change, which waited for another transaction as that one for it: ${reason}`,
+        'Try again; transactions that change the devices in one order, by id, do not meet so',
+        true,
+      );
     case '42P01':
     case '42703':
       return fail(

@@ -163,26 +163,33 @@ const longAgo = sql`to_timestamp(1)`;
  * them stays, as after any grace: a replica that hears of the rotation only now sees that it has not lost the one that it knows.
  *
  * @param used the devices and the hash of the secret that was used: nothing happens when that is no longer current.
+ * @returns the ids whose secret is not ended, because someone else was writing the row.
  */
 export async function endPreviousSecrets(
   db: Database,
   actor: Actor,
   used: readonly { readonly id: string; readonly secretHash: Buffer }[],
-): Promise<void> {
+): Promise<string[]> {
   const ids = sql.param(used.map(({ id }) => id));
   const hashes = sql.param(used.map(({ secretHash }) => secretHash));
-  await inTransaction(db, async (orm) => {
-    const { rows } = await orm.execute<{ id: string }>(sql`
-      with held as (
-        select ${devices}.id from ${devices}
-        join unnest(${ids}::text[], ${hashes}::bytea[]) as used (id, hash)
-          on used.id = ${devices}.id and used.hash = ${devices}.secret_hash
-        where previous_secret_until_used order by ${devices}.id for update of ${devices}
+  const due = sql`
+    select ${devices}.id from ${devices}
+    join unnest(${ids}::text[], ${hashes}::bytea[]) as used (id, hash)
+      on used.id = ${devices}.id and used.hash = ${devices}.secret_hash
+    where previous_secret_until_used`;
+  return await inTransaction(db, async (orm) => {
+    // A row that an application's transaction holds keeps the others from nothing.
+    const { rows } = await orm.execute<{ id: string; ended: boolean }>(sql`
+      with due as (${due}), held as (${due} order by ${devices}.id for update of ${devices} skip locked), ended as (
+        update ${devices} set previous_secret_until = ${longAgo}, previous_secret_until_used = false
+        from held where ${devices}.id = held.id
+        returning ${devices}.id
       )
-      update ${devices} set previous_secret_until = ${longAgo}, previous_secret_until_used = false
-      from held where ${devices}.id = held.id
-      returning ${devices}.id`);
-    const entries = rows.map(({ id }) => ({ action: 'device.end-previous-secret', target: id }));
+      select id, id in (select id from ended) as ended from due`);
+    const entries = rows
+      .filter(({ ended }) => ended)
+      .map(({ id }) => ({ action: 'device.end-previous-secret', target: id }));
     await writeAudit(orm, actor, entries);
+    return rows.filter(({ ended }) => !ended).map(({ id }) => id);
   });
 }

@@ -44,10 +44,7 @@ export function startDeviceUses(options: {
   });
   const endings = openWriter<Buffer>({
     isLive,
-    write: async (batch) => {
-      await endPreviousSecrets(db, actor, batch.map(toUse));
-      return [];
-    },
+    write: (batch) => endPreviousSecrets(db, actor, batch.map(toUse)),
     onFailed(reason) {
       log.debug(
         { event: 'previous_secret_failed', reason },
