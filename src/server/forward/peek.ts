@@ -1,6 +1,6 @@
 import { messageOf } from '../../errors.js';
 import { findHeader, headerTextOf } from './connection/nats-headers.js';
-import type { Msg } from './connection/nats-library.js';
+import type { Msg, NatsConnection } from './connection/nats-library.js';
 import type { NatsLink } from './connection/nats-link.js';
 import { deviceSubject, readTopicHeader } from './subject.js';
 
@@ -36,6 +36,20 @@ const tellMissedMs = 1_000;
 /** @param templateOf the template of the NATS subjects of devices of a type. */
 export function openPeeks(link: NatsLink, templateOf: (type: string) => string) {
   let open = 0;
+  /** Of the connection they look by, each of which is asked once: what waits for its end cannot be taken back. */
+  const lookers = new WeakMap<NatsConnection, Set<(reason: string) => void>>();
+
+  function lookersOf(connection: NatsConnection): Set<(reason: string) => void> {
+    const known = lookers.get(connection);
+    if (known !== undefined) return known;
+    const all = new Set<(reason: string) => void>();
+    lookers.set(connection, all);
+    void connection.closed().then(() => {
+      for (const fail of all) fail('the connection to NATS has ended');
+    });
+    return all;
+  }
+
   return {
     /**
      * Follows the messages of a device in NATS, whatever stores them, wherever the device is connected.
@@ -65,6 +79,7 @@ export function openPeeks(link: NatsLink, templateOf: (type: string) => string) 
         ended = true;
         open -= 1;
         clearInterval(timer);
+        others.delete(fail);
         if (!connection.isClosed()) subscription.unsubscribe();
       };
       const fail = (reason: string): void => {
@@ -84,7 +99,8 @@ export function openPeeks(link: NatsLink, templateOf: (type: string) => string) 
           listener.message(toPassing(message));
         },
       });
-      void connection.closed().then(() => fail('the connection to NATS has ended'));
+      const others = lookersOf(connection);
+      others.add(fail);
       return end;
     },
   };
