@@ -65,6 +65,17 @@ describe('a link to several servers', () => {
     return { link, log };
   }
 
+  it('says of a server that is full that it is, and that this may pass', async () => {
+    const server = await start('max_connections: 1');
+    await connect([server.port]);
+    for (let attempt = 0; attempt < 5; attempt += 1)
+      await expect(connect([server.port])).rejects.toMatchObject({
+        code: 'NATS_UNREACHABLE',
+        mayPass: true,
+        message: expect.stringContaining('takes no more connections: maximum connections exceeded'),
+      });
+  });
+
   it.each(['nats', 'tls'])(
     'leaves one that stands still, and nothing leaves the socket to it (%s)',
     async (scheme) => {

@@ -8,7 +8,7 @@ import {
   NatsError,
   type TlsOptions,
 } from './nats-library.js';
-import { awaitGreeting } from './nats-probe.js';
+import { awaitGreeting, readRefusal } from './nats-probe.js';
 import { type NatsAddress, type NatsTarget, showAddress } from './nats-settings.js';
 
 const dialTimeoutMs = 5_000;
@@ -70,11 +70,23 @@ async function dialOne(target: NatsTarget, address: NatsAddress, name: string): 
     ...(authenticator === undefined ? {} : { authenticator }),
     ...(target.tls ? { tls } : {}),
   };
-  return connect(options);
+  return connect(options).catch(async (error: NodeJS.ErrnoException) => {
+    // The library has written to a connection that the server ended, and tells of that alone.
+    const isEnded = error.code === 'EPIPE' || error.code === 'ECONNRESET';
+    const refusal = isEnded ? await readRefusal(address.host, address.port) : undefined;
+    throw refusal === undefined ? error : new Error(refusal);
+  });
 }
 
 function explain(error: unknown, address: NatsAddress): SvcMqttError {
   const where = showAddress(address);
+  // Of the server, or of the account.
+  if (/connections exceeded/i.test(messageOf(error)))
+    return away(
+      `NATS at ${where} takes no more connections: ${messageOf(error)}`,
+      error,
+      'Raise max_connections of the NATS server, or the limit of the account, or end connections that nobody needs',
+    );
   const code = error instanceof NatsError ? error.code : (error as NodeJS.ErrnoException | undefined)?.code;
   switch (code) {
     case 'AUTHORIZATION_VIOLATION':

@@ -49,3 +49,21 @@ export function awaitGreeting(host: string, port: number, timeoutMs: number): Pr
     socket.on('close', () => end(() => resolve('other')));
   });
 }
+
+/**
+ * Why a server ends a connection right behind its greeting, as one does that takes no more of them; undefined: it does not, or says nothing.
+ * Never throws.
+ */
+export function readRefusal(host: string, port: number): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const socket = connect({ host, port, timeout: localTimeoutMs });
+    let said = '';
+    socket.setEncoding('latin1');
+    socket.on('data', (text: string) => {
+      said += text;
+    });
+    socket.on('timeout', () => socket.destroy());
+    socket.on('error', () => {});
+    socket.on('close', () => resolve(/^-ERR '([^'\r]*)'/m.exec(said)?.[1]));
+  });
+}
