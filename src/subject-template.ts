@@ -6,20 +6,24 @@ const placeholders = ['{id}', '{type}', '{topic}'];
 /** Characters that one token of a subject cannot carry, a half of a surrogate pair among them, and the one that escapes them. */
 export const unsafeInToken = /[\p{Cc}\p{Cs}\p{Z}\uFEFF.*>%]/gu;
 
-/** First tokens of subjects that mean something else to a gateway, and what. */
+/** How subjects begin that mean something else to a gateway, and what. */
 const taken = [
   ['cmd', 'devices would get it as commands'],
   ['call', 'devices would be asked it'],
   ['event.device', 'services would take it for events of devices'],
   ['svc-mqtt', 'replicas tell each other things there'],
 ] as const;
+/** A template that may become an event of a device too: a device or a type can be called `device`, or a topic begin so. */
+const mayBeEvent = String.raw`event\.\{(?:topic\}|[a-z]+\}\.)`;
+const mayBeEventPattern = new RegExp(`^${mayBeEvent}`);
 
 /** What would become of messages on a subject that a gateway has another use for; undefined: it has none. */
 export function findOtherUse(subject: string): string | undefined {
+  if (mayBeEventPattern.test(subject)) return 'services could take it for events of devices';
   return taken.find(([first]) => `${subject}.`.startsWith(`${first}.`))?.[1];
 }
 
-const notTaken = `(?!(?:${taken.map(([first]) => first.replace('.', '\\.')).join('|')})(?:\\.|$))`;
+const notTaken = `(?!${mayBeEvent}|(?:${taken.map(([first]) => first.replace('.', '\\.')).join('|')})(?:\\.|$))`;
 const word = '[^\\p{Cc}\\p{Cs}\\p{Z}\\uFEFF.*>%{}]+';
 /** What `checkSubjectTemplate` takes, for readers of the HTTP API's specification; a test holds both together. */
 export const subjectTemplatePattern = `^(?![$_])${notTaken}${word}(?:\\.(?:${word}|\\{id\\}|\\{type\\}))*(?:\\.\\{topic\\})?$`;

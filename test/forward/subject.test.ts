@@ -178,6 +178,8 @@ describe('checkSubjectTemplate', () => {
     ['call.{topic}', 'asked'],
     ['svc-mqtt.fleet.here', 'replicas'],
     ['event.device.{id}.revoked', 'events'],
+    ['event.{type}.{id}.revoked', 'events'],
+    ['event.{topic}', 'events'],
   ])('names what is wrong with %j', (template, words) => {
     expect(checkSubjectTemplate(template)).toContain(words);
   });
